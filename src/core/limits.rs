@@ -1,0 +1,205 @@
+//! Every bound the hub keeps, with its default, its unit and what happens when it is hit.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// All limits of a hub. `Default` gives the documented defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// What a channel's history keeps.
+    pub history: HistoryLimits,
+    /// How many channels there are and how long they stay.
+    pub channels: ChannelLimits,
+    /// What one connection may cost.
+    pub connections: ConnectionLimits,
+    /// What publishers may send.
+    pub publish: PublishLimits,
+    /// What a long-poll may ask for.
+    pub poll: PollLimits,
+}
+
+/// Retention. Whichever bound is reached first evicts the oldest events; a client that stood
+/// before them is told by a gap event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HistoryLimits {
+    /// Events kept per channel.
+    pub events_max: u32,
+    /// Age of the oldest event kept, in seconds.
+    pub age_max_s: u32,
+    /// Frame bytes kept per channel.
+    pub bytes_max: u64,
+    /// Bytes kept in all channels together, bookkeeping included; past it the hub's oldest
+    /// events go first, whichever channel they are in.
+    pub total_bytes_max: u64,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self {
+            events_max: 1_000,
+            age_max_s: 3_600,
+            bytes_max: 1024 * 1024,
+            total_bytes_max: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// The channel directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ChannelLimits {
+    /// Channels in the directory, closed ones included; past it a publish or a subscription that
+    /// would create one is refused for a while (503).
+    pub channels_max: u32,
+    /// Seconds without use after which a channel's actor stops; a channel without history and
+    /// subscribers is then forgotten.
+    pub idle_s: u32,
+    /// Seconds for which a deleted channel answers 410.
+    pub tombstone_s: u32,
+    /// Deleted channels remembered; past it the oldest is forgotten early.
+    pub tombstones_max: u32,
+    /// Forgotten channels whose last evicted event is remembered one by one; older ones share a
+    /// floor, below which a resume on an unknown channel is answered with a gap.
+    pub forgotten_max: u32,
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        Self {
+            channels_max: 100_000,
+            idle_s: 60,
+            tombstone_s: 3_600,
+            tombstones_max: 10_000,
+            forgotten_max: 10_000,
+        }
+    }
+}
+
+/// One connection: a stream or a waiting long-poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ConnectionLimits {
+    /// Streams and waiting polls in all; past it new ones are refused for a while.
+    pub connections_max: u32,
+    /// Channels and patterns on one connection; past it the request is refused (400).
+    pub subscriptions_max: u16,
+    /// Events a connection may lag before its policy acts.
+    pub lag_events_max: u32,
+    /// Frame bytes a connection may lag before its policy acts.
+    pub lag_bytes_max: u64,
+    /// What happens to a connection that lags too far.
+    pub slow_policy: SlowPolicy,
+    /// Seconds for which a socket may take no byte while some are due; then it is closed.
+    pub write_stall_s: u32,
+    /// Seconds between heartbeats of an idle stream.
+    pub heartbeat_s: u32,
+    /// Seconds after which a stream is ended, so that clients spread anew; 0 is never.
+    pub age_max_s: u32,
+    /// Shortest reconnection time told to clients, in milliseconds.
+    pub retry_min_ms: u32,
+    /// Longest reconnection time told to clients, in milliseconds.
+    pub retry_max_ms: u32,
+    /// `SO_SNDBUF` of each connection, in bytes as asked of the kernel (Linux doubles it);
+    /// 0 leaves the kernel's own growing buffer.
+    pub send_buffer_bytes: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            subscriptions_max: 100,
+            lag_events_max: 1_000,
+            lag_bytes_max: 256 * 1024,
+            slow_policy: SlowPolicy::Disconnect,
+            write_stall_s: 30,
+            heartbeat_s: 15,
+            age_max_s: 0,
+            retry_min_ms: 2_000,
+            retry_max_ms: 4_000,
+            send_buffer_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// What happens to a connection that lags past its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlowPolicy {
+    /// It is closed; the client resumes by its position.
+    #[default]
+    Disconnect,
+    /// It jumps to the newest event, and a gap event says so.
+    Skip,
+}
+
+/// Publishing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PublishLimits {
+    /// Bytes of a request body; past it 413.
+    pub body_bytes_max: u64,
+    /// Events in one batch; past it 413.
+    pub batch_events_max: u32,
+    /// Milliseconds a publisher waits for room before 503.
+    pub wait_ms: u32,
+    /// Permits in all: an event takes one, and one more per KiB, until the last shard is through
+    /// with it.
+    pub in_flight_max: u32,
+    /// Part of the permits that a single channel may hold, in percent.
+    pub channel_share_percent: u8,
+    /// Idempotency keys remembered; past it the oldest is forgotten early.
+    pub idempotency_keys_max: u32,
+    /// Seconds for which an idempotency key is remembered.
+    pub idempotency_s: u32,
+}
+
+impl Default for PublishLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1024 * 1024,
+            batch_events_max: 10_000,
+            wait_ms: 2_000,
+            in_flight_max: 32_768,
+            channel_share_percent: 50,
+            idempotency_keys_max: 100_000,
+            idempotency_s: 300,
+        }
+    }
+}
+
+/// Long-polls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PollLimits {
+    /// Seconds a poll waits when it does not say.
+    pub timeout_s: u32,
+    /// Longest wait a poll may ask for, in seconds.
+    pub timeout_max_s: u32,
+    /// Events in an answer when the poll does not say.
+    pub limit: u32,
+    /// Most events a poll may ask for.
+    pub limit_max: u32,
+}
+
+impl Default for PollLimits {
+    fn default() -> Self {
+        Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000 }
+    }
+}
+
+impl HistoryLimits {
+    /// The age bound as a duration.
+    pub fn age_max(&self) -> Duration {
+        Duration::from_secs(self.age_max_s.into())
+    }
+}
