@@ -373,14 +373,17 @@ impl Connection {
 
     /// When it next has to be looked at, in milliseconds.
     pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
-        let quiet = if self.behind.is_some() || self.ending.is_some() {
-            u64::from(limits.write_stall_s) * 1_000
-        } else if self.transport == Transport::Stream {
-            u64::from(limits.heartbeat_s) * 1_000
-        } else {
-            u64::MAX
-        };
-        self.written_ms.saturating_add(quiet).min(self.due_ms)
+        let stall_ms = self.written_ms + u64::from(limits.write_stall_s) * 1_000;
+        match self.transport {
+            _ if self.ending.is_some() => stall_ms,
+            Transport::Poll => self.due_ms.min(if self.behind.is_some() { stall_ms } else { u64::MAX }),
+            Transport::Stream => {
+                // It may fall behind before the check comes, so the stall counts in any case.
+                let heartbeat_ms = self.written_ms + u64::from(limits.heartbeat_s) * 1_000;
+                let quiet_ms = if self.behind.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
+                quiet_ms.min(self.due_ms)
+            }
+        }
     }
 
     fn round(

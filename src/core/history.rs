@@ -42,6 +42,11 @@ pub struct FellOff {
 }
 
 impl History {
+    /// An empty history of a channel whose events up to `evicted_through` are gone already.
+    pub fn starting_after(evicted_through: Seq) -> Self {
+        Self { evicted_through, ..Self::default() }
+    }
+
     /// Appends `event`, whose seq is higher than any before it, and evicts what the count and
     /// byte bounds no longer allow. The newest event always stays, whatever its size.
     pub fn append(&mut self, event: Arc<Event>, limits: &HistoryLimits) -> Evicted {
