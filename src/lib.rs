@@ -4,5 +4,6 @@
 pub mod actors;
 pub mod backend;
 pub mod core;
+pub mod hub;
 pub mod model;
 pub mod telemetry;

@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn a_split_at_any_byte_leaves_the_event_in_flight_and_nothing_else() {
         for count in 1..4_u64 {
-            let events: Vec<_> = (1..=count).map(|seq| event(seq, &"x".repeat(seq as usize))).collect();
+            let events: Vec<_> =
+                (1..=count).map(|seq| event(seq, &"x".repeat(seq as usize))).collect();
             let payload = Payload::new(events.clone(), &Shape::frames());
             for taken in 1..=payload.bytes().len() {
                 let split = payload.split(taken);

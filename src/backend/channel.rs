@@ -36,6 +36,8 @@ pub struct ChannelEntry {
     pollers: AtomicU32,
     /// Whether a channel actor looks after it.
     attended: AtomicBool,
+    /// When it needs an actor again, in milliseconds since 1970.
+    care_ms: AtomicU64,
     /// Whether the hub-wide ceiling has it in its queue.
     ranked: AtomicBool,
     /// Its part of the publish permits.
@@ -62,6 +64,7 @@ impl ChannelEntry {
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
             attended: AtomicBool::new(false),
+            care_ms: AtomicU64::new(now_ms),
             ranked: AtomicBool::new(false),
             share: Arc::new(Semaphore::new(share)),
         }
@@ -137,6 +140,27 @@ impl ChannelEntry {
     /// Gives the care of it up.
     pub fn unattend(&self) {
         self.attended.store(false, Ordering::Release);
+    }
+
+    /// Says when it needs care again, in milliseconds since 1970.
+    pub fn care_at(&self, at_ms: u64) {
+        self.care_ms.store(at_ms, Ordering::Release);
+    }
+
+    /// Whether it has no actor and something of it is due.
+    pub fn needs_care(&self, now_ms: u64) -> bool {
+        !self.attended.load(Ordering::Acquire) && self.care_ms.load(Ordering::Acquire) <= now_ms
+    }
+
+    /// Cuts its tombstone short.
+    pub fn expire(&self) {
+        self.closed_ms.store(0, Ordering::Release);
+        self.care_at(0);
+    }
+
+    /// Whether nothing is left of it that anybody could ask for.
+    pub fn is_spent(&self) -> bool {
+        self.has_no_subscribers() && self.with_history(|history| history.is_empty())
     }
 
     /// Claims its place in the ceiling's queue; false when it has one.

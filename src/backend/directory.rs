@@ -92,17 +92,11 @@ impl Directory {
     /// the directory under the same lock, so nobody can come by it in between.
     pub fn forget(&self, entry: Arc<ChannelEntry>) -> bool {
         let removed = self.entries.remove_if(entry.name(), |_, kept| {
-            Arc::ptr_eq(kept, &entry)
-                && Arc::strong_count(kept) == 2
-                && kept.has_no_subscribers()
-                && (kept.is_closed() || kept.with_history(|history| history.is_empty()))
-                && {
-                    let gone = kept.with_history(|history| {
-                        history.newest().map_or(history.evicted_through(), |event| event.seq)
-                    });
-                    self.forgotten.lock().record(kept.name().clone(), gone);
-                    true
-                }
+            Arc::ptr_eq(kept, &entry) && Arc::strong_count(kept) == 2 && kept.is_spent() && {
+                let gone = kept.with_history(|history| history.evicted_through());
+                self.forgotten.lock().record(kept.name().clone(), gone);
+                true
+            }
         });
         if removed.is_some() {
             self.len.fetch_sub(1, Ordering::AcqRel);

@@ -132,8 +132,8 @@ impl MemoryBackend {
     /// [`commit`](Self::commit) at the end of each batch.
     pub fn append(&self, entry: &Arc<ChannelEntry>, event: &Arc<Event>) {
         let cost = History::cost(event);
-        let evicted = entry
-            .with_history(|history| history.append(Arc::clone(event), &self.limits.history));
+        let evicted =
+            entry.with_history(|history| history.append(Arc::clone(event), &self.limits.history));
         entry.set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
             entry.close(event.seq, event.time_ms);
@@ -141,8 +141,7 @@ impl MemoryBackend {
         self.bytes.fetch_add(cost, Ordering::Relaxed);
         self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         if entry.rank() {
-            let ranked =
-                Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
+            let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
             self.ranking.lock().push(Reverse(ranked));
         }
     }
@@ -159,8 +158,8 @@ impl MemoryBackend {
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
         let oldest_ms = now_ms.saturating_sub(u64::from(self.limits.history.age_max_s) * 1_000);
-        let evicted = entry
-            .with_history(|history| history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP));
+        let evicted =
+            entry.with_history(|history| history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP));
         self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         evicted.events as usize == AGED_EVENTS_PER_STEP
     }

@@ -73,10 +73,8 @@ pub enum ConnectionMsg {
     Sent {
         /// Everything up to here is with it now.
         through: Seq,
-        /// How many of the events were not replay.
-        lag_events: u32,
-        /// The bytes of these.
-        lag_bytes: u64,
+        /// Events among them that were not replay, and their bytes.
+        sent: (u32, u64),
     },
     /// Not all bytes of a send were taken.
     Blocked {
@@ -86,10 +84,10 @@ pub enum ConnectionMsg {
         rest: Bytes,
         /// Whether the peer took any byte.
         progressed: bool,
-        /// Events of the send that are still due.
-        lag_events: u32,
-        /// The bytes of these.
-        lag_bytes: u64,
+        /// Events of the send that are still due, and their bytes.
+        due: (u32, u64),
+        /// Events that were due before and are sent now, and their bytes.
+        sent: (u32, u64),
     },
     /// The peer took this many bytes of the rest.
     RestTaken(usize),
@@ -246,30 +244,28 @@ impl Connection {
             ConnectionMsg::Round { first, last, events, bytes } => {
                 self.round(first, last, events, bytes, limits)
             }
-            ConnectionMsg::Sent { through, lag_events, lag_bytes } => {
+            ConnectionMsg::Sent { through, sent } => {
                 self.cursor = self.cursor.max(through);
                 self.written_ms = now_ms;
                 if let Some(behind) = &mut self.behind {
-                    behind.lag_events = behind.lag_events.saturating_sub(lag_events);
-                    behind.lag_bytes = behind.lag_bytes.saturating_sub(lag_bytes);
+                    behind.lag_events = behind.lag_events.saturating_sub(sent.0);
+                    behind.lag_bytes = behind.lag_bytes.saturating_sub(sent.1);
                 }
                 self.next()
             }
-            ConnectionMsg::Blocked { cursor, rest, progressed, lag_events, lag_bytes } => {
+            ConnectionMsg::Blocked { cursor, rest, progressed, due, sent } => {
                 // LIVE -> BEHIND, or BEHIND and still so.
                 if progressed || self.behind.is_none() {
                     self.written_ms = now_ms;
                 }
                 self.cursor = self.cursor.max(cursor);
-                let at = self.cursor;
+                let replay_through = self.cursor;
                 let behind = self.behind.get_or_insert_with(|| {
-                    Box::new(Behind {
-                        replay_through: at,
-                        lag_events,
-                        lag_bytes,
-                        ..Behind::default()
-                    })
+                    let (lag_events, lag_bytes) = (due.0 + sent.0, due.1 + sent.1);
+                    Box::new(Behind { replay_through, lag_events, lag_bytes, ..Behind::default() })
                 });
+                behind.lag_events = behind.lag_events.saturating_sub(sent.0);
+                behind.lag_bytes = behind.lag_bytes.saturating_sub(sent.1);
                 behind.rest = rest;
                 Effect::None
             }
@@ -376,11 +372,14 @@ impl Connection {
         let stall_ms = self.written_ms + u64::from(limits.write_stall_s) * 1_000;
         match self.transport {
             _ if self.ending.is_some() => stall_ms,
-            Transport::Poll => self.due_ms.min(if self.behind.is_some() { stall_ms } else { u64::MAX }),
+            Transport::Poll => {
+                self.due_ms.min(if self.behind.is_some() { stall_ms } else { u64::MAX })
+            }
             Transport::Stream => {
                 // It may fall behind before the check comes, so the stall counts in any case.
                 let heartbeat_ms = self.written_ms + u64::from(limits.heartbeat_s) * 1_000;
-                let quiet_ms = if self.behind.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
+                let quiet_ms =
+                    if self.behind.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
                 quiet_ms.min(self.due_ms)
             }
         }
@@ -448,8 +447,7 @@ impl Connection {
                 Transport::Stream => self.end(self.due_reason()),
             };
         }
-        if self.transport == Transport::Stream
-            && quiet_ms >= u64::from(limits.heartbeat_s) * 1_000
+        if self.transport == Transport::Stream && quiet_ms >= u64::from(limits.heartbeat_s) * 1_000
         {
             return Effect::Heartbeat;
         }

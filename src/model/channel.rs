@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_taken() {
-        for name in ["a", "orders/42", "users/ann@example.com", "вісник/новини", "a b"] {
+        for name in ["a", "orders/42", "users/ann@example.com", "вісник/новини", "a b"]
+        {
             assert_eq!(ChannelName::parse(name).map(|n| n.to_string()).as_deref(), Ok(name));
         }
     }

@@ -66,9 +66,7 @@ pub fn rfc3339_millis(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        ChannelName, Draft, Epoch, EventKind, NewEvent, Position, Seq,
-    };
+    use crate::model::{ChannelName, Draft, Epoch, EventKind, NewEvent, Position, Seq};
 
     #[test]
     fn an_envelope_is_one_line_of_json_whatever_the_data() {

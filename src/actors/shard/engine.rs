@@ -65,6 +65,14 @@ pub struct Engine {
     fault: u32,
     scratch: Vec<u32>,
     due: Vec<SlotKey>,
+    tally: Tally,
+}
+
+/// Sends since the metrics were told.
+#[derive(Debug, Default)]
+struct Tally {
+    sends: u64,
+    deliveries: u64,
 }
 
 /// A poll's socket after its answer, for the HTTP server to go on with.
@@ -80,12 +88,7 @@ type ReadKey = (ChannelId, Seq, Seq, usize);
 
 impl Engine {
     /// An empty shard; `seed` drives its jitter.
-    pub fn new(
-        backend: Arc<MemoryBackend>,
-        metrics: Arc<Metrics>,
-        seed: u64,
-        now_ms: u64,
-    ) -> Self {
+    pub fn new(backend: Arc<MemoryBackend>, metrics: Arc<Metrics>, seed: u64, now_ms: u64) -> Self {
         Self {
             limits: backend.limits().connections.clone(),
             head: backend.head(),
@@ -108,6 +111,7 @@ impl Engine {
             fault: VACANT,
             scratch: Vec::new(),
             due: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -315,9 +319,10 @@ impl Engine {
 
     /// Makes the next step of some connection to `channel` panic; false if there is none.
     pub fn plant_fault(&mut self, channel: &crate::model::ChannelName) -> bool {
-        let found = self.slots.iter().find(|(_, slot)| {
-            named_entries(&slot.subscriber).any(|entry| entry.name() == channel)
-        });
+        let found = self
+            .slots
+            .iter()
+            .find(|(_, slot)| named_entries(&slot.subscriber).any(|entry| entry.name() == channel));
         self.fault = found.map_or(VACANT, |(index, _)| index as u32);
         self.fault != VACANT
     }
@@ -325,6 +330,9 @@ impl Engine {
     fn drain_slot(&mut self, index: u32, until_ms: u64) {
         let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
         let slot = &mut self.slots[index as usize];
+        if let Some(ticket) = &mut slot.ticket {
+            ticket.keep_alive = false;
+        }
         slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
         self.schedule(index);
     }
@@ -382,8 +390,7 @@ impl Engine {
         for &index in slots.iter().filter(|&&index| index != VACANT) {
             self.guarded(index, |engine| engine.offer(index, payload, None, first, last));
         }
-        self.metrics.sends.inc_by(slots.len() as u64);
-        self.metrics.deliveries.inc_by(slots.len() as u64 * payload.events().len() as u64);
+        self.flush_tally();
         if lane_is_new {
             self.lanes.remove(&channel);
         }
@@ -448,8 +455,6 @@ impl Engine {
                 continue;
             };
             let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;
-            self.metrics.sends.inc();
-            self.metrics.deliveries.inc_by(send.payload.events().len() as u64);
             let mut reply = None;
             self.guarded(index, |engine| {
                 engine.offer(index, &send.payload, Some((&send, &mut reply)), first, last);
@@ -458,10 +463,17 @@ impl Engine {
                 round.keep_reply(mask, &shape, reply);
             }
         }
+        self.flush_tally();
         round.next = to;
         if to < round.due.len() {
             self.mixed.round = Some(round);
         }
+    }
+
+    fn flush_tally(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        self.metrics.sends.inc_by(tally.sends);
+        self.metrics.deliveries.inc_by(tally.deliveries);
     }
 
     /// Finds who receives something of the round that begins.
@@ -530,8 +542,8 @@ impl Engine {
                     cursor,
                     rest: Bytes::new(),
                     progressed: false,
-                    lag_events: 0,
-                    lag_bytes: 0,
+                    due: (0, 0),
+                    sent: (0, 0),
                 };
                 slot.connection.handle(blocked, self.now_ms, &self.limits);
                 self.perform(index, Effect::Read(cursor));
@@ -560,8 +572,9 @@ impl Engine {
         }
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let effect = if complete {
-            let (lag_events, lag_bytes) = payload.after(replay_through);
-            let sent = ConnectionMsg::Sent { through, lag_events, lag_bytes };
+            self.tally.sends += 1;
+            self.tally.deliveries += begun as u64;
+            let sent = ConnectionMsg::Sent { through, sent: payload.after(replay_through) };
             let effect = slot.connection.handle(sent, self.now_ms, &self.limits);
             match caught_up {
                 Some(head) if effect == Effect::Read(slot.connection.cursor()) => {
@@ -576,15 +589,17 @@ impl Engine {
                 0 => slot.connection.cursor(),
                 _ => payload.events()[begun - 1].seq,
             };
-            let (lag_events, lag_bytes) = payload.after(cursor);
-            let rest = payload.split(taken).rest;
+            let counted = payload.after(replay_through);
+            let due = payload.after(cursor.max(replay_through));
             let blocked = ConnectionMsg::Blocked {
                 cursor,
-                rest,
+                rest: payload.split(taken).rest,
                 progressed: taken > 0,
-                lag_events,
-                lag_bytes,
+                due,
+                sent: (counted.0 - due.0, counted.1 - due.1),
             };
+            self.tally.sends += 1;
+            self.tally.deliveries += begun as u64;
             slot.connection.handle(blocked, self.now_ms, &self.limits)
         };
         self.perform(index, effect);
@@ -709,7 +724,7 @@ impl Engine {
             let payload = Payload::new(slice.events, &shape);
             if payload.events().is_empty() {
                 let position = if slice.more { last } else { through };
-                let sent = ConnectionMsg::Sent { through: position, lag_events: 0, lag_bytes: 0 };
+                let sent = ConnectionMsg::Sent { through: position, sent: (0, 0) };
                 return self.step(index, sent);
             }
             let position = self.backend.position(through);
@@ -787,14 +802,14 @@ impl Engine {
         let msg = match write_all(&mut *slot.peer, &slot.waker, &block, &mut taken) {
             Err(_) => return self.finish(index, CloseReason::PeerClosed),
             Ok(()) if taken == block.len() => {
-                ConnectionMsg::Sent { through: position.seq, lag_events: 0, lag_bytes: 0 }
+                ConnectionMsg::Sent { through: position.seq, sent: (0, 0) }
             }
             Ok(()) => ConnectionMsg::Blocked {
                 cursor: position.seq,
                 rest: block.slice(taken..),
                 progressed: taken > 0,
-                lag_events: 0,
-                lag_bytes: 0,
+                due: (0, 0),
+                sent: (0, 0),
             },
         };
         self.step(index, msg);
@@ -811,6 +826,7 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Form::Poll { encoding, limit } = slot.subscriber.shape.form else { return };
         let events = send.payload.events();
+        self.tally.deliveries += events.len().min(limit as usize) as u64;
         let within = &events[..events.len().min(limit as usize)];
         let through = if within.len() < events.len() {
             within.last().map_or(last, |event| event.seq)
@@ -853,7 +869,10 @@ impl Engine {
         };
         let payload = Payload::new(slice.events, &Arc::clone(&slot.subscriber.shape));
         let position = self.backend.position(through);
-        self.answer(index, PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) });
+        self.answer(
+            index,
+            PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) },
+        );
     }
 
     /// History moved past a poll between its start and its first read.
@@ -874,12 +893,13 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(ticket) = &slot.ticket else { return };
         let response = (ticket.respond)(reply, position, ticket);
+        self.tally.sends += 1;
         let blocked = ConnectionMsg::Blocked {
             cursor: position.seq,
             rest: response,
             progressed: true,
-            lag_events: 0,
-            lag_bytes: 0,
+            due: (0, 0),
+            sent: (0, 0),
         };
         slot.connection.handle(blocked, self.now_ms, &self.limits);
         self.step(index, ConnectionMsg::Answered);
