@@ -66,6 +66,9 @@ pub struct Engine {
     scratch: Vec<u32>,
     due: Vec<SlotKey>,
     tally: Tally,
+    /// Which connections ended since a test looked, and why.
+    #[cfg(test)]
+    pub(super) ended: Vec<(u64, CloseReason)>,
 }
 
 /// Sends since the metrics were told.
@@ -112,6 +115,8 @@ impl Engine {
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),
+            #[cfg(test)]
+            ended: Vec::new(),
         }
     }
 
@@ -128,6 +133,12 @@ impl Engine {
     /// The list on which slots ask to be looked at.
     pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
         Arc::clone(&self.ready)
+    }
+
+    /// Whether no slot asks to be looked at.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.due.is_empty() && self.ready.is_empty()
     }
 
     /// Sockets of answered polls since the last call.
@@ -937,6 +948,8 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        #[cfg(test)]
+        self.ended.push((slot.subscriber.id, reason));
         tracing::debug!(id = slot.subscriber.id, reason = reason.as_str(), "connection ended");
         let keeps = slot.ticket.as_ref().is_some_and(|ticket| ticket.keep_alive);
         if reason == CloseReason::Answered
@@ -1001,11 +1014,12 @@ fn write_all(
     Ok(())
 }
 
+// Tests of the crate run with bounds so small that they are hit all the time.
 /// Sends in one slice of a lane.
-const SENDS_PER_SLICE: usize = 256;
+const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 256 };
 /// Reads of history that a connection may do in one turn.
-const READS_PER_TURN: u8 = 4;
+const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
 /// Events of one read of history.
-const READ_EVENTS_MAX: usize = 128;
+const READ_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 128 };
 /// Frame bytes after which a read of history stops.
-const READ_BYTES_MAX: usize = 48 * 1024;
+const READ_BYTES_MAX: usize = if cfg!(test) { 700 } else { 48 * 1024 };
