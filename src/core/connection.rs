@@ -64,7 +64,7 @@ pub enum ConnectionMsg {
         first: Seq,
         /// Last seq of the round.
         last: Seq,
-        /// Its events in the round.
+        /// Its events in the round, without those up to [`Connection::counted_through`].
         events: u32,
         /// Their bytes.
         bytes: u64,
@@ -352,6 +352,11 @@ impl Connection {
         self.behind.as_ref().map_or(self.cursor, |behind| behind.replay_through)
     }
 
+    /// Events up to here never count as lag: it has them, or they are replay.
+    pub fn counted_through(&self) -> Seq {
+        self.cursor.max(self.replay_through())
+    }
+
     /// How far it lags, in events and bytes.
     pub fn lag(&self) -> (u32, u64) {
         self.behind.as_ref().map_or((0, 0), |behind| (behind.lag_events, behind.lag_bytes))
@@ -400,9 +405,16 @@ impl Connection {
             None if self.cursor < first => Effect::Send,
             None => {
                 // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
-                self.behind = Some(Box::new(Behind { replay_through: last, ..Behind::default() }));
+                self.behind = Some(Box::new(Behind {
+                    replay_through: self.cursor,
+                    lag_events: events,
+                    lag_bytes: bytes,
+                    ..Behind::default()
+                }));
                 Effect::Read(self.cursor)
             }
+            // A poll reads once and is answered: it keeps nothing and holds nothing up.
+            Some(_) if self.transport == Transport::Poll => Effect::None,
             Some(behind) => {
                 behind.lag_events = behind.lag_events.saturating_add(events);
                 behind.lag_bytes = behind.lag_bytes.saturating_add(bytes);

@@ -524,12 +524,12 @@ impl Engine {
             }
             return;
         }
-        let round = ConnectionMsg::Round {
-            first,
-            last,
-            events: payload.events().len() as u32,
-            bytes: payload.bytes().len() as u64,
+        let counted_through = slot.connection.counted_through();
+        let (events, bytes) = match counted_through < first {
+            true => (payload.events().len() as u32, payload.bytes().len() as u64),
+            false => payload.after(counted_through),
         };
+        let round = ConnectionMsg::Round { first, last, events, bytes };
         let effect = slot.connection.handle(round, self.now_ms, &self.limits);
         match effect {
             Effect::Send => match poll {

@@ -476,6 +476,47 @@ fn a_reader_that_falls_off_history_is_ended_or_told() {
 }
 
 #[test]
+fn replay_is_no_lag_however_long_it_takes() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 5);
+    for n in 0..50 {
+        world.say("a", &n.to_string());
+    }
+    // The batches of what it replays reach the shard only later.
+    let pipe = Pipe::new(10, usize::MAX);
+    world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
+    world.settle();
+    for n in 50..55 {
+        world.say("a", &n.to_string());
+        world.settle();
+    }
+    assert!(!pipe.is_ended(), "five events of lag");
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events().len(), 55);
+}
+
+#[test]
+fn a_poll_that_still_reads_is_not_a_slow_consumer() {
+    for policy in [SlowPolicy::Disconnect, SlowPolicy::Skip] {
+        let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
+        for n in 0..50 {
+            world.say("a", &n.to_string());
+        }
+        // Nothing of history passes its filter, so it reads on in turns.
+        let ask = Ask { types: vec!["t"], policy, ..poll(&["a"], Start::Earliest) };
+        let pipe = join(&mut world, &ask);
+        let event_type = crate::model::EventType::parse("t").ok();
+        let event = NewEvent { event_type, ..NewEvent::message("it") };
+        world.publish(&[("a", event.clone()), ("a", event.clone()), ("a", event)]);
+        while world.give(0) {
+            world.engines[0].work(world.now_ms);
+        }
+        world.settle();
+        assert_eq!(read_answer(&pipe).1, ["it", "it", "it"], "{policy:?}");
+    }
+}
+
+#[test]
 fn a_gap_is_told_only_to_those_who_lost_something() {
     let mut world = world_with(|limits| limits.history.events_max = 2);
     world.say("quiet", "q");
