@@ -220,7 +220,7 @@ pub struct Joint {
 impl Connection {
     /// A connection that is behind: its preamble is unsent, and history after its cursor unread.
     pub fn new(joint: Joint, transport: Transport, policy: SlowPolicy, now_ms: u64) -> Self {
-        Self {
+        let mut connection = Self {
             cursor: joint.cursor,
             written_ms: now_ms,
             due_ms: joint.due_ms,
@@ -235,7 +235,10 @@ impl Connection {
             transport,
             policy,
             draining: false,
-        }
+        };
+        // Its channels may have been closed while it was on its way here.
+        connection.names_open(joint.open_names);
+        connection
     }
 
     /// The one step: what happened, at what time, and what to do about it.
@@ -304,11 +307,7 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::NamedChannelClosed => {
-                self.open_names = self.open_names.saturating_sub(1);
-                if self.open_names == 0 && !self.has_patterns && self.transport == Transport::Stream
-                {
-                    self.ending.get_or_insert(CloseReason::ChannelClosed);
-                }
+                self.names_open(self.open_names.saturating_sub(1));
                 Effect::None
             }
             ConnectionMsg::Answered => {
@@ -464,6 +463,14 @@ impl Connection {
             return Effect::Heartbeat;
         }
         Effect::None
+    }
+
+    /// A stream ends with its last named channel; a pattern may match one born later.
+    fn names_open(&mut self, open_names: u16) {
+        self.open_names = open_names;
+        if open_names == 0 && !self.has_patterns && self.transport == Transport::Stream {
+            self.ending.get_or_insert(CloseReason::ChannelClosed);
+        }
     }
 
     fn due_reason(&self) -> CloseReason {

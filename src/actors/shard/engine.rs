@@ -189,8 +189,10 @@ impl Engine {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A closed channel still owes its closing event to those who stand before it.
-        let open = named_entries(&subscriber)
-            .filter(|entry| entry.closed_seq().is_none_or(|closed| closed > resume.cursor));
+        let open = reading.members[..subscriber.named.len()].iter().filter(|member| {
+            let told = member.told_through.max(resume.cursor);
+            member.entry.closed_seq().is_none_or(|closed| closed > told)
+        });
         let joint = Joint {
             cursor: resume.cursor,
             replay_through: resume.head,

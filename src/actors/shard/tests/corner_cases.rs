@@ -594,6 +594,34 @@ fn a_closing_event_passes_every_filter_and_form() {
 }
 
 #[test]
+fn a_stream_whose_channels_were_closed_on_its_way_ends_at_once() {
+    let mut world = world();
+    world.say("a", "1");
+    world.close("a");
+    world.settle();
+    let pipe = join(&mut world, &Ask::stream(&["a"]));
+    assert_eq!(reasons(&mut world), [CloseReason::ChannelClosed]);
+    assert!(pipe.text().starts_with(": visnyk\n"));
+    let pattern = join(&mut world, &Ask::stream(&["a", "**"]));
+    assert!(!pattern.is_ended());
+}
+
+#[test]
+fn a_closing_event_that_is_gone_is_not_waited_for() {
+    let mut world = world_with(|limits| limits.history.age_max_s = 60);
+    world.close("a");
+    world.now_ms += 61_000;
+    world.say("b", "1");
+    world.backend.evict_aged(&world.entry("a"), world.now_ms);
+    let pipe = join_after(&mut world, &["a", "b"], 0);
+    world.settle();
+    assert_eq!(pipe.events(), ["gap:evicted", "1"]);
+    world.close("b");
+    world.settle();
+    assert!(pipe.is_ended());
+}
+
+#[test]
 fn a_heartbeat_moves_the_position_on_when_nothing_is_due() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["a"]));
