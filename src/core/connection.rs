@@ -103,6 +103,8 @@ pub enum ConnectionMsg {
         to: Seq,
         /// The gap event.
         gap: Bytes,
+        /// Named channels that are not closed by then.
+        open_names: u16,
     },
     /// A channel it named is closed, and it has been told.
     NamedChannelClosed,
@@ -297,13 +299,14 @@ impl Connection {
                 SlowPolicy::Disconnect => self.end(CloseReason::SlowConsumer),
                 SlowPolicy::Skip => Effect::Skip { from: self.cursor },
             },
-            ConnectionMsg::Skipped { to, gap } => {
+            ConnectionMsg::Skipped { to, gap, open_names } => {
                 self.cursor = self.cursor.max(to);
                 self.behind = Some(Box::new(Behind {
                     rest: gap,
                     replay_through: self.cursor,
                     ..Behind::default()
                 }));
+                self.names_open(open_names);
                 self.next()
             }
             ConnectionMsg::NamedChannelClosed => {

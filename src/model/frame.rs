@@ -126,6 +126,12 @@ pub fn retry_block(retry_ms: u32) -> Vec<u8> {
     format!("retry: {retry_ms}\n\n").into_bytes()
 }
 
+/// What tells a client that a channel is closed when its closing event was skipped. It has no
+/// id: the client stands behind the gap already.
+pub fn closed_block(channel: &str) -> Vec<u8> {
+    format!("event: visnyk.closed\ndata: {channel}\n\n").into_bytes()
+}
+
 /// A comment and a reconnection time: a temporary refusal that an EventSource survives.
 pub fn comment_block(comment: &str, retry_ms: u32) -> Vec<u8> {
     let comment = comment.replace(['\r', '\n'], " ");

@@ -28,11 +28,12 @@ use crate::{
     },
     backend::{ChannelId, Member, MemoryBackend},
     core::{
-        CloseReason, Connection, ConnectionLimits, ConnectionMsg, Effect, Joint, Transport, Wheel,
+        CloseReason, Connection, ConnectionLimits, ConnectionMsg, Effect, FellOff, Joint,
+        Transport, Wheel,
     },
     model::{
-        Event, EventKind, Gap, GapReason, PollAnswer, PollReply, Position, Seq, first_block,
-        hello_block, position_block, retry_block,
+        Event, EventKind, Gap, GapReason, PollAnswer, PollReply, Position, Seq, Start,
+        closed_block, first_block, hello_block, position_block, retry_block,
     },
     telemetry::Metrics,
 };
@@ -787,7 +788,17 @@ impl Engine {
         Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reading = None;
-        let msg = ConnectionMsg::Skipped { to, gap: gap.to_block().into() };
+        // That a channel is closed must not be lost with what is skipped.
+        let mut words = gap.to_block();
+        let mut open_names = 0;
+        for entry in named_entries(&slot.subscriber) {
+            match entry.closed_seq() {
+                Some(closed) if closed <= from => {}
+                Some(closed) if closed <= to => words.extend(closed_block(entry.name().as_str())),
+                _ => open_names += 1,
+            }
+        }
+        let msg = ConnectionMsg::Skipped { to, gap: words.into(), open_names };
         slot.connection.handle(msg, self.now_ms, &self.limits)
     }
 

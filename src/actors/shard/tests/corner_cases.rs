@@ -622,6 +622,29 @@ fn a_closing_event_that_is_gone_is_not_waited_for() {
 }
 
 #[test]
+fn a_closing_event_is_not_lost_with_what_is_skipped() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
+    let one = join_and_stop(&mut world, &skipping(Ask::stream(&["a"])));
+    let two = join_and_stop(&mut world, &skipping(Ask::stream(&["a", "b"])));
+    for n in 0..4 {
+        world.say("a", &n.to_string());
+        world.settle();
+    }
+    world.close("a");
+    world.settle();
+    one.grant(usize::MAX);
+    two.grant(usize::MAX);
+    world.settle();
+    assert_eq!(one.events(), ["gap:slow", "closed:a"]);
+    assert_eq!(two.events(), ["gap:slow", "closed:a"]);
+    assert_eq!(one.last_id(), world.backend.position(world.backend.head()).to_string());
+    assert!(one.is_ended() && !two.is_ended());
+    world.close("b");
+    world.settle();
+    assert!(two.is_ended());
+}
+
+#[test]
 fn a_heartbeat_moves_the_position_on_when_nothing_is_due() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["a"]));
