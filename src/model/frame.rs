@@ -4,7 +4,7 @@
 //! before it is encoded by the publisher's task and only the id by the log.
 //! Source: WHATWG HTML, section 9.2 "Server-sent events".
 
-use std::{borrow::Cow, io::Write as _};
+use std::{borrow::Cow, fmt::Display, io::Write as _};
 
 use bytes::Bytes;
 
@@ -105,8 +105,8 @@ impl Frame {
 }
 
 /// The block that opens a stream: no data, so no event; it sets the client's reconnection time
-/// and position.
-pub fn first_block(retry_ms: u32, position: Position) -> Vec<u8> {
+/// and position (a token).
+pub fn first_block(retry_ms: u32, position: impl Display) -> Vec<u8> {
     let mut block = Vec::with_capacity(64);
     let _ = write!(block, ": visnyk\nretry: {retry_ms}\nid: {position}\n\n");
     block

@@ -178,7 +178,13 @@ impl Engine {
         let mut preamble = Vec::from(&head[..]);
         if transport == Transport::Stream {
             let retry_ms = subscriber.retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
-            preamble.extend(first_block(retry_ms, self.backend.position(resume.cursor)));
+            // Behind a gap the client moves on with the gap event: should the connection break
+            // before it, the client comes back from where it stood, and is told again.
+            let token = match &resume.gap {
+                Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
+                _ => self.backend.position(resume.cursor).to_string(),
+            };
+            preamble.extend(first_block(retry_ms, token));
             if subscriber.hello {
                 preamble.extend(hello_block(&subscriber.id.to_string()));
             }

@@ -547,6 +547,30 @@ fn a_poll_that_has_lost_something_is_answered_at_once() {
 }
 
 #[test]
+fn a_connection_that_breaks_before_its_gap_is_told_of_it_again() {
+    let mut world = world_with(|limits| limits.history.events_max = 1);
+    world.say("a", "1");
+    world.say("a", "2");
+    for (start, token) in [
+        (world.at(0), world.backend.position(crate::model::Seq(0)).to_string()),
+        (Start::Unknown("7".into()), "7".into()),
+        (Start::parse("zz-1").unwrap(), "zz-1".into()),
+    ] {
+        let ask = Ask::stream(&["a"]).from(start);
+        let first_block = {
+            let pipe = join(&mut world, &ask);
+            pipe.text().find("\n\n").unwrap() + 2
+        };
+        let cut = Pipe::new(first_block, usize::MAX);
+        world.attach(0, &ask, &cut);
+        assert_eq!(cut.events(), [""; 0]);
+        assert_eq!(cut.last_id(), token);
+        let again = join(&mut world, &ask.from(Start::parse(&cut.last_id()).unwrap()));
+        assert!(again.events()[0].starts_with("gap:"), "{:?}", again.events());
+    }
+}
+
+#[test]
 fn a_channel_closed_in_mid_replay_ends_the_stream_after_its_last_event() {
     let mut world = world();
     for n in 0..40 {
