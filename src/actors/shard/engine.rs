@@ -676,8 +676,9 @@ impl Engine {
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_TURN;
-        if !slot.connection.is_behind() {
-            slot.reading = None;
+        if !slot.connection.is_behind() && slot.reading.take().is_some() {
+            // Its next heartbeat may come before the check for a stall would have.
+            self.schedule(index);
         }
     }
 

@@ -747,3 +747,18 @@ fn a_drain_ends_each_stream_at_its_own_time_with_its_own_retry() {
     retries.dedup();
     assert!(retries.len() > 50, "{} different times", retries.len());
 }
+
+#[test]
+fn a_stream_that_has_caught_up_gets_its_heartbeat_in_time() {
+    let mut world = world();
+    let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
+    world.say("a", "1");
+    world.settle();
+    // The look at the time of its heartbeat finds it behind, and waits for a stall.
+    world.tick(15_100);
+    pipe.grant(usize::MAX);
+    world.settle();
+    let writes = pipe.writes();
+    world.tick(15_100);
+    assert_eq!(pipe.writes(), writes + 1);
+}
