@@ -101,7 +101,7 @@ pub enum ConnectionMsg {
     Skipped {
         /// The newest event.
         to: Seq,
-        /// The gap event.
+        /// The gap event, and which channels are closed.
         gap: Bytes,
         /// Named channels that are not closed by then.
         open_names: u16,
@@ -404,7 +404,11 @@ impl Connection {
             return Effect::None;
         }
         match &mut self.behind {
-            None if self.cursor < first => Effect::Send,
+            None if self.cursor < first => {
+                // Nothing of its subscription lies between.
+                self.cursor = Seq(first.0.saturating_sub(1));
+                Effect::Send
+            }
             None => {
                 // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
                 self.behind = Some(Box::new(Behind {

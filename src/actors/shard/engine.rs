@@ -171,9 +171,11 @@ impl Engine {
             self.registry.add_mixed(index, &subscriber);
             VACANT
         };
-        let mut reading = self.list_members(&subscriber);
+        let head_seq = self.backend.head();
+        let mut reading = self.list_members(&subscriber, head_seq);
+        let members = &mut reading.members;
         let resume =
-            self.backend.resume(&subscriber.subscription, &mut reading.members, &subscriber.start);
+            self.backend.resume(&subscriber.subscription, members, &subscriber.start, head_seq);
 
         let mut preamble = Vec::from(&head[..]);
         if transport == Transport::Stream {
@@ -698,30 +700,22 @@ impl Engine {
 
     /// Reads on from history.
     fn read(&mut self, index: u32, after: Seq) {
+        // The head comes first: whatever lies up to it is in channels that are listed below.
+        let head = self.backend.head();
         let births = self.backend.directory().births();
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let mut reading = match slot.reading.take() {
-            Some(reading) if reading.births == births => reading,
-            known => {
-                let subscriber = &slot.subscriber;
-                let mut listed = Self::members_of(&self.backend, subscriber);
-                // What has been told of a channel stays told.
-                for old in known.iter().flat_map(|known| &known.members) {
-                    if let Some(new) =
-                        listed.members.iter_mut().find(|m| m.entry.id() == old.entry.id())
-                    {
-                        new.told_through = old.told_through;
-                    }
-                }
-                Box::new(listed)
-            }
+        let (mut reading, lost) = match slot.reading.take() {
+            Some(reading) if reading.births == births => (reading, false),
+            known => Self::list_anew(&self.backend, &slot.subscriber, known, after),
         };
         let (limit, is_poll) = match slot.subscriber.shape.form {
             Form::Poll { limit, .. } => (limit as usize, true),
             _ => (READ_EVENTS_MAX, false),
         };
-        let head = self.backend.head();
-        let slice = self.backend.read(&reading.members, after, head, limit, READ_BYTES_MAX);
+        let slice = match lost {
+            true => Err(FellOff { evicted_through: head }),
+            false => self.backend.read(&reading.members, after, head, limit, READ_BYTES_MAX),
+        };
         let only = match &reading.members[..] {
             [only] => Some(only.entry.id()),
             _ => None,
@@ -909,10 +903,11 @@ impl Engine {
     /// History moved past a poll between its start and its first read.
     fn answer_fallen_off(&mut self, index: u32, after: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let mut reading = Self::members_of(&self.backend, &slot.subscriber);
-        let start = crate::model::Start::At(self.backend.position(after));
+        let head = self.backend.head();
+        let mut reading = Self::members_of(&self.backend, &slot.subscriber, head);
+        let start = Start::At(self.backend.position(after));
         let subscription = &slot.subscriber.subscription;
-        let resume = self.backend.resume(subscription, &mut reading.members, &start);
+        let resume = self.backend.resume(subscription, &mut reading.members, &start, head);
         slot.reading = Some(Box::new(reading));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
@@ -992,21 +987,48 @@ impl Engine {
         self.random.u32(self.limits.retry_min_ms..=self.limits.retry_max_ms)
     }
 
-    fn list_members(&self, subscriber: &Subscriber) -> Reading {
-        Self::members_of(&self.backend, subscriber)
+    fn list_members(&self, subscriber: &Subscriber, told_through: Seq) -> Reading {
+        Self::members_of(&self.backend, subscriber, told_through)
     }
 
-    fn members_of(backend: &MemoryBackend, subscriber: &Subscriber) -> Reading {
+    fn members_of(backend: &MemoryBackend, subscriber: &Subscriber, told_through: Seq) -> Reading {
         // The births are read first: a channel born meanwhile makes the list stale, not short.
         let births = backend.directory().births();
         let mut members: Vec<Member> =
             named_entries(subscriber).map(|entry| Member::new(Arc::clone(entry))).collect();
+        let named = members.len();
         for entry in backend.directory().matching(subscriber.subscription.patterns()) {
-            if !members.iter().any(|member| member.entry.id() == entry.id()) {
+            if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
                 members.push(Member::new(entry));
             }
         }
-        Reading { members, births }
+        Reading { members, births, told_through }
+    }
+
+    /// Lists the members of a connection that has everything up to `after`, and says whether a
+    /// channel that it does not know has lost events since: one that was forgotten, or has been
+    /// born anew.
+    fn list_anew(
+        backend: &MemoryBackend,
+        subscriber: &Subscriber,
+        known: Option<Box<Reading>>,
+        after: Seq,
+    ) -> (Box<Reading>, bool) {
+        let told_through = known.as_ref().map_or(after, |known| known.told_through.max(after));
+        let mut listed = Self::members_of(backend, subscriber, told_through);
+        let known = known.iter().flat_map(|known| &known.members);
+        let known: FxHashMap<ChannelId, Seq> =
+            known.map(|member| (member.entry.id(), member.told_through)).collect();
+        let patterns = subscriber.subscription.patterns();
+        let mut lost = backend.directory().forgotten_after(patterns, told_through).is_some();
+        for member in &mut listed.members {
+            match known.get(&member.entry.id()) {
+                // What has been told of a channel stays told.
+                Some(&told_through) => member.told_through = told_through,
+                None => lost |= member.entry.born_after() > told_through,
+            }
+        }
+        (Box::new(listed), lost)
     }
 }
 

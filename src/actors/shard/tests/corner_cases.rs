@@ -669,6 +669,54 @@ fn a_closing_event_is_not_lost_with_what_is_skipped() {
 }
 
 #[test]
+fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
+    for reborn in [false, true] {
+        let mut world = world();
+        world.say("b", "0");
+        world.settle();
+        let pipe = join_and_stop(&mut world, &skipping(Ask::stream(&["**"])));
+        // It cannot be sent, and when it could be, it is gone with its channel.
+        world.say("a", "1");
+        world.settle();
+        forget(&mut world, "a");
+        if reborn {
+            world.entry("a");
+        }
+        world.say("b", "2");
+        pipe.grant(usize::MAX);
+        world.settle();
+        world.say("a", "3");
+        world.settle();
+        assert_eq!(pipe.events(), ["gap:slow", "3"], "born anew: {reborn}");
+    }
+}
+
+#[test]
+fn losses_told_at_the_start_are_not_told_again() {
+    let mut world = world();
+    world.say("b", "0");
+    world.say("a", "1");
+    world.settle();
+    forget(&mut world, "a");
+    let pipe = Pipe::new(0, usize::MAX);
+    world.attach(0, &Ask::stream(&["**"]).from(world.at(0)), &pipe);
+    // Its members are listed anew, and the channel that has lost events is among them.
+    world.say("c", "2");
+    world.say("a", "3");
+    world.settle();
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events(), ["gap:evicted", "0", "2", "3"]);
+    assert!(!pipe.is_ended());
+}
+
+fn forget(world: &mut World, name: &str) {
+    let entry = world.entry(name);
+    world.backend.evict_all(&entry);
+    assert!(world.backend.directory().forget(entry), "{name} is held");
+}
+
+#[test]
 fn a_heartbeat_moves_the_position_on_when_nothing_is_due() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["a"]));
@@ -762,3 +810,44 @@ fn a_stream_that_has_caught_up_gets_its_heartbeat_in_time() {
     world.tick(15_100);
     assert_eq!(pipe.writes(), writes + 1);
 }
+
+#[test]
+fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
+    let mut world = world();
+    world.say("c", "0");
+    let backend = Arc::clone(&world.backend);
+    let born = std::thread::spawn(move || {
+        for seq in 2..=BIRTHS {
+            let name = ChannelName::parse(&format!("c/{seq}")).unwrap();
+            let entry = backend.directory().find_or_create(&name, 0).unwrap();
+            let position = backend.position(crate::model::Seq(seq));
+            let event = Arc::new(crate::model::Event {
+                seq: position.seq,
+                epoch: position.epoch,
+                time_ms: 0,
+                channel: name,
+                kind: crate::model::EventKind::Published,
+                frame: crate::model::Draft::new(&NewEvent::message("born")).finish(position),
+            });
+            backend.append(&entry, &event);
+            backend.commit(event.seq);
+        }
+    });
+    let mut at = 1;
+    while at < BIRTHS {
+        let pipe = join_after(&mut world, &["**"], at);
+        while !world.engines[0].is_at_rest() {
+            world.engines[0].serve_ready(9, world.now_ms);
+        }
+        // What it stands on now, it must have received.
+        world.tick(20_000);
+        let Ok(Start::At(position)) = Start::parse(&pipe.last_id()) else { panic!() };
+        assert_eq!(pipe.events().len() as u64, position.seq.0 - at, "after {at}");
+        at = position.seq.0;
+        pipe.hang_up();
+        world.settle();
+    }
+    born.join().unwrap();
+}
+
+const BIRTHS: u64 = 3_000;
