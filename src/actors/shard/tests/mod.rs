@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod client;
 mod corner_cases;
+mod model;
 mod pipe;
+mod retention;
 mod world;
