@@ -77,8 +77,8 @@ impl Pipe {
     pub(super) fn last_id(&self) -> String {
         let text = self.text();
         let end = text.rfind("\n\n").map_or(0, |end| end + 1);
-        let ids = text[..end].lines().filter_map(|line| line.strip_prefix("id: "));
-        ids.last().unwrap_or_default().to_owned()
+        let id = text[..end].lines().rev().find_map(|line| line.strip_prefix("id: "));
+        id.unwrap_or_default().to_owned()
     }
 
     /// How many writes have taken bytes.
