@@ -1,4 +1,5 @@
 //! Visnyk, an event hub for high fan-out push: programs publish events to channels over HTTP, and
 //! very many clients receive them over Server-Sent Events or long-polling.
 
+pub mod client;
 pub mod core;
