@@ -157,7 +157,7 @@ struct Stream {
 impl Subscription {
     /// A subscription that begins at [`SubscribeOptions::from`].
     pub fn new(endpoint: Endpoint, options: SubscribeOptions) -> Self {
-        let names = options.channels.iter().filter(|channel| !channel.contains('*'));
+        let names = options.channels.iter().filter(|channel| !is_pattern(channel));
         Self {
             link: Link::new(endpoint),
             position: options.from.clone(),
@@ -245,8 +245,8 @@ impl Subscription {
         };
         let Some(frame) = frame else {
             let comment = stream.comment.take().filter(|_| !stream.opened);
-            let every_channel_closed =
-                self.open_channels.is_empty() && !self.options.channels.iter().any(is_pattern);
+            let every_channel_closed = self.open_channels.is_empty()
+                && !self.options.channels.iter().any(|channel| is_pattern(channel));
             return Err(match comment {
                 _ if every_channel_closed => Break::Closed,
                 Some(reason) => Failure::RefusedInStream(reason).into(),
@@ -431,7 +431,7 @@ impl Answer {
     }
 }
 
-fn is_pattern(channel: &String) -> bool {
+fn is_pattern(channel: &str) -> bool {
     channel.contains('*')
 }
 
