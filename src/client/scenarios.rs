@@ -222,11 +222,11 @@ async fn silent_stream_counts_as_broken() {
         Reply::Say(answer("204 No Content", "", "")),
     ])
     .await;
-    let silence_max = Duration::from_millis(50);
+    let silence_max = Duration::from_millis(100);
     let mut subscription = subscribe(&script, |options| options.silence_max = silence_max);
     assert_eq!(
         follow(&mut subscription).await,
-        ["opened p0", "lost: nothing came for 0 s", "closed a", "end"]
+        ["opened p0", "lost: nothing came for 0.1 s", "closed a", "end"]
     );
 }
 
