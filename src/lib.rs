@@ -2,3 +2,4 @@
 //! very many clients receive them over Server-Sent Events or long-polling.
 
 pub mod core;
+pub mod telemetry;
