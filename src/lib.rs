@@ -2,4 +2,5 @@
 //! very many clients receive them over Server-Sent Events or long-polling.
 
 pub mod core;
+pub mod server;
 pub mod telemetry;
