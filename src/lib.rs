@@ -6,4 +6,5 @@ pub mod backend;
 pub mod core;
 pub mod hub;
 pub mod model;
+pub mod server;
 pub mod telemetry;
