@@ -3,6 +3,7 @@
 
 pub mod actors;
 pub mod backend;
+pub mod client;
 pub mod core;
 pub mod hub;
 pub mod model;

@@ -3,6 +3,8 @@
 mod command;
 mod config;
 mod error;
+mod feed;
+mod hub;
 mod publish;
 mod serve;
 mod settings;
