@@ -465,7 +465,7 @@ function announceEvents(events) {
   let told = 0;
   setInterval(() => {
     if (events.total > told && !document.hidden) {
-      announce(`${plural(events.total - told, "new event")}`);
+      announce(plural(events.total - told, "new event"));
     }
     told = events.total;
   }, ANNOUNCE_MS);
@@ -531,8 +531,7 @@ function main() {
     showWatchButton(watch.active);
   });
   byId("pause").addEventListener("click", ({ currentTarget: button }) => {
-    const paused = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(paused));
+    const paused = button.classList.toggle("on");
     button.textContent = paused ? "Resume" : "Pause";
     events.pause(paused);
   });

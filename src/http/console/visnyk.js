@@ -762,10 +762,13 @@ function hubUrl({ base }, path, query) {
   return url;
 }
 
-/** Null if the token could not be had. */
+/**
+ * Null if the token could not be had. The format is the envelope without an `event` field: an
+ * `EventSource` only hears of the event names that it was told of beforehand.
+ */
 async function streamUrl(settings, position) {
   const { channels, types } = settings;
-  const query = { channel: channels, type: types, format: "envelope", hello: 1 };
+  const query = { channel: channels, type: types, format: "message", hello: 1 };
   try {
     const token = await readToken(settings);
     return hubUrl(settings, "v1/events", { ...query, last_event_id: position, token });
@@ -870,7 +873,7 @@ function parseItem({ type, data, lastEventId }) {
   if (type === "visnyk.closed") {
     return { channel: isObject ? value.channel : (value ?? data), type, id: lastEventId };
   }
-  return isObject ? normalize(value) : null;
+  return typeof value?.data === "string" ? normalize(value) : null;
 }
 
 function parseJson(text) {
