@@ -1,4 +1,9 @@
 //! Visnyk, an event hub for high fan-out push: programs publish events to channels over HTTP, and
 //! very many clients receive them over Server-Sent Events or long-polling.
 
+pub mod actors;
+pub mod backend;
 pub mod core;
+pub mod hub;
+pub mod model;
+pub mod telemetry;

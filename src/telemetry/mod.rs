@@ -1,0 +1,5 @@
+//! What the hub tells its owner: metrics and logs.
+
+mod metrics;
+
+pub use metrics::{Metrics, Reason};
