@@ -142,6 +142,8 @@ class Watch {
   #events;
   #hub = null;
   active = null;
+  /** Called when the subscription is in place, and so its channels exist. */
+  onOpen = () => {};
 
   constructor(events) {
     this.#events = events;
@@ -189,6 +191,7 @@ class Watch {
       showPlan(null);
     }
     const name = state === null ? "idle" : (state.reason ?? state.state);
+    if (name === "open" && byId("state").dataset.state !== "open") this.onOpen();
     byId("state").dataset.state = name;
     const text = STATES[name];
     if (byId("state-text").textContent !== text) {
@@ -519,6 +522,7 @@ function main() {
   const events = new EventList();
   const watch = new Watch(events);
   const table = new ChannelTable(watch);
+  watch.onOpen = () => table.refresh();
   const publisher = new Visnyk({ url: new URL(".", location.href) });
 
   byId("hub-address").textContent = location.host;
