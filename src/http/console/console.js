@@ -268,14 +268,16 @@ class ChannelTable {
     // Rows stay the same elements, so that a refresh takes no one's focus away.
     page.forEach((info, index) => {
       if (!this.#rows.has(info.channel)) this.#rows.set(info.channel, this.#row(info.channel));
-      const { element, cells } = this.#rows.get(info.channel);
+      const { element, button, cells } = this.#rows.get(info.channel);
+      button.disabled = info.closed === true;
+      button.title = info.closed ? `${info.channel} is closed` : `Watch ${info.channel}`;
       const figures = [info.subscribers, info.pollers, info.events_retained];
       figures.forEach((figure, at) => (cells[at].textContent = format(figure)));
       const there = this.#body.children[index];
       if (there !== element) this.#body.insertBefore(element, there ?? null);
     });
     const paged = this.#next !== null || this.#after !== null;
-    byId("channels-empty").hidden = page.length > 0;
+    byId("channels-empty").hidden = page.length > 0 || this.#after !== null;
     byId("channels-note").textContent = paged ? `${page.length} on this page` : "";
     byId("pager").hidden = !paged;
     byId("pager-first").disabled = this.#after === null;
@@ -283,7 +285,7 @@ class ChannelTable {
   }
 
   #row(name) {
-    const button = element("button", { type: "button", title: `Watch ${name}` }, name);
+    const button = element("button", { type: "button" }, name);
     button.setAttribute("aria-label", `Watch ${name}`);
     button.addEventListener("click", () => {
       showForm({ ...readForm(), channels: [name] });
@@ -295,7 +297,7 @@ class ChannelTable {
     first.append(button);
     const row = element("tr");
     row.append(first, ...cells);
-    return { element: row, cells };
+    return { element: row, button, cells };
   }
 }
 
