@@ -5,6 +5,7 @@ pub mod actors;
 pub mod backend;
 pub mod client;
 pub mod core;
+pub mod http;
 pub mod hub;
 pub mod model;
 pub mod server;
