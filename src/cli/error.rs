@@ -4,10 +4,15 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use visnyk::server::settings::SettingsErrors;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum CliError {
+    /// The settings are refused.
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
     /// The command line asks for something that cannot be, in a way its grammar does not catch.
     #[error("{0}")]
     Usage(String),
@@ -37,7 +42,7 @@ impl CliError {
         // Nobody is left to tell if stderr is gone; the exit code remains.
         let _ = io::stderr().write_all(text.as_bytes());
         match self {
-            Self::Usage(_) => ExitCode::from(2),
+            Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,
         }
     }

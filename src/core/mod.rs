@@ -1,8 +1,20 @@
 //! Pure state machines: they take the time as an argument and never read a clock, spawn, log or
 //! lock.
 
+mod connection;
+mod history;
+mod idempotency;
 mod limits;
+mod restart;
+mod subscription;
+mod wheel;
 
+pub use connection::{CloseReason, Connection, ConnectionMsg, Effect, Joint, Transport};
+pub use history::{Evicted, FellOff, History, Slice};
+pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
     ChannelLimits, ConnectionLimits, HistoryLimits, Limits, PollLimits, PublishLimits, SlowPolicy,
 };
+pub use restart::{RestartPolicy, Restarts};
+pub use subscription::{Subscription, SubscriptionError};
+pub use wheel::Wheel;

@@ -1,0 +1,117 @@
+//! A channel's actor: it looks after one channel's age.
+//!
+//! Parent: the channels supervisor. Children: none. Mailbox: one tick at a time. It evicts what
+//! is too old, forgets the channel when nothing is left of it, lets tombstones expire, and stops
+//! when the channel is idle; the supervisor's sweep brings it back when something is due. A
+//! crash costs a restart: everything it knows is in the channel's entry.
+
+use std::{sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::shared::Shared;
+use crate::backend::ChannelEntry;
+
+/// The actor.
+pub(crate) struct Channel;
+
+/// Its messages.
+#[derive(Debug)]
+pub(crate) enum ChannelMsg {
+    /// See what is due.
+    Tick,
+    /// A planted fault.
+    Panic,
+}
+
+/// Its state.
+pub(crate) struct ChannelState {
+    shared: Arc<Shared>,
+    entry: Option<Arc<ChannelEntry>>,
+}
+
+impl Actor for Channel {
+    type Msg = ChannelMsg;
+    type State = ChannelState;
+    type Arguments = (Arc<Shared>, Arc<ChannelEntry>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ChannelMsg>,
+        (shared, entry): Self::Arguments,
+    ) -> Result<ChannelState, ActorProcessingErr> {
+        myself.cast(ChannelMsg::Tick)?;
+        Ok(ChannelState { shared, entry: Some(entry) })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ChannelMsg>,
+        msg: ChannelMsg,
+        state: &mut ChannelState,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {
+            ChannelMsg::Tick => match state.tick() {
+                Some(wait) => {
+                    myself.send_after(wait, || ChannelMsg::Tick);
+                }
+                None => myself.stop(None),
+            },
+            ChannelMsg::Panic => panic!("planted fault in a channel"),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<ChannelMsg>,
+        _: SupervisionEvent,
+        _: &mut ChannelState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl ChannelState {
+    /// Does what is due; gives the time to the next tick, or nothing when the channel needs no
+    /// actor for now.
+    fn tick(&mut self) -> Option<Duration> {
+        let entry = Arc::clone(self.entry.as_ref()?);
+        let now_ms = self.shared.clock.now_ms();
+        let limits = self.shared.limits();
+        if self.shared.backend.evict_aged(&entry, now_ms) {
+            return Some(Duration::ZERO);
+        }
+        let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
+        if entry.closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
+            self.shared.backend.evict_all(&entry);
+            return self.leave(entry, now_ms, 0);
+        }
+        let idle_ms = u64::from(limits.channels.idle_s) * 1_000;
+        let age_max_ms = u64::from(limits.history.age_max_s) * 1_000;
+        let aged_ms = entry.with_history(|history| {
+            history.oldest().map(|event| event.time_ms + age_max_ms - now_ms)
+        });
+        if entry.used_ms() + idle_ms > now_ms {
+            let next_ms = aged_ms.unwrap_or(u64::MAX).min(idle_ms).max(TICK_MIN_MS);
+            return Some(Duration::from_millis(next_ms));
+        }
+        let closed_ms = entry.closed_ms().map(|closed_ms| closed_ms + tombstone_ms - now_ms);
+        let next_ms = aged_ms.into_iter().chain(closed_ms).min().unwrap_or(idle_ms);
+        self.leave(entry, now_ms, next_ms)
+    }
+
+    /// Stops: forgets the channel if nothing is left of it, or says when it needs care again.
+    fn leave(&mut self, entry: Arc<ChannelEntry>, now_ms: u64, next_ms: u64) -> Option<Duration> {
+        self.entry = None;
+        entry.care_at(now_ms + next_ms.max(TICK_MIN_MS));
+        entry.unattend();
+        if entry.is_spent() {
+            self.shared.backend.directory().forget(entry);
+        }
+        None
+    }
+}
+
+/// Between two ticks of a channel, in milliseconds.
+const TICK_MIN_MS: u64 = 50;

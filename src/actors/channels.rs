@@ -1,0 +1,187 @@
+//! The supervisor of the channel actors.
+//!
+//! Parent: the root. Children: one channel actor for each channel in use, temporary. Mailbox:
+//! `Attend` is coalesced per channel, so the directory's cap bounds it; `Sweep` comes from one
+//! timer. A crash ends its children; its successor's first sweep gives every channel in need an
+//! actor again.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use rustc_hash::FxHashMap;
+
+use super::{
+    channel::{Channel, ChannelMsg},
+    shared::Shared,
+};
+use crate::{
+    backend::ChannelEntry,
+    core::{RestartPolicy, Restarts},
+    model::ChannelName,
+    telemetry::Metrics,
+};
+
+/// The actor.
+pub(crate) struct Channels;
+
+/// Its messages.
+#[derive(Debug)]
+pub(crate) enum ChannelsMsg {
+    /// Give this channel an actor; it has been claimed.
+    Attend(Arc<ChannelEntry>),
+    /// A channel was closed; count its tombstone.
+    Closed(Arc<ChannelEntry>),
+    /// Look for channels that need an actor.
+    Sweep,
+    /// A planted fault, here or in a channel.
+    Panic(Option<ChannelName>),
+    /// Kill a channel's actor.
+    Kill(ChannelName),
+}
+
+/// Its state.
+pub(crate) struct ChannelsState {
+    shared: Arc<Shared>,
+    children: FxHashMap<ActorId, (ActorRef<ChannelMsg>, Weak<ChannelEntry>)>,
+    tombstones: VecDeque<Weak<ChannelEntry>>,
+    restarts: Restarts,
+}
+
+impl Actor for Channels {
+    type Msg = ChannelsMsg;
+    type State = ChannelsState;
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ChannelsMsg>,
+        shared: Arc<Shared>,
+    ) -> Result<ChannelsState, ActorProcessingErr> {
+        myself.send_interval(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
+        // A predecessor's children died with it.
+        for entry in shared.backend.directory().select(usize::MAX, |_| true) {
+            entry.unattend();
+        }
+        Ok(ChannelsState {
+            shared,
+            children: FxHashMap::default(),
+            tombstones: VecDeque::new(),
+            restarts: Restarts::new(RESTARTS),
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ChannelsMsg>,
+        msg: ChannelsMsg,
+        state: &mut ChannelsState,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {
+            ChannelsMsg::Attend(entry) => state.spawn(&myself, entry).await,
+            ChannelsMsg::Closed(entry) => state.bury(&entry),
+            ChannelsMsg::Sweep => state.sweep(&myself).await,
+            ChannelsMsg::Panic(None) => panic!("planted fault in the channels supervisor"),
+            ChannelsMsg::Panic(Some(name)) => {
+                if let Some(child) = state.child(&name) {
+                    child.cast(ChannelMsg::Panic)?;
+                }
+            }
+            ChannelsMsg::Kill(name) => {
+                if let Some(child) = state.child(&name) {
+                    child.kill();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<ChannelsMsg>,
+        event: SupervisionEvent,
+        state: &mut ChannelsState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (who, failure) = match event {
+            SupervisionEvent::ActorFailed(who, error) => (who, Some(error.to_string())),
+            SupervisionEvent::ActorTerminated(who, _, Some(reason)) if reason == "killed" => {
+                (who, Some(reason))
+            }
+            SupervisionEvent::ActorTerminated(who, _, _) => (who, None),
+            _ => return Ok(()),
+        };
+        let Some((_, entry)) = state.children.remove(&who.get_id()) else { return Ok(()) };
+        let Some(error) = failure else { return Ok(()) };
+        let Some(entry) = entry.upgrade() else { return Ok(()) };
+        Metrics::count(&state.shared.metrics.restarts, "channel");
+        tracing::error!(channel = %entry.name(), error, "a channel's actor failed");
+        if state.restarts.allow(state.shared.clock.now_ms()) {
+            state.spawn(&myself, entry).await;
+        } else {
+            // The sweep tries again, at its own pace.
+            entry.unattend();
+        }
+        Ok(())
+    }
+}
+
+impl ChannelsState {
+    async fn spawn(&mut self, myself: &ActorRef<ChannelsMsg>, entry: Arc<ChannelEntry>) {
+        let weak = Arc::downgrade(&entry);
+        let arguments = (Arc::clone(&self.shared), entry);
+        match Channel::spawn_linked(None, Channel, arguments, myself.get_cell()).await {
+            Ok((child, _)) => {
+                self.children.insert(child.get_id(), (child, weak));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a channel's actor did not start");
+                if let Some(entry) = weak.upgrade() {
+                    entry.unattend();
+                }
+            }
+        }
+    }
+
+    async fn sweep(&mut self, myself: &ActorRef<ChannelsMsg>) {
+        let now_ms = self.shared.clock.now_ms();
+        let shared = Arc::clone(&self.shared);
+        let directory = shared.backend.directory();
+        for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_care(now_ms)) {
+            if entry.attend() {
+                self.spawn(myself, entry).await;
+            }
+        }
+        shared.metrics.channels.set(directory.len() as i64);
+        shared.metrics.history_bytes.set(shared.backend.bytes() as i64);
+        shared.metrics.permits_free.set(shared.permits.available_permits() as i64);
+    }
+
+    /// Remembers a closed channel; past the cap the oldest is forgotten early.
+    fn bury(&mut self, entry: &Arc<ChannelEntry>) {
+        self.tombstones.retain(|tombstone| tombstone.strong_count() > 0);
+        self.tombstones.push_back(Arc::downgrade(entry));
+        while self.tombstones.len() > self.shared.limits().channels.tombstones_max as usize {
+            let Some(oldest) = self.tombstones.pop_front().and_then(|weak| weak.upgrade()) else {
+                continue;
+            };
+            oldest.expire();
+            if let Some(child) = self.child(oldest.name()) {
+                let _ = child.cast(ChannelMsg::Tick);
+            }
+        }
+    }
+
+    fn child(&self, name: &ChannelName) -> Option<ActorRef<ChannelMsg>> {
+        let entry = self.shared.backend.directory().find(name)?;
+        let same = |weak: &Weak<ChannelEntry>| weak.as_ptr() == Arc::as_ptr(&entry);
+        self.children.values().find(|(_, weak)| same(weak)).map(|(child, _)| child.clone())
+    }
+}
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Channels given an actor by one sweep.
+const SWEEP_CHANNELS_MAX: usize = 1_000;
+const RESTARTS: RestartPolicy = RestartPolicy { restarts_max: 100, window_ms: 10_000 };

@@ -1,0 +1,30 @@
+//! The actors: effects around the state machines of `core`.
+//!
+//! Outsiders hold typed handles, never an actor's reference; ractor stays inside this module.
+
+mod batch;
+mod body;
+mod channel;
+mod channels;
+mod clock;
+mod log;
+mod payload;
+mod peer;
+mod root;
+mod shard;
+mod shards;
+mod shared;
+mod subscriber;
+
+pub use batch::{Batch, Run};
+pub use body::EventBody;
+pub use clock::Clock;
+pub use peer::{Input, Peer, SlotWaker};
+pub use root::Fault;
+pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
+pub use subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber};
+
+pub(crate) use log::{CommitError, Committed, Submission};
+pub(crate) use root::{Root, RootMsg};
+pub(crate) use shard::ShardMsg;
+pub(crate) use shared::Shared;

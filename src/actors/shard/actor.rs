@@ -1,0 +1,284 @@
+//! The actor around an engine: its thread, its batches, its time.
+//!
+//! Parent: the shards supervisor. Children: its connections, which are slots of its engine and
+//! not actors of ractor (docs/adr/002-connections-are-slots.md). Mailbox: control only, bounded
+//! by the connection limit; batches come through a ring. A crash drops its sockets, whose
+//! clients resume by their positions, on another shard or on its successor.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::Pin,
+    rc::{Rc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent, thread_local::ThreadLocalActor};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::{AbortHandle, spawn_local, yield_now},
+    time::MissedTickBehavior,
+};
+
+use super::{Engine, Finished};
+use crate::{
+    actors::{
+        body::{BodyPeer, EventBody},
+        peer::SocketPeer,
+        shared::Shared,
+        subscriber::{PollTicket, Subscriber},
+    },
+    core::Transport,
+    model::ChannelName,
+};
+
+/// The actor.
+#[derive(Default)]
+pub(crate) struct Shard;
+
+/// Its messages.
+pub(crate) enum ShardMsg {
+    /// Take on a stream that pulls from a body.
+    Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
+    /// Serve clients on this thread.
+    Serve(Arc<dyn Front>),
+    /// End all connections within the window; `true` on the sender when none is left.
+    Drain(Duration, oneshot::Sender<()>),
+    /// A task of the shard has panicked or ended.
+    TaskEnded(&'static str),
+    /// A planted fault.
+    Panic,
+    /// A planted fault in one connection to the channel; the first shard that has one takes the
+    /// token.
+    PanicConnection(ChannelName, Arc<AtomicBool>),
+}
+
+/// Serves clients on a shard's thread: accepts, speaks a protocol, and hands sockets over.
+pub trait Front: Send + Sync + 'static {
+    /// Runs until it is dropped; it is started again when its shard is.
+    fn serve(&self, shard: LocalShard) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// A shard as seen by the tasks on its thread. It does not keep the shard alive.
+#[derive(Clone)]
+pub struct LocalShard {
+    index: usize,
+    shared: Arc<Shared>,
+    engine: Weak<RefCell<Engine>>,
+    returns: Rc<RefCell<Option<Returns>>>,
+    alive: watch::Receiver<()>,
+}
+
+/// Takes the sockets of answered polls.
+type Returns = Rc<dyn Fn(Finished)>;
+
+impl LocalShard {
+    /// Which shard.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Sets who goes on with the sockets of answered polls.
+    pub fn on_handed_back(&self, returns: impl Fn(Finished) + 'static) {
+        *self.returns.borrow_mut() = Some(Rc::new(returns));
+    }
+
+    /// Completes when the shard is gone; its clients' tasks end then.
+    pub async fn gone(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+    }
+
+    /// Hands a socket over. `early` was read from it already, `head` goes before the stream.
+    pub fn attach(
+        &self,
+        subscriber: Subscriber,
+        io: TcpStream,
+        early: &[u8],
+        head: Bytes,
+        ticket: Option<PollTicket>,
+    ) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let keeps_input = subscriber.shape.transport() == Transport::Poll;
+        let peer = Box::new(SocketPeer::new(io, early, keeps_input));
+        let now_ms = self.shared.clock.now_ms();
+        engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
+        self.hand_back(&engine);
+    }
+
+    fn hand_back(&self, engine: &RefCell<Engine>) {
+        let finished = engine.borrow_mut().take_handed_back();
+        if finished.is_empty() {
+            return;
+        }
+        let returns = self.returns.borrow().clone();
+        if let Some(returns) = returns {
+            finished.into_iter().for_each(|finished| returns(finished));
+        }
+    }
+}
+
+/// Its state. Dropping it ends the tasks and with them the connections.
+pub(crate) struct ShardState {
+    local: LocalShard,
+    engine: Rc<RefCell<Engine>>,
+    tasks: Vec<AbortHandle>,
+    _alive: watch::Sender<()>,
+}
+
+impl Drop for ShardState {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl ThreadLocalActor for Shard {
+    type Msg = ShardMsg;
+    type State = ShardState;
+    type Arguments = (Arc<Shared>, usize);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ShardMsg>,
+        (shared, index): Self::Arguments,
+    ) -> Result<ShardState, ActorProcessingErr> {
+        shared.inboxes[index].clear();
+        let engine = Engine::new(
+            Arc::clone(&shared.backend),
+            Arc::clone(&shared.metrics),
+            fastrand::u64(..),
+            shared.clock.now_ms(),
+        );
+        let engine = Rc::new(RefCell::new(engine));
+        let (alive_sender, alive) = watch::channel(());
+        let local = LocalShard {
+            index,
+            shared,
+            engine: Rc::downgrade(&engine),
+            returns: Rc::default(),
+            alive,
+        };
+        let mut state =
+            ShardState { local: local.clone(), engine, tasks: Vec::new(), _alive: alive_sender };
+        state.spawn(&myself, "fan-out", fan_out(local, Rc::clone(&state.engine)));
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ShardMsg>,
+        msg: ShardMsg,
+        state: &mut ShardState,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {
+            ShardMsg::Attach(subscriber, reply) => {
+                let (peer, body) = BodyPeer::pair();
+                let now_ms = state.local.shared.clock.now_ms();
+                let mut engine = state.engine.borrow_mut();
+                engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
+                let _ = reply.send(body);
+            }
+            ShardMsg::Serve(front) => {
+                let serving = front.serve(state.local.clone());
+                state.spawn(&myself, "front", serving);
+            }
+            ShardMsg::Drain(window, done) => {
+                let now_ms = state.local.shared.clock.now_ms();
+                state.engine.borrow_mut().drain(window.as_millis() as u64, now_ms);
+                let engine = Rc::downgrade(&state.engine);
+                spawn_local(async move {
+                    while engine.upgrade().is_some_and(|engine| !engine.borrow().is_empty()) {
+                        tokio::time::sleep(TICK).await;
+                    }
+                    let _ = done.send(());
+                });
+            }
+            ShardMsg::TaskEnded(task) => return Err(format!("its {task} task ended").into()),
+            ShardMsg::Panic => panic!("planted fault in a shard"),
+            ShardMsg::PanicConnection(channel, planted) => {
+                if !planted.load(Ordering::Acquire) {
+                    let found = state.engine.borrow_mut().plant_fault(&channel);
+                    planted.fetch_or(found, Ordering::AcqRel);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<ShardMsg>,
+        _: SupervisionEvent,
+        _: &mut ShardState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl ShardState {
+    /// Runs a task that the shard cannot live without.
+    fn spawn(
+        &mut self,
+        myself: &ActorRef<ShardMsg>,
+        name: &'static str,
+        task: impl Future<Output = ()> + 'static,
+    ) {
+        let task = spawn_local(task);
+        self.tasks.push(task.abort_handle());
+        let myself = myself.clone();
+        spawn_local(async move {
+            match task.await {
+                Err(error) if error.is_cancelled() => {}
+                _ => {
+                    let _ = myself.cast(ShardMsg::TaskEnded(name));
+                }
+            }
+        });
+    }
+}
+
+/// The loop that serves the connections, a bounded slice at a time.
+async fn fan_out(local: LocalShard, engine: Rc<RefCell<Engine>>) {
+    let inbox = &local.shared.inboxes[local.index];
+    let ready = engine.borrow().ready_list();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let more = {
+            let mut engine = engine.borrow_mut();
+            let now_ms = local.shared.clock.now_ms();
+            for _ in 0..BATCHES_PER_SLICE {
+                let Some(batch) = inbox.pop() else { break };
+                engine.give(batch, now_ms);
+            }
+            engine.work(now_ms) | engine.serve_ready(SLOTS_PER_SLICE, now_ms)
+        };
+        local.hand_back(&engine);
+        if more {
+            // Let accepts, requests and registrations go ahead.
+            yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            () = inbox.filled() => {}
+            () = ready.ready() => {}
+            _ = tick.tick() => {
+                engine.borrow_mut().tick(local.shared.clock.now_ms());
+                local.hand_back(&engine);
+            }
+        }
+    }
+}
+
+/// Between two looks at the deadlines.
+const TICK: Duration = Duration::from_millis(64);
+/// Batches taken from the ring before the connections are served.
+const BATCHES_PER_SLICE: usize = 64;
+/// Connections looked at in one slice because they asked for it.
+const SLOTS_PER_SLICE: usize = 256;

@@ -1,0 +1,16 @@
+//! A shard: the owner of a slice of the connections, on a thread of its own.
+//!
+//! [`Engine`] is the shard without its thread: synchronous, driven by whoever owns it, with the
+//! time as an argument. The actor around it gives it sockets, batches and time.
+
+mod actor;
+mod engine;
+mod registry;
+mod rounds;
+mod slot;
+
+pub use actor::{Front, LocalShard};
+pub use engine::{Engine, Finished};
+pub use slot::SlotKey;
+
+pub(crate) use actor::{Shard, ShardMsg};

@@ -1,0 +1,164 @@
+//! What the actors of one hub share with each other and with the hub's handle.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+use ractor::ActorRef;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::{
+    batch::Batch,
+    channels::ChannelsMsg,
+    clock::Clock,
+    log::{LogMsg, Submission},
+    root::RootMsg,
+    shard::ShardMsg,
+    subscriber::Shape,
+};
+use crate::{backend::MemoryBackend, telemetry::Metrics};
+
+/// One hub's common ground.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) backend: Arc<MemoryBackend>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    /// What publishers have handed in. It holds at most one entry a permit, so it is never full.
+    pub(crate) submissions: ArrayQueue<Submission>,
+    pub(crate) log_awake: AtomicBool,
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) inboxes: Box<[Inbox]>,
+    pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) connection_ids: AtomicU64,
+    pub(crate) next_shard: AtomicU32,
+    pub(crate) draining: AtomicBool,
+    pub(crate) refs: Mutex<Refs>,
+    /// Why the hub can go on no longer.
+    pub(crate) fatal: watch::Sender<Option<String>>,
+    shapes: Mutex<FxHashMap<Shape, Arc<Shape>>>,
+}
+
+/// The actors, as long as they live.
+#[derive(Debug, Default)]
+pub(crate) struct Refs {
+    pub(crate) root: Option<ActorRef<RootMsg>>,
+    pub(crate) log: Option<ActorRef<LogMsg>>,
+    pub(crate) channels: Option<ActorRef<ChannelsMsg>>,
+    pub(crate) shards: Vec<Option<ActorRef<ShardMsg>>>,
+}
+
+/// The batches on their way to one shard. It outlives the shard, whose successor starts by
+/// emptying it.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    ring: ArrayQueue<Arc<Batch>>,
+    notify: Notify,
+}
+
+impl Inbox {
+    /// Hands a batch over. Each batch holds a permit and the ring has a place for every permit,
+    /// so it is never full; if it were, that would be our bug, and the log's to die of.
+    pub(crate) fn push(&self, batch: Arc<Batch>) {
+        self.ring.push(batch).expect("a place for every permit");
+        self.notify.notify_one();
+    }
+
+    /// The next batch.
+    pub(crate) fn pop(&self) -> Option<Arc<Batch>> {
+        self.ring.pop()
+    }
+
+    /// Waits for a batch.
+    pub(crate) async fn filled(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Drops what a shard that is gone has left.
+    pub(crate) fn clear(&self) {
+        while self.ring.pop().is_some() {}
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        backend: MemoryBackend,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        shards: usize,
+    ) -> Arc<Self> {
+        let in_flight_max = backend.limits().publish.in_flight_max.max(1) as usize;
+        let inbox = || Inbox { ring: ArrayQueue::new(in_flight_max), notify: Notify::new() };
+        Arc::new(Self {
+            backend: Arc::new(backend),
+            metrics,
+            clock,
+            submissions: ArrayQueue::new(in_flight_max),
+            log_awake: AtomicBool::new(false),
+            permits: Arc::new(Semaphore::new(in_flight_max)),
+            inboxes: (0..shards).map(|_| inbox()).collect(),
+            connections: Arc::default(),
+            connection_ids: AtomicU64::new(0),
+            next_shard: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            refs: Mutex::new(Refs { shards: vec![None; shards], ..Refs::default() }),
+            fatal: watch::Sender::new(None),
+            shapes: Mutex::default(),
+        })
+    }
+
+    /// The one `Arc` of equal shapes, so that connections share bytes by its address. Past
+    /// [`SHAPES_MAX`] living shapes a new one stands alone, and shares with nobody.
+    pub(crate) fn intern(&self, shape: Shape) -> Arc<Shape> {
+        let mut shapes = self.shapes.lock();
+        if let Some(known) = shapes.get(&shape) {
+            return Arc::clone(known);
+        }
+        if shapes.len() >= SHAPES_MAX {
+            shapes.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        let arc = Arc::new(shape.clone());
+        if shapes.len() < SHAPES_MAX {
+            shapes.insert(shape, Arc::clone(&arc));
+        }
+        arc
+    }
+
+    /// Wakes the log, once until it looks.
+    pub(crate) fn wake_log(&self) {
+        if !self.log_awake.swap(true, Ordering::AcqRel)
+            && let Some(log) = &self.refs.lock().log
+        {
+            let _ = log.cast(LogMsg::Commit);
+        }
+    }
+
+    /// Gives a channel an actor if it has none.
+    pub(crate) fn attend(&self, entry: &Arc<crate::backend::ChannelEntry>) {
+        if entry.attend() {
+            let sent = match &self.refs.lock().channels {
+                Some(channels) => channels.cast(ChannelsMsg::Attend(Arc::clone(entry))).is_ok(),
+                None => false,
+            };
+            if !sent {
+                // The sweep of the next supervisor finds it.
+                entry.unattend();
+            }
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn limits(&self) -> &crate::core::Limits {
+        self.backend.limits()
+    }
+}
+
+/// Living shapes that connections share.
+const SHAPES_MAX: usize = 1_024;

@@ -1,0 +1,186 @@
+//! An admitted subscription, on its way to a shard and as the shard keeps it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+use crate::{
+    backend::ChannelEntry,
+    core::{SlowPolicy, Subscription, Transport},
+    model::{EventEncoding, EventType, PollEncoding, PollReply, Position, Start},
+};
+
+/// What a connection is given of the events, and how. Connections with the same shape share the
+/// bytes of a round, so equal shapes should be one `Arc`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// The encoding.
+    pub form: Form,
+    /// The wanted types, sorted; none means all.
+    pub types: Box<[EventType]>,
+}
+
+/// How events are written.
+#[derive(Clone, Copy)]
+pub enum Form {
+    /// As they are in history.
+    Frames,
+    /// In a front door's encoding.
+    Encoded(&'static dyn EventEncoding),
+    /// As the answer to a long-poll.
+    Poll {
+        /// The form of the answer.
+        encoding: &'static dyn PollEncoding,
+        /// Events at most.
+        limit: u32,
+    },
+}
+
+impl Form {
+    fn identity(&self) -> (u8, &'static str, u32) {
+        match self {
+            Self::Frames => (0, "", 0),
+            Self::Encoded(encoding) => (1, encoding.name(), 0),
+            Self::Poll { encoding, limit } => (2, encoding.name(), *limit),
+        }
+    }
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.identity())
+    }
+}
+
+impl PartialEq for Form {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Form {}
+
+impl std::hash::Hash for Form {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl Shape {
+    /// Every event as it is in history.
+    pub fn frames() -> Self {
+        Self { form: Form::Frames, types: Box::default() }
+    }
+
+    /// Whether it takes the frames of history unchanged.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.form, Form::Frames) && self.types.is_empty()
+    }
+
+    /// How the client receives.
+    pub fn transport(&self) -> Transport {
+        match self.form {
+            Form::Poll { .. } => Transport::Poll,
+            _ => Transport::Stream,
+        }
+    }
+}
+
+/// A subscription that the hub has admitted. Dropping it gives back what it holds: its place
+/// among the connections, and its part of the channels' subscriber counts.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// The connection's number.
+    pub id: u64,
+    /// Channels, patterns, types.
+    pub subscription: Subscription,
+    /// The channels it names, counted.
+    pub named: Vec<CountedEntry>,
+    /// What it is given.
+    pub shape: Arc<Shape>,
+    /// Where it starts.
+    pub start: Start,
+    /// What happens when it lags.
+    pub policy: SlowPolicy,
+    /// Milliseconds after which it ends by itself; a poll's wait.
+    pub ends_after_ms: Option<u64>,
+    /// Whether a stream begins with its connection's id.
+    pub hello: bool,
+    /// A reconnection time other than the jittered one, in milliseconds.
+    pub retry_ms: Option<u32>,
+    /// Its place among the connections.
+    pub admission: Admission,
+}
+
+/// What a waiting poll needs for its answer.
+#[derive(Debug)]
+pub struct PollTicket {
+    /// Header lines that go with any answer (CORS and the like), each ended by CR LF.
+    pub header_lines: Bytes,
+    /// Whether the socket goes back to the HTTP server after the answer.
+    pub keep_alive: bool,
+    /// Writes the whole response; the protocol belongs to the front door.
+    pub respond: fn(&PollReply, Position, &PollTicket) -> Bytes,
+}
+
+/// A place among the hub's connections, given back when dropped.
+#[derive(Debug)]
+pub struct Admission(Arc<AtomicU32>);
+
+impl Admission {
+    /// Takes a place if fewer than `connections_max` are taken.
+    pub fn take(taken: &Arc<AtomicU32>, connections_max: u32) -> Option<Self> {
+        taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < connections_max).then_some(n + 1)
+            })
+            .ok()
+            .map(|_| Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A channel that a subscriber names, counted as long as this lives.
+#[derive(Debug)]
+pub struct CountedEntry {
+    entry: Arc<ChannelEntry>,
+    transport: Transport,
+}
+
+impl CountedEntry {
+    /// Counts one more subscriber of `entry`.
+    pub fn new(entry: Arc<ChannelEntry>, transport: Transport) -> Self {
+        let counted = Self { entry, transport };
+        counted.count().fetch_add(1, Ordering::Relaxed);
+        counted
+    }
+
+    /// The channel.
+    pub fn entry(&self) -> &Arc<ChannelEntry> {
+        &self.entry
+    }
+
+    fn count(&self) -> &AtomicU32 {
+        match self.transport {
+            Transport::Stream => self.entry.streams(),
+            Transport::Poll => self.entry.pollers(),
+        }
+    }
+}
+
+impl Drop for CountedEntry {
+    fn drop(&mut self) {
+        self.count().fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,238 @@
+//! The shared record of one channel: its history and its counts.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::{
+    core::History,
+    model::{ChannelName, Epoch, Position, Seq},
+};
+
+/// Tells one incarnation of a channel from another; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub(super) u64);
+
+/// One channel of the directory. Whoever may publish to it or read it holds an `Arc`; it is
+/// forgotten only when nobody does.
+#[derive(Debug)]
+pub struct ChannelEntry {
+    id: ChannelId,
+    name: ChannelName,
+    /// What earlier incarnations of the name have lost.
+    born_after: Seq,
+    history: Mutex<History>,
+    /// Newest event, so that a reader sees without a lock that there is nothing new.
+    last_seq: AtomicU64,
+    /// Zero while open.
+    closed_seq: AtomicU64,
+    closed_ms: AtomicU64,
+    used_ms: AtomicU64,
+    streams: AtomicU32,
+    pollers: AtomicU32,
+    /// Whether a channel actor looks after it.
+    attended: AtomicBool,
+    /// When it needs an actor again, in milliseconds since 1970.
+    care_ms: AtomicU64,
+    /// Whether the hub-wide ceiling has it in its queue.
+    ranked: AtomicBool,
+    /// Its part of the publish permits.
+    share: Arc<Semaphore>,
+}
+
+impl ChannelEntry {
+    pub(super) fn new(
+        id: ChannelId,
+        name: ChannelName,
+        evicted_through: Seq,
+        share: usize,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            born_after: evicted_through,
+            history: Mutex::new(History::starting_after(evicted_through)),
+            last_seq: AtomicU64::new(0),
+            closed_seq: AtomicU64::new(0),
+            closed_ms: AtomicU64::new(0),
+            used_ms: AtomicU64::new(now_ms),
+            streams: AtomicU32::new(0),
+            pollers: AtomicU32::new(0),
+            attended: AtomicBool::new(false),
+            care_ms: AtomicU64::new(now_ms),
+            ranked: AtomicBool::new(false),
+            share: Arc::new(Semaphore::new(share)),
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ChannelName {
+        &self.name
+    }
+
+    /// Runs `read` on the history, under its lock.
+    pub fn with_history<T>(&self, read: impl FnOnce(&mut History) -> T) -> T {
+        read(&mut self.history.lock())
+    }
+
+    /// What earlier incarnations of its name have lost; its own losses come after.
+    pub fn born_after(&self) -> Seq {
+        self.born_after
+    }
+
+    /// The newest event's seq, or zero.
+    pub fn last_seq(&self) -> Seq {
+        Seq(self.last_seq.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_last_seq(&self, seq: Seq) {
+        self.last_seq.store(seq.0, Ordering::Release);
+    }
+
+    /// Whether it takes no more events.
+    pub fn is_closed(&self) -> bool {
+        self.closed_seq().is_some()
+    }
+
+    /// The seq of its closing event.
+    pub fn closed_seq(&self) -> Option<Seq> {
+        match self.closed_seq.load(Ordering::Acquire) {
+            0 => None,
+            seq => Some(Seq(seq)),
+        }
+    }
+
+    /// When it was closed, in milliseconds since 1970.
+    pub fn closed_ms(&self) -> Option<u64> {
+        self.is_closed().then(|| self.closed_ms.load(Ordering::Acquire))
+    }
+
+    pub(super) fn close(&self, seq: Seq, now_ms: u64) {
+        self.closed_ms.store(now_ms, Ordering::Release);
+        self.closed_seq.store(seq.0, Ordering::Release);
+    }
+
+    /// Notes a use, which keeps its actor for another idle time.
+    pub fn touch(&self, now_ms: u64) {
+        self.used_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When it was last used, in milliseconds since 1970.
+    pub fn used_ms(&self) -> u64 {
+        self.used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Claims the care of it; false when an actor has it already.
+    pub fn attend(&self) -> bool {
+        !self.attended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives the care of it up.
+    pub fn unattend(&self) {
+        self.attended.store(false, Ordering::Release);
+    }
+
+    /// Says when it needs care again, in milliseconds since 1970.
+    pub fn care_at(&self, at_ms: u64) {
+        self.care_ms.store(at_ms, Ordering::Release);
+    }
+
+    /// Whether it has no actor and something of it is due.
+    pub fn needs_care(&self, now_ms: u64) -> bool {
+        !self.attended.load(Ordering::Acquire) && self.care_ms.load(Ordering::Acquire) <= now_ms
+    }
+
+    /// Cuts its tombstone short.
+    pub fn expire(&self) {
+        self.closed_ms.store(0, Ordering::Release);
+        self.care_at(0);
+    }
+
+    /// Whether nothing is left of it that anybody could ask for.
+    pub fn is_spent(&self) -> bool {
+        self.has_no_subscribers() && self.with_history(|history| history.is_empty())
+    }
+
+    /// Claims its place in the ceiling's queue; false when it has one.
+    pub(super) fn rank(&self) -> bool {
+        !self.ranked.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn unrank(&self) {
+        self.ranked.store(false, Ordering::Release);
+    }
+
+    /// Its part of the publish permits.
+    pub fn share(&self) -> &Arc<Semaphore> {
+        &self.share
+    }
+
+    /// Counts streams that name it.
+    pub fn streams(&self) -> &AtomicU32 {
+        &self.streams
+    }
+
+    /// Counts waiting polls that name it.
+    pub fn pollers(&self) -> &AtomicU32 {
+        &self.pollers
+    }
+
+    /// Whether nobody named it in a living subscription.
+    pub fn has_no_subscribers(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0 && self.pollers.load(Ordering::Relaxed) == 0
+    }
+
+    /// What the info routes say of it.
+    pub fn info(&self, epoch: Epoch) -> ChannelInfo {
+        let position = |seq| Position { epoch, seq };
+        let (events_retained, bytes_retained, first_id, last_id) = self.with_history(|history| {
+            (
+                history.len() as u64,
+                history.bytes(),
+                history.oldest().map(|event| position(event.seq)),
+                history.newest().map(|event| position(event.seq)),
+            )
+        });
+        ChannelInfo {
+            channel: self.name.clone(),
+            subscribers: self.streams.load(Ordering::Relaxed),
+            pollers: self.pollers.load(Ordering::Relaxed),
+            events_retained,
+            bytes_retained,
+            first_id,
+            last_id,
+            closed: self.is_closed(),
+        }
+    }
+}
+
+/// The state of a channel, as the info routes give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub channel: ChannelName,
+    /// Streams that receive it.
+    pub subscribers: u32,
+    /// Waiting polls that receive it.
+    pub pollers: u32,
+    /// Events in its history.
+    pub events_retained: u64,
+    /// Their frame bytes.
+    pub bytes_retained: u64,
+    /// The oldest retained event.
+    pub first_id: Option<Position>,
+    /// The newest retained event.
+    pub last_id: Option<Position>,
+    /// Whether it is closed.
+    pub closed: bool,
+}

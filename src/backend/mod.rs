@@ -1,0 +1,11 @@
+//! What holds history: the memory backend. Shared by reference; locks are held for bounded work
+//! only and never across an await.
+
+mod channel;
+mod directory;
+mod forgotten;
+mod memory;
+
+pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
+pub use directory::{Directory, DirectoryFull};
+pub use memory::{Member, MemoryBackend, Resume};

@@ -1,0 +1,465 @@
+//! One connection: a stream or a waiting long-poll, as a state machine without I/O.
+//!
+//! A connection is LIVE (it has everything up to its cursor, and is given each round of the
+//! fan-out) or BEHIND (it has an unsent rest, or a cursor from which it reads history, or both).
+//! The joint of a subscription, a refused or partial write, a slow reader and a round it came
+//! too late for are all the same: BEHIND, until a read of history finds nothing more.
+//!
+//! The owner calls [`Connection::handle`] with what happened and performs the effect; it decides
+//! nothing itself.
+
+use bytes::{Buf, Bytes};
+
+use super::{ConnectionLimits, SlowPolicy};
+use crate::model::Seq;
+
+/// The state of one connection. An idle live one is small: what only one that is behind needs is
+/// in a box.
+#[derive(Debug)]
+pub struct Connection {
+    /// Everything of its subscription up to here has been sent, or lies in the rest.
+    cursor: Seq,
+    /// When the peer last took a byte.
+    written_ms: u64,
+    /// When the hub ends it: the deadline of a poll; age or drain of a stream. `u64::MAX`: never.
+    due_ms: u64,
+    behind: Option<Box<Behind>>,
+    /// Set once it is to end; it does when the rest is out.
+    ending: Option<CloseReason>,
+    /// Named channels not closed yet.
+    open_names: u16,
+    /// A pattern may match a channel born later, so it never ends by closed channels.
+    has_patterns: bool,
+    transport: Transport,
+    policy: SlowPolicy,
+    draining: bool,
+}
+
+#[derive(Debug, Default)]
+struct Behind {
+    /// The unsent rest of the frame in flight, or of a block of the hub's own.
+    rest: Bytes,
+    /// Events up to here are replay and do not count as lag.
+    replay_through: Seq,
+    lag_events: u32,
+    lag_bytes: u64,
+    skip: bool,
+}
+
+/// How the client receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A stream of events.
+    Stream,
+    /// One answer, then the connection goes back to where it came from.
+    Poll,
+}
+
+/// What happened to a connection.
+#[derive(Debug)]
+pub enum ConnectionMsg {
+    /// The fan-out has events for it, between `first` and `last` in the log.
+    Round {
+        /// First seq of the round.
+        first: Seq,
+        /// Last seq of the round.
+        last: Seq,
+        /// Its events in the round.
+        events: u32,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// All bytes of a send were taken.
+    Sent {
+        /// Everything up to here is with it now.
+        through: Seq,
+        /// Events among them that were not replay, and their bytes.
+        sent: (u32, u64),
+    },
+    /// Not all bytes of a send were taken.
+    Blocked {
+        /// The event in flight, or where it stood before if none is.
+        cursor: Seq,
+        /// What is left of the event in flight.
+        rest: Bytes,
+        /// Whether the peer took any byte.
+        progressed: bool,
+        /// Events of the send that are still due, and their bytes.
+        due: (u32, u64),
+        /// Events that were due before and are sent now, and their bytes.
+        sent: (u32, u64),
+    },
+    /// The peer took this many bytes of the rest.
+    RestTaken(usize),
+    /// The peer takes bytes again, or there is time for more.
+    Writable,
+    /// A read of history found nothing more up to here.
+    CaughtUp(Seq),
+    /// History no longer reaches back to the cursor.
+    FellOff,
+    /// The jump that [`Effect::Skip`] asked for: on from here, with these words first.
+    Skipped {
+        /// The newest event.
+        to: Seq,
+        /// The gap event.
+        gap: Bytes,
+    },
+    /// A channel it named is closed, and it has been told.
+    NamedChannelClosed,
+    /// A poll has its answer.
+    Answered,
+    /// The hub is going down; the connection ends at the given time.
+    Drain {
+        /// When, in milliseconds.
+        at_ms: u64,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What the owner is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Send the round.
+    Send,
+    /// Send the rest (see [`Connection::rest`]).
+    SendRest,
+    /// Read history after this seq and send what is there.
+    Read(Seq),
+    /// Jump to the newest event and say [`ConnectionMsg::Skipped`].
+    Skip {
+        /// Where it stood.
+        from: Seq,
+    },
+    /// Send a block that moves the client's position on.
+    Heartbeat,
+    /// Answer a poll that found nothing.
+    AnswerEmpty,
+    /// It is over.
+    End(CloseReason),
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client closed it, or its host is gone.
+    PeerClosed,
+    /// It lagged further than its bound, or off the end of history.
+    SlowConsumer,
+    /// It took no byte for the write stall time.
+    WriteStalled,
+    /// Its last named channel was closed.
+    ChannelClosed,
+    /// It reached the age at which streams are renewed.
+    Aged,
+    /// The hub is going down.
+    Drained,
+    /// A poll got its answer.
+    Answered,
+    /// The client sent more than a stream's client has to say.
+    UnexpectedInput,
+    /// A step of it panicked: a defect of the hub.
+    Panicked,
+}
+
+impl CloseReason {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 9] = [
+        Self::PeerClosed,
+        Self::SlowConsumer,
+        Self::WriteStalled,
+        Self::ChannelClosed,
+        Self::Aged,
+        Self::Drained,
+        Self::Answered,
+        Self::UnexpectedInput,
+        Self::Panicked,
+    ];
+
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer_closed",
+            Self::SlowConsumer => "slow_consumer",
+            Self::WriteStalled => "write_stalled",
+            Self::ChannelClosed => "channel_closed",
+            Self::Aged => "aged",
+            Self::Drained => "drained",
+            Self::Answered => "answered",
+            Self::UnexpectedInput => "unexpected_input",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// Whether the client should be told when to come back.
+    pub fn invites_back(self) -> bool {
+        matches!(self, Self::Aged | Self::Drained)
+    }
+}
+
+/// What a connection starts with.
+#[derive(Debug)]
+pub struct Joint {
+    /// Everything up to here is the client's already.
+    pub cursor: Seq,
+    /// Events up to here are replay.
+    pub replay_through: Seq,
+    /// The words that come first: a response head, a first block, a gap.
+    pub preamble: Bytes,
+    /// When it ends by itself, in milliseconds; `u64::MAX` is never.
+    pub due_ms: u64,
+    /// Named channels that are not closed.
+    pub open_names: u16,
+    /// Whether it subscribes to patterns.
+    pub has_patterns: bool,
+}
+
+impl Connection {
+    /// A connection that is behind: its preamble is unsent, and history after its cursor unread.
+    pub fn new(joint: Joint, transport: Transport, policy: SlowPolicy, now_ms: u64) -> Self {
+        Self {
+            cursor: joint.cursor,
+            written_ms: now_ms,
+            due_ms: joint.due_ms,
+            behind: Some(Box::new(Behind {
+                rest: joint.preamble,
+                replay_through: joint.replay_through,
+                ..Behind::default()
+            })),
+            ending: None,
+            open_names: joint.open_names,
+            has_patterns: joint.has_patterns,
+            transport,
+            policy,
+            draining: false,
+        }
+    }
+
+    /// The one step: what happened, at what time, and what to do about it.
+    pub fn handle(&mut self, msg: ConnectionMsg, now_ms: u64, limits: &ConnectionLimits) -> Effect {
+        match msg {
+            ConnectionMsg::Round { first, last, events, bytes } => {
+                self.round(first, last, events, bytes, limits)
+            }
+            ConnectionMsg::Sent { through, sent } => {
+                self.cursor = self.cursor.max(through);
+                self.written_ms = now_ms;
+                if let Some(behind) = &mut self.behind {
+                    behind.lag_events = behind.lag_events.saturating_sub(sent.0);
+                    behind.lag_bytes = behind.lag_bytes.saturating_sub(sent.1);
+                }
+                self.next()
+            }
+            ConnectionMsg::Blocked { cursor, rest, progressed, due, sent } => {
+                // LIVE -> BEHIND, or BEHIND and still so.
+                if progressed || self.behind.is_none() {
+                    self.written_ms = now_ms;
+                }
+                self.cursor = self.cursor.max(cursor);
+                let replay_through = self.cursor;
+                let behind = self.behind.get_or_insert_with(|| {
+                    let (lag_events, lag_bytes) = (due.0 + sent.0, due.1 + sent.1);
+                    Box::new(Behind { replay_through, lag_events, lag_bytes, ..Behind::default() })
+                });
+                behind.lag_events = behind.lag_events.saturating_sub(sent.0);
+                behind.lag_bytes = behind.lag_bytes.saturating_sub(sent.1);
+                behind.rest = rest;
+                Effect::None
+            }
+            ConnectionMsg::RestTaken(bytes) => {
+                if bytes > 0 {
+                    self.written_ms = now_ms;
+                }
+                if let Some(behind) = &mut self.behind {
+                    behind.rest.advance(bytes);
+                    if !behind.rest.is_empty() {
+                        return Effect::None;
+                    }
+                    // Let go of what the empty rest still shares.
+                    behind.rest = Bytes::new();
+                }
+                self.next()
+            }
+            ConnectionMsg::Writable => self.next(),
+            ConnectionMsg::CaughtUp(through) => {
+                // BEHIND -> LIVE.
+                self.cursor = self.cursor.max(through);
+                self.behind = None;
+                self.next()
+            }
+            ConnectionMsg::FellOff => match self.policy {
+                SlowPolicy::Disconnect => self.end(CloseReason::SlowConsumer),
+                SlowPolicy::Skip => Effect::Skip { from: self.cursor },
+            },
+            ConnectionMsg::Skipped { to, gap } => {
+                self.cursor = self.cursor.max(to);
+                self.behind = Some(Box::new(Behind {
+                    rest: gap,
+                    replay_through: self.cursor,
+                    ..Behind::default()
+                }));
+                self.next()
+            }
+            ConnectionMsg::NamedChannelClosed => {
+                self.open_names = self.open_names.saturating_sub(1);
+                if self.open_names == 0 && !self.has_patterns && self.transport == Transport::Stream
+                {
+                    self.ending.get_or_insert(CloseReason::ChannelClosed);
+                }
+                Effect::None
+            }
+            ConnectionMsg::Answered => {
+                self.ending = Some(CloseReason::Answered);
+                self.next()
+            }
+            ConnectionMsg::Drain { at_ms } => {
+                self.draining = true;
+                self.due_ms = self.due_ms.min(at_ms);
+                Effect::None
+            }
+            ConnectionMsg::Tick => self.tick(now_ms, limits),
+        }
+    }
+
+    /// Bytes that come before anything else.
+    pub fn rest(&self) -> Bytes {
+        self.behind.as_ref().map(|behind| behind.rest.clone()).unwrap_or_default()
+    }
+
+    /// Whether it is behind the head of the log, or has unsent bytes.
+    pub fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// Everything of its subscription up to here has been sent or lies in its rest.
+    pub fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
+    /// Moves the cursor of a live connection on, when the owner knows that nothing of its
+    /// subscription lies between.
+    pub fn advance_idle(&mut self, to: Seq) {
+        if self.behind.is_none() {
+            self.cursor = self.cursor.max(to);
+        }
+    }
+
+    /// Events after this one count as lag.
+    pub fn replay_through(&self) -> Seq {
+        self.behind.as_ref().map_or(self.cursor, |behind| behind.replay_through)
+    }
+
+    /// How far it lags, in events and bytes.
+    pub fn lag(&self) -> (u32, u64) {
+        self.behind.as_ref().map_or((0, 0), |behind| (behind.lag_events, behind.lag_bytes))
+    }
+
+    /// Whether it is over once its rest is out.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// A stream or a poll.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// When it next has to be looked at, in milliseconds.
+    pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
+        let stall_ms = self.written_ms + u64::from(limits.write_stall_s) * 1_000;
+        match self.transport {
+            _ if self.ending.is_some() => stall_ms,
+            Transport::Poll => {
+                self.due_ms.min(if self.behind.is_some() { stall_ms } else { u64::MAX })
+            }
+            Transport::Stream => {
+                // It may fall behind before the check comes, so the stall counts in any case.
+                let heartbeat_ms = self.written_ms + u64::from(limits.heartbeat_s) * 1_000;
+                let quiet_ms =
+                    if self.behind.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
+                quiet_ms.min(self.due_ms)
+            }
+        }
+    }
+
+    fn round(
+        &mut self,
+        first: Seq,
+        last: Seq,
+        events: u32,
+        bytes: u64,
+        limits: &ConnectionLimits,
+    ) -> Effect {
+        if self.ending.is_some() || self.cursor >= last {
+            return Effect::None;
+        }
+        match &mut self.behind {
+            None if self.cursor < first => Effect::Send,
+            None => {
+                // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
+                self.behind = Some(Box::new(Behind { replay_through: last, ..Behind::default() }));
+                Effect::Read(self.cursor)
+            }
+            Some(behind) => {
+                behind.lag_events = behind.lag_events.saturating_add(events);
+                behind.lag_bytes = behind.lag_bytes.saturating_add(bytes);
+                if behind.lag_events > limits.lag_events_max
+                    || behind.lag_bytes > limits.lag_bytes_max
+                {
+                    match self.policy {
+                        SlowPolicy::Disconnect => return self.end(CloseReason::SlowConsumer),
+                        SlowPolicy::Skip => behind.skip = true,
+                    }
+                }
+                Effect::None
+            }
+        }
+    }
+
+    /// What a connection that may write does next.
+    fn next(&mut self) -> Effect {
+        match (&self.behind, self.ending) {
+            (Some(behind), _) if !behind.rest.is_empty() => Effect::SendRest,
+            (_, Some(reason)) => Effect::End(reason),
+            (Some(behind), None) if behind.skip => Effect::Skip { from: self.cursor },
+            (Some(_), None) => Effect::Read(self.cursor),
+            (None, None) => Effect::None,
+        }
+    }
+
+    fn tick(&mut self, now_ms: u64, limits: &ConnectionLimits) -> Effect {
+        let quiet_ms = now_ms.saturating_sub(self.written_ms);
+        if self.behind.is_some() || self.ending.is_some() {
+            if quiet_ms >= u64::from(limits.write_stall_s) * 1_000 {
+                return self.end(CloseReason::WriteStalled);
+            }
+            if now_ms >= self.due_ms && self.transport == Transport::Stream {
+                return self.end(self.due_reason());
+            }
+            return Effect::None;
+        }
+        if now_ms >= self.due_ms {
+            return match self.transport {
+                Transport::Poll => Effect::AnswerEmpty,
+                Transport::Stream => self.end(self.due_reason()),
+            };
+        }
+        if self.transport == Transport::Stream && quiet_ms >= u64::from(limits.heartbeat_s) * 1_000
+        {
+            return Effect::Heartbeat;
+        }
+        Effect::None
+    }
+
+    fn due_reason(&self) -> CloseReason {
+        if self.draining { CloseReason::Drained } else { CloseReason::Aged }
+    }
+
+    fn end(&mut self, reason: CloseReason) -> Effect {
+        self.ending = Some(reason);
+        Effect::End(reason)
+    }
+}

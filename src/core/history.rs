@@ -1,0 +1,271 @@
+//! The bounded history of one channel: append at the end, evict at the front, read by cursor.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::HistoryLimits;
+use crate::model::{Event, Seq};
+
+/// The retained events of a channel, in log order.
+///
+/// Reads are bounded copies of handles, not snapshots: a snapshot would keep evicted events in
+/// memory for as long as its slowest reader, and so undo the bounds.
+#[derive(Debug, Default)]
+pub struct History {
+    events: VecDeque<Arc<Event>>,
+    bytes: u64,
+    evicted_through: Seq,
+}
+
+/// What an eviction removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Events.
+    pub events: u64,
+    /// Their bytes, bookkeeping included.
+    pub bytes: u64,
+}
+
+/// A part of a history.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// Events after the cursor.
+    pub events: Vec<Arc<Event>>,
+    /// Whether more follow that the bounds kept out.
+    pub more: bool,
+}
+
+/// The cursor stands before events that have been evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FellOff {
+    /// Everything up to here is gone.
+    pub evicted_through: Seq,
+}
+
+impl History {
+    /// An empty history of a channel whose events up to `evicted_through` are gone already.
+    pub fn starting_after(evicted_through: Seq) -> Self {
+        Self { evicted_through, ..Self::default() }
+    }
+
+    /// Appends `event`, whose seq is higher than any before it, and evicts what the count and
+    /// byte bounds no longer allow. The newest event always stays, whatever its size.
+    pub fn append(&mut self, event: Arc<Event>, limits: &HistoryLimits) -> Evicted {
+        debug_assert!(self.last().is_none_or(|last| last < event.seq));
+        self.bytes += event.bytes().len() as u64;
+        self.events.push_back(event);
+        let mut evicted = Evicted::default();
+        while self.events.len() > 1
+            && (self.events.len() > limits.events_max as usize || self.bytes > limits.bytes_max)
+        {
+            self.evict_oldest(&mut evicted);
+        }
+        evicted
+    }
+
+    /// Evicts what was accepted before `oldest_ms`, at most `events_max` events at a time.
+    pub fn evict_older_than(&mut self, oldest_ms: u64, events_max: usize) -> Evicted {
+        let mut evicted = Evicted::default();
+        while (evicted.events as usize) < events_max
+            && self.events.front().is_some_and(|event| event.time_ms < oldest_ms)
+        {
+            self.evict_oldest(&mut evicted);
+        }
+        evicted
+    }
+
+    /// Evicts everything up to and including `through`.
+    pub fn evict_through(&mut self, through: Seq) -> Evicted {
+        let mut evicted = Evicted::default();
+        while self.events.front().is_some_and(|event| event.seq <= through) {
+            self.evict_oldest(&mut evicted);
+        }
+        evicted
+    }
+
+    /// The events after `after` up to `through`, no more than `events_max`; at least one if there
+    /// is one, and no more after `bytes_max` bytes are reached.
+    pub fn read(
+        &self,
+        after: Seq,
+        through: Seq,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Slice, FellOff> {
+        if self.evicted_through > after {
+            return Err(FellOff { evicted_through: self.evicted_through });
+        }
+        let start = self.events.partition_point(|event| event.seq <= after);
+        let mut slice = Slice::default();
+        let mut bytes = 0;
+        for event in self.events.range(start..) {
+            if event.seq > through {
+                break;
+            }
+            if slice.events.len() >= events_max || bytes >= bytes_max {
+                slice.more = true;
+                break;
+            }
+            bytes += event.bytes().len();
+            slice.events.push(Arc::clone(event));
+        }
+        Ok(slice)
+    }
+
+    /// The highest seq that has been evicted, or [`Seq::ZERO`].
+    pub fn evicted_through(&self) -> Seq {
+        self.evicted_through
+    }
+
+    /// The oldest retained event.
+    pub fn oldest(&self) -> Option<&Arc<Event>> {
+        self.events.front()
+    }
+
+    /// The newest retained event.
+    pub fn newest(&self) -> Option<&Arc<Event>> {
+        self.events.back()
+    }
+
+    /// Retained events.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether nothing is retained.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Retained frame bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What a history accounts for `event` hub-wide, in bytes.
+    pub fn cost(event: &Event) -> u64 {
+        event.bytes().len() as u64 + Event::OVERHEAD_BYTES
+    }
+
+    fn last(&self) -> Option<Seq> {
+        self.newest().map(|event| event.seq)
+    }
+
+    fn evict_oldest(&mut self, evicted: &mut Evicted) {
+        if let Some(event) = self.events.pop_front() {
+            self.bytes -= event.bytes().len() as u64;
+            self.evicted_through = event.seq;
+            evicted.events += 1;
+            evicted.bytes += Self::cost(&event);
+        }
+        // A channel that was busy once does not keep its room for ever.
+        if self.events.capacity() > 64 && self.events.len() * 4 < self.events.capacity() {
+            self.events.shrink_to(self.events.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{ChannelName, Draft, Epoch, EventKind, NewEvent, Position};
+
+    fn event(seq: u64, time_ms: u64, data: &str) -> Arc<Event> {
+        let position = Position { epoch: Epoch::new(0, 1), seq: Seq(seq) };
+        Arc::new(Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms,
+            channel: ChannelName::parse("c").expect("a name"),
+            kind: EventKind::Published,
+            frame: Draft::new(&NewEvent::message(data)).finish(position),
+        })
+    }
+
+    fn limits(events_max: u32, bytes_max: u64) -> HistoryLimits {
+        HistoryLimits { events_max, bytes_max, ..HistoryLimits::default() }
+    }
+
+    fn seqs(slice: &Slice) -> Vec<u64> {
+        slice.events.iter().map(|e| e.seq.0).collect()
+    }
+
+    #[test]
+    fn the_count_is_kept_at_its_bound() {
+        let mut history = History::default();
+        for seq in 1..=3 {
+            assert_eq!(history.append(event(seq, 0, "x"), &limits(3, 1 << 20)).events, 0);
+        }
+        assert_eq!(history.append(event(4, 0, "x"), &limits(3, 1 << 20)).events, 1);
+        assert_eq!(history.len(), 3);
+        assert_eq!(history.evicted_through(), Seq(1));
+    }
+
+    #[test]
+    fn the_newest_event_stays_even_if_it_alone_is_too_large() {
+        let mut history = History::default();
+        history.append(event(1, 0, "x"), &limits(10, 30));
+        history.append(event(2, 0, &"y".repeat(100)), &limits(10, 30));
+        assert_eq!(history.len(), 1);
+        assert_eq!(history.newest().map(|e| e.seq), Some(Seq(2)));
+    }
+
+    #[test]
+    fn a_cursor_before_the_evicted_part_is_told_and_one_at_its_edge_is_not() {
+        let mut history = History::default();
+        for seq in 1..=5 {
+            history.append(event(seq, 0, "x"), &limits(3, 1 << 20));
+        }
+        let read = |after| history.read(Seq(after), Seq(5), 10, 1 << 20);
+        assert_eq!(read(1).err(), Some(FellOff { evicted_through: Seq(2) }));
+        assert_eq!(seqs(&read(2).expect("at the edge")), [3, 4, 5]);
+    }
+
+    #[test]
+    fn age_evicts_in_bounded_steps() {
+        let mut history = History::default();
+        for seq in 1..=5 {
+            history.append(event(seq, seq * 10, "x"), &limits(10, 1 << 20));
+        }
+        assert_eq!(history.evict_older_than(35, 2).events, 2);
+        assert_eq!(history.evict_older_than(35, 2).events, 1);
+        assert_eq!(history.evict_older_than(35, 2).events, 0);
+        assert_eq!(history.oldest().map(|e| e.seq), Some(Seq(4)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_read_agrees_with_a_filter(
+            steps in proptest::collection::vec((1u64..4, 0usize..40), 0..60),
+            events_max in 1u32..20, bytes_max in 30u64..800,
+            after in 0u64..120, through in 0u64..120, take in 1usize..10,
+        ) {
+            let limits = limits(events_max, bytes_max);
+            let mut history = History::default();
+            let mut all: Vec<Arc<Event>> = Vec::new();
+            let mut seq = 0;
+            for (step, size) in steps {
+                seq += step;
+                let e = event(seq, 0, &"d".repeat(size));
+                all.push(Arc::clone(&e));
+                history.append(e, &limits);
+            }
+            let kept: u64 = all.iter().rev().take(history.len()).map(|e| e.bytes().len() as u64).sum();
+            prop_assert_eq!(kept, history.bytes());
+            prop_assert!(history.len() <= 1 || history.bytes() <= bytes_max);
+            prop_assert!(history.len() <= events_max as usize);
+            let lost = all.len() - history.len();
+            match history.read(Seq(after), Seq(through), take, usize::MAX) {
+                Err(_) => prop_assert!(all[..lost].iter().any(|e| e.seq.0 > after)),
+                Ok(slice) => {
+                    prop_assert!(all[..lost].iter().all(|e| e.seq.0 <= after));
+                    let expected: Vec<u64> = all.iter().map(|e| e.seq.0)
+                        .filter(|&s| s > after && s <= through).collect();
+                    prop_assert_eq!(slice.more, expected.len() > take);
+                    prop_assert_eq!(seqs(&slice), expected.into_iter().take(take).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a client asks to receive: channels, patterns, and types.
+
+use thiserror::Error;
+
+use crate::model::{ChannelName, ChannelPattern, ChannelSelector, Event, EventKind, EventType};
+
+/// Channels and patterns of one connection, each once, and the types it wants of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    names: Vec<ChannelName>,
+    patterns: Vec<ChannelPattern>,
+    types: Box<[EventType]>,
+}
+
+impl Subscription {
+    /// At least one selector and at most `selectors_max`; repeated ones count once. No `types`
+    /// means all.
+    pub fn new(
+        selectors: impl IntoIterator<Item = ChannelSelector>,
+        types: impl IntoIterator<Item = EventType>,
+        selectors_max: usize,
+    ) -> Result<Self, SubscriptionError> {
+        let (mut names, mut patterns) = (Vec::new(), Vec::new());
+        for selector in selectors {
+            match selector {
+                ChannelSelector::Name(name) if !names.contains(&name) => names.push(name),
+                ChannelSelector::Pattern(pattern) if !patterns.contains(&pattern) => {
+                    patterns.push(pattern);
+                }
+                _ => {}
+            }
+            if names.len() + patterns.len() > selectors_max {
+                return Err(SubscriptionError::TooMany { selectors_max });
+            }
+        }
+        if names.is_empty() && patterns.is_empty() {
+            return Err(SubscriptionError::Empty);
+        }
+        let mut types: Vec<EventType> = types.into_iter().collect();
+        types.sort_unstable();
+        types.dedup();
+        if types.len() > selectors_max {
+            return Err(SubscriptionError::TooManyTypes { types_max: selectors_max });
+        }
+        Ok(Self { names, patterns, types: types.into() })
+    }
+
+    /// The channels named one by one.
+    pub fn names(&self) -> &[ChannelName] {
+        &self.names
+    }
+
+    /// The patterns.
+    pub fn patterns(&self) -> &[ChannelPattern] {
+        &self.patterns
+    }
+
+    /// The wanted types; none means all.
+    pub fn types(&self) -> &[EventType] {
+        &self.types
+    }
+
+    /// Whether `types` lets an event through. The hub's own events always pass.
+    pub fn wants(types: &[EventType], event: &Event) -> bool {
+        types.is_empty()
+            || event.kind == EventKind::Closed
+            || types.iter().any(|wanted| wanted.as_str() == event.event_type())
+    }
+}
+
+/// Why selectors make no subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SubscriptionError {
+    /// No channel at all.
+    #[error("name at least one channel")]
+    Empty,
+    /// More channels and patterns than a connection may have.
+    #[error("one connection has at most {selectors_max} channels and patterns")]
+    TooMany {
+        /// The limit.
+        selectors_max: usize,
+    },
+    /// More types than a connection may filter by.
+    #[error("one connection filters by at most {types_max} types")]
+    TooManyTypes {
+        /// The limit.
+        types_max: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(selectors: &[&str], max: usize) -> Result<Subscription, SubscriptionError> {
+        let selectors: Vec<_> =
+            selectors.iter().map(|s| ChannelSelector::parse(s).expect("a selector")).collect();
+        Subscription::new(selectors, [], max)
+    }
+
+    #[test]
+    fn the_number_is_checked_at_below_and_above_its_bound() {
+        assert_eq!(parse(&[], 2), Err(SubscriptionError::Empty));
+        assert!(parse(&["a"], 2).is_ok());
+        assert!(parse(&["a", "b/*"], 2).is_ok());
+        assert_eq!(
+            parse(&["a", "b", "c/*"], 2),
+            Err(SubscriptionError::TooMany { selectors_max: 2 })
+        );
+    }
+
+    #[test]
+    fn repeated_selectors_count_once() {
+        let subscription = parse(&["a", "a", "b/*", "b/*"], 2).expect("two");
+        assert_eq!((subscription.names().len(), subscription.patterns().len()), (1, 1));
+    }
+}

@@ -1,0 +1,87 @@
+//! A hashed timer wheel: one bucket per tick, for very many coarse deadlines.
+//!
+//! It never cancels: an entry whose owner moved on is ignored by the owner when it fires.
+//! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 6.
+
+/// Deadlines of keys, rounded up to the tick.
+#[derive(Debug)]
+pub struct Wheel<K> {
+    buckets: Box<[Vec<(u64, K)>]>,
+    tick_ms: u64,
+    /// Everything before this tick has fired.
+    next_tick: u64,
+}
+
+impl<K> Wheel<K> {
+    /// A wheel of `buckets` ticks of `tick_ms` milliseconds each, starting at `now_ms`. Deadlines
+    /// further away than one turn stay in their bucket for more turns.
+    pub fn new(buckets: usize, tick_ms: u64, now_ms: u64) -> Self {
+        let buckets = (0..buckets.max(1)).map(|_| Vec::new()).collect();
+        Self { buckets, tick_ms, next_tick: now_ms / tick_ms }
+    }
+
+    /// Fires `key` at `at_ms` or up to one tick later; a time already past fires next.
+    pub fn schedule(&mut self, at_ms: u64, key: K) {
+        let tick = at_ms.div_ceil(self.tick_ms).max(self.next_tick);
+        let bucket = (tick % self.buckets.len() as u64) as usize;
+        self.buckets[bucket].push((tick, key));
+    }
+
+    /// Moves the keys whose time has come by `now_ms` to `due`.
+    pub fn advance(&mut self, now_ms: u64, due: &mut Vec<K>) {
+        let now_tick = now_ms / self.tick_ms;
+        // After a long sleep one turn visits every bucket; more would visit them again.
+        let turn = self.buckets.len() as u64;
+        let first = self.next_tick.max((now_tick + 1).saturating_sub(turn));
+        for tick in first..=now_tick {
+            let bucket = &mut self.buckets[(tick % turn) as usize];
+            due.extend(bucket.extract_if(.., |(at, _)| *at <= now_tick).map(|(_, key)| key));
+            if bucket.is_empty() && bucket.capacity() > 4_096 {
+                *bucket = Vec::new();
+            }
+        }
+        self.next_tick = self.next_tick.max(now_tick + 1);
+    }
+
+    /// How long one tick is, in milliseconds.
+    pub fn tick_ms(&self) -> u64 {
+        self.tick_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_key_fires_once_on_time(
+            deadlines in proptest::collection::vec(0u64..2_000, 0..50),
+            steps in proptest::collection::vec(1u64..400, 1..40),
+        ) {
+            let mut wheel = Wheel::new(16, 10, 0);
+            for (key, at) in deadlines.iter().enumerate() {
+                wheel.schedule(*at, key);
+            }
+            let mut fired = vec![None; deadlines.len()];
+            let mut now = 0;
+            for step in steps {
+                let before = now;
+                now += step;
+                let mut due = Vec::new();
+                wheel.advance(now, &mut due);
+                for key in due {
+                    prop_assert_eq!(fired[key], None, "fires once");
+                    prop_assert!(deadlines[key] <= now, "not early");
+                    prop_assert!(deadlines[key] + 10 > before, "not late");
+                    fired[key] = Some(now);
+                }
+            }
+            for (key, at) in deadlines.iter().enumerate() {
+                prop_assert_eq!(fired[key].is_some(), at.div_ceil(10) <= now / 10);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Why a hub refuses.
+
+use thiserror::Error;
+
+use crate::{backend::DirectoryFull, model::ChannelName};
+
+/// A publish was not accepted; nothing of it was.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// No event at all.
+    #[error("there is nothing to publish")]
+    Empty,
+    /// More events than a batch may have.
+    #[error("a batch has at most {events_max} events")]
+    TooMany {
+        /// The limit.
+        events_max: usize,
+    },
+    /// The channel has been closed.
+    #[error("the channel `{0}` is closed")]
+    Closed(ChannelName),
+    /// The idempotency key was used for something else.
+    #[error("the idempotency key was used with another body")]
+    KeyReused,
+    /// No room within the publish wait time.
+    #[error("the hub is busy: no room within {wait_ms} ms")]
+    Overloaded {
+        /// How long it waited.
+        wait_ms: u32,
+    },
+    /// A channel would have to be created.
+    #[error(transparent)]
+    DirectoryFull(#[from] DirectoryFull),
+    /// The hub is going down, or its log has failed: whether the events were accepted is unknown
+    /// if they had been handed in.
+    #[error("the hub is going down")]
+    GoingDown,
+}
+
+impl PublishError {
+    /// Whether the same publish may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Overloaded { .. } | Self::DirectoryFull(_) | Self::GoingDown)
+    }
+}
+
+/// A subscription was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// Every channel it names is closed, and it has all their events.
+    #[error("every channel named is closed")]
+    Closed,
+    /// As many connections as the hub may have.
+    #[error("the hub has as many connections as it may ({connections_max})")]
+    TooManyConnections {
+        /// The limit.
+        connections_max: u32,
+    },
+    /// A channel would have to be created.
+    #[error(transparent)]
+    DirectoryFull(#[from] DirectoryFull),
+    /// The hub is going down.
+    #[error("the hub is going down")]
+    GoingDown,
+}
+
+impl SubscribeError {
+    /// Whether the same subscription may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        !matches!(self, Self::Closed)
+    }
+
+    /// The word in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::TooManyConnections { .. } => "too_many_connections",
+            Self::DirectoryFull(_) => "too_many_channels",
+            Self::GoingDown => "going_down",
+        }
+    }
+}
+
+/// A channel was not closed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// There is no such channel.
+    #[error("there is no channel `{0}`")]
+    NoSuchChannel(ChannelName),
+    /// As for a publish.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}

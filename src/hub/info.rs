@@ -1,0 +1,56 @@
+//! What a hub says of itself.
+
+use super::Hub;
+use crate::{
+    backend::ChannelInfo,
+    core::Limits,
+    model::{ChannelName, Epoch, Seq},
+};
+
+impl Hub {
+    /// One channel, if there is such a one.
+    pub fn channel(&self, name: &ChannelName) -> Option<ChannelInfo> {
+        let backend = &self.shared.backend;
+        backend.directory().find(name).map(|entry| entry.info(backend.epoch()))
+    }
+
+    /// Up to `limit` channels after the name `after`, in the order of their names.
+    pub fn channels(&self, after: Option<&str>, limit: usize) -> Vec<ChannelInfo> {
+        let backend = &self.shared.backend;
+        let page = backend.directory().page(after, limit);
+        page.iter().map(|entry| entry.info(backend.epoch())).collect()
+    }
+
+    /// The limits it runs with.
+    pub fn limits(&self) -> &Limits {
+        self.shared.limits()
+    }
+
+    /// The incarnation of its log.
+    pub fn epoch(&self) -> Epoch {
+        self.shared.backend.epoch()
+    }
+
+    /// The newest event in its log.
+    pub fn head(&self) -> Seq {
+        self.shared.backend.head()
+    }
+
+    /// Its metrics, as Prometheus scrapes them.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.render()
+    }
+
+    /// Whether it takes publishes and subscriptions.
+    pub fn is_ready(&self) -> bool {
+        !self.shared.is_draining() && self.shared.fatal.borrow().is_none()
+    }
+
+    /// Waits until the hub can go on no longer, and says why. Whoever runs it should end the
+    /// process and let the service manager start it anew.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.shared.fatal.subscribe();
+        let why = fatal.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,30 @@
+//! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
+
+mod builder;
+mod drain;
+mod error;
+mod info;
+mod publish;
+mod subscribe;
+
+use std::{fmt, sync::Arc};
+
+pub use builder::{HubBuilder, StartError};
+pub use error::{CloseError, PublishError, SubscribeError};
+pub use publish::{Publication, Published};
+pub use subscribe::{PollNow, PollRequest, StreamRequest};
+
+use crate::actors::Shared;
+
+/// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
+/// does not stop it.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}

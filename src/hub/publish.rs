@@ -1,0 +1,169 @@
+//! Publishing: admission, the log, the answer.
+//!
+//! Only the publisher's own task ever waits, and no longer than the publish wait time.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
+};
+
+use super::{CloseError, Hub, PublishError};
+use crate::{
+    actors::{CommitError, Submission},
+    backend::ChannelEntry,
+    core::IdempotencyKey,
+    model::{ChannelName, Draft, EventKind, NewEvent, Position},
+    telemetry::Metrics,
+};
+
+/// Events to publish together: accepted whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Publication {
+    /// The events, each with its channel, in the order they are to have.
+    pub events: Vec<(ChannelName, NewEvent)>,
+    /// Names the publish, so that a retry publishes nothing.
+    pub key: Option<IdempotencyKey>,
+}
+
+impl Publication {
+    /// One event.
+    pub fn one(channel: ChannelName, event: NewEvent) -> Self {
+        Self { events: vec![(channel, event)], key: None }
+    }
+}
+
+/// The answer to a publish: the events are in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The position of the first event.
+    pub first: Position,
+    /// The position of the last event.
+    pub last: Position,
+    /// How many events.
+    pub events: usize,
+    /// Whether this repeats the answer to an earlier publish under the same key.
+    pub replayed: bool,
+}
+
+impl Hub {
+    /// Publishes, and answers once the events are in the log.
+    ///
+    /// Waits up to the publish wait time for room. Cancelling it (dropping the future) leaves open
+    /// whether the events are accepted; an idempotency key makes a retry safe.
+    pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
+        let result = self.try_publish(publication).await;
+        if let Err(error) = &result {
+            let reason = match error {
+                PublishError::Overloaded { .. } => "overloaded",
+                PublishError::DirectoryFull(_) => "too_many_channels",
+                PublishError::GoingDown => "going_down",
+                PublishError::KeyReused => "key_reused",
+                _ => return result,
+            };
+            Metrics::count(&self.shared.metrics.publishes_refused, reason);
+        }
+        result
+    }
+
+    async fn try_publish(&self, publication: Publication) -> Result<Published, PublishError> {
+        let events_max = self.shared.limits().publish.batch_events_max as usize;
+        if publication.events.is_empty() {
+            return Err(PublishError::Empty);
+        }
+        if publication.events.len() > events_max {
+            return Err(PublishError::TooMany { events_max });
+        }
+        let now_ms = self.shared.clock.now_ms();
+        let directory = self.shared.backend.directory();
+        let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
+            Vec::with_capacity(publication.events.len());
+        for (name, event) in &publication.events {
+            let entry = match events.last() {
+                Some((last, _)) if last.name() == name => Arc::clone(last),
+                _ => directory.find_or_create(name, now_ms)?,
+            };
+            events.push((entry, Draft::new(event)));
+        }
+        self.submit(events, EventKind::Published, publication.key).await
+    }
+
+    /// Closes a channel: its subscribers are told in log order, and it takes no more events until
+    /// its tombstone expires.
+    pub async fn close_channel(&self, name: &ChannelName) -> Result<Published, CloseError> {
+        let Some(entry) = self.shared.backend.directory().find(name) else {
+            return Err(CloseError::NoSuchChannel(name.clone()));
+        };
+        let draft = Draft::closed(name.as_str());
+        Ok(self.submit(vec![(entry, draft)], EventKind::Closed, None).await?)
+    }
+
+    async fn submit(
+        &self,
+        events: Vec<(Arc<ChannelEntry>, Draft)>,
+        kind: EventKind,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Published, PublishError> {
+        let wait_ms = self.shared.limits().publish.wait_ms;
+        let admission = timeout(Duration::from_millis(wait_ms.into()), self.acquire_room(&events));
+        let Ok(permits) = admission.await else {
+            return Err(PublishError::Overloaded { wait_ms });
+        };
+        let (reply, answer) = oneshot::channel();
+        let submission = Submission { events, kind, key, permits, reply };
+        if self.shared.submissions.push(submission).is_err() {
+            // Every submission in the queue holds a permit, and there is a place for each.
+            return Err(PublishError::Overloaded { wait_ms });
+        }
+        self.shared.wake_log();
+        match answer.await {
+            Ok(Ok(committed)) => Ok(Published {
+                first: committed.first,
+                last: committed.last,
+                events: committed.events,
+                replayed: committed.replayed,
+            }),
+            Ok(Err(CommitError::Closed(name))) => Err(PublishError::Closed(name)),
+            Ok(Err(CommitError::KeyReused)) => Err(PublishError::KeyReused),
+            Err(_) => Err(PublishError::GoingDown),
+        }
+    }
+
+    /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
+    /// that publishes across channels do not block each other, then the hub's.
+    async fn acquire_room(
+        &self,
+        events: &[(Arc<ChannelEntry>, Draft)],
+    ) -> Vec<OwnedSemaphorePermit> {
+        let mut costs: Vec<(&Arc<ChannelEntry>, usize)> = Vec::new();
+        let mut sorted: Vec<_> = events.iter().map(|(entry, draft)| (entry, cost(draft))).collect();
+        sorted.sort_by_key(|(entry, _)| entry.id());
+        for (entry, cost) in sorted {
+            match costs.last_mut() {
+                Some((last, sum)) if last.id() == entry.id() => *sum += cost,
+                _ => costs.push((entry, cost)),
+            }
+        }
+        let publish = &self.shared.limits().publish;
+        let all = publish.in_flight_max.max(1) as usize;
+        let share = (all * usize::from(publish.channel_share_percent) / 100).max(1);
+        let total: usize = costs.iter().map(|(_, cost)| cost).sum();
+        let mut permits = Vec::with_capacity(costs.len() + 1);
+        for (entry, cost) in costs {
+            permits.push(acquire(entry.share(), cost.min(share)).await);
+        }
+        permits.push(acquire(&self.shared.permits, total.min(all)).await);
+        permits
+    }
+}
+
+/// One permit an event, and one more per KiB. A publish larger than all permits takes all.
+fn cost(draft: &Draft) -> usize {
+    1 + draft.len() / 1024
+}
+
+async fn acquire(permits: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    Arc::clone(permits).acquire_many_owned(count).await.expect("no permits are ever closed")
+}

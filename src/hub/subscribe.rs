@@ -1,0 +1,263 @@
+//! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use super::{Hub, SubscribeError};
+use crate::{
+    actors::{Admission, CountedEntry, EventBody, Form, Shape, ShardMsg, Subscriber},
+    backend::Member,
+    core::{SlowPolicy, Subscription},
+    model::{EventEncoding, PollAnswer, PollEncoding, Start},
+    telemetry::Metrics,
+};
+
+/// A stream to open.
+#[derive(Clone)]
+pub struct StreamRequest {
+    /// Channels, patterns, types.
+    pub subscription: Subscription,
+    /// Where it starts.
+    pub start: Start,
+    /// Another form than the plain one.
+    pub encoding: Option<&'static dyn EventEncoding>,
+    /// What happens when it lags; `None` takes the hub's setting.
+    pub policy: Option<SlowPolicy>,
+    /// Whether it begins with its connection's id.
+    pub hello: bool,
+    /// A reconnection time other than the jittered one, in milliseconds.
+    pub retry_ms: Option<u32>,
+}
+
+impl StreamRequest {
+    /// A plain stream of what comes from now on.
+    pub fn new(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            start: Start::Now,
+            encoding: None,
+            policy: None,
+            hello: false,
+            retry_ms: None,
+        }
+    }
+}
+
+/// A long-poll.
+#[derive(Clone)]
+pub struct PollRequest {
+    /// Channels, patterns, types.
+    pub subscription: Subscription,
+    /// Where it starts.
+    pub start: Start,
+    /// The form of its answer.
+    pub encoding: &'static dyn PollEncoding,
+    /// How long it waits.
+    pub wait: Duration,
+    /// Events at most.
+    pub limit: u32,
+}
+
+impl Hub {
+    /// Admits a stream. It receives nothing yet: hand the subscriber to a shard
+    /// ([`LocalShard::attach`](crate::actors::LocalShard::attach)) or open it as a body
+    /// ([`open`](Self::open)).
+    pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
+        let form = request.encoding.map_or(Form::Frames, Form::Encoded);
+        let age_max_s = self.shared.limits().connections.age_max_s;
+        let age_max_ms = (age_max_s > 0).then(|| u64::from(age_max_s) * 1_000);
+        self.admit(Admitting {
+            subscription: request.subscription,
+            start: request.start,
+            form,
+            policy: request.policy,
+            ends_after_ms: age_max_ms,
+            hello: request.hello,
+            retry_ms: request.retry_ms,
+        })
+    }
+
+    /// Admits a long-poll that is to wait.
+    pub fn admit_poll(&self, request: PollRequest) -> Result<Subscriber, SubscribeError> {
+        self.admit(Admitting {
+            subscription: request.subscription,
+            start: request.start,
+            form: Form::Poll { encoding: request.encoding, limit: request.limit },
+            policy: None,
+            ends_after_ms: Some(request.wait.as_millis() as u64),
+            hello: false,
+            retry_ms: None,
+        })
+    }
+
+    /// What a long-poll finds without waiting; `None` when it has to wait.
+    ///
+    /// The position of a poll that starts now is fixed by this call: wait with
+    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it.
+    pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
+        let backend = &self.shared.backend;
+        let directory = backend.directory();
+        let mut members: Vec<Member> = Vec::new();
+        let mut open = !request.subscription.patterns().is_empty();
+        for name in request.subscription.names() {
+            let entry = directory.find_or_create(name, self.shared.clock.now_ms())?;
+            open |= !entry.is_closed();
+            members.push(Member::new(entry));
+        }
+        for entry in directory.matching(request.subscription.patterns()) {
+            if !members.iter().any(|member| member.entry.id() == entry.id()) {
+                members.push(Member::new(entry));
+            }
+        }
+        let resume = backend.resume(&request.subscription, &mut members, &request.start);
+        let limit = request.limit as usize;
+        let mut cursor = resume.cursor;
+        let (events, through) = loop {
+            let Ok(mut slice) = backend.read(&members, cursor, resume.head, limit, POLL_BYTES_MAX)
+            else {
+                // Evicted between the two looks: look again.
+                return self.poll_now(request);
+            };
+            let last = slice.events.last().map(|event| event.seq);
+            let types = request.subscription.types();
+            slice.events.retain(|event| Subscription::wants(types, event));
+            match last {
+                Some(last) if slice.more && slice.events.is_empty() => cursor = last,
+                Some(last) if slice.more => break (slice.events, last),
+                _ => break (slice.events, resume.head.max(cursor)),
+            }
+        };
+        let position = backend.position(through);
+        if let Some(gap) = &resume.gap {
+            Metrics::count(&self.shared.metrics.gaps, gap.reason.as_str());
+        }
+        if events.is_empty() && resume.gap.is_none() {
+            if !open {
+                return Err(self.refused(SubscribeError::Closed));
+            }
+            return Ok(PollNow::Wait(Start::At(position)));
+        }
+        Ok(PollNow::Answer(PollAnswer { events, position, gap: resume.gap }))
+    }
+
+    /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
+    pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
+        let shards = self.shared.inboxes.len() as u32;
+        let first = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
+        let mut subscriber = Box::new(subscriber);
+        for offset in 0..shards {
+            let index = (first.wrapping_add(offset) % shards) as usize;
+            let Some(shard) = self.shared.refs.lock().shards[index].clone() else { continue };
+            let (reply, body) = oneshot::channel();
+            match shard.cast(ShardMsg::Attach(subscriber, reply)) {
+                Ok(()) => return body.await.map_err(|_| SubscribeError::GoingDown),
+                Err(ractor::MessagingErr::SendErr(ShardMsg::Attach(back, _))) => subscriber = back,
+                Err(_) => break,
+            }
+        }
+        Err(SubscribeError::GoingDown)
+    }
+
+    /// Waits for a poll's answer without a socket of the hub's own: for servers that embed it.
+    pub async fn poll(&self, request: PollRequest) -> Result<PollAnswer, SubscribeError> {
+        let deadline = tokio::time::Instant::now() + request.wait;
+        let mut request = request;
+        loop {
+            match self.poll_now(&request)? {
+                PollNow::Answer(answer) => return Ok(answer),
+                PollNow::Wait(start) => request.start = start,
+            }
+            // A stream is the alarm; what there is, `poll_now` says.
+            let mut stream = StreamRequest::new(request.subscription.clone());
+            stream.start = request.start.clone();
+            let subscriber = self.admit_stream(stream)?;
+            let mut body = self.open(subscriber).await?;
+            let _first_block = body.frame().await;
+            if tokio::time::timeout_at(deadline, body.frame()).await.is_err() {
+                let Start::At(position) = request.start else {
+                    return Err(SubscribeError::GoingDown);
+                };
+                return Ok(PollAnswer { events: Vec::new(), position, gap: None });
+            }
+        }
+    }
+
+    fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+        self.try_admit(asked).map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: SubscribeError) -> SubscribeError {
+        Metrics::count(&self.shared.metrics.subscriptions_refused, error.as_str());
+        error
+    }
+
+    fn try_admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+        if self.shared.is_draining() {
+            return Err(SubscribeError::GoingDown);
+        }
+        let Admitting { subscription, start, form, policy, ends_after_ms, hello, retry_ms } = asked;
+        let connections = &self.shared.limits().connections;
+        let connections_max = connections.connections_max;
+        let admission = Admission::take(&self.shared.connections, connections_max)
+            .ok_or(SubscribeError::TooManyConnections { connections_max })?;
+        let now_ms = self.shared.clock.now_ms();
+        let shape = self.shared.intern(Shape { form, types: subscription.types().to_vec().into() });
+        let mut named = Vec::with_capacity(subscription.names().len());
+        for name in subscription.names() {
+            let entry = self.shared.backend.directory().find_or_create(name, now_ms)?;
+            entry.touch(now_ms);
+            self.shared.attend(&entry);
+            named.push(CountedEntry::new(entry, shape.transport()));
+        }
+        if subscription.patterns().is_empty()
+            && named.iter().all(|counted| self.has_all_of_closed(counted, &start))
+        {
+            return Err(SubscribeError::Closed);
+        }
+        Ok(Subscriber {
+            id: self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1,
+            subscription,
+            named,
+            shape,
+            start,
+            policy: policy.unwrap_or(connections.slow_policy),
+            ends_after_ms,
+            hello,
+            retry_ms,
+            admission,
+        })
+    }
+
+    /// Whether the channel is closed and a client that starts there has nothing more to come.
+    fn has_all_of_closed(&self, counted: &CountedEntry, start: &Start) -> bool {
+        let Some(closed) = counted.entry().closed_seq() else { return false };
+        match start {
+            Start::At(at) => at.epoch != self.shared.backend.epoch() || at.seq >= closed,
+            _ => true,
+        }
+    }
+}
+
+/// What a poll finds.
+#[derive(Debug)]
+pub enum PollNow {
+    /// An answer.
+    Answer(PollAnswer),
+    /// Nothing yet; wait from here.
+    Wait(Start),
+}
+
+struct Admitting {
+    subscription: Subscription,
+    start: Start,
+    form: Form,
+    policy: Option<SlowPolicy>,
+    ends_after_ms: Option<u64>,
+    hello: bool,
+    retry_ms: Option<u32>,
+}
+
+/// Frame bytes after which a poll's answer holds no more events.
+const POLL_BYTES_MAX: usize = 1024 * 1024;

@@ -1,0 +1,134 @@
+//! Encodings of an event other than its plain frame.
+
+use jiff::Timestamp;
+
+use super::{Event, EventType};
+
+/// How a stream writes an event. A front door brings its own; the hub shares the bytes among all
+/// connections that use the same one.
+pub trait EventEncoding: Send + Sync + 'static {
+    /// Tells one encoding from another.
+    fn name(&self) -> &'static str;
+
+    /// Appends the whole SSE block of `event` to `out`.
+    fn encode(&self, event: &Event, out: &mut Vec<u8>);
+}
+
+/// `format=envelope`: the data is the JSON envelope.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvelopeEncoding;
+
+impl EventEncoding for EnvelopeEncoding {
+    fn name(&self) -> &'static str {
+        "envelope"
+    }
+
+    fn encode(&self, event: &Event, out: &mut Vec<u8>) {
+        if event.event_type() != EventType::DEFAULT {
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(event.event_type().as_bytes());
+            out.push(b'\n');
+        }
+        out.extend_from_slice(b"data: ");
+        write_envelope(event, out);
+        out.extend_from_slice(b"\nid: ");
+        event.position().write_to(out);
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// `format=message`: the envelope without an `event` field. A browser's `EventSource` only hears of
+/// the event names it was told of beforehand; this way one listener hears events of every type.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageEncoding;
+
+impl EventEncoding for MessageEncoding {
+    fn name(&self) -> &'static str {
+        "message"
+    }
+
+    fn encode(&self, event: &Event, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"data: ");
+        write_envelope(event, out);
+        out.extend_from_slice(b"\nid: ");
+        event.position().write_to(out);
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// Appends `{"id","channel","type","time","data"}` to `out`, on one line.
+pub(super) fn write_envelope(event: &Event, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"id\":\"");
+    event.position().write_to(out);
+    out.extend_from_slice(b"\",\"channel\":");
+    write_json_string(event.channel.as_str(), out);
+    out.extend_from_slice(b",\"type\":");
+    write_json_string(event.event_type(), out);
+    out.extend_from_slice(b",\"time\":\"");
+    out.extend_from_slice(rfc3339_millis(event.time_ms).as_bytes());
+    out.extend_from_slice(b"\",\"data\":");
+    write_json_string(&event.data(), out);
+    out.push(b'}');
+}
+
+fn write_json_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a string is always JSON, and a Vec takes it");
+}
+
+/// A time as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339_millis(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChannelName, Draft, Epoch, EventKind, NewEvent, Position, Seq};
+
+    #[test]
+    fn an_event_of_any_type_is_a_plain_message_in_the_message_format() {
+        let position = Position { epoch: Epoch::new(0, 10), seq: Seq(4) };
+        let new = NewEvent {
+            event_type: Some(EventType::parse("paid").expect("a type")),
+            ..NewEvent::message("x")
+        };
+        let event = Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: 0,
+            channel: ChannelName::parse("a").expect("a name"),
+            kind: EventKind::Published,
+            frame: Draft::new(&new).finish(position),
+        };
+        let mut out = Vec::new();
+        MessageEncoding.encode(&event, &mut out);
+        assert_eq!(
+            String::from_utf8(out).expect("UTF-8"),
+            "data: {\"id\":\"a-4\",\"channel\":\"a\",\"type\":\"paid\",\
+             \"time\":\"1970-01-01T00:00:00.000Z\",\"data\":\"x\"}\nid: a-4\n\n"
+        );
+    }
+
+    #[test]
+    fn an_envelope_is_one_line_of_json_whatever_the_data() {
+        let position = Position { epoch: Epoch::new(0, 10), seq: Seq(3) };
+        let event = Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: 1_767_323_045_678,
+            channel: ChannelName::parse("a/\"b\"").expect("a name"),
+            kind: EventKind::Published,
+            frame: Draft::new(&NewEvent::message("x\n\"y\"\u{2028}")).finish(position),
+        };
+        let mut out = Vec::new();
+        EnvelopeEncoding.encode(&event, &mut out);
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert_eq!(
+            text,
+            "data: {\"id\":\"a-3\",\"channel\":\"a/\\\"b\\\"\",\"type\":\"message\",\
+             \"time\":\"2026-01-02T03:04:05.678Z\",\"data\":\"x\\n\\\"y\\\"\u{2028}\"}\nid: a-3\n\n"
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! The SSE text of an event, encoded once and shared as [`Bytes`], and the hub's own blocks.
+//!
+//! Field order is `event`, `retry`, `data` (a line each), `id`. The id comes last, so everything
+//! before it is encoded by the publisher's task and only the id by the log.
+//! Source: WHATWG HTML, section 9.2 "Server-sent events".
+
+use std::{borrow::Cow, io::Write as _};
+
+use bytes::Bytes;
+
+use super::{EventType, NewEvent, Position};
+
+/// A frame that has no id yet.
+#[derive(Debug)]
+pub struct Draft {
+    text: Vec<u8>,
+    type_len: u16,
+    data: (u32, u32),
+}
+
+impl Draft {
+    /// Encodes everything but the id.
+    pub fn new(event: &NewEvent) -> Self {
+        let event_type = event.event_type.as_ref().map(EventType::as_str);
+        Self::encode(event_type, event.retry_ms, &event.data)
+    }
+
+    /// The event that tells subscribers that a channel is closed.
+    pub fn closed(channel: &str) -> Self {
+        Self::encode(Some("visnyk.closed"), None, channel)
+    }
+
+    fn encode(event_type: Option<&str>, retry_ms: Option<u32>, data: &str) -> Self {
+        let mut text = Vec::with_capacity(data.len() + 64 + event_type.map_or(0, str::len));
+        if let Some(event_type) = event_type {
+            field(&mut text, EVENT, event_type.as_bytes());
+        }
+        if let Some(retry) = retry_ms {
+            let _ = writeln!(text, "retry: {retry}");
+        }
+        let start = text.len() + DATA.len();
+        for line in Lines(Some(data)) {
+            field(&mut text, DATA, line.as_bytes());
+        }
+        let end = text.len() - 1;
+        let offset = |at: usize| u32::try_from(at).expect("bodies are bounded far below 4 GiB");
+        Self {
+            type_len: event_type.map_or(0, |t| t.len() as u16),
+            data: (offset(start), offset(end)),
+            text,
+        }
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Never: a draft has at least a data line.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Adds the id and the blank line that ends the event.
+    pub fn finish(self, id: Position) -> Frame {
+        let Self { mut text, type_len, data } = self;
+        text.extend_from_slice(ID);
+        id.write_to(&mut text);
+        text.extend_from_slice(b"\n\n");
+        // History holds the frame for long: do not hold spare capacity with it.
+        text.shrink_to_fit();
+        Frame { bytes: text.into(), type_len, data }
+    }
+}
+
+/// The SSE text of one event, and where its parts are in it.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    bytes: Bytes,
+    type_len: u16,
+    data: (u32, u32),
+}
+
+impl Frame {
+    /// The whole text, blank line included.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The value of the `event` field.
+    pub fn event_type(&self) -> Option<&str> {
+        let len = usize::from(self.type_len);
+        (len > 0).then(|| text(&self.bytes[EVENT.len()..EVENT.len() + len]))
+    }
+
+    /// The data lines, joined by LF.
+    pub fn data(&self) -> Cow<'_, str> {
+        let lines = text(&self.bytes[self.data.0 as usize..self.data.1 as usize]);
+        if lines.contains('\n') {
+            Cow::Owned(lines.replace("\ndata: ", "\n"))
+        } else {
+            Cow::Borrowed(lines)
+        }
+    }
+}
+
+/// The block that opens a stream: no data, so no event; it sets the client's reconnection time
+/// and position.
+pub fn first_block(retry_ms: u32, position: Position) -> Vec<u8> {
+    let mut block = Vec::with_capacity(64);
+    let _ = write!(block, ": visnyk\nretry: {retry_ms}\nid: {position}\n\n");
+    block
+}
+
+/// A heartbeat that moves the client's position on.
+pub fn position_block(position: Position) -> Vec<u8> {
+    let mut block = Vec::with_capacity(48);
+    block.extend_from_slice(ID);
+    position.write_to(&mut block);
+    block.extend_from_slice(b"\n\n");
+    block
+}
+
+/// A reconnection time alone, as the last words of a stream that the hub ends.
+pub fn retry_block(retry_ms: u32) -> Vec<u8> {
+    format!("retry: {retry_ms}\n\n").into_bytes()
+}
+
+/// A comment and a reconnection time: a temporary refusal that an EventSource survives.
+pub fn comment_block(comment: &str, retry_ms: u32) -> Vec<u8> {
+    let comment = comment.replace(['\r', '\n'], " ");
+    format!(": {comment}\nretry: {retry_ms}\n\n").into_bytes()
+}
+
+/// The event that tells a client its connection's id.
+pub fn hello_block(connection: &str) -> Vec<u8> {
+    format!("event: visnyk.hello\ndata: {{\"connection\":\"{connection}\"}}\n\n").into_bytes()
+}
+
+/// A line split at LF, CR LF or CR, each of which ends a line in an SSE stream.
+struct Lines<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0.take()?;
+        match text.as_bytes().iter().position(|b| matches!(b, b'\n' | b'\r')) {
+            None => Some(text),
+            Some(end) => {
+                let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };
+                self.0 = Some(&text[after..]);
+                Some(&text[..end])
+            }
+        }
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("a frame is written from strings and cut at ASCII")
+}
+
+const EVENT: &[u8] = b"event: ";
+const DATA: &[u8] = b"data: ";
+const ID: &[u8] = b"id: ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Seq};
+
+    fn frame(event: &NewEvent) -> Frame {
+        Draft::new(event).finish(Position { epoch: Epoch::new(0, 10), seq: Seq(7) })
+    }
+
+    #[test]
+    fn fields_come_in_their_order() {
+        let event = NewEvent {
+            data: "one\ntwo".into(),
+            event_type: Some(EventType::parse("tick").expect("a type")),
+            retry_ms: Some(1500),
+        };
+        let frame = frame(&event);
+        assert_eq!(
+            &frame.bytes()[..],
+            b"event: tick\nretry: 1500\ndata: one\ndata: two\nid: a-7\n\n"
+        );
+        assert_eq!(frame.event_type(), Some("tick"));
+        assert_eq!(frame.data(), "one\ntwo");
+    }
+
+    #[test]
+    fn every_line_end_becomes_one_line() {
+        for (data, carried) in [
+            ("a\r\nb\rc\nd", "a\nb\nc\nd"),
+            ("", ""),
+            ("\n", "\n"),
+            ("a\n", "a\n"),
+            ("\r\r\n", "\n\n"),
+            ("data: x\ndata: y", "data: x\ndata: y"),
+        ] {
+            assert_eq!(frame(&NewEvent::message(data)).data(), carried, "{data:?}");
+        }
+    }
+}

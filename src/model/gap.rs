@@ -1,0 +1,62 @@
+//! What a client is told when events it should have had are gone.
+
+use super::{ChannelName, Position};
+
+/// Events that a client should have had and that history no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why they are gone.
+    pub reason: GapReason,
+    /// The position the client asked for, as it sent it.
+    pub requested: String,
+    /// Where the stream goes on.
+    pub oldest: Position,
+    /// The channel that lost them, where one can be named.
+    pub channel: Option<ChannelName>,
+}
+
+/// Why events are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Retention removed them.
+    Evicted,
+    /// The position is from another incarnation of the log.
+    Epoch,
+    /// The token is no position of this hub.
+    UnknownPosition,
+    /// The connection lagged and its policy skipped them.
+    Slow,
+}
+
+impl GapReason {
+    /// The word on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Epoch => "epoch",
+            Self::UnknownPosition => "unknown_position",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+impl Gap {
+    /// The data of the gap event, a JSON object.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::Map::new();
+        json.insert("reason".into(), self.reason.as_str().into());
+        json.insert("requested".into(), self.requested.as_str().into());
+        json.insert("oldest".into(), self.oldest.to_string().into());
+        if let Some(channel) = &self.channel {
+            json.insert("channel".into(), channel.as_str().into());
+        }
+        serde_json::Value::Object(json).to_string()
+    }
+
+    /// The gap as an event of a stream.
+    pub fn to_block(&self) -> Vec<u8> {
+        let (json, oldest) = (self.to_json(), self.oldest);
+        format!("event: visnyk.gap\ndata: {json}\nid: {oldest}\n\n").into_bytes()
+    }
+}

@@ -1,0 +1,22 @@
+//! The values everything else speaks of: names, patterns, positions, events and their encodings.
+//! No I/O, no clock, no shared state.
+
+mod channel;
+mod encoding;
+mod event;
+mod frame;
+mod gap;
+mod pattern;
+mod poll;
+mod position;
+
+pub use channel::{ChannelName, ChannelNameError};
+pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
+pub use event::{Event, EventKind, EventType, EventTypeError, NewEvent};
+pub use frame::{
+    Draft, Frame, comment_block, first_block, hello_block, position_block, retry_block,
+};
+pub use gap::{Gap, GapReason};
+pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};
+pub use poll::{EnvelopeAnswers, PollAnswer, PollEncoding, PollReply};
+pub use position::{Epoch, Position, PositionError, Seq, Start};

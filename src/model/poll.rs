@@ -1,0 +1,69 @@
+//! What a long-poll is answered with.
+
+use std::sync::Arc;
+
+use super::{Event, Gap, Position, encoding::write_envelope};
+
+/// The content of an answer, before a front door gives it a form.
+#[derive(Debug, Clone)]
+pub struct PollAnswer {
+    /// The events, in log order.
+    pub events: Vec<Arc<Event>>,
+    /// Where the next poll goes on.
+    pub position: Position,
+    /// Events that are gone.
+    pub gap: Option<Gap>,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollReply {
+    /// The HTTP status: 200 or 204.
+    pub status: u16,
+    /// `Content-Type`, none without a body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// How a front door answers polls. Waiting polls with the same one share the bytes.
+pub trait PollEncoding: Send + Sync + 'static {
+    /// Tells one encoding from another.
+    fn name(&self) -> &'static str;
+
+    /// Writes an answer; one without events and gap is a poll that timed out.
+    fn encode(&self, answer: &PollAnswer) -> PollReply;
+}
+
+/// The native answer: `{"events":[envelope…],"position","gap"?}`, or 204.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvelopeAnswers;
+
+impl PollEncoding for EnvelopeAnswers {
+    fn name(&self) -> &'static str {
+        "envelopes"
+    }
+
+    fn encode(&self, answer: &PollAnswer) -> PollReply {
+        if answer.events.is_empty() && answer.gap.is_none() {
+            return PollReply { status: 204, content_type: None, body: Vec::new() };
+        }
+        let mut body = Vec::with_capacity(64 + 256 * answer.events.len());
+        body.extend_from_slice(b"{\"events\":[");
+        for (i, event) in answer.events.iter().enumerate() {
+            if i > 0 {
+                body.push(b',');
+            }
+            write_envelope(event, &mut body);
+        }
+        body.extend_from_slice(b"],\"position\":\"");
+        answer.position.write_to(&mut body);
+        body.push(b'"');
+        if let Some(gap) = &answer.gap {
+            body.extend_from_slice(b",\"gap\":");
+            body.extend_from_slice(gap.to_json().as_bytes());
+        }
+        body.push(b'}');
+        PollReply { status: 200, content_type: Some("application/json"), body }
+    }
+}

@@ -1,0 +1,177 @@
+//! Where a client stands: (epoch, seq), opaque on the wire.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// An incarnation of the log. Positions of another epoch say nothing about this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// An epoch from the time at which the log was opened and some chance, so that two hubs
+    /// opened in the same millisecond differ.
+    pub fn new(opened_unix_ms: u64, chance: u16) -> Self {
+        Self(opened_unix_ms << 16 | u64::from(chance))
+    }
+}
+
+/// The place of an event in the log; the first event has 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// Before the first event.
+    pub const ZERO: Self = Self(0);
+
+    /// The next one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// A place in the log of one epoch. One position resumes all channels of a connection, on any
+/// transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Which log.
+    pub epoch: Epoch,
+    /// Everything up to here has been received.
+    pub seq: Seq,
+}
+
+impl Position {
+    /// Longest token a client may send, in bytes.
+    pub const BYTES_MAX: usize = 40;
+
+    /// Reads a token this type has written.
+    fn parse(token: &str) -> Option<Self> {
+        let (epoch, seq) = token.split_once('-')?;
+        // One spelling each, so that a token and its position are one-to-one.
+        if epoch.is_empty() || epoch.len() > 13 || !seq.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let padded = |digits: &str| digits.len() > 1 && digits.starts_with('0');
+        if !epoch.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+            || padded(epoch)
+            || padded(seq)
+        {
+            return None;
+        }
+        let epoch = u64::from_str_radix(epoch, 36).ok()?;
+        Some(Self { epoch: Epoch(epoch), seq: Seq(seq.parse().ok()?) })
+    }
+
+    /// Appends the token to `out`.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        write_digits(self.epoch.0, 36, out);
+        out.push(b'-');
+        write_digits(self.seq.0, 10, out);
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut token = Vec::with_capacity(Self::BYTES_MAX);
+        self.write_to(&mut token);
+        f.write_str(std::str::from_utf8(&token).expect("only ASCII digits and letters"))
+    }
+}
+
+fn write_digits(mut value: u64, radix: u64, out: &mut Vec<u8>) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(value % radix) as usize];
+        value /= radix;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Where a subscription asks to start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With the next event.
+    #[default]
+    Now,
+    /// With the oldest event that is retained.
+    Earliest,
+    /// After this position.
+    At(Position),
+    /// After a token that no hub of this kind has written: answered with a gap.
+    Unknown(String),
+}
+
+impl Start {
+    /// Reads what a client sends as its position: `now`, `earliest`, or a token.
+    pub fn parse(token: &str) -> Result<Self, PositionError> {
+        if token.len() > Position::BYTES_MAX {
+            return Err(PositionError::TooLong);
+        }
+        if !token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+            return Err(PositionError::Character);
+        }
+        Ok(match token {
+            "" | "now" => Self::Now,
+            "earliest" => Self::Earliest,
+            _ => match Position::parse(token) {
+                Some(position) => Self::At(position),
+                None => Self::Unknown(token.to_owned()),
+            },
+        })
+    }
+}
+
+/// Why a text cannot be a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PositionError {
+    /// More than 40 characters.
+    #[error("a position has at most 40 characters")]
+    TooLong,
+    /// A character outside `A-Z a-z 0-9 . _ -`.
+    #[error("a position consists of A-Z a-z 0-9 . _ -")]
+    Character,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_token_gives_its_position_back(epoch: u64, seq: u64) {
+            let position = Position { epoch: Epoch(epoch), seq: Seq(seq) };
+            let token = position.to_string();
+            prop_assert!(token.len() <= Position::BYTES_MAX);
+            prop_assert_eq!(Start::parse(&token), Ok(Start::At(position)));
+        }
+
+        #[test]
+        fn no_text_panics_and_known_ones_have_one_spelling(token in "[A-Za-z0-9._-]{0,42}") {
+            if let Ok(Start::At(position)) = Start::parse(&token) {
+                prop_assert_eq!(position.to_string(), token);
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_tokens_are_unknown_not_refused() {
+        for token in ["7", "abc", "a-b-c", "A-1", "a-01", "-1", "a-", "a-18446744073709551616"] {
+            assert_eq!(Start::parse(token), Ok(Start::Unknown(token.into())), "{token}");
+        }
+    }
+
+    #[test]
+    fn length_and_characters_are_checked() {
+        assert_eq!(Start::parse(&"x".repeat(41)), Err(PositionError::TooLong));
+        assert_eq!(Start::parse("urn:uuid"), Err(PositionError::Character));
+        assert_eq!(Start::parse(""), Ok(Start::Now));
+    }
+}

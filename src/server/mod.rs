@@ -1,0 +1,12 @@
+//! The process around the hub: settings, listeners, signals.
+
+mod connection;
+mod demo;
+mod front;
+mod listeners;
+mod rewind;
+mod run;
+pub mod settings;
+
+pub use run::{RunError, run};
+pub use settings::{ListenAddr, Settings};

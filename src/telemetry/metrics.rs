@@ -1,0 +1,127 @@
+//! What the hub counts, in Prometheus terms.
+//!
+//! Fan-out adds once per round, not once per delivery.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// All metrics of one hub.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Events accepted.
+    pub events_published: Counter,
+    /// Frame bytes accepted.
+    pub bytes_published: Counter,
+    /// Publishes refused, by reason.
+    pub publishes_refused: Family<Reason, Counter>,
+    /// Publishes answered from memory because of their idempotency key.
+    pub publishes_replayed: Counter,
+    /// Events handed to connections (an event to a thousand connections is a thousand).
+    pub deliveries: Counter,
+    /// Sends to connections; a send carries one event or a batch.
+    pub sends: Counter,
+    /// Connections that fell behind the head (refused or partial writes).
+    pub fell_behind: Counter,
+    /// Gaps told to clients, by reason.
+    pub gaps: Family<Reason, Counter>,
+    /// Streams open.
+    pub streams: Gauge,
+    /// Polls waiting.
+    pub pollers: Gauge,
+    /// Connections opened.
+    pub connections_opened: Counter,
+    /// Connections ended, by reason.
+    pub connections_closed: Family<Reason, Counter>,
+    /// Subscriptions and polls refused, by reason.
+    pub subscriptions_refused: Family<Reason, Counter>,
+    /// Actors restarted by their supervisors, by kind.
+    pub restarts: Family<Reason, Counter>,
+    /// Channels in the directory.
+    pub channels: Gauge,
+    /// Bytes in all histories.
+    pub history_bytes: Gauge,
+    /// Publish permits not in use.
+    pub permits_free: Gauge,
+}
+
+/// One label: why, or which kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// The word.
+    pub reason: &'static str,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("visnyk"),
+            events_published: Counter::default(),
+            bytes_published: Counter::default(),
+            publishes_refused: Family::default(),
+            publishes_replayed: Counter::default(),
+            deliveries: Counter::default(),
+            sends: Counter::default(),
+            fell_behind: Counter::default(),
+            gaps: Family::default(),
+            streams: Gauge::default(),
+            pollers: Gauge::default(),
+            connections_opened: Counter::default(),
+            connections_closed: Family::default(),
+            subscriptions_refused: Family::default(),
+            restarts: Family::default(),
+            channels: Gauge::default(),
+            history_bytes: Gauge::default(),
+            permits_free: Gauge::default(),
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    /// The counter of `family` for one reason.
+    pub fn count(family: &Family<Reason, Counter>, reason: &'static str) {
+        family.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String does not fail");
+        text
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("events_published", "Events accepted", self.events_published.clone());
+        r.register("bytes_published", "Frame bytes accepted", self.bytes_published.clone());
+        r.register("publishes_refused", "Publishes refused", self.publishes_refused.clone());
+        r.register(
+            "publishes_replayed",
+            "Publishes answered again under their idempotency key",
+            self.publishes_replayed.clone(),
+        );
+        r.register("deliveries", "Events handed to connections", self.deliveries.clone());
+        r.register("sends", "Sends to connections", self.sends.clone());
+        r.register("fell_behind", "Connections that fell behind", self.fell_behind.clone());
+        r.register("gaps", "Gaps told to clients", self.gaps.clone());
+        r.register("streams", "Streams open", self.streams.clone());
+        r.register("pollers", "Long-polls waiting", self.pollers.clone());
+        r.register("connections_opened", "Connections opened", self.connections_opened.clone());
+        r.register("connections_closed", "Connections ended", self.connections_closed.clone());
+        r.register(
+            "subscriptions_refused",
+            "Subscriptions and polls refused",
+            self.subscriptions_refused.clone(),
+        );
+        r.register("restarts", "Actors restarted", self.restarts.clone());
+        r.register("channels", "Channels in the directory", self.channels.clone());
+        r.register("history_bytes", "Bytes in all histories", self.history_bytes.clone());
+        r.register("permits_free", "Publish permits not in use", self.permits_free.clone());
+    }
+}
