@@ -21,7 +21,12 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
+        Self::with_settings("").await
+    }
+
+    async fn with_settings(toml: &str) -> Self {
         let directory = tempfile::tempdir().expect("a writable directory");
+        std::fs::write(directory.path().join("visnyk.toml"), toml).expect("a writable directory");
         let hub = HubCommand::new(VISNYK).directory(directory.path()).start().await;
         Self { hub: hub.expect("it starts"), directory }
     }
@@ -167,7 +172,8 @@ async fn one_event_is_published_and_its_position_resumes_behind_it() {
 
 #[tokio::test]
 async fn lines_of_stdin_and_of_a_file_arrive_once_and_in_order_on_both_transports() {
-    let stage = Stage::new().await;
+    // As fast as the hub takes them is faster than a poll fetches them.
+    let stage = Stage::with_settings("[limits.history]\nevents_max = 10_000").await;
     let lines = numbered(5_000);
     let (half, rest) = lines.split_at(2_345);
     let mut subscribers = Vec::new();

@@ -272,6 +272,19 @@ async fn polls_go_on_from_position_to_position() {
 }
 
 #[tokio::test]
+async fn channel_that_closes_during_a_poll_is_told_once() {
+    let closed = envelope("p2", "a").replace(r#""type":"t""#, r#""type":"visnyk.closed""#);
+    let events = format!(r#"{{"events":[{},{closed}],"position":"p2"}}"#, envelope("p1", "one"));
+    let script = Script::play(vec![
+        Reply::Say(answer("200 OK", "", &events)),
+        Reply::Say(answer("410 Gone", "", "")),
+    ])
+    .await;
+    let mut subscription = subscribe(&script, |options| options.transport = Transport::Poll);
+    assert_eq!(follow(&mut subscription).await, ["opened p2", "p1 one", "closed a", "end"]);
+}
+
+#[tokio::test]
 async fn cancelled_next_loses_nothing() {
     let events = block("p1", "one") + &block("p2", "two");
     let script = Script::play(vec![Reply::Hold(stream(&format!("id: p0\n\n{events}")))]).await;
