@@ -89,9 +89,7 @@ async fn measure(plan: &Plan) -> io::Result<()> {
             println!();
             return Ok(());
         }
-        Load::Paced { events, per_second } => {
-            (events, Duration::from_secs(1) / per_second.max(1))
-        }
+        Load::Paced { events, per_second } => (events, Duration::from_secs(1) / per_second.max(1)),
         Load::Burst { events } => (events, Duration::ZERO),
     };
     let cpu_before = cpu_seconds(plan.pid)?;
@@ -131,12 +129,7 @@ async fn measure(plan: &Plan) -> io::Result<()> {
 
 /// Publishes one event at a time on one kept connection. Each says when it was due, so that a
 /// publisher held up by the server does not hide the wait.
-async fn publish(
-    plan: &Plan,
-    events: usize,
-    pause: Duration,
-    started: Instant,
-) -> io::Result<()> {
+async fn publish(plan: &Plan, events: usize, pause: Duration, started: Instant) -> io::Result<()> {
     let mut io = TcpStream::connect(plan.address).await?;
     io.set_nodelay(true)?;
     let mut answer = [0; 4096];
