@@ -94,6 +94,7 @@ fn http_settings(settings: &Settings) -> HttpSettings {
     http.plain_refusals = settings.plain_refusals;
     http.faults = settings.faults;
     http.body_read_timeout_s = settings.body_read_timeout_s;
+    http.allowed_hosts.clone_from(&settings.allowed_hosts);
     http
 }
 
