@@ -94,7 +94,7 @@ fn http_settings(settings: &Settings) -> HttpSettings {
         plain_refusals: settings.plain_refusals,
         faults: settings.faults,
         body_read_timeout_s: settings.body_read_timeout_s,
-        ..HttpSettings::default()
+        allowed_hosts: settings.allowed_hosts.clone(),
     }
 }
 
