@@ -1,11 +1,13 @@
 //! `visnyk publish` and `visnyk subscribe` against a real hub, both as they are started from a
 //! shell.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 use visnyk_loadtest::{Exchange, Hub, HubCommand, Sequence};
@@ -297,6 +299,49 @@ async fn both_ends_ride_out_a_restart_of_the_hub() {
         assert!(wait(publisher).await.status.success());
         assert_eq!(subscriber.rest().await, ["after"]);
     }
+}
+
+/// Forwards to the hub, but of the first three connections it swallows the answers: the hub has
+/// taken the batch and the publisher cannot know.
+async fn swallow_three_answers(hub: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        for count in 0.. {
+            let (mut near, _) = listener.accept().await.expect("accepting");
+            let mut far = TcpStream::connect(hub).await.expect("the hub runs");
+            tokio::spawn(async move {
+                if count >= 3 {
+                    return tokio::io::copy_bidirectional(&mut near, &mut far).await.map(drop);
+                }
+                let (mut request, _) = near.split();
+                let (answer, mut forward) = far.split();
+                tokio::select! {
+                    result = tokio::io::copy(&mut request, &mut forward) => result.map(drop),
+                    answered = answer.readable() => answered,
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn batch_whose_acknowledgement_is_lost_is_published_once() {
+    let stage = Stage::new().await;
+    let proxy = swallow_three_answers(stage.hub.address()).await;
+    let url = format!("http://{proxy}");
+    let lines = numbered(300);
+    let file = stage.file("lines.txt", lines.join("\n"));
+    let args = ["a", "--file", text(&file), "--url", &url];
+    let output = finish(stage.visnyk("publish", &args)).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("; again in ").count(), 3, "{}", stderr(&output));
+    stage.publish(&["a", "mark"]).await;
+    let printed = stage.printed(&["a", "--from", "earliest", "--count", "301"]).await;
+    let printed: Vec<&str> = printed.lines().collect();
+    let expected = lines.iter().map(String::as_str).chain(["mark"]);
+    Sequence::new(expected).assert_received("the subscriber", &printed);
 }
 
 #[tokio::test]
