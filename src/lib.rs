@@ -3,7 +3,10 @@
 
 pub mod actors;
 pub mod backend;
+pub mod client;
 pub mod core;
+pub mod http;
 pub mod hub;
 pub mod model;
+pub mod server;
 pub mod telemetry;

@@ -1,1 +1,44 @@
-//! Clients for load and correctness runs.
+//! Clients for load and correctness runs against a real hub.
+//!
+//! They speak HTTP/1.1 over bare sockets, so that a test can do what a well-behaved client never
+//! does: stop reading, cut a connection, send half a request. They share no code with the hub or
+//! its client, so that a mistake of one is not repeated by the other, and they are strict where
+//! the hub's form is documented.
+
+mod exchange;
+mod hub;
+mod poll;
+mod publisher;
+mod sequence;
+mod sse;
+mod wire;
+
+pub use exchange::{Answer, Exchange};
+pub use hub::{Hub, HubCommand};
+pub use poll::{PollAnswer, PollClient, PolledEvent};
+pub use publisher::Publisher;
+pub use sequence::{Mismatch, Sequence};
+pub use sse::{Block, SseClient, SseRequest};
+pub use wire::Head;
+
+/// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.
+pub fn percent_encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn channel_is_one_path_part() {
+        assert_eq!(super::percent_encode("a/b ї~"), "a%2Fb%20%D1%97~");
+    }
+}

@@ -4,7 +4,7 @@ use super::Hub;
 use crate::{
     backend::ChannelInfo,
     core::Limits,
-    model::{ChannelName, Epoch},
+    model::{ChannelName, Epoch, Seq},
 };
 
 impl Hub {
@@ -29,6 +29,11 @@ impl Hub {
     /// The incarnation of its log.
     pub fn epoch(&self) -> Epoch {
         self.shared.backend.epoch()
+    }
+
+    /// The newest event in its log.
+    pub fn head(&self) -> Seq {
+        self.shared.backend.head()
     }
 
     /// Its metrics, as Prometheus scrapes them.

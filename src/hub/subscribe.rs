@@ -147,7 +147,7 @@ impl Hub {
 
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
-        let shards = self.shared.inboxes.len() as u32;
+        let shards = self.shared.shards() as u32;
         let first = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
         let mut subscriber = Box::new(subscriber);
         for offset in 0..shards {

@@ -37,6 +37,25 @@ impl EventEncoding for EnvelopeEncoding {
     }
 }
 
+/// `format=message`: the envelope without an `event` field. A browser's `EventSource` only hears of
+/// the event names it was told of beforehand; this way one listener hears events of every type.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageEncoding;
+
+impl EventEncoding for MessageEncoding {
+    fn name(&self) -> &'static str {
+        "message"
+    }
+
+    fn encode(&self, event: &Event, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"data: ");
+        write_envelope(event, out);
+        out.extend_from_slice(b"\nid: ");
+        event.position().write_to(out);
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
 /// Appends `{"id","channel","type","time","data"}` to `out`, on one line.
 pub(super) fn write_envelope(event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":\"");
@@ -67,6 +86,30 @@ pub fn rfc3339_millis(unix_ms: u64) -> String {
 mod tests {
     use super::*;
     use crate::model::{ChannelName, Draft, Epoch, EventKind, NewEvent, Position, Seq};
+
+    #[test]
+    fn an_event_of_any_type_is_a_plain_message_in_the_message_format() {
+        let position = Position { epoch: Epoch::new(0, 10), seq: Seq(4) };
+        let new = NewEvent {
+            event_type: Some(EventType::parse("paid").expect("a type")),
+            ..NewEvent::message("x")
+        };
+        let event = Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: 0,
+            channel: ChannelName::parse("a").expect("a name"),
+            kind: EventKind::Published,
+            frame: Draft::new(&new).finish(position),
+        };
+        let mut out = Vec::new();
+        MessageEncoding.encode(&event, &mut out);
+        assert_eq!(
+            String::from_utf8(out).expect("UTF-8"),
+            "data: {\"id\":\"a-4\",\"channel\":\"a\",\"type\":\"paid\",\
+             \"time\":\"1970-01-01T00:00:00.000Z\",\"data\":\"x\"}\nid: a-4\n\n"
+        );
+    }
 
     #[test]
     fn an_envelope_is_one_line_of_json_whatever_the_data() {

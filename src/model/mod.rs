@@ -11,7 +11,7 @@ mod poll;
 mod position;
 
 pub use channel::{ChannelName, ChannelNameError};
-pub use encoding::{EnvelopeEncoding, EventEncoding, rfc3339_millis};
+pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
 pub use event::{Event, EventKind, EventType, EventTypeError, NewEvent};
 pub use frame::{
     Draft, Frame, closed_block, comment_block, first_block, hello_block, position_block,

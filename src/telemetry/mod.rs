@@ -1,5 +1,7 @@
-//! What the hub tells its owner: metrics and logs.
+//! What the process tells about itself: logs and metrics.
 
+mod logs;
 mod metrics;
 
+pub use logs::{LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs};
 pub use metrics::{Metrics, Reason};

@@ -1,0 +1,284 @@
+//! One socket: bytes out, heads and bodies in.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+/// The status and the header fields of an answer.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The status code.
+    pub status: u16,
+    /// Names, in lower case, and values, as they came.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The first value of a field; the name is in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A connected socket and what has been read of it but not used yet.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    socket: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// What is still to come of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRest {
+    /// So many bytes.
+    Length(usize),
+    /// Chunks; this one has so many bytes left, not counting its line end.
+    Chunk(usize),
+    /// Chunks, and a size line is next.
+    ChunkSize,
+    /// Everything until the connection closes.
+    UntilClose,
+    /// Nothing.
+    Ended,
+}
+
+impl Wire {
+    /// Connects; `receive_buffer_bytes` bounds SO_RCVBUF, so that a client which does not read
+    /// takes little.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        receive_buffer_bytes: Option<u32>,
+    ) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(bytes) = receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let socket = timeout(PATIENCE, socket.connect(address)).await??;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, unread: Vec::new() })
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(PATIENCE, self.socket.write_all(bytes)).await?
+    }
+
+    /// Ends the sending side and leaves the receiving side open.
+    pub(crate) async fn half_close(&mut self) -> io::Result<()> {
+        self.socket.shutdown().await
+    }
+
+    /// Reads the head of a final answer. Cancelled, it has lost nothing.
+    pub(crate) async fn read_head(&mut self) -> io::Result<Head> {
+        loop {
+            let head = self.read_until(b"\r\n\r\n", HEAD_BYTES_MAX).await?;
+            let head = parse_head(&head)?;
+            if head.status >= 200 {
+                return Ok(head);
+            }
+        }
+    }
+
+    /// Appends the next piece of a body to `piece`. Cancelled, it has lost nothing.
+    pub(crate) async fn read_body(
+        &mut self,
+        rest: &mut BodyRest,
+        piece: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match *rest {
+            BodyRest::Ended => {}
+            BodyRest::UntilClose => {
+                if self.unread.is_empty() && !self.read_more().await? {
+                    *rest = BodyRest::Ended;
+                }
+                piece.append(&mut self.unread);
+            }
+            BodyRest::Length(length) => {
+                let taken = self.take(length, piece).await?;
+                *rest = match length - taken {
+                    0 => BodyRest::Ended,
+                    left => BodyRest::Length(left),
+                };
+            }
+            BodyRest::ChunkSize => {
+                let line = self.read_until(b"\r\n", 1_000).await?;
+                let size = String::from_utf8_lossy(&line);
+                let size = size.trim_end().split(';').next().unwrap_or_default();
+                let size = usize::from_str_radix(size, 16)
+                    .map_err(|_| invalid(format!("chunk size {size:?}")))?;
+                *rest = BodyRest::Chunk(size);
+                if size == 0 {
+                    let trailer = self.read_until(b"\r\n", 1_000).await?;
+                    if trailer != b"\r\n" {
+                        return Err(invalid("trailers are not expected"));
+                    }
+                    *rest = BodyRest::Ended;
+                }
+            }
+            BodyRest::Chunk(0) => {
+                if self.read_until(b"\r\n", 2).await? != b"\r\n" {
+                    return Err(invalid("a chunk goes on past its size"));
+                }
+                *rest = BodyRest::ChunkSize;
+            }
+            BodyRest::Chunk(size) => {
+                let taken = self.take(size, piece).await?;
+                *rest = BodyRest::Chunk(size - taken);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes at once with a reset, as a cable that is pulled and a peer that is killed look to
+    /// the other side's kernel sooner or later.
+    pub(crate) fn cut(self) -> io::Result<()> {
+        self.socket.set_zero_linger()
+    }
+
+    async fn take(&mut self, bytes_max: usize, piece: &mut Vec<u8>) -> io::Result<usize> {
+        if self.unread.is_empty() && bytes_max > 0 && !self.read_more().await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let taken = bytes_max.min(self.unread.len());
+        piece.extend(self.unread.drain(..taken));
+        Ok(taken)
+    }
+
+    async fn read_until(&mut self, end: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut searched = 0;
+        loop {
+            let found = self.unread[searched..].windows(end.len()).position(|part| part == end);
+            if let Some(index) = found {
+                return Ok(self.unread.drain(..searched + index + end.len()).collect());
+            }
+            searched = self.unread.len().saturating_sub(end.len() - 1);
+            if self.unread.len() > bytes_max {
+                return Err(invalid("a line or head is too long"));
+            }
+            if !self.read_more().await? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// False at the end of the stream.
+    async fn read_more(&mut self) -> io::Result<bool> {
+        Ok(self.socket.read_buf(&mut self.unread).await? > 0)
+    }
+}
+
+impl BodyRest {
+    /// RFC 9112, section 6.3, for the answer to a GET, POST or DELETE.
+    pub(crate) fn of(head: &Head) -> io::Result<Self> {
+        if head.status == 204 || head.status == 304 {
+            return Ok(Self::Ended);
+        }
+        if let Some(coding) = head.field("transfer-encoding") {
+            return match coding {
+                "chunked" => Ok(Self::ChunkSize),
+                _ => Err(invalid(format!("transfer coding {coding:?}"))),
+            };
+        }
+        match head.field("content-length") {
+            None => Ok(Self::UntilClose),
+            Some("0") => Ok(Self::Ended),
+            Some(length) => length
+                .parse()
+                .map(Self::Length)
+                .map_err(|_| invalid(format!("content length {length:?}"))),
+        }
+    }
+}
+
+fn parse_head(bytes: &[u8]) -> io::Result<Head> {
+    let text = str::from_utf8(bytes).map_err(|_| invalid("a head that is not UTF-8"))?;
+    let mut lines = text.trim_end().split("\r\n");
+    let status_line = lines.next().unwrap_or_default();
+    let status = status_line
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok())
+        .ok_or_else(|| invalid(format!("status line {status_line:?}")))?;
+    let fields = lines
+        .map(|line| {
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| invalid(format!("field {line:?}")))?;
+            Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+        })
+        .collect::<io::Result<_>>()?;
+    Ok(Head { status, fields })
+}
+
+pub(crate) fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// For what takes no time on a machine that is alive: connecting, writing, the head of an answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A wire on which `bytes` come a few at a time and then the end.
+    async fn wire(bytes: &'static str) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("accepting");
+            for piece in bytes.as_bytes().chunks(3) {
+                socket.write_all(piece).await.expect("the test reads on");
+                tokio::task::yield_now().await;
+            }
+        });
+        Wire::connect(address, Some(4_096)).await.expect("it listens")
+    }
+
+    async fn body(bytes: &'static str) -> io::Result<String> {
+        let mut wire = wire(bytes).await;
+        let mut rest = BodyRest::of(&wire.read_head().await?)?;
+        let mut body = Vec::new();
+        while rest != BodyRest::Ended {
+            wire.read_body(&mut rest, &mut body).await?;
+        }
+        Ok(String::from_utf8(body).expect("UTF-8"))
+    }
+
+    #[tokio::test]
+    async fn each_framing_is_read_to_its_end() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcX", "abc"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nX", ""),
+            ("HTTP/1.1 200 OK\r\n\r\nabc", "abc"),
+            ("HTTP/1.1 204 No Content\r\n\r\nX", ""),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nA;x\r\n0123456789\r\n0\r\n\r\nX",
+                "ab0123456789",
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 1\r\n\r\na",
+                "a",
+            ),
+        ] {
+            assert_eq!(body(answer).await.expect(answer), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_short_or_malformed_is_an_error() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Le",
+            "HTTP/1.0 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
+        ] {
+            assert!(body(answer).await.is_err(), "{answer}");
+        }
+    }
+}

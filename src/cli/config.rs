@@ -1,0 +1,39 @@
+//! `visnyk config`: shows or checks the settings that `visnyk serve` would run with.
+
+use std::io::{self, Write};
+
+use visnyk::server::settings::Effective;
+
+use super::{CliError, settings};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only checks them: prints nothing and exits 0, or says what is wrong and exits 2.
+    #[arg(long)]
+    check: bool,
+
+    #[command(flatten)]
+    settings: settings::SettingsArgs,
+}
+
+/// Prints the settings as a settings file, unless they only are to be checked.
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    let effective = args.settings.load()?;
+    if args.check {
+        return Ok(());
+    }
+    match io::stdout().write_all(page(&effective).as_bytes()) {
+        // Whoever read our output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(CliError::failed),
+    }
+}
+
+fn page(effective: &Effective) -> String {
+    let files: Vec<_> = effective.files().map(|path| path.display().to_string()).collect();
+    let files = if files.is_empty() { "none".to_owned() } else { files.join(", ") };
+    format!(
+        "# Later layers win: default, file, environment, flag. Files read: {files}\n{}",
+        effective.to_toml()
+    )
+}

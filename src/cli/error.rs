@@ -1,0 +1,49 @@
+//! Why a command failed, and the exit code that says so.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use visnyk::server::settings::SettingsErrors;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CliError {
+    /// The settings are refused.
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
+    /// The command line asks for something that cannot be, in a way its grammar does not catch.
+    #[error("{0}")]
+    Usage(String),
+    /// The command line is in order and running it failed.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl CliError {
+    /// A failure while running.
+    pub(crate) fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+
+    /// Tells stderr, with the causes, and gives the exit code: 1 for a failure while running, 2 for
+    /// bad usage or settings (which is also how the parser exits).
+    pub(crate) fn report(&self) -> ExitCode {
+        let mut text = String::new();
+        for line in self.to_string().lines() {
+            text.push_str(&format!("visnyk: {line}\n"));
+        }
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(&format!("  because: {error}\n"));
+            cause = error.source();
+        }
+        // Nobody is left to tell if stderr is gone; the exit code remains.
+        let _ = io::stderr().write_all(text.as_bytes());
+        match self {
+            Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What `publish` and `subscribe` share: which hub they talk to, and the runtime they talk on.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::future::Future;
+
+use tokio::runtime;
+use visnyk::client::Endpoint;
+
+use super::CliError;
+
+/// Which hub, and as whom.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HubArgs {
+    /// Base URL of the hub.
+    #[arg(
+        long,
+        env = "VISNYK_URL",
+        default_value = "http://127.0.0.1:3000",
+        value_parser = Endpoint::parse
+    )]
+    url: Endpoint,
+    /// Token to show, if the hub wants one.
+    #[arg(long, env = "VISNYK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl HubArgs {
+    pub(crate) fn endpoint(self) -> Result<Endpoint, CliError> {
+        match self.token.filter(|token| !token.is_empty()) {
+            None => Ok(self.url),
+            Some(token) => {
+                self.url.with_token(&token).map_err(|error| CliError::Usage(error.to_string()))
+            }
+        }
+    }
+}
+
+/// An error and its causes on one line, for what is told on the way.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").expect("a String takes it");
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs a client command to its end or to Ctrl-C, which gives `interrupted`.
+pub(crate) fn run_until_interrupted<T>(
+    command: impl Future<Output = Result<T, CliError>>,
+    interrupted: impl FnOnce() -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::failed)?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = command => result,
+            _ = tokio::signal::ctrl_c() => interrupted(),
+        }
+    });
+    // A write to a pipe that nobody empties must not keep the process.
+    runtime.shutdown_background();
+    result
+}

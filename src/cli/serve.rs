@@ -1,0 +1,31 @@
+//! `visnyk serve`: runs the hub.
+
+use tokio::runtime;
+use visnyk::{server, telemetry};
+
+use super::{CliError, settings};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: settings::SettingsArgs,
+}
+
+/// Runs the hub until a signal has drained it.
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    let settings = args.settings.load()?.into_settings();
+    telemetry::init_logs(settings.log.format, &settings.log.level).map_err(CliError::failed)?;
+    server::prepare();
+    runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .thread_name("visnyk-http")
+        .enable_all()
+        .build()
+        .map_err(CliError::failed)?
+        .block_on(server::run(settings))
+        .map_err(CliError::failed)
+}
+
+/// These threads parse requests and run the control plane. Delivery has its own: each shard is a
+/// thread with a runtime of its own, so more workers would only take its core away.
+const WORKER_THREADS: usize = 2;

@@ -1,0 +1,119 @@
+//! The flags that set settings: shared by `serve`, which obeys them, and `config`, which shows them.
+
+use std::path::PathBuf;
+
+use visnyk::server::settings::{Effective, Settings, Sources};
+
+use super::CliError;
+
+/// Flags for settings. Values are checked with all other layers, not here, so that every refusal
+/// reads the same.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SettingsArgs {
+    /// Settings file, instead of visnyk.toml in the working directory.
+    #[arg(long, env = "VISNYK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Reads visnyk.PROFILE.toml, beside the settings file, over it.
+    #[arg(long, env = "VISNYK_PROFILE")]
+    profile: Option<String>,
+
+    /// Address to listen on, port 0 for any free one; repeatable.
+    /// Default: 127.0.0.1:3000 and [::1]:3000.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+
+    /// Allows listening beyond loopback although nothing authenticates clients.
+    #[arg(long)]
+    insecure: bool,
+
+    /// Publishes an update to the channel `default` every 3 seconds, for a first look.
+    #[arg(long)]
+    demo: bool,
+
+    /// How log lines look: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// What is logged: off, error, warn, info, debug, trace, or by module as in
+    /// info,visnyk::http=debug.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    #[command(flatten)]
+    reserved: Reserved,
+}
+
+/// Flags of later versions. They are known so that they are refused with a reason, never ignored.
+#[derive(Debug, clap::Args)]
+struct Reserved {
+    #[arg(long, hide = true)]
+    jwt_secret_file: Option<String>,
+    #[arg(long, hide = true)]
+    allow_anonymous: Vec<String>,
+    #[arg(long, hide = true)]
+    tls_cert: Option<String>,
+    #[arg(long, hide = true)]
+    tls_key: Option<String>,
+    #[arg(long, hide = true)]
+    cors_origin: Vec<String>,
+    #[arg(long, hide = true)]
+    backend: Option<String>,
+    #[arg(long, hide = true)]
+    data_dir: Option<String>,
+    #[arg(long, hide = true)]
+    role: Option<String>,
+    #[arg(long, hide = true)]
+    mercure: bool,
+}
+
+impl SettingsArgs {
+    /// Reads all layers: the working directory, the process's environment and these flags.
+    pub(crate) fn load(self) -> Result<Effective, CliError> {
+        let mut sources = Sources::in_directory("")
+            .config(self.config)
+            .profile(self.profile)
+            .environment(std::env::vars_os());
+        if !self.listen.is_empty() {
+            sources = sources.flag("--listen", "listen", self.listen.join(","));
+        }
+        for (flag, key, given) in
+            [("--insecure", "insecure", self.insecure), ("--demo", "demo", self.demo)]
+        {
+            if given {
+                sources = sources.flag(flag, key, "true");
+            }
+        }
+        for (flag, key, value) in [
+            ("--log-format", "log.format", self.log_format),
+            ("--log-level", "log.level", self.log_level),
+        ] {
+            if let Some(value) = value {
+                sources = sources.flag(flag, key, value);
+            }
+        }
+        for (flag, key) in self.reserved.given() {
+            sources = sources.flag(flag, key, "");
+        }
+        Ok(Settings::load(&sources)?)
+    }
+}
+
+impl Reserved {
+    /// Flag and key of those that were given.
+    fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        [
+            (self.jwt_secret_file.is_some(), "--jwt-secret-file", "jwt_secret_file"),
+            (!self.allow_anonymous.is_empty(), "--allow-anonymous", "allow_anonymous"),
+            (self.tls_cert.is_some(), "--tls-cert", "tls_cert"),
+            (self.tls_key.is_some(), "--tls-key", "tls_key"),
+            (!self.cors_origin.is_empty(), "--cors-origin", "cors_origin"),
+            (self.backend.is_some(), "--backend", "backend"),
+            (self.data_dir.is_some(), "--data-dir", "data_dir"),
+            (self.role.is_some(), "--role", "role"),
+            (self.mercure, "--mercure", "mercure"),
+        ]
+        .into_iter()
+        .filter_map(|(given, flag, key)| given.then_some((flag, key)))
+    }
+}

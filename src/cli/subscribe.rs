@@ -1,0 +1,200 @@
+//! `visnyk subscribe`: prints events as they come, across connections that break.
+
+use std::io;
+
+use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
+use tokio::io::{AsyncWriteExt, Stdout};
+use visnyk::client::{Event, Gap, Position, SubscribeOptions, Subscription, Transport, Update};
+
+use super::CliError;
+use super::hub::{HubArgs, run_until_interrupted, with_causes};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    hub: HubArgs,
+    /// Channels and patterns: `*` is one segment of a name, `**` any number.
+    #[arg(required = true, value_name = "CHANNEL", value_parser = NonEmptyStringValueParser::new())]
+    channels: Vec<String>,
+    /// What to print of an event: its data, its envelope on one line, or its block of a stream.
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+    /// Where to begin: `now`, `earliest` or a position.
+    #[arg(long, value_name = "POSITION", default_value_t = Position::NOW)]
+    from: Position,
+    /// How events travel.
+    #[arg(long, value_enum, default_value_t)]
+    transport: TransportArg,
+    /// Only events of this type; may be repeated.
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Ends after so many events.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Says nothing about the connection on stderr.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum OutputFormat {
+    #[default]
+    Data,
+    Json,
+    Sse,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum TransportArg {
+    #[default]
+    Sse,
+    Poll,
+}
+
+/// Prints until the channels are closed, the count is reached, nobody reads, or Ctrl-C: all of
+/// them success.
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    let mut options = SubscribeOptions::new(args.channels);
+    options.types = args.types;
+    options.from = args.from;
+    options.transport = match args.transport {
+        TransportArg::Sse => Transport::Sse,
+        TransportArg::Poll => Transport::Poll,
+    };
+    let subscription = Subscription::new(args.hub.endpoint()?, options);
+    let printer = Printer { format: args.format, quiet: args.quiet };
+    run_until_interrupted(printer.print(subscription, args.count), || Ok(()))
+}
+
+struct Printer {
+    format: OutputFormat,
+    quiet: bool,
+}
+
+impl Printer {
+    async fn print(
+        &self,
+        mut subscription: Subscription,
+        count: Option<u64>,
+    ) -> Result<(), CliError> {
+        let mut stdout = tokio::io::stdout();
+        let mut printed = 0;
+        while let Some(update) = subscription.next().await.map_err(CliError::failed)? {
+            self.note(&update);
+            let Some(text) = self.to_text(&update) else { continue };
+            match write(&mut stdout, &text).await {
+                Ok(()) => {}
+                // Nobody reads any more, which ends a pipeline in good order.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(CliError::failed(error)),
+            }
+            printed += u64::from(matches!(update, Update::Event(_)));
+            if Some(printed) == count {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes to stdout.
+    fn to_text(&self, update: &Update) -> Option<String> {
+        match (self.format, update) {
+            (OutputFormat::Data, Update::Event(event)) => Some(format!("{}\n", event.data)),
+            (OutputFormat::Json, Update::Event(event)) => Some(to_json(event) + "\n"),
+            (OutputFormat::Sse, Update::Event(event)) => Some(event_block(event)),
+            (OutputFormat::Sse, Update::Gap(gap)) => {
+                Some(format!("event: visnyk.gap\ndata: {}\n\n", to_json(gap)))
+            }
+            (OutputFormat::Sse, Update::Closed { channel }) => {
+                Some(format!("event: visnyk.closed\ndata: {channel}\n\n"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What goes to stderr.
+    fn note(&self, update: &Update) {
+        if self.quiet {
+            return;
+        }
+        match update {
+            Update::Opened { position } => eprintln!("visnyk: subscribed at {position}"),
+            Update::Gap(gap) => eprintln!("visnyk: {}", describe_gap(gap)),
+            Update::Closed { channel } => eprintln!("visnyk: channel `{channel}` is closed"),
+            Update::Reconnecting { failure, wait } => {
+                let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
+                eprintln!("visnyk: {failure}; again in {wait:.1} s");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn write(stdout: &mut Stdout, text: &str) -> io::Result<()> {
+    stdout.write_all(text.as_bytes()).await?;
+    stdout.flush().await
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("structs of strings are JSON")
+}
+
+fn event_block(event: &Event) -> String {
+    let mut block = String::new();
+    if let Some(event_type) = event.event_type.as_ref().filter(|name| *name != "message") {
+        block += &format!("event: {event_type}\n");
+    }
+    for line in event.data.split('\n') {
+        block += &format!("data: {line}\n");
+    }
+    block + &format!("id: {}\n\n", event.id)
+}
+
+fn describe_gap(gap: &Gap) -> String {
+    let mut text = format!("events are missing ({})", gap.reason);
+    if let Some(channel) = &gap.channel {
+        text += &format!(" on `{channel}`");
+    }
+    if let Some(requested) = &gap.requested {
+        text += &format!(" after {requested}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(event_type: &str, data: &str) -> Update {
+        Update::Event(Event {
+            id: "a-1".into(),
+            channel: "prices".into(),
+            event_type: Some(event_type.into()),
+            time: "2026-01-02T03:04:05.678Z".into(),
+            data: data.into(),
+        })
+    }
+
+    #[test]
+    fn each_format_prints_an_event_its_way() {
+        let print = |format, update| Printer { format, quiet: true }.to_text(&update);
+        let (two_lines, typed) = (|| event("message", "a\nb"), || event("t", "x"));
+        assert_eq!(print(OutputFormat::Data, two_lines()).as_deref(), Some("a\nb\n"));
+        assert_eq!(
+            print(OutputFormat::Sse, two_lines()).as_deref(),
+            Some("data: a\ndata: b\nid: a-1\n\n")
+        );
+        assert_eq!(
+            print(OutputFormat::Sse, typed()).as_deref(),
+            Some("event: t\ndata: x\nid: a-1\n\n")
+        );
+        assert_eq!(
+            print(OutputFormat::Json, typed()).as_deref(),
+            Some(
+                "{\"id\":\"a-1\",\"channel\":\"prices\",\"type\":\"t\",\
+                 \"time\":\"2026-01-02T03:04:05.678Z\",\"data\":\"x\"}\n"
+            )
+        );
+    }
+}

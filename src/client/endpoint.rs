@@ -1,0 +1,151 @@
+//! Where a hub is and who asks: its base URL and the token to show.
+
+use std::fmt;
+
+use http::{HeaderValue, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use thiserror::Error;
+
+/// A hub's base URL, which may have a path, and the token that requests carry.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Without a slash at its end.
+    base: String,
+    /// The whole `Authorization` value, marked sensitive so that no debug output shows it.
+    authorization: Option<HeaderValue>,
+}
+
+/// Why a URL or a token cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// It is not `http://host[:port][/path]`.
+    #[error("`{0}` is not a URL of the form http://host:port")]
+    NotAUrl(String),
+    /// TLS is not built in yet.
+    #[error(
+        "`{0}` asks for TLS, which this client does not speak; use http:// on a trusted network"
+    )]
+    Tls(String),
+    /// The token has characters that a header cannot carry.
+    #[error("the token has characters that no token can have")]
+    Token,
+}
+
+impl Endpoint {
+    /// Reads a base URL such as `http://127.0.0.1:3000`. A path is kept, for hubs behind a
+    /// proxy; a query or user information is refused.
+    pub fn parse(url: &str) -> Result<Self, EndpointError> {
+        let not_a_url = || EndpointError::NotAUrl(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| not_a_url())?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(EndpointError::Tls(url.to_owned())),
+            _ => return Err(not_a_url()),
+        }
+        let authority = uri.authority().ok_or_else(not_a_url)?;
+        if authority.host().is_empty() || authority.as_str().contains('@') || uri.query().is_some()
+        {
+            return Err(not_a_url());
+        }
+        let path = uri.path().trim_end_matches('/');
+        Ok(Self { base: format!("http://{authority}{path}"), authorization: None })
+    }
+
+    /// Sends `token` as `Authorization: Bearer` with every request.
+    pub fn with_token(mut self, token: &str) -> Result<Self, EndpointError> {
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(EndpointError::Token);
+        }
+        let mut value =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| EndpointError::Token)?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
+    }
+
+    /// The address of a path, which begins with a slash, with a query where there are pairs.
+    pub(crate) fn url(&self, path: &str, query: &[(&str, &str)]) -> String {
+        let mut url = format!("{}{path}", self.base);
+        for (index, (name, value)) in query.iter().enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.push_str(name);
+            url.push('=');
+            url.push_str(&percent_encode(value));
+        }
+        url
+    }
+
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("base", &self.base)
+            .field("authorization", &self.authorization.is_some())
+            .finish()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+/// `text` as one path part or one query value.
+pub(crate) fn percent_encode(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_normalised() {
+        for (url, base) in [
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("http://[::1]:3000/", "http://[::1]:3000"),
+            ("http://localhost/hub/", "http://localhost/hub"),
+        ] {
+            assert_eq!(Endpoint::parse(url).expect(url).to_string(), base);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_base_url_is_refused() {
+        for url in
+            ["", "localhost", "localhost:3000", "/v1", "ftp://a", "http://a?b=c", "http://u:p@a/"]
+        {
+            assert_eq!(Endpoint::parse(url).err(), Some(EndpointError::NotAUrl(url.into())));
+        }
+        let tls = "https://hub.example";
+        assert_eq!(Endpoint::parse(tls).err(), Some(EndpointError::Tls(tls.into())));
+    }
+
+    #[test]
+    fn query_values_are_encoded() {
+        let endpoint = Endpoint::parse("http://a/hub").expect("valid");
+        assert_eq!(
+            endpoint.url("/v1/events", &[("channel", "a/b c&ї"), ("channel", "**")]),
+            "http://a/hub/v1/events?channel=a%2Fb%20c%26%D1%97&channel=%2A%2A"
+        );
+    }
+
+    #[test]
+    fn token_is_checked_and_never_shown() {
+        let endpoint = || Endpoint::parse("http://a").expect("valid");
+        for token in ["", "a b", "a\r\nX: y", "ї"] {
+            assert_eq!(endpoint().with_token(token).err(), Some(EndpointError::Token));
+        }
+        let endpoint = endpoint().with_token("secret").expect("valid");
+        assert!(!format!("{endpoint:?} {:?}", endpoint.authorization()).contains("secret"));
+    }
+}

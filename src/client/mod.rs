@@ -1,0 +1,29 @@
+//! A client of the native API: what a program needs to publish to a hub and to follow its
+//! channels over an unreliable network.
+//!
+//! It speaks HTTP/1.1 without TLS, follows no redirects and imports nothing from the hub's own
+//! layers: the two share the wire and no code.
+
+mod backoff;
+mod batch;
+mod endpoint;
+mod failure;
+mod link;
+mod position;
+mod problem;
+mod publisher;
+#[cfg(test)]
+mod scenarios;
+mod sse;
+mod subscription;
+mod update;
+
+pub use batch::{Batch, BatchFull, Envelope, EnvelopeError};
+pub use endpoint::{Endpoint, EndpointError};
+pub use failure::Failure;
+pub use position::{Position, PositionError};
+pub use problem::Problem;
+pub use publisher::{Accepted, PublishError, Published, Publisher, PublisherOptions};
+pub use sse::{SseError, SseEvent, SseItem, SseLimits, SseParser};
+pub use subscription::{SubscribeError, SubscribeOptions, Subscription, Transport};
+pub use update::{Event, Gap, Update};

@@ -1,0 +1,26 @@
+//! The HTTP surface: routes, problem responses, and the front doors, each of which translates to
+//! the same hub calls.
+//!
+//! [`router`] is an ordinary axum router: it runs in any server. A server that can give sockets
+//! away says so with [`CanTake`] and finds a [`Takeover`] on the response of a stream or a
+//! waiting poll; for all others the response has a body.
+
+mod console;
+mod cors;
+mod faults;
+mod guard;
+mod health;
+mod openapi;
+mod params;
+mod poll;
+mod problem;
+mod quickstart;
+mod routes;
+mod stream;
+mod takeover;
+mod v1;
+
+pub use problem::Problem;
+pub(crate) use quickstart::default_channel;
+pub use routes::{HttpSettings, ROUTES, Route, router};
+pub use takeover::{CanTake, LocalAddress, Taken, Takeover};

@@ -1,0 +1,13 @@
+//! The description of the surface, OpenAPI 3.1. A test holds it against the table of routes.
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+
+/// The document.
+pub(super) async fn document() -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+    (headers, include_str!("openapi.json")).into_response()
+}

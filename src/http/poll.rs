@@ -1,0 +1,70 @@
+//! Long-polls, for every front door: answered at once, or taken to a shard to wait.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, header},
+    response::Response,
+};
+
+use super::{Problem, Takeover, routes::HttpState, stream::Asked, takeover::position_headers};
+use crate::{
+    hub::{PollNow, PollRequest},
+    model::{PollAnswer, PollEncoding, Start},
+};
+
+/// Answers a poll, or lets it wait.
+pub(super) async fn respond(
+    state: &HttpState,
+    asked: &Asked,
+    mut request: PollRequest,
+) -> Result<Response, Problem> {
+    if asked.is_head {
+        return Ok(with_poll_headers(Response::new(Body::empty())));
+    }
+    match state.hub.poll_now(&request)? {
+        PollNow::Answer(answer) => return Ok(answered(request.encoding, &answer)),
+        PollNow::Wait(start) => request.start = start,
+    }
+    if request.wait.is_zero() {
+        let Start::At(position) = request.start else { unreachable!("a wait has its position") };
+        let nothing = PollAnswer { events: Vec::new(), position, gap: None };
+        return Ok(answered(request.encoding, &nothing));
+    }
+    if asked.can_take {
+        let subscriber = state.hub.admit_poll(request)?;
+        let mut response = with_poll_headers(Response::new(Body::empty()));
+        response.extensions_mut().insert(Takeover::new(subscriber, true));
+        return Ok(response);
+    }
+    let encoding = request.encoding;
+    let answer = state.hub.poll(request).await?;
+    Ok(answered(encoding, &answer))
+}
+
+fn answered(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
+    let reply = encoding.encode(answer);
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() =
+        axum::http::StatusCode::from_u16(reply.status).expect("encodings give known statuses");
+    if let Some(media_type) = reply.content_type {
+        let value = HeaderValue::from_static(media_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    position_headers(answer.position, response.headers_mut());
+    with_poll_headers(response)
+}
+
+fn with_poll_headers(mut response: Response) -> Response {
+    for (name, value) in POLL_HEADERS {
+        let name = HeaderName::from_static(name);
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+const POLL_HEADERS: [(&str, &str); 4] = [
+    ("cache-control", "no-cache, no-store, must-revalidate"),
+    ("pragma", "no-cache"),
+    ("expires", "0"),
+    ("x-content-type-options", "nosniff"),
+];

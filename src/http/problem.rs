@@ -1,0 +1,158 @@
+//! Refusals as RFC 9457 problem documents: the one place where errors become status codes.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value};
+
+use crate::hub::{CloseError, PublishError, SubscribeError};
+
+/// A refusal.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    members: Map<String, Value>,
+    retry_after_s: Option<u32>,
+    close: bool,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A refusal with a status and what exactly is wrong.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            members: Map::new(),
+            retry_after_s: None,
+            close: false,
+            allow: None,
+        }
+    }
+
+    /// A bad value of `field`: 400.
+    pub fn field(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail).with("field", field)
+    }
+
+    /// 405, with the methods that the resource has.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let problem =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource takes {allow}"));
+        Self { allow: Some(allow), ..problem }
+    }
+
+    /// Adds a member.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Ends the connection: what else comes on it cannot be trusted.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut document = Map::new();
+        document.insert("type".into(), "about:blank".into());
+        let title = self.status.canonical_reason().unwrap_or("Error");
+        document.insert("title".into(), title.into());
+        document.insert("status".into(), self.status.as_u16().into());
+        document.insert("detail".into(), self.detail.into());
+        document.extend(self.members);
+        let mut response = (self.status, Value::Object(document).to_string()).into_response();
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, media_type);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::Empty => Self::field("body", detail),
+            PublishError::TooMany { events_max } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+                    .with("field", "body")
+                    .with("events_max", events_max)
+            }
+            PublishError::Closed(name) => {
+                Self::new(StatusCode::GONE, detail).with("channel", name.as_str())
+            }
+            PublishError::KeyReused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("field", "Idempotency-Key")
+            }
+            PublishError::Overloaded { .. }
+            | PublishError::DirectoryFull(_)
+            | PublishError::GoingDown => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
+            }
+        }
+    }
+}
+
+impl From<CloseError> for Problem {
+    fn from(error: CloseError) -> Self {
+        match error {
+            CloseError::NoSuchChannel(ref name) => {
+                Self::new(StatusCode::NOT_FOUND, error.to_string()).with("channel", name.as_str())
+            }
+            CloseError::Publish(error) => error.into(),
+        }
+    }
+}
+
+/// For polls; streams have their own way (see `stream`).
+impl From<SubscribeError> for Problem {
+    fn from(error: SubscribeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            SubscribeError::Closed => Self::new(StatusCode::GONE, detail),
+            SubscribeError::TooManyConnections { .. }
+            | SubscribeError::DirectoryFull(_)
+            | SubscribeError::GoingDown => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
+            }
+        }
+    }
+}
+
+/// What temporary refusals ask for, in seconds.
+const RETRY_AFTER_S: u32 = 2;

@@ -1,0 +1,89 @@
+//! Streams, for every front door: admission, the response, refusals that EventSource survives.
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body::Body as _;
+
+use super::{CanTake, Problem, Takeover, params, routes::HttpState};
+use crate::{
+    hub::{StreamRequest, SubscribeError},
+    model::comment_block,
+};
+
+/// What a stream's response needs to know of its request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) headers: HeaderMap,
+    pub(super) is_head: bool,
+    pub(super) can_take: bool,
+}
+
+impl Asked {
+    /// Looks at a request for a stream or a poll; one with a body is refused.
+    pub(super) fn of(request: &Request) -> Result<Self, Problem> {
+        params::refuse_body(!request.body().is_end_stream())?;
+        Ok(Self {
+            headers: request.headers().clone(),
+            is_head: request.method() == Method::HEAD,
+            can_take: request.extensions().get::<CanTake>().is_some(),
+        })
+    }
+}
+
+/// Opens a stream, or refuses it in a way the client understands.
+pub(super) async fn respond(state: &HttpState, asked: &Asked, request: StreamRequest) -> Response {
+    if asked.is_head {
+        return with_stream_headers(Body::empty());
+    }
+    let admitted = state.hub.admit_stream(request);
+    let subscriber = match admitted {
+        Ok(subscriber) => subscriber,
+        Err(error) => return refuse(state, asked, &error),
+    };
+    if asked.can_take {
+        let mut response = with_stream_headers(Body::empty());
+        response.extensions_mut().insert(Takeover::new(subscriber, false));
+        return response;
+    }
+    match state.hub.open(subscriber).await {
+        Ok(body) => with_stream_headers(Body::new(body)),
+        Err(error) => refuse(state, asked, &error),
+    }
+}
+
+fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response {
+    if !error.is_temporary() {
+        // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let accepts = asked.headers.get_all(header::ACCEPT).iter();
+    let wants_stream = accepts
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains("text/event-stream"));
+    if !wants_stream || state.settings.plain_refusals {
+        return Problem::from(error.clone()).into_response();
+    }
+    // A browser gives up for good on any status but 200.
+    let retry_ms = state.jittered_retry_ms();
+    with_stream_headers(Body::from(comment_block(&format!("refused: {error}"), retry_ms)))
+}
+
+fn with_stream_headers(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    for (name, value) in STREAM_HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+const STREAM_HEADERS: [(&str, &str); 4] = [
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "private, no-cache, no-store, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("x-content-type-options", "nosniff"),
+];

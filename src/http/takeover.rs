@@ -1,0 +1,106 @@
+//! The hand-over of a socket: how a handler asks for it, and what the server does with it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::http::{HeaderMap, HeaderValue, header, response};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::{
+    actors::{PollTicket, Subscriber},
+    model::{PollReply, Position},
+};
+
+/// On a request: the server can give its socket away after this one.
+#[derive(Debug, Clone, Copy)]
+pub struct CanTake;
+
+/// On a request: the address it came in at.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalAddress(pub SocketAddr);
+
+/// On a response: the server is to write its head, take the socket, and hand it to a shard. The
+/// response is an ordinary one otherwise, so that layers apply to it.
+#[derive(Debug, Clone)]
+pub struct Takeover(Arc<Mutex<Option<Taken>>>);
+
+/// Who gets the socket.
+#[derive(Debug)]
+pub struct Taken {
+    /// The admitted subscription.
+    pub subscriber: Subscriber,
+    /// Whether it waits for one answer rather than a stream.
+    pub is_poll: bool,
+}
+
+impl Takeover {
+    pub(super) fn new(subscriber: Subscriber, is_poll: bool) -> Self {
+        Self(Arc::new(Mutex::new(Some(Taken { subscriber, is_poll }))))
+    }
+
+    /// Takes it, once.
+    pub fn take(&self) -> Option<Taken> {
+        self.0.lock().take()
+    }
+}
+
+impl Taken {
+    /// The head that goes before a stream. The stream ends with the connection: no length and no
+    /// chunks, so every frame goes out as it is in history, and old proxies understand it too
+    /// (RFC 9112, section 6.3, case 8).
+    pub fn stream_head(parts: &response::Parts) -> Bytes {
+        let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+        write_headers(&parts.headers, &mut head);
+        head.extend_from_slice(b"connection: close\r\n\r\n");
+        head.into()
+    }
+
+    /// What a waiting poll keeps for its answer.
+    pub fn ticket(parts: &response::Parts, keep_alive: bool) -> PollTicket {
+        let mut lines = Vec::new();
+        write_headers(&parts.headers, &mut lines);
+        PollTicket { header_lines: lines.into(), keep_alive, respond: write_poll_response }
+    }
+}
+
+/// The headers that every answer to a poll carries with its position.
+pub(super) fn position_headers(position: Position, headers: &mut HeaderMap) {
+    let text = position.to_string();
+    let value = |text: String| HeaderValue::from_str(&text).expect("a position is ASCII");
+    headers.insert("last-event-id", value(text.clone()));
+    headers.insert(header::ETAG, value(format!("W/\"{text}\"")));
+}
+
+fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicket) -> Bytes {
+    use std::io::Write as _;
+
+    let mut out = Vec::with_capacity(256 + ticket.header_lines.len() + reply.body.len());
+    let reason = if reply.status == 204 { "No Content" } else { "OK" };
+    let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", reply.status);
+    out.extend_from_slice(&ticket.header_lines);
+    let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let _ = write!(out, "date: {now}\r\nlast-event-id: {position}\r\netag: W/\"{position}\"\r\n");
+    if let Some(media_type) = reply.content_type {
+        let _ = write!(out, "content-type: {media_type}\r\n");
+        let _ = write!(out, "content-length: {}\r\n", reply.body.len());
+    }
+    if !ticket.keep_alive {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&reply.body);
+    out.into()
+}
+
+fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in headers {
+        // The length and the end of the connection are the taker's to say.
+        if name == header::CONTENT_LENGTH || name == header::CONNECTION {
+            continue;
+        }
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}

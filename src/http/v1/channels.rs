@@ -1,0 +1,76 @@
+//! `/v1/channels`: what channels there are, and closing one.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use serde_json::{Value, json};
+
+use super::stream::path_channel;
+use crate::{
+    backend::ChannelInfo,
+    http::{
+        Problem,
+        params::{Query, channel_name},
+        routes::HttpState,
+    },
+};
+
+/// A page of channels, in the order of their names.
+pub(in crate::http) async fn list(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let query = Query::of(request.uri())?;
+    let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
+    let after = query.one("after")?;
+    let channels = state.hub.channels(after, limit);
+    let next = (channels.len() == limit).then(|| channels.last()).flatten();
+    let mut page = json!({ "channels": channels.iter().map(info_json).collect::<Vec<_>>() });
+    if let Some(last) = next {
+        page["next"] = last.channel.as_str().into();
+    }
+    Ok(Json(page))
+}
+
+/// One channel.
+pub(in crate::http) async fn show(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let name = channel_name("channel", &path_channel(&request)?)?;
+    match state.hub.channel(&name) {
+        Some(info) => Ok(Json(info_json(&info))),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no channel `{name}`"))
+            .with("channel", name.as_str())),
+    }
+}
+
+/// Closes one.
+pub(in crate::http) async fn close(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let name = channel_name("channel", &path_channel(&request)?)?;
+    state.hub.close_channel(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn info_json(info: &ChannelInfo) -> Value {
+    json!({
+        "channel": info.channel.as_str(),
+        "subscribers": info.subscribers,
+        "pollers": info.pollers,
+        "events_retained": info.events_retained,
+        "bytes_retained": info.bytes_retained,
+        "first_id": info.first_id.map(|id| id.to_string()),
+        "last_id": info.last_id.map(|id| id.to_string()),
+        "closed": info.closed,
+    })
+}
+
+/// Channels on a page when the request does not say.
+const PAGE_DEFAULT: u32 = 100;
+/// Most channels on a page.
+const PAGE_MAX: u32 = 1_000;

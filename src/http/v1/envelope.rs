@@ -1,0 +1,137 @@
+//! The lines of a batch: `{"data":…,"type"?,"retry"?,"channel"?}`, one a line (NDJSON).
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    http::Problem,
+    model::{ChannelName, EventType, NewEvent},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    retry: Option<u32>,
+    channel: Option<String>,
+}
+
+/// Reads a batch. `channel` is the one in the path; without it every line names its own, or
+/// `default_channel` stands in. A bad line is refused with its number, and with it the batch.
+pub(super) fn parse_batch(
+    body: &str,
+    in_path: Option<&ChannelName>,
+    default_channel: Option<&ChannelName>,
+    events_max: usize,
+) -> Result<Vec<(ChannelName, NewEvent)>, Problem> {
+    let mut events = Vec::new();
+    for (index, line) in body.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        if events.len() == events_max {
+            return Err(crate::hub::PublishError::TooMany { events_max }.into());
+        }
+        let event = parse_line(line, in_path, default_channel);
+        events.push(event.map_err(|problem| problem.with("line", index + 1))?);
+    }
+    if events.is_empty() {
+        return Err(Problem::field("body", "a batch has at least one line"));
+    }
+    Ok(events)
+}
+
+fn parse_line(
+    line: &str,
+    in_path: Option<&ChannelName>,
+    default_channel: Option<&ChannelName>,
+) -> Result<(ChannelName, NewEvent), Problem> {
+    let envelope: Envelope<'_> = serde_json::from_str(line).map_err(|error| {
+        Problem::field("body", format!("not an envelope {{\"data\":…}}: {error}"))
+    })?;
+    let channel = match (in_path, envelope.channel, default_channel) {
+        (Some(_), Some(_), _) => {
+            let detail = "the channel is in the path; `channel` is for batches to /v1/events";
+            return Err(Problem::field("channel", detail));
+        }
+        (Some(name), None, _) | (None, None, Some(name)) => name.clone(),
+        (None, Some(text), _) => ChannelName::parse(&text)
+            .map_err(|error| Problem::field("channel", error.to_string()))?,
+        (None, None, None) => {
+            return Err(Problem::field("channel", "name the channel of the event"));
+        }
+    };
+    let event_type = envelope.event_type.as_deref().map(EventType::parse).transpose();
+    let event = NewEvent {
+        data: data_text(envelope.data)?,
+        event_type: event_type.map_err(|error| Problem::field("type", error.to_string()))?,
+        retry_ms: envelope.retry,
+    };
+    Ok((channel, event))
+}
+
+/// A string is the data; any other JSON is its own text without white space.
+fn data_text(raw: &RawValue) -> Result<String, Problem> {
+    let text = raw.get();
+    if text.starts_with('"') {
+        return serde_json::from_str(text)
+            .map_err(|error| Problem::field("data", error.to_string()));
+    }
+    let mut compact = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in text.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = c == '"';
+        }
+        compact.push(c);
+    }
+    Ok(compact)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn data(line: &str) -> String {
+        let name = ChannelName::parse("c").expect("a name");
+        parse_line(line, Some(&name), None).expect("an envelope").1.data
+    }
+
+    #[test]
+    fn a_string_is_the_data_and_other_json_its_compact_text() {
+        assert_eq!(data(r#"{"data":"a\nb"}"#), "a\nb");
+        assert_eq!(
+            data(r#"{"data": {"z": 1.0, "a": [ true , null ]} }"#),
+            r#"{"z":1.0,"a":[true,null]}"#
+        );
+        assert_eq!(data(r#"{"data": {"k": " \" \\" } }"#), r#"{"k":" \" \\"}"#);
+        assert_eq!(data(r#"{"data":12345678901234567890.10}"#), "12345678901234567890.10");
+        assert_eq!(data(r#"{"data":null}"#), "null");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in ".{0,80}") {
+            let _ = parse_line(&line, None, None);
+        }
+
+        #[test]
+        fn compact_text_means_the_same(text in "[a-z\"\\\\ \n]{0,20}", n: i32) {
+            let value = serde_json::json!({"a": [text, n], " b ": {"c": text}});
+            let pretty = serde_json::to_string_pretty(&value).expect("JSON").replace('\n', " ");
+            let back: serde_json::Value =
+                serde_json::from_str(&data(&format!("{{\"data\":{pretty}}}"))).expect("JSON");
+            prop_assert_eq!(back, value);
+        }
+    }
+}

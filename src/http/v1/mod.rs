@@ -1,0 +1,7 @@
+//! The native API, version 1.
+
+pub(super) mod channels;
+mod envelope;
+pub(super) mod poll;
+pub(super) mod publish;
+pub(super) mod stream;

@@ -1,0 +1,54 @@
+//! `GET …/poll`: long-polling.
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+
+use super::stream::subscription_in_path;
+use crate::{
+    core::Subscription,
+    http::{Problem, params::Query, poll, routes::HttpState, stream::Asked},
+    hub::PollRequest,
+    model::EnvelopeAnswers,
+};
+
+/// One channel.
+pub(in crate::http) async fn channel(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let query = Query::of(request.uri())?;
+    let subscription = subscription_in_path(&state, &request, &query)?;
+    let (asked, poll) = ask(&state, &request, &query, subscription)?;
+    poll::respond(&state, &asked, poll).await
+}
+
+/// Several channels and patterns.
+pub(in crate::http) async fn many(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let query = Query::of(request.uri())?;
+    let subscription = query.subscription(state.hub.limits())?;
+    let (asked, poll) = ask(&state, &request, &query, subscription)?;
+    poll::respond(&state, &asked, poll).await
+}
+
+fn ask(
+    state: &HttpState,
+    request: &Request,
+    query: &Query<'_>,
+    subscription: Subscription,
+) -> Result<(Asked, PollRequest), Problem> {
+    let asked = Asked::of(request)?;
+    let limits = state.hub.limits();
+    let poll = PollRequest {
+        subscription,
+        start: query.start(&asked.headers, true)?,
+        encoding: &EnvelopeAnswers,
+        wait: query.wait(limits)?,
+        limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
+    };
+    Ok((asked, poll))
+}

@@ -1,0 +1,143 @@
+//! `POST …/events`: one event, or a batch.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, Limited};
+use serde_json::json;
+
+use super::{envelope::parse_batch, stream::path_channel};
+use crate::{
+    core::IdempotencyKey,
+    http::{
+        Problem,
+        params::{Query, channel_name, idempotency_key},
+        routes::HttpState,
+    },
+    hub::{Publication, Published},
+    model::{ChannelName, EventType, NewEvent},
+};
+
+/// To the channel in the path.
+pub(in crate::http) async fn channel(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let name = channel_name("channel", &path_channel(&request)?)?;
+    accept(&state, request, Some(name)).await
+}
+
+/// To the channel in the query, or of each line of a batch.
+pub(in crate::http) async fn many(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    accept(&state, request, None).await
+}
+
+async fn accept(
+    state: &HttpState,
+    request: Request,
+    in_path: Option<ChannelName>,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let query = Query::of(&parts.uri)?;
+    let in_query = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
+    if in_path.is_some() && in_query.is_some() {
+        return Err(Problem::field("channel", "the channel is in the path already"));
+    }
+    let key = idempotency_key(&parts.headers)?;
+    let event_type = query.one("type")?.map(EventType::parse).transpose();
+    let event_type = event_type.map_err(|error| Problem::field("type", error.to_string()))?;
+    let retry_ms = query.number("retry", 0, u32::MAX)?;
+    let is_batch = is_ndjson(&parts.headers);
+    if is_batch && (event_type.is_some() || retry_ms.is_some()) {
+        let field = if event_type.is_some() { "type" } else { "retry" };
+        return Err(Problem::field(field, "each line of a batch has its own"));
+    }
+    let body = read_body(state, body).await?;
+
+    let fingerprint =
+        FINGERPRINTS.hash_one((&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms));
+    let events = if is_batch {
+        let events_max = state.hub.limits().publish.batch_events_max as usize;
+        parse_batch(&body, in_path.as_ref(), in_query.as_ref(), events_max)?
+    } else {
+        let Some(channel) = in_path.or(in_query) else {
+            return Err(Problem::field("channel", "name the channel to publish to"));
+        };
+        vec![(channel, NewEvent { data: body, event_type, retry_ms })]
+    };
+    let key = key.map(|key| IdempotencyKey {
+        scope: format!("anonymous {} {key}", parts.uri.path()),
+        fingerprint,
+    });
+    let channel = events[0].0.clone();
+    let published = state.hub.publish(Publication { events, key }).await?;
+    Ok(answer(&published, &channel, is_batch))
+}
+
+fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Response {
+    let body = if is_batch {
+        json!({
+            "accepted": published.events,
+            "first_id": published.first.to_string(),
+            "last_id": published.last.to_string(),
+        })
+    } else {
+        json!({"id": published.last.to_string(), "channel": channel.as_str()})
+    };
+    let mut response = (StatusCode::CREATED, Json(body)).into_response();
+    if published.replayed {
+        let yes = axum::http::HeaderValue::from_static("true");
+        response.headers_mut().insert("idempotent-replayed", yes);
+    }
+    response
+}
+
+/// Reads a whole body within the bounds on its size and time, as text.
+pub(in crate::http) async fn read_body(
+    state: &HttpState,
+    body: axum::body::Body,
+) -> Result<String, Problem> {
+    let bytes_max = state.hub.limits().publish.body_bytes_max;
+    let reading = Limited::new(body, usize::try_from(bytes_max).unwrap_or(usize::MAX)).collect();
+    let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
+    let collected = match tokio::time::timeout(wait, reading).await {
+        Err(_) => {
+            let detail = format!("the body did not come within {} s", wait.as_secs());
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing());
+        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let detail = format!("a body has at most {bytes_max} bytes");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+                .with("field", "body")
+                .with("bytes_max", bytes_max)
+                .closing());
+        }
+        Ok(Err(_)) => return Err(Problem::field("body", "the body broke off").closing()),
+        Ok(Ok(collected)) => collected.to_bytes(),
+    };
+    String::from_utf8(collected.into())
+        .map_err(|_| Problem::field("body", "the data must be UTF-8"))
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/x-ndjson")
+    })
+}
+
+/// Tells bodies apart, with keys that nobody outside can guess collisions for.
+static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);

@@ -1,0 +1,81 @@
+//! `GET …/events`: Server-Sent Events.
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+
+use crate::{
+    core::Subscription,
+    http::{
+        Problem,
+        params::{Query, channel_in_path},
+        routes::HttpState,
+        stream::{self, Asked},
+    },
+    hub::StreamRequest,
+    model::{ChannelSelector, EnvelopeEncoding, EventEncoding, MessageEncoding},
+};
+
+/// One channel.
+pub(in crate::http) async fn channel(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let query = Query::of(request.uri())?;
+    let subscription = subscription_in_path(&state, &request, &query)?;
+    let (asked, stream) = ask(&request, &query, subscription)?;
+    Ok(stream::respond(&state, &asked, stream).await)
+}
+
+/// Several channels and patterns.
+pub(in crate::http) async fn many(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let query = Query::of(request.uri())?;
+    let subscription = query.subscription(state.hub.limits())?;
+    let (asked, stream) = ask(&request, &query, subscription)?;
+    Ok(stream::respond(&state, &asked, stream).await)
+}
+
+/// The channel or pattern in the path of a request, as a subscription.
+pub(super) fn subscription_in_path(
+    state: &HttpState,
+    request: &Request,
+    query: &Query<'_>,
+) -> Result<Subscription, Problem> {
+    let selector = ChannelSelector::parse(&path_channel(request)?)
+        .map_err(|error| Problem::field("channel", error.to_string()))?;
+    query.subscription_to(vec![selector], state.hub.limits())
+}
+
+/// The third part of `/v1/channels/{channel}/…`, decoded.
+pub(super) fn path_channel(request: &Request) -> Result<String, Problem> {
+    channel_in_path(request.uri().path().split('/').nth(3).unwrap_or_default())
+}
+
+fn ask(
+    request: &Request,
+    query: &Query<'_>,
+    subscription: Subscription,
+) -> Result<(Asked, StreamRequest), Problem> {
+    let asked = Asked::of(request)?;
+    let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
+        None | Some("data") => None,
+        Some("envelope") => Some(&EnvelopeEncoding),
+        Some("message") => Some(&MessageEncoding),
+        Some(_) => {
+            return Err(Problem::field("format", "`format` is `data`, `envelope` or `message`"));
+        }
+    };
+    let stream = StreamRequest {
+        subscription,
+        start: query.start(&asked.headers, false)?,
+        encoding,
+        policy: query.slow_policy()?,
+        hello: query.switch("hello")?,
+        retry_ms: None,
+    };
+    Ok((asked, stream))
+}

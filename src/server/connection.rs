@@ -1,0 +1,171 @@
+//! One HTTP/1 connection: hyper parses and answers; a stream or a waiting poll is taken back from
+//! it and given to the shard, and hyper's buffers are freed.
+//!
+//! Only a GET without a body is taken: what came late of a body would be read as the next
+//! request when a poll's socket goes back. And only when everything written before has gone out.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::{pending, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use bytes::{Bytes, BytesMut};
+use hyper::{
+    Method, Request, Response, Version,
+    body::{Body as _, Incoming},
+    header,
+    http::response,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use super::rewind::Rewind;
+use crate::{
+    actors::LocalShard,
+    http::{CanTake, LocalAddress, Taken, Takeover},
+};
+
+/// What every connection of a shard has in common.
+#[derive(Clone)]
+pub(super) struct Connections {
+    pub(super) router: Router,
+    pub(super) shard: LocalShard,
+    pub(super) header_read_timeout: Duration,
+    pub(super) closing: tokio::sync::watch::Receiver<bool>,
+}
+
+/// A response that asks for its socket.
+struct Asking {
+    parts: response::Parts,
+    taken: Taken,
+    keep_alive: bool,
+}
+
+impl Connections {
+    /// Serves a connection until it ends, its shard is gone, or it is given away.
+    pub(super) async fn serve(self, io: TcpStream, early: Bytes) {
+        let shard = self.shard.clone();
+        tokio::select! {
+            given_away = Box::pin(self.parse(io, early)) => {
+                if let Some((asking, io, early)) = given_away {
+                    hand_over(&shard, asking, io, &early);
+                }
+            }
+            () = shard.gone() => {}
+        }
+    }
+
+    /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
+    /// response asks for them.
+    async fn parse(self, io: TcpStream, early: Bytes) -> Option<(Asking, TcpStream, Bytes)> {
+        let local = io.local_addr().ok()?;
+        let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
+        let flushed = Rc::new(Cell::new(true));
+        let service = {
+            let (asking, router) = (Rc::clone(&asking), self.router);
+            service_fn(move |request| {
+                Box::pin(respond(router.clone(), request, local, Rc::clone(&asking)))
+            })
+        };
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_read_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(Rewind::new(io, early, Rc::clone(&flushed)), service);
+        let mut closing = self.closing;
+        let mut asked_to_close = Box::pin(async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+        });
+        let mut is_closing = false;
+        let ended = poll_fn(|context| {
+            if !is_closing && Future::poll(asked_to_close.as_mut(), context).is_ready() {
+                is_closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            match connection.poll_without_shutdown(context) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending if asking.borrow().is_some() && flushed.get() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        if let Some(result) = ended {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection ended with an error");
+            }
+            let mut io = connection.into_parts().io.into_inner().0;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut io).await;
+            return None;
+        }
+        let asking = asking.borrow_mut().take()?;
+        let parts = connection.into_parts();
+        let (io, unread) = parts.io.into_inner();
+        let early = if unread.is_empty() {
+            parts.read_buf
+        } else {
+            let mut both = BytesMut::from(&parts.read_buf[..]);
+            both.extend_from_slice(&unread);
+            both.freeze()
+        };
+        Some((asking, io, early))
+    }
+}
+
+async fn respond(
+    router: Router,
+    request: Request<Incoming>,
+    local: SocketAddr,
+    asking: Rc<RefCell<Option<Asking>>>,
+) -> Result<Response<Body>, Infallible> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(LocalAddress(local));
+    if request.method() == Method::GET && request.body().is_end_stream() {
+        request.extensions_mut().insert(CanTake);
+    }
+    let keep_alive = request.version() == Version::HTTP_11 && !wants_close(&request);
+    let mut response = router.oneshot(request).await?;
+    let takeover = response.extensions_mut().remove::<Takeover>();
+    match takeover.and_then(|takeover| takeover.take()) {
+        None => Ok(response),
+        Some(taken) => {
+            let (parts, _) = response.into_parts();
+            *asking.borrow_mut() = Some(Asking { parts, taken, keep_alive });
+            // hyper is not to answer; its connection is dropped at the next turn.
+            pending().await
+        }
+    }
+}
+
+fn hand_over(shard: &LocalShard, asking: Asking, io: TcpStream, early: &Bytes) {
+    let Asking { parts, taken, keep_alive } = asking;
+    let (head, ticket) = if taken.is_poll {
+        (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))
+    } else {
+        (Taken::stream_head(&parts), None)
+    };
+    shard.attach(taken.subscriber, io, early, head, ticket);
+}
+
+fn wants_close<B>(request: &Request<B>) -> bool {
+    let values = request.headers().get_all(header::CONNECTION).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
+/// Header fields of a request; more are 431.
+const HEADERS_MAX: usize = 100;
+/// Bytes of a request's head; more are 431.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;

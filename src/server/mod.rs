@@ -1,0 +1,14 @@
+//! The process around the hub: settings, listeners, signals.
+
+mod connection;
+mod demo;
+mod front;
+mod listeners;
+mod process;
+mod rewind;
+mod run;
+pub mod settings;
+
+pub use process::prepare;
+pub use run::{RunError, run};
+pub use settings::{ListenAddr, Settings};

@@ -1,0 +1,86 @@
+//! A socket under the HTTP server that gives back bytes read too early, and knows whether all
+//! that the server wrote has gone out.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A socket with bytes that come before what it still has.
+pub(super) struct Rewind {
+    io: TokioIo<TcpStream>,
+    early: Bytes,
+    flushed: Rc<Cell<bool>>,
+}
+
+impl Rewind {
+    /// `flushed` is kept true while nothing the server wrote waits in its buffer: hyper flushes the
+    /// socket only when that buffer is empty.
+    pub(super) fn new(io: TcpStream, early: Bytes, flushed: Rc<Cell<bool>>) -> Self {
+        flushed.set(true);
+        Self { io: TokioIo::new(io), early, flushed }
+    }
+
+    /// The socket; what was not read yet of the early bytes must be taken from the server.
+    pub(super) fn into_inner(self) -> (TcpStream, Bytes) {
+        (self.io.into_inner(), self.early)
+    }
+}
+
+impl Read for Rewind {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let length = self.early.len().min(buffer.remaining());
+        buffer.put_slice(&self.early[..length]);
+        self.early.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Rewind {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.flushed.set(false);
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_flush(context);
+        self.flushed.set(matches!(result, Poll::Ready(Ok(()))));
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.flushed.set(false);
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+}

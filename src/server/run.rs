@@ -1,0 +1,123 @@
+//! Runs a hub until a signal ends it.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{Settings, demo, front::HttpFront, listeners};
+use crate::{
+    actors::Front,
+    http::{HttpSettings, router},
+    hub::{Hub, StartError},
+};
+
+/// Why a hub process ended otherwise than by a signal.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An address cannot be listened on, or signals cannot be received.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The actors did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An actor that the hub cannot go on without has failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs a hub with `settings` until SIGTERM or SIGINT; then it is drained, and this returns. A
+/// second signal cuts the drain short.
+///
+/// # Errors
+/// An address that cannot be bound, or a failure that the actors' supervisors could not contain.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut next_signal = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let shards = match settings.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    };
+    let addresses: Vec<SocketAddr> = settings.listen.iter().map(|l| l.socket_addr()).collect();
+    let send_buffer_bytes = settings.limits.connections.send_buffer_bytes;
+    let bound = listeners::bind(&addresses, shards, send_buffer_bytes)?;
+
+    let hub = Hub::builder().limits(settings.limits.clone()).shards(shards).start().await?;
+    let (close, closing) = watch::channel(false);
+    let front = HttpFront {
+        listeners: bound.by_shard,
+        router: router(hub.clone(), http_settings(&settings)),
+        header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
+        closing,
+    };
+    hub.serve(Arc::new(front) as Arc<dyn Front>);
+    greet(&settings, &bound.addresses);
+    let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
+
+    let failure = tokio::select! {
+        () = next_signal() => None,
+        why = hub.failed() => Some(why),
+    };
+    if let Some(demo) = demo {
+        demo.abort();
+    }
+    if let Some(why) = failure {
+        return Err(RunError::Failed(why));
+    }
+    let window = Duration::from_secs(settings.drain_window_s.into());
+    tracing::info!(window_s = window.as_secs(), "draining");
+    tokio::select! {
+        () = hub.drain(window) => {}
+        () = next_signal() => tracing::warn!("a second signal cuts the drain short"),
+    }
+    // Requests under way are answered; what is idle is closed.
+    let _ = close.send(true);
+    tokio::time::sleep(LAST_ANSWERS).await;
+    hub.shut_down().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn http_settings(settings: &Settings) -> HttpSettings {
+    HttpSettings {
+        quickstart: settings.quickstart,
+        plain_refusals: settings.plain_refusals,
+        faults: settings.faults,
+        body_read_timeout_s: settings.body_read_timeout_s,
+        allowed_hosts: settings.allowed_hosts.clone(),
+    }
+}
+
+/// Says where the hub is, and what is not protected. Scripts wait for the first line.
+fn greet(settings: &Settings, addresses: &[SocketAddr]) {
+    for address in addresses {
+        eprintln!("listening on http://{address}");
+    }
+    if settings.quickstart
+        && let Some(address) = addresses.first()
+    {
+        eprintln!("console at http://{address}/");
+    }
+    let loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    if loopback {
+        eprintln!("no authentication: every program on this machine may publish and subscribe");
+    } else {
+        eprintln!("INSECURE: no authentication, and reachable from other machines");
+    }
+    if settings.faults {
+        eprintln!("FAULTS: anyone who reaches this hub can crash parts of it");
+    }
+}
+
+/// How long the last answers may take to go out before the process ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);

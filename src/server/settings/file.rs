@@ -1,0 +1,90 @@
+//! Reads a TOML file into keys, values and the lines they stand on.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::SettingsError;
+
+/// One assignment of a file.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// From 1.
+    pub(super) number: usize,
+    /// Dotted, from the root.
+    pub(super) key: String,
+    /// Anything but a table.
+    pub(super) value: toml::Value,
+}
+
+/// Every value of the file, tables taken apart.
+pub(super) fn read(path: &Path) -> Result<Vec<Line>, SettingsError> {
+    let unreadable = |source| SettingsError::FileUnreadable { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(SettingsError::FileTooLong {
+            path: path.to_owned(),
+            bytes_max: FILE_BYTES_MAX,
+        });
+    }
+    let malformed = |offset: usize, reason: &str| {
+        let before = &bytes[..offset.min(bytes.len())];
+        let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+        SettingsError::FileMalformed {
+            path: path.to_owned(),
+            line: line_of(before),
+            column,
+            reason: reason.to_owned(),
+        }
+    };
+    let text =
+        std::str::from_utf8(&bytes).map_err(|error| malformed(error.valid_up_to(), "not UTF-8"))?;
+    let root = DeTable::parse(text).map_err(|error| {
+        malformed(error.span().map_or(0, |span| span.start), error.message().trim())
+    })?;
+    let mut lines = Vec::new();
+    flatten(&bytes, "", root.into_inner(), &mut lines)
+        .map_err(|(offset, reason)| malformed(offset, &reason))?;
+    lines.sort_by_key(|line| line.number);
+    Ok(lines)
+}
+
+/// The recursion is as deep as the file nests, which the parser bounds.
+fn flatten(
+    bytes: &[u8],
+    prefix: &str,
+    table: DeTable<'_>,
+    lines: &mut Vec<Line>,
+) -> Result<(), (usize, String)> {
+    for (name, value) in table {
+        let at = name.span().start;
+        let key = match prefix {
+            "" => name.into_inner().into_owned(),
+            _ => format!("{prefix}.{}", name.get_ref()),
+        };
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Table(inner) => flatten(bytes, &key, inner, lines)?,
+            leaf => {
+                let value = ValueDeserializer::from(Spanned::new(span, leaf));
+                let value = toml::Value::deserialize(value)
+                    .map_err(|error| (at, error.message().to_owned()))?;
+                lines.push(Line { number: line_of(&bytes[..at]), key, value });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line_of(before: &[u8]) -> usize {
+    before.iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// A settings file is a page or two; a longer one is another file named by mistake.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;

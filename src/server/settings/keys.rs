@@ -1,0 +1,279 @@
+//! The table of keys: every setting by name, and what it may be.
+
+use std::fmt;
+
+use super::ListenAddr;
+use crate::telemetry::{LogFilter, LogFormat};
+
+/// One setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Key {
+    /// Dotted, as in `limits.poll.limit`.
+    pub name: &'static str,
+    /// What it may be.
+    pub allowed: Allowed,
+}
+
+impl Key {
+    /// The environment variable that sets it, as in `VISNYK_LIMITS__POLL__LIMIT`.
+    pub fn variable(&self) -> String {
+        format!("VISNYK_{}", self.name.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// Its value in the tree of all settings.
+    pub(super) fn value_in(&self, root: &toml::Value) -> toml::Value {
+        self.name
+            .split('.')
+            .try_fold(root, |value, part| value.get(part))
+            .expect("a test holds the table against the settings")
+            .clone()
+    }
+}
+
+/// What a setting may be. `Display` says it in a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Allowed {
+    /// `true` or `false`.
+    Switch,
+    /// A whole number within bounds, both included.
+    Whole {
+        /// The least.
+        min: i64,
+        /// The most.
+        max: i64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// One or more addresses: in a file a string or an array of strings, elsewhere separated by
+    /// commas.
+    Addresses,
+    /// Host names or IP addresses, possibly none: in a file a string or an array of strings,
+    /// elsewhere separated by commas.
+    Hosts,
+    /// What to log.
+    LogFilter,
+}
+
+impl Allowed {
+    /// The value in its one normal form, or `None` if it is not allowed.
+    pub(super) fn admit(&self, value: &toml::Value) -> Option<toml::Value> {
+        let admitted = match (self, value) {
+            (Self::Switch, toml::Value::Boolean(_)) => true,
+            (Self::Whole { min, max }, toml::Value::Integer(number)) => {
+                (*min..=*max).contains(number)
+            }
+            (Self::Choice(words), toml::Value::String(word)) => words.contains(&word.as_str()),
+            (Self::LogFilter, toml::Value::String(text)) => text.parse::<LogFilter>().is_ok(),
+            (Self::Addresses | Self::Hosts, toml::Value::String(_)) => {
+                return self.admit(&toml::Value::Array(vec![value.clone()]));
+            }
+            (Self::Hosts, toml::Value::Array(items)) => {
+                items.iter().all(|item| item.as_str().is_some_and(is_host))
+            }
+            (Self::Addresses, toml::Value::Array(items)) => {
+                !items.is_empty()
+                    && items.iter().all(|item| {
+                        item.as_str().is_some_and(|text| text.parse::<ListenAddr>().is_ok())
+                    })
+            }
+            _ => false,
+        };
+        admitted.then(|| value.clone())
+    }
+
+    /// The value that a text means; a text that means none stays one, and is not admitted.
+    pub(super) fn read(&self, text: &str) -> toml::Value {
+        let as_text = || toml::Value::String(text.to_owned());
+        match self {
+            Self::Switch => text.parse().map_or_else(|_| as_text(), toml::Value::Boolean),
+            Self::Whole { .. } => text.parse().map_or_else(|_| as_text(), toml::Value::Integer),
+            Self::Choice(_) | Self::LogFilter => as_text(),
+            Self::Hosts if text.trim().is_empty() => toml::Value::Array(Vec::new()),
+            Self::Addresses | Self::Hosts => toml::Value::Array(
+                text.split(',').map(|item| toml::Value::String(item.trim().to_owned())).collect(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch => f.write_str("true or false"),
+            Self::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Choice(words) => f.write_str(&words.join(" or ")),
+            Self::Addresses => f.write_str(
+                "an IP address and port such as 127.0.0.1:3000, [::1]:3000 or localhost:3000, or \
+                 several",
+            ),
+            Self::Hosts => f.write_str("host names without a port, such as hub.example.org"),
+            Self::LogFilter => f.write_str(
+                "off, error, warn, info, debug or trace, also by module as in \
+                 info,visnyk::http=debug",
+            ),
+        }
+    }
+}
+
+/// What a reserved name will need, if `name` is one. Reserved names are refused and not ignored:
+/// whoever sets one expects a protection, or a durability, that is not there.
+pub(super) fn reserved(name: &str) -> Option<&'static str> {
+    let section = name.split('.').next().unwrap_or(name);
+    RESERVED.iter().find(|(names, _)| names.contains(&section)).map(|(_, lacks)| *lacks)
+}
+
+/// A host as in a `Host` header, without its port, and without brackets around IPv6.
+fn is_host(text: &str) -> bool {
+    let is_name = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    };
+    (1..=HOST_BYTES_MAX).contains(&text.len())
+        && (is_name(text) || text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+const fn key(name: &'static str, allowed: Allowed) -> Key {
+    Key { name, allowed }
+}
+
+const fn whole(name: &'static str, min: i64, max: i64) -> Key {
+    Key { name, allowed: Allowed::Whole { min, max } }
+}
+
+/// RFC 1035, 2.3.4.
+const HOST_BYTES_MAX: usize = 255;
+/// What fits a `u32`.
+const U32_MAX: i64 = u32::MAX as i64;
+/// A day in seconds: no request or connection waits longer for anything.
+const DAY_S: i64 = 86_400;
+/// 1 TiB: more memory than a machine would give to history.
+const BYTES_MAX: i64 = 1 << 40;
+/// A place for each is set aside in the log's queue and in every shard's.
+const IN_FLIGHT_MAX: i64 = 1 << 20;
+/// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
+const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;
+
+pub(super) const KEYS: &[Key] = &[
+    key("listen", Allowed::Addresses),
+    key("insecure", Allowed::Switch),
+    key("allowed_hosts", Allowed::Hosts),
+    key("quickstart", Allowed::Switch),
+    key("demo", Allowed::Switch),
+    whole("shards", 0, 1_024),
+    key("faults", Allowed::Switch),
+    key("plain_refusals", Allowed::Switch),
+    whole("drain_window_s", 0, DAY_S),
+    whole("header_read_timeout_s", 1, DAY_S),
+    whole("body_read_timeout_s", 1, DAY_S),
+    key("log.format", Allowed::Choice(LogFormat::WORDS)),
+    key("log.level", Allowed::LogFilter),
+    whole("limits.history.events_max", 1, U32_MAX),
+    whole("limits.history.age_max_s", 1, U32_MAX),
+    whole("limits.history.bytes_max", 1, BYTES_MAX),
+    whole("limits.history.total_bytes_max", 1, BYTES_MAX),
+    whole("limits.channels.channels_max", 1, U32_MAX),
+    whole("limits.channels.idle_s", 1, U32_MAX),
+    whole("limits.channels.tombstone_s", 1, U32_MAX),
+    whole("limits.channels.tombstones_max", 1, U32_MAX),
+    whole("limits.channels.forgotten_max", 0, U32_MAX),
+    whole("limits.connections.connections_max", 1, U32_MAX),
+    whole("limits.connections.subscriptions_max", 1, 65_535),
+    whole("limits.connections.lag_events_max", 1, U32_MAX),
+    whole("limits.connections.lag_bytes_max", 1, BYTES_MAX),
+    key("limits.connections.slow_policy", Allowed::Choice(&["disconnect", "skip"])),
+    whole("limits.connections.write_stall_s", 1, DAY_S),
+    whole("limits.connections.heartbeat_s", 1, DAY_S),
+    whole("limits.connections.age_max_s", 0, U32_MAX),
+    whole("limits.connections.retry_min_ms", 1, DAY_S * 1_000),
+    whole("limits.connections.retry_max_ms", 1, DAY_S * 1_000),
+    whole("limits.connections.send_buffer_bytes", 0, SEND_BUFFER_MAX),
+    whole("limits.publish.body_bytes_max", 1, 1 << 30),
+    whole("limits.publish.batch_events_max", 1, 1_000_000),
+    whole("limits.publish.wait_ms", 0, 600_000),
+    whole("limits.publish.in_flight_max", 1, IN_FLIGHT_MAX),
+    whole("limits.publish.channel_share_percent", 1, 100),
+    whole("limits.publish.idempotency_keys_max", 1, U32_MAX),
+    whole("limits.publish.idempotency_s", 1, DAY_S),
+    whole("limits.poll.timeout_s", 1, DAY_S),
+    whole("limits.poll.timeout_max_s", 1, DAY_S),
+    whole("limits.poll.limit", 1, 1_000_000),
+    whole("limits.poll.limit_max", 1, 1_000_000),
+];
+
+/// First segments of names that later versions take, and what this one lacks.
+const RESERVED: &[(&[&str], &str)] = &[
+    (
+        &["jwt_secret", "jwt_secret_file", "allow_anonymous", "jwt", "auth"],
+        "it cannot authenticate clients, so nothing would be protected",
+    ),
+    (
+        &["tls_cert", "tls_key", "tls"],
+        "it speaks no TLS, so nothing would be encrypted (a proxy in front of it can do that)",
+    ),
+    (
+        &["cors_origin", "cors"],
+        "only the quickstart routes are open to other origins, and that cannot be changed",
+    ),
+    (
+        &["backend", "data_dir"],
+        "history is kept in memory only, so nothing would survive the process",
+    ),
+    (&["role"], "a hub is a single process that does everything"),
+    (&["mercure"], "it does not speak the Mercure protocol"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    #[test]
+    fn the_table_holds_every_setting_and_no_other() {
+        let table = toml::Table::try_from(Settings::default()).expect("TOML");
+        let mut fields = Vec::new();
+        flatten("", &toml::Value::Table(table), &mut fields);
+        let mut names: Vec<_> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+        names.sort();
+        fields.sort();
+        assert_eq!(names, fields);
+    }
+
+    #[test]
+    fn every_default_is_allowed() {
+        let table = toml::Table::try_from(Settings::default()).expect("TOML");
+        let root = toml::Value::Table(table);
+        for key in KEYS {
+            let value = key.value_in(&root);
+            assert_eq!(key.allowed.admit(&value), Some(value), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_a_port() {
+        for host in ["hub.example.org", "hub", "10.0.0.1", "2001:db8::1"] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in ["", "hub.example.org:80", "[::1]", "http://hub", "*.example.org", "a b"] {
+            assert!(!is_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn no_setting_is_reserved() {
+        for key in KEYS {
+            assert_eq!(reserved(key.name), None, "{}", key.name);
+        }
+    }
+
+    fn flatten(prefix: &str, value: &toml::Value, fields: &mut Vec<String>) {
+        let Some(table) = value.as_table() else {
+            fields.push(prefix.to_owned());
+            return;
+        };
+        for (name, value) in table {
+            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            flatten(&name, value, fields);
+        }
+    }
+}

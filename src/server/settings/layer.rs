@@ -1,0 +1,109 @@
+//! One value for one key from one place, checked, and in the shape in which figment merges it.
+
+use figment::value::{Dict, Map, Value};
+use figment::{Metadata, Profile, Provider};
+
+use super::keys::{self, Key};
+use super::{Origin, Settings, SettingsError, nearest};
+
+/// A checked assignment. Each is a figment provider of its own: figment keeps its metadata, so that
+/// where a value came from is known for every key and not only for every file.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    key: &'static Key,
+    value: toml::Value,
+    origin: Origin,
+}
+
+impl Assignment {
+    /// From a file: the value has a type already.
+    pub(super) fn from_value(
+        key: &str,
+        value: toml::Value,
+        origin: Origin,
+    ) -> Result<Self, SettingsError> {
+        let key = find(key, &value, &origin)?;
+        match key.allowed.admit(&value) {
+            Some(value) => Ok(Self { key, value, origin }),
+            None => Err(SettingsError::BadValue {
+                key: key.name,
+                value: shown(&value),
+                origin,
+                allowed: key.allowed,
+            }),
+        }
+    }
+
+    /// From a variable or a flag: the key says of what type the text is.
+    pub(super) fn from_text(key: &str, text: &str, origin: Origin) -> Result<Self, SettingsError> {
+        let as_text = toml::Value::String(text.to_owned());
+        let key = find(key, &as_text, &origin)?;
+        match key.allowed.admit(&key.allowed.read(text)) {
+            Some(value) => Ok(Self { key, value, origin }),
+            None => Err(SettingsError::BadValue {
+                key: key.name,
+                value: shown(&as_text),
+                origin,
+                allowed: key.allowed,
+            }),
+        }
+    }
+
+    /// What `Settings::default()` assigns to every key.
+    pub(super) fn defaults() -> Vec<Self> {
+        let table = toml::Table::try_from(Settings::default())
+            .expect("settings are tables, numbers, strings and booleans, which TOML has");
+        let root = toml::Value::Table(table);
+        keys::KEYS
+            .iter()
+            .map(|key| Self { key, value: key.value_in(&root), origin: Origin::Default })
+            .collect()
+    }
+}
+
+impl Provider for Assignment {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.to_string())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let value = figment::util::nest(self.key.name, Value::serialize(&self.value)?);
+        let dict = value.into_dict().expect("a nested value is a dictionary");
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+fn find(name: &str, value: &toml::Value, origin: &Origin) -> Result<&'static Key, SettingsError> {
+    if let Some(key) = keys::KEYS.iter().find(|key| key.name == name) {
+        return Ok(key);
+    }
+    if let Some(reserved) = keys::reserved(name) {
+        return Err(SettingsError::NotAvailable {
+            key: name.to_owned(),
+            origin: origin.clone(),
+            lacks: reserved,
+        });
+    }
+    let value = if is_secret(name) { "(not shown)".to_owned() } else { shown(value) };
+    let hint = nearest::hint(name);
+    Err(SettingsError::UnknownKey { key: name.to_owned(), value, origin: origin.clone(), hint })
+}
+
+/// A misspelt name may still hold a secret, and refusals end up in logs.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["secret", "token", "password", "passwd", "credential", "jwt", "key"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// The value as TOML, cut where it would fill the screen.
+fn shown(value: &toml::Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+const SHOWN_CHARS_MAX: usize = 200;

@@ -1,0 +1,104 @@
+//! An address to listen on, as people write it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An IP address and a port. `localhost:PORT` is read as `127.0.0.1:PORT`; other names are refused,
+/// since what they resolve to, and so who can reach the hub, could change behind the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ListenAddr(SocketAddr);
+
+impl ListenAddr {
+    /// Port 3000 of both loopback addresses: the default.
+    pub const LOOPBACK: [Self; 2] = [
+        Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000)),
+        Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 3000)),
+    ];
+
+    /// The address to bind.
+    pub fn socket_addr(&self) -> SocketAddr {
+        self.0
+    }
+
+    /// Whether only programs on this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.0.ip().to_canonical().is_loopback()
+    }
+}
+
+impl FromStr for ListenAddr {
+    type Err = ListenAddrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if let Some(port) = text.strip_prefix("localhost:") {
+            let port = port.parse().map_err(|_| ListenAddrError)?;
+            return Ok(Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
+        }
+        text.parse().map(Self).map_err(|_| ListenAddrError)
+    }
+}
+
+impl TryFrom<String> for ListenAddr {
+    type Error = ListenAddrError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ListenAddr> for String {
+    fn from(addr: ListenAddr) -> Self {
+        addr.to_string()
+    }
+}
+
+impl From<SocketAddr> for ListenAddr {
+    fn from(addr: SocketAddr) -> Self {
+        Self(addr)
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The text is not an address and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an IP address and a port, such as 127.0.0.1:3000 or [::1]:3000")]
+pub struct ListenAddrError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_the_v4_loopback() {
+        let addr: ListenAddr = "localhost:0".parse().expect("an address");
+        assert_eq!(addr.to_string(), "127.0.0.1:0");
+        assert!(addr.is_loopback());
+    }
+
+    #[test]
+    fn mapped_loopback_is_loopback_and_unspecified_is_not() {
+        let parse = |text: &str| text.parse::<ListenAddr>().expect("an address");
+        assert!(parse("[::ffff:127.0.0.1]:1").is_loopback());
+        assert!(parse("127.8.0.1:1").is_loopback());
+        assert!(!parse("0.0.0.0:1").is_loopback());
+        assert!(!parse("[::]:1").is_loopback());
+    }
+
+    #[test]
+    fn names_ports_alone_and_addresses_alone_are_refused() {
+        for text in ["", "3000", ":3000", "example.org:80", "127.0.0.1", "::1:3000", "localhost:x"]
+        {
+            assert_eq!(text.parse::<ListenAddr>(), Err(ListenAddrError), "{text:?}");
+        }
+    }
+}

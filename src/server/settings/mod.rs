@@ -1,0 +1,25 @@
+//! Settings: what they are, the layers they come from, and why a value is refused.
+//!
+//! Layers, the later wins: defaults, `visnyk.toml`, `visnyk.PROFILE.toml`, the environment
+//! (`VISNYK_*`, `__` between levels), command-line flags. Every layer is checked against one table
+//! of keys before it is merged, so that a refusal can name where the value came from.
+
+mod contradictions;
+mod effective;
+mod error;
+mod file;
+mod keys;
+mod layer;
+mod listen;
+mod nearest;
+mod origin;
+mod sources;
+mod values;
+
+pub use effective::{Effective, Entry};
+pub use error::{SettingsError, SettingsErrors};
+pub use keys::{Allowed, Key};
+pub use listen::{ListenAddr, ListenAddrError};
+pub use origin::Origin;
+pub use sources::Sources;
+pub use values::{LogSettings, Settings};

@@ -1,0 +1,87 @@
+//! Finds the setting that an unknown name was probably meant to be.
+
+use super::keys::KEYS;
+
+/// What to tell someone who wrote `name`: the nearest key, or what there is in that section.
+pub(super) fn hint(name: &str) -> String {
+    if let Some(key) = nearest(name) {
+        return format!("did you mean {key}?");
+    }
+    let section = name.rsplit_once('.').map_or(name, |(section, _)| section);
+    let within = |section: &str| -> Vec<&str> {
+        let prefix = format!("{section}.");
+        KEYS.iter().filter_map(|key| key.name.strip_prefix(&prefix)).collect()
+    };
+    // The name itself may be a section that was given a value.
+    for section in [name, section] {
+        let names = within(section);
+        if !names.is_empty() {
+            return format!("in {section} there are {}", names.join(", "));
+        }
+    }
+    "`visnyk config` lists the settings".to_owned()
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let name = name.to_ascii_lowercase();
+    // The right name in the wrong section is nearer than any spelling.
+    let mut same_end = KEYS
+        .iter()
+        .filter(|key| key.name.rsplit('.').next() == name.rsplit('.').next())
+        .map(|key| key.name);
+    if let (Some(only), None) = (same_end.next(), same_end.next()) {
+        return Some(only);
+    }
+    KEYS.iter()
+        .map(|key| (distance(&name, key.name), key.name))
+        .min()
+        .filter(|&(distance, key)| distance <= (key.len() / 4).clamp(1, 4))
+        .map(|(_, key)| key)
+}
+
+/// Levenshtein's distance: insertions, deletions and substitutions.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (above, from) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (at, &to) in other.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != to);
+            diagonal = row[at + 1];
+            row[at + 1] = substituted.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// No key is a quarter as long; past it no distance is computed.
+const NAME_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("limit", "limt"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_slip_a_wrong_section_and_a_section_are_told_apart() {
+        assert_eq!(hint("limits.poll.limt"), "did you mean limits.poll.limit?");
+        assert_eq!(hint("heartbeat_s"), "did you mean limits.connections.heartbeat_s?");
+        assert_eq!(hint("LISTEN"), "did you mean listen?");
+        assert_eq!(
+            hint("limits.poll.patience"),
+            "in limits.poll there are timeout_s, timeout_max_s, limit, limit_max"
+        );
+        assert_eq!(hint("log"), "in log there are format, level");
+        assert_eq!(hint("colour"), "`visnyk config` lists the settings");
+    }
+}

@@ -1,0 +1,144 @@
+//! The places that settings are read from, gathered before anything is read.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::layer::Assignment;
+use super::{Origin, SettingsError, file};
+
+/// What `Settings::load` reads. Nothing is taken from the process by itself: a test or an embedding
+/// program hands in its own directory, variables and flags.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Sources {
+    directory: PathBuf,
+    config: Option<PathBuf>,
+    profile: Option<String>,
+    environment: Vec<(OsString, OsString)>,
+    flags: Vec<(String, String, String)>,
+}
+
+impl Sources {
+    /// `visnyk.toml` in `directory`, if there is one.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), ..Self::default() }
+    }
+
+    /// Reads this file, which must exist, instead of `visnyk.toml`.
+    pub fn config(mut self, path: Option<PathBuf>) -> Self {
+        self.config = path;
+        self
+    }
+
+    /// Reads `visnyk.PROFILE.toml` beside the settings file as well; it must exist.
+    pub fn profile(mut self, profile: Option<String>) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Reads the variables that begin with `VISNYK_`; others are passed over.
+    pub fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        self.environment.extend(variables);
+        // The order of refusals does not depend on the process that started ours.
+        self.environment.sort();
+        self
+    }
+
+    /// A flag as it was given, the key that it sets, and the text of its value.
+    pub fn flag(
+        mut self,
+        flag: impl Into<String>,
+        key: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Self {
+        self.flags.push((flag.into(), key.into(), text.into()));
+        self
+    }
+
+    /// The settings files, in the order in which they are merged.
+    pub(super) fn files(&self) -> Result<Vec<PathBuf>, SettingsError> {
+        let mut files = Vec::with_capacity(2);
+        let main = match &self.config {
+            Some(path) if path.is_file() => path.clone(),
+            Some(path) => {
+                let wanted_by = "--config (or VISNYK_CONFIG)";
+                return Err(SettingsError::FileMissing { path: path.clone(), wanted_by });
+            }
+            None => self.directory.join("visnyk.toml"),
+        };
+        if main.is_file() {
+            files.push(main.clone());
+        }
+        if let Some(profile) = &self.profile {
+            if !is_profile_name(profile) {
+                return Err(SettingsError::ProfileName { profile: profile.clone() });
+            }
+            let beside = main.parent().unwrap_or(Path::new(""));
+            let path = beside.join(format!("visnyk.{profile}.toml"));
+            if !path.is_file() {
+                let wanted_by = "--profile (or VISNYK_PROFILE)";
+                return Err(SettingsError::FileMissing { path, wanted_by });
+            }
+            files.push(path);
+        }
+        Ok(files)
+    }
+
+    /// What the variables and the flags assign, in the order in which it is merged.
+    pub(super) fn texts(&self) -> impl Iterator<Item = Result<Assignment, SettingsError>> + '_ {
+        let variables = self.environment.iter().filter_map(|(name, value)| variable(name, value));
+        let flags = self
+            .flags
+            .iter()
+            .map(|(flag, key, text)| Assignment::from_text(key, text, Origin::Flag(flag.clone())));
+        variables.chain(flags)
+    }
+}
+
+/// What a file assigns.
+pub(super) fn file_assignments(path: &Path) -> Vec<Result<Assignment, SettingsError>> {
+    match file::read(path) {
+        Ok(lines) => lines
+            .into_iter()
+            .map(|line| {
+                let origin = Origin::File { path: path.to_owned(), line: line.number };
+                Assignment::from_value(&line.key, line.value, origin)
+            })
+            .collect(),
+        Err(error) => vec![Err(error)],
+    }
+}
+
+fn variable(name: &OsString, value: &OsString) -> Option<Result<Assignment, SettingsError>> {
+    let name = name.to_str()?;
+    let rest = name.strip_prefix("VISNYK_")?;
+    if OTHER_VARIABLES.contains(&rest) {
+        return None;
+    }
+    let origin = Origin::Environment(name.to_owned());
+    Some(match value.to_str() {
+        Some(text) => Assignment::from_text(&key_of(rest), text, origin),
+        None => Err(SettingsError::NotText { name: name.to_owned() }),
+    })
+}
+
+/// `LIMITS__POLL__LIMIT` is `limits.poll.limit`. Names in lower or mixed case keep it and are
+/// thereby unknown, so that no two variables mean one setting.
+fn key_of(rest: &str) -> String {
+    let key = rest.replace("__", ".");
+    if key.bytes().any(|byte| byte.is_ascii_lowercase()) { key } else { key.to_ascii_lowercase() }
+}
+
+fn is_profile_name(profile: &str) -> bool {
+    (1..=PROFILE_BYTES_MAX).contains(&profile.len())
+        && profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Variables with our prefix that belong to the command line, not to the settings.
+const OTHER_VARIABLES: [&str; 5] = ["URL", "TOKEN", "CONFIG", "PROFILE", "BIN"];
+
+/// A profile is part of a file name.
+const PROFILE_BYTES_MAX: usize = 64;

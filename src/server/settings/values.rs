@@ -1,0 +1,95 @@
+//! The settings themselves, with their defaults.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
+use crate::core::Limits;
+use crate::telemetry::LogFormat;
+
+/// Everything that can be set about a hub process. `Default` gives the documented defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Addresses to accept connections on; port 0 lets the kernel choose one.
+    pub listen: Vec<ListenAddr>,
+    /// Allows addresses beyond loopback although nothing authenticates clients.
+    pub insecure: bool,
+    /// Hosts besides loopback ones that requests to a loopback address may name: what a proxy on
+    /// this machine passes on.
+    pub allowed_hosts: Vec<String>,
+    /// Serves the quickstart routes (`/publish`, `/subscribe`, `/events`).
+    pub quickstart: bool,
+    /// Publishes an update to the channel `default` every 3 seconds.
+    pub demo: bool,
+    /// Shards that share the connections among them; 0 is one per core.
+    pub shards: usize,
+    /// Opens the fault hook, which kills or panics actors on request. Only for tests.
+    pub faults: bool,
+    /// Answers a temporary refusal of a stream with 429 or 503 instead of a 200 that ends.
+    pub plain_refusals: bool,
+    /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
+    pub drain_window_s: u32,
+    /// Seconds within which the head of a request must have come.
+    pub header_read_timeout_s: u32,
+    /// Seconds within which the body of a request must have come.
+    pub body_read_timeout_s: u32,
+    /// What goes to the log, and how it looks.
+    pub log: LogSettings,
+    /// The bounds of the hub.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Reads all layers of `sources`, refuses what is unknown, out of range or contradictory, and
+    /// says where each value came from.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first: a file that is missing or malformed, unknown
+    /// and reserved keys, bad values, and then the contradictions between good ones.
+    pub fn load(sources: &Sources) -> Result<Effective, SettingsErrors> {
+        Effective::load(sources)
+    }
+
+    /// Every key there is, in the order of the documentation.
+    pub fn keys() -> &'static [Key] {
+        keys::KEYS
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: ListenAddr::LOOPBACK.to_vec(),
+            insecure: false,
+            allowed_hosts: Vec::new(),
+            quickstart: true,
+            demo: false,
+            shards: 0,
+            faults: false,
+            plain_refusals: false,
+            drain_window_s: 10,
+            header_read_timeout_s: 10,
+            body_read_timeout_s: 30,
+            log: LogSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The log on stderr.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is logged: a level, or levels by module (`info,visnyk::http=debug`).
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}

@@ -1,0 +1,107 @@
+// A hub of its own for a test: the real binary on a port that the system chooses.
+import { spawn } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const START_MS = 15_000;
+const LOG_MAX = 16_384;
+
+/** Short reconnection times, so that tests of reconnecting do not wait for seconds. */
+export const QUICK_RETRY = {
+  VISNYK_LIMITS__CONNECTIONS__RETRY_MIN_MS: "100",
+  VISNYK_LIMITS__CONNECTIONS__RETRY_MAX_MS: "200",
+};
+
+/** Starts a hub; `test.after` ends it. `listen` names the port of an earlier hub. */
+export async function startHub(test, { env = {}, listen = "127.0.0.1:0" } = {}) {
+  const child = spawn(binary(), ["serve", "--listen", listen], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  const hub = new Hub(await address(child), child, exited);
+  test.after(() => hub.crash());
+  return hub;
+}
+
+class Hub {
+  #child;
+  #exited;
+
+  constructor(url, child, exited) {
+    this.url = url;
+    this.#child = child;
+    this.#exited = exited;
+  }
+
+  /** Publishes one event and returns its id. */
+  async publish(channel, data, type) {
+    const query = type ? `?type=${encodeURIComponent(type)}` : "";
+    const receipt = await this.#post(`${this.channelUrl(channel)}/events${query}`, data);
+    return receipt.id;
+  }
+
+  /** Publishes the numbers from `first` to `last`, each as an event, in one batch. */
+  async publishNumbers(channel, first, last) {
+    let lines = "";
+    for (let number = first; number <= last; number += 1) lines += `{"data":"${number}"}\n`;
+    const type = { "Content-Type": "application/x-ndjson" };
+    return this.#post(`${this.channelUrl(channel)}/events`, lines, type);
+  }
+
+  async closeChannel(channel) {
+    const response = await fetch(this.channelUrl(channel), { method: "DELETE" });
+    if (response.status !== 204) throw new Error(`DELETE answered ${response.status}`);
+  }
+
+  async channel(name) {
+    const response = await fetch(this.channelUrl(name));
+    return response.ok ? response.json() : null;
+  }
+
+  channelUrl(name) {
+    return `${this.url}/v1/channels/${encodeURIComponent(name)}`;
+  }
+
+  /** Ends the hub without a drain, as a crash would; once it has ended, does nothing. */
+  async crash() {
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  async #post(url, body, headers = {}) {
+    const response = await fetch(url, { method: "POST", body, headers });
+    const text = await response.text();
+    if (response.status !== 201) throw new Error(`POST answered ${response.status}: ${text}`);
+    return JSON.parse(text);
+  }
+}
+
+function binary() {
+  if (process.env.VISNYK_BIN) return process.env.VISNYK_BIN;
+  const built = ["release", "debug"]
+    .map((profile) => `${ROOT}target/${profile}/visnyk`)
+    .filter(existsSync)
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  if (built.length === 0) throw new Error("no hub to test: build it, or name it in VISNYK_BIN");
+  return built[0];
+}
+
+/** The address on the line that the hub writes once it accepts connections. */
+function address(child) {
+  return new Promise((resolve, reject) => {
+    let log = "";
+    const fail = (why) => reject(new Error(`the hub ${why}: ${log}`));
+    const timer = setTimeout(fail, START_MS, "did not start in time");
+    child.once("error", (error) => fail(error.message));
+    child.once("exit", (code) => fail(`exited with ${code}`));
+    child.stderr.on("data", (bytes) => {
+      log = (log + bytes).slice(-LOG_MAX);
+      const line = /listening on (http:\/\/\S+)\s/.exec(log);
+      if (!line) return;
+      clearTimeout(timer);
+      resolve(line[1].replace(/\/$/, ""));
+    });
+  });
+}
