@@ -273,6 +273,43 @@ mod tests {
         model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent},
     };
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_poll_that_does_not_wait_misses_no_channel_born_meanwhile() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let publisher = hub.clone();
+        let publishing = tokio::spawn(async move {
+            for n in 0..BIRTHS {
+                let name = ChannelName::parse(&format!("c/{n}")).expect("a name");
+                let publication = Publication::one(name, NewEvent::message("born"));
+                publisher.publish(publication).await.expect("published");
+            }
+        });
+        let pattern = ChannelSelector::parse("**").expect("a pattern");
+        let mut request = PollRequest {
+            subscription: Subscription::new([pattern], [], 1).expect("a subscription"),
+            start: Start::Earliest,
+            encoding: &EnvelopeAnswers,
+            wait: Duration::ZERO,
+            limit: 1_000,
+        };
+        let mut received = 0;
+        while received < BIRTHS {
+            let position = match hub.poll_now(&request).expect("an answer") {
+                PollNow::Answer(answer) => {
+                    received += answer.events.len() as u64;
+                    answer.position
+                }
+                PollNow::Wait(Start::At(position)) => position,
+                PollNow::Wait(other) => panic!("{other:?}"),
+            };
+            assert_eq!(position.seq.0, received, "every event of the log is one of its own");
+            request.start = Start::At(position);
+        }
+        publishing.await.expect("all published");
+    }
+
+    const BIRTHS: u64 = 2_000;
+
     #[tokio::test]
     async fn a_poll_for_no_event_at_all_loses_none() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
