@@ -216,6 +216,15 @@ describe("the console", { timeout: 180_000 }, () => {
         const fits = async (view) => {
           const width = await page.evaluate(() => document.documentElement.scrollWidth);
           assert.equal(width, options.viewport.width, `${view} is too wide for a ${device}`);
+          for (const part of await page.locator("#rows time, #rows .channel").all()) {
+            const box = await part.boundingBox();
+            if (box === null) continue; // Of a panel that the phone does not show now.
+            assert.ok(box.width > 60 && box.x >= 16, `${view} hides parts of rows on a ${device}`);
+            assert.ok(box.x + box.width <= options.viewport.width - 16);
+          }
+          for (const time of await page.locator("#rows time").all()) {
+            assert.ok(await time.evaluate((part) => part.scrollWidth <= part.clientWidth));
+          }
           const name = `${colorScheme}-${device}-${view}.png`;
           await page.screenshot({ path: path.join(pictures, name) });
         };
