@@ -297,7 +297,8 @@ impl MemoryBackend {
                 // Not further than the next channel's oldest event, and a little at a time.
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
-                let over = self.bytes() - self.limits.history.total_bytes_max;
+                // An actor may have evicted enough meanwhile.
+                let over = self.bytes().saturating_sub(self.limits.history.total_bytes_max);
                 let step = history.read(history.evicted_through(), next, 64, usize::MAX);
                 for event in step.map(|slice| slice.events).unwrap_or_default() {
                     if bytes >= over {
