@@ -71,7 +71,7 @@ impl Member {
 pub struct Resume {
     /// Everything up to here is the client's already.
     pub cursor: Seq,
-    /// The head of the log when this was found out.
+    /// The head of the log before this was found out.
     pub head: Seq,
     /// What is gone.
     pub gap: Option<Gap>,
@@ -216,16 +216,17 @@ impl MemoryBackend {
         Ok(merged)
     }
 
-    /// Where a subscription starts. The head is read after the caller has registered, so nothing
-    /// is lost between the two. What `members` have lost by now counts as told to a reader that
+    /// Where a subscription starts. The caller reads `head` after it has registered and before it
+    /// lists the members, so that nothing is lost between: whatever lies up to the head is in a
+    /// channel that is listed, whatever comes after it is sent. What `members` have lost by now counts as told to a reader that
     /// starts at the oldest event or behind a gap.
     pub fn resume(
         &self,
         subscription: &Subscription,
         members: &mut [Member],
         start: &Start,
+        head: Seq,
     ) -> Resume {
-        let head = self.head();
         let (after, lost) = match start {
             Start::Now => return Resume { cursor: head, head, gap: None },
             Start::Earliest => (Seq::ZERO, None),

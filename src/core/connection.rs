@@ -64,7 +64,7 @@ pub enum ConnectionMsg {
         first: Seq,
         /// Last seq of the round.
         last: Seq,
-        /// Its events in the round.
+        /// Its events in the round, without those up to [`Connection::counted_through`].
         events: u32,
         /// Their bytes.
         bytes: u64,
@@ -101,8 +101,10 @@ pub enum ConnectionMsg {
     Skipped {
         /// The newest event.
         to: Seq,
-        /// The gap event.
+        /// The gap event, and which channels are closed.
         gap: Bytes,
+        /// Named channels that are not closed by then.
+        open_names: u16,
     },
     /// A channel it named is closed, and it has been told.
     NamedChannelClosed,
@@ -220,7 +222,7 @@ pub struct Joint {
 impl Connection {
     /// A connection that is behind: its preamble is unsent, and history after its cursor unread.
     pub fn new(joint: Joint, transport: Transport, policy: SlowPolicy, now_ms: u64) -> Self {
-        Self {
+        let mut connection = Self {
             cursor: joint.cursor,
             written_ms: now_ms,
             due_ms: joint.due_ms,
@@ -235,7 +237,10 @@ impl Connection {
             transport,
             policy,
             draining: false,
-        }
+        };
+        // Its channels may have been closed while it was on its way here.
+        connection.names_open(joint.open_names);
+        connection
     }
 
     /// The one step: what happened, at what time, and what to do about it.
@@ -294,21 +299,18 @@ impl Connection {
                 SlowPolicy::Disconnect => self.end(CloseReason::SlowConsumer),
                 SlowPolicy::Skip => Effect::Skip { from: self.cursor },
             },
-            ConnectionMsg::Skipped { to, gap } => {
+            ConnectionMsg::Skipped { to, gap, open_names } => {
                 self.cursor = self.cursor.max(to);
                 self.behind = Some(Box::new(Behind {
                     rest: gap,
                     replay_through: self.cursor,
                     ..Behind::default()
                 }));
+                self.names_open(open_names);
                 self.next()
             }
             ConnectionMsg::NamedChannelClosed => {
-                self.open_names = self.open_names.saturating_sub(1);
-                if self.open_names == 0 && !self.has_patterns && self.transport == Transport::Stream
-                {
-                    self.ending.get_or_insert(CloseReason::ChannelClosed);
-                }
+                self.names_open(self.open_names.saturating_sub(1));
                 Effect::None
             }
             ConnectionMsg::Answered => {
@@ -350,6 +352,11 @@ impl Connection {
     /// Events after this one count as lag.
     pub fn replay_through(&self) -> Seq {
         self.behind.as_ref().map_or(self.cursor, |behind| behind.replay_through)
+    }
+
+    /// Events up to here never count as lag: it has them, or they are replay.
+    pub fn counted_through(&self) -> Seq {
+        self.cursor.max(self.replay_through())
     }
 
     /// How far it lags, in events and bytes.
@@ -397,12 +404,23 @@ impl Connection {
             return Effect::None;
         }
         match &mut self.behind {
-            None if self.cursor < first => Effect::Send,
+            None if self.cursor < first => {
+                // Nothing of its subscription lies between.
+                self.cursor = Seq(first.0.saturating_sub(1));
+                Effect::Send
+            }
             None => {
                 // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
-                self.behind = Some(Box::new(Behind { replay_through: last, ..Behind::default() }));
+                self.behind = Some(Box::new(Behind {
+                    replay_through: self.cursor,
+                    lag_events: events,
+                    lag_bytes: bytes,
+                    ..Behind::default()
+                }));
                 Effect::Read(self.cursor)
             }
+            // A poll reads once and is answered: it keeps nothing and holds nothing up.
+            Some(_) if self.transport == Transport::Poll => Effect::None,
             Some(behind) => {
                 behind.lag_events = behind.lag_events.saturating_add(events);
                 behind.lag_bytes = behind.lag_bytes.saturating_add(bytes);
@@ -452,6 +470,14 @@ impl Connection {
             return Effect::Heartbeat;
         }
         Effect::None
+    }
+
+    /// A stream ends with its last named channel; a pattern may match one born later.
+    fn names_open(&mut self, open_names: u16) {
+        self.open_names = open_names;
+        if open_names == 0 && !self.has_patterns && self.transport == Transport::Stream {
+            self.ending.get_or_insert(CloseReason::ChannelClosed);
+        }
     }
 
     fn due_reason(&self) -> CloseReason {

@@ -37,7 +37,11 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
     if on_loopback
         && let Some(host) = host
         && !is_loopback_name(host_name(host))
-        && !state.settings.allowed_hosts.iter().any(|a| a.eq_ignore_ascii_case(host_name(host)))
+        && !state
+            .settings
+            .allowed_hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(host_name(host)))
     {
         let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));

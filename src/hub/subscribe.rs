@@ -99,6 +99,8 @@ impl Hub {
     pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let directory = backend.directory();
+        // Before the members are listed: an event up to it is in one of them.
+        let head = backend.head();
         let mut members: Vec<Member> = Vec::new();
         let mut open = !request.subscription.patterns().is_empty();
         for name in request.subscription.names() {
@@ -106,12 +108,13 @@ impl Hub {
             open |= !entry.is_closed();
             members.push(Member::new(entry));
         }
+        let named = members.len();
         for entry in directory.matching(request.subscription.patterns()) {
-            if !members.iter().any(|member| member.entry.id() == entry.id()) {
+            if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
                 members.push(Member::new(entry));
             }
         }
-        let resume = backend.resume(&request.subscription, &mut members, &request.start);
+        let resume = backend.resume(&request.subscription, &mut members, &request.start, head);
         let limit = request.limit as usize;
         let mut cursor = resume.cursor;
         let (events, through) = loop {
@@ -144,7 +147,7 @@ impl Hub {
 
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
-        let shards = self.shared.inboxes.len() as u32;
+        let shards = self.shared.shards() as u32;
         let first = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
         let mut subscriber = Box::new(subscriber);
         for offset in 0..shards {
