@@ -10,7 +10,7 @@ use crate::{
     actors::{Admission, CountedEntry, EventBody, Form, Shape, ShardMsg, Subscriber},
     backend::Member,
     core::{SlowPolicy, Subscription},
-    model::{EventEncoding, PollAnswer, PollEncoding, Start},
+    model::{ChannelPattern, EventEncoding, PollAnswer, PollEncoding, Start},
     telemetry::Metrics,
 };
 
@@ -219,10 +219,14 @@ impl Hub {
         {
             return Err(SubscribeError::Closed);
         }
+        let transport = shape.transport();
+        let watchers = self.shared.backend.watchers();
+        let watch = |pattern: &ChannelPattern| watchers.count(pattern.clone(), transport);
         Ok(Subscriber {
             id: self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1,
-            subscription,
+            watched: subscription.patterns().iter().map(watch).collect(),
             named,
+            subscription,
             shape,
             start,
             policy: policy.unwrap_or(connections.slow_policy),
