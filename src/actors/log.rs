@@ -176,9 +176,7 @@ impl LogState {
             self.shared.attend(&run.entry);
         }
         let batch = Arc::new(Batch::new(first, self.last, runs, permits));
-        for inbox in &self.shared.inboxes {
-            inbox.push(Arc::clone(&batch));
-        }
+        self.shared.deliver(&batch);
         for entry in closed {
             if let Some(channels) = &self.shared.refs.lock().channels {
                 let _ = channels.cast(ChannelsMsg::Closed(entry));

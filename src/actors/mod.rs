@@ -24,7 +24,7 @@ pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber};
 
-pub(crate) use log::{CommitError, Committed, Submission};
+pub(crate) use log::{CommitError, Submission};
 pub(crate) use root::{Root, RootMsg};
 pub(crate) use shard::ShardMsg;
 pub(crate) use shared::Shared;

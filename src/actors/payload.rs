@@ -90,7 +90,7 @@ impl Payload {
         self.closes
     }
 
-    /// How many events come after `seq`, and their bytes.
+    /// How many events come after `seq`, and their bytes; a poll's form has none.
     pub(crate) fn after(&self, seq: Seq) -> (u32, u64) {
         let index = self.events.partition_point(|event| event.seq <= seq);
         let bytes = self.bytes.len() - self.end_before(index);
@@ -112,7 +112,7 @@ impl Payload {
         match index {
             0 => 0,
             _ if index == self.events.len() => self.bytes.len(),
-            _ => self.ends[index - 1] as usize,
+            _ => self.ends.get(index - 1).map_or(0, |&end| end as usize),
         }
     }
 }

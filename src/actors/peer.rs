@@ -171,6 +171,11 @@ impl ReadyList {
         keys.append(&mut self.keys.lock());
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.lock().is_empty()
+    }
+
     /// Waits until the list has something.
     pub(crate) async fn ready(&self) {
         self.notify.notified().await;

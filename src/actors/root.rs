@@ -165,7 +165,7 @@ impl RootState {
             Fault::KillShard(index) => self.shards.cast(ShardsMsg::Kill(index))?,
             Fault::Connection(name) => {
                 let planted = Arc::new(AtomicBool::new(false));
-                for index in 0..self.shared.inboxes.len() {
+                for index in 0..self.shared.shards() {
                     let msg = ShardMsg::PanicConnection(name.clone(), Arc::clone(&planted));
                     to_shard(index, msg)?;
                 }

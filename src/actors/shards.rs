@@ -53,7 +53,7 @@ impl Actor for Shards {
     ) -> Result<ShardsState, ActorProcessingErr> {
         let mut state =
             ShardsState { shared, front, children: Vec::new(), restarts: Restarts::new(RESTARTS) };
-        for index in 0..state.shared.inboxes.len() {
+        for index in 0..state.shared.shards() {
             let id = state.start(&myself, index).await?;
             state.children.push(id);
         }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crossbeam_queue::ArrayQueue;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use ractor::ActorRef;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -32,7 +32,8 @@ pub(crate) struct Shared {
     pub(crate) submissions: ArrayQueue<Submission>,
     pub(crate) log_awake: AtomicBool,
     pub(crate) permits: Arc<Semaphore>,
-    pub(crate) inboxes: Box<[Inbox]>,
+    /// By shard: the inbox of its present incarnation.
+    inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) connection_ids: AtomicU64,
     pub(crate) next_shard: AtomicU32,
@@ -52,8 +53,8 @@ pub(crate) struct Refs {
     pub(crate) shards: Vec<Option<ActorRef<ShardMsg>>>,
 }
 
-/// The batches on their way to one shard. It outlives the shard, whose successor starts by
-/// emptying it.
+/// The batches on their way to one incarnation of a shard. A successor has an inbox of its own: two
+/// that took from one would each miss what the other took.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     ring: ArrayQueue<Arc<Batch>>,
@@ -61,6 +62,10 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    fn new(batches_max: usize) -> Arc<Self> {
+        Arc::new(Self { ring: ArrayQueue::new(batches_max), notify: Notify::new() })
+    }
+
     /// Hands a batch over. Each batch holds a permit and the ring has a place for every permit,
     /// so it is never full; if it were, that would be our bug, and the log's to die of.
     pub(crate) fn push(&self, batch: Arc<Batch>) {
@@ -77,11 +82,6 @@ impl Inbox {
     pub(crate) async fn filled(&self) {
         self.notify.notified().await;
     }
-
-    /// Drops what a shard that is gone has left.
-    pub(crate) fn clear(&self) {
-        while self.ring.pop().is_some() {}
-    }
 }
 
 impl Shared {
@@ -92,7 +92,6 @@ impl Shared {
         shards: usize,
     ) -> Arc<Self> {
         let in_flight_max = backend.limits().publish.in_flight_max.max(1) as usize;
-        let inbox = || Inbox { ring: ArrayQueue::new(in_flight_max), notify: Notify::new() };
         Arc::new(Self {
             backend: Arc::new(backend),
             metrics,
@@ -100,7 +99,7 @@ impl Shared {
             submissions: ArrayQueue::new(in_flight_max),
             log_awake: AtomicBool::new(false),
             permits: Arc::new(Semaphore::new(in_flight_max)),
-            inboxes: (0..shards).map(|_| inbox()).collect(),
+            inboxes: (0..shards).map(|_| RwLock::new(Inbox::new(in_flight_max))).collect(),
             connections: Arc::default(),
             connection_ids: AtomicU64::new(0),
             next_shard: AtomicU32::new(0),
@@ -126,6 +125,25 @@ impl Shared {
             shapes.insert(shape, Arc::clone(&arc));
         }
         arc
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Hands a batch to every shard.
+    pub(crate) fn deliver(&self, batch: &Arc<Batch>) {
+        for inbox in &self.inboxes {
+            inbox.read().push(Arc::clone(batch));
+        }
+    }
+
+    /// A new inbox for a shard that starts; what is left in the old one goes with it.
+    pub(crate) fn open_inbox(&self, shard: usize) -> Arc<Inbox> {
+        let inbox = Inbox::new(self.limits().publish.in_flight_max.max(1) as usize);
+        *self.inboxes[shard].write() = Arc::clone(&inbox);
+        inbox
     }
 
     /// Wakes the log, once until it looks.

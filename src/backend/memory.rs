@@ -71,7 +71,7 @@ impl Member {
 pub struct Resume {
     /// Everything up to here is the client's already.
     pub cursor: Seq,
-    /// The head of the log when this was found out.
+    /// The head of the log before this was found out.
     pub head: Seq,
     /// What is gone.
     pub gap: Option<Gap>,
@@ -216,16 +216,17 @@ impl MemoryBackend {
         Ok(merged)
     }
 
-    /// Where a subscription starts. The head is read after the caller has registered, so nothing
-    /// is lost between the two. What `members` have lost by now counts as told to a reader that
+    /// Where a subscription starts. The caller reads `head` after it has registered and before it
+    /// lists the members, so that nothing is lost between: whatever lies up to the head is in a
+    /// channel that is listed, whatever comes after it is sent. What `members` have lost by now counts as told to a reader that
     /// starts at the oldest event or behind a gap.
     pub fn resume(
         &self,
         subscription: &Subscription,
         members: &mut [Member],
         start: &Start,
+        head: Seq,
     ) -> Resume {
-        let head = self.head();
         let (after, lost) = match start {
             Start::Now => return Resume { cursor: head, head, gap: None },
             Start::Earliest => (Seq::ZERO, None),
@@ -296,7 +297,8 @@ impl MemoryBackend {
                 // Not further than the next channel's oldest event, and a little at a time.
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
-                let over = self.bytes() - self.limits.history.total_bytes_max;
+                // An actor may have evicted enough meanwhile.
+                let over = self.bytes().saturating_sub(self.limits.history.total_bytes_max);
                 let step = history.read(history.evicted_through(), next, 64, usize::MAX);
                 for event in step.map(|slice| slice.events).unwrap_or_default() {
                     if bytes >= over {

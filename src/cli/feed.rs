@@ -27,6 +27,16 @@ pub(crate) enum FeedFormat {
     JsonArray,
 }
 
+impl FeedFormat {
+    /// What [`Record::number`] counts.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Lines | Self::Ndjson => "line",
+            Self::JsonArray => "element",
+        }
+    }
+}
+
 /// One event of the input.
 #[derive(Debug)]
 pub(crate) struct Record {

@@ -1,5 +1,7 @@
 //! What `publish` and `subscribe` share: which hub they talk to, and the runtime they talk on.
 
+use std::error::Error;
+use std::fmt::Write;
 use std::future::Future;
 
 use tokio::runtime;
@@ -32,6 +34,17 @@ impl HubArgs {
             }
         }
     }
+}
+
+/// An error and its causes on one line, for what is told on the way.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").expect("a String takes it");
+        cause = error.source();
+    }
+    text
 }
 
 /// Runs a client command to its end or to Ctrl-C, which gives `interrupted`.

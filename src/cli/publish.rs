@@ -13,7 +13,7 @@ use visnyk::client::{Batch, Failure, PublishError, Publisher, PublisherOptions};
 
 use super::CliError;
 use super::feed::{Feed, FeedError, FeedFormat, Record, format_of};
-use super::hub::{HubArgs, run_until_interrupted};
+use super::hub::{HubArgs, run_until_interrupted, with_causes};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -89,8 +89,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         let replay = Replay {
             publisher,
             channel: args.channel,
-            // Only envelopes can name channels, and a batch for one channel takes none that do.
-            across_channels: format == FeedFormat::Ndjson,
+            format,
             event_type: args.event_type,
             pace: args.rate.map(Pace::new),
             to_skip: args.skip,
@@ -143,8 +142,8 @@ struct Stopped {
 enum Cause {
     #[error("the input cannot be read on")]
     Feed(#[from] FeedError),
-    #[error("the hub did not take {}", .0)]
-    Publish(Span, #[source] Box<PublishError>),
+    #[error("the hub did not take {0} of the input")]
+    Publish(String, #[source] Box<PublishError>),
     #[error("interrupted; the events on their way may have been published")]
     Interrupted,
 }
@@ -153,26 +152,10 @@ enum Cause {
 #[error("interrupted; the event may have been published")]
 struct Interrupted;
 
-/// The part of the input that a batch held.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    first: u64,
-    last: u64,
-}
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self { first, last } if first == last => write!(f, "line {first} of the input"),
-            Self { first, last } => write!(f, "lines {first} to {last} of the input"),
-        }
-    }
-}
-
 struct Replay<'a> {
     publisher: Publisher,
     channel: String,
-    across_channels: bool,
+    format: FeedFormat,
     event_type: Option<String>,
     pace: Option<Pace>,
     to_skip: u64,
@@ -205,9 +188,11 @@ impl Replay<'_> {
             Some(pace) => pace.due().await,
             None => Batch::EVENTS_MAX,
         };
-        let mut batch =
-            if self.across_channels { Batch::across() } else { Batch::to(&self.channel) };
-        let mut span: Option<Span> = None;
+        // Only envelopes can name channels, and a batch for one channel takes none that do.
+        let across_channels = self.format == FeedFormat::Ndjson;
+        let mut batch = if across_channels { Batch::across() } else { Batch::to(&self.channel) };
+        // Where its events are in the input.
+        let mut numbers = Vec::new();
         let mut bytes_read = 0;
         // What comes after a failed read has no place in this batch; the error waits for its turn.
         let mut failed = None;
@@ -225,28 +210,44 @@ impl Replay<'_> {
             };
             let envelope = record.envelope.clone().or_type(self.event_type.as_deref());
             let envelope =
-                if self.across_channels { envelope.or_channel(&self.channel) } else { envelope };
+                if across_channels { envelope.or_channel(&self.channel) } else { envelope };
             if batch.push(&envelope).is_err() {
                 break;
             }
             bytes_read = record.bytes_read;
-            let first = span.map_or(record.number, |span| span.first);
-            span = Some(Span { first, last: record.number });
+            numbers.push(record.number);
             self.records.pop_front();
         }
-        if let Some(span) = span {
+        if !batch.is_empty() {
             let events = batch.len() as u64;
             if let Some(pace) = &mut self.pace {
                 pace.sent += events;
             }
             let accepted = self.publisher.publish_batch(batch).await;
-            let accepted = accepted.map_err(|error| Cause::Publish(span, error.into()))?;
+            let accepted = accepted.map_err(|error| not_taken(error, self.format, &numbers))?;
             self.tally.add(events, accepted.last_id);
             self.bar.set_message(self.tally.events.get().to_string());
             self.bar.set_position(bytes_read);
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
+}
+
+/// Says which part of the input it was: the one line that the hub complains of, or all of the
+/// batch, whose lines are those of `numbers`.
+fn not_taken(mut error: PublishError, format: FeedFormat, numbers: &[u64]) -> Cause {
+    let unit = format.unit();
+    let mut part = match numbers {
+        [first, .., last] => format!("{unit}s {first} to {last}"),
+        numbers => format!("{unit} {}", numbers.first().copied().unwrap_or_default()),
+    };
+    if let PublishError::Refused(problem) = &mut error {
+        let index = problem.line.take().and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
+        if let Some(number) = index.and_then(|index| numbers.get(index)) {
+            part = format!("{unit} {number}");
+        }
+    }
+    Cause::Publish(part, error.into())
 }
 
 /// When the next events are due.
@@ -295,13 +296,15 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
 
 fn reports_to(bar: ProgressBar) -> impl Fn(&Failure, Duration) + Send + Sync + 'static {
     move |failure, wait| {
-        bar.suspend(|| eprintln!("visnyk: {failure}, again in {:.1} s", wait.as_secs_f64()));
+        let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
+        bar.suspend(|| eprintln!("visnyk: {failure}; again in {wait:.1} s"));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use visnyk::client::Problem;
 
     #[tokio::test(start_paused = true)]
     async fn pace_gives_each_event_its_time_and_catches_up() {
@@ -314,6 +317,25 @@ mod tests {
         }
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(pace.due().await, 4);
+    }
+
+    #[test]
+    fn refused_line_of_a_batch_is_named_as_the_line_of_the_input() {
+        let refused = |line| {
+            let problem = Problem {
+                status: "400".parse().expect("a status"),
+                title: None,
+                detail: None,
+                field: None,
+                line,
+            };
+            let (error, format) = (PublishError::Refused(problem), FeedFormat::Ndjson);
+            not_taken(error, format, &[1001, 1003, 1004]).to_string()
+        };
+        assert_eq!(refused(Some(2)), "the hub did not take line 1003 of the input");
+        for no_line in [None, Some(0), Some(4)] {
+            assert_eq!(refused(no_line), "the hub did not take lines 1001 to 1004 of the input");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let settings = args.settings.load()?.into_settings();
     telemetry::init_logs(settings.log.format, &settings.log.level).map_err(CliError::failed)?;
+    server::prepare();
     runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .thread_name("visnyk-http")

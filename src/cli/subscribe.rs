@@ -1,7 +1,5 @@
 //! `visnyk subscribe`: prints events as they come, across connections that break.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::io;
 
 use clap::ValueEnum;
@@ -10,7 +8,7 @@ use tokio::io::{AsyncWriteExt, Stdout};
 use visnyk::client::{Event, Gap, Position, SubscribeOptions, Subscription, Transport, Update};
 
 use super::CliError;
-use super::hub::{HubArgs, run_until_interrupted};
+use super::hub::{HubArgs, run_until_interrupted, with_causes};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -125,13 +123,8 @@ impl Printer {
             Update::Gap(gap) => eprintln!("visnyk: {}", describe_gap(gap)),
             Update::Closed { channel } => eprintln!("visnyk: channel `{channel}` is closed"),
             Update::Reconnecting { failure, wait } => {
-                let mut text = failure.to_string();
-                let mut cause = failure.source();
-                while let Some(error) = cause {
-                    let _ = write!(text, ": {error}");
-                    cause = error.source();
-                }
-                eprintln!("visnyk: {text}; again in {:.1} s", wait.as_secs_f64());
+                let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
+                eprintln!("visnyk: {failure}; again in {wait:.1} s");
             }
             _ => {}
         }

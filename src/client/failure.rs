@@ -24,7 +24,7 @@ pub enum Failure {
         retry_after: Option<Duration>,
     },
     /// Nothing came for so long that the connection must be dead.
-    #[error("nothing came for {} s", .0.as_secs())]
+    #[error("nothing came for {:.1} s", .0.as_secs_f64())]
     Silence(Duration),
     /// The hub ended the stream.
     #[error("the stream ended")]

@@ -77,7 +77,7 @@ pub enum PublishError {
     #[error("the hub refused: {0}")]
     Refused(Problem),
     /// All attempts in the time set failed. It is not known whether it was published.
-    #[error("gave up after {} s", .waited.as_secs())]
+    #[error("gave up after {:.1} s", .waited.as_secs_f64())]
     GaveUp {
         /// How long it was tried.
         waited: Duration,

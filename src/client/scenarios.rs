@@ -222,11 +222,11 @@ async fn silent_stream_counts_as_broken() {
         Reply::Say(answer("204 No Content", "", "")),
     ])
     .await;
-    let silence_max = Duration::from_millis(50);
+    let silence_max = Duration::from_millis(100);
     let mut subscription = subscribe(&script, |options| options.silence_max = silence_max);
     assert_eq!(
         follow(&mut subscription).await,
-        ["opened p0", "lost: nothing came for 0 s", "closed a", "end"]
+        ["opened p0", "lost: nothing came for 0.1 s", "closed a", "end"]
     );
 }
 
@@ -269,6 +269,19 @@ async fn polls_go_on_from_position_to_position() {
         assert!(request.starts_with(&line), "{request}");
         assert!(request.contains(&format!("\r\nlast-event-id: {position}\r\n")), "{request}");
     }
+}
+
+#[tokio::test]
+async fn channel_that_closes_during_a_poll_is_told_once() {
+    let closed = envelope("p2", "a").replace(r#""type":"t""#, r#""type":"visnyk.closed""#);
+    let events = format!(r#"{{"events":[{},{closed}],"position":"p2"}}"#, envelope("p1", "one"));
+    let script = Script::play(vec![
+        Reply::Say(answer("200 OK", "", &events)),
+        Reply::Say(answer("410 Gone", "", "")),
+    ])
+    .await;
+    let mut subscription = subscribe(&script, |options| options.transport = Transport::Poll);
+    assert_eq!(follow(&mut subscription).await, ["opened p2", "p1 one", "closed a", "end"]);
 }
 
 #[tokio::test]

@@ -295,15 +295,26 @@ impl Subscription {
 
     fn read_event(&mut self, event: SseEvent) -> Result<Option<Update>, SubscribeError> {
         let SseEvent { event_type, data, .. } = event;
-        Ok(match event_type.as_str() {
+        if event_type.starts_with(OWN_TYPE_PREFIX) {
+            return self.read_own_event(&event_type, data);
+        }
+        Ok(Some(Update::Event(parse("an event", &data)?)))
+    }
+
+    /// Reads an event in which the hub speaks for itself. What a later version may say means
+    /// nothing to this one.
+    fn read_own_event(
+        &mut self,
+        event_type: &str,
+        data: String,
+    ) -> Result<Option<Update>, SubscribeError> {
+        Ok(match event_type {
             "visnyk.gap" => Some(Update::Gap(parse("a gap", &data)?)),
             "visnyk.closed" => {
                 self.open_channels.retain(|channel| *channel != data);
                 Some(Update::Closed { channel: data })
             }
-            // The hub's own events of a later version say nothing to this one.
-            own if own.starts_with("visnyk.") => None,
-            _ => Some(Update::Event(parse("an event", &data)?)),
+            _ => None,
         })
     }
 
@@ -330,7 +341,13 @@ impl Subscription {
         self.steps.extend(answer.gap.map(|gap| Step::only(Update::Gap(gap))));
         for event in answer.events {
             let position = Some(parse_position(&event.id)?);
-            self.steps.push_back(Step { update: Some(Update::Event(event)), position });
+            let update = match event.event_type.as_deref() {
+                Some(own) if own.starts_with(OWN_TYPE_PREFIX) => {
+                    self.read_own_event(own, event.data)?
+                }
+                _ => Some(Update::Event(event)),
+            };
+            self.steps.push_back(Step { update, position });
         }
         self.steps.push_back(Step { update: None, position });
         Ok(())
@@ -456,6 +473,8 @@ fn malformed(what: &'static str, text: &str) -> SubscribeError {
     SubscribeError::Malformed { what, text: text.chars().take(200).collect() }
 }
 
+/// No publisher can use such a type.
+const OWN_TYPE_PREFIX: &str = "visnyk.";
 /// The reconnection time until the hub names one.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 /// Bounds on what the hub may name: neither a busy loop nor a client that never comes back.

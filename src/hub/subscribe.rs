@@ -56,7 +56,7 @@ pub struct PollRequest {
     pub encoding: &'static dyn PollEncoding,
     /// How long it waits.
     pub wait: Duration,
-    /// Events at most.
+    /// Events at most; 0 counts as 1.
     pub limit: u32,
 }
 
@@ -84,7 +84,7 @@ impl Hub {
         self.admit(Admitting {
             subscription: request.subscription,
             start: request.start,
-            form: Form::Poll { encoding: request.encoding, limit: request.limit },
+            form: Form::Poll { encoding: request.encoding, limit: request.limit.max(1) },
             policy: None,
             ends_after_ms: Some(request.wait.as_millis() as u64),
             hello: false,
@@ -99,6 +99,8 @@ impl Hub {
     pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let directory = backend.directory();
+        // Before the members are listed: an event up to it is in one of them.
+        let head = backend.head();
         let mut members: Vec<Member> = Vec::new();
         let mut open = !request.subscription.patterns().is_empty();
         for name in request.subscription.names() {
@@ -106,13 +108,14 @@ impl Hub {
             open |= !entry.is_closed();
             members.push(Member::new(entry));
         }
+        let named = members.len();
         for entry in directory.matching(request.subscription.patterns()) {
-            if !members.iter().any(|member| member.entry.id() == entry.id()) {
+            if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
                 members.push(Member::new(entry));
             }
         }
-        let resume = backend.resume(&request.subscription, &mut members, &request.start);
-        let limit = request.limit as usize;
+        let resume = backend.resume(&request.subscription, &mut members, &request.start, head);
+        let limit = request.limit.max(1) as usize;
         let mut cursor = resume.cursor;
         let (events, through) = loop {
             let Ok(mut slice) = backend.read(&members, cursor, resume.head, limit, POLL_BYTES_MAX)
@@ -144,7 +147,7 @@ impl Hub {
 
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
-        let shards = self.shared.inboxes.len() as u32;
+        let shards = self.shared.shards() as u32;
         let first = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
         let mut subscriber = Box::new(subscriber);
         for offset in 0..shards {
@@ -261,3 +264,32 @@ struct Admitting {
 
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::Publication,
+        model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent},
+    };
+
+    #[tokio::test]
+    async fn a_poll_for_no_event_at_all_loses_none() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let name = ChannelName::parse("a").expect("a name");
+        let publication = Publication::one(name.clone(), NewEvent::message("1"));
+        hub.publish(publication).await.expect("published");
+        let selector = ChannelSelector::Name(name);
+        let request = PollRequest {
+            subscription: Subscription::new([selector], [], 1).expect("a subscription"),
+            start: Start::Earliest,
+            encoding: &EnvelopeAnswers,
+            wait: Duration::ZERO,
+            limit: 0,
+        };
+        match hub.poll_now(&request) {
+            Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),
+            other => panic!("{other:?}"),
+        }
+    }
+}

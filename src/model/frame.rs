@@ -4,7 +4,7 @@
 //! before it is encoded by the publisher's task and only the id by the log.
 //! Source: WHATWG HTML, section 9.2 "Server-sent events".
 
-use std::{borrow::Cow, io::Write as _};
+use std::{borrow::Cow, fmt::Display, io::Write as _};
 
 use bytes::Bytes;
 
@@ -105,8 +105,8 @@ impl Frame {
 }
 
 /// The block that opens a stream: no data, so no event; it sets the client's reconnection time
-/// and position.
-pub fn first_block(retry_ms: u32, position: Position) -> Vec<u8> {
+/// and position (a token).
+pub fn first_block(retry_ms: u32, position: impl Display) -> Vec<u8> {
     let mut block = Vec::with_capacity(64);
     let _ = write!(block, ": visnyk\nretry: {retry_ms}\nid: {position}\n\n");
     block
@@ -124,6 +124,12 @@ pub fn position_block(position: Position) -> Vec<u8> {
 /// A reconnection time alone, as the last words of a stream that the hub ends.
 pub fn retry_block(retry_ms: u32) -> Vec<u8> {
     format!("retry: {retry_ms}\n\n").into_bytes()
+}
+
+/// What tells a client that a channel is closed when its closing event was skipped. It has no
+/// id: the client stands behind the gap already.
+pub fn closed_block(channel: &str) -> Vec<u8> {
+    format!("event: visnyk.closed\ndata: {channel}\n\n").into_bytes()
 }
 
 /// A comment and a reconnection time: a temporary refusal that an EventSource survives.

@@ -14,7 +14,8 @@ pub use channel::{ChannelName, ChannelNameError};
 pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
 pub use event::{Event, EventKind, EventType, EventTypeError, NewEvent};
 pub use frame::{
-    Draft, Frame, comment_block, first_block, hello_block, position_block, retry_block,
+    Draft, Frame, closed_block, comment_block, first_block, hello_block, position_block,
+    retry_block,
 };
 pub use gap::{Gap, GapReason};
 pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};

@@ -4,9 +4,11 @@ mod connection;
 mod demo;
 mod front;
 mod listeners;
+mod process;
 mod rewind;
 mod run;
 pub mod settings;
 
+pub use process::prepare;
 pub use run::{RunError, run};
 pub use settings::{ListenAddr, Settings};

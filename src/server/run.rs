@@ -89,12 +89,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 }
 
 fn http_settings(settings: &Settings) -> HttpSettings {
-    let mut http = HttpSettings::default();
-    http.quickstart = settings.quickstart;
-    http.plain_refusals = settings.plain_refusals;
-    http.faults = settings.faults;
-    http.body_read_timeout_s = settings.body_read_timeout_s;
-    http
+    HttpSettings {
+        quickstart: settings.quickstart,
+        plain_refusals: settings.plain_refusals,
+        faults: settings.faults,
+        body_read_timeout_s: settings.body_read_timeout_s,
+        allowed_hosts: settings.allowed_hosts.clone(),
+    }
 }
 
 /// Says where the hub is, and what is not protected. Scripts wait for the first line.

@@ -12,6 +12,7 @@ const ARGUMENTS = [
   "--disable-sync",
   "--disable-gpu",
   "--disable-quic",
+  "--no-proxy-server",
 ];
 
 /** Starts a browser, for a suite to share. */

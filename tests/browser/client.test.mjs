@@ -154,7 +154,7 @@ describe("visnyk.js", LIMIT, () => {
     const page = await blankPage(await newContext(t, browser), proxy.url);
     await openClient(page, { channels: ["mix/*"] });
     await untilOpen(page, "sse");
-    const budgets = [3_001, 411, 5_557, 950];
+    const budgets = [3_001, 411, 5_557, 950, 4_001];
     let connections = 0;
     proxy.budget = () => budgets[(connections += 1) % budgets.length];
     const last = 300;

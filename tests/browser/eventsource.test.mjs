@@ -6,18 +6,23 @@ import { blankPage, heard, newContext, numbers, startBrowser, until } from "./br
 import { QUICK_RETRY, startHub } from "./hub.mjs";
 import { startCuttingProxy } from "./proxy.mjs";
 
-/** Opens an EventSource in the page: data goes to `heard`, `opens` counts. */
+/**
+ * Opens an EventSource in the page: data goes to `heard`, `opens` counts, and `admitted` is set
+ * once the hub's hello shows that the first block, with the position, has arrived.
+ */
 function openSource(page, url) {
   return page.evaluate((address) => {
     window.opens = 0;
-    window.source = new EventSource(address);
+    window.admitted = false;
+    window.source = new EventSource(`${address}?hello=1`);
     source.onopen = () => (opens += 1);
     source.onmessage = ({ data }) => heard.push(data);
-    return new Promise((resolve, reject) => {
-      source.addEventListener("open", resolve, { once: true });
-      setTimeout(reject, 10_000, new Error("the stream did not open"));
-    });
+    source.addEventListener("visnyk.hello", () => (admitted = true));
   }, url);
+}
+
+function untilAdmitted(page) {
+  return until(page, () => admitted);
 }
 
 describe("EventSource", { timeout: 120_000 }, () => {
@@ -31,13 +36,14 @@ describe("EventSource", { timeout: 120_000 }, () => {
     const hub = await startHub(t, { env: QUICK_RETRY });
     const proxy = await startCuttingProxy(t, hub.url);
     const page = await blankPage(await newContext(t, browser), proxy.url);
+    await openSource(page, "/v1/channels/cut/events");
+    await untilAdmitted(page);
     // Sizes that fall now within a first block, now within an event.
     const budgets = [1_500, 301, 533, 2_111, 40, 819];
     let connections = 0;
     proxy.budget = () => budgets[(connections += 1) % budgets.length];
     proxy.cutAll();
 
-    await openSource(page, "/v1/channels/cut/events");
     const last = 400;
     for (let first = 1; first <= last; first += 8) {
       await hub.publishNumbers("cut", first, first + 7);
@@ -54,6 +60,7 @@ describe("EventSource", { timeout: 120_000 }, () => {
     const proxy = await startCuttingProxy(t, hub.url);
     const page = await blankPage(await newContext(t, browser), proxy.url);
     await openSource(page, "/v1/channels/quiet/events");
+    await untilAdmitted(page);
     proxy.cutAll();
     await hub.publish("quiet", "while away");
     await until(page, () => heard.length > 0);
@@ -64,6 +71,7 @@ describe("EventSource", { timeout: 120_000 }, () => {
     const hub = await startHub(t);
     const page = await blankPage(await newContext(t, browser), hub.url);
     await openSource(page, "/v1/channels/named/events");
+    await untilAdmitted(page);
     await page.evaluate(() => {
       source.addEventListener("paid", ({ type, data, lastEventId }) => {
         heard.push([type, data, lastEventId]);
@@ -80,6 +88,7 @@ describe("EventSource", { timeout: 120_000 }, () => {
     const hub = await startHub(t, { env: QUICK_RETRY });
     const page = await blankPage(await newContext(t, browser), hub.url);
     await openSource(page, "/v1/channels/ended/events");
+    await untilAdmitted(page);
     await page.evaluate(() => {
       source.addEventListener("visnyk.closed", ({ data }) => heard.push(["closed", data]));
     });
@@ -96,12 +105,8 @@ describe("EventSource", { timeout: 120_000 }, () => {
     const first = await blankPage(context, hub.url);
     const second = await blankPage(context, hub.url);
     await openSource(first, "/v1/channels/full/events");
-
-    await openSource(second, "/v1/channels/full/events?hello=1");
-    await second.evaluate(() => {
-      window.admitted = false;
-      source.addEventListener("visnyk.hello", () => (admitted = true));
-    });
+    await untilAdmitted(first);
+    await openSource(second, "/v1/channels/full/events");
     await until(second, () => opens >= 3); // Refused each time: opened, ended, tried again.
     await hub.publish("full", "for the first");
     await until(first, () => heard.length === 1);
@@ -109,7 +114,7 @@ describe("EventSource", { timeout: 120_000 }, () => {
     assert.notEqual(await second.evaluate(() => source.readyState), 2);
 
     await first.evaluate(() => source.close());
-    await until(second, () => admitted);
+    await untilAdmitted(second);
     await hub.publish("full", "for the second");
     await until(second, () => heard.length > 0);
     assert.deepEqual(await heard(second), ["for the second"]);

@@ -5,7 +5,6 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const START_MS = 15_000;
-const STOP_MS = 15_000;
 const LOG_MAX = 16_384;
 
 /** Short reconnection times, so that tests of reconnecting do not wait for seconds. */
@@ -14,15 +13,15 @@ export const QUICK_RETRY = {
   VISNYK_LIMITS__CONNECTIONS__RETRY_MAX_MS: "200",
 };
 
-/** Starts a hub; `test.after` stops it. `listen` names the port of an earlier hub. */
+/** Starts a hub; `test.after` ends it. `listen` names the port of an earlier hub. */
 export async function startHub(test, { env = {}, listen = "127.0.0.1:0" } = {}) {
   const child = spawn(binary(), ["serve", "--listen", listen], {
-    env: { ...process.env, ...env },
+    env: { ...surroundings(), ...env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   const exited = new Promise((resolve) => child.once("exit", resolve));
   const hub = new Hub(await address(child), child, exited);
-  test.after(() => hub.stop());
+  test.after(() => hub.crash());
   return hub;
 }
 
@@ -65,16 +64,7 @@ class Hub {
     return `${this.url}/v1/channels/${encodeURIComponent(name)}`;
   }
 
-  async stop() {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
-      this.#child.kill("SIGTERM");
-      const force = setTimeout(() => this.#child.kill("SIGKILL"), STOP_MS);
-      await this.#exited;
-      clearTimeout(force);
-    }
-  }
-
-  /** Ends the hub without a drain, as a crash would. */
+  /** Ends the hub without a drain, as a crash would; once it has ended, does nothing. */
   async crash() {
     this.#child.kill("SIGKILL");
     await this.#exited;
@@ -86,6 +76,12 @@ class Hub {
     if (response.status !== 201) throw new Error(`POST answered ${response.status}: ${text}`);
     return JSON.parse(text);
   }
+}
+
+/** The environment without settings that someone may have made for a hub of their own. */
+function surroundings() {
+  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith("VISNYK_"));
+  return Object.fromEntries(entries);
 }
 
 function binary() {
@@ -108,7 +104,7 @@ function address(child) {
     child.once("exit", (code) => fail(`exited with ${code}`));
     child.stderr.on("data", (bytes) => {
       log = (log + bytes).slice(-LOG_MAX);
-      const line = /listening on (http:\/\/\S+)/.exec(log);
+      const line = /listening on (http:\/\/\S+)\s/.exec(log);
       if (!line) return;
       clearTimeout(timer);
       resolve(line[1].replace(/\/$/, ""));

@@ -55,7 +55,7 @@ describe("a page of another origin", { timeout: 120_000 }, () => {
 
     await page.getByLabel("Message").fill("from the page");
     await page.getByRole("button", { name: "Send" }).click();
-    await page.getByText('200 {"status":"Message sent","message":"from the page"}').waitFor();
+    await page.getByText("200 Message sent: from the page").waitFor();
     await updates(page).nth(1).waitFor();
     assert.deepEqual(await updates(page).allTextContents(), ["from a server", "from the page"]);
     const fields = await updates(page).evaluateAll((items) => items.map(({ dataset }) => ({ ...dataset })));
@@ -65,7 +65,7 @@ describe("a page of another origin", { timeout: 120_000 }, () => {
 
     await page.getByLabel("Message").fill("");
     await page.getByRole("button", { name: "Send" }).click();
-    await page.getByText('400 {"error":"Message is required"}').waitFor();
+    await page.getByText("400 Message is required").waitFor();
   });
 
   test("a fetch loop on /subscribe hears them one poll at a time", async (t) => {

@@ -31,7 +31,7 @@ use crate::{
     actors::{
         body::{BodyPeer, EventBody},
         peer::SocketPeer,
-        shared::Shared,
+        shared::{Inbox, Shared},
         subscriber::{PollTicket, Subscriber},
     },
     core::Transport,
@@ -148,7 +148,8 @@ impl ThreadLocalActor for Shard {
         myself: ActorRef<ShardMsg>,
         (shared, index): Self::Arguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        shared.inboxes[index].clear();
+        // Open before the engine reads the head, so that no batch falls between the two.
+        let inbox = shared.open_inbox(index);
         let engine = Engine::new(
             Arc::clone(&shared.backend),
             Arc::clone(&shared.metrics),
@@ -166,7 +167,7 @@ impl ThreadLocalActor for Shard {
         };
         let mut state =
             ShardState { local: local.clone(), engine, tasks: Vec::new(), _alive: alive_sender };
-        state.spawn(&myself, "fan-out", fan_out(local, Rc::clone(&state.engine)));
+        state.spawn(&myself, "fan-out", fan_out(local, inbox, Rc::clone(&state.engine)));
         Ok(state)
     }
 
@@ -244,8 +245,7 @@ impl ShardState {
 }
 
 /// The loop that serves the connections, a bounded slice at a time.
-async fn fan_out(local: LocalShard, engine: Rc<RefCell<Engine>>) {
-    let inbox = &local.shared.inboxes[local.index];
+async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine>>) {
     let ready = engine.borrow().ready_list();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

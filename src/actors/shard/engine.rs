@@ -28,11 +28,12 @@ use crate::{
     },
     backend::{ChannelId, Member, MemoryBackend},
     core::{
-        CloseReason, Connection, ConnectionLimits, ConnectionMsg, Effect, Joint, Transport, Wheel,
+        CloseReason, Connection, ConnectionLimits, ConnectionMsg, Effect, FellOff, Joint,
+        Transport, Wheel,
     },
     model::{
-        Event, EventKind, Gap, GapReason, PollAnswer, PollReply, Position, Seq, first_block,
-        hello_block, position_block, retry_block,
+        Event, EventKind, Gap, GapReason, PollAnswer, PollReply, Position, Seq, Start,
+        closed_block, first_block, hello_block, position_block, retry_block,
     },
     telemetry::Metrics,
 };
@@ -66,6 +67,9 @@ pub struct Engine {
     scratch: Vec<u32>,
     due: Vec<SlotKey>,
     tally: Tally,
+    /// Which connections ended since a test looked, and why.
+    #[cfg(test)]
+    pub(super) ended: Vec<(u64, CloseReason)>,
 }
 
 /// Sends since the metrics were told.
@@ -112,6 +116,8 @@ impl Engine {
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),
+            #[cfg(test)]
+            ended: Vec::new(),
         }
     }
 
@@ -128,6 +134,12 @@ impl Engine {
     /// The list on which slots ask to be looked at.
     pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
         Arc::clone(&self.ready)
+    }
+
+    /// Whether no slot asks to be looked at.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.due.is_empty() && self.ready.is_empty()
     }
 
     /// Sockets of answered polls since the last call.
@@ -159,14 +171,22 @@ impl Engine {
             self.registry.add_mixed(index, &subscriber);
             VACANT
         };
-        let mut reading = self.list_members(&subscriber);
+        let head_seq = self.backend.head();
+        let mut reading = self.list_members(&subscriber, head_seq);
+        let members = &mut reading.members;
         let resume =
-            self.backend.resume(&subscriber.subscription, &mut reading.members, &subscriber.start);
+            self.backend.resume(&subscriber.subscription, members, &subscriber.start, head_seq);
 
         let mut preamble = Vec::from(&head[..]);
         if transport == Transport::Stream {
             let retry_ms = subscriber.retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
-            preamble.extend(first_block(retry_ms, self.backend.position(resume.cursor)));
+            // Behind a gap the client moves on with the gap event: should the connection break
+            // before it, the client comes back from where it stood, and is told again.
+            let token = match &resume.gap {
+                Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
+                _ => self.backend.position(resume.cursor).to_string(),
+            };
+            preamble.extend(first_block(retry_ms, token));
             if subscriber.hello {
                 preamble.extend(hello_block(&subscriber.id.to_string()));
             }
@@ -178,8 +198,10 @@ impl Engine {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A closed channel still owes its closing event to those who stand before it.
-        let open = named_entries(&subscriber)
-            .filter(|entry| entry.closed_seq().is_none_or(|closed| closed > resume.cursor));
+        let open = reading.members[..subscriber.named.len()].iter().filter(|member| {
+            let told = member.told_through.max(resume.cursor);
+            member.entry.closed_seq().is_none_or(|closed| closed > told)
+        });
         let joint = Joint {
             cursor: resume.cursor,
             replay_through: resume.head,
@@ -513,12 +535,12 @@ impl Engine {
             }
             return;
         }
-        let round = ConnectionMsg::Round {
-            first,
-            last,
-            events: payload.events().len() as u32,
-            bytes: payload.bytes().len() as u64,
+        let counted_through = slot.connection.counted_through();
+        let (events, bytes) = match counted_through < first {
+            true => (payload.events().len() as u32, payload.bytes().len() as u64),
+            false => payload.after(counted_through),
         };
+        let round = ConnectionMsg::Round { first, last, events, bytes };
         let effect = slot.connection.handle(round, self.now_ms, &self.limits);
         match effect {
             Effect::Send => match poll {
@@ -656,8 +678,9 @@ impl Engine {
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_TURN;
-        if !slot.connection.is_behind() {
-            slot.reading = None;
+        if !slot.connection.is_behind() && slot.reading.take().is_some() {
+            // Its next heartbeat may come before the check for a stall would have.
+            self.schedule(index);
         }
     }
 
@@ -677,30 +700,22 @@ impl Engine {
 
     /// Reads on from history.
     fn read(&mut self, index: u32, after: Seq) {
+        // The head comes first: whatever lies up to it is in channels that are listed below.
+        let head = self.backend.head();
         let births = self.backend.directory().births();
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let mut reading = match slot.reading.take() {
-            Some(reading) if reading.births == births => reading,
-            known => {
-                let subscriber = &slot.subscriber;
-                let mut listed = Self::members_of(&self.backend, subscriber);
-                // What has been told of a channel stays told.
-                for old in known.iter().flat_map(|known| &known.members) {
-                    if let Some(new) =
-                        listed.members.iter_mut().find(|m| m.entry.id() == old.entry.id())
-                    {
-                        new.told_through = old.told_through;
-                    }
-                }
-                Box::new(listed)
-            }
+        let (mut reading, lost) = match slot.reading.take() {
+            Some(reading) if reading.births == births => (reading, false),
+            known => Self::list_anew(&self.backend, &slot.subscriber, known, after),
         };
         let (limit, is_poll) = match slot.subscriber.shape.form {
             Form::Poll { limit, .. } => (limit as usize, true),
             _ => (READ_EVENTS_MAX, false),
         };
-        let head = self.backend.head();
-        let slice = self.backend.read(&reading.members, after, head, limit, READ_BYTES_MAX);
+        let slice = match lost {
+            true => Err(FellOff { evicted_through: head }),
+            false => self.backend.read(&reading.members, after, head, limit, READ_BYTES_MAX),
+        };
         let only = match &reading.members[..] {
             [only] => Some(only.entry.id()),
             _ => None,
@@ -774,7 +789,17 @@ impl Engine {
         Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reading = None;
-        let msg = ConnectionMsg::Skipped { to, gap: gap.to_block().into() };
+        // That a channel is closed must not be lost with what is skipped.
+        let mut words = gap.to_block();
+        let mut open_names = 0;
+        for entry in named_entries(&slot.subscriber) {
+            match entry.closed_seq() {
+                Some(closed) if closed <= from => {}
+                Some(closed) if closed <= to => words.extend(closed_block(entry.name().as_str())),
+                _ => open_names += 1,
+            }
+        }
+        let msg = ConnectionMsg::Skipped { to, gap: words.into(), open_names };
         slot.connection.handle(msg, self.now_ms, &self.limits)
     }
 
@@ -878,10 +903,11 @@ impl Engine {
     /// History moved past a poll between its start and its first read.
     fn answer_fallen_off(&mut self, index: u32, after: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let mut reading = Self::members_of(&self.backend, &slot.subscriber);
-        let start = crate::model::Start::At(self.backend.position(after));
+        let head = self.backend.head();
+        let mut reading = Self::members_of(&self.backend, &slot.subscriber, head);
+        let start = Start::At(self.backend.position(after));
         let subscription = &slot.subscriber.subscription;
-        let resume = self.backend.resume(subscription, &mut reading.members, &start);
+        let resume = self.backend.resume(subscription, &mut reading.members, &start, head);
         slot.reading = Some(Box::new(reading));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
@@ -937,6 +963,8 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        #[cfg(test)]
+        self.ended.push((slot.subscriber.id, reason));
         tracing::debug!(id = slot.subscriber.id, reason = reason.as_str(), "connection ended");
         let keeps = slot.ticket.as_ref().is_some_and(|ticket| ticket.keep_alive);
         if reason == CloseReason::Answered
@@ -959,21 +987,48 @@ impl Engine {
         self.random.u32(self.limits.retry_min_ms..=self.limits.retry_max_ms)
     }
 
-    fn list_members(&self, subscriber: &Subscriber) -> Reading {
-        Self::members_of(&self.backend, subscriber)
+    fn list_members(&self, subscriber: &Subscriber, told_through: Seq) -> Reading {
+        Self::members_of(&self.backend, subscriber, told_through)
     }
 
-    fn members_of(backend: &MemoryBackend, subscriber: &Subscriber) -> Reading {
+    fn members_of(backend: &MemoryBackend, subscriber: &Subscriber, told_through: Seq) -> Reading {
         // The births are read first: a channel born meanwhile makes the list stale, not short.
         let births = backend.directory().births();
         let mut members: Vec<Member> =
             named_entries(subscriber).map(|entry| Member::new(Arc::clone(entry))).collect();
+        let named = members.len();
         for entry in backend.directory().matching(subscriber.subscription.patterns()) {
-            if !members.iter().any(|member| member.entry.id() == entry.id()) {
+            if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
                 members.push(Member::new(entry));
             }
         }
-        Reading { members, births }
+        Reading { members, births, told_through }
+    }
+
+    /// Lists the members of a connection that has everything up to `after`, and says whether a
+    /// channel that it does not know has lost events since: one that was forgotten, or has been
+    /// born anew.
+    fn list_anew(
+        backend: &MemoryBackend,
+        subscriber: &Subscriber,
+        known: Option<Box<Reading>>,
+        after: Seq,
+    ) -> (Box<Reading>, bool) {
+        let told_through = known.as_ref().map_or(after, |known| known.told_through.max(after));
+        let mut listed = Self::members_of(backend, subscriber, told_through);
+        let known = known.iter().flat_map(|known| &known.members);
+        let known: FxHashMap<ChannelId, Seq> =
+            known.map(|member| (member.entry.id(), member.told_through)).collect();
+        let patterns = subscriber.subscription.patterns();
+        let mut lost = backend.directory().forgotten_after(patterns, told_through).is_some();
+        for member in &mut listed.members {
+            match known.get(&member.entry.id()) {
+                // What has been told of a channel stays told.
+                Some(&told_through) => member.told_through = told_through,
+                None => lost |= member.entry.born_after() > told_through,
+            }
+        }
+        (Box::new(listed), lost)
     }
 }
 
@@ -1001,11 +1056,12 @@ fn write_all(
     Ok(())
 }
 
+// Tests of the crate run with bounds so small that they are hit all the time.
 /// Sends in one slice of a lane.
-const SENDS_PER_SLICE: usize = 256;
+const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 256 };
 /// Reads of history that a connection may do in one turn.
-const READS_PER_TURN: u8 = 4;
+const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
 /// Events of one read of history.
-const READ_EVENTS_MAX: usize = 128;
+const READ_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 128 };
 /// Frame bytes after which a read of history stops.
-const READ_BYTES_MAX: usize = 48 * 1024;
+const READ_BYTES_MAX: usize = if cfg!(test) { 700 } else { 48 * 1024 };

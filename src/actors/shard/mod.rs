@@ -8,6 +8,8 @@ mod engine;
 mod registry;
 mod rounds;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 pub use actor::{Front, LocalShard};
 pub use engine::{Engine, Finished};

@@ -9,6 +9,7 @@ use crate::{
     },
     backend::Member,
     core::Connection,
+    model::Seq,
 };
 
 /// The address of a connection within its shard. A slot that is used again has another
@@ -60,4 +61,6 @@ pub(super) struct Reading {
     pub(super) members: Vec<Member>,
     /// The directory's births when the members were listed.
     pub(super) births: u64,
+    /// What channels that are not listed have lost up to here has been told.
+    pub(super) told_through: Seq,
 }

@@ -82,9 +82,10 @@
  *   every connection.
  * @property {boolean} [withCredentials]  Send cookies to another origin.
  * @property {boolean|string} [shared]  One connection for all tabs of this origin that watch the
- *   same channels with the same settings. A string separates groups: use the user's id if tabs
- *   may be logged in as different users. Needs Web Locks and BroadcastChannel (a secure context);
- *   without them the client has a connection of its own.
+ *   same channels with the same settings; others have their own, of which browsers allow six to
+ *   one origin over HTTP/1.1. A string separates groups: use the user's id if tabs may be logged
+ *   in as different users. Needs Web Locks and BroadcastChannel (a secure context); without them
+ *   the client has a connection of its own.
  */
 
 /** A refused or failed publish. */

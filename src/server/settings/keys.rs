@@ -49,6 +49,9 @@ pub enum Allowed {
     /// One or more addresses: in a file a string or an array of strings, elsewhere separated by
     /// commas.
     Addresses,
+    /// Host names or IP addresses, possibly none: in a file a string or an array of strings,
+    /// elsewhere separated by commas.
+    Hosts,
     /// What to log.
     LogFilter,
 }
@@ -63,8 +66,11 @@ impl Allowed {
             }
             (Self::Choice(words), toml::Value::String(word)) => words.contains(&word.as_str()),
             (Self::LogFilter, toml::Value::String(text)) => text.parse::<LogFilter>().is_ok(),
-            (Self::Addresses, toml::Value::String(_)) => {
+            (Self::Addresses | Self::Hosts, toml::Value::String(_)) => {
                 return self.admit(&toml::Value::Array(vec![value.clone()]));
+            }
+            (Self::Hosts, toml::Value::Array(items)) => {
+                items.iter().all(|item| item.as_str().is_some_and(is_host))
             }
             (Self::Addresses, toml::Value::Array(items)) => {
                 !items.is_empty()
@@ -84,7 +90,8 @@ impl Allowed {
             Self::Switch => text.parse().map_or_else(|_| as_text(), toml::Value::Boolean),
             Self::Whole { .. } => text.parse().map_or_else(|_| as_text(), toml::Value::Integer),
             Self::Choice(_) | Self::LogFilter => as_text(),
-            Self::Addresses => toml::Value::Array(
+            Self::Hosts if text.trim().is_empty() => toml::Value::Array(Vec::new()),
+            Self::Addresses | Self::Hosts => toml::Value::Array(
                 text.split(',').map(|item| toml::Value::String(item.trim().to_owned())).collect(),
             ),
         }
@@ -101,6 +108,7 @@ impl fmt::Display for Allowed {
                 "an IP address and port such as 127.0.0.1:3000, [::1]:3000 or localhost:3000, or \
                  several",
             ),
+            Self::Hosts => f.write_str("host names without a port, such as hub.example.org"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module as in \
                  info,visnyk::http=debug",
@@ -116,6 +124,15 @@ pub(super) fn reserved(name: &str) -> Option<&'static str> {
     RESERVED.iter().find(|(names, _)| names.contains(&section)).map(|(_, lacks)| *lacks)
 }
 
+/// A host as in a `Host` header, without its port, and without brackets around IPv6.
+fn is_host(text: &str) -> bool {
+    let is_name = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    };
+    (1..=HOST_BYTES_MAX).contains(&text.len())
+        && (is_name(text) || text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
 const fn key(name: &'static str, allowed: Allowed) -> Key {
     Key { name, allowed }
 }
@@ -124,18 +141,23 @@ const fn whole(name: &'static str, min: i64, max: i64) -> Key {
     Key { name, allowed: Allowed::Whole { min, max } }
 }
 
+/// RFC 1035, 2.3.4.
+const HOST_BYTES_MAX: usize = 255;
 /// What fits a `u32`.
 const U32_MAX: i64 = u32::MAX as i64;
 /// A day in seconds: no request or connection waits longer for anything.
 const DAY_S: i64 = 86_400;
 /// 1 TiB: more memory than a machine would give to history.
 const BYTES_MAX: i64 = 1 << 40;
+/// A place for each is set aside in the log's queue and in every shard's.
+const IN_FLIGHT_MAX: i64 = 1 << 20;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
 const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;
 
 pub(super) const KEYS: &[Key] = &[
     key("listen", Allowed::Addresses),
     key("insecure", Allowed::Switch),
+    key("allowed_hosts", Allowed::Hosts),
     key("quickstart", Allowed::Switch),
     key("demo", Allowed::Switch),
     whole("shards", 0, 1_024),
@@ -169,7 +191,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.publish.body_bytes_max", 1, 1 << 30),
     whole("limits.publish.batch_events_max", 1, 1_000_000),
     whole("limits.publish.wait_ms", 0, 600_000),
-    whole("limits.publish.in_flight_max", 1, U32_MAX),
+    whole("limits.publish.in_flight_max", 1, IN_FLIGHT_MAX),
     whole("limits.publish.channel_share_percent", 1, 100),
     whole("limits.publish.idempotency_keys_max", 1, U32_MAX),
     whole("limits.publish.idempotency_s", 1, DAY_S),
@@ -224,6 +246,16 @@ mod tests {
         for key in KEYS {
             let value = key.value_in(&root);
             assert_eq!(key.allowed.admit(&value), Some(value), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_a_port() {
+        for host in ["hub.example.org", "hub", "10.0.0.1", "2001:db8::1"] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in ["", "hub.example.org:80", "[::1]", "http://hub", "*.example.org", "a b"] {
+            assert!(!is_host(host), "{host}");
         }
     }
 

@@ -15,6 +15,9 @@ pub struct Settings {
     pub listen: Vec<ListenAddr>,
     /// Allows addresses beyond loopback although nothing authenticates clients.
     pub insecure: bool,
+    /// Hosts besides loopback ones that requests to a loopback address may name: what a proxy on
+    /// this machine passes on.
+    pub allowed_hosts: Vec<String>,
     /// Serves the quickstart routes (`/publish`, `/subscribe`, `/events`).
     pub quickstart: bool,
     /// Publishes an update to the channel `default` every 3 seconds.
@@ -59,6 +62,7 @@ impl Default for Settings {
         Self {
             listen: ListenAddr::LOOPBACK.to_vec(),
             insecure: false,
+            allowed_hosts: Vec::new(),
             quickstart: true,
             demo: false,
             shards: 0,

@@ -1,0 +1,533 @@
+//! One client: what it has received, checked against what it must receive.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    pipe::Pipe,
+    retention::Retention,
+    world::{Ask, World},
+};
+use crate::{
+    actors::{shard::SlotKey, subscriber::Form},
+    core::{CloseReason, SlowPolicy, Transport},
+    model::{
+        ChannelSelector, EnvelopeEncoding, Event, EventEncoding, EventKind, EventType, Position,
+        Seq, Start,
+    },
+};
+
+/// A client with its own idea of what is due to it.
+pub(super) struct Client {
+    pub(super) id: u64,
+    pub(super) engine: usize,
+    pub(super) key: Option<SlotKey>,
+    pub(super) pipe: Pipe,
+    pub(super) ask: Ask,
+    selectors: Vec<ChannelSelector>,
+    pub(super) ended: Option<CloseReason>,
+    /// Everything up to here has been received or excused.
+    at: u64,
+    /// Lost before this client came, and told or not asked for.
+    excused: BTreeSet<u64>,
+    gap: GapDue,
+    /// Events up to here are no lag.
+    replay_through: u64,
+    /// Bytes that have been understood.
+    parsed: usize,
+    blocks: usize,
+    told_closed: HashSet<String>,
+    /// It has lagged past its bound since the last action of its policy.
+    was_over: bool,
+    /// Events were lost that are due to it, since the last action of its policy.
+    fell_off: bool,
+    /// Its policy must act before any event after this one.
+    must_skip_after: Option<u64>,
+    /// Since when it has taken no byte that was due, and since when it has taken none at all.
+    pub(super) blocked_ms: Option<u64>,
+    pub(super) written_ms: u64,
+    written: usize,
+    /// At the last rest of its engine: bytes taken, and how far the engine had been given the
+    /// log, if it was behind then.
+    behind_at_rest: Option<(usize, u64)>,
+    /// It is behind since a round of more channels than are told apart, which does not count.
+    uncounted: bool,
+}
+
+/// Whether the client must be told of a gap at its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GapDue {
+    Never,
+    Perhaps,
+    Must(&'static str),
+}
+
+impl Client {
+    /// A client that is about to attach: what is due to it follows from the log as it is now.
+    pub(super) fn new(
+        world: &World,
+        kept: &Retention,
+        engine: usize,
+        ask: Ask,
+        pipe: Pipe,
+    ) -> Self {
+        let head = world.backend.head().0;
+        let selectors = ask.selectors.iter().map(|s| ChannelSelector::parse(s).unwrap()).collect();
+        let mut client = Self {
+            id: 0,
+            engine,
+            key: None,
+            pipe,
+            selectors,
+            ended: None,
+            at: 0,
+            excused: BTreeSet::new(),
+            gap: GapDue::Never,
+            replay_through: head,
+            parsed: 0,
+            blocks: 0,
+            told_closed: HashSet::new(),
+            was_over: false,
+            fell_off: false,
+            must_skip_after: None,
+            blocked_ms: None,
+            written_ms: world.now_ms,
+            written: 0,
+            behind_at_rest: None,
+            uncounted: false,
+            ask,
+        };
+        (client.at, client.gap) = match &client.ask.start {
+            Start::Now => (head, GapDue::Never),
+            Start::Earliest => (0, GapDue::Never),
+            Start::Unknown(_) => (0, GapDue::Must("unknown_position")),
+            Start::At(at) if at.epoch != world.backend.epoch() => (0, GapDue::Must("epoch")),
+            Start::At(at) if at.seq.0 > head => (0, GapDue::Must("unknown_position")),
+            Start::At(at) if client.lost(world, kept, at.seq.0).next().is_some() => {
+                (at.seq.0, GapDue::Must("evicted"))
+            }
+            Start::At(at) if kept.is_vague() => (at.seq.0, GapDue::Perhaps),
+            Start::At(at) => (at.seq.0, GapDue::Never),
+        };
+        client.excused = client.lost(world, kept, client.at).collect();
+        client
+    }
+
+    pub(super) fn is_poll(&self) -> bool {
+        matches!(self.ask.form, Form::Poll { .. })
+    }
+
+    fn has_patterns(&self) -> bool {
+        self.selectors.iter().any(|selector| matches!(selector, ChannelSelector::Pattern(_)))
+    }
+
+    fn matches(&self, event: &Event) -> bool {
+        self.selectors.iter().any(|selector| match selector {
+            ChannelSelector::Name(name) => *name == event.channel,
+            ChannelSelector::Pattern(pattern) => pattern.matches(&event.channel),
+        })
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        let types = &self.ask.types;
+        self.matches(event)
+            && (types.is_empty()
+                || event.kind == EventKind::Closed
+                || types.contains(&event.frame.event_type().unwrap_or(EventType::DEFAULT)))
+    }
+
+    /// Events of its channels after `after` that history no longer holds.
+    fn lost<'a>(
+        &'a self,
+        world: &'a World,
+        kept: &'a Retention,
+        after: u64,
+    ) -> impl Iterator<Item = u64> + 'a {
+        let events = world.log.iter().skip(after as usize);
+        events.filter(|e| self.matches(e) && !kept.holds(e.seq.0)).map(|e| e.seq.0)
+    }
+
+    /// What it still has to receive, up to `through`.
+    fn due<'a>(
+        &'a self,
+        world: &'a World,
+        through: Seq,
+    ) -> impl Iterator<Item = &'a Arc<Event>> + 'a {
+        let events = world.log.iter().take(through.0 as usize).skip(self.at as usize);
+        events.filter(|e| self.wants(e) && !self.excused.contains(&e.seq.0))
+    }
+
+    fn encode(&self, event: &Event) -> Bytes {
+        match self.ask.form {
+            Form::Encoded(_) if event.kind == EventKind::Published => {
+                let mut out = Vec::new();
+                EnvelopeEncoding.encode(event, &mut out);
+                out.into()
+            }
+            _ => event.bytes().clone(),
+        }
+    }
+
+    /// How far it lags: at least and at most. The event in flight is no lag, but a few bytes do
+    /// not always tell that it is one.
+    fn lag(&self, world: &World) -> (Lag, Lag) {
+        let (mut least, mut most) = (Lag::default(), Lag::default());
+        let taken = self.pipe.taken();
+        let tail = &taken[self.parsed..self.written.max(self.parsed)];
+        let own: [&[u8]; 3] = [b"id: ", b"event: visnyk.gap", b"retry: "];
+        for (nth, event) in self.due(world, world.given[self.engine]).enumerate() {
+            let bytes = self.encode(event);
+            let (mut in_flight, mut vague) = (false, false);
+            if nth == 0 && !tail.is_empty() {
+                in_flight = bytes.starts_with(tail);
+                vague = own.iter().any(|words| words.starts_with(tail) || tail.starts_with(words));
+            }
+            if event.seq.0 > self.replay_through {
+                if !in_flight || vague {
+                    most.add(&bytes);
+                }
+                if !in_flight {
+                    least.add(&bytes);
+                }
+            }
+        }
+        (least, most)
+    }
+
+    /// Called after every step and before [`read`](Self::read): notes what may have made its
+    /// policy act in the step.
+    pub(super) fn watch(&mut self, world: &World, kept: &Retention) {
+        let (_, most) = self.lag(world);
+        self.was_over |= most.is_over(world);
+        let fell_off = self.lost(world, kept, self.at).any(|seq| !self.excused.contains(&seq));
+        self.fell_off |= fell_off || kept.is_vague();
+    }
+
+    /// Understands what has come since the last call; panics on anything it should not be.
+    pub(super) fn read(&mut self, world: &World, kept: &Retention) {
+        let pipe = self.pipe.clone();
+        let taken = pipe.taken();
+        if taken.len() > self.written {
+            self.written = taken.len();
+            self.written_ms = world.now_ms;
+            self.blocked_ms = None;
+        }
+        if pipe.is_blocked() {
+            self.blocked_ms.get_or_insert(world.now_ms);
+        }
+        if self.is_poll() {
+            if self.ended == Some(CloseReason::Answered) && self.parsed == 0 {
+                self.parsed = taken.len();
+                self.read_answer(world, kept, &taken);
+            }
+            return;
+        }
+        while let Some(end) = find(&taken[self.parsed..], b"\n\n") {
+            let block = &taken[self.parsed..self.parsed + end + 2];
+            self.read_block(world, kept, block);
+            self.parsed += end + 2;
+            self.blocks += 1;
+        }
+    }
+
+    /// Positions it could resume from.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
+    fn read_block(&mut self, world: &World, kept: &Retention, block: &[u8]) {
+        let text = std::str::from_utf8(block).unwrap();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        let seq = field("id: ").and_then(|id| seq_of(world, id));
+        if self.blocks == 0 {
+            assert!(text.starts_with(": visnyk\nretry: "), "first block {text:?}");
+            return self.read_first(world, field("id: ").unwrap(), seq);
+        }
+        if self.gap != GapDue::Never && self.blocks == 1 {
+            // A gap of its policy may come first, if none was due at its start.
+            let is_gap =
+                field("event: ") == Some("visnyk.gap") && !text.contains("\"reason\":\"slow\"");
+            match self.gap {
+                GapDue::Must(reason) => {
+                    assert!(is_gap, "a gap is due, not {text:?}");
+                    assert!(text.contains(reason), "{reason} is due, not {text:?}");
+                }
+                _ if !is_gap => self.gap = GapDue::Never,
+                _ => {}
+            }
+            if is_gap {
+                // On to the oldest event: everything before it must be gone.
+                return self.move_to(world, seq.unwrap());
+            }
+        }
+        match field("event: ") {
+            Some("visnyk.gap") => self.read_slow(world, kept, text, seq.unwrap()),
+            Some("visnyk.closed") if seq.is_none() => {
+                let name = field("data: ").unwrap();
+                let closed = kept.closed(name).unwrap();
+                assert!(closed <= self.at, "{name} is closed at {closed}, after {}", self.at);
+                assert!(self.told_closed.insert(name.to_owned()), "{name} closed twice");
+            }
+            _ if field("data: ").is_some() => self.take(world, seq.unwrap(), block),
+            _ if seq.is_some() => self.move_to(world, seq.unwrap()),
+            _ => assert!(
+                text.starts_with("retry: ") && self.ended.is_some_and(CloseReason::invites_back),
+                "{text:?} is nothing known"
+            ),
+        }
+    }
+
+    /// The first block: its position must be one from which nothing is lost, should the
+    /// connection break before the next.
+    fn read_first(&mut self, world: &World, id: &str, seq: Option<u64>) {
+        match &self.ask.start {
+            Start::At(at) if self.gap != GapDue::Never => assert_eq!(id, at.to_string()),
+            Start::Unknown(token) => assert_eq!(id, token),
+            Start::At(_) | Start::Now => assert_eq!(seq, Some(self.at)),
+            Start::Earliest => self.move_to(world, seq.unwrap()),
+        }
+    }
+
+    fn take(&mut self, world: &World, seq: u64, block: &[u8]) {
+        let event = &world.log[seq as usize - 1];
+        assert!(self.wants(event), "{seq} is none of its events");
+        assert!(seq > self.at, "{seq} comes after {}", self.at);
+        assert_eq!(self.encode(event), block, "the bytes of {seq}");
+        if let Some(after) = self.must_skip_after {
+            assert!(seq <= after, "{seq} comes although the policy should have acted at {after}");
+        }
+        self.note(world, event);
+        self.at = seq - 1;
+        self.move_to_checked(world, seq);
+    }
+
+    fn note(&mut self, world: &World, event: &Arc<Event>) {
+        // Everything between must be excused.
+        let missing = self.due(world, Seq(event.seq.0 - 1)).next();
+        assert!(missing.is_none(), "{missing:?} is missing before {}", event.seq.0);
+        if event.kind == EventKind::Closed {
+            self.told_closed.insert(event.channel.as_str().to_owned());
+        }
+    }
+
+    /// The client's position moves on without an event.
+    fn move_to(&mut self, world: &World, to: u64) {
+        assert!(to >= self.at, "back from {} to {to}", self.at);
+        let missing = self.due(world, Seq(to)).next();
+        assert!(missing.is_none(), "{missing:?} is missing before position {to}");
+        self.move_to_checked(world, to);
+    }
+
+    fn move_to_checked(&mut self, world: &World, to: u64) {
+        assert!(to <= world.backend.head().0);
+        self.at = to;
+    }
+
+    /// A gap because the client was too slow.
+    fn read_slow(&mut self, world: &World, kept: &Retention, text: &str, to: u64) {
+        assert!(text.contains("\"slow\""), "{text:?}");
+        assert_eq!(self.ask.policy, SlowPolicy::Skip);
+        assert!(self.was_over || self.fell_off, "{self:?} skipped to {to} below its bound");
+        let requested = text.split("\"requested\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let requested = seq_of(world, requested).unwrap();
+        let missing = self.due(world, Seq(requested)).next();
+        assert!(missing.is_none(), "{missing:?} is missing before the gap");
+        let skipped = &world.log[requested as usize..to as usize];
+        assert!(
+            skipped.iter().any(|event| self.matches(event)) || kept.is_vague(),
+            "a gap from {requested} to {to} without events"
+        );
+        self.at = to;
+        self.replay_through = to;
+        self.fell_off = false;
+        self.was_over = false;
+        self.must_skip_after = None;
+        self.behind_at_rest = None;
+        // More may have gone on behind the words of this gap while they were on their way.
+        self.watch(world, kept);
+    }
+
+    fn read_answer(&mut self, world: &World, kept: &Retention, bytes: &[u8]) {
+        let end = bytes.iter().position(|&byte| byte == b'\n').unwrap();
+        let (status, position) = std::str::from_utf8(&bytes[..end]).unwrap().split_at(3);
+        let position = seq_of(world, position.trim()).unwrap();
+        if status == "204" {
+            assert!(!matches!(self.gap, GapDue::Must(_)), "a gap is due");
+            return self.move_to(world, position);
+        }
+        let body: serde_json::Value = serde_json::from_slice(&bytes[end + 1..]).unwrap();
+        match (&body["gap"], self.gap) {
+            (serde_json::Value::Null, GapDue::Must(reason)) => panic!("{reason} is due"),
+            (serde_json::Value::Null, _) => {}
+            (gap, due) => {
+                let reason = gap["reason"].as_str().unwrap();
+                match due {
+                    GapDue::Must(due) => assert_eq!(reason, due),
+                    _ => assert!(due == GapDue::Perhaps || self.fell_off, "a gap for nothing"),
+                }
+                self.excused = self.lost(world, kept, self.at).collect();
+                self.move_to(world, seq_of(world, gap["oldest"].as_str().unwrap()).unwrap());
+            }
+        }
+        let events = body["events"].as_array().unwrap();
+        for event in events {
+            let seq = seq_of(world, event["id"].as_str().unwrap()).unwrap();
+            let sent = &world.log[seq as usize - 1];
+            assert_eq!(event["data"].as_str().unwrap(), sent.data());
+            assert_eq!(event["channel"].as_str().unwrap(), sent.channel.as_str());
+            self.take(world, seq, &self.encode(sent));
+        }
+        let Form::Poll { limit, .. } = self.ask.form else { unreachable!() };
+        assert!(events.len() <= limit as usize);
+        assert!(!events.is_empty() || self.gap != GapDue::Never || self.fell_off);
+        self.move_to(world, position);
+    }
+
+    /// The hub has ended the connection: was it right to?
+    pub(super) fn judge_end(&mut self, world: &World, kept: &Retention, reason: CloseReason) {
+        self.ended = Some(reason);
+        match reason {
+            CloseReason::SlowConsumer => {
+                assert_eq!(self.ask.policy, SlowPolicy::Disconnect);
+                assert!(!self.is_poll(), "a poll does not lag");
+                assert!(
+                    self.was_over || self.fell_off,
+                    "{self:?} was ended below its bound: lag {:?}",
+                    self.lag(world)
+                );
+            }
+            CloseReason::WriteStalled => {
+                let stall_ms = u64::from(world.backend.limits().connections.write_stall_s) * 1_000;
+                assert!(world.now_ms - self.written_ms >= stall_ms);
+            }
+            CloseReason::ChannelClosed => {
+                assert!(!self.has_patterns());
+                self.read(world, kept);
+                for selector in &self.selectors {
+                    let closed = kept.closed(selector.as_str());
+                    assert!(closed.is_some(), "{selector:?} is open");
+                }
+                let due = self.due(world, world.backend.head()).next();
+                assert!(due.is_none(), "{due:?} is missing at the end");
+            }
+            CloseReason::Answered => assert!(self.is_poll()),
+            CloseReason::Drained => assert_eq!(self.transport(), Transport::Stream),
+            CloseReason::PeerClosed | CloseReason::Panicked => {}
+            other => panic!("ended by {other:?}"),
+        }
+    }
+
+    /// Its engine has done all there was to do: is it where it must be?
+    pub(super) fn check_at_rest(&mut self, world: &World, kept: &Retention) {
+        if self.ended.is_some() {
+            return;
+        }
+        let through = world.given[self.engine];
+        let behind = self.due(world, through).any(|event| event.seq.0 > self.replay_through);
+        let (least, _) = self.lag(world);
+        self.uncounted &= behind;
+        self.uncounted |= world.wide.iter().any(|last| last.0 > self.at);
+        if let Some((written, given)) = self.behind_at_rest
+            && written == self.written
+            && self.due(world, through).any(|event| event.seq.0 > given)
+            && least.is_over(world)
+            && !self.is_poll()
+            && !self.uncounted
+        {
+            match self.ask.policy {
+                SlowPolicy::Disconnect => panic!("{self:?} lags {least:?} and is not ended"),
+                SlowPolicy::Skip => {
+                    let first = self.due(world, through).next().map_or(self.at, |e| e.seq.0);
+                    self.must_skip_after.get_or_insert(first);
+                }
+            }
+        }
+        self.behind_at_rest = behind.then_some((self.written, through.0));
+        if !self.pipe.is_blocked() {
+            let missing = self.due(world, through).next();
+            assert!(missing.is_none(), "{missing:?} is missing at rest for {self:?}");
+            if self.is_poll() {
+                assert!(!matches!(self.gap, GapDue::Must(_)), "a gap is not waited with");
+            } else if !self.has_patterns() {
+                let all_closed = self.selectors.iter().all(|selector| {
+                    kept.closed(selector.as_str()).is_some_and(|seq| seq <= through.0)
+                });
+                assert!(!all_closed, "all channels of {self:?} are closed");
+            }
+        }
+    }
+
+    /// A tick has passed after `quiet_ms` or more without one: is it where it must be?
+    pub(super) fn check_after_tick(&mut self, world: &World) {
+        if self.ended.is_some() || self.is_poll() {
+            return;
+        }
+        let limits = &world.backend.limits().connections;
+        let stall_ms = u64::from(limits.write_stall_s) * 1_000;
+        let heartbeat_ms = u64::from(limits.heartbeat_s) * 1_000;
+        let since = self.blocked_ms.map(|ms| ms.max(self.written_ms));
+        if let Some(since) = since {
+            let stalled_ms = world.now_ms - since;
+            assert!(stalled_ms < stall_ms + 2 * TICK_MS, "{self:?} stalls for {stalled_ms} ms");
+        } else if self.ask.types.is_empty()
+            && self.pipe.is_roomy()
+            && world.engines[self.engine].is_at_rest()
+            && self.due(world, world.backend.head()).next().is_none()
+        {
+            let quiet_ms = world.now_ms - self.written_ms;
+            assert!(quiet_ms < heartbeat_ms + 2 * TICK_MS, "{self:?} hears nothing");
+        }
+    }
+
+    fn transport(&self) -> Transport {
+        if self.is_poll() { Transport::Poll } else { Transport::Stream }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, ask, at, gap, replay_through, ended, pipe, .. } = self;
+        write!(
+            f,
+            "client {id} at {at} of {ask:?}, gap {gap:?}, replay through {replay_through}, "
+        )?;
+        write!(f, "blocked {}, ended {ended:?}, taken {:?}", pipe.is_blocked(), pipe.text())
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Lag {
+    events: u32,
+    bytes: u64,
+}
+
+impl Lag {
+    fn add(&mut self, bytes: &Bytes) {
+        self.events += 1;
+        self.bytes += bytes.len() as u64;
+    }
+
+    fn is_over(self, world: &World) -> bool {
+        let limits = &world.backend.limits().connections;
+        self.events > limits.lag_events_max || self.bytes > limits.lag_bytes_max
+    }
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+/// The seq of a position of this log.
+fn seq_of(world: &World, token: &str) -> Option<u64> {
+    match Start::parse(token) {
+        Ok(Start::At(Position { epoch, seq })) if epoch == world.backend.epoch() => Some(seq.0),
+        _ => None,
+    }
+}
+
+const TICK_MS: u64 = 64;

@@ -1,0 +1,853 @@
+//! The corner cases of the engine, each by its name.
+
+use std::sync::Arc;
+
+use super::{
+    pipe::Pipe,
+    world::{Ask, World},
+};
+use crate::{
+    actors::{shard::SlotKey, subscriber::Form},
+    core::{CloseReason, Limits, SlowPolicy},
+    model::{ChannelName, EnvelopeAnswers, EnvelopeEncoding, NewEvent, Start},
+};
+
+fn world() -> World {
+    World::new(Limits::default(), 1)
+}
+
+fn world_with(set: impl FnOnce(&mut Limits)) -> World {
+    let mut limits = Limits::default();
+    set(&mut limits);
+    World::new(limits, 1)
+}
+
+fn join(world: &mut World, ask: &Ask) -> Pipe {
+    let pipe = Pipe::open();
+    world.attach(0, ask, &pipe);
+    pipe
+}
+
+/// A client that has its first block and takes nothing more.
+fn join_and_stop(world: &mut World, ask: &Ask) -> Pipe {
+    let pipe = join(world, ask);
+    pipe.stop();
+    pipe
+}
+
+/// Joins after the event of this seq.
+fn join_after(world: &mut World, selectors: &[&'static str], seq: u64) -> Pipe {
+    let start = world.at(seq);
+    join(world, &Ask::stream(selectors).from(start))
+}
+
+fn poll(selectors: &[&'static str], start: Start) -> Ask {
+    Ask {
+        form: Form::Poll { encoding: &EnvelopeAnswers, limit: 100 },
+        ends_after_ms: Some(20_000),
+        ..Ask::stream(selectors).from(start)
+    }
+}
+
+fn skipping(ask: Ask) -> Ask {
+    Ask { policy: SlowPolicy::Skip, ..ask }
+}
+
+fn reasons(world: &mut World) -> Vec<CloseReason> {
+    world.ended(0).into_iter().map(|(_, reason)| reason).collect()
+}
+
+#[test]
+fn an_event_published_between_registration_and_replay_comes_once() {
+    let mut world = world();
+    world.say("a", "1");
+    // It registers while the first event is still on its way to the shard, and replays when the
+    // second is.
+    let pipe = Pipe::new(0, usize::MAX);
+    world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
+    world.say("a", "2");
+    world.give(0);
+    pipe.grant(usize::MAX);
+    world.engines[0].serve_ready(9, world.now_ms);
+    world.settle();
+    world.say("a", "3");
+    world.settle();
+    assert_eq!(pipe.events(), ["1", "2", "3"]);
+}
+
+#[test]
+fn history_ahead_of_the_ring_is_not_sent_again() {
+    let mut world = world();
+    world.say("a", "before");
+    world.say("a", "too");
+    let live = join(&mut world, &Ask::stream(&["a"]));
+    let replay = join(&mut world, &Ask::stream(&["a"]).from(Start::Earliest));
+    let mixed = join_after(&mut world, &["**"], 1);
+    world.settle();
+    assert_eq!(live.events(), [""; 0]);
+    assert_eq!(replay.events(), ["before", "too"]);
+    assert_eq!(mixed.events(), ["too"]);
+}
+
+#[test]
+fn a_channel_created_between_registration_and_replay_is_replayed() {
+    let mut world = world();
+    world.say("a", "1");
+    let pipe = Pipe::new(0, usize::MAX);
+    world.attach(0, &Ask::stream(&["**"]).from(Start::Earliest), &pipe);
+    world.say("b", "2");
+    world.say("c", "3");
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events(), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_channel_born_later_is_matched_on_first_sight() {
+    let mut world = world();
+    let pipe = join(&mut world, &Ask::stream(&["g/*"]));
+    world.say("g/x", "1");
+    world.say("other", "2");
+    world.settle();
+    world.say("g/y", "3");
+    world.settle();
+    assert_eq!(pipe.events(), ["1", "3"]);
+}
+
+#[test]
+fn a_client_that_changes_between_stream_and_poll_loses_and_repeats_nothing() {
+    let mut world = world();
+    let stream = join(&mut world, &Ask::stream(&["a", "b"]));
+    world.say("a", "1");
+    world.settle();
+    world.say("b", "2");
+    let at = Start::parse(&stream.last_id()).unwrap();
+    let answer = join(&mut world, &poll(&["a", "b"], at));
+    assert!(answer.is_ended(), "there is an event already");
+    let (position, events) = read_answer(&answer);
+    assert_eq!(events, ["2"]);
+    let waiting = join(&mut world, &poll(&["a", "b"], Start::parse(&position).unwrap()));
+    world.settle();
+    assert!(!waiting.is_ended(), "it has the event of the batch that came too late");
+    world.say("a", "3");
+    world.settle();
+    let (position, events) = read_answer(&waiting);
+    assert_eq!(events, ["3"]);
+    let start = Start::parse(&position).unwrap();
+    let stream = join(&mut world, &Ask::stream(&["a", "b"]).from(start));
+    world.say("b", "4");
+    world.settle();
+    assert_eq!(stream.events(), ["4"]);
+}
+
+/// Position and data of a poll's answer.
+fn read_answer(pipe: &Pipe) -> (String, Vec<String>) {
+    let text = pipe.text();
+    let (head, body) = text.split_once('\n').unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let events = body["events"].as_array().into_iter().flatten();
+    let events = events.map(|event| event["data"].as_str().unwrap().to_owned()).collect();
+    (head[4..].to_owned(), events)
+}
+
+#[test]
+fn a_poll_that_finds_nothing_is_answered_at_its_deadline_and_moves_on() {
+    let mut world = world();
+    let pipe = join(&mut world, &poll(&["a"], Start::Now));
+    world.say("b", "not for it");
+    world.settle();
+    world.tick(19_999);
+    assert!(!pipe.is_ended());
+    world.tick(65);
+    assert!(pipe.is_ended());
+    assert_eq!(pipe.text(), format!("204 {}\n", world.backend.position(world.backend.head())));
+}
+
+#[test]
+fn polls_that_wait_for_the_same_get_the_same() {
+    let mut world = world();
+    let pipes: Vec<_> = (0..20).map(|_| join(&mut world, &poll(&["a"], Start::Now))).collect();
+    let mut limited = poll(&["a"], Start::Now);
+    limited.form = Form::Poll { encoding: &EnvelopeAnswers, limit: 1 };
+    let limited = join(&mut world, &limited);
+    world.publish(&[("a", NewEvent::message("1")), ("a", NewEvent::message("2"))]);
+    world.settle();
+    for pipe in &pipes {
+        assert_eq!(read_answer(pipe).1, ["1", "2"]);
+    }
+    let (position, events) = read_answer(&limited);
+    assert_eq!(events, ["1"]);
+    assert_eq!(Start::parse(&position), Ok(world.at(1)), "the second comes with the next poll");
+}
+
+#[test]
+fn two_channels_of_one_connection_in_one_batch_come_in_log_order() {
+    let mut world = world();
+    let pipe = join(&mut world, &Ask::stream(&["a", "b"]));
+    let message = NewEvent::message;
+    world.publish(&[("b", message("1")), ("a", message("2")), ("b", message("3"))]);
+    world.settle();
+    assert_eq!(pipe.events(), ["1", "2", "3"]);
+    assert_eq!(pipe.writes(), 2, "the first block and one send");
+}
+
+#[test]
+fn a_pattern_and_a_name_for_the_same_channel_deliver_once() {
+    let mut world = world();
+    world.say("a", "0");
+    let ask = Ask::stream(&["a", "*", "**"]);
+    let pipe = join(&mut world, &ask.clone().from(Start::Earliest));
+    let live = join(&mut world, &ask);
+    world.say("a", "1");
+    world.say("b", "2");
+    world.settle();
+    assert_eq!(pipe.events(), ["0", "1", "2"]);
+    assert_eq!(live.events(), ["1", "2"]);
+}
+
+#[test]
+fn a_small_channel_goes_ahead_of_a_large_one() {
+    let mut world = world();
+    let large: Vec<_> = (0..50).map(|_| join(&mut world, &Ask::stream(&["large"]))).collect();
+    let small = join(&mut world, &Ask::stream(&["small"]));
+    world.say("large", "1");
+    world.say("small", "2");
+    world.give(0);
+    world.engines[0].work(world.now_ms);
+    world.give(0);
+    assert_eq!(small.events(), ["2"]);
+    assert!(large.iter().any(|pipe| pipe.events().is_empty()));
+    world.settle();
+    assert!(large.iter().all(|pipe| pipe.events() == ["1"]));
+}
+
+#[test]
+fn a_connection_that_has_both_channels_is_never_overtaken() {
+    let mut world = world();
+    let large: Vec<_> = (0..50).map(|_| join(&mut world, &Ask::stream(&["large"]))).collect();
+    let both: Vec<_> =
+        (0..9).map(|_| join(&mut world, &Ask::stream(&["large", "small"]))).collect();
+    world.say("large", "1");
+    world.say("small", "2");
+    world.give(0);
+    world.engines[0].work(world.now_ms);
+    world.give(0);
+    world.settle();
+    assert!(both.iter().all(|pipe| pipe.events() == ["1", "2"]));
+    assert!(large.iter().all(|pipe| pipe.events() == ["1"]));
+}
+
+#[test]
+fn events_that_come_while_a_round_is_under_way_are_one_send() {
+    let mut world = world();
+    let pipes: Vec<_> = (0..10).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
+    world.say("a", "1");
+    world.give(0);
+    world.engines[0].work(world.now_ms);
+    for data in ["2", "3", "4"] {
+        world.say("a", data);
+    }
+    world.settle();
+    for pipe in &pipes {
+        assert_eq!(pipe.events(), ["1", "2", "3", "4"]);
+        assert_eq!(pipe.writes(), 3, "the first block and two rounds");
+    }
+}
+
+#[test]
+fn a_client_that_joins_in_the_middle_of_a_gathered_round_gets_its_part() {
+    for topic in ["a", "**"] {
+        let mut world = world();
+        for _ in 0..10 {
+            join(&mut world, &Ask::stream(&["a"]));
+        }
+        world.say("a", "1");
+        world.give(0);
+        world.engines[0].work(world.now_ms);
+        world.say("a", "2");
+        world.give(0);
+        let pipe = join(&mut world, &Ask::stream(&[topic]));
+        world.say("a", "3");
+        world.settle();
+        assert_eq!(pipe.events(), ["3"], "{topic}");
+    }
+}
+
+#[test]
+fn a_batch_of_more_channels_than_a_round_tells_apart_comes_whole_and_in_order() {
+    let mut world = world();
+    let names: Vec<String> = (0..70).map(|n| format!("c/{n}")).collect();
+    let all = join(&mut world, &Ask::stream(&["**"]));
+    let some = join(&mut world, &Ask::stream(&["c/1", "c/68", "c/69"]));
+    let events: Vec<_> =
+        names.iter().map(|name| (name.as_str(), NewEvent::message(name.as_str()))).collect();
+    world.publish(&events);
+    world.settle();
+    assert_eq!(all.events(), names);
+    assert_eq!(some.events(), ["c/1", "c/68", "c/69"]);
+}
+
+#[test]
+fn every_form_gets_the_same_events() {
+    let mut world = world();
+    let forms = [Form::Frames, Form::Encoded(&EnvelopeEncoding)];
+    let pipes = forms.map(|form| join(&mut world, &Ask { form, ..Ask::stream(&["a"]) }));
+    world.say("a", "1");
+    world.settle();
+    assert_eq!(pipes[0].events(), ["1"]);
+    let envelope: serde_json::Value = serde_json::from_str(&pipes[1].events()[0]).unwrap();
+    assert_eq!((&envelope["channel"], &envelope["data"]), (&"a".into(), &"1".into()));
+    assert_eq!(pipes[0].last_id(), pipes[1].last_id());
+}
+
+#[test]
+fn a_slot_reused_while_a_round_is_under_way_gets_nothing_of_it() {
+    for selectors in [&["a"][..], &["a", "b"]] {
+        let mut world = world();
+        let mut keys: Vec<SlotKey> = Vec::new();
+        let mut pipes = Vec::new();
+        for _ in 0..10 {
+            let pipe = Pipe::open();
+            keys.push(world.attach(0, &Ask::stream(selectors), &pipe).1);
+            pipes.push(pipe);
+        }
+        world.say("a", "1");
+        world.give(0);
+        world.engines[0].work(world.now_ms);
+        let late: Vec<usize> = (0..10).filter(|&n| pipes[n].events().is_empty()).collect();
+        assert!(!late.is_empty() && late.len() < 10, "the round is under way");
+        // Two leave; others come into their slots, on the same channels and on another.
+        world.engines[0].close(keys[late[0]], CloseReason::PeerClosed);
+        world.engines[0].close(keys[late[1]], CloseReason::PeerClosed);
+        let (same, other) = (Pipe::open(), Pipe::open());
+        let places = [
+            world.attach(0, &Ask::stream(selectors), &same).1.index,
+            world.attach(0, &Ask::stream(&["z"]), &other).1.index,
+        ];
+        assert!(places.contains(&keys[late[0]].index) && places.contains(&keys[late[1]].index));
+        // An old address finds nobody.
+        world.engines[0].close(keys[late[0]], CloseReason::PeerClosed);
+        assert!(!same.is_ended() && !other.is_ended());
+        world.settle();
+        world.say("a", "2");
+        world.say("z", "3");
+        world.settle();
+        assert_eq!(same.events(), ["2"]);
+        assert_eq!(other.events(), ["3"]);
+        for (n, pipe) in pipes.iter().enumerate() {
+            match late[..2].contains(&n) {
+                true => assert_eq!(pipe.events(), [""; 0]),
+                false => assert_eq!(pipe.events(), ["1", "2"]),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_panicking_step_ends_one_connection_of_a_thousand() {
+    let mut world = world();
+    let topics: [&[&str]; 4] = [&["a"], &["a", "b"], &["**"], &["a"]];
+    let pipes: Vec<_> = (0..1_000).map(|n| join(&mut world, &Ask::stream(topics[n % 4]))).collect();
+    world.say("a", "1");
+    world.settle();
+    assert!(world.engines[0].plant_fault(&ChannelName::parse("a").unwrap()));
+    world.say("a", "2");
+    world.settle();
+    world.say("a", "3");
+    world.settle();
+    assert_eq!(reasons(&mut world), [CloseReason::Panicked]);
+    let ended: Vec<_> = pipes.iter().filter(|pipe| pipe.is_ended()).collect();
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].events(), ["1"]);
+    let others = pipes.iter().filter(|pipe| !pipe.is_ended());
+    assert!(others.clone().all(|pipe| pipe.events() == ["1", "2", "3"]));
+    assert_eq!(world.engines[0].len(), 999);
+}
+
+#[test]
+fn a_client_that_never_reads_delays_nobody() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
+    let stuck = join_and_stop(&mut world, &Ask::stream(&["a"]));
+    let quick = join(&mut world, &Ask::stream(&["a"]));
+    for n in 0..12 {
+        world.say("a", &n.to_string());
+        world.settle();
+        assert_eq!(quick.events().len(), n + 1);
+    }
+    assert!(stuck.is_ended());
+    assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]);
+}
+
+#[test]
+fn a_client_that_hangs_up_is_noticed_without_a_write() {
+    let mut world = world();
+    let pipe = join(&mut world, &Ask::stream(&["a"]));
+    pipe.hang_up();
+    world.settle();
+    assert!(pipe.is_ended());
+    assert!(world.entry("a").has_no_subscribers());
+}
+
+#[test]
+fn a_reader_at_its_lag_bound_stays_and_one_event_past_it_is_ended() {
+    for selectors in [&["a"][..], &["a", "b"]] {
+        let mut world = world_with(|limits| limits.connections.lag_events_max = 3);
+        let pipe = join_and_stop(&mut world, &Ask::stream(selectors));
+        for data in ["1", "2", "3"] {
+            world.say("a", data);
+            world.settle();
+        }
+        assert!(!pipe.is_ended(), "at its bound");
+        world.say("a", "4");
+        world.settle();
+        assert!(pipe.is_ended(), "past it");
+        assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]);
+    }
+}
+
+#[test]
+fn a_reader_at_its_lag_bound_in_bytes_stays_and_one_byte_past_it_is_ended() {
+    for (last, ended) in [("x", false), ("xx", true)] {
+        // Two frames of `data: x` LF `id: …-n` LF LF.
+        let frame = "data: x\nid: 130nwn-1\n\n".len() as u64;
+        let mut world = world_with(|limits| limits.connections.lag_bytes_max = 2 * frame);
+        let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
+        world.say("a", "x");
+        world.settle();
+        world.say("a", last);
+        world.settle();
+        assert_eq!(pipe.is_ended(), ended);
+    }
+}
+
+#[test]
+fn a_partial_write_before_the_policy_acts_is_completed_first() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
+    let pipe = join_and_stop(&mut world, &skipping(Ask::stream(&["a"])));
+    pipe.grant(3);
+    for n in 0..5 {
+        world.say("a", &n.to_string());
+        world.settle();
+    }
+    assert!(pipe.text().ends_with("dat"));
+    pipe.grant(usize::MAX);
+    world.settle();
+    world.say("a", "5");
+    world.settle();
+    assert_eq!(pipe.events(), ["0", "gap:slow", "5"]);
+    assert!(!pipe.is_ended());
+}
+
+#[test]
+fn a_slow_reader_within_its_bound_gets_everything() {
+    let mut world = world();
+    let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
+    let data: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    for data in &data {
+        world.say("a", data);
+        pipe.grant(7);
+        world.settle();
+    }
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events(), data);
+}
+
+#[test]
+fn a_reader_that_falls_off_history_is_ended_or_told() {
+    for policy in [SlowPolicy::Disconnect, SlowPolicy::Skip] {
+        let mut world = world_with(|limits| limits.history.events_max = 2);
+        let ask = Ask { policy, ..Ask::stream(&["a"]) };
+        let pipe = join_and_stop(&mut world, &ask);
+        for n in 0..4 {
+            world.say("a", &n.to_string());
+            world.settle();
+        }
+        assert!(!pipe.is_ended());
+        pipe.grant(usize::MAX);
+        world.settle();
+        world.say("a", "4");
+        world.settle();
+        match policy {
+            SlowPolicy::Disconnect => assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]),
+            SlowPolicy::Skip => assert_eq!(pipe.events(), ["gap:slow", "4"]),
+        }
+    }
+}
+
+#[test]
+fn replay_is_no_lag_however_long_it_takes() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 5);
+    for n in 0..50 {
+        world.say("a", &n.to_string());
+    }
+    // The batches of what it replays reach the shard only later.
+    let pipe = Pipe::new(10, usize::MAX);
+    world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
+    world.settle();
+    for n in 50..55 {
+        world.say("a", &n.to_string());
+        world.settle();
+    }
+    assert!(!pipe.is_ended(), "five events of lag");
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events().len(), 55);
+}
+
+#[test]
+fn a_poll_that_still_reads_is_not_a_slow_consumer() {
+    for policy in [SlowPolicy::Disconnect, SlowPolicy::Skip] {
+        let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
+        for n in 0..50 {
+            world.say("a", &n.to_string());
+        }
+        // Nothing of history passes its filter, so it reads on in turns.
+        let ask = Ask { types: vec!["t"], policy, ..poll(&["a"], Start::Earliest) };
+        let pipe = join(&mut world, &ask);
+        let event_type = crate::model::EventType::parse("t").ok();
+        let event = NewEvent { event_type, ..NewEvent::message("it") };
+        world.publish(&[("a", event.clone()), ("a", event.clone()), ("a", event)]);
+        while world.give(0) {
+            world.engines[0].work(world.now_ms);
+        }
+        world.settle();
+        assert_eq!(read_answer(&pipe).1, ["it", "it", "it"], "{policy:?}");
+    }
+}
+
+#[test]
+fn a_gap_is_told_only_to_those_who_lost_something() {
+    let mut world = world_with(|limits| limits.history.events_max = 2);
+    world.say("quiet", "q");
+    for n in 0..4 {
+        world.say("busy", &n.to_string());
+    }
+    world.settle();
+    let start = world.at(1);
+    let quiet = join(&mut world, &Ask::stream(&["quiet"]).from(start.clone()));
+    let busy = join(&mut world, &Ask::stream(&["busy"]).from(start.clone()));
+    let both = join(&mut world, &Ask::stream(&["**"]).from(start));
+    let edge = join_after(&mut world, &["busy"], 3);
+    assert_eq!(quiet.events(), [""; 0]);
+    assert_eq!(busy.events(), ["gap:evicted", "2", "3"]);
+    assert_eq!(both.events(), ["gap:evicted", "2", "3"]);
+    assert_eq!(edge.events(), ["2", "3"]);
+}
+
+#[test]
+fn a_poll_that_has_lost_something_is_answered_at_once() {
+    let mut world = world_with(|limits| limits.history.events_max = 1);
+    world.say("a", "1");
+    world.say("a", "2");
+    let start = world.at(0);
+    let pipe = join(&mut world, &poll(&["a"], start));
+    assert!(pipe.text().contains("\"gap\":{"));
+    assert_eq!(read_answer(&pipe).1, ["2"]);
+}
+
+#[test]
+fn a_connection_that_breaks_before_its_gap_is_told_of_it_again() {
+    let mut world = world_with(|limits| limits.history.events_max = 1);
+    world.say("a", "1");
+    world.say("a", "2");
+    for (start, token) in [
+        (world.at(0), world.backend.position(crate::model::Seq(0)).to_string()),
+        (Start::Unknown("7".into()), "7".into()),
+        (Start::parse("zz-1").unwrap(), "zz-1".into()),
+    ] {
+        let ask = Ask::stream(&["a"]).from(start);
+        let first_block = {
+            let pipe = join(&mut world, &ask);
+            pipe.text().find("\n\n").unwrap() + 2
+        };
+        let cut = Pipe::new(first_block, usize::MAX);
+        world.attach(0, &ask, &cut);
+        assert_eq!(cut.events(), [""; 0]);
+        assert_eq!(cut.last_id(), token);
+        let again = join(&mut world, &ask.from(Start::parse(&cut.last_id()).unwrap()));
+        assert!(again.events()[0].starts_with("gap:"), "{:?}", again.events());
+    }
+}
+
+#[test]
+fn a_channel_closed_in_mid_replay_ends_the_stream_after_its_last_event() {
+    let mut world = world();
+    for n in 0..40 {
+        world.say("a", &n.to_string());
+    }
+    let pipe = Pipe::new(100, usize::MAX);
+    world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
+    world.close("a");
+    world.settle();
+    assert!(!pipe.is_ended());
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events().len(), 41);
+    assert_eq!(pipe.events().last().map(String::as_str), Some("closed:a"));
+    assert_eq!(reasons(&mut world), [CloseReason::ChannelClosed]);
+}
+
+#[test]
+fn a_stream_ends_with_its_last_named_channel_and_never_with_a_pattern() {
+    let mut world = world();
+    let named = join(&mut world, &Ask::stream(&["a", "b"]));
+    let pattern = join(&mut world, &Ask::stream(&["a", "b/**"]));
+    world.close("a");
+    world.settle();
+    world.say("b", "1");
+    world.close("b");
+    world.settle();
+    assert_eq!(named.events(), ["closed:a", "1", "closed:b"]);
+    assert!(named.is_ended());
+    assert_eq!(pattern.events(), ["closed:a", "1", "closed:b"]);
+    assert!(!pattern.is_ended());
+}
+
+#[test]
+fn a_closing_event_passes_every_filter_and_form() {
+    let mut world = world();
+    let ask =
+        Ask { types: vec!["t"], form: Form::Encoded(&EnvelopeEncoding), ..Ask::stream(&["a"]) };
+    let pipe = join(&mut world, &ask);
+    world.say("a", "1");
+    world.close("a");
+    world.settle();
+    assert_eq!(pipe.events(), ["closed:a"]);
+    assert!(pipe.is_ended());
+}
+
+#[test]
+fn a_stream_whose_channels_were_closed_on_its_way_ends_at_once() {
+    let mut world = world();
+    world.say("a", "1");
+    world.close("a");
+    world.settle();
+    let pipe = join(&mut world, &Ask::stream(&["a"]));
+    assert_eq!(reasons(&mut world), [CloseReason::ChannelClosed]);
+    assert!(pipe.text().starts_with(": visnyk\n"));
+    let pattern = join(&mut world, &Ask::stream(&["a", "**"]));
+    assert!(!pattern.is_ended());
+}
+
+#[test]
+fn a_closing_event_that_is_gone_is_not_waited_for() {
+    let mut world = world_with(|limits| limits.history.age_max_s = 60);
+    world.close("a");
+    world.now_ms += 61_000;
+    world.say("b", "1");
+    world.backend.evict_aged(&world.entry("a"), world.now_ms);
+    let pipe = join_after(&mut world, &["a", "b"], 0);
+    world.settle();
+    assert_eq!(pipe.events(), ["gap:evicted", "1"]);
+    world.close("b");
+    world.settle();
+    assert!(pipe.is_ended());
+}
+
+#[test]
+fn a_closing_event_is_not_lost_with_what_is_skipped() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
+    let one = join_and_stop(&mut world, &skipping(Ask::stream(&["a"])));
+    let two = join_and_stop(&mut world, &skipping(Ask::stream(&["a", "b"])));
+    for n in 0..4 {
+        world.say("a", &n.to_string());
+        world.settle();
+    }
+    world.close("a");
+    world.settle();
+    one.grant(usize::MAX);
+    two.grant(usize::MAX);
+    world.settle();
+    assert_eq!(one.events(), ["gap:slow", "closed:a"]);
+    assert_eq!(two.events(), ["gap:slow", "closed:a"]);
+    assert_eq!(one.last_id(), world.backend.position(world.backend.head()).to_string());
+    assert!(one.is_ended() && !two.is_ended());
+    world.close("b");
+    world.settle();
+    assert!(two.is_ended());
+}
+
+#[test]
+fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
+    for reborn in [false, true] {
+        let mut world = world();
+        world.say("b", "0");
+        world.settle();
+        let pipe = join_and_stop(&mut world, &skipping(Ask::stream(&["**"])));
+        // It cannot be sent, and when it could be, it is gone with its channel.
+        world.say("a", "1");
+        world.settle();
+        forget(&mut world, "a");
+        if reborn {
+            world.entry("a");
+        }
+        world.say("b", "2");
+        pipe.grant(usize::MAX);
+        world.settle();
+        world.say("a", "3");
+        world.settle();
+        assert_eq!(pipe.events(), ["gap:slow", "3"], "born anew: {reborn}");
+    }
+}
+
+#[test]
+fn losses_told_at_the_start_are_not_told_again() {
+    let mut world = world();
+    world.say("b", "0");
+    world.say("a", "1");
+    world.settle();
+    forget(&mut world, "a");
+    let pipe = Pipe::new(0, usize::MAX);
+    world.attach(0, &Ask::stream(&["**"]).from(world.at(0)), &pipe);
+    // Its members are listed anew, and the channel that has lost events is among them.
+    world.say("c", "2");
+    world.say("a", "3");
+    world.settle();
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(pipe.events(), ["gap:evicted", "0", "2", "3"]);
+    assert!(!pipe.is_ended());
+}
+
+fn forget(world: &mut World, name: &str) {
+    let entry = world.entry(name);
+    world.backend.evict_all(&entry);
+    assert!(world.backend.directory().forget(entry), "{name} is held");
+}
+
+#[test]
+fn a_heartbeat_moves_the_position_on_when_nothing_is_due() {
+    let mut world = world();
+    let pipe = join(&mut world, &Ask::stream(&["a"]));
+    let mixed = join(&mut world, &Ask::stream(&["a", "b"]));
+    world.say("other", "1");
+    world.settle();
+    world.tick(14_900);
+    assert_eq!(pipe.writes(), 1);
+    world.tick(200);
+    let head = world.backend.position(world.backend.head()).to_string();
+    assert_eq!((pipe.last_id(), mixed.last_id()), (head.clone(), head));
+    assert_eq!(pipe.writes(), 2);
+}
+
+#[test]
+fn a_heartbeat_never_moves_past_an_undelivered_event() {
+    for selectors in [&["a"][..], &["a", "b"]] {
+        let mut world = world();
+        let pipes: Vec<_> = (0..10).map(|_| join(&mut world, &Ask::stream(selectors))).collect();
+        let before = pipes[0].last_id();
+        world.say("a", "1");
+        world.give(0);
+        world.engines[0].work(world.now_ms);
+        world.tick(20_000);
+        let waiting: Vec<_> = pipes.iter().filter(|pipe| pipe.events().is_empty()).collect();
+        assert!(!waiting.is_empty(), "the round is under way");
+        for pipe in waiting {
+            assert_eq!(pipe.writes(), 2, "a heartbeat");
+            assert_eq!(pipe.last_id(), before);
+        }
+        world.settle();
+        assert!(pipes.iter().all(|pipe| pipe.events() == ["1"]));
+    }
+}
+
+#[test]
+fn a_stalled_write_ends_the_connection_at_the_stall_time_and_not_before() {
+    let mut world = world();
+    let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
+    world.say("a", "1");
+    world.settle();
+    world.tick(29_900);
+    assert!(!pipe.is_ended());
+    pipe.grant(1);
+    world.settle();
+    world.tick(29_900);
+    assert!(!pipe.is_ended(), "it has taken a byte");
+    world.tick(200);
+    assert_eq!(reasons(&mut world), [CloseReason::WriteStalled]);
+}
+
+#[test]
+fn a_drain_ends_each_stream_at_its_own_time_with_its_own_retry() {
+    let mut world = world();
+    let pipes: Vec<_> = (0..100).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
+    let poll = join(&mut world, &poll(&["a"], Start::Now));
+    world.engines[0].drain(10_000, world.now_ms);
+    let late = join(&mut world, &Ask::stream(&["a"]));
+    world.tick(5_000);
+    let half = pipes.iter().filter(|pipe| pipe.is_ended()).count();
+    assert!((20..80).contains(&half), "{half} of 100 at half time");
+    world.say("a", "1");
+    world.settle();
+    world.tick(5_064);
+    assert!(world.engines[0].is_empty());
+    assert!(late.is_ended() && poll.is_ended());
+    let mut retries: Vec<u32> = pipes
+        .iter()
+        .map(|pipe| {
+            let text = pipe.text();
+            let last = text.trim_end().rsplit("\n\n").next().unwrap();
+            last.strip_prefix("retry: ").unwrap().parse().unwrap()
+        })
+        .collect();
+    retries.sort_unstable();
+    retries.dedup();
+    assert!(retries.len() > 50, "{} different times", retries.len());
+}
+
+#[test]
+fn a_stream_that_has_caught_up_gets_its_heartbeat_in_time() {
+    let mut world = world();
+    let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
+    world.say("a", "1");
+    world.settle();
+    // The look at the time of its heartbeat finds it behind, and waits for a stall.
+    world.tick(15_100);
+    pipe.grant(usize::MAX);
+    world.settle();
+    let writes = pipe.writes();
+    world.tick(15_100);
+    assert_eq!(pipe.writes(), writes + 1);
+}
+
+#[test]
+fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
+    let mut world = world();
+    world.say("c", "0");
+    let backend = Arc::clone(&world.backend);
+    let born = std::thread::spawn(move || {
+        for seq in 2..=BIRTHS {
+            let name = ChannelName::parse(&format!("c/{seq}")).unwrap();
+            let entry = backend.directory().find_or_create(&name, 0).unwrap();
+            let position = backend.position(crate::model::Seq(seq));
+            let event = Arc::new(crate::model::Event {
+                seq: position.seq,
+                epoch: position.epoch,
+                time_ms: 0,
+                channel: name,
+                kind: crate::model::EventKind::Published,
+                frame: crate::model::Draft::new(&NewEvent::message("born")).finish(position),
+            });
+            backend.append(&entry, &event);
+            backend.commit(event.seq);
+        }
+    });
+    let mut at = 1;
+    while at < BIRTHS {
+        let pipe = join_after(&mut world, &["**"], at);
+        while !world.engines[0].is_at_rest() {
+            world.engines[0].serve_ready(9, world.now_ms);
+        }
+        // What it stands on now, it must have received.
+        world.tick(20_000);
+        let Ok(Start::At(position)) = Start::parse(&pipe.last_id()) else { panic!() };
+        assert_eq!(pipe.events().len() as u64, position.seq.0 - at, "after {at}");
+        at = position.seq.0;
+        pipe.hang_up();
+        world.settle();
+    }
+    born.join().unwrap();
+}
+
+const BIRTHS: u64 = 3_000;

@@ -1,0 +1,10 @@
+//! The engine against a naive model, and its corner cases one by one.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod corner_cases;
+mod model;
+mod pipe;
+mod retention;
+mod world;

@@ -1,0 +1,242 @@
+//! A hub without actors: a log, its backend, engines, and batches on their way between them.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::pipe::Pipe;
+use crate::{
+    actors::{
+        batch::{Batch, Run},
+        shard::{Engine, SlotKey, rounds::CHANNELS_MAX},
+        subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber},
+    },
+    backend::{ChannelEntry, MemoryBackend},
+    core::{CloseReason, Limits, SlowPolicy, Subscription},
+    model::{
+        ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, EventType, NewEvent,
+        PollReply, Position, Seq, Start,
+    },
+    telemetry::Metrics,
+};
+
+/// Everything of a hub but its actors. Nothing happens by itself.
+pub(super) struct World {
+    pub(super) backend: Arc<MemoryBackend>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) engines: Vec<Engine>,
+    /// Batches that an engine has not been given yet.
+    pub(super) rings: Vec<VecDeque<Arc<Batch>>>,
+    /// How far each engine has been given the log.
+    pub(super) given: Vec<Seq>,
+    /// The whole log; the event of seq 1 comes first.
+    pub(super) log: Vec<Arc<Event>>,
+    /// The last seqs of batches of more channels than a round tells apart.
+    pub(super) wide: Vec<Seq>,
+    pub(super) now_ms: u64,
+    shapes: FxHashMap<Shape, Arc<Shape>>,
+    next_id: u64,
+}
+
+/// A subscription as a test writes it.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) selectors: Vec<&'static str>,
+    pub(super) types: Vec<&'static str>,
+    pub(super) form: Form,
+    pub(super) start: Start,
+    pub(super) policy: SlowPolicy,
+    pub(super) ends_after_ms: Option<u64>,
+}
+
+impl Ask {
+    /// A plain stream of what comes from now on.
+    pub(super) fn stream(selectors: &[&'static str]) -> Self {
+        Self {
+            selectors: selectors.to_vec(),
+            types: Vec::new(),
+            form: Form::Frames,
+            start: Start::Now,
+            policy: SlowPolicy::Disconnect,
+            ends_after_ms: None,
+        }
+    }
+
+    /// The same from another start.
+    pub(super) fn from(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+}
+
+impl World {
+    pub(super) fn new(limits: Limits, engines: usize) -> Self {
+        let backend = Arc::new(MemoryBackend::new(Epoch::new(1_000, 7), limits));
+        let metrics = Metrics::new();
+        let engine =
+            |index| Engine::new(Arc::clone(&backend), Arc::clone(&metrics), index as u64, START_MS);
+        Self {
+            engines: (0..engines).map(engine).collect(),
+            rings: vec![VecDeque::new(); engines],
+            given: vec![Seq::ZERO; engines],
+            backend,
+            metrics,
+            log: Vec::new(),
+            wide: Vec::new(),
+            now_ms: START_MS,
+            shapes: FxHashMap::default(),
+            next_id: 0,
+        }
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Arc<ChannelEntry> {
+        let name = ChannelName::parse(name).unwrap();
+        self.backend.directory().find_or_create(&name, self.now_ms).unwrap()
+    }
+
+    pub(super) fn entry_if_any(&self, name: &str) -> Option<Arc<ChannelEntry>> {
+        self.backend.directory().find(&ChannelName::parse(name).unwrap())
+    }
+
+    /// Commits a batch, as the log does: history first, then on its way to the engines. Events
+    /// for closed channels are left out.
+    pub(super) fn publish(&mut self, events: &[(&str, NewEvent)]) {
+        let drafts = events.iter().map(|(name, event)| (self.entry(name), Draft::new(event)));
+        let drafts = drafts.filter(|(entry, _)| !entry.is_closed()).collect();
+        self.commit(drafts, EventKind::Published);
+    }
+
+    /// Publishes one plain message.
+    pub(super) fn say(&mut self, name: &str, data: &str) {
+        self.publish(&[(name, NewEvent::message(data))]);
+    }
+
+    /// Closes a channel.
+    pub(super) fn close(&mut self, name: &str) {
+        let entry = self.entry(name);
+        if !entry.is_closed() {
+            self.commit(vec![(entry, Draft::closed(name))], EventKind::Closed);
+        }
+    }
+
+    fn commit(&mut self, drafts: Vec<(Arc<ChannelEntry>, Draft)>, kind: EventKind) {
+        if drafts.is_empty() {
+            return;
+        }
+        let first = Seq(self.log.len() as u64 + 1);
+        let mut runs: Vec<Run> = Vec::new();
+        for (entry, draft) in drafts {
+            let position = self.backend.position(Seq(self.log.len() as u64 + 1));
+            let event = Arc::new(Event {
+                seq: position.seq,
+                epoch: position.epoch,
+                time_ms: self.now_ms,
+                channel: entry.name().clone(),
+                kind,
+                frame: draft.finish(position),
+            });
+            self.backend.append(&entry, &event);
+            self.log.push(Arc::clone(&event));
+            match runs.iter_mut().find(|run| run.entry.id() == entry.id()) {
+                Some(run) => run.events.push(event),
+                None => runs.push(Run { entry, events: vec![event] }),
+            }
+        }
+        let last = Seq(self.log.len() as u64);
+        self.backend.commit(last);
+        if runs.len() > CHANNELS_MAX {
+            self.wide.push(last);
+        }
+        let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
+        for ring in &mut self.rings {
+            ring.push_back(Arc::clone(&batch));
+        }
+    }
+
+    /// Hands the next batch to an engine; false if there is none.
+    pub(super) fn give(&mut self, engine: usize) -> bool {
+        let Some(batch) = self.rings[engine].pop_front() else { return false };
+        self.given[engine] = batch.last();
+        self.engines[engine].give(batch, self.now_ms);
+        true
+    }
+
+    /// Lets all engines do what there is to do.
+    pub(super) fn settle(&mut self) {
+        for engine in 0..self.engines.len() {
+            while self.give(engine) {}
+            let now_ms = self.now_ms;
+            let engine = &mut self.engines[engine];
+            let mut turns = 0;
+            while engine.work(now_ms) | engine.serve_ready(256, now_ms) | !engine.is_at_rest() {
+                turns += 1;
+                assert!(turns < 100_000, "it never comes to rest");
+            }
+        }
+    }
+
+    /// Lets time pass, with a tick of each engine at the end.
+    pub(super) fn tick(&mut self, ms: u64) {
+        self.now_ms += ms;
+        for engine in &mut self.engines {
+            engine.tick(self.now_ms);
+        }
+    }
+
+    /// Attaches `pipe` to an engine; gives the connection's id and address.
+    pub(super) fn attach(&mut self, engine: usize, ask: &Ask, pipe: &Pipe) -> (u64, SlotKey) {
+        let subscriber = self.subscriber(ask);
+        let id = subscriber.id;
+        let ticket = matches!(ask.form, Form::Poll { .. }).then(|| PollTicket {
+            header_lines: Bytes::new(),
+            keep_alive: true,
+            respond,
+        });
+        let engine = &mut self.engines[engine];
+        let key = engine.attach(subscriber, pipe.hub_end(), Bytes::new(), ticket, self.now_ms);
+        (id, key)
+    }
+
+    fn subscriber(&mut self, ask: &Ask) -> Subscriber {
+        self.next_id += 1;
+        let selectors = ask.selectors.iter().map(|text| ChannelSelector::parse(text).unwrap());
+        let types = ask.types.iter().map(|text| EventType::parse(text).unwrap());
+        let subscription = Subscription::new(selectors, types, 100).unwrap();
+        let shape = Shape { form: ask.form, types: subscription.types().into() };
+        let shape = Arc::clone(self.shapes.entry(shape.clone()).or_insert_with(|| Arc::new(shape)));
+        let transport = shape.transport();
+        let names = subscription.names().iter();
+        let named = names.map(|name| CountedEntry::new(self.entry(name.as_str()), transport));
+        Subscriber {
+            id: self.next_id,
+            named: named.collect(),
+            subscription,
+            shape,
+            start: ask.start.clone(),
+            policy: ask.policy,
+            ends_after_ms: ask.ends_after_ms,
+            hello: false,
+            retry_ms: None,
+            admission: Admission::take(&Arc::default(), 1).unwrap(),
+        }
+    }
+
+    /// Connections of an engine that ended since the last call, and why.
+    pub(super) fn ended(&mut self, engine: usize) -> Vec<(u64, CloseReason)> {
+        std::mem::take(&mut self.engines[engine].ended)
+    }
+
+    /// A place in this log.
+    pub(super) fn at(&self, seq: u64) -> Start {
+        Start::At(self.backend.position(Seq(seq)))
+    }
+}
+
+/// A poll's response in a form that is easy to read back: status, position, body.
+fn respond(reply: &PollReply, position: Position, _: &PollTicket) -> Bytes {
+    let mut response = format!("{} {position}\n", reply.status).into_bytes();
+    response.extend_from_slice(&reply.body);
+    response.into()
+}
+
+pub(super) const START_MS: u64 = 1_000_000;

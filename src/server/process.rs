@@ -1,0 +1,23 @@
+//! What the process asks of the kernel before it starts.
+
+/// Prepares this process to hold many connections: raises the soft limit of open files to the hard
+/// one, and has memory in small pages (docs/adr/007-allocator.md). What the kernel refuses costs
+/// capacity or memory, never correctness, and is logged.
+pub fn prepare() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        if current != maximum {
+            let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+            if let Err(error) = raised {
+                tracing::warn!(%error, "cannot raise the limit of open files");
+            }
+        }
+        tracing::info!(open_files_max = maximum, "limit of open files");
+        if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+            tracing::warn!(%error, "cannot turn transparent huge pages off");
+        }
+    }
+}

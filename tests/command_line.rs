@@ -1,0 +1,192 @@
+//! The real binary: `config`, `serve` up to its address, and exit codes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+#[test]
+fn config_prints_a_settings_file_with_origins() {
+    let directory = directory();
+    write(&directory, "visnyk.toml", "drain_window_s = 3\n");
+    write(&directory, "visnyk.test.toml", "shards = 1\n");
+    let output = visnyk(&directory)
+        .args(["config", "--profile", "test", "--listen", "127.0.0.1:0", "--listen", "[::1]:0"])
+        .env("VISNYK_LIMITS__CONNECTIONS__CONNECTIONS_MAX", "1")
+        .output()
+        .expect("it runs");
+    assert_eq!(code(&output), 0, "{output:?}");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    for line in [
+        "# Later layers win: default, file, environment, flag. \
+         Files read: visnyk.toml, visnyk.test.toml",
+        "listen = [\"127.0.0.1:0\", \"[::1]:0\"] # flag --listen",
+        "drain_window_s = 3 # visnyk.toml:1",
+        "shards = 1 # visnyk.test.toml:1",
+        "connections_max = 1 # environment VISNYK_LIMITS__CONNECTIONS__CONNECTIONS_MAX",
+        "heartbeat_s = 15 # default",
+    ] {
+        assert!(stdout.lines().any(|printed| printed == line), "{line:?} is not in\n{stdout}");
+    }
+    write(&directory, "again.toml", &stdout);
+    let again = visnyk(&directory).args(["config", "--config", "again.toml", "--check"]).output();
+    assert_eq!(code(&again.expect("it runs")), 0);
+}
+
+#[test]
+fn config_check_is_silent_or_says_what_is_wrong() {
+    let directory = directory();
+    let good = visnyk(&directory).args(["config", "--check"]).output().expect("it runs");
+    assert_eq!((code(&good), good.stdout.len(), good.stderr.len()), (0, 0, 0), "{good:?}");
+
+    write(&directory, "visnyk.toml", "listn = \"127.0.0.1:0\"\nshards = -1\n");
+    let bad = visnyk(&directory).args(["config", "--check"]).output().expect("it runs");
+    assert_eq!((code(&bad), bad.stdout.len()), (2, 0), "{bad:?}");
+    assert_eq!(
+        stderr(&bad),
+        "visnyk: unknown setting listn = \"127.0.0.1:0\" (visnyk.toml:1): did you mean listen?\n\
+         visnyk: shards = -1 (visnyk.toml:2) is refused: \
+         allowed is a whole number from 0 to 1024\n"
+    );
+}
+
+#[test]
+fn the_file_and_the_profile_can_come_from_the_environment() {
+    let directory = directory();
+    write(&directory, "etc/hub.toml", "shards = 7\n");
+    write(&directory, "etc/visnyk.test.toml", "drain_window_s = 7\n");
+    let output = visnyk(&directory)
+        .arg("config")
+        .env("VISNYK_CONFIG", "etc/hub.toml")
+        .env("VISNYK_PROFILE", "test")
+        .output()
+        .expect("it runs");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(stdout.contains("shards = 7 # etc/hub.toml:1\n"), "{stdout}");
+    assert!(stdout.contains("drain_window_s = 7 # etc/visnyk.test.toml:1\n"), "{stdout}");
+}
+
+#[test]
+fn bad_usage_and_bad_settings_exit_with_2_before_anything_runs() {
+    let directory = directory();
+    for (arguments, message) in [
+        (&["--nonsense"][..], "unexpected argument '--nonsense'"),
+        (&["dance"], "unrecognized subcommand 'dance'"),
+        (&["serve", "--listen"], "a value is required"),
+        (&["--listen", "0.0.0.0:0"], "reaches beyond this machine"),
+        (&["serve", "--listen", "nowhere"], "allowed is an IP address and port"),
+        (&["serve", "--log-format", "xml"], "allowed is text or json"),
+        (&["serve", "--config", "none.toml"], "asks for none.toml, which does not exist"),
+        (&["serve", "--profile", "none"], "asks for visnyk.none.toml, which does not exist"),
+        (&["token", "--subscribe", "a/**"], "`visnyk token` is not available in this version"),
+    ] {
+        let output = visnyk(&directory).args(arguments).output().expect("it runs");
+        assert_eq!(code(&output), 2, "{arguments:?}: {output:?}");
+        assert!(stderr(&output).contains(message), "{arguments:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn flags_of_later_versions_are_refused_not_ignored() {
+    let directory = directory();
+    for flag in [
+        "--jwt-secret-file=hunter2",
+        "--allow-anonymous=hunter2",
+        "--tls-cert=hunter2",
+        "--tls-key=hunter2",
+        "--cors-origin=hunter2",
+        "--backend=hunter2",
+        "--data-dir=hunter2",
+        "--role=hunter2",
+        "--mercure",
+    ] {
+        for command in [&[][..], &["serve"], &["config", "--check"]] {
+            let output = visnyk(&directory).args(command).arg(flag).output().expect("it runs");
+            assert_eq!(code(&output), 2, "{flag}: {output:?}");
+            let name = flag.split('=').next().unwrap_or(flag);
+            let refusal = format!("(flag {name}) is not available in this version: ");
+            assert!(stderr(&output).contains(&refusal), "{flag}: {output:?}");
+            assert!(!stderr(&output).contains("hunter2"), "{flag}: {output:?}");
+        }
+    }
+    let output = visnyk(&directory).env("VISNYK_JWT_SECRET", "hunter2").output().expect("it runs");
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(stderr(&output).contains("nothing would be protected"), "{output:?}");
+    assert!(!stderr(&output).contains("hunter2"), "{output:?}");
+}
+
+#[test]
+fn help_and_version_exit_with_0() {
+    let directory = directory();
+    for arguments in [&["--help"][..], &["-h"], &["--version"], &["help", "serve"]] {
+        let output = visnyk(&directory).args(arguments).output().expect("it runs");
+        assert_eq!(code(&output), 0, "{arguments:?}: {output:?}");
+        assert!(!output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_failure_while_running_exits_with_1() {
+    let directory = directory();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output =
+        visnyk(&directory).args(["serve", "--listen", &address]).output().expect("it runs");
+    assert_eq!(code(&output), 1, "{output:?}");
+    assert!(stderr(&output).contains(&address), "{output:?}");
+}
+
+#[test]
+fn without_a_command_it_serves_and_sigterm_ends_it_with_0() {
+    let directory = directory();
+    write(&directory, "visnyk.toml", "drain_window_s = 0\nlog.format = \"json\"\n");
+    let mut hub = visnyk(&directory)
+        .args(["--listen", "127.0.0.1:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(hub.stderr.take().expect("piped"));
+    let mut first = String::new();
+    lines.read_line(&mut first).expect("a line");
+    let port = first.trim_end().strip_prefix("listening on http://127.0.0.1:");
+    let port: u16 = port.expect("the address first, plainly").parse().expect("a port");
+    assert_ne!(port, 0);
+
+    let killed = Command::new("kill").args(["-TERM", &hub.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).expect("UTF-8");
+    assert_eq!(hub.wait().expect("it ends").code(), Some(0), "{rest}");
+    let logged: Vec<serde_json::Value> =
+        rest.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(logged.iter().any(|line| line["level"] == "INFO"), "{rest}");
+}
+
+/// The binary, with nothing of our own environment.
+fn visnyk(directory: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_visnyk"));
+    command.current_dir(directory.path()).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn write(directory: &TempDir, name: &str, text: &str) {
+    let path = directory.path().join(name);
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).expect("made");
+    fs::write(path, text).expect("written");
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it was not killed")
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).expect("UTF-8")
+}
