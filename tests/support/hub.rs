@@ -160,17 +160,22 @@ impl TestHub {
         let (target, deadline) = (format!("/faults/{fault}"), Instant::now() + PATIENCE);
         loop {
             let mut exchange = Exchange::new(self.address());
-            match exchange.request("POST", &target, &[], b"", PATIENCE).await {
-                Ok(answer) => return assert_eq!(answer.status(), 202, "{fault}: {}", answer.body),
-                Err(error) if Instant::now() >= deadline => panic!("{fault}: {error}"),
-                Err(_) => {}
-            }
-            // It may have been planted all the same, and have struck before the answer was out.
-            for _ in 0..10 {
-                sleep(LOOK_AGAIN).await;
+            let answered = match exchange.request("POST", &target, &[], b"", PATIENCE).await {
+                Ok(answer) => {
+                    assert_eq!(answer.status(), 202, "{fault}: {}", answer.body);
+                    true
+                }
+                // It may have been planted all the same, and have struck before the answer was
+                // out.
+                Err(_) => false,
+            };
+            let again = Instant::now() + Duration::from_millis(200);
+            while answered || Instant::now() < again {
                 if planted() > before {
                     return;
                 }
+                assert!(Instant::now() < deadline, "{fault} is not planted\n{}", self.stderr());
+                sleep(LOOK_AGAIN).await;
             }
         }
     }
