@@ -67,7 +67,10 @@ impl Hub {
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
         let form = request.encoding.map_or(Form::Frames, Form::Encoded);
         let age_max_s = self.shared.limits().connections.age_max_s;
-        let age_max_ms = (age_max_s > 0).then(|| u64::from(age_max_s) * 1_000);
+        // Not all at the same age: those that came together should not leave together.
+        let age_max_ms = u64::from(age_max_s) * 1_000;
+        let age_max_ms =
+            (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
         self.admit(Admitting {
             subscription: request.subscription,
             start: request.start,
