@@ -181,7 +181,7 @@ async fn refused_publishes_repeated_under_their_keys_deliver_once() {
 }
 
 #[tokio::test]
-async fn publishers_that_hang_up_while_they_wait_take_no_room() {
+async fn publishers_that_hang_up_leave_no_permit_behind() {
     let mut settings = LITTLE_ROOM.to_vec();
     settings[2] = ("LIMITS__PUBLISH__WAIT_MS", "5000");
     let hub = TestHub::start(&settings).await;
@@ -204,9 +204,9 @@ async fn publishers_that_hang_up_while_they_wait_take_no_room() {
     end(&hub, "hot", &ledger).await;
     assert_exact(followers, &ledger).await;
     hub.wait_for_metric("visnyk_permits_free", |free| free == 4.0).await;
-    // What is in the log is there in full.
-    let events = hub.channel("other").await["events_retained"].as_u64();
-    println!("{events:?} events of 400 whose publishers hung up");
+    // Who hangs up cannot know whether it was published; once, if so.
+    let events = hub.channel("other").await["events_retained"].as_u64().expect("a number");
+    assert!((1..=400).contains(&events), "{events}");
 }
 
 #[tokio::test]
