@@ -84,6 +84,7 @@ impl ChannelState {
         }
         let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
         if entry.closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
+            entry.expire();
             self.shared.backend.evict_all(&entry);
             return self.leave(entry, now_ms, 0);
         }
@@ -108,7 +109,9 @@ impl ChannelState {
         self.entry = None;
         entry.care_at(now_ms + next_ms.max(TICK_MIN_MS));
         entry.unattend();
-        if entry.is_spent() {
+        // A closed channel stays, empty or not, until its tombstone has expired.
+        let is_tombstone = entry.closed_ms().is_some_and(|closed_ms| closed_ms > 0);
+        if !is_tombstone && entry.is_spent() {
             self.shared.backend.directory().forget(entry);
         }
         None
@@ -117,3 +120,51 @@ impl ChannelState {
 
 /// Between two ticks of a channel, in milliseconds.
 const TICK_MIN_MS: u64 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        actors::Clock,
+        backend::MemoryBackend,
+        core::Limits,
+        model::{ChannelName, Draft, Epoch, Event, EventKind, Seq},
+        telemetry::Metrics,
+    };
+
+    #[test]
+    fn a_tombstone_outlives_its_history() {
+        let mut limits = Limits::default();
+        limits.history.age_max_s = 60;
+        limits.channels.idle_s = 1;
+        let backend = MemoryBackend::new(Epoch::new(1, 1), limits);
+        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 0);
+        let name = ChannelName::parse("c").expect("a name");
+        let now_ms = shared.clock.now_ms();
+        let closed_ms = now_ms - 120_000;
+        let directory = shared.backend.directory();
+        let entry = directory.find_or_create(&name, closed_ms).expect("room");
+        let position = shared.backend.position(Seq(1));
+        let event = Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: closed_ms,
+            channel: name.clone(),
+            kind: EventKind::Closed,
+            frame: Draft::closed("c").finish(position),
+        };
+        shared.backend.append(&entry, &Arc::new(event));
+        shared.backend.commit(Seq(1));
+
+        let tick = |entry| {
+            let mut state = ChannelState { shared: Arc::clone(&shared), entry: Some(entry) };
+            state.tick()
+        };
+        assert_eq!(tick(entry), None, "it needs no actor until its tombstone expires");
+        let entry = directory.find(&name).expect("its tombstone");
+        assert!(entry.is_closed() && entry.is_spent());
+        entry.expire();
+        assert_eq!(tick(entry), None);
+        assert!(directory.find(&name).is_none(), "it may be born anew");
+    }
+}

@@ -10,7 +10,7 @@ use crate::{
     actors::{Admission, CountedEntry, EventBody, Form, Shape, ShardMsg, Subscriber},
     backend::Member,
     core::{SlowPolicy, Subscription},
-    model::{EventEncoding, PollAnswer, PollEncoding, Start},
+    model::{ChannelPattern, EventEncoding, PollAnswer, PollEncoding, Start},
     telemetry::Metrics,
 };
 
@@ -56,7 +56,7 @@ pub struct PollRequest {
     pub encoding: &'static dyn PollEncoding,
     /// How long it waits.
     pub wait: Duration,
-    /// Events at most.
+    /// Events at most; 0 counts as 1.
     pub limit: u32,
 }
 
@@ -67,7 +67,10 @@ impl Hub {
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
         let form = request.encoding.map_or(Form::Frames, Form::Encoded);
         let age_max_s = self.shared.limits().connections.age_max_s;
-        let age_max_ms = (age_max_s > 0).then(|| u64::from(age_max_s) * 1_000);
+        // Not all at the same age: those that came together should not leave together.
+        let age_max_ms = u64::from(age_max_s) * 1_000;
+        let age_max_ms =
+            (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
         self.admit(Admitting {
             subscription: request.subscription,
             start: request.start,
@@ -84,7 +87,7 @@ impl Hub {
         self.admit(Admitting {
             subscription: request.subscription,
             start: request.start,
-            form: Form::Poll { encoding: request.encoding, limit: request.limit },
+            form: Form::Poll { encoding: request.encoding, limit: request.limit.max(1) },
             policy: None,
             ends_after_ms: Some(request.wait.as_millis() as u64),
             hello: false,
@@ -115,7 +118,7 @@ impl Hub {
             }
         }
         let resume = backend.resume(&request.subscription, &mut members, &request.start, head);
-        let limit = request.limit as usize;
+        let limit = request.limit.max(1) as usize;
         let mut cursor = resume.cursor;
         let (events, through) = loop {
             let Ok(mut slice) = backend.read(&members, cursor, resume.head, limit, POLL_BYTES_MAX)
@@ -219,10 +222,14 @@ impl Hub {
         {
             return Err(SubscribeError::Closed);
         }
+        let transport = shape.transport();
+        let watchers = self.shared.backend.watchers();
+        let watch = |pattern: &ChannelPattern| watchers.count(pattern.clone(), transport);
         Ok(Subscriber {
             id: self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1,
-            subscription,
+            watched: subscription.patterns().iter().map(watch).collect(),
             named,
+            subscription,
             shape,
             start,
             policy: policy.unwrap_or(connections.slow_policy),
@@ -266,3 +273,32 @@ struct Admitting {
 
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::Publication,
+        model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent},
+    };
+
+    #[tokio::test]
+    async fn a_poll_for_no_event_at_all_loses_none() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let name = ChannelName::parse("a").expect("a name");
+        let publication = Publication::one(name.clone(), NewEvent::message("1"));
+        hub.publish(publication).await.expect("published");
+        let selector = ChannelSelector::Name(name);
+        let request = PollRequest {
+            subscription: Subscription::new([selector], [], 1).expect("a subscription"),
+            start: Start::Earliest,
+            encoding: &EnvelopeAnswers,
+            wait: Duration::ZERO,
+            limit: 0,
+        };
+        match hub.poll_now(&request) {
+            Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),
+            other => panic!("{other:?}"),
+        }
+    }
+}

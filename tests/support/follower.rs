@@ -99,6 +99,11 @@ impl Follower {
         self
     }
 
+    /// Whether it receives by a stream alone.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.transports == Transports::Sse
+    }
+
     /// Where it stands.
     pub(crate) fn position(&self) -> &str {
         &self.position

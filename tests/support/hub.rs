@@ -52,9 +52,17 @@ impl TestHub {
         answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
-    /// Gets something.
+    /// Gets something; again if the shard that was to answer is struck down.
     pub(crate) async fn get(&self, target: &str) -> Answer {
-        self.request("GET", target, &[], "").await
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut exchange = Exchange::new(self.address());
+            match exchange.request("GET", target, &[], b"", PATIENCE).await {
+                Ok(answer) => return answer,
+                Err(error) if Instant::now() >= deadline => panic!("GET {target}: {error}"),
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
     }
 
     /// Publishes one event and gives its position.
@@ -145,10 +153,31 @@ impl TestHub {
         }
     }
 
-    /// Plants a fault.
+    /// Plants a fault; again if the shard that was to plant it is struck down by another one.
     pub(crate) async fn plant(&self, fault: &str) {
-        let answer = self.request("POST", &format!("/faults/{fault}"), &[], "").await;
-        assert_eq!(answer.status(), 202, "{fault}: {}", answer.body);
+        let planted = || self.stderr().matches("planting a fault").count();
+        let before = planted();
+        let (target, deadline) = (format!("/faults/{fault}"), Instant::now() + PATIENCE);
+        loop {
+            let mut exchange = Exchange::new(self.address());
+            let answered = match exchange.request("POST", &target, &[], b"", PATIENCE).await {
+                Ok(answer) => {
+                    assert_eq!(answer.status(), 202, "{fault}: {}", answer.body);
+                    true
+                }
+                // It may have been planted all the same, and have struck before the answer was
+                // out.
+                Err(_) => false,
+            };
+            let again = Instant::now() + Duration::from_millis(200);
+            while answered || Instant::now() < again {
+                if planted() > before {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "{fault} is not planted\n{}", self.stderr());
+                sleep(LOOK_AGAIN).await;
+            }
+        }
     }
 }
 

@@ -79,6 +79,13 @@ impl Ledger {
         self.0.lock().len()
     }
 
+    /// How many events a channel has, and the place of its last one.
+    pub(crate) fn count(&self, channel: &str) -> (usize, Option<u64>) {
+        let events = self.0.lock();
+        let places = events.iter().filter(|acked| acked.channel == channel).map(|acked| acked.seq);
+        (places.clone().count(), places.max())
+    }
+
     /// What a client of these channels is to receive after a place in the log, in log order.
     pub(crate) fn sequence(&self, channels: &Channels, after: u64) -> Sequence {
         let mut events = self.0.lock().clone();

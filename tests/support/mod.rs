@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a hub as a process, publishers that keep a record of what was
 //! acknowledged, and clients that follow channels and are held against that record.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod follower;
 mod hub;

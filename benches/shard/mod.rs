@@ -1,0 +1,134 @@
+//! A shard without its actor, for benches: a log, its backend, an engine, and peers that count.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    cell::Cell,
+    io,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU32},
+};
+
+use bytes::Bytes;
+use visnyk::{
+    actors::{
+        Admission, Batch, CountedEntry, Engine, Input, Peer, Run, Shape, SlotKey, SlotWaker,
+        Subscriber,
+    },
+    backend::{ChannelEntry, MemoryBackend},
+    core::{Limits, SlowPolicy, Subscription, Transport},
+    model::{ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, NewEvent, Seq, Start},
+    telemetry::Metrics,
+};
+
+/// A log with one engine.
+pub(crate) struct Shard {
+    pub(crate) backend: Arc<MemoryBackend>,
+    pub(crate) engine: Engine,
+    last: Seq,
+    places: Arc<AtomicU32>,
+    shape: Arc<Shape>,
+}
+
+impl Shard {
+    pub(crate) fn new() -> Self {
+        let backend = Arc::new(MemoryBackend::new(Epoch::new(1, 1), Limits::default()));
+        Self {
+            engine: Engine::new(Arc::clone(&backend), Metrics::new(), 1, NOW_MS),
+            backend,
+            last: Seq::ZERO,
+            places: Arc::default(),
+            shape: Arc::new(Shape::frames()),
+        }
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> Arc<ChannelEntry> {
+        let name = ChannelName::parse(name).unwrap();
+        self.backend.directory().find_or_create(&name, NOW_MS).unwrap()
+    }
+
+    /// The next event of the log, not in history yet.
+    pub(crate) fn next_event(&mut self, entry: &ChannelEntry, draft: Draft) -> Arc<Event> {
+        self.last = self.last.next();
+        let position = self.backend.position(self.last);
+        Arc::new(Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: NOW_MS,
+            channel: entry.name().clone(),
+            kind: EventKind::Published,
+            frame: draft.finish(position),
+        })
+    }
+
+    /// Commits a batch of `events` events of [`PAYLOAD`] to one channel.
+    pub(crate) fn commit(&mut self, entry: &Arc<ChannelEntry>, events: usize) -> Arc<Batch> {
+        let first = self.last.next();
+        let message = NewEvent::message(PAYLOAD);
+        let events: Vec<_> =
+            (0..events).map(|_| self.next_event(entry, Draft::new(&message))).collect();
+        for event in &events {
+            self.backend.append(entry, event);
+        }
+        self.backend.commit(self.last);
+        let runs = vec![Run { entry: Arc::clone(entry), events }];
+        Arc::new(Batch::new(first, self.last, runs, Vec::new()))
+    }
+
+    /// Gives a batch to the engine and sends it to everyone.
+    pub(crate) fn fan_out(&mut self, batch: Arc<Batch>) {
+        self.engine.give(batch, NOW_MS);
+        while self.engine.work(NOW_MS) {}
+    }
+
+    /// Attaches a stream whose bytes are counted.
+    pub(crate) fn attach(
+        &mut self,
+        channels: &[&str],
+        start: Start,
+        taken: &Rc<Cell<u64>>,
+    ) -> SlotKey {
+        let selectors = channels.iter().map(|text| ChannelSelector::parse(text).unwrap());
+        let subscription = Subscription::new(selectors, [], 100).unwrap();
+        let names = subscription.names().iter();
+        let named = names
+            .map(|name| CountedEntry::new(self.entry(name.as_str()), Transport::Stream))
+            .collect();
+        let subscriber = Subscriber {
+            id: 1,
+            subscription,
+            watched: Vec::new(),
+            named,
+            shape: Arc::clone(&self.shape),
+            start,
+            policy: SlowPolicy::Disconnect,
+            ends_after_ms: None,
+            hello: false,
+            retry_ms: None,
+            admission: Admission::take(&self.places, u32::MAX).unwrap(),
+        };
+        let peer = Box::new(Counting(Rc::clone(taken)));
+        self.engine.attach(subscriber, peer, Bytes::new(), None, NOW_MS)
+    }
+}
+
+/// Takes every byte at once.
+#[derive(Debug)]
+struct Counting(Rc<Cell<u64>>);
+
+impl Peer for Counting {
+    fn try_write(&mut self, bytes: &Bytes, _: &Arc<SlotWaker>) -> io::Result<usize> {
+        self.0.set(self.0.get() + bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn poll_input(&mut self, _: &Arc<SlotWaker>) -> Input {
+        Input::Quiet
+    }
+}
+
+pub(crate) const NOW_MS: u64 = 1_767_323_045_678;
+
+/// 128 bytes.
+pub(crate) const PAYLOAD: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\
+                           0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
