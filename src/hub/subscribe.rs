@@ -240,12 +240,14 @@ impl Hub {
         })
     }
 
-    /// Whether the channel is closed and a client that starts there has nothing more to come.
+    /// Whether the channel is closed and a client that starts there has nothing more to come. One
+    /// that asks for history gets what is left of it, to the closing event.
     fn has_all_of_closed(&self, counted: &CountedEntry, start: &Start) -> bool {
         let Some(closed) = counted.entry().closed_seq() else { return false };
         match start {
-            Start::At(at) => at.epoch != self.shared.backend.epoch() || at.seq >= closed,
-            _ => true,
+            Start::Now => true,
+            Start::At(at) => at.epoch == self.shared.backend.epoch() && at.seq >= closed,
+            Start::Earliest | Start::Unknown(_) => false,
         }
     }
 }

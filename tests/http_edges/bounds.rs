@@ -89,10 +89,14 @@ async fn a_slow_head_is_given_up_and_a_waiting_poll_is_not() {
     stream.send(get(STREAMS[0])).await;
     stream.stream_head().await;
     let whole = get(STREAMS[0]);
+    let mut slow = Vec::new();
     for end in [0, 1, 30, whole.len() - 1] {
-        let mut slow = Wire::to(&hub).await;
-        slow.send(&whole[..end]).await;
-        slow.ends().await;
+        let mut wire = Wire::to(&hub).await;
+        wire.send(&whole[..end]).await;
+        slow.push(wire);
+    }
+    for mut wire in slow {
+        wire.ends().await;
     }
     assert_eq!(poll.answer().await.status, 204);
     // The socket went back to a server that has a fresh second for the next head.
