@@ -449,7 +449,7 @@ async fn invariant_4_bounded_number_of_connections() {
 #[tokio::test]
 async fn invariant_4_bounded_memory_of_connections_that_come_and_go() {
     let hub = TestHub::start(&[]).await;
-    let mut cycle = async || {
+    let cycle = async || {
         let mut streams = Vec::new();
         for number in 0..300 {
             let query = ["channel=a", "channel=a&channel=b/*", "channel=a&type=t"][number % 3];
