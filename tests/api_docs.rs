@@ -55,6 +55,7 @@ impl Hub {
             .args(["--listen", "127.0.0.1:0"])
             .env_clear()
             .current_dir(directory)
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the hub runs");

@@ -1,10 +1,10 @@
 //! The real binary: `config`, `serve` up to its address, and exit codes.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -144,26 +144,40 @@ fn a_failure_while_running_exits_with_1() {
 fn without_a_command_it_serves_and_sigterm_ends_it_with_0() {
     let directory = directory();
     write(&directory, "visnyk.toml", "drain_window_s = 0\nlog.format = \"json\"\n");
-    let mut hub = visnyk(&directory)
-        .args(["--listen", "127.0.0.1:0"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut lines = BufReader::new(hub.stderr.take().expect("piped"));
-    let mut first = String::new();
-    lines.read_line(&mut first).expect("a line");
-    let port = first.trim_end().strip_prefix("listening on http://127.0.0.1:");
-    let port: u16 = port.expect("the address first, plainly").parse().expect("a port");
-    assert_ne!(port, 0);
+    let mut hub = KilledOnDrop(
+        visnyk(&directory)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs"),
+    );
+    let mut lines = BufReader::new(hub.0.stderr.take().expect("piped")).lines();
+    let mut told = Vec::new();
+    let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let port = line.strip_prefix("listening on http://127.0.0.1:").map(str::parse::<u16>);
+        told.push(line);
+        port
+    });
+    assert_ne!(port.expect("a plain line says the address").expect("a port"), 0);
 
-    let killed = Command::new("kill").args(["-TERM", &hub.id().to_string()]).status();
+    let killed = Command::new("kill").args(["-TERM", &hub.0.id().to_string()]).status();
     assert!(killed.expect("kill runs").success());
-    let mut rest = String::new();
-    lines.read_to_string(&mut rest).expect("UTF-8");
-    assert_eq!(hub.wait().expect("it ends").code(), Some(0), "{rest}");
-    let logged: Vec<serde_json::Value> =
-        rest.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    assert!(logged.iter().any(|line| line["level"] == "INFO"), "{rest}");
+    told.extend(lines.map_while(Result::ok));
+    assert_eq!(hub.0.wait().expect("it ends").code(), Some(0), "{told:#?}");
+    let mut logged =
+        told.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    assert!(logged.any(|line| line["level"] == "INFO"), "{told:#?}");
+}
+
+/// A failed assertion must not leave a hub behind.
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The binary, with nothing of our own environment.

@@ -97,6 +97,7 @@ impl Shard {
         let subscriber = Subscriber {
             id: 1,
             subscription,
+            watched: Vec::new(),
             named,
             shape: Arc::clone(&self.shape),
             start,

@@ -93,13 +93,15 @@ impl ChannelState {
         let aged_ms = entry.with_history(|history| {
             history.oldest().map(|event| event.time_ms + age_max_ms - now_ms)
         });
+        let closed_ms = entry.closed_ms().map(|closed_ms| closed_ms + tombstone_ms - now_ms);
+        let due_ms = aged_ms.into_iter().chain(closed_ms).min();
         if entry.used_ms() + idle_ms > now_ms {
-            let next_ms = aged_ms.unwrap_or(u64::MAX).min(idle_ms).max(TICK_MIN_MS);
+            // What is published or closed before the next tick is due no earlier than that.
+            let at_most_ms = idle_ms.min(age_max_ms).min(tombstone_ms);
+            let next_ms = due_ms.unwrap_or(u64::MAX).min(at_most_ms).max(TICK_MIN_MS);
             return Some(Duration::from_millis(next_ms));
         }
-        let closed_ms = entry.closed_ms().map(|closed_ms| closed_ms + tombstone_ms - now_ms);
-        let next_ms = aged_ms.into_iter().chain(closed_ms).min().unwrap_or(idle_ms);
-        self.leave(entry, now_ms, next_ms)
+        self.leave(entry, now_ms, due_ms.unwrap_or(idle_ms))
     }
 
     /// Stops: forgets the channel if nothing is left of it, or says when it needs care again.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    backend::ChannelEntry,
+    backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
     model::{EventEncoding, EventType, PollEncoding, PollReply, Position, Start},
 };
@@ -102,6 +102,8 @@ pub struct Subscriber {
     pub subscription: Subscription,
     /// The channels it names, counted.
     pub named: Vec<CountedEntry>,
+    /// Its patterns, counted.
+    pub watched: Vec<CountedPattern>,
     /// What it is given.
     pub shape: Arc<Shape>,
     /// Where it starts.

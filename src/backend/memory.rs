@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{ChannelEntry, ChannelId, Directory};
+use super::{ChannelEntry, ChannelId, ChannelInfo, Directory, Watchers};
 use crate::{
     core::{FellOff, History, Limits, Slice, Subscription},
     model::{ChannelName, Epoch, Event, EventKind, Gap, GapReason, Position, Seq, Start},
@@ -23,6 +23,7 @@ pub struct MemoryBackend {
     epoch: Epoch,
     limits: Limits,
     directory: Directory,
+    watchers: Arc<Watchers>,
     /// The newest seq whose batch is in the histories as a whole.
     head: AtomicU64,
     bytes: AtomicU64,
@@ -91,11 +92,27 @@ impl MemoryBackend {
                 channels.forgotten_max as usize,
                 share.max(1),
             ),
+            watchers: Arc::default(),
             limits,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             ranking: Mutex::new(BinaryHeap::new()),
         }
+    }
+
+    /// Who subscribes by pattern.
+    pub fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
+    }
+
+    /// What the info routes say of a channel: those who name it and those whose patterns match
+    /// it.
+    pub fn info(&self, entry: &ChannelEntry) -> ChannelInfo {
+        let mut info = entry.info(self.epoch);
+        let (streams, pollers) = self.watchers.matching(entry.name());
+        info.subscribers += streams;
+        info.pollers += pollers;
+        info
     }
 
     /// This incarnation of the log.

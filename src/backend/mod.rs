@@ -5,7 +5,9 @@ mod channel;
 mod directory;
 mod forgotten;
 mod memory;
+mod watchers;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::{Member, MemoryBackend, Resume};
+pub use watchers::{CountedPattern, Watchers};

@@ -5,7 +5,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -30,11 +30,8 @@ pub(super) async fn check(
 }
 
 fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    check_head_size(request)?;
+    let host = host(request)?;
     let on_loopback =
         request.extensions().get::<LocalAddress>().is_some_and(|local| local.0.ip().is_loopback());
     if on_loopback
@@ -60,6 +57,38 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
+fn check_head_size(request: &Request) -> Result<(), Problem> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let bytes: usize = target + fields.sum::<usize>();
+    if bytes > HEAD_BYTES_MAX {
+        let detail =
+            format!("the target and fields of a request have at most {HEAD_BYTES_MAX} bytes");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            .with("field", "head")
+            .with("bytes_max", HEAD_BYTES_MAX));
+    }
+    Ok(())
+}
+
+/// The host a request is for: an absolute target says it, else the one `Host` field. Two fields,
+/// or none on a connection of our own, are refused (RFC 9112, section 3.2).
+fn host(request: &Request) -> Result<Option<&str>, Problem> {
+    let refuse = || Problem::field("Host", "a request has exactly one `Host`, a name and a port");
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    let field = fields.next().map(HeaderValue::to_str).transpose().map_err(|_| refuse())?;
+    let is_ours = request.extensions().get::<LocalAddress>().is_some();
+    let is_missing = field.is_none() && is_ours && request.version() == Version::HTTP_11;
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = authority.or(field);
+    // In `localhost:1@evil.example`, what looks like the name is not.
+    if fields.next().is_some() || is_missing || host.is_some_and(|host| host.contains('@')) {
+        return Err(refuse());
+    }
+    Ok(host)
+}
+
 fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
     let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     matches!((authority, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
@@ -78,6 +107,9 @@ fn is_loopback_name(name: &str) -> bool {
         || name.to_ascii_lowercase().ends_with(".localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+/// Bytes of a request's target, field names and values together; more are 431.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -100,12 +100,15 @@ impl<'a> Query<'a> {
                 return parse_start(name, text);
             }
         }
-        if is_poll
-            && let Some(value) = headers.get(header::IF_NONE_MATCH)
-            && let Ok(text) = value.to_str()
-        {
-            let tag = text.trim().trim_start_matches("W/").trim_matches('"');
-            return parse_start("If-None-Match", tag);
+        if is_poll && let Some(value) = headers.get(header::IF_NONE_MATCH) {
+            let text = value.to_str().ok().map(str::trim).filter(|text| !text.contains(','));
+            let Some(text) = text else {
+                let detail = "here it holds one position, as the `ETag` of the last answer gave it";
+                return Err(Problem::field("If-None-Match", detail));
+            };
+            let tag = text.strip_prefix("W/").unwrap_or(text);
+            let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            return parse_start("If-None-Match", bare.unwrap_or(tag));
         }
         Ok(Start::Now)
     }

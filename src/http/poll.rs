@@ -6,7 +6,12 @@ use axum::{
     response::Response,
 };
 
-use super::{Problem, Takeover, routes::HttpState, stream::Asked, takeover::position_headers};
+use super::{
+    Problem, Takeover,
+    routes::HttpState,
+    stream::{Asked, no_body_of_any_length},
+    takeover::position_headers,
+};
 use crate::{
     hub::{PollNow, PollRequest},
     model::{PollAnswer, PollEncoding, Start},
@@ -19,7 +24,7 @@ pub(super) async fn respond(
     mut request: PollRequest,
 ) -> Result<Response, Problem> {
     if asked.is_head {
-        return Ok(with_poll_headers(Response::new(Body::empty())));
+        return Ok(with_poll_headers(Response::new(no_body_of_any_length())));
     }
     match state.hub.poll_now(&request)? {
         PollNow::Answer(answer) => return Ok(answered(request.encoding, &answer)),

@@ -8,9 +8,12 @@ use serde_json::{Map, Value};
 
 use crate::hub::{CloseError, PublishError, SubscribeError};
 
-/// A refusal.
+/// A refusal. Boxed, since it travels in the errors of almost every function of this layer.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     status: StatusCode,
     detail: String,
     members: Map<String, Value>,
@@ -22,14 +25,14 @@ pub struct Problem {
 impl Problem {
     /// A refusal with a status and what exactly is wrong.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             detail: detail.into(),
             members: Map::new(),
             retry_after_s: None,
             close: false,
             allow: None,
-        }
+        }))
     }
 
     /// A bad value of `field`: 400.
@@ -39,64 +42,66 @@ impl Problem {
 
     /// 405, with the methods that the resource has.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let problem =
+        let mut problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource takes {allow}"));
-        Self { allow: Some(allow), ..problem }
+        problem.0.allow = Some(allow);
+        problem
     }
 
     /// Adds a member.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(member.to_owned(), value.into());
+        self.0.members.insert(member.to_owned(), value.into());
         self
     }
 
     /// Says when to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
+        self.0.retry_after_s = Some(seconds);
         self
     }
 
     /// Ends the connection: what else comes on it cannot be trusted.
     #[must_use]
     pub fn closing(mut self) -> Self {
-        self.close = true;
+        self.0.close = true;
         self
     }
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// What is wrong.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let Parts { status, detail, members, retry_after_s, close, allow } = *self.0;
         let mut document = Map::new();
         document.insert("type".into(), "about:blank".into());
-        let title = self.status.canonical_reason().unwrap_or("Error");
+        let title = status.canonical_reason().unwrap_or("Error");
         document.insert("title".into(), title.into());
-        document.insert("status".into(), self.status.as_u16().into());
-        document.insert("detail".into(), self.detail.into());
-        document.extend(self.members);
-        let mut response = (self.status, Value::Object(document).to_string()).into_response();
+        document.insert("status".into(), status.as_u16().into());
+        document.insert("detail".into(), detail.into());
+        document.extend(members);
+        let mut response = (status, Value::Object(document).to_string()).into_response();
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if self.close {
+        if close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         response

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     core::Subscription,
-    hub::{PollRequest, Publication, StreamRequest},
+    hub::{PollNow, PollRequest, Publication, StreamRequest},
     model::{
         ChannelName, ChannelSelector, Event, EventEncoding, EventType, NewEvent, PollAnswer,
         PollEncoding, PollReply, Position, Seq, Start, rfc3339_millis,
@@ -67,13 +67,21 @@ pub(super) async fn subscribe(
         },
         None => query.start(&asked.headers, true)?,
     };
-    let request = PollRequest {
+    let mut request = PollRequest {
         subscription: default_subscription(),
         start,
         encoding: &TutorialAnswers,
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
     };
+    // A gap has no place in these answers: without an event behind it, the poll waits for one. To
+    // answer at once would set the client, which has no new position, off on a loop.
+    if !asked.is_head
+        && let PollNow::Answer(answer) = state.hub.poll_now(&request)?
+        && answer.events.is_empty()
+    {
+        request.start = Start::At(answer.position);
+    }
     poll::respond(&state, &asked, request).await
 }
 

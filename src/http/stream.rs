@@ -1,12 +1,18 @@
 //! Streams, for every front door: admission, the response, refusals that EventSource survives.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 
 use super::{CanTake, Problem, Takeover, params, routes::HttpState};
 use crate::{
@@ -37,7 +43,7 @@ impl Asked {
 /// Opens a stream, or refuses it in a way the client understands.
 pub(super) async fn respond(state: &HttpState, asked: &Asked, request: StreamRequest) -> Response {
     if asked.is_head {
-        return with_stream_headers(Body::empty());
+        return with_stream_headers(no_body_of_any_length());
     }
     let admitted = state.hub.admit_stream(request);
     let subscriber = match admitted {
@@ -70,6 +76,26 @@ fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response 
     // A browser gives up for good on any status but 200.
     let retry_ms = state.jittered_retry_ms();
     with_stream_headers(Body::from(comment_block(&format!("refused: {error}"), retry_ms)))
+}
+
+/// For answers to HEAD where the answer to GET has no length, or none that is known: an empty body
+/// would be announced as one of no bytes.
+pub(super) fn no_body_of_any_length() -> Body {
+    struct Unknown;
+
+    impl http_body::Body for Unknown {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(None)
+        }
+    }
+
+    Body::new(Unknown)
 }
 
 fn with_stream_headers(body: Body) -> Response {

@@ -1,6 +1,6 @@
 //! The hand-over of a socket: how a handler asks for it, and what the server does with it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use axum::http::{HeaderMap, HeaderValue, header, response};
 use bytes::Bytes;
@@ -51,7 +51,7 @@ impl Taken {
     pub fn stream_head(parts: &response::Parts) -> Bytes {
         let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
         write_headers(&parts.headers, &mut head);
-        head.extend_from_slice(b"connection: close\r\n\r\n");
+        let _ = write!(head, "date: {}\r\nconnection: close\r\n\r\n", date());
         head.into()
     }
 
@@ -72,14 +72,12 @@ pub(super) fn position_headers(position: Position, headers: &mut HeaderMap) {
 }
 
 fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicket) -> Bytes {
-    use std::io::Write as _;
-
     let mut out = Vec::with_capacity(256 + ticket.header_lines.len() + reply.body.len());
     let reason = if reply.status == 204 { "No Content" } else { "OK" };
     let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", reply.status);
     out.extend_from_slice(&ticket.header_lines);
-    let now = httpdate::fmt_http_date(std::time::SystemTime::now());
-    let _ = write!(out, "date: {now}\r\nlast-event-id: {position}\r\netag: W/\"{position}\"\r\n");
+    let _ = write!(out, "date: {}\r\n", date());
+    let _ = write!(out, "last-event-id: {position}\r\netag: W/\"{position}\"\r\n");
     if let Some(media_type) = reply.content_type {
         let _ = write!(out, "content-type: {media_type}\r\n");
         let _ = write!(out, "content-length: {}\r\n", reply.body.len());
@@ -90,6 +88,11 @@ fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicke
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&reply.body);
     out.into()
+}
+
+/// The `Date` that a server with a clock sends (RFC 9110, section 6.6.1).
+fn date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
 }
 
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {

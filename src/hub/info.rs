@@ -11,14 +11,14 @@ impl Hub {
     /// One channel, if there is such a one.
     pub fn channel(&self, name: &ChannelName) -> Option<ChannelInfo> {
         let backend = &self.shared.backend;
-        backend.directory().find(name).map(|entry| entry.info(backend.epoch()))
+        backend.directory().find(name).map(|entry| backend.info(&entry))
     }
 
     /// Up to `limit` channels after the name `after`, in the order of their names.
     pub fn channels(&self, after: Option<&str>, limit: usize) -> Vec<ChannelInfo> {
         let backend = &self.shared.backend;
         let page = backend.directory().page(after, limit);
-        page.iter().map(|entry| entry.info(backend.epoch())).collect()
+        page.iter().map(|entry| backend.info(entry)).collect()
     }
 
     /// The limits it runs with.

@@ -10,7 +10,7 @@ use crate::{
     actors::{Admission, CountedEntry, EventBody, Form, Shape, ShardMsg, Subscriber},
     backend::Member,
     core::{SlowPolicy, Subscription},
-    model::{EventEncoding, PollAnswer, PollEncoding, Start},
+    model::{ChannelPattern, EventEncoding, PollAnswer, PollEncoding, Start},
     telemetry::Metrics,
 };
 
@@ -67,7 +67,10 @@ impl Hub {
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
         let form = request.encoding.map_or(Form::Frames, Form::Encoded);
         let age_max_s = self.shared.limits().connections.age_max_s;
-        let age_max_ms = (age_max_s > 0).then(|| u64::from(age_max_s) * 1_000);
+        // Not all at the same age: those that came together should not leave together.
+        let age_max_ms = u64::from(age_max_s) * 1_000;
+        let age_max_ms =
+            (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
         self.admit(Admitting {
             subscription: request.subscription,
             start: request.start,
@@ -219,10 +222,14 @@ impl Hub {
         {
             return Err(SubscribeError::Closed);
         }
+        let transport = shape.transport();
+        let watchers = self.shared.backend.watchers();
+        let watch = |pattern: &ChannelPattern| watchers.count(pattern.clone(), transport);
         Ok(Subscriber {
             id: self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1,
-            subscription,
+            watched: subscription.patterns().iter().map(watch).collect(),
             named,
+            subscription,
             shape,
             start,
             policy: policy.unwrap_or(connections.slow_policy),
@@ -233,12 +240,14 @@ impl Hub {
         })
     }
 
-    /// Whether the channel is closed and a client that starts there has nothing more to come.
+    /// Whether the channel is closed and a client that starts there has nothing more to come. One
+    /// that asks for history gets what is left of it, to the closing event.
     fn has_all_of_closed(&self, counted: &CountedEntry, start: &Start) -> bool {
         let Some(closed) = counted.entry().closed_seq() else { return false };
         match start {
-            Start::At(at) => at.epoch != self.shared.backend.epoch() || at.seq >= closed,
-            _ => true,
+            Start::Now => true,
+            Start::At(at) => at.epoch == self.shared.backend.epoch() && at.seq >= closed,
+            Start::Earliest | Start::Unknown(_) => false,
         }
     }
 }

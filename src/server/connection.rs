@@ -26,7 +26,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tower::ServiceExt;
 
 use super::rewind::Rewind;
@@ -82,6 +85,8 @@ impl Connections {
             .header_read_timeout(self.header_read_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(BUFFER_BYTES_MAX)
+            // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
+            .half_close(true)
             .serve_connection(Rewind::new(io, early, Rc::clone(&flushed)), service);
         let mut closing = self.closing;
         let mut asked_to_close = Box::pin(async move {
@@ -104,8 +109,8 @@ impl Connections {
             if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended with an error");
             }
-            let mut io = connection.into_parts().io.into_inner().0;
-            let _ = tokio::io::AsyncWriteExt::shutdown(&mut io).await;
+            let io = connection.into_parts().io.into_inner().0;
+            linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
             return None;
         }
         let asking = asking.borrow_mut().take()?;
@@ -147,6 +152,18 @@ async fn respond(
     }
 }
 
+/// Ends a connection whose client may still be sending: a socket closed with unread bytes is
+/// reset, and the reset may overtake the last answer (RFC 9112, section 9.6).
+async fn linger(mut io: TcpStream, wait: Duration) {
+    let unheard = async {
+        io.shutdown().await?;
+        let mut bytes = [0; 4096];
+        while io.read(&mut bytes).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = tokio::time::timeout(wait, unheard).await;
+}
+
 fn hand_over(shard: &LocalShard, asking: Asking, io: TcpStream, early: &Bytes) {
     let Asking { parts, taken, keep_alive } = asking;
     let (head, ticket) = if taken.is_poll {
@@ -165,6 +182,8 @@ fn wants_close<B>(request: &Request<B>) -> bool {
         .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
+/// How long a client may go on sending after its last answer before it is reset.
+const LINGER: Duration = Duration::from_secs(2);
 /// Header fields of a request; more are 431.
 const HEADERS_MAX: usize = 100;
 /// Bytes of a request's head; more are 431.

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv6Addr, SocketAddr, TcpListener},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,6 +17,9 @@ pub(super) struct Listeners {
 
 /// Binds `addresses` for each of `shards`. `send_buffer_bytes` (0: the kernel's own) is set on the
 /// listeners and inherited by what they accept.
+///
+/// A machine without IPv6, as many containers are, has no `[::1]`: it is left out, if another
+/// address is there.
 pub(super) fn bind(
     addresses: &[SocketAddr],
     shards: usize,
@@ -26,7 +29,13 @@ pub(super) fn bind(
     let mut bound = Vec::new();
     for &address in addresses {
         let mut address = address;
-        refuse_if_taken(address).map_err(|error| named(address, &error))?;
+        match refuse_if_taken(address) {
+            Err(error) if is_without_ipv6(address, &error) && addresses.len() > 1 => {
+                tracing::info!(%address, "not listening there: this machine has no IPv6");
+                continue;
+            }
+            result => result.map_err(|error| named(address, &error))?,
+        }
         for listeners in &mut by_shard {
             let listener =
                 listen(address, send_buffer_bytes).map_err(|error| named(address, &error))?;
@@ -39,12 +48,16 @@ pub(super) fn bind(
     Ok(Listeners { by_shard, addresses: bound })
 }
 
+/// Every machine with IPv6 has `[::1]`, so it is missing only where IPv6 is.
+fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    address.ip() == Ipv6Addr::LOCALHOST
+        && (error.kind() == io::ErrorKind::AddrNotAvailable
+            || error.raw_os_error() == Some(EAFNOSUPPORT))
+}
+
 /// `SO_REUSEPORT` would let a second hub share the port of a first one unnoticed; a bind without it
-/// does not.
+/// does not. With port 0 it only says whether the address is there.
 fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
-    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -76,3 +89,23 @@ fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener
 
 /// Connections that may wait to be accepted; the kernel's `somaxconn` caps it.
 const BACKLOG: i32 = 65_535;
+/// Linux's number for "address family not supported", which `std` gives no kind.
+const EAFNOSUPPORT: i32 = 97;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_ipv6_loopback_is_left_out() {
+        let absent = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let no_family = io::Error::from_raw_os_error(EAFNOSUPPORT);
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        assert!(is_without_ipv6(address("[::1]:3000"), &absent));
+        assert!(is_without_ipv6(address("[::1]:3000"), &no_family));
+        assert!(!is_without_ipv6(address("[::1]:3000"), &taken));
+        assert!(!is_without_ipv6(address("[2001:db8::1]:3000"), &absent));
+        assert!(!is_without_ipv6(address("127.0.0.1:3000"), &absent));
+    }
+}

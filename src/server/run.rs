@@ -100,23 +100,25 @@ fn http_settings(settings: &Settings) -> HttpSettings {
 
 /// Says where the hub is, and what is not protected. Scripts wait for the first line.
 fn greet(settings: &Settings, addresses: &[SocketAddr]) {
+    let mut words = String::new();
     for address in addresses {
-        eprintln!("listening on http://{address}");
+        words += &format!("listening on http://{address}\n");
     }
     if settings.quickstart
         && let Some(address) = addresses.first()
     {
-        eprintln!("console at http://{address}/");
+        words += &format!("console at http://{address}/\n");
     }
-    let loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-    if loopback {
-        eprintln!("no authentication: every program on this machine may publish and subscribe");
+    words += if addresses.iter().all(|address| address.ip().to_canonical().is_loopback()) {
+        "no authentication: every program on this machine may publish and subscribe\n"
     } else {
-        eprintln!("INSECURE: no authentication, and reachable from other machines");
-    }
+        "INSECURE: no authentication, and reachable from other machines\n"
+    };
     if settings.faults {
-        eprintln!("FAULTS: anyone who reaches this hub can crash parts of it");
+        words += "FAULTS: anyone who reaches this hub can crash parts of it\n";
     }
+    // In one write, so that nobody reads half an address.
+    let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
 }
 
 /// How long the last answers may take to go out before the process ends.

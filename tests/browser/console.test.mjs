@@ -1,6 +1,6 @@
-// The console page, as a person uses it.
+// The console page, as a person uses it. VISNYK_PICTURES names a directory for pictures of it.
 import assert from "node:assert/strict";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { newContext, retry, startBrowser } from "./browser.mjs";
 import { QUICK_RETRY, startHub } from "./hub.mjs";
 
+const KEPT = process.env.VISNYK_PICTURES;
 const LAPTOP = { viewport: { width: 1280, height: 800 } };
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 
@@ -16,9 +17,12 @@ describe("the console", { timeout: 180_000 }, () => {
   let pictures;
   before(async () => {
     browser = await startBrowser();
-    pictures = await mkdtemp(path.join(tmpdir(), "visnyk-console-"));
+    pictures = KEPT ?? (await mkdtemp(path.join(tmpdir(), "visnyk-console-")));
   });
-  after(() => browser.close());
+  after(async () => {
+    await browser.close();
+    if (!KEPT) await rm(pictures, { recursive: true });
+  });
 
   /** Opens the console; every error that the page or its console reports goes to `errors`. */
   async function openConsole(t, hub, options, hash = "") {
@@ -216,6 +220,15 @@ describe("the console", { timeout: 180_000 }, () => {
         const fits = async (view) => {
           const width = await page.evaluate(() => document.documentElement.scrollWidth);
           assert.equal(width, options.viewport.width, `${view} is too wide for a ${device}`);
+          for (const part of await page.locator("#rows time, #rows .channel").all()) {
+            const box = await part.boundingBox();
+            if (box === null) continue; // Of a panel that the phone does not show now.
+            assert.ok(box.width > 60 && box.x >= 16, `${view} hides parts of rows on a ${device}`);
+            assert.ok(box.x + box.width <= options.viewport.width - 16);
+          }
+          for (const time of await page.locator("#rows time").all()) {
+            assert.ok(await time.evaluate((part) => part.scrollWidth <= part.clientWidth));
+          }
           const name = `${colorScheme}-${device}-${view}.png`;
           await page.screenshot({ path: path.join(pictures, name) });
         };
@@ -235,7 +248,6 @@ describe("the console", { timeout: 180_000 }, () => {
         }
         assert.deepEqual(errors, []);
       }
-      t.diagnostic(`pictures are in ${pictures}`);
     });
   }
 

@@ -16,7 +16,7 @@ export const QUICK_RETRY = {
 /** Starts a hub; `test.after` ends it. `listen` names the port of an earlier hub. */
 export async function startHub(test, { env = {}, listen = "127.0.0.1:0" } = {}) {
   const child = spawn(binary(), ["serve", "--listen", listen], {
-    env: { ...process.env, ...env },
+    env: { ...surroundings(), ...env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   const exited = new Promise((resolve) => child.once("exit", resolve));
@@ -76,6 +76,12 @@ class Hub {
     if (response.status !== 201) throw new Error(`POST answered ${response.status}: ${text}`);
     return JSON.parse(text);
   }
+}
+
+/** The environment without settings that someone may have made for a hub of their own. */
+function surroundings() {
+  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith("VISNYK_"));
+  return Object.fromEntries(entries);
 }
 
 function binary() {

@@ -203,9 +203,10 @@ impl ThreadLocalActor for Shard {
             ShardMsg::TaskEnded(task) => return Err(format!("its {task} task ended").into()),
             ShardMsg::Panic => panic!("planted fault in a shard"),
             ShardMsg::PanicConnection(channel, planted) => {
-                if !planted.load(Ordering::Acquire) {
-                    let found = state.engine.borrow_mut().plant_fault(&channel);
-                    planted.fetch_or(found, Ordering::AcqRel);
+                let mut engine = state.engine.borrow_mut();
+                // Another shard may look at this moment: one of them has the token.
+                if engine.plant_fault(&channel) && planted.swap(true, Ordering::AcqRel) {
+                    engine.withdraw_fault();
                 }
             }
         }

@@ -349,6 +349,11 @@ impl Engine {
         self.fault != VACANT
     }
 
+    /// Takes a planted fault back.
+    pub fn withdraw_fault(&mut self) {
+        self.fault = VACANT;
+    }
+
     fn drain_slot(&mut self, index: u32, until_ms: u64) {
         let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
         let slot = &mut self.slots[index as usize];
@@ -1029,6 +1034,17 @@ impl Engine {
             }
         }
         (Box::new(listed), lost)
+    }
+}
+
+impl Drop for Engine {
+    /// A shard that ends, by a crash too, takes its connections along: they count no longer.
+    fn drop(&mut self) {
+        for (_, slot) in &self.slots {
+            self.gauge(slot.connection.transport()).dec();
+            let reason = CloseReason::ShardEnded.as_str();
+            Metrics::count(&self.metrics.connections_closed, reason);
+        }
     }
 }
 

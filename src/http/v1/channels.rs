@@ -25,8 +25,11 @@ pub(in crate::http) async fn list(
     let query = Query::of(request.uri())?;
     let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
     let after = query.one("after")?;
-    let channels = state.hub.channels(after, limit);
-    let next = (channels.len() == limit).then(|| channels.last()).flatten();
+    // One more than asked for tells whether there is a next page.
+    let mut channels = state.hub.channels(after, limit + 1);
+    let has_more = channels.len() > limit;
+    channels.truncate(limit);
+    let next = channels.last().filter(|_| has_more);
     let mut page = json!({ "channels": channels.iter().map(info_json).collect::<Vec<_>>() });
     if let Some(last) = next {
         page["next"] = last.channel.as_str().into();

@@ -1,6 +1,6 @@
 //! The lines of a batch: `{"data":…,"type"?,"retry"?,"channel"?}`, one a line (NDJSON).
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -11,12 +11,21 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope<'a> {
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    event_type: Option<&'a RawValue>,
     #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    retry: Option<u32>,
-    channel: Option<String>,
+    retry: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+}
+
+/// `null` is data like any other.
+fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Reads a batch. `channel` is the one in the path; without it every line names its own, or
@@ -50,9 +59,14 @@ fn parse_line(
     default_channel: Option<&ChannelName>,
 ) -> Result<(ChannelName, NewEvent), Problem> {
     let envelope: Envelope<'_> = serde_json::from_str(line).map_err(|error| {
-        Problem::field("body", format!("not an envelope {{\"data\":…}}: {error}"))
+        Problem::field("body", format!("not an envelope {{\"data\":…}}: {}", reason(&error)))
+            .with("column", error.column())
     })?;
-    let channel = match (in_path, envelope.channel, default_channel) {
+    let Some(data) = envelope.data else {
+        return Err(Problem::field("data", "an event has data"));
+    };
+    let named: Option<String> = member("channel", envelope.channel, "a string")?;
+    let channel = match (in_path, named, default_channel) {
         (Some(_), Some(_), _) => {
             let detail = "the channel is in the path; `channel` is for batches to /v1/events";
             return Err(Problem::field("channel", detail));
@@ -64,21 +78,37 @@ fn parse_line(
             return Err(Problem::field("channel", "name the channel of the event"));
         }
     };
-    let event_type = envelope.event_type.as_deref().map(EventType::parse).transpose();
+    let event_type: Option<String> = member("type", envelope.event_type, "a string")?;
+    let event_type = event_type.as_deref().map(EventType::parse).transpose();
     let event = NewEvent {
-        data: data_text(envelope.data)?,
+        data: data_text(data)?,
         event_type: event_type.map_err(|error| Problem::field("type", error.to_string()))?,
-        retry_ms: envelope.retry,
+        retry_ms: member("retry", envelope.retry, "a whole number from 0 to 4294967295")?,
     };
     Ok((channel, event))
+}
+
+/// What is wrong, without the place: the line that serde_json counts is always the first.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason).to_owned()
+}
+
+/// A member other than the data; `null` is as good as none.
+fn member<T: DeserializeOwned>(
+    name: &str,
+    raw: Option<&RawValue>,
+    what: &str,
+) -> Result<Option<T>, Problem> {
+    let value = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+    value.map_err(|_| Problem::field(name, format!("`{name}` is {what}")))
 }
 
 /// A string is the data; any other JSON is its own text without white space.
 fn data_text(raw: &RawValue) -> Result<String, Problem> {
     let text = raw.get();
     if text.starts_with('"') {
-        return serde_json::from_str(text)
-            .map_err(|error| Problem::field("data", error.to_string()));
+        return serde_json::from_str(text).map_err(|error| Problem::field("data", reason(&error)));
     }
     let mut compact = String::with_capacity(text.len());
     let (mut in_string, mut escaped) = (false, false);

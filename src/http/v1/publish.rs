@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use serde_json::json;
 
@@ -110,6 +111,17 @@ pub(in crate::http) async fn read_body(
     body: axum::body::Body,
 ) -> Result<String, Problem> {
     let bytes_max = state.hub.limits().publish.body_bytes_max;
+    let too_large = || {
+        let detail = format!("a body has at most {bytes_max} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            .with("field", "body")
+            .with("bytes_max", bytes_max)
+            .closing()
+    };
+    // A length that says it all: the body is not read, nor asked for with a 100.
+    if body.size_hint().lower() > bytes_max {
+        return Err(too_large());
+    }
     let reading = Limited::new(body, usize::try_from(bytes_max).unwrap_or(usize::MAX)).collect();
     let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
     let collected = match tokio::time::timeout(wait, reading).await {
@@ -118,11 +130,7 @@ pub(in crate::http) async fn read_body(
             return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing());
         }
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let detail = format!("a body has at most {bytes_max} bytes");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-                .with("field", "body")
-                .with("bytes_max", bytes_max)
-                .closing());
+            return Err(too_large());
         }
         Ok(Err(_)) => return Err(Problem::field("body", "the body broke off").closing()),
         Ok(Ok(collected)) => collected.to_bytes(),

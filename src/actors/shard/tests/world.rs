@@ -210,6 +210,7 @@ impl World {
         Subscriber {
             id: self.next_id,
             named: named.collect(),
+            watched: Vec::new(),
             subscription,
             shape,
             start: ask.start.clone(),

@@ -1,0 +1,307 @@
+//! A socket on which a test says exactly the bytes it wants, and a hub to say them to.
+//!
+//! Every wait is bounded by [`PATIENCE`]; a wait that runs out fails the test.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{future::Future, io, net::SocketAddr, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+use visnyk_loadtest::{Hub, HubCommand};
+
+/// How long a hub on a busy machine may take for what takes it no time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts a hub on a free port; the settings are named as in a file, with dots.
+pub(crate) async fn hub(settings: &[(&str, &str)]) -> Hub {
+    let mut command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+        .directory(env!("CARGO_TARGET_TMPDIR"))
+        .env("VISNYK_SHARDS", "2");
+    for (name, value) in settings {
+        let variable = format!("VISNYK_{}", name.replace('.', "__").to_ascii_uppercase());
+        command = command.env(variable, value);
+    }
+    command.start().await.expect("the hub starts")
+}
+
+/// An answer, or the head of one.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) version: String,
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The only field of that name, or an empty text.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        let mut values = self.fields.iter().filter(|(field, _)| field == name);
+        let first = values.next().map_or("", |(_, value)| value);
+        assert!(values.next().is_none(), "`{name}` stands twice in {self:?}");
+        first
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field == name)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(self.text()).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// Checks that this is a well-formed problem document, and gives it.
+    pub(crate) fn problem(&self) -> Value {
+        assert_eq!(self.field("content-type"), "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        for member in ["type", "title", "detail"] {
+            let text = problem[member].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{member} in {self:?}");
+        }
+        problem
+    }
+
+    /// Checks status and field of a refusal.
+    #[track_caller]
+    pub(crate) fn refuses(&self, status: u16, field: &str) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        let problem = self.problem();
+        assert_eq!(problem["field"], field, "{problem}");
+        problem
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    socket: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) async fn to(hub: &Hub) -> Self {
+        Self::at(hub.address()).await
+    }
+
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let socket = within("connecting", TcpStream::connect(address)).await.expect("a connection");
+        socket.set_nodelay(true).expect("an open socket");
+        Self { socket, unread: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.expect("the hub still reads");
+    }
+
+    /// Sends what a hub may refuse to read.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        within("sending", self.socket.write_all(bytes.as_ref())).await
+    }
+
+    /// Ends the sending side only.
+    pub(crate) async fn half_close(&mut self) {
+        self.socket.shutdown().await.expect("an open socket");
+    }
+
+    /// Reads one whole answer, interim ones included.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let mut answer = self.head().await;
+        let length = answer.field("content-length");
+        if matches!(answer.status, 100..200 | 204 | 304) {
+            assert!(!answer.has("content-length") || length == "0", "{answer:?}");
+        } else if answer.has("transfer-encoding") {
+            assert_eq!(answer.field("transfer-encoding"), "chunked");
+            answer.body = self.chunks().await;
+        } else if let Ok(length) = length.parse() {
+            answer.body = self.exactly(length).await;
+        } else {
+            answer.body = self.rest().await;
+        }
+        answer
+    }
+
+    /// Reads a head: all there is of an answer to HEAD, and what comes before a stream.
+    pub(crate) async fn head(&mut self) -> Answer {
+        let head = self.through("\r\n\r\n").await;
+        let mut lines = head.trim_end().split("\r\n");
+        let (version, rest) = lines.next().unwrap_or_default().split_once(' ').expect("a status");
+        let fields = lines.map(|line| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?}"));
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        });
+        Answer {
+            version: version.to_owned(),
+            status: rest[..3].parse().expect("a status code"),
+            fields: fields.collect(),
+            body: Vec::new(),
+        }
+    }
+
+    /// Reads the head of a stream and its first block.
+    pub(crate) async fn stream_head(&mut self) -> (Answer, String) {
+        let head = self.head().await;
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(head.field("content-type"), "text/event-stream; charset=utf-8");
+        (head, self.block().await)
+    }
+
+    /// Reads a block of a stream, its empty line included.
+    pub(crate) async fn block(&mut self) -> String {
+        self.through("\n\n").await
+    }
+
+    /// Reads up to and including `end`.
+    pub(crate) async fn through(&mut self, end: &str) -> String {
+        let mut searched = 0;
+        loop {
+            let found =
+                self.unread[searched..].windows(end.len()).position(|w| w == end.as_bytes());
+            if let Some(at) = found {
+                let bytes: Vec<u8> = self.unread.drain(..searched + at + end.len()).collect();
+                return String::from_utf8(bytes).expect("UTF-8");
+            }
+            searched = (self.unread.len() + 1).saturating_sub(end.len());
+            let more = self.more().await;
+            let so_far = String::from_utf8_lossy(&self.unread);
+            assert!(matches!(more, Ok(1..)), "{more:?} before {end:?}, after {so_far:?}");
+        }
+    }
+
+    /// Reads to the end of the connection, however it comes about.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let all = async { while let Ok(1..) = self.more().await {} };
+        let ended = timeout(PATIENCE, all).await.is_ok();
+        let rest = std::mem::take(&mut self.unread);
+        assert!(ended, "it goes on after {:?}", String::from_utf8_lossy(&rest));
+        rest
+    }
+
+    /// Checks that the connection ends and that nothing comes before.
+    #[track_caller]
+    pub(crate) fn ends(&mut self) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let rest = self.rest().await;
+            let rest = String::from_utf8_lossy(&rest);
+            assert!(rest.is_empty(), "{rest:?} before the end, at {caller}");
+        }
+    }
+
+    /// What has been read and not been used.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    async fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.through("\r\n").await;
+            let size = usize::from_str_radix(size.trim_end(), 16).expect("a chunk size");
+            body.extend(self.exactly(size).await);
+            assert_eq!(self.through("\r\n").await, "\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    async fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length {
+            let more = self.more().await;
+            assert!(matches!(more, Ok(1..)), "{more:?} after {} of {length}", self.unread.len());
+        }
+        self.unread.drain(..length).collect()
+    }
+
+    async fn more(&mut self) -> io::Result<usize> {
+        within("reading", self.socket.read_buf(&mut self.unread)).await
+    }
+}
+
+/// A request with the fields that every client sends. `Content-Length` comes with a body.
+pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> String {
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
+    for (name, value) in fields {
+        text += &format!("{name}: {value}\r\n");
+    }
+    if !body.is_empty() || method == "POST" {
+        text += &format!("Content-Length: {}\r\n", body.len());
+    }
+    text + "\r\n" + body
+}
+
+pub(crate) fn get(target: &str) -> String {
+    request("GET", target, &[], "")
+}
+
+pub(crate) fn post(target: &str, body: &str) -> String {
+    request("POST", target, &[], body)
+}
+
+pub(crate) fn publish(channel: &str, data: &str) -> String {
+    post(&format!("/v1/channels/{channel}/events"), data)
+}
+
+/// One request on a connection of its own.
+pub(crate) async fn ask(hub: &Hub, request: impl AsRef<[u8]>) -> Answer {
+    let mut wire = Wire::to(hub).await;
+    wire.send(request).await;
+    wire.answer().await
+}
+
+/// Publishes on a connection of its own and gives the id.
+pub(crate) async fn published(hub: &Hub, channel: &str, data: &str) -> String {
+    let answer = ask(hub, publish(channel, data)).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// The value of a metric, zero when it has not been counted yet; `name` may have labels.
+pub(crate) async fn metric(hub: &Hub, name: &str) -> u64 {
+    let answer = ask(hub, get("/metrics")).await;
+    let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().expect("a whole number"))
+}
+
+/// Waits until a metric has a value.
+pub(crate) async fn metric_is(hub: &Hub, name: &str, value: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = metric(hub, name).await;
+        if now == value {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name} is {now} and not {value}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Checks that no stream and no poll is left.
+pub(crate) async fn nothing_is_left(hub: &Hub) {
+    metric_is(hub, "visnyk_streams", 0).await;
+    metric_is(hub, "visnyk_pollers", 0).await;
+}
+
+/// Whether there is such a channel: what was never published to is not there.
+pub(crate) async fn exists(hub: &Hub, channel: &str) -> bool {
+    let answer = ask(hub, get(&format!("/v1/channels/{channel}"))).await;
+    assert!(matches!(answer.status, 200 | 404), "{answer:?}");
+    answer.status == 200
+}
+
+async fn within<T>(what: &str, wait: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(PATIENCE, wait).await {
+        Ok(result) => result,
+        Err(_) => panic!("{what} took longer than {PATIENCE:?}"),
+    }
+}
