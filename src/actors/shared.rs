@@ -148,11 +148,21 @@ impl Shared {
 
     /// Wakes the log, once until it looks.
     pub(crate) fn wake_log(&self) {
-        if !self.log_awake.swap(true, Ordering::AcqRel)
-            && let Some(log) = &self.refs.lock().log
-        {
-            let _ = log.cast(LogMsg::Commit);
+        if self.log_awake.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let woken =
+            self.refs.lock().log.as_ref().is_some_and(|log| log.cast(LogMsg::Commit).is_ok());
+        if !woken {
+            self.stop_log();
+        }
+    }
+
+    /// The log takes nothing more; whoever waits for it is told.
+    pub(crate) fn stop_log(&self) {
+        self.refs.lock().log = None;
+        self.log_awake.store(false, Ordering::Release);
+        while self.submissions.pop().is_some() {}
     }
 
     /// Gives a channel an actor if it has none.

@@ -119,22 +119,30 @@ impl Hub {
         }
         let resume = backend.resume(&request.subscription, &mut members, &request.start, head);
         let limit = request.limit.max(1) as usize;
-        let mut cursor = resume.cursor;
-        let (events, through) = loop {
-            let Ok(mut slice) = backend.read(&members, cursor, resume.head, limit, POLL_BYTES_MAX)
-            else {
-                // Evicted between the two looks: look again.
-                return self.poll_now(request);
+        let types = request.subscription.types();
+        let mut through = resume.cursor;
+        let mut events = Vec::new();
+        // A filter may pass over much: a few pages here, the rest in turns by a shard.
+        for _ in 0..POLL_PAGES_MAX {
+            let page =
+                backend.read(&members, through, resume.head, POLL_PAGE_EVENTS, POLL_BYTES_MAX);
+            // What was evicted between the two looks, the shard finds out and tells.
+            let Ok(page) = page else { break };
+            through = match page.events.last() {
+                Some(last) if page.more => last.seq,
+                _ => resume.head.max(through),
             };
-            let last = slice.events.last().map(|event| event.seq);
-            let types = request.subscription.types();
-            slice.events.retain(|event| Subscription::wants(types, event));
-            match last {
-                Some(last) if slice.more && slice.events.is_empty() => cursor = last,
-                Some(last) if slice.more => break (slice.events, last),
-                _ => break (slice.events, resume.head.max(cursor)),
+            let more = page.more;
+            events = page.events;
+            events.retain(|event| Subscription::wants(types, event));
+            if events.len() > limit {
+                events.truncate(limit);
+                through = events.last().map_or(through, |event| event.seq);
             }
-        };
+            if !more || !events.is_empty() {
+                break;
+            }
+        }
         let position = backend.position(through);
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.shared.metrics.gaps, gap.reason.as_str());
@@ -271,6 +279,9 @@ struct Admitting {
     retry_ms: Option<u32>,
 }
 
+/// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
+const POLL_PAGE_EVENTS: usize = 1_000;
+const POLL_PAGES_MAX: usize = 4;
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;
 
