@@ -95,7 +95,10 @@ pub const ROUTES: &[Route] = &[
     quickstart("/favicon.svg", "GET, HEAD", || get(console::icon)),
 ];
 
-/// The whole surface as a router that any axum or hyper server can run.
+/// The whole surface as a router that any axum or hyper server can run, merged or nested.
+///
+/// Streams and polls are bodies there. The check of `Host` on loopback is for the hub's own
+/// server, which knows the address of a connection ([`LocalAddress`](super::LocalAddress)).
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     let state = HttpState { hub, settings: Arc::new(settings) };
     let mut router = Router::new();

@@ -14,7 +14,7 @@ use crate::{
     actors::{CommitError, Submission},
     backend::ChannelEntry,
     core::IdempotencyKey,
-    model::{ChannelName, Draft, EventKind, NewEvent, Position},
+    model::{ChannelName, ChannelNameError, Draft, EventKind, NewEvent, Position},
     telemetry::Metrics,
 };
 
@@ -28,6 +28,14 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// One plain message to a channel by name.
+    ///
+    /// # Errors
+    /// A text that is no channel's name.
+    pub fn message(channel: &str, data: impl Into<String>) -> Result<Self, ChannelNameError> {
+        Ok(Self::one(ChannelName::parse(channel)?, NewEvent::message(data)))
+    }
+
     /// One event.
     pub fn one(channel: ChannelName, event: NewEvent) -> Self {
         Self { events: vec![(channel, event)], key: None }

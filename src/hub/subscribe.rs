@@ -10,7 +10,10 @@ use crate::{
     actors::{Admission, CountedEntry, EventBody, Form, Shape, ShardMsg, Subscriber},
     backend::Member,
     core::{SlowPolicy, Subscription},
-    model::{ChannelPattern, EventEncoding, PollAnswer, PollEncoding, Start},
+    model::{
+        ChannelPattern, ChannelSelector, EventEncoding, PollAnswer, PollEncoding, SelectorError,
+        Start,
+    },
     telemetry::Metrics,
 };
 
@@ -32,6 +35,15 @@ pub struct StreamRequest {
 }
 
 impl StreamRequest {
+    /// A plain stream of a channel or pattern, of what comes from now on.
+    ///
+    /// # Errors
+    /// A text that is neither a channel's name nor a pattern.
+    pub fn channel(selector: &str) -> Result<Self, SelectorError> {
+        let selector = ChannelSelector::parse(selector)?;
+        Ok(Self::new(Subscription::new([selector], [], 1).expect("one selector of at most one")))
+    }
+
     /// A plain stream of what comes from now on.
     pub fn new(subscription: Subscription) -> Self {
         Self {
@@ -80,6 +92,17 @@ impl Hub {
             hello: request.hello,
             retry_ms: request.retry_ms,
         })
+    }
+
+    /// Opens a stream as an HTTP body for a handler of one's own, which sends it as
+    /// `text/event-stream`. Dropping the body ends the stream; one that is not read holds at most
+    /// 16 KiB and a send, and then lags as a slow client does.
+    ///
+    /// # Errors
+    /// As [`admit_stream`](Self::admit_stream).
+    pub async fn stream(&self, request: StreamRequest) -> Result<EventBody, SubscribeError> {
+        let subscriber = self.admit_stream(request)?;
+        self.open(subscriber).await
     }
 
     /// Admits a long-poll that is to wait.
@@ -290,7 +313,7 @@ mod tests {
     use super::*;
     use crate::{
         hub::Publication,
-        model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent},
+        model::{ChannelName, EnvelopeAnswers, NewEvent},
     };
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
