@@ -48,6 +48,8 @@ pub struct Metrics {
     pub history_bytes: Gauge,
     /// Publish permits not in use.
     pub permits_free: Gauge,
+    #[cfg(feature = "jemalloc")]
+    heap: super::heap::Heap,
 }
 
 /// One label: why, or which kind.
@@ -79,6 +81,8 @@ impl Metrics {
             channels: Gauge::default(),
             history_bytes: Gauge::default(),
             permits_free: Gauge::default(),
+            #[cfg(feature = "jemalloc")]
+            heap: super::heap::Heap::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -91,12 +95,16 @@ impl Metrics {
 
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn render(&self) -> String {
+        #[cfg(feature = "jemalloc")]
+        self.heap.refresh();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text
     }
 
     fn register(&mut self) {
+        #[cfg(feature = "jemalloc")]
+        self.heap.register(&mut self.registry);
         let r = &mut self.registry;
         r.register("events_published", "Events accepted", self.events_published.clone());
         r.register("bytes_published", "Frame bytes accepted", self.bytes_published.clone());

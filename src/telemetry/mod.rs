@@ -1,5 +1,7 @@
 //! What the process tells about itself: logs and metrics.
 
+#[cfg(feature = "jemalloc")]
+mod heap;
 mod logs;
 mod metrics;
 
