@@ -2,7 +2,10 @@
 
 use crate::{
     STREAMS,
-    wire::{Wire, exists, get, hub, metric, metric_is, nothing_is_left, post, publish, published},
+    wire::{
+        Wire, exists, get, hub, metric, metric_is, nothing_is_left, post, publish, published,
+        taken_on,
+    },
 };
 
 #[tokio::test]
@@ -182,7 +185,7 @@ async fn one_socket_serves_a_hundred_polls_and_publishes() {
     let mut position = "now".to_owned();
     for n in 0..100 {
         wire.send(get(&format!("/v1/channels/a/poll?last_event_id={position}"))).await;
-        metric_is(&hub, "visnyk_pollers", 1).await;
+        taken_on(&hub, n + 1).await;
         published(&hub, "a", &format!("theirs {n}")).await;
         let answer = wire.answer().await;
         let events = answer.json()["events"].clone();
