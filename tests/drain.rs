@@ -6,6 +6,8 @@ mod support;
 use std::time::Duration;
 
 use support::{PATIENCE, TestHub, data_of};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use visnyk_loadtest::{PollClient, Publisher, SseRequest};
@@ -80,7 +82,10 @@ async fn while_it_drains_it_says_so_and_refuses_as_clients_understand() {
     hub.terminate().await.expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
 
-    assert_eq!(hub.get("/readyz").await.status(), 503, "no new work for it");
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while hub.get("/readyz").await.status() != 503 {
+        assert!(Instant::now() < deadline, "it says that it is ready");
+    }
     assert_eq!(hub.get("/healthz").await.status(), 200, "it is alive");
     // A new stream is refused so that EventSource tries again, later and elsewhere.
     let mut refused = hub.open(&SseRequest::new("/v1/events?channel=a")).await;
@@ -217,6 +222,30 @@ async fn retries_across_a_restart_deliver_once_in_each_log_and_clients_are_told(
     assert_eq!(hub.retained("channel=a", old).await, ["once"]);
     let gap = hub.poll_now("channel=a", old).await["gap"].clone();
     assert_eq!(gap["reason"], "epoch", "it can tell that this is another log");
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_and_idle_connections_hold_nothing_up() {
+    let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "2")]).await;
+    let request = SseRequest::new("/v1/events?channel=a&slow=skip").receive_buffer_bytes(1);
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        stalled.push(hub.open(&request).await);
+    }
+    // Kept alive, and with half a request.
+    let mut idle = Publisher::new(hub.address());
+    let long = "x".repeat(100_000);
+    for _ in 0..5 {
+        assert_eq!(idle.publish("a", &long).await.expect("an answer").status(), 201);
+    }
+    let mut half = TcpStream::connect(hub.address()).await.expect("it accepts");
+    half.write_all(b"GET /v1/events?channel=a HTTP/1.1\r\nHost: ").await.expect("it reads");
+    let begun = Instant::now();
+    hub.terminate().await.expect("it runs");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(!hub.stderr().contains("are left"), "{}", hub.stderr());
 }
 
 #[tokio::test]

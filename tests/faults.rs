@@ -175,6 +175,15 @@ async fn channel_actor_that_dies_is_restarted_and_nobody_notices() {
     assert_info_is_right(&hub, &ledger).await;
 }
 
+/// Once nobody is there any more, nobody is counted, crashed or not.
+async fn assert_nobody_is_counted(hub: &TestHub) {
+    hub.wait_for_metric("visnyk_streams", |streams| streams == 0.0).await;
+    hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 0.0).await;
+    for name in ["a", "b", "c/d"] {
+        hub.wait_for_channel(name, |info| info["subscribers"] == 0 && info["pollers"] == 0).await;
+    }
+}
+
 /// Holds what the hub says of its channels against what was acknowledged.
 async fn assert_info_is_right(hub: &TestHub, ledger: &Ledger) {
     for name in ["a", "b", "c/d"] {
@@ -231,10 +240,14 @@ async fn shard_that_dies_drops_only_its_sockets_and_they_resume() {
     for fault in ["shard?shard=0", "kill-shard?shard=1"] {
         let scene = Scene::start(&[]).await;
         scene.strike(fault, "shard", 1).await;
-        let (_, followers, _) = scene.check().await;
+        let (hub, followers, _) = scene.check().await;
         let (kept, dropped) = kept_and_dropped(&followers);
         println!("{fault}: {kept} streams stayed, {dropped} resumed");
         assert!(kept > 0 && dropped > 0, "{kept} streams stayed, {dropped} resumed");
+        let ended = hub.metric(r#"visnyk_connections_closed_total{reason="shard_ended"}"#).await;
+        assert!(ended >= dropped as f64, "{ended} connections ended with their shard");
+        drop(followers);
+        assert_nobody_is_counted(&hub).await;
     }
 }
 
@@ -260,6 +273,8 @@ async fn shards_supervisor_that_dies_is_restarted_and_every_client_resumes() {
     let (hub, followers, ledger) = scene.check().await;
     assert_eq!(kept_and_dropped(&followers).0, 0, "every stream was dropped");
     assert_info_is_right(&hub, &ledger).await;
+    drop(followers);
+    assert_nobody_is_counted(&hub).await;
 }
 
 #[tokio::test]
@@ -301,10 +316,10 @@ async fn log_that_panics_ends_the_process() {
     let mut hub = TestHub::start(&[("FAULTS", "true")]).await;
     let mut stream = hub.stream("channel=a", "now").await;
     hub.publish("a", "x").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["x"]);
     hub.plant("log").await;
     let status = hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(1), "{}", hub.stderr());
     assert!(hub.stderr().contains("the log failed"), "{}", hub.stderr());
-    // Its clients see the end, and what it had acknowledged had been sent.
-    assert_eq!(receive(&mut stream, 2).await, ["x"]);
+    assert_eq!(receive(&mut stream, 1).await, [""; 0], "its clients see the end");
 }

@@ -447,6 +447,42 @@ async fn invariant_4_bounded_number_of_connections() {
 }
 
 #[tokio::test]
+async fn invariant_4_bounded_memory_of_connections_that_come_and_go() {
+    let hub = TestHub::start(&[]).await;
+    let cycle = async || {
+        let mut streams = Vec::new();
+        for number in 0..300 {
+            let query = ["channel=a", "channel=a&channel=b/*", "channel=a&type=t"][number % 3];
+            streams.push(hub.stream(query, "now").await);
+        }
+        let mut polls = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let address = hub.address();
+            polls.spawn(async move {
+                let mut poll = PollClient::new(address, "/v1/poll?channel=a&timeout=60");
+                poll.next(PATIENCE).await.unwrap().answer.status()
+            });
+        }
+        hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 300.0).await;
+        hub.publish("a", "x").await;
+        assert_eq!(polls.join_all().await, [200; 300]);
+        drop(streams);
+        hub.wait_for_metric("visnyk_streams", |streams| streams == 0.0).await;
+        hub.resident_bytes().unwrap()
+    };
+    cycle().await;
+    let first = cycle().await;
+    for _ in 0..4 {
+        cycle().await;
+    }
+    let grown = cycle().await.saturating_sub(first);
+    println!("{grown} bytes more after five times 600 connections");
+    assert!(grown < 2_000_000, "{grown} bytes");
+    let info = hub.channel("a").await;
+    assert_eq!((&info["subscribers"], &info["pollers"]), (&Value::from(0), &Value::from(0)));
+}
+
+#[tokio::test]
 async fn invariant_4_bounded_number_of_channels_and_selectors() {
     let settings =
         [("LIMITS__CHANNELS__CHANNELS_MAX", "3"), ("LIMITS__CONNECTIONS__SUBSCRIPTIONS_MAX", "2")];

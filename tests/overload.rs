@@ -108,7 +108,8 @@ async fn end(hub: &TestHub, channel: &str, ledger: &Ledger) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_publishers_beyond_capacity_are_refused_or_delivered() {
     let hub = TestHub::start(&LITTLE_ROOM).await;
-    let followers = audience(&hub, "hot", 150).await;
+    // More than the shard serves in one slice.
+    let followers = audience(&hub, "hot", 300).await;
     let ledger = Arc::<Ledger>::default();
     let mut publishers = JoinSet::new();
     for name in 0..64 {
@@ -178,6 +179,35 @@ async fn refused_publishes_repeated_under_their_keys_deliver_once() {
     let refused = r#"visnyk_publishes_refused_total{reason="overloaded"}"#;
     println!("{} refused on the way", hub.metric(refused).await);
     assert_eq!(hub.channel("hot").await["events_retained"], ledger.len());
+}
+
+#[tokio::test]
+async fn publishers_that_hang_up_leave_no_permit_behind() {
+    let mut settings = LITTLE_ROOM.to_vec();
+    settings[2] = ("LIMITS__PUBLISH__WAIT_MS", "5000");
+    let hub = TestHub::start(&settings).await;
+    let followers = audience(&hub, "hot", 20).await;
+    // It slows the other channel down, and what it receives nobody knows.
+    let _others = audience(&hub, "other", 150).await;
+    for _ in 0..4 {
+        let mut hanging_up = JoinSet::new();
+        for _ in 0..100 {
+            let address = hub.address();
+            hanging_up.spawn(async move {
+                let mut publisher = Publisher::new(address);
+                let publish = publisher.post("/v1/events?channel=other", &[], "x");
+                let _ = tokio::time::timeout(Duration::from_millis(5), publish).await;
+            });
+        }
+        hanging_up.join_all().await;
+    }
+    let ledger = Ledger::default();
+    end(&hub, "hot", &ledger).await;
+    assert_exact(followers, &ledger).await;
+    hub.wait_for_metric("visnyk_permits_free", |free| free == 4.0).await;
+    // Who hangs up cannot know whether it was published; once, if so.
+    let events = hub.channel("other").await["events_retained"].as_u64().expect("a number");
+    assert!((1..=400).contains(&events), "{events}");
 }
 
 #[tokio::test]

@@ -86,14 +86,16 @@ impl ChannelState {
         if entry.closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
             entry.expire();
             self.shared.backend.evict_all(&entry);
+            // A stream that names it beside others may hold it for long; it is a channel again.
+            entry.reopen();
             return self.leave(entry, now_ms, 0);
         }
         let idle_ms = u64::from(limits.channels.idle_s) * 1_000;
         let age_max_ms = u64::from(limits.history.age_max_s) * 1_000;
         let aged_ms = entry.with_history(|history| {
-            history.oldest().map(|event| event.time_ms + age_max_ms - now_ms)
+            history.oldest().map(|event| (event.time_ms + age_max_ms).saturating_sub(now_ms))
         });
-        let closed_ms = entry.closed_ms().map(|closed_ms| closed_ms + tombstone_ms - now_ms);
+        let closed_ms = entry.closed_ms().map(|at| (at + tombstone_ms).saturating_sub(now_ms));
         let due_ms = aged_ms.into_iter().chain(closed_ms).min();
         if entry.used_ms() + idle_ms > now_ms {
             // What is published or closed before the next tick is due no earlier than that.

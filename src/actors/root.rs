@@ -91,9 +91,14 @@ impl Actor for Root {
         match msg {
             RootMsg::Serve(front) => {
                 state.front = Some(Arc::clone(&front));
-                state.shards.cast(ShardsMsg::Serve(front))?;
+                // One that is just being restarted is given the front when it starts.
+                let _ = state.shards.cast(ShardsMsg::Serve(front));
             }
-            RootMsg::Fault(fault) => state.plant(fault)?,
+            RootMsg::Fault(fault) => {
+                if let Err(error) = state.plant(fault) {
+                    tracing::warn!(error, "the fault found nobody");
+                }
+            }
         }
         Ok(())
     }
@@ -125,13 +130,16 @@ impl Actor for Root {
         if !state.restarts.allow(state.shared.clock.now_ms()) {
             return state.fail(format!("the {child} supervisor fails too often: {error}"));
         }
-        if child == "channels" {
-            state.channels = start_channels(&state.shared, &myself).await?;
+        let started = if child == "channels" {
+            start_channels(&state.shared, &myself).await.map(|new| state.channels = new)
         } else {
             let front = state.front.clone();
-            state.shards = start_shards(&state.shared, front, &myself).await?;
+            start_shards(&state.shared, front, &myself).await.map(|new| state.shards = new)
+        };
+        match started {
+            Ok(()) => Ok(()),
+            Err(error) => state.fail(format!("the {child} supervisor did not start: {error}")),
         }
-        Ok(())
     }
 }
 
@@ -139,7 +147,7 @@ impl RootState {
     /// The hub can go on no longer; whoever runs it is told.
     fn fail(&self, why: String) -> Result<(), ActorProcessingErr> {
         tracing::error!(why, "the hub fails");
-        self.shared.refs.lock().log = None;
+        self.shared.stop_log();
         self.shared.fatal.send_replace(Some(why));
         Ok(())
     }

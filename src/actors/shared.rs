@@ -148,11 +148,21 @@ impl Shared {
 
     /// Wakes the log, once until it looks.
     pub(crate) fn wake_log(&self) {
-        if !self.log_awake.swap(true, Ordering::AcqRel)
-            && let Some(log) = &self.refs.lock().log
-        {
-            let _ = log.cast(LogMsg::Commit);
+        if self.log_awake.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let woken =
+            self.refs.lock().log.as_ref().is_some_and(|log| log.cast(LogMsg::Commit).is_ok());
+        if !woken {
+            self.stop_log();
+        }
+    }
+
+    /// The log takes nothing more; whoever waits for it is told.
+    pub(crate) fn stop_log(&self) {
+        self.refs.lock().log = None;
+        self.log_awake.store(false, Ordering::Release);
+        while self.submissions.pop().is_some() {}
     }
 
     /// Gives a channel an actor if it has none.
@@ -180,3 +190,54 @@ impl Shared {
 
 /// Living shapes that connections share.
 const SHAPES_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        actors::batch::Run,
+        core::Limits,
+        model::{ChannelName, Draft, Epoch, Event, EventKind, NewEvent, Seq},
+    };
+
+    #[test]
+    fn incarnations_of_a_shard_take_nothing_from_each_other() {
+        let backend = MemoryBackend::new(Epoch::new(1, 1), Limits::default());
+        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 1);
+        let all = shared.permits.available_permits();
+        let old = shared.open_inbox(0);
+        shared.deliver(&batch(&shared, 1));
+        let new = shared.open_inbox(0);
+        shared.deliver(&batch(&shared, 2));
+        let taken = |inbox: &Inbox| -> Vec<u64> {
+            std::iter::from_fn(|| inbox.pop()).map(|batch| batch.first().0).collect()
+        };
+        assert_eq!(taken(&new), [2]);
+        assert_eq!(taken(&old), [1], "its own connections still need it");
+
+        // What a crashed shard has left goes with its inbox, and so do the permits.
+        shared.deliver(&batch(&shared, 3));
+        assert_eq!(shared.permits.available_permits(), all - 1);
+        drop((old, new));
+        let newest = shared.open_inbox(0);
+        assert_eq!(shared.permits.available_permits(), all);
+        assert!(newest.pop().is_none());
+    }
+
+    fn batch(shared: &Shared, seq: u64) -> Arc<Batch> {
+        let name = ChannelName::parse("c").expect("a name");
+        let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
+        let position = shared.backend.position(Seq(seq));
+        let event = Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: 0,
+            channel: name,
+            kind: EventKind::Published,
+            frame: Draft::new(&NewEvent::message("x")).finish(position),
+        };
+        let run = Run { entry, events: vec![Arc::new(event)] };
+        let permit = Arc::clone(&shared.permits).try_acquire_owned().expect("a permit");
+        Arc::new(Batch::new(Seq(seq), Seq(seq), vec![run], vec![permit]))
+    }
+}

@@ -112,6 +112,11 @@ impl ChannelEntry {
         }
     }
 
+    /// Lets it take events again, once its tombstone has expired.
+    pub fn reopen(&self) {
+        self.closed_seq.store(0, Ordering::Release);
+    }
+
     /// When it was closed, in milliseconds since 1970.
     pub fn closed_ms(&self) -> Option<u64> {
         self.is_closed().then(|| self.closed_ms.load(Ordering::Acquire))

@@ -10,7 +10,6 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
 use thiserror::Error;
 
 use super::{
@@ -23,7 +22,7 @@ use crate::model::{ChannelName, ChannelPattern, Seq};
 /// when it is empty, open and nobody holds it.
 #[derive(Debug)]
 pub struct Directory {
-    entries: DashMap<ChannelName, Arc<ChannelEntry>, FxBuildHasher>,
+    entries: DashMap<ChannelName, Arc<ChannelEntry>>,
     len: AtomicUsize,
     births: AtomicU64,
     forgotten: Mutex<Forgotten>,
@@ -43,7 +42,7 @@ impl Directory {
     /// An empty directory; each channel may hold `share` publish permits.
     pub fn new(channels_max: usize, forgotten_max: usize, share: usize) -> Self {
         Self {
-            entries: DashMap::default(),
+            entries: DashMap::new(),
             len: AtomicUsize::new(0),
             births: AtomicU64::new(0),
             forgotten: Mutex::new(Forgotten::new(forgotten_max)),

@@ -1,9 +1,7 @@
 //! What is still known of channels that are no longer in the directory: how far their events are
 //! gone, so that a resume on one of them is answered honestly, and without false gaps.
 
-use std::collections::VecDeque;
-
-use rustc_hash::FxHashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
@@ -11,7 +9,7 @@ use crate::model::{ChannelName, ChannelPattern, Seq};
 /// for all before.
 #[derive(Debug)]
 pub(super) struct Forgotten {
-    evicted: FxHashMap<ChannelName, Seq>,
+    evicted: HashMap<ChannelName, Seq>,
     order: VecDeque<ChannelName>,
     entries_max: usize,
     floor: Seq,
@@ -21,7 +19,7 @@ pub(super) struct Forgotten {
 impl Forgotten {
     pub(super) fn new(entries_max: usize) -> Self {
         Self {
-            evicted: FxHashMap::default(),
+            evicted: HashMap::new(),
             order: VecDeque::new(),
             entries_max,
             floor: Seq::ZERO,

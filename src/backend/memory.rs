@@ -159,7 +159,12 @@ impl MemoryBackend {
         self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         if entry.rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
-            self.ranking.lock().push(Reverse(ranked));
+            let mut ranking = self.ranking.lock();
+            // Below the ceiling nothing else takes the places of forgotten channels away.
+            if ranking.len() > 2 * self.directory.len() + RANKING_SLACK {
+                ranking.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
+            }
+            ranking.push(Reverse(ranked));
         }
     }
 
@@ -356,5 +361,7 @@ impl Ord for Ranked {
     }
 }
 
+/// Places of the ceiling's queue beyond two a channel.
+const RANKING_SLACK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;

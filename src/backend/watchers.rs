@@ -6,7 +6,6 @@ use std::sync::{
 };
 
 use dashmap::DashMap;
-use rustc_hash::FxBuildHasher;
 
 use crate::{
     core::Transport,
@@ -16,7 +15,7 @@ use crate::{
 /// Streams and waiting polls by pattern. Asking costs a match for each distinct pattern, so it is
 /// for the info routes, not for the way of an event.
 #[derive(Debug, Default)]
-pub struct Watchers(DashMap<ChannelPattern, Counts, FxBuildHasher>);
+pub struct Watchers(DashMap<ChannelPattern, Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {

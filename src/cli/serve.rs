@@ -18,7 +18,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     server::prepare();
     runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
-        .thread_name("visnyk-http")
+        .thread_name("visnyk-control")
         .enable_all()
         .build()
         .map_err(CliError::failed)?
@@ -26,6 +26,6 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         .map_err(CliError::failed)
 }
 
-/// These threads parse requests and run the control plane. Delivery has its own: each shard is a
-/// thread with a runtime of its own, so more workers would only take its core away.
+/// These threads run the log, the channels and the supervisors. Requests and delivery have their own:
+/// each shard is a thread with a runtime of its own, so more workers would only take its core away.
 const WORKER_THREADS: usize = 2;

@@ -165,11 +165,13 @@ pub enum CloseReason {
     UnexpectedInput,
     /// A step of it panicked: a defect of the hub.
     Panicked,
+    /// Its shard ended: by a crash, or because the hub waits no longer.
+    ShardEnded,
 }
 
 impl CloseReason {
     /// All of them, for metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -179,6 +181,7 @@ impl CloseReason {
         Self::Answered,
         Self::UnexpectedInput,
         Self::Panicked,
+        Self::ShardEnded,
     ];
 
     /// The word in metrics and logs.
@@ -193,6 +196,7 @@ impl CloseReason {
             Self::Answered => "answered",
             Self::UnexpectedInput => "unexpected_input",
             Self::Panicked => "panicked",
+            Self::ShardEnded => "shard_ended",
         }
     }
 

@@ -1,8 +1,6 @@
 //! Remembers which publishes have been answered, so that a retry publishes nothing.
 
-use std::collections::VecDeque;
-
-use rustc_hash::FxHashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// Names a publish: who, where, and the key the publisher chose; with a fingerprint of what was
 /// sent under it.
@@ -29,7 +27,7 @@ pub enum Remembered<A> {
 /// forgotten early.
 #[derive(Debug)]
 pub struct Idempotency<A> {
-    answers: FxHashMap<String, (u64, A)>,
+    answers: HashMap<String, (u64, A)>,
     order: VecDeque<(u64, String)>,
     keys_max: usize,
     keep_ms: u64,
@@ -38,7 +36,7 @@ pub struct Idempotency<A> {
 impl<A: Clone> Idempotency<A> {
     /// Remembers at most `keys_max` keys, each for `keep_ms` milliseconds.
     pub fn new(keys_max: usize, keep_ms: u64) -> Self {
-        Self { answers: FxHashMap::default(), order: VecDeque::new(), keys_max, keep_ms }
+        Self { answers: HashMap::new(), order: VecDeque::new(), keys_max, keep_ms }
     }
 
     /// What is known of `key` at `now_ms`.

@@ -56,10 +56,23 @@ impl HubBuilder {
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
         let backend = MemoryBackend::new(epoch, self.limits);
         let shared = Shared::new(backend, Metrics::new(), clock, shards);
-        let (root, _) = Root::spawn(None, Root, shared.clone())
+        let (root, ended) = Root::spawn(None, Root, shared.clone())
             .await
             .map_err(|error| StartError(error.to_string()))?;
         shared.refs.lock().root = Some(root);
+        // Without its root a hub is no hub, whatever the root died of.
+        let watched = shared.clone();
+        tokio::spawn(async move {
+            let _ = ended.await;
+            watched.stop_log();
+            watched.fatal.send_if_modified(|why| {
+                let unexpected = why.is_none() && !watched.is_draining();
+                if unexpected {
+                    *why = Some("the root of the actors ended".to_owned());
+                }
+                unexpected
+            });
+        });
         Ok(Hub { shared })
     }
 }

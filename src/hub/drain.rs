@@ -46,6 +46,7 @@ impl Hub {
         if let Some(root) = root {
             root.stop(None);
         }
+        self.shared.stop_log();
     }
 
     /// Plants a fault in an actor: for tests of supervision.

@@ -142,22 +142,30 @@ impl Hub {
         }
         let resume = backend.resume(&request.subscription, &mut members, &request.start, head);
         let limit = request.limit.max(1) as usize;
-        let mut cursor = resume.cursor;
-        let (events, through) = loop {
-            let Ok(mut slice) = backend.read(&members, cursor, resume.head, limit, POLL_BYTES_MAX)
-            else {
-                // Evicted between the two looks: look again.
-                return self.poll_now(request);
+        let types = request.subscription.types();
+        let mut through = resume.cursor;
+        let mut events = Vec::new();
+        // A filter may pass over much: a few pages here, the rest in turns by a shard.
+        for _ in 0..POLL_PAGES_MAX {
+            let page =
+                backend.read(&members, through, resume.head, POLL_PAGE_EVENTS, POLL_BYTES_MAX);
+            // What was evicted between the two looks, the shard finds out and tells.
+            let Ok(page) = page else { break };
+            through = match page.events.last() {
+                Some(last) if page.more => last.seq,
+                _ => resume.head.max(through),
             };
-            let last = slice.events.last().map(|event| event.seq);
-            let types = request.subscription.types();
-            slice.events.retain(|event| Subscription::wants(types, event));
-            match last {
-                Some(last) if slice.more && slice.events.is_empty() => cursor = last,
-                Some(last) if slice.more => break (slice.events, last),
-                _ => break (slice.events, resume.head.max(cursor)),
+            let more = page.more;
+            events = page.events;
+            events.retain(|event| Subscription::wants(types, event));
+            if events.len() > limit {
+                events.truncate(limit);
+                through = events.last().map_or(through, |event| event.seq);
             }
-        };
+            if !more || !events.is_empty() {
+                break;
+            }
+        }
         let position = backend.position(through);
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.shared.metrics.gaps, gap.reason.as_str());
@@ -294,6 +302,9 @@ struct Admitting {
     retry_ms: Option<u32>,
 }
 
+/// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
+const POLL_PAGE_EVENTS: usize = 1_000;
+const POLL_PAGES_MAX: usize = 4;
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;
 
@@ -304,6 +315,43 @@ mod tests {
         hub::Publication,
         model::{ChannelName, EnvelopeAnswers, NewEvent},
     };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_poll_that_does_not_wait_misses_no_channel_born_meanwhile() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let publisher = hub.clone();
+        let publishing = tokio::spawn(async move {
+            for n in 0..BIRTHS {
+                let name = ChannelName::parse(&format!("c/{n}")).expect("a name");
+                let publication = Publication::one(name, NewEvent::message("born"));
+                publisher.publish(publication).await.expect("published");
+            }
+        });
+        let pattern = ChannelSelector::parse("**").expect("a pattern");
+        let mut request = PollRequest {
+            subscription: Subscription::new([pattern], [], 1).expect("a subscription"),
+            start: Start::Earliest,
+            encoding: &EnvelopeAnswers,
+            wait: Duration::ZERO,
+            limit: 1_000,
+        };
+        let mut received = 0;
+        while received < BIRTHS {
+            let position = match hub.poll_now(&request).expect("an answer") {
+                PollNow::Answer(answer) => {
+                    received += answer.events.len() as u64;
+                    answer.position
+                }
+                PollNow::Wait(Start::At(position)) => position,
+                PollNow::Wait(other) => panic!("{other:?}"),
+            };
+            assert_eq!(position.seq.0, received, "every event of the log is one of its own");
+            request.start = Start::At(position);
+        }
+        publishing.await.expect("all published");
+    }
+
+    const BIRTHS: u64 = 2_000;
 
     #[tokio::test]
     async fn a_poll_for_no_event_at_all_loses_none() {

@@ -11,6 +11,10 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -45,6 +49,31 @@ pub(super) struct Connections {
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
+    pub(super) served: Served,
+}
+
+/// Counts the connections that the HTTP server has at the moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Served(Arc<AtomicUsize>);
+
+impl Served {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn one_more(&self) -> ServedGuard {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        ServedGuard(Arc::clone(&self.0))
+    }
+}
+
+struct ServedGuard(Arc<AtomicUsize>);
+
+impl Drop for ServedGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A response that asks for its socket.
@@ -58,6 +87,7 @@ impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is given away.
     pub(super) async fn serve(self, io: TcpStream, early: Bytes) {
         let shard = self.shard.clone();
+        let _served = self.served.one_more();
         tokio::select! {
             given_away = Box::pin(self.parse(io, early)) => {
                 if let Some((asking, io, early)) = given_away {

@@ -10,7 +10,7 @@ use tokio::{
     task::{JoinSet, spawn_local},
 };
 
-use super::connection::Connections;
+use super::connection::{Connections, Served};
 use crate::actors::{Finished, Front, LocalShard};
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
@@ -20,6 +20,7 @@ pub(super) struct HttpFront {
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
     pub(super) router: Router,
     pub(super) header_read_timeout: Duration,
+    pub(super) served: Served,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -35,6 +36,7 @@ impl Front for HttpFront {
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),
+            served: self.served.clone(),
         };
         let again = connections.clone();
         shard.on_handed_back(move |Finished { io, early }| {

@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Settings, demo, front::HttpFront, listeners};
+use super::{Settings, connection::Served, demo, front::HttpFront, listeners};
 use crate::{
     actors::Front,
     http::{HttpSettings, router},
@@ -54,11 +54,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 
     let hub = Hub::builder().limits(settings.limits.clone()).shards(shards).start().await?;
     let (close, closing) = watch::channel(false);
+    let served = Served::default();
     let front = HttpFront {
         listeners: bound.by_shard,
         router: router(hub.clone(), http_settings(&settings)),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
+        served: served.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);
@@ -82,7 +84,11 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     }
     // Requests under way are answered; what is idle is closed.
     let _ = close.send(true);
-    tokio::time::sleep(LAST_ANSWERS).await;
+    let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
+    let last_call = tokio::time::Instant::now() + wait;
+    while served.len() > 0 && tokio::time::Instant::now() < last_call {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     hub.shut_down().await;
     tracing::info!("stopped");
     Ok(())
@@ -121,5 +127,5 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
 }
 
-/// How long the last answers may take to go out before the process ends.
-const LAST_ANSWERS: Duration = Duration::from_millis(250);
+/// How long the last answers may take to go out, beyond the time a publisher may wait for room.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);

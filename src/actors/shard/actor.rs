@@ -23,7 +23,7 @@ use tokio::{
     net::TcpStream,
     sync::{oneshot, watch},
     task::{AbortHandle, spawn_local, yield_now},
-    time::MissedTickBehavior,
+    time::Instant,
 };
 
 use super::{Engine, Finished};
@@ -203,9 +203,10 @@ impl ThreadLocalActor for Shard {
             ShardMsg::TaskEnded(task) => return Err(format!("its {task} task ended").into()),
             ShardMsg::Panic => panic!("planted fault in a shard"),
             ShardMsg::PanicConnection(channel, planted) => {
-                if !planted.load(Ordering::Acquire) {
-                    let found = state.engine.borrow_mut().plant_fault(&channel);
-                    planted.fetch_or(found, Ordering::AcqRel);
+                let mut engine = state.engine.borrow_mut();
+                // Another shard may look at this moment: one of them has the token.
+                if engine.plant_fault(&channel) && planted.swap(true, Ordering::AcqRel) {
+                    engine.withdraw_fault();
                 }
             }
         }
@@ -247,31 +248,36 @@ impl ShardState {
 /// The loop that serves the connections, a bounded slice at a time.
 async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine>>) {
     let ready = engine.borrow().ready_list();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_tick = Instant::now();
     loop {
+        let mut batches = 0;
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
-            for _ in 0..BATCHES_PER_SLICE {
-                let Some(batch) = inbox.pop() else { break };
+            // However much there is to send, deadlines have their turn.
+            if Instant::now() >= next_tick {
+                engine.tick(now_ms);
+                next_tick = Instant::now() + TICK;
+            }
+            while batches < BATCHES_PER_SLICE
+                && let Some(batch) = inbox.pop()
+            {
                 engine.give(batch, now_ms);
+                batches += 1;
             }
             engine.work(now_ms) | engine.serve_ready(SLOTS_PER_SLICE, now_ms)
         };
         local.hand_back(&engine);
-        if more {
-            // Let accepts, requests and registrations go ahead.
+        if more || batches > 0 {
+            // Let accepts, requests and registrations go ahead; then look again, since one
+            // notification may stand for many batches.
             yield_now().await;
             continue;
         }
         tokio::select! {
             () = inbox.filled() => {}
             () = ready.ready() => {}
-            _ = tick.tick() => {
-                engine.borrow_mut().tick(local.shared.clock.now_ms());
-                local.hand_back(&engine);
-            }
+            () = tokio::time::sleep_until(next_tick) => {}
         }
     }
 }

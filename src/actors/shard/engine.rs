@@ -349,6 +349,11 @@ impl Engine {
         self.fault != VACANT
     }
 
+    /// Takes a planted fault back.
+    pub fn withdraw_fault(&mut self) {
+        self.fault = VACANT;
+    }
+
     fn drain_slot(&mut self, index: u32, until_ms: u64) {
         let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
         let slot = &mut self.slots[index as usize];
@@ -708,13 +713,14 @@ impl Engine {
             Some(reading) if reading.births == births => (reading, false),
             known => Self::list_anew(&self.backend, &slot.subscriber, known, after),
         };
-        let (limit, is_poll) = match slot.subscriber.shape.form {
-            Form::Poll { limit, .. } => (limit as usize, true),
-            _ => (READ_EVENTS_MAX, false),
+        let poll_limit = match slot.subscriber.shape.form {
+            Form::Poll { limit, .. } => Some(limit as usize),
+            _ => None,
         };
+        let (events_max, bytes_max) = (READ_EVENTS_MAX, READ_BYTES_MAX);
         let slice = match lost {
             true => Err(FellOff { evicted_through: head }),
-            false => self.backend.read(&reading.members, after, head, limit, READ_BYTES_MAX),
+            false => self.backend.read(&reading.members, after, head, events_max, bytes_max),
         };
         let only = match &reading.members[..] {
             [only] => Some(only.entry.id()),
@@ -727,24 +733,26 @@ impl Engine {
         }
         let slice = match slice {
             Ok(slice) => slice,
-            Err(_) if is_poll => return self.answer_fallen_off(index, after),
+            Err(_) if poll_limit.is_some() => return self.answer_fallen_off(index, after),
             Err(_) => return self.step(index, ConnectionMsg::FellOff),
         };
         let Some(last) = slice.events.last().map(|event| event.seq) else {
             return self.step(index, ConnectionMsg::CaughtUp(head.max(after)));
         };
         let shape = Arc::clone(&slot.subscriber.shape);
-        let through = if slice.more { last } else { head.max(last) };
-        if is_poll {
-            let payload = Payload::new(slice.events, &shape);
-            if payload.events().is_empty() {
-                let position = if slice.more { last } else { through };
-                let sent = ConnectionMsg::Sent { through: position, sent: (0, 0) };
-                return self.step(index, sent);
+        let mut through = if slice.more { last } else { head.max(last) };
+        if let Some(limit) = poll_limit {
+            // The limit counts what passes the filter, not what is looked at.
+            let mut events = Payload::new(slice.events, &shape).events().to_vec();
+            if events.is_empty() {
+                return self.step(index, ConnectionMsg::Sent { through, sent: (0, 0) });
+            }
+            if events.len() > limit.max(1) {
+                events.truncate(limit.max(1));
+                through = events.last().map_or(through, |event| event.seq);
             }
             let position = self.backend.position(through);
-            let answer = PollAnswer { events: payload.events().to_vec(), position, gap: None };
-            return self.answer(index, answer);
+            return self.answer(index, PollAnswer { events, position, gap: None });
         }
         let payload = self.read_payload(only, &shape, slice.events);
         let caught_up = (!slice.more).then_some(through);
@@ -1029,6 +1037,17 @@ impl Engine {
             }
         }
         (Box::new(listed), lost)
+    }
+}
+
+impl Drop for Engine {
+    /// A shard that ends, by a crash too, takes its connections along: they count no longer.
+    fn drop(&mut self) {
+        for (_, slot) in &self.slots {
+            self.gauge(slot.connection.transport()).dec();
+            let reason = CloseReason::ShardEnded.as_str();
+            Metrics::count(&self.metrics.connections_closed, reason);
+        }
     }
 }
 

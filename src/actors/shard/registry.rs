@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     channels: FxHashMap<ChannelId, Subscribers>,
-    patterns: FxHashMap<ChannelPattern, u32>,
+    patterns: std::collections::HashMap<ChannelPattern, u32>,
     groups: slab::Slab<Group>,
     /// Raised by every new pattern, so that channels match anew on their next event.
     version: u64,

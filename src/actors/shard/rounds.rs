@@ -98,6 +98,7 @@ pub(super) struct MixedRound {
     pub(super) next: usize,
     /// Sends made so far, by what they hold: shared by all who receive the same.
     sends: HashMap<(u64, usize), MixedSend, FxBuildHasher>,
+    sends_bytes: usize,
     _batches: Vec<Arc<Batch>>,
 }
 
@@ -152,6 +153,7 @@ impl MixedLane {
             due: Vec::new(),
             next: 0,
             sends: HashMap::default(),
+            sends_bytes: 0,
             _batches: batches,
         });
         Some(channels)
@@ -165,14 +167,20 @@ impl MixedRound {
         if mask >> OVERFLOW_BIT != 0 {
             return None;
         }
-        let events = &self.events;
-        let send = self.sends.entry((mask, Arc::as_ptr(shape) as usize)).or_insert_with(|| {
-            let wanted = events.iter().filter(|(bit, _)| mask >> bit & 1 == 1);
-            let wanted = wanted.map(|(_, event)| Arc::clone(event)).collect();
-            let payload = Arc::new(Payload::new(wanted, shape));
-            MixedSend { payload, reply: None, _shape: Arc::clone(shape) }
-        });
-        Some(send.clone())
+        let key = (mask, Arc::as_ptr(shape) as usize);
+        if let Some(send) = self.sends.get(&key) {
+            return Some(send.clone());
+        }
+        let wanted = self.events.iter().filter(|(bit, _)| mask >> bit & 1 == 1);
+        let wanted = wanted.map(|(_, event)| Arc::clone(event)).collect();
+        let payload = Arc::new(Payload::new(wanted, shape));
+        let send = MixedSend { payload, reply: None, _shape: Arc::clone(shape) };
+        // Past the bound a send is made for one connection and forgotten.
+        if self.sends_bytes < SENDS_BYTES_MAX {
+            self.sends_bytes += send.payload.bytes().len();
+            self.sends.insert(key, send.clone());
+        }
+        Some(send)
     }
 
     /// Keeps a poll's answer for the others.
@@ -188,6 +196,8 @@ impl MixedRound {
 const ROUND_EVENTS_MAX: usize = if cfg!(test) { 6 } else { 256 };
 /// Frame bytes gathered into one round: no more than a socket takes at once.
 const ROUND_BYTES_MAX: usize = if cfg!(test) { 1_000 } else { 48 * 1024 };
+/// Bytes of the sends that a mixed round keeps for those who receive the same.
+const SENDS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Channels a round's mask tells apart.
 pub(super) const CHANNELS_MAX: usize = if cfg!(test) { 4 } else { 63 };
 /// The bit that stands for all further channels.

@@ -79,6 +79,8 @@ enum Step {
 
 #[derive(Debug, Clone)]
 struct Attach {
+    /// How many clients come that ask for the same.
+    copies: u8,
     engine: u8,
     topic: u8,
     types: u8,
@@ -178,7 +180,7 @@ impl Run {
                 self.world.engines[engine].serve_ready(usize::from(slots % 5), self.world.now_ms);
             }
             Step::Settle => self.settle(),
-            Step::Attach(attach) => self.attach(attach),
+            Step::Attach(attach) => (0..attach.copies).for_each(|_| self.attach(attach)),
             Step::Grant { client, bytes } => {
                 // A tenth of the numbers stands for a client that is quick from now on.
                 let bytes = if bytes % 10 == 0 { usize::MAX } else { usize::from(bytes % 400) };
@@ -470,9 +472,13 @@ fn attach() -> impl Strategy<Value = Attach> {
         3 => (0u16..600).prop_map(Some),
     ];
     let write_max = prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)];
-    let rest = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>(), any::<bool>());
-    (rest, start, room, write_max).prop_map(
-        |((engine, topic, types, form, skips), start, room, write_max)| Attach {
+    // Large rounds are walked in slices, so crowds must come, and most of them to one channel.
+    let copies = prop_oneof![5 => Just(1), 2 => 2u8..9];
+    let often_plain = || prop_oneof![2 => Just(0), 3 => any::<u8>()];
+    let what = (copies, any::<u8>(), often_plain(), often_plain(), often_plain(), any::<bool>());
+    (what, start, room, write_max).prop_map(
+        |((copies, engine, topic, types, form, skips), start, room, write_max)| Attach {
+            copies,
             engine,
             topic,
             types,
