@@ -4,7 +4,7 @@ use crate::{
     STREAMS,
     wire::{
         Wire, exists, get, hub, metric, metric_is, nothing_is_left, post, publish, published,
-        taken_on,
+        request, taken_on,
     },
 };
 
@@ -142,6 +142,22 @@ async fn a_long_answer_before_a_stream_goes_out_in_full() {
     // The answer is larger than the send buffer, so the stream's head waits for it.
     wire.send(get("/v1/channels/big/poll?last_event_id=earliest") + &get(STREAMS[0])).await;
     assert_eq!(wire.answer().await.json()["events"][0]["data"], data);
+    wire.stream_head().await;
+    published(&hub, "a", "live").await;
+    assert!(wire.block().await.starts_with("data: live\n"));
+}
+
+#[tokio::test]
+async fn answers_that_wait_for_the_client_to_read_go_out_before_a_stream() {
+    let hub = hub(&[]).await;
+    let mut wire = Wire::to(&hub).await;
+    // Far more than the socket takes while nobody reads.
+    let heads = 10_000;
+    let requests = request("HEAD", "/healthz", &[], "").repeat(heads);
+    wire.send(requests + &get(STREAMS[0])).await;
+    for n in 0..heads {
+        assert_eq!(wire.head().await.status, 200, "answer {n}");
+    }
     wire.stream_head().await;
     published(&hub, "a", "live").await;
     assert!(wire.block().await.starts_with("data: live\n"));
