@@ -8,7 +8,8 @@ use tokio::time::sleep;
 use crate::{
     data_json, field, is_time, retained,
     wire::{
-        Answer, PATIENCE, Wire, ask, get, hub, metric_is, nothing_is_left, post, published, request,
+        Answer, PATIENCE, Wire, ask, get, hub, metric_is, nothing_is_left, post, published,
+        request, taken_on,
     },
 };
 use visnyk_loadtest::Hub;
@@ -74,9 +75,9 @@ async fn subscribe_is_answered_with_the_next_event() {
     publish(&hub, "before").await;
     let mut wire = Wire::to(&hub).await;
     let mut last = 0;
-    for message in ["one", "two", "three"] {
+    for (count, message) in (1..).zip(["one", "two", "three"]) {
         wire.send(get("/subscribe")).await;
-        metric_is(&hub, "visnyk_pollers", 1).await;
+        taken_on(&hub, count).await;
         publish(&hub, message).await;
         let answer = wire.answer().await;
         assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));

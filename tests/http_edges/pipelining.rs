@@ -2,7 +2,10 @@
 
 use crate::{
     STREAMS,
-    wire::{Wire, exists, get, hub, metric, metric_is, nothing_is_left, post, publish, published},
+    wire::{
+        Wire, exists, get, hub, metric, metric_is, nothing_is_left, post, publish, published,
+        request, taken_on,
+    },
 };
 
 #[tokio::test]
@@ -145,6 +148,22 @@ async fn a_long_answer_before_a_stream_goes_out_in_full() {
 }
 
 #[tokio::test]
+async fn answers_that_wait_for_the_client_to_read_go_out_before_a_stream() {
+    let hub = hub(&[]).await;
+    let mut wire = Wire::to(&hub).await;
+    // Far more than the socket takes while nobody reads.
+    let heads = 10_000;
+    let requests = request("HEAD", "/healthz", &[], "").repeat(heads);
+    wire.send(requests + &get(STREAMS[0])).await;
+    for n in 0..heads {
+        assert_eq!(wire.head().await.status, 200, "answer {n}");
+    }
+    wire.stream_head().await;
+    published(&hub, "a", "live").await;
+    assert!(wire.block().await.starts_with("data: live\n"));
+}
+
+#[tokio::test]
 async fn everything_in_one_segment() {
     let hub = hub(&[]).await;
     let mut wire = Wire::to(&hub).await;
@@ -182,7 +201,7 @@ async fn one_socket_serves_a_hundred_polls_and_publishes() {
     let mut position = "now".to_owned();
     for n in 0..100 {
         wire.send(get(&format!("/v1/channels/a/poll?last_event_id={position}"))).await;
-        metric_is(&hub, "visnyk_pollers", 1).await;
+        taken_on(&hub, n + 1).await;
         published(&hub, "a", &format!("theirs {n}")).await;
         let answer = wire.answer().await;
         let events = answer.json()["events"].clone();

@@ -286,6 +286,12 @@ pub(crate) async fn metric_is(hub: &Hub, name: &str, value: u64) {
     }
 }
 
+/// Waits until the hub has taken on so many streams and waiting polls in all. Behind an answered
+/// poll the gauge of those that wait says nothing yet: it falls after the answer has gone out.
+pub(crate) async fn taken_on(hub: &Hub, count: u64) {
+    metric_is(hub, "visnyk_connections_opened_total", count).await;
+}
+
 /// Checks that no stream and no poll is left.
 pub(crate) async fn nothing_is_left(hub: &Hub) {
     metric_is(hub, "visnyk_streams", 0).await;
