@@ -123,7 +123,7 @@ async fn sixty_four_publishers_beyond_capacity_are_refused_or_delivered() {
         all.refused += outcome.refused;
     }
     println!("{all:?}");
-    assert!(all.accepted > 100 && all.refused > 100, "{all:?}");
+    assert!(all.accepted > 20 && all.refused > 100, "{all:?}");
     let refused = r#"visnyk_publishes_refused_total{reason="overloaded"}"#;
     assert_eq!(hub.metric(refused).await, all.refused as f64);
     end(&hub, "hot", &ledger).await;
