@@ -365,3 +365,33 @@ impl Ord for Ranked {
 const RANKING_SLACK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Draft, NewEvent};
+
+    #[test]
+    fn forgotten_channels_leave_the_queue_of_the_ceiling_below_it_too() {
+        let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
+        for seq in 1..=3 * RANKING_SLACK as u64 {
+            let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");
+            let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
+            let position = backend.position(Seq(seq));
+            let event = Event {
+                seq: position.seq,
+                epoch: position.epoch,
+                time_ms: 0,
+                channel: name,
+                kind: EventKind::Published,
+                frame: Draft::new(&NewEvent::message("x")).finish(position),
+            };
+            backend.append(&entry, &Arc::new(event));
+            backend.commit(Seq(seq));
+            backend.evict_all(&entry);
+            assert!(backend.directory().forget(entry));
+            // Two places for the one channel there is, the slack, and the place just taken.
+            assert!(backend.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! Every bound the hub keeps, with its default, its unit and what happens when it is hit.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 /// All limits of a hub. `Default` gives the documented defaults.
@@ -194,12 +192,5 @@ pub struct PollLimits {
 impl Default for PollLimits {
     fn default() -> Self {
         Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000 }
-    }
-}
-
-impl HistoryLimits {
-    /// The age bound as a duration.
-    pub fn age_max(&self) -> Duration {
-        Duration::from_secs(self.age_max_s.into())
     }
 }

@@ -42,11 +42,6 @@ impl<K> Wheel<K> {
         }
         self.next_tick = self.next_tick.max(now_tick + 1);
     }
-
-    /// How long one tick is, in milliseconds.
-    pub fn tick_ms(&self) -> u64 {
-        self.tick_ms
-    }
 }
 
 #[cfg(test)]

@@ -59,3 +59,22 @@ impl Hub {
 
 /// How long a drain waits after its window for the last connections.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::{Publication, PublishError},
+        model::{ChannelName, NewEvent},
+    };
+
+    #[tokio::test]
+    async fn a_publish_after_the_end_is_refused_and_does_not_wait() {
+        let hub = Hub::builder().shards(1).start().await.expect("it starts");
+        hub.shut_down().await;
+        let name = ChannelName::parse("a").expect("a name");
+        let publish = hub.publish(Publication::one(name, NewEvent::message("x")));
+        let answer = tokio::time::timeout(Duration::from_secs(10), publish).await;
+        assert_eq!(answer.expect("an answer"), Err(PublishError::GoingDown));
+    }
+}

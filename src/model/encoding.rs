@@ -29,11 +29,7 @@ impl EventEncoding for EnvelopeEncoding {
             out.extend_from_slice(event.event_type().as_bytes());
             out.push(b'\n');
         }
-        out.extend_from_slice(b"data: ");
-        write_envelope(event, out);
-        out.extend_from_slice(b"\nid: ");
-        event.position().write_to(out);
-        out.extend_from_slice(b"\n\n");
+        MessageEncoding.encode(event, out);
     }
 }
 
