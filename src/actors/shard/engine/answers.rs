@@ -1,0 +1,104 @@
+//! The answers of long-polls.
+
+use std::sync::Arc;
+
+use super::{Engine, READ_BYTES_MAX};
+use crate::{
+    actors::{payload::Payload, shard::rounds::MixedSend, subscriber::Form},
+    core::ConnectionMsg,
+    model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
+};
+
+impl Engine {
+    /// Answers a poll from a round, with the bytes that others who wait for the same get too.
+    pub(super) fn answer_round(
+        &mut self,
+        index: u32,
+        send: &MixedSend,
+        reply: &mut Option<Arc<PollReply>>,
+        last: Seq,
+    ) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Form::Poll { encoding, limit } = slot.subscriber.shape.form else { return };
+        let events = send.payload.events();
+        self.tally.deliveries += events.len().min(limit as usize) as u64;
+        let within = &events[..events.len().min(limit as usize)];
+        let through = if within.len() < events.len() {
+            within.last().map_or(last, |event| event.seq)
+        } else {
+            last
+        };
+        let position = self.backend.position(through);
+        let encoded = match &send.reply {
+            Some(encoded) => Arc::clone(encoded),
+            None => {
+                let answer = PollAnswer { events: within.to_vec(), position, gap: None };
+                let encoded = Arc::new(encoding.encode(&answer));
+                *reply = Some(Arc::clone(&encoded));
+                encoded
+            }
+        };
+        self.respond(index, &encoded, position);
+    }
+
+    /// Answers a poll.
+    pub(super) fn answer(&mut self, index: u32, answer: PollAnswer) {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let Form::Poll { encoding, .. } = slot.subscriber.shape.form else { return };
+        let reply = encoding.encode(&answer);
+        self.respond(index, &reply, answer.position);
+    }
+
+    /// Answers a poll whose start has a gap: at once, with what is there.
+    pub(super) fn answer_gap(&mut self, index: u32, gap: Gap) {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let Form::Poll { limit, .. } = slot.subscriber.shape.form else { return };
+        let (after, head) = (gap.oldest.seq, self.backend.head());
+        let members = slot.reading.as_ref().map_or(&[][..], |reading| &reading.members);
+        let slice = self.backend.read(members, after, head, limit as usize, READ_BYTES_MAX);
+        let slice = slice.unwrap_or_default();
+        let through = match slice.events.last() {
+            Some(last) if slice.more => last.seq,
+            None => after,
+            _ => head.max(after),
+        };
+        let payload = Payload::new(slice.events, &Arc::clone(&slot.subscriber.shape));
+        let position = self.backend.position(through);
+        self.answer(
+            index,
+            PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) },
+        );
+    }
+
+    /// History moved past a poll between its start and its first read.
+    pub(super) fn answer_fallen_off(&mut self, index: u32, after: Seq) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let head = self.backend.head();
+        let mut reading = Self::members_of(&self.backend, &slot.subscriber, head);
+        let start = Start::At(self.backend.position(after));
+        let subscription = &slot.subscriber.subscription;
+        let resume = self.backend.resume(subscription, &mut reading.members, &start, head);
+        slot.reading = Some(Box::new(reading));
+        match resume.gap {
+            Some(gap) => self.answer_gap(index, gap),
+            None => self.step(index, ConnectionMsg::Writable),
+        }
+    }
+
+    fn respond(&mut self, index: u32, reply: &PollReply, position: Position) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(ticket) = &slot.ticket else { return };
+        let response = (ticket.respond)(reply, position, ticket);
+        self.tally.sends += 1;
+        let blocked = ConnectionMsg::Blocked {
+            cursor: position.seq,
+            rest: response,
+            progressed: true,
+            due: (0, 0),
+            sent: (0, 0),
+        };
+        slot.connection.handle(blocked, self.now_ms, &self.limits);
+        self.step(index, ConnectionMsg::Answered);
+        self.schedule(index);
+    }
+}

@@ -1,0 +1,253 @@
+//! Batches of the log become rounds, and rounds sends: a bounded slice at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Engine, SENDS_PER_SLICE};
+use crate::{
+    actors::{
+        batch::Batch,
+        payload::Payload,
+        shard::{
+            registry::VACANT,
+            rounds::{Lane, MixedSend, PlainRound},
+        },
+    },
+    backend::ChannelId,
+    core::{ConnectionMsg, Effect, Transport},
+    model::{PollReply, Seq},
+};
+
+impl Engine {
+    /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
+    pub fn give(&mut self, batch: Arc<Batch>, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.head = batch.last();
+        let mut mixed = false;
+        for (index, run) in batch.runs().iter().enumerate() {
+            let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
+            mixed |= subscribers.has_mixed();
+            let places = subscribers.plain_len();
+            if places == 0 {
+                continue;
+            }
+            let channel = run.entry.id();
+            if places <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
+                self.send_run(&batch, index, places);
+            } else {
+                let lane = self.lanes.entry(channel).or_default();
+                if lane.round.is_none() && lane.waiting.is_empty() {
+                    self.turns.push_back(channel);
+                }
+                lane.waiting.push_back((Arc::clone(&batch), index));
+            }
+        }
+        if mixed {
+            self.mixed.waiting.push_back(batch);
+        }
+    }
+
+    /// One bounded slice of fan-out; true while there is more to do.
+    pub fn work(&mut self, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        if let Some(channel) = self.turns.pop_front()
+            && self.work_lane(channel)
+        {
+            self.turns.push_back(channel);
+        }
+        self.work_mixed();
+        !self.turns.is_empty() || self.mixed.round.is_some() || !self.mixed.waiting.is_empty()
+    }
+
+    /// The run of a small channel, to each of its plain streams at once.
+    fn send_run(&mut self, batch: &Arc<Batch>, run: usize, places: usize) {
+        let run = &batch.runs()[run];
+        let payload = Payload::new(run.events.clone(), &self.plain_shape);
+        let channel = run.entry.id();
+        self.send_slice(channel, 0, places, &payload, batch.first(), batch.last());
+        self.compact(channel);
+    }
+
+    fn send_slice(
+        &mut self,
+        channel: ChannelId,
+        from: usize,
+        to: usize,
+        payload: &Payload,
+        first: Seq,
+        last: Seq,
+    ) {
+        let mut slots = std::mem::take(&mut self.scratch);
+        slots.clear();
+        slots.extend_from_slice(&self.registry.plain(channel)[from..to]);
+        // A slot that ends meanwhile leaves its place vacant until the slice is through.
+        let lane_is_new = !self.lanes.contains_key(&channel);
+        if lane_is_new {
+            self.lanes.insert(channel, Lane::default());
+        }
+        for &index in slots.iter().filter(|&&index| index != VACANT) {
+            self.guarded(index, |engine| engine.offer(index, payload, None, first, last));
+        }
+        self.flush_tally();
+        if lane_is_new {
+            self.lanes.remove(&channel);
+        }
+        self.scratch = slots;
+    }
+
+    fn compact(&mut self, channel: ChannelId) {
+        let slots = &mut self.slots;
+        self.registry.compact(channel, |slot, place| {
+            if let Some(slot) = slots.get_mut(slot as usize) {
+                slot.place = place;
+            }
+        });
+    }
+
+    /// One slice of a large channel's round; true while the lane has more.
+    fn work_lane(&mut self, channel: ChannelId) -> bool {
+        let places = self.registry.plain(channel).len();
+        let Some(lane) = self.lanes.get_mut(&channel) else { return false };
+        if lane.round.is_none() && !lane.begin(places, &self.plain_shape) {
+            self.lanes.remove(&channel);
+            return false;
+        }
+        let Some(round) = &mut lane.round else { return false };
+        let from = round.next;
+        let to = (from + SENDS_PER_SLICE).min(round.end);
+        round.next = to;
+        let PlainRound { first, last, end, .. } = *round;
+        let payload = Arc::clone(&round.payload);
+        self.send_slice(channel, from, to, &payload, first, last);
+        if to < end {
+            return true;
+        }
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.round = None;
+            if !lane.waiting.is_empty() {
+                self.compact(channel);
+                return true;
+            }
+        }
+        self.lanes.remove(&channel);
+        self.compact(channel);
+        false
+    }
+
+    /// One slice of the mixed lane.
+    fn work_mixed(&mut self) {
+        if self.mixed.round.is_none() {
+            let Some(channels) = self.mixed.begin() else { return };
+            self.mark_mixed(&channels);
+        }
+        let Some(mut round) = self.mixed.round.take() else { return };
+        let to = (round.next + SENDS_PER_SLICE).min(round.due.len());
+        for at in round.next..to {
+            let index = round.due[at];
+            let mask = std::mem::take(&mut self.mixed.masks[index as usize]);
+            let Some(slot) = self.slots.get(index as usize) else { continue };
+            let shape = Arc::clone(&slot.subscriber.shape);
+            let (first, last) = (round.first, round.last);
+            let Some(send) = round.send(mask, &shape) else {
+                self.guarded(index, |engine| engine.fall_behind(index, first, last));
+                continue;
+            };
+            let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;
+            let mut reply = None;
+            self.guarded(index, |engine| {
+                engine.offer(index, &send.payload, Some((&send, &mut reply)), first, last);
+            });
+            if wants_reply && let Some(reply) = reply {
+                round.keep_reply(mask, &shape, reply);
+            }
+        }
+        self.flush_tally();
+        round.next = to;
+        if to < round.due.len() {
+            self.mixed.round = Some(round);
+        }
+    }
+
+    fn flush_tally(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        self.metrics.sends.inc_by(tally.sends);
+        self.metrics.deliveries.inc_by(tally.deliveries);
+    }
+
+    /// Finds who receives something of the round that begins.
+    fn mark_mixed(&mut self, channels: &[(u8, usize, Arc<Batch>)]) {
+        let Some(round) = &mut self.mixed.round else { return };
+        let masks = &mut self.mixed.masks;
+        masks.resize(self.slots.capacity().max(masks.len()), 0);
+        for (bit, run, batch) in channels {
+            let entry = &batch.runs()[*run].entry;
+            if self.registry.look_up(entry).is_none() {
+                continue;
+            }
+            self.registry.each_mixed(entry.id(), |slot| {
+                let mask = &mut masks[slot as usize];
+                if *mask == 0 {
+                    round.due.push(slot);
+                }
+                *mask |= 1 << bit;
+            });
+        }
+    }
+
+    /// Offers a round's send to a connection.
+    fn offer(
+        &mut self,
+        index: u32,
+        payload: &Payload,
+        poll: Option<(&MixedSend, &mut Option<Arc<PollReply>>)>,
+        first: Seq,
+        last: Seq,
+    ) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if payload.events().is_empty() {
+            // Nothing of the round passes its filter.
+            if slot.connection.cursor() < first {
+                slot.connection.advance_idle(last);
+            }
+            return;
+        }
+        let counted_through = slot.connection.counted_through();
+        let (events, bytes) = match counted_through < first {
+            true => (payload.events().len() as u32, payload.bytes().len() as u64),
+            false => payload.after(counted_through),
+        };
+        let round = ConnectionMsg::Round { first, last, events, bytes };
+        let effect = slot.connection.handle(round, self.now_ms, &self.limits);
+        match effect {
+            Effect::Send => match poll {
+                Some((send, reply)) if slot.connection.transport() == Transport::Poll => {
+                    self.answer_round(index, send, reply, last);
+                }
+                _ => self.send(index, payload, last, None),
+            },
+            effect => self.perform(index, effect),
+        }
+    }
+
+    /// The round holds more channels than its masks tell apart: read them from history.
+    fn fall_behind(&mut self, index: u32, first: Seq, last: Seq) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let round = ConnectionMsg::Round { first, last, events: 0, bytes: 0 };
+        match slot.connection.handle(round, self.now_ms, &self.limits) {
+            Effect::Send => {
+                let cursor = slot.connection.cursor();
+                let blocked = ConnectionMsg::Blocked {
+                    cursor,
+                    rest: Bytes::new(),
+                    progressed: false,
+                    due: (0, 0),
+                    sent: (0, 0),
+                };
+                slot.connection.handle(blocked, self.now_ms, &self.limits);
+                self.perform(index, Effect::Read(cursor));
+            }
+            effect => self.perform(index, effect),
+        }
+    }
+}

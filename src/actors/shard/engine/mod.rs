@@ -1,0 +1,377 @@
+//! The shard without its thread: slots, fan-out, deadlines.
+//!
+//! Synchronous and single-threaded; every call does a bounded amount of work. Each step of a
+//! connection runs under `catch_unwind`: a panic ends that connection and nobody else's.
+
+mod answers;
+mod attach;
+mod fan_out;
+mod reading;
+mod sending;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use tokio::net::TcpStream;
+
+use self::sending::write_all;
+use super::{
+    registry::{Registry, VACANT, named_entries},
+    rounds::{Lane, MixedLane},
+    slot::{Slot, SlotKey},
+};
+use crate::{
+    actors::{
+        payload::Payload,
+        peer::{Input, ReadyList},
+        subscriber::Shape,
+    },
+    backend::{ChannelId, MemoryBackend},
+    core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
+    model::{PollAnswer, Seq, retry_block},
+    telemetry::Metrics,
+};
+
+/// The connections of one shard and the rounds that serve them.
+#[derive(Debug)]
+pub struct Engine {
+    backend: Arc<MemoryBackend>,
+    metrics: Arc<Metrics>,
+    limits: ConnectionLimits,
+    slots: Slab<Slot>,
+    generation: u32,
+    registry: Registry,
+    lanes: FxHashMap<ChannelId, Lane>,
+    /// Lanes with work, in turn.
+    turns: std::collections::VecDeque<ChannelId>,
+    mixed: MixedLane,
+    plain_shape: Arc<Shape>,
+    wheel: Wheel<SlotKey>,
+    ready: Arc<ReadyList>,
+    /// The last seq of the batches this shard has been given.
+    head: Seq,
+    now_ms: u64,
+    random: fastrand::Rng,
+    /// Bytes read from history last, for the others who read the same.
+    last_read: Option<(ReadKey, Arc<Payload>)>,
+    handed_back: Vec<Finished>,
+    drain_until_ms: Option<u64>,
+    /// The slot whose next step panics: for tests of isolation.
+    fault: u32,
+    scratch: Vec<u32>,
+    due: Vec<SlotKey>,
+    tally: Tally,
+    /// Which connections ended since a test looked, and why.
+    #[cfg(test)]
+    pub(super) ended: Vec<(u64, CloseReason)>,
+}
+
+/// Sends since the metrics were told.
+#[derive(Debug, Default)]
+struct Tally {
+    sends: u64,
+    deliveries: u64,
+}
+
+/// A poll's socket after its answer, for the HTTP server to go on with.
+#[derive(Debug)]
+pub struct Finished {
+    /// The socket.
+    pub io: TcpStream,
+    /// What was read from it already.
+    pub early: Bytes,
+}
+
+type ReadKey = (ChannelId, Seq, Seq, usize);
+
+impl Engine {
+    /// An empty shard; `seed` drives its jitter.
+    pub fn new(backend: Arc<MemoryBackend>, metrics: Arc<Metrics>, seed: u64, now_ms: u64) -> Self {
+        Self {
+            limits: backend.limits().connections.clone(),
+            head: backend.head(),
+            backend,
+            metrics,
+            slots: Slab::new(),
+            generation: 0,
+            registry: Registry::default(),
+            lanes: FxHashMap::default(),
+            turns: std::collections::VecDeque::new(),
+            mixed: MixedLane::default(),
+            plain_shape: Arc::new(Shape::frames()),
+            wheel: Wheel::new(1_024, 64, now_ms),
+            ready: Arc::default(),
+            now_ms,
+            random: fastrand::Rng::with_seed(seed),
+            last_read: None,
+            handed_back: Vec::new(),
+            drain_until_ms: None,
+            fault: VACANT,
+            scratch: Vec::new(),
+            due: Vec::new(),
+            tally: Tally::default(),
+            #[cfg(test)]
+            ended: Vec::new(),
+        }
+    }
+
+    /// How many connections it has.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The list on which slots ask to be looked at.
+    pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
+        Arc::clone(&self.ready)
+    }
+
+    /// Whether no slot asks to be looked at.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.due.is_empty() && self.ready.is_empty()
+    }
+
+    /// Sockets of answered polls since the last call.
+    pub fn take_handed_back(&mut self) -> Vec<Finished> {
+        std::mem::take(&mut self.handed_back)
+    }
+
+    /// Looks at the slots that asked for it; at most `slots_max` of them, true while there are
+    /// more.
+    pub fn serve_ready(&mut self, slots_max: usize, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        if self.due.is_empty() {
+            self.ready.take(&mut self.due);
+        }
+        let from = self.due.len().saturating_sub(slots_max);
+        for key in self.due.split_off(from) {
+            let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
+            if slot.generation != key.generation {
+                continue;
+            }
+            slot.waker.rearm();
+            self.guarded(key.index, |engine| {
+                engine.look_at_input(key.index);
+                engine.step(key.index, ConnectionMsg::Writable);
+            });
+        }
+        !self.due.is_empty()
+    }
+
+    /// Lets deadlines and heartbeats happen.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        let mut due = Vec::new();
+        self.wheel.advance(now_ms, &mut due);
+        for key in due {
+            let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
+            if slot.generation != key.generation || slot.check_ms > now_ms {
+                continue;
+            }
+            slot.check_ms = u64::MAX;
+            self.guarded(key.index, |engine| engine.step(key.index, ConnectionMsg::Tick));
+            self.schedule(key.index);
+        }
+        self.registry.prune(self.backend.directory().len());
+    }
+
+    /// Ends every connection at a time of its own within `window_ms`, each with its own
+    /// reconnection time; those that come later too.
+    pub fn drain(&mut self, window_ms: u64, now_ms: u64) {
+        self.now_ms = now_ms;
+        let until_ms = now_ms + window_ms;
+        self.drain_until_ms = Some(until_ms);
+        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
+        for index in indices {
+            self.drain_slot(index, until_ms);
+        }
+    }
+
+    /// Ends one connection.
+    pub fn close(&mut self, key: SlotKey, reason: CloseReason) {
+        if self.slots.get(key.index as usize).is_some_and(|s| s.generation == key.generation) {
+            self.finish(key.index, reason);
+        }
+    }
+
+    /// Makes the next step of some connection to `channel` panic; false if there is none.
+    pub fn plant_fault(&mut self, channel: &crate::model::ChannelName) -> bool {
+        let found = self
+            .slots
+            .iter()
+            .find(|(_, slot)| named_entries(&slot.subscriber).any(|entry| entry.name() == channel));
+        self.fault = found.map_or(VACANT, |(index, _)| index as u32);
+        self.fault != VACANT
+    }
+
+    /// Takes a planted fault back.
+    pub fn withdraw_fault(&mut self) {
+        self.fault = VACANT;
+    }
+
+    fn drain_slot(&mut self, index: u32, until_ms: u64) {
+        let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
+        let slot = &mut self.slots[index as usize];
+        if let Some(ticket) = &mut slot.ticket {
+            ticket.keep_alive = false;
+        }
+        slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
+        self.schedule(index);
+    }
+
+    fn schedule(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let check_ms = slot.connection.next_check_ms(&self.limits);
+        if check_ms < slot.check_ms {
+            slot.check_ms = check_ms;
+            self.wheel.schedule(check_ms, SlotKey { index, generation: slot.generation });
+        }
+    }
+
+    /// Runs one step of a connection; a panic in it ends that connection.
+    fn guarded(&mut self, index: u32, step: impl FnOnce(&mut Self)) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if self.fault == index {
+                self.fault = VACANT;
+                panic!("planted fault in a connection's step");
+            }
+            step(self);
+        }));
+        if outcome.is_err() {
+            tracing::error!(slot = index, "a connection's step panicked; the connection is ended");
+            self.finish(index, CloseReason::Panicked);
+        }
+    }
+
+    /// Tells a connection what happened, and performs what follows.
+    fn step(&mut self, index: u32, msg: ConnectionMsg) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let effect = slot.connection.handle(msg, self.now_ms, &self.limits);
+        self.perform(index, effect);
+    }
+
+    /// Performs an effect and those that follow from it. A connection that could go on reading
+    /// history for long is put on the ready list instead.
+    fn perform(&mut self, index: u32, mut effect: Effect) {
+        loop {
+            effect = match effect {
+                Effect::None | Effect::Send => return self.settle(index),
+                Effect::SendRest => self.send_rest(index),
+                Effect::Read(after) => {
+                    let Some(slot) = self.slots.get_mut(index as usize) else { return };
+                    if slot.reads_left == 0 {
+                        slot.reads_left = READS_PER_TURN;
+                        slot.waker.wake_slot();
+                        return;
+                    }
+                    slot.reads_left -= 1;
+                    return self.read(index, after);
+                }
+                Effect::Skip { from } => self.skip(index, from),
+                Effect::Heartbeat => return self.heartbeat(index),
+                Effect::AnswerEmpty => {
+                    let position = self.safe_position(index);
+                    let answer = PollAnswer { events: Vec::new(), position, gap: None };
+                    return self.answer(index, answer);
+                }
+                Effect::End(reason) => return self.finish(index, reason),
+            };
+        }
+    }
+
+    /// After its steps: what only a connection that is behind needs is let go.
+    fn settle(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        slot.reads_left = READS_PER_TURN;
+        if !slot.connection.is_behind() && slot.reading.take().is_some() {
+            // Its next heartbeat may come before the check for a stall would have.
+            self.schedule(index);
+        }
+    }
+
+    fn look_at_input(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        match slot.peer.poll_input(&slot.waker) {
+            Input::Quiet => {}
+            Input::Closed => self.finish(index, CloseReason::PeerClosed),
+            Input::TooMuch => self.finish(index, CloseReason::UnexpectedInput),
+        }
+    }
+
+    /// Ends a connection: its last words, its place in the lists, its socket.
+    fn finish(&mut self, index: u32, reason: CloseReason) {
+        let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
+        if reason.invites_back() && slot.connection.rest().is_empty() {
+            let words = Bytes::from(retry_block(self.jittered_retry_ms()));
+            let _ = write_all(&mut *slot.peer, &slot.waker, &words, &mut 0);
+        }
+        if slot.place == VACANT {
+            self.registry.remove_mixed(index, &slot.subscriber);
+        } else {
+            let channel = slot.subscriber.named[0].entry().id();
+            let in_round = self.lanes.contains_key(&channel);
+            let moved = self.registry.remove_plain(index, slot.place, channel, in_round);
+            if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
+                moved.place = slot.place;
+            }
+        }
+        if let Some(mask) = self.mixed.masks.get_mut(index as usize) {
+            *mask = 0;
+        }
+        self.gauge(slot.connection.transport()).dec();
+        Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        #[cfg(test)]
+        self.ended.push((slot.subscriber.id, reason));
+        tracing::debug!(id = slot.subscriber.id, reason = reason.as_str(), "connection ended");
+        let keeps = slot.ticket.as_ref().is_some_and(|ticket| ticket.keep_alive);
+        if reason == CloseReason::Answered
+            && keeps
+            && self.drain_until_ms.is_none()
+            && let Some((io, early)) = slot.peer.into_socket()
+        {
+            self.handed_back.push(Finished { io, early });
+        }
+    }
+
+    fn gauge(&self, transport: Transport) -> &prometheus_client::metrics::gauge::Gauge {
+        match transport {
+            Transport::Stream => &self.metrics.streams,
+            Transport::Poll => &self.metrics.pollers,
+        }
+    }
+
+    fn jittered_retry_ms(&mut self) -> u32 {
+        self.random.u32(self.limits.retry_min_ms..=self.limits.retry_max_ms)
+    }
+}
+
+impl Drop for Engine {
+    /// A shard that ends, by a crash too, takes its connections along: they count no longer.
+    fn drop(&mut self) {
+        for (_, slot) in &self.slots {
+            self.gauge(slot.connection.transport()).dec();
+            let reason = CloseReason::ShardEnded.as_str();
+            Metrics::count(&self.metrics.connections_closed, reason);
+        }
+    }
+}
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Sends in one slice of a lane.
+const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 256 };
+/// Reads of history that a connection may do in one turn.
+const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
+/// Events of one read of history.
+const READ_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 128 };
+/// Frame bytes after which a read of history stops.
+const READ_BYTES_MAX: usize = if cfg!(test) { 700 } else { 48 * 1024 };

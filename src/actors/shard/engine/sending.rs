@@ -1,0 +1,163 @@
+//! Bytes to a connection's peer, and what became of them.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+
+use super::Engine;
+use crate::{
+    actors::{
+        payload::Payload,
+        peer::{Peer, SlotWaker},
+        shard::registry::{VACANT, named_entries},
+    },
+    core::{CloseReason, ConnectionMsg, Effect},
+    model::{Event, EventKind, Position, Seq, position_block},
+};
+
+impl Engine {
+    /// Sends a payload. `caught_up` is set when history had nothing after it up to that seq.
+    pub(super) fn send(
+        &mut self,
+        index: u32,
+        payload: &Payload,
+        through: Seq,
+        caught_up: Option<Seq>,
+    ) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let mut taken = 0;
+        let outcome = write_all(&mut *slot.peer, &slot.waker, payload.bytes(), &mut taken);
+        let replay_through = slot.connection.replay_through();
+        let complete = taken == payload.bytes().len();
+        let begun = if complete {
+            payload.events().len()
+        } else {
+            match outcome {
+                Err(_) => return self.finish(index, CloseReason::PeerClosed),
+                Ok(()) => payload.split(taken).begun,
+            }
+        };
+        if payload.closes() {
+            self.note_closed(index, &payload.events()[..begun]);
+        }
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let effect = if complete {
+            self.tally.sends += 1;
+            self.tally.deliveries += begun as u64;
+            let sent = ConnectionMsg::Sent { through, sent: payload.after(replay_through) };
+            let effect = slot.connection.handle(sent, self.now_ms, &self.limits);
+            match caught_up {
+                Some(head) if effect == Effect::Read(slot.connection.cursor()) => {
+                    let msg = ConnectionMsg::CaughtUp(head);
+                    slot.connection.handle(msg, self.now_ms, &self.limits)
+                }
+                _ => effect,
+            }
+        } else {
+            self.metrics.fell_behind.inc();
+            let cursor = match begun {
+                0 => slot.connection.cursor(),
+                _ => payload.events()[begun - 1].seq,
+            };
+            let counted = payload.after(replay_through);
+            let due = payload.after(cursor.max(replay_through));
+            let blocked = ConnectionMsg::Blocked {
+                cursor,
+                rest: payload.split(taken).rest,
+                progressed: taken > 0,
+                due,
+                sent: (counted.0 - due.0, counted.1 - due.1),
+            };
+            self.tally.sends += 1;
+            self.tally.deliveries += begun as u64;
+            slot.connection.handle(blocked, self.now_ms, &self.limits)
+        };
+        self.perform(index, effect);
+    }
+
+    /// Tells a connection which of its named channels it has just been told are closed.
+    fn note_closed(&mut self, index: u32, events: &[Arc<Event>]) {
+        let slot = &mut self.slots[index as usize];
+        for event in events.iter().filter(|event| event.kind == EventKind::Closed) {
+            if named_entries(&slot.subscriber).any(|entry| *entry.name() == event.channel) {
+                let msg = ConnectionMsg::NamedChannelClosed;
+                slot.connection.handle(msg, self.now_ms, &self.limits);
+            }
+        }
+    }
+
+    pub(super) fn send_rest(&mut self, index: u32) -> Effect {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
+        let mut taken = 0;
+        let rest = slot.connection.rest();
+        match write_all(&mut *slot.peer, &slot.waker, &rest, &mut taken) {
+            Err(_) => Effect::End(CloseReason::PeerClosed),
+            Ok(()) => {
+                drop(rest);
+                let msg = ConnectionMsg::RestTaken(taken);
+                slot.connection.handle(msg, self.now_ms, &self.limits)
+            }
+        }
+    }
+
+    /// The furthest position that a connection has everything before. A live one has all that
+    /// this shard has been given, unless its lane is still at it.
+    pub(super) fn safe_position(&mut self, index: u32) -> Position {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return self.backend.position(self.head);
+        };
+        let lane_is_idle = match slot.place {
+            VACANT => self.mixed.round.is_none() && self.mixed.waiting.is_empty(),
+            _ => !self.lanes.contains_key(&slot.subscriber.named[0].entry().id()),
+        };
+        if lane_is_idle {
+            slot.connection.advance_idle(self.head);
+        }
+        self.backend.position(slot.connection.cursor())
+    }
+
+    pub(super) fn heartbeat(&mut self, index: u32) {
+        let position = self.safe_position(index);
+        let block = Bytes::from(position_block(position));
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let mut taken = 0;
+        let msg = match write_all(&mut *slot.peer, &slot.waker, &block, &mut taken) {
+            Err(_) => return self.finish(index, CloseReason::PeerClosed),
+            Ok(()) if taken == block.len() => {
+                ConnectionMsg::Sent { through: position.seq, sent: (0, 0) }
+            }
+            Ok(()) => ConnectionMsg::Blocked {
+                cursor: position.seq,
+                rest: block.slice(taken..),
+                progressed: taken > 0,
+                due: (0, 0),
+                sent: (0, 0),
+            },
+        };
+        self.step(index, msg);
+    }
+}
+
+/// Writes until all is taken or the peer takes no more; `taken` counts.
+pub(super) fn write_all(
+    peer: &mut dyn Peer,
+    waker: &Arc<SlotWaker>,
+    bytes: &Bytes,
+    taken: &mut usize,
+) -> io::Result<()> {
+    while *taken < bytes.len() {
+        let result = if *taken == 0 {
+            peer.try_write(bytes, waker)
+        } else {
+            peer.try_write(&bytes.slice(*taken..), waker)
+        };
+        match result {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => *taken += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
