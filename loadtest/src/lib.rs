@@ -9,6 +9,7 @@
 //! the hub's form is documented.
 
 pub mod outcome;
+pub mod report;
 pub mod scenarios;
 pub mod subject;
 
