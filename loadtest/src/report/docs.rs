@@ -10,11 +10,13 @@
 //! | `scenario NAME [FIGURE...]` | the figures of a scenario, all or those named |
 //! | `plot NAME` | a picture, `FOLDER/NAME.svg`, FOLDER being the page's name without its end |
 //! | `costs`, `sizing` | measured costs, and examples worked out from them |
+//!
+//! Where a plot exists at several sizes (`NAME-1-000-subscribers`), `plot NAME` is the last.
 
 use std::collections::BTreeMap;
 
 use super::sizing::{costs_table, sizing_table};
-use super::summary::{Summary, about_ratios, common_sizes, scenario_table};
+use super::summary::{Summary, common_sizes, scenario_table};
 use super::svg;
 use super::targets::targets_table;
 use super::text::markdown;
@@ -102,17 +104,21 @@ fn block(
                 return None;
             }
             let sizes = markdown(&common_sizes(cases));
-            let about = about_ratios();
-            Some(format!("{sizes} {about}\n\n{}", scenario_table(cases, figures).markdown()))
+            Some(format!("{sizes}\n\n{}", scenario_table(cases, figures).markdown()))
         }
         ["plot", name] => {
             let scenario_ran =
                 |scenario: &str| name.starts_with(&format!("{}-", super::text::slug(scenario)));
-            let Some(plot) = summary.plots.iter().find(|plot| plot.chart.name == *name) else {
+            let larger = format!("{name}-");
+            let exact = summary.plots.iter().find(|plot| plot.chart.name == *name);
+            let largest =
+                || summary.plots.iter().rev().find(|plot| plot.chart.name.starts_with(&larger));
+            let Some(plot) = exact.or_else(largest) else {
                 let ran = summary.cases.iter().any(|case| scenario_ran(case.scenario));
                 return (!ran).then(|| UNMEASURED.to_owned());
             };
-            pictures.insert((*name).to_owned(), svg::file(&plot.chart));
+            let name = &plot.chart.name;
+            pictures.insert(name.clone(), svg::file(&plot.chart));
             let alt = markdown(&format!("{}. {}", plot.chart.title, plot.chart.described()));
             Some(format!("![{alt}]({folder}/{name}.svg)\n"))
         }
@@ -169,13 +175,14 @@ mod tests {
             ("costs", "| a delivery in a burst, µs of CPU | 0.330 |"),
             ("sizing", "| connections | 200,000 |"),
             ("plot burst-latency", "](performance/burst-latency.svg)"),
+            ("plot paced-latency", "](performance/paced-latency-10-000-subscribers.svg)"),
             ("scenario never_ran", UNMEASURED),
             ("plot never-ran-latency", UNMEASURED),
         ] {
             let page = format!("<!-- figures: {what} -->\n<!-- end -->\n");
             let written = write(&page).expect(what);
             assert!(written.page.contains(expected), "{what}\n{}", written.page);
-            assert_eq!(written.pictures.len(), usize::from(what == "plot burst-latency"));
+            assert_eq!(written.pictures.len(), usize::from(expected.contains(".svg")));
         }
     }
 

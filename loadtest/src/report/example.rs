@@ -43,6 +43,8 @@ fn broadcast(scenario: &str, subject: &str, round: u32, subscribers: u64, cpu_us
         ("subscribers".to_owned(), subscribers.into()),
         ("payload".to_owned(), 128.into()),
         ("rate".to_owned(), 10.0.into()),
+        ("events".to_owned(), 200.into()),
+        ("mode".to_owned(), "pipelined".into()),
     ]
     .into();
     outcome.figures = [
@@ -71,7 +73,7 @@ fn broadcast(scenario: &str, subject: &str, round: u32, subscribers: u64, cpu_us
 
 fn idle(subject: &str, round: u32, bytes: f64) -> Outcome {
     let mut outcome = run("idle", subject, round);
-    outcome.parameters = [("connections".to_owned(), vec![1_000, 10_000].into())].into();
+    outcome.parameters = [("connections".to_owned(), vec![1_000, 10_000, 18_000].into())].into();
     outcome.figures = [
         ("connects_per_s", 40_000.0),
         ("server_resident_bytes_per_connection", bytes),

@@ -6,7 +6,7 @@
 //! | `case` | runs of the same thing gathered: medians, spread, ratios to the floor |
 //! | `figure` | what a figure is called, and its unit |
 //! | `number` | numbers for people |
-//! | `chart`, `scale`, `svg` | a plot, its axes, its picture |
+//! | `chart`, `scale`, `svg`, `style` | a plot, its axes, its picture, how its lines look |
 //! | `plots` | which plots some results give |
 //! | `summary`, `table` | figures beside one another; tables in either form |
 //! | `text` | names from results made harmless |
@@ -28,6 +28,7 @@ mod plots;
 mod results;
 mod scale;
 mod sizing;
+mod style;
 mod summary;
 mod svg;
 mod table;

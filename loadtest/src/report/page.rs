@@ -7,6 +7,7 @@ use super::chart::Chart;
 use super::figure::is_minor;
 use super::number::number;
 use super::plots::Plot;
+use super::style::style_sheet;
 use super::summary::{Summary, about_ratios, common_sizes, scenario_table};
 use super::svg;
 use super::table::Table;
@@ -22,7 +23,7 @@ pub(crate) fn page(summary: &Summary<'_>) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
          style-src 'unsafe-inline'\">\n\
          <title>Visnyk load test</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n<main>\n",
-        svg::style_sheet(),
+        style_sheet(),
     );
     head(&mut html, summary);
     for cases in summary.scenarios() {

@@ -1,12 +1,12 @@
 //! How large a machine a load needs: arithmetic from what was measured.
 
-use super::case::Spread;
 use super::number::number;
 use super::summary::Summary;
 use super::table::Table;
-use super::targets::HUB;
+use super::targets::{BURST, HUB, IDLE, PACED, case_at};
 
-/// What one connection and one delivery cost the hub, by the medians of the largest runs.
+/// What one connection and one delivery cost the hub, by the medians at the sizes
+/// that the targets are for.
 struct Costs {
     /// Resident memory of an idle stream.
     user_bytes: f64,
@@ -86,17 +86,16 @@ fn row(what: &str, value: impl Fn(&Load) -> String) -> Vec<String> {
 
 impl Costs {
     fn measured(summary: &Summary<'_>) -> Option<Self> {
-        let largest = |scenario: &str, figure: &str| -> Option<Spread> {
-            let cases = summary.scenario(scenario).iter().rev();
-            cases.filter_map(|case| case.entry(HUB)?.figure(figure)).next()
+        let median = |scenario, sizes, figure| {
+            let entry = case_at(summary, scenario, sizes)?.entry(HUB)?;
+            entry.figure(figure).map(|spread| spread.median)
         };
-        let median = |scenario, figure| largest(scenario, figure).map(|spread| spread.median);
         Some(Self {
-            user_bytes: median("idle", "server_resident_bytes_per_connection")?,
-            kernel_bytes: median("idle", "kernel_slab_bytes_per_connection_both_ends")? / 2.0,
-            paced_us: median("paced", "server_cpu_us_per_delivery")?,
-            burst_us: median("burst", "server_cpu_us_per_delivery")?,
-            connect_us: median("idle", "server_cpu_us_per_connect")?,
+            user_bytes: median("idle", IDLE, "server_resident_bytes_per_connection")?,
+            kernel_bytes: median("idle", IDLE, "kernel_slab_bytes_per_connection_both_ends")? / 2.0,
+            paced_us: median("paced", PACED, "server_cpu_us_per_delivery")?,
+            burst_us: median("burst", BURST, "server_cpu_us_per_delivery")?,
+            connect_us: median("idle", IDLE, "server_cpu_us_per_connect")?,
         })
     }
 }

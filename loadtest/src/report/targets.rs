@@ -5,12 +5,15 @@ use super::number::{number, ratio};
 use super::summary::Summary;
 use super::table::Table;
 
+/// Names and values of sizes, the values as they are shown.
+pub(crate) type Sizes = &'static [(&'static str, &'static str)];
+
 /// Something to be reached by the hub.
 struct Target {
     what: &'static str,
     scenario: &'static str,
     /// The sizes it is meant for, as they are shown. A run at others says nothing about it.
-    sizes: &'static [(&'static str, &'static str)],
+    sizes: Sizes,
     figure: &'static str,
     bound: Bound,
 }
@@ -41,18 +44,26 @@ pub(crate) fn targets_table(summary: &Summary<'_>) -> Table {
 
 impl Target {
     fn reached(&self, summary: &Summary<'_>) -> Option<Spread> {
-        let fits = |case: &&Case<'_>| {
-            let mut sizes = self.sizes.iter();
-            sizes.all(|(name, value)| {
-                case.parameters.get(*name).map(shown).as_deref() == Some(value)
-            })
-        };
-        let case = summary.scenario(self.scenario).iter().find(fits)?;
+        let case = case_at(summary, self.scenario, self.sizes)?;
         match self.bound {
             Bound::OfFloor(_) => case.ratio(HUB, self.figure),
             Bound::AtMost(_) | Bound::AtLeast(_) => case.entry(HUB)?.figure(self.figure),
         }
     }
+}
+
+/// The first case of a scenario that has all of these sizes, as they are shown.
+pub(crate) fn case_at<'a, 'b>(
+    summary: &'b Summary<'a>,
+    scenario: &str,
+    sizes: Sizes,
+) -> Option<&'b Case<'a>> {
+    let fits = |case: &&Case<'_>| {
+        sizes.iter().all(|(name, value)| {
+            case.parameters.get(*name).is_some_and(|size| shown(size) == *value)
+        })
+    };
+    summary.scenario(scenario).iter().find(fits)
 }
 
 impl Bound {
@@ -82,11 +93,11 @@ impl Bound {
 /// Whom the targets are for.
 pub(crate) const HUB: &str = "visnyk";
 
-const PACED: &[(&str, &str)] = &[("subscribers", "10,000"), ("rate", "10"), ("payload", "128")];
-const BURST: &[(&str, &str)] =
+pub(crate) const PACED: Sizes = &[("subscribers", "10,000"), ("rate", "10"), ("payload", "128")];
+pub(crate) const BURST: Sizes =
     &[("subscribers", "10,000"), ("events", "200"), ("payload", "128"), ("mode", "pipelined")];
-const IDLE: &[(&str, &str)] = &[("connections", "1,000 / 10,000 / 18,000")];
-const MANY: &[(&str, &str)] = &[("channels", "1,000"), ("subscribers", "10"), ("payload", "128")];
+pub(crate) const IDLE: Sizes = &[("connections", "1,000 / 10,000 / 18,000")];
+const MANY: Sizes = &[("channels", "1,000"), ("subscribers", "10"), ("payload", "128")];
 
 const TARGETS: [Target; 7] = [
     Target {
