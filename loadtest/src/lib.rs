@@ -30,7 +30,7 @@ mod sse;
 mod wire;
 
 pub use exchange::{Answer, Exchange};
-pub use failure::Failure;
+pub use failure::{Failure, in_full};
 pub use hub::{Hub, HubCommand};
 pub use machine::raise_open_files;
 pub use outcome::Outcome;

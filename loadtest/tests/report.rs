@@ -49,15 +49,8 @@ fn results_become_a_page_pictures_and_documentation() {
     fs::write(path("page/old.svg"), "").unwrap();
     fs::write(path("page/kept.conf"), "").unwrap();
     let files = ["r.html", "plots", "page.md"].map(path);
-    let output = report(&[
-        &path("r.jsonl"),
-        "--html",
-        &files[0],
-        "--plots",
-        &files[1],
-        "--docs",
-        &files[2],
-    ]);
+    let output =
+        report(&[&path("r.jsonl"), "--html", &files[0], "--plots", &files[1], "--docs", &files[2]]);
     assert!(output.status.success(), "{output:?}");
     assert!(fs::read_to_string(&files[0]).unwrap().contains("3.00<br>×1.50"));
     let written = fs::read_to_string(&files[2]).unwrap();

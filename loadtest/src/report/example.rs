@@ -50,6 +50,7 @@ fn broadcast(scenario: &str, subject: &str, round: u32, subscribers: u64, cpu_us
     outcome.figures = [
         ("server_cpu_us_per_delivery".to_owned(), cpu_us),
         ("client_cpu_us_per_delivery".to_owned(), 1.0),
+        ("received_bytes_per_delivery".to_owned(), 168.0),
     ]
     .into();
     outcome.latency_us = Some(LatencyUs {

@@ -51,11 +51,12 @@ pub(crate) fn label(name: &str) -> String {
 /// sizes of the run, steps between two others.
 pub(crate) fn is_minor(name: &str) -> bool {
     const BEGINNINGS: [&str; 4] = ["client_", "publisher_", "server_threads", "connections"];
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "deliveries",
         "elapsed_s",
         "latency_p90_ms",
         "publish_elapsed_s",
+        "received_bytes_per_delivery",
         "server_anonymous_bytes_per_connection",
         "server_resident_bytes",
     ];

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::case::{Case, Entry, size_in_words, subjects};
 use super::chart::{Axis, Chart, Line, Point};
-use super::figure::{label, unit};
+use super::figure::{is_minor, label, unit};
 use super::scale::Scale;
 use super::text::{capitalised, slug, words};
 use crate::outcome::{Outcome, Series};
@@ -181,7 +181,7 @@ fn is_same_kind(a: &Series, b: &Series) -> bool {
 }
 
 fn is_cost(figure: &str) -> bool {
-    figure.starts_with("server_cpu") || figure.contains("bytes")
+    !is_minor(figure) && (figure.starts_with("server_cpu") || figure.contains("bytes"))
 }
 
 /// `None` if there is nothing to draw.

@@ -18,6 +18,8 @@ struct Costs {
     burst_us: f64,
     /// CPU of accepting a stream.
     connect_us: f64,
+    /// What a delivery has on the wire besides its payload and the headers of its segment.
+    frame_bytes: f64,
 }
 
 /// A load to size for.
@@ -58,8 +60,9 @@ pub(crate) fn sizing_table(summary: &Summary<'_>) -> Option<Table> {
     rows.push(row(&format!("cores while all reconnect within {RECONNECT_S:.0} s"), |load| {
         number(load.connections * costs.connect_us / RECONNECT_S / 1e6)
     }));
-    rows.push(row("network at least, Mbit/s", |load| {
-        number(load.deliveries_per_s() * load.payload_bytes * 8.0 / 1e6)
+    rows.push(row("network at most, Mbit/s", |load| {
+        let bytes = load.payload_bytes + costs.frame_bytes + HEADER_BYTES;
+        number(load.deliveries_per_s() * bytes * 8.0 / 1e6)
     }));
     let mut head = vec![String::new()];
     head.extend(LOADS.iter().map(|load| load.name.to_owned()));
@@ -75,6 +78,7 @@ pub(crate) fn costs_table(summary: &Summary<'_>) -> Option<Table> {
         ("a delivery when each event is sent alone, µs of CPU", costs.paced_us),
         ("a delivery in a burst, µs of CPU", costs.burst_us),
         ("accepting a stream, µs of CPU", costs.connect_us),
+        ("a delivery's id and field names, bytes", costs.frame_bytes),
     ];
     let rows = rows.map(|(what, value)| vec![what.to_owned(), number(value)]).to_vec();
     Some(Table { head: vec!["cost of".into(), "measured".into()], labels: 1, rows })
@@ -96,6 +100,7 @@ impl Costs {
             paced_us: median("paced", PACED, "server_cpu_us_per_delivery")?,
             burst_us: median("burst", BURST, "server_cpu_us_per_delivery")?,
             connect_us: median("idle", IDLE, "server_cpu_us_per_connect")?,
+            frame_bytes: median("paced", PACED, "received_bytes_per_delivery")? - PAYLOAD_BYTES,
         })
     }
 }
@@ -110,6 +115,10 @@ impl Load {
     }
 }
 
+/// What [`PACED`] publishes.
+const PAYLOAD_BYTES: f64 = 128.0;
+/// Ethernet, IPv4 and TCP with timestamps, for each send.
+const HEADER_BYTES: f64 = 66.0;
 const MIB: f64 = 1_048_576.0;
 /// The default of `limits.history.total_bytes_max`.
 const HISTORY_BYTES: f64 = 268_435_456.0;
