@@ -266,9 +266,9 @@ mod tests {
     fn lines_differ_in_more_than_colour() {
         let svg = inline(&example());
         assert!(!svg.contains("<style"), "the page brings it");
-        for style in 0..2 {
-            assert!(svg.contains(&format!("line l{style}")), "{svg}");
-            assert!(svg.contains(STYLES[style].mark), "{svg}");
+        for (index, style) in STYLES.iter().enumerate().take(2) {
+            assert!(svg.contains(&format!("line l{index}")), "{svg}");
+            assert!(svg.contains(style.mark), "{svg}");
         }
     }
 
