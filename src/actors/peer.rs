@@ -4,6 +4,7 @@
 use std::{
     fmt,
     io::{self, Read, Write},
+    net::SocketAddr,
     os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
@@ -27,6 +28,11 @@ pub trait Peer: fmt::Debug {
     /// Looks at what has come in; unless it is over, promises that `waker` will be woken when
     /// something does.
     fn poll_input(&mut self, waker: &Arc<SlotWaker>) -> Input;
+
+    /// The other side's address, where there is one.
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// The socket and the bytes read from it, if it is one that may go on.
     fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {
@@ -105,6 +111,14 @@ impl SlotPeer {
     pub(crate) fn rearm(&self) {
         if let Self::Other(other) = self {
             other.waker.rearm();
+        }
+    }
+
+    /// The other side's address, where there is one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(socket) => socket.io.peer_addr().ok(),
+            Self::Other(other) => other.peer.address(),
         }
     }
 
@@ -211,6 +225,10 @@ impl Peer for PollSocket {
             }
         }
         Input::Quiet
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.io.peer_addr().ok()
     }
 
     fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {

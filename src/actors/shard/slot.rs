@@ -12,7 +12,7 @@ use crate::{
     },
     backend::{ChannelEntry, ChannelId, Member},
     core::Connection,
-    model::{ChannelPattern, Seq},
+    model::{ChannelPattern, EventType, Seq},
 };
 
 /// The address of a connection within its shard. A slot that is used again has another
@@ -54,6 +54,8 @@ pub(super) struct Slot {
     /// When the wheel looks at it next; entries for other times are stale.
     pub(super) check_ms: u64,
     pub(super) generation: u32,
+    /// When it was taken on, in seconds since 1970.
+    pub(super) opened_s: u32,
     /// Where it stands in its channel's list, if it is a plain stream of one channel.
     pub(super) place: u32,
     /// Reads of history left in this turn.
@@ -141,6 +143,14 @@ impl Subscribed {
         match self {
             Self::Plain(_) => &[],
             Self::Full(full) => full.subscriber.subscription.patterns(),
+        }
+    }
+
+    /// The wanted types; none means all.
+    pub(super) fn types(&self) -> &[EventType] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::Full(full) => &full.subscriber.shape.types,
         }
     }
 

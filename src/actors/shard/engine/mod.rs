@@ -5,6 +5,7 @@
 
 mod answers;
 mod attach;
+mod explain;
 mod fan_out;
 mod reading;
 mod sending;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 
-use self::fan_out::Taking;
+use self::{explain::RecentEnds, fan_out::Taking};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
@@ -70,6 +71,8 @@ pub struct Engine {
     scratch: Vec<u32>,
     due: Vec<SlotKey>,
     tally: Tally,
+    /// Connections that ended lately.
+    ends: RecentEnds,
     /// Which connections ended since a test looked, and why.
     #[cfg(test)]
     pub(super) ended: Vec<(u64, CloseReason)>,
@@ -122,6 +125,7 @@ impl Engine {
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),
+            ends: RecentEnds::default(),
             #[cfg(test)]
             ended: Vec::new(),
         }
@@ -295,6 +299,7 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        self.remember_end(&slot, reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
