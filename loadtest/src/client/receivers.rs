@@ -53,6 +53,8 @@ pub(crate) struct Receivers {
     in_flight_max: usize,
     /// When the connections of a storm had received everything, where one is timed.
     pub(crate) caught_up: Option<CaughtUp>,
+    /// All that came, heads of answers and heartbeats with it.
+    pub(crate) received_bytes: u64,
     /// Deliveries over time.
     pub(crate) ticks: Ticks,
 }
@@ -80,6 +82,7 @@ impl Receivers {
             heads: 0,
             in_flight_max: IN_FLIGHT_MAX,
             caught_up: None,
+            received_bytes: 0,
             ticks: Ticks::default(),
         })
     }
@@ -319,6 +322,7 @@ impl Receivers {
             match recv(socket, &mut self.buffer[REST_BYTES_MAX..], RecvFlags::empty()) {
                 Ok((count, _)) if count > 0 => {
                     let now_ns = now_ns();
+                    self.received_bytes += count as u64;
                     let rest = connection.rest.take().map_or(0, |rest| {
                         let from = REST_BYTES_MAX - rest.len();
                         self.buffer[from..REST_BYTES_MAX].copy_from_slice(&rest);
