@@ -24,12 +24,12 @@ struct Blessed {
     allocations: f64,
 }
 
-/// How much worse a path may be.
+/// How far instructions can be compared with the blessed ones.
 #[derive(Debug)]
 pub(crate) struct Margin {
-    /// Of the blessed instructions, in percent; `None` where they say nothing.
-    percent: Option<f64>,
-    /// Why that is not the usual margin.
+    /// The least that is let pass whatever the path, in percent; `None` where they say nothing.
+    percent_min: Option<f64>,
+    /// Why it is not the path's own margin.
     pub(crate) note: Option<String>,
 }
 
@@ -60,24 +60,24 @@ impl Baseline {
     pub(crate) fn margin(&self) -> Margin {
         let (rustc, machine) = (rustc(), machine());
         if self.paths.is_empty() {
-            return Margin { percent: None, note: Some("nothing is blessed yet".to_owned()) };
+            return Margin { percent_min: None, note: Some("nothing is blessed yet".to_owned()) };
         }
         if self.machine != machine {
             let note = format!(
                 "blessed on {}, this is {machine}: instructions are not compared, allocations are",
                 self.machine
             );
-            return Margin { percent: None, note: Some(note) };
+            return Margin { percent_min: None, note: Some(note) };
         }
         if self.rustc != rustc {
             let note = format!(
-                "blessed with {}, this is {rustc}: {OTHER_COMPILER_PERCENT} % more is let pass \
-                 instead of {SAME_COMPILER_PERCENT} %; bless with the compiler in use",
+                "blessed with {}, this is {rustc}: {OTHER_COMPILER_PERCENT} % more is let pass; \
+                 bless with the compiler in use",
                 self.rustc
             );
-            return Margin { percent: Some(OTHER_COMPILER_PERCENT), note: Some(note) };
+            return Margin { percent_min: Some(OTHER_COMPILER_PERCENT), note: Some(note) };
         }
-        Margin { percent: Some(SAME_COMPILER_PERCENT), note: None }
+        Margin { percent_min: Some(0.0), note: None }
     }
 
     /// Compares a path with what is blessed.
@@ -98,14 +98,15 @@ impl Baseline {
                 _ => Verdict::Same,
             }
         };
-        let instructions = margin.percent.map_or(Verdict::Same, |percent| {
+        let instructions = margin.percent_min.map_or(Verdict::Same, |percent_min| {
+            let percent = path.margin_percent.max(percent_min);
             of_blessed("instructions", counted.instructions, blessed.instructions, percent)
         });
         let allocations = of_blessed(
             "allocations",
             counted.allocations,
             blessed.allocations,
-            SAME_COMPILER_PERCENT,
+            path.margin_percent,
         );
         match (instructions, allocations) {
             (Verdict::Worse(a), Verdict::Worse(b)) => Verdict::Worse(format!("{a}\n{b}")),
@@ -186,7 +187,5 @@ fn machine() -> String {
 }
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
-/// What a path may take more than was blessed, in percent.
-const SAME_COMPILER_PERCENT: f64 = 5.0;
-/// The same where another compiler made the program: it inlines differently.
+/// What any path may take more where another compiler made the program: it inlines differently.
 const OTHER_COMPILER_PERCENT: f64 = 25.0;

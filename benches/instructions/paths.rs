@@ -21,6 +21,8 @@ pub(crate) struct Path {
     pub(crate) operation: &'static str,
     /// It may not allocate at all.
     pub(crate) is_allocation_free: bool,
+    /// What it may take more than was blessed, in percent.
+    pub(crate) margin_percent: f64,
     per: Per,
     pub(crate) size: usize,
     rounds: usize,
@@ -95,8 +97,10 @@ pub(crate) const PATHS: &[Path] = &[
     path("pattern_known", "event beside 10,000 patterns", Per::Round, 10_000, 1_000, pattern_known),
     path("pattern_new", "channel beside 10,000 patterns", Per::Round, 10_000, 500, pattern_new),
     path("attach_close", "stream", Per::Round, 1_000, 1_000, attach_close),
-    path("publish_request", "publish by HTTP", Per::Round, 1, 1_000, requests::publish),
-    path("subscribe_request", "stream by HTTP", Per::Round, 1, 1_000, requests::subscribe),
+    path("publish_request", "publish by HTTP", Per::Round, 1, 1_000, requests::publish)
+        .beside_threads(),
+    path("subscribe_request", "stream by HTTP", Per::Round, 1, 1_000, requests::subscribe)
+        .beside_threads(),
 ];
 
 const fn path(
@@ -107,12 +111,19 @@ const fn path(
     rounds: usize,
     run: fn(Load),
 ) -> Path {
-    Path { name, operation, is_allocation_free: false, per, size, rounds, run }
+    let (is_allocation_free, margin_percent) = (false, MARGIN_PERCENT);
+    Path { name, operation, is_allocation_free, margin_percent, per, size, rounds, run }
 }
 
 impl Path {
     const fn without_allocation(mut self) -> Self {
         self.is_allocation_free = true;
+        self
+    }
+
+    /// It waits for other threads, and how often it goes to sleep for that is chance.
+    const fn beside_threads(mut self) -> Self {
+        self.margin_percent = MARGIN_BESIDE_THREADS_PERCENT;
         self
     }
 }
@@ -259,3 +270,8 @@ fn attach_close(load: Load) {
     }
     forget(shard);
 }
+
+/// What a path may take more than was blessed, in percent.
+const MARGIN_PERCENT: f64 = 5.0;
+/// The same for one that waits for other threads: on a busy machine 7 % was seen.
+const MARGIN_BESIDE_THREADS_PERCENT: f64 = 15.0;
