@@ -4,11 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use visnyk::actors::{Front, LocalShard};
 use visnyk::core::Subscription;
 use visnyk::hub::{Hub, StreamRequest, SubscribeError};
@@ -26,7 +25,7 @@ pub(super) struct Crowd {
     counts: Vec<Arc<Counts>>,
     published: Arc<AtomicU64>,
     /// Connections there are to be, on all shards together.
-    wanted: watch::Sender<usize>,
+    wanted: AtomicUsize,
     refused: AtomicU64,
 }
 
@@ -49,7 +48,7 @@ impl Crowd {
             hub,
             counts: (0..plan.shards).map(|_| Arc::default()).collect(),
             published: Arc::default(),
-            wanted: watch::Sender::new(0),
+            wanted: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             plan,
         })
@@ -57,7 +56,7 @@ impl Crowd {
 
     /// Lets it grow to so many connections.
     pub(super) fn grow_to(&self, connections: usize) {
-        self.wanted.send_replace(connections);
+        self.wanted.store(connections, Ordering::Relaxed);
     }
 
     /// One more event is about to be published to each channel; gives its number. Nobody may be
@@ -69,6 +68,13 @@ impl Crowd {
     /// A sum over the shards.
     pub(super) fn sum(&self, count: impl Fn(&Counts) -> &AtomicU64) -> u64 {
         self.counts.iter().map(|counts| count(counts).load(Ordering::Relaxed)).sum()
+    }
+
+    /// The longest that a shard let another task of its thread wait since this was last asked, in
+    /// microseconds. Its timer is late by up to 2 ms anyway.
+    pub(super) fn take_pause_us(&self) -> u64 {
+        let pauses = self.counts.iter().map(|counts| counts.pause_us.swap(0, Ordering::Relaxed));
+        pauses.max().unwrap_or(0)
     }
 
     /// Subscriptions that the hub did not admit.
@@ -132,12 +138,12 @@ async fn serve(crowd: Arc<Crowd>, shard: LocalShard) {
     let index = shard.index();
     let counts = Arc::clone(&crowd.counts[index]);
     let hall = Hall::new(counts, Arc::clone(&crowd.published), crowd.plan.slow_bytes);
-    let mut wanted = crowd.wanted.subscribe();
     // The connections of this shard are those whose number leaves its index.
     let mut next = index;
     loop {
-        let target = *wanted.borrow_and_update();
+        let target = crowd.wanted.load(Ordering::Relaxed);
         let mut attached = 0;
+        let begun = Instant::now();
         while next < target && attached < ATTACHED_PER_TURN {
             if crowd.connect(&shard, &hall, next).is_err() {
                 crowd.refused.fetch_add(1, Ordering::Relaxed);
@@ -145,18 +151,18 @@ async fn serve(crowd: Arc<Crowd>, shard: LocalShard) {
             next += crowd.plan.shards;
             attached += 1;
         }
-        if attached > 0 {
+        hall.wake_blocked();
+        // What attaching took counts: the shard does nothing else meanwhile.
+        let asked = if attached > 0 { begun } else { Instant::now() };
+        let pause = if attached > 0 {
             tokio::task::yield_now().await;
-            continue;
-        }
-        if hall.wake_blocked() {
+            Duration::ZERO
+        } else {
             tokio::time::sleep(SLOW_PAUSE).await;
-            continue;
-        }
-        tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return std::future::pending().await },
-            () = tokio::time::sleep(SLOW_PAUSE) => {}
-        }
+            SLOW_PAUSE
+        };
+        let late = asked.elapsed().saturating_sub(pause).as_micros() as u64;
+        hall.counts.pause_us.fetch_max(late, Ordering::Relaxed);
     }
 }
 

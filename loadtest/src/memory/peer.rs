@@ -35,6 +35,8 @@ pub(super) struct Counts {
     pub(super) heartbeats: AtomicU64,
     /// Writes that a slow peer did not take as a whole.
     pub(super) refused: AtomicU64,
+    /// The longest that the shard let a task of its own wait since it was last asked.
+    pub(super) pause_us: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) repeated: AtomicU64,
     pub(super) corrupt: AtomicU64,
@@ -64,11 +66,9 @@ impl Hall {
         })
     }
 
-    /// Lets the slow peers take more; false if none waits.
-    pub(super) fn wake_blocked(&self) -> bool {
-        let blocked = self.blocked.take();
-        blocked.iter().for_each(|waker| waker.wake_slot());
-        !blocked.is_empty()
+    /// Lets the slow peers take more.
+    pub(super) fn wake_blocked(&self) {
+        self.blocked.take().iter().for_each(|waker| waker.wake_slot());
     }
 
     /// The events of `bytes` if they are whole ones, one after the other.

@@ -165,6 +165,7 @@ impl<'a> Run<'a> {
         self.curves.resident.push((wanted as f64, resident));
         self.curves.cpu_per_attach.push((wanted as f64, cpu_us));
         self.figure("connections", wanted as f64);
+        self.pause("attach_longest_pause_ms");
         self.figure("attaches_per_s", more / elapsed.as_secs_f64());
         self.figure("cpu_us_per_attach", cpu_us);
         self.figure("resident_bytes_per_connection", resident);
@@ -191,6 +192,7 @@ impl<'a> Run<'a> {
         let deliveries = times_ms.len() * connections;
         let cpu_us = sample()?.cpu_ns_since(&before) as f64 / 1e3 / deliveries as f64;
         self.curves.cpu_per_delivery.push((connections as f64, cpu_us));
+        self.pause("broadcast_longest_pause_ms");
         self.figure("broadcast_once_ms", median_ms);
         self.figure("broadcast_once_cpu_us_per_delivery", cpu_us);
         Ok(())
@@ -203,6 +205,7 @@ impl<'a> Run<'a> {
         self.publish(self.plan.burst).await?;
         let elapsed_s = started.elapsed().as_secs_f64();
         let cpu_us = sample()?.cpu_ns_since(&before) as f64 / 1e3;
+        self.pause("burst_longest_pause_ms");
         self.figure("burst_elapsed_s", elapsed_s);
         self.figure("burst_deliveries_per_s", deliveries as f64 / elapsed_s);
         self.figure("burst_cpu_us_per_delivery", cpu_us / deliveries.max(1) as f64);
@@ -219,6 +222,7 @@ impl<'a> Run<'a> {
         tokio::time::sleep(Duration::from_secs(self.plan.idle_s)).await;
         let cpu_us = sample()?.cpu_ns_since(&before) as f64 / 1e3;
         let heartbeats = self.heartbeats() - had;
+        self.pause("idle_longest_pause_ms");
         self.figure("heartbeats", heartbeats as f64);
         if heartbeats > 0 {
             self.figure("idle_cpu_us_per_heartbeat", cpu_us / heartbeats as f64);
@@ -232,6 +236,7 @@ impl<'a> Run<'a> {
         self.hub.drain(DRAIN_WINDOW).await;
         self.wait("ended connections", all, |run| run.crowd.sum(|counts| &counts.ended)).await?;
         let after = sample()?;
+        self.pause("drain_longest_pause_ms");
         self.figure("drain_elapsed_s", started.elapsed().as_secs_f64());
         let cpu_us = after.cpu_ns_since(&before) as f64 / 1e3;
         self.figure("drain_cpu_us_per_connection", cpu_us / all.max(1) as f64);
@@ -320,6 +325,12 @@ impl<'a> Run<'a> {
 
     fn figure(&mut self, name: &str, value: f64) {
         self.outcome.figures.insert(name.to_owned(), value);
+    }
+
+    /// The longest that a shard let another task wait in the part of the run that ends here.
+    fn pause(&mut self, name: &str) {
+        let pause_us = self.crowd.take_pause_us();
+        self.figure(name, pause_us as f64 / 1e3);
     }
 
     fn series(&mut self, name: &str, unit: &str, points: Vec<(f64, f64)>) {
