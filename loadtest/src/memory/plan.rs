@@ -18,6 +18,7 @@ use crate::server_figures::ServerSample;
 
 /// Connects peers in memory to a hub in this process, and broadcasts to all of them.
 #[derive(Debug, Clone, clap::Args, Serialize)]
+#[group(id = "memory_plan")]
 pub struct Memory {
     /// Connections in the end.
     #[arg(long, default_value_t = 1_000_000)]
