@@ -135,8 +135,8 @@ fn machine(summary: &Summary<'_>) -> Option<String> {
         text += &format!("- {}.\n", markdown(&machine));
     }
     text += &format!("- {}\n", markdown(&summary.verified_in_words()));
-    for fault in summary.faults() {
-        text += &format!("- {}\n", markdown(&fault));
+    for line in summary.faults().into_iter().chain(summary.overloads()) {
+        text += &format!("- {}.\n", markdown(&line));
     }
     Some(text)
 }

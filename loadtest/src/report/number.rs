@@ -13,7 +13,7 @@ pub(crate) fn number(value: f64) -> String {
         format!("{value:.2}")
     } else {
         // Three digits that count, however small, within reason.
-        let zeros = (-size.log10()).floor().clamp(0.0, 9.0) as usize;
+        let zeros = ((-size.log10()).ceil() - 1.0).clamp(0.0, 9.0) as usize;
         format!("{value:.*}", zeros + 3)
     }
 }
@@ -70,6 +70,8 @@ mod tests {
             (0.0, "0"),
             (0.000_123_4, "0.000123"),
             (0.2345, "0.234"),
+            (0.01, "0.0100"),
+            (0.1, "0.100"),
             (0.99996, "1.00"),
             (3.7, "3.70"),
             (9.999, "10.0"),

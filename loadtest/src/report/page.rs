@@ -63,13 +63,8 @@ fn head(html: &mut String, summary: &Summary<'_>) {
             _ => "Not clean.",
         }
     );
-    if !faults.is_empty() {
-        html.push_str("<ul>\n");
-        for fault in faults {
-            let _ = writeln!(html, "<li>{}</li>", markup(&fault));
-        }
-        html.push_str("</ul>\n");
-    }
+    list(html, &faults);
+    list(html, &summary.overloads());
     let _ = writeln!(html, "<p>{}</p>", markup(&about_ratios()));
     html.push_str("<nav aria-label=\"Scenarios\"><ul>\n");
     for cases in summary.scenarios() {
@@ -82,6 +77,14 @@ fn head(html: &mut String, summary: &Summary<'_>) {
     if !targets.rows.is_empty() {
         html.push_str("<h2>Targets</h2>\n");
         html.push_str(&targets.html("Targets and what was reached"));
+    }
+}
+
+fn list(html: &mut String, lines: &[String]) {
+    if !lines.is_empty() {
+        let lines: String =
+            lines.iter().map(|line| format!("<li>{}.</li>\n", markup(line))).collect();
+        let _ = write!(html, "<ul>\n{lines}</ul>\n");
     }
 }
 
@@ -111,7 +114,7 @@ fn tables(html: &mut String, cases: &[Case<'_>]) {
 fn figure(html: &mut String, chart: &Chart) {
     let mut rows = Vec::new();
     for line in &chart.lines {
-        for point in line.some_points(POINTS) {
+        for point in chart.told_points(line, POINTS) {
             rows.push(vec![line.label.clone(), chart.x_in_words(point.x), number(point.y)]);
         }
     }
@@ -148,6 +151,7 @@ figure,tr{break-inside:avoid}h2{break-after:avoid}nav,details{display:none}th,td
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Outcome;
     use crate::report::example::outcomes;
     use crate::report::text::tests::is_balanced;
 
@@ -201,5 +205,17 @@ mod tests {
         assert!(html.contains("Not clean."));
         assert!(html.contains("Paced against visnyk, round 1: 3 lost, 0 repeated"));
         assert!(!html.contains("none was lost"));
+    }
+
+    #[test]
+    fn run_that_did_not_keep_up_is_told() {
+        let mut outcomes = outcomes();
+        let told = |outcomes: &[Outcome]| page(&Summary::of(outcomes)).contains("did not keep up");
+        for (rate, expected) in [(9_600.0, false), (9_400.0, true)] {
+            let figures = &mut outcomes[0].figures;
+            figures.insert("deliveries".into(), 10_000.0);
+            figures.insert("deliveries_per_s".into(), rate);
+            assert_eq!(told(&outcomes), expected, "of 10 events/s to 1,000");
+        }
     }
 }

@@ -51,6 +51,27 @@ impl<'a> Summary<'a> {
         machines.into_iter().map(line).collect()
     }
 
+    /// The runs at a steady rate in which events were delivered more slowly than they were due, in
+    /// words: their latency is that of a queue, and what they cost is no measure for others.
+    pub(crate) fn overloads(&self) -> Vec<String> {
+        let line = |outcome: &Outcome| {
+            let rate = outcome.parameters.get("rate")?.as_f64()?;
+            let [deliveries, reached] =
+                ["deliveries", "deliveries_per_s"].map(|name| outcome.figures.get(name).copied());
+            let due = rate * deliveries? / outcome.verified.events.max(1) as f64;
+            let (reached, due) = (reached?, due);
+            (reached < due * KEPT_UP).then(|| {
+                format!(
+                    "{} did not keep up: {} deliveries per second of {}",
+                    run_in_words(outcome),
+                    number(reached),
+                    number(due),
+                )
+            })
+        };
+        self.outcomes.iter().filter_map(line).collect()
+    }
+
     /// All checks of all runs together.
     pub(crate) fn verified(&self) -> Verified {
         let mut all = Verified::default();
@@ -69,13 +90,7 @@ impl<'a> Summary<'a> {
     pub(crate) fn faults(&self) -> Vec<String> {
         let faulty = self.outcomes.iter().filter(|outcome| !outcome.verified.is_clean());
         let line = |outcome: &Outcome| {
-            format!(
-                "{} against {}, round {}: {}",
-                capitalised(&words(&outcome.scenario)),
-                words(&outcome.subject),
-                outcome.round,
-                faults_in_words(&outcome.verified),
-            )
+            format!("{}: {}", run_in_words(outcome), faults_in_words(&outcome.verified))
         };
         faulty.map(line).collect()
     }
@@ -160,6 +175,11 @@ pub(crate) fn about_ratios() -> String {
     )
 }
 
+fn run_in_words(outcome: &Outcome) -> String {
+    let Outcome { scenario, subject, round, .. } = outcome;
+    format!("{} against {}, round {round}", capitalised(&words(scenario)), words(subject))
+}
+
 fn machine_in_words(machine: &Machine) -> String {
     format!(
         "{} cores, {:.0} GiB of memory, kernel {}, {} open files",
@@ -174,3 +194,7 @@ fn faults_in_words(verified: &Verified) -> String {
     let Verified { lost, repeated, reordered, corrupt, .. } = verified;
     format!("{lost} lost, {repeated} repeated, {reordered} reordered, {corrupt} changed")
 }
+
+/// A server that delivers at least this share of what was due in time has kept up; the last event
+/// is delivered after its time by any.
+const KEPT_UP: f64 = 0.95;
