@@ -34,7 +34,11 @@ pub(crate) fn tick(value: f64) -> String {
 
 /// A ratio: `×1.05`.
 pub(crate) fn ratio(value: f64) -> String {
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    let digits = match value.abs() {
+        size if size < 0.0995 => 3,
+        size if size < 9.995 => 2,
+        size => usize::from(size < 99.95),
+    };
     if value.is_finite() { format!("×{value:.digits$}") } else { "–".into() }
 }
 
@@ -89,7 +93,9 @@ mod tests {
 
     #[test]
     fn ratios_have_three_digits() {
-        for (value, expected) in [(1.0, "×1.00"), (72.13, "×72.1"), (148.4, "×148")] {
+        for (value, expected) in
+            [(0.012_3, "×0.012"), (1.0, "×1.00"), (72.13, "×72.1"), (148.4, "×148")]
+        {
             assert_eq!(ratio(value), expected);
         }
     }

@@ -55,19 +55,10 @@ impl<'a> Summary<'a> {
     /// words: their latency is that of a queue, and what they cost is no measure for others.
     pub(crate) fn overloads(&self) -> Vec<String> {
         let line = |outcome: &Outcome| {
-            let rate = outcome.parameters.get("rate")?.as_f64()?;
-            let [deliveries, reached] =
-                ["deliveries", "deliveries_per_s"].map(|name| outcome.figures.get(name).copied());
-            let due = rate * deliveries? / outcome.verified.events.max(1) as f64;
-            let (reached, due) = (reached?, due);
-            (reached < due * KEPT_UP).then(|| {
-                format!(
-                    "{} did not keep up: {} deliveries per second of {}",
-                    run_in_words(outcome),
-                    number(reached),
-                    number(due),
-                )
-            })
+            let (reached, due) = overload(outcome)?;
+            let (reached, due) = (number(reached), number(due));
+            let run = run_in_words(outcome);
+            Some(format!("{run} did not keep up: {reached} deliveries per second of {due}"))
         };
         self.outcomes.iter().filter_map(line).collect()
     }
@@ -109,6 +100,16 @@ impl<'a> Summary<'a> {
             format!("{begin}: {}.", faults_in_words(&all))
         }
     }
+}
+
+/// Deliveries per second that were reached, and that were due, if a run at a steady rate did not
+/// keep up.
+pub(crate) fn overload(outcome: &Outcome) -> Option<(f64, f64)> {
+    let rate = outcome.parameters.get("rate")?.as_f64()?;
+    let figure = |name| outcome.figures.get(name).copied();
+    let (deliveries, reached) = (figure("deliveries")?, figure("deliveries_per_s")?);
+    let due = rate * deliveries / outcome.verified.events.max(1) as f64;
+    (reached < due * KEPT_UP).then_some((reached, due))
 }
 
 /// The figures of a scenario: a row for each size and figure, a column for each subject with the
