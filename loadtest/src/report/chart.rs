@@ -96,7 +96,7 @@ impl Chart {
         let mut told: Vec<Point> = ticks
             .iter()
             .filter_map(|tick| line.points.iter().find(|point| point.x >= *tick))
-            .map(|point| *point)
+            .copied()
             .collect();
         told.extend(line.points.last());
         told.dedup();
