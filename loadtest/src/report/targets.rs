@@ -107,7 +107,9 @@ pub(crate) const BURST: Sizes =
 pub(crate) const IDLE: Sizes = &[("connections", "1,000 / 10,000 / 18,000")];
 const MANY: Sizes = &[("channels", "1,000"), ("subscribers", "10"), ("payload", "128")];
 
-const TARGETS: [Target; 7] = [
+const POLL: Sizes = &[("waiting", "5,000"), ("payload", "128")];
+
+const TARGETS: [Target; 11] = [
     Target {
         what: "Paced, 10 events/s to 10,000: CPU per delivery",
         scenario: "paced",
@@ -156,6 +158,34 @@ const TARGETS: [Target; 7] = [
         sizes: MANY,
         figure: "server_cpu_us_per_delivery",
         bound: Bound::OfFloor(1.35),
+    },
+    Target {
+        what: "10 subscribers beside a channel with 18,000: p99, times what it is alone",
+        scenario: "big_beside_small",
+        sizes: &[("big", "18,000"), ("small", "10")],
+        figure: "latency_p99_ratio",
+        bound: Bound::AtMost(2.0),
+    },
+    Target {
+        what: "5,000 waiting polls: time until all are answered, ms",
+        scenario: "poll",
+        sizes: POLL,
+        figure: "all_answered_ms",
+        bound: Bound::AtMost(20.0),
+    },
+    Target {
+        what: "5,000 polls in cycles: CPU per cycle, µs",
+        scenario: "poll",
+        sizes: POLL,
+        figure: "server_cpu_us_per_cycle",
+        bound: Bound::AtMost(9.0),
+    },
+    Target {
+        what: "5,000 waiting polls: memory of each in user space, bytes",
+        scenario: "poll",
+        sizes: POLL,
+        figure: "server_resident_bytes_per_waiter",
+        bound: Bound::AtMost(4_000.0),
     },
 ];
 
