@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use visnyk_loadtest::report::ReportCommand;
-use visnyk_loadtest::{Scenario, in_full};
+use visnyk_loadtest::{Memory, Scenario, in_full};
 
 use crate::floor;
-use crate::rounds::Rounds;
+use crate::rounds::{self, Rounds};
 
 /// Puts load on a hub, checks every delivery, and says what it cost.
 ///
@@ -36,6 +36,15 @@ enum Command {
         /// Small sizes: seconds instead of minutes.
         #[arg(long)]
         quick: bool,
+    },
+    /// Runs the hub in this process with connections in memory, up to a million: no sockets, no
+    /// HTTP, everything else.
+    Memory {
+        #[command(flatten)]
+        plan: Memory,
+        /// Appends a line of JSON to this file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Holds receivers for another process, which says what on stdin.
     #[command(hide = true)]
@@ -86,6 +95,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<(), String> {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
+            Command::Memory { plan, out } => rounds::run_memory(&plan, out.as_deref()),
             Command::Receive => {
                 visnyk_loadtest::receive_apart().map_err(|failure| failure.in_full())
             }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `machine` | where the runs were made, and whether all was verified |
 //! | `targets` | the targets that were measured |
-//! | `scenario NAME [FIGURE...]` | the figures of a scenario, all or those named |
+//! | `scenario NAME [FIGURE...]` | the figures of a scenario, those that say most or those named |
 //! | `plot NAME` | a picture, `FOLDER/NAME.svg`, FOLDER being the page's name without its end |
 //! | `costs`, `sizing` | measured costs, and examples worked out from them |
 //!
@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use super::sizing::{costs_table, sizing_table};
-use super::summary::{Summary, common_sizes, scenario_table};
+use super::summary::{Summary, common_sizes, main_figures, scenario_table};
 use super::svg;
 use super::targets::targets_table;
 use super::text::markdown;
@@ -103,6 +103,9 @@ fn block(
             if figures.iter().filter(known).count() < figures.len() {
                 return None;
             }
+            let main = main_figures(cases);
+            let main: Vec<&str> = main.iter().map(String::as_str).collect();
+            let figures = if figures.is_empty() { &main } else { *figures };
             let sizes = markdown(&common_sizes(cases));
             Some(format!("{sizes}\n\n{}", scenario_table(cases, figures).markdown()))
         }

@@ -52,7 +52,8 @@ pub(crate) fn label(name: &str) -> String {
 /// Whether a figure is beside the point of most runs: what the clients spend, what is given by the
 /// sizes of the run, steps between two others.
 pub(crate) fn is_minor(name: &str) -> bool {
-    const BEGINNINGS: [&str; 4] = ["client_", "publisher_", "server_threads", "connections"];
+    const BEGINNINGS: [&str; 5] =
+        ["client_", "publisher_", "publish_answer", "server_threads", "connections"];
     const NAMES: [&str; 7] = [
         "deliveries",
         "elapsed_s",

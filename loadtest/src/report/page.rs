@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use super::case::Case;
 use super::chart::Chart;
-use super::figure::is_minor;
 use super::number::number;
 use super::plots::Plot;
 use super::style::style_sheet;
-use super::summary::{Summary, about_ratios, common_sizes, scenario_table};
+use super::summary::{Summary, about_ratios, common_sizes, main_figures, scenario_table};
 use super::svg;
 use super::table::Table;
 use super::targets::targets_table;
@@ -91,14 +90,9 @@ fn list(html: &mut String, lines: &[String]) {
 /// The figures that say most, and all of them folded away.
 fn tables(html: &mut String, cases: &[Case<'_>]) {
     let name = words(cases[0].scenario);
-    let mut all: Vec<String> = Vec::new();
-    for figure in cases.iter().flat_map(Case::figure_names) {
-        if !all.contains(&figure) {
-            all.push(figure);
-        }
-    }
-    let main: Vec<&str> = all.iter().map(String::as_str).filter(|name| !is_minor(name)).collect();
-    if main.is_empty() || main.len() == all.len() {
+    let main = main_figures(cases);
+    let main: Vec<&str> = main.iter().map(String::as_str).collect();
+    if cases.iter().flat_map(Case::figure_names).all(|name| main.contains(&&*name)) {
         html.push_str(&scenario_table(cases, &[]).html(&format!("Figures of {name}")));
         return;
     }

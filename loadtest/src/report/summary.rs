@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::case::{Case, FLOOR, cases, shown, size_in_words, subjects};
-use super::figure::label;
+use super::figure::{is_minor, label};
 use super::number::{number, ratio, tick};
 use super::plots::{Plot, plots, varying};
 use super::table::Table;
@@ -150,6 +150,18 @@ pub(crate) fn cell(case: &Case<'_>, subject: &str, figure: &str) -> String {
         Some(to_floor) => format!("{}\n{}", spread.shown(number), ratio(to_floor.median)),
         None => spread.shown(number),
     }
+}
+
+/// The figures of a scenario that say most; all of them if none does.
+pub(crate) fn main_figures(cases: &[Case<'_>]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for figure in cases.iter().flat_map(Case::figure_names) {
+        if !all.contains(&figure) {
+            all.push(figure);
+        }
+    }
+    let main: Vec<String> = all.iter().filter(|name| !is_minor(name)).cloned().collect();
+    if main.is_empty() { all } else { main }
 }
 
 /// The sizes that all cases of a scenario share, and how many rounds there were.
