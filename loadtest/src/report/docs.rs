@@ -105,7 +105,7 @@ fn block(
             }
             let main = main_figures(cases);
             let main: Vec<&str> = main.iter().map(String::as_str).collect();
-            let figures = if figures.is_empty() { &main } else { *figures };
+            let figures: &[&str] = if figures.is_empty() { &main } else { figures };
             let sizes = markdown(&common_sizes(cases));
             Some(format!("{sizes}\n\n{}", scenario_table(cases, figures).markdown()))
         }
