@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use visnyk_loadtest::Scenario;
 
+use crate::compare;
 use crate::floor;
 use crate::rounds::Rounds;
 
@@ -36,6 +37,9 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measures the hub beside other servers from public registries.
+    #[command(subcommand)]
+    Compare(compare::Command),
     /// Serves as a plain send loop on 127.0.0.1: the least that any server must spend.
     Floor {
         /// 0 is any that is free.
@@ -80,6 +84,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<(), String> {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
+            Command::Compare(command) => command.run(),
             Command::Run { options, scenario } => Rounds::new(options)?.run(&scenario),
             Command::All { options, quick } => {
                 let rounds = Rounds::new(options)?;
@@ -108,7 +113,8 @@ impl Options {
     }
 }
 
-fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
+/// A scenario from the words of its command line.
+pub(crate) fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
     #[derive(Parser)]
     #[command(no_binary_name = true)]
     struct Words {
