@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use visnyk_loadtest::Scenario;
+use visnyk_loadtest::report::ReportCommand;
+use visnyk_loadtest::{Scenario, in_full};
 
 use crate::compare;
 use crate::floor;
@@ -45,6 +46,8 @@ enum Command {
         /// 0 is any that is free.
         port: u16,
     },
+    /// Turns results into a page, pictures, and the blocks of a page of documentation.
+    Report(ReportCommand),
 }
 
 /// What to measure, and where to put what was found.
@@ -85,6 +88,7 @@ impl Cli {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
             Command::Compare(command) => command.run(),
+            Command::Report(report) => report.run().map_err(|error| in_full(&error)),
             Command::Run { options, scenario } => Rounds::new(options)?.run(&scenario),
             Command::All { options, quick } => {
                 let rounds = Rounds::new(options)?;

@@ -9,6 +9,7 @@
 //! the hub's form is documented.
 
 pub mod outcome;
+pub mod report;
 pub mod scenarios;
 pub mod server_process;
 pub mod subject;
@@ -29,7 +30,7 @@ mod sse;
 mod wire;
 
 pub use exchange::{Answer, Exchange};
-pub use failure::Failure;
+pub use failure::{Failure, in_full};
 pub use hub::{Hub, HubCommand};
 pub use machine::raise_open_files;
 pub use outcome::Outcome;

@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
     ) -> Result<Published, Failure> {
         self.progress.begin("delivering", deliveries);
         receivers.inbox.latency.reset();
-        let first = receivers.deliveries();
+        let (first, first_byte) = (receivers.deliveries(), receivers.received_bytes);
         receivers.ticks.start(first);
         let (before, cpu_ns, started_ns) = (self.sample()?, thread_cpu_ns(), now_ns());
         let publishing = Publishing::start(self.subject, plan)?;
@@ -106,9 +106,11 @@ impl<'a> Run<'a> {
         let published = published?;
         let after = self.sample()?;
         let came = receivers.deliveries() - first;
+        let bytes = receivers.received_bytes - first_byte;
         // What comes too often may come last.
         receivers.receive_for(AFTERWARDS)?;
         self.delivery_figures(&before, &after, cpu_ns, came, &published);
+        self.figure("received_bytes_per_delivery", bytes as f64 / came.max(1) as f64);
         self.figure("elapsed_s", elapsed_ns as f64 / 1e9);
         self.figure("deliveries_per_s", came as f64 / (elapsed_ns as f64 / 1e9));
         self.latency(&receivers.inbox.latency);

@@ -39,6 +39,8 @@ pub(crate) struct Receivers {
     /// What was read last, of whichever connection, behind room for what it left over before.
     buffer: Vec<u8>,
     open: usize,
+    /// All that came, heads of answers and heartbeats with it.
+    pub(crate) received_bytes: u64,
     /// Deliveries in each [`TICK`] since the start.
     pub(crate) ticks: Ticks,
 }
@@ -89,6 +91,7 @@ impl Receivers {
             inbox: Inbox::new(subject.delivers),
             buffer: vec![0; REST_BYTES_MAX + READ_BYTES],
             open: 0,
+            received_bytes: 0,
             ticks: Ticks::default(),
         })
     }
@@ -226,6 +229,7 @@ impl Receivers {
             match recv(socket, &mut self.buffer[REST_BYTES_MAX..], RecvFlags::empty()) {
                 Ok((count, _)) if count > 0 => {
                     let now_ns = now_ns();
+                    self.received_bytes += count as u64;
                     let rest = connection.rest.take().map_or(0, |rest| {
                         let from = REST_BYTES_MAX - rest.len();
                         self.buffer[from..REST_BYTES_MAX].copy_from_slice(&rest);

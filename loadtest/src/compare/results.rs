@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use visnyk_loadtest::{Failure, Outcome, Scenario};
+use visnyk_loadtest::report::read_results;
+use visnyk_loadtest::{Failure, Outcome, Scenario, in_full};
 
 /// The outcomes of a file, and those that are added to it.
 #[derive(Debug)]
@@ -17,19 +18,11 @@ pub(crate) struct Results {
 impl Results {
     /// Those of the file; none if there is no file yet.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(format!("{}: {error}", path.display())),
+        let outcomes = if path.exists() {
+            read_results(path).map_err(|error| in_full(&error))?
+        } else {
+            Vec::new()
         };
-        let outcomes = text
-            .lines()
-            .enumerate()
-            .map(|(number, line)| {
-                serde_json::from_str(line)
-                    .map_err(|error| format!("{}, line {}: {error}", path.display(), number + 1))
-            })
-            .collect::<Result<_, _>>()?;
         Ok(Self { path: path.to_owned(), outcomes })
     }
 
@@ -78,7 +71,8 @@ impl Results {
 /// A run without figures: what went wrong, and what was counted of it.
 pub(crate) fn failed(scenario: &Scenario, server: &str, failure: &Failure) -> Outcome {
     let mut parameters = parameters(scenario);
-    parameters.insert(FAILURE.to_owned(), Value::String(failure.in_full()));
+    parameters
+        .insert(FAILURE.to_owned(), Value::String(failure.in_full().trim().replace('\n', "; ")));
     let verified = match failure {
         Failure::Faulty { verified, .. } => *verified,
         _ => Default::default(),

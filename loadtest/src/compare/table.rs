@@ -49,7 +49,7 @@ const COLUMNS: &[Column] = &[
     Column {
         title: "bytes an idle connection",
         scenario: "idle",
-        value: |outcome| figure(outcome, "server_anonymous_bytes_per_connection"),
+        value: |outcome| figure(outcome, "server_resident_bytes_per_connection"),
     },
     Column {
         title: "connects/s",
