@@ -13,8 +13,10 @@ use parking_lot::Mutex;
 
 use super::{ChannelEntry, ChannelId, ChannelInfo, Directory, Watchers};
 use crate::{
-    core::{FellOff, History, Limits, Slice, Subscription},
-    model::{ChannelName, Epoch, Event, EventKind, Gap, GapReason, Position, Seq, Start},
+    core::{FellOff, History, Limits, Slice},
+    model::{
+        ChannelName, ChannelPattern, Epoch, Event, EventKind, Gap, GapReason, Position, Seq, Start,
+    },
 };
 
 /// The log's memory: every channel's history, and the head of the log.
@@ -244,7 +246,7 @@ impl MemoryBackend {
     /// starts at the oldest event or behind a gap.
     pub fn resume(
         &self,
-        subscription: &Subscription,
+        patterns: &[ChannelPattern],
         members: &mut [Member],
         start: &Start,
         head: Seq,
@@ -261,7 +263,7 @@ impl MemoryBackend {
             Start::At(at) if at.seq > head => {
                 (Seq::ZERO, Some((GapReason::UnknownPosition, at.to_string(), None)))
             }
-            Start::At(at) => match self.lost_after(subscription, members, at.seq) {
+            Start::At(at) => match self.lost_after(patterns, members, at.seq) {
                 None => return Resume { cursor: at.seq, head, gap: None },
                 Some(channel) => (at.seq, Some((GapReason::Evicted, at.to_string(), channel))),
             },
@@ -280,7 +282,7 @@ impl MemoryBackend {
     /// that is known.
     fn lost_after(
         &self,
-        subscription: &Subscription,
+        patterns: &[ChannelPattern],
         members: &[Member],
         after: Seq,
     ) -> Option<Option<ChannelName>> {
@@ -288,7 +290,7 @@ impl MemoryBackend {
         if let Some(member) = members.iter().find(|member| evicted(member) > after) {
             return Some(Some(member.entry.name().clone()));
         }
-        self.directory.forgotten_after(subscription.patterns(), after).map(|_| None)
+        self.directory.forgotten_after(patterns, after).map(|_| None)
     }
 
     /// The position just before the oldest event after `after` that any member retains. What is

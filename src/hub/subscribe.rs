@@ -140,7 +140,8 @@ impl Hub {
                 members.push(Member::new(entry));
             }
         }
-        let resume = backend.resume(&request.subscription, &mut members, &request.start, head);
+        let patterns = request.subscription.patterns();
+        let resume = backend.resume(patterns, &mut members, &request.start, head);
         let limit = request.limit.max(1) as usize;
         let types = request.subscription.types();
         let mut through = resume.cursor;

@@ -8,6 +8,8 @@ mod engine;
 mod registry;
 mod rounds;
 mod slot;
+mod slots;
+mod sockets;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,5 @@
 //! Which slots receive which channel.
 
-use std::sync::Arc;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -211,9 +209,4 @@ impl Subscribers {
     fn is_unused(&self) -> bool {
         self.plain.is_empty() && self.mixed.is_empty()
     }
-}
-
-/// The entries a subscriber names.
-pub(super) fn named_entries(subscriber: &Subscriber) -> impl Iterator<Item = &Arc<ChannelEntry>> {
-    subscriber.named.iter().map(|counted| counted.entry())
 }

@@ -19,7 +19,9 @@ impl Engine {
         last: Seq,
     ) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Form::Poll { encoding, limit } = slot.subscriber.shape.form else { return };
+        let Form::Poll { encoding, limit } = slot.subscriber.shape(&self.plain_shape).form else {
+            return;
+        };
         let events = send.payload.events();
         self.tally.deliveries += events.len().min(limit as usize) as u64;
         let within = &events[..events.len().min(limit as usize)];
@@ -44,7 +46,9 @@ impl Engine {
     /// Answers a poll.
     pub(super) fn answer(&mut self, index: u32, answer: PollAnswer) {
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let Form::Poll { encoding, .. } = slot.subscriber.shape.form else { return };
+        let Form::Poll { encoding, .. } = slot.subscriber.shape(&self.plain_shape).form else {
+            return;
+        };
         let reply = encoding.encode(&answer);
         self.respond(index, &reply, answer.position);
     }
@@ -52,7 +56,9 @@ impl Engine {
     /// Answers a poll whose start has a gap: at once, with what is there.
     pub(super) fn answer_gap(&mut self, index: u32, gap: Gap) {
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let Form::Poll { limit, .. } = slot.subscriber.shape.form else { return };
+        let Form::Poll { limit, .. } = slot.subscriber.shape(&self.plain_shape).form else {
+            return;
+        };
         let (after, head) = (gap.oldest.seq, self.backend.head());
         let members = slot.reading.as_ref().map_or(&[][..], |reading| &reading.members);
         let slice = self.backend.read(members, after, head, limit as usize, READ_BYTES_MAX);
@@ -62,7 +68,7 @@ impl Engine {
             None => after,
             _ => head.max(after),
         };
-        let payload = Payload::new(slice.events, &Arc::clone(&slot.subscriber.shape));
+        let payload = Payload::new(slice.events, slot.subscriber.shape(&self.plain_shape));
         let position = self.backend.position(through);
         self.answer(
             index,
@@ -76,8 +82,8 @@ impl Engine {
         let head = self.backend.head();
         let mut reading = Self::members_of(&self.backend, &slot.subscriber, head);
         let start = Start::At(self.backend.position(after));
-        let subscription = &slot.subscriber.subscription;
-        let resume = self.backend.resume(subscription, &mut reading.members, &start, head);
+        let patterns = slot.subscriber.patterns();
+        let resume = self.backend.resume(patterns, &mut reading.members, &start, head);
         slot.reading = Some(Box::new(reading));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
@@ -87,7 +93,7 @@ impl Engine {
 
     fn respond(&mut self, index: u32, reply: &PollReply, position: Position) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Some(ticket) = &slot.ticket else { return };
+        let Some(ticket) = slot.subscriber.ticket() else { return };
         let response = (ticket.respond)(reply, position, ticket);
         self.tally.sends += 1;
         let blocked = ConnectionMsg::Blocked {

@@ -8,8 +8,8 @@ use super::{Engine, READ_BYTES_MAX, READ_EVENTS_MAX};
 use crate::{
     actors::{
         payload::Payload,
-        shard::{registry::named_entries, slot::Reading},
-        subscriber::{Form, Shape, Subscriber},
+        shard::slot::{Reading, Subscribed},
+        subscriber::{Form, Shape},
     },
     backend::{ChannelId, Member, MemoryBackend},
     core::{ConnectionMsg, Effect, FellOff},
@@ -28,7 +28,7 @@ impl Engine {
             Some(reading) if reading.births == births => (reading, false),
             known => Self::list_anew(&self.backend, &slot.subscriber, known, after),
         };
-        let poll_limit = match slot.subscriber.shape.form {
+        let poll_limit = match slot.subscriber.shape(&self.plain_shape).form {
             Form::Poll { limit, .. } => Some(limit as usize),
             _ => None,
         };
@@ -54,7 +54,7 @@ impl Engine {
         let Some(last) = slice.events.last().map(|event| event.seq) else {
             return self.step(index, ConnectionMsg::CaughtUp(head.max(after)));
         };
-        let shape = Arc::clone(&slot.subscriber.shape);
+        let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
         let mut through = if slice.more { last } else { head.max(last) };
         if let Some(limit) = poll_limit {
             // The limit counts what passes the filter, not what is looked at.
@@ -115,7 +115,7 @@ impl Engine {
         // That a channel is closed must not be lost with what is skipped.
         let mut words = gap.to_block();
         let mut open_names = 0;
-        for entry in named_entries(&slot.subscriber) {
+        for entry in slot.subscriber.named() {
             match entry.closed_seq() {
                 Some(closed) if closed <= from => {}
                 Some(closed) if closed <= to => words.extend(closed_block(entry.name().as_str())),
@@ -128,15 +128,15 @@ impl Engine {
 
     pub(super) fn members_of(
         backend: &MemoryBackend,
-        subscriber: &Subscriber,
+        subscriber: &Subscribed,
         told_through: Seq,
     ) -> Reading {
         // The births are read first: a channel born meanwhile makes the list stale, not short.
         let births = backend.directory().births();
         let mut members: Vec<Member> =
-            named_entries(subscriber).map(|entry| Member::new(Arc::clone(entry))).collect();
+            subscriber.named().map(|entry| Member::new(Arc::clone(entry))).collect();
         let named = members.len();
-        for entry in backend.directory().matching(subscriber.subscription.patterns()) {
+        for entry in backend.directory().matching(subscriber.patterns()) {
             if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
                 members.push(Member::new(entry));
             }
@@ -149,7 +149,7 @@ impl Engine {
     /// born anew.
     fn list_anew(
         backend: &MemoryBackend,
-        subscriber: &Subscriber,
+        subscriber: &Subscribed,
         known: Option<Box<Reading>>,
         after: Seq,
     ) -> (Box<Reading>, bool) {
@@ -158,7 +158,7 @@ impl Engine {
         let known = known.iter().flat_map(|known| &known.members);
         let known: FxHashMap<ChannelId, Seq> =
             known.map(|member| (member.entry.id(), member.told_through)).collect();
-        let patterns = subscriber.subscription.patterns();
+        let patterns = subscriber.patterns();
         let mut lost = backend.directory().forgotten_after(patterns, told_through).is_some();
         for member in &mut listed.members {
             match known.get(&member.entry.id()) {
