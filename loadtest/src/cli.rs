@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use visnyk_loadtest::report::ReportCommand;
-use visnyk_loadtest::{Scenario, in_full};
+use visnyk_loadtest::{Memory, Scenario, in_full};
 
 use crate::compare;
 use crate::floor;
-use crate::rounds::Rounds;
+use crate::rounds::{self, Rounds};
 
 /// Puts load on a hub, checks every delivery, and says what it cost.
 ///
@@ -41,6 +41,15 @@ enum Command {
     /// Measures the hub beside other servers from public registries.
     #[command(subcommand)]
     Compare(compare::Command),
+    /// Runs the hub in this process with connections in memory, up to a million: no sockets, no
+    /// HTTP, everything else.
+    Memory {
+        #[command(flatten)]
+        plan: Memory,
+        /// Appends a line of JSON to this file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Holds receivers for another process, which says what on stdin.
     #[command(hide = true)]
     Receive,
@@ -91,6 +100,7 @@ impl Cli {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
             Command::Compare(command) => command.run(),
+            Command::Memory { plan, out } => rounds::run_memory(&plan, out.as_deref()),
             Command::Receive => {
                 visnyk_loadtest::receive_apart().map_err(|failure| failure.in_full())
             }

@@ -157,8 +157,9 @@ impl fmt::Display for Table<'_> {
         let checked: u64 = clean.map(|outcome| outcome.verified.deliveries).sum();
         writeln!(
             f,
-            "Medians of {rounds} rounds. {checked} deliveries were checked: in what has figures \
-             none was lost, repeated, out of order or changed."
+            "Medians over {rounds} round{}. {checked} deliveries were checked: in what has figures \
+             none was lost, repeated, out of order or changed.",
+            if rounds == 1 { "" } else { "s" }
         )?;
         self.faults.iter().try_for_each(|fault| writeln!(f, "- {fault}"))
     }
