@@ -163,6 +163,8 @@ pub enum CloseReason {
     Answered,
     /// The client sent more than a stream's client has to say.
     UnexpectedInput,
+    /// The hub held too many unsent bytes, and it was among the slowest.
+    UnsentCeiling,
     /// A step of it panicked: a defect of the hub.
     Panicked,
     /// Its shard ended: by a crash, or because the hub waits no longer.
@@ -171,7 +173,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -180,6 +182,7 @@ impl CloseReason {
         Self::Drained,
         Self::Answered,
         Self::UnexpectedInput,
+        Self::UnsentCeiling,
         Self::Panicked,
         Self::ShardEnded,
     ];
@@ -195,6 +198,7 @@ impl CloseReason {
             Self::Drained => "drained",
             Self::Answered => "answered",
             Self::UnexpectedInput => "unexpected_input",
+            Self::UnsentCeiling => "unsent_ceiling",
             Self::Panicked => "panicked",
             Self::ShardEnded => "shard_ended",
         }
