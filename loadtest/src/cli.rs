@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use visnyk_loadtest::report::ReportCommand;
 use visnyk_loadtest::{Memory, Scenario, in_full};
 
+use crate::compare;
 use crate::floor;
 use crate::rounds::{self, Rounds};
 
@@ -37,6 +38,9 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measures the hub beside other servers from public registries.
+    #[command(subcommand)]
+    Compare(compare::Command),
     /// Runs the hub in this process with connections in memory, up to a million: no sockets, no
     /// HTTP, everything else.
     Memory {
@@ -95,6 +99,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<(), String> {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
+            Command::Compare(command) => command.run(),
             Command::Memory { plan, out } => rounds::run_memory(&plan, out.as_deref()),
             Command::Receive => {
                 visnyk_loadtest::receive_apart().map_err(|failure| failure.in_full())
@@ -129,7 +134,8 @@ impl Options {
     }
 }
 
-fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
+/// A scenario from the words of its command line.
+pub(crate) fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
     #[derive(Parser)]
     #[command(no_binary_name = true)]
     struct Words {
