@@ -120,8 +120,13 @@ impl Directory {
         self.forgotten.lock().lost_after(patterns, after)
     }
 
-    /// Up to `limit` channels after the name `after`, in the order of their names.
-    pub fn page(&self, after: Option<&str>, limit: usize) -> Vec<Arc<ChannelEntry>> {
+    /// Up to `limit` wanted channels after the name `after`, in the order of their names.
+    pub fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&ChannelName) -> bool,
+    ) -> Vec<Arc<ChannelEntry>> {
         let mut names: BinaryHeap<ChannelName> = BinaryHeap::with_capacity(limit + 1);
         for entry in &self.entries {
             let name = entry.key();
@@ -129,8 +134,10 @@ impl Directory {
                 continue;
             }
             if names.len() < limit {
-                names.push(name.clone());
-            } else if names.peek().is_some_and(|last| name < last) {
+                if wanted(name) {
+                    names.push(name.clone());
+                }
+            } else if names.peek().is_some_and(|last| name < last) && wanted(name) {
                 names.pop();
                 names.push(name.clone());
             }
