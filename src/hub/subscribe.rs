@@ -255,7 +255,7 @@ impl Hub {
         }
         let transport = shape.transport();
         let watchers = self.shared.backend.watchers();
-        let watch = |pattern: &ChannelPattern| watchers.count(pattern.clone(), transport);
+        let watch = |pattern: &ChannelPattern| watchers.count(pattern, transport);
         Ok(Subscriber {
             id: self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1,
             watched: subscription.patterns().iter().map(watch).collect(),
