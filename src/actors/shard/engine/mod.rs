@@ -23,6 +23,7 @@ use self::sending::write_all;
 use super::{
     registry::{Registry, VACANT, named_entries},
     rounds::{Lane, MixedLane},
+    sets::ChannelSets,
     slot::{Slot, SlotKey},
 };
 use crate::{
@@ -325,8 +326,8 @@ impl Engine {
                 moved.place = slot.place;
             }
         }
-        if let Some(mask) = self.mixed.masks.get_mut(index as usize) {
-            *mask = 0;
+        if let Some(set) = self.mixed.sets.get_mut(index as usize) {
+            *set = ChannelSets::EMPTY;
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
