@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use support::{PATIENCE, TestHub, data_of};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -246,6 +246,29 @@ async fn clients_that_do_not_read_and_idle_connections_hold_nothing_up() {
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
     assert!(!hub.stderr().contains("are left"), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn request_under_way_when_the_streams_have_ended_is_answered() {
+    let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "1")]).await;
+    let mut half = TcpStream::connect(hub.address()).await.expect("it accepts");
+    let head = "POST /v1/channels/a/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+                Expect: 100-continue\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+    half.write_all(head.as_bytes()).await.expect("it reads");
+    // The hub asks for the body: the request is under way.
+    let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    half.read_exact(&mut go_on).await.expect("a word");
+    assert!(go_on.starts_with(b"HTTP/1.1 100"), "{go_on:?}");
+    half.write_all(b"da").await.expect("it reads");
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+    // Nothing else is open: what it waits for now is the rest of this body.
+    half.write_all(b"ta").await.expect("it reads");
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).await.expect("an answer and the end");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
 }
 
 #[tokio::test]

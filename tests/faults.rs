@@ -323,3 +323,16 @@ async fn log_that_panics_ends_the_process() {
     assert!(hub.stderr().contains("the log failed"), "{}", hub.stderr());
     assert_eq!(receive(&mut stream, 1).await, [""; 0], "its clients see the end");
 }
+
+#[tokio::test]
+async fn root_that_panics_ends_the_process() {
+    let mut hub = TestHub::start(&[("FAULTS", "true")]).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    hub.publish("a", "x").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["x"]);
+    hub.plant("root").await;
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", hub.stderr());
+    assert!(hub.stderr().contains("the root of the actors ended"), "{}", hub.stderr());
+    assert_eq!(receive(&mut stream, 1).await, [""; 0], "its clients see the end");
+}

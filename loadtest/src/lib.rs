@@ -1,24 +1,39 @@
 //! Clients for load and correctness runs against a real hub.
 //!
-//! They speak HTTP/1.1 over bare sockets, so that a test can do what a well-behaved client never
+//! Load: a [`Scenario`] is [`run`] against a [`Subject`] and gives an [`Outcome`]. The binary
+//! `visnyk-loadtest` is this with a command line.
+//!
+//! Correctness: the other clients are for tests. They speak HTTP/1.1 over bare sockets, so that a test can do what a well-behaved client never
 //! does: stop reading, cut a connection, send half a request. They share no code with the hub or
 //! its client, so that a mistake of one is not repeated by the other, and they are strict where
 //! the hub's form is documented.
 
+pub mod outcome;
+pub mod scenarios;
+pub mod subject;
+
 mod exchange;
+mod failure;
 mod hub;
 mod poll;
+mod progress;
 mod publisher;
+mod scenario;
 mod sequence;
 mod sse;
 mod wire;
 
 pub use exchange::{Answer, Exchange};
+pub use failure::Failure;
 pub use hub::{Hub, HubCommand};
+pub use outcome::Outcome;
 pub use poll::{PollAnswer, PollClient, PolledEvent};
+pub use progress::Progress;
 pub use publisher::Publisher;
+pub use scenario::{Scenario, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
+pub use subject::{Delivers, Subject};
 pub use wire::Head;
 
 /// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.

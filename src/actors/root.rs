@@ -34,6 +34,8 @@ pub(crate) enum RootMsg {
 /// An actor that a test wants to see die.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
+    /// The root panics.
+    Root,
     /// The log panics.
     Log,
     /// The supervisor of the channels panics.
@@ -160,6 +162,7 @@ impl RootState {
             _ => Ok(()),
         };
         match fault {
+            Fault::Root => panic!("planted fault in the root"),
             Fault::Log => {
                 if let Some(log) = &self.shared.refs.lock().log {
                     log.cast(LogMsg::Panic)?;

@@ -23,6 +23,7 @@ pub(super) async fn plant(
     let channel = || channel_name("channel", query.one("channel")?.unwrap_or_default());
     let shard = || Ok::<_, Problem>(query.number("shard", 0, 1_024)?.unwrap_or(0) as usize);
     let fault = match kind.as_str() {
+        "root" => Fault::Root,
         "log" => Fault::Log,
         "channels" => Fault::Channels,
         "channel" => Fault::Channel(channel()?),

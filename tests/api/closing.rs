@@ -172,6 +172,21 @@ async fn a_tombstone_expires_and_the_name_can_be_used_anew() {
 }
 
 #[tokio::test]
+async fn a_tombstone_expires_under_a_stream_that_names_the_channel_beside_others() {
+    let hub = hub(&[("limits.channels.tombstone_s", "1")]).await;
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/v1/events?channel=a&channel=b")).await;
+    wire.stream_head().await;
+    close(&hub, "a").await;
+    assert!(wire.block().await.contains("visnyk.closed"));
+    // The stream goes on for `b` and holds `a`, which is a channel again after its tombstone.
+    reopened(&hub, "a").await;
+    assert!(wire.block().await.starts_with("data: new\n"));
+    published(&hub, "b", "other").await;
+    assert!(wire.block().await.starts_with("data: other\n"));
+}
+
+#[tokio::test]
 async fn tombstones_are_capped() {
     let hub = hub(&[("limits.channels.tombstones_max", "2")]).await;
     for channel in ["a", "b", "c"] {
