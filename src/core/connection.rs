@@ -123,6 +123,8 @@ pub enum ConnectionMsg {
     RestTaken(usize),
     /// The peer takes bytes again, or there is time for more.
     Writable,
+    /// A read of history found nothing up to here, and there is more.
+    Passed(Seq),
     /// A read of history found nothing more up to here.
     CaughtUp(Seq),
     /// History no longer reaches back to the cursor.
@@ -322,6 +324,10 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::Writable => self.next(),
+            ConnectionMsg::Passed(through) => {
+                self.cursor = self.cursor.max(through);
+                self.next()
+            }
             ConnectionMsg::CaughtUp(through) => {
                 // BEHIND -> LIVE.
                 self.cursor = self.cursor.max(through);

@@ -200,7 +200,9 @@ impl Subscribers {
 }
 
 /// The entries a subscriber names.
-pub(super) fn named_entries(subscriber: &Subscriber) -> impl Iterator<Item = &Arc<ChannelEntry>> {
+pub(super) fn named_entries(
+    subscriber: &Subscriber,
+) -> impl Iterator<Item = &Arc<ChannelEntry>> + Clone {
     subscriber.named.iter().map(|counted| counted.entry())
 }
 

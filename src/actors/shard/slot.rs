@@ -7,9 +7,8 @@ use crate::{
         peer::{Peer, SlotWaker},
         subscriber::{PollTicket, Subscriber},
     },
-    backend::Member,
+    backend::Reading,
     core::Connection,
-    model::Seq,
 };
 
 /// The address of a connection within its shard. A slot that is used again has another
@@ -33,7 +32,7 @@ pub(super) struct Slot {
     pub(super) peer: Box<dyn Peer>,
     pub(super) waker: Arc<SlotWaker>,
     pub(super) subscriber: Box<Subscriber>,
-    /// The channels it reads while it is behind.
+    /// What it knows of history while it is behind.
     pub(super) reading: Option<Box<Reading>>,
     pub(super) ticket: Option<Box<PollTicket>>,
     /// When the wheel looks at it next; entries for other times are stale.
@@ -53,14 +52,4 @@ impl Slot {
             && subscriber.subscription.patterns().is_empty()
             && subscriber.shape.is_plain()
     }
-}
-
-/// What a connection that is behind reads.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) members: Vec<Member>,
-    /// The directory's births when the members were listed.
-    pub(super) births: u64,
-    /// What channels that are not listed have lost up to here has been told.
-    pub(super) told_through: Seq,
 }

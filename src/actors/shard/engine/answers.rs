@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use super::{Engine, READ_BYTES_MAX};
 use crate::{
-    actors::{payload::Payload, shard::rounds::MixedSend, subscriber::Form},
+    actors::{
+        payload::Payload,
+        shard::{registry::named_entries, rounds::MixedSend},
+        subscriber::Form,
+    },
+    backend::{Piece, Span},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
 };
@@ -53,17 +58,18 @@ impl Engine {
     pub(super) fn answer_gap(&mut self, index: u32, gap: Gap) {
         let Some(slot) = self.slots.get(index as usize) else { return };
         let Form::Poll { limit, .. } = slot.subscriber.shape.form else { return };
-        let (after, head) = (gap.oldest.seq, self.backend.head());
-        let members = slot.reading.as_ref().map_or(&[][..], |reading| &reading.members);
-        let slice = self.backend.read(members, after, head, limit as usize, READ_BYTES_MAX);
-        let slice = slice.unwrap_or_default();
-        let through = match slice.events.last() {
-            Some(last) if slice.more => last.seq,
-            None => after,
-            _ => head.max(after),
+        let span = Span {
+            after: gap.oldest.seq,
+            through: self.backend.head().max(gap.oldest.seq),
+            events_max: limit as usize,
+            bytes_max: READ_BYTES_MAX,
         };
-        let payload = Payload::new(slice.events, &Arc::clone(&slot.subscriber.shape));
-        let position = self.backend.position(through);
+        let piece = self.read_piece(index, &span);
+        // What has gone since, the next poll is told of.
+        let piece = piece.unwrap_or(Piece { through: span.after, ..Piece::default() });
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let payload = Payload::new(piece.events, &Arc::clone(&slot.subscriber.shape));
+        let position = self.backend.position(piece.through);
         self.answer(
             index,
             PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) },
@@ -74,11 +80,10 @@ impl Engine {
     pub(super) fn answer_fallen_off(&mut self, index: u32, after: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let head = self.backend.head();
-        let mut reading = Self::members_of(&self.backend, &slot.subscriber, head);
         let start = Start::At(self.backend.position(after));
-        let subscription = &slot.subscriber.subscription;
-        let resume = self.backend.resume(subscription, &mut reading.members, &start, head);
-        slot.reading = Some(Box::new(reading));
+        let named = named_entries(&slot.subscriber);
+        let resume = self.backend.resume(&slot.subscriber.subscription, named, &start, head);
+        slot.reading = Some(Box::new(resume.reading));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
             None => self.step(index, ConnectionMsg::Writable),

@@ -9,13 +9,13 @@ use crate::{
     actors::{
         peer::{Peer, SlotWaker},
         shard::{
-            registry::VACANT,
-            slot::{Reading, Slot, SlotKey},
+            registry::{VACANT, named_entries},
+            slot::{Slot, SlotKey},
         },
         subscriber::{PollTicket, Subscriber},
     },
     core::{Connection, ConnectionMsg, Joint, Transport},
-    model::{Seq, Start, first_block, hello_block},
+    model::{Start, first_block, hello_block},
     telemetry::Metrics,
 };
 
@@ -45,10 +45,9 @@ impl Engine {
             VACANT
         };
         let head_seq = self.backend.head();
-        let mut reading = self.list_members(&subscriber, head_seq);
-        let members = &mut reading.members;
+        let named = named_entries(&subscriber);
         let resume =
-            self.backend.resume(&subscriber.subscription, members, &subscriber.start, head_seq);
+            self.backend.resume(&subscriber.subscription, named, &subscriber.start, head_seq);
 
         let mut preamble = Vec::from(&head[..]);
         if transport == Transport::Stream {
@@ -71,10 +70,7 @@ impl Engine {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A closed channel still owes its closing event to those who stand before it.
-        let open = reading.members[..subscriber.named.len()].iter().filter(|member| {
-            let told = member.told_through.max(resume.cursor);
-            member.entry.closed_seq().is_none_or(|closed| closed > told)
-        });
+        let open = named_entries(&subscriber).filter(|entry| entry.owes_closing(resume.cursor));
         let joint = Joint {
             cursor: resume.cursor,
             replay_through: resume.head,
@@ -89,7 +85,7 @@ impl Engine {
             peer,
             waker: SlotWaker::new(key, Arc::clone(&self.ready)),
             subscriber: Box::new(subscriber),
-            reading: Some(Box::new(reading)),
+            reading: Some(Box::new(resume.reading)),
             ticket: ticket.map(Box::new),
             check_ms: u64::MAX,
             generation: key.generation,
@@ -112,9 +108,5 @@ impl Engine {
         }
         self.schedule(index);
         key
-    }
-
-    fn list_members(&self, subscriber: &Subscriber, told_through: Seq) -> Reading {
-        Self::members_of(&self.backend, subscriber, told_through)
     }
 }

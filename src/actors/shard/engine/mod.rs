@@ -59,7 +59,7 @@ pub struct Engine {
     now_ms: u64,
     random: fastrand::Rng,
     /// Bytes read from history last, for the others who read the same.
-    last_read: Option<(ReadKey, Arc<Payload>)>,
+    last_read: Option<(Arc<Shape>, Arc<Payload>)>,
     handed_back: Vec<Finished>,
     drain_until_ms: Option<u64>,
     /// The slot whose next step panics: for tests of isolation.
@@ -87,8 +87,6 @@ pub struct Finished {
     /// What was read from it already.
     pub early: Bytes,
 }
-
-type ReadKey = (ChannelId, Seq, Seq, usize);
 
 impl Engine {
     /// An empty shard; `seed` drives its jitter.
