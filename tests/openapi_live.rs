@@ -20,6 +20,11 @@ async fn answers_are_as_described() {
     published(&hub, "shut", "x").await;
     assert_eq!(ask(&hub, request("DELETE", "/v1/channels/shut", &[], "")).await.status, 204);
 
+    let ended = one_that_ended(&hub).await;
+    let mut open = Wire::to(&hub).await;
+    open.send(get("/v1/events?channel=**&type=t")).await;
+    open.stream_head().await;
+
     let one = "/v1/channels/{channel}/events";
     let ndjson = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", "batch")];
     let batch = |lines: &str| request("POST", "/v1/events?channel=b", &ndjson, lines);
@@ -55,6 +60,11 @@ async fn answers_are_as_described() {
         ("/v1/channels/{channel}", 404, get("/v1/channels/none")),
         ("/v1/channels/{channel}", 404, request("DELETE", "/v1/channels/none", &[], "")),
         ("/v1/channels/{channel}", 410, request("DELETE", "/v1/channels/shut", &[], "")),
+        ("/v1/connections", 200, get("/v1/connections?limit=1")),
+        ("/v1/connections", 200, get("/v1/connections?state=closed")),
+        ("/v1/connections", 400, get("/v1/connections?state=x")),
+        ("/v1/connections/{id}", 200, get(&format!("/v1/connections/{ended}"))),
+        ("/v1/connections/{id}", 404, get("/v1/connections/0")),
         ("/healthz", 200, get("/healthz")),
         ("/readyz", 200, get("/readyz")),
         ("/metrics", 200, get("/metrics")),
@@ -79,6 +89,18 @@ async fn answers_are_as_described() {
         wire.send(get(target)).await;
         described(&document, path, "get", &wire.stream_head().await.0);
     }
+}
+
+/// A stream that is no more; gives its id.
+async fn one_that_ended(hub: &visnyk_loadtest::Hub) -> String {
+    let mut wire = Wire::to(hub).await;
+    wire.send(get("/v1/events?channel=a&hello=1")).await;
+    wire.stream_head().await;
+    let hello = wire.block().await;
+    let id = hello.split('"').find(|part| part.parse::<u64>().is_ok()).unwrap().to_owned();
+    drop(wire);
+    wire::nothing_is_left(hub).await;
+    id
 }
 
 #[test]

@@ -9,23 +9,30 @@
 //! the hub's form is documented.
 
 pub mod outcome;
+pub mod report;
 pub mod scenarios;
+pub mod server_process;
 pub mod subject;
 
+mod client;
 mod exchange;
 mod failure;
 mod hub;
+mod machine;
+mod measured;
 mod poll;
 mod progress;
 mod publisher;
 mod scenario;
 mod sequence;
+mod server_figures;
 mod sse;
 mod wire;
 
 pub use exchange::{Answer, Exchange};
-pub use failure::Failure;
+pub use failure::{Failure, in_full};
 pub use hub::{Hub, HubCommand};
+pub use machine::raise_open_files;
 pub use outcome::Outcome;
 pub use poll::{PollAnswer, PollClient, PolledEvent};
 pub use progress::Progress;

@@ -3,6 +3,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,6 +26,11 @@ pub trait Peer: fmt::Debug {
     /// Looks at what has come in; unless it is over, promises that `waker` will be woken when
     /// something does.
     fn poll_input(&mut self, waker: &Arc<SlotWaker>) -> Input;
+
+    /// The other side's address, where there is one.
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// The socket and the bytes read from it, if it is one that may go on.
     fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {
@@ -107,6 +113,10 @@ impl Peer for SocketPeer {
             }
         }
         Input::Quiet
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.io.peer_addr().ok()
     }
 
     fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {

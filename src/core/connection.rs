@@ -403,6 +403,26 @@ impl Connection {
         self.behind.as_ref().map_or((0, 0), |behind| (behind.lag_events, behind.lag_bytes))
     }
 
+    /// How many bytes come before anything else.
+    pub fn unsent_bytes(&self) -> usize {
+        self.behind.as_ref().map_or(0, |behind| behind.rest.len())
+    }
+
+    /// When the peer last took a byte, in milliseconds.
+    pub fn written_ms(&self) -> u64 {
+        self.written_ms
+    }
+
+    /// When the hub ends it, in milliseconds.
+    pub fn ends_ms(&self) -> Option<u64> {
+        (self.due_ms != u64::MAX).then_some(self.due_ms)
+    }
+
+    /// What happens when it lags too far.
+    pub fn policy(&self) -> SlowPolicy {
+        self.policy
+    }
+
     /// Whether it is over once its rest is out.
     pub fn is_ending(&self) -> bool {
         self.ending.is_some()

@@ -160,4 +160,4 @@ impl From<SubscribeError> for Problem {
 }
 
 /// What temporary refusals ask for, in seconds.
-const RETRY_AFTER_S: u32 = 2;
+pub(super) const RETRY_AFTER_S: u32 = 2;

@@ -81,6 +81,8 @@ pub const ROUTES: &[Route] = &[
     route("/v1/channels/{channel}", "GET, HEAD, DELETE", || {
         get(v1::channels::show).merge(delete(v1::channels::close))
     }),
+    route("/v1/connections", "GET, HEAD", || get(v1::connections::list)),
+    route("/v1/connections/{id}", "GET, HEAD", || get(v1::connections::show)),
     route("/healthz", "GET, HEAD", || get(health::healthz)),
     route("/readyz", "GET, HEAD", || get(health::readyz)),
     route("/metrics", "GET, HEAD", || get(health::metrics)),

@@ -36,6 +36,11 @@ impl Hub {
         self.shared.backend.head()
     }
 
+    /// The hub's clock: milliseconds since 1970 that never go back.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+
     /// Its metrics, as Prometheus scrapes them.
     pub fn metrics(&self) -> String {
         self.shared.metrics.render()

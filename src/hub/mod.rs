@@ -1,6 +1,7 @@
 //! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
 
 mod builder;
+mod connections;
 mod drain;
 mod error;
 mod info;
@@ -10,6 +11,9 @@ mod subscribe;
 use std::{fmt, sync::Arc};
 
 pub use builder::{HubBuilder, StartError};
+pub use connections::{
+    ConnectionPage, ConnectionPlace, ConnectionTotals, EndPage, EndPlace, Unanswered,
+};
 pub use error::{CloseError, PublishError, SubscribeError};
 pub use publish::{Publication, Published};
 pub use subscribe::{PollNow, PollRequest, StreamRequest};

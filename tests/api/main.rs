@@ -6,6 +6,7 @@ mod bad_input;
 mod batches;
 mod channels;
 mod closing;
+mod connections;
 mod idempotency;
 mod operations;
 mod origins;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::client::{Expect, Group, Item, PublishPlan};
+use crate::measured::Run;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
 /// The sizes of `burst`.
@@ -39,7 +41,56 @@ pub enum BurstMode {
 }
 
 impl Burst {
-    pub(crate) fn run(&self, _: &Subject, _: &Progress) -> Result<Outcome, Failure> {
-        Err(Failure::Unsupported("not built yet".into()))
+    pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
+        let mut run = Run::new("burst", self, subject, progress);
+        let lanes = self.lanes(subject)?;
+        let streams = lanes.len() as u32;
+        let expect = match streams {
+            1 => Expect::all_of(0),
+            _ => Expect::all_of_many(0..streams),
+        };
+        let events_of: Vec<u32> =
+            lanes.iter().map(|lane| lane.iter().map(|item| item.events).sum()).collect();
+        let group = Group {
+            request: (subject.subscribe)(subject, CHANNEL),
+            expect,
+            connections: self.subscribers,
+        };
+        let mut receivers = run.connect(&[group])?;
+        let plan = PublishPlan {
+            channels: vec![CHANNEL.to_owned()],
+            lanes,
+            payload: self.payload,
+            unanswered_max: if self.mode == BurstMode::Pipelined { usize::MAX } else { 1 },
+        };
+        let deliveries = u64::from(self.events) * self.subscribers as u64;
+        run.broadcast(&mut receivers, plan, deliveries)?;
+        run.finish(&mut receivers, |stream| events_of[stream as usize])
+    }
+
+    /// What each connection publishes. Each has a stream of its own: the order in which the server
+    /// takes the requests of several is its own affair.
+    fn lanes(&self, subject: &Subject) -> Result<Vec<Vec<Item>>, Failure> {
+        let item =
+            |stream, first_seq, events| Item { at_ns: None, channel: 0, stream, first_seq, events };
+        match self.mode {
+            BurstMode::Pipelined | BurstMode::Waiting => {
+                Ok(vec![(0..self.events).map(|number| item(0, number, 1)).collect()])
+            }
+            BurstMode::Connections => {
+                let lanes = (self.publishers.max(1) as u32).min(self.events.max(1));
+                let share = |lane| self.events / lanes + u32::from(lane < self.events % lanes);
+                let lane = |lane| (0..share(lane)).map(|number| item(lane, number, 1)).collect();
+                Ok((0..lanes).map(lane).collect())
+            }
+            BurstMode::Batch if subject.publish_batch.is_some() => {
+                Ok(vec![vec![item(0, 0, self.events)]])
+            }
+            BurstMode::Batch => {
+                Err(Failure::Unsupported(format!("{} takes no batches", subject.name)))
+            }
+        }
     }
 }
+
+const CHANNEL: &str = "load";

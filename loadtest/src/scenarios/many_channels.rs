@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::client::{Expect, Group, Item, PublishPlan};
+use crate::measured::Run;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
 /// The sizes of `many-channels`.
@@ -28,7 +30,42 @@ pub struct ManyChannels {
 }
 
 impl ManyChannels {
-    pub(crate) fn run(&self, _: &Subject, _: &Progress) -> Result<Outcome, Failure> {
-        Err(Failure::Unsupported("not built yet".into()))
+    pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
+        let mut run = Run::new("many_channels", self, subject, progress);
+        let channels: Vec<String> = (0..self.channels).map(|n| format!("load-{n}")).collect();
+        let groups: Vec<Group> = channels
+            .iter()
+            .enumerate()
+            .map(|(number, channel)| Group {
+                request: (subject.subscribe)(subject, channel),
+                expect: Expect::all_of(number as u32),
+                connections: self.subscribers,
+            })
+            .collect();
+        let mut receivers = run.connect(&groups)?;
+        let plan =
+            PublishPlan { channels, lanes: self.lanes(), payload: self.payload, unanswered_max: 1 };
+        let connections = (self.channels * self.subscribers) as u64;
+        run.broadcast(&mut receivers, plan, u64::from(self.events) * connections)?;
+        run.finish(&mut receivers, |_| self.events)
+    }
+
+    /// Events in turn to each channel, at a steady rate over all of them.
+    fn lanes(&self) -> Vec<Vec<Item>> {
+        let mut lanes = vec![Vec::new(); self.publishers.max(1)];
+        for seq in 0..self.events {
+            for channel in 0..self.channels {
+                let number = seq as usize * self.channels + channel;
+                let lane = channel % lanes.len();
+                lanes[lane].push(Item {
+                    at_ns: Some((number as f64 / self.rate * 1e9) as u64),
+                    channel: channel as u32,
+                    stream: channel as u32,
+                    first_seq: seq,
+                    events: 1,
+                });
+            }
+        }
+        lanes
     }
 }

@@ -30,6 +30,7 @@ use super::{Engine, Finished};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
+        explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
         peer::SocketPeer,
         shared::{Inbox, Shared},
         subscriber::{PollTicket, Subscriber},
@@ -50,6 +51,10 @@ pub(crate) enum ShardMsg {
     Serve(Arc<dyn Front>),
     /// End all connections within the window; `true` on the sender when none is left.
     Drain(Duration, oneshot::Sender<()>),
+    /// Explain connections: a bounded number of them.
+    Explain(Survey, oneshot::Sender<Surveyed>),
+    /// Explain connections that ended lately.
+    ExplainEnds(ConnectionFilter, oneshot::Sender<Vec<Explanation>>),
     /// A task of the shard has panicked or ended.
     TaskEnded(&'static str),
     /// A planted fault.
@@ -199,6 +204,17 @@ impl ThreadLocalActor for Shard {
                     }
                     let _ = done.send(());
                 });
+            }
+            ShardMsg::Explain(survey, reply) => {
+                let now_ms = state.local.shared.clock.now_ms();
+                let mut surveyed = state.engine.borrow_mut().explain(&survey, now_ms);
+                surveyed.found.iter_mut().for_each(|found| found.shard = state.local.index);
+                let _ = reply.send(surveyed);
+            }
+            ShardMsg::ExplainEnds(filter, reply) => {
+                let mut ended = state.engine.borrow().ended_lately(&filter);
+                ended.iter_mut().for_each(|ended| ended.shard = state.local.index);
+                let _ = reply.send(ended);
             }
             ShardMsg::TaskEnded(task) => return Err(format!("its {task} task ended").into()),
             ShardMsg::Panic => panic!("planted fault in a shard"),

@@ -38,6 +38,8 @@ pub(super) struct Slot {
     /// When the wheel looks at it next; entries for other times are stale.
     pub(super) check_ms: u64,
     pub(super) generation: u32,
+    /// When it was taken on, in seconds since 1970.
+    pub(super) opened_s: u32,
     /// Where it stands in its channel's list, if it is a plain stream of one channel.
     pub(super) place: u32,
     /// Reads of history left in this turn.

@@ -1,6 +1,7 @@
 //! The native API, version 1.
 
 pub(super) mod channels;
+pub(super) mod connections;
 mod envelope;
 pub(super) mod poll;
 pub(super) mod publish;

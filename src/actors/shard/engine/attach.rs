@@ -88,6 +88,7 @@ impl Engine {
             reading: Some(Box::new(resume.reading)),
             ticket: ticket.map(Box::new),
             check_ms: u64::MAX,
+            opened_s: (now_ms / 1_000) as u32,
             generation: key.generation,
             place,
             reads_left: READS_PER_TURN,

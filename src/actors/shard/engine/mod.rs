@@ -5,6 +5,7 @@
 
 mod answers;
 mod attach;
+mod explain;
 mod fan_out;
 mod reading;
 mod sending;
@@ -19,7 +20,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::net::TcpStream;
 
-use self::sending::write_all;
+use self::{explain::RecentEnds, sending::write_all};
 use super::{
     registry::{Registry, VACANT, named_entries},
     rounds::{Lane, MixedLane},
@@ -67,6 +68,8 @@ pub struct Engine {
     scratch: Vec<u32>,
     due: Vec<SlotKey>,
     tally: Tally,
+    /// Connections that ended lately.
+    ends: RecentEnds,
     /// Which connections ended since a test looked, and why.
     #[cfg(test)]
     pub(super) ended: Vec<(u64, CloseReason)>,
@@ -114,6 +117,7 @@ impl Engine {
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),
+            ends: RecentEnds::default(),
             #[cfg(test)]
             ended: Vec::new(),
         }
@@ -329,6 +333,7 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        self.remember_end(&slot, reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id, reason));
         tracing::debug!(id = slot.subscriber.id, reason = reason.as_str(), "connection ended");

@@ -4,6 +4,7 @@
 
 mod client;
 mod corner_cases;
+mod explain;
 mod model;
 mod pipe;
 mod retention;

@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use visnyk_loadtest::report::ReportCommand;
+use visnyk_loadtest::{Scenario, in_full};
+
+use crate::floor;
+use crate::rounds::Rounds;
+
+/// Puts load on a hub, checks every delivery, and says what it cost.
+///
+/// Exit code 1 if a delivery was lost, repeated, out of order or changed.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one scenario.
+    Run {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        scenario: Scenario,
+    },
+    /// Runs all scenarios, one after the other.
+    All {
+        #[command(flatten)]
+        options: Options,
+        /// Small sizes: seconds instead of minutes.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Serves as a plain send loop on 127.0.0.1: the least that any server must spend.
+    Floor {
+        /// 0 is any that is free.
+        port: u16,
+    },
+    /// Turns results into a page, pictures, and the blocks of a page of documentation.
+    Report(ReportCommand),
+}
+
+/// What to measure, and where to put what was found.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// A hub that runs already, such as http://127.0.0.1:3000; otherwise each run starts one.
+    #[arg(long, global = true, requires = "pid", value_name = "URL")]
+    pub(crate) against: Option<String>,
+    /// Its processes.
+    #[arg(long, global = true, requires = "against")]
+    pub(crate) pid: Vec<u32>,
+    /// The hub to start; by default the `visnyk` beside this program.
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "against")]
+    pub(crate) visnyk: Option<PathBuf>,
+    /// An argument for that hub; once for each.
+    #[arg(long, global = true, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) visnyk_arg: Vec<String>,
+    /// Measures this too, in turn with the hub.
+    #[arg(long, global = true)]
+    pub(crate) interleave: Option<Other>,
+    /// How often each is measured.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub(crate) rounds: u32,
+    /// Appends a line of JSON for each run to this file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What the hub is measured beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Other {
+    /// The plain send loop.
+    Floor,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<(), String> {
+        match self.command {
+            Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
+            Command::Report(report) => report.run().map_err(|error| in_full(&error)),
+            Command::Run { options, scenario } => Rounds::new(options)?.run(&scenario),
+            Command::All { options, quick } => {
+                let rounds = Rounds::new(options)?;
+                let mut failed = Vec::new();
+                for words in ALL {
+                    let words = words.split(' ').take(if quick { usize::MAX } else { 1 });
+                    let scenario = parse_scenario(words);
+                    if let Err(why) = rounds.run(&scenario) {
+                        eprintln!("{why}");
+                        failed.push(scenario.name());
+                    }
+                }
+                if failed.is_empty() { Ok(()) } else { Err(format!("failed: {failed:?}")) }
+            }
+        }
+    }
+}
+
+impl Options {
+    /// Where the hub that runs already listens.
+    pub(crate) fn address(&self) -> Result<Option<SocketAddr>, String> {
+        let Some(url) = &self.against else { return Ok(None) };
+        let authority = url.trim_start_matches("http://").trim_end_matches('/');
+        let address = authority.parse().map_err(|_| format!("{url} is not http://ADDRESS:PORT"))?;
+        Ok(Some(address))
+    }
+}
+
+fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
+    #[derive(Parser)]
+    #[command(no_binary_name = true)]
+    struct Words {
+        #[command(subcommand)]
+        scenario: Scenario,
+    }
+    Words::parse_from(words).scenario
+}
+
+/// Each scenario with the sizes of `--quick`.
+const ALL: &[&str] = &[
+    "idle --connections 100,1000 --settle-s 1",
+    "paced --subscribers 1000 --events 20 --rate 20",
+    "burst --subscribers 1000 --events 100",
+    "many-channels --channels 100 --events 5 --rate 500",
+];
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn all_runs_each_scenario() {
+        let names: Vec<&str> = ALL
+            .iter()
+            .map(|words| {
+                parse_scenario(words.split(' '));
+                words.split(' ').next().unwrap_or_default()
+            })
+            .collect();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("there is `run`");
+        let scenarios: Vec<&str> =
+            run.get_subcommands().map(|scenario| scenario.get_name()).collect();
+        assert_eq!(names, scenarios);
+    }
+}

@@ -1,0 +1,19 @@
+//! The client: every connection of a process on one thread and one epoll, with as little work and
+//! memory for each as can be, since it shares the machine with what it measures.
+
+mod clock;
+mod dial;
+mod framing;
+mod head;
+mod inbox;
+mod latency;
+mod ledger;
+mod poller;
+mod publishers;
+mod receivers;
+mod stamp;
+
+pub(crate) use clock::{now_ns, thread_cpu_ns};
+pub(crate) use inbox::Expect;
+pub(crate) use publishers::{Item, PublishPlan, Published, Publishing};
+pub(crate) use receivers::{Group, Receivers};

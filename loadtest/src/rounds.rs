@@ -1,0 +1,90 @@
+//! Several measurements in one sitting: a fresh server for each, in turn.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use visnyk_loadtest::server_process::ServerProcess;
+use visnyk_loadtest::{Failure, Outcome, Progress, Scenario, Subject, raise_open_files};
+
+use crate::cli::{Options, Other};
+use crate::summary;
+
+/// How to run scenarios, and what against.
+pub(crate) struct Rounds {
+    options: Options,
+    address: Option<SocketAddr>,
+    progress: Progress,
+}
+
+impl Rounds {
+    pub(crate) fn new(options: Options) -> Result<Self, String> {
+        let progress = Progress::new();
+        progress.note(&format!("open files: {}", raise_open_files()));
+        Ok(Self { address: options.address()?, options, progress })
+    }
+
+    /// Runs a scenario against each subject in each round; prints a table and writes the results.
+    pub(crate) fn run(&self, scenario: &Scenario) -> Result<(), String> {
+        let mut outcomes = Vec::new();
+        for round in 1..=self.options.rounds.max(1) {
+            outcomes.push(self.measure(scenario, round, None)?);
+            if let Some(other) = self.options.interleave {
+                outcomes.push(self.measure(scenario, round, Some(other))?);
+            }
+        }
+        print!("{}", summary::table(&outcomes));
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        scenario: &Scenario,
+        round: u32,
+        other: Option<Other>,
+    ) -> Result<Outcome, String> {
+        let name = if other.is_some() { "floor" } else { "visnyk" };
+        self.progress.note(&format!("{}, {name}, round {round}", scenario.name()));
+        let failed = |failure: Failure| {
+            self.progress.end();
+            format!("{} against {name} FAILED: {}", scenario.name(), failure.in_full())
+        };
+        let (subject, _server) = self.subject(other).map_err(failed)?;
+        let mut outcome =
+            visnyk_loadtest::run(scenario, &subject, &self.progress).map_err(failed)?;
+        outcome.round = round;
+        if let Some(path) = &self.options.out {
+            let line = serde_json::to_string(&outcome).map_err(|error| error.to_string())?;
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .and_then(|mut file| writeln!(file, "{line}"))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(outcome)
+    }
+
+    /// The subject, and its process where it was started for this.
+    fn subject(&self, other: Option<Other>) -> Result<(Subject, Option<ServerProcess>), Failure> {
+        if other == Some(Other::Floor) {
+            let server = ServerProcess::floor(&this_program()?)?;
+            return Ok((server.as_floor(), Some(server)));
+        }
+        if let Some(address) = self.address {
+            let mut subject = Subject::visnyk(address, 0);
+            subject.pids.clone_from(&self.options.pid);
+            return Ok((subject, None));
+        }
+        let program = match &self.options.visnyk {
+            Some(path) => path.clone(),
+            None => this_program()?.with_file_name("visnyk"),
+        };
+        let server = ServerProcess::hub(&program, &self.options.visnyk_arg)?;
+        Ok((server.as_hub(), Some(server)))
+    }
+}
+
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(Failure::io("finding this program"))
+}

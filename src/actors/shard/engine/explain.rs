@@ -1,0 +1,142 @@
+//! What the shard says of its connections, those that ended lately included.
+//!
+//! Nothing is kept for it while connections are served, but when each was taken on: everything is
+//! looked up when it is asked for, a bounded number of slots a call. What is kept is a ring of the
+//! last ends.
+
+use std::collections::VecDeque;
+
+use super::Engine;
+use crate::{
+    actors::{
+        explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey, Surveyed},
+        shard::{registry::named_entries, slot::Slot},
+    },
+    core::{CloseReason, Transport},
+    model::Position,
+};
+
+/// The connections of a shard that ended last, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct RecentEnds(VecDeque<Explanation>);
+
+impl Engine {
+    /// Explains connections, from a slot on: stops at the limit asked for, and in any case after
+    /// [`FOUND_MAX`] connections or a look at [`SLOTS_PER_SURVEY`] slots.
+    pub(crate) fn explain(&mut self, survey: &Survey, now_ms: u64) -> Surveyed {
+        self.now_ms = now_ms;
+        let limit = survey.limit.min(FOUND_MAX);
+        let end = self.slots.capacity() as u32;
+        let to = survey.from.saturating_add(SLOTS_PER_SURVEY).min(end);
+        let mut found = Vec::new();
+        for index in survey.from..to {
+            if found.len() >= limit {
+                return Surveyed { found, next: Some(index) };
+            }
+            let Some(slot) = self.slots.get(index as usize) else { continue };
+            if matches(slot, &survey.filter) {
+                let position = self.safe_position(index);
+                let slot = &self.slots[index as usize];
+                found.push(describe(slot, position, survey.selectors_max));
+            }
+        }
+        Surveyed { found, next: (to < end).then_some(to) }
+    }
+
+    /// The connections that ended lately, newest first: at most [`ENDS_MAX`].
+    pub(crate) fn ended_lately(&self, filter: &ConnectionFilter) -> Vec<Explanation> {
+        self.ends.0.iter().rev().filter(|ended| ended.passes(filter)).cloned().collect()
+    }
+
+    /// Remembers the end of a connection. A poll that got its answer is no news, and would push out
+    /// what is.
+    pub(super) fn remember_end(&mut self, slot: &Slot, reason: CloseReason) {
+        if reason == CloseReason::Answered {
+            return;
+        }
+        if self.ends.0.len() == ENDS_MAX {
+            self.ends.0.pop_front();
+        }
+        let position = self.backend.position(slot.connection.cursor());
+        let mut ended = describe(slot, position, SELECTORS_KEPT);
+        ended.state = ConnectionState::Closed { reason, ended_ms: self.now_ms };
+        ended.ends_ms = None;
+        self.ends.0.push_back(ended);
+    }
+}
+
+impl Explanation {
+    fn passes(&self, filter: &ConnectionFilter) -> bool {
+        filter.id.is_none_or(|id| id == self.id)
+            && filter.transport.is_none_or(|transport| transport == self.transport)
+            && filter.channel.as_ref().is_none_or(|name| {
+                self.channels.contains(name) || self.patterns.iter().any(|p| p.matches(name))
+            })
+    }
+}
+
+fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
+    let connection = &slot.connection;
+    filter.id.is_none_or(|id| id == slot.subscriber.id)
+        && filter.behind.is_none_or(|behind| behind == connection.is_behind())
+        && filter.transport.is_none_or(|transport| transport == connection.transport())
+        && filter.channel.as_ref().is_none_or(|name| {
+            named_entries(&slot.subscriber).any(|entry| entry.name() == name)
+                || slot.subscriber.subscription.patterns().iter().any(|p| p.matches(name))
+        })
+}
+
+fn describe(slot: &Slot, position: Position, selectors_max: usize) -> Explanation {
+    let (connection, subscriber) = (&slot.connection, &slot.subscriber);
+    let (lag_events, lag_bytes) = connection.lag();
+    let patterns = subscriber.subscription.patterns();
+    let names = named_entries(subscriber).map(|entry| entry.name().clone());
+    Explanation {
+        id: subscriber.id,
+        shard: 0,
+        transport: connection.transport(),
+        state: state(slot),
+        channels: names.take(selectors_max).collect(),
+        patterns: patterns.iter().take(selectors_max).cloned().collect(),
+        selectors: subscriber.named.len() + patterns.len(),
+        types: subscriber.shape.types.iter().take(selectors_max).cloned().collect(),
+        position,
+        lag_events,
+        lag_bytes,
+        unsent_bytes: connection.unsent_bytes() as u64,
+        opened_ms: u64::from(slot.opened_s) * 1_000,
+        written_ms: connection.written_ms(),
+        policy: connection.policy(),
+        peer: slot.peer.address(),
+        ends_ms: connection.ends_ms(),
+    }
+}
+
+fn state(slot: &Slot) -> ConnectionState {
+    let connection = &slot.connection;
+    if connection.is_ending() {
+        return ConnectionState::Behind(Behind::Ending);
+    }
+    if !connection.is_behind() {
+        return ConnectionState::Live;
+    }
+    ConnectionState::Behind(if connection.unsent_bytes() > 0 {
+        Behind::Blocked
+    } else if connection.transport() == Transport::Stream
+        && connection.cursor() < connection.replay_through()
+    {
+        Behind::Replaying
+    } else {
+        Behind::CatchingUp
+    })
+}
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Slots looked at in one call.
+const SLOTS_PER_SURVEY: u32 = if cfg!(test) { 4 } else { 4_096 };
+/// Connections explained in one call.
+const FOUND_MAX: usize = if cfg!(test) { 2 } else { 256 };
+/// Ends remembered by a shard.
+const ENDS_MAX: usize = if cfg!(test) { 5 } else { 256 };
+/// Channels, patterns, and types that are remembered of each.
+const SELECTORS_KEPT: usize = 8;

@@ -1,0 +1,159 @@
+//! What an engine says of its connections.
+
+use super::{
+    pipe::Pipe,
+    world::{Ask, START_MS, World},
+};
+use crate::{
+    actors::explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey},
+    core::{CloseReason, Limits},
+    model::{ChannelName, NewEvent, Seq, Start},
+};
+
+fn survey(filter: ConnectionFilter) -> Survey {
+    Survey { filter, from: 0, limit: 1_000, selectors_max: 1_000 }
+}
+
+/// All pieces of a survey; in tests a piece has at most two connections of four slots.
+fn all(world: &mut World, filter: &ConnectionFilter) -> Vec<Explanation> {
+    let mut survey = survey(filter.clone());
+    let mut found = Vec::new();
+    loop {
+        let piece = world.engines[0].explain(&survey, world.now_ms);
+        assert!(piece.found.len() <= 2, "{piece:?}");
+        found.extend(piece.found);
+        match piece.next {
+            Some(next) => {
+                assert!(next > survey.from && next - survey.from <= 4, "{next}");
+                survey.from = next;
+            }
+            None => return found,
+        }
+    }
+}
+
+fn state_of(world: &mut World, id: u64) -> Explanation {
+    let filter = ConnectionFilter { id: Some(id), ..ConnectionFilter::default() };
+    let mut found = all(world, &filter);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn every_connection_is_found_once_in_bounded_pieces() {
+    let mut world = World::new(Limits::default(), 1);
+    let keys: Vec<_> =
+        (0..23).map(|_| world.attach(0, &Ask::stream(&["a"]), &Pipe::open())).collect();
+    for (_, key) in keys.iter().skip(3).step_by(3) {
+        world.engines[0].close(*key, CloseReason::PeerClosed);
+    }
+    let expected: Vec<u64> = keys
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at == 0 || at % 3 != 0)
+        .map(|(_, k)| k.0)
+        .collect();
+    let mut ids: Vec<u64> =
+        all(&mut world, &ConnectionFilter::default()).iter().map(|found| found.id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, expected);
+    let one = Survey { limit: 1, ..survey(ConnectionFilter::default()) };
+    let piece = world.engines[0].explain(&one, world.now_ms);
+    assert_eq!((piece.found.len(), piece.next), (1, Some(1)));
+}
+
+#[test]
+fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
+    let mut world = World::new(Limits::default(), 1);
+    let pipe = Pipe::open();
+    let (id, _) = world.attach(0, &Ask::stream(&["a"]), &pipe);
+    let live = state_of(&mut world, id);
+    assert_eq!((live.state, live.lag_events, live.unsent_bytes), (ConnectionState::Live, 0, 0));
+    pipe.stop();
+    pipe.grant(7);
+    for _ in 0..9 {
+        world.say("a", "x");
+        world.say("b", "not for it");
+        world.settle();
+    }
+    world.now_ms += 5_000;
+    let found = state_of(&mut world, id);
+    assert_eq!(found.state, ConnectionState::Behind(Behind::Blocked));
+    // The first event is in flight; eight are due.
+    assert_eq!((found.position.seq, found.lag_events), (Seq(1), 8));
+    let event = world.log[0].bytes().len() as u64;
+    assert_eq!(found.unsent_bytes, event - 7);
+    let due: u64 = world.log.iter().skip(2).step_by(2).map(|e| e.bytes().len() as u64).sum();
+    assert_eq!(found.lag_bytes, due);
+    assert_eq!((found.opened_ms, found.written_ms), (START_MS, START_MS));
+    assert_eq!(found.ends_ms, None);
+}
+
+#[test]
+fn an_idle_connection_stands_at_the_head() {
+    let mut world = World::new(Limits::default(), 1);
+    let (id, _) = world.attach(0, &Ask::stream(&["a"]), &Pipe::open());
+    world.say("b", "for others");
+    world.settle();
+    let found = state_of(&mut world, id);
+    assert_eq!((found.state, found.position.seq), (ConnectionState::Live, Seq(1)));
+}
+
+#[test]
+fn replay_is_no_lag_and_is_called_what_it_is() {
+    let mut world = World::new(Limits::default(), 1);
+    let events: Vec<_> = (0..50).map(|_| ("a", NewEvent::message("x"))).collect();
+    world.publish(&events);
+    let ask = Ask::stream(&["a"]).from(Start::Earliest);
+    let (id, _) = world.attach(0, &ask, &Pipe::open());
+    let found = state_of(&mut world, id);
+    assert_eq!(found.state, ConnectionState::Behind(Behind::Replaying));
+    assert_eq!((found.lag_events, found.lag_bytes), (0, 0));
+    assert!(found.position.seq < Seq(50));
+    world.settle();
+    assert_eq!(state_of(&mut world, id).state, ConnectionState::Live);
+}
+
+#[test]
+fn filters_choose() {
+    let mut world = World::new(Limits::default(), 1);
+    let slow = Pipe::open();
+    let (named, _) = world.attach(0, &Ask::stream(&["a/b", "c"]), &slow);
+    let (pattern, _) = world.attach(0, &Ask::stream(&["a/*"]), &Pipe::open());
+    slow.stop();
+    world.say("c", "x");
+    world.settle();
+    let ids = |world: &mut World, filter: ConnectionFilter| -> Vec<u64> {
+        all(world, &filter).iter().map(|found| found.id).collect()
+    };
+    let channel = |name| ConnectionFilter {
+        channel: Some(ChannelName::parse(name).unwrap()),
+        ..ConnectionFilter::default()
+    };
+    assert_eq!(ids(&mut world, channel("a/b")), [named, pattern]);
+    assert_eq!(ids(&mut world, channel("a/z")), [pattern]);
+    assert_eq!(ids(&mut world, channel("a")), [0; 0]);
+    let behind = |behind| ConnectionFilter { behind: Some(behind), ..ConnectionFilter::default() };
+    assert_eq!(ids(&mut world, behind(true)), [named]);
+    assert_eq!(ids(&mut world, behind(false)), [pattern]);
+}
+
+#[test]
+fn the_last_ends_are_remembered_newest_first_and_no_more() {
+    let mut world = World::new(Limits::default(), 1);
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        let (id, key) = world.attach(0, &Ask::stream(&["a"]), &Pipe::open());
+        world.tick(100);
+        world.engines[0].close(key, CloseReason::UnexpectedInput);
+        ids.insert(0, id);
+    }
+    let ended = world.engines[0].ended_lately(&ConnectionFilter::default());
+    assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), ids[..5]);
+    let ended_ms = world.now_ms;
+    let reason = CloseReason::UnexpectedInput;
+    assert_eq!(ended[0].state, ConnectionState::Closed { reason, ended_ms });
+    let channel = Some(ChannelName::parse("b").unwrap());
+    let filter = ConnectionFilter { channel, ..ConnectionFilter::default() };
+    assert!(world.engines[0].ended_lately(&filter).is_empty());
+}

@@ -1,0 +1,205 @@
+//! Explaining connections: gathered from the shards piece by piece, within a time.
+
+use std::{cmp::Reverse, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::Hub;
+use crate::actors::{ConnectionFilter, ConnectionState, Explanation, ShardMsg, Survey};
+
+/// Where a page of connections begins: a shard, and a slot of it. A connection keeps its place for
+/// life, so one that is there from the first page to the last is listed once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ConnectionPlace {
+    /// Which shard.
+    pub shard: usize,
+    /// Which of its slots.
+    pub slot: u32,
+}
+
+/// A page of connections.
+#[derive(Debug, Default)]
+pub struct ConnectionPage {
+    /// Those that were found, in the order of their places.
+    pub connections: Vec<Explanation>,
+    /// Where the next page begins; none if this is the last.
+    pub next: Option<ConnectionPlace>,
+    /// Shards that did not answer in time. Their connections are missing.
+    pub unanswered: Vec<usize>,
+}
+
+/// Where a page of ends begins: after this end, in the order from the newest to the oldest.
+pub type EndPlace = (u64, u64);
+
+/// A page of connections that ended lately, newest first.
+#[derive(Debug, Default)]
+pub struct EndPage {
+    /// Those that were found.
+    pub connections: Vec<Explanation>,
+    /// Where the next page begins; none if this is the last.
+    pub next: Option<EndPlace>,
+    /// Shards that did not answer in time. What they remember is missing.
+    pub unanswered: Vec<usize>,
+}
+
+/// Some shard did not answer, and no other knows the connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("shards {0:?} did not answer")]
+pub struct Unanswered(pub Vec<usize>);
+
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionTotals {
+    /// Streams open.
+    pub streams: u64,
+    /// Polls waiting.
+    pub polls: u64,
+    /// How many of both there may be.
+    pub connections_max: u32,
+}
+
+impl Hub {
+    /// How many connections there are.
+    pub fn connection_totals(&self) -> ConnectionTotals {
+        let metrics = &self.shared.metrics;
+        ConnectionTotals {
+            streams: metrics.streams.get().max(0) as u64,
+            polls: metrics.pollers.get().max(0) as u64,
+            connections_max: self.shared.limits().connections.connections_max,
+        }
+    }
+
+    /// Up to `limit` connections from a place on, with up to `selectors_max` of the channels,
+    /// patterns, and types of each.
+    ///
+    /// Asks one shard at a time for a bounded piece, so that no fan-out waits for it. Takes at most
+    /// a second; what has not been looked at by then comes with the next page, which begins at
+    /// `next`. Cancelling it has no effect on anyone.
+    pub async fn connections(
+        &self,
+        filter: &ConnectionFilter,
+        from: ConnectionPlace,
+        limit: usize,
+        selectors_max: usize,
+    ) -> ConnectionPage {
+        let deadline = Instant::now() + PAGE_TIME_MAX;
+        let mut page = ConnectionPage::default();
+        let mut at = from;
+        while at.shard < self.shared.shards() {
+            if page.connections.len() >= limit || Instant::now() >= deadline {
+                page.next = Some(at);
+                break;
+            }
+            let survey = Survey {
+                filter: filter.clone(),
+                from: at.slot,
+                limit: limit - page.connections.len(),
+                selectors_max,
+            };
+            let answer = self.ask(at.shard, deadline, |reply| ShardMsg::Explain(survey, reply));
+            let next = match answer.await {
+                Some(surveyed) => {
+                    page.connections.extend(surveyed.found);
+                    surveyed.next
+                }
+                None => {
+                    page.unanswered.push(at.shard);
+                    None
+                }
+            };
+            at = match next {
+                Some(slot) => ConnectionPlace { slot, ..at },
+                None => ConnectionPlace { shard: at.shard + 1, slot: 0 },
+            };
+        }
+        page
+    }
+
+    /// Up to `limit` connections that ended lately, those before `after` left out. A shard remembers
+    /// the last 256 ends, without those of polls that got their answer; what a crash of the shard
+    /// ended is not among them.
+    pub async fn ended_connections(
+        &self,
+        filter: &ConnectionFilter,
+        after: Option<EndPlace>,
+        limit: usize,
+    ) -> EndPage {
+        let deadline = Instant::now() + PAGE_TIME_MAX;
+        let mut page = EndPage::default();
+        for shard in 0..self.shared.shards() {
+            let ask = |reply| ShardMsg::ExplainEnds(filter.clone(), reply);
+            match self.ask(shard, deadline, ask).await {
+                Some(ended) => page.connections.extend(ended),
+                None => page.unanswered.push(shard),
+            }
+        }
+        if let Some(after) = after {
+            page.connections.retain(|ended| end_place(ended) < after);
+        }
+        page.connections.sort_unstable_by_key(|ended| Reverse(end_place(ended)));
+        if page.connections.len() > limit {
+            page.connections.truncate(limit);
+            page.next = page.connections.last().map(end_place);
+        }
+        page
+    }
+
+    /// One connection by its number, as it is or as it ended.
+    ///
+    /// # Errors
+    /// Nobody knows it, and not every shard has answered.
+    pub async fn connection(&self, id: u64) -> Result<Option<Explanation>, Unanswered> {
+        let filter = ConnectionFilter { id: Some(id), ..ConnectionFilter::default() };
+        let mut unanswered = Vec::new();
+        let mut from = Some(ConnectionPlace::default());
+        while let Some(place) = from {
+            let page = self.connections(&filter, place, 1, usize::MAX).await;
+            if let Some(found) = page.connections.into_iter().next() {
+                return Ok(Some(found));
+            }
+            unanswered.extend(page.unanswered);
+            from = page.next;
+        }
+        // It may have ended while the shards were asked, so the ends come last.
+        let ends = self.ended_connections(&filter, None, 1).await;
+        match ends.connections.into_iter().next() {
+            Some(ended) => Ok(Some(ended)),
+            None => {
+                unanswered.extend(ends.unanswered);
+                unanswered.sort_unstable();
+                unanswered.dedup();
+                if unanswered.is_empty() { Ok(None) } else { Err(Unanswered(unanswered)) }
+            }
+        }
+    }
+
+    /// Asks a shard; `None` if it does not answer in time, or is not there.
+    async fn ask<T>(
+        &self,
+        shard: usize,
+        deadline: Instant,
+        msg: impl FnOnce(oneshot::Sender<T>) -> ShardMsg,
+    ) -> Option<T> {
+        let actor = self.shared.refs.lock().shards.get(shard)?.clone()?;
+        let (reply, answer) = oneshot::channel();
+        actor.cast(msg(reply)).ok()?;
+        timeout_at(deadline.min(Instant::now() + ANSWER_TIME_MAX), answer).await.ok()?.ok()
+    }
+}
+
+/// Ends in order: by their time, then by the connection's number.
+fn end_place(ended: &Explanation) -> EndPlace {
+    match ended.state {
+        ConnectionState::Closed { ended_ms, .. } => (ended_ms, ended.id),
+        _ => (u64::MAX, ended.id),
+    }
+}
+
+/// How long a page may take.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a shard has for an answer. One that serves its connections answers within
+/// milliseconds.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
