@@ -76,6 +76,8 @@ impl Journal {
             if piece.through >= span.through {
                 break;
             }
+            #[cfg(test)]
+            super::tests::look();
             match place {
                 Place::Kept(event) if matcher.matches(&event.channel) => {
                     if piece.events.len() >= span.events_max || bytes >= span.bytes_max {
@@ -114,6 +116,8 @@ impl Journal {
             if through >= span.through {
                 break;
             }
+            #[cfg(test)]
+            super::tests::look();
             if let Place::Gone { channel, .. } = place
                 && matcher.matches(channel)
             {

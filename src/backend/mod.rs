@@ -8,6 +8,8 @@ mod journal;
 mod memory;
 mod reading;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod watchers;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};

@@ -135,6 +135,8 @@ impl Replay {
         let mut piece = Piece { events: Vec::new(), through, more: through < span.through };
         let mut bytes = 0;
         while let Some(Reverse(top)) = self.next.pop() {
+            #[cfg(test)]
+            super::tests::look();
             if top.seq > through {
                 self.next.push(Reverse(top));
                 break;
