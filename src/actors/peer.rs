@@ -2,8 +2,10 @@
 //! when it takes more, or has gone.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Read, Write},
     net::SocketAddr,
+    os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -49,27 +51,143 @@ pub enum Input {
     TooMuch,
 }
 
-/// A socket that was taken back from the HTTP server.
+/// A slot's end of its peer. A stream's socket is in the slot itself and watched by the shard's
+/// poller; any other peer is boxed, and wakes its slot.
 #[derive(Debug)]
-pub(crate) struct SocketPeer {
-    io: TcpStream,
-    /// Bytes of the next request on a poll's socket; a stream's are dropped and counted.
-    early: Vec<u8>,
-    dropped: usize,
-    keeps_input: bool,
-    reading: bool,
+pub(crate) enum SlotPeer {
+    /// A stream's socket.
+    Socket(StreamSocket),
+    /// Any other peer.
+    Other(Box<WakingPeer>),
 }
 
-impl SocketPeer {
-    /// Takes over `io`; `early` was read from it already. With `keeps_input` what comes in is
-    /// the next request and is handed back with the socket.
-    pub(crate) fn new(io: TcpStream, early: &[u8], keeps_input: bool) -> Self {
-        let early = if keeps_input { early.to_vec() } else { Vec::new() };
-        Self { io, early, dropped: 0, keeps_input, reading: true }
+/// A peer with the waker of its slot.
+#[derive(Debug)]
+pub(crate) struct WakingPeer {
+    peer: Box<dyn Peer>,
+    waker: Arc<SlotWaker>,
+}
+
+impl SlotPeer {
+    /// A peer that wakes its slot by `waker`.
+    pub(crate) fn other(peer: Box<dyn Peer>, waker: Arc<SlotWaker>) -> Self {
+        Self::Other(Box::new(WakingPeer { peer, waker }))
+    }
+
+    /// Writes until all is taken or the peer takes no more; `taken` counts.
+    pub(crate) fn write_all(&mut self, bytes: &Bytes, taken: &mut usize) -> io::Result<()> {
+        while *taken < bytes.len() {
+            let result = match self {
+                Self::Socket(socket) => socket.io.write(&bytes[*taken..]),
+                Self::Other(other) if *taken == 0 => other.peer.try_write(bytes, &other.waker),
+                Self::Other(other) => other.peer.try_write(&bytes.slice(*taken..), &other.waker),
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => *taken += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what has come in.
+    pub(crate) fn poll_input(&mut self) -> Input {
+        match self {
+            Self::Socket(socket) => socket.poll_input(),
+            Self::Other(other) => other.peer.poll_input(&other.waker),
+        }
+    }
+
+    /// Whether it has to be looked at for input with every wake-up. What came on a socket is
+    /// told apart by the poller.
+    pub(crate) fn wakes_for_input(&self) -> bool {
+        matches!(self, Self::Other(_))
+    }
+
+    /// Called before the slot is looked at, so that what happens from now on wakes it again.
+    pub(crate) fn rearm(&self) {
+        if let Self::Other(other) = self {
+            other.waker.rearm();
+        }
+    }
+
+    /// The other side's address, where there is one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(socket) => socket.io.peer_addr().ok(),
+            Self::Other(other) => other.peer.address(),
+        }
+    }
+
+    /// The socket and the bytes read from it, if it is one that may go on.
+    pub(crate) fn into_socket(self) -> Option<(TcpStream, Bytes)> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Other(other) => other.peer.into_socket(),
+        }
     }
 }
 
-impl Peer for SocketPeer {
+/// A stream's socket, which has left tokio. What comes in is dropped and counted.
+#[derive(Debug)]
+pub(crate) struct StreamSocket {
+    io: std::net::TcpStream,
+    dropped: u16,
+}
+
+impl StreamSocket {
+    /// Takes a socket out of tokio.
+    pub(crate) fn new(io: TcpStream) -> io::Result<Self> {
+        Ok(Self { io: io.into_std()?, dropped: 0 })
+    }
+
+    fn poll_input(&mut self) -> Input {
+        let mut chunk = [0_u8; 512];
+        loop {
+            match self.io.read(&mut chunk) {
+                Ok(0) => return Input::Closed,
+                Ok(n) => {
+                    self.dropped = self.dropped.saturating_add(n as u16);
+                    if self.dropped > DROPPED_BYTES_MAX {
+                        return Input::TooMuch;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Quiet,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Input::Closed,
+            }
+        }
+    }
+}
+
+impl AsRawFd for StreamSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.io.as_raw_fd()
+    }
+}
+
+/// The socket of a waiting poll. It stays with tokio, since it goes back to the HTTP server after
+/// its answer.
+#[derive(Debug)]
+pub(crate) struct PollSocket {
+    io: TcpStream,
+    /// Bytes of the next request.
+    early: Vec<u8>,
+    reading: bool,
+}
+
+impl PollSocket {
+    /// Takes over `io`; `early` was read from it already. What comes in is the next request and
+    /// is handed back with the socket.
+    pub(crate) fn new(io: TcpStream, early: &[u8]) -> Self {
+        Self { io, early: early.to_vec(), reading: true }
+    }
+}
+
+impl Peer for PollSocket {
     fn try_write(&mut self, bytes: &Bytes, waker: &Arc<SlotWaker>) -> io::Result<usize> {
         loop {
             match self.io.try_write(bytes) {
@@ -96,16 +214,10 @@ impl Peer for SocketPeer {
             }
             match self.io.try_read(&mut chunk) {
                 Ok(0) => return Input::Closed,
-                Ok(n) if self.keeps_input => {
+                Ok(n) => {
                     self.early.extend_from_slice(&chunk[..n]);
                     // The deadline ends the wait in any case, so stop looking.
                     self.reading = self.early.len() < EARLY_BYTES_MAX;
-                }
-                Ok(n) => {
-                    self.dropped += n;
-                    if self.dropped > DROPPED_BYTES_MAX {
-                        return Input::TooMuch;
-                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -195,4 +307,4 @@ impl ReadyList {
 /// Bytes of a next request kept while a poll waits.
 const EARLY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes a stream's client may send for nothing.
-const DROPPED_BYTES_MAX: usize = 16 * 1024;
+const DROPPED_BYTES_MAX: u16 = 16 * 1024;

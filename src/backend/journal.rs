@@ -7,10 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::reading::{Piece, Span, Told};
-use crate::{
-    core::Subscription,
-    model::{ChannelName, Event, Seq},
-};
+use crate::model::{ChannelName, Event, Seq};
 
 /// One place for each of the latest events, whether it is still in history or not.
 #[derive(Debug, Default)]
@@ -61,15 +58,15 @@ impl Journal {
         Told(self.evictions)
     }
 
-    /// The events of `subscription` in `span`, as far as one look goes; nothing when the journal
+    /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing when the journal
     /// does not reach back that far. Losses that have not been told end it.
     pub(super) fn read(
         &self,
-        subscription: &Subscription,
+        includes: impl Fn(&ChannelName) -> bool,
         told: Told,
         span: &Span,
     ) -> Option<Result<Piece, Lost>> {
-        let mut matcher = Matcher { subscription, last: None };
+        let mut matcher = Matcher { includes, last: None };
         let mut piece = Piece { events: Vec::new(), through: span.after, more: true };
         let mut bytes = 0;
         for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
@@ -103,14 +100,14 @@ impl Journal {
         Some(Ok(piece))
     }
 
-    /// Looks for losses of `subscription` in `span`; gives how far it has looked. Nothing when the
+    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has looked. Nothing when the
     /// journal does not reach back that far.
     pub(super) fn look_for_losses(
         &self,
-        subscription: &Subscription,
+        includes: impl Fn(&ChannelName) -> bool,
         span: &Span,
     ) -> Option<Result<Seq, Lost>> {
-        let mut matcher = Matcher { subscription, last: None };
+        let mut matcher = Matcher { includes, last: None };
         let mut through = span.after;
         for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
             if through >= span.through {
@@ -135,19 +132,19 @@ impl Journal {
 }
 
 /// Matches channels, a run of the same one once.
-struct Matcher<'a> {
-    subscription: &'a Subscription,
+struct Matcher<F> {
+    includes: F,
     last: Option<(*const u8, bool)>,
 }
 
-impl Matcher<'_> {
+impl<F: Fn(&ChannelName) -> bool> Matcher<F> {
     fn matches(&mut self, channel: &ChannelName) -> bool {
         // Events of one channel share its name.
         let address = channel.as_str().as_ptr();
         match self.last {
             Some((last, matches)) if last == address => matches,
             _ => {
-                let matches = self.subscription.includes(channel);
+                let matches = (self.includes)(channel);
                 self.last = Some((address, matches));
                 matches
             }

@@ -9,8 +9,8 @@ use super::{
     replay::{LostSome, Replay},
 };
 use crate::{
-    core::{FellOff, Slice, Subscription},
-    model::{Event, Gap, GapReason, Seq, Start},
+    core::{FellOff, Slice},
+    model::{ChannelName, ChannelPattern, Event, Gap, GapReason, Seq, Start},
 };
 
 /// What a reader knows besides its cursor. A reader that never read has the default.
@@ -74,12 +74,12 @@ impl MemoryBackend {
     /// told to a reader that starts at the oldest event or behind a gap.
     pub fn resume<'a>(
         &self,
-        subscription: &Subscription,
+        patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         start: &Start,
         head: Seq,
     ) -> Resume {
-        let begin = |after| self.begin_at_oldest(subscription, named.clone(), after, head);
+        let begin = |after| self.begin_at_oldest(patterns, named.clone(), after, head);
         let ((cursor, reading), lost) = match start {
             Start::Now => ((head, Reading::default()), None),
             Start::Earliest => (begin(Seq::ZERO), None),
@@ -92,7 +92,7 @@ impl MemoryBackend {
             Start::At(at) if at.seq > head => {
                 (begin(Seq::ZERO), Some((GapReason::UnknownPosition, at.to_string(), None)))
             }
-            Start::At(at) => match self.go_on(subscription, named.clone(), at.seq, head) {
+            Start::At(at) => match self.go_on(patterns, named.clone(), at.seq, head) {
                 Ok(reading) => ((at.seq, reading), None),
                 Err(LostSome(channel)) => {
                     (begin(at.seq), Some((GapReason::Evicted, at.to_string(), channel)))
@@ -112,13 +112,13 @@ impl MemoryBackend {
     /// `through`; going back to a place within the last piece is cheap.
     pub fn read<'a>(
         &self,
-        subscription: &Subscription,
+        patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         reading: &mut Reading,
         span: &Span,
     ) -> Result<Piece, FellOff> {
         let told = reading.told;
-        if subscription.patterns().is_empty() {
+        if patterns.is_empty() {
             return self.merge(named, told, span);
         }
         if let Some(replay) = &mut reading.replay
@@ -127,11 +127,11 @@ impl MemoryBackend {
             return piece;
         }
         reading.replay = None;
-        if let Some(piece) = self.journal().read(subscription, told, span) {
+        if let Some(piece) = self.journal().read(includes(patterns, named.clone()), told, span) {
             return piece.map_err(|Lost(_)| FellOff);
         }
         let (after, through) = (span.after, span.through);
-        let replay = Replay::collect(self.directory(), subscription, named, told, after, through);
+        let replay = Replay::collect(self.directory(), patterns, named, told, after, through);
         let replay = reading.replay.insert(Box::new(replay.map_err(|_| FellOff)?));
         // At its end already if there is nothing to read.
         replay.read(told, span).unwrap_or_else(|| {
@@ -142,27 +142,28 @@ impl MemoryBackend {
     /// A reader that has everything up to `after`, unless something has been lost since.
     fn go_on<'a>(
         &self,
-        subscription: &Subscription,
+        patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         after: Seq,
         head: Seq,
     ) -> Result<Reading, LostSome> {
         let reading = Reading::default();
-        if subscription.patterns().is_empty() {
-            return match named.into_iter().find(|entry| entry.has_lost(after)) {
+        if patterns.is_empty() {
+            return match named.clone().find(|entry| entry.has_lost(after)) {
                 Some(entry) => Err(LostSome(Some(entry.name().clone()))),
                 None => Ok(reading),
             };
         }
+        let wants = includes(patterns, named.clone());
         let mut span = Span { after, through: head, events_max: 0, bytes_max: 0 };
         while span.after < head {
-            let looked = self.journal().look_for_losses(subscription, &span);
+            let looked = self.journal().look_for_losses(&wants, &span);
             span.after = match looked {
                 Some(Ok(through)) => through,
                 Some(Err(Lost(channel))) => return Err(LostSome(Some(channel))),
                 None => {
                     let (told, from) = (reading.told, self.directory());
-                    let replay = Replay::collect(from, subscription, named, told, after, head)?;
+                    let replay = Replay::collect(from, patterns, named, told, after, head)?;
                     return Ok(Reading { replay: Some(Box::new(replay)), ..reading });
                 }
             };
@@ -174,25 +175,26 @@ impl MemoryBackend {
     /// that has been told of everything that is not.
     fn begin_at_oldest<'a>(
         &self,
-        subscription: &Subscription,
+        patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         after: Seq,
         head: Seq,
     ) -> (Seq, Reading) {
         let before = |oldest: Option<Seq>| oldest.map_or(head.max(after), |seq| Seq(seq.0 - 1));
-        if subscription.patterns().is_empty() {
+        if patterns.is_empty() {
             // Evictions from here on are news.
             let told = self.journal().told();
             let next = |entry: &Arc<ChannelEntry>| entry.next_after(after, Told::ALL).ok()?;
             let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
             return (before(oldest), Reading { told, replay: None });
         }
+        let wants = includes(patterns, named.clone());
         let mut span = Span { after, through: head, events_max: 1, bytes_max: 1 };
         loop {
             let journal = self.journal();
             // With the piece under one lock: what it finds is there when this is told.
             let told = journal.told();
-            let Some(Ok(piece)) = journal.read(subscription, Told::ALL, &span) else { break };
+            let Some(Ok(piece)) = journal.read(&wants, Told::ALL, &span) else { break };
             drop(journal);
             if !piece.more || !piece.events.is_empty() {
                 let oldest = piece.events.first().map(|event| event.seq);
@@ -200,8 +202,7 @@ impl MemoryBackend {
             }
             span.after = piece.through;
         }
-        let collected =
-            Replay::collect(self.directory(), subscription, named, Told::ALL, after, head);
+        let collected = Replay::collect(self.directory(), patterns, named, Told::ALL, after, head);
         let told = self.journal().told();
         let Ok(mut replay) = collected else {
             // Nothing is a loss to who has been told of everything.
@@ -264,5 +265,16 @@ impl MemoryBackend {
             _ => span.through.max(span.after),
         };
         Ok(Piece { events: merged.events, through, more: merged.more })
+    }
+}
+
+/// Whether a subscription receives a channel.
+fn includes<'a>(
+    patterns: &[ChannelPattern],
+    named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+) -> impl Fn(&ChannelName) -> bool {
+    move |channel| {
+        patterns.iter().any(|pattern| pattern.matches(channel))
+            || named.clone().any(|entry| entry.name() == channel)
     }
 }

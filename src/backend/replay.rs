@@ -14,8 +14,8 @@ use super::{
     reading::{Piece, Span, Told},
 };
 use crate::{
-    core::{FellOff, Subscription},
-    model::{ChannelName, Seq},
+    core::FellOff,
+    model::{ChannelName, ChannelPattern, Seq},
 };
 
 /// A merge under way.
@@ -45,11 +45,11 @@ struct Next {
 pub(super) struct LostSome(pub(super) Option<ChannelName>);
 
 impl Replay {
-    /// Collects the channels of `subscription` that have events in `span`.
+    /// Collects the channels of a subscription that have events in `span`.
     pub(super) fn collect<'a>(
         directory: &Directory,
-        subscription: &Subscription,
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>>,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         told: Told,
         after: Seq,
         through: Seq,
@@ -69,14 +69,13 @@ impl Replay {
             }
             Ok(())
         };
-        named.into_iter().try_for_each(&mut consider)?;
-        let patterns = subscription.patterns();
+        named.clone().try_for_each(&mut consider)?;
         for (nth, pattern) in patterns.iter().enumerate() {
             let mut page = directory.names_matching(pattern, None);
             loop {
                 for entry in &page.entries {
                     let name = entry.name();
-                    let known = subscription.names().contains(name)
+                    let known = named.clone().any(|named| named.id() == entry.id())
                         || patterns[..nth].iter().any(|pattern| pattern.matches(name));
                     if !known {
                         consider(entry)?;

@@ -64,12 +64,12 @@ impl Log {
         let subscription = subscription(pattern);
         let head = self.0.head();
         let start = Start::At(self.0.position(Seq(after)));
-        let mut resume = self.0.resume(&subscription, [].iter(), &start, head);
+        let mut resume = self.0.resume(subscription.patterns(), [].iter(), &start, head);
         assert!(resume.gap.is_none(), "{:?}", resume.gap);
         let mut span = Span { after: resume.cursor, through: head, events_max: 4, bytes_max: 999 };
         let mut seqs = Vec::new();
         loop {
-            let read = self.0.read(&subscription, [].iter(), &mut resume.reading, &span);
+            let read = self.0.read(subscription.patterns(), [].iter(), &mut resume.reading, &span);
             let piece = read.expect("nothing is lost");
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
             span.after = piece.through;
@@ -95,7 +95,8 @@ fn what_a_pattern_reader_costs_does_not_grow_with_the_channels() {
         (0..10).for_each(|n| log.say(&format!("young/{n}")));
         let head = log.0.head();
         let all = subscription("**");
-        let (resume, looks) = looks_of(|| log.0.resume(&all, [].iter(), &Start::Now, head));
+        let (resume, looks) =
+            looks_of(|| log.0.resume(all.patterns(), [].iter(), &Start::Now, head));
         assert_eq!((resume.cursor, looks), (head, 0));
         let (seqs, looks) = looks_of(|| log.replay("**", channels));
         assert_eq!(seqs, (channels + 1..=channels + 10).collect::<Vec<_>>());
@@ -149,12 +150,12 @@ fn going_back_within_a_piece_costs_no_new_collection() {
     let subscription = subscription("**");
     let head = log.0.head();
     let start = Start::At(log.0.position(Seq(0)));
-    let mut resume = log.0.resume(&subscription, [].iter(), &start, head);
+    let mut resume = log.0.resume(subscription.patterns(), [].iter(), &start, head);
     // The client takes one event of each piece.
     for after in 0..60 {
         let span = Span { after: Seq(after), through: head, events_max: 10, bytes_max: 9_999 };
         let ((), looks) = looks_of(|| {
-            let read = log.0.read(&subscription, [].iter(), &mut resume.reading, &span);
+            let read = log.0.read(subscription.patterns(), [].iter(), &mut resume.reading, &span);
             let piece = read.expect("nothing is lost");
             let seqs: Vec<_> = piece.events.iter().map(|event| event.seq.0).collect();
             assert_eq!(seqs, (after + 1..=after + 10).collect::<Vec<_>>());
@@ -166,7 +167,7 @@ fn going_back_within_a_piece_costs_no_new_collection() {
 #[test]
 fn a_channel_born_again_between_the_listing_and_the_look_for_losses_is_not_missed() {
     let log = Log::new();
-    ["a", "x", "x", "a"].map(|name| log.say(name));
+    ["a", "x", "x", "a"].iter().for_each(|name| log.say(name));
     log.forget("x");
     // The two looks of a collection, and what may come between them.
     let patterns = subscription("**");
@@ -184,7 +185,7 @@ fn a_loss_is_told_however_its_channel_came_and_went() {
     // In the journal and before it.
     for later in [0, 50] {
         let log = Log::new();
-        ["a", "x", "x", "a"].map(|name| log.say(name));
+        ["a", "x", "x", "a"].iter().for_each(|name| log.say(name));
         log.forget("x");
         log.entry("x");
         (0..later).for_each(|_| log.say("a"));
@@ -192,7 +193,7 @@ fn a_loss_is_told_however_its_channel_came_and_went() {
         let head = log.0.head();
         let resume = |after| {
             let start = Start::At(log.0.position(Seq(after)));
-            log.0.resume(&all, [].iter(), &start, head).gap.map(|gap| gap.reason)
+            log.0.resume(all.patterns(), [].iter(), &start, head).gap.map(|gap| gap.reason)
         };
         assert_eq!(resume(2), Some(GapReason::Evicted));
         assert_eq!(resume(3), None, "what is gone lies before");

@@ -245,7 +245,7 @@ pub struct Joint {
     pub cursor: Seq,
     /// Events up to here are replay.
     pub replay_through: Seq,
-    /// The words that come first: a response head, a first block, a gap.
+    /// What is unsent of the words that come first: a response head, a first block, a gap.
     pub preamble: Bytes,
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
     pub due_ms: u64,
@@ -256,17 +256,19 @@ pub struct Joint {
 }
 
 impl Connection {
-    /// A connection that is behind: its preamble is unsent, and history after its cursor unread.
+    /// A connection that is behind if words of its preamble are unsent or there is history to
+    /// replay; otherwise it is live at once.
     pub fn new(joint: Joint, transport: Transport, policy: SlowPolicy, now_ms: u64) -> Self {
+        let is_live = joint.preamble.is_empty() && joint.cursor >= joint.replay_through;
         let mut connection = Self {
             cursor: joint.cursor,
             written_ms: now_ms,
             due_ms: joint.due_ms,
-            behind: Some(Box::new(Behind {
-                rest: joint.preamble,
-                replay_through: joint.replay_through,
-                ..Behind::default()
-            })),
+            behind: (!is_live).then(|| {
+                let rest = joint.preamble;
+                let replay_through = joint.replay_through;
+                Box::new(Behind { rest, replay_through, ..Behind::default() })
+            }),
             ending: None,
             open_names: joint.open_names,
             has_patterns: joint.has_patterns,

@@ -60,11 +60,6 @@ impl Subscription {
         &self.types
     }
 
-    /// Whether it receives a channel.
-    pub fn includes(&self, channel: &ChannelName) -> bool {
-        self.patterns.iter().any(|pattern| pattern.matches(channel)) || self.names.contains(channel)
-    }
-
     /// Whether `types` lets an event through. The hub's own events always pass.
     pub fn wants(types: &[EventType], event: &Event) -> bool {
         types.is_empty()

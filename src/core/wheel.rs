@@ -6,9 +6,12 @@
 /// Deadlines of keys, rounded up to the tick.
 #[derive(Debug)]
 pub struct Wheel<K> {
-    buckets: Box<[Vec<(u64, K)>]>,
+    /// Each with its tick since the start: in 32 bits, which makes an entry of a `u32` 8 bytes
+    /// and lasts for years.
+    buckets: Box<[Vec<(u32, K)>]>,
     tick_ms: u64,
-    /// Everything before this tick has fired.
+    start_tick: u64,
+    /// Everything before this tick since the start has fired.
     next_tick: u64,
 }
 
@@ -17,25 +20,28 @@ impl<K> Wheel<K> {
     /// further away than one turn stay in their bucket for more turns.
     pub fn new(buckets: usize, tick_ms: u64, now_ms: u64) -> Self {
         let buckets = (0..buckets.max(1)).map(|_| Vec::new()).collect();
-        Self { buckets, tick_ms, next_tick: now_ms / tick_ms }
+        Self { buckets, tick_ms, start_tick: now_ms / tick_ms, next_tick: 0 }
     }
 
     /// Fires `key` at `at_ms` or up to one tick later; a time already past fires next.
     pub fn schedule(&mut self, at_ms: u64, key: K) {
-        let tick = at_ms.div_ceil(self.tick_ms).max(self.next_tick);
+        let tick = at_ms.div_ceil(self.tick_ms).saturating_sub(self.start_tick);
+        let tick = tick.max(self.next_tick).min(u32::MAX.into());
         let bucket = (tick % self.buckets.len() as u64) as usize;
-        self.buckets[bucket].push((tick, key));
+        self.buckets[bucket].push((tick as u32, key));
     }
 
     /// Moves the keys whose time has come by `now_ms` to `due`.
     pub fn advance(&mut self, now_ms: u64, due: &mut Vec<K>) {
-        let now_tick = now_ms / self.tick_ms;
+        let now_tick = (now_ms / self.tick_ms).saturating_sub(self.start_tick);
         // After a long sleep one turn visits every bucket; more would visit them again.
         let turn = self.buckets.len() as u64;
         let first = self.next_tick.max((now_tick + 1).saturating_sub(turn));
         for tick in first..=now_tick {
             let bucket = &mut self.buckets[(tick % turn) as usize];
-            due.extend(bucket.extract_if(.., |(at, _)| *at <= now_tick).map(|(_, key)| key));
+            due.extend(
+                bucket.extract_if(.., |(at, _)| u64::from(*at) <= now_tick).map(|(_, key)| key),
+            );
             if bucket.is_empty() && bucket.capacity() > 4_096 {
                 *bucket = Vec::new();
             }

@@ -138,7 +138,8 @@ impl Hub {
             open |= !entry.is_closed();
             named.push(entry);
         }
-        let mut resume = backend.resume(subscription, named.iter(), &request.start, head);
+        let patterns = subscription.patterns();
+        let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
         let limit = request.limit.max(1) as usize;
         let types = subscription.types();
         let mut through = resume.cursor;
@@ -151,7 +152,7 @@ impl Hub {
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
-            let page = backend.read(subscription, named.iter(), &mut resume.reading, &span);
+            let page = backend.read(patterns, named.iter(), &mut resume.reading, &span);
             // What was evicted between the two looks, the shard finds out and tells.
             let Ok(page) = page else { break };
             through = page.through;

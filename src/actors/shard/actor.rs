@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::{Rc, Weak},
     sync::{
@@ -26,12 +26,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished};
+use super::{Engine, Finished, sockets::Sockets};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
         explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
-        peer::SocketPeer,
+        peer::{PollSocket, StreamSocket},
         shared::{Inbox, Shared},
         subscriber::{PollTicket, Subscriber},
     },
@@ -76,6 +76,7 @@ pub struct LocalShard {
     index: usize,
     shared: Arc<Shared>,
     engine: Weak<RefCell<Engine>>,
+    sockets: Rc<RefCell<Sockets>>,
     returns: Rc<RefCell<Option<Returns>>>,
     alive: watch::Receiver<()>,
 }
@@ -110,11 +111,23 @@ impl LocalShard {
         ticket: Option<PollTicket>,
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
-        let keeps_input = subscriber.shape.transport() == Transport::Poll;
-        let peer = Box::new(SocketPeer::new(io, early, keeps_input));
         let now_ms = self.shared.clock.now_ms();
-        engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
-        self.hand_back(&engine);
+        match subscriber.shape.transport() {
+            Transport::Poll => {
+                let peer = Box::new(PollSocket::new(io, early));
+                engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
+                self.hand_back(&engine);
+            }
+            Transport::Stream => {
+                let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
+                let attached = StreamSocket::new(io).and_then(|socket| {
+                    engine.attach_stream(subscriber, socket, &sockets, head, now_ms)
+                });
+                if let Err(error) = attached {
+                    tracing::debug!(%error, "a socket cannot be watched; it is closed");
+                }
+            }
+        }
     }
 
     fn hand_back(&self, engine: &RefCell<Engine>) {
@@ -167,6 +180,7 @@ impl ThreadLocalActor for Shard {
             index,
             shared,
             engine: Rc::downgrade(&engine),
+            sockets: Rc::new(RefCell::new(Sockets::new()?)),
             returns: Rc::default(),
             alive,
         };
@@ -261,38 +275,48 @@ impl ShardState {
     }
 }
 
-/// The loop that serves the connections, a bounded slice at a time.
+/// The loop that serves the connections, a bounded turn at a time.
 async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine>>) {
-    let ready = engine.borrow().ready_list();
+    let wakes = engine.borrow().ready_list();
+    let mut ready = Vec::new();
     let mut next_tick = Instant::now();
     loop {
-        let mut batches = 0;
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
             // However much there is to send, deadlines have their turn.
+            let mut more = false;
             if Instant::now() >= next_tick {
-                engine.tick(now_ms);
-                next_tick = Instant::now() + TICK;
+                more = engine.tick(now_ms);
+                if !more {
+                    next_tick = Instant::now() + TICK;
+                }
             }
-            while batches < BATCHES_PER_SLICE
-                && let Some(batch) = inbox.pop()
-            {
-                engine.give(batch, now_ms);
-                batches += 1;
+            if engine.wants_batches() {
+                for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_TURN) {
+                    engine.give(batch, now_ms);
+                    // One notification may stand for many batches.
+                    more = true;
+                }
             }
-            engine.work(now_ms) | engine.serve_ready(SLOTS_PER_SLICE, now_ms)
+            ready.clear();
+            match local.sockets.borrow_mut().ready(&mut ready) {
+                Ok(full) => more |= full,
+                Err(error) => return tracing::error!(%error, "a shard cannot watch its sockets"),
+            }
+            engine.serve_sockets(&ready, now_ms);
+            more | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
         };
         local.hand_back(&engine);
-        if more || batches > 0 {
-            // Let accepts, requests and registrations go ahead; then look again, since one
-            // notification may stand for many batches.
+        if more {
+            // Let accepts, requests and registrations go ahead.
             yield_now().await;
             continue;
         }
         tokio::select! {
             () = inbox.filled() => {}
-            () = ready.ready() => {}
+            () = wakes.ready() => {}
+            Ok(()) = poll_fn(|context| local.sockets.borrow().poll_ready(context)) => {}
             () = tokio::time::sleep_until(next_tick) => {}
         }
     }
@@ -300,7 +324,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
 
 /// Between two looks at the deadlines.
 const TICK: Duration = Duration::from_millis(64);
-/// Batches taken from the ring before the connections are served.
-const BATCHES_PER_SLICE: usize = 64;
-/// Connections looked at in one slice because they asked for it.
-const SLOTS_PER_SLICE: usize = 256;
+/// Batches taken from the ring in one turn.
+const BATCHES_PER_TURN: usize = 64;
+/// Connections looked at in one turn because they asked for it.
+const SLOTS_PER_TURN: usize = 256;

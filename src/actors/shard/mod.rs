@@ -9,6 +9,8 @@ mod registry;
 mod rounds;
 mod sets;
 mod slot;
+mod slots;
+mod sockets;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,5 @@
 //! Which slots receive which channel.
 
-use std::sync::Arc;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -199,15 +197,10 @@ impl Subscribers {
     }
 }
 
-/// The entries a subscriber names.
-pub(super) fn named_entries(
-    subscriber: &Subscriber,
-) -> impl Iterator<Item = &Arc<ChannelEntry>> + Clone {
-    subscriber.named.iter().map(|counted| counted.entry())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         actors::subscriber::{Admission, Shape},

@@ -1,14 +1,18 @@
 //! A slot: one connection with what the shard needs to serve it.
+//!
+//! Two cache lines. What a plain stream of one channel needs is in them; what only others need
+//! (several channels, patterns, polls, connections that are behind) is in boxes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, slice, sync::Arc};
 
 use crate::{
     actors::{
-        peer::{Peer, SlotWaker},
-        subscriber::{PollTicket, Subscriber},
+        peer::SlotPeer,
+        subscriber::{Admission, CountedEntry, PollTicket, Shape, Subscriber},
     },
-    backend::Reading,
+    backend::{ChannelEntry, ChannelId, Reading},
     core::Connection,
+    model::{ChannelPattern, EventType},
 };
 
 /// The address of a connection within its shard. A slot that is used again has another
@@ -19,6 +23,19 @@ pub struct SlotKey {
     pub(super) generation: u32,
 }
 
+impl SlotKey {
+    /// The key as a poller's token. Where that has 32 bits it is the index alone, and a late
+    /// report of a slot's former socket costs its successor a look for nothing.
+    pub(super) fn token(self) -> usize {
+        (u64::from(self.generation) << 32 | u64::from(self.index)) as usize
+    }
+
+    /// The slot of a token.
+    pub(super) fn index_of(token: usize) -> u32 {
+        token as u32
+    }
+}
+
 impl fmt::Display for SlotKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
@@ -27,14 +44,13 @@ impl fmt::Display for SlotKey {
 
 /// One connection.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot {
     pub(super) connection: Connection,
-    pub(super) peer: Box<dyn Peer>,
-    pub(super) waker: Arc<SlotWaker>,
-    pub(super) subscriber: Box<Subscriber>,
+    pub(super) peer: SlotPeer,
+    pub(super) subscriber: Subscribed,
     /// What it knows of history while it is behind.
     pub(super) reading: Option<Box<Reading>>,
-    pub(super) ticket: Option<Box<PollTicket>>,
     /// When the wheel looks at it next; entries for other times are stale.
     pub(super) check_ms: u64,
     pub(super) generation: u32,
@@ -44,14 +60,118 @@ pub(super) struct Slot {
     pub(super) place: u32,
     /// Reads of history left in this turn.
     pub(super) reads_left: u8,
+    /// Whether it is on the engine's list of those that go on in a turn to come.
+    pub(super) is_queued: bool,
 }
 
 impl Slot {
+    /// Its address, at `index`.
+    pub(super) fn key(&self, index: u32) -> SlotKey {
+        SlotKey { index, generation: self.generation }
+    }
+}
+
+/// What a shard keeps of a subscriber.
+#[derive(Debug)]
+pub(super) enum Subscribed {
     /// A stream of one channel and every event in its plain form: it shares a round's bytes as
     /// they are.
+    Plain(PlainSubscriber),
+    /// Any other.
+    Full(Box<FullSubscriber>),
+}
+
+/// A plain stream of one channel.
+#[derive(Debug)]
+pub(super) struct PlainSubscriber {
+    id: u64,
+    entry: CountedEntry,
+    _admission: Admission,
+}
+
+impl PlainSubscriber {
+    /// Its channel.
+    pub(super) fn channel(&self) -> ChannelId {
+        self.entry.entry().id()
+    }
+}
+
+/// A connection with several channels, patterns, a filter, another form, or a poll.
+#[derive(Debug)]
+pub(super) struct FullSubscriber {
+    pub(super) subscriber: Subscriber,
+    pub(super) ticket: Option<PollTicket>,
+}
+
+impl Subscribed {
+    /// Keeps what is needed of `subscriber`.
+    pub(super) fn new(subscriber: Subscriber, ticket: Option<PollTicket>) -> Self {
+        if !Self::is_plain(&subscriber) {
+            return Self::Full(Box::new(FullSubscriber { subscriber, ticket }));
+        }
+        let Subscriber { id, mut named, admission, .. } = subscriber;
+        let entry = named.pop().expect("a plain stream names one channel");
+        Self::Plain(PlainSubscriber { id, entry, _admission: admission })
+    }
+
+    /// Whether it is a stream of one channel and every event in its plain form.
     pub(super) fn is_plain(subscriber: &Subscriber) -> bool {
         subscriber.named.len() == 1
             && subscriber.subscription.patterns().is_empty()
             && subscriber.shape.is_plain()
     }
+
+    /// The connection's number.
+    pub(super) fn id(&self) -> u64 {
+        match self {
+            Self::Plain(plain) => plain.id,
+            Self::Full(full) => full.subscriber.id,
+        }
+    }
+
+    /// The channels it names.
+    pub(super) fn named(&self) -> impl Iterator<Item = &Arc<ChannelEntry>> + Clone {
+        let counted = match self {
+            Self::Plain(plain) => slice::from_ref(&plain.entry),
+            Self::Full(full) => &full.subscriber.named,
+        };
+        counted.iter().map(CountedEntry::entry)
+    }
+
+    /// Its patterns.
+    pub(super) fn patterns(&self) -> &[ChannelPattern] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::Full(full) => full.subscriber.subscription.patterns(),
+        }
+    }
+
+    /// The wanted types; none means all.
+    pub(super) fn types(&self) -> &[EventType] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::Full(full) => &full.subscriber.shape.types,
+        }
+    }
+
+    /// Its shape; a plain stream's is `plain`.
+    pub(super) fn shape<'a>(&'a self, plain: &'a Arc<Shape>) -> &'a Arc<Shape> {
+        match self {
+            Self::Plain(_) => plain,
+            Self::Full(full) => &full.subscriber.shape,
+        }
+    }
+
+    /// What its answer needs, if it is a poll.
+    pub(super) fn ticket(&self) -> Option<&PollTicket> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Full(full) => full.ticket.as_ref(),
+        }
+    }
 }
+
+const _: () = assert!(
+    cfg!(not(target_pointer_width = "64")) || size_of::<Option<Slot>>() == 128,
+    "a slot is two cache lines"
+);

@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use super::{Engine, READ_BYTES_MAX};
 use crate::{
-    actors::{
-        payload::Payload,
-        shard::{registry::named_entries, rounds::MixedSend},
-        subscriber::Form,
-    },
+    actors::{payload::Payload, shard::rounds::MixedSend, subscriber::Form},
     backend::{Piece, Span},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
@@ -24,7 +20,9 @@ impl Engine {
         last: Seq,
     ) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Form::Poll { encoding, limit } = slot.subscriber.shape.form else { return };
+        let Form::Poll { encoding, limit } = slot.subscriber.shape(&self.plain_shape).form else {
+            return;
+        };
         let events = send.payload.events();
         self.tally.deliveries += events.len().min(limit as usize) as u64;
         let within = &events[..events.len().min(limit as usize)];
@@ -49,7 +47,9 @@ impl Engine {
     /// Answers a poll.
     pub(super) fn answer(&mut self, index: u32, answer: PollAnswer) {
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let Form::Poll { encoding, .. } = slot.subscriber.shape.form else { return };
+        let Form::Poll { encoding, .. } = slot.subscriber.shape(&self.plain_shape).form else {
+            return;
+        };
         let reply = encoding.encode(&answer);
         self.respond(index, &reply, answer.position);
     }
@@ -57,7 +57,9 @@ impl Engine {
     /// Answers a poll whose start has a gap: at once, with what is there.
     pub(super) fn answer_gap(&mut self, index: u32, gap: Gap) {
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let Form::Poll { limit, .. } = slot.subscriber.shape.form else { return };
+        let Form::Poll { limit, .. } = slot.subscriber.shape(&self.plain_shape).form else {
+            return;
+        };
         let span = Span {
             after: gap.oldest.seq,
             through: self.backend.head().max(gap.oldest.seq),
@@ -68,7 +70,7 @@ impl Engine {
         // What has gone since, the next poll is told of.
         let piece = piece.unwrap_or(Piece { through: span.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let payload = Payload::new(piece.events, &Arc::clone(&slot.subscriber.shape));
+        let payload = Payload::new(piece.events, slot.subscriber.shape(&self.plain_shape));
         let position = self.backend.position(piece.through);
         self.answer(
             index,
@@ -81,8 +83,8 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let head = self.backend.head();
         let start = Start::At(self.backend.position(after));
-        let named = named_entries(&slot.subscriber);
-        let resume = self.backend.resume(&slot.subscriber.subscription, named, &start, head);
+        let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        let resume = self.backend.resume(patterns, named, &start, head);
         slot.reading = Some(Box::new(resume.reading));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
@@ -92,7 +94,7 @@ impl Engine {
 
     fn respond(&mut self, index: u32, reply: &PollReply, position: Position) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Some(ticket) = &slot.ticket else { return };
+        let Some(ticket) = slot.subscriber.ticket() else { return };
         let response = (ticket.respond)(reply, position, ticket);
         self.tally.sends += 1;
         let blocked = ConnectionMsg::Blocked {

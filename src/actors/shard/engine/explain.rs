@@ -10,7 +10,7 @@ use super::Engine;
 use crate::{
     actors::{
         explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey, Surveyed},
-        shard::{registry::named_entries, slot::Slot},
+        shard::slot::Slot,
     },
     core::{CloseReason, Transport},
     model::Position,
@@ -77,29 +77,29 @@ impl Explanation {
 
 fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
     let connection = &slot.connection;
-    filter.id.is_none_or(|id| id == slot.subscriber.id)
+    filter.id.is_none_or(|id| id == slot.subscriber.id())
         && filter.behind.is_none_or(|behind| behind == connection.is_behind())
         && filter.transport.is_none_or(|transport| transport == connection.transport())
         && filter.channel.as_ref().is_none_or(|name| {
-            named_entries(&slot.subscriber).any(|entry| entry.name() == name)
-                || slot.subscriber.subscription.patterns().iter().any(|p| p.matches(name))
+            slot.subscriber.named().any(|entry| entry.name() == name)
+                || slot.subscriber.patterns().iter().any(|p| p.matches(name))
         })
 }
 
 fn describe(slot: &Slot, position: Position, selectors_max: usize) -> Explanation {
     let (connection, subscriber) = (&slot.connection, &slot.subscriber);
     let (lag_events, lag_bytes) = connection.lag();
-    let patterns = subscriber.subscription.patterns();
-    let names = named_entries(subscriber).map(|entry| entry.name().clone());
+    let patterns = subscriber.patterns();
+    let names = subscriber.named().map(|entry| entry.name().clone());
     Explanation {
-        id: subscriber.id,
+        id: subscriber.id(),
         shard: 0,
         transport: connection.transport(),
         state: state(slot),
         channels: names.take(selectors_max).collect(),
         patterns: patterns.iter().take(selectors_max).cloned().collect(),
-        selectors: subscriber.named.len() + patterns.len(),
-        types: subscriber.shape.types.iter().take(selectors_max).cloned().collect(),
+        selectors: subscriber.named().count() + patterns.len(),
+        types: subscriber.types().iter().take(selectors_max).cloned().collect(),
         position,
         lag_events,
         lag_bytes,

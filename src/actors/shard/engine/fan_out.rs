@@ -18,45 +18,90 @@ use crate::{
     model::{PollReply, Seq},
 };
 
+/// A batch whose runs are being handed out.
+#[derive(Debug)]
+pub(super) struct Taking {
+    batch: Arc<Batch>,
+    /// The next run.
+    next: usize,
+    /// Whether a connection of the mixed lane receives any run so far.
+    mixed: bool,
+}
+
 impl Engine {
     /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
     pub fn give(&mut self, batch: Arc<Batch>, now_ms: u64) {
         self.now_ms = now_ms;
-        self.head = batch.last();
-        let mut mixed = false;
-        for (index, run) in batch.runs().iter().enumerate() {
-            let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
-            mixed |= subscribers.has_mixed();
-            let places = subscribers.plain_len();
-            if places == 0 {
-                continue;
-            }
-            let channel = run.entry.id();
-            if places <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
-                self.send_run(&batch, index, places);
-            } else {
-                let lane = self.lanes.entry(channel).or_default();
-                if lane.round.is_none() && lane.waiting.is_empty() {
-                    self.turns.push_back(channel);
+        self.taking.push_back(Taking { batch, next: 0, mixed: false });
+    }
+
+    /// Whether all batches it was given have been handed out to their channels.
+    pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
+        self.taking.is_empty()
+    }
+
+    /// One bounded turn of fan-out; true while there is more to do.
+    pub fn work(&mut self, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        self.hand_out();
+        self.work_lanes();
+        self.work_mixed();
+        !self.taking.is_empty()
+            || !self.turns.is_empty()
+            || self.mixed.round.is_some()
+            || !self.mixed.waiting.is_empty()
+    }
+
+    /// Hands the runs of batches out: a small channel's is sent at once, a larger one's goes to
+    /// its lane.
+    fn hand_out(&mut self) {
+        let mut left = SENDS_PER_SLICE;
+        while let Some(mut taking) = self.taking.pop_front() {
+            while let Some(run) = taking.batch.runs().get(taking.next) {
+                if left == 0 {
+                    self.taking.push_front(taking);
+                    return;
                 }
-                lane.waiting.push_back((Arc::clone(&batch), index));
+                let index = taking.next;
+                taking.next += 1;
+                left -= 1;
+                let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
+                taking.mixed |= subscribers.has_mixed();
+                let places = subscribers.plain_len();
+                let channel = run.entry.id();
+                if places == 0 {
+                    continue;
+                }
+                if places <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
+                    self.send_run(&taking.batch, index, places);
+                    left = left.saturating_sub(places);
+                } else {
+                    let lane = self.lanes.entry(channel).or_default();
+                    if lane.round.is_none() && lane.waiting.is_empty() {
+                        self.turns.push_back(channel);
+                    }
+                    lane.waiting.push_back((Arc::clone(&taking.batch), index));
+                }
             }
-        }
-        if mixed {
-            self.mixed.waiting.push_back(batch);
+            self.head = taking.batch.last();
+            if taking.mixed {
+                self.mixed.waiting.push_back(taking.batch);
+            }
         }
     }
 
-    /// One bounded slice of fan-out; true while there is more to do.
-    pub fn work(&mut self, now_ms: u64) -> bool {
-        self.now_ms = now_ms;
-        if let Some(channel) = self.turns.pop_front()
-            && self.work_lane(channel)
+    /// The lanes in turn, until the sends of a slice are made.
+    fn work_lanes(&mut self) {
+        let mut left = SENDS_PER_SLICE;
+        while left > 0
+            && let Some(channel) = self.turns.pop_front()
         {
-            self.turns.push_back(channel);
+            let (sent, more) = self.work_lane(channel, left);
+            left = left.saturating_sub(sent.max(1));
+            if more {
+                self.turns.push_back(channel);
+            }
         }
-        self.work_mixed();
-        !self.turns.is_empty() || self.mixed.round.is_some() || !self.mixed.waiting.is_empty()
     }
 
     /// The run of a small channel, to each of its plain streams at once.
@@ -104,34 +149,35 @@ impl Engine {
         });
     }
 
-    /// One slice of a large channel's round; true while the lane has more.
-    fn work_lane(&mut self, channel: ChannelId) -> bool {
+    /// At most `sends_max` sends of a large channel's round; says how many, and whether the lane
+    /// has more.
+    fn work_lane(&mut self, channel: ChannelId, sends_max: usize) -> (usize, bool) {
         let places = self.registry.plain(channel).len();
-        let Some(lane) = self.lanes.get_mut(&channel) else { return false };
+        let Some(lane) = self.lanes.get_mut(&channel) else { return (0, false) };
         if lane.round.is_none() && !lane.begin(places, &self.plain_shape) {
             self.lanes.remove(&channel);
-            return false;
+            return (0, false);
         }
-        let Some(round) = &mut lane.round else { return false };
+        let Some(round) = &mut lane.round else { return (0, false) };
         let from = round.next;
-        let to = (from + SENDS_PER_SLICE).min(round.end);
+        let to = (from + sends_max).min(round.end);
         round.next = to;
         let PlainRound { first, last, end, .. } = *round;
         let payload = Arc::clone(&round.payload);
         self.send_slice(channel, from, to, &payload, first, last);
         if to < end {
-            return true;
+            return (to - from, true);
         }
         if let Some(lane) = self.lanes.get_mut(&channel) {
             lane.round = None;
             if !lane.waiting.is_empty() {
                 self.compact(channel);
-                return true;
+                return (to - from, true);
             }
         }
         self.lanes.remove(&channel);
         self.compact(channel);
-        false
+        (to - from, false)
     }
 
     /// One slice of the mixed lane.
@@ -146,7 +192,7 @@ impl Engine {
             let index = round.due[at];
             let set = std::mem::take(&mut self.mixed.sets[index as usize]);
             let Some(slot) = self.slots.get(index as usize) else { continue };
-            let shape = Arc::clone(&slot.subscriber.shape);
+            let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
             let (first, last) = (round.first, round.last);
             let send = round.send(set, &shape);
             let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;

@@ -9,30 +9,28 @@ mod explain;
 mod fan_out;
 mod reading;
 mod sending;
+mod serving;
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use slab::Slab;
 use tokio::net::TcpStream;
 
-use self::{explain::RecentEnds, sending::write_all};
+use self::{explain::RecentEnds, fan_out::Taking};
 use super::{
-    registry::{Registry, VACANT, named_entries},
+    registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
     sets::ChannelSets,
-    slot::{Slot, SlotKey},
+    slot::{Slot, SlotKey, Subscribed},
+    slots::Slots,
 };
 use crate::{
-    actors::{
-        payload::Payload,
-        peer::{Input, ReadyList},
-        subscriber::Shape,
-    },
+    actors::{payload::Payload, peer::ReadyList, subscriber::Shape},
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block},
@@ -45,16 +43,22 @@ pub struct Engine {
     backend: Arc<MemoryBackend>,
     metrics: Arc<Metrics>,
     limits: ConnectionLimits,
-    slots: Slab<Slot>,
+    slots: Slots<Slot>,
     generation: u32,
     registry: Registry,
+    /// Batches whose runs are being handed out, and how far the first of them is.
+    taking: VecDeque<Taking>,
     lanes: FxHashMap<ChannelId, Lane>,
     /// Lanes with work, in turn.
-    turns: std::collections::VecDeque<ChannelId>,
+    turns: VecDeque<ChannelId>,
     mixed: MixedLane,
     plain_shape: Arc<Shape>,
-    wheel: Wheel<SlotKey>,
+    wheel: Wheel<u32>,
+    /// Slots whose deadline has come, to be looked at.
+    overdue: Vec<u32>,
     ready: Arc<ReadyList>,
+    /// Slots that go on in a turn to come.
+    queued: Vec<SlotKey>,
     /// The last seq of the batches this shard has been given.
     head: Seq,
     now_ms: u64,
@@ -99,15 +103,18 @@ impl Engine {
             head: backend.head(),
             backend,
             metrics,
-            slots: Slab::new(),
+            slots: Slots::new(),
             generation: 0,
             registry: Registry::default(),
+            taking: VecDeque::new(),
             lanes: FxHashMap::default(),
-            turns: std::collections::VecDeque::new(),
+            turns: VecDeque::new(),
             mixed: MixedLane::default(),
             plain_shape: Arc::new(Shape::frames()),
             wheel: Wheel::new(1_024, 64, now_ms),
+            overdue: Vec::new(),
             ready: Arc::default(),
+            queued: Vec::new(),
             now_ms,
             random: fastrand::Rng::with_seed(seed),
             last_read: None,
@@ -141,51 +148,12 @@ impl Engine {
     /// Whether no slot asks to be looked at.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
-        self.due.is_empty() && self.ready.is_empty()
+        self.due.is_empty() && self.queued.is_empty() && self.ready.is_empty()
     }
 
     /// Sockets of answered polls since the last call.
     pub fn take_handed_back(&mut self) -> Vec<Finished> {
         std::mem::take(&mut self.handed_back)
-    }
-
-    /// Looks at the slots that asked for it; at most `slots_max` of them, true while there are
-    /// more.
-    pub fn serve_ready(&mut self, slots_max: usize, now_ms: u64) -> bool {
-        self.now_ms = now_ms;
-        if self.due.is_empty() {
-            self.ready.take(&mut self.due);
-        }
-        let from = self.due.len().saturating_sub(slots_max);
-        for key in self.due.split_off(from) {
-            let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
-            if slot.generation != key.generation {
-                continue;
-            }
-            slot.waker.rearm();
-            self.guarded(key.index, |engine| {
-                engine.look_at_input(key.index);
-                engine.step(key.index, ConnectionMsg::Writable);
-            });
-        }
-        !self.due.is_empty()
-    }
-
-    /// Lets deadlines and heartbeats happen.
-    pub fn tick(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
-        let mut due = Vec::new();
-        self.wheel.advance(now_ms, &mut due);
-        for key in due {
-            let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
-            if slot.generation != key.generation || slot.check_ms > now_ms {
-                continue;
-            }
-            slot.check_ms = u64::MAX;
-            self.guarded(key.index, |engine| engine.step(key.index, ConnectionMsg::Tick));
-            self.schedule(key.index);
-        }
-        self.registry.prune(self.backend.directory().len());
     }
 
     /// Ends every connection at a time of its own within `window_ms`, each with its own
@@ -212,7 +180,7 @@ impl Engine {
         let found = self
             .slots
             .iter()
-            .find(|(_, slot)| named_entries(&slot.subscriber).any(|entry| entry.name() == channel));
+            .find(|(_, slot)| slot.subscriber.named().any(|entry| entry.name() == channel));
         self.fault = found.map_or(VACANT, |(index, _)| index as u32);
         self.fault != VACANT
     }
@@ -225,7 +193,9 @@ impl Engine {
     fn drain_slot(&mut self, index: u32, until_ms: u64) {
         let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
         let slot = &mut self.slots[index as usize];
-        if let Some(ticket) = &mut slot.ticket {
+        if let Subscribed::Full(full) = &mut slot.subscriber
+            && let Some(ticket) = &mut full.ticket
+        {
             ticket.keep_alive = false;
         }
         slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
@@ -237,7 +207,7 @@ impl Engine {
         let check_ms = slot.connection.next_check_ms(&self.limits);
         if check_ms < slot.check_ms {
             slot.check_ms = check_ms;
-            self.wheel.schedule(check_ms, SlotKey { index, generation: slot.generation });
+            self.wheel.schedule(check_ms, index);
         }
     }
 
@@ -274,7 +244,10 @@ impl Engine {
                     let Some(slot) = self.slots.get_mut(index as usize) else { return };
                     if slot.reads_left == 0 {
                         slot.reads_left = READS_PER_TURN;
-                        slot.waker.wake_slot();
+                        if !slot.is_queued {
+                            slot.is_queued = true;
+                            self.queued.push(slot.key(index));
+                        }
                         return;
                     }
                     slot.reads_left -= 1;
@@ -302,30 +275,22 @@ impl Engine {
         }
     }
 
-    fn look_at_input(&mut self, index: u32) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        match slot.peer.poll_input(&slot.waker) {
-            Input::Quiet => {}
-            Input::Closed => self.finish(index, CloseReason::PeerClosed),
-            Input::TooMuch => self.finish(index, CloseReason::UnexpectedInput),
-        }
-    }
-
     /// Ends a connection: its last words, its place in the lists, its socket.
     fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
         if reason.invites_back() && slot.connection.rest().is_empty() {
             let words = Bytes::from(retry_block(self.jittered_retry_ms()));
-            let _ = write_all(&mut *slot.peer, &slot.waker, &words, &mut 0);
+            let _ = slot.peer.write_all(&words, &mut 0);
         }
-        if slot.place == VACANT {
-            self.registry.remove_mixed(index, &slot.subscriber);
-        } else {
-            let channel = slot.subscriber.named[0].entry().id();
-            let in_round = self.lanes.contains_key(&channel);
-            let moved = self.registry.remove_plain(index, slot.place, channel, in_round);
-            if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
-                moved.place = slot.place;
+        match &slot.subscriber {
+            Subscribed::Full(full) => self.registry.remove_mixed(index, &full.subscriber),
+            Subscribed::Plain(plain) => {
+                let channel = plain.channel();
+                let in_round = self.lanes.contains_key(&channel);
+                let moved = self.registry.remove_plain(index, slot.place, channel, in_round);
+                if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
+                    moved.place = slot.place;
+                }
             }
         }
         if let Some(set) = self.mixed.sets.get_mut(index as usize) {
@@ -335,9 +300,9 @@ impl Engine {
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
         self.remember_end(&slot, reason);
         #[cfg(test)]
-        self.ended.push((slot.subscriber.id, reason));
-        tracing::debug!(id = slot.subscriber.id, reason = reason.as_str(), "connection ended");
-        let keeps = slot.ticket.as_ref().is_some_and(|ticket| ticket.keep_alive);
+        self.ended.push((slot.subscriber.id(), reason));
+        tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
+        let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
         if reason == CloseReason::Answered
             && keeps
             && self.drain_until_ms.is_none()
@@ -362,7 +327,7 @@ impl Engine {
 impl Drop for Engine {
     /// A shard that ends, by a crash too, takes its connections along: they count no longer.
     fn drop(&mut self) {
-        for (_, slot) in &self.slots {
+        for (_, slot) in self.slots.iter() {
             self.gauge(slot.connection.transport()).dec();
             let reason = CloseReason::ShardEnded.as_str();
             Metrics::count(&self.metrics.connections_closed, reason);

@@ -6,7 +6,6 @@ use super::{Engine, READ_BYTES_MAX, READ_EVENTS_MAX};
 use crate::{
     actors::{
         payload::Payload,
-        shard::registry::named_entries,
         subscriber::{Form, Shape},
     },
     backend::{Piece, Span},
@@ -25,7 +24,7 @@ impl Engine {
             bytes_max: READ_BYTES_MAX,
         };
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let shape = Arc::clone(&slot.subscriber.shape);
+        let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
         let poll_limit = match shape.form {
             Form::Poll { limit, .. } => Some(limit as usize),
             _ => None,
@@ -64,8 +63,8 @@ impl Engine {
     pub(super) fn read_piece(&mut self, index: u32, span: &Span) -> Result<Piece, FellOff> {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(Piece::default()) };
         let mut reading = slot.reading.take().unwrap_or_default();
-        let named = named_entries(&slot.subscriber);
-        let piece = self.backend.read(&slot.subscriber.subscription, named, &mut reading, span);
+        let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        let piece = self.backend.read(patterns, named, &mut reading, span);
         slot.reading = Some(reading);
         piece
     }
@@ -99,7 +98,7 @@ impl Engine {
         // That a channel is closed must not be lost with what is skipped.
         let mut words = gap.to_block();
         let mut open_names = 0;
-        for entry in named_entries(&slot.subscriber) {
+        for entry in slot.subscriber.named() {
             match entry.closed_seq() {
                 Some(closed) if closed <= from => {}
                 Some(closed) if closed <= to => words.extend(closed_block(entry.name().as_str())),

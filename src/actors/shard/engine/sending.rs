@@ -1,16 +1,12 @@
 //! Bytes to a connection's peer, and what became of them.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Engine;
 use crate::{
-    actors::{
-        payload::Payload,
-        peer::{Peer, SlotWaker},
-        shard::registry::{VACANT, named_entries},
-    },
+    actors::{payload::Payload, shard::slot::Subscribed},
     core::{CloseReason, ConnectionMsg, Effect},
     model::{Event, EventKind, Position, Seq, position_block},
 };
@@ -26,7 +22,7 @@ impl Engine {
     ) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let mut taken = 0;
-        let outcome = write_all(&mut *slot.peer, &slot.waker, payload.bytes(), &mut taken);
+        let outcome = slot.peer.write_all(payload.bytes(), &mut taken);
         let replay_through = slot.connection.replay_through();
         let complete = taken == payload.bytes().len();
         let begun = if complete {
@@ -79,7 +75,7 @@ impl Engine {
     fn note_closed(&mut self, index: u32, events: &[Arc<Event>]) {
         let slot = &mut self.slots[index as usize];
         for event in events.iter().filter(|event| event.kind == EventKind::Closed) {
-            if named_entries(&slot.subscriber).any(|entry| *entry.name() == event.channel) {
+            if slot.subscriber.named().any(|entry| *entry.name() == event.channel) {
                 let msg = ConnectionMsg::NamedChannelClosed;
                 slot.connection.handle(msg, self.now_ms, &self.limits);
             }
@@ -90,7 +86,7 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         let mut taken = 0;
         let rest = slot.connection.rest();
-        match write_all(&mut *slot.peer, &slot.waker, &rest, &mut taken) {
+        match slot.peer.write_all(&rest, &mut taken) {
             Err(_) => Effect::End(CloseReason::PeerClosed),
             Ok(()) => {
                 drop(rest);
@@ -106,9 +102,9 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return self.backend.position(self.head);
         };
-        let lane_is_idle = match slot.place {
-            VACANT => self.mixed.round.is_none() && self.mixed.waiting.is_empty(),
-            _ => !self.lanes.contains_key(&slot.subscriber.named[0].entry().id()),
+        let lane_is_idle = match &slot.subscriber {
+            Subscribed::Plain(plain) => !self.lanes.contains_key(&plain.channel()),
+            Subscribed::Full(_) => self.mixed.round.is_none() && self.mixed.waiting.is_empty(),
         };
         if lane_is_idle {
             slot.connection.advance_idle(self.head);
@@ -121,7 +117,7 @@ impl Engine {
         let block = Bytes::from(position_block(position));
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let mut taken = 0;
-        let msg = match write_all(&mut *slot.peer, &slot.waker, &block, &mut taken) {
+        let msg = match slot.peer.write_all(&block, &mut taken) {
             Err(_) => return self.finish(index, CloseReason::PeerClosed),
             Ok(()) if taken == block.len() => {
                 ConnectionMsg::Sent { through: position.seq, sent: (0, 0) }
@@ -136,28 +132,4 @@ impl Engine {
         };
         self.step(index, msg);
     }
-}
-
-/// Writes until all is taken or the peer takes no more; `taken` counts.
-pub(super) fn write_all(
-    peer: &mut dyn Peer,
-    waker: &Arc<SlotWaker>,
-    bytes: &Bytes,
-    taken: &mut usize,
-) -> io::Result<()> {
-    while *taken < bytes.len() {
-        let result = if *taken == 0 {
-            peer.try_write(bytes, waker)
-        } else {
-            peer.try_write(&bytes.slice(*taken..), waker)
-        };
-        match result {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => *taken += n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -177,7 +177,7 @@ impl World {
     pub(super) fn tick(&mut self, ms: u64) {
         self.now_ms += ms;
         for engine in &mut self.engines {
-            engine.tick(self.now_ms);
+            while engine.tick(self.now_ms) {}
         }
     }
 

@@ -1,0 +1,98 @@
+//! Slots that have something to do: their sockets are ready, they asked for another turn, or a
+//! deadline has come. Each call looks at a bounded number of them.
+
+use super::Engine;
+use crate::{
+    actors::{
+        peer::Input,
+        shard::{slot::SlotKey, sockets::Ready},
+    },
+    core::{CloseReason, ConnectionMsg},
+};
+
+impl Engine {
+    /// Looks at the slots that asked for it; at most `slots_max` of them, true while there are
+    /// more.
+    pub fn serve_ready(&mut self, slots_max: usize, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        if self.due.is_empty() {
+            self.ready.take(&mut self.due);
+            self.due.append(&mut self.queued);
+        }
+        for _ in 0..slots_max {
+            let Some(key) = self.due.pop() else { break };
+            let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
+            if slot.generation != key.generation {
+                continue;
+            }
+            slot.is_queued = false;
+            slot.peer.rearm();
+            self.guarded(key.index, |engine| {
+                engine.look_at_input_unless_told(key.index);
+                engine.step(key.index, ConnectionMsg::Writable);
+            });
+        }
+        !self.due.is_empty() || !self.queued.is_empty()
+    }
+
+    /// Serves the sockets that a poller has reported.
+    pub(in crate::actors::shard) fn serve_sockets(&mut self, ready: &[Ready], now_ms: u64) {
+        self.now_ms = now_ms;
+        for ready in ready {
+            let index = SlotKey::index_of(ready.token);
+            let Some(slot) = self.slots.get(index as usize) else { continue };
+            let is_behind = slot.connection.is_behind();
+            if slot.key(index).token() != ready.token || !(ready.input || is_behind) {
+                continue;
+            }
+            self.guarded(index, |engine| {
+                if ready.input {
+                    engine.look_at_input(index);
+                }
+                if ready.room {
+                    engine.step(index, ConnectionMsg::Writable);
+                }
+            });
+        }
+    }
+
+    /// Lets deadlines and heartbeats happen, a bounded number at a time; true while more are due.
+    pub fn tick(&mut self, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        if self.overdue.is_empty() {
+            self.wheel.advance(now_ms, &mut self.overdue);
+        }
+        for _ in 0..DEADLINES_PER_TURN {
+            let Some(index) = self.overdue.pop() else { break };
+            // Of a slot that is used again, or whose deadline has moved, the entry is stale.
+            let Some(slot) = self.slots.get_mut(index as usize) else { continue };
+            if slot.check_ms > now_ms {
+                continue;
+            }
+            slot.check_ms = u64::MAX;
+            self.guarded(index, |engine| engine.step(index, ConnectionMsg::Tick));
+            self.schedule(index);
+        }
+        self.registry.prune(self.backend.directory().len());
+        !self.overdue.is_empty()
+    }
+
+    pub(super) fn look_at_input_unless_told(&mut self, index: u32) {
+        if self.slots.get(index as usize).is_some_and(|slot| slot.peer.wakes_for_input()) {
+            self.look_at_input(index);
+        }
+    }
+
+    pub(super) fn look_at_input(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        match slot.peer.poll_input() {
+            Input::Quiet => {}
+            Input::Closed => self.finish(index, CloseReason::PeerClosed),
+            Input::TooMuch => self.finish(index, CloseReason::UnexpectedInput),
+        }
+    }
+}
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Deadlines and heartbeats in one turn.
+const DEADLINES_PER_TURN: usize = if cfg!(test) { 3 } else { 256 };
