@@ -152,7 +152,7 @@ impl<F: Fn(&ChannelName) -> bool> Matcher<F> {
     }
 }
 
-/// Events with a place; who stands before them replays channel by channel. 32 bytes each.
+/// Events with a place; who stands before them replays channel by channel. 24 bytes each.
 const PLACES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
 /// Places looked at under one hold of the lock.
 const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
