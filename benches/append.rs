@@ -1,10 +1,9 @@
 //! Events into history, with the eviction that makes room for them.
 
-mod shard;
-
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use shard::{PAYLOAD, Shard};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use visnyk::model::{Draft, NewEvent};
+
+use crate::shard::{PAYLOAD, Shard};
 
 fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
@@ -33,4 +32,3 @@ fn append(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, append);
-criterion_main!(benches);

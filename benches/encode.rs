@@ -1,12 +1,11 @@
 //! The wire bytes of an event: its frame, made once for everyone, and the envelope.
 
-mod shard;
-
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use shard::{PAYLOAD, Shard};
+use criterion::{Criterion, Throughput, criterion_group};
 use visnyk::model::{Draft, EnvelopeEncoding, EventEncoding, NewEvent};
+
+use crate::shard::{PAYLOAD, Shard};
 
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
@@ -31,4 +30,3 @@ fn encode(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, encode);
-criterion_main!(benches);

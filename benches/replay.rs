@@ -1,33 +1,30 @@
 //! A stream that attaches and reads 1,000 events of history.
 
-mod shard;
+use std::rc::Rc;
 
-use std::{cell::Cell, rc::Rc};
+use criterion::{Criterion, Throughput, criterion_group};
+use visnyk::core::CloseReason;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use shard::{NOW_MS, Shard};
-use visnyk::{core::CloseReason, model::Start};
+use crate::shard::{Shard, TakenBytes};
 
 fn replay(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(EVENTS as u64));
-    for (name, channels) in [("one_channel", 1), ("10_channels", 10)] {
-        let mut shard = Shard::new();
-        let names: Vec<String> = (0..channels).map(|n| format!("bench/{n}")).collect();
-        let mut bytes = 0;
-        for n in 0..EVENTS {
-            let entry = shard.entry(&names[n % channels]);
-            let batch = shard.commit(&entry, 1);
-            bytes += batch.runs()[0].bytes() as u64;
-        }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for (name, channels) in [("one_channel", 1), ("10_channels", 10), ("100_channels", 100)] {
         group.bench_function(name, |bencher| {
+            let mut shard = Shard::new();
+            let names: Vec<String> = (0..channels).map(|n| format!("bench/{n}")).collect();
+            let mut bytes = 0;
+            for n in 0..EVENTS {
+                let entry = shard.entry(&names[n % channels]);
+                let batch = shard.commit(&entry, 1);
+                bytes += batch.runs()[0].bytes() as u64;
+            }
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             bencher.iter(|| {
-                let taken = Rc::new(Cell::new(0));
-                let key = shard.attach(&names, Start::Earliest, &taken);
-                while taken.get() < bytes {
-                    shard.engine.serve_ready(1, NOW_MS);
-                }
+                let taken: TakenBytes = Rc::default();
+                let key = shard.replay(&names, &taken);
+                assert!(taken.get() >= bytes);
                 shard.engine.close(key, CloseReason::PeerClosed);
             });
         });
@@ -35,7 +32,6 @@ fn replay(criterion: &mut Criterion) {
     group.finish();
 }
 
-const EVENTS: usize = 1_000;
-
 criterion_group!(benches, replay);
-criterion_main!(benches);
+
+const EVENTS: usize = 1_000;

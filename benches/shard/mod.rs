@@ -1,5 +1,6 @@
 //! A shard without its actor, for benches: a log, its backend, an engine, and peers that count.
 
+// Each bench uses what it needs of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
@@ -12,12 +13,16 @@ use std::{
 use bytes::Bytes;
 use visnyk::{
     actors::{
-        Admission, Batch, CountedEntry, Engine, Input, Peer, Run, Shape, SlotKey, SlotWaker,
-        Subscriber,
+        Admission, Batch, CountedEntry, Engine, Form, Input, Peer, PollTicket, Run, Shape, SlotKey,
+        SlotWaker, Subscriber,
     },
     backend::{ChannelEntry, MemoryBackend},
-    core::{Limits, SlowPolicy, Subscription, Transport},
-    model::{ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, NewEvent, Seq, Start},
+    core::{Limits, SlowPolicy, Subscription},
+    http::Taken,
+    model::{
+        ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, NewEvent,
+        Seq, Start,
+    },
     telemetry::Metrics,
 };
 
@@ -27,7 +32,8 @@ pub(crate) struct Shard {
     pub(crate) engine: Engine,
     last: Seq,
     places: Arc<AtomicU32>,
-    shape: Arc<Shape>,
+    frames: Arc<Shape>,
+    answers: Arc<Shape>,
 }
 
 impl Shard {
@@ -38,7 +44,11 @@ impl Shard {
             backend,
             last: Seq::ZERO,
             places: Arc::default(),
-            shape: Arc::new(Shape::frames()),
+            frames: Arc::new(Shape::frames()),
+            answers: Arc::new(Shape {
+                form: Form::Poll { encoding: &EnvelopeAnswers, limit: 100 },
+                types: Box::default(),
+            }),
         }
     }
 
@@ -86,31 +96,63 @@ impl Shard {
         &mut self,
         channels: &[&str],
         start: Start,
-        taken: &Rc<Cell<u64>>,
+        taken: &TakenBytes,
+    ) -> SlotKey {
+        self.connect(channels, Arc::clone(&self.frames), start, None, taken)
+    }
+
+    /// Attaches a long-poll that waits for the next event.
+    pub(crate) fn wait(&mut self, channels: &[&str], taken: &TakenBytes) -> SlotKey {
+        let (parts, _) = http::Response::new(()).into_parts();
+        let ticket = Taken::ticket(&parts, true);
+        self.connect(channels, Arc::clone(&self.answers), Start::Now, Some(ticket), taken)
+    }
+
+    /// Attaches a stream and lets it read until it is live.
+    pub(crate) fn replay(&mut self, channels: &[&str], taken: &TakenBytes) -> SlotKey {
+        let key = self.attach(channels, Start::Earliest, taken);
+        let mut before = 0;
+        while taken.get() > before {
+            before = taken.get();
+            self.engine.serve_ready(1, NOW_MS);
+        }
+        key
+    }
+
+    fn connect(
+        &mut self,
+        channels: &[&str],
+        shape: Arc<Shape>,
+        start: Start,
+        ticket: Option<PollTicket>,
+        taken: &TakenBytes,
     ) -> SlotKey {
         let selectors = channels.iter().map(|text| ChannelSelector::parse(text).unwrap());
         let subscription = Subscription::new(selectors, [], 100).unwrap();
         let names = subscription.names().iter();
         let named = names
-            .map(|name| CountedEntry::new(self.entry(name.as_str()), Transport::Stream))
+            .map(|name| CountedEntry::new(self.entry(name.as_str()), shape.transport()))
             .collect();
         let subscriber = Subscriber {
             id: 1,
             subscription,
             watched: Vec::new(),
             named,
-            shape: Arc::clone(&self.shape),
+            shape,
             start,
             policy: SlowPolicy::Disconnect,
-            ends_after_ms: None,
+            ends_after_ms: ticket.as_ref().map(|_| POLL_WAIT_MS),
             hello: false,
             retry_ms: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
         };
         let peer = Box::new(Counting(Rc::clone(taken)));
-        self.engine.attach(subscriber, peer, Bytes::new(), None, NOW_MS)
+        self.engine.attach(subscriber, peer, Bytes::new(), ticket, NOW_MS)
     }
 }
+
+/// Bytes that peers have taken.
+pub(crate) type TakenBytes = Rc<Cell<u64>>;
 
 /// Takes every byte at once.
 #[derive(Debug)]
@@ -127,6 +169,8 @@ impl Peer for Counting {
     }
 }
 
+/// How long a poll waits.
+const POLL_WAIT_MS: u64 = 20_000;
 pub(crate) const NOW_MS: u64 = 1_767_323_045_678;
 
 /// 128 bytes.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use visnyk_loadtest::report::ReportCommand;
-use visnyk_loadtest::{Scenario, in_full};
+use visnyk_loadtest::{Memory, Scenario, in_full};
 
 use crate::floor;
-use crate::rounds::Rounds;
+use crate::rounds::{self, Rounds};
 
 /// Puts load on a hub, checks every delivery, and says what it cost.
 ///
@@ -37,6 +37,18 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Runs the hub in this process with connections in memory, up to a million: no sockets, no
+    /// HTTP, everything else.
+    Memory {
+        #[command(flatten)]
+        plan: Memory,
+        /// Appends a line of JSON to this file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Holds receivers for another process, which says what on stdin.
+    #[command(hide = true)]
+    Receive,
     /// Serves as a plain send loop on 127.0.0.1: the least that any server must spend.
     Floor {
         /// 0 is any that is free.
@@ -83,6 +95,10 @@ impl Cli {
     pub(crate) fn run(self) -> Result<(), String> {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
+            Command::Memory { plan, out } => rounds::run_memory(&plan, out.as_deref()),
+            Command::Receive => {
+                visnyk_loadtest::receive_apart().map_err(|failure| failure.in_full())
+            }
             Command::Report(report) => report.run().map_err(|error| in_full(&error)),
             Command::Run { options, scenario } => Rounds::new(options)?.run(&scenario),
             Command::All { options, quick } => {
@@ -128,6 +144,15 @@ const ALL: &[&str] = &[
     "paced --subscribers 1000 --events 20 --rate 20",
     "burst --subscribers 1000 --events 100",
     "many-channels --channels 100 --events 5 --rate 500",
+    "big-beside-small --big 1000 --duration-s 2",
+    "patterns --patterns 10,1000 --channels 10 --events 20 --rate 200",
+    "poll --waiting 500 --answered 2 --cycles 5",
+    "publish --publishers 1,8 --requests 500",
+    "churn --subscribers 200 --per-s 100 --duration-s 2",
+    "reconnect-storm --subscribers 1000",
+    "slow-readers --fast 100 --slow 100 --events 100 --rate 50",
+    "soak --duration-s 5 --subscribers 200 --passing 50 --channels 10 --waiting 20 --slow 5",
+    "curves --connections 100,500 --channels 10,30 --patterns 10,100 --payload 64,1024 --payload-subscribers 100 --events 10",
 ];
 
 #[cfg(test)]

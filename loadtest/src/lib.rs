@@ -14,12 +14,15 @@ pub mod scenarios;
 pub mod server_process;
 pub mod subject;
 
+mod apart;
+mod churning;
 mod client;
 mod exchange;
 mod failure;
 mod hub;
 mod machine;
 mod measured;
+mod memory;
 mod poll;
 mod progress;
 mod publisher;
@@ -29,10 +32,12 @@ mod server_figures;
 mod sse;
 mod wire;
 
+pub use apart::receive_apart;
 pub use exchange::{Answer, Exchange};
 pub use failure::{Failure, in_full};
 pub use hub::{Hub, HubCommand};
 pub use machine::raise_open_files;
+pub use memory::Memory;
 pub use outcome::Outcome;
 pub use poll::{PollAnswer, PollClient, PolledEvent};
 pub use progress::Progress;
@@ -40,7 +45,7 @@ pub use publisher::Publisher;
 pub use scenario::{Scenario, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
-pub use subject::{Delivers, Subject};
+pub use subject::{Delivers, Extras, Subject};
 pub use wire::Head;
 
 /// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.

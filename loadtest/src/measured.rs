@@ -1,7 +1,7 @@
 //! From what was counted to the figures of an outcome.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
         Ok(published)
     }
 
-    fn delivery_figures(
+    pub(crate) fn delivery_figures(
         &mut self,
         before: &ServerSample,
         after: &ServerSample,
@@ -131,6 +131,7 @@ impl<'a> Run<'a> {
         self.figure("deliveries", deliveries as f64);
         let server_cpu_ns = after.cpu_ns_since(before);
         self.figure("server_cpu_us_per_delivery", each(server_cpu_ns, deliveries));
+        self.figure("server_cpu_us_per_event", each(server_cpu_ns, published.events));
         self.figure("client_cpu_us_per_delivery", each(client_cpu_ns, deliveries));
         self.figure("publisher_cpu_us_per_event", each(published.cpu_ns, published.events));
         self.figure("publish_answer_p50_us", published.answer_us.value_at_quantile(0.5) as f64);
@@ -139,6 +140,36 @@ impl<'a> Run<'a> {
         self.figure("server_threads", after.threads() as f64);
         self.figure("server_threads_ended", after.threads_ended_since(before) as f64);
         self.figure("server_resident_bytes", after.resident_bytes as f64);
+    }
+
+    /// Waits until the server has no more to do: its CPU time stands still.
+    pub(crate) fn quiet(
+        &self,
+        receive: &mut impl FnMut(Duration) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + QUIET_WITHIN;
+        let mut before = self.sample()?;
+        while Instant::now() < until {
+            receive(QUIET_STEP)?;
+            let now = self.sample()?;
+            if now.cpu_ns_since(&before) < QUIET_STEP.as_nanos() as u64 / 50 {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err(Failure::Late { what: "a quiet server".into(), waited: QUIET_WITHIN })
+    }
+
+    /// A figure of before, under a name of its own: the next part of the run has it too.
+    pub(crate) fn keep_figure(&mut self, name: &str, kept: &str) {
+        if let Some(value) = self.outcome.figures.get(name) {
+            self.outcome.figures.insert(kept.to_owned(), *value);
+        }
+    }
+
+    /// The 99th percentile of the part of the run that was last.
+    pub(crate) fn p99_us(&self) -> f64 {
+        self.outcome.latency_us.map_or(0.0, |latency| latency.p99)
     }
 
     /// The distribution of a histogram in microseconds.
@@ -181,3 +212,6 @@ const STALL: Duration = Duration::from_secs(10);
 const AFTERWARDS: Duration = Duration::from_millis(100);
 /// Points of the distribution for each halving of the distance to 100 %.
 const PERCENTILE_STEPS: u32 = 5;
+/// A server that spends less than a fiftieth of this is quiet.
+const QUIET_STEP: Duration = Duration::from_millis(200);
+const QUIET_WITHIN: Duration = Duration::from_secs(30);

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use visnyk_loadtest::server_process::ServerProcess;
-use visnyk_loadtest::{Failure, Outcome, Progress, Scenario, Subject, raise_open_files};
+use visnyk_loadtest::{Failure, Memory, Outcome, Progress, Scenario, Subject, raise_open_files};
 
 use crate::cli::{Options, Other};
 use crate::summary;
@@ -54,13 +54,7 @@ impl Rounds {
             visnyk_loadtest::run(scenario, &subject, &self.progress).map_err(failed)?;
         outcome.round = round;
         if let Some(path) = &self.options.out {
-            let line = serde_json::to_string(&outcome).map_err(|error| error.to_string())?;
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .and_then(|mut file| writeln!(file, "{line}"))
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+            write(&outcome, path)?;
         }
         Ok(outcome)
     }
@@ -83,6 +77,27 @@ impl Rounds {
         let server = ServerProcess::hub(&program, &self.options.visnyk_arg)?;
         Ok((server.as_hub(), Some(server)))
     }
+}
+
+/// Runs the scenario in memory; prints a table and writes the result.
+pub(crate) fn run_memory(plan: &Memory, out: Option<&Path>) -> Result<(), String> {
+    let progress = Progress::new();
+    let outcome = plan.run(&progress).map_err(|failure| {
+        progress.end();
+        format!("memory FAILED: {}", failure.in_full())
+    })?;
+    print!("{}", summary::table(std::slice::from_ref(&outcome)));
+    out.map_or(Ok(()), |path| write(&outcome, path))
+}
+
+fn write(outcome: &Outcome, path: &Path) -> Result<(), String> {
+    let line = serde_json::to_string(outcome).map_err(|error| error.to_string())?;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{line}"))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn this_program() -> Result<PathBuf, Failure> {

@@ -5,7 +5,10 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::scenarios::{Burst, Idle, ManyChannels, Paced};
+use crate::scenarios::{
+    BigBesideSmall, Burst, Churn, Curves, Idle, ManyChannels, Paced, Patterns, Poll, Publish,
+    ReconnectStorm, SlowReaders, Soak,
+};
 use crate::subject::Subject;
 
 /// A scenario with all its sizes.
@@ -21,6 +24,24 @@ pub enum Scenario {
     Burst(Burst),
     /// Publishes in turn to many channels with few subscribers each.
     ManyChannels(ManyChannels),
+    /// Times a channel of few subscribers alone and beside one of very many.
+    BigBesideSmall(BigBesideSmall),
+    /// Publishes beside ever more pattern subscriptions.
+    Patterns(Patterns),
+    /// Answers many long-polls at once, and again and again.
+    Poll(Poll),
+    /// Publishes as fast as answers come.
+    Publish(Publish),
+    /// Lets subscribers come and go while events flow.
+    Churn(Churn),
+    /// Drops all subscribers and lets them resume at once.
+    ReconnectStorm(ReconnectStorm),
+    /// Times subscribers that read beside some that do not.
+    SlowReaders(SlowReaders),
+    /// Does all of it together for ten minutes.
+    Soak(Soak),
+    /// Costs over connections, channels, patterns and payload.
+    Curves(Curves),
 }
 
 impl Scenario {
@@ -31,6 +52,15 @@ impl Scenario {
             Self::Paced(_) => "paced",
             Self::Burst(_) => "burst",
             Self::ManyChannels(_) => "many_channels",
+            Self::BigBesideSmall(_) => "big_beside_small",
+            Self::Patterns(_) => "patterns",
+            Self::Poll(_) => "poll",
+            Self::Publish(_) => "publish",
+            Self::Churn(_) => "churn",
+            Self::ReconnectStorm(_) => "reconnect_storm",
+            Self::SlowReaders(_) => "slow_readers",
+            Self::Soak(_) => "soak",
+            Self::Curves(_) => "curves",
         }
     }
 }
@@ -55,5 +85,14 @@ pub fn run(
         Scenario::Paced(plan) => plan.run(subject, progress),
         Scenario::Burst(plan) => plan.run(subject, progress),
         Scenario::ManyChannels(plan) => plan.run(subject, progress),
+        Scenario::BigBesideSmall(plan) => plan.run(subject, progress),
+        Scenario::Patterns(plan) => plan.run(subject, progress),
+        Scenario::Poll(plan) => plan.run(subject, progress),
+        Scenario::Publish(plan) => plan.run(subject, progress),
+        Scenario::Churn(plan) => plan.run(subject, progress),
+        Scenario::ReconnectStorm(plan) => plan.run(subject, progress),
+        Scenario::SlowReaders(plan) => plan.run(subject, progress),
+        Scenario::Soak(plan) => plan.run(subject, progress),
+        Scenario::Curves(plan) => plan.run(subject, progress),
     }
 }

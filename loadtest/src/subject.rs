@@ -28,10 +28,33 @@ pub struct Subject {
     pub publish_ok: RangeInclusive<u16>,
     /// How an event looks to a subscriber.
     pub delivers: Delivers,
+    /// What only some servers have, and some scenarios need.
+    pub extras: Extras,
+}
+
+/// Requests that not every server understands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// Subscribes to a channel after the event with this id.
+    pub resume: Option<Resume>,
+    /// Subscribes to several channels or patterns.
+    pub subscribe_many: Option<SubscribeMany>,
+    /// Waits for the next events of a channel; `after` is the `Last-Event-ID` field of the answer
+    /// to the poll before. The connection is kept. Events stand anywhere in the body.
+    pub poll: Option<PollAfter>,
 }
 
 /// The whole HTTP/1.1 request that publishes `bodies` to a channel, one event each.
 pub type PublishBatch = fn(&Subject, channel: &str, bodies: &[Vec<u8>]) -> Vec<u8>;
+
+/// The whole HTTP/1.1 request that subscribes to a channel after an event.
+pub type Resume = fn(&Subject, channel: &str, last_id: &str) -> Vec<u8>;
+
+/// The whole HTTP/1.1 request that subscribes to several channels or patterns.
+pub type SubscribeMany = fn(&Subject, channels: &[String]) -> Vec<u8>;
+
+/// The whole HTTP/1.1 request that waits for what comes after a position.
+pub type PollAfter = fn(&Subject, channel: &str, after: Option<&str>) -> Vec<u8>;
 
 /// How an event that was published appears in a stream. The body is printable ASCII without
 /// quotes, backslashes or line ends, so it stays as it is inside a JSON string.
@@ -70,6 +93,25 @@ impl Subject {
             }),
             publish_ok: 201..=201,
             delivers: Delivers::Data,
+            extras: Extras {
+                resume: Some(|subject, channel, last_id| {
+                    let target = format!("/v1/channels/{}/events", percent_encode(channel));
+                    get_request(subject, &target, &[ACCEPT_STREAM, ("Last-Event-ID", last_id)])
+                }),
+                subscribe_many: Some(|subject, channels| {
+                    let channels: Vec<String> = channels
+                        .iter()
+                        .map(|name| format!("channel={}", encode_value(name)))
+                        .collect();
+                    stream_request(subject, &format!("/v1/events?{}", channels.join("&")))
+                }),
+                poll: Some(|subject, channel, after| {
+                    let target =
+                        format!("/v1/channels/{}/poll?timeout=60", percent_encode(channel));
+                    let after = after.map(|after| ("Last-Event-ID", after));
+                    get_request(subject, &target, after.as_slice())
+                }),
+            },
         }
     }
 
@@ -91,14 +133,23 @@ impl Subject {
             }),
             publish_ok: 201..=201,
             delivers: Delivers::Data,
+            extras: Extras::default(),
         }
     }
 }
 
 /// `GET target` as an event stream.
 pub fn stream_request(subject: &Subject, target: &str) -> Vec<u8> {
-    let host = subject.address;
-    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n").into()
+    get_request(subject, target, &[ACCEPT_STREAM])
+}
+
+/// `GET target` with these fields, on a connection that is kept.
+pub fn get_request(subject: &Subject, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n", subject.address);
+    for (name, value) in fields {
+        request += &format!("{name}: {value}\r\n");
+    }
+    (request + "\r\n").into_bytes()
 }
 
 /// `POST target` on a connection that is kept.
@@ -111,3 +162,10 @@ pub fn post_request(subject: &Subject, target: &str, media_type: &str, body: &[u
     );
     [head.as_bytes(), body].concat()
 }
+
+/// A pattern keeps its asterisks and slashes.
+fn encode_value(name: &str) -> String {
+    percent_encode(name).replace("%2F", "/").replace("%2A", "*")
+}
+
+const ACCEPT_STREAM: (&str, &str) = ("Accept", "text/event-stream");

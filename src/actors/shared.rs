@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) submissions: ArrayQueue<Submission>,
     pub(crate) log_awake: AtomicBool,
     pub(crate) permits: Arc<Semaphore>,
+    /// Room for the bytes of request bodies.
+    pub(crate) bodies: Arc<Semaphore>,
     /// By shard: the inbox of its present incarnation.
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
@@ -92,7 +94,10 @@ impl Shared {
         shards: usize,
     ) -> Arc<Self> {
         let in_flight_max = backend.limits().publish.in_flight_max.max(1) as usize;
+        let bodies_bytes_max = backend.limits().publish.bodies_bytes_max;
+        let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
         Arc::new(Self {
+            bodies: Arc::new(Semaphore::new(bodies.min(Semaphore::MAX_PERMITS))),
             backend: Arc::new(backend),
             metrics,
             clock,

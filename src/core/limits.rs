@@ -86,6 +86,9 @@ impl Default for ChannelLimits {
 pub struct ConnectionLimits {
     /// Streams and waiting polls in all; past it new ones are refused for a while.
     pub connections_max: u32,
+    /// Connections on which requests are read and answered, at a time: those without a stream or a
+    /// waiting poll. Past it new ones are refused for a while.
+    pub requests_max: u32,
     /// Channels and patterns on one connection; past it the request is refused (400).
     pub subscriptions_max: u16,
     /// Events a connection may lag before its policy acts.
@@ -113,6 +116,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             connections_max: 1_000_000,
+            requests_max: 10_000,
             subscriptions_max: 100,
             lag_events_max: 1_000,
             lag_bytes_max: 256 * 1024,
@@ -145,6 +149,9 @@ pub enum SlowPolicy {
 pub struct PublishLimits {
     /// Bytes of a request body; past it 413.
     pub body_bytes_max: u64,
+    /// Bytes of request bodies that are held at a time, until their publishes are answered; past it
+    /// they wait, and then get 503.
+    pub bodies_bytes_max: u64,
     /// Events in one batch; past it 413.
     pub batch_events_max: u32,
     /// Milliseconds a publisher waits for room before 503.
@@ -164,6 +171,7 @@ impl Default for PublishLimits {
     fn default() -> Self {
         Self {
             body_bytes_max: 1024 * 1024,
+            bodies_bytes_max: 64 * 1024 * 1024,
             batch_events_max: 10_000,
             wait_ms: 2_000,
             in_flight_max: 32_768,

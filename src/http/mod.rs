@@ -15,6 +15,7 @@ mod params;
 mod poll;
 mod problem;
 mod quickstart;
+mod refuser;
 mod routes;
 mod stream;
 mod takeover;
@@ -22,5 +23,6 @@ mod v1;
 
 pub use problem::Problem;
 pub(crate) use quickstart::default_channel;
+pub use refuser::Refuser;
 pub use routes::{HttpSettings, ROUTES, Route, router};
 pub use takeover::{CanTake, LocalAddress, Taken, Takeover};

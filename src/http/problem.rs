@@ -1,7 +1,7 @@
 //! Refusals as RFC 9457 problem documents: the one place where errors become status codes.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
@@ -82,6 +82,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let (status, headers, document) = self.into_parts();
+        (status, headers, document).into_response()
+    }
+}
+
+impl Problem {
+    /// The parts of the response.
+    pub(super) fn into_parts(self) -> (StatusCode, HeaderMap, String) {
         let Parts { status, detail, members, retry_after_s, close, allow } = *self.0;
         let mut document = Map::new();
         document.insert("type".into(), "about:blank".into());
@@ -90,8 +98,7 @@ impl IntoResponse for Problem {
         document.insert("status".into(), status.as_u16().into());
         document.insert("detail".into(), detail.into());
         document.extend(members);
-        let mut response = (status, Value::Object(document).to_string()).into_response();
-        let headers = response.headers_mut();
+        let mut headers = HeaderMap::new();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -104,7 +111,7 @@ impl IntoResponse for Problem {
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        response
+        (status, headers, Value::Object(document).to_string())
     }
 }
 
@@ -125,6 +132,7 @@ impl From<PublishError> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("field", "Idempotency-Key")
             }
             PublishError::Overloaded { .. }
+            | PublishError::TooManyBodies { .. }
             | PublishError::DirectoryFull(_)
             | PublishError::GoingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)

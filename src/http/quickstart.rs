@@ -32,7 +32,7 @@ pub(super) async fn publish(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let body = read_body(&state, request.into_body()).await?;
+    let (body, _room) = read_body(&state, request.into_body()).await?;
     let message = serde_json::from_str::<Value>(&body)
         .ok()
         .and_then(|value| value.get("message").and_then(Value::as_str).map(str::to_owned))

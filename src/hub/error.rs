@@ -29,6 +29,12 @@ pub enum PublishError {
         /// How long it waited.
         wait_ms: u32,
     },
+    /// No room for its body beside the others.
+    #[error("the bodies of publishes under way fill the room they have ({bytes_max} bytes)")]
+    TooManyBodies {
+        /// The limit.
+        bytes_max: u64,
+    },
     /// A channel would have to be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
@@ -41,7 +47,13 @@ pub enum PublishError {
 impl PublishError {
     /// Whether the same publish may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Overloaded { .. } | Self::DirectoryFull(_) | Self::GoingDown)
+        matches!(
+            self,
+            Self::Overloaded { .. }
+                | Self::TooManyBodies { .. }
+                | Self::DirectoryFull(_)
+                | Self::GoingDown
+        )
     }
 }
 

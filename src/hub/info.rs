@@ -1,10 +1,13 @@
 //! What a hub says of itself.
 
+use std::sync::atomic::Ordering;
+
 use super::Hub;
 use crate::{
     backend::ChannelInfo,
     core::Limits,
     model::{ChannelName, Epoch, Seq},
+    telemetry::Metrics,
 };
 
 impl Hub {
@@ -44,6 +47,16 @@ impl Hub {
     /// Its metrics, as Prometheus scrapes them.
     pub fn metrics(&self) -> String {
         self.shared.metrics.render()
+    }
+
+    /// What it counts, for the layers around it to count on.
+    pub(crate) fn counters(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// How many streams and polls have been admitted and have not ended.
+    pub fn connections_admitted(&self) -> u32 {
+        self.shared.connections.load(Ordering::Acquire)
     }
 
     /// Whether it takes publishes and subscriptions.

@@ -1,5 +1,6 @@
 //! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
 
+mod bodies;
 mod builder;
 mod connections;
 mod drain;
@@ -10,6 +11,7 @@ mod subscribe;
 
 use std::{fmt, sync::Arc};
 
+pub use bodies::BodyRoom;
 pub use builder::{HubBuilder, StartError};
 pub use connections::{
     ConnectionPage, ConnectionPlace, ConnectionTotals, EndPage, EndPlace, Unanswered,

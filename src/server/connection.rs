@@ -5,16 +5,12 @@
 //! request when a poll's socket goes back. And only when everything written before has gone out.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     convert::Infallible,
     future::{pending, poll_fn},
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::Poll,
     time::Duration,
 };
@@ -36,7 +32,11 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::rewind::Rewind;
+use super::{
+    outgoing::{Outgoing, Stall},
+    places::{Place, Places},
+    rewind::Rewind,
+};
 use crate::{
     actors::LocalShard,
     http::{CanTake, LocalAddress, Taken, Takeover},
@@ -49,31 +49,19 @@ pub(super) struct Connections {
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
-    pub(super) served: Served,
+    /// How long a client may take nothing of an answer.
+    pub(super) write_stall: Duration,
+    pub(super) places: Places,
 }
 
-/// Counts the connections that the HTTP server has at the moment.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Served(Arc<AtomicUsize>);
-
-impl Served {
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn one_more(&self) -> ServedGuard {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        ServedGuard(Arc::clone(&self.0))
-    }
-}
-
-struct ServedGuard(Arc<AtomicUsize>);
-
-impl Drop for ServedGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+/// How the HTTP server's part of a connection ended.
+enum Ended {
+    /// By itself.
+    Over(hyper::Result<()>),
+    /// A response asks for the socket.
+    GivenAway,
+    /// The client does not read its answer.
+    Stalled,
 }
 
 /// A response that asks for its socket.
@@ -85,9 +73,8 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: TcpStream, early: Bytes) {
+    pub(super) async fn serve(self, io: TcpStream, early: Bytes, _place: Place) {
         let shard = self.shard.clone();
-        let _served = self.served.one_more();
         tokio::select! {
             given_away = Box::pin(self.parse(io, early)) => {
                 if let Some((asking, io, early)) = given_away {
@@ -103,7 +90,8 @@ impl Connections {
     async fn parse(self, io: TcpStream, early: Bytes) -> Option<(Asking, TcpStream, Bytes)> {
         let local = io.local_addr().ok()?;
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
-        let flushed = Rc::new(Cell::new(true));
+        let outgoing = Rc::new(Outgoing::new());
+        let mut stall = Stall::new(self.write_stall);
         let service = {
             let (asking, router) = (Rc::clone(&asking), self.router);
             service_fn(move |request| {
@@ -117,7 +105,7 @@ impl Connections {
             .max_buf_size(BUFFER_BYTES_MAX)
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
-            .serve_connection(Rewind::new(io, early, Rc::clone(&flushed)), service);
+            .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
         let mut closing = self.closing;
         let mut asked_to_close = Box::pin(async move {
             let _ = closing.wait_for(|closing| *closing).await;
@@ -129,19 +117,28 @@ impl Connections {
                 Pin::new(&mut connection).graceful_shutdown();
             }
             match connection.poll_without_shutdown(context) {
-                Poll::Ready(result) => Poll::Ready(Some(result)),
-                Poll::Pending if asking.borrow().is_some() && flushed.get() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+                Poll::Ready(result) => Poll::Ready(Ended::Over(result)),
+                Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
+                    Poll::Ready(Ended::GivenAway)
+                }
+                Poll::Pending => stall.poll(&outgoing, context).map(|()| Ended::Stalled),
             }
         })
         .await;
-        if let Some(result) = ended {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a connection ended with an error");
+        match ended {
+            Ended::GivenAway => {}
+            Ended::Stalled => {
+                self.places.metrics().answers_stalled.inc();
+                return None;
             }
-            let io = connection.into_parts().io.into_inner().0;
-            linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-            return None;
+            Ended::Over(result) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended with an error");
+                }
+                let io = connection.into_parts().io.into_inner().0;
+                linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
+                return None;
+            }
         }
         let asking = asking.borrow_mut().take()?;
         let parts = connection.into_parts();

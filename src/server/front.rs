@@ -10,7 +10,11 @@ use tokio::{
     task::{JoinSet, spawn_local},
 };
 
-use super::connection::{Connections, Served};
+use super::{
+    connection::Connections,
+    places::{Full, Places, is_no_file},
+    refusals::Refusals,
+};
 use crate::actors::{Finished, Front, LocalShard};
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
@@ -20,7 +24,9 @@ pub(super) struct HttpFront {
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
     pub(super) router: Router,
     pub(super) header_read_timeout: Duration,
-    pub(super) served: Served,
+    pub(super) write_stall: Duration,
+    pub(super) places: Places,
+    pub(super) refusals: Refusals,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -36,12 +42,15 @@ impl Front for HttpFront {
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),
-            served: self.served.clone(),
+            write_stall: self.write_stall,
+            places: self.places.clone(),
         };
         let again = connections.clone();
         shard.on_handed_back(move |Finished { io, early }| {
-            spawn_local(again.clone().serve(io, early));
+            let place = again.places.keep();
+            spawn_local(again.clone().serve(io, early, place));
         });
+        let refusals = self.refusals.clone();
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -52,7 +61,7 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             for listener in listeners {
-                loops.spawn_local(accept(listener, connections.clone()));
+                loops.spawn_local(accept(listener, connections.clone(), refusals.clone()));
             }
             while loops.join_next().await.is_some() {}
         })
@@ -60,9 +69,9 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: TcpListener, connections: Connections) {
+async fn accept(listener: TcpListener, connections: Connections, refusals: Refusals) {
     let mut closing = connections.closing.clone();
-    let mut failures = 0_u64;
+    let mut is_full = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -71,19 +80,35 @@ async fn accept(listener: TcpListener, connections: Connections) {
                 return std::future::pending().await;
             }
         };
-        match accepted {
-            Ok((io, _)) => {
-                failures = 0;
-                spawn_local(connections.clone().serve(prepare(io), Bytes::new()));
-            }
-            Err(error) => {
-                // At the file limit this would spin; wait for connections to end.
-                if failures.is_multiple_of(FAILURES_PER_REPORT) {
-                    tracing::warn!(%error, "cannot accept connections for now");
+        let io = match accepted {
+            Ok((io, _)) => io,
+            Err(error) if is_no_file(&error) => {
+                if !refusals.refuse_by_reserve(&listener).await {
+                    refusals.report(&error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                failures += 1;
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => {
+                refusals.report(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // While nobody leaves, those that wait in the kernel's queue are refused without delay.
+        let places = &connections.places;
+        let place = match refusals.has_reserve() {
+            false => Err(Full::Files),
+            true if is_full => places.take(),
+            true => places.take_soon().await,
+        };
+        is_full = place.is_err();
+        match place {
+            Ok(place) => {
+                spawn_local(connections.clone().serve(prepare(io), Bytes::new(), place));
+            }
+            Err(why) => refusals.refuse(io, why).await,
         }
     }
 }
@@ -96,7 +121,5 @@ fn prepare(io: TcpStream) -> TcpStream {
     io
 }
 
-/// How long an accept loop waits after a failure.
+/// How long an accept loop waits after a failure that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// One failure in so many is logged: about one every ten seconds.
-const FAILURES_PER_REPORT: u64 = 200;

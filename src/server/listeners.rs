@@ -16,7 +16,8 @@ pub(super) struct Listeners {
 }
 
 /// Binds `addresses` for each of `shards`. `send_buffer_bytes` (0: the kernel's own) is set on the
-/// listeners and inherited by what they accept.
+/// listeners and inherited by what they accept. `backlog` connections may wait to be accepted at
+/// each listener; the kernel's `somaxconn` caps it.
 ///
 /// A machine without IPv6, as many containers are, has no `[::1]`: it is left out, if another
 /// address is there.
@@ -24,6 +25,7 @@ pub(super) fn bind(
     addresses: &[SocketAddr],
     shards: usize,
     send_buffer_bytes: u32,
+    backlog: u32,
 ) -> io::Result<Listeners> {
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
@@ -37,8 +39,8 @@ pub(super) fn bind(
             result => result.map_err(|error| named(address, &error))?,
         }
         for listeners in &mut by_shard {
-            let listener =
-                listen(address, send_buffer_bytes).map_err(|error| named(address, &error))?;
+            let listener = listen(address, send_buffer_bytes, backlog)
+                .map_err(|error| named(address, &error))?;
             // With port 0 the first shard's choice is everybody's.
             address = listener.local_addr()?;
             listeners.push(listener);
@@ -70,7 +72,7 @@ fn named(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }
 
-fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, send_buffer_bytes: u32, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -83,12 +85,10 @@ fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener
         socket.set_send_buffer_size(send_buffer_bytes as usize)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// Connections that may wait to be accepted; the kernel's `somaxconn` caps it.
-const BACKLOG: i32 = 65_535;
 /// Linux's number for "address family not supported", which `std` gives no kind.
 const EAFNOSUPPORT: i32 = 97;
 

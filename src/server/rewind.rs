@@ -2,7 +2,6 @@
 //! that the server wrote has gone out.
 
 use std::{
-    cell::Cell,
     io,
     pin::Pin,
     rc::Rc,
@@ -14,24 +13,30 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::outgoing::Outgoing;
+
 /// A socket with bytes that come before what it still has.
 pub(super) struct Rewind {
     io: TokioIo<TcpStream>,
     early: Bytes,
-    flushed: Rc<Cell<bool>>,
+    outgoing: Rc<Outgoing>,
 }
 
 impl Rewind {
-    /// `flushed` is kept true while nothing the server wrote waits in its buffer: hyper flushes the
-    /// socket only when that buffer is empty.
-    pub(super) fn new(io: TcpStream, early: Bytes, flushed: Rc<Cell<bool>>) -> Self {
-        flushed.set(true);
-        Self { io: TokioIo::new(io), early, flushed }
+    /// `outgoing` is kept up to date about what the server writes.
+    pub(super) fn new(io: TcpStream, early: Bytes, outgoing: Rc<Outgoing>) -> Self {
+        Self { io: TokioIo::new(io), early, outgoing }
     }
 
     /// The socket; what was not read yet of the early bytes must be taken from the server.
     pub(super) fn into_inner(self) -> (TcpStream, Bytes) {
         (self.io.into_inner(), self.early)
+    }
+
+    fn took(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.outgoing.took(*bytes);
+        }
     }
 }
 
@@ -57,13 +62,15 @@ impl Write for Rewind {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.flushed.set(false);
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        self.outgoing.begin();
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.took(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(context);
-        self.flushed.set(matches!(result, Poll::Ready(Ok(()))));
+        self.outgoing.flush(matches!(result, Poll::Ready(Ok(()))));
         result
     }
 
@@ -80,7 +87,9 @@ impl Write for Rewind {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.flushed.set(false);
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        self.outgoing.begin();
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.took(&written);
+        written
     }
 }

@@ -8,10 +8,17 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Settings, connection::Served, demo, front::HttpFront, listeners};
+use super::{
+    Settings, demo,
+    front::HttpFront,
+    listeners,
+    places::{Division, Places, files_max, files_taken},
+    refusals::Refusals,
+};
 use crate::{
     actors::Front,
-    http::{HttpSettings, router},
+    core::ConnectionLimits,
+    http::{HttpSettings, Refuser, router},
     hub::{Hub, StartError},
 };
 
@@ -50,17 +57,25 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     };
     let addresses: Vec<SocketAddr> = settings.listen.iter().map(|l| l.socket_addr()).collect();
     let send_buffer_bytes = settings.limits.connections.send_buffer_bytes;
-    let bound = listeners::bind(&addresses, shards, send_buffer_bytes)?;
+    let backlog = settings.accept_queue_max;
+    let bound = listeners::bind(&addresses, shards, send_buffer_bytes, backlog)?;
 
-    let hub = Hub::builder().limits(settings.limits.clone()).shards(shards).start().await?;
+    let mut limits = settings.limits.clone();
+    let division = divide(&mut limits.connections, shards);
+    let hub = Hub::builder().limits(limits).shards(shards).start().await?;
     let (close, closing) = watch::channel(false);
-    let served = Served::default();
+    let places = Places::new(hub.clone(), division);
+    let http = http_settings(&settings);
+    let connections = &settings.limits.connections;
+    let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
     let front = HttpFront {
         listeners: bound.by_shard,
-        router: router(hub.clone(), http_settings(&settings)),
+        router: router(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
-        served: served.clone(),
+        write_stall: Duration::from_secs(connections.write_stall_s.into()),
+        refusals: Refusals::new(places.clone(), refuser),
+        places: places.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);
@@ -86,12 +101,27 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let _ = close.send(true);
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
     let last_call = tokio::time::Instant::now() + wait;
-    while served.len() > 0 && tokio::time::Instant::now() < last_call {
+    while places.len() > 0 && tokio::time::Instant::now() < last_call {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     hub.shut_down().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
+fn divide(limits: &mut ConnectionLimits, shards: usize) -> Division {
+    let taken = files_taken(shards);
+    let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
+    let division = Division::of(files_max(), taken, requests_max, connections_max);
+    limits.connections_max = u32::try_from(division.streams_max).unwrap_or(u32::MAX);
+    tracing::info!(
+        sockets_max = division.sockets_max,
+        connections_max = limits.connections_max,
+        requests_max = division.requests_max,
+        "how many connections there may be; open files are the bound where it is less than was set"
+    );
+    division
 }
 
 fn http_settings(settings: &Settings) -> HttpSettings {

@@ -40,6 +40,14 @@ pub struct Metrics {
     pub connections_closed: Family<Reason, Counter>,
     /// Subscriptions and polls refused, by reason.
     pub subscriptions_refused: Family<Reason, Counter>,
+    /// Connections of the HTTP server: on which requests are read and answered.
+    pub http_connections: Gauge,
+    /// Connections refused before the HTTP server saw them, by reason.
+    pub sockets_refused: Family<Reason, Counter>,
+    /// Answers whose clients did not read them for too long.
+    pub answers_stalled: Counter,
+    /// Bytes of request bodies held.
+    pub body_bytes: Gauge,
     /// Actors restarted by their supervisors, by kind.
     pub restarts: Family<Reason, Counter>,
     /// Channels in the directory.
@@ -77,6 +85,10 @@ impl Metrics {
             connections_opened: Counter::default(),
             connections_closed: Family::default(),
             subscriptions_refused: Family::default(),
+            http_connections: Gauge::default(),
+            sockets_refused: Family::default(),
+            answers_stalled: Counter::default(),
+            body_bytes: Gauge::default(),
             restarts: Family::default(),
             channels: Gauge::default(),
             history_bytes: Gauge::default(),
@@ -127,6 +139,22 @@ impl Metrics {
             "Subscriptions and polls refused",
             self.subscriptions_refused.clone(),
         );
+        r.register(
+            "http_connections",
+            "Connections on which requests are read and answered",
+            self.http_connections.clone(),
+        );
+        r.register(
+            "sockets_refused",
+            "Connections refused before their request was served",
+            self.sockets_refused.clone(),
+        );
+        r.register(
+            "answers_stalled",
+            "Answers whose clients did not read them",
+            self.answers_stalled.clone(),
+        );
+        r.register("body_bytes", "Bytes of request bodies held", self.body_bytes.clone());
         r.register("restarts", "Actors restarted", self.restarts.clone());
         r.register("channels", "Channels in the directory", self.channels.clone());
         r.register("history_bytes", "Bytes in all histories", self.history_bytes.clone());

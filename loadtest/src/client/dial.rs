@@ -9,12 +9,20 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 /// A socket on its way to `address`; it does not block. The source is one of
 /// [`SOURCES`] addresses of 127.0.0.0/8, the `number`-th, so that each has its own ports and none
-/// runs out of them.
-pub(crate) fn dial(address: SocketAddr, number: usize) -> io::Result<OwnedFd> {
+/// runs out of them. `receive_buffer_bytes` bounds what the kernel takes for a client that does
+/// not read.
+pub(crate) fn dial(
+    address: SocketAddr,
+    number: usize,
+    receive_buffer_bytes: Option<usize>,
+) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(bytes) = receive_buffer_bytes {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
     if let IpAddr::V4(server) = address.ip()
         && server.is_loopback()
     {

@@ -21,6 +21,16 @@ impl Head {
         Some(Self::of(&text, end + 4).ok_or_else(|| BadHead(text.into_owned())))
     }
 
+    /// The first value of a field of the head that `bytes` begin with.
+    pub(crate) fn field<'a>(bytes: &'a [u8], name: &str) -> Option<&'a str> {
+        let end = memmem::find(bytes, b"\r\n\r\n")?;
+        let mut lines = str::from_utf8(&bytes[..end]).ok()?.split("\r\n").skip(1);
+        lines.find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
     fn of(text: &str, bytes: usize) -> Option<Self> {
         let mut lines = text.split("\r\n");
         let status_line = lines.next()?;
@@ -65,6 +75,13 @@ mod tests {
         assert_eq!(parse(chunked), Some((200, Framing::CHUNKED, chunked.len())));
         assert_eq!(parse("HTTP/1.1 204 No Content\r\n\r\n"), Some((204, Framing::Ended, 27)));
         assert_eq!(parse("HTTP/1.1 200 OK\r\n"), None);
+    }
+
+    #[test]
+    fn fields_are_found_by_name() {
+        let head = b"HTTP/1.1 200 OK\r\na: 1\r\nLast-Event-ID: e-7 \r\n\r\nlast-event-id: 9";
+        assert_eq!(Head::field(head, "last-event-id"), Some("e-7"));
+        assert_eq!(Head::field(head, "etag"), None);
     }
 
     #[test]

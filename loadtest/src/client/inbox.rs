@@ -31,6 +31,21 @@ impl Expect {
         Self::Many(streams.into_iter().map(|stream| (stream, 0)).collect())
     }
 
+    /// Takes the next event of each stream as it comes.
+    pub(crate) fn begin_anywhere(&mut self) {
+        match self {
+            Self::One { next, .. } => *next = ANY,
+            Self::Many(streams) => streams.iter_mut().for_each(|(_, next)| *next = ANY),
+        }
+    }
+
+    /// Expects nothing of the streams that nothing has come of.
+    pub(crate) fn forget_unseen(&mut self) {
+        if let Self::Many(streams) = self {
+            *streams = streams.iter().copied().filter(|(_, next)| *next != ANY).collect();
+        }
+    }
+
     #[inline]
     fn next_of(&mut self, stream: u32) -> Option<&mut u32> {
         match self {
@@ -58,7 +73,6 @@ pub(crate) struct LastId {
     bytes: [u8; ID_BYTES_MAX],
 }
 
-#[allow(dead_code, reason = "for scenarios that resume")]
 impl LastId {
     /// None yet.
     pub(crate) const NONE: Self = Self { length: 0, bytes: [0; ID_BYTES_MAX] };
@@ -135,17 +149,26 @@ impl Inbox {
                     _ => self.read_other(connection, data),
                 }
             }
-            Delivers::WithinData => {
-                let mut rest = data;
-                while let Some(at) = memchr(BEGIN, rest) {
-                    rest = &rest[at..];
-                    let Some((stamp, length)) = Stamp::read(rest) else {
-                        return self.ledger.corrupt(connection, rest);
-                    };
-                    self.enter(connection, expect, stamp, now_ns);
-                    rest = &rest[length..];
-                }
-            }
+            Delivers::WithinData => self.read_text(connection, expect, data, now_ns),
+        }
+    }
+
+    /// Takes the events in a text, whatever is around them.
+    pub(crate) fn read_text(
+        &mut self,
+        connection: u32,
+        expect: &mut Expect,
+        text: &[u8],
+        now_ns: u64,
+    ) {
+        let mut rest = text;
+        while let Some(at) = memchr(BEGIN, rest) {
+            rest = &rest[at..];
+            let Some((stamp, length)) = Stamp::read(rest) else {
+                return self.ledger.corrupt(connection, rest);
+            };
+            self.enter(connection, expect, stamp, now_ns);
+            rest = &rest[length..];
         }
     }
 

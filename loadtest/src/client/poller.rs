@@ -40,9 +40,9 @@ impl Poller {
         ready.clear();
         let mut events =
             [epoll::Event { flags: NONE, data: epoll::EventData::new_u64(0) }; READY_MAX];
-        let count = match epoll::wait(&self.epoll, &mut events, Some(&IMMEDIATELY)) {
-            Ok(0) if !timeout.is_zero() => self.wait_on(&mut events, timeout)?,
-            result => done(result)?,
+        let count = match coarse(timeout) {
+            Some(timeout) => done(epoll::wait(&self.epoll, &mut events, Some(&timeout)))?,
+            None => self.wait_exactly(&mut events, timeout)?,
         };
         ready.extend(events[..count].iter().map(|event| {
             let (flags, data) = (event.flags, event.data);
@@ -57,12 +57,20 @@ impl Poller {
     }
 
     /// epoll's own timeout has milliseconds; events are due more exactly than that.
-    fn wait_on(&self, events: &mut [epoll::Event], timeout: Duration) -> io::Result<usize> {
-        let timeout =
-            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+    fn wait_exactly(&self, events: &mut [epoll::Event], timeout: Duration) -> io::Result<usize> {
+        let timeout = timespec(timeout);
         done(poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout)))?;
-        done(epoll::wait(&self.epoll, events, Some(&IMMEDIATELY)))
+        done(epoll::wait(&self.epoll, events, Some(&timespec(Duration::ZERO))))
     }
+}
+
+/// A time that epoll can wait for as it is.
+fn coarse(timeout: Duration) -> Option<Timespec> {
+    timeout.subsec_nanos().is_multiple_of(1_000_000).then(|| timespec(timeout))
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
 }
 
 /// A signal in between is no error: nothing was ready.
@@ -75,7 +83,6 @@ fn done(result: rustix::io::Result<usize>) -> io::Result<usize> {
 
 /// Few enough that a delivery is timed soon after it has come.
 const READY_MAX: usize = 256;
-const IMMEDIATELY: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const NONE: epoll::EventFlags = epoll::EventFlags::empty();
 const READABLE: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::RDHUP)

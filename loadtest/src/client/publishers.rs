@@ -34,6 +34,31 @@ pub(crate) struct PublishPlan {
     pub(crate) unanswered_max: usize,
 }
 
+impl PublishPlan {
+    /// Events `from..to` of stream 0 to one channel on one connection, at a steady rate.
+    pub(crate) fn paced(
+        channel: &str,
+        events: std::ops::Range<u32>,
+        rate: f64,
+        payload: usize,
+    ) -> Self {
+        let first = events.start;
+        let item = |seq: u32| Item {
+            at_ns: Some((f64::from(seq - first) / rate * 1e9) as u64),
+            channel: 0,
+            stream: 0,
+            first_seq: seq,
+            events: 1,
+        };
+        Self {
+            channels: vec![channel.to_owned()],
+            lanes: vec![events.map(item).collect()],
+            payload,
+            unanswered_max: 1,
+        }
+    }
+}
+
 /// One request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Item {

@@ -1,18 +1,18 @@
 //! The subscribers: many thousands of streams on one thread.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use rustix::net::{RecvFlags, recv};
 
 use super::clock::now_ns;
+use super::connection::{Connection, REST_BYTES_MAX, State};
 use super::dial::dial;
-use super::framing::Framing;
-use super::head::Head;
-use super::inbox::{Expect, Inbox, LastId};
+use super::inbox::{ANY, Expect, Inbox, LastId};
 use super::poller::{Poller, Ready};
+use super::publishers::{PublishPlan, Publishing};
+use super::ticks::{CaughtUp, Ticks};
 use crate::failure::Failure;
 use crate::outcome::Verified;
 use crate::subject::Subject;
@@ -23,6 +23,14 @@ pub(crate) struct Group {
     pub(crate) request: Vec<u8>,
     pub(crate) expect: Expect,
     pub(crate) connections: usize,
+    /// False for those that stop to read once they have their response head.
+    pub(crate) reads: bool,
+}
+
+impl Group {
+    pub(crate) fn new(request: Vec<u8>, expect: Expect, connections: usize) -> Self {
+        Self { request, expect, connections, reads: true }
+    }
 }
 
 /// All subscribers of this process.
@@ -39,36 +47,16 @@ pub(crate) struct Receivers {
     /// What was read last, of whichever connection, behind room for what it left over before.
     buffer: Vec<u8>,
     open: usize,
+    /// Response heads so far.
+    heads: usize,
+    /// Connections made and without a response head.
+    in_flight_max: usize,
+    /// When the connections of a storm had received everything, where one is timed.
+    pub(crate) caught_up: Option<CaughtUp>,
     /// All that came, heads of answers and heartbeats with it.
     pub(crate) received_bytes: u64,
-    /// Deliveries in each [`TICK`] since the start.
+    /// Deliveries over time.
     pub(crate) ticks: Ticks,
-}
-
-/// One subscriber, in 72 bytes.
-#[derive(Debug)]
-struct Connection {
-    socket: Option<OwnedFd>,
-    request: u32,
-    state: State,
-    expect: Expect,
-    /// The part of a line or head that came last.
-    rest: Option<Box<[u8]>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Dialling,
-    Head,
-    Body(Framing),
-}
-
-/// Deliveries over time.
-#[derive(Debug, Default)]
-pub(crate) struct Ticks {
-    started_ns: u64,
-    counted: u64,
-    counts: Vec<u64>,
 }
 
 /// What connecting took.
@@ -91,6 +79,9 @@ impl Receivers {
             inbox: Inbox::new(subject.delivers),
             buffer: vec![0; REST_BYTES_MAX + READ_BYTES],
             open: 0,
+            heads: 0,
+            in_flight_max: IN_FLIGHT_MAX,
+            caught_up: None,
             received_bytes: 0,
             ticks: Ticks::default(),
         })
@@ -100,36 +91,95 @@ impl Receivers {
     pub(crate) fn connect(
         &mut self,
         groups: &[Group],
-        mut at: impl FnMut(usize),
+        at: impl FnMut(usize),
     ) -> Result<Connected, Failure> {
         let first_request = self.requests.len();
         self.requests.extend(groups.iter().map(|group| group.request.clone()));
         let total: usize = groups.iter().map(|group| group.connections).sum();
-        let (first, started) = (self.connections.len(), Instant::now());
-        let last = first + total;
         self.connections.reserve(total);
         let mut due = groups.iter().enumerate().flat_map(|(number, group)| {
             let request = (first_request + number) as u32;
-            (0..group.connections).map(move |_| (request, group.expect.clone()))
+            (0..group.connections).map(move |_| (request, group))
         });
-        let (mut waiting, mut progress) = (first, Instant::now());
-        while waiting < last {
-            let room = (waiting + IN_FLIGHT_MAX).saturating_sub(self.connections.len());
-            for (request, expect) in due.by_ref().take(room) {
-                self.dial(request, expect)?;
+        let dial_next = |receivers: &mut Self, _| match due.next() {
+            Some((request, group)) => receivers.dial(request, group),
+            None => Ok(()),
+        };
+        self.establish(total, dial_next, at)
+    }
+
+    /// Connects all again, each with a request made from its last id, and waits until each has its
+    /// response head. What each must receive goes on from where it was.
+    pub(crate) fn resume(
+        &mut self,
+        request: impl Fn(&LastId) -> Vec<u8>,
+        at: impl FnMut(usize),
+    ) -> Result<Connected, Failure> {
+        let first_request = self.requests.len();
+        let ids = self.last_ids.iter().flatten();
+        self.requests.extend(ids.map(request));
+        let dial_next = |receivers: &mut Self, number: usize| {
+            receivers.connections[number].request = (first_request + number) as u32;
+            receivers.redial(number)
+        };
+        self.establish(self.connections.len(), dial_next, at)
+    }
+
+    /// Keeps the last id of each connection from here on.
+    pub(crate) fn keep_last_ids(&mut self) {
+        self.last_ids = Some(vec![LastId::NONE; self.connections.len()]);
+    }
+
+    /// Closes all connections.
+    pub(crate) fn close_all(&mut self) {
+        for connection in &mut self.connections {
+            connection.close();
+        }
+        self.open = 0;
+    }
+
+    /// Closes a connection, makes it anew, and lets it receive from wherever the server begins.
+    pub(crate) fn replace(&mut self, number: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[number];
+        self.open -= usize::from(connection.close());
+        connection.expect.begin_anywhere();
+        self.redial(number)
+    }
+
+    /// How many connections may be made at a time.
+    pub(crate) fn set_in_flight_max(&mut self, connections: usize) {
+        self.in_flight_max = connections;
+    }
+
+    /// Makes `total` connections with a bounded number in flight and waits for all their heads.
+    fn establish(
+        &mut self,
+        total: usize,
+        mut dial_next: impl FnMut(&mut Self, usize) -> Result<(), Failure>,
+        mut at: impl FnMut(usize),
+    ) -> Result<Connected, Failure> {
+        let (first, started) = (self.heads, Instant::now());
+        let (mut dialled, mut progress) = (0, Instant::now());
+        while self.heads < first + total {
+            let done = self.heads - first;
+            while dialled < total && dialled < done + self.in_flight_max {
+                dial_next(self, dialled)?;
+                dialled += 1;
             }
             if self.turn(STEP)? > 0 {
                 progress = Instant::now();
             } else if progress.elapsed() > PATIENCE {
-                let what = format!("response head {} of {total}", waiting - first + 1);
+                let what = format!("response head {} of {total}", done + 1);
                 return Err(Failure::Late { what, waited: PATIENCE });
             }
-            while waiting < self.connections.len() && self.connections[waiting].has_head() {
-                waiting += 1;
-            }
-            at(waiting - first);
+            at(self.heads - first);
         }
         Ok(Connected { connections: total, elapsed: started.elapsed() })
+    }
+
+    /// Waits once, and takes what comes.
+    pub(crate) fn receive_once(&mut self, timeout: Duration) -> Result<(), Failure> {
+        self.turn(timeout.min(STEP)).map(|_| ())
     }
 
     /// Receives until `done`, or until nothing has come for `patience`: false.
@@ -149,6 +199,26 @@ impl Receivers {
         Ok(true)
     }
 
+    /// Publishes, and receives until so many more deliveries have come or none does any more.
+    pub(crate) fn receive_rest(
+        &mut self,
+        plan: PublishPlan,
+        subject: &Subject,
+        deliveries: u64,
+    ) -> Result<(), Failure> {
+        let due = self.deliveries() + deliveries;
+        let publishing = Publishing::start(subject, plan)?;
+        self.receive_until(REST_PATIENCE, |receivers| Ok(receivers.deliveries() >= due))?;
+        publishing.stop();
+        publishing.finish()?;
+        self.receive_for(AFTERWARDS)
+    }
+
+    /// Whether each connection has its response head.
+    pub(crate) fn all_have_heads(&self) -> bool {
+        self.connections.iter().all(Connection::has_head)
+    }
+
     /// Receives for a time.
     pub(crate) fn receive_for(&mut self, time: Duration) -> Result<(), Failure> {
         let until = Instant::now() + time;
@@ -159,17 +229,28 @@ impl Receivers {
     }
 
     /// Compares what came with the events of each stream, and fails the run if that differs.
+    /// A connection that took its stream from anywhere must have had its last event.
     pub(crate) fn verify(&mut self, events_of: impl Fn(u32) -> u32) -> Result<Verified, Failure> {
-        for (number, connection) in self.connections.iter().enumerate() {
+        let reading = self.connections.iter().enumerate().filter(|(_, one)| one.reads);
+        for (number, connection) in reading {
             for (stream, next) in connection.expect.streams() {
                 let events = events_of(stream);
-                if next < events {
-                    self.inbox.ledger.missing(number as u32, stream, next, events);
+                let due = if next == ANY { events.saturating_sub(1) } else { next };
+                if due < events {
+                    self.inbox.ledger.missing(number as u32, stream, due, events);
                 }
             }
         }
         let (verified, first) = self.inbox.ledger.close();
         if verified.is_clean() { Ok(verified) } else { Err(Failure::Faulty { first, verified }) }
+    }
+
+    /// Checks what history held: each stream that it held anything of, to its end.
+    pub(crate) fn verify_retained(&mut self, events: u32) -> Result<Verified, Failure> {
+        for connection in &mut self.connections {
+            connection.expect.forget_unseen();
+        }
+        self.verify(|_| events)
     }
 
     /// Connections that have not ended.
@@ -181,19 +262,28 @@ impl Receivers {
         self.inbox.ledger.deliveries()
     }
 
-    fn dial(&mut self, request: u32, expect: Expect) -> Result<(), Failure> {
+    fn dial(&mut self, request: u32, group: &Group) -> Result<(), Failure> {
         let number = self.connections.len();
-        let socket = dial(self.address, number)
-            .map_err(Failure::io(format!("making connection {}", number + 1)))?;
-        self.poller.add(&socket, number as u32).map_err(Failure::io("epoll"))?;
-        let state = State::Dialling;
         self.connections.push(Connection {
-            socket: Some(socket),
+            socket: None,
             request,
-            state,
-            expect,
+            state: State::Dialling,
+            reads: group.reads,
+            is_caught_up: false,
+            expect: group.expect.clone(),
             rest: None,
         });
+        self.redial(number)
+    }
+
+    fn redial(&mut self, number: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[number];
+        let receive_buffer_bytes = (!connection.reads).then_some(UNREAD_BYTES);
+        let socket = dial(self.address, number, receive_buffer_bytes)
+            .map_err(Failure::io(format!("making connection {}", number + 1)))?;
+        self.poller.add(&socket, number as u32).map_err(Failure::io("epoll"))?;
+        connection.socket = Some(socket);
+        connection.state = State::Dialling;
         self.open += 1;
         Ok(())
     }
@@ -219,7 +309,10 @@ impl Receivers {
         if connection.state == State::Dialling && (ready.writable || ready.closed) {
             connection.ask(&self.requests[connection.request as usize])?;
         }
-        if ready.readable { self.read(ready) } else { Ok(()) }
+        if ready.readable && (connection.reads || !connection.has_head()) {
+            self.read(ready)?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, ready: Ready) -> Result<(), Failure> {
@@ -237,7 +330,13 @@ impl Receivers {
                     });
                     let bytes = &mut self.buffer[REST_BYTES_MAX - rest..REST_BYTES_MAX + count];
                     let last_id = self.last_ids.as_mut().map(|ids| &mut ids[ready.token as usize]);
+                    let had_head = connection.has_head();
                     connection.take(ready.token, rest, bytes, &mut self.inbox, last_id, now_ns)?;
+                    self.heads += usize::from(!had_head && connection.has_head());
+                    if let Some(caught_up) = &mut self.caught_up {
+                        connection.is_caught_up =
+                            connection.is_caught_up || caught_up.count(&connection.expect, now_ns);
+                    }
                     if count < READ_BYTES && !ready.closed {
                         return Ok(());
                     }
@@ -261,115 +360,16 @@ impl Receivers {
     }
 }
 
-impl Connection {
-    fn has_head(&self) -> bool {
-        matches!(self.state, State::Body(_))
-    }
-
-    /// Sends the request, now that there is a connection.
-    fn ask(&mut self, request: &[u8]) -> Result<(), Failure> {
-        let Some(socket) = &self.socket else { return Ok(()) };
-        match sockopt::socket_error(socket) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) | Err(error) => return Err(Failure::io("connecting")(error.into())),
-        }
-        // A new connection's buffer takes any request of ours at once.
-        match send(socket, request, SendFlags::NOSIGNAL) {
-            Ok(sent) if sent == request.len() => self.state = State::Head,
-            Ok(_) => return Err(Failure::Unsupported("a request longer than a buffer".into())),
-            Err(Errno::AGAIN) => {}
-            Err(error) => return Err(Failure::io("sending a request")(error.into())),
-        }
-        Ok(())
-    }
-
-    /// Takes what came: `rest` bytes of `bytes` were left over before.
-    fn take(
-        &mut self,
-        number: u32,
-        mut rest: usize,
-        mut bytes: &mut [u8],
-        inbox: &mut Inbox,
-        last_id: Option<&mut LastId>,
-        now_ns: u64,
-    ) -> Result<(), Failure> {
-        if !self.has_head() {
-            let refused = |bytes: &[u8]| Failure::Refused {
-                request: "a GET".into(),
-                answer: String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned(),
-            };
-            match Head::parse(bytes) {
-                None => return self.leave(bytes),
-                Some(Ok(head)) if head.status == 200 => {
-                    self.state = State::Body(head.framing);
-                    bytes = &mut bytes[head.bytes..];
-                    rest = 0;
-                }
-                Some(_) => return Err(refused(bytes)),
-            }
-        }
-        let State::Body(framing) = &mut self.state else { return Ok(()) };
-        let decoded = framing.decode(&mut bytes[rest..]).map_err(|_| Failure::Refused {
-            request: "a GET".into(),
-            answer: "a body that is not chunked as its head says".into(),
-        })?;
-        let body = &bytes[..rest + decoded.body];
-        let used = inbox.read_lines(number, &mut self.expect, last_id, body, now_ns);
-        self.leave(&body[used..])
-    }
-
-    #[inline]
-    fn leave(&mut self, rest: &[u8]) -> Result<(), Failure> {
-        if rest.len() > REST_BYTES_MAX {
-            return Err(Failure::Refused {
-                request: "a GET".into(),
-                answer: format!("a line of more than {REST_BYTES_MAX} bytes"),
-            });
-        }
-        if !rest.is_empty() {
-            self.rest = Some(rest.into());
-        }
-        Ok(())
-    }
-}
-
-impl Ticks {
-    /// Counts from here.
-    pub(crate) fn start(&mut self, deliveries: u64) {
-        *self = Self { started_ns: now_ns(), counted: deliveries, counts: Vec::new() };
-    }
-
-    fn count(&mut self, deliveries: u64) {
-        let new = deliveries - self.counted;
-        if new == 0 || self.started_ns == 0 {
-            return;
-        }
-        self.counted = deliveries;
-        let tick = ((now_ns() - self.started_ns) / TICK.as_nanos() as u64) as usize;
-        if tick >= self.counts.len() && tick < TICKS_MAX {
-            self.counts.resize(tick + 1, 0);
-        }
-        if let Some(count) = self.counts.get_mut(tick) {
-            *count += new;
-        }
-    }
-
-    /// Seconds since the start, deliveries a second from then on.
-    pub(crate) fn points(&self) -> Vec<(f64, f64)> {
-        let tick_s = TICK.as_secs_f64();
-        let point = |(tick, count): (usize, &u64)| (tick as f64 * tick_s, *count as f64 / tick_s);
-        self.counts.iter().enumerate().map(point).collect()
-    }
-}
-
 /// Connections dialled and without a response head: servers listen with a backlog of 128 and more.
 const IN_FLIGHT_MAX: usize = 128;
 const READ_BYTES: usize = 64 * 1024;
-/// The longest line or head that may come in pieces.
-const REST_BYTES_MAX: usize = 128 * 1024;
+/// What the kernel takes for a client that does not read; it doubles this.
+const UNREAD_BYTES: usize = 4 * 1024;
 /// No wait is longer, so that what is waited for besides sockets is noticed.
 const STEP: Duration = Duration::from_millis(20);
 /// Without any progress for so long a run has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-const TICK: Duration = Duration::from_millis(100);
-const TICKS_MAX: usize = 100_000;
+/// Without any delivery for so long, those that are due are lost.
+const REST_PATIENCE: Duration = Duration::from_secs(10);
+/// A delivery too many follows the last one closely, on one machine.
+const AFTERWARDS: Duration = Duration::from_millis(100);

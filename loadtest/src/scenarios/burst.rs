@@ -51,11 +51,7 @@ impl Burst {
         };
         let events_of: Vec<u32> =
             lanes.iter().map(|lane| lane.iter().map(|item| item.events).sum()).collect();
-        let group = Group {
-            request: (subject.subscribe)(subject, CHANNEL),
-            expect,
-            connections: self.subscribers,
-        };
+        let group = Group::new((subject.subscribe)(subject, CHANNEL), expect, self.subscribers);
         let mut receivers = run.connect(&[group])?;
         let plan = PublishPlan {
             channels: vec![CHANNEL.to_owned()],

@@ -31,11 +31,8 @@ impl Idle {
         let (mut memory, mut slab, mut rate) = (Vec::new(), Vec::new(), Vec::new());
         let mut connected = 0;
         for &step in &self.connections {
-            let group = Group {
-                request: request.clone(),
-                expect: Expect::all_of(0),
-                connections: step.saturating_sub(connected),
-            };
+            let group =
+                Group::new(request.clone(), Expect::all_of(0), step.saturating_sub(connected));
             progress.begin("connecting", step as u64);
             let (sample, cpu_ns) = (run.sample()?, thread_cpu_ns());
             let took =

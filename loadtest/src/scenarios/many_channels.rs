@@ -36,10 +36,12 @@ impl ManyChannels {
         let groups: Vec<Group> = channels
             .iter()
             .enumerate()
-            .map(|(number, channel)| Group {
-                request: (subject.subscribe)(subject, channel),
-                expect: Expect::all_of(number as u32),
-                connections: self.subscribers,
+            .map(|(number, channel)| {
+                Group::new(
+                    (subject.subscribe)(subject, channel),
+                    Expect::all_of(number as u32),
+                    self.subscribers,
+                )
             })
             .collect();
         let mut receivers = run.connect(&groups)?;

@@ -6,13 +6,40 @@
 //! | `paced` | one channel, events at a steady rate | 10,000 subscribers, 10 events/s |
 //! | `burst` | one channel, events back to back | 10,000 subscribers, 200 events |
 //! | `many-channels` | events to many small channels in turn | 1,000 channels x 10 subscribers |
+//! | `big-beside-small` | a small channel's latency alone and beside a big one, whose receivers are another process | 10 beside 18,000 subscribers |
+//! | `patterns` | cost of an event with ever more pattern subscriptions | 100, 1,000, 10,000 |
+//! | `poll` | long-polls that wait, all answered by one event; cycles without a pause | 5,000 waiting |
+//! | `publish` | publishers alone, every combination | 1 and 64; 128 B and 4 KiB; single and 100 |
+//! | `churn` | subscribers come and go while events flow | 1,000 a second of 5,000 |
+//! | `reconnect-storm` | all drop, miss events, and resume at once | 18,000 subscribers, 20 events |
+//! | `slow-readers` | clients that stop reading among those that read | 2,000 and 2,000 |
+//! | `soak` | all of it together | 10 minutes |
+//! | `curves` | costs over connections, channels, patterns, payload | to 18,000; 1,000; 10,000; 16 KiB |
 
+mod big_beside_small;
 mod burst;
+mod churn;
+mod curves;
 mod idle;
 mod many_channels;
 mod paced;
+mod patterns;
+mod poll;
+mod publish;
+mod reconnect_storm;
+mod slow_readers;
+mod soak;
 
+pub use big_beside_small::BigBesideSmall;
 pub use burst::{Burst, BurstMode};
+pub use churn::Churn;
+pub use curves::Curves;
 pub use idle::Idle;
 pub use many_channels::ManyChannels;
 pub use paced::Paced;
+pub use patterns::Patterns;
+pub use poll::Poll;
+pub use publish::Publish;
+pub use reconnect_storm::ReconnectStorm;
+pub use slow_readers::SlowReaders;
+pub use soak::Soak;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::client::{Expect, Group, Item, PublishPlan};
+use crate::client::{Expect, Group, PublishPlan};
 use crate::measured::Run;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
@@ -26,25 +26,10 @@ pub struct Paced {
 impl Paced {
     pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
         let mut run = Run::new("paced", self, subject, progress);
-        let group = Group {
-            request: (subject.subscribe)(subject, CHANNEL),
-            expect: Expect::all_of(0),
-            connections: self.subscribers,
-        };
+        let group =
+            Group::new((subject.subscribe)(subject, CHANNEL), Expect::all_of(0), self.subscribers);
         let mut receivers = run.connect(&[group])?;
-        let item = |number: u32| Item {
-            at_ns: Some((f64::from(number) / self.rate * 1e9) as u64),
-            channel: 0,
-            stream: 0,
-            first_seq: number,
-            events: 1,
-        };
-        let plan = PublishPlan {
-            channels: vec![CHANNEL.to_owned()],
-            lanes: vec![(0..self.events).map(item).collect()],
-            payload: self.payload,
-            unanswered_max: 1,
-        };
+        let plan = PublishPlan::paced(CHANNEL, 0..self.events, self.rate, self.payload);
         let deliveries = u64::from(self.events) * self.subscribers as u64;
         run.broadcast(&mut receivers, plan, deliveries)?;
         run.finish(&mut receivers, |_| self.events)

@@ -31,7 +31,7 @@ use crate::{
     actors::{
         body::{BodyPeer, EventBody},
         explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
-        peer::{PollSocket, StreamSocket},
+        peer::{Peer, PollSocket, StreamSocket},
         shared::{Inbox, Shared},
         subscriber::{PollTicket, Subscriber},
     },
@@ -115,8 +115,7 @@ impl LocalShard {
         match subscriber.shape.transport() {
             Transport::Poll => {
                 let peer = Box::new(PollSocket::new(io, early));
-                engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
-                self.hand_back(&engine);
+                self.attach_peer(subscriber, peer, head, ticket);
             }
             Transport::Stream => {
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
@@ -128,6 +127,22 @@ impl LocalShard {
                 }
             }
         }
+    }
+
+    /// Hands any other kind of peer over: a transport of one's own, or load without sockets. It is
+    /// used on this thread alone and must not call the shard back. Should the shard be gone, the
+    /// peer is dropped.
+    pub fn attach_peer(
+        &self,
+        subscriber: Subscriber,
+        peer: Box<dyn Peer>,
+        head: Bytes,
+        ticket: Option<PollTicket>,
+    ) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let now_ms = self.shared.clock.now_ms();
+        engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
+        self.hand_back(&engine);
     }
 
     fn hand_back(&self, engine: &RefCell<Engine>) {

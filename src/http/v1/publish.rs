@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::{envelope::parse_batch, stream::path_channel};
@@ -24,7 +24,7 @@ use crate::{
         params::{Query, channel_name, idempotency_key},
         routes::HttpState,
     },
-    hub::{Publication, Published},
+    hub::{BodyRoom, Publication, Published},
     model::{ChannelName, EventType, NewEvent},
 };
 
@@ -65,7 +65,7 @@ async fn accept(
         let field = if event_type.is_some() { "type" } else { "retry" };
         return Err(Problem::field(field, "each line of a batch has its own"));
     }
-    let body = read_body(state, body).await?;
+    let (body, _room) = read_body(state, body).await?;
 
     let fingerprint =
         FINGERPRINTS.hash_one((&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms));
@@ -105,11 +105,12 @@ fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Respo
     response
 }
 
-/// Reads a whole body within the bounds on its size and time, as text.
+/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text. The
+/// room it takes is to be kept until the publish is answered.
 pub(in crate::http) async fn read_body(
     state: &HttpState,
-    body: axum::body::Body,
-) -> Result<String, Problem> {
+    mut body: axum::body::Body,
+) -> Result<(String, BodyRoom), Problem> {
     let bytes_max = state.hub.limits().publish.body_bytes_max;
     let too_large = || {
         let detail = format!("a body has at most {bytes_max} bytes");
@@ -122,21 +123,30 @@ pub(in crate::http) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let reading = Limited::new(body, usize::try_from(bytes_max).unwrap_or(usize::MAX)).collect();
-    let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
-    let collected = match tokio::time::timeout(wait, reading).await {
-        Err(_) => {
-            let detail = format!("the body did not come within {} s", wait.as_secs());
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing());
+    let mut room = state.hub.body_room();
+    let reading = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|_| Problem::field("body", "the body broke off").closing())?;
+            let Ok(data) = frame.into_data() else { continue };
+            if (bytes.len() + data.len()) as u64 > bytes_max {
+                return Err(too_large());
+            }
+            // Taken as the bytes come: a length that was only announced takes none from others.
+            room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
+            bytes.extend_from_slice(&data);
         }
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(too_large());
-        }
-        Ok(Err(_)) => return Err(Problem::field("body", "the body broke off").closing()),
-        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(bytes)
     };
-    String::from_utf8(collected.into())
-        .map_err(|_| Problem::field("body", "the data must be UTF-8"))
+    let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
+    let bytes = tokio::time::timeout(wait, reading).await.map_err(|_| {
+        let detail = format!("the body did not come within {} s", wait.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing()
+    })??;
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|_| Problem::field("body", "the data must be UTF-8"))?;
+    Ok((text, room))
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {

@@ -54,7 +54,7 @@ fn listening(
 }
 
 /// Pairs of which the first must not be more than the second.
-fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 4] {
+fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 5] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
     [
@@ -72,6 +72,11 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 4] {
             bound("limits.poll.limit", limits.poll.limit.into()),
             bound("limits.poll.limit_max", limits.poll.limit_max.into()),
             "a poll that does not say how many would be given more than any may ask for",
+        ),
+        (
+            bound("limits.publish.body_bytes_max", limits.publish.body_bytes_max),
+            bound("limits.publish.bodies_bytes_max", limits.publish.bodies_bytes_max),
+            "one body would be promised more than all bodies have",
         ),
         (
             bound("limits.history.bytes_max", limits.history.bytes_max),

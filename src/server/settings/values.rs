@@ -28,6 +28,8 @@ pub struct Settings {
     pub faults: bool,
     /// Answers a temporary refusal of a stream with 429 or 503 instead of a 200 that ends.
     pub plain_refusals: bool,
+    /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps it.
+    pub accept_queue_max: u32,
     /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
     pub drain_window_s: u32,
     /// Seconds within which the head of a request must have come.
@@ -68,6 +70,7 @@ impl Default for Settings {
             shards: 0,
             faults: false,
             plain_refusals: false,
+            accept_queue_max: 65_535,
             drain_window_s: 10,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,

@@ -1,0 +1,191 @@
+//! What was blessed, and how what is counted compares with it.
+
+use std::{collections::BTreeMap, env::consts, fmt::Write as _, fs, process::Command};
+
+use serde::Deserialize;
+
+use crate::{
+    callgrind::Counts,
+    paths::{PATHS, Path},
+};
+
+/// The counts of a commit, by path.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Baseline {
+    rustc: String,
+    machine: String,
+    paths: BTreeMap<String, Blessed>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Blessed {
+    instructions: f64,
+    allocations: f64,
+}
+
+/// How far instructions can be compared with the blessed ones.
+#[derive(Debug)]
+pub(crate) struct Margin {
+    /// The least that is let pass whatever the path, in percent; `None` where they say nothing.
+    percent_min: Option<f64>,
+    /// Why it is not the path's own margin.
+    pub(crate) note: Option<String>,
+}
+
+/// How a path compares.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// Within the margin.
+    Same,
+    /// Not blessed yet.
+    New,
+    /// Better by more than the margin.
+    Better(String),
+    /// Worse by more than the margin, or it allocates and should not.
+    Worse(String),
+}
+
+impl Baseline {
+    /// What is blessed; nothing if there is no file.
+    pub(crate) fn read() -> Result<Self, String> {
+        match fs::read_to_string(FILE) {
+            Ok(text) => toml::from_str(&text).map_err(|error| format!("{FILE}: {error}")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(format!("{FILE}: {error}")),
+        }
+    }
+
+    /// The margin for this compiler and machine.
+    pub(crate) fn margin(&self) -> Margin {
+        let (rustc, machine) = (rustc(), machine());
+        if self.paths.is_empty() {
+            return Margin { percent_min: None, note: Some("nothing is blessed yet".to_owned()) };
+        }
+        if self.machine != machine {
+            let note = format!(
+                "blessed on {}, this is {machine}: instructions are not compared, allocations are",
+                self.machine
+            );
+            return Margin { percent_min: None, note: Some(note) };
+        }
+        if self.rustc != rustc {
+            let note = format!(
+                "blessed with {}, this is {rustc}: {OTHER_COMPILER_PERCENT} % more is let pass; \
+                 bless with the compiler in use",
+                self.rustc
+            );
+            return Margin { percent_min: Some(OTHER_COMPILER_PERCENT), note: Some(note) };
+        }
+        Margin { percent_min: Some(0.0), note: None }
+    }
+
+    /// Compares a path with what is blessed.
+    pub(crate) fn judge(&self, path: &Path, counted: Counts, margin: &Margin) -> Verdict {
+        let name = path.name;
+        let counted = rounded(counted);
+        if path.is_allocation_free && counted.allocations > 0.0 {
+            let why = format!("{name}: {} allocations, and it may have none", counted.allocations);
+            return Verdict::Worse(why);
+        }
+        let Some(blessed) = self.paths.get(name) else { return Verdict::New };
+        let of_blessed = |what, counted: f64, blessed: f64, percent: f64| {
+            let change = 100.0 * (counted - blessed) / blessed.max(f64::MIN_POSITIVE);
+            let text = format!("{name}: {what} {blessed} -> {counted} ({change:+.1} %)");
+            match counted - blessed {
+                more if more > blessed * percent / 100.0 => Verdict::Worse(text),
+                less if -less > blessed * percent / 100.0 => Verdict::Better(text),
+                _ => Verdict::Same,
+            }
+        };
+        let instructions = margin.percent_min.map_or(Verdict::Same, |percent_min| {
+            let percent = path.margin_percent.max(percent_min);
+            of_blessed("instructions", counted.instructions, blessed.instructions, percent)
+        });
+        let allocations = of_blessed(
+            "allocations",
+            counted.allocations,
+            blessed.allocations,
+            path.margin_percent,
+        );
+        match (instructions, allocations) {
+            (Verdict::Worse(a), Verdict::Worse(b)) => Verdict::Worse(format!("{a}\n{b}")),
+            (Verdict::Worse(why), _) | (_, Verdict::Worse(why)) => Verdict::Worse(why),
+            (Verdict::Better(why), _) | (_, Verdict::Better(why)) => Verdict::Better(why),
+            _ => Verdict::Same,
+        }
+    }
+
+    /// A line of the table.
+    pub(crate) fn line(&self, path: &Path, counted: Counts, verdict: &Verdict) -> String {
+        let Counts { instructions, allocations } = rounded(counted);
+        let blessed = self.paths.get(path.name).map(|blessed| blessed.instructions);
+        let change = blessed.map(|b| format!("{:+.1} %", 100.0 * (instructions - b) / b));
+        let mark = match verdict {
+            Verdict::Worse(_) => "  WORSE",
+            Verdict::Better(_) => "  better",
+            Verdict::New => "  new",
+            Verdict::Same => "",
+        };
+        format!(
+            "{:<20}{instructions:>14}{:>14}{:>9}{allocations:>13}  {}{mark}",
+            path.name,
+            blessed.map(|b| b.to_string()).unwrap_or_default(),
+            change.unwrap_or_default(),
+            path.operation
+        )
+    }
+
+    /// Takes a count over.
+    pub(crate) fn set(&mut self, path: &Path, counted: Counts) {
+        let Counts { instructions, allocations } = rounded(counted);
+        self.paths.insert(path.name.to_owned(), Blessed { instructions, allocations });
+    }
+
+    /// Writes the file, in the order of the paths; those that are no more are left out.
+    pub(crate) fn write(&self) -> Result<(), String> {
+        let mut text = format!(
+            "# Instructions and allocations of the hot paths, per operation. Written by\n\
+             # `cargo bench --bench instructions -- --bless`; see CONTRIBUTING.md.\n\
+             rustc = \"{}\"\nmachine = \"{}\"\n",
+            rustc(),
+            machine()
+        );
+        for path in PATHS {
+            let Some(blessed) = self.paths.get(path.name) else { continue };
+            let Blessed { instructions, allocations } = blessed;
+            let _ = write!(
+                text,
+                "\n# Per {}.\n[paths.{}]\ninstructions = {instructions:?}\nallocations = \
+                 {allocations:?}\n",
+                path.operation, path.name
+            );
+        }
+        fs::write(FILE, text).map_err(|error| format!("{FILE}: {error}"))
+    }
+}
+
+/// As they are blessed: a difference of runs is exact, an average of many operations is not.
+fn rounded(counts: Counts) -> Counts {
+    Counts {
+        instructions: (counts.instructions * 10.0).round() / 10.0,
+        // Plus zero, so that nothing is not called minus nothing.
+        allocations: (counts.allocations * 100.0).round() / 100.0 + 0.0,
+    }
+}
+
+fn rustc() -> String {
+    let version = Command::new("rustc").arg("--version").output();
+    version.map_or_else(
+        |error| format!("unknown ({error})"),
+        |version| String::from_utf8_lossy(&version.stdout).trim().to_owned(),
+    )
+}
+
+fn machine() -> String {
+    format!("{}-{}", consts::ARCH, consts::OS)
+}
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
+/// What any path may take more where another compiler made the program: it inlines differently.
+const OTHER_COMPILER_PERCENT: f64 = 25.0;

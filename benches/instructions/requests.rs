@@ -1,0 +1,77 @@
+//! The hot paths that begin with an HTTP request: hyper, the router, the hub and its actors.
+
+use std::{future::Future, mem::forget};
+
+use axum::Router;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use visnyk::{
+    http::{HttpSettings, router},
+    hub::Hub,
+};
+
+use crate::{paths::Load, shard::PAYLOAD};
+
+/// Publishes, one after the other on one connection, each answered before the next.
+pub(crate) fn publish(load: Load) {
+    with_hub(async |routes| {
+        let mut io = connect(&routes);
+        let request = format!(
+            "POST /v1/channels/bench/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+             text/plain\r\nContent-Length: {}\r\n\r\n{PAYLOAD}",
+            PAYLOAD.len()
+        );
+        for _ in 0..load.rounds {
+            io.write_all(request.as_bytes()).await.expect("written");
+            let answer = read_until(&mut io, b"}").await;
+            assert!(answer.starts_with(b"HTTP/1.1 201 "), "it is published");
+        }
+        forget(io);
+    });
+}
+
+/// Streams, each on a connection of its own, up to the end of the first block.
+pub(crate) fn subscribe(load: Load) {
+    with_hub(async |routes| {
+        for _ in 0..load.rounds {
+            let mut io = connect(&routes);
+            let request = "GET /v1/channels/bench/events HTTP/1.1\r\nHost: localhost\r\nAccept: \
+                           text/event-stream\r\n\r\n";
+            io.write_all(request.as_bytes()).await.expect("written");
+            let answer = read_until(&mut io, b"\n\n").await;
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "it is a stream");
+            forget(io);
+        }
+    });
+}
+
+/// Runs `client` beside a hub with one shard.
+fn with_hub<F: Future<Output = ()>>(client: impl FnOnce(Router) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        client(router(hub, HttpSettings::default())).await;
+    });
+    forget(runtime);
+}
+
+/// A connection in memory, served as any server that embeds the hub does.
+fn connect(routes: &Router) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(PIPE_BYTES);
+    let service = TowerToHyperService::new(routes.clone());
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(connection);
+    client
+}
+
+async fn read_until(io: &mut DuplexStream, end: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(PIPE_BYTES);
+    while !answer.windows(end.len()).any(|window| window == end) {
+        assert!(io.read_buf(&mut answer).await.expect("an answer") > 0, "a whole answer");
+    }
+    answer
+}
+
+const PIPE_BYTES: usize = 4_096;

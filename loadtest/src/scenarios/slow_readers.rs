@@ -1,0 +1,58 @@
+//! Clients that stop reading among others that read: the latency of those.
+
+use serde::Serialize;
+
+use crate::client::{Expect, Group, PublishPlan};
+use crate::measured::Run;
+use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
+
+/// The sizes of `slow-readers`.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+pub struct SlowReaders {
+    /// Subscribers that read.
+    #[arg(long, default_value_t = 2_000)]
+    pub fast: usize,
+    /// Subscribers that do not, with a small receive buffer.
+    #[arg(long, default_value_t = 2_000)]
+    pub slow: usize,
+    /// Events without and with the slow ones.
+    #[arg(long, default_value_t = 200)]
+    pub events: u32,
+    /// Events a second.
+    #[arg(long, default_value_t = 20.0)]
+    pub rate: f64,
+    /// Bytes of data in each event: together more than any buffer holds.
+    #[arg(long, default_value_t = 4_096)]
+    pub payload: usize,
+}
+
+impl SlowReaders {
+    pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
+        let mut run = Run::new("slow_readers", self, subject, progress);
+        let request = (subject.subscribe)(subject, CHANNEL);
+        let fast = Group::new(request.clone(), Expect::all_of(0), self.fast);
+        let mut receivers = run.connect(&[fast])?;
+        let deliveries = u64::from(self.events) * self.fast as u64;
+        let plan =
+            |from| PublishPlan::paced(CHANNEL, from..from + self.events, self.rate, self.payload);
+        run.broadcast(&mut receivers, plan(0), deliveries)?;
+        let alone_us = run.p99_us();
+        run.keep_figure("server_cpu_us_per_delivery", "server_cpu_us_per_delivery_alone");
+        let slow = Group { reads: false, ..Group::new(request, Expect::all_of(0), self.slow) };
+        let before = run.sample()?;
+        receivers.connect(&[slow], |_| {})?;
+        run.broadcast(&mut receivers, plan(self.events), deliveries)?;
+        let after = run.sample()?;
+        let beside_us = run.p99_us();
+        run.figure("latency_p99_us_alone", alone_us);
+        run.figure("latency_p99_us_beside_slow", beside_us);
+        run.figure("latency_p99_ratio", beside_us / alone_us.max(1.0));
+        let grown = after.resident_bytes as f64 - before.resident_bytes as f64;
+        run.figure("server_resident_bytes_per_slow_reader", grown / self.slow.max(1) as f64);
+        let buffers = after.tcp_bytes as f64 - before.tcp_bytes as f64;
+        run.figure("kernel_tcp_bytes_per_slow_reader", buffers / self.slow.max(1) as f64);
+        run.finish(&mut receivers, |_| 2 * self.events)
+    }
+}
+
+const CHANNEL: &str = "load";

@@ -1,0 +1,109 @@
+//! The answer to a request that a server cannot serve for now, made from its head alone: for
+//! connections that are refused before the HTTP server sees them.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+
+use super::{HttpSettings, Problem, problem::RETRY_AFTER_S, stream::STREAM_HEADERS};
+use crate::model::comment_block;
+
+/// Makes such answers.
+#[derive(Debug, Clone)]
+pub struct Refuser {
+    quickstart: bool,
+    plain: bool,
+    retry_ms: std::ops::RangeInclusive<u32>,
+}
+
+impl Refuser {
+    /// As `settings` say; streams are told a reconnection time from `retry_ms`.
+    pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
+        Self { quickstart: settings.quickstart, plain: settings.plain_refusals, retry_ms }
+    }
+
+    /// The whole response to a request with this head, of which the end may be missing. It is for
+    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for who
+    /// accepts a stream, since browsers give up for good on anything else; 503 for the others.
+    pub fn answer(&self, head: &[u8]) -> Vec<u8> {
+        let head = String::from_utf8_lossy(head);
+        let mut lines = head.split("\r\n");
+        let mut target = lines.next().unwrap_or_default().split(' ').skip(1);
+        let path = target.next().unwrap_or_default().split('?').next().unwrap_or_default();
+        let accepts_stream = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+            name.eq_ignore_ascii_case("accept") && value.contains("text/event-stream")
+        });
+        let detail = "the hub has as many connections as it can";
+        let (status, mut fields, body) = if accepts_stream && !self.plain {
+            let retry_ms = fastrand::u32(self.retry_ms.clone());
+            let fields = STREAM_HEADERS.map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            (
+                StatusCode::OK,
+                fields.to_vec(),
+                comment_block(&format!("refused: {detail}"), retry_ms),
+            )
+        } else {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            let (status, headers, body) = problem.retry_after(RETRY_AFTER_S).into_parts();
+            let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+            (status, fields.collect(), body.into_bytes())
+        };
+        if self.quickstart && matches!(path, "/publish" | "/subscribe" | "/events") {
+            let any = HeaderValue::from_static("*");
+            fields.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, any));
+        }
+        let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &fields {
+            response.extend_from_slice(name.as_str().as_bytes());
+            response.extend_from_slice(b": ");
+            response.extend_from_slice(value.as_bytes());
+            response.extend_from_slice(b"\r\n");
+        }
+        let end = format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        response.extend_from_slice(end.as_bytes());
+        response.extend_from_slice(&body);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(plain: bool, head: &str) -> String {
+        let settings = HttpSettings { plain_refusals: plain, ..HttpSettings::default() };
+        let answer = Refuser::new(&settings, 5..=7).answer(head.as_bytes());
+        String::from_utf8(answer).expect("text")
+    }
+
+    #[test]
+    fn an_event_source_is_told_to_come_back_and_others_get_503() {
+        let stream =
+            "GET /v1/events?channel=a HTTP/1.1\r\nHost: a\r\nACCEPT: text/event-stream\r\n\r\n";
+        let told = answer(false, stream);
+        assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
+        assert!(told.contains("content-type: text/event-stream"), "{told}");
+        assert!(told.contains("connection: close\r\n\r\n: refused: "), "{told}");
+        assert!(["5", "6", "7"].iter().any(|ms| told.ends_with(&format!("retry: {ms}\n\n"))));
+        assert!(!told.contains("access-control"), "{told}");
+        for (plain, head) in
+            [(true, stream), (false, "GET / HTTP/1.1\r\n\r\n"), (false, ""), (false, "\u{0}")]
+        {
+            let told = answer(plain, head);
+            assert!(told.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{told}");
+            assert!(told.contains("\r\nretry-after: 2\r\n"), "{told}");
+            let (head, body) = told.split_once("\r\n\r\n").expect("a body");
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{told}");
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{told}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_origins_may_read_it_where_they_may_read_the_answer() {
+        for path in ["/events", "/subscribe?after=1", "/publish"] {
+            let told =
+                answer(false, &format!("GET {path} HTTP/1.1\r\nAccept: text/event-stream\r\n\r\n"));
+            assert!(told.contains("access-control-allow-origin: *\r\n"), "{told}");
+        }
+    }
+}

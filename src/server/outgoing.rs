@@ -1,0 +1,100 @@
+//! What the HTTP server has written to a socket, and whether the client takes it.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+/// The outgoing side of one socket. Shared by the socket and whoever watches it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    flushed: Cell<bool>,
+    taken: Cell<u64>,
+}
+
+impl Outgoing {
+    pub(super) fn new() -> Self {
+        Self { flushed: Cell::new(true), taken: Cell::new(0) }
+    }
+
+    /// Something may wait in the server's buffer from now on.
+    pub(super) fn begin(&self) {
+        self.flushed.set(false);
+    }
+
+    /// The client's kernel took so many bytes.
+    pub(super) fn took(&self, bytes: usize) {
+        self.taken.set(self.taken.get() + bytes as u64);
+    }
+
+    /// The server's buffer was flushed, or not.
+    pub(super) fn flush(&self, done: bool) {
+        self.flushed.set(done);
+    }
+
+    /// Whether nothing that the server wrote waits in its buffer: hyper flushes the socket only
+    /// when that buffer is empty.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed.get()
+    }
+}
+
+/// Notices a client that takes nothing of an answer for too long. It costs a timer only while an
+/// answer waits.
+#[derive(Debug)]
+pub(super) struct Stall {
+    wait: Duration,
+    taken: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    pub(super) fn new(wait: Duration) -> Self {
+        Self { wait, taken: 0, timer: None }
+    }
+
+    /// Ready when some of an answer has waited for the whole time without a byte being taken.
+    pub(super) fn poll(&mut self, outgoing: &Outgoing, context: &mut Context<'_>) -> Poll<()> {
+        if outgoing.is_flushed() {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let taken = outgoing.taken.get();
+        if self.timer.is_none() || taken != self.taken {
+            self.taken = taken;
+            self.timer = Some(Box::pin(tokio::time::sleep_until(Instant::now() + self.wait)));
+        }
+        let timer = self.timer.as_mut().expect("it was set");
+        timer.as_mut().poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_answer_of_which_nothing_is_taken_is_stalled() {
+        let wait = Duration::from_secs(30);
+        let (outgoing, mut stall) = (Outgoing::new(), Stall::new(wait));
+        let mut stalled = async || {
+            let polled = poll_fn(|context| stall.poll(&outgoing, context));
+            tokio::time::timeout(Duration::from_secs(29), polled).await.is_ok()
+        };
+        assert!(!stalled().await && !stalled().await, "nothing waits");
+        outgoing.begin();
+        assert!(!stalled().await);
+        outgoing.took(1);
+        assert!(!stalled().await, "it reads slowly");
+        assert!(stalled().await);
+        outgoing.flush(true);
+        assert!(!stalled().await && !stalled().await);
+    }
+}

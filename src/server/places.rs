@@ -1,0 +1,257 @@
+//! Places for sockets: how many the process may hold, and who has them.
+//!
+//! Streams and waiting polls are admitted by the hub; what the HTTP server holds (connections on
+//! which requests are read and answered) takes a place here. Both together stay below the file
+//! limit, so that it is not met in the middle of something else. Streams leave some places to
+//! requests: a full hub still publishes, and still says how it is.
+
+use std::{
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use crate::{hub::Hub, telemetry::Metrics};
+
+/// How sockets are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Division {
+    /// Sockets in all.
+    pub(super) sockets_max: usize,
+    /// Connections of the HTTP server.
+    pub(super) requests_max: usize,
+    /// Streams and waiting polls.
+    pub(super) streams_max: usize,
+}
+
+impl Division {
+    /// Divides what the file limit leaves: `files_max` files, of which `taken` are open or will be
+    /// without any client. What was asked for is lowered to what there is.
+    pub(super) fn of(
+        files_max: Option<u64>,
+        taken: usize,
+        requests_max: u32,
+        connections_max: u32,
+    ) -> Self {
+        let files_max =
+            files_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let sockets_max = files_max.saturating_sub(taken + FILES_RESERVED).max(2);
+        let requests_max = (requests_max as usize).min(sockets_max);
+        let for_requests = (sockets_max / REQUESTS_PART).max(REQUESTS_MIN).min(requests_max);
+        let streams_max =
+            (connections_max as usize).min(sockets_max.saturating_sub(for_requests)).max(1);
+        Self { sockets_max, requests_max, streams_max }
+    }
+}
+
+/// The limit of open files of this process; `None` if there is none, or none that is known.
+pub(super) fn files_max() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+/// Files that are open now, and those that `shards` will open for themselves.
+pub(super) fn files_taken(shards: usize) -> usize {
+    let open = fs::read_dir("/proc/self/fd").map_or(FILES_ASSUMED, |files| files.count());
+    open + shards * FILES_PER_SHARD
+}
+
+/// The places, and how many are taken.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Shared>);
+
+struct Shared {
+    hub: Hub,
+    division: Division,
+    taken: AtomicUsize,
+    freed: Notify,
+}
+
+/// A place, given back when dropped.
+pub(super) struct Place(Arc<Shared>);
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// As many sockets as the file limit leaves.
+    Sockets,
+    /// As many connections as the HTTP server may have.
+    Requests,
+    /// No file for the connection at all: something else has taken them.
+    Files,
+}
+
+impl Full {
+    /// The word in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sockets => "file_limit",
+            Self::Requests => "requests_max",
+            Self::Files => "no_file",
+        }
+    }
+}
+
+impl Places {
+    pub(super) fn new(hub: Hub, division: Division) -> Self {
+        let freed = Notify::new();
+        Self(Arc::new(Shared { hub, division, taken: AtomicUsize::new(0), freed }))
+    }
+
+    /// How many the HTTP server has.
+    pub(super) fn len(&self) -> usize {
+        self.0.taken.load(Ordering::Acquire)
+    }
+
+    /// Takes a place if there is one.
+    pub(super) fn take(&self) -> Result<Place, Full> {
+        let shared = &self.0;
+        let Division { sockets_max, requests_max, .. } = shared.division;
+        let streams = shared.hub.connections_admitted() as usize;
+        let fits = |taken| taken < requests_max && taken + streams < sockets_max;
+        let update = |taken| fits(taken).then_some(taken + 1);
+        match shared.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, update) {
+            Ok(_) => Ok(self.counted()),
+            Err(taken) if taken + streams >= sockets_max => Err(Full::Sockets),
+            Err(_) => Err(Full::Requests),
+        }
+    }
+
+    /// As [`take`](Self::take), waiting a moment for a place: when very many come at once, each is
+    /// through with its request soon.
+    pub(super) async fn take_soon(&self) -> Result<Place, Full> {
+        let first = self.take();
+        if first.is_ok() {
+            return first;
+        }
+        let waited = timeout(WAIT_MAX, async {
+            loop {
+                let freed = self.0.freed.notified();
+                if let Ok(place) = self.take() {
+                    return place;
+                }
+                freed.await;
+            }
+        });
+        waited.await.or(first)
+    }
+
+    /// A place for a socket that the process holds already: an answered poll's.
+    pub(super) fn keep(&self) -> Place {
+        self.0.taken.fetch_add(1, Ordering::AcqRel);
+        self.counted()
+    }
+
+    fn counted(&self) -> Place {
+        self.metrics().http_connections.inc();
+        Place(Arc::clone(&self.0))
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.0.hub.counters()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.0.hub.counters().http_connections.dec();
+        self.0.freed.notify_one();
+    }
+}
+
+/// Whether an error says that there is no file for another socket.
+pub(super) fn is_no_file(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(
+        error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+    );
+    #[cfg(not(unix))]
+    false
+}
+
+/// Files kept for refusals that are under way, and for what else the process opens for a moment.
+const FILES_RESERVED: usize = super::refusals::REFUSALS_MAX + 16;
+/// A poller, its wake-up and more, of each shard.
+const FILES_PER_SHARD: usize = 8;
+/// Open files when the system does not say.
+const FILES_ASSUMED: usize = 64;
+/// One in so many places is left to requests by streams, and at least so many.
+const REQUESTS_PART: usize = 16;
+const REQUESTS_MIN: usize = 8;
+/// How long a new connection waits for a place before it is refused.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_leave_places_to_requests_and_both_stay_below_the_file_limit() {
+        for files_max in [0, 10, 64, 200, 1_024, 20_000, 1 << 20] {
+            for taken in [0, 20, 300] {
+                let d = Division::of(Some(files_max), taken, 10_000, 1_000_000);
+                let free = (files_max as usize).saturating_sub(taken + FILES_RESERVED);
+                assert!(d.sockets_max <= free.max(2), "{files_max} {d:?}");
+                assert!(d.requests_max >= 1 && d.streams_max >= 1, "{files_max} {d:?}");
+                assert!(d.streams_max < d.sockets_max, "{files_max} {d:?}");
+                if free > 2 * REQUESTS_MIN {
+                    assert!(d.sockets_max - d.streams_max >= REQUESTS_MIN, "{files_max} {d:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_a_bound_too() {
+        let d = Division::of(None, 20, 7, 9);
+        assert_eq!((d.requests_max, d.streams_max), (7, 9));
+        let d = Division::of(Some(20_000), 60, 10_000, 18_000);
+        assert_eq!((d.requests_max, d.streams_max), (10_000, 18_000), "{d:?}");
+    }
+
+    #[tokio::test]
+    async fn a_place_is_given_to_the_next_when_it_is_free() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let places = Places::new(hub, Division::of(None, 0, 2, 10));
+        let first = places.take().expect("a place");
+        let second = places.take().expect("a place");
+        assert_eq!(places.take().err(), Some(Full::Requests));
+        let kept = places.keep();
+        assert_eq!(places.len(), 3, "a socket that is there already is not refused");
+        drop((first, kept));
+        let third = places.take_soon().await.expect("a place");
+        assert_eq!(places.take_soon().await.err(), Some(Full::Requests));
+        let later = tokio::spawn({
+            let places = places.clone();
+            async move { places.take_soon().await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(second);
+        assert!(later.await.expect("it ends"), "it waits for a moment");
+        drop(third);
+        assert_eq!(places.metrics().http_connections.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn streams_count_too() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let division = Division { sockets_max: 2, requests_max: 2, streams_max: 2 };
+        let places = Places::new(hub.clone(), division);
+        let request = crate::hub::StreamRequest::channel("a").expect("a channel");
+        let stream = hub.admit_stream(request).expect("room");
+        let place = places.take().expect("a place");
+        assert_eq!(places.take().err(), Some(Full::Sockets));
+        drop(stream);
+        assert!(places.take().is_ok());
+        drop(place);
+    }
+}

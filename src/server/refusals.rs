@@ -1,0 +1,226 @@
+//! Refusing connections for which there is no place, in a way that their clients understand.
+//!
+//! A refused connection is read for its request's head, told to come back, and ended. Only a few
+//! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_local,
+    time::{Instant, timeout},
+};
+
+use super::places::{Full, Places, is_no_file};
+use crate::{http::Refuser, telemetry::Metrics};
+
+/// Refuses connections, on all shards together.
+#[derive(Clone)]
+pub(super) struct Refusals(Arc<Shared>);
+
+struct Shared {
+    places: Places,
+    refuser: Refuser,
+    permits: Arc<Semaphore>,
+    reserve: Reserve,
+    report: Report,
+}
+
+impl Refusals {
+    pub(super) fn new(places: Places, refuser: Refuser) -> Self {
+        let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
+        let (reserve, report) = (Reserve::new(), Report::default());
+        Self(Arc::new(Shared { places, refuser, permits, reserve, report }))
+    }
+
+    /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
+    pub(super) async fn refuse(&self, io: TcpStream, why: Full) {
+        self.note(why);
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
+        let permit = permit.expect("it is never closed");
+        spawn_local(answer(self.clone(), io, permit));
+    }
+
+    /// Refuses the next connection by means of the reserve, since there is no file for it. False if
+    /// there is none even so.
+    pub(super) async fn refuse_by_reserve(&self, listener: &TcpListener) -> bool {
+        let reserve = &self.0.reserve;
+        if !reserve.give_up() {
+            reserve.fill();
+            return false;
+        }
+        // It comes at once: that it waits is why there was no file for it.
+        match timeout(Duration::ZERO, listener.accept()).await {
+            Ok(Ok((io, _))) => {
+                self.note(Full::Files);
+                reserve.put_back(tell(&self.0.refuser, io).await);
+                true
+            }
+            Ok(Err(error)) => {
+                reserve.fill();
+                !is_no_file(&error)
+            }
+            // It has gone away.
+            Err(_) => {
+                reserve.fill();
+                true
+            }
+        }
+    }
+
+    /// Whether the reserve is whole, or can be made so. If not, the next connection is to be refused
+    /// and its file kept.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.0.reserve.fill()
+    }
+
+    /// Says, at a bounded rate, that connections cannot be accepted.
+    pub(super) fn report(&self, error: &io::Error) {
+        if let Some(times) = self.0.report.due() {
+            tracing::warn!(%error, times, "cannot accept connections for now");
+        }
+    }
+
+    fn note(&self, why: Full) {
+        Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
+        if let Some(times) = self.0.report.due() {
+            tracing::warn!(reason = why.as_str(), times, "refusing connections: there is no place");
+        }
+    }
+}
+
+async fn answer(refusals: Refusals, io: TcpStream, _permit: OwnedSemaphorePermit) {
+    let io = tell(&refusals.0.refuser, io).await;
+    refusals.0.reserve.put_back(io);
+}
+
+/// Reads a request's head, answers, and ends what the hub says on the connection; within
+/// [`REFUSAL_TIME_MAX`]. Gives the socket back, to be closed.
+async fn tell(refuser: &Refuser, mut io: TcpStream) -> TcpStream {
+    let told = async {
+        let mut head = Vec::with_capacity(1_024);
+        while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            if io.read_buf(&mut head).await? == 0 {
+                break;
+            }
+        }
+        io.write_all(&refuser.answer(&head)).await?;
+        io.shutdown().await?;
+        // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+        let mut bytes = [0; 1_024];
+        while io.read(&mut bytes).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(REFUSAL_TIME_MAX, told).await;
+    io
+}
+
+/// Files kept open to be given up when there is none left: the place of one takes a connection that
+/// is to be refused. Shared by all accept loops, since one may lose its file to another's socket.
+#[derive(Debug)]
+struct Reserve {
+    spare: Mutex<Vec<OwnedFd>>,
+    /// What the spare ones are copies of.
+    null: Option<File>,
+}
+
+impl Reserve {
+    fn new() -> Self {
+        let reserve = Self { spare: Mutex::default(), null: File::open("/dev/null").ok() };
+        reserve.fill();
+        reserve
+    }
+
+    /// Closes one; false if there is none.
+    fn give_up(&self) -> bool {
+        self.spare.lock().pop().is_some()
+    }
+
+    /// Opens what is missing; false if that cannot be.
+    fn fill(&self) -> bool {
+        let mut spare = self.spare.lock();
+        while spare.len() < RESERVE_FILES {
+            let Some(copy) = self.null.as_ref().and_then(|null| null.try_clone().ok()) else {
+                return false;
+            };
+            spare.push(copy.into());
+        }
+        true
+    }
+
+    /// Closes a socket. If a file is missing, takes its place in the same step: between a close and
+    /// an open, another thread would have it.
+    fn put_back(&self, io: TcpStream) {
+        let Ok(io) = io.into_std() else { return };
+        let mut spare = self.spare.lock();
+        if spare.len() < RESERVE_FILES
+            && let Some(null) = &self.null
+        {
+            let mut file = OwnedFd::from(io);
+            if rustix::io::dup2(null, &mut file).is_ok() {
+                spare.push(file);
+            }
+        }
+    }
+}
+
+/// Lets something be said once a second, with how often it happened.
+#[derive(Debug, Default)]
+struct Report {
+    last: Mutex<Option<Instant>>,
+    times: AtomicU64,
+}
+
+impl Report {
+    /// It happened. If it is time to say so: how often since the last time.
+    fn due(&self) -> Option<u64> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        let mut last = self.last.lock();
+        let now = Instant::now();
+        if last.is_some_and(|last| now - last < REPORT_EVERY) {
+            return None;
+        }
+        *last = Some(now);
+        Some(self.times.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// Refusals under way at a time.
+pub(super) const REFUSALS_MAX: usize = 32;
+/// Files in reserve.
+pub(super) const RESERVE_FILES: usize = 8;
+/// How long one may take.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+/// Bytes of a request that are looked at for what it accepts.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Between two lines of the log about it.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_often_is_said_once_a_second() {
+        let report = Report::default();
+        assert_eq!(report.due(), Some(1));
+        for _ in 0..999 {
+            assert_eq!(report.due(), None);
+        }
+        tokio::time::advance(REPORT_EVERY).await;
+        assert_eq!(report.due(), Some(1_000));
+        assert_eq!(report.due(), None);
+    }
+}
