@@ -1,15 +1,14 @@
 //! What a pattern's reader costs beside many channels, and an event beside many patterns.
 
-mod shard;
+use std::rc::Rc;
 
-use std::{cell::Cell, rc::Rc};
-
-use criterion::{Criterion, criterion_group, criterion_main};
-use shard::{NOW_MS, Shard};
+use criterion::{Criterion, criterion_group};
 use visnyk::{
     core::CloseReason,
     model::{Seq, Start},
 };
+
+use crate::shard::{NOW_MS, Shard, TakenBytes};
 
 /// A shard whose log has an event in each of as many channels, and then the latest
 /// [`CAUGHT_UP`] events, spread over them.
@@ -27,7 +26,7 @@ fn attach_now(criterion: &mut Criterion) {
     group.sample_size(10);
     for channels in [100, 10_000] {
         let mut shard = shard_with(channels);
-        let taken = Rc::new(Cell::new(0));
+        let taken: TakenBytes = Rc::default();
         group.bench_function(format!("beside_{channels}_channels"), |bencher| {
             bencher.iter(|| {
                 let key = shard.attach(&["**"], Start::Now, &taken);
@@ -46,7 +45,7 @@ fn catch_up(criterion: &mut Criterion) {
         let start = Start::At(shard.backend.position(Seq(channels as u64)));
         group.bench_function(format!("beside_{channels}_channels"), |bencher| {
             bencher.iter(|| {
-                let taken = Rc::new(Cell::new(0));
+                let taken: TakenBytes = Rc::default();
                 let key = shard.attach(&["**"], start.clone(), &taken);
                 while shard.engine.serve_ready(1, NOW_MS) || taken.get() < CAUGHT_UP as u64 * 128 {}
                 shard.engine.close(key, CloseReason::PeerClosed);
@@ -62,7 +61,7 @@ fn churn(criterion: &mut Criterion) {
     group.sample_size(10);
     for patterns in [10, 10_000] {
         let mut shard = shard_with(10);
-        let taken = Rc::new(Cell::new(0));
+        let taken: TakenBytes = Rc::default();
         for n in 0..patterns {
             shard.attach(&[&format!("p/{n}/*")], Start::Now, &taken);
         }
@@ -82,4 +81,3 @@ fn churn(criterion: &mut Criterion) {
 const CAUGHT_UP: usize = 1_000;
 
 criterion_group!(benches, attach_now, catch_up, churn);
-criterion_main!(benches);
