@@ -195,6 +195,8 @@ pub enum CloseReason {
     Answered,
     /// The client sent more than a stream's client has to say.
     UnexpectedInput,
+    /// The hub held too many unsent bytes, and it was among the slowest.
+    UnsentCeiling,
     /// A step of it panicked: a defect of the hub.
     Panicked,
     /// Its shard ended: by a crash, or because the hub waits no longer.
@@ -203,7 +205,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -212,6 +214,7 @@ impl CloseReason {
         Self::Drained,
         Self::Answered,
         Self::UnexpectedInput,
+        Self::UnsentCeiling,
         Self::Panicked,
         Self::ShardEnded,
     ];
@@ -227,6 +230,7 @@ impl CloseReason {
             Self::Drained => "drained",
             Self::Answered => "answered",
             Self::UnexpectedInput => "unexpected_input",
+            Self::UnsentCeiling => "unsent_ceiling",
             Self::Panicked => "panicked",
             Self::ShardEnded => "shard_ended",
         }

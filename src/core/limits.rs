@@ -95,6 +95,9 @@ pub struct ConnectionLimits {
     pub lag_events_max: u32,
     /// Frame bytes a connection may lag before its policy acts.
     pub lag_bytes_max: u64,
+    /// Bytes ready for connections that do not take them, in the whole hub; past it the slowest of
+    /// them are closed.
+    pub unsent_bytes_max: u64,
     /// What happens to a connection that lags too far.
     pub slow_policy: SlowPolicy,
     /// Seconds for which a socket may take no byte while some are due; then it is closed.
@@ -120,6 +123,7 @@ impl Default for ConnectionLimits {
             subscriptions_max: 100,
             lag_events_max: 1_000,
             lag_bytes_max: 256 * 1024,
+            unsent_bytes_max: 256 * 1024 * 1024,
             slow_policy: SlowPolicy::Disconnect,
             write_stall_s: 30,
             heartbeat_s: 15,

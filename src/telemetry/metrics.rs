@@ -48,6 +48,8 @@ pub struct Metrics {
     pub answers_stalled: Counter,
     /// Bytes of request bodies held.
     pub body_bytes: Gauge,
+    /// Bytes ready for connections that have not taken them.
+    pub unsent_bytes: Gauge,
     /// Actors restarted by their supervisors, by kind.
     pub restarts: Family<Reason, Counter>,
     /// Channels in the directory.
@@ -89,6 +91,7 @@ impl Metrics {
             sockets_refused: Family::default(),
             answers_stalled: Counter::default(),
             body_bytes: Gauge::default(),
+            unsent_bytes: Gauge::default(),
             restarts: Family::default(),
             channels: Gauge::default(),
             history_bytes: Gauge::default(),
@@ -155,6 +158,11 @@ impl Metrics {
             self.answers_stalled.clone(),
         );
         r.register("body_bytes", "Bytes of request bodies held", self.body_bytes.clone());
+        r.register(
+            "unsent_bytes",
+            "Bytes ready for connections that have not taken them",
+            self.unsent_bytes.clone(),
+        );
         r.register("restarts", "Actors restarted", self.restarts.clone());
         r.register("channels", "Channels in the directory", self.channels.clone());
         r.register("history_bytes", "Bytes in all histories", self.history_bytes.clone());

@@ -22,6 +22,8 @@ const PAGE_CHANNELS = 100;
 const REFRESH_MS = 3_000;
 const REFRESH_FAILED_MS = 10_000;
 const REFRESH_WAIT_MS = 10_000;
+/** Connections shown. */
+const PAGE_CONNECTIONS = 50;
 /** How often a screen reader is told of new events. */
 const ANNOUNCE_MS = 5_000;
 
@@ -301,6 +303,82 @@ class ChannelTable {
   }
 }
 
+/** The table of connections: asked for only while it is open and can be seen. */
+class ConnectionTable {
+  #details = byId("connections-details");
+  #state = byId("connections-state");
+  #timer;
+  #asking = null;
+
+  constructor() {
+    this.#details.addEventListener("toggle", () => this.refresh());
+    this.#state.addEventListener("change", () => this.refresh());
+    document.addEventListener("visibilitychange", () => this.refresh());
+  }
+
+  open() {
+    this.#details.open = true;
+  }
+
+  async refresh() {
+    clearTimeout(this.#timer);
+    this.#asking?.abort();
+    if (document.hidden || !this.#details.open) return;
+    const asking = new AbortController();
+    this.#asking = asking;
+    const timer = setTimeout(() => asking.abort(), REFRESH_WAIT_MS);
+    let pauseMs = REFRESH_MS;
+    try {
+      const query = new URLSearchParams({ limit: PAGE_CONNECTIONS });
+      if (this.#state.value) query.set("state", this.#state.value);
+      const response = await fetch(`./v1/connections?${query}`, {
+        signal: asking.signal,
+        cache: "no-store",
+      });
+      if (!response.ok) throw new Error(`the hub answered ${response.status}`);
+      this.#show(await response.json());
+    } catch {
+      if (this.#asking !== asking) return;
+      byId("connections-note").textContent = "Not up to date";
+      pauseMs = REFRESH_FAILED_MS;
+    } finally {
+      clearTimeout(timer);
+    }
+    if (this.#asking === asking) this.#timer = setTimeout(() => this.refresh(), pauseMs);
+  }
+
+  #show({ totals, connections, next }) {
+    const counts = `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")}`;
+    const more = next === undefined ? "" : ` · first ${connections.length} shown`;
+    byId("connections-note").textContent = counts + more;
+    byId("connections").replaceChildren(...connections.map(connectionRow));
+    byId("connections-empty").hidden = connections.length > 0;
+  }
+}
+
+function connectionRow(connection) {
+  const { id, transport, state, reason, peer, channels, patterns } = connection;
+  const selectors = [...channels, ...patterns];
+  const more = connection.subscriptions - selectors.length;
+  const names = selectors.join(" ") + (more > 0 ? ` and ${more} more` : "");
+  const client = element("td", { title: `${names}\nid ${id}, at ${connection.position}` });
+  client.append(
+    element("span", { className: "peer" }, peer ?? `Connection ${id}`),
+    element("span", { className: "names" }, `${transport === "sse" ? "SSE" : "Poll"} · ${names}`),
+  );
+  const word = (reason ?? state).replaceAll("_", " ");
+  const mark = element("span", { className: `mark ${state}` }, word);
+  const status = element("td");
+  status.append(mark);
+  const lag = element("td", { className: "number" }, format(connection.lag_events));
+  lag.title = `${format(connection.lag_bytes)} bytes, ${format(connection.unsent_bytes)} in flight`;
+  const age = element("td", { className: "number" }, duration(connection.age_s));
+  age.title = `last byte taken ${duration(Math.floor(connection.idle_ms / 1000))} before`;
+  const row = element("tr");
+  row.append(client, status, lag, age);
+  return row;
+}
+
 function eventRow(event) {
   const row = element("details", { className: "row" });
   const summary = element("summary");
@@ -516,6 +594,12 @@ function plural(number, noun) {
   return `${format(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+function duration(s) {
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  return s < 86_400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86_400)} d`;
+}
+
 function seconds(ms) {
   return `${Math.max(1, Math.round(ms / 1000))} s`;
 }
@@ -525,6 +609,7 @@ function main() {
   const watch = new Watch(events);
   const table = new ChannelTable(watch);
   watch.onOpen = () => table.refresh();
+  const connections = new ConnectionTable();
   const publisher = new Visnyk({ url: new URL(".", location.href) });
 
   byId("hub-address").textContent = location.host;
@@ -555,7 +640,10 @@ function main() {
     byId("publish-form").requestSubmit();
   });
   for (const button of document.querySelectorAll(".views button")) {
-    button.addEventListener("click", () => showView(button.dataset.view));
+    button.addEventListener("click", () => {
+      showView(button.dataset.view);
+      if (button.dataset.view === "connections") connections.open();
+    });
   }
   byId("empty-copy").hidden = !navigator.clipboard;
   byId("empty-copy").addEventListener("click", async ({ currentTarget: button }) => {

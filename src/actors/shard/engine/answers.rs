@@ -97,9 +97,11 @@ impl Engine {
         let Some(ticket) = slot.subscriber.ticket() else { return };
         let response = (ticket.respond)(reply, position, ticket);
         self.tally.sends += 1;
+        let rest = self.hold(response);
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let blocked = ConnectionMsg::Blocked {
             cursor: position.seq,
-            rest: response,
+            rest,
             progressed: true,
             due: (0, 0),
             sent: (0, 0),

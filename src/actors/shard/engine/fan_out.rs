@@ -46,6 +46,7 @@ impl Engine {
         self.hand_out();
         self.work_lanes();
         self.work_mixed();
+        self.relieve();
         !self.taking.is_empty()
             || !self.turns.is_empty()
             || self.mixed.round.is_some()

@@ -10,6 +10,7 @@ mod fan_out;
 mod reading;
 mod sending;
 mod serving;
+mod unsent;
 
 use std::{
     collections::VecDeque,
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 
-use self::{explain::RecentEnds, fan_out::Taking};
+use self::{explain::RecentEnds, fan_out::Taking, unsent::Unsent};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
@@ -74,6 +75,7 @@ pub struct Engine {
     tally: Tally,
     /// Connections that ended lately.
     ends: RecentEnds,
+    unsent: Unsent,
     /// Which connections ended since a test looked, and why.
     #[cfg(test)]
     pub(super) ended: Vec<(u64, CloseReason)>,
@@ -125,6 +127,7 @@ impl Engine {
             due: Vec::new(),
             tally: Tally::default(),
             ends: RecentEnds::default(),
+            unsent: Unsent::default(),
             #[cfg(test)]
             ended: Vec::new(),
         }

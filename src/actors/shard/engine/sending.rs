@@ -57,9 +57,11 @@ impl Engine {
             };
             let counted = payload.after(replay_through);
             let due = payload.after(cursor.max(replay_through));
+            let rest = self.hold(payload.split(taken).rest);
+            let Some(slot) = self.slots.get_mut(index as usize) else { return };
             let blocked = ConnectionMsg::Blocked {
                 cursor,
-                rest: payload.split(taken).rest,
+                rest,
                 progressed: taken > 0,
                 due,
                 sent: (counted.0 - due.0, counted.1 - due.1),

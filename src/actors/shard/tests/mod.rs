@@ -8,4 +8,5 @@ mod explain;
 mod model;
 mod pipe;
 mod retention;
+mod unsent;
 mod world;
