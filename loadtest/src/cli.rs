@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use visnyk_loadtest::report::ReportCommand;
 use visnyk_loadtest::{Memory, Scenario, in_full};
 
+use crate::compare;
 use crate::floor;
 use crate::rounds::{self, Rounds};
 
@@ -37,6 +38,9 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measures the hub beside other servers from public registries.
+    #[command(subcommand)]
+    Compare(compare::Command),
     /// Runs the hub in this process with connections in memory, up to a million: no sockets, no
     /// HTTP, everything else.
     Memory {
@@ -95,6 +99,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<(), String> {
         match self.command {
             Command::Floor { port } => floor::serve(port).map_err(|error| error.to_string()),
+            Command::Compare(command) => command.run(),
             Command::Memory { plan, out } => rounds::run_memory(&plan, out.as_deref()),
             Command::Receive => {
                 visnyk_loadtest::receive_apart().map_err(|failure| failure.in_full())
@@ -104,9 +109,10 @@ impl Cli {
             Command::All { options, quick } => {
                 let rounds = Rounds::new(options)?;
                 let mut failed = Vec::new();
-                for words in ALL {
-                    let words = words.split(' ').take(if quick { usize::MAX } else { 1 });
-                    let scenario = parse_scenario(words);
+                for (words, small) in ALL {
+                    let small =
+                        if quick { small.split_whitespace() } else { "".split_whitespace() };
+                    let scenario = parse_scenario(words.split_whitespace().chain(small));
                     if let Err(why) = rounds.run(&scenario) {
                         eprintln!("{why}");
                         failed.push(scenario.name());
@@ -128,7 +134,8 @@ impl Options {
     }
 }
 
-fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
+/// A scenario from the words of its command line.
+pub(crate) fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
     #[derive(Parser)]
     #[command(no_binary_name = true)]
     struct Words {
@@ -138,21 +145,28 @@ fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
     Words::parse_from(words).scenario
 }
 
-/// Each scenario with the sizes of `--quick`.
-const ALL: &[&str] = &[
-    "idle --connections 100,1000 --settle-s 1",
-    "paced --subscribers 1000 --events 20 --rate 20",
-    "burst --subscribers 1000 --events 100",
-    "many-channels --channels 100 --events 5 --rate 500",
-    "big-beside-small --big 1000 --duration-s 2",
-    "patterns --patterns 10,1000 --channels 10 --events 20 --rate 200",
-    "poll --waiting 500 --answered 2 --cycles 5",
-    "publish --publishers 1,8 --requests 500",
-    "churn --subscribers 200 --per-s 100 --duration-s 2",
-    "reconnect-storm --subscribers 1000",
-    "slow-readers --fast 100 --slow 100 --events 100 --rate 50",
-    "soak --duration-s 5 --subscribers 200 --passing 50 --channels 10 --waiting 20 --slow 5",
-    "curves --connections 100,500 --channels 10,30 --patterns 10,100 --payload 64,1024 --payload-subscribers 100 --events 10",
+/// Each scenario, and the sizes that `--quick` gives it.
+const ALL: &[(&str, &str)] = &[
+    ("idle", "--connections 100,1000 --settle-s 1"),
+    ("paced", "--subscribers 1000 --events 20 --rate 20"),
+    ("burst", "--subscribers 1000 --events 100"),
+    ("burst --mode waiting", "--subscribers 1000 --events 50"),
+    ("burst --mode connections", "--subscribers 1000 --events 50"),
+    ("burst --mode batch", "--subscribers 1000 --events 100"),
+    ("many-channels", "--channels 100 --events 5 --rate 500"),
+    ("big-beside-small", "--big 1000 --duration-s 2"),
+    ("patterns", "--patterns 10,1000 --channels 10 --events 20 --rate 200"),
+    ("poll", "--waiting 500 --answered 2 --cycles 5"),
+    ("publish", "--publishers 1,8 --requests 500"),
+    ("churn", "--subscribers 200 --per-s 100 --duration-s 2"),
+    ("reconnect-storm", "--subscribers 1000"),
+    ("slow-readers", "--fast 100 --slow 100 --events 100 --rate 50"),
+    ("soak", "--duration-s 5 --subscribers 200 --passing 50 --channels 10 --waiting 20 --slow 5"),
+    (
+        "curves",
+        "--connections 100,500 --channels 10,30 --patterns 10,100 --payload 64,1024 \
+         --payload-subscribers 100 --events 10",
+    ),
 ];
 
 #[cfg(test)]
@@ -168,13 +182,13 @@ mod tests {
 
     #[test]
     fn all_runs_each_scenario() {
-        let names: Vec<&str> = ALL
-            .iter()
-            .map(|words| {
-                parse_scenario(words.split(' '));
-                words.split(' ').next().unwrap_or_default()
-            })
-            .collect();
+        let mut names: Vec<&str> = Vec::new();
+        for (words, small) in ALL {
+            parse_scenario(words.split_whitespace());
+            parse_scenario(words.split_whitespace().chain(small.split_whitespace()));
+            names.extend(words.split(' ').next());
+        }
+        names.dedup();
         let command = Cli::command();
         let run = command.find_subcommand("run").expect("there is `run`");
         let scenarios: Vec<&str> =

@@ -1,6 +1,7 @@
 //! `visnyk-loadtest`: load on a hub, and what that costs.
 
 mod cli;
+mod compare;
 mod floor;
 mod rounds;
 mod summary;

@@ -28,21 +28,22 @@ impl Rounds {
     pub(crate) fn run(&self, scenario: &Scenario) -> Result<(), String> {
         let mut outcomes = Vec::new();
         for round in 1..=self.options.rounds.max(1) {
-            outcomes.push(self.measure(scenario, round, None)?);
+            outcomes.extend(self.measure(scenario, round, None)?);
             if let Some(other) = self.options.interleave {
-                outcomes.push(self.measure(scenario, round, Some(other))?);
+                outcomes.extend(self.measure(scenario, round, Some(other))?);
             }
         }
         print!("{}", summary::table(&outcomes));
         Ok(())
     }
 
+    /// `None` where the other one cannot do at all what the hub can.
     fn measure(
         &self,
         scenario: &Scenario,
         round: u32,
         other: Option<Other>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<Option<Outcome>, String> {
         let name = if other.is_some() { "floor" } else { "visnyk" };
         self.progress.note(&format!("{}, {name}, round {round}", scenario.name()));
         let failed = |failure: Failure| {
@@ -50,13 +51,18 @@ impl Rounds {
             format!("{} against {name} FAILED: {}", scenario.name(), failure.in_full())
         };
         let (subject, _server) = self.subject(other).map_err(failed)?;
-        let mut outcome =
-            visnyk_loadtest::run(scenario, &subject, &self.progress).map_err(failed)?;
+        let mut outcome = match visnyk_loadtest::run(scenario, &subject, &self.progress) {
+            Err(Failure::Unsupported(what)) if other.is_some() => {
+                self.progress.note(&format!("  left out: {what}"));
+                return Ok(None);
+            }
+            result => result.map_err(failed)?,
+        };
         outcome.round = round;
         if let Some(path) = &self.options.out {
             write(&outcome, path)?;
         }
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// The subject, and its process where it was started for this.

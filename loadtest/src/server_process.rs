@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::failure::Failure;
 use crate::subject::Subject;
@@ -15,6 +18,7 @@ use crate::subject::Subject;
 /// A running server; killed when it is dropped, and also if this process is killed before that.
 #[derive(Debug)]
 pub struct ServerProcess {
+    program: String,
     child: Child,
     guard: Child,
     address: SocketAddr,
@@ -42,9 +46,37 @@ impl ServerProcess {
     }
 
     /// Starts any server that says `listening on http://ADDRESS` on stderr.
-    pub fn start(mut command: Command) -> Result<Self, Failure> {
+    pub fn start(command: Command) -> Result<Self, Failure> {
+        let (mut server, address) = Self::spawn(command)?;
+        match address.recv_timeout(PATIENCE) {
+            Ok(address) => server.address = address,
+            Err(_) => return Err(server.did_not_start()),
+        }
+        Ok(server)
+    }
+
+    /// Starts a server that was told its address and does not say when it listens there: it does
+    /// once it accepts a connection.
+    pub fn start_at(command: Command, address: SocketAddr) -> Result<Self, Failure> {
+        let (mut server, _) = Self::spawn(command)?;
+        server.address = address;
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let has_ended = !matches!(server.child.try_wait(), Ok(None));
+            if has_ended || started.elapsed() > PATIENCE {
+                return Err(server.did_not_start());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(server)
+    }
+
+    /// The process, and the addresses that it will say it listens on.
+    fn spawn(mut command: Command) -> Result<(Self, Receiver<SocketAddr>), Failure> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A group of its own: what it starts is counted, and ends, with it.
+        command.process_group(0);
         let mut child = command.spawn().map_err(Failure::io(format!("starting {program}")))?;
         let pipe = child.stderr.take().expect("stderr is piped");
         let guard = match guard(child.id()) {
@@ -56,7 +88,7 @@ impl ServerProcess {
         };
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Self { child, guard, address: unspecified, said: Arc::clone(&said) };
+        let server = Self { program, child, guard, address: unspecified, said: Arc::clone(&said) };
         let (sender, address) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -70,17 +102,14 @@ impl ServerProcess {
                 }
             }
         });
-        match address.recv_timeout(PATIENCE) {
-            Ok(address) => server.address = address,
-            Err(_) => {
-                let answer = format!("no address; it said: {}", server.stderr());
-                return Err(Failure::Refused {
-                    request: format!("the start of {program}"),
-                    answer,
-                });
-            }
+        Ok((server, address))
+    }
+
+    fn did_not_start(self) -> Failure {
+        Failure::Refused {
+            request: format!("the start of {}", self.program),
+            answer: format!("no address; it said: {}", self.stderr()),
         }
-        Ok(server)
     }
 
     /// Where it listens.
@@ -91,6 +120,13 @@ impl ServerProcess {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It and the processes that it started, the ones that these started included.
+    pub fn pids(&self) -> Vec<u32> {
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        all.filter(|pid| runs(*pid, self.pid())).collect()
     }
 
     /// It as a hub.
@@ -113,17 +149,26 @@ impl ServerProcess {
 impl Drop for ServerProcess {
     fn drop(&mut self) {
         // First the guard, so that it never kills a process that has got this id since.
-        for child in [&mut self.guard, &mut self.child] {
-            let _ = child.kill();
-            let _ = child.wait();
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        // Until it is waited for, its id and so its group's belong to nobody else.
+        let (group, pids) = (self.pid(), self.pids());
+        if let Some(group) = Pid::from_raw(group.cast_signed()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+        // Closing thousands of sockets takes them time, which the next server would pay for.
+        let killed = Instant::now();
+        while pids.iter().any(|pid| runs(*pid, group)) && killed.elapsed() < PATIENCE {
+            std::thread::sleep(PAUSE);
         }
     }
 }
 
-/// Kills `pid` when this process ends, however that happens: its input ends then.
+/// Kills the group of `pid` when this process ends, however that happens: its input ends then.
 fn guard(pid: u32) -> std::io::Result<Child> {
     Command::new("sh")
-        .args(["-c", &format!("read line; kill -9 {pid} 2>/dev/null")])
+        .args(["-c", &format!("read line; kill -9 -{pid} 2>/dev/null")])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -136,5 +181,62 @@ fn parse_address(line: &str) -> Option<SocketAddr> {
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
+/// Whether a process of a group is there and has not ended.
+fn runs(pid: u32, group: u32) -> bool {
+    state_and_group(pid).is_some_and(|(state, its)| its == group && state != 'Z')
+}
+
+/// The state and the process group of a process. Its name, which stands before them, may hold
+/// anything.
+fn state_and_group(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let mut words = after_name.split(' ');
+    Some((words.next()?.chars().next()?, words.nth(1)?.parse().ok()?))
+}
+
 const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(20);
 const LINES_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_a_server_started_is_counted_and_ends_with_it() {
+        let script = "sleep 100 & sleep 100 & echo 'listening on http://127.0.0.1:9' >&2; wait";
+        let server = ServerProcess::start(sh(script)).expect("it says where it listens");
+        assert_eq!(server.address(), SocketAddr::from(([127, 0, 0, 1], 9)));
+        let pids = server.pids();
+        assert_eq!(pids.len(), 3, "{pids:?}");
+        let group = server.pid();
+        drop(server);
+        assert!(!pids.iter().any(|pid| runs(*pid, group)), "still running: {pids:?}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_speak_is_up_when_it_accepts() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let server = ServerProcess::start_at(sh("sleep 100"), address).expect("it accepts");
+        assert_eq!(server.address(), address);
+    }
+
+    #[test]
+    fn a_server_that_ends_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        drop(listener);
+        let failure = ServerProcess::start_at(sh("echo no >&2"), address).expect_err("it ended");
+        assert!(failure.to_string().contains("the start of sh"), "{failure}");
+    }
+}

@@ -42,6 +42,8 @@ pub struct Extras {
     /// Waits for the next events of a channel; `after` is the `Last-Event-ID` field of the answer
     /// to the poll before. The connection is kept. Events stand anywhere in the body.
     pub poll: Option<PollAfter>,
+    /// Whether a client that stops reading leaves the others alone.
+    pub bears_slow_readers: bool,
 }
 
 /// The whole HTTP/1.1 request that publishes `bodies` to a channel, one event each.
@@ -111,6 +113,7 @@ impl Subject {
                     let after = after.map(|after| ("Last-Event-ID", after));
                     get_request(subject, &target, after.as_slice())
                 }),
+                bears_slow_readers: true,
             },
         }
     }

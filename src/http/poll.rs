@@ -36,6 +36,7 @@ pub(super) async fn respond(
         return Ok(answered(request.encoding, &nothing));
     }
     if asked.can_take {
+        state.hub.room_soon().await;
         let subscriber = state.hub.admit_poll(request)?;
         let mut response = with_poll_headers(Response::new(Body::empty()));
         response.extensions_mut().insert(Takeover::new(subscriber, true));

@@ -45,6 +45,7 @@ pub(super) async fn respond(state: &HttpState, asked: &Asked, request: StreamReq
     if asked.is_head {
         return with_stream_headers(no_body_of_any_length());
     }
+    state.hub.room_soon().await;
     let admitted = state.hub.admit_stream(request);
     let subscriber = match admitted {
         Ok(subscriber) => subscriber,

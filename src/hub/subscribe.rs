@@ -97,6 +97,17 @@ impl Hub {
         })
     }
 
+    /// Waits a moment for a place if all connections are taken: clients that come back all at once
+    /// are here again before the hub has noticed that they left. Cancelling it has no effect.
+    pub async fn room_soon(&self) {
+        let connections_max = self.shared.limits().connections.connections_max;
+        let has_room = || self.shared.connections.load(Ordering::Acquire) < connections_max;
+        let deadline = tokio::time::Instant::now() + ROOM_WAIT_MAX;
+        while !has_room() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(ROOM_LOOK_AGAIN).await;
+        }
+    }
+
     /// Opens a stream as an HTTP body for a handler of one's own, which sends it as
     /// `text/event-stream`. Dropping the body ends the stream; one that is not read holds at most
     /// 16 KiB and a send, and then lags as a slow client does.
@@ -303,6 +314,9 @@ struct Admitting {
     retry_ms: Option<u32>,
 }
 
+/// How long a subscription waits for a place among the connections, and between two looks.
+const ROOM_WAIT_MAX: Duration = Duration::from_millis(500);
+const ROOM_LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
 const POLL_PAGE_EVENTS: usize = 1_000;
 const POLL_PAGES_MAX: usize = 4;
@@ -353,6 +367,28 @@ mod tests {
     }
 
     const BIRTHS: u64 = 2_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_waited_for_and_not_for_long() {
+        let mut limits = crate::core::Limits::default();
+        limits.connections.connections_max = 1;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let begun = tokio::time::Instant::now();
+        hub.room_soon().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let stream = StreamRequest::channel("a").expect("a channel");
+        let only = hub.admit_stream(stream).expect("room");
+        hub.room_soon().await;
+        assert_eq!(begun.elapsed(), ROOM_WAIT_MAX);
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.room_soon().await }
+        });
+        tokio::task::yield_now().await;
+        drop(only);
+        waiting.await.expect("it ends");
+        assert!(begun.elapsed() <= ROOM_WAIT_MAX + ROOM_LOOK_AGAIN);
+    }
 
     #[tokio::test]
     async fn a_poll_for_no_event_at_all_loses_none() {

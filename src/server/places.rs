@@ -137,7 +137,8 @@ impl Places {
                 if let Ok(place) = self.take() {
                     return place;
                 }
-                freed.await;
+                // Streams that end free a place too, and say nothing.
+                let _ = timeout(LOOK_AGAIN, freed).await;
             }
         });
         waited.await.or(first)
@@ -188,7 +189,9 @@ const FILES_ASSUMED: usize = 64;
 const REQUESTS_PART: usize = 16;
 const REQUESTS_MIN: usize = 8;
 /// How long a new connection waits for a place before it is refused.
-const WAIT_MAX: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_millis(500);
+/// Between two looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

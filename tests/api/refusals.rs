@@ -51,6 +51,17 @@ async fn an_event_source_is_refused_by_a_stream_that_ends() {
 }
 
 #[tokio::test]
+async fn who_comes_back_before_the_hub_noticed_is_not_refused() {
+    let hub = hub(&[("limits.connections.connections_max", "1")]).await;
+    for round in 0..30 {
+        let mut wire = Wire::to(&hub).await;
+        wire.send(request("GET", "/v1/channels/a/events", &[ACCEPT], "")).await;
+        let (_, first) = wire.stream_head().await;
+        assert!(!first.contains("refused"), "round {round}: {first}");
+    }
+}
+
+#[tokio::test]
 async fn a_setting_makes_refusals_plain() {
     let hub = hub(&[("limits.connections.connections_max", "1"), ("plain_refusals", "true")]).await;
     let mut only = Wire::to(&hub).await;

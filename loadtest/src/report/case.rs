@@ -258,9 +258,9 @@ mod tests {
         // The machine was twice as slow in round 2: the medians alone would say 1.5 / 1.0.
         let outcomes = [
             run("floor", 1, 0, 1.0),
-            run("visnyk", 1, 1, 1.1),
-            run("floor", 2, 2, 2.0),
-            run("visnyk", 2, 3, 2.2),
+            run("visnyk", 1, 5, 1.1),
+            run("floor", 2, 6, 2.0),
+            run("visnyk", 2, 11, 2.2),
         ];
         let cases = cases(&outcomes);
         let ratio = cases[0].ratio("visnyk", "cpu_us").expect("both ran");

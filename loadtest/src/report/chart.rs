@@ -77,7 +77,7 @@ impl Chart {
         let mut text = format!("{} against {}.", self.y.in_words(), self.x.in_words());
         for line in &self.lines {
             let _ = write!(text, " {}:", line.label);
-            for (index, point) in line.some_points(POINTS_TOLD).iter().enumerate() {
+            for (index, point) in self.told_points(line, POINTS_TOLD).iter().enumerate() {
                 let comma = if index > 0 { "," } else { "" };
                 let _ = write!(text, "{comma} {} at {}", number(point.y), self.x_in_words(point.x));
             }
@@ -86,11 +86,28 @@ impl Chart {
         text
     }
 
+    /// Points of a line to be told in words or in a table: at most `most`, but of percentiles those
+    /// that the axis names and the last.
+    pub(crate) fn told_points(&self, line: &Line, most: usize) -> Vec<Point> {
+        if self.x.scale != Scale::Tail {
+            return line.some_points(most);
+        }
+        let ticks = self.x_range().ticks;
+        let mut told: Vec<Point> = ticks
+            .iter()
+            .filter_map(|tick| line.points.iter().find(|point| point.x >= *tick))
+            .copied()
+            .collect();
+        told.extend(line.points.last());
+        told.dedup();
+        told
+    }
+
     /// A value of the axis across.
     pub(crate) fn x_in_words(&self, x: f64) -> String {
         match self.x.scale {
             // Steps of a distribution are finer than anyone reads.
-            Scale::Tail => format!("{} %", tick((x * 1e4).round() / 1e4)),
+            Scale::Tail => format!("{} %", tick((x * 1e4).floor() / 1e4)),
             _ if x.fract() == 0.0 => tick(x),
             _ => number(x),
         }
@@ -149,6 +166,18 @@ pub(crate) mod tests {
             "bytes against connections. first: 700 at 1,000, 650 at 18,000. \
              <second>: 10.0 at 1,000, 12.5 at 18,000."
         );
+    }
+
+    #[test]
+    fn percentiles_are_told_where_the_axis_names_them() {
+        let mut chart = example();
+        chart.x = Axis { label: "percentile".into(), scale: Scale::Tail };
+        let points = [0.0, 40.0, 50.0, 87.5, 92.0, 99.0, 99.95, 99.999_97];
+        chart.lines.truncate(1);
+        chart.lines[0].points = points.map(|p| Point::at((p, 1.0))).to_vec();
+        let told = chart.told_points(&chart.lines[0], 3);
+        let told: Vec<String> = told.iter().map(|point| chart.x_in_words(point.x)).collect();
+        assert_eq!(told, ["50 %", "92 %", "99 %", "99.95 %", "99.9999 %"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `machine` | where the runs were made, and whether all was verified |
 //! | `targets` | the targets that were measured |
-//! | `scenario NAME [FIGURE...]` | the figures of a scenario, all or those named |
+//! | `scenario NAME [FIGURE...]` | the figures of a scenario, those that say most or those named |
 //! | `plot NAME` | a picture, `FOLDER/NAME.svg`, FOLDER being the page's name without its end |
 //! | `costs`, `sizing` | measured costs, and examples worked out from them |
 //!
@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use super::sizing::{costs_table, sizing_table};
-use super::summary::{Summary, common_sizes, scenario_table};
+use super::summary::{Summary, common_sizes, main_figures, scenario_table};
 use super::svg;
 use super::targets::targets_table;
 use super::text::markdown;
@@ -103,6 +103,9 @@ fn block(
             if figures.iter().filter(known).count() < figures.len() {
                 return None;
             }
+            let main = main_figures(cases);
+            let main: Vec<&str> = main.iter().map(String::as_str).collect();
+            let figures: &[&str] = if figures.is_empty() { &main } else { figures };
             let sizes = markdown(&common_sizes(cases));
             Some(format!("{sizes}\n\n{}", scenario_table(cases, figures).markdown()))
         }
@@ -135,8 +138,8 @@ fn machine(summary: &Summary<'_>) -> Option<String> {
         text += &format!("- {}.\n", markdown(&machine));
     }
     text += &format!("- {}\n", markdown(&summary.verified_in_words()));
-    for fault in summary.faults() {
-        text += &format!("- {}\n", markdown(&fault));
+    for line in summary.faults().into_iter().chain(summary.overloads()) {
+        text += &format!("- {}.\n", markdown(&line));
     }
     Some(text)
 }
@@ -169,7 +172,7 @@ mod tests {
     fn every_kind_of_block_has_figures() {
         for (what, expected) in [
             ("machine", "kernel 6.1.0"),
-            ("targets", "at most ×1.10 the floor | ×1.10 | met |"),
+            ("targets", "at most ×1.10 | ×1.10 | met |"),
             ("scenario paced", "| 1,000 | Server CPU per delivery, µs | 4.40 ×1.10 | 4.00 |"),
             ("scenario paced latency_p50_ms", "| 10,000 | Latency p50, ms |"),
             ("costs", "| a delivery in a burst, µs of CPU | 0.330 |"),
@@ -193,6 +196,13 @@ mod tests {
         let page = write(page).expect("a good page").page;
         assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;\\|"), "{page}");
         assert!(!page.contains("<img"), "{page}");
+        let mut outcomes = outcomes();
+        outcomes[0].subject = "a](http://x)".into();
+        let page = "<!-- figures: plot burst-latency -->\n<!-- end -->\n\
+                    <!-- figures: plot paced-latency-1-000 -->\n<!-- end -->\n";
+        let written = written(page, "f", &Summary::of(&outcomes)).expect("a good page").page;
+        assert!(!written.contains("<img") && !written.contains("a](http"), "{written}");
+        assert!(written.contains("a\\](http"), "{written}");
     }
 
     #[test]

@@ -31,10 +31,12 @@ pub(crate) fn label(name: &str) -> String {
         return (*label).to_owned();
     }
     let parts: Vec<&str> = name.split('_').collect();
-    if let Some(rest) = name.strip_suffix("_per_s")
-        && !parts.iter().any(|part| sign(part).is_some_and(|_| *part != "s"))
+    if let Some((rest, after)) = name.split_once("_per_s")
+        && (after.is_empty() || after.starts_with('_'))
+        && !rest.split('_').any(|part| sign(part).is_some())
     {
-        return format!("{} per second", capitalised(&words(rest)));
+        let after = if after.is_empty() { String::new() } else { format!(" {}", words(after)) };
+        return format!("{} per second{after}", capitalised(&words(rest)));
     }
     let at = parts.iter().position(|part| sign(part).is_some());
     let Some((at, unit)) = at.and_then(|at| Some((at, sign(parts[at])?))) else {
@@ -50,7 +52,8 @@ pub(crate) fn label(name: &str) -> String {
 /// Whether a figure is beside the point of most runs: what the clients spend, what is given by the
 /// sizes of the run, steps between two others.
 pub(crate) fn is_minor(name: &str) -> bool {
-    const BEGINNINGS: [&str; 4] = ["client_", "publisher_", "server_threads", "connections"];
+    const BEGINNINGS: [&str; 5] =
+        ["client_", "publisher_", "publish_answer", "server_threads", "connections"];
     const NAMES: [&str; 7] = [
         "deliveries",
         "elapsed_s",
@@ -110,6 +113,8 @@ mod tests {
         for (name, expected) in [
             ("server_cpu_us_per_delivery", "Server CPU per delivery, µs"),
             ("connects_per_s", "Connects per second"),
+            ("events_per_s_1_publisher", "Events per second 1 publisher"),
+            ("events_per_subscriber", "Events per subscriber"),
             ("server_idle_cpu_ms_per_s", "Server idle CPU, ms per second"),
             ("server_resident_bytes", "Server resident, bytes"),
             ("elapsed_s", "Elapsed, s"),

@@ -13,7 +13,7 @@ pub(crate) fn number(value: f64) -> String {
         format!("{value:.2}")
     } else {
         // Three digits that count, however small, within reason.
-        let zeros = (-size.log10()).floor().clamp(0.0, 9.0) as usize;
+        let zeros = ((-size.log10()).ceil() - 1.0).clamp(0.0, 9.0) as usize;
         format!("{value:.*}", zeros + 3)
     }
 }
@@ -34,7 +34,11 @@ pub(crate) fn tick(value: f64) -> String {
 
 /// A ratio: `×1.05`.
 pub(crate) fn ratio(value: f64) -> String {
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    let digits = match value.abs() {
+        size if size < 0.0995 => 3,
+        size if size < 9.995 => 2,
+        size => usize::from(size < 99.95),
+    };
     if value.is_finite() { format!("×{value:.digits$}") } else { "–".into() }
 }
 
@@ -70,6 +74,8 @@ mod tests {
             (0.0, "0"),
             (0.000_123_4, "0.000123"),
             (0.2345, "0.234"),
+            (0.01, "0.0100"),
+            (0.1, "0.100"),
             (0.99996, "1.00"),
             (3.7, "3.70"),
             (9.999, "10.0"),
@@ -87,7 +93,9 @@ mod tests {
 
     #[test]
     fn ratios_have_three_digits() {
-        for (value, expected) in [(1.0, "×1.00"), (72.13, "×72.1"), (148.4, "×148")] {
+        for (value, expected) in
+            [(0.012_3, "×0.012"), (1.0, "×1.00"), (72.13, "×72.1"), (148.4, "×148")]
+        {
             assert_eq!(ratio(value), expected);
         }
     }

@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use super::case::Case;
 use super::chart::Chart;
-use super::figure::is_minor;
 use super::number::number;
 use super::plots::Plot;
 use super::style::style_sheet;
-use super::summary::{Summary, about_ratios, common_sizes, scenario_table};
+use super::summary::{Summary, about_ratios, common_sizes, main_figures, scenario_table};
 use super::svg;
 use super::table::Table;
 use super::targets::targets_table;
@@ -63,13 +62,8 @@ fn head(html: &mut String, summary: &Summary<'_>) {
             _ => "Not clean.",
         }
     );
-    if !faults.is_empty() {
-        html.push_str("<ul>\n");
-        for fault in faults {
-            let _ = writeln!(html, "<li>{}</li>", markup(&fault));
-        }
-        html.push_str("</ul>\n");
-    }
+    list(html, &faults);
+    list(html, &summary.overloads());
     let _ = writeln!(html, "<p>{}</p>", markup(&about_ratios()));
     html.push_str("<nav aria-label=\"Scenarios\"><ul>\n");
     for cases in summary.scenarios() {
@@ -85,17 +79,20 @@ fn head(html: &mut String, summary: &Summary<'_>) {
     }
 }
 
+fn list(html: &mut String, lines: &[String]) {
+    if !lines.is_empty() {
+        let lines: String =
+            lines.iter().map(|line| format!("<li>{}.</li>\n", markup(line))).collect();
+        let _ = write!(html, "<ul>\n{lines}</ul>\n");
+    }
+}
+
 /// The figures that say most, and all of them folded away.
 fn tables(html: &mut String, cases: &[Case<'_>]) {
     let name = words(cases[0].scenario);
-    let mut all: Vec<String> = Vec::new();
-    for figure in cases.iter().flat_map(Case::figure_names) {
-        if !all.contains(&figure) {
-            all.push(figure);
-        }
-    }
-    let main: Vec<&str> = all.iter().map(String::as_str).filter(|name| !is_minor(name)).collect();
-    if main.is_empty() || main.len() == all.len() {
+    let main = main_figures(cases);
+    let main: Vec<&str> = main.iter().map(String::as_str).collect();
+    if cases.iter().flat_map(Case::figure_names).all(|name| main.contains(&&*name)) {
         html.push_str(&scenario_table(cases, &[]).html(&format!("Figures of {name}")));
         return;
     }
@@ -111,7 +108,7 @@ fn tables(html: &mut String, cases: &[Case<'_>]) {
 fn figure(html: &mut String, chart: &Chart) {
     let mut rows = Vec::new();
     for line in &chart.lines {
-        for point in line.some_points(POINTS) {
+        for point in chart.told_points(line, POINTS) {
             rows.push(vec![line.label.clone(), chart.x_in_words(point.x), number(point.y)]);
         }
     }
@@ -148,6 +145,7 @@ figure,tr{break-inside:avoid}h2{break-after:avoid}nav,details{display:none}th,td
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Outcome;
     use crate::report::example::outcomes;
     use crate::report::text::tests::is_balanced;
 
@@ -201,5 +199,17 @@ mod tests {
         assert!(html.contains("Not clean."));
         assert!(html.contains("Paced against visnyk, round 1: 3 lost, 0 repeated"));
         assert!(!html.contains("none was lost"));
+    }
+
+    #[test]
+    fn run_that_did_not_keep_up_is_told() {
+        let mut outcomes = outcomes();
+        let told = |outcomes: &[Outcome]| page(&Summary::of(outcomes)).contains("did not keep up");
+        for (rate, expected) in [(9_600.0, false), (9_400.0, true)] {
+            let figures = &mut outcomes[0].figures;
+            figures.insert("deliveries".into(), 10_000.0);
+            figures.insert("deliveries_per_s".into(), rate);
+            assert_eq!(told(&outcomes), expected, "of 10 events/s to 1,000");
+        }
     }
 }

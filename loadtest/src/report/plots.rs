@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::case::{Case, Entry, size_in_words, subjects};
+use super::case::{Case, Entry, Spread, size_in_words, subjects};
 use super::chart::{Axis, Chart, Line, Point};
 use super::figure::{is_minor, label, unit};
 use super::scale::Scale;
@@ -93,15 +93,11 @@ impl Painter<'_> {
             }
         }
         let charts = kinds.into_iter().filter_map(|kind| {
-            let lines = self.lines(case, |entry| {
-                let series = &entry.middle_run().series;
-                let same = series.iter().find(|series| is_same_kind(kind, series));
-                same.map_or_else(Vec::new, |series| {
-                    series.points.iter().copied().map(Point::at).collect()
-                })
-            });
-            let axis = |name: &str| Axis { label: unit(name), scale: Scale::Linear };
-            let (x, y) = (axis(&kind.x_unit), axis(&kind.y_unit));
+            let lines = self.lines(case, |entry| curve(entry, kind));
+            let values = lines.iter().flat_map(|line| &line.points).map(|point| point.x);
+            let x_scale = if kind.x_unit == "s" { Scale::Linear } else { scale_for(values) };
+            let x = Axis { label: unit(&kind.x_unit), scale: x_scale };
+            let y = Axis { label: unit(&kind.y_unit), scale: Scale::Linear };
             chart(&kind.name, case.scenario, sizes, &words(&kind.name), x, y, lines)
         });
         charts.collect()
@@ -122,13 +118,7 @@ impl Painter<'_> {
                     let points = ladder.iter().filter_map(point).collect();
                     Line { label: words(subject), style, points }
                 });
-                let wide = |value: Option<f64>| value.filter(|value| *value > 0.0);
-                let (low, high) =
-                    (wide(first.size(size)), ladder.last().and_then(|c| c.size(size)));
-                let scale = match (low, high) {
-                    (Some(low), Some(high)) if high / low > WIDE => Scale::Log,
-                    _ => Scale::Linear,
-                };
+                let scale = scale_for(ladder.iter().filter_map(|case| case.size(size)));
                 let x = Axis { label: size_label.into(), scale };
                 let y = Axis { label: label(figure), scale: Scale::Linear };
                 let what = label(figure);
@@ -178,6 +168,32 @@ fn ladder<'a, 'b>(cases: &'b [Case<'a>], size: &str) -> Vec<&'b Case<'a>> {
 
 fn is_same_kind(a: &Series, b: &Series) -> bool {
     a.name == b.name && a.x_unit == b.x_unit && a.y_unit == b.y_unit
+}
+
+/// A curve over rounds: over time that of the middle run; over anything else, which is the same in
+/// each run, the medians.
+fn curve(entry: &Entry<'_>, kind: &Series) -> Vec<Point> {
+    let of = |run: &'_ Outcome| -> Vec<(f64, f64)> {
+        let same = run.series.iter().find(|series| is_same_kind(kind, series));
+        same.map_or_else(Vec::new, |series| series.points.clone())
+    };
+    let middle = of(entry.middle_run());
+    if kind.x_unit == "s" {
+        return middle.into_iter().map(Point::at).collect();
+    }
+    let points = middle.into_iter().filter_map(|(x, _)| {
+        let at_x = entry.runs.iter().flat_map(|run| of(run)).filter(|(other, _)| *other == x);
+        let y = Spread::of(at_x.map(|(_, y)| y).collect())?;
+        Some(Point { x, y: y.median, spread: (y.low, y.high) })
+    });
+    points.collect()
+}
+
+/// By powers of ten where values are far apart.
+fn scale_for(values: impl Iterator<Item = f64>) -> Scale {
+    let (low, high) = values
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    if low > 0.0 && high / low > WIDE { Scale::Log } else { Scale::Linear }
 }
 
 fn is_cost(figure: &str) -> bool {
@@ -271,6 +287,26 @@ mod tests {
         assert_eq!((&*hub.label, hub.style), ("visnyk", 0));
         assert_eq!(hub.points[0], Point { x: 1_000.0, y: 4.7, spread: (4.4, 5.0) });
         assert_eq!(hub.points[1].x, 10_000.0);
+    }
+
+    #[test]
+    fn curve_over_sizes_is_of_medians_and_wide_ones_are_by_powers() {
+        let mut outcomes = outcomes();
+        for (index, run) in outcomes.iter_mut().filter(|run| run.scenario == "idle").enumerate() {
+            run.series = vec![Series {
+                name: "memory".into(),
+                x_unit: "connections".into(),
+                y_unit: "bytes".into(),
+                points: vec![(100.0, 5.0), (18_000.0, index as f64)],
+            }];
+        }
+        let charts = of(&outcomes);
+        let memory = charts.iter().find(|chart| chart.name == "idle-memory").expect("drawn");
+        assert_eq!(memory.x.scale, Scale::Log);
+        let last = memory.lines[0].points[1];
+        assert_eq!(last, Point { x: 18_000.0, y: 1.5, spread: (0.0, 3.0) });
+        let over_time = charts.iter().find(|chart| chart.name == "burst-deliveries-a-second");
+        assert_eq!(over_time.map(|chart| chart.x.scale), Some(Scale::Linear));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How large a machine a load needs: arithmetic from what was measured.
 
-use super::number::number;
+use super::number::{number, tick};
 use super::summary::Summary;
 use super::table::Table;
 use super::targets::{BURST, HUB, IDLE, PACED, case_at};
@@ -38,7 +38,7 @@ pub(crate) fn sizing_table(summary: &Summary<'_>) -> Option<Table> {
     let costs = Costs::measured(summary)?;
     let mut rows = vec![
         row("connections", |load| number(load.connections)),
-        row("events per second to each", |load| number(load.events_per_s)),
+        row("events per second to each", |load| tick(load.events_per_s)),
         row("payload, bytes", |load| number(load.payload_bytes)),
         row("deliveries per second", |load| number(load.deliveries_per_s())),
         row("memory of streams in user space, MiB", |load| {

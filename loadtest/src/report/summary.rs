@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::case::{Case, FLOOR, cases, shown, size_in_words, subjects};
-use super::figure::label;
+use super::figure::{is_minor, label};
 use super::number::{number, ratio, tick};
 use super::plots::{Plot, plots, varying};
 use super::table::Table;
@@ -51,6 +51,18 @@ impl<'a> Summary<'a> {
         machines.into_iter().map(line).collect()
     }
 
+    /// The runs at a steady rate in which events were delivered more slowly than they were due, in
+    /// words: their latency is that of a queue, and what they cost is no measure for others.
+    pub(crate) fn overloads(&self) -> Vec<String> {
+        let line = |outcome: &Outcome| {
+            let (reached, due) = overload(outcome)?;
+            let (reached, due) = (number(reached), number(due));
+            let run = run_in_words(outcome);
+            Some(format!("{run} did not keep up: {reached} deliveries per second of {due}"))
+        };
+        self.outcomes.iter().filter_map(line).collect()
+    }
+
     /// All checks of all runs together.
     pub(crate) fn verified(&self) -> Verified {
         let mut all = Verified::default();
@@ -69,13 +81,7 @@ impl<'a> Summary<'a> {
     pub(crate) fn faults(&self) -> Vec<String> {
         let faulty = self.outcomes.iter().filter(|outcome| !outcome.verified.is_clean());
         let line = |outcome: &Outcome| {
-            format!(
-                "{} against {}, round {}: {}",
-                capitalised(&words(&outcome.scenario)),
-                words(&outcome.subject),
-                outcome.round,
-                faults_in_words(&outcome.verified),
-            )
+            format!("{}: {}", run_in_words(outcome), faults_in_words(&outcome.verified))
         };
         faulty.map(line).collect()
     }
@@ -94,6 +100,16 @@ impl<'a> Summary<'a> {
             format!("{begin}: {}.", faults_in_words(&all))
         }
     }
+}
+
+/// Deliveries per second that were reached, and that were due, if a run at a steady rate did not
+/// keep up.
+pub(crate) fn overload(outcome: &Outcome) -> Option<(f64, f64)> {
+    let rate = outcome.parameters.get("rate")?.as_f64()?;
+    let figure = |name| outcome.figures.get(name).copied();
+    let (deliveries, reached) = (figure("deliveries")?, figure("deliveries_per_s")?);
+    let due = rate * deliveries / outcome.verified.events.max(1) as f64;
+    (reached < due * KEPT_UP).then_some((reached, due))
 }
 
 /// The figures of a scenario: a row for each size and figure, a column for each subject with the
@@ -136,6 +152,18 @@ pub(crate) fn cell(case: &Case<'_>, subject: &str, figure: &str) -> String {
     }
 }
 
+/// The figures of a scenario that say most; all of them if none does.
+pub(crate) fn main_figures(cases: &[Case<'_>]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for figure in cases.iter().flat_map(Case::figure_names) {
+        if !all.contains(&figure) {
+            all.push(figure);
+        }
+    }
+    let main: Vec<String> = all.iter().filter(|name| !is_minor(name)).cloned().collect();
+    if main.is_empty() { all } else { main }
+}
+
 /// The sizes that all cases of a scenario share, and how many rounds there were.
 pub(crate) fn common_sizes(cases: &[Case<'_>]) -> String {
     let Some(first) = cases.first() else { return String::new() };
@@ -160,6 +188,11 @@ pub(crate) fn about_ratios() -> String {
     )
 }
 
+fn run_in_words(outcome: &Outcome) -> String {
+    let Outcome { scenario, subject, round, .. } = outcome;
+    format!("{} against {}, round {round}", capitalised(&words(scenario)), words(subject))
+}
+
 fn machine_in_words(machine: &Machine) -> String {
     format!(
         "{} cores, {:.0} GiB of memory, kernel {}, {} open files",
@@ -174,3 +207,7 @@ fn faults_in_words(verified: &Verified) -> String {
     let Verified { lost, repeated, reordered, corrupt, .. } = verified;
     format!("{lost} lost, {repeated} repeated, {reordered} reordered, {corrupt} changed")
 }
+
+/// A server that delivers at least this share of what was due in time has kept up; the last event
+/// is delivered after its time by any.
+const KEPT_UP: f64 = 0.95;

@@ -62,7 +62,8 @@ impl Curves {
             };
             let outcome = plan.run(subject, progress)?;
             add(&mut run.outcome, &outcome);
-            run.outcome.series.extend(outcome.series.into_iter().map(|mut series| {
+            let over_patterns = outcome.series.into_iter().filter(|s| s.x_unit == "patterns");
+            run.outcome.series.extend(over_patterns.map(|mut series| {
                 series.name = "CPU of an event over patterns".into();
                 series
             }));

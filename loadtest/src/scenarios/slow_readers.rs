@@ -29,6 +29,9 @@ pub struct SlowReaders {
 impl SlowReaders {
     pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
         let mut run = Run::new("slow_readers", self, subject, progress);
+        if !subject.extras.bears_slow_readers {
+            return Err(Failure::Unsupported(format!("{} waits for slow readers", subject.name)));
+        }
         let request = (subject.subscribe)(subject, CHANNEL);
         let fast = Group::new(request.clone(), Expect::all_of(0), self.fast);
         let mut receivers = run.connect(&[fast])?;

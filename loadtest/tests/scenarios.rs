@@ -1,0 +1,167 @@
+//! Every scenario at a small size against a real hub, and faults that must fail a run.
+
+mod faulty_server;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use visnyk_loadtest::Outcome;
+
+use faulty_server::{Fault, FaultyServer};
+
+const SCENARIOS: usize = 13;
+
+#[test]
+fn every_scenario_runs_against_the_hub() {
+    let results = tempfile::tempdir().expect("a temporary folder");
+    let file = results.path().join("results.jsonl");
+    let output = loadtest(&["all", "--quick", "--visnyk", hub(), "--out", text(&file)]);
+    assert!(output.status.success(), "{}", told(&output));
+    let outcomes = read(&file);
+    let mut names: Vec<&str> = outcomes.iter().map(|outcome| outcome.scenario.as_str()).collect();
+    names.dedup();
+    assert_eq!(names.len(), SCENARIOS, "{names:?}");
+    for outcome in &outcomes {
+        let name = &outcome.scenario;
+        assert!(outcome.verified.is_clean(), "{name}: {:?}", outcome.verified);
+        assert!(outcome.verified.deliveries > 0 || name == "idle", "{name} checked nothing");
+        assert!(!outcome.figures.is_empty() && !outcome.parameters.is_empty(), "{name}");
+        assert!(outcome.figures.values().all(|value| value.is_finite()), "{name}");
+        assert!(outcome.machine.cores > 0 && outcome.machine.nofile > 0, "{name}");
+    }
+}
+
+#[test]
+fn hub_and_floor_are_measured_in_turn() {
+    let results = tempfile::tempdir().expect("a temporary folder");
+    let file = results.path().join("results.jsonl");
+    let arguments = [
+        "run",
+        "paced",
+        "--subscribers",
+        "20",
+        "--events",
+        "5",
+        "--rate",
+        "50",
+        "--interleave",
+        "floor",
+        "--rounds",
+        "2",
+        "--visnyk",
+        hub(),
+        "--out",
+        text(&file),
+    ];
+    let output = loadtest(&arguments);
+    assert!(output.status.success(), "{}", told(&output));
+    let order: Vec<(u32, String)> =
+        read(&file).into_iter().map(|outcome| (outcome.round, outcome.subject)).collect();
+    let expected = [(1, "visnyk"), (1, "floor"), (2, "visnyk"), (2, "floor")];
+    assert_eq!(order, expected.map(|(round, subject)| (round, subject.to_owned())));
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("ratio") && table.contains("server_cpu_us_per_delivery"), "{table}");
+}
+
+#[test]
+fn sound_server_passes() {
+    let output = against(Fault::None, "paced");
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn lost_event_fails_the_run() {
+    for scenario in ["paced", "burst"] {
+        assert_fault(&against(Fault::Lose, scenario), "lost: 1");
+    }
+}
+
+#[test]
+fn event_lost_at_the_end_fails_the_run() {
+    let output = against(Fault::LoseLast, "paced");
+    assert_fault(&output, "lost: 1");
+    assert!(told(&output).contains("never came"), "{}", told(&output));
+}
+
+#[test]
+fn repeated_event_fails_the_run() {
+    assert_fault(&against(Fault::Repeat, "paced"), "repeated: 1");
+}
+
+#[test]
+fn event_repeated_at_the_end_fails_the_run() {
+    assert_fault(&against(Fault::RepeatLast, "burst"), "repeated: 1");
+}
+
+#[test]
+fn reordered_events_fail_the_run() {
+    assert_fault(&against(Fault::Reorder, "paced"), "reordered: 1");
+}
+
+#[test]
+fn changed_byte_fails_the_run() {
+    assert_fault(&against(Fault::Change, "paced"), "corrupt: 1");
+}
+
+#[test]
+fn load_goes_to_loopback_only() {
+    let output = loadtest(&["run", "idle", "--against", "http://192.0.2.1:80", "--pid", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("loopback only"), "{}", told(&output));
+}
+
+/// Ten events to three subscribers of a server with a fault in what the second one gets.
+fn against(fault: Fault, scenario: &str) -> Output {
+    let server = FaultyServer::start(fault, EVENTS);
+    let (url, pid) = (server.url(), std::process::id().to_string());
+    let events = EVENTS.to_string();
+    loadtest(&[
+        "run",
+        scenario,
+        "--subscribers",
+        "3",
+        "--events",
+        &events,
+        "--against",
+        &url,
+        "--pid",
+        &pid,
+    ])
+}
+
+fn assert_fault(output: &Output, fault: &str) {
+    assert_eq!(output.status.code(), Some(1), "{}", told(output));
+    let told = told(output);
+    assert!(told.contains("FAILED") && told.contains(fault), "{told}");
+    assert!(told.contains("connection "), "it does not say which: {told}");
+}
+
+fn loadtest(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_visnyk-loadtest"))
+        .args(arguments)
+        .output()
+        .expect("it was built for this test")
+}
+
+/// The hub beside the load tool, where a build of the workspace puts it.
+fn hub() -> &'static str {
+    let path = Path::new(env!("CARGO_BIN_EXE_visnyk-loadtest")).with_file_name("visnyk");
+    assert!(path.exists(), "{} is missing: `cargo build` first", path.display());
+    text(Box::leak(path.into_boxed_path()))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the path is UTF-8")
+}
+
+fn read(file: &PathBuf) -> Vec<Outcome> {
+    let text = std::fs::read_to_string(file).expect("results were written");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is an outcome")).collect()
+}
+
+fn told(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+const EVENTS: usize = 10;
