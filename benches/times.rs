@@ -6,6 +6,7 @@ mod append;
 mod attach;
 mod encode;
 mod fan_out;
+mod pattern_readers;
 mod patterns;
 mod replay;
 mod shard;
@@ -18,5 +19,6 @@ criterion_main!(
     fan_out::benches,
     replay::benches,
     patterns::benches,
+    pattern_readers::benches,
     attach::benches
 );

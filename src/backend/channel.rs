@@ -8,8 +8,12 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::{
+    forgotten::Losses,
+    reading::{Span, Told},
+};
 use crate::{
-    core::History,
+    core::{FellOff, History, Slice},
     model::{ChannelName, Epoch, Position, Seq},
 };
 
@@ -25,6 +29,8 @@ pub struct ChannelEntry {
     name: ChannelName,
     /// What earlier incarnations of the name have lost.
     born_after: Seq,
+    /// The number of the latest eviction from it, its earlier incarnations included.
+    eviction: AtomicU64,
     history: Mutex<History>,
     /// Newest event, so that a reader sees without a lock that there is nothing new.
     last_seq: AtomicU64,
@@ -48,15 +54,16 @@ impl ChannelEntry {
     pub(super) fn new(
         id: ChannelId,
         name: ChannelName,
-        evicted_through: Seq,
+        earlier: Losses,
         share: usize,
         now_ms: u64,
     ) -> Self {
         Self {
             id,
             name,
-            born_after: evicted_through,
-            history: Mutex::new(History::starting_after(evicted_through)),
+            born_after: earlier.through,
+            eviction: AtomicU64::new(earlier.eviction),
+            history: Mutex::new(History::starting_after(earlier.through)),
             last_seq: AtomicU64::new(0),
             closed_seq: AtomicU64::new(0),
             closed_ms: AtomicU64::new(0),
@@ -85,9 +92,42 @@ impl ChannelEntry {
         read(&mut self.history.lock())
     }
 
-    /// What earlier incarnations of its name have lost; its own losses come after.
-    pub fn born_after(&self) -> Seq {
-        self.born_after
+    /// How far its events are gone, and since when.
+    pub(super) fn losses(&self) -> Losses {
+        let through = self.with_history(|history| history.evicted_through());
+        Losses { through, eviction: self.eviction.load(Ordering::Relaxed) }
+    }
+
+    /// Whether events after `after` are gone.
+    pub(super) fn has_lost(&self, after: Seq) -> bool {
+        self.losses().through > after
+    }
+
+    /// Notes the number of an eviction; the caller holds the history's lock.
+    pub(super) fn set_eviction(&self, eviction: u64) {
+        self.eviction.store(eviction, Ordering::Relaxed);
+    }
+
+    /// The events of `span`, unless others of it are gone that the reader has not been told of.
+    pub(super) fn read(&self, told: Told, span: &Span) -> Result<Slice, FellOff> {
+        self.with_history(|history| {
+            let mut after = span.after;
+            if self.eviction.load(Ordering::Relaxed) <= told.0 {
+                after = after.max(history.evicted_through());
+            }
+            history.read(after, span.through, span.events_max, span.bytes_max)
+        })
+    }
+
+    /// The next event after `after`, unless others after it are gone that the reader has not been
+    /// told of.
+    pub(super) fn next_after(&self, after: Seq, told: Told) -> Result<Option<Seq>, FellOff> {
+        // Most channels have nothing, and cost no lock.
+        if self.last_seq() <= after && self.born_after <= after {
+            return Ok(None);
+        }
+        let span = Span { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
+        Ok(self.read(told, &span)?.events.first().map(|event| event.seq))
     }
 
     /// The newest event's seq, or zero.
@@ -110,6 +150,12 @@ impl ChannelEntry {
             0 => None,
             seq => Some(Seq(seq)),
         }
+    }
+
+    /// Whether a reader that has everything up to `cursor` is not told yet that it is closed, or
+    /// it is not. A closing event that has gone is told of by a gap.
+    pub fn owes_closing(&self, cursor: Seq) -> bool {
+        self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }
 
     /// Lets it take events again, once its tombstone has expired.

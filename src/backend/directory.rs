@@ -1,7 +1,8 @@
 //! Which channels there are.
 
 use std::{
-    collections::BinaryHeap,
+    collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -9,12 +10,13 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 use super::{
     channel::{ChannelEntry, ChannelId},
     forgotten::Forgotten,
+    reading::Told,
 };
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
@@ -23,6 +25,9 @@ use crate::model::{ChannelName, ChannelPattern, Seq};
 #[derive(Debug)]
 pub struct Directory {
     entries: DashMap<ChannelName, Arc<ChannelEntry>>,
+    /// The same in the order of their names, for those who look for many. Its lock is taken under
+    /// those of `entries`, never the other way round.
+    names: RwLock<BTreeMap<ChannelName, Arc<ChannelEntry>>>,
     len: AtomicUsize,
     births: AtomicU64,
     forgotten: Mutex<Forgotten>,
@@ -38,11 +43,20 @@ pub struct DirectoryFull {
     pub channels_max: usize,
 }
 
+/// Some of the channels that a pattern stands for.
+#[derive(Debug, Default)]
+pub(super) struct NamesPage {
+    pub(super) entries: Vec<Arc<ChannelEntry>>,
+    /// Where the next page begins, unless this is the last.
+    pub(super) last: Option<ChannelName>,
+}
+
 impl Directory {
     /// An empty directory; each channel may hold `share` publish permits.
     pub fn new(channels_max: usize, forgotten_max: usize, share: usize) -> Self {
         Self {
             entries: DashMap::new(),
+            names: RwLock::default(),
             len: AtomicUsize::new(0),
             births: AtomicU64::new(0),
             forgotten: Mutex::new(Forgotten::new(forgotten_max)),
@@ -72,28 +86,26 @@ impl Directory {
                     self.len.fetch_sub(1, Ordering::AcqRel);
                     return Err(DirectoryFull { channels_max: self.channels_max });
                 }
-                let evicted_through = self.forgotten.lock().recall(name);
+                let earlier = self.forgotten.lock().recall(name);
                 let id = ChannelId(self.births.fetch_add(1, Ordering::AcqRel) + 1);
-                let entry = Arc::new(ChannelEntry::new(
-                    id,
-                    name.clone(),
-                    evicted_through,
-                    self.share,
-                    now_ms,
-                ));
+                let entry =
+                    Arc::new(ChannelEntry::new(id, name.clone(), earlier, self.share, now_ms));
                 vacant.insert(Arc::clone(&entry));
+                self.names.write().insert(name.clone(), Arc::clone(&entry));
                 Ok(entry)
             }
         }
     }
 
     /// Forgets a channel that only the directory and the caller hold. Its holders took it from
-    /// the directory under the same lock, so nobody can come by it in between.
+    /// the directory under the same locks, so nobody can come by it in between.
     pub fn forget(&self, entry: Arc<ChannelEntry>) -> bool {
-        let removed = self.entries.remove_if(entry.name(), |_, kept| {
-            Arc::ptr_eq(kept, &entry) && Arc::strong_count(kept) == 2 && kept.is_spent() && {
-                let gone = kept.with_history(|history| history.evicted_through());
-                self.forgotten.lock().record(kept.name().clone(), gone);
+        let removed = self.entries.remove_if(entry.name(), |name, kept| {
+            let mut names = self.names.write();
+            let held_by_both_maps_and_the_caller = Arc::strong_count(kept) == 3;
+            Arc::ptr_eq(kept, &entry) && held_by_both_maps_and_the_caller && kept.is_spent() && {
+                self.forgotten.lock().record(name.clone(), kept.losses());
+                names.remove(name);
                 true
             }
         });
@@ -103,21 +115,53 @@ impl Directory {
         removed.is_some()
     }
 
-    /// The channels that match one of `patterns`.
-    pub fn matching(&self, patterns: &[ChannelPattern]) -> Vec<Arc<ChannelEntry>> {
-        if patterns.is_empty() {
-            return Vec::new();
+    /// A page of the channels that `pattern` stands for: those after the name `after`, or the
+    /// first ones. It costs a look at the names that begin as the pattern does.
+    pub(super) fn names_matching(
+        &self,
+        pattern: &ChannelPattern,
+        after: Option<&ChannelName>,
+    ) -> NamesPage {
+        let prefix = pattern.literal_prefix();
+        let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        let names = self.names.read();
+        let mut page = NamesPage::default();
+        if after.is_none()
+            && let Some(entry) = names.get(prefix)
+            && pattern.matches(entry.name())
+        {
+            page.entries.push(Arc::clone(entry));
         }
-        self.entries
-            .iter()
-            .filter(|entry| patterns.iter().any(|pattern| pattern.matches(entry.key())))
-            .map(|entry| Arc::clone(&entry))
-            .collect()
+        let from = after.map_or(Bound::Included(&*below), |name| Bound::Excluded(name.as_str()));
+        let range = names.range::<str, _>((from, Bound::Unbounded));
+        for (seen, (name, entry)) in range.enumerate() {
+            if !name.as_str().starts_with(&below) {
+                page.last = None;
+                return page;
+            }
+            if seen == PAGE_NAMES_MAX {
+                return page;
+            }
+            #[cfg(test)]
+            super::tests::look();
+            page.last = Some(name.clone());
+            if pattern.matches(name) {
+                page.entries.push(Arc::clone(entry));
+            }
+        }
+        page.last = None;
+        page
     }
 
-    /// The highest seq lost by a forgotten channel that matches, if that is after `after`.
-    pub fn forgotten_after(&self, patterns: &[ChannelPattern], after: Seq) -> Option<Seq> {
-        self.forgotten.lock().lost_after(patterns, after)
+    /// Whether a forgotten channel that matches one of `patterns` has lost an event after `after`
+    /// that the reader has not been told of.
+    pub(super) fn has_forgotten(
+        &self,
+        patterns: &[ChannelPattern],
+        after: Seq,
+        told: Told,
+    ) -> bool {
+        self.forgotten.lock().has_lost(patterns, after, told)
     }
 
     /// Up to `limit` wanted channels after the name `after`, in the order of their names.
@@ -127,28 +171,11 @@ impl Directory {
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
     ) -> Vec<Arc<ChannelEntry>> {
-        let mut names: BinaryHeap<ChannelName> = BinaryHeap::with_capacity(limit + 1);
-        for entry in &self.entries {
-            let name = entry.key();
-            if after.is_some_and(|after| name.as_str() <= after) {
-                continue;
-            }
-            if names.len() < limit {
-                if wanted(name) {
-                    names.push(name.clone());
-                }
-            } else if names.peek().is_some_and(|last| name < last) && wanted(name) {
-                names.pop();
-                names.push(name.clone());
-            }
-        }
-        names.into_sorted_vec().iter().filter_map(|name| self.find(name)).collect()
-    }
-
-    /// How many channels have been born. A reader that sees the same number twice has seen every
-    /// channel in between.
-    pub fn births(&self) -> u64 {
-        self.births.load(Ordering::Acquire)
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.names.read();
+        let entries = names.range::<str, _>((from, Bound::Unbounded));
+        let wanted = entries.filter(|(name, _)| wanted(name)).take(limit);
+        wanted.map(|(_, entry)| Arc::clone(entry)).collect()
     }
 
     /// How many channels there are.
@@ -171,3 +198,6 @@ impl Directory {
         due.take(limit).map(|entry| Arc::clone(&entry)).collect()
     }
 }
+
+/// Names looked at under one hold of the lock: a birth waits no longer.
+const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 1_024 };

@@ -9,14 +9,12 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
-use super::{ChannelEntry, ChannelId, ChannelInfo, Directory, Watchers};
+use super::{ChannelEntry, ChannelId, ChannelInfo, Directory, Watchers, journal::Journal};
 use crate::{
-    core::{FellOff, History, Limits, Slice},
-    model::{
-        ChannelName, ChannelPattern, Epoch, Event, EventKind, Gap, GapReason, Position, Seq, Start,
-    },
+    core::{Evicted, History, Limits},
+    model::{Epoch, Event, EventKind, Position, Seq},
 };
 
 /// The log's memory: every channel's history, and the head of the log.
@@ -32,6 +30,8 @@ pub struct MemoryBackend {
     /// Channels by their oldest event, for the ceiling. One entry a channel, corrected when it
     /// comes to the top; only the log's thread takes this lock.
     ranking: Mutex<BinaryHeap<Reverse<Ranked>>>,
+    /// Its lock is taken under that of a history, never the other way round.
+    journal: RwLock<Journal>,
 }
 
 #[derive(Debug)]
@@ -40,44 +40,6 @@ struct Ranked {
     id: ChannelId,
     /// Weak, so that a place in the queue does not keep a channel from being forgotten.
     entry: Weak<ChannelEntry>,
-}
-
-/// A channel as one reader sees it.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// The channel.
-    pub entry: Arc<ChannelEntry>,
-    /// Losses up to here are known to the reader; later ones are news to it.
-    pub told_through: Seq,
-}
-
-impl Member {
-    /// A channel whose own losses would all be news.
-    pub fn new(entry: Arc<ChannelEntry>) -> Self {
-        Self { told_through: entry.born_after(), entry }
-    }
-
-    fn read(
-        &self,
-        after: Seq,
-        through: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Slice, FellOff> {
-        let after = after.max(self.told_through);
-        self.entry.with_history(|history| history.read(after, through, events_max, bytes_max))
-    }
-}
-
-/// Where a subscription starts, and what it missed.
-#[derive(Debug)]
-pub struct Resume {
-    /// Everything up to here is the client's already.
-    pub cursor: Seq,
-    /// The head of the log before this was found out.
-    pub head: Seq,
-    /// What is gone.
-    pub gap: Option<Gap>,
 }
 
 impl MemoryBackend {
@@ -99,6 +61,7 @@ impl MemoryBackend {
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             ranking: Mutex::new(BinaryHeap::new()),
+            journal: RwLock::default(),
         }
     }
 
@@ -150,15 +113,16 @@ impl MemoryBackend {
     /// Puts one event into its channel's history. Only the log calls this, in order of seq, and
     /// [`commit`](Self::commit) at the end of each batch.
     pub fn append(&self, entry: &Arc<ChannelEntry>, event: &Arc<Event>) {
-        let cost = History::cost(event);
-        let evicted =
-            entry.with_history(|history| history.append(Arc::clone(event), &self.limits.history));
+        self.bytes.fetch_add(History::cost(event), Ordering::Relaxed);
+        entry.with_history(|history| {
+            let evicted = history.append(Arc::clone(event), &self.limits.history);
+            self.journal.write().append(Arc::clone(event));
+            self.note(entry, &evicted);
+        });
         entry.set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
             entry.close(event.seq, event.time_ms);
         }
-        self.bytes.fetch_add(cost, Ordering::Relaxed);
-        self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         if entry.rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
             let mut ranking = self.ranking.lock();
@@ -182,133 +146,29 @@ impl MemoryBackend {
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
         let oldest_ms = now_ms.saturating_sub(u64::from(self.limits.history.age_max_s) * 1_000);
-        let evicted =
-            entry.with_history(|history| history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP));
-        self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
-        evicted.events as usize == AGED_EVENTS_PER_STEP
+        entry.with_history(|history| {
+            let evicted = history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP);
+            self.note(entry, &evicted);
+            evicted.seqs.len() == AGED_EVENTS_PER_STEP
+        })
     }
 
     /// Drops the history of a channel that is about to be forgotten.
     pub fn evict_all(&self, entry: &ChannelEntry) {
-        let evicted = entry.with_history(|history| history.evict_through(Seq(u64::MAX)));
-        self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
+        entry.with_history(|history| self.note(entry, &history.evict_through(Seq(u64::MAX))));
     }
 
-    /// The events of `members` after `after` up to `through`, merged in log order; `more` when
-    /// the bounds kept some out.
-    pub fn read(
-        &self,
-        members: &[Member],
-        after: Seq,
-        through: Seq,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Slice, FellOff> {
-        if let [only] = members {
-            return only.read(after, through, events_max, bytes_max);
-        }
-        let each_max = (2 * events_max / members.len().max(1)).max(4);
-        let mut merged = Slice::default();
-        // Past the last event of a channel that has more, the merge would leave holes.
-        let mut horizon = through;
-        for member in members {
-            if member.entry.last_seq() <= after {
-                continue;
-            }
-            let part = member.read(after, through, each_max, bytes_max)?;
-            if part.more {
-                let last = part.events.last().map_or(after, |event| event.seq);
-                horizon = horizon.min(last);
-                merged.more = true;
-            }
-            merged.events.extend(part.events);
-        }
-        merged.events.retain(|event| event.seq <= horizon);
-        merged.events.sort_unstable_by_key(|event| event.seq);
-        merged.events.dedup_by_key(|event| event.seq);
-        let mut bytes = 0;
-        let within = merged.events.iter().take(events_max).take_while(|event| {
-            let before = bytes;
-            bytes += event.bytes().len();
-            before < bytes_max
-        });
-        let within = within.count();
-        if within < merged.events.len() {
-            merged.events.truncate(within);
-            merged.more = true;
-        }
-        Ok(merged)
+    /// The latest events of the log.
+    pub(super) fn journal(&self) -> RwLockReadGuard<'_, Journal> {
+        self.journal.read()
     }
 
-    /// Where a subscription starts. The caller reads `head` after it has registered and before it
-    /// lists the members, so that nothing is lost between: whatever lies up to the head is in a
-    /// channel that is listed, whatever comes after it is sent. What `members` have lost by now counts as told to a reader that
-    /// starts at the oldest event or behind a gap.
-    pub fn resume(
-        &self,
-        patterns: &[ChannelPattern],
-        members: &mut [Member],
-        start: &Start,
-        head: Seq,
-    ) -> Resume {
-        let (after, lost) = match start {
-            Start::Now => return Resume { cursor: head, head, gap: None },
-            Start::Earliest => (Seq::ZERO, None),
-            Start::Unknown(token) => {
-                (Seq::ZERO, Some((GapReason::UnknownPosition, token.clone(), None)))
-            }
-            Start::At(at) if at.epoch != self.epoch => {
-                (Seq::ZERO, Some((GapReason::Epoch, at.to_string(), None)))
-            }
-            Start::At(at) if at.seq > head => {
-                (Seq::ZERO, Some((GapReason::UnknownPosition, at.to_string(), None)))
-            }
-            Start::At(at) => match self.lost_after(patterns, members, at.seq) {
-                None => return Resume { cursor: at.seq, head, gap: None },
-                Some(channel) => (at.seq, Some((GapReason::Evicted, at.to_string(), channel))),
-            },
-        };
-        let cursor = self.oldest_after(members, after, head);
-        let gap = lost.map(|(reason, requested, channel)| Gap {
-            reason,
-            requested,
-            oldest: self.position(cursor),
-            channel,
-        });
-        Resume { cursor, head, gap }
-    }
-
-    /// Whether history has lost events of the subscription after `after`, and of which channel if
-    /// that is known.
-    fn lost_after(
-        &self,
-        patterns: &[ChannelPattern],
-        members: &[Member],
-        after: Seq,
-    ) -> Option<Option<ChannelName>> {
-        let evicted = |member: &Member| member.entry.with_history(|h| h.evicted_through());
-        if let Some(member) = members.iter().find(|member| evicted(member) > after) {
-            return Some(Some(member.entry.name().clone()));
+    /// Notes what has gone from a history; the caller holds its lock.
+    fn note(&self, entry: &ChannelEntry, evicted: &Evicted) {
+        if !evicted.seqs.is_empty() {
+            entry.set_eviction(self.journal.write().evict(&evicted.seqs));
+            self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         }
-        self.directory.forgotten_after(patterns, after).map(|_| None)
-    }
-
-    /// The position just before the oldest event after `after` that any member retains. What is
-    /// gone by now counts as told.
-    fn oldest_after(&self, members: &mut [Member], after: Seq, head: Seq) -> Seq {
-        let mut oldest = head;
-        for member in members {
-            member.told_through = member.entry.with_history(|history| {
-                let told = history.evicted_through();
-                if let Ok(next) = history.read(after.max(told), head, 1, 1)
-                    && let Some(event) = next.events.first()
-                {
-                    oldest = oldest.min(Seq(event.seq.0 - 1));
-                }
-                told
-            });
-        }
-        oldest.max(after)
     }
 
     fn make_room(&self) {
@@ -317,7 +177,7 @@ impl MemoryBackend {
             let Some(Reverse(top)) = ranking.pop() else { break };
             let Some(entry) = top.entry.upgrade() else { continue };
             let next = ranking.peek().map_or(Seq(u64::MAX), |Reverse(next)| next.oldest);
-            let (evicted, oldest) = entry.with_history(|history| {
+            let oldest = entry.with_history(|history| {
                 // Not further than the next channel's oldest event, and a little at a time.
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
@@ -331,10 +191,9 @@ impl MemoryBackend {
                     bytes += History::cost(&event);
                     through = event.seq;
                 }
-                let evicted = history.evict_through(through);
-                (evicted, history.oldest().map(|event| event.seq))
+                self.note(&entry, &history.evict_through(through));
+                history.oldest().map(|event| event.seq)
             });
-            self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
             match oldest {
                 Some(oldest) => ranking.push(Reverse(Ranked { oldest, ..top })),
                 None => entry.unrank(),
@@ -371,7 +230,7 @@ const AGED_EVENTS_PER_STEP: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Draft, NewEvent};
+    use crate::model::{ChannelName, Draft, NewEvent};
 
     #[test]
     fn forgotten_channels_leave_the_queue_of_the_ceiling_below_it_too() {

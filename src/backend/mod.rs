@@ -4,10 +4,16 @@
 mod channel;
 mod directory;
 mod forgotten;
+mod journal;
 mod memory;
+mod reading;
+mod replay;
+#[cfg(test)]
+mod tests;
 mod watchers;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
-pub use memory::{Member, MemoryBackend, Resume};
+pub use memory::MemoryBackend;
+pub use reading::{Piece, Reading, Resume, Span};
 pub use watchers::{CountedPattern, Watchers};

@@ -1,33 +1,30 @@
 //! How many living subscriptions have which pattern, for the counts that channels show.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::Arc;
 
-use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use crate::{
-    core::Transport,
+    core::{PatternId, PatternIndex, Transport},
     model::{ChannelName, ChannelPattern},
 };
 
-/// Streams and waiting polls by pattern. Asking costs a match for each distinct pattern, so it is
-/// for the info routes, not for the way of an event.
+/// Streams and waiting polls by pattern. Asking costs one look-up, however many patterns there
+/// are.
 #[derive(Debug, Default)]
-pub struct Watchers(DashMap<ChannelPattern, Counts>);
+pub struct Watchers(Mutex<PatternIndex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    streams: AtomicU32,
-    pollers: AtomicU32,
+    streams: u32,
+    pollers: u32,
 }
 
 impl Counts {
-    fn of(&self, transport: Transport) -> &AtomicU32 {
+    fn of(&mut self, transport: Transport) -> &mut u32 {
         match transport {
-            Transport::Stream => &self.streams,
-            Transport::Poll => &self.pollers,
+            Transport::Stream => &mut self.streams,
+            Transport::Poll => &mut self.pollers,
         }
     }
 }
@@ -36,7 +33,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct CountedPattern {
     watchers: Arc<Watchers>,
-    pattern: ChannelPattern,
+    id: PatternId,
     transport: Transport,
 }
 
@@ -44,36 +41,34 @@ impl Watchers {
     /// Counts one more subscription to `pattern`.
     pub fn count(
         self: &Arc<Self>,
-        pattern: ChannelPattern,
+        pattern: &ChannelPattern,
         transport: Transport,
     ) -> CountedPattern {
-        let counts = self.0.entry(pattern.clone()).or_default();
-        counts.of(transport).fetch_add(1, Ordering::Relaxed);
-        CountedPattern { watchers: Arc::clone(self), pattern, transport }
+        let mut index = self.0.lock();
+        let (id, counts) = index.entry(pattern, Counts::default);
+        *counts.of(transport) += 1;
+        CountedPattern { watchers: Arc::clone(self), id, transport }
     }
 
     /// Streams and polls whose patterns match `name`.
     pub fn matching(&self, name: &ChannelName) -> (u32, u32) {
-        let matching = self.0.iter().filter(|counts| counts.key().matches(name));
-        matching.fold((0, 0), |(streams, pollers), counts| {
-            (
-                streams + counts.streams.load(Ordering::Relaxed),
-                pollers + counts.pollers.load(Ordering::Relaxed),
-            )
-        })
+        let (mut streams, mut pollers) = (0, 0);
+        self.0.lock().each_match(name, |_, counts| {
+            streams += counts.streams;
+            pollers += counts.pollers;
+        });
+        (streams, pollers)
     }
 }
 
 impl Drop for CountedPattern {
     fn drop(&mut self) {
-        if let Some(counts) = self.watchers.0.get(&self.pattern) {
-            counts.of(self.transport).fetch_sub(1, Ordering::Relaxed);
+        let mut index = self.watchers.0.lock();
+        let Some(counts) = index.get_mut(self.id) else { return };
+        *counts.of(self.transport) -= 1;
+        if counts.streams == 0 && counts.pollers == 0 {
+            index.remove(self.id);
         }
-        let unused = |counts: &Counts| {
-            counts.streams.load(Ordering::Relaxed) == 0
-                && counts.pollers.load(Ordering::Relaxed) == 0
-        };
-        self.watchers.0.remove_if(&self.pattern, |_, counts| unused(counts));
     }
 }
 
@@ -86,13 +81,13 @@ mod tests {
         let watchers = Arc::new(Watchers::default());
         let pattern = |text| ChannelPattern::parse(text).expect("a pattern");
         let name = ChannelName::parse("a/b").expect("a name");
-        let stream = watchers.count(pattern("a/*"), Transport::Stream);
-        let poll = watchers.count(pattern("**"), Transport::Poll);
-        let _other = watchers.count(pattern("c/*"), Transport::Stream);
+        let stream = watchers.count(&pattern("a/*"), Transport::Stream);
+        let poll = watchers.count(&pattern("**"), Transport::Poll);
+        let _other = watchers.count(&pattern("c/*"), Transport::Stream);
         assert_eq!(watchers.matching(&name), (1, 1));
         drop(stream);
         drop(poll);
         assert_eq!(watchers.matching(&name), (0, 0));
-        assert_eq!(watchers.0.len(), 1);
+        assert_eq!(watchers.0.lock().len(), 1);
     }
 }

@@ -43,7 +43,37 @@ struct Behind {
     replay_through: Seq,
     lag_events: u32,
     lag_bytes: u64,
+    /// The largest round that alone was more than the bound, since it fell behind: the bound is
+    /// on top of it, or a publisher's large batch would end every connection that cannot take it
+    /// at once.
+    large_events: u32,
+    large_bytes: u64,
     skip: bool,
+}
+
+impl Behind {
+    /// Counts a round as lag.
+    fn owe(&mut self, events: u32, bytes: u64, limits: &ConnectionLimits) {
+        self.lag_events = self.lag_events.saturating_add(events);
+        self.lag_bytes = self.lag_bytes.saturating_add(bytes);
+        if events > limits.lag_events_max {
+            self.large_events = self.large_events.max(events);
+        }
+        if bytes > limits.lag_bytes_max {
+            self.large_bytes = self.large_bytes.max(bytes);
+        }
+    }
+
+    /// Counts events as sent that were lag.
+    fn settle(&mut self, (events, bytes): (u32, u64)) {
+        self.lag_events = self.lag_events.saturating_sub(events);
+        self.lag_bytes = self.lag_bytes.saturating_sub(bytes);
+    }
+
+    fn lags_too_far(&self, limits: &ConnectionLimits) -> bool {
+        self.lag_events > limits.lag_events_max.saturating_add(self.large_events)
+            || self.lag_bytes > limits.lag_bytes_max.saturating_add(self.large_bytes)
+    }
 }
 
 /// How the client receives.
@@ -93,6 +123,8 @@ pub enum ConnectionMsg {
     RestTaken(usize),
     /// The peer takes bytes again, or there is time for more.
     Writable,
+    /// A read of history found nothing up to here, and there is more.
+    Passed(Seq),
     /// A read of history found nothing more up to here.
     CaughtUp(Seq),
     /// History no longer reaches back to the cursor.
@@ -285,8 +317,7 @@ impl Connection {
                 self.cursor = self.cursor.max(through);
                 self.written_ms = now_ms;
                 if let Some(behind) = &mut self.behind {
-                    behind.lag_events = behind.lag_events.saturating_sub(sent.0);
-                    behind.lag_bytes = behind.lag_bytes.saturating_sub(sent.1);
+                    behind.settle(sent);
                 }
                 self.next()
             }
@@ -298,11 +329,11 @@ impl Connection {
                 self.cursor = self.cursor.max(cursor);
                 let replay_through = self.cursor;
                 let behind = self.behind.get_or_insert_with(|| {
-                    let (lag_events, lag_bytes) = (due.0 + sent.0, due.1 + sent.1);
-                    Box::new(Behind { replay_through, lag_events, lag_bytes, ..Behind::default() })
+                    let mut behind = Behind { replay_through, ..Behind::default() };
+                    behind.owe(due.0 + sent.0, due.1 + sent.1, limits);
+                    Box::new(behind)
                 });
-                behind.lag_events = behind.lag_events.saturating_sub(sent.0);
-                behind.lag_bytes = behind.lag_bytes.saturating_sub(sent.1);
+                behind.settle(sent);
                 behind.rest = rest;
                 Effect::None
             }
@@ -321,6 +352,10 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::Writable => self.next(),
+            ConnectionMsg::Passed(through) => {
+                self.cursor = self.cursor.max(through);
+                self.next()
+            }
             ConnectionMsg::CaughtUp(through) => {
                 // BEHIND -> LIVE.
                 self.cursor = self.cursor.max(through);
@@ -470,22 +505,16 @@ impl Connection {
             }
             None => {
                 // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
-                self.behind = Some(Box::new(Behind {
-                    replay_through: self.cursor,
-                    lag_events: events,
-                    lag_bytes: bytes,
-                    ..Behind::default()
-                }));
+                let mut behind = Behind { replay_through: self.cursor, ..Behind::default() };
+                behind.owe(events, bytes, limits);
+                self.behind = Some(Box::new(behind));
                 Effect::Read(self.cursor)
             }
             // A poll reads once and is answered: it keeps nothing and holds nothing up.
             Some(_) if self.transport == Transport::Poll => Effect::None,
             Some(behind) => {
-                behind.lag_events = behind.lag_events.saturating_add(events);
-                behind.lag_bytes = behind.lag_bytes.saturating_add(bytes);
-                if behind.lag_events > limits.lag_events_max
-                    || behind.lag_bytes > limits.lag_bytes_max
-                {
+                behind.owe(events, bytes, limits);
+                if behind.lags_too_far(limits) {
                     match self.policy {
                         SlowPolicy::Disconnect => return self.end(CloseReason::SlowConsumer),
                         SlowPolicy::Skip => behind.skip = true,
@@ -607,7 +636,8 @@ mod tests {
         {
             let mut connection = stream(SlowPolicy::Disconnect);
             block(&mut connection);
-            let msg = round(102, 101 + u64::from(events), events, 20);
+            assert_eq!(connection.handle(round(102, 102, 1, 10), 0, &limits()), Effect::None);
+            let msg = round(103, 101 + u64::from(events), events - 1, 10);
             assert_eq!(connection.handle(msg, 0, &limits()), effect, "{events} events");
         }
     }
@@ -621,9 +651,51 @@ mod tests {
         ] {
             let mut connection = stream(SlowPolicy::Disconnect);
             block(&mut connection);
-            let msg = round(102, 102, 1, bytes);
+            assert_eq!(connection.handle(round(102, 102, 1, 10), 0, &limits()), Effect::None);
+            let msg = round(103, 103, 1, bytes - 10);
             assert_eq!(connection.handle(msg, 0, &limits()), effect, "{bytes} bytes");
         }
+    }
+
+    #[test]
+    fn the_bound_is_on_top_of_a_round_that_is_larger_than_it_until_it_has_caught_up() {
+        let mut connection = stream(SlowPolicy::Disconnect);
+        let mut step = |msg| connection.handle(msg, 0, &limits());
+        assert_eq!(step(round(101, 150, 50, 500)), Effect::Send);
+        // The first event is in flight, 49 are due.
+        let blocked = ConnectionMsg::Blocked {
+            cursor: Seq(101),
+            rest: Bytes::from_static(b"remaining"),
+            progressed: true,
+            due: (49, 490),
+            sent: (1, 10),
+        };
+        assert_eq!(step(blocked), Effect::None);
+        assert_eq!(step(round(151, 160, 10, 100)), Effect::None);
+        // Past the bound, but with the large round not past both.
+        assert_eq!(step(round(161, 161, 1, 10)), Effect::None);
+        assert_eq!(connection.lag(), (60, 600));
+        let end = connection.handle(round(162, 162, 1, 10), 0, &limits());
+        assert_eq!(end, Effect::End(CloseReason::SlowConsumer));
+
+        let mut connection = stream(SlowPolicy::Disconnect);
+        block(&mut connection);
+        let mut step = |msg| connection.handle(msg, 0, &limits());
+        assert_eq!(step(round(102, 202, 101, 500)), Effect::None);
+        step(ConnectionMsg::RestTaken(9));
+        step(ConnectionMsg::Sent { through: Seq(202), sent: (101, 500) });
+        assert_eq!(step(ConnectionMsg::CaughtUp(Seq(202))), Effect::None);
+        assert_eq!(step(round(203, 203, 1, 10)), Effect::Send);
+        let blocked = ConnectionMsg::Blocked {
+            cursor: Seq(202),
+            rest: Bytes::new(),
+            progressed: false,
+            due: (1, 10),
+            sent: (0, 0),
+        };
+        assert_eq!(step(blocked), Effect::None);
+        assert_eq!(step(round(204, 212, 9, 90)), Effect::None);
+        assert_eq!(step(round(213, 213, 1, 10)), Effect::End(CloseReason::SlowConsumer));
     }
 
     #[test]
@@ -646,7 +718,8 @@ mod tests {
         let mut connection = stream(SlowPolicy::Skip);
         block(&mut connection);
         let mut step = |msg| connection.handle(msg, 0, &limits());
-        assert_eq!(step(round(102, 112, 11, 100)), Effect::None);
+        assert_eq!(step(round(102, 111, 10, 90)), Effect::None);
+        assert_eq!(step(round(112, 112, 1, 10)), Effect::None);
         assert_eq!(step(ConnectionMsg::Writable), Effect::SendRest);
         assert_eq!(step(ConnectionMsg::RestTaken(9)), Effect::Skip { from: Seq(101) });
         let gap = Bytes::from_static(b"gap");

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use smallvec::SmallVec;
+
 use super::HistoryLimits;
 use crate::model::{Event, Seq};
 
@@ -17,10 +19,10 @@ pub struct History {
 }
 
 /// What an eviction removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evicted {
-    /// Events.
-    pub events: u64,
+    /// The events.
+    pub seqs: SmallVec<[Seq; 2]>,
     /// Their bytes, bookkeeping included.
     pub bytes: u64,
 }
@@ -36,10 +38,7 @@ pub struct Slice {
 
 /// The cursor stands before events that have been evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FellOff {
-    /// Everything up to here is gone.
-    pub evicted_through: Seq,
-}
+pub struct FellOff;
 
 impl History {
     /// An empty history of a channel whose events up to `evicted_through` are gone already.
@@ -65,7 +64,7 @@ impl History {
     /// Evicts what was accepted before `oldest_ms`, at most `events_max` events at a time.
     pub fn evict_older_than(&mut self, oldest_ms: u64, events_max: usize) -> Evicted {
         let mut evicted = Evicted::default();
-        while (evicted.events as usize) < events_max
+        while evicted.seqs.len() < events_max
             && self.events.front().is_some_and(|event| event.time_ms < oldest_ms)
         {
             self.evict_oldest(&mut evicted);
@@ -92,7 +91,7 @@ impl History {
         bytes_max: usize,
     ) -> Result<Slice, FellOff> {
         if self.evicted_through > after {
-            return Err(FellOff { evicted_through: self.evicted_through });
+            return Err(FellOff);
         }
         let start = self.events.partition_point(|event| event.seq <= after);
         let mut slice = Slice::default();
@@ -154,7 +153,7 @@ impl History {
         if let Some(event) = self.events.pop_front() {
             self.bytes -= event.bytes().len() as u64;
             self.evicted_through = event.seq;
-            evicted.events += 1;
+            evicted.seqs.push(event.seq);
             evicted.bytes += Self::cost(&event);
         }
         // A channel that was busy once does not keep its room for ever.
@@ -195,9 +194,9 @@ mod tests {
     fn the_count_is_kept_at_its_bound() {
         let mut history = History::default();
         for seq in 1..=3 {
-            assert_eq!(history.append(event(seq, 0, "x"), &limits(3, 1 << 20)).events, 0);
+            assert_eq!(history.append(event(seq, 0, "x"), &limits(3, 1 << 20)).seqs[..], []);
         }
-        assert_eq!(history.append(event(4, 0, "x"), &limits(3, 1 << 20)).events, 1);
+        assert_eq!(history.append(event(4, 0, "x"), &limits(3, 1 << 20)).seqs[..], [Seq(1)]);
         assert_eq!(history.len(), 3);
         assert_eq!(history.evicted_through(), Seq(1));
     }
@@ -218,7 +217,7 @@ mod tests {
             history.append(event(seq, 0, "x"), &limits(3, 1 << 20));
         }
         let read = |after| history.read(Seq(after), Seq(5), 10, 1 << 20);
-        assert_eq!(read(1).err(), Some(FellOff { evicted_through: Seq(2) }));
+        assert_eq!(read(1).err(), Some(FellOff));
         assert_eq!(seqs(&read(2).expect("at the edge")), [3, 4, 5]);
     }
 
@@ -228,9 +227,9 @@ mod tests {
         for seq in 1..=5 {
             history.append(event(seq, seq * 10, "x"), &limits(10, 1 << 20));
         }
-        assert_eq!(history.evict_older_than(35, 2).events, 2);
-        assert_eq!(history.evict_older_than(35, 2).events, 1);
-        assert_eq!(history.evict_older_than(35, 2).events, 0);
+        assert_eq!(history.evict_older_than(35, 2).seqs[..], [Seq(1), Seq(2)]);
+        assert_eq!(history.evict_older_than(35, 2).seqs[..], [Seq(3)]);
+        assert_eq!(history.evict_older_than(35, 2).seqs[..], []);
         assert_eq!(history.oldest().map(|e| e.seq), Some(Seq(4)));
     }
 

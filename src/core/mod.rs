@@ -5,6 +5,7 @@ mod connection;
 mod history;
 mod idempotency;
 mod limits;
+mod pattern_index;
 mod restart;
 mod subscription;
 mod wheel;
@@ -15,6 +16,7 @@ pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
     ChannelLimits, ConnectionLimits, HistoryLimits, Limits, PollLimits, PublishLimits, SlowPolicy,
 };
+pub use pattern_index::{PatternId, PatternIndex};
 pub use restart::{RestartPolicy, Restarts};
 pub use subscription::{Subscription, SubscriptionError};
 pub use wheel::Wheel;

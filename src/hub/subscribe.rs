@@ -1,6 +1,9 @@
 //! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -10,7 +13,7 @@ use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
     },
-    backend::Member,
+    backend::{ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
     model::{
         ChannelPattern, ChannelSelector, EventEncoding, PollAnswer, PollEncoding, SelectorError,
@@ -146,37 +149,34 @@ impl Hub {
     pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let directory = backend.directory();
-        // Before the members are listed: an event up to it is in one of them.
+        let subscription = &request.subscription;
+        // Read first: an event up to it is found below.
         let head = backend.head();
-        let mut members: Vec<Member> = Vec::new();
-        let mut open = !request.subscription.patterns().is_empty();
-        for name in request.subscription.names() {
+        let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
+        let mut open = !subscription.patterns().is_empty();
+        for name in subscription.names() {
             let entry = directory.find_or_create(name, self.shared.clock.now_ms())?;
             open |= !entry.is_closed();
-            members.push(Member::new(entry));
+            named.push(entry);
         }
-        let named = members.len();
-        for entry in directory.matching(request.subscription.patterns()) {
-            if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
-                members.push(Member::new(entry));
-            }
-        }
-        let patterns = request.subscription.patterns();
-        let resume = backend.resume(patterns, &mut members, &request.start, head);
+        let patterns = subscription.patterns();
+        let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
         let limit = request.limit.max(1) as usize;
-        let types = request.subscription.types();
+        let types = subscription.types();
         let mut through = resume.cursor;
         let mut events = Vec::new();
         // A filter may pass over much: a few pages here, the rest in turns by a shard.
         for _ in 0..POLL_PAGES_MAX {
-            let page =
-                backend.read(&members, through, resume.head, POLL_PAGE_EVENTS, POLL_BYTES_MAX);
+            let span = Span {
+                after: through,
+                through: resume.head,
+                events_max: POLL_PAGE_EVENTS,
+                bytes_max: POLL_BYTES_MAX,
+            };
+            let page = backend.read(patterns, named.iter(), &mut resume.reading, &span);
             // What was evicted between the two looks, the shard finds out and tells.
             let Ok(page) = page else { break };
-            through = match page.events.last() {
-                Some(last) if page.more => last.seq,
-                _ => resume.head.max(through),
-            };
+            through = page.through;
             let more = page.more;
             events = page.events;
             events.retain(|event| Subscription::wants(types, event));
@@ -283,7 +283,7 @@ impl Hub {
         }
         let transport = shape.transport();
         let watchers = self.shared.backend.watchers();
-        let watch = |pattern: &ChannelPattern| watchers.count(pattern.clone(), transport);
+        let watch = |pattern: &ChannelPattern| watchers.count(pattern, transport);
         let id = self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1;
         let lease = holder.map(|holder| Box::new(Lease::new(id, holder, &self.shared.leases)));
         Ok(Subscriber {

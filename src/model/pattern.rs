@@ -26,12 +26,27 @@ impl ChannelPattern {
         &self.0
     }
 
+    /// The parts between the slashes.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The segments before its first wildcard: every name that it stands for begins with them.
+    pub fn literal_prefix(&self) -> &str {
+        // A pattern has a wildcard, and in it a `*` is a whole segment or half of one.
+        let wildcard = self.0.find('*').unwrap_or(self.0.len());
+        self.0[..wildcard].trim_end_matches('/')
+    }
+
     /// Whether `name` is one of the channels it stands for. The time is at most the product of
     /// the two segment counts; both are bounded by 255 bytes.
     pub fn matches(&self, name: &ChannelName) -> bool {
+        if !name.as_str().starts_with(self.literal_prefix()) {
+            return false;
+        }
         // The classic glob walk: on a mismatch, go back to the last `**` and let it take one
         // segment more.
-        let pattern: smallvec::SmallVec<[&str; 16]> = self.0.split('/').collect();
+        let pattern: smallvec::SmallVec<[&str; 16]> = self.segments().collect();
         let name: smallvec::SmallVec<[&str; 16]> = name.segments().collect();
         let (mut p, mut n) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
@@ -140,6 +155,16 @@ mod tests {
     fn a_star_inside_a_segment_is_refused() {
         assert_eq!(ChannelPattern::parse("a*"), Err(SelectorError::PartialWildcard));
         assert_eq!(ChannelPattern::parse("a/***"), Err(SelectorError::PartialWildcard));
+    }
+
+    #[test]
+    fn the_literal_prefix_ends_before_the_first_wildcard() {
+        for (text, prefix) in
+            [("**", ""), ("*/a", ""), ("a/**", "a"), ("a/b/*/c", "a/b"), ("новини/*", "новини")]
+        {
+            assert_eq!(ChannelPattern::parse(text).expect("a pattern").literal_prefix(), prefix);
+        }
+        assert!(!matches("a/*", "ab/c"), "a prefix of segments, not of letters");
     }
 
     fn naive(pattern: &[&str], name: &[&str]) -> bool {

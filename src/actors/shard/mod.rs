@@ -7,6 +7,7 @@ mod actor;
 mod engine;
 mod registry;
 mod rounds;
+mod sets;
 mod slot;
 mod slots;
 mod sockets;

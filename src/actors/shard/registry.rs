@@ -6,16 +6,18 @@ use smallvec::SmallVec;
 use crate::{
     actors::subscriber::Subscriber,
     backend::{ChannelEntry, ChannelId},
-    model::{ChannelName, ChannelPattern},
+    core::{PatternId, PatternIndex},
+    model::ChannelName,
 };
 
 /// The subscribers of a shard, by channel and by pattern.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     channels: FxHashMap<ChannelId, Subscribers>,
-    patterns: std::collections::HashMap<ChannelPattern, u32>,
-    groups: slab::Slab<Group>,
-    /// Raised by every new pattern, so that channels match anew on their next event.
+    /// The slots of each pattern.
+    patterns: PatternIndex<FxHashSet<u32>>,
+    /// Raised when a pattern comes or goes, so that a channel looks its patterns up anew at its
+    /// next event: one look-up, however many patterns there are and have come and gone.
     version: u64,
 }
 
@@ -30,14 +32,8 @@ pub(super) struct Subscribers {
     /// Slots that name it among others, or want another form.
     mixed: FxHashSet<u32>,
     /// Patterns that match it, as of `version`.
-    groups: SmallVec<[u32; 2]>,
+    patterns: SmallVec<[PatternId; 2]>,
     version: u64,
-}
-
-#[derive(Debug)]
-struct Group {
-    pattern: ChannelPattern,
-    slots: FxHashSet<u32>,
 }
 
 /// A place in a list whose slot has left.
@@ -57,17 +53,9 @@ impl Registry {
             self.subscribers(counted.entry()).mixed.insert(slot);
         }
         for pattern in subscriber.subscription.patterns() {
-            let group = match self.patterns.get(pattern) {
-                Some(&group) => group,
-                None => {
-                    let group = Group { pattern: pattern.clone(), slots: FxHashSet::default() };
-                    let index = self.groups.insert(group) as u32;
-                    self.patterns.insert(pattern.clone(), index);
-                    self.version += 1;
-                    index
-                }
-            };
-            self.groups[group as usize].slots.insert(slot);
+            let patterns = self.patterns.len();
+            self.patterns.entry(pattern, FxHashSet::default).1.insert(slot);
+            self.version += u64::from(self.patterns.len() > patterns);
         }
     }
 
@@ -104,32 +92,30 @@ impl Registry {
             }
         }
         for pattern in subscriber.subscription.patterns() {
-            let Some(&index) = self.patterns.get(pattern) else { continue };
-            let group = &mut self.groups[index as usize];
-            group.slots.remove(&slot);
-            if group.slots.is_empty() {
-                self.groups.remove(index as usize);
-                self.patterns.remove(pattern);
+            let Some(id) = self.patterns.find(pattern) else { continue };
+            let Some(slots) = self.patterns.get_mut(id) else { continue };
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.patterns.remove(id);
                 self.version += 1;
             }
         }
     }
 
-    /// The channel's subscribers if this shard has any; a channel it sees for the first time is
-    /// matched against the patterns.
+    /// The channel's subscribers if this shard has any, those by pattern included.
     pub(super) fn look_up(&mut self, entry: &ChannelEntry) -> Option<&Subscribers> {
         if !self.channels.contains_key(&entry.id()) {
-            if self.groups.is_empty() {
+            if self.patterns.is_empty() {
                 return None;
             }
             self.subscribers(entry);
         }
-        let (groups, version) = (&self.groups, self.version);
         let subscribers = self.channels.get_mut(&entry.id())?;
-        if subscribers.version != version {
-            let matching = groups.iter().filter(|(_, g)| g.pattern.matches(&subscribers.name));
-            subscribers.groups = matching.map(|(index, _)| index as u32).collect();
-            subscribers.version = version;
+        if subscribers.version != self.version {
+            subscribers.version = self.version;
+            subscribers.patterns.clear();
+            let matching = &mut subscribers.patterns;
+            self.patterns.each_match(&subscribers.name, |id, _| matching.push(id));
         }
         Some(subscribers)
     }
@@ -144,9 +130,9 @@ impl Registry {
     pub(super) fn each_mixed(&self, channel: ChannelId, mut each: impl FnMut(u32)) {
         let Some(subscribers) = self.channels.get(&channel) else { return };
         subscribers.mixed.iter().copied().for_each(&mut each);
-        for &group in &subscribers.groups {
-            if let Some(group) = self.groups.get(group as usize) {
-                group.slots.iter().copied().for_each(&mut each);
+        for &pattern in &subscribers.patterns {
+            if let Some(slots) = self.patterns.get(pattern) {
+                slots.iter().copied().for_each(&mut each);
             }
         }
     }
@@ -182,7 +168,7 @@ impl Registry {
             plain: Vec::new(),
             vacant: 0,
             mixed: FxHashSet::default(),
-            groups: SmallVec::new(),
+            patterns: SmallVec::new(),
             // Never matched.
             version: u64::MAX,
         })
@@ -203,10 +189,80 @@ impl Subscribers {
 
     /// Whether any other connection receives it.
     pub(super) fn has_mixed(&self) -> bool {
-        !self.mixed.is_empty() || !self.groups.is_empty()
+        !self.mixed.is_empty() || !self.patterns.is_empty()
     }
 
     fn is_unused(&self) -> bool {
         self.plain.is_empty() && self.mixed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        actors::subscriber::{Admission, Shape},
+        backend::Directory,
+        core::{SlowPolicy, Subscription},
+        model::{ChannelSelector, Start},
+    };
+
+    fn subscriber(pattern: &str) -> Subscriber {
+        let selector = ChannelSelector::parse(pattern).expect("a pattern");
+        Subscriber {
+            id: 1,
+            subscription: Subscription::new([selector], [], 1).expect("a subscription"),
+            named: Vec::new(),
+            watched: Vec::new(),
+            shape: Arc::new(Shape::frames()),
+            start: Start::Now,
+            policy: SlowPolicy::Disconnect,
+            ends_after_ms: None,
+            hello: false,
+            retry_ms: None,
+            lease: None,
+            admission: Admission::take(&Arc::default(), 1).expect("a place"),
+        }
+    }
+
+    fn entry(directory: &Directory, name: &str) -> Arc<ChannelEntry> {
+        let name = ChannelName::parse(name).expect("a name");
+        directory.find_or_create(&name, 0).expect("room for it")
+    }
+
+    fn receivers(registry: &mut Registry, entry: &ChannelEntry) -> Vec<u32> {
+        let mut slots = Vec::new();
+        if registry.look_up(entry).is_some() {
+            registry.each_mixed(entry.id(), |slot| slots.push(slot));
+        }
+        slots.sort_unstable();
+        slots
+    }
+
+    #[test]
+    fn an_event_costs_one_look_up_however_many_patterns_come_and_go() {
+        let directory = Directory::new(100, 0, 1);
+        let entry = entry(&directory, "t/7/x");
+        let mut registry = Registry::default();
+        registry.add_mixed(0, &subscriber("t/7/*"));
+        assert_eq!(receivers(&mut registry, &entry), [0]);
+        let one_look_up = registry.patterns.steps();
+        for slot in 1..10_000 {
+            registry.add_mixed(slot, &subscriber(&format!("t/{slot}/*")));
+        }
+        let steps = registry.patterns.steps();
+        assert_eq!(receivers(&mut registry, &entry), [0, 7]);
+        assert_eq!(registry.patterns.steps() - steps, one_look_up);
+        // Nothing came or went since.
+        assert_eq!(receivers(&mut registry, &entry), [0, 7]);
+        assert_eq!(registry.patterns.steps() - steps, one_look_up);
+        for slot in 1..10_000 {
+            registry.remove_mixed(slot, &subscriber(&format!("t/{slot}/*")));
+        }
+        assert_eq!(receivers(&mut registry, &entry), [0]);
+        assert_eq!(registry.patterns.steps() - steps, 2 * one_look_up);
+        assert_eq!(registry.patterns.len(), 1);
     }
 }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
+use smallvec::SmallVec;
 
+use super::sets::ChannelSets;
 use crate::{
     actors::{
         batch::{Batch, Run},
@@ -82,8 +84,8 @@ impl Lane {
 pub(super) struct MixedLane {
     pub(super) waiting: VecDeque<Arc<Batch>>,
     pub(super) round: Option<MixedRound>,
-    /// By slot: the channels of the round that it receives, a bit each. All zero between rounds.
-    pub(super) masks: Vec<u64>,
+    /// By slot: the set of the round's channels that it receives. All empty between rounds.
+    pub(super) sets: Vec<u32>,
 }
 
 /// One send to each connection that receives any channel of the round.
@@ -91,13 +93,17 @@ pub(super) struct MixedLane {
 pub(super) struct MixedRound {
     pub(super) first: Seq,
     pub(super) last: Seq,
-    /// In log order, each with the bit of its channel.
-    events: Vec<(u8, Arc<Event>)>,
+    /// In log order.
+    events: Vec<Arc<Event>>,
+    /// By channel: where its events are.
+    places: Vec<SmallVec<[u32; 4]>>,
+    /// What the connections receive.
+    pub(super) sets: ChannelSets,
     /// The slots that receive something, and how far the walk has come.
     pub(super) due: Vec<u32>,
     pub(super) next: usize,
     /// Sends made so far, by what they hold: shared by all who receive the same.
-    sends: HashMap<(u64, usize), MixedSend, FxBuildHasher>,
+    sends: HashMap<(u32, usize), MixedSend, FxBuildHasher>,
     sends_bytes: usize,
     _batches: Vec<Arc<Batch>>,
 }
@@ -113,43 +119,44 @@ pub(super) struct MixedSend {
 }
 
 impl MixedLane {
-    /// Gathers what waits, up to the bounds of a round; gives the channels in the order of their
-    /// bits, for the caller to fill in `due`.
-    pub(super) fn begin(&mut self) -> Option<Vec<(u8, usize, Arc<Batch>)>> {
-        let mut bits: FxHashMap<ChannelId, u8> = FxHashMap::default();
+    /// Gathers what waits, up to the bounds of a round; gives its channels, each by a run of it,
+    /// for the caller to fill in who receives them.
+    pub(super) fn begin(&mut self) -> Option<Vec<(Arc<Batch>, usize)>> {
+        let mut numbers: FxHashMap<ChannelId, u32> = FxHashMap::default();
         let mut channels = Vec::new();
         let mut batches: Vec<Arc<Batch>> = Vec::new();
-        let mut events: Vec<(u8, Arc<Event>)> = Vec::new();
+        let mut events: Vec<(u32, Arc<Event>)> = Vec::new();
         let mut bytes = 0;
         while let Some(batch) = self.waiting.front() {
-            let new = batch.runs().iter().filter(|r| !bits.contains_key(&r.entry.id())).count();
             let batch_bytes: usize = batch.runs().iter().map(Run::bytes).sum();
             if !batches.is_empty()
-                && (bits.len() + new > CHANNELS_MAX
-                    || bytes + batch_bytes > ROUND_BYTES_MAX
-                    || events.len() > ROUND_EVENTS_MAX)
+                && (bytes + batch_bytes > ROUND_BYTES_MAX || events.len() > ROUND_EVENTS_MAX)
             {
                 break;
             }
             bytes += batch_bytes;
             for (index, run) in batch.runs().iter().enumerate() {
-                // Channels past the bits of a mask share the last one: who receives any of them
-                // reads history instead (see `MixedRound::send`).
-                let next = bits.len().min(OVERFLOW_BIT as usize) as u8;
-                let bit = *bits.entry(run.entry.id()).or_insert_with(|| {
-                    channels.push((next, index, Arc::clone(batch)));
-                    next
-                });
-                events.extend(run.events.iter().map(|event| (bit, Arc::clone(event))));
+                let next = channels.len() as u32;
+                let number = *numbers.entry(run.entry.id()).or_insert(next);
+                if number == next {
+                    channels.push((Arc::clone(batch), index));
+                }
+                events.extend(run.events.iter().map(|event| (number, Arc::clone(event))));
             }
             batches.extend(self.waiting.pop_front());
         }
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
         events.sort_unstable_by_key(|(_, event)| event.seq);
+        let mut places = vec![SmallVec::new(); channels.len()];
+        for (place, (number, _)) in events.iter().enumerate() {
+            places[*number as usize].push(place as u32);
+        }
         self.round = Some(MixedRound {
             first,
             last,
-            events,
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            places,
+            sets: ChannelSets::new(),
             due: Vec::new(),
             next: 0,
             sends: HashMap::default(),
@@ -161,31 +168,30 @@ impl MixedLane {
 }
 
 impl MixedRound {
-    /// What a connection of this mask and shape is sent; `None` when the mask does not tell its
-    /// channels apart, and it is to read them from history.
-    pub(super) fn send(&mut self, mask: u64, shape: &Arc<Shape>) -> Option<MixedSend> {
-        if mask >> OVERFLOW_BIT != 0 {
-            return None;
-        }
-        let key = (mask, Arc::as_ptr(shape) as usize);
+    /// What connections of this set of channels and this shape are sent.
+    pub(super) fn send(&mut self, set: u32, shape: &Arc<Shape>) -> MixedSend {
+        let key = (set, Arc::as_ptr(shape) as usize);
         if let Some(send) = self.sends.get(&key) {
-            return Some(send.clone());
+            return send.clone();
         }
-        let wanted = self.events.iter().filter(|(bit, _)| mask >> bit & 1 == 1);
-        let wanted = wanted.map(|(_, event)| Arc::clone(event)).collect();
-        let payload = Arc::new(Payload::new(wanted, shape));
+        let channels = self.sets.channels(set);
+        let mut places: Vec<u32> =
+            channels.flat_map(|channel| &self.places[channel as usize]).copied().collect();
+        places.sort_unstable();
+        let wanted = places.iter().map(|&place| Arc::clone(&self.events[place as usize]));
+        let payload = Arc::new(Payload::new(wanted.collect(), shape));
         let send = MixedSend { payload, reply: None, _shape: Arc::clone(shape) };
         // Past the bound a send is made for one connection and forgotten.
         if self.sends_bytes < SENDS_BYTES_MAX {
             self.sends_bytes += send.payload.bytes().len();
             self.sends.insert(key, send.clone());
         }
-        Some(send)
+        send
     }
 
     /// Keeps a poll's answer for the others.
-    pub(super) fn keep_reply(&mut self, mask: u64, shape: &Arc<Shape>, reply: Arc<PollReply>) {
-        if let Some(send) = self.sends.get_mut(&(mask, Arc::as_ptr(shape) as usize)) {
+    pub(super) fn keep_reply(&mut self, set: u32, shape: &Arc<Shape>, reply: Arc<PollReply>) {
+        if let Some(send) = self.sends.get_mut(&(set, Arc::as_ptr(shape) as usize)) {
             send.reply = Some(reply);
         }
     }
@@ -193,12 +199,8 @@ impl MixedRound {
 
 // Tests of the crate run with bounds so small that they are hit all the time.
 /// Events gathered into one round.
-const ROUND_EVENTS_MAX: usize = if cfg!(test) { 6 } else { 256 };
+pub(super) const ROUND_EVENTS_MAX: usize = if cfg!(test) { 6 } else { 256 };
 /// Frame bytes gathered into one round: no more than a socket takes at once.
-const ROUND_BYTES_MAX: usize = if cfg!(test) { 1_000 } else { 48 * 1024 };
+pub(super) const ROUND_BYTES_MAX: usize = if cfg!(test) { 1_000 } else { 48 * 1024 };
 /// Bytes of the sends that a mixed round keeps for those who receive the same.
 const SENDS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Channels a round's mask tells apart.
-pub(super) const CHANNELS_MAX: usize = if cfg!(test) { 4 } else { 63 };
-/// The bit that stands for all further channels.
-const OVERFLOW_BIT: u8 = CHANNELS_MAX as u8;

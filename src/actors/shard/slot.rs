@@ -10,9 +10,9 @@ use crate::{
         peer::SlotPeer,
         subscriber::{Admission, CountedEntry, PollTicket, Shape, Subscriber},
     },
-    backend::{ChannelEntry, ChannelId, Member},
+    backend::{ChannelEntry, ChannelId, Reading},
     core::Connection,
-    model::{ChannelPattern, EventType, Seq},
+    model::{ChannelPattern, EventType},
 };
 
 /// The address of a connection within its shard. A slot that is used again has another
@@ -49,7 +49,7 @@ pub(super) struct Slot {
     pub(super) connection: Connection,
     pub(super) peer: SlotPeer,
     pub(super) subscriber: Subscribed,
-    /// The channels it reads while it is behind.
+    /// What it knows of history while it is behind.
     pub(super) reading: Option<Box<Reading>>,
     /// When the wheel looks at it next; entries for other times are stale.
     pub(super) check_ms: u64,
@@ -130,7 +130,7 @@ impl Subscribed {
     }
 
     /// The channels it names.
-    pub(super) fn named(&self) -> impl Iterator<Item = &Arc<ChannelEntry>> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &Arc<ChannelEntry>> + Clone {
         let counted = match self {
             Self::Plain(plain) => slice::from_ref(&plain.entry),
             Self::Full(full) => &full.subscriber.named,
@@ -169,16 +169,6 @@ impl Subscribed {
             Self::Full(full) => full.ticket.as_ref(),
         }
     }
-}
-
-/// What a connection that is behind reads.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) members: Vec<Member>,
-    /// The directory's births when the members were listed.
-    pub(super) births: u64,
-    /// What channels that are not listed have lost up to here has been told.
-    pub(super) told_through: Seq,
 }
 
 const _: () = assert!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Engine, READ_BYTES_MAX};
 use crate::{
     actors::{payload::Payload, shard::rounds::MixedSend, subscriber::Form},
+    backend::{Piece, Span},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
 };
@@ -59,17 +60,18 @@ impl Engine {
         let Form::Poll { limit, .. } = slot.subscriber.shape(&self.plain_shape).form else {
             return;
         };
-        let (after, head) = (gap.oldest.seq, self.backend.head());
-        let members = slot.reading.as_ref().map_or(&[][..], |reading| &reading.members);
-        let slice = self.backend.read(members, after, head, limit as usize, READ_BYTES_MAX);
-        let slice = slice.unwrap_or_default();
-        let through = match slice.events.last() {
-            Some(last) if slice.more => last.seq,
-            None => after,
-            _ => head.max(after),
+        let span = Span {
+            after: gap.oldest.seq,
+            through: self.backend.head().max(gap.oldest.seq),
+            events_max: limit as usize,
+            bytes_max: READ_BYTES_MAX,
         };
-        let payload = Payload::new(slice.events, slot.subscriber.shape(&self.plain_shape));
-        let position = self.backend.position(through);
+        let piece = self.read_piece(index, &span);
+        // What has gone since, the next poll is told of.
+        let piece = piece.unwrap_or(Piece { through: span.after, ..Piece::default() });
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let payload = Payload::new(piece.events, slot.subscriber.shape(&self.plain_shape));
+        let position = self.backend.position(piece.through);
         self.answer(
             index,
             PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) },
@@ -80,11 +82,10 @@ impl Engine {
     pub(super) fn answer_fallen_off(&mut self, index: u32, after: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let head = self.backend.head();
-        let mut reading = Self::members_of(&self.backend, &slot.subscriber, head);
         let start = Start::At(self.backend.position(after));
-        let patterns = slot.subscriber.patterns();
-        let resume = self.backend.resume(patterns, &mut reading.members, &start, head);
-        slot.reading = Some(Box::new(reading));
+        let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        let resume = self.backend.resume(patterns, named, &start, head);
+        slot.reading = Some(Box::new(resume.reading));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
             None => self.step(index, ConnectionMsg::Writable),

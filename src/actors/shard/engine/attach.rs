@@ -15,7 +15,6 @@ use crate::{
         },
         subscriber::{PollTicket, Subscriber},
     },
-    backend::Resume,
     core::{Connection, ConnectionMsg, Joint, Transport},
     model::{Start, first_block, hello_block},
     telemetry::Metrics,
@@ -93,25 +92,16 @@ impl Engine {
             Start::At(at) => at.epoch == self.backend.epoch() && at.seq == head_seq,
             _ => false,
         };
-        let (resume, reading) = if at_head {
-            // Whatever its channels have lost lies before.
-            (Resume { cursor: head_seq, head: head_seq, gap: None }, None)
-        } else {
-            let mut reading = Self::members_of(&self.backend, &subscriber, head_seq);
-            let members = &mut reading.members;
-            let resume = self.backend.resume(subscriber.patterns(), members, &start, head_seq);
-            (resume, Some(Box::new(reading)))
-        };
+        let (patterns, named) = (subscriber.patterns(), subscriber.named());
+        // At the head, whatever its channels have lost lies before.
+        let start_now = if at_head { &Start::Now } else { &start };
+        let resume = self.backend.resume(patterns, named, start_now, head_seq);
+        let reading = (!at_head).then(|| Box::new(resume.reading));
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A closed channel still owes its closing event to those who stand before it.
-        let members = reading.as_ref().map_or(&[][..], |reading| &reading.members);
-        let open = subscriber.named().enumerate().filter(|(at, entry)| {
-            let told =
-                members.get(*at).map_or(resume.cursor, |m| m.told_through.max(resume.cursor));
-            entry.closed_seq().is_none_or(|closed| closed > told)
-        });
+        let open = subscriber.named().filter(|entry| entry.owes_closing(resume.cursor));
         let open_names = open.count() as u16;
 
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);

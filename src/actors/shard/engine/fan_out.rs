@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Engine, SENDS_PER_SLICE};
 use crate::{
     actors::{
@@ -12,6 +10,7 @@ use crate::{
         shard::{
             registry::VACANT,
             rounds::{Lane, MixedSend, PlainRound},
+            sets::ChannelSets,
         },
     },
     backend::ChannelId,
@@ -192,21 +191,18 @@ impl Engine {
         let to = (round.next + SENDS_PER_SLICE).min(round.due.len());
         for at in round.next..to {
             let index = round.due[at];
-            let mask = std::mem::take(&mut self.mixed.masks[index as usize]);
+            let set = std::mem::take(&mut self.mixed.sets[index as usize]);
             let Some(slot) = self.slots.get(index as usize) else { continue };
             let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
             let (first, last) = (round.first, round.last);
-            let Some(send) = round.send(mask, &shape) else {
-                self.guarded(index, |engine| engine.fall_behind(index, first, last));
-                continue;
-            };
+            let send = round.send(set, &shape);
             let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;
             let mut reply = None;
             self.guarded(index, |engine| {
                 engine.offer(index, &send.payload, Some((&send, &mut reply)), first, last);
             });
             if wants_reply && let Some(reply) = reply {
-                round.keep_reply(mask, &shape, reply);
+                round.keep_reply(set, &shape, reply);
             }
         }
         self.flush_tally();
@@ -223,21 +219,21 @@ impl Engine {
     }
 
     /// Finds who receives something of the round that begins.
-    fn mark_mixed(&mut self, channels: &[(u8, usize, Arc<Batch>)]) {
+    fn mark_mixed(&mut self, channels: &[(Arc<Batch>, usize)]) {
         let Some(round) = &mut self.mixed.round else { return };
-        let masks = &mut self.mixed.masks;
-        masks.resize(self.slots.capacity().max(masks.len()), 0);
-        for (bit, run, batch) in channels {
+        let sets = &mut self.mixed.sets;
+        sets.resize(self.slots.capacity().max(sets.len()), ChannelSets::EMPTY);
+        for (number, (batch, run)) in channels.iter().enumerate() {
             let entry = &batch.runs()[*run].entry;
             if self.registry.look_up(entry).is_none() {
                 continue;
             }
             self.registry.each_mixed(entry.id(), |slot| {
-                let mask = &mut masks[slot as usize];
-                if *mask == 0 {
+                let set = &mut sets[slot as usize];
+                if *set == ChannelSets::EMPTY {
                     round.due.push(slot);
                 }
-                *mask |= 1 << bit;
+                *set = round.sets.with(*set, number as u32);
             });
         }
     }
@@ -273,27 +269,6 @@ impl Engine {
                 }
                 _ => self.send(index, payload, last, None),
             },
-            effect => self.perform(index, effect),
-        }
-    }
-
-    /// The round holds more channels than its masks tell apart: read them from history.
-    fn fall_behind(&mut self, index: u32, first: Seq, last: Seq) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let round = ConnectionMsg::Round { first, last, events: 0, bytes: 0 };
-        match slot.connection.handle(round, self.now_ms, &self.limits) {
-            Effect::Send => {
-                let cursor = slot.connection.cursor();
-                let blocked = ConnectionMsg::Blocked {
-                    cursor,
-                    rest: Bytes::new(),
-                    progressed: false,
-                    due: (0, 0),
-                    sent: (0, 0),
-                };
-                slot.connection.handle(blocked, self.now_ms, &self.limits);
-                self.perform(index, Effect::Read(cursor));
-            }
             effect => self.perform(index, effect),
         }
     }

@@ -27,6 +27,7 @@ use self::{explain::RecentEnds, fan_out::Taking, unsent::Unsent};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
+    sets::ChannelSets,
     slot::{Slot, SlotKey, Subscribed},
     slots::Slots,
 };
@@ -68,7 +69,7 @@ pub struct Engine {
     now_ms: u64,
     random: fastrand::Rng,
     /// Bytes read from history last, for the others who read the same.
-    last_read: Option<(ReadKey, Arc<Payload>)>,
+    last_read: Option<(Arc<Shape>, Arc<Payload>)>,
     handed_back: Vec<Finished>,
     drain_until_ms: Option<u64>,
     /// The slot whose next step panics: for tests of isolation.
@@ -99,8 +100,6 @@ pub struct Finished {
     /// What was read from it already.
     pub early: Bytes,
 }
-
-type ReadKey = (ChannelId, Seq, Seq, usize);
 
 impl Engine {
     /// An empty shard; `seed` drives its jitter.
@@ -303,8 +302,8 @@ impl Engine {
                 }
             }
         }
-        if let Some(mask) = self.mixed.masks.get_mut(index as usize) {
-            *mask = 0;
+        if let Some(set) = self.mixed.sets.get_mut(index as usize) {
+            *set = ChannelSets::EMPTY;
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::{Engine, READ_BYTES_MAX, READ_EVENTS_MAX};
 use crate::{
     actors::{
         payload::Payload,
-        shard::slot::{Reading, Subscribed},
         subscriber::{Form, Shape},
     },
-    backend::{ChannelId, Member, MemoryBackend},
+    backend::{Piece, Span},
     core::{ConnectionMsg, Effect, FellOff},
     model::{Event, Gap, GapReason, PollAnswer, Seq, closed_block},
     telemetry::Metrics,
@@ -20,45 +17,34 @@ use crate::{
 impl Engine {
     /// Reads on from history.
     pub(super) fn read(&mut self, index: u32, after: Seq) {
-        // The head comes first: whatever lies up to it is in channels that are listed below.
-        let head = self.backend.head();
-        let births = self.backend.directory().births();
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let (mut reading, lost) = match slot.reading.take() {
-            Some(reading) if reading.births == births => (reading, false),
-            known => Self::list_anew(&self.backend, &slot.subscriber, known, after),
+        let span = Span {
+            after,
+            through: self.backend.head().max(after),
+            events_max: READ_EVENTS_MAX,
+            bytes_max: READ_BYTES_MAX,
         };
-        let poll_limit = match slot.subscriber.shape(&self.plain_shape).form {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
+        let poll_limit = match shape.form {
             Form::Poll { limit, .. } => Some(limit as usize),
             _ => None,
         };
-        let (events_max, bytes_max) = (READ_EVENTS_MAX, READ_BYTES_MAX);
-        let slice = match lost {
-            true => Err(FellOff { evicted_through: head }),
-            false => self.backend.read(&reading.members, after, head, events_max, bytes_max),
+        let piece = match self.read_piece(index, &span) {
+            Ok(piece) => piece,
+            Err(FellOff) if poll_limit.is_some() => return self.answer_fallen_off(index, after),
+            Err(FellOff) => return self.step(index, ConnectionMsg::FellOff),
         };
-        let only = match &reading.members[..] {
-            [only] => Some(only.entry.id()),
-            _ => None,
-        };
-        if slot.connection.is_behind() {
-            slot.reading = Some(reading);
-        } else {
-            reading.members.clear();
+        let mut through = piece.through;
+        if piece.events.is_empty() {
+            let msg = match piece.more {
+                true => ConnectionMsg::Passed(through),
+                false => ConnectionMsg::CaughtUp(through),
+            };
+            return self.step(index, msg);
         }
-        let slice = match slice {
-            Ok(slice) => slice,
-            Err(_) if poll_limit.is_some() => return self.answer_fallen_off(index, after),
-            Err(_) => return self.step(index, ConnectionMsg::FellOff),
-        };
-        let Some(last) = slice.events.last().map(|event| event.seq) else {
-            return self.step(index, ConnectionMsg::CaughtUp(head.max(after)));
-        };
-        let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
-        let mut through = if slice.more { last } else { head.max(last) };
         if let Some(limit) = poll_limit {
             // The limit counts what passes the filter, not what is looked at.
-            let mut events = Payload::new(slice.events, &shape).events().to_vec();
+            let mut events = Payload::new(piece.events, &shape).events().to_vec();
             if events.is_empty() {
                 return self.step(index, ConnectionMsg::Sent { through, sent: (0, 0) });
             }
@@ -69,35 +55,32 @@ impl Engine {
             let position = self.backend.position(through);
             return self.answer(index, PollAnswer { events, position, gap: None });
         }
-        let payload = self.read_payload(only, &shape, slice.events);
-        let caught_up = (!slice.more).then_some(through);
-        self.send(index, &payload, last, caught_up);
+        let payload = self.read_payload(&shape, piece.events);
+        self.send(index, &payload, through, (!piece.more).then_some(through));
+    }
+
+    /// The next piece of what a connection receives.
+    pub(super) fn read_piece(&mut self, index: u32, span: &Span) -> Result<Piece, FellOff> {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(Piece::default()) };
+        let mut reading = slot.reading.take().unwrap_or_default();
+        let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        let piece = self.backend.read(patterns, named, &mut reading, span);
+        slot.reading = Some(reading);
+        piece
     }
 
     /// The bytes of a read, shared with the next connection that reads the same.
-    fn read_payload(
-        &mut self,
-        only: Option<ChannelId>,
-        shape: &Arc<Shape>,
-        events: Vec<Arc<Event>>,
-    ) -> Arc<Payload> {
-        let Some((channel, (first, last))) =
-            only.zip(events.first().zip(events.last()).map(|(f, l)| (f.seq, l.seq)))
-        else {
-            return Arc::new(Payload::new(events, shape));
-        };
-        if !shape.is_plain() {
-            return Arc::new(Payload::new(events, shape));
+    fn read_payload(&mut self, shape: &Arc<Shape>, events: Vec<Arc<Event>>) -> Arc<Payload> {
+        if let Some((last_shape, payload)) = &self.last_read
+            && Arc::ptr_eq(last_shape, shape)
+            && payload.events().len() == events.len()
+            && payload.events().iter().zip(&events).all(|(last, event)| Arc::ptr_eq(last, event))
+        {
+            return Arc::clone(payload);
         }
-        let key = (channel, first, last, events.len());
-        match &self.last_read {
-            Some((kept, payload)) if *kept == key => Arc::clone(payload),
-            _ => {
-                let payload = Arc::new(Payload::new(events, shape));
-                self.last_read = Some((key, Arc::clone(&payload)));
-                payload
-            }
-        }
+        let payload = Arc::new(Payload::new(events, shape));
+        self.last_read = Some((Arc::clone(shape), Arc::clone(&payload)));
+        payload
     }
 
     /// Jumps to the newest event, and says so.
@@ -124,49 +107,5 @@ impl Engine {
         }
         let msg = ConnectionMsg::Skipped { to, gap: words.into(), open_names };
         slot.connection.handle(msg, self.now_ms, &self.limits)
-    }
-
-    pub(super) fn members_of(
-        backend: &MemoryBackend,
-        subscriber: &Subscribed,
-        told_through: Seq,
-    ) -> Reading {
-        // The births are read first: a channel born meanwhile makes the list stale, not short.
-        let births = backend.directory().births();
-        let mut members: Vec<Member> =
-            subscriber.named().map(|entry| Member::new(Arc::clone(entry))).collect();
-        let named = members.len();
-        for entry in backend.directory().matching(subscriber.patterns()) {
-            if !members[..named].iter().any(|member| member.entry.id() == entry.id()) {
-                members.push(Member::new(entry));
-            }
-        }
-        Reading { members, births, told_through }
-    }
-
-    /// Lists the members of a connection that has everything up to `after`, and says whether a
-    /// channel that it does not know has lost events since: one that was forgotten, or has been
-    /// born anew.
-    fn list_anew(
-        backend: &MemoryBackend,
-        subscriber: &Subscribed,
-        known: Option<Box<Reading>>,
-        after: Seq,
-    ) -> (Box<Reading>, bool) {
-        let told_through = known.as_ref().map_or(after, |known| known.told_through.max(after));
-        let mut listed = Self::members_of(backend, subscriber, told_through);
-        let known = known.iter().flat_map(|known| &known.members);
-        let known: FxHashMap<ChannelId, Seq> =
-            known.map(|member| (member.entry.id(), member.told_through)).collect();
-        let patterns = subscriber.patterns();
-        let mut lost = backend.directory().forgotten_after(patterns, told_through).is_some();
-        for member in &mut listed.members {
-            match known.get(&member.entry.id()) {
-                // What has been told of a channel stays told.
-                Some(&told_through) => member.told_through = told_through,
-                None => lost |= member.entry.born_after() > told_through,
-            }
-        }
-        (Box::new(listed), lost)
     }
 }

@@ -14,7 +14,13 @@ use super::{
     world::{Ask, World},
 };
 use crate::{
-    actors::{shard::SlotKey, subscriber::Form},
+    actors::{
+        shard::{
+            SlotKey,
+            rounds::{ROUND_BYTES_MAX, ROUND_EVENTS_MAX},
+        },
+        subscriber::Form,
+    },
     core::{CloseReason, SlowPolicy, Transport},
     model::{
         ChannelSelector, EnvelopeEncoding, Event, EventEncoding, EventKind, EventType, Position,
@@ -55,8 +61,8 @@ pub(super) struct Client {
     /// At the last rest of its engine: bytes taken, and how far the engine had been given the
     /// log, if it was behind then.
     behind_at_rest: Option<(usize, u64)>,
-    /// It is behind since a round of more channels than are told apart, which does not count.
-    uncounted: bool,
+    /// Where it was when it last had everything at a rest of its engine.
+    live_at: u64,
 }
 
 /// Whether the client must be told of a gap at its start.
@@ -99,7 +105,7 @@ impl Client {
             written_ms: world.now_ms,
             written: 0,
             behind_at_rest: None,
-            uncounted: false,
+            live_at: head,
             ask,
         };
         (client.at, client.gap) = match &client.ask.start {
@@ -199,11 +205,46 @@ impl Client {
         (least, most)
     }
 
+    /// What the batches that it has all to receive of allow it to lag on top of its bounds.
+    fn allowed_at_least(&self, world: &World) -> Lag {
+        let from = self.at.max(self.replay_through);
+        let given = world.given[self.engine].0;
+        let batches = world.batches.iter();
+        let due = batches.filter(|(first, last)| *first > from && *last <= given);
+        due.fold(Lag::default(), |allowed, &(first, last)| {
+            // The first may be in flight, and no lag.
+            let in_flight = self.due(world, Seq(last)).next().map_or(0, |event| event.seq.0);
+            let lag = self.size(world, first.max(in_flight + 1), last);
+            allowed.max(lag.allows(world))
+        })
+    }
+
+    /// What the largest round that there can have been since it was live allows.
+    fn allowed_at_most(&self, world: &World) -> Lag {
+        let batches = world.batches.iter().filter(|(_, last)| *last > self.live_at);
+        let largest = batches.fold(Lag::default(), |largest, &(first, last)| {
+            largest.max(self.size(world, first, last))
+        });
+        let gathered = Lag {
+            events: largest.events + ROUND_EVENTS_MAX as u32,
+            bytes: largest.bytes + ROUND_BYTES_MAX as u64,
+        };
+        gathered.allows(world)
+    }
+
+    /// Its events between two seqs, both included.
+    fn size(&self, world: &World, first: u64, last: u64) -> Lag {
+        let mut size = Lag::default();
+        let events = world.log.iter().take(last as usize).skip(first as usize - 1);
+        events.filter(|event| self.wants(event)).for_each(|event| size.add(&self.encode(event)));
+        size
+    }
+
     /// Called after every step and before [`read`](Self::read): notes what may have made its
     /// policy act in the step.
     pub(super) fn watch(&mut self, world: &World, kept: &Retention) {
         let (_, most) = self.lag(world);
-        self.was_over |= most.is_over(world);
+        self.was_over |= most.is_over(world, self.allowed_at_least(world));
         let fell_off = self.lost(world, kept, self.at).any(|seq| !self.excused.contains(&seq));
         self.fell_off |= fell_off || kept.is_vague();
     }
@@ -430,14 +471,14 @@ impl Client {
         let through = world.given[self.engine];
         let behind = self.due(world, through).any(|event| event.seq.0 > self.replay_through);
         let (least, _) = self.lag(world);
-        self.uncounted &= behind;
-        self.uncounted |= world.wide.iter().any(|last| last.0 > self.at);
+        if !behind {
+            self.live_at = self.at;
+        }
         if let Some((written, given)) = self.behind_at_rest
             && written == self.written
             && self.due(world, through).any(|event| event.seq.0 > given)
-            && least.is_over(world)
+            && least.is_over(world, self.allowed_at_most(world))
             && !self.is_poll()
-            && !self.uncounted
         {
             match self.ask.policy {
                 SlowPolicy::Disconnect => panic!("{self:?} lags {least:?} and is not ended"),
@@ -512,9 +553,24 @@ impl Lag {
         self.bytes += bytes.len() as u64;
     }
 
-    fn is_over(self, world: &World) -> bool {
+    /// Whether it is over the bounds and what large batches allow on top of them.
+    fn is_over(self, world: &World, allowed: Lag) -> bool {
         let limits = &world.backend.limits().connections;
-        self.events > limits.lag_events_max || self.bytes > limits.lag_bytes_max
+        self.events > limits.lag_events_max + allowed.events
+            || self.bytes > limits.lag_bytes_max + allowed.bytes
+    }
+
+    /// What a round of this size allows on top of the bounds.
+    fn allows(self, world: &World) -> Lag {
+        let limits = &world.backend.limits().connections;
+        Lag {
+            events: if self.events > limits.lag_events_max { self.events } else { 0 },
+            bytes: if self.bytes > limits.lag_bytes_max { self.bytes } else { 0 },
+        }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { events: self.events.max(other.events), bytes: self.bytes.max(other.bytes) }
     }
 }
 

@@ -313,18 +313,86 @@ fn a_client_that_joins_in_the_middle_of_a_gathered_round_gets_its_part() {
     }
 }
 
-#[test]
-fn a_batch_of_more_channels_than_a_round_tells_apart_comes_whole_and_in_order() {
-    let mut world = world();
-    let names: Vec<String> = (0..70).map(|n| format!("c/{n}")).collect();
-    let all = join(&mut world, &Ask::stream(&["**"]));
-    let some = join(&mut world, &Ask::stream(&["c/1", "c/68", "c/69"]));
+/// An event for each of `channels` channels, in one batch.
+fn wide(world: &mut World, channels: usize) -> Vec<String> {
+    let names: Vec<String> = (0..channels).map(|n| format!("c/{n}")).collect();
     let events: Vec<_> =
         names.iter().map(|name| (name.as_str(), NewEvent::message(name.as_str()))).collect();
     world.publish(&events);
+    names
+}
+
+#[test]
+fn a_batch_of_very_many_channels_comes_whole_in_order_and_in_one_send() {
+    let mut world = world();
+    let all = [
+        join(&mut world, &Ask::stream(&["**"])),
+        join(&mut world, &Ask::stream(&["c/*"])),
+        join(&mut world, &Ask::stream(&["c/*", "c/7", "**"])),
+    ];
+    let some = join(&mut world, &Ask::stream(&["c/998", "c/1", "c/999"]));
+    let poll = join(&mut world, &poll(&["c/5", "c/800"], Start::Now));
+    let names = wide(&mut world, 1_000);
     world.settle();
-    assert_eq!(all.events(), names);
-    assert_eq!(some.events(), ["c/1", "c/68", "c/69"]);
+    for pipe in &all {
+        assert_eq!(pipe.events(), names);
+        assert_eq!(pipe.writes(), 2, "the first block and one send");
+    }
+    assert_eq!(some.events(), ["c/1", "c/998", "c/999"]);
+    assert_eq!(some.writes(), 2);
+    assert_eq!(read_answer(&poll).1, ["c/5", "c/800"]);
+}
+
+#[test]
+fn events_of_very_many_channels_count_as_lag() {
+    let mut world = world_with(|limits| limits.connections.lag_events_max = 1_000);
+    let stuck = join_and_stop(&mut world, &Ask::stream(&["**"]));
+    for _ in 0..10 {
+        assert!(!stuck.is_ended());
+        wide(&mut world, 100);
+        world.settle();
+    }
+    assert!(!stuck.is_ended(), "at its bound");
+    world.say("one", "more");
+    world.settle();
+    assert!(stuck.is_ended(), "past it");
+    assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]);
+}
+
+#[test]
+fn a_batch_larger_than_the_lag_bound_ends_nobody_who_reads_on() {
+    for topic in [&["c/*"][..], &["a"]] {
+        let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
+        let ask = Ask::stream(topic);
+        let (slow, stuck) = (join(&mut world, &ask), join(&mut world, &ask));
+        // Some room, as a socket has: less than the batch needs.
+        for pipe in [&slow, &stuck] {
+            pipe.stop();
+            pipe.grant(500);
+        }
+        match topic {
+            ["a"] => world.publish(&vec![("a", NewEvent::message("x")); 500]),
+            _ => drop(wide(&mut world, 500)),
+        }
+        world.settle();
+        let name = if topic == ["a"] { "a" } else { "c/1" };
+        world.say(name, "next");
+        world.settle();
+        assert!(!slow.is_ended() && !stuck.is_ended());
+        while slow.events().len() < 501 {
+            slow.grant(500);
+            world.settle();
+        }
+        for _ in 0..50 {
+            world.say(name, "more");
+            world.settle();
+            slow.grant(500);
+            world.settle();
+        }
+        assert!(!slow.is_ended());
+        assert!(stuck.is_ended(), "it takes nothing more");
+        assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::pipe::Pipe;
 use crate::{
     actors::{
         batch::{Batch, Run},
-        shard::{Engine, SlotKey, rounds::CHANNELS_MAX},
+        shard::{Engine, SlotKey},
         subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber},
     },
     backend::{ChannelEntry, MemoryBackend},
@@ -32,8 +32,8 @@ pub(super) struct World {
     pub(super) given: Vec<Seq>,
     /// The whole log; the event of seq 1 comes first.
     pub(super) log: Vec<Arc<Event>>,
-    /// The last seqs of batches of more channels than a round tells apart.
-    pub(super) wide: Vec<Seq>,
+    /// The first and last seqs of the batches.
+    pub(super) batches: Vec<(u64, u64)>,
     pub(super) now_ms: u64,
     shapes: FxHashMap<Shape, Arc<Shape>>,
     next_id: u64,
@@ -82,7 +82,7 @@ impl World {
             backend,
             metrics,
             log: Vec::new(),
-            wide: Vec::new(),
+            batches: Vec::new(),
             now_ms: START_MS,
             shapes: FxHashMap::default(),
             next_id: 0,
@@ -144,9 +144,7 @@ impl World {
         }
         let last = Seq(self.log.len() as u64);
         self.backend.commit(last);
-        if runs.len() > CHANNELS_MAX {
-            self.wide.push(last);
-        }
+        self.batches.push((first.0, last.0));
         let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
         for ring in &mut self.rings {
             ring.push_back(Arc::clone(&batch));

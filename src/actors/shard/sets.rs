@@ -1,0 +1,90 @@
+//! Sets of channels by number, so that connections that receive the same of a round are told by
+//! one comparison, however many channels the round has.
+
+use rustc_hash::FxHashMap;
+
+/// The sets that the connections of one round make up, each with its channels. A set grows by one
+/// channel at a time, and equal sets that grew in the same order have the same number.
+#[derive(Debug)]
+pub(super) struct ChannelSets {
+    sets: Vec<Set>,
+    grown: FxHashMap<(u32, u32), u32>,
+    /// The last step: most connections take the same one as the one before.
+    last: (u32, u32, u32),
+}
+
+#[derive(Debug)]
+struct Set {
+    without: u32,
+    channel: u32,
+}
+
+impl ChannelSets {
+    /// The set without channels.
+    pub(super) const EMPTY: u32 = 0;
+
+    pub(super) fn new() -> Self {
+        Self {
+            sets: vec![Set { without: Self::EMPTY, channel: u32::MAX }],
+            grown: FxHashMap::default(),
+            last: (u32::MAX, u32::MAX, u32::MAX),
+        }
+    }
+
+    /// The set `set` and `channel`. Channels are added one after the other: one that is already in
+    /// the set must be the last that was added to it.
+    pub(super) fn with(&mut self, set: u32, channel: u32) -> u32 {
+        if (self.last.0, self.last.1) == (set, channel) {
+            return self.last.2;
+        }
+        if self.sets[set as usize].channel == channel {
+            return set;
+        }
+        let next = self.sets.len() as u32;
+        let grown = *self.grown.entry((set, channel)).or_insert(next);
+        if grown == next {
+            self.sets.push(Set { without: set, channel });
+        }
+        self.last = (set, channel, grown);
+        grown
+    }
+
+    /// The channels of a set, the latest first.
+    pub(super) fn channels(&self, set: u32) -> impl Iterator<Item = u32> {
+        let mut set = set;
+        std::iter::from_fn(move || {
+            let Set { without, channel } = self.sets[set as usize];
+            (set != Self::EMPTY).then(|| {
+                set = without;
+                channel
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sets_have_one_number_and_others_another() {
+        let mut sets = ChannelSets::new();
+        let mut slots = [ChannelSets::EMPTY; 4];
+        for channel in 0..1_000 {
+            for (n, slot) in slots.iter_mut().enumerate() {
+                // Two take everything, one of them for two reasons; the others take parts.
+                if n < 2 || channel % n == 0 {
+                    *slot = sets.with(*slot, channel as u32);
+                }
+                if n == 1 {
+                    *slot = sets.with(*slot, channel as u32);
+                }
+            }
+        }
+        assert_eq!(slots[0], slots[1]);
+        assert_eq!(sets.channels(slots[0]).count(), 1_000);
+        let thirds: Vec<u32> = sets.channels(slots[3]).collect();
+        assert_eq!((thirds.len(), thirds[0], thirds[333]), (334, 999, 0));
+        assert_eq!(sets.channels(ChannelSets::EMPTY).count(), 0);
+    }
+}

@@ -1,0 +1,158 @@
+//! The latest events of the log in its order, whichever channels they are in.
+//!
+//! Who subscribes to a pattern reads on from here: it costs what the log has had since, not a look
+//! at every channel there is. A place whose event has been evicted stays, so that a loss is seen
+//! where it is; and a channel born, forgotten or born again needs no case of its own.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::reading::{Piece, Span, Told};
+use crate::model::{ChannelName, Event, Seq};
+
+/// One place for each of the latest events, whether it is still in history or not.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    places: VecDeque<Place>,
+    /// Every event after this one has a place.
+    after: Seq,
+    evictions: u64,
+}
+
+#[derive(Debug)]
+enum Place {
+    Kept(Arc<Event>),
+    Gone { channel: ChannelName, eviction: u64 },
+}
+
+/// An event of the subscription has been lost.
+#[derive(Debug)]
+pub(super) struct Lost(pub(super) ChannelName);
+
+impl Journal {
+    /// Adds the next event of the log.
+    pub(super) fn append(&mut self, event: Arc<Event>) {
+        debug_assert_eq!(event.seq.0, self.after.0 + self.places.len() as u64 + 1);
+        if self.places.len() == PLACES_MAX {
+            self.places.pop_front();
+            self.after = self.after.next();
+        }
+        self.places.push_back(Place::Kept(event));
+    }
+
+    /// Notes that these events of one channel are gone; gives the number of the eviction.
+    pub(super) fn evict(&mut self, seqs: &[Seq]) -> u64 {
+        self.evictions += 1;
+        for seq in seqs {
+            let Some(place) = seq.0.checked_sub(self.after.0 + 1) else { continue };
+            let Some(place) = self.places.get_mut(place as usize) else { continue };
+            if let Place::Kept(event) = place {
+                let channel = event.channel.clone();
+                *place = Place::Gone { channel, eviction: self.evictions };
+            }
+        }
+        self.evictions
+    }
+
+    /// Everything that has been lost by now.
+    pub(super) fn told(&self) -> Told {
+        Told(self.evictions)
+    }
+
+    /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing when the journal
+    /// does not reach back that far. Losses that have not been told end it.
+    pub(super) fn read(
+        &self,
+        includes: impl Fn(&ChannelName) -> bool,
+        told: Told,
+        span: &Span,
+    ) -> Option<Result<Piece, Lost>> {
+        let mut matcher = Matcher { includes, last: None };
+        let mut piece = Piece { events: Vec::new(), through: span.after, more: true };
+        let mut bytes = 0;
+        for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
+            if piece.through >= span.through {
+                break;
+            }
+            #[cfg(test)]
+            super::tests::look();
+            match place {
+                Place::Kept(event) if matcher.matches(&event.channel) => {
+                    if piece.events.len() >= span.events_max || bytes >= span.bytes_max {
+                        return Some(Ok(piece));
+                    }
+                    bytes += event.bytes().len();
+                    piece.events.push(Arc::clone(event));
+                }
+                Place::Gone { channel, eviction }
+                    if *eviction > told.0 && matcher.matches(channel) =>
+                {
+                    // What comes before the loss is still due.
+                    return Some(match piece.events.is_empty() {
+                        true => Err(Lost(channel.clone())),
+                        false => Ok(piece),
+                    });
+                }
+                _ => {}
+            }
+            piece.through = piece.through.next();
+        }
+        piece.more = piece.through < span.through;
+        Some(Ok(piece))
+    }
+
+    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has looked. Nothing when the
+    /// journal does not reach back that far.
+    pub(super) fn look_for_losses(
+        &self,
+        includes: impl Fn(&ChannelName) -> bool,
+        span: &Span,
+    ) -> Option<Result<Seq, Lost>> {
+        let mut matcher = Matcher { includes, last: None };
+        let mut through = span.after;
+        for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
+            if through >= span.through {
+                break;
+            }
+            #[cfg(test)]
+            super::tests::look();
+            if let Place::Gone { channel, .. } = place
+                && matcher.matches(channel)
+            {
+                return Some(Err(Lost(channel.clone())));
+            }
+            through = through.next();
+        }
+        Some(Ok(through))
+    }
+
+    fn place_after(&self, seq: Seq) -> Option<usize> {
+        let place = seq.0.checked_sub(self.after.0)? as usize;
+        (place <= self.places.len()).then_some(place)
+    }
+}
+
+/// Matches channels, a run of the same one once.
+struct Matcher<F> {
+    includes: F,
+    last: Option<(*const u8, bool)>,
+}
+
+impl<F: Fn(&ChannelName) -> bool> Matcher<F> {
+    fn matches(&mut self, channel: &ChannelName) -> bool {
+        // Events of one channel share its name.
+        let address = channel.as_str().as_ptr();
+        match self.last {
+            Some((last, matches)) if last == address => matches,
+            _ => {
+                let matches = (self.includes)(channel);
+                self.last = Some((address, matches));
+                matches
+            }
+        }
+    }
+}
+
+/// Events with a place; who stands before them replays channel by channel. 24 bytes each.
+const PLACES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
+/// Places looked at under one hold of the lock.
+const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
