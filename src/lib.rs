@@ -2,6 +2,7 @@
 //! very many clients receive them over Server-Sent Events or long-polling.
 
 pub mod actors;
+pub mod auth;
 pub mod backend;
 pub mod client;
 pub mod core;

@@ -10,14 +10,22 @@ fn every_command_of_the_api_page_works() {
     // What a reader would see as an error is one: curl by itself is content with any status.
     fs::write(home.path().join(".curlrc"), "fail-with-body\nsilent\nshow-error\n")
         .expect("written");
-    let hub = Hub::start(home.path());
+    let hub = Hub::start(home.path(), &[]);
+    // What is shown with tokens needs a hub that asks for them.
+    let secret = ("VISNYK_JWT_SECRET", "a secret of this test alone, 40 bytes...");
+    let asking = Hub::start(home.path(), &[secret]);
     let commands = commands(include_str!("../docs/api.md"));
     assert!(commands.len() >= 10, "{commands:?}");
     for command in commands {
         assert!(command.contains(TUTORIAL_ADDRESS), "{command}");
+        let with_tokens = command.contains("visnyk token");
+        let address = if with_tokens { &asking.address } else { &hub.address };
         let output = Command::new("sh")
-            .args(["-c", &command.replace(TUTORIAL_ADDRESS, &hub.address)])
+            .args(["-c", &command.replace(TUTORIAL_ADDRESS, address)])
             .env("HOME", home.path())
+            .env("PATH", path_with_the_binary())
+            .env(secret.0, secret.1)
+            .current_dir(home.path())
             .output()
             .expect("sh runs");
         let told = String::from_utf8_lossy(&output.stdout);
@@ -44,16 +52,24 @@ fn commands(page: &str) -> Vec<String> {
     commands
 }
 
+/// Where a reader has `visnyk`.
+fn path_with_the_binary() -> String {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_visnyk"));
+    let folder = binary.parent().expect("a folder").display();
+    format!("{folder}:{}", std::env::var("PATH").unwrap_or_default())
+}
+
 struct Hub {
     process: Child,
     address: String,
 }
 
 impl Hub {
-    fn start(directory: &std::path::Path) -> Self {
+    fn start(directory: &std::path::Path, variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_visnyk"))
             .args(["--listen", "127.0.0.1:0"])
             .env_clear()
+            .envs(variables.iter().copied())
             .current_dir(directory)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -43,6 +43,12 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
             assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
             used.insert(reference.to_owned());
         }
+        // Security schemes are named and not referred to.
+        for alternative in value.get("security").and_then(Value::as_array).into_iter().flatten() {
+            for name in object(alternative).keys() {
+                used.insert(format!("#/components/securitySchemes/{name}"));
+            }
+        }
     });
     for (kind, components) in object(&document["components"]) {
         for name in object(components).keys() {

@@ -61,6 +61,13 @@ fn in_the_table(allowed: &Allowed) -> String {
         Allowed::Addresses => "addresses".to_owned(),
         Allowed::Hosts => "host names".to_owned(),
         Allowed::LogFilter => "levels".to_owned(),
+        Allowed::Secret => "a secret".to_owned(),
+        Allowed::Text => "text".to_owned(),
+        Allowed::Texts => "texts".to_owned(),
+        Allowed::Patterns => "patterns".to_owned(),
+        Allowed::KeyFiles => "keys".to_owned(),
+        Allowed::CookieName => "a cookie".to_owned(),
+        Allowed::Origins => "origins".to_owned(),
         other => other.to_string().replace("a whole number from ", ""),
     }
 }

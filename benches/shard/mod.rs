@@ -144,6 +144,7 @@ impl Shard {
             ends_after_ms: ticket.as_ref().map(|_| POLL_WAIT_MS),
             hello: false,
             retry_ms: None,
+            lease: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
         };
         let peer = Box::new(Counting(Rc::clone(taken)));

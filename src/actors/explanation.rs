@@ -1,6 +1,6 @@
 //! What a shard says of its connections, and what it is asked.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     core::{CloseReason, SlowPolicy, Transport},
@@ -44,6 +44,8 @@ pub struct Explanation {
     pub policy: SlowPolicy,
     /// The peer's address, where it has one.
     pub peer: Option<SocketAddr>,
+    /// The subject of its client's token.
+    pub subject: Option<Arc<str>>,
     /// When the hub ends it: the deadline of a poll, the age or drain of a stream.
     pub ends_ms: Option<u64>,
 }
@@ -98,6 +100,8 @@ pub struct ConnectionFilter {
     pub channel: Option<ChannelName>,
     /// Only those in this state: behind (true) or live (false).
     pub behind: Option<bool>,
+    /// Only this subject's.
+    pub subject: Option<Arc<str>>,
     /// Only these.
     pub transport: Option<Transport>,
 }

@@ -15,6 +15,7 @@ use super::{
     batch::Batch,
     channels::ChannelsMsg,
     clock::Clock,
+    lease::Leases,
     log::{LogMsg, Submission},
     root::RootMsg,
     shard::ShardMsg,
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// By shard: the inbox of its present incarnation.
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) connection_ids: AtomicU64,
     pub(crate) next_shard: AtomicU32,
     pub(crate) draining: AtomicBool,
@@ -106,6 +108,7 @@ impl Shared {
             permits: Arc::new(Semaphore::new(in_flight_max)),
             inboxes: (0..shards).map(|_| RwLock::new(Inbox::new(in_flight_max))).collect(),
             connections: Arc::default(),
+            leases: Arc::default(),
             connection_ids: AtomicU64::new(0),
             next_shard: AtomicU32::new(0),
             draining: AtomicBool::new(false),

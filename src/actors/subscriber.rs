@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::lease::Lease;
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
@@ -116,6 +117,8 @@ pub struct Subscriber {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
+    /// Until when it may go on, where clients are authenticated.
+    pub lease: Option<Box<Lease>>,
     /// Its place among the connections.
     pub admission: Admission,
 }

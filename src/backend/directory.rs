@@ -164,12 +164,18 @@ impl Directory {
         self.forgotten.lock().has_lost(patterns, after, told)
     }
 
-    /// Up to `limit` channels after the name `after`, in the order of their names.
-    pub fn page(&self, after: Option<&str>, limit: usize) -> Vec<Arc<ChannelEntry>> {
+    /// Up to `limit` wanted channels after the name `after`, in the order of their names.
+    pub fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&ChannelName) -> bool,
+    ) -> Vec<Arc<ChannelEntry>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = self.names.read();
-        let entries = names.range::<str, _>((from, Bound::Unbounded)).take(limit);
-        entries.map(|(_, entry)| Arc::clone(entry)).collect()
+        let entries = names.range::<str, _>((from, Bound::Unbounded));
+        let wanted = entries.filter(|(name, _)| wanted(name)).take(limit);
+        wanted.map(|(_, entry)| Arc::clone(entry)).collect()
     }
 
     /// How many channels there are.

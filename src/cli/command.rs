@@ -24,7 +24,7 @@ enum Command {
     Publish(publish::Args),
     /// Prints the events of channels as they come.
     Subscribe(subscribe::Args),
-    /// Mints and explains access tokens (not available in this version).
+    /// Mints tokens with the secret of the settings, and explains them.
     Token(token::Args),
     /// Prints the effective settings, with where each came from.
     Config(config::Args),

@@ -40,6 +40,15 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 
+    /// File with the secret of tokens (HS256), which turns authentication on; or the secret itself
+    /// in VISNYK_JWT_SECRET.
+    #[arg(long, value_name = "FILE")]
+    jwt_secret_file: Option<String>,
+
+    /// Channels that may be subscribed to without a token; repeatable.
+    #[arg(long, value_name = "PATTERN")]
+    allow_anonymous: Vec<String>,
+
     #[command(flatten)]
     reserved: Reserved,
 }
@@ -47,10 +56,6 @@ pub(crate) struct SettingsArgs {
 /// Flags of later versions. They are known so that they are refused with a reason, never ignored.
 #[derive(Debug, clap::Args)]
 struct Reserved {
-    #[arg(long, hide = true)]
-    jwt_secret_file: Option<String>,
-    #[arg(long, hide = true)]
-    allow_anonymous: Vec<String>,
     #[arg(long, hide = true)]
     tls_cert: Option<String>,
     #[arg(long, hide = true)]
@@ -77,6 +82,10 @@ impl SettingsArgs {
         if !self.listen.is_empty() {
             sources = sources.flag("--listen", "listen", self.listen.join(","));
         }
+        if !self.allow_anonymous.is_empty() {
+            let patterns = self.allow_anonymous.join(",");
+            sources = sources.flag("--allow-anonymous", "allow_anonymous", patterns);
+        }
         for (flag, key, given) in
             [("--insecure", "insecure", self.insecure), ("--demo", "demo", self.demo)]
         {
@@ -87,6 +96,7 @@ impl SettingsArgs {
         for (flag, key, value) in [
             ("--log-format", "log.format", self.log_format),
             ("--log-level", "log.level", self.log_level),
+            ("--jwt-secret-file", "jwt_secret_file", self.jwt_secret_file),
         ] {
             if let Some(value) = value {
                 sources = sources.flag(flag, key, value);
@@ -103,8 +113,6 @@ impl Reserved {
     /// Flag and key of those that were given.
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [
-            (self.jwt_secret_file.is_some(), "--jwt-secret-file", "jwt_secret_file"),
-            (!self.allow_anonymous.is_empty(), "--allow-anonymous", "allow_anonymous"),
             (self.tls_cert.is_some(), "--tls-cert", "tls_cert"),
             (self.tls_key.is_some(), "--tls-key", "tls_key"),
             (!self.cors_origin.is_empty(), "--cors-origin", "cors_origin"),

@@ -147,6 +147,11 @@ pub enum ConnectionMsg {
         /// When, in milliseconds.
         at_ms: u64,
     },
+    /// It may go on until another time than before.
+    Renewed {
+        /// When it ends now, in milliseconds; `u64::MAX` is never.
+        due_ms: u64,
+    },
     /// Time has passed.
     Tick,
 }
@@ -199,13 +204,17 @@ pub enum CloseReason {
     UnsentCeiling,
     /// A step of it panicked: a defect of the hub.
     Panicked,
+    /// Its client's token expired.
+    TokenExpired,
+    /// A fresh token did not allow what it receives.
+    TokenOutgrown,
     /// Its shard ended: by a crash, or because the hub waits no longer.
     ShardEnded,
 }
 
 impl CloseReason {
     /// All of them, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -216,6 +225,8 @@ impl CloseReason {
         Self::UnexpectedInput,
         Self::UnsentCeiling,
         Self::Panicked,
+        Self::TokenExpired,
+        Self::TokenOutgrown,
         Self::ShardEnded,
     ];
 
@@ -232,13 +243,24 @@ impl CloseReason {
             Self::UnexpectedInput => "unexpected_input",
             Self::UnsentCeiling => "unsent_ceiling",
             Self::Panicked => "panicked",
+            Self::TokenExpired => "token_expired",
+            Self::TokenOutgrown => "token_outgrown",
             Self::ShardEnded => "shard_ended",
         }
     }
 
     /// Whether the client should be told when to come back.
     pub fn invites_back(self) -> bool {
-        matches!(self, Self::Aged | Self::Drained)
+        matches!(self, Self::Aged | Self::Drained) || self.token_word().is_some()
+    }
+
+    /// What the client is told of its token, if that was the reason.
+    pub fn token_word(self) -> Option<&'static str> {
+        match self {
+            Self::TokenExpired => Some("expired"),
+            Self::TokenOutgrown => Some("permissions"),
+            _ => None,
+        }
     }
 }
 
@@ -365,6 +387,13 @@ impl Connection {
             ConnectionMsg::Drain { at_ms } => {
                 self.draining = true;
                 self.due_ms = self.due_ms.min(at_ms);
+                Effect::None
+            }
+            ConnectionMsg::Renewed { due_ms } => {
+                // A drain's time stays.
+                if !self.draining {
+                    self.due_ms = due_ms;
+                }
                 Effect::None
             }
             ConnectionMsg::Tick => self.tick(now_ms, limits),

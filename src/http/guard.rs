@@ -50,6 +50,7 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
         && request.uri().path().starts_with("/v1/")
         && let Some(origin) = request.headers().get(header::ORIGIN)
         && !is_same_origin(origin, host)
+        && !is_listed(state, origin)
     {
         let detail = "pages of this origin may not publish here";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin"));
@@ -87,6 +88,19 @@ fn host(request: &Request) -> Result<Option<&str>, Problem> {
         return Err(refuse());
     }
     Ok(host)
+}
+
+/// Whether an origin is the one that a request came to, as far as its `Host` says.
+pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
+    let origin = HeaderValue::from_str(origin);
+    let host = host(request);
+    matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host))
+}
+
+/// Pages of these origins may change things with a cookie, and so with any other token.
+fn is_listed(state: &HttpState, origin: &HeaderValue) -> bool {
+    let listed = &state.settings.access.cookie_origins;
+    origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
 fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {

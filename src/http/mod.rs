@@ -5,9 +5,12 @@
 //! away says so with [`CanTake`] and finds a [`Takeover`] on the response of a stream or a
 //! waiting poll; for all others the response has a body.
 
+mod access;
 mod console;
 mod cors;
+mod credentials;
 mod faults;
+mod gate;
 mod guard;
 mod health;
 mod openapi;
@@ -21,6 +24,8 @@ mod stream;
 mod takeover;
 mod v1;
 
+pub use access::{Access, MetricsAccess};
+pub use gate::Gate;
 pub use problem::Problem;
 pub(crate) use quickstart::default_channel;
 pub use refuser::Refuser;

@@ -179,7 +179,7 @@ fn parse_start(field: &str, text: &str) -> Result<Start, Problem> {
     Start::parse(text).map_err(|error| Problem::field(field, error.to_string()))
 }
 
-fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Problem> {
+pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Problem> {
     let spaced: Cow<'a, str> =
         if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let refuse = |_| Problem::field(field, format!("`{field}` must be percent-encoded UTF-8"));

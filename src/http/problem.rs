@@ -20,6 +20,7 @@ struct Parts {
     retry_after_s: Option<u32>,
     close: bool,
     allow: Option<&'static str>,
+    challenge: Option<String>,
 }
 
 impl Problem {
@@ -32,6 +33,7 @@ impl Problem {
             retry_after_s: None,
             close: false,
             allow: None,
+            challenge: None,
         }))
     }
 
@@ -59,6 +61,23 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Says what is wrong with the token that was shown (RFC 6750, section 3).
+    #[must_use]
+    pub fn challenge(mut self, error: &str, description: &str) -> Self {
+        let quotable = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+        let description: String = description.chars().filter(quotable).collect();
+        let challenge = format!("Bearer error=\"{error}\", error_description=\"{description}\"");
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// Says that a token is needed, to one who showed none.
+    #[must_use]
+    pub fn challenge_bare(mut self) -> Self {
+        self.0.challenge = Some("Bearer realm=\"visnyk\"".to_owned());
         self
     }
 
@@ -90,7 +109,7 @@ impl IntoResponse for Problem {
 impl Problem {
     /// The parts of the response.
     pub(super) fn into_parts(self) -> (StatusCode, HeaderMap, String) {
-        let Parts { status, detail, members, retry_after_s, close, allow } = *self.0;
+        let Parts { status, detail, members, retry_after_s, close, allow, challenge } = *self.0;
         let mut document = Map::new();
         document.insert("type".into(), "about:blank".into());
         let title = status.canonical_reason().unwrap_or("Error");
@@ -107,6 +126,9 @@ impl Problem {
         }
         if close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Problem,
+    Problem, gate,
     params::Query,
     poll,
     routes::HttpState,
@@ -32,6 +32,7 @@ pub(super) async fn publish(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
+    gate::permit_publish(&*gate::identity(request.extensions())?, &default_channel())?;
     let (body, _room) = read_body(&state, request.into_body()).await?;
     let message = serde_json::from_str::<Value>(&body)
         .ok()
@@ -52,6 +53,9 @@ pub(super) async fn subscribe(
     request: Request,
 ) -> Result<Response, Problem> {
     let asked = Asked::of(&request)?;
+    let subscription = default_subscription();
+    let identity = gate::identity(request.extensions())?;
+    gate::permit(&identity, &subscription)?;
     let query = Query::of(request.uri())?;
     let start = match query.one("after")? {
         Some(after) => match after.parse::<u64>() {
@@ -68,11 +72,12 @@ pub(super) async fn subscribe(
         None => query.start(&asked.headers, true)?,
     };
     let mut request = PollRequest {
-        subscription: default_subscription(),
+        subscription,
         start,
         encoding: &TutorialAnswers,
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
+        holder: gate::holder(&state, &identity),
     };
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
     // answer at once would set the client, which has no new position, off on a loop.
@@ -93,6 +98,9 @@ pub(super) async fn events(
     let asked = Asked::of(&request)?;
     let query = Query::of(request.uri())?;
     let mut stream = StreamRequest::new(default_subscription());
+    let identity = gate::identity(request.extensions())?;
+    gate::permit(&identity, &stream.subscription)?;
+    stream.holder = gate::holder(&state, &identity);
     stream.start = query.start(&asked.headers, false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);

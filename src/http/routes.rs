@@ -11,7 +11,9 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 
-use super::{Problem, console, cors, faults, guard, health, openapi, quickstart, v1};
+use super::{
+    Access, Gate, Problem, console, cors, faults, gate, guard, health, openapi, quickstart, v1,
+};
 use crate::hub::Hub;
 
 /// How the HTTP surface behaves.
@@ -28,6 +30,8 @@ pub struct HttpSettings {
     pub body_read_timeout_s: u32,
     /// Hosts besides loopback ones that requests on a loopback address may name.
     pub allowed_hosts: Vec<String>,
+    /// Who may do what.
+    pub access: Access,
 }
 
 impl Default for HttpSettings {
@@ -38,6 +42,7 @@ impl Default for HttpSettings {
             faults: false,
             body_read_timeout_s: 30,
             allowed_hosts: Vec::new(),
+            access: Access::default(),
         }
     }
 }
@@ -66,35 +71,42 @@ pub struct Route {
     pub allow: &'static str,
     /// Whether it belongs to the quickstart.
     pub quickstart: bool,
+    /// Whom it lets in.
+    pub gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
 }
 
 /// Every resource there is. The fault hook is not one: it is there for tests alone.
 pub const ROUTES: &[Route] = &[
-    route("/v1/channels/{channel}/events", "GET, HEAD, POST", || {
+    route("/v1/channels/{channel}/events", "GET, HEAD, POST", Gate::Subscribers, || {
         get(v1::stream::channel).post(v1::publish::channel)
     }),
-    route("/v1/events", "GET, HEAD, POST", || get(v1::stream::many).post(v1::publish::many)),
-    route("/v1/channels/{channel}/poll", "GET, HEAD", || get(v1::poll::channel)),
-    route("/v1/poll", "GET, HEAD", || get(v1::poll::many)),
-    route("/v1/channels", "GET, HEAD", || get(v1::channels::list)),
-    route("/v1/channels/{channel}", "GET, HEAD, DELETE", || {
+    route("/v1/events", "GET, HEAD, POST", Gate::Subscribers, || {
+        get(v1::stream::many).post(v1::publish::many)
+    }),
+    route("/v1/channels/{channel}/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::channel)),
+    route("/v1/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::many)),
+    route("/v1/channels", "GET, HEAD", Gate::Clients, || get(v1::channels::list)),
+    route("/v1/channels/{channel}", "GET, HEAD, DELETE", Gate::Clients, || {
         get(v1::channels::show).merge(delete(v1::channels::close))
     }),
-    route("/v1/connections", "GET, HEAD", || get(v1::connections::list)),
-    route("/v1/connections/{id}", "GET, HEAD", || get(v1::connections::show)),
-    route("/healthz", "GET, HEAD", || get(health::healthz)),
-    route("/readyz", "GET, HEAD", || get(health::readyz)),
-    route("/metrics", "GET, HEAD", || get(health::metrics)),
-    route("/openapi.json", "GET, HEAD", || get(openapi::document)),
-    route("/visnyk.js", "GET, HEAD", || get(console::client)),
-    quickstart("/publish", "POST, OPTIONS", || post(quickstart::publish)),
-    quickstart("/subscribe", "GET, HEAD, OPTIONS", || get(quickstart::subscribe)),
-    quickstart("/events", "GET, HEAD, OPTIONS", || get(quickstart::events)),
-    quickstart("/", "GET, HEAD", || get(console::page)),
-    quickstart("/console.css", "GET, HEAD", || get(console::style)),
-    quickstart("/console.js", "GET, HEAD", || get(console::script)),
-    quickstart("/favicon.svg", "GET, HEAD", || get(console::icon)),
+    route("/v1/connections", "GET, HEAD", Gate::Clients, || get(v1::connections::list)),
+    route("/v1/connections/{id}", "GET, HEAD", Gate::Clients, || get(v1::connections::show)),
+    route("/v1/connections/{id}/token", "POST", Gate::Clients, || post(v1::renew::renew)),
+    route("/healthz", "GET, HEAD", Gate::Open, || get(health::healthz)),
+    route("/readyz", "GET, HEAD", Gate::Open, || get(health::readyz)),
+    route("/metrics", "GET, HEAD", Gate::Metrics, || get(health::metrics)),
+    route("/openapi.json", "GET, HEAD", Gate::Open, || get(openapi::document)),
+    route("/visnyk.js", "GET, HEAD", Gate::Open, || get(console::client)),
+    quickstart("/publish", "POST, OPTIONS", Gate::Clients, || post(quickstart::publish)),
+    quickstart("/subscribe", "GET, HEAD, OPTIONS", Gate::Subscribers, || {
+        get(quickstart::subscribe)
+    }),
+    quickstart("/events", "GET, HEAD, OPTIONS", Gate::Subscribers, || get(quickstart::events)),
+    quickstart("/", "GET, HEAD", Gate::Open, || get(console::page)),
+    quickstart("/console.css", "GET, HEAD", Gate::Open, || get(console::style)),
+    quickstart("/console.js", "GET, HEAD", Gate::Open, || get(console::script)),
+    quickstart("/favicon.svg", "GET, HEAD", Gate::Open, || get(console::icon)),
 ];
 
 /// The whole surface as a router that any axum or hyper server can run, merged or nested.
@@ -108,6 +120,8 @@ pub fn router(hub: Hub, settings: HttpSettings) -> Router {
         let allow = route.allow;
         let methods =
             (route.methods)().fallback(move || async move { Problem::method_not_allowed(allow) });
+        let methods = behind(methods, &state, route.gate);
+        // Outside the gate: a preflight carries no token, and a page is to read a refusal.
         let methods = match route.path {
             "/publish" | "/subscribe" | "/events" => {
                 methods.layer(middleware::from_fn(cors::open_to_all))
@@ -117,12 +131,23 @@ pub fn router(hub: Hub, settings: HttpSettings) -> Router {
         router = router.route(route.path, methods);
     }
     if state.settings.faults {
-        router = router.route("/faults/{kind}", post(faults::plant));
+        router = router.route("/faults/{kind}", behind(post(faults::plant), &state, Gate::Admins));
     }
     router
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), guard::check))
         .with_state(state)
+}
+
+fn behind(
+    methods: MethodRouter<HttpState>,
+    state: &HttpState,
+    gate: Gate,
+) -> MethodRouter<HttpState> {
+    if gate == Gate::Open {
+        return methods;
+    }
+    methods.layer(middleware::from_fn_with_state((state.clone(), gate), gate::pass))
 }
 
 async fn not_found(State(_): State<HttpState>, request: Request) -> Response {
@@ -133,15 +158,17 @@ async fn not_found(State(_): State<HttpState>, request: Request) -> Response {
 const fn route(
     path: &'static str,
     allow: &'static str,
+    gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: false, methods }
+    Route { path, allow, quickstart: false, gate, methods }
 }
 
 const fn quickstart(
     path: &'static str,
     allow: &'static str,
+    gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: true, methods }
+    Route { path, allow, quickstart: true, gate, methods }
 }

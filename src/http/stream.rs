@@ -14,7 +14,7 @@ use axum::{
 };
 use http_body::{Body as _, Frame};
 
-use super::{CanTake, Problem, Takeover, params, routes::HttpState};
+use super::{CanTake, Problem, Takeover, params, problem::RETRY_AFTER_S, routes::HttpState};
 use crate::{
     hub::{StreamRequest, SubscribeError},
     model::comment_block,
@@ -67,12 +67,22 @@ fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response 
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
         return StatusCode::NO_CONTENT.into_response();
     }
-    let accepts = asked.headers.get_all(header::ACCEPT).iter();
+    refuse_for_now(state, &asked.headers, error)
+}
+
+/// Refuses what may succeed later.
+pub(super) fn refuse_for_now(
+    state: &HttpState,
+    headers: &HeaderMap,
+    error: &dyn std::error::Error,
+) -> Response {
+    let accepts = headers.get_all(header::ACCEPT).iter();
     let wants_stream = accepts
         .filter_map(|accept| accept.to_str().ok())
         .any(|accept| accept.contains("text/event-stream"));
     if !wants_stream || state.settings.plain_refusals {
-        return Problem::from(error.clone()).into_response();
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+        return problem.retry_after(RETRY_AFTER_S).into_response();
     }
     // A browser gives up for good on any status but 200.
     let retry_ms = state.jittered_retry_ms();

@@ -19,8 +19,18 @@ impl Hub {
 
     /// Up to `limit` channels after the name `after`, in the order of their names.
     pub fn channels(&self, after: Option<&str>, limit: usize) -> Vec<ChannelInfo> {
+        self.channels_where(after, limit, |_| true)
+    }
+
+    /// The same of those channels that are wanted.
+    pub fn channels_where(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&ChannelName) -> bool,
+    ) -> Vec<ChannelInfo> {
         let backend = &self.shared.backend;
-        let page = backend.directory().page(after, limit);
+        let page = backend.directory().page(after, limit, wanted);
         page.iter().map(|entry| backend.info(entry)).collect()
     }
 
@@ -42,6 +52,11 @@ impl Hub {
     /// The hub's clock: milliseconds since 1970 that never go back.
     pub fn now_ms(&self) -> u64 {
         self.shared.clock.now_ms()
+    }
+
+    /// Counts a token that a front door has refused, by the word for why.
+    pub fn count_refused_token(&self, reason: &'static str) {
+        Metrics::count(&self.shared.metrics.tokens_refused, reason);
     }
 
     /// Its metrics, as Prometheus scrapes them.

@@ -7,6 +7,7 @@ mod drain;
 mod error;
 mod info;
 mod publish;
+mod renew;
 mod subscribe;
 
 use std::{fmt, sync::Arc};

@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 
 use super::{Hub, SubscribeError};
 use crate::{
-    actors::{Admission, CountedEntry, EventBody, Form, Shape, ShardMsg, Subscriber},
+    actors::{
+        Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
+    },
     backend::{ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
     model::{
@@ -35,6 +37,8 @@ pub struct StreamRequest {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
+    /// Whose it is, where clients are authenticated; it ends with the holder's token.
+    pub holder: Option<Holder>,
 }
 
 impl StreamRequest {
@@ -56,6 +60,7 @@ impl StreamRequest {
             policy: None,
             hello: false,
             retry_ms: None,
+            holder: None,
         }
     }
 }
@@ -73,6 +78,9 @@ pub struct PollRequest {
     pub wait: Duration,
     /// Events at most; 0 counts as 1.
     pub limit: u32,
+    /// Whose it is, where clients are authenticated; it waits no longer than the holder's token
+    /// lasts.
+    pub holder: Option<Holder>,
 }
 
 impl Hub {
@@ -94,6 +102,7 @@ impl Hub {
             ends_after_ms: age_max_ms,
             hello: request.hello,
             retry_ms: request.retry_ms,
+            holder: request.holder,
         })
     }
 
@@ -129,6 +138,7 @@ impl Hub {
             ends_after_ms: Some(request.wait.as_millis() as u64),
             hello: false,
             retry_ms: None,
+            holder: request.holder,
         })
     }
 
@@ -211,7 +221,10 @@ impl Hub {
 
     /// Waits for a poll's answer without a socket of the hub's own: for servers that embed it.
     pub async fn poll(&self, request: PollRequest) -> Result<PollAnswer, SubscribeError> {
-        let deadline = tokio::time::Instant::now() + request.wait;
+        let until_ms = request.holder.as_ref().and_then(|holder| holder.until_ms);
+        let lasts_ms = until_ms.map_or(u64::MAX, |at| at.saturating_sub(self.now_ms()));
+        let wait = request.wait.min(Duration::from_millis(lasts_ms));
+        let deadline = tokio::time::Instant::now() + wait;
         let mut request = request;
         loop {
             match self.poll_now(&request)? {
@@ -221,6 +234,8 @@ impl Hub {
             // A stream is the alarm; what there is, `poll_now` says.
             let mut stream = StreamRequest::new(request.subscription.clone());
             stream.start = request.start.clone();
+            stream.holder =
+                request.holder.clone().map(|holder| Holder { until_ms: None, ..holder });
             let subscriber = self.admit_stream(stream)?;
             let mut body = self.open(subscriber).await?;
             let _first_block = body.frame().await;
@@ -246,7 +261,8 @@ impl Hub {
         if self.shared.is_draining() {
             return Err(SubscribeError::GoingDown);
         }
-        let Admitting { subscription, start, form, policy, ends_after_ms, hello, retry_ms } = asked;
+        let Admitting { subscription, start, form, policy, ends_after_ms, hello, retry_ms, holder } =
+            asked;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
         let admission = Admission::take(&self.shared.connections, connections_max)
@@ -268,8 +284,10 @@ impl Hub {
         let transport = shape.transport();
         let watchers = self.shared.backend.watchers();
         let watch = |pattern: &ChannelPattern| watchers.count(pattern, transport);
+        let id = self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1;
+        let lease = holder.map(|holder| Box::new(Lease::new(id, holder, &self.shared.leases)));
         Ok(Subscriber {
-            id: self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1,
+            id,
             watched: subscription.patterns().iter().map(watch).collect(),
             named,
             subscription,
@@ -279,6 +297,7 @@ impl Hub {
             ends_after_ms,
             hello,
             retry_ms,
+            lease,
             admission,
         })
     }
@@ -312,6 +331,7 @@ struct Admitting {
     ends_after_ms: Option<u64>,
     hello: bool,
     retry_ms: Option<u32>,
+    holder: Option<Holder>,
 }
 
 /// How long a subscription waits for a place among the connections, and between two looks.
@@ -349,6 +369,7 @@ mod tests {
             encoding: &EnvelopeAnswers,
             wait: Duration::ZERO,
             limit: 1_000,
+            holder: None,
         };
         let mut received = 0;
         while received < BIRTHS {
@@ -403,6 +424,7 @@ mod tests {
             encoding: &EnvelopeAnswers,
             wait: Duration::ZERO,
             limit: 0,
+            holder: None,
         };
         match hub.poll_now(&request) {
             Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),

@@ -126,6 +126,11 @@ pub fn retry_block(retry_ms: u32) -> Vec<u8> {
     format!("retry: {retry_ms}\n\n").into_bytes()
 }
 
+/// What tells a client that its token is the end of a stream: `expired` or `permissions`.
+pub fn token_block(reason: &str) -> Vec<u8> {
+    format!("event: visnyk.token_expired\ndata: {{\"reason\":\"{reason}\"}}\n\n").into_bytes()
+}
+
 /// What tells a client that a channel is closed when its closing event was skipped. It has no
 /// id: the client stands behind the gap already.
 pub fn closed_block(channel: &str) -> Vec<u8> {

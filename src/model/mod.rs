@@ -15,7 +15,7 @@ pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_mil
 pub use event::{Event, EventKind, EventType, EventTypeError, NewEvent};
 pub use frame::{
     Draft, Frame, closed_block, comment_block, first_block, hello_block, position_block,
-    retry_block,
+    retry_block, token_block,
 };
 pub use gap::{Gap, GapReason};
 pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};

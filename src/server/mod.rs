@@ -1,5 +1,6 @@
 //! The process around the hub: settings, listeners, signals.
 
+mod authentication;
 mod connection;
 mod demo;
 mod front;
@@ -12,6 +13,7 @@ mod rewind;
 mod run;
 pub mod settings;
 
+pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;
 pub use run::{RunError, run};
 pub use settings::{ListenAddr, Settings};

@@ -9,14 +9,16 @@ use tokio::{
 };
 
 use super::{
-    Settings, demo,
+    AuthenticationError, Settings, authentication, demo,
     front::HttpFront,
     listeners,
     places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
+    settings::SECRET_BYTES_MIN,
 };
 use crate::{
     actors::Front,
+    auth::Verifier,
     core::ConnectionLimits,
     http::{HttpSettings, Refuser, router},
     hub::{Hub, StartError},
@@ -32,6 +34,9 @@ pub enum RunError {
     /// The actors did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The keys of the settings cannot be used.
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
     /// An actor that the hub cannot go on without has failed.
     #[error("{0}")]
     Failed(String),
@@ -60,12 +65,18 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let backlog = settings.accept_queue_max;
     let bound = listeners::bind(&addresses, shards, send_buffer_bytes, backlog)?;
 
+    let verifier = authentication::verifier(&settings)?.map(Arc::new);
+    let fresh_keys = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {
+        let every = Duration::from_secs(settings.auth.jwks_refresh_s.into());
+        let jwks = Arc::clone(jwks);
+        tokio::spawn(async move { jwks.keep_fresh(every).await })
+    });
     let mut limits = settings.limits.clone();
     let division = divide(&mut limits.connections, shards);
     let hub = Hub::builder().limits(limits).shards(shards).start().await?;
     let (close, closing) = watch::channel(false);
     let places = Places::new(hub.clone(), division);
-    let http = http_settings(&settings);
+    let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
     let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
     let front = HttpFront {
@@ -87,6 +98,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     };
     if let Some(demo) = demo {
         demo.abort();
+    }
+    if let Some(fresh_keys) = fresh_keys {
+        fresh_keys.abort();
     }
     if let Some(why) = failure {
         return Err(RunError::Failed(why));
@@ -124,13 +138,14 @@ fn divide(limits: &mut ConnectionLimits, shards: usize) -> Division {
     division
 }
 
-fn http_settings(settings: &Settings) -> HttpSettings {
+fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSettings {
     HttpSettings {
         quickstart: settings.quickstart,
         plain_refusals: settings.plain_refusals,
         faults: settings.faults,
         body_read_timeout_s: settings.body_read_timeout_s,
         allowed_hosts: settings.allowed_hosts.clone(),
+        access: authentication::access(settings, verifier),
     }
 }
 
@@ -145,16 +160,45 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     {
         words += &format!("console at http://{address}/\n");
     }
-    words += if addresses.iter().all(|address| address.ip().to_canonical().is_loopback()) {
-        "no authentication: every program on this machine may publish and subscribe\n"
-    } else {
-        "INSECURE: no authentication, and reachable from other machines\n"
-    };
+    let on_loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    words += &protection(settings, on_loopback);
     if settings.faults {
-        words += "FAULTS: anyone who reaches this hub can crash parts of it\n";
+        words += if settings.authenticates() {
+            "FAULTS: whoever has a token with `admin` can crash parts of this hub\n"
+        } else {
+            "FAULTS: anyone who reaches this hub can crash parts of it\n"
+        };
     }
     // In one write, so that nobody reads half an address.
     let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
+}
+
+/// What is protected, and what is not.
+fn protection(settings: &Settings, on_loopback: bool) -> String {
+    let mut words = String::new();
+    if !settings.authenticates() {
+        words += if on_loopback {
+            "no authentication: every program on this machine may publish and subscribe\n"
+        } else {
+            "INSECURE: no authentication, and reachable from other machines\n"
+        };
+        return words;
+    }
+    words += "clients need a token to publish";
+    if settings.allow_anonymous.is_empty() {
+        words += " and to subscribe\n";
+    } else {
+        let patterns: Vec<&str> =
+            settings.allow_anonymous.iter().map(|pattern| pattern.as_str()).collect();
+        words += &format!("; without one they may subscribe to {}\n", patterns.join(", "));
+    }
+    if !on_loopback {
+        words += "no TLS: tokens and events can be read on the way; put a TLS proxy in front\n";
+    }
+    if (1..SECRET_BYTES_MIN).contains(&settings.jwt_secret.len()) {
+        words += "WEAK SECRET: one of less than 32 bytes can be found by trying\n";
+    }
+    words
 }
 
 /// How long the last answers may take to go out, beyond the time a publisher may wait for room.

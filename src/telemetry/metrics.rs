@@ -40,6 +40,8 @@ pub struct Metrics {
     pub connections_closed: Family<Reason, Counter>,
     /// Subscriptions and polls refused, by reason.
     pub subscriptions_refused: Family<Reason, Counter>,
+    /// Tokens refused, by reason.
+    pub tokens_refused: Family<Reason, Counter>,
     /// Connections of the HTTP server: on which requests are read and answered.
     pub http_connections: Gauge,
     /// Connections refused before the HTTP server saw them, by reason.
@@ -87,6 +89,7 @@ impl Metrics {
             connections_opened: Counter::default(),
             connections_closed: Family::default(),
             subscriptions_refused: Family::default(),
+            tokens_refused: Family::default(),
             http_connections: Gauge::default(),
             sockets_refused: Family::default(),
             answers_stalled: Counter::default(),
@@ -142,6 +145,7 @@ impl Metrics {
             "Subscriptions and polls refused",
             self.subscriptions_refused.clone(),
         );
+        r.register("tokens_refused", "Tokens refused", self.tokens_refused.clone());
         r.register(
             "http_connections",
             "Connections on which requests are read and answered",

@@ -31,6 +31,7 @@ use crate::{
     actors::{
         body::{BodyPeer, EventBody},
         explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
+        lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
         shared::{Inbox, Shared},
         subscriber::{PollTicket, Subscriber},
@@ -55,6 +56,8 @@ pub(crate) enum ShardMsg {
     Explain(Survey, oneshot::Sender<Surveyed>),
     /// Explain connections that ended lately.
     ExplainEnds(ConnectionFilter, oneshot::Sender<Vec<Explanation>>),
+    /// Take a fresh token for the connection in a slot.
+    Renew(Renew, oneshot::Sender<Renewal>),
     /// A task of the shard has panicked or ended.
     TaskEnded(&'static str),
     /// A planted fault.
@@ -112,20 +115,26 @@ impl LocalShard {
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        match subscriber.shape.transport() {
+        let leased = subscriber.lease.is_some().then_some(subscriber.id);
+        let key = match subscriber.shape.transport() {
             Transport::Poll => {
                 let peer = Box::new(PollSocket::new(io, early));
-                self.attach_peer(subscriber, peer, head, ticket);
+                return self.attach_peer(subscriber, peer, head, ticket);
             }
             Transport::Stream => {
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
                 let attached = StreamSocket::new(io).and_then(|socket| {
                     engine.attach_stream(subscriber, socket, &sockets, head, now_ms)
                 });
-                if let Err(error) = attached {
-                    tracing::debug!(%error, "a socket cannot be watched; it is closed");
-                }
+                attached
+                    .inspect_err(|error| {
+                        tracing::debug!(%error, "a socket cannot be watched; it is closed");
+                    })
+                    .ok()
             }
+        };
+        if let (Some(id), Some(key)) = (leased, key) {
+            self.shared.leases.place(id, (self.index, key));
         }
     }
 
@@ -141,7 +150,11 @@ impl LocalShard {
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
+        let leased = subscriber.lease.is_some().then_some(subscriber.id);
+        let key = engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
+        if let Some(id) = leased {
+            self.shared.leases.place(id, (self.index, key));
+        }
         self.hand_back(&engine);
     }
 
@@ -215,8 +228,12 @@ impl ThreadLocalActor for Shard {
             ShardMsg::Attach(subscriber, reply) => {
                 let (peer, body) = BodyPeer::pair();
                 let now_ms = state.local.shared.clock.now_ms();
+                let leased = subscriber.lease.is_some().then_some(subscriber.id);
                 let mut engine = state.engine.borrow_mut();
-                engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
+                let key = engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
+                if let Some(id) = leased {
+                    state.local.shared.leases.place(id, (state.local.index, key));
+                }
                 let _ = reply.send(body);
             }
             ShardMsg::Serve(front) => {
@@ -244,6 +261,12 @@ impl ThreadLocalActor for Shard {
                 let mut ended = state.engine.borrow().ended_lately(&filter);
                 ended.iter_mut().for_each(|ended| ended.shard = state.local.index);
                 let _ = reply.send(ended);
+            }
+            ShardMsg::Renew(renew, reply) => {
+                let Renew { key, id, identity, until_ms } = renew;
+                let now_ms = state.local.shared.clock.now_ms();
+                let mut engine = state.engine.borrow_mut();
+                let _ = reply.send(engine.renew(key, id, &identity, until_ms, now_ms));
             }
             ShardMsg::TaskEnded(task) => return Err(format!("its {task} task ended").into()),
             ShardMsg::Panic => panic!("planted fault in a shard"),

@@ -222,6 +222,7 @@ mod tests {
             ends_after_ms: None,
             hello: false,
             retry_ms: None,
+            lease: None,
             admission: Admission::take(&Arc::default(), 1).expect("a place"),
         }
     }

@@ -19,8 +19,8 @@ use crate::{
 /// generation, so an old address finds nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SlotKey {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+    pub(in crate::actors) index: u32,
+    pub(in crate::actors) generation: u32,
 }
 
 impl SlotKey {

@@ -8,6 +8,9 @@ import { Visnyk } from "./visnyk.js";
 
 const byId = (id) => document.getElementById(id);
 
+/** The token that was pasted in. It is kept nowhere but in its field. */
+const token = () => byId("token").value.trim() || undefined;
+
 /** Events kept in the page, and how many more a pause holds back. */
 const ROWS_MAX = 500;
 /** Characters of event data kept among them. */
@@ -156,7 +159,7 @@ class Watch {
     this.#events.clear();
     this.active = plan;
     const { channels, from, transport } = plan;
-    const hub = new Visnyk({ channels, from, transport, shared: true });
+    const hub = new Visnyk({ channels, from, transport, token, shared: true });
     this.#hub = hub;
     hub.on("*", (event) => this.#events.add(event));
     hub.on("visnyk.gap", ({ reason, channel }) => {
@@ -239,7 +242,9 @@ class ChannelTable {
       const response = await fetch(`./v1/channels?${query}`, {
         signal: asking.signal,
         cache: "no-store",
+        headers: token() ? { Authorization: `Bearer ${token()}` } : {},
       });
+      if (response.status === 401) byId("token").placeholder = "needed by this hub";
       if (!response.ok) throw new Error(`the hub answered ${response.status}`);
       this.#show(await response.json());
     } catch {
@@ -334,6 +339,7 @@ class ConnectionTable {
       const response = await fetch(`./v1/connections?${query}`, {
         signal: asking.signal,
         cache: "no-store",
+        headers: token() ? { Authorization: `Bearer ${token()}` } : {},
       });
       if (!response.ok) throw new Error(`the hub answered ${response.status}`);
       this.#show(await response.json());
@@ -348,7 +354,10 @@ class ConnectionTable {
   }
 
   #show({ totals, connections, next }) {
-    const counts = `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")}`;
+    // Only admins are told of everyone's.
+    const counts = totals
+      ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")}`
+      : "Your own";
     const more = next === undefined ? "" : ` · first ${connections.length} shown`;
     byId("connections-note").textContent = counts + more;
     byId("connections").replaceChildren(...connections.map(connectionRow));
@@ -610,9 +619,13 @@ function main() {
   const table = new ChannelTable(watch);
   watch.onOpen = () => table.refresh();
   const connections = new ConnectionTable();
-  const publisher = new Visnyk({ url: new URL(".", location.href) });
+  const publisher = new Visnyk({ url: new URL(".", location.href), token });
 
   byId("hub-address").textContent = location.host;
+  byId("token").addEventListener("change", () => {
+    if (watch.active) watch.start(watch.active);
+    table.refresh();
+  });
   byId("watch-form").addEventListener("submit", (submit) => {
     submit.preventDefault();
     submitWatch(watch);

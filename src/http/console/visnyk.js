@@ -393,6 +393,8 @@ class Connection {
       source.addEventListener("message", take);
       source.addEventListener("visnyk.gap", take);
       source.addEventListener("visnyk.closed", take);
+      // Its own reconnection would show the same token again; the next stream asks for a fresh one.
+      source.addEventListener("visnyk.token_expired", () => finish(false));
       source.addEventListener("error", () => {
         misses += 1;
         if (source.readyState === EventSource.CLOSED || misses > STREAM_MISSES_MAX) {

@@ -11,10 +11,11 @@ use super::stream::path_channel;
 use crate::{
     backend::ChannelInfo,
     http::{
-        Problem,
+        Problem, gate,
         params::{Query, channel_name},
         routes::HttpState,
     },
+    model::ChannelName,
 };
 
 /// A page of channels, in the order of their names.
@@ -26,7 +27,9 @@ pub(in crate::http) async fn list(
     let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
     let after = query.one("after")?;
     // One more than asked for tells whether there is a next page.
-    let mut channels = state.hub.channels(after, limit + 1);
+    let identity = gate::identity(request.extensions())?;
+    let may_see = |name: &ChannelName| identity.is_admin() || identity.may_subscribe(name);
+    let mut channels = state.hub.channels_where(after, limit + 1, may_see);
     let has_more = channels.len() > limit;
     channels.truncate(limit);
     let next = channels.last().filter(|_| has_more);
@@ -43,6 +46,7 @@ pub(in crate::http) async fn show(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let name = channel_name("channel", &path_channel(&request)?)?;
+    gate::permit_sight(&*gate::identity(request.extensions())?, &name)?;
     match state.hub.channel(&name) {
         Some(info) => Ok(Json(info_json(&info))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no channel `{name}`"))
@@ -56,6 +60,7 @@ pub(in crate::http) async fn close(
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let name = channel_name("channel", &path_channel(&request)?)?;
+    gate::permit_admin(&*gate::identity(request.extensions())?)?;
     state.hub.close_channel(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,7 @@
 //! `/v1/connections`: what each connection is doing, and why recent ones were closed.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, Request, State},
@@ -9,9 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     actors::{ConnectionFilter, ConnectionState, Explanation},
+    auth::Identity,
     core::{SlowPolicy, Transport},
     http::{
-        Problem,
+        Problem, gate,
         params::{Query, channel_name},
         problem::RETRY_AFTER_S,
         routes::HttpState,
@@ -34,7 +37,9 @@ pub(in crate::http) async fn list(
         Some("poll") => Some(Transport::Poll),
         Some(_) => return Err(Problem::field("transport", "`transport` is `sse` or `poll`")),
     };
-    let mut filter = ConnectionFilter { channel, transport, ..ConnectionFilter::default() };
+    let subject = subject_seen(&*gate::identity(request.extensions())?)?;
+    let mut filter =
+        ConnectionFilter { channel, transport, subject, ..ConnectionFilter::default() };
     let after = query.one("after")?;
     let (listed, next, unanswered) = match query.one("state")? {
         Some("closed") => {
@@ -61,14 +66,15 @@ pub(in crate::http) async fn list(
     let totals = state.hub.connection_totals();
     let now_ms = state.hub.now_ms();
     let listed: Vec<Value> = listed.iter().map(|found| connection_json(found, now_ms)).collect();
-    let mut page = json!({
-        "totals": {
+    let mut page = json!({ "connections": listed });
+    // How many others have is not a subject's business.
+    if filter.subject.is_none() {
+        page["totals"] = json!({
             "streams": totals.streams,
             "polls": totals.polls,
             "connections_max": totals.connections_max,
-        },
-        "connections": listed,
-    });
+        });
+    }
     if let Some(next) = next {
         page["next"] = next.into();
     }
@@ -78,11 +84,22 @@ pub(in crate::http) async fn list(
     Ok(Json(page))
 }
 
+/// Whose connections may be seen: all, or those of one subject.
+fn subject_seen(identity: &Identity) -> Result<Option<Arc<str>>, Problem> {
+    match identity.subject() {
+        _ if identity.is_admin() => Ok(None),
+        Some(subject) => Ok(Some(Arc::clone(subject))),
+        None => gate::permit_admin(identity).map(|()| None),
+    }
+}
+
 /// One connection, with all its channels and patterns; one that ended lately too.
 pub(in crate::http) async fn show(
     State(state): State<HttpState>,
     Path(text): Path<String>,
+    request: Request,
 ) -> Result<Json<Value>, Problem> {
+    let subject = subject_seen(&*gate::identity(request.extensions())?)?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse::<u64>().ok().filter(|_| digits);
     let found = match id {
@@ -90,8 +107,11 @@ pub(in crate::http) async fn show(
         None => Ok(None),
     };
     match found {
-        Ok(Some(found)) => Ok(Json(connection_json(&found, state.hub.now_ms()))),
-        Ok(None) => {
+        // Others' connections are not there for a subject.
+        Ok(Some(found)) if subject.is_none() || found.subject == subject => {
+            Ok(Json(connection_json(&found, state.hub.now_ms())))
+        }
+        Ok(_) => {
             let detail = format!("there is no connection `{text}`, nor did one end lately");
             Err(Problem::new(StatusCode::NOT_FOUND, detail).with("connection", text))
         }
@@ -142,7 +162,7 @@ fn connection_json(found: &Explanation, now_ms: u64) -> Value {
     put("policy", policy.into());
     put("ends_at", found.ends_ms.map(rfc3339_millis).into());
     put("peer", found.peer.map(|peer| peer.to_string()).into());
-    put("identity", Value::Null);
+    put("identity", found.subject.as_deref().into());
     put("shard", found.shard.into());
     Value::Object(json)
 }

@@ -5,4 +5,5 @@ pub(super) mod connections;
 mod envelope;
 pub(super) mod poll;
 pub(super) mod publish;
+pub(super) mod renew;
 pub(super) mod stream;

@@ -8,7 +8,7 @@ use axum::{
 use super::stream::subscription_in_path;
 use crate::{
     core::Subscription,
-    http::{Problem, params::Query, poll, routes::HttpState, stream::Asked},
+    http::{Problem, gate, params::Query, poll, routes::HttpState, stream::Asked},
     hub::PollRequest,
     model::EnvelopeAnswers,
 };
@@ -42,6 +42,8 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, PollRequest), Problem> {
     let asked = Asked::of(request)?;
+    let identity = gate::identity(request.extensions())?;
+    gate::permit(&identity, &subscription)?;
     let limits = state.hub.limits();
     let poll = PollRequest {
         subscription,
@@ -49,6 +51,7 @@ fn ask(
         encoding: &EnvelopeAnswers,
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
+        holder: gate::holder(state, &identity),
     };
     Ok((asked, poll))
 }

@@ -20,7 +20,7 @@ use super::{envelope::parse_batch, stream::path_channel};
 use crate::{
     core::IdempotencyKey,
     http::{
-        Problem,
+        Problem, gate,
         params::{Query, channel_name, idempotency_key},
         routes::HttpState,
     },
@@ -51,10 +51,15 @@ async fn accept(
     in_path: Option<ChannelName>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    let identity = gate::identity(&parts.extensions)?;
     let query = Query::of(&parts.uri)?;
     let in_query = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
     if in_path.is_some() && in_query.is_some() {
         return Err(Problem::field("channel", "the channel is in the path already"));
+    }
+    // Before the body is asked for; a batch may name more channels.
+    for channel in in_path.iter().chain(&in_query) {
+        gate::permit_publish(&identity, channel)?;
     }
     let key = idempotency_key(&parts.headers)?;
     let event_type = query.one("type")?.map(EventType::parse).transpose();
@@ -79,9 +84,14 @@ async fn accept(
         vec![(channel, NewEvent { data: body, event_type, retry_ms })]
     };
     let key = key.map(|key| IdempotencyKey {
-        scope: format!("anonymous {} {key}", parts.uri.path()),
+        scope: format!("{} {} {key}", identity.scope(), parts.uri.path()),
         fingerprint,
     });
+    for (index, (channel, _)) in events.iter().enumerate() {
+        if index == 0 || *channel != events[index - 1].0 {
+            gate::permit_publish(&identity, channel)?;
+        }
+    }
     let channel = events[0].0.clone();
     let published = state.hub.publish(Publication { events, key }).await?;
     Ok(answer(&published, &channel, is_batch))

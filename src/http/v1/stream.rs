@@ -8,7 +8,7 @@ use axum::{
 use crate::{
     core::Subscription,
     http::{
-        Problem,
+        Problem, gate,
         params::{Query, channel_in_path},
         routes::HttpState,
         stream::{self, Asked},
@@ -24,7 +24,7 @@ pub(in crate::http) async fn channel(
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri())?;
     let subscription = subscription_in_path(&state, &request, &query)?;
-    let (asked, stream) = ask(&request, &query, subscription)?;
+    let (asked, stream) = ask(&state, &request, &query, subscription)?;
     Ok(stream::respond(&state, &asked, stream).await)
 }
 
@@ -35,7 +35,7 @@ pub(in crate::http) async fn many(
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri())?;
     let subscription = query.subscription(state.hub.limits())?;
-    let (asked, stream) = ask(&request, &query, subscription)?;
+    let (asked, stream) = ask(&state, &request, &query, subscription)?;
     Ok(stream::respond(&state, &asked, stream).await)
 }
 
@@ -56,11 +56,14 @@ pub(super) fn path_channel(request: &Request) -> Result<String, Problem> {
 }
 
 fn ask(
+    state: &HttpState,
     request: &Request,
     query: &Query<'_>,
     subscription: Subscription,
 ) -> Result<(Asked, StreamRequest), Problem> {
     let asked = Asked::of(request)?;
+    let identity = gate::identity(request.extensions())?;
+    gate::permit(&identity, &subscription)?;
     let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
         None | Some("data") => None,
         Some("envelope") => Some(&EnvelopeEncoding),
@@ -76,6 +79,7 @@ fn ask(
         policy: query.slow_policy()?,
         hello: query.switch("hello")?,
         retry_ms: None,
+        holder: gate::holder(state, &identity),
     };
     Ok((asked, stream))
 }

@@ -1,11 +1,13 @@
 //! Finds values that are allowed by themselves and do not go together.
 
-use super::{Settings, SettingsError};
+use super::{SECRET_BYTES_MIN, Settings, SettingsError};
+use crate::auth::JwksUrl;
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
     let mut errors = Vec::new();
     listening(settings, &origin, &mut errors);
+    errors.extend(authentication(settings, &origin));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
             errors.push(SettingsError::Contradiction {
@@ -39,25 +41,96 @@ fn listening(
                 reason: "is there twice, and an address is bound once".to_owned(),
                 remedy: "remove one".to_owned(),
             });
-        } else if !addr.is_loopback() && !settings.insecure {
+        } else if !addr.is_loopback() && !settings.insecure && !settings.authenticates() {
             errors.push(SettingsError::Contradiction {
                 subject,
                 reason: "reaches beyond this machine, and nothing authenticates clients: whoever \
                          reaches it may publish, read and delete"
                     .to_owned(),
-                remedy: "listen on 127.0.0.1 or [::1], or accept that with --insecure \
-                         (insecure = true)"
+                remedy: "set VISNYK_JWT_SECRET or another key, listen on 127.0.0.1 or [::1], or \
+                         accept that with --insecure (insecure = true)"
                     .to_owned(),
             });
         }
     }
 }
 
+/// Settings of authentication that protect nothing, or less than they seem to.
+fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+    let auth = &settings.auth;
+    let said = |key: &str| format!("{key} ({})", origin(key));
+    let mut errors = Vec::new();
+    let mut refuse = |subject: String, reason: &str, remedy: &str| {
+        let (reason, remedy) = (reason.to_owned(), remedy.to_owned());
+        errors.push(SettingsError::Contradiction { subject, reason, remedy });
+    };
+    for (key, is_set) in [
+        ("allow_anonymous", !settings.allow_anonymous.is_empty()),
+        ("auth.issuer", !auth.issuer.is_empty()),
+        ("auth.audience", !auth.audience.is_empty()),
+        ("auth.cookie", !auth.cookie.is_empty()),
+        ("auth.metrics_token", !auth.metrics_token.is_empty()),
+    ] {
+        if is_set && !settings.authenticates() {
+            refuse(
+                said(key),
+                "restricts nothing while no key authenticates clients",
+                "set VISNYK_JWT_SECRET or another key, or remove it",
+            );
+        }
+    }
+    if !settings.jwt_secret.is_empty() && !settings.jwt_secret_file.is_empty() {
+        refuse(
+            format!("{} and {}", said("jwt_secret"), said("jwt_secret_file")),
+            "are both there, and the secret is one",
+            "remove one",
+        );
+    }
+    let length = settings.jwt_secret.len();
+    if (1..SECRET_BYTES_MIN).contains(&length) && !settings.is_on_loopback() && !settings.insecure {
+        refuse(
+            format!(
+                "{} has {length} bytes and listen reaches beyond this machine:",
+                said("jwt_secret")
+            ),
+            "a secret of less than 32 bytes can be found by trying",
+            "make a longer one, as with `openssl rand -base64 32`",
+        );
+    }
+    if let Some(error) = JwksUrl::parse(&auth.jwks_url).err().filter(|_| !auth.jwks_url.is_empty())
+    {
+        let subject = format!("auth.jwks_url = {:?} ({})", auth.jwks_url, origin("auth.jwks_url"));
+        refuse(subject, &format!("is refused: {error}"), "give the issuer's https:// address");
+    }
+    if !auth.cookie.is_empty() && auth.cookie_origins.is_empty() {
+        refuse(
+            said("auth.cookie"),
+            "is sent by a browser whatever page asks, and auth.cookie_origins names no page that \
+             may publish with it",
+            "name the origins of your own pages, as in auth.cookie_origins = \
+             \"https://app.example.org\"",
+        );
+    }
+    if auth.cookie.is_empty() && !auth.cookie_origins.is_empty() {
+        refuse(
+            said("auth.cookie_origins"),
+            "is there, and no cookie is taken",
+            "name the cookie in auth.cookie, or remove it",
+        );
+    }
+    errors
+}
+
 /// Pairs of which the first must not be more than the second.
-fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 5] {
+fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 6] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
     [
+        (
+            bound("auth.jwks_refresh_min_s", settings.auth.jwks_refresh_min_s.into()),
+            bound("auth.jwks_refresh_s", settings.auth.jwks_refresh_s.into()),
+            "tokens with unknown keys would ask for the keys less often than time does",
+        ),
         (
             bound("limits.connections.retry_min_ms", limits.connections.retry_min_ms.into()),
             bound("limits.connections.retry_max_ms", limits.connections.retry_max_ms.into()),

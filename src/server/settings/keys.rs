@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::ListenAddr;
+use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
+use crate::auth::{PatternTemplate, REDACTED};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -54,6 +55,21 @@ pub enum Allowed {
     Hosts,
     /// What to log.
     LogFilter,
+    /// A secret, which is never shown; empty for none.
+    Secret,
+    /// Any text without control characters; empty for none.
+    Text,
+    /// Texts, possibly none: in a file a string or an array of strings, elsewhere separated by
+    /// commas. The same goes for the lists that follow.
+    Texts,
+    /// Channel names and patterns, with `{sub}` for the subject.
+    Patterns,
+    /// Files of public keys, each after its algorithm and a colon.
+    KeyFiles,
+    /// The name of a cookie; empty for none.
+    CookieName,
+    /// Origins of pages.
+    Origins,
 }
 
 impl Allowed {
@@ -66,12 +82,28 @@ impl Allowed {
             }
             (Self::Choice(words), toml::Value::String(word)) => words.contains(&word.as_str()),
             (Self::LogFilter, toml::Value::String(text)) => text.parse::<LogFilter>().is_ok(),
-            (Self::Addresses | Self::Hosts, toml::Value::String(_)) => {
+            (Self::Secret, toml::Value::String(text)) => {
+                // What `visnyk config` prints is no secret to run with.
+                text != REDACTED && text.len() <= TEXT_BYTES_MAX
+            }
+            (Self::Text, toml::Value::String(text)) => is_text(text),
+            (Self::CookieName, toml::Value::String(text)) => {
+                text.len() <= TEXT_BYTES_MAX && text.bytes().all(is_token_byte)
+            }
+            (list, toml::Value::String(_)) if list.is_list() => {
                 return self.admit(&toml::Value::Array(vec![value.clone()]));
             }
-            (Self::Hosts, toml::Value::Array(items)) => {
-                items.iter().all(|item| item.as_str().is_some_and(is_host))
+            (Self::Texts, toml::Value::Array(items)) => {
+                all_texts(items, |text| !text.is_empty() && is_text(text))
             }
+            (Self::Patterns, toml::Value::Array(items)) => {
+                all_texts(items, |text| PatternTemplate::parse(text).is_ok())
+            }
+            (Self::KeyFiles, toml::Value::Array(items)) => {
+                all_texts(items, |text| is_text(text) && PublicKeyFile::parse(text).is_some())
+            }
+            (Self::Origins, toml::Value::Array(items)) => all_texts(items, is_origin),
+            (Self::Hosts, toml::Value::Array(items)) => all_texts(items, is_host),
             (Self::Addresses, toml::Value::Array(items)) => {
                 !items.is_empty()
                     && items.iter().all(|item| {
@@ -89,12 +121,23 @@ impl Allowed {
         match self {
             Self::Switch => text.parse().map_or_else(|_| as_text(), toml::Value::Boolean),
             Self::Whole { .. } => text.parse().map_or_else(|_| as_text(), toml::Value::Integer),
-            Self::Choice(_) | Self::LogFilter => as_text(),
-            Self::Hosts if text.trim().is_empty() => toml::Value::Array(Vec::new()),
-            Self::Addresses | Self::Hosts => toml::Value::Array(
-                text.split(',').map(|item| toml::Value::String(item.trim().to_owned())).collect(),
-            ),
+            Self::Addresses => list(text),
+            _ if self.is_list() && text.trim().is_empty() => toml::Value::Array(Vec::new()),
+            _ if self.is_list() => list(text),
+            _ => as_text(),
         }
+    }
+
+    fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::Addresses
+                | Self::Hosts
+                | Self::Texts
+                | Self::Patterns
+                | Self::KeyFiles
+                | Self::Origins
+        )
     }
 }
 
@@ -109,6 +152,18 @@ impl fmt::Display for Allowed {
                  several",
             ),
             Self::Hosts => f.write_str("host names without a port, such as hub.example.org"),
+            Self::Secret => f.write_str("a secret, but not the `***` that stands for one"),
+            Self::Text => f.write_str("a text without control characters, or an empty one for none"),
+            Self::Texts => f.write_str("texts without control characters"),
+            Self::Patterns => f.write_str(
+                "channel names and patterns, in which whole segments may be `*`, `**` and `{sub}`",
+            ),
+            Self::KeyFiles => f.write_str(
+                "an algorithm other than HS*, a colon, and a file, as in RS256:/etc/visnyk/key.pem, \
+                 or several",
+            ),
+            Self::CookieName => f.write_str("the name of a cookie, or an empty one for none"),
+            Self::Origins => f.write_str("origins such as https://app.example.org"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module as in \
                  info,visnyk::http=debug",
@@ -133,6 +188,42 @@ fn is_host(text: &str) -> bool {
         && (is_name(text) || text.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
+fn list(text: &str) -> toml::Value {
+    let items = text.split(',').map(|item| toml::Value::String(item.trim().to_owned()));
+    toml::Value::Array(items.collect())
+}
+
+fn all_texts(items: &[toml::Value], is_good: impl Fn(&str) -> bool) -> bool {
+    items.iter().all(|item| item.as_str().is_some_and(&is_good))
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A scheme and an authority as a browser sends them in `Origin`: in lower case, and without the
+/// port that is the scheme's own.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let parsed: Option<http::uri::Authority> = authority.parse().ok();
+    parsed.is_some_and(|parsed| {
+        !parsed.host().is_empty()
+            && !authority.contains(['@', '*'])
+            && !authority.ends_with(default_port)
+            && !authority.bytes().any(|byte| byte.is_ascii_uppercase())
+    })
+}
+
 const fn key(name: &'static str, allowed: Allowed) -> Key {
     Key { name, allowed }
 }
@@ -143,6 +234,8 @@ const fn whole(name: &'static str, min: i64, max: i64) -> Key {
 
 /// RFC 1035, 2.3.4.
 const HOST_BYTES_MAX: usize = 255;
+/// A text of a setting.
+const TEXT_BYTES_MAX: usize = 4_096;
 /// What fits a `u32`.
 const U32_MAX: i64 = u32::MAX as i64;
 /// A day in seconds: no request or connection waits longer for anything.
@@ -167,6 +260,26 @@ pub(super) const KEYS: &[Key] = &[
     whole("drain_window_s", 0, DAY_S),
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
+    key("jwt_secret", Allowed::Secret),
+    key("jwt_secret_file", Allowed::Text),
+    key("allow_anonymous", Allowed::Patterns),
+    key("auth.secret_algorithm", Allowed::Choice(SECRET_ALGORITHMS)),
+    key("auth.public_key_files", Allowed::KeyFiles),
+    key("auth.jwks_file", Allowed::Text),
+    key("auth.jwks_url", Allowed::Text),
+    whole("auth.jwks_refresh_s", 1, DAY_S),
+    whole("auth.jwks_refresh_min_s", 1, DAY_S),
+    key("auth.issuer", Allowed::Text),
+    key("auth.audience", Allowed::Texts),
+    key("auth.expiry_required", Allowed::Switch),
+    whole("auth.leeway_s", 0, 300),
+    // The whole head of a request has at most 32 KiB.
+    whole("auth.token_bytes_max", 256, 16_384),
+    key("auth.query_token", Allowed::Switch),
+    key("auth.cookie", Allowed::CookieName),
+    key("auth.cookie_origins", Allowed::Origins),
+    key("auth.metrics", Allowed::Choice(&["loopback", "token", "open"])),
+    key("auth.metrics_token", Allowed::Secret),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
     whole("limits.history.events_max", 1, U32_MAX),
@@ -207,10 +320,6 @@ pub(super) const KEYS: &[Key] = &[
 
 /// First segments of names that later versions take, and what this one lacks.
 const RESERVED: &[(&[&str], &str)] = &[
-    (
-        &["jwt_secret", "jwt_secret_file", "allow_anonymous", "jwt", "auth"],
-        "it cannot authenticate clients, so nothing would be protected",
-    ),
     (
         &["tls_cert", "tls_key", "tls"],
         "it speaks no TLS, so nothing would be encrypted (a proxy in front of it can do that)",

@@ -1,14 +1,15 @@
 //! One value for one key from one place, checked, and in the shape in which figment merges it.
 
+use std::fmt;
+
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::keys::{self, Key};
-use super::{Origin, Settings, SettingsError, nearest};
+use super::{Allowed, Origin, Settings, SettingsError, nearest};
 
 /// A checked assignment. Each is a figment provider of its own: figment keeps its metadata, so that
 /// where a value came from is known for every key and not only for every file.
-#[derive(Debug)]
 pub(super) struct Assignment {
     key: &'static Key,
     value: toml::Value,
@@ -27,7 +28,7 @@ impl Assignment {
             Some(value) => Ok(Self { key, value, origin }),
             None => Err(SettingsError::BadValue {
                 key: key.name,
-                value: shown(&value),
+                value: shown_of(key, &value),
                 origin,
                 allowed: key.allowed,
             }),
@@ -42,7 +43,7 @@ impl Assignment {
             Some(value) => Ok(Self { key, value, origin }),
             None => Err(SettingsError::BadValue {
                 key: key.name,
-                value: shown(&as_text),
+                value: shown_of(key, &as_text),
                 origin,
                 allowed: key.allowed,
             }),
@@ -58,6 +59,13 @@ impl Assignment {
             .iter()
             .map(|key| Self { key, value: key.value_in(&root), origin: Origin::Default })
             .collect()
+    }
+}
+
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = shown_of(self.key, &self.value);
+        write!(f, "{} = {value} ({})", self.key.name, self.origin)
     }
 }
 
@@ -95,6 +103,11 @@ fn is_secret(name: &str) -> bool {
     ["secret", "token", "password", "passwd", "credential", "jwt", "key"]
         .iter()
         .any(|word| name.contains(word))
+}
+
+/// The value of a known key, if it may be shown.
+fn shown_of(key: &Key, value: &toml::Value) -> String {
+    if key.allowed == Allowed::Secret { "(not shown)".to_owned() } else { shown(value) }
 }
 
 /// The value as TOML, cut where it would fill the screen.

@@ -4,6 +4,7 @@
 //! (`VISNYK_*`, `__` between levels), command-line flags. Every layer is checked against one table
 //! of keys before it is merged, so that a refusal can name where the value came from.
 
+mod auth;
 mod contradictions;
 mod effective;
 mod error;
@@ -16,6 +17,8 @@ mod origin;
 mod sources;
 mod values;
 
+pub(crate) use auth::SECRET_BYTES_MIN;
+pub use auth::{AuthSettings, PublicKeyFile};
 pub use effective::{Effective, Entry};
 pub use error::{SettingsError, SettingsErrors};
 pub use keys::{Allowed, Key};

@@ -1,6 +1,7 @@
 //! The places that settings are read from, gathered before anything is read.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::layer::Assignment;
@@ -8,7 +9,7 @@ use super::{Origin, SettingsError, file};
 
 /// What `Settings::load` reads. Nothing is taken from the process by itself: a test or an embedding
 /// program hands in its own directory, variables and flags.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[must_use]
 pub struct Sources {
     directory: PathBuf,
@@ -95,6 +96,21 @@ impl Sources {
             .iter()
             .map(|(flag, key, text)| Assignment::from_text(key, text, Origin::Flag(flag.clone())));
         variables.chain(flags)
+    }
+}
+
+/// Variables may hold secrets: their values are left out.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |name: &&(OsString, OsString)| name.0.to_string_lossy().starts_with("VISNYK_");
+        let variables = self.environment.iter().filter(names).map(|(name, _)| name);
+        f.debug_struct("Sources")
+            .field("directory", &self.directory)
+            .field("config", &self.config)
+            .field("profile", &self.profile)
+            .field("environment", &variables.collect::<Vec<_>>())
+            .field("flags", &self.flags.iter().map(|(flag, ..)| flag).collect::<Vec<_>>())
+            .finish()
     }
 }
 

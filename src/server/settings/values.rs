@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
+use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
+use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
 use crate::telemetry::LogFormat;
 
@@ -36,6 +37,15 @@ pub struct Settings {
     pub header_read_timeout_s: u32,
     /// Seconds within which the body of a request must have come.
     pub body_read_timeout_s: u32,
+    /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
+    /// authenticated.
+    pub jwt_secret: Secret,
+    /// A file with that secret.
+    pub jwt_secret_file: String,
+    /// Channels that may be subscribed to without a token.
+    pub allow_anonymous: Vec<PatternTemplate>,
+    /// Other keys, and what is asked of tokens.
+    pub auth: AuthSettings,
     /// What goes to the log, and how it looks.
     pub log: LogSettings,
     /// The bounds of the hub.
@@ -74,6 +84,10 @@ impl Default for Settings {
             drain_window_s: 10,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,
+            jwt_secret: Secret::default(),
+            jwt_secret_file: String::new(),
+            allow_anonymous: Vec::new(),
+            auth: AuthSettings::default(),
             log: LogSettings::default(),
             limits: Limits::default(),
         }

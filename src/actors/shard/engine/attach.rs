@@ -76,7 +76,12 @@ impl Engine {
             VACANT
         };
         let (transport, policy) = (subscriber.shape.transport(), subscriber.policy);
-        let due_ms = subscriber.ends_after_ms.map_or(u64::MAX, |after| now_ms + after);
+        let mut due_ms = subscriber.ends_after_ms.map_or(u64::MAX, |after| now_ms + after);
+        if let Some(mut lease) = subscriber.lease.take() {
+            lease.due_ms = due_ms;
+            due_ms = due_ms.min(lease.until_ms);
+            self.leases.insert(index, lease);
+        }
         let (retry_ms, hello) = (subscriber.retry_ms, subscriber.hello);
         let start = mem::replace(&mut subscriber.start, Start::Now);
         let subscriber = Subscribed::new(subscriber, ticket);

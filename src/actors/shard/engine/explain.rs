@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::Engine;
 use crate::{
     actors::{
+        Lease,
         explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey, Surveyed},
         shard::slot::Slot,
     },
@@ -34,10 +35,14 @@ impl Engine {
                 return Surveyed { found, next: Some(index) };
             }
             let Some(slot) = self.slots.get(index as usize) else { continue };
-            if matches(slot, &survey.filter) {
+            let lease = self.leases.get(&index).map(|lease| &**lease);
+            let wanted = survey.filter.subject.as_ref();
+            let is_whose = wanted.is_none() || lease.and_then(|lease| lease.subject()) == wanted;
+            if is_whose && matches(slot, &survey.filter) {
                 let position = self.safe_position(index);
                 let slot = &self.slots[index as usize];
-                found.push(describe(slot, position, survey.selectors_max));
+                let lease = self.leases.get(&index).map(|lease| &**lease);
+                found.push(describe(slot, lease, position, survey.selectors_max));
             }
         }
         Surveyed { found, next: (to < end).then_some(to) }
@@ -50,7 +55,7 @@ impl Engine {
 
     /// Remembers the end of a connection. A poll that got its answer is no news, and would push out
     /// what is.
-    pub(super) fn remember_end(&mut self, slot: &Slot, reason: CloseReason) {
+    pub(super) fn remember_end(&mut self, slot: &Slot, lease: Option<&Lease>, reason: CloseReason) {
         if reason == CloseReason::Answered {
             return;
         }
@@ -58,7 +63,7 @@ impl Engine {
             self.ends.0.pop_front();
         }
         let position = self.backend.position(slot.connection.cursor());
-        let mut ended = describe(slot, position, SELECTORS_KEPT);
+        let mut ended = describe(slot, lease, position, SELECTORS_KEPT);
         ended.state = ConnectionState::Closed { reason, ended_ms: self.now_ms };
         ended.ends_ms = None;
         self.ends.0.push_back(ended);
@@ -69,6 +74,7 @@ impl Explanation {
     fn passes(&self, filter: &ConnectionFilter) -> bool {
         filter.id.is_none_or(|id| id == self.id)
             && filter.transport.is_none_or(|transport| transport == self.transport)
+            && filter.subject.as_ref().is_none_or(|wanted| self.subject.as_ref() == Some(wanted))
             && filter.channel.as_ref().is_none_or(|name| {
                 self.channels.contains(name) || self.patterns.iter().any(|p| p.matches(name))
             })
@@ -86,7 +92,12 @@ fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
         })
 }
 
-fn describe(slot: &Slot, position: Position, selectors_max: usize) -> Explanation {
+fn describe(
+    slot: &Slot,
+    lease: Option<&Lease>,
+    position: Position,
+    selectors_max: usize,
+) -> Explanation {
     let (connection, subscriber) = (&slot.connection, &slot.subscriber);
     let (lag_events, lag_bytes) = connection.lag();
     let patterns = subscriber.patterns();
@@ -108,6 +119,7 @@ fn describe(slot: &Slot, position: Position, selectors_max: usize) -> Explanatio
         written_ms: connection.written_ms(),
         policy: connection.policy(),
         peer: slot.peer.address(),
+        subject: lease.and_then(|lease| lease.subject().cloned()),
         ends_ms: connection.ends_ms(),
     }
 }

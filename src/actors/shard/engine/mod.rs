@@ -7,6 +7,7 @@ mod answers;
 mod attach;
 mod explain;
 mod fan_out;
+mod lease;
 mod reading;
 mod sending;
 mod serving;
@@ -31,10 +32,10 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    actors::{payload::Payload, peer::ReadyList, subscriber::Shape},
+    actors::{Lease, payload::Payload, peer::ReadyList, subscriber::Shape},
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
-    model::{PollAnswer, Seq, retry_block},
+    model::{PollAnswer, Seq, retry_block, token_block},
     telemetry::Metrics,
 };
 
@@ -55,6 +56,9 @@ pub struct Engine {
     mixed: MixedLane,
     plain_shape: Arc<Shape>,
     wheel: Wheel<u32>,
+    /// By slot: how long a connection may go on, where clients are authenticated. It is not in the
+    /// slots, so that it costs nothing where they are not.
+    leases: FxHashMap<u32, Box<Lease>>,
     /// Slots whose deadline has come, to be looked at.
     overdue: Vec<u32>,
     ready: Arc<ReadyList>,
@@ -111,6 +115,7 @@ impl Engine {
             taking: VecDeque::new(),
             lanes: FxHashMap::default(),
             turns: VecDeque::new(),
+            leases: FxHashMap::default(),
             mixed: MixedLane::default(),
             plain_shape: Arc::new(Shape::frames()),
             wheel: Wheel::new(1_024, 64, now_ms),
@@ -263,7 +268,7 @@ impl Engine {
                     let answer = PollAnswer { events: Vec::new(), position, gap: None };
                     return self.answer(index, answer);
                 }
-                Effect::End(reason) => return self.finish(index, reason),
+                Effect::End(reason) => return self.finish(index, self.due_reason(index, reason)),
             };
         }
     }
@@ -282,8 +287,9 @@ impl Engine {
     fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
         if reason.invites_back() && slot.connection.rest().is_empty() {
-            let words = Bytes::from(retry_block(self.jittered_retry_ms()));
-            let _ = slot.peer.write_all(&words, &mut 0);
+            let mut words = reason.token_word().map(token_block).unwrap_or_default();
+            words.extend(retry_block(self.jittered_retry_ms()));
+            let _ = slot.peer.write_all(&Bytes::from(words), &mut 0);
         }
         match &slot.subscriber {
             Subscribed::Full(full) => self.registry.remove_mixed(index, &full.subscriber),
@@ -301,7 +307,8 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
-        self.remember_end(&slot, reason);
+        let lease = self.leases.remove(&index);
+        self.remember_end(&slot, lease.as_deref(), reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");

@@ -216,6 +216,7 @@ impl World {
             ends_after_ms: ask.ends_after_ms,
             hello: false,
             retry_ms: None,
+            lease: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }
     }

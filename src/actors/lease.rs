@@ -1,0 +1,113 @@
+//! How long a connection may go on: until its client's token expires, or a fresh one is handed in.
+
+use std::{fmt, sync::Arc};
+
+use dashmap::DashMap;
+
+use super::shard::SlotKey;
+use crate::auth::Identity;
+
+/// Who holds a connection, and until when.
+#[derive(Debug, Clone, Default)]
+pub struct Holder {
+    /// The subject of the token.
+    pub subject: Option<Arc<str>>,
+    /// When the token expires, in milliseconds of the hub's clock; `None`: never.
+    pub until_ms: Option<u64>,
+}
+
+/// A connection's lease. Dropping it takes the connection out of the list of leases.
+pub struct Lease {
+    id: u64,
+    subject: Option<Arc<str>>,
+    /// `u64::MAX`: never.
+    pub(super) until_ms: u64,
+    /// When the connection would end without the lease.
+    pub(super) due_ms: u64,
+    leases: Arc<Leases>,
+}
+
+/// Where the connections with a lease are, by their number: one entry each, as long as they live.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(DashMap<u64, Option<Place>>);
+
+/// A shard, and a slot of it.
+pub(crate) type Place = (usize, SlotKey);
+
+/// How a fresh token was taken by a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// It goes on, until the fresh token expires.
+    Renewed,
+    /// The fresh token does not allow what it receives: it is ended.
+    Ended,
+    /// There is no such connection of this subject.
+    NoSuchConnection,
+}
+
+/// A fresh token for a connection.
+#[derive(Debug)]
+pub(crate) struct Renew {
+    pub(crate) key: SlotKey,
+    pub(crate) id: u64,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) until_ms: u64,
+}
+
+impl Lease {
+    pub(crate) fn new(id: u64, holder: Holder, leases: &Arc<Leases>) -> Self {
+        leases.0.insert(id, None);
+        let until_ms = holder.until_ms.unwrap_or(u64::MAX);
+        let subject = holder.subject;
+        Self { id, subject, until_ms, due_ms: u64::MAX, leases: Arc::clone(leases) }
+    }
+
+    /// Whose connection it is.
+    pub fn subject(&self) -> Option<&Arc<str>> {
+        self.subject.as_ref()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.0.remove(&self.id);
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Lease");
+        shown.field("id", &self.id).field("until_ms", &self.until_ms).finish_non_exhaustive()
+    }
+}
+
+impl Leases {
+    /// Says where a connection is; one that has ended meanwhile is left out.
+    pub(crate) fn place(&self, id: u64, place: Place) {
+        if let Some(mut entry) = self.0.get_mut(&id) {
+            *entry = Some(place);
+        }
+    }
+
+    /// Where a connection is.
+    pub(crate) fn find(&self, id: u64) -> Option<Place> {
+        self.0.get(&id).and_then(|entry| *entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_connection_leaves_no_entry() {
+        let leases = Arc::<Leases>::default();
+        let lease = Lease::new(7, Holder::default(), &leases);
+        assert_eq!(leases.find(7), None, "no shard has it yet");
+        drop(lease);
+        let key = SlotKey { index: 0, generation: 1 };
+        leases.place(7, (0, key));
+        assert_eq!(leases.find(7), None);
+        assert!(leases.0.is_empty());
+    }
+}

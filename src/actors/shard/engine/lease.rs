@@ -1,0 +1,56 @@
+//! Leases: a connection ends with its client's token, unless a fresh one is handed in.
+
+use super::Engine;
+use crate::{
+    actors::{lease::Renewal, shard::SlotKey},
+    auth::Identity,
+    core::{CloseReason, ConnectionMsg},
+};
+
+impl Engine {
+    /// Takes a fresh token for a connection: of the same subject, and for everything that the
+    /// connection receives, or the connection ends. `until_ms` is when the token expires.
+    pub(crate) fn renew(
+        &mut self,
+        key: SlotKey,
+        id: u64,
+        identity: &Identity,
+        until_ms: u64,
+        now_ms: u64,
+    ) -> Renewal {
+        self.now_ms = now_ms;
+        let found = self.slots.get_mut(key.index as usize).zip(self.leases.get_mut(&key.index));
+        // The slot may be another's by now.
+        let found = found
+            .filter(|(slot, _)| slot.generation == key.generation && slot.subscriber.id() == id);
+        let Some((slot, lease)) = found else { return Renewal::NoSuchConnection };
+        if lease.subject().is_none() || lease.subject() != identity.subject() {
+            return Renewal::NoSuchConnection;
+        }
+        let due_ms = until_ms.min(lease.due_ms);
+        let may_go_on = {
+            let mut names = slot.subscriber.named().map(|entry| entry.name());
+            let mut patterns = slot.subscriber.patterns().iter();
+            names.all(|name| identity.may_subscribe(name))
+                && patterns.all(|pattern| identity.may_subscribe_all(pattern))
+        };
+        if !may_go_on {
+            self.finish(key.index, CloseReason::TokenOutgrown);
+            return Renewal::Ended;
+        }
+        lease.until_ms = until_ms;
+        slot.connection.handle(ConnectionMsg::Renewed { due_ms }, now_ms, &self.limits);
+        self.schedule(key.index);
+        Renewal::Renewed
+    }
+
+    /// Why a connection that is due ends: by its age, or with its token.
+    pub(super) fn due_reason(&self, index: u32, reason: CloseReason) -> CloseReason {
+        match self.leases.get(&index) {
+            Some(lease) if reason == CloseReason::Aged && lease.until_ms <= self.now_ms => {
+                CloseReason::TokenExpired
+            }
+            _ => reason,
+        }
+    }
+}

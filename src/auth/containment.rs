@@ -1,0 +1,203 @@
+//! Whether one pattern stands for no more channels than another.
+//!
+//! The granted pattern is run as an automaton over all names of the requested one at once. Since
+//! names can be any text, a wildcard of the request is as a segment that the grant nowhere
+//! spells out: only its wildcards take it. So `*` of the request is one such segment, `**` any
+//! number of them, and the request is contained if the automaton accepts each of these names.
+//! The sets of states that the numbers lead to are followed side by side; of two sets one of
+//! which holds the other, only the smaller has to be followed.
+
+use crate::model::ChannelPattern;
+
+/// Whether every channel that `requested` stands for is one that `granted` stands for. Exact, but
+/// for patterns of more segments than [`SEGMENTS_MAX`] or with more side-by-side states than
+/// [`SETS_MAX`]: then it says no.
+pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
+    let granted: Vec<&str> = granted.as_str().split('/').collect();
+    let mut requested: Vec<&str> = requested.as_str().split('/').collect();
+    if granted.len() > SEGMENTS_MAX {
+        return false;
+    }
+    // A name has at least one segment, so `**` alone asks for no more than `*/**`.
+    if requested.iter().all(|&segment| segment == "**") {
+        requested.insert(0, "*");
+    }
+    let automaton = Automaton(&granted);
+    let mut sets = vec![automaton.closed(1)];
+    for segment in requested {
+        let mut next = Vec::new();
+        for set in sets {
+            match segment {
+                "**" => {
+                    // None, one, two, … until the sets repeat.
+                    let mut after = set;
+                    let mut seen = Vec::new();
+                    while !seen.contains(&after) {
+                        seen.push(after);
+                        keep_smallest(&mut next, after);
+                        after = automaton.step(after, None);
+                    }
+                }
+                "*" => keep_smallest(&mut next, automaton.step(set, None)),
+                literal => keep_smallest(&mut next, automaton.step(set, Some(literal))),
+            }
+        }
+        if next.contains(&0) || next.len() > SETS_MAX {
+            return false;
+        }
+        sets = next;
+    }
+    let accepting = 1_u128 << granted.len();
+    sets.iter().all(|set| set & accepting != 0)
+}
+
+/// A pattern as an automaton: state `n` means that the first `n` segments are behind. Sets of states
+/// are bits.
+struct Automaton<'a>(&'a [&'a str]);
+
+impl Automaton<'_> {
+    /// The states after one more segment of a name: a spelt-out one, or one that only wildcards
+    /// take.
+    fn step(&self, set: u128, segment: Option<&str>) -> u128 {
+        let mut next = 0;
+        for (state, &granted) in self.0.iter().enumerate() {
+            if set & (1 << state) != 0 {
+                match granted {
+                    "**" => next |= 1 << state,
+                    "*" => next |= 1 << (state + 1),
+                    literal if segment == Some(literal) => next |= 1 << (state + 1),
+                    _ => {}
+                }
+            }
+        }
+        self.closed(next)
+    }
+
+    /// With the states that are reached by `**` standing for nothing.
+    fn closed(&self, mut set: u128) -> u128 {
+        for (state, &granted) in self.0.iter().enumerate() {
+            if granted == "**" && set & (1 << state) != 0 {
+                set |= 1 << (state + 1);
+            }
+        }
+        set
+    }
+}
+
+/// Adds a set, unless one that it holds is there; those that hold it go.
+fn keep_smallest(sets: &mut Vec<u128>, set: u128) {
+    if sets.iter().any(|&there| there & !set == 0) {
+        return;
+    }
+    sets.retain(|&there| set & !there != 0);
+    sets.push(set);
+}
+
+/// Segments of a granted pattern: as many as there are bits, but for the accepting state.
+const SEGMENTS_MAX: usize = 127;
+/// Sets of states followed side by side.
+const SETS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::ChannelName;
+
+    fn pattern(text: &str) -> ChannelPattern {
+        ChannelPattern::parse(text).expect("a pattern")
+    }
+
+    fn check(granted: &str, requested: &str) -> bool {
+        contains(&pattern(granted), &pattern(requested))
+    }
+
+    #[test]
+    fn what_is_wider_in_any_way_is_not_contained() {
+        for (granted, requested, expected) in [
+            ("a/*", "a/*", true),
+            ("a/*", "a/b", true),
+            ("a/*", "a/**", false),
+            ("a/*", "*/b", false),
+            ("a/**", "a", true),
+            ("a/**", "a/**", true),
+            ("a/**", "a/*/**", true),
+            ("a/**", "**", false),
+            ("a/*/**", "a/**", false),
+            ("**", "**", true),
+            ("*/**", "**", true),
+            ("**/*", "**", true),
+            ("**/**", "*/**/*", true),
+            ("**/a", "**/b/a", true),
+            ("**/a", "**", false),
+            ("**/a/**", "**/a/**/a/**", true),
+            ("users/ann/**", "users/*/**", false),
+            ("users/ann/**", "users/ann", true),
+            ("users/ann/**", "users/**", false),
+            ("*/*/**", "**/*/*", true),
+        ] {
+            assert_eq!(check(granted, requested), expected, "{granted} holds {requested}");
+        }
+    }
+
+    #[test]
+    fn long_patterns_cost_little_and_are_refused_if_need_be() {
+        let stars = vec!["**/a/*"; 36].join("/");
+        assert!(check(&stars, &stars) || !check("a", &stars));
+        let long = vec!["a"; 128].join("/");
+        assert!(!check(&long, &long), "one segment past the bound");
+        let long = vec!["a"; 127].join("/");
+        assert!(check(&long, &long));
+    }
+
+    static NAMES: LazyLock<Vec<ChannelName>> = LazyLock::new(|| names(&["a", "b", "c"], 7));
+
+    /// All names of up to `length` segments over the letters.
+    fn names(letters: &[&str], length: usize) -> Vec<ChannelName> {
+        let mut all: Vec<String> = Vec::new();
+        let mut last = vec![String::new()];
+        for _ in 0..length {
+            let longer = last.iter().flat_map(|prefix| {
+                letters.iter().map(move |letter| match prefix.as_str() {
+                    "" => (*letter).to_owned(),
+                    prefix => format!("{prefix}/{letter}"),
+                })
+            });
+            last = longer.collect();
+            all.extend(last.iter().cloned());
+        }
+        all.iter().map(|name| ChannelName::parse(name).expect("a name")).collect()
+    }
+
+    fn any_pattern() -> impl Strategy<Value = String> {
+        proptest::collection::vec(prop_oneof![Just("a"), Just("b"), Just("*"), Just("**")], 1..5)
+            .prop_map(|segments| segments.join("/"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        // With a third letter for what neither spells out, and more segments than both have
+        // together, names of these lengths tell any two patterns apart.
+        #[test]
+        fn it_agrees_with_trying_every_name(granted in any_pattern(), requested in any_pattern()) {
+            let (wide, narrow) = (pattern(&granted), pattern(&requested));
+            let expected =
+                NAMES.iter().all(|name| !narrow.matches(name) || wide.matches(name));
+            prop_assert_eq!(contains(&wide, &narrow), expected, "{} holds {}", granted, requested);
+        }
+
+        #[test]
+        fn no_patterns_take_long(
+            granted in proptest::collection::vec(
+                prop_oneof![Just("a"), Just("*"), Just("**")], 1..60),
+            requested in proptest::collection::vec(
+                prop_oneof![Just("a"), Just("*"), Just("**")], 1..60),
+        ) {
+            let _ = check(&granted.join("/"), &requested.join("/"));
+        }
+    }
+}

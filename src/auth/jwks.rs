@@ -1,0 +1,238 @@
+//! The keys of an issuer by its JWKS URL: kept, refreshed at a bounded rate, and kept on when the
+//! issuer cannot be reached.
+//!
+//! Redirects are not followed, no proxy is asked, and the answer is bounded in size and time. The
+//! certificate of an `https` issuer is checked against the system's roots.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+
+use super::{KeyError, KeySet};
+
+/// Where an issuer's keys are, as checked: `https`, or `http` to this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwksUrl(Uri);
+
+/// A URL cannot be used for keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum JwksUrlError {
+    /// It is none.
+    #[error("it is not a URL of the form https://host/path")]
+    NotAUrl,
+    /// Whoever is on the way could put their own keys in.
+    #[error(
+        "keys over plain http could be anyone's who is on the way; only http to a loopback address \
+         is taken"
+    )]
+    Plain,
+}
+
+/// The keys could not be had.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No connection, or it broke.
+    #[error("the issuer cannot be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It took longer than [`FETCH_TIME_MAX`].
+    #[error("the issuer did not answer within {} s", FETCH_TIME_MAX.as_secs())]
+    TimedOut,
+    /// Another status than 200.
+    #[error("the issuer answered with status {0}")]
+    Status(StatusCode),
+    /// The answer is no set of keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The system's certificates cannot be read.
+    #[error("the system's root certificates cannot be read")]
+    Roots(#[source] std::io::Error),
+}
+
+/// The keys of one issuer.
+pub struct Jwks {
+    url: JwksUrl,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    keys: RwLock<Arc<KeySet>>,
+    /// At most one refresh for unknown keys in this time.
+    refresh_min: Duration,
+    last_attempt: Mutex<Option<Instant>>,
+    /// Held by whoever fetches, so that the others wait for the same answer.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+impl JwksUrl {
+    /// Checks a URL.
+    pub fn parse(text: &str) -> Result<Self, JwksUrlError> {
+        let uri: Uri = text.parse().map_err(|_| JwksUrlError::NotAUrl)?;
+        let authority = uri.authority().ok_or(JwksUrlError::NotAUrl)?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(JwksUrlError::NotAUrl);
+        }
+        match uri.scheme_str() {
+            Some("https") => Ok(Self(uri)),
+            Some("http") if is_loopback(authority.host()) => Ok(Self(uri)),
+            Some("http") => Err(JwksUrlError::Plain),
+            _ => Err(JwksUrlError::NotAUrl),
+        }
+    }
+}
+
+impl Jwks {
+    /// No keys yet: they come with the first refresh.
+    ///
+    /// # Errors
+    /// The system's root certificates cannot be read.
+    pub fn new(url: JwksUrl, refresh_min: Duration) -> Result<Self, FetchError> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_connect_timeout(Some(FETCH_TIME_MAX));
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let connector = if url.0.scheme_str() == Some("http") {
+            // A machine without certificates can still ask itself.
+            let none = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_safe_default_protocol_versions()
+                .expect("the provider has the default protocol versions")
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+            HttpsConnectorBuilder::new().with_tls_config(none).https_or_http()
+        } else {
+            HttpsConnectorBuilder::new()
+                .with_provider_and_native_roots(provider)
+                .map_err(FetchError::Roots)?
+                .https_only()
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .build(connector.enable_http1().wrap_connector(http));
+        Ok(Self {
+            url,
+            client,
+            keys: RwLock::default(),
+            refresh_min,
+            last_attempt: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The keys that were had last.
+    pub fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.read())
+    }
+
+    /// Fetches the keys because a token names one that is not known; not if they were fetched, or
+    /// could not be, within the shortest time between two refreshes. Who comes while a fetch is
+    /// under way waits for that one. Takes at most [`FETCH_TIME_MAX`] and a little. Cancelling it
+    /// may cancel the fetch.
+    pub async fn refresh_for_unknown(&self) {
+        let asked = Instant::now();
+        let _turn = self.fetching.lock().await;
+        let is_soon = self.last_attempt.lock().is_some_and(|last| {
+            // What began after the question was asked is an answer to it.
+            last >= asked || last.elapsed() < self.refresh_min
+        });
+        if !is_soon {
+            self.fetch_and_tell().await;
+        }
+    }
+
+    /// Fetches the keys now, and then again and again, until it is dropped.
+    pub async fn keep_fresh(&self, every: Duration) {
+        loop {
+            {
+                let _turn = self.fetching.lock().await;
+                self.fetch_and_tell().await;
+            }
+            // Until there are keys, every token waits for them.
+            let wait = if self.keys().is_empty() { self.refresh_min.min(every) } else { every };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn fetch_and_tell(&self) {
+        *self.last_attempt.lock() = Some(Instant::now());
+        match self.fetch().await {
+            Ok(keys) => {
+                tracing::debug!(keys = keys.len(), "the issuer's keys were fetched");
+                *self.keys.write() = Arc::new(keys);
+            }
+            // Rare by itself: attempts are at least `refresh_min` apart.
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let kept = self.keys().len();
+                tracing::warn!(%error, cause, kept, "the issuer's keys could not be fetched");
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
+        let request = Request::get(self.url.0.clone())
+            .header(header::ACCEPT, "application/jwk-set+json, application/json")
+            .header(header::USER_AGENT, concat!("visnyk/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::new())
+            .expect("a checked URL and plain headers");
+        let exchange = async {
+            let response = self.client.request(request).await;
+            let response = response.map_err(|error| FetchError::Unreachable(Box::new(error)))?;
+            if response.status() != StatusCode::OK {
+                return Err(FetchError::Status(response.status()));
+            }
+            let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
+            let body = body.map_err(FetchError::Unreachable)?.to_bytes();
+            Ok(KeySet::from_jwks(&body)?)
+        };
+        tokio::time::timeout(FETCH_TIME_MAX, exchange).await.map_err(|_| FetchError::TimedOut)?
+    }
+}
+
+impl fmt::Debug for Jwks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwks").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// For a whole fetch; tokens with unknown keys wait as long.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// A set of keys is a few kilobytes.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_alone() {
+        for good in ["https://id.example/jwks", "http://127.0.0.1:8/", "http://[::1]/k"] {
+            assert!(JwksUrl::parse(good).is_ok(), "{good}");
+        }
+        for plain in ["http://id.example/jwks", "http://127.0.0.1.evil.example/", "http://10.0.0.1"]
+        {
+            assert_eq!(JwksUrl::parse(plain), Err(JwksUrlError::Plain), "{plain}");
+        }
+        for bad in ["", "/jwks", "ftp://a/", "https://", "https://u:p@id.example/", "file:///k"] {
+            assert_eq!(JwksUrl::parse(bad), Err(JwksUrlError::NotAUrl), "{bad}");
+        }
+    }
+}

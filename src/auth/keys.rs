@@ -1,0 +1,179 @@
+//! Keys that tokens are verified with: each is for one algorithm, and a token's own say in it is
+//! only which of them to try.
+
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
+};
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::{Secret, TokenError, token::Parts};
+
+/// A key, the one algorithm it is for, and its name if it has one.
+#[derive(Clone)]
+pub struct VerifyingKey {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    key: DecodingKey,
+}
+
+/// Keys that are tried together.
+#[derive(Debug, Clone, Default)]
+pub struct KeySet(Vec<VerifyingKey>);
+
+/// A key cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is no such algorithm.
+    #[error("there is no algorithm of this name for tokens")]
+    Algorithm,
+    /// The algorithm takes another kind of key.
+    #[error("this algorithm takes another kind of key")]
+    Kind,
+    /// It is no public key in PEM, or of another kind than the algorithm needs.
+    #[error("it is not a public key in PEM of the kind that the algorithm needs")]
+    Pem,
+    /// The secret has no bytes.
+    #[error("the secret is empty")]
+    EmptySecret,
+    /// It is no key set.
+    #[error("it is not a JSON Web Key Set")]
+    KeySet,
+    /// A set without a key that could be used.
+    #[error("none of its keys is a public key for signatures that this hub can use")]
+    NoKey,
+}
+
+impl VerifyingKey {
+    /// A shared secret for one of the HMAC algorithms.
+    pub fn from_secret(secret: &Secret, algorithm: Algorithm) -> Result<Self, KeyError> {
+        if algorithm.family() != AlgorithmFamily::Hmac {
+            return Err(KeyError::Kind);
+        }
+        if secret.is_empty() {
+            return Err(KeyError::EmptySecret);
+        }
+        let key = DecodingKey::from_secret(secret.expose());
+        Ok(Self { algorithm, kid: None, key })
+    }
+
+    /// A public key in PEM, for one algorithm.
+    pub fn from_pem(pem: &[u8], algorithm: Algorithm) -> Result<Self, KeyError> {
+        let key = match algorithm.family() {
+            AlgorithmFamily::Hmac => return Err(KeyError::Kind),
+            AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(pem),
+            AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
+            AlgorithmFamily::Ed => DecodingKey::from_ed_pem(pem),
+        };
+        // A private key would do as well here; it has no business on a hub.
+        let is_private = pem.windows(PRIVATE.len()).any(|window| window == PRIVATE);
+        let key = key.ok().filter(|_| !is_private).ok_or(KeyError::Pem)?;
+        Ok(Self { algorithm, kid: None, key })
+    }
+
+    /// A key of a set, if it is a public key for signatures. Without `alg` it is for the most usual
+    /// algorithm of its kind, and for no other.
+    fn from_jwk(jwk: &Jwk) -> Option<Self> {
+        let common = &jwk.common;
+        let signs = common.public_key_use.as_ref().is_none_or(|u| *u == PublicKeyUse::Signature);
+        let operations = common.key_operations.as_ref();
+        let verifies = operations.is_none_or(|all| all.contains(&KeyOperations::Verify));
+        let usual = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(key) => match key.curve {
+                EllipticCurve::P256 => Algorithm::ES256,
+                EllipticCurve::P384 => Algorithm::ES384,
+                _ => return None,
+            },
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+                Algorithm::EdDSA
+            }
+            // A secret in a set that others can read would be none.
+            _ => return None,
+        };
+        let algorithm = match common.key_algorithm {
+            None => usual,
+            Some(named) => Algorithm::try_from(named).ok()?,
+        };
+        let fits = match algorithm.family() {
+            AlgorithmFamily::Rsa => usual == Algorithm::RS256,
+            _ => algorithm == usual,
+        };
+        let key = DecodingKey::from_jwk(jwk).ok().filter(|_| fits && signs && verifies)?;
+        Some(Self { algorithm, kid: common.key_id.clone(), key })
+    }
+}
+
+impl KeySet {
+    /// Keys, of which the first [`KEYS_MAX`] count.
+    pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> Self {
+        Self(keys.into_iter().take(KEYS_MAX).collect())
+    }
+
+    /// A JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are passed over.
+    pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<serde_json::Value>,
+        }
+        let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::KeySet)?;
+        let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok());
+        let keys = Self::new(keys.filter_map(|jwk| VerifyingKey::from_jwk(&jwk)));
+        if keys.is_empty() { Err(KeyError::NoKey) } else { Ok(keys) }
+    }
+
+    /// Adds the keys of another set; the first [`KEYS_MAX`] of all count.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+        self.0.truncate(KEYS_MAX);
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Verifies a token's signature with the keys that are for its algorithm: those of its `kid`,
+    /// if it has one, or that have no name. The time is at most that of [`KEYS_MAX`] verifications.
+    pub(super) fn verify(&self, parts: &Parts<'_>) -> Result<(), TokenError> {
+        let algorithm = parts.header.algorithm()?;
+        let kid = parts.header.kid.as_deref();
+        let named = |key: &&VerifyingKey| match (kid, &key.kid) {
+            (Some(asked), Some(kid)) => asked == kid,
+            // A token that names no key may be of any; a key without a name may be anyone's.
+            _ => true,
+        };
+        let mut of_the_name = self.0.iter().filter(named).peekable();
+        if of_the_name.peek().is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        let mut result = Err(TokenError::Algorithm);
+        for key in of_the_name.filter(|key| key.algorithm == algorithm) {
+            let verified =
+                jsonwebtoken::crypto::verify(parts.signature, parts.message, &key.key, algorithm);
+            if verified == Ok(true) {
+                return Ok(());
+            }
+            result = Err(TokenError::Signature);
+        }
+        result
+    }
+}
+
+impl std::fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("VerifyingKey");
+        shown.field("algorithm", &self.algorithm).field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// Keys of one set; each could cost a token a verification.
+pub const KEYS_MAX: usize = 32;
+const PRIVATE: &[u8] = b"PRIVATE KEY-----";

@@ -1,0 +1,122 @@
+//! Patterns with a place for the subject: `users/{sub}/**`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::model::{ChannelName, ChannelPattern, SelectorError};
+
+/// A channel pattern in which segments may be `{sub}`: the subject, as one literal segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PatternTemplate(String);
+
+/// Why a text is no template, or why a subject cannot be put into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// It is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] SelectorError),
+    /// `{sub}` within a longer segment.
+    #[error("`{{sub}}` stands for a whole segment")]
+    PartialPlace,
+    /// There is no subject to put in.
+    #[error("a pattern with `{{sub}}` needs a token with `sub`")]
+    NoSubject,
+    /// The subject would be more, or other, than one literal segment.
+    #[error(
+        "`sub` cannot stand in a channel name: it must not be empty, `.` or `..`, or have `/`, \
+         `*`, or control characters"
+    )]
+    BadSubject,
+}
+
+impl PatternTemplate {
+    /// Checks a text.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        if text.split('/').any(|segment| segment != PLACE && segment.contains(PLACE)) {
+            return Err(TemplateError::PartialPlace);
+        }
+        ChannelPattern::parse(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text it was parsed from.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The pattern for a subject.
+    pub fn fill(&self, subject: Option<&str>) -> Result<ChannelPattern, TemplateError> {
+        if !self.has_place() {
+            return Ok(ChannelPattern::parse(&self.0)?);
+        }
+        let subject = subject.ok_or(TemplateError::NoSubject)?;
+        if subject.contains('/') || ChannelName::parse(subject).is_err() {
+            return Err(TemplateError::BadSubject);
+        }
+        let filled =
+            self.0.split('/').map(|segment| if segment == PLACE { subject } else { segment });
+        Ok(ChannelPattern::parse(&filled.collect::<Vec<_>>().join("/"))?)
+    }
+
+    /// Whether it differs from subject to subject.
+    pub fn has_place(&self) -> bool {
+        self.0.split('/').any(|segment| segment == PLACE)
+    }
+}
+
+impl TryFrom<String> for PatternTemplate {
+    type Error = TemplateError;
+
+    fn try_from(text: String) -> Result<Self, TemplateError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<PatternTemplate> for String {
+    fn from(template: PatternTemplate) -> Self {
+        template.0
+    }
+}
+
+impl fmt::Display for PatternTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the subject goes.
+const PLACE: &str = "{sub}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subject_is_one_literal_segment() {
+        let template = PatternTemplate::parse("users/{sub}/**").expect("a template");
+        let filled = |subject: &str| template.fill(Some(subject)).map(|p| p.as_str().to_owned());
+        assert_eq!(filled("ann"), Ok("users/ann/**".into()));
+        assert_eq!(filled("auth0|5f"), Ok("users/auth0|5f/**".into()));
+        assert_eq!(filled("{sub}"), Ok("users/{sub}/**".into()));
+        for bad in ["", ".", "..", "*", "**", "a*", "a/b", "/", "a\nb", "a\u{0}", "a\u{85}"] {
+            assert_eq!(filled(bad), Err(TemplateError::BadSubject), "{bad:?}");
+        }
+        assert_eq!(filled(&"x".repeat(256)), Err(TemplateError::BadSubject));
+        // Each fits by itself, and together they do not.
+        assert!(filled(&"x".repeat(255)).is_err());
+        assert_eq!(template.fill(None), Err(TemplateError::NoSubject));
+    }
+
+    #[test]
+    fn a_place_is_a_whole_segment() {
+        for bad in ["user-{sub}", "a/{sub}b", "{sub}{sub}"] {
+            assert_eq!(PatternTemplate::parse(bad), Err(TemplateError::PartialPlace), "{bad}");
+        }
+        assert!(PatternTemplate::parse("{sub}").is_ok());
+        assert!(matches!(PatternTemplate::parse("a//b"), Err(TemplateError::Pattern(_))));
+    }
+}

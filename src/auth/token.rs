@@ -1,0 +1,79 @@
+//! A token in its three parts (RFC 7515, section 7.1), before anything of it is believed.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+use super::{TokenError, object::Object};
+
+/// The parts of a token.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) header: Header,
+    pub(super) claims: Vec<u8>,
+    /// What is signed: the first two parts as they came.
+    pub(super) message: &'a [u8],
+    pub(super) signature: &'a str,
+}
+
+/// What is read of a header. A key in it (`jwk`, `jku`, `x5c`, `x5u`) is not: whoever makes a token
+/// could name a key of their own.
+#[derive(Debug, Deserialize)]
+pub(super) struct Header {
+    alg: String,
+    #[serde(default)]
+    pub(super) kid: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+    #[serde(default, deserialize_with = "present")]
+    b64: bool,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes a token apart.
+    pub(super) fn of(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
+        if token.len() > bytes_max {
+            return Err(TokenError::TooLong { bytes_max });
+        }
+        let malformed = |what| move || TokenError::Malformed(what);
+        let (message, signature) =
+            token.rsplit_once('.').ok_or_else(malformed("it has no three parts"))?;
+        let (header, claims) =
+            message.split_once('.').ok_or_else(malformed("it has no three parts"))?;
+        if claims.contains('.') {
+            return Err(TokenError::Malformed("it has no three parts"));
+        }
+        let decode = |part| {
+            URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| TokenError::Malformed("a part of it is not base64url"))
+        };
+        let Object(header): Object<Header> =
+            serde_json::from_slice(&decode(header)?).map_err(|_| {
+                TokenError::Malformed("its header is not JSON of the types that RFC 7515 gives it")
+            })?;
+        if header.crit || header.b64 {
+            return Err(TokenError::Critical);
+        }
+        if header.kid.as_ref().is_some_and(|kid| kid.len() > KID_BYTES_MAX) {
+            return Err(TokenError::Malformed("its `kid` is too long"));
+        }
+        let claims = decode(claims)?;
+        Ok(Self { header, claims, message: message.as_bytes(), signature })
+    }
+}
+
+impl Header {
+    /// The algorithm; `none` is none.
+    pub(super) fn algorithm(&self) -> Result<Algorithm, TokenError> {
+        self.alg.parse().map_err(|_| TokenError::Algorithm)
+    }
+}
+
+/// Whether a member is there, whatever it holds.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// A key's name is looked up and never used otherwise; this only keeps it small.
+const KID_BYTES_MAX: usize = 256;

@@ -1,0 +1,106 @@
+//! From the text of a token to who its holder is.
+
+use std::sync::Arc;
+
+use super::{Claims, Identity, Jwks, KeySet, PatternTemplate, Rules, TokenError, token::Parts};
+
+/// The authentication of a hub: its keys, its rules, and what needs no token.
+#[derive(Debug)]
+pub struct Verifier {
+    rules: Rules,
+    keys: KeySet,
+    jwks: Option<Arc<Jwks>>,
+    anonymous: Vec<PatternTemplate>,
+}
+
+impl Verifier {
+    /// Verifies with `keys`, and with those of `jwks` if there is such a source. `anonymous` are the
+    /// channels that may be subscribed to without a token.
+    pub fn new(
+        rules: Rules,
+        keys: KeySet,
+        jwks: Option<Arc<Jwks>>,
+        anonymous: Vec<PatternTemplate>,
+    ) -> Self {
+        Self { rules, keys, jwks, anonymous }
+    }
+
+    /// The identity of a token's holder, at a time in milliseconds since 1970. May wait for the
+    /// issuer's keys, as [`Jwks::refresh_for_unknown`] does. Cancelling it has no effect.
+    pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
+        let result = self.verify_with_known(token, now_ms);
+        let Some(jwks) = &self.jwks else { return result };
+        match result {
+            Err(TokenError::UnknownKey | TokenError::NoKeysYet) => {
+                jwks.refresh_for_unknown().await;
+                self.verify_with_known(token, now_ms)
+            }
+            result => result,
+        }
+    }
+
+    /// The same with the keys that are there.
+    pub fn verify_with_known(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
+        Identity::of_claims(&self.claims(token, now_ms)?, &self.anonymous)
+    }
+
+    /// The claims of a good token.
+    fn claims(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
+        let parts = Parts::of(token, self.rules.token_bytes_max)?;
+        self.verify_signature(&parts)?;
+        // Nothing of the claims is looked at before the signature holds.
+        let claims = Claims::parse(&parts.claims)?;
+        claims.check(&self.rules, now_ms)?;
+        Ok(claims)
+    }
+
+    fn verify_signature(&self, parts: &Parts<'_>) -> Result<(), TokenError> {
+        let own = self.keys.verify(parts);
+        let Some(jwks) = &self.jwks else { return own };
+        if own.is_ok() {
+            return own;
+        }
+        let fetched = jwks.keys();
+        if fetched.is_empty() {
+            parts.header.algorithm()?;
+            return Err(TokenError::NoKeysYet);
+        }
+        fetched.verify(parts)
+    }
+
+    /// Who shows no token; `None` if nothing is allowed without one.
+    pub fn anonymous(&self) -> Option<Identity> {
+        let filled = self.anonymous.iter().filter_map(|template| template.fill(None).ok());
+        let patterns: Vec<_> = filled.collect();
+        (!patterns.is_empty()).then(|| Identity::anonymous(patterns))
+    }
+
+    /// What is asked of every token.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The source of the issuer's keys, if there is one.
+    pub fn jwks(&self) -> Option<&Arc<Jwks>> {
+        self.jwks.as_ref()
+    }
+
+    /// What a token says, whether or not it is good: for explaining it, and for nothing else.
+    pub fn read_unverified(&self, token: &str) -> Result<(UnverifiedHeader, Claims), TokenError> {
+        let parts = Parts::of(token, self.rules.token_bytes_max)?;
+        let header = UnverifiedHeader {
+            algorithm: parts.header.algorithm().ok().map(|algorithm| format!("{algorithm:?}")),
+            kid: parts.header.kid.clone(),
+        };
+        Ok((header, Claims::parse(&parts.claims)?))
+    }
+}
+
+/// What a header says of how its token was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnverifiedHeader {
+    /// The algorithm, if it is one that exists here.
+    pub algorithm: Option<String>,
+    /// The key's name.
+    pub kid: Option<String>,
+}

@@ -1,0 +1,211 @@
+//! The token of a request, wherever it is carried.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+};
+
+use super::{Access, Problem, guard, params::decode};
+
+/// A token as a request carries it.
+#[derive(PartialEq, Eq)]
+pub(super) struct Credential {
+    pub(super) token: String,
+    /// Nothing but a cookie shows it: a browser adds that to whatever any page asks for.
+    pub(super) by_cookie_alone: bool,
+}
+
+impl Credential {
+    /// The token of a request, if there is one. One in the query is taken out of it, on every
+    /// route, so that nothing behind this comes to see it; it counts only where `takes_query`.
+    ///
+    /// # Errors
+    /// Several that are not the same, or an `Authorization` of another scheme.
+    pub(super) fn take(
+        request: &mut Request,
+        access: &Access,
+        takes_query: bool,
+    ) -> Result<Option<Self>, Problem> {
+        let in_query = take_query_token(request.uri_mut())?;
+        let in_query = in_query.filter(|_| takes_query && access.query_token);
+        let in_header = bearer(request.headers())?;
+        let in_cookie = match &access.cookie {
+            Some(name) => cookie(request.headers(), name)?,
+            None => None,
+        };
+        let by_cookie_alone = in_header.is_none() && in_query.is_none();
+        let mut found = [in_header, in_query, in_cookie].into_iter().flatten();
+        let Some(token) = found.next() else { return Ok(None) };
+        if found.any(|other| other != token) {
+            return Err(invalid_request("the request carries tokens that are not the same"));
+        }
+        Ok(Some(Self { token, by_cookie_alone }))
+    }
+
+    /// Whether a request that changes something may rest on it: with a cookie alone only if the
+    /// page that asks is the hub's own or a listed one.
+    pub(super) fn check_origin(&self, request: &Request, access: &Access) -> Result<(), Problem> {
+        if !self.by_cookie_alone || request.method().is_safe() {
+            return Ok(());
+        }
+        let headers = request.headers();
+        let origin = match headers.get(header::ORIGIN) {
+            Some(origin) => origin.to_str().ok().map(str::to_owned),
+            None => headers.get(header::REFERER).and_then(origin_of),
+        };
+        let is_good = origin.is_some_and(|origin| {
+            access.cookie_origins.contains(&origin) || guard::is_own_origin(request, &origin)
+        });
+        if is_good {
+            return Ok(());
+        }
+        let detail = "with a cookie, only pages of this hub and of the listed origins may do this";
+        Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin"))
+    }
+}
+
+/// A refusal of how a token is carried (RFC 6750, section 3.1).
+pub(super) fn invalid_request(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+        .with("field", "Authorization")
+        .challenge("invalid_request", detail)
+}
+
+/// RFC 6750, section 2.1.
+fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(field) = fields.next() else { return Ok(None) };
+    let words = field.to_str().ok().and_then(|text| text.trim().split_once(' '));
+    let token = words.and_then(|(scheme, token)| {
+        let token = token.trim();
+        let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        (scheme.eq_ignore_ascii_case("Bearer") && is_token).then(|| token.to_owned())
+    });
+    match (token, fields.next()) {
+        (Some(token), None) => Ok(Some(token)),
+        _ => Err(invalid_request("`Authorization` is one `Bearer` and a token")),
+    }
+}
+
+/// RFC 6265, section 4.2.
+fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    let fields = headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.split_once('='));
+    let mut values = pairs
+        .filter(|(key, _)| key.trim() == name)
+        .map(|(_, value)| value.trim().trim_matches('"'))
+        .filter(|value| !value.is_empty());
+    let Some(token) = values.next() else { return Ok(None) };
+    if values.any(|other| other != token) {
+        return Err(invalid_request("the cookie is there twice, with different tokens"));
+    }
+    Ok(Some(token.to_owned()))
+}
+
+/// Takes every `token` out of a query, however its name is encoded.
+fn take_query_token(uri: &mut Uri) -> Result<Option<String>, Problem> {
+    let Some(query) = uri.query() else { return Ok(None) };
+    let mut tokens = Vec::new();
+    let mut kept = Vec::new();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match decode(name, "query") {
+            Ok(name) if name == PARAMETER => tokens.push(value.to_owned()),
+            // What is wrong with it, the route says.
+            _ => kept.push(pair),
+        }
+    }
+    if tokens.is_empty() {
+        return Ok(None);
+    }
+    let path = uri.path();
+    let target =
+        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(target.parse().expect("less of a query that was one"));
+    *uri = Uri::from_parts(parts).expect("the same URI with less of a query");
+    let first = decode(&tokens[0], PARAMETER)?.into_owned();
+    if tokens.iter().any(|other| *other != tokens[0]) {
+        return Err(Problem::field(PARAMETER, "`token` may be given once"));
+    }
+    Ok((!first.is_empty()).then_some(first))
+}
+
+/// The origin of a page's address.
+fn origin_of(referer: &HeaderValue) -> Option<String> {
+    let uri: Uri = referer.to_str().ok()?.parse().ok()?;
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+}
+
+/// Where an EventSource, which can set no header, puts its token.
+const PARAMETER: &str = "token";
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn access() -> Access {
+        Access { query_token: true, cookie: Some("session".into()), ..Access::default() }
+    }
+
+    fn request(uri: &str, fields: &[(&str, &str)]) -> Request {
+        let request = fields.iter().fold(Request::builder().uri(uri), |builder, (name, value)| {
+            builder.header(*name, *value)
+        });
+        request.body(Body::empty()).expect("a request")
+    }
+
+    fn token(uri: &str, fields: &[(&str, &str)]) -> Result<Option<(String, bool)>, u16> {
+        let taken = Credential::take(&mut request(uri, fields), &access(), true);
+        taken
+            .map(|found| found.map(|found| (found.token, found.by_cookie_alone)))
+            .map_err(|problem| problem.status().as_u16())
+    }
+
+    #[test]
+    fn a_token_is_found_wherever_it_is_carried() {
+        let some = |token: &str, by_cookie| Ok(Some((token.to_owned(), by_cookie)));
+        assert_eq!(token("/a?b=c", &[]), Ok(None));
+        assert_eq!(token("/a", &[("authorization", "Bearer x.y")]), some("x.y", false));
+        assert_eq!(token("/a", &[("authorization", "bearer  x")]), some("x", false));
+        assert_eq!(token("/a?token=x%2Ey", &[]), some("x.y", false));
+        assert_eq!(token("/a", &[("cookie", "a=b; session=x")]), some("x", true));
+        assert_eq!(token("/a", &[("cookie", "xsession=x")]), Ok(None));
+        let both = [("authorization", "Bearer x"), ("cookie", "session=x")];
+        assert_eq!(token("/a?token=x", &both), some("x", false));
+    }
+
+    #[test]
+    fn tokens_that_disagree_are_refused() {
+        for (uri, fields) in [
+            ("/a?token=y", &[("authorization", "Bearer x")][..]),
+            ("/a", &[("authorization", "Bearer x"), ("cookie", "session=y")]),
+            ("/a", &[("authorization", "Bearer x"), ("authorization", "Bearer x")]),
+            ("/a", &[("authorization", "Basic x")]),
+            ("/a", &[("authorization", "Bearer")]),
+            ("/a", &[("authorization", "Bearer a b")]),
+            ("/a?token=x&token=y", &[]),
+            ("/a?token=x&%74oken=y", &[]),
+            ("/a", &[("cookie", "session=x"), ("cookie", "session=y")]),
+            ("/a", &[("cookie", "session=x; session=y")]),
+        ] {
+            assert_eq!(token(uri, fields), Err(400), "{uri} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_token_stays_in_the_query() {
+        for (uri, left) in [
+            ("/a?token=secret", "/a"),
+            ("/a?b=c&token=secret&d", "/a?b=c&d"),
+            ("/a?t%6fken=secret&b=%zz", "/a?b=%zz"),
+            ("/a?token&token", "/a"),
+        ] {
+            let mut request = request(uri, &[]);
+            let _ = Credential::take(&mut request, &Access::default(), false);
+            assert_eq!(request.uri().to_string(), left);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Who may pass to a route: every request that is not for everyone is given an identity here, and
+//! no handler is reached without one.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{Extensions, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    LocalAddress, MetricsAccess, Problem, credentials::Credential, problem::RETRY_AFTER_S,
+    routes::HttpState, stream,
+};
+use crate::{
+    actors::Holder,
+    auth::{Identity, TokenError, Verifier},
+    core::Subscription,
+    model::ChannelName,
+};
+
+/// What a route asks of those who come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gate {
+    /// Nothing: it tells or does nothing that could be anyone's.
+    Open,
+    /// A token, or anonymous access; safe methods take a token from the query too.
+    Subscribers,
+    /// A token, or anonymous access for safe methods.
+    Clients,
+    /// A token with `admin`.
+    Admins,
+    /// As the settings say for the metrics.
+    Metrics,
+}
+
+/// Lets a request through with an identity, or refuses it.
+pub(super) async fn pass(
+    State((state, gate)): State<(HttpState, Gate)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match identify(&state, gate, &mut request).await {
+        Ok(identity) => {
+            request.extensions_mut().insert(Arc::new(identity));
+            next.run(request).await
+        }
+        Err(Refusal::Problem(problem)) => problem.into_response(),
+        Err(Refusal::ForNow(error)) if request.method().is_safe() => {
+            stream::refuse_for_now(&state, request.headers(), &error)
+        }
+        Err(Refusal::ForNow(error)) => {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+            problem.retry_after(RETRY_AFTER_S).into_response()
+        }
+    }
+}
+
+enum Refusal {
+    Problem(Problem),
+    /// The same token may be good later.
+    ForNow(TokenError),
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+async fn identify(
+    state: &HttpState,
+    gate: Gate,
+    request: &mut Request,
+) -> Result<Identity, Refusal> {
+    let access = &state.settings.access;
+    let Some(verifier) = &access.verifier else { return Ok(Identity::unrestricted()) };
+    let is_safe = request.method().is_safe();
+    let takes_query = gate == Gate::Subscribers && is_safe;
+    let credential = Credential::take(request, access, takes_query)?;
+    if gate == Gate::Metrics && may_read_metrics(state, request, credential.as_ref()) {
+        return Ok(Identity::unrestricted());
+    }
+    let Some(credential) = credential else {
+        let is_for_all = is_safe && matches!(gate, Gate::Subscribers | Gate::Clients);
+        let anonymous = verifier.anonymous().filter(|_| is_for_all);
+        return anonymous.ok_or_else(|| no_token().into());
+    };
+    credential.check_origin(request, access)?;
+    let identity = verify(state, verifier, &credential.token).await?;
+    if matches!(gate, Gate::Admins | Gate::Metrics) && !identity.is_admin() {
+        return Err(forbidden("this needs a token with `admin`").into());
+    }
+    Ok(identity)
+}
+
+async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<Identity, Refusal> {
+    verifier.verify(token, unix_ms()).await.map_err(|error| {
+        state.hub.count_refused_token(error.as_str());
+        tracing::debug!(reason = error.as_str(), "a token was refused");
+        if error.is_temporary() {
+            return Refusal::ForNow(error);
+        }
+        let detail = error.to_string();
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail.clone());
+        problem.with("reason", error.as_str()).challenge("invalid_token", &detail).into()
+    })
+}
+
+/// Whether the settings let this request see the metrics without a token that is a JWT.
+fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Credential>) -> bool {
+    let access = &state.settings.access;
+    let has_token =
+        credential.is_some_and(|shown| access.metrics_token.matches(shown.token.as_bytes()));
+    let is_local = || {
+        let local = request.extensions().get::<LocalAddress>();
+        local.is_some_and(|local| local.0.ip().to_canonical().is_loopback())
+            && !FORWARDED.iter().any(|field| request.headers().contains_key(*field))
+    };
+    match access.metrics {
+        MetricsAccess::Open => true,
+        MetricsAccess::Loopback => has_token || is_local(),
+        MetricsAccess::Token => has_token,
+    }
+}
+
+/// Who makes a request. A handler behind no gate has nobody, and refuses.
+pub(super) fn identity(extensions: &Extensions) -> Result<Arc<Identity>, Problem> {
+    extensions.get::<Arc<Identity>>().cloned().ok_or_else(|| {
+        tracing::error!("a route has no gate");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this cannot be answered")
+    })
+}
+
+/// Whether all of a subscription is allowed.
+pub(super) fn permit(identity: &Identity, subscription: &Subscription) -> Result<(), Problem> {
+    match identity.refused_of(subscription) {
+        None => Ok(()),
+        Some(refused) => {
+            let detail = format!("`{refused}` may not be subscribed to");
+            Err(refused_to(identity, &detail).with("channel", refused))
+        }
+    }
+}
+
+/// Whether a channel may be published to.
+pub(super) fn permit_publish(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
+    if identity.may_publish(channel) {
+        return Ok(());
+    }
+    let detail = format!("`{channel}` may not be published to");
+    Err(refused_to(identity, &detail).with("channel", channel.as_str()))
+}
+
+/// Whether a channel may be known of.
+pub(super) fn permit_sight(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
+    if identity.is_admin() || identity.may_subscribe(channel) {
+        return Ok(());
+    }
+    let detail = format!("`{channel}` may not be subscribed to");
+    Err(refused_to(identity, &detail).with("channel", channel.as_str()))
+}
+
+/// Whether the hub may be administered.
+pub(super) fn permit_admin(identity: &Identity) -> Result<(), Problem> {
+    if identity.is_admin() {
+        return Ok(());
+    }
+    Err(refused_to(identity, "this needs a token with `admin`"))
+}
+
+/// Whose a connection is, and until when in the hub's own time; nobody's without authentication.
+pub(super) fn holder(state: &HttpState, identity: &Identity) -> Option<Holder> {
+    if identity.is_unrestricted() {
+        return None;
+    }
+    let until_ms = until_ms(state, identity);
+    Some(Holder { subject: identity.subject().cloned(), until_ms })
+}
+
+/// When a token expires, by the hub's clock, which may differ from the wall clock.
+pub(super) fn until_ms(state: &HttpState, identity: &Identity) -> Option<u64> {
+    let expires_ms = identity.expires_ms()?;
+    Some(state.hub.now_ms() + expires_ms.saturating_sub(unix_ms()))
+}
+
+/// 401 for those who showed no token, 403 for those whose token does not allow it.
+fn refused_to(identity: &Identity, detail: &str) -> Problem {
+    if identity.is_anonymous() { no_token() } else { forbidden(detail) }
+}
+
+fn no_token() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "this needs a token")
+        .with("reason", "no_token")
+        .challenge_bare()
+}
+
+fn forbidden(detail: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail)
+        .with("reason", "permissions")
+        .challenge("insufficient_scope", detail)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// A proxy on this machine passes on what comes from others, and says so.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];

@@ -1,0 +1,177 @@
+//! From the settings of authentication to what verifies tokens: reads the key files.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use super::{Settings, settings::SECRET_BYTES_MIN};
+use crate::{
+    auth::{
+        Algorithm, FetchError, Jwks, JwksUrl, JwksUrlError, KeyError, KeySet, Rules, Secret,
+        Verifier, VerifyingKey,
+    },
+    http::Access,
+};
+
+/// The keys that the settings name cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// A file cannot be read.
+    #[error("{setting}: {} cannot be read", path.display())]
+    Unreadable {
+        /// Which setting names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is no such key.
+    #[error("{setting}: {} cannot be used: {reason}", path.display())]
+    BadKey {
+        /// Which setting names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: KeyError,
+    },
+    /// The secret cannot be used.
+    #[error("the secret cannot be used: {0}")]
+    BadSecret(KeyError),
+    /// The secret can be found by trying.
+    #[error(
+        "jwt_secret_file: {} has a secret of {bytes} bytes and listen reaches beyond this machine: \
+         a secret of less than {SECRET_BYTES_MIN} bytes can be found by trying; make a longer one, as \
+         with `openssl rand -base64 32`",
+        path.display()
+    )]
+    ShortSecret {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The URL of the keys is refused.
+    #[error("auth.jwks_url: {0}")]
+    Url(#[from] JwksUrlError),
+    /// The keys at the URL can never be had.
+    #[error("auth.jwks_url: the issuer's keys cannot be asked for")]
+    Jwks(#[source] FetchError),
+}
+
+/// What verifies the tokens of a hub with these settings; `None` if it authenticates nobody.
+///
+/// Reads the key files. Keys at a URL are not fetched here: see [`Jwks::keep_fresh`].
+///
+/// # Errors
+/// A file that cannot be read or holds no such key.
+pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationError> {
+    if !settings.authenticates() {
+        return Ok(None);
+    }
+    let auth = &settings.auth;
+    let mut keys = Vec::new();
+    if let Some(secret) = secret(settings)? {
+        let algorithm = auth.secret_algorithm;
+        let key = VerifyingKey::from_secret(&secret, algorithm);
+        keys.push(key.map_err(AuthenticationError::BadSecret)?);
+    }
+    for file in &auth.public_key_files {
+        let setting = "auth.public_key_files";
+        let key = VerifyingKey::from_pem(&read(setting, file.path())?, file.algorithm());
+        keys.push(key.map_err(bad_key(setting, file.path()))?);
+    }
+    let mut keys = KeySet::new(keys);
+    if !auth.jwks_file.is_empty() {
+        let (setting, path) = ("auth.jwks_file", Path::new(&auth.jwks_file));
+        let more = KeySet::from_jwks(&read(setting, path)?).map_err(bad_key(setting, path))?;
+        keys.extend(more);
+    }
+    let jwks = match auth.jwks_url.as_str() {
+        "" => None,
+        url => {
+            let refresh_min = Duration::from_secs(auth.jwks_refresh_min_s.into());
+            let jwks = Jwks::new(JwksUrl::parse(url)?, refresh_min);
+            Some(Arc::new(jwks.map_err(AuthenticationError::Jwks)?))
+        }
+    };
+    let rules = Rules {
+        issuer: Some(auth.issuer.clone()).filter(|issuer| !issuer.is_empty()),
+        audience: auth.audience.clone(),
+        expiry_required: auth.expiry_required,
+        leeway_s: auth.leeway_s,
+        token_bytes_max: auth.token_bytes_max as usize,
+    };
+    Ok(Some(Verifier::new(rules, keys, jwks, settings.allow_anonymous.clone())))
+}
+
+/// The secret for tokens and the algorithm it is for, if the settings have one.
+///
+/// # Errors
+/// A file that cannot be read, or a secret too short for where the hub listens.
+pub fn signing_secret(
+    settings: &Settings,
+) -> Result<Option<(Secret, Algorithm)>, AuthenticationError> {
+    Ok(secret(settings)?.map(|secret| (secret, settings.auth.secret_algorithm)))
+}
+
+/// The access rules of the HTTP surface.
+pub(super) fn access(settings: &Settings, verifier: Option<Arc<Verifier>>) -> Access {
+    let auth = &settings.auth;
+    Access {
+        verifier,
+        query_token: auth.query_token,
+        cookie: Some(auth.cookie.clone()).filter(|cookie| !cookie.is_empty()),
+        cookie_origins: auth.cookie_origins.clone(),
+        metrics: auth.metrics,
+        metrics_token: auth.metrics_token.clone(),
+    }
+}
+
+fn secret(settings: &Settings) -> Result<Option<Secret>, AuthenticationError> {
+    if !settings.jwt_secret.is_empty() {
+        return Ok(Some(settings.jwt_secret.clone()));
+    }
+    if settings.jwt_secret_file.is_empty() {
+        return Ok(None);
+    }
+    let path = Path::new(&settings.jwt_secret_file);
+    let secret = Secret::from_file(read("jwt_secret_file", path)?);
+    let bytes = secret.len();
+    if bytes < SECRET_BYTES_MIN && !settings.is_on_loopback() && !settings.insecure {
+        return Err(AuthenticationError::ShortSecret { path: path.to_owned(), bytes });
+    }
+    Ok(Some(secret))
+}
+
+fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, AuthenticationError> {
+    let unreadable =
+        |source| AuthenticationError::Unreadable { setting, path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let text = format!("it is longer than {FILE_BYTES_MAX} bytes, which no key needs");
+        return Err(unreadable(io::Error::other(text)));
+    }
+    Ok(bytes)
+}
+
+fn bad_key(
+    setting: &'static str,
+    path: &Path,
+) -> impl FnOnce(KeyError) -> AuthenticationError + use<> {
+    let path = path.to_owned();
+    move |reason| AuthenticationError::BadKey { setting, path, reason }
+}
+
+/// Keys are a few kilobytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024;

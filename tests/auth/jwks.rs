@@ -1,0 +1,157 @@
+//! Keys from an issuer: had, exchanged, out of reach, and asked for at a bounded rate.
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use visnyk_loadtest::Hub;
+
+use crate::{
+    SECRET, ask_with,
+    issuer::Issuer,
+    refused,
+    tokens::{Pair, claims, encode, now_s, signed},
+    wire::{self, Answer, request},
+};
+
+const POLL: &str = "/v1/channels/a/poll?timeout=0";
+
+fn grants() -> Value {
+    json!({"visnyk": {"subscribe": ["a"]}})
+}
+
+/// A hub with the issuer's keys; unknown ones are asked for again after a second.
+async fn hub(issuer: &Issuer) -> Hub {
+    wire::hub(&[("auth.jwks_url", &issuer.url()), ("auth.jwks_refresh_min_s", "1")]).await
+}
+
+async fn poll(hub: &Hub, token: &str) -> Answer {
+    ask_with(hub, token, "GET", POLL, "").await
+}
+
+/// Asks again until the shortest time between two refreshes is over.
+async fn poll_until(hub: &Hub, token: &str, status: u16) -> Answer {
+    let deadline = now_s() + wire::PATIENCE.as_secs();
+    loop {
+        let answer = poll(hub, token).await;
+        if answer.status == status {
+            return answer;
+        }
+        assert!(now_s() < deadline, "{answer:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn keys_are_fetched_and_exchanged() {
+    let (old, new) = (Pair::new(Algorithm::ES256), Pair::new(Algorithm::EdDSA));
+    let issuer = Issuer::start(&[old.jwk("old")]).await;
+    let hub = hub(&issuer).await;
+    poll_until(&hub, &old.token(Some("old"), grants()), 204).await;
+    refused(&poll(&hub, &new.token(Some("old"), grants())).await, "algorithm");
+    // The issuer has a new key: a token with its name makes the hub ask.
+    issuer.publishes(&[new.jwk("new")]);
+    poll_until(&hub, &new.token(Some("new"), grants()), 204).await;
+    refused(&poll(&hub, &old.token(Some("old"), grants())).await, "unknown_key");
+}
+
+#[tokio::test]
+async fn unknown_keys_are_asked_for_at_a_bounded_rate() {
+    let pair = Pair::new(Algorithm::EdDSA);
+    let issuer = Issuer::start(&[pair.jwk("k")]).await;
+    let settings = [("auth.jwks_url", &*issuer.url()), ("auth.jwks_refresh_min_s", "300")];
+    let hub = wire::hub(&settings).await;
+    poll_until(&hub, &pair.token(Some("k"), grants()), 204).await;
+    let asked = issuer.asked();
+    let shown = (0..50).map(|n| {
+        let token = pair.token(Some(&format!("unknown-{n}")), grants());
+        let hub = &hub;
+        async move { poll(hub, &token).await }
+    });
+    for shown in shown {
+        refused(&shown.await, "unknown_key");
+    }
+    assert_eq!(issuer.asked(), asked, "the first refresh was less than 300 s ago");
+    assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204);
+}
+
+#[tokio::test]
+async fn keys_outlast_their_issuer() {
+    let pair = Pair::new(Algorithm::PS256);
+    let issuer = Issuer::start(&[pair.jwk("k")]).await;
+    let settings = [
+        ("auth.jwks_url", &*issuer.url()),
+        ("auth.jwks_refresh_min_s", "1"),
+        ("auth.jwks_refresh_s", "1"),
+    ];
+    let hub = wire::hub(&settings).await;
+    poll_until(&hub, &pair.token(Some("k"), grants()), 204).await;
+    for (status, body) in [
+        ("500 Internal Server Error", "{}"),
+        ("200 OK", "<html>"),
+        ("200 OK", "{\"keys\":[]}"),
+        ("200 OK", &*format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(300_000))),
+        // A set elsewhere is not looked at.
+        ("302 Found\r\nLocation: http://127.0.0.1:1/", ""),
+    ] {
+        issuer.answers(status, body);
+        let asked = issuer.asked();
+        let deadline = now_s() + wire::PATIENCE.as_secs();
+        while issuer.asked() < asked + 2 {
+            assert!(now_s() < deadline, "it is not asked any more");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204, "{status}");
+    }
+    issuer.goes_away().await;
+    refused(&poll(&hub, &pair.token(Some("other"), grants())).await, "unknown_key");
+    assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204);
+}
+
+#[tokio::test]
+async fn without_keys_yet_tokens_are_refused_for_the_time_being() {
+    let pair = Pair::new(Algorithm::EdDSA);
+    let issuer = Issuer::start(&[]).await;
+    issuer.answers("503 Service Unavailable", "");
+    let hub = hub(&issuer).await;
+    let token = pair.token(Some("k"), grants());
+    let answer = poll(&hub, &token).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.has("retry-after"), "{answer:?}");
+    let publish = ask_with(&hub, &token, "POST", "/v1/channels/a/events", "x").await;
+    assert_eq!(publish.status, 503, "{publish:?}");
+    // An EventSource would give up on that, so it is told to come back.
+    let authorization = crate::bearer(&token);
+    let fields = [("Authorization", &*authorization), ("Accept", "text/event-stream")];
+    let stream = wire::ask(&hub, request("GET", "/v1/channels/a/events", &fields, "")).await;
+    assert_eq!(stream.status, 200, "{stream:?}");
+    assert!(stream.text().starts_with(": refused") && stream.text().contains("\nretry: "));
+    issuer.publishes(&[pair.jwk("k")]);
+    poll_until(&hub, &token, 204).await;
+}
+
+#[tokio::test]
+async fn a_key_set_gives_no_secret_away() {
+    let pair = Pair::new(Algorithm::RS256);
+    let secret = json!({"kty": "oct", "alg": "HS256", "kid": "s", "k": encode(SECRET)});
+    let issuer = Issuer::start(&[secret, pair.jwk("k")]).await;
+    let hub = hub(&issuer).await;
+    poll_until(&hub, &pair.token(Some("k"), grants()), 204).await;
+    let by_secret =
+        signed(&json!({"alg": "HS256", "kid": "s"}), &claims(grants()).to_string(), SECRET);
+    refused(&poll(&hub, &by_secret).await, "unknown_key");
+    // The name of a public key, with its bytes as a secret.
+    let header = json!({"alg": "HS256", "kid": "k"});
+    let forged = signed(&header, &claims(grants()).to_string(), &pair.public_pem);
+    refused(&poll(&hub, &forged).await, "algorithm");
+}
+
+#[tokio::test]
+async fn a_key_set_may_be_a_file() {
+    let pair = Pair::new(Algorithm::ES384);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jwks.json");
+    std::fs::write(&path, json!({"keys": [pair.jwk("k")]}).to_string()).unwrap();
+    let hub = wire::hub(&[("auth.jwks_file", path.to_str().unwrap())]).await;
+    assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204);
+    assert_eq!(poll(&hub, &pair.token(None, grants())).await.status, 204);
+    refused(&poll(&hub, &pair.token(Some("../k"), grants())).await, "unknown_key");
+}
