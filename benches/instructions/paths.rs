@@ -95,7 +95,7 @@ pub(crate) const PATHS: &[Path] = &[
     path("replay_many", "event of ten channels", Per::Each, 400, 5, replay_many),
     path("poll_answer", "poll", Per::Each, 100, 3, poll_answer),
     path("pattern_known", "event beside 10,000 patterns", Per::Round, 10_000, 1_000, pattern_known),
-    path("pattern_new", "channel beside 10,000 patterns", Per::Round, 10_000, 20, pattern_new),
+    path("pattern_new", "channel beside 10,000 patterns", Per::Round, 10_000, 500, pattern_new),
     path("attach_close", "stream", Per::Round, 1_000, 1_000, attach_close),
     path("publish_request", "publish by HTTP", Per::Round, 1, 1_000, requests::publish)
         .beside_threads(),

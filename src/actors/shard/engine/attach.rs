@@ -104,6 +104,9 @@ impl Engine {
         let open = subscriber.named().filter(|entry| entry.owes_closing(resume.cursor));
         let open_names = open.count() as u16;
 
+        // Before its first words: a client that has them is counted.
+        self.metrics.connections_opened.inc();
+        self.gauge(transport).inc();
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
         if transport == Transport::Stream {
@@ -148,8 +151,6 @@ impl Engine {
             reads_left: READS_PER_TURN,
             is_queued: false,
         });
-        self.metrics.connections_opened.inc();
-        self.gauge(transport).inc();
         self.guarded(index, |engine| {
             match resume.gap {
                 Some(gap) if transport == Transport::Poll => engine.answer_gap(index, gap),

@@ -346,8 +346,9 @@ impl Drop for Engine {
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Sends in one slice of a lane.
-const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 256 };
+/// Sends in one slice of a lane: about a third of a millisecond, which is what a publisher on this
+/// shard waits while a large fan-out is under way (docs/adr/009-slices.md).
+const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 64 };
 /// Reads of history that a connection may do in one turn.
 const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
 /// Events of one read of history.
