@@ -116,8 +116,9 @@ impl MemoryBackend {
         self.bytes.fetch_add(History::cost(event), Ordering::Relaxed);
         entry.with_history(|history| {
             let evicted = history.append(Arc::clone(event), &self.limits.history);
-            self.journal.write().append(Arc::clone(event));
-            self.note(entry, &evicted);
+            let mut journal = self.journal.write();
+            journal.append(Arc::clone(event));
+            self.note(&mut journal, entry, &evicted);
         });
         entry.set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
@@ -148,14 +149,17 @@ impl MemoryBackend {
         let oldest_ms = now_ms.saturating_sub(u64::from(self.limits.history.age_max_s) * 1_000);
         entry.with_history(|history| {
             let evicted = history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP);
-            self.note(entry, &evicted);
+            self.note(&mut self.journal.write(), entry, &evicted);
             evicted.seqs.len() == AGED_EVENTS_PER_STEP
         })
     }
 
     /// Drops the history of a channel that is about to be forgotten.
     pub fn evict_all(&self, entry: &ChannelEntry) {
-        entry.with_history(|history| self.note(entry, &history.evict_through(Seq(u64::MAX))));
+        entry.with_history(|history| {
+            let evicted = history.evict_through(Seq(u64::MAX));
+            self.note(&mut self.journal.write(), entry, &evicted);
+        });
     }
 
     /// The latest events of the log.
@@ -164,9 +168,9 @@ impl MemoryBackend {
     }
 
     /// Notes what has gone from a history; the caller holds its lock.
-    fn note(&self, entry: &ChannelEntry, evicted: &Evicted) {
+    fn note(&self, journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted) {
         if !evicted.seqs.is_empty() {
-            entry.set_eviction(self.journal.write().evict(&evicted.seqs));
+            entry.set_eviction(journal.evict(&evicted.seqs));
             self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         }
     }
@@ -191,7 +195,8 @@ impl MemoryBackend {
                     bytes += History::cost(&event);
                     through = event.seq;
                 }
-                self.note(&entry, &history.evict_through(through));
+                let evicted = history.evict_through(through);
+                self.note(&mut self.journal.write(), &entry, &evicted);
                 history.oldest().map(|event| event.seq)
             });
             match oldest {

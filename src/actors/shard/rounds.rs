@@ -95,7 +95,7 @@ pub(super) struct MixedRound {
     pub(super) last: Seq,
     /// In log order.
     events: Vec<Arc<Event>>,
-    /// By channel: where its events are.
+    /// By channel: where its events are; nothing if there is one channel only.
     places: Vec<SmallVec<[u32; 4]>>,
     /// What the connections receive.
     pub(super) sets: ChannelSets,
@@ -147,9 +147,13 @@ impl MixedLane {
         }
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
         events.sort_unstable_by_key(|(_, event)| event.seq);
-        let mut places = vec![SmallVec::new(); channels.len()];
-        for (place, (number, _)) in events.iter().enumerate() {
-            places[*number as usize].push(place as u32);
+        // Who receives anything of a single channel receives all of it.
+        let mut places = Vec::new();
+        if channels.len() > 1 {
+            places.resize(channels.len(), SmallVec::new());
+            for (place, (number, _)) in events.iter().enumerate() {
+                places[*number as usize].push(place as u32);
+            }
         }
         self.round = Some(MixedRound {
             first,
@@ -174,12 +178,7 @@ impl MixedRound {
         if let Some(send) = self.sends.get(&key) {
             return send.clone();
         }
-        let channels = self.sets.channels(set);
-        let mut places: Vec<u32> =
-            channels.flat_map(|channel| &self.places[channel as usize]).copied().collect();
-        places.sort_unstable();
-        let wanted = places.iter().map(|&place| Arc::clone(&self.events[place as usize]));
-        let payload = Arc::new(Payload::new(wanted.collect(), shape));
+        let payload = Arc::new(Payload::new(self.wanted(set), shape));
         let send = MixedSend { payload, reply: None, _shape: Arc::clone(shape) };
         // Past the bound a send is made for one connection and forgotten.
         if self.sends_bytes < SENDS_BYTES_MAX {
@@ -187,6 +186,18 @@ impl MixedRound {
             self.sends.insert(key, send.clone());
         }
         send
+    }
+
+    /// The events of a set, in log order.
+    fn wanted(&self, set: u32) -> Vec<Arc<Event>> {
+        if self.places.is_empty() && set != ChannelSets::EMPTY {
+            return self.events.clone();
+        }
+        let channels = self.sets.channels(set);
+        let mut places: Vec<u32> =
+            channels.flat_map(|channel| &self.places[channel as usize]).copied().collect();
+        places.sort_unstable();
+        places.iter().map(|&place| Arc::clone(&self.events[place as usize])).collect()
     }
 
     /// Keeps a poll's answer for the others.
