@@ -470,12 +470,16 @@ async fn invariant_4_bounded_memory_of_connections_that_come_and_go() {
         hub.wait_for_metric("visnyk_streams", |streams| streams == 0.0).await;
         hub.resident_bytes().unwrap()
     };
-    cycle().await;
-    let first = cycle().await;
+    // How many are under way at once depends on what else the machine does, and the allocator keeps
+    // what the busiest moment took; what leaks is in every later figure.
+    let mut warm = 0;
+    for _ in 0..3 {
+        warm = cycle().await.max(warm);
+    }
     for _ in 0..4 {
         cycle().await;
     }
-    let grown = cycle().await.saturating_sub(first);
+    let grown = cycle().await.min(cycle().await).saturating_sub(warm);
     println!("{grown} bytes more after five times 600 connections");
     assert!(grown < 2_000_000, "{grown} bytes");
     let info = hub.channel("a").await;
