@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::Notify};
 
-use super::shard::SlotKey;
+use super::{shard::SlotKey, socket::Socket};
 
 /// What a connection writes to.
 pub trait Peer: fmt::Debug {
@@ -35,7 +35,7 @@ pub trait Peer: fmt::Debug {
     }
 
     /// The socket and the bytes read from it, if it is one that may go on.
-    fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+    fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
         None
     }
 }
@@ -123,7 +123,7 @@ impl SlotPeer {
     }
 
     /// The socket and the bytes read from it, if it is one that may go on.
-    pub(crate) fn into_socket(self) -> Option<(TcpStream, Bytes)> {
+    pub(crate) fn into_socket(self) -> Option<(Socket, Bytes)> {
         match self {
             Self::Socket(_) => None,
             Self::Other(other) => other.peer.into_socket(),
@@ -139,8 +139,8 @@ pub(crate) struct StreamSocket {
 }
 
 impl StreamSocket {
-    /// Takes a socket out of tokio.
-    pub(crate) fn new(io: TcpStream) -> io::Result<Self> {
+    /// Takes a socket out of tokio, if it is there.
+    pub(crate) fn new(io: Socket) -> io::Result<Self> {
         Ok(Self { io: io.into_std()?, dropped: 0 })
     }
 
@@ -182,8 +182,8 @@ pub(crate) struct PollSocket {
 impl PollSocket {
     /// Takes over `io`; `early` was read from it already. What comes in is the next request and
     /// is handed back with the socket.
-    pub(crate) fn new(io: TcpStream, early: &[u8]) -> Self {
-        Self { io, early: early.to_vec(), reading: true }
+    pub(crate) fn new(io: Socket, early: &[u8]) -> io::Result<Self> {
+        Ok(Self { io: io.into_tokio()?, early: early.to_vec(), reading: true })
     }
 }
 
@@ -231,8 +231,8 @@ impl Peer for PollSocket {
         self.io.peer_addr().ok()
     }
 
-    fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {
-        Some((self.io, self.early.into()))
+    fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
+        Some((self.io.into(), self.early.into()))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -26,10 +26,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::{
@@ -38,12 +35,11 @@ use super::{
     rewind::Rewind,
 };
 use crate::{
-    actors::LocalShard,
+    actors::{LocalShard, Socket},
     http::{CanTake, LocalAddress, Taken, Takeover},
 };
 
 /// What every connection of a shard has in common.
-#[derive(Clone)]
 pub(super) struct Connections {
     pub(super) router: Router,
     pub(super) shard: LocalShard,
@@ -73,27 +69,40 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: TcpStream, early: Bytes, _place: Place) {
-        let shard = self.shard.clone();
+    ///
+    /// `local` is the address it came in at; `early` was read from it already.
+    pub(super) async fn serve(
+        self: Rc<Self>,
+        io: Socket,
+        local: SocketAddr,
+        early: Bytes,
+        _place: Place,
+    ) {
         tokio::select! {
-            given_away = Box::pin(self.parse(io, early)) => {
+            // Most are through at once, and never need to hear from their shard.
+            biased;
+            given_away = Box::pin(self.parse(io, local, early)) => {
                 if let Some((asking, io, early)) = given_away {
-                    hand_over(&shard, asking, io, &early);
+                    hand_over(&self.shard, asking, io, &early);
                 }
             }
-            () = shard.gone() => {}
+            () = self.shard.gone() => {}
         }
     }
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(self, io: TcpStream, early: Bytes) -> Option<(Asking, TcpStream, Bytes)> {
-        let local = io.local_addr().ok()?;
+    async fn parse(
+        &self,
+        io: Socket,
+        local: SocketAddr,
+        early: Bytes,
+    ) -> Option<(Asking, Socket, Bytes)> {
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, router) = (Rc::clone(&asking), self.router);
+            let (asking, router) = (Rc::clone(&asking), self.router.clone());
             service_fn(move |request| {
                 Box::pin(respond(router.clone(), request, local, Rc::clone(&asking)))
             })
@@ -106,23 +115,24 @@ impl Connections {
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
-        let mut closing = self.closing;
-        let mut asked_to_close = Box::pin(async move {
-            let _ = closing.wait_for(|closing| *closing).await;
-        });
+        let mut asked_to_close = pin!(self.asked_to_close());
         let mut is_closing = false;
         let ended = poll_fn(|context| {
-            if !is_closing && Future::poll(asked_to_close.as_mut(), context).is_ready() {
+            loop {
+                match connection.poll_without_shutdown(context) {
+                    Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
+                    Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
+                        return Poll::Ready(Ended::GivenAway);
+                    }
+                    Poll::Pending => {}
+                }
+                if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
+                    break;
+                }
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            match connection.poll_without_shutdown(context) {
-                Poll::Ready(result) => Poll::Ready(Ended::Over(result)),
-                Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
-                    Poll::Ready(Ended::GivenAway)
-                }
-                Poll::Pending => stall.poll(&outgoing, context).map(|()| Ended::Stalled),
-            }
+            stall.poll(&outgoing, context).map(|()| Ended::Stalled)
         })
         .await;
         match ended {
@@ -151,6 +161,12 @@ impl Connections {
             both.freeze()
         };
         Some((asking, io, early))
+    }
+
+    /// Completes when no connection is to be kept.
+    async fn asked_to_close(&self) {
+        let mut closing = self.closing.clone();
+        let _ = closing.wait_for(|closing| *closing).await;
     }
 }
 
@@ -181,7 +197,7 @@ async fn respond(
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is
 /// reset, and the reset may overtake the last answer (RFC 9112, section 9.6).
-async fn linger(mut io: TcpStream, wait: Duration) {
+async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
         let mut bytes = [0; 4096];
@@ -191,7 +207,7 @@ async fn linger(mut io: TcpStream, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-fn hand_over(shard: &LocalShard, asking: Asking, io: TcpStream, early: &Bytes) {
+fn hand_over(shard: &LocalShard, asking: Asking, io: Socket, early: &Bytes) {
     let Asking { parts, taken, keep_alive } = asking;
     let (head, ticket) = if taken.is_poll {
         (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))

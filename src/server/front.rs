@@ -1,16 +1,16 @@
 //! The accept loops: one per shard and address, on the shard's thread.
 
-use std::{future::Future, io, net, pin::Pin, time::Duration};
+use std::{future::Future, io, net, pin::Pin, rc::Rc, time::Duration};
 
 use axum::Router;
 use bytes::Bytes;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::watch,
-    task::{JoinSet, spawn_local},
+    task::{JoinSet, spawn_local, yield_now},
 };
 
 use super::{
+    acceptor::{Accepted, Acceptor},
     connection::Connections,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
@@ -33,22 +33,23 @@ pub(super) struct HttpFront {
 
 impl Front for HttpFront {
     fn serve(&self, shard: LocalShard) -> Pin<Box<dyn Future<Output = ()>>> {
-        let listeners: io::Result<Vec<TcpListener>> = self.listeners[shard.index()]
+        let listeners: io::Result<Vec<Acceptor>> = self.listeners[shard.index()]
             .iter()
-            .map(|listener| TcpListener::from_std(listener.try_clone()?))
+            .map(|listener| Acceptor::new(listener.try_clone()?))
             .collect();
-        let connections = Connections {
+        let connections = Rc::new(Connections {
             router: self.router.clone(),
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),
             write_stall: self.write_stall,
             places: self.places.clone(),
-        };
-        let again = connections.clone();
+        });
+        let again = Rc::clone(&connections);
         shard.on_handed_back(move |Finished { io, early }| {
+            let Ok(local) = io.local_addr() else { return };
             let place = again.places.keep();
-            spawn_local(again.clone().serve(io, early, place));
+            spawn_local(Rc::clone(&again).serve(io, local, early, place));
         });
         let refusals = self.refusals.clone();
         Box::pin(async move {
@@ -61,7 +62,7 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             for listener in listeners {
-                loops.spawn_local(accept(listener, connections.clone(), refusals.clone()));
+                loops.spawn_local(accept(listener, Rc::clone(&connections), refusals.clone()));
             }
             while loops.join_next().await.is_some() {}
         })
@@ -69,9 +70,10 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: TcpListener, connections: Connections, refusals: Refusals) {
+async fn accept(listener: Acceptor, connections: Rc<Connections>, refusals: Refusals) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -80,8 +82,8 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
                 return std::future::pending().await;
             }
         };
-        let io = match accepted {
-            Ok((io, _)) => io,
+        let Accepted { io, local } = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
                 if !refusals.refuse_by_reserve(&listener).await {
                     refusals.report(&error);
@@ -106,20 +108,19 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().serve(prepare(io), Bytes::new(), place));
+                spawn_local(Rc::clone(&connections).serve(io, local, Bytes::new(), place));
             }
             Err(why) => refusals.refuse(io, why).await,
+        }
+        in_a_row += 1;
+        if in_a_row >= ACCEPTS_IN_A_ROW {
+            in_a_row = 0;
+            yield_now().await;
         }
     }
 }
 
-fn prepare(io: TcpStream) -> TcpStream {
-    // Inherited from the listener on Linux; elsewhere not, and failure costs only latency.
-    if cfg!(not(target_os = "linux")) {
-        let _ = io.set_nodelay(true);
-    }
-    io
-}
-
+/// Connections accepted before those that were have their turn.
+const ACCEPTS_IN_A_ROW: usize = 16;
 /// How long an accept loop waits after a failure that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

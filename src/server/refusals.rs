@@ -17,14 +17,16 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_local,
     time::{Instant, timeout},
 };
 
-use super::places::{Full, Places, is_no_file};
-use crate::{http::Refuser, telemetry::Metrics};
+use super::{
+    acceptor::{Accepted, Acceptor},
+    places::{Full, Places, is_no_file},
+};
+use crate::{actors::Socket, http::Refuser, telemetry::Metrics};
 
 /// Refuses connections, on all shards together.
 #[derive(Clone)]
@@ -46,7 +48,7 @@ impl Refusals {
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
-    pub(super) async fn refuse(&self, io: TcpStream, why: Full) {
+    pub(super) async fn refuse(&self, io: Socket, why: Full) {
         self.note(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
@@ -55,27 +57,23 @@ impl Refusals {
 
     /// Refuses the next connection by means of the reserve, since there is no file for it. False if
     /// there is none even so.
-    pub(super) async fn refuse_by_reserve(&self, listener: &TcpListener) -> bool {
+    pub(super) async fn refuse_by_reserve(&self, listener: &Acceptor) -> bool {
         let reserve = &self.0.reserve;
         if !reserve.give_up() {
             reserve.fill();
             return false;
         }
         // It comes at once: that it waits is why there was no file for it.
-        match timeout(Duration::ZERO, listener.accept()).await {
-            Ok(Ok((io, _))) => {
+        match listener.accept_now() {
+            Ok(Accepted { io, .. }) => {
                 self.note(Full::Files);
                 reserve.put_back(tell(&self.0.refuser, io).await);
                 true
             }
-            Ok(Err(error)) => {
+            // If it would have to wait, that connection has gone away.
+            Err(error) => {
                 reserve.fill();
                 !is_no_file(&error)
-            }
-            // It has gone away.
-            Err(_) => {
-                reserve.fill();
-                true
             }
         }
     }
@@ -101,14 +99,14 @@ impl Refusals {
     }
 }
 
-async fn answer(refusals: Refusals, io: TcpStream, _permit: OwnedSemaphorePermit) {
+async fn answer(refusals: Refusals, io: Socket, _permit: OwnedSemaphorePermit) {
     let io = tell(&refusals.0.refuser, io).await;
     refusals.0.reserve.put_back(io);
 }
 
 /// Reads a request's head, answers, and ends what the hub says on the connection; within
 /// [`REFUSAL_TIME_MAX`]. Gives the socket back, to be closed.
-async fn tell(refuser: &Refuser, mut io: TcpStream) -> TcpStream {
+async fn tell(refuser: &Refuser, mut io: Socket) -> Socket {
     let told = async {
         let mut head = Vec::with_capacity(1_024);
         while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -162,7 +160,7 @@ impl Reserve {
 
     /// Closes a socket. If a file is missing, takes its place in the same step: between a close and
     /// an open, another thread would have it.
-    fn put_back(&self, io: TcpStream) {
+    fn put_back(&self, io: Socket) {
         let Ok(io) = io.into_std() else { return };
         let mut spare = self.spare.lock();
         if spare.len() < RESERVE_FILES

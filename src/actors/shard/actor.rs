@@ -8,6 +8,7 @@
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     rc::{Rc, Weak},
     sync::{
@@ -20,7 +21,6 @@ use std::{
 use bytes::Bytes;
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent, thread_local::ThreadLocalActor};
 use tokio::{
-    net::TcpStream,
     sync::{oneshot, watch},
     task::{AbortHandle, spawn_local, yield_now},
     time::Instant,
@@ -34,6 +34,7 @@ use crate::{
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
         shared::{Inbox, Shared},
+        socket::Socket,
         subscriber::{PollTicket, Subscriber},
     },
     core::Transport,
@@ -108,7 +109,7 @@ impl LocalShard {
     pub fn attach(
         &self,
         subscriber: Subscriber,
-        io: TcpStream,
+        io: Socket,
         early: &[u8],
         head: Bytes,
         ticket: Option<PollTicket>,
@@ -118,19 +119,18 @@ impl LocalShard {
         let leased = subscriber.lease.is_some().then_some(subscriber.id);
         let key = match subscriber.shape.transport() {
             Transport::Poll => {
-                let peer = Box::new(PollSocket::new(io, early));
-                return self.attach_peer(subscriber, peer, head, ticket);
+                match PollSocket::new(io, early) {
+                    Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
+                    Err(error) => unwatchable(&error),
+                }
+                return;
             }
             Transport::Stream => {
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
                 let attached = StreamSocket::new(io).and_then(|socket| {
                     engine.attach_stream(subscriber, socket, &sockets, head, now_ms)
                 });
-                attached
-                    .inspect_err(|error| {
-                        tracing::debug!(%error, "a socket cannot be watched; it is closed");
-                    })
-                    .ok()
+                attached.inspect_err(unwatchable).ok()
             }
         };
         if let (Some(id), Some(key)) = (leased, key) {
@@ -311,6 +311,10 @@ impl ShardState {
             }
         });
     }
+}
+
+fn unwatchable(error: &io::Error) {
+    tracing::debug!(%error, "a socket cannot be watched; it is closed");
 }
 
 /// The loop that serves the connections, a bounded turn at a time.

@@ -1,0 +1,66 @@
+//! A shard's end of a listener: what it accepts is watched by nobody yet.
+
+use std::{
+    io,
+    net::{self, SocketAddr},
+};
+
+use mio::net::TcpListener;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::actors::Socket;
+
+/// A listener watched by the shard's runtime.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    listener: AsyncFd<TcpListener>,
+    /// The address that all its connections come in at, unless it listens on all there are.
+    local: Option<SocketAddr>,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) io: Socket,
+    /// The address it came in at.
+    pub(super) local: SocketAddr,
+}
+
+impl Acceptor {
+    /// Takes a listener that never blocks. Called within the shard's runtime.
+    pub(super) fn new(listener: net::TcpListener) -> io::Result<Self> {
+        let local = listener.local_addr()?;
+        let listener = TcpListener::from_std(listener);
+        #[expect(deprecated, reason = "the other way is unsafe; a listener owns its descriptor")]
+        let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
+        Ok(Self { listener, local: (!local.ip().is_unspecified()).then_some(local) })
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        loop {
+            let mut ready = self.listener.readable().await?;
+            // It stays ready until there is nothing more, so those that come together cost one
+            // wake-up.
+            if let Ok(accepted) = ready.try_io(|_| self.accept_now()) {
+                return accepted;
+            }
+        }
+    }
+
+    /// A connection that waits; `WouldBlock` if none does.
+    pub(super) fn accept_now(&self) -> io::Result<Accepted> {
+        // mio's is one call, which makes the socket non-blocking too.
+        let (io, _) = self.listener.get_ref().accept()?;
+        let io = net::TcpStream::from(io);
+        let local = match self.local {
+            Some(local) => local,
+            None => io.local_addr()?,
+        };
+        if cfg!(not(target_os = "linux")) {
+            // On Linux it is the listener's; elsewhere a failure costs only latency.
+            let _ = io.set_nodelay(true);
+        }
+        Ok(Accepted { io: Socket::unwatched(io), local })
+    }
+}
