@@ -7,6 +7,7 @@ mod body;
 mod channel;
 mod channels;
 mod clock;
+mod committer;
 mod explanation;
 mod lease;
 mod log;
@@ -18,6 +19,7 @@ mod shards;
 mod shared;
 mod socket;
 mod subscriber;
+mod tcp;
 
 pub use batch::{Batch, Run};
 pub use body::EventBody;
@@ -29,10 +31,11 @@ pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
 pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber};
+pub use tcp::Tcp;
 
+pub(crate) use committer::{CommitError, Submission};
 pub(crate) use explanation::Survey;
 pub(crate) use lease::Renew;
-pub(crate) use log::{CommitError, Submission};
 pub(crate) use root::{Root, RootMsg};
 pub(crate) use shard::ShardMsg;
 pub(crate) use shared::Shared;

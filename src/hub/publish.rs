@@ -120,11 +120,10 @@ impl Hub {
         };
         let (reply, answer) = oneshot::channel();
         let submission = Submission { events, kind, key, permits, reply };
-        if self.shared.submissions.push(submission).is_err() {
+        if self.shared.submit(submission).is_err() {
             // Every submission in the queue holds a permit, and there is a place for each.
             return Err(PublishError::Overloaded { wait_ms });
         }
-        self.shared.wake_log();
         match answer.await {
             Ok(Ok(committed)) => Ok(Published {
                 first: committed.first,

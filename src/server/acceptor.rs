@@ -8,7 +8,7 @@ use std::{
 use mio::net::TcpListener;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::actors::Socket;
+use crate::actors::Tcp;
 
 /// A listener watched by the shard's runtime.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Acceptor {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) io: Socket,
+    pub(super) io: Tcp,
     /// The address it came in at.
     pub(super) local: SocketAddr,
 }
@@ -61,6 +61,6 @@ impl Acceptor {
             // On Linux it is the listener's; elsewhere a failure costs only latency.
             let _ = io.set_nodelay(true);
         }
-        Ok(Accepted { io: Socket::unwatched(io), local })
+        Ok(Accepted { io: Tcp::unwatched(io), local })
     }
 }

@@ -1,0 +1,258 @@
+//! A TCP socket, which the runtime watches only once somebody has to wait for it.
+//!
+//! Most streams have sent their request when they are accepted. They are read, answered and handed
+//! to a shard's own poller, and tokio never hears of them: to enter its epoll and to leave it again
+//! are two system calls, and its record of a socket is an allocation of 256 bytes.
+
+use std::{
+    io::{self, Write as _},
+    mem::{self, MaybeUninit},
+    net::{self, Shutdown, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// A connected socket that never blocks.
+#[derive(Debug)]
+pub struct Tcp(State);
+
+#[derive(Debug)]
+enum State {
+    /// Nobody has waited for it so far.
+    Unwatched(net::TcpStream),
+    /// By tokio.
+    Watched(TcpStream),
+    /// It could not be watched, and is closed.
+    Lost,
+}
+
+impl Tcp {
+    /// A socket that is in non-blocking mode already.
+    pub fn unwatched(io: net::TcpStream) -> Self {
+        Self(State::Unwatched(io))
+    }
+
+    /// The address at this end.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.0 {
+            State::Unwatched(io) => io.local_addr(),
+            State::Watched(io) => io.local_addr(),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    /// The socket alone, watched by nobody.
+    pub fn into_std(self) -> io::Result<net::TcpStream> {
+        match self.0 {
+            State::Unwatched(io) => Ok(io),
+            State::Watched(io) => io.into_std(),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    /// The socket watched by the runtime that this is called in.
+    pub fn into_tokio(self) -> io::Result<TcpStream> {
+        match self.0 {
+            State::Unwatched(io) => TcpStream::from_std(io),
+            State::Watched(io) => Ok(io),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    /// Does something without waiting, as long as nobody watches; `None` once it has to wait, and
+    /// is watched.
+    fn try_unwatched<T>(
+        &mut self,
+        mut attempt: impl FnMut(&net::TcpStream) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        while let State::Unwatched(io) = &self.0 {
+            match attempt(io) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch()?,
+                done => return done.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        if let State::Unwatched(io) = mem::replace(&mut self.0, State::Lost) {
+            self.0 = State::Watched(TcpStream::from_std(io)?);
+        }
+        Ok(())
+    }
+
+    fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        match &mut self.0 {
+            State::Watched(io) => Ok(Pin::new(io)),
+            State::Unwatched(_) | State::Lost => Err(lost()),
+        }
+    }
+}
+
+impl From<TcpStream> for Tcp {
+    fn from(io: TcpStream) -> Self {
+        Self(State::Watched(io))
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.try_unwatched(|io| read(io, buffer))? {
+            Some(()) => Poll::Ready(Ok(())),
+            None => self.watched()?.poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_unwatched(|mut io| io.write(bytes))? {
+            Some(taken) => Poll::Ready(Ok(taken)),
+            None => self.watched()?.poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_unwatched(|mut io| io.write_vectored(slices))? {
+            Some(taken) => Poll::Ready(Ok(taken)),
+            None => self.watched()?.poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nothing is kept here.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.try_unwatched(|io| io.shutdown(Shutdown::Write))? {
+            Some(()) => Poll::Ready(Ok(())),
+            None => self.watched()?.poll_shutdown(context),
+        }
+    }
+}
+
+/// Reads beside the buffer and copies: to read into memory that is not initialized takes `unsafe`
+/// or a call that knows how, and to initialize all of the buffer costs more than a request's copy.
+fn read(io: &net::TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+    let mut chunk = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+    let length = buffer.remaining().min(CHUNK_BYTES);
+    let (bytes, _) = rustix::io::read(io, &mut chunk[..length])?;
+    buffer.put_slice(bytes);
+    Ok(())
+}
+
+fn lost() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket could not be watched")
+}
+
+/// Bytes of one read while nobody watches.
+const CHUNK_BYTES: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A socket as it is accepted, and the client's end.
+    async fn pair() -> (Tcp, TcpStream) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("connected");
+        let (io, _) = listener.accept().expect("accepted");
+        io.set_nonblocking(true).expect("set");
+        (Tcp::unwatched(io), client)
+    }
+
+    fn is_watched(socket: &Tcp) -> bool {
+        matches!(socket.0, State::Watched(_))
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_there_is_read_and_answered_without_being_watched() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b"request").await.expect("sent");
+        while socket.peek_len() < 7 {
+            tokio::task::yield_now().await;
+        }
+        let mut bytes = [0; 16];
+        assert_eq!(socket.read(&mut bytes).await.expect("read"), 7);
+        socket.write_all(b"answer").await.expect("written");
+        socket.shutdown().await.expect("ended");
+        assert!(!is_watched(&socket));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read");
+        assert_eq!((&bytes[..7], &answer[..]), (&b"request"[..], &b"answer"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_has_to_wait_is_watched_and_woken() {
+        let (mut socket, mut client) = pair().await;
+        let reading = tokio::spawn(async move {
+            let mut bytes = vec![0; 3];
+            socket.read_exact(&mut bytes).await.expect("read");
+            (socket, bytes)
+        });
+        tokio::task::yield_now().await;
+        client.write_all(b"abc").await.expect("sent");
+        let (mut socket, bytes) = reading.await.expect("it ends");
+        assert!(is_watched(&socket) && bytes == b"abc");
+        drop(client);
+        assert_eq!(socket.read(&mut [0; 1]).await.expect("read"), 0, "the end is told");
+    }
+
+    #[tokio::test]
+    async fn more_than_the_kernel_takes_is_written_in_time() {
+        let (mut socket, mut client) = pair().await;
+        let sent: Vec<u8> = (0..16 << 20).map(|n: u32| n as u8).collect();
+        let reading = tokio::spawn(async move {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.expect("read");
+            received
+        });
+        socket.write_all(&sent).await.expect("written");
+        assert!(is_watched(&socket));
+        drop(socket);
+        assert!(reading.await.expect("it ends") == sent);
+    }
+
+    #[tokio::test]
+    async fn it_goes_to_the_runtime_and_back() {
+        let (socket, mut client) = pair().await;
+        let io = socket.into_tokio().expect("watched");
+        let io = Tcp::from(io).into_std().expect("unwatched");
+        let mut socket = Tcp::unwatched(io);
+        client.write_all(b"x").await.expect("sent");
+        assert_eq!(socket.read_u8().await.expect("read"), b'x');
+    }
+
+    impl Tcp {
+        fn peek_len(&self) -> usize {
+            let State::Unwatched(io) = &self.0 else { panic!("it is watched") };
+            io.peek(&mut [0; 16]).unwrap_or(0)
+        }
+    }
+}
