@@ -82,6 +82,9 @@ impl Engine {
             due_ms = due_ms.min(lease.until_ms);
             self.leases.insert(index, lease);
         }
+        if let Some(origin) = subscriber.origin.take() {
+            self.origins.insert(index, origin);
+        }
         let (retry_ms, hello) = (subscriber.retry_ms, subscriber.hello);
         let start = mem::replace(&mut subscriber.start, Start::Now);
         let subscriber = Subscribed::new(subscriber, ticket);
