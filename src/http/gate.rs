@@ -80,6 +80,7 @@ async fn identify(
     request: &mut Request,
 ) -> Result<Identity, Refusal> {
     let access = &state.settings.access;
+    // Without one there is no gate (see `routes::behind`).
     let Some(verifier) = &access.verifier else { return Ok(Identity::unrestricted()) };
     let is_safe = request.method().is_safe();
     let takes_query = gate == Gate::Subscribers && is_safe;
@@ -132,9 +133,13 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
     }
 }
 
-/// Who makes a request. A handler behind no gate has nobody, and refuses.
-pub(super) fn identity(extensions: &Extensions) -> Result<Arc<Identity>, Problem> {
-    extensions.get::<Arc<Identity>>().cloned().ok_or_else(|| {
+/// Who makes a request: of a hub that asks nobody, everyone is the same. A handler behind no gate of
+/// a hub that asks has nobody, and refuses.
+pub(super) fn identity(
+    state: &HttpState,
+    extensions: &Extensions,
+) -> Result<Arc<Identity>, Problem> {
+    state.everyone.as_ref().or_else(|| extensions.get()).cloned().ok_or_else(|| {
         tracing::error!("a route has no gate");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this cannot be answered")
     })

@@ -42,7 +42,7 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, PollRequest), Problem> {
     let asked = Asked::of(request)?;
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(state, request.extensions())?;
     gate::permit(&identity, &subscription)?;
     let limits = state.hub.limits();
     let poll = PollRequest {

@@ -62,7 +62,7 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, StreamRequest), Problem> {
     let asked = Asked::of(request)?;
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(state, request.extensions())?;
     gate::permit(&identity, &subscription)?;
     let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
         None | Some("data") => None,

@@ -80,6 +80,7 @@ impl Engine {
         if let Some(mut lease) = subscriber.lease.take() {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
+            lease.settle(key);
             self.leases.insert(index, lease);
         }
         if let Some(origin) = subscriber.origin.take() {
