@@ -17,9 +17,21 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A connected socket that never blocks.
+/// A connected socket that never blocks, and the addresses of its ends.
 #[derive(Debug)]
-pub struct Tcp(State);
+pub struct Tcp {
+    state: State,
+    ends: Ends,
+}
+
+/// The addresses of a connection's ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// Where it came in at.
+    pub local: SocketAddr,
+    /// Where it came from.
+    pub peer: SocketAddr,
+}
 
 #[derive(Debug)]
 enum State {
@@ -33,22 +45,23 @@ enum State {
 
 impl Tcp {
     /// A socket that is in non-blocking mode already.
-    pub fn unwatched(io: net::TcpStream) -> Self {
-        Self(State::Unwatched(io))
+    pub fn unwatched(io: net::TcpStream, ends: Ends) -> Self {
+        Self { state: State::Unwatched(io), ends }
     }
 
-    /// The address at this end.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match &self.0 {
-            State::Unwatched(io) => io.local_addr(),
-            State::Watched(io) => io.local_addr(),
-            State::Lost => Err(lost()),
-        }
+    /// A socket of the runtime's.
+    pub fn watched(io: TcpStream, ends: Ends) -> Self {
+        Self { state: State::Watched(io), ends }
+    }
+
+    /// The addresses of its ends.
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// The socket alone, watched by nobody.
     pub fn into_std(self) -> io::Result<net::TcpStream> {
-        match self.0 {
+        match self.state {
             State::Unwatched(io) => Ok(io),
             State::Watched(io) => io.into_std(),
             State::Lost => Err(lost()),
@@ -57,7 +70,7 @@ impl Tcp {
 
     /// The socket watched by the runtime that this is called in.
     pub fn into_tokio(self) -> io::Result<TcpStream> {
-        match self.0 {
+        match self.state {
             State::Unwatched(io) => TcpStream::from_std(io),
             State::Watched(io) => Ok(io),
             State::Lost => Err(lost()),
@@ -70,7 +83,7 @@ impl Tcp {
         &mut self,
         mut attempt: impl FnMut(&net::TcpStream) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        while let State::Unwatched(io) = &self.0 {
+        while let State::Unwatched(io) = &self.state {
             match attempt(io) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch()?,
@@ -81,23 +94,17 @@ impl Tcp {
     }
 
     fn watch(&mut self) -> io::Result<()> {
-        if let State::Unwatched(io) = mem::replace(&mut self.0, State::Lost) {
-            self.0 = State::Watched(TcpStream::from_std(io)?);
+        if let State::Unwatched(io) = mem::replace(&mut self.state, State::Lost) {
+            self.state = State::Watched(TcpStream::from_std(io)?);
         }
         Ok(())
     }
 
-    fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        match &mut self.0 {
+    fn in_runtime(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        match &mut self.state {
             State::Watched(io) => Ok(Pin::new(io)),
             State::Unwatched(_) | State::Lost => Err(lost()),
         }
-    }
-}
-
-impl From<TcpStream> for Tcp {
-    fn from(io: TcpStream) -> Self {
-        Self(State::Watched(io))
     }
 }
 
@@ -109,7 +116,7 @@ impl AsyncRead for Tcp {
     ) -> Poll<io::Result<()>> {
         match self.try_unwatched(|io| read(io, buffer))? {
             Some(()) => Poll::Ready(Ok(())),
-            None => self.watched()?.poll_read(context, buffer),
+            None => self.in_runtime()?.poll_read(context, buffer),
         }
     }
 }
@@ -122,7 +129,7 @@ impl AsyncWrite for Tcp {
     ) -> Poll<io::Result<usize>> {
         match self.try_unwatched(|mut io| io.write(bytes))? {
             Some(taken) => Poll::Ready(Ok(taken)),
-            None => self.watched()?.poll_write(context, bytes),
+            None => self.in_runtime()?.poll_write(context, bytes),
         }
     }
 
@@ -133,7 +140,7 @@ impl AsyncWrite for Tcp {
     ) -> Poll<io::Result<usize>> {
         match self.try_unwatched(|mut io| io.write_vectored(slices))? {
             Some(taken) => Poll::Ready(Ok(taken)),
-            None => self.watched()?.poll_write_vectored(context, slices),
+            None => self.in_runtime()?.poll_write_vectored(context, slices),
         }
     }
 
@@ -149,7 +156,7 @@ impl AsyncWrite for Tcp {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.try_unwatched(|io| io.shutdown(Shutdown::Write))? {
             Some(()) => Poll::Ready(Ok(())),
-            None => self.watched()?.poll_shutdown(context),
+            None => self.in_runtime()?.poll_shutdown(context),
         }
     }
 }
@@ -182,13 +189,13 @@ mod tests {
         let listener = net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address");
         let client = TcpStream::connect(address).await.expect("connected");
-        let (io, _) = listener.accept().expect("accepted");
+        let (io, peer) = listener.accept().expect("accepted");
         io.set_nonblocking(true).expect("set");
-        (Tcp::unwatched(io), client)
+        (Tcp::unwatched(io, Ends { local: address, peer }), client)
     }
 
     fn is_watched(socket: &Tcp) -> bool {
-        matches!(socket.0, State::Watched(_))
+        matches!(socket.state, State::Watched(_))
     }
 
     #[tokio::test]
@@ -242,16 +249,17 @@ mod tests {
     #[tokio::test]
     async fn it_goes_to_the_runtime_and_back() {
         let (socket, mut client) = pair().await;
+        let ends = socket.ends();
         let io = socket.into_tokio().expect("watched");
-        let io = Tcp::from(io).into_std().expect("unwatched");
-        let mut socket = Tcp::unwatched(io);
+        let io = Tcp::watched(io, ends).into_std().expect("unwatched");
+        let mut socket = Tcp::unwatched(io, ends);
         client.write_all(b"x").await.expect("sent");
         assert_eq!(socket.read_u8().await.expect("read"), b'x');
     }
 
     impl Tcp {
         fn peek_len(&self) -> usize {
-            let State::Unwatched(io) = &self.0 else { panic!("it is watched") };
+            let State::Unwatched(io) = &self.state else { panic!("it is watched") };
             io.peek(&mut [0; 16]).unwrap_or(0)
         }
     }

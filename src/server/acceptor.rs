@@ -8,7 +8,7 @@ use std::{
 use mio::net::TcpListener;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::actors::Tcp;
+use crate::actors::{Ends, Tcp};
 
 /// A listener watched by the shard's runtime.
 #[derive(Debug)]
@@ -16,14 +16,6 @@ pub(super) struct Acceptor {
     listener: AsyncFd<TcpListener>,
     /// The address that all its connections come in at, unless it listens on all there are.
     local: Option<SocketAddr>,
-}
-
-/// A connection that was accepted.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) io: Tcp,
-    /// The address it came in at.
-    pub(super) local: SocketAddr,
 }
 
 impl Acceptor {
@@ -37,7 +29,7 @@ impl Acceptor {
     }
 
     /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+    pub(super) async fn accept(&self) -> io::Result<Tcp> {
         loop {
             let mut ready = self.listener.readable().await?;
             // It stays ready until there is nothing more, so those that come together cost one
@@ -49,9 +41,9 @@ impl Acceptor {
     }
 
     /// A connection that waits; `WouldBlock` if none does.
-    pub(super) fn accept_now(&self) -> io::Result<Accepted> {
+    pub(super) fn accept_now(&self) -> io::Result<Tcp> {
         // mio's is one call, which makes the socket non-blocking too.
-        let (io, _) = self.listener.get_ref().accept()?;
+        let (io, peer) = self.listener.get_ref().accept()?;
         let io = net::TcpStream::from(io);
         let local = match self.local {
             Some(local) => local,
@@ -61,6 +53,6 @@ impl Acceptor {
             // On Linux it is the listener's; elsewhere a failure costs only latency.
             let _ = io.set_nodelay(true);
         }
-        Ok(Accepted { io: Tcp::unwatched(io), local })
+        Ok(Tcp::unwatched(io, Ends { local, peer }))
     }
 }

@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -35,8 +36,8 @@ use super::{
     rewind::Rewind,
 };
 use crate::{
-    actors::{LocalShard, Socket},
-    http::{CanTake, LocalAddress, Taken, Takeover},
+    actors::{Ends, LocalShard, Socket},
+    http::{CanTake, LocalAddress, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
@@ -48,6 +49,8 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    /// Who is believed about whom a request comes from.
+    pub(super) proxies: TrustedProxies,
 }
 
 /// How the HTTP server's part of a connection ended.
@@ -70,18 +73,12 @@ struct Asking {
 impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is given away.
     ///
-    /// `local` is the address it came in at; `early` was read from it already.
-    pub(super) async fn serve(
-        self: Rc<Self>,
-        io: Socket,
-        local: SocketAddr,
-        early: Bytes,
-        _place: Place,
-    ) {
+    /// `early` was read from it already.
+    pub(super) async fn serve(self: Rc<Self>, io: Socket, early: Bytes, _place: Place) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.
             biased;
-            given_away = Box::pin(self.parse(io, local, early)) => {
+            given_away = Box::pin(self.parse(io, early)) => {
                 if let Some((asking, io, early)) = given_away {
                     hand_over(&self.shard, asking, io, &early);
                 }
@@ -92,19 +89,16 @@ impl Connections {
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(
-        &self,
-        io: Socket,
-        local: SocketAddr,
-        early: Bytes,
-    ) -> Option<(Asking, Socket, Bytes)> {
+    async fn parse(&self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {
+        let ends = io.ends();
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, router) = (Rc::clone(&asking), self.router.clone());
-            service_fn(move |request| {
-                Box::pin(respond(router.clone(), request, local, Rc::clone(&asking)))
+            let asking = Rc::clone(&asking);
+            service_fn(move |mut request| {
+                note_addresses(&mut request, ends, &self.proxies);
+                Box::pin(respond(self.router.clone(), request, Rc::clone(&asking)))
             })
         };
         let mut connection = http1::Builder::new()
@@ -170,14 +164,39 @@ impl Connections {
     }
 }
 
+/// Tells the routes where a request came in, and from whom.
+pub(super) fn note_addresses<B>(
+    request: &mut Request<B>,
+    Ends { local, peer }: Ends,
+    proxies: &TrustedProxies,
+) {
+    let client = proxies.client(peer, request.headers());
+    if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
+        warn_of_proxy(peer);
+    }
+    request.extensions_mut().insert(LocalAddress(local));
+    request.extensions_mut().insert(client);
+}
+
+/// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
+/// it are this machine.
+fn warn_of_proxy(peer: SocketAddr) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            proxy = %peer.ip(),
+            "requests come through a proxy that is not in `trusted_proxies`: its clients have no \
+             addresses of their own"
+        );
+    });
+}
+
 async fn respond(
     router: Router,
     request: Request<Incoming>,
-    local: SocketAddr,
     asking: Rc<RefCell<Option<Asking>>>,
 ) -> Result<Response<Body>, Infallible> {
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(LocalAddress(local));
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }

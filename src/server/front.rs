@@ -10,12 +10,15 @@ use tokio::{
 };
 
 use super::{
-    acceptor::{Accepted, Acceptor},
+    acceptor::Acceptor,
     connection::Connections,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
 };
-use crate::actors::{Finished, Front, LocalShard};
+use crate::{
+    actors::{Finished, Front, LocalShard},
+    http::TrustedProxies,
+};
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
 pub(super) struct HttpFront {
@@ -27,6 +30,7 @@ pub(super) struct HttpFront {
     pub(super) write_stall: Duration,
     pub(super) places: Places,
     pub(super) refusals: Refusals,
+    pub(super) proxies: TrustedProxies,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -44,12 +48,12 @@ impl Front for HttpFront {
             closing: self.closing.clone(),
             write_stall: self.write_stall,
             places: self.places.clone(),
+            proxies: self.proxies.clone(),
         });
         let again = Rc::clone(&connections);
         shard.on_handed_back(move |Finished { io, early }| {
-            let Ok(local) = io.local_addr() else { return };
             let place = again.places.keep();
-            spawn_local(Rc::clone(&again).serve(io, local, early, place));
+            spawn_local(Rc::clone(&again).serve(io, early, place));
         });
         let refusals = self.refusals.clone();
         Box::pin(async move {
@@ -82,7 +86,7 @@ async fn accept(listener: Acceptor, connections: Rc<Connections>, refusals: Refu
                 return std::future::pending().await;
             }
         };
-        let Accepted { io, local } = match accepted {
+        let io = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
                 if !refusals.refuse_by_reserve(&listener).await {
@@ -108,7 +112,7 @@ async fn accept(listener: Acceptor, connections: Rc<Connections>, refusals: Refu
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(Rc::clone(&connections).serve(io, local, Bytes::new(), place));
+                spawn_local(Rc::clone(&connections).serve(io, Bytes::new(), place));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    acceptor::{Accepted, Acceptor},
+    acceptor::Acceptor,
     places::{Full, Places, is_no_file},
 };
 use crate::{actors::Socket, http::Refuser, telemetry::Metrics};
@@ -65,7 +65,7 @@ impl Refusals {
         }
         // It comes at once: that it waits is why there was no file for it.
         match listener.accept_now() {
-            Ok(Accepted { io, .. }) => {
+            Ok(io) => {
                 self.note(Full::Files);
                 reserve.put_back(tell(&self.0.refuser, io).await);
                 true
