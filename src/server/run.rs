@@ -20,7 +20,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{HttpSettings, Refuser, router},
+    http::{HttpSettings, Refuser, TrustedProxies, router},
     hub::{Hub, StartError},
 };
 
@@ -95,6 +95,7 @@ pub(super) async fn run_until(
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
         refusals: Refusals::new(places.clone(), refuser),
         places: places.clone(),
+        proxies: TrustedProxies::new(&settings.trusted_proxies),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);
