@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde_json::{Value, value::RawValue};
 
 use super::{
+    TrustedProxies,
     params::{Query, channel_in_path, channel_name, idempotency_key},
     v1::envelope::parse_batch,
 };
@@ -100,6 +101,45 @@ pub(crate) fn envelopes(data: &[u8]) {
             assert_eq!(channel.as_str(), named.as_str().unwrap_or("in/path"));
         }
     }
+}
+
+/// `X-Forwarded-For`, a line each: whatever a client writes into it, what the proxy that is believed
+/// appends is what counts.
+pub(crate) fn forwarded(data: &[u8]) {
+    let blocks = ["10.0.0.0/8", "fd00::/8"].map(|block| block.parse().expect("a block"));
+    let proxies = TrustedProxies::new(&blocks);
+    let client_of = |peer: &str, fields: &[&[u8]]| {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            if let Ok(value) = HeaderValue::from_bytes(field.trim_ascii()) {
+                headers.append("x-forwarded-for", value);
+            }
+        }
+        proxies.client(peer.parse().expect("an address"), &headers)
+    };
+    let lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').take(8).collect();
+    // Nobody is believed who is not a proxy.
+    let stranger = client_of("192.0.2.1:5", &lines);
+    assert!(!stranger.is_forwarded() && stranger.ip().to_string() == "192.0.2.1");
+    // In a field of its own, and behind what the client wrote.
+    for (seen, counts) in [("203.0.113.9", "203.0.113.9"), ("[2001:db8::7]:80", "2001:db8::7")] {
+        let mut with_own = lines.clone();
+        with_own.push(seen.as_bytes());
+        let behind: Vec<u8> = [data, b", ", seen.as_bytes()].concat();
+        let behind: Vec<u8> = behind.into_iter().filter(|byte| *byte != b'\n').collect();
+        for fields in [&with_own[..], &[&behind[..]]] {
+            if fields.iter().all(|field| HeaderValue::from_bytes(field.trim_ascii()).is_ok()) {
+                let client = client_of("10.0.0.1:5", fields);
+                assert!(client.is_forwarded());
+                assert_eq!(client.ip().to_string(), counts);
+                // A proxy in front of that one adds itself.
+                let mut fields = fields.to_vec();
+                fields.push(b"10.9.9.9");
+                assert_eq!(client_of("[fd00::1]:5", &fields).ip().to_string(), counts);
+            }
+        }
+    }
+    let _ = client_of("10.0.0.1:5", &lines);
 }
 
 const EVENTS_MAX: usize = 8;

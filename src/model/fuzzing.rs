@@ -57,7 +57,7 @@ pub(crate) fn frames(data: &[u8]) {
         id: Some(position.to_string()),
         retry: new.retry_ms,
     };
-    assert_eq!(read_stream(frame.bytes()), [block.clone()]);
+    assert_eq!(read_stream(frame.bytes()), std::slice::from_ref(&block));
 
     let event = Event {
         seq: position.seq,

@@ -16,6 +16,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("connection", connection::connection),
     ("containment", auth::fuzzing::containment),
     ("envelopes", http::fuzzing::envelopes),
+    ("forwarded", http::fuzzing::forwarded),
     ("frames", model::fuzzing::frames),
     ("index", core::fuzzing::index),
     ("patterns", model::fuzzing::patterns),

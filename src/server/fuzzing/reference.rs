@@ -235,7 +235,10 @@ fn chunks(mut bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
     }
 }
 
-fn line(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Malformed> {
+/// A line without its end, and what follows it.
+type Line<'a> = (&'a [u8], &'a [u8]);
+
+fn line(bytes: &[u8]) -> Result<Option<Line<'_>>, Malformed> {
     let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
     let line = bytes[..end].strip_suffix(b"\r").ok_or(Malformed)?;
     Ok(Some((line, &bytes[end + 1..])))
