@@ -2,7 +2,7 @@
 //!
 //! It lies under a lock, and whoever finds it free commits: a publisher its own events and what has
 //! gathered, or the log's actor. So a publish needs no other thread to be woken and waited for
-//! (docs/adr/014-publishers-commit.md). What is done under the lock is bounded, and never waits.
+//! (docs/adr/016-publishers-commit.md). What is done under the lock is bounded, and never waits.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
