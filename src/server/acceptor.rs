@@ -28,22 +28,21 @@ impl Acceptor {
         Ok(Self { listener, local: (!local.ip().is_unspecified()).then_some(local) })
     }
 
-    /// The next connection.
+    /// The next connection. Those that come together cost one wake-up.
     pub(super) async fn accept(&self) -> io::Result<Tcp> {
-        loop {
-            let mut ready = self.listener.readable().await?;
-            // It stays ready until there is nothing more, so those that come together cost one
-            // wake-up.
-            if let Ok(accepted) = ready.try_io(|_| self.accept_now()) {
-                return accepted;
-            }
-        }
+        self.listener.async_io(Interest::READABLE, |listener| self.take(listener)).await
     }
 
-    /// A connection that waits; `WouldBlock` if none does.
+    /// A connection that waits; `WouldBlock` if none does, and then the next
+    /// [`accept`](Self::accept) waits for one. Without a file for it the kernel says so even when
+    /// nobody waits, and only this call finds out.
     pub(super) fn accept_now(&self) -> io::Result<Tcp> {
+        self.listener.try_io(Interest::READABLE, |listener| self.take(listener))
+    }
+
+    fn take(&self, listener: &TcpListener) -> io::Result<Tcp> {
         // mio's is one call, which makes the socket non-blocking too.
-        let (io, peer) = self.listener.get_ref().accept()?;
+        let (io, peer) = listener.accept()?;
         let io = net::TcpStream::from(io);
         let local = match self.local {
             Some(local) => local,
