@@ -53,7 +53,7 @@ pub(super) async fn pass(
         }
         Err(Refusal::Problem(problem)) => problem.into_response(),
         Err(Refusal::ForNow(error)) if request.method().is_safe() => {
-            stream::refuse_for_now(&state, request.headers(), &error)
+            stream::refuse_for_now(&state, stream::accepts_stream(request.headers()), &error)
         }
         Err(Refusal::ForNow(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());

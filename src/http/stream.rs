@@ -23,7 +23,8 @@ use crate::{
 /// What a stream's response needs to know of its request.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) headers: HeaderMap,
+    /// Whether it accepts `text/event-stream`.
+    pub(super) accepts_stream: bool,
     pub(super) is_head: bool,
     pub(super) can_take: bool,
     pub(super) client: Option<ClientAddress>,
@@ -34,7 +35,7 @@ impl Asked {
     pub(super) fn of(request: &Request) -> Result<Self, Problem> {
         params::refuse_body(!request.body().is_end_stream())?;
         Ok(Self {
-            headers: request.headers().clone(),
+            accepts_stream: accepts_stream(request.headers()),
             is_head: request.method() == Method::HEAD,
             can_take: request.extensions().get::<CanTake>().is_some(),
             client: request.extensions().get::<ClientAddress>().copied(),
@@ -69,20 +70,24 @@ fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response 
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
         return StatusCode::NO_CONTENT.into_response();
     }
-    refuse_for_now(state, &asked.headers, error)
+    refuse_for_now(state, asked.accepts_stream, error)
+}
+
+/// Whether a client reads `text/event-stream`, as far as it says.
+pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter();
+    accepts
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains("text/event-stream"))
 }
 
 /// Refuses what may succeed later.
 pub(super) fn refuse_for_now(
     state: &HttpState,
-    headers: &HeaderMap,
+    accepts_stream: bool,
     error: &dyn std::error::Error,
 ) -> Response {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    let wants_stream = accepts
-        .filter_map(|accept| accept.to_str().ok())
-        .any(|accept| accept.contains("text/event-stream"));
-    if !wants_stream || state.settings.plain_refusals {
+    if !accepts_stream || state.settings.plain_refusals {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
         return problem.retry_after(RETRY_AFTER_S).into_response();
     }
