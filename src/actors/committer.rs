@@ -78,29 +78,46 @@ impl Share {
     pub(crate) const SMALL: Self = Self { submissions_max: 64, events_max: 128 };
 }
 
+/// A submission in the log's queue. When this is dropped it is committed, with all that has gathered
+/// by then, or the log's actor is woken to do so.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct HandedIn<'a> {
+    shared: &'a Shared,
+    is_large: bool,
+}
+
 impl Shared {
-    /// Hands a submission to the log: to be committed before this returns, or else soon. Gives it
-    /// back if there is no room, which the permits rule out.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
+    /// Hands a submission to the log. Gives it back if there is no room, which the permits rule out.
+    pub(crate) fn hand_in(&self, submission: Submission) -> Result<HandedIn<'_>, Submission> {
         let is_large = submission.events.len() > Share::SMALL.events_max;
         self.submissions.push(submission)?;
-        if !is_large && let Some(mut committer) = self.committer.try_lock() {
-            let commit = AssertUnwindSafe(|| committer.commit(self, Share::SMALL));
-            let committed = catch_unwind(commit);
-            if committed.is_err() {
-                committer.stopped = true;
-                drop(committer);
-                if let Some(log) = &self.refs.lock().log {
-                    let _ = log.cast(LogMsg::Broken);
-                }
-                return Ok(());
+        Ok(HandedIn { shared: self, is_large })
+    }
+
+    /// Commits a small share of what has gathered, if nobody else commits.
+    fn commit_here(&self) {
+        let Some(mut committer) = self.committer.try_lock() else { return };
+        let commit = AssertUnwindSafe(|| committer.commit(self, Share::SMALL));
+        if catch_unwind(commit).is_err() {
+            committer.stop();
+            drop(committer);
+            if let Some(log) = &self.refs.lock().log {
+                let _ = log.cast(LogMsg::Broken);
             }
         }
-        // What is left, another has the log for now or it is too much: it is the actor's.
-        if !self.submissions.is_empty() {
-            self.wake_log();
+    }
+}
+
+impl Drop for HandedIn<'_> {
+    fn drop(&mut self) {
+        if !self.is_large && !self.shared.submissions.is_empty() {
+            self.shared.commit_here();
         }
-        Ok(())
+        // What is left, another has the log for now or it is too much: it is the actor's.
+        if !self.shared.submissions.is_empty() {
+            self.shared.wake_log();
+        }
     }
 }
 
