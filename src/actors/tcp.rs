@@ -77,6 +77,15 @@ impl Tcp {
         }
     }
 
+    /// Waits until there is something to read, or the end.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        self.watch()?;
+        match &self.state {
+            State::Watched(io) => io.readable().await,
+            State::Unwatched(_) | State::Lost => Err(lost()),
+        }
+    }
+
     /// Does something without waiting, as long as nobody watches; `None` once it has to wait, and
     /// is watched.
     fn try_unwatched<T>(
@@ -94,9 +103,10 @@ impl Tcp {
     }
 
     fn watch(&mut self) -> io::Result<()> {
-        if let State::Unwatched(io) = mem::replace(&mut self.state, State::Lost) {
-            self.state = State::Watched(TcpStream::from_std(io)?);
-        }
+        self.state = match mem::replace(&mut self.state, State::Lost) {
+            State::Unwatched(io) => State::Watched(TcpStream::from_std(io)?),
+            state => state,
+        };
         Ok(())
     }
 
@@ -244,6 +254,19 @@ mod tests {
         assert!(is_watched(&socket));
         drop(socket);
         assert!(reading.await.expect("it ends") == sent);
+    }
+
+    #[tokio::test]
+    async fn it_says_when_there_is_something_to_read() {
+        let (mut socket, mut client) = pair().await;
+        let nothing = std::time::Duration::from_millis(1);
+        assert!(tokio::time::timeout(nothing, socket.readable()).await.is_err());
+        client.write_all(b"x").await.expect("sent");
+        socket.readable().await.expect("there is something");
+        assert_eq!(socket.read_u8().await.expect("read"), b'x');
+        drop(client);
+        socket.readable().await.expect("there is the end");
+        assert_eq!(socket.read(&mut [0; 1]).await.expect("read"), 0);
     }
 
     #[tokio::test]

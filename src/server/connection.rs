@@ -87,6 +87,24 @@ impl Connections {
         }
     }
 
+    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server, and
+    /// none of its buffers, before its client says something: thousands are answered at once.
+    pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, place: Place) {
+        if early.is_empty() {
+            let is_there = tokio::select! {
+                biased;
+                readable = io.readable() => readable.is_ok(),
+                () = tokio::time::sleep(self.header_read_timeout) => false,
+                () = self.asked_to_close() => false,
+                () = self.shard.gone() => false,
+            };
+            if !is_there {
+                return;
+            }
+        }
+        self.serve(io, early, place).await;
+    }
+
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
     async fn parse(&self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {

@@ -53,7 +53,7 @@ impl Front for HttpFront {
         let again = Rc::clone(&connections);
         shard.on_handed_back(move |Finished { io, early }| {
             let place = again.places.keep();
-            spawn_local(Rc::clone(&again).serve(io, early, place));
+            spawn_local(Rc::clone(&again).serve_again(io, early, place));
         });
         let refusals = self.refusals.clone();
         Box::pin(async move {
