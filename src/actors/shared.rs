@@ -85,6 +85,11 @@ impl Inbox {
         self.ring.pop()
     }
 
+    /// Whether no batch waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// Waits for a batch.
     pub(crate) async fn filled(&self) {
         self.notify.notified().await;

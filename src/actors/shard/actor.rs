@@ -15,6 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -319,7 +320,9 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
     let wakes = engine.borrow().ready_list();
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
+    let mut look = true;
     loop {
+        look |= poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
@@ -334,17 +337,21 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
             if engine.wants_batches() {
                 for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_TURN) {
                     engine.give(batch, now_ms);
-                    // One notification may stand for many batches.
-                    more = true;
                 }
+                // One notification may stand for many batches.
+                more |= !inbox.is_empty();
             }
-            ready.clear();
-            match local.sockets.borrow_mut().ready(&mut ready) {
-                Ok(full) => more |= full,
-                Err(error) => return tracing::error!(%error, "a shard cannot watch its sockets"),
+            if look {
+                ready.clear();
+                match local.sockets.borrow_mut().ready(&mut ready) {
+                    Ok(full) => look = full,
+                    Err(error) => {
+                        return tracing::error!(%error, "a shard cannot watch its sockets");
+                    }
+                }
+                engine.serve_sockets(&ready, now_ms);
             }
-            engine.serve_sockets(&ready, now_ms);
-            more | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
+            more | look | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
         };
         local.hand_back(&engine);
         if more {
@@ -355,7 +362,10 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}
-            Ok(()) = poll_fn(|context| local.sockets.borrow().poll_ready(context)) => {}
+            () = poll_fn(|context| match local.sockets.borrow().are_ready(context) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }) => look = true,
             () = tokio::time::sleep_until(next_tick) => {}
         }
     }
