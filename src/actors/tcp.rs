@@ -171,14 +171,26 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// Reads beside the buffer and copies: to read into memory that is not initialized takes `unsafe`
-/// or a call that knows how, and to initialize all of the buffer costs more than a request's copy.
+/// Reads what there is, as far as the buffer goes, beside it and copies: to read into memory that is
+/// not initialized takes `unsafe` or a call that knows how, and to initialize all of the buffer costs
+/// more than a request's copy.
 fn read(io: &net::TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
-    let mut chunk = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-    let length = buffer.remaining().min(CHUNK_BYTES);
-    let (bytes, _) = rustix::io::read(io, &mut chunk[..length])?;
-    buffer.put_slice(bytes);
-    Ok(())
+    let before = buffer.filled().len();
+    loop {
+        let mut chunk = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+        let length = buffer.remaining().min(CHUNK_BYTES);
+        match rustix::io::read(io, &mut chunk[..length]) {
+            Ok((bytes, _)) => {
+                buffer.put_slice(bytes);
+                if bytes.len() < CHUNK_BYTES || buffer.remaining() == 0 {
+                    return Ok(());
+                }
+            }
+            // There was no more than the chunks before.
+            Err(_) if buffer.filled().len() > before => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn lost() -> io::Error {

@@ -132,6 +132,9 @@ impl Connections {
         let ended = poll_fn(|context| {
             loop {
                 match connection.poll_without_shutdown(context) {
+                    // hyper is done, but the end of its last answer waits in its buffer. It goes on
+                    // with that each time.
+                    Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
                         return Poll::Ready(Ended::GivenAway);

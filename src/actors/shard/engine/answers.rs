@@ -75,7 +75,7 @@ impl Engine {
                 let response = (ticket.respond)(&encoded, position, ticket);
                 let (header_lines, keep_alive) = (ticket.header_lines.clone(), ticket.keep_alive);
                 let response = self.hold(response);
-                self.last_answer = Some(LastAnswer {
+                self.last_answer = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
                     reply: encoded,
                     position,
                     header_lines,
@@ -154,3 +154,7 @@ impl Engine {
         self.schedule(index);
     }
 }
+
+/// Bytes of an answer that its clients share. Of a larger one each has its own, so that the ceiling
+/// on unsent bytes gets them back by ending one client.
+const SHARED_BYTES_MAX: usize = 8 * 1024;
