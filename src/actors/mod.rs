@@ -16,7 +16,9 @@ mod root;
 mod shard;
 mod shards;
 mod shared;
+mod socket;
 mod subscriber;
+mod tls_peer;
 
 pub use batch::{Batch, Run};
 pub use body::EventBody;
@@ -26,6 +28,7 @@ pub use lease::{Holder, Lease, Renewal};
 pub use peer::{Input, Peer, SlotWaker};
 pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
+pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber};
 
 pub(crate) use explanation::Survey;

@@ -30,4 +30,4 @@ pub use problem::Problem;
 pub(crate) use quickstart::default_channel;
 pub use refuser::Refuser;
 pub use routes::{HttpSettings, ROUTES, Route, router};
-pub use takeover::{CanTake, LocalAddress, Taken, Takeover};
+pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

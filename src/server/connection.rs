@@ -21,7 +21,7 @@ use hyper::{
     Method, Request, Response, Version,
     body::{Body as _, Incoming},
     header,
-    http::response,
+    http::{Extensions, response},
     server::conn::http1,
     service::service_fn,
 };
@@ -36,10 +36,11 @@ use super::{
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     rewind::Rewind,
+    tls::{Acceptor, Welcome},
 };
 use crate::{
-    actors::LocalShard,
-    http::{CanTake, LocalAddress, Taken, Takeover},
+    actors::{LocalShard, Socket},
+    http::{CanTake, LocalAddress, Secure, Taken, Takeover},
 };
 
 /// What every connection of a shard has in common.
@@ -52,6 +53,8 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    /// Where all connections are encrypted.
+    pub(super) tls: Option<Acceptor>,
 }
 
 /// How the HTTP server's part of a connection ended.
@@ -64,6 +67,13 @@ enum Ended {
     Stalled,
 }
 
+/// How requests come in on a connection.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    local: SocketAddr,
+    is_secure: bool,
+}
+
 /// A response that asks for its socket.
 struct Asking {
     parts: response::Parts,
@@ -72,8 +82,19 @@ struct Asking {
 }
 
 impl Connections {
+    /// Serves a connection that was just accepted.
+    pub(super) async fn accept(self, io: TcpStream, place: Place) {
+        let Some(tls) = self.tls.clone() else {
+            return self.serve(io.into(), Bytes::new(), place).await;
+        };
+        match Box::pin(tls.welcome(io)).await {
+            None => {}
+            Some(Welcome::Http1(io)) => self.serve(io, Bytes::new(), place).await,
+        }
+    }
+
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: TcpStream, early: Bytes, _place: Place) {
+    pub(super) async fn serve(self, io: Socket, early: Bytes, _place: Place) {
         let shard = self.shard.clone();
         tokio::select! {
             given_away = Box::pin(self.parse(io, early)) => {
@@ -87,15 +108,15 @@ impl Connections {
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(self, io: TcpStream, early: Bytes) -> Option<(Asking, TcpStream, Bytes)> {
-        let local = io.local_addr().ok()?;
+    async fn parse(self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {
+        let arrival = Arrival { local: io.local_addr().ok()?, is_secure: io.is_secure() };
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let (asking, router) = (Rc::clone(&asking), self.router);
             service_fn(move |request| {
-                Box::pin(respond(router.clone(), request, local, Rc::clone(&asking)))
+                Box::pin(respond(router.clone(), request, arrival, Rc::clone(&asking)))
             })
         };
         let mut connection = http1::Builder::new()
@@ -154,14 +175,24 @@ impl Connections {
     }
 }
 
+impl Arrival {
+    /// Tells the handlers.
+    fn mark(self, extensions: &mut Extensions) {
+        extensions.insert(LocalAddress(self.local));
+        if self.is_secure {
+            extensions.insert(Secure);
+        }
+    }
+}
+
 async fn respond(
     router: Router,
     request: Request<Incoming>,
-    local: SocketAddr,
+    arrival: Arrival,
     asking: Rc<RefCell<Option<Asking>>>,
 ) -> Result<Response<Body>, Infallible> {
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(LocalAddress(local));
+    arrival.mark(request.extensions_mut());
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }
@@ -181,7 +212,7 @@ async fn respond(
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is
 /// reset, and the reset may overtake the last answer (RFC 9112, section 9.6).
-async fn linger(mut io: TcpStream, wait: Duration) {
+async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
         let mut bytes = [0; 4096];
@@ -191,7 +222,7 @@ async fn linger(mut io: TcpStream, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-fn hand_over(shard: &LocalShard, asking: Asking, io: TcpStream, early: &Bytes) {
+fn hand_over(shard: &LocalShard, asking: Asking, io: Socket, early: &Bytes) {
     let Asking { parts, taken, keep_alive } = asking;
     let (head, ticket) = if taken.is_poll {
         (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))

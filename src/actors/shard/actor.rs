@@ -20,7 +20,6 @@ use std::{
 use bytes::Bytes;
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent, thread_local::ThreadLocalActor};
 use tokio::{
-    net::TcpStream,
     sync::{oneshot, watch},
     task::{AbortHandle, spawn_local, yield_now},
     time::Instant,
@@ -34,7 +33,9 @@ use crate::{
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
         shared::{Inbox, Shared},
+        socket::Socket,
         subscriber::{PollTicket, Subscriber},
+        tls_peer::TlsPeer,
     },
     core::Transport,
     model::ChannelName,
@@ -108,7 +109,7 @@ impl LocalShard {
     pub fn attach(
         &self,
         subscriber: Subscriber,
-        io: TcpStream,
+        io: impl Into<Socket>,
         early: &[u8],
         head: Bytes,
         ticket: Option<PollTicket>,
@@ -116,12 +117,20 @@ impl LocalShard {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
         let leased = subscriber.lease.is_some().then_some(subscriber.id);
-        let key = match subscriber.shape.transport() {
-            Transport::Poll => {
+        let key = match (subscriber.shape.transport(), io.into()) {
+            (Transport::Poll, Socket::Plain(io)) => {
                 let peer = Box::new(PollSocket::new(io, early));
                 return self.attach_peer(subscriber, peer, head, ticket);
             }
-            Transport::Stream => {
+            (Transport::Poll, Socket::Tls(io)) => {
+                let peer = Box::new(TlsPeer::poll(io, early));
+                return self.attach_peer(subscriber, peer, head, ticket);
+            }
+            (Transport::Stream, Socket::Tls(io)) => {
+                let peer = Box::new(TlsPeer::stream(io));
+                return self.attach_peer(subscriber, peer, head, ticket);
+            }
+            (Transport::Stream, Socket::Plain(io)) => {
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
                 let attached = StreamSocket::new(io).and_then(|socket| {
                     engine.attach_stream(subscriber, socket, &sockets, head, now_ms)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
+use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, TlsSettings, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
 use crate::telemetry::LogFormat;
@@ -37,6 +37,12 @@ pub struct Settings {
     pub header_read_timeout_s: u32,
     /// Seconds within which the body of a request must have come.
     pub body_read_timeout_s: u32,
+    /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
+    pub tls_cert: String,
+    /// A file with its key, in PEM.
+    pub tls_key: String,
+    /// How TLS is kept.
+    pub tls: TlsSettings,
     /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
     /// authenticated.
     pub jwt_secret: Secret,
@@ -84,6 +90,9 @@ impl Default for Settings {
             drain_window_s: 10,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            tls: TlsSettings::default(),
             jwt_secret: Secret::default(),
             jwt_secret_file: String::new(),
             allow_anonymous: Vec::new(),
