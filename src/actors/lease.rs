@@ -24,6 +24,8 @@ pub struct Lease {
     pub(super) until_ms: u64,
     /// When the connection would end without the lease.
     pub(super) due_ms: u64,
+    /// The shard that the connection is handed to.
+    pub(super) shard: usize,
     leases: Arc<Leases>,
 }
 
@@ -59,7 +61,15 @@ impl Lease {
         leases.0.insert(id, None);
         let until_ms = holder.until_ms.unwrap_or(u64::MAX);
         let subject = holder.subject;
-        Self { id, subject, until_ms, due_ms: u64::MAX, leases: Arc::clone(leases) }
+        Self { id, subject, until_ms, due_ms: u64::MAX, shard: 0, leases: Arc::clone(leases) }
+    }
+
+    /// Says in which slot of its shard the connection is. To be called before its client has heard
+    /// anything: one that knows its connection's id may hand a fresh token in at once.
+    pub(super) fn settle(&self, key: SlotKey) {
+        if let Some(mut place) = self.leases.0.get_mut(&self.id) {
+            *place = Some((self.shard, key));
+        }
     }
 
     /// Whose connection it is.
@@ -82,13 +92,6 @@ impl fmt::Debug for Lease {
 }
 
 impl Leases {
-    /// Says where a connection is; one that has ended meanwhile is left out.
-    pub(crate) fn place(&self, id: u64, place: Place) {
-        if let Some(mut entry) = self.0.get_mut(&id) {
-            *entry = Some(place);
-        }
-    }
-
     /// Where a connection is.
     pub(crate) fn find(&self, id: u64) -> Option<Place> {
         self.0.get(&id).and_then(|entry| *entry)
@@ -104,9 +107,10 @@ mod tests {
         let leases = Arc::<Leases>::default();
         let lease = Lease::new(7, Holder::default(), &leases);
         assert_eq!(leases.find(7), None, "no shard has it yet");
-        drop(lease);
         let key = SlotKey { index: 0, generation: 1 };
-        leases.place(7, (0, key));
+        lease.settle(key);
+        assert_eq!(leases.find(7), Some((0, key)));
+        drop(lease);
         assert_eq!(leases.find(7), None);
         assert!(leases.0.is_empty());
     }

@@ -21,7 +21,7 @@ use crate::{
     actors::Holder,
     auth::{Identity, TokenError, Verifier},
     core::Subscription,
-    model::ChannelName,
+    model::{ChannelName, ClientAddress},
 };
 
 /// What a route asks of those who come to it.
@@ -80,6 +80,7 @@ async fn identify(
     request: &mut Request,
 ) -> Result<Identity, Refusal> {
     let access = &state.settings.access;
+    // Without one there is no gate (see `routes::behind`).
     let Some(verifier) = &access.verifier else { return Ok(Identity::unrestricted()) };
     let is_safe = request.method().is_safe();
     let takes_query = gate == Gate::Subscribers && is_safe;
@@ -120,7 +121,9 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
         credential.is_some_and(|shown| access.metrics_token.matches(shown.token.as_bytes()));
     let is_local = || {
         let local = request.extensions().get::<LocalAddress>();
+        let client = request.extensions().get::<ClientAddress>();
         local.is_some_and(|local| local.0.ip().to_canonical().is_loopback())
+            && client.is_none_or(ClientAddress::is_this_machine)
             && !FORWARDED.iter().any(|field| request.headers().contains_key(*field))
     };
     match access.metrics {
@@ -130,9 +133,13 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
     }
 }
 
-/// Who makes a request. A handler behind no gate has nobody, and refuses.
-pub(super) fn identity(extensions: &Extensions) -> Result<Arc<Identity>, Problem> {
-    extensions.get::<Arc<Identity>>().cloned().ok_or_else(|| {
+/// Who makes a request: of a hub that asks nobody, everyone is the same. A handler behind no gate of
+/// a hub that asks has nobody, and refuses.
+pub(super) fn identity(
+    state: &HttpState,
+    extensions: &Extensions,
+) -> Result<Arc<Identity>, Problem> {
+    state.everyone.as_ref().or_else(|| extensions.get()).cloned().ok_or_else(|| {
         tracing::error!("a route has no gate");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this cannot be answered")
     })

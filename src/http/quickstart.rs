@@ -32,7 +32,7 @@ pub(super) async fn publish(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    gate::permit_publish(&*gate::identity(request.extensions())?, &default_channel())?;
+    gate::permit_publish(&*gate::identity(&state, request.extensions())?, &default_channel())?;
     let (body, _room) = read_body(&state, request.into_body()).await?;
     let message = serde_json::from_str::<Value>(&body)
         .ok()
@@ -54,7 +54,7 @@ pub(super) async fn subscribe(
 ) -> Result<Response, Problem> {
     let asked = Asked::of(&request)?;
     let subscription = default_subscription();
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(&state, request.extensions())?;
     gate::permit(&identity, &subscription)?;
     let query = Query::of(request.uri())?;
     let start = match query.one("after")? {
@@ -78,6 +78,7 @@ pub(super) async fn subscribe(
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
         holder: gate::holder(&state, &identity),
+        client: asked.client,
     };
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
     // answer at once would set the client, which has no new position, off on a loop.
@@ -98,9 +99,10 @@ pub(super) async fn events(
     let asked = Asked::of(&request)?;
     let query = Query::of(request.uri())?;
     let mut stream = StreamRequest::new(default_subscription());
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(&state, request.extensions())?;
     gate::permit(&identity, &stream.subscription)?;
     stream.holder = gate::holder(&state, &identity);
+    stream.client = asked.client;
     stream.start = query.start(&asked.headers, false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);

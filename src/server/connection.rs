@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -21,7 +22,7 @@ use hyper::{
     Method, Request, Response, Version,
     body::{Body as _, Incoming},
     header,
-    http::{Extensions, response},
+    http::response,
     server::conn::http1,
     service::service_fn,
 };
@@ -40,7 +41,7 @@ use super::{
 };
 use crate::{
     actors::{LocalShard, Socket},
-    http::{CanTake, LocalAddress, Secure, Taken, Takeover},
+    http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
@@ -55,6 +56,8 @@ pub(super) struct Connections {
     pub(super) places: Places,
     /// Where all connections are encrypted.
     pub(super) tls: Option<Acceptor>,
+    /// Who is believed about whom a request comes from.
+    pub(super) proxies: TrustedProxies,
 }
 
 /// How the HTTP server's part of a connection ended.
@@ -71,6 +74,7 @@ enum Ended {
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
     local: SocketAddr,
+    peer: SocketAddr,
     is_secure: bool,
 }
 
@@ -83,21 +87,21 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self, io: TcpStream, place: Place) {
+    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, place: Place) {
         let Some(tls) = self.tls.clone() else {
-            return self.serve(io.into(), Bytes::new(), place).await;
+            return self.serve(io.into(), peer, Bytes::new(), place).await;
         };
         match Box::pin(tls.welcome(io)).await {
             None => {}
-            Some(Welcome::Http1(io)) => self.serve(io, Bytes::new(), place).await,
+            Some(Welcome::Http1(io)) => self.serve(io, peer, Bytes::new(), place).await,
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: Socket, early: Bytes, _place: Place) {
+    pub(super) async fn serve(self, io: Socket, peer: SocketAddr, early: Bytes, _place: Place) {
         let shard = self.shard.clone();
         tokio::select! {
-            given_away = Box::pin(self.parse(io, early)) => {
+            given_away = Box::pin(self.parse(io, peer, early)) => {
                 if let Some((asking, io, early)) = given_away {
                     hand_over(&shard, asking, io, &early);
                 }
@@ -108,15 +112,21 @@ impl Connections {
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {
-        let arrival = Arrival { local: io.local_addr().ok()?, is_secure: io.is_secure() };
+    async fn parse(
+        self,
+        io: Socket,
+        peer: SocketAddr,
+        early: Bytes,
+    ) -> Option<(Asking, Socket, Bytes)> {
+        let arrival = Arrival { local: io.local_addr().ok()?, peer, is_secure: io.is_secure() };
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, router) = (Rc::clone(&asking), self.router);
-            service_fn(move |request| {
-                Box::pin(respond(router.clone(), request, arrival, Rc::clone(&asking)))
+            let (asking, router, proxies) = (Rc::clone(&asking), self.router, self.proxies);
+            service_fn(move |mut request| {
+                arrival.note(&mut request, &proxies);
+                Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
             })
         };
         let mut connection = http1::Builder::new()
@@ -176,23 +186,39 @@ impl Connections {
 }
 
 impl Arrival {
-    /// Tells the handlers.
-    fn mark(self, extensions: &mut Extensions) {
-        extensions.insert(LocalAddress(self.local));
+    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
+    fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+        let client = proxies.client(self.peer, request.headers());
+        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
+            warn_of_proxy(self.peer);
+        }
+        request.extensions_mut().insert(LocalAddress(self.local));
+        request.extensions_mut().insert(client);
         if self.is_secure {
-            extensions.insert(Secure);
+            request.extensions_mut().insert(Secure);
         }
     }
+}
+
+/// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
+/// it are this machine.
+fn warn_of_proxy(peer: SocketAddr) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            proxy = %peer.ip(),
+            "requests come through a proxy that is not in `trusted_proxies`: its clients have no \
+             addresses of their own"
+        );
+    });
 }
 
 async fn respond(
     router: Router,
     request: Request<Incoming>,
-    arrival: Arrival,
     asking: Rc<RefCell<Option<Asking>>>,
 ) -> Result<Response<Body>, Infallible> {
     let mut request = request.map(Body::new);
-    arrival.mark(request.extensions_mut());
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }

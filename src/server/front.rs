@@ -15,7 +15,10 @@ use super::{
     refusals::Refusals,
     tls::Acceptor,
 };
-use crate::actors::{Finished, Front, LocalShard};
+use crate::{
+    actors::{Finished, Front, LocalShard},
+    http::TrustedProxies,
+};
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
 pub(super) struct HttpFront {
@@ -28,6 +31,7 @@ pub(super) struct HttpFront {
     pub(super) places: Places,
     pub(super) refusals: Refusals,
     pub(super) tls: Option<Acceptor>,
+    pub(super) proxies: TrustedProxies,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -46,11 +50,14 @@ impl Front for HttpFront {
             write_stall: self.write_stall,
             places: self.places.clone(),
             tls: self.tls.clone(),
+            proxies: self.proxies.clone(),
         };
         let again = connections.clone();
         shard.on_handed_back(move |Finished { io, early }| {
+            // Gone already, if it has no address.
+            let Ok(peer) = io.peer_addr() else { return };
             let place = again.places.keep();
-            spawn_local(again.clone().serve(io, early, place));
+            spawn_local(again.clone().serve(io, peer, early, place));
         });
         let refusals = self.refusals.clone();
         Box::pin(async move {
@@ -82,8 +89,8 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
                 return std::future::pending().await;
             }
         };
-        let io = match accepted {
-            Ok((io, _)) => io,
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
                 if !refusals.refuse_by_reserve(&listener).await {
                     refusals.report(&error);
@@ -108,7 +115,7 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().accept(prepare(io), place));
+                spawn_local(connections.clone().accept(prepare(io), peer, place));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

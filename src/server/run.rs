@@ -21,7 +21,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{HttpSettings, Refuser, router},
+    http::{HttpSettings, Refuser, TrustedProxies, router},
     hub::{Hub, StartError},
 };
 
@@ -100,6 +100,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         refusals: Refusals::new(places.clone(), refuser, tls.clone()),
         tls,
         places: places.clone(),
+        proxies: TrustedProxies::new(&settings.trusted_proxies),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);

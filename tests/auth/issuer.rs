@@ -6,27 +6,28 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    sync::watch,
     task::JoinHandle,
+    time::timeout,
 };
+
+use crate::wire::PATIENCE;
 
 /// A server that answers every request with the same words.
 pub(crate) struct Issuer {
-    state: Arc<Mutex<State>>,
+    answer: Arc<Mutex<String>>,
+    asked: watch::Receiver<usize>,
     port: u16,
     task: JoinHandle<()>,
-}
-
-struct State {
-    answer: String,
-    asked: usize,
 }
 
 impl Issuer {
     pub(crate) async fn start(keys: &[Value]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { answer: String::new(), asked: 0 }));
-        let issuer = Self { task: tokio::spawn(serve(listener, Arc::clone(&state))), state, port };
+        let (answer, (count, asked)) = (Arc::<Mutex<String>>::default(), watch::channel(0));
+        let task = tokio::spawn(serve(listener, Arc::clone(&answer), count));
+        let issuer = Self { answer, asked, port, task };
         issuer.publishes(keys);
         issuer
     }
@@ -39,14 +40,23 @@ impl Issuer {
     /// Answers like this from now on; the status may carry more header lines.
     pub(crate) fn answers(&self, status: &str, body: &str) {
         let length = body.len();
-        self.state.lock().unwrap().answer = format!(
+        *self.answer.lock().unwrap() = format!(
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         );
     }
 
     /// How often it was asked.
     pub(crate) fn asked(&self) -> usize {
-        self.state.lock().unwrap().asked
+        let _answer = self.answer.lock().unwrap();
+        *self.asked.borrow()
+    }
+
+    /// Waits until it has been asked so many times more. By the second of them, what it said to the
+    /// first has been read.
+    pub(crate) async fn is_asked_again(&self, times: usize) {
+        let (mut asked, until) = (self.asked.clone(), self.asked() + times);
+        let waited = timeout(PATIENCE, asked.wait_for(|asked| *asked >= until)).await;
+        waited.expect("it is not asked any more").unwrap();
     }
 
     pub(crate) fn url(&self) -> String {
@@ -60,7 +70,7 @@ impl Issuer {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, answer: Arc<Mutex<String>>, count: watch::Sender<usize>) {
     loop {
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();
@@ -70,9 +80,10 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
             }
         }
         let answer = {
-            let mut state = state.lock().unwrap();
-            state.asked += 1;
-            state.answer.clone()
+            // Counted with the answer it gets: what is asked after a change is counted after it.
+            let answer = answer.lock().unwrap();
+            count.send_modify(|asked| *asked += 1);
+            answer.clone()
         };
         let _ = socket.write_all(answer.as_bytes()).await;
         let _ = socket.shutdown().await;

@@ -1,5 +1,7 @@
 //! Keys from an issuer: had, exchanged, out of reach, and asked for at a bounded rate.
 
+use std::time::Instant;
+
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use visnyk_loadtest::Hub;
@@ -8,7 +10,7 @@ use crate::{
     SECRET, ask_with,
     issuer::Issuer,
     refused,
-    tokens::{Pair, claims, encode, now_s, signed},
+    tokens::{Pair, claims, encode, signed},
     wire::{self, Answer, request},
 };
 
@@ -27,17 +29,14 @@ async fn poll(hub: &Hub, token: &str) -> Answer {
     ask_with(hub, token, "GET", POLL, "").await
 }
 
-/// Asks again until the shortest time between two refreshes is over.
-async fn poll_until(hub: &Hub, token: &str, status: u16) -> Answer {
-    let deadline = now_s() + wire::PATIENCE.as_secs();
-    loop {
-        let answer = poll(hub, token).await;
-        if answer.status == status {
-            return answer;
-        }
-        assert!(now_s() < deadline, "{answer:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+/// Polls when the hub is about to have the issuer's keys, or has them: a token waits for the answer
+/// that is on its way.
+async fn polls(hub: &Hub, issuer: &Issuer, token: &str) {
+    if issuer.asked() == 0 {
+        issuer.is_asked_again(1).await;
     }
+    let answer = poll(hub, token).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
 }
 
 #[tokio::test]
@@ -45,11 +44,21 @@ async fn keys_are_fetched_and_exchanged() {
     let (old, new) = (Pair::new(Algorithm::ES256), Pair::new(Algorithm::EdDSA));
     let issuer = Issuer::start(&[old.jwk("old")]).await;
     let hub = hub(&issuer).await;
-    poll_until(&hub, &old.token(Some("old"), grants()), 204).await;
+    polls(&hub, &issuer, &old.token(Some("old"), grants())).await;
     refused(&poll(&hub, &new.token(Some("old"), grants())).await, "algorithm");
-    // The issuer has a new key: a token with its name makes the hub ask.
+    // The issuer has a new key: a token with its name makes the hub ask, when it may ask again.
     issuer.publishes(&[new.jwk("new")]);
-    poll_until(&hub, &new.token(Some("new"), grants()), 204).await;
+    let (asked, token) = (issuer.asked(), new.token(Some("new"), grants()));
+    let deadline = Instant::now() + wire::PATIENCE;
+    let answer = loop {
+        let answer = poll(&hub, &token).await;
+        if issuer.asked() > asked {
+            break answer;
+        }
+        refused(&answer, "unknown_key");
+        assert!(Instant::now() < deadline, "it is not asked again");
+    };
+    assert_eq!(answer.status, 204, "{answer:?}");
     refused(&poll(&hub, &old.token(Some("old"), grants())).await, "unknown_key");
 }
 
@@ -59,7 +68,7 @@ async fn unknown_keys_are_asked_for_at_a_bounded_rate() {
     let issuer = Issuer::start(&[pair.jwk("k")]).await;
     let settings = [("auth.jwks_url", &*issuer.url()), ("auth.jwks_refresh_min_s", "300")];
     let hub = wire::hub(&settings).await;
-    poll_until(&hub, &pair.token(Some("k"), grants()), 204).await;
+    polls(&hub, &issuer, &pair.token(Some("k"), grants())).await;
     let asked = issuer.asked();
     let shown = (0..50).map(|n| {
         let token = pair.token(Some(&format!("unknown-{n}")), grants());
@@ -83,7 +92,7 @@ async fn keys_outlast_their_issuer() {
         ("auth.jwks_refresh_s", "1"),
     ];
     let hub = wire::hub(&settings).await;
-    poll_until(&hub, &pair.token(Some("k"), grants()), 204).await;
+    polls(&hub, &issuer, &pair.token(Some("k"), grants())).await;
     for (status, body) in [
         ("500 Internal Server Error", "{}"),
         ("200 OK", "<html>"),
@@ -93,12 +102,7 @@ async fn keys_outlast_their_issuer() {
         ("302 Found\r\nLocation: http://127.0.0.1:1/", ""),
     ] {
         issuer.answers(status, body);
-        let asked = issuer.asked();
-        let deadline = now_s() + wire::PATIENCE.as_secs();
-        while issuer.asked() < asked + 2 {
-            assert!(now_s() < deadline, "it is not asked any more");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        issuer.is_asked_again(2).await;
         assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204, "{status}");
     }
     issuer.goes_away().await;
@@ -125,7 +129,8 @@ async fn without_keys_yet_tokens_are_refused_for_the_time_being() {
     assert_eq!(stream.status, 200, "{stream:?}");
     assert!(stream.text().starts_with(": refused") && stream.text().contains("\nretry: "));
     issuer.publishes(&[pair.jwk("k")]);
-    poll_until(&hub, &token, 204).await;
+    issuer.is_asked_again(1).await;
+    polls(&hub, &issuer, &token).await;
 }
 
 #[tokio::test]
@@ -134,7 +139,7 @@ async fn a_key_set_gives_no_secret_away() {
     let secret = json!({"kty": "oct", "alg": "HS256", "kid": "s", "k": encode(SECRET)});
     let issuer = Issuer::start(&[secret, pair.jwk("k")]).await;
     let hub = hub(&issuer).await;
-    poll_until(&hub, &pair.token(Some("k"), grants()), 204).await;
+    polls(&hub, &issuer, &pair.token(Some("k"), grants())).await;
     let by_secret =
         signed(&json!({"alg": "HS256", "kid": "s"}), &claims(grants()).to_string(), SECRET);
     refused(&poll(&hub, &by_secret).await, "unknown_key");

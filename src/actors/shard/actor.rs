@@ -108,7 +108,7 @@ impl LocalShard {
     /// Hands a socket over. `early` was read from it already, `head` goes before the stream.
     pub fn attach(
         &self,
-        subscriber: Subscriber,
+        mut subscriber: Subscriber,
         io: impl Into<Socket>,
         early: &[u8],
         head: Bytes,
@@ -116,34 +116,29 @@ impl LocalShard {
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        let leased = subscriber.lease.is_some().then_some(subscriber.id);
-        let key = match (subscriber.shape.transport(), io.into()) {
+        match (subscriber.shape.transport(), io.into()) {
             (Transport::Poll, Socket::Plain(io)) => {
                 let peer = Box::new(PollSocket::new(io, early));
-                return self.attach_peer(subscriber, peer, head, ticket);
+                self.attach_peer(subscriber, peer, head, ticket);
             }
             (Transport::Poll, Socket::Tls(io)) => {
                 let peer = Box::new(TlsPeer::poll(io, early));
-                return self.attach_peer(subscriber, peer, head, ticket);
+                self.attach_peer(subscriber, peer, head, ticket);
             }
             (Transport::Stream, Socket::Tls(io)) => {
                 let peer = Box::new(TlsPeer::stream(io));
-                return self.attach_peer(subscriber, peer, head, ticket);
+                self.attach_peer(subscriber, peer, head, ticket);
             }
             (Transport::Stream, Socket::Plain(io)) => {
+                self.lead_lease(&mut subscriber);
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
                 let attached = StreamSocket::new(io).and_then(|socket| {
                     engine.attach_stream(subscriber, socket, &sockets, head, now_ms)
                 });
-                attached
-                    .inspect_err(|error| {
-                        tracing::debug!(%error, "a socket cannot be watched; it is closed");
-                    })
-                    .ok()
+                if let Err(error) = attached {
+                    tracing::debug!(%error, "a socket cannot be watched; it is closed");
+                }
             }
-        };
-        if let (Some(id), Some(key)) = (leased, key) {
-            self.shared.leases.place(id, (self.index, key));
         }
     }
 
@@ -152,19 +147,23 @@ impl LocalShard {
     /// peer is dropped.
     pub fn attach_peer(
         &self,
-        subscriber: Subscriber,
+        mut subscriber: Subscriber,
         peer: Box<dyn Peer>,
         head: Bytes,
         ticket: Option<PollTicket>,
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        let leased = subscriber.lease.is_some().then_some(subscriber.id);
-        let key = engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
-        if let Some(id) = leased {
-            self.shared.leases.place(id, (self.index, key));
-        }
+        self.lead_lease(&mut subscriber);
+        engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
         self.hand_back(&engine);
+    }
+
+    /// Tells a lease which shard its connection comes to.
+    fn lead_lease(&self, subscriber: &mut Subscriber) {
+        if let Some(lease) = &mut subscriber.lease {
+            lease.shard = self.index;
+        }
     }
 
     fn hand_back(&self, engine: &RefCell<Engine>) {
@@ -234,15 +233,12 @@ impl ThreadLocalActor for Shard {
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            ShardMsg::Attach(subscriber, reply) => {
+            ShardMsg::Attach(mut subscriber, reply) => {
                 let (peer, body) = BodyPeer::pair();
                 let now_ms = state.local.shared.clock.now_ms();
-                let leased = subscriber.lease.is_some().then_some(subscriber.id);
+                state.local.lead_lease(&mut subscriber);
                 let mut engine = state.engine.borrow_mut();
-                let key = engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
-                if let Some(id) = leased {
-                    state.local.shared.leases.place(id, (state.local.index, key));
-                }
+                engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
                 let _ = reply.send(body);
             }
             ShardMsg::Serve(front) => {

@@ -37,7 +37,7 @@ pub(in crate::http) async fn list(
         Some("poll") => Some(Transport::Poll),
         Some(_) => return Err(Problem::field("transport", "`transport` is `sse` or `poll`")),
     };
-    let subject = subject_seen(&*gate::identity(request.extensions())?)?;
+    let subject = subject_seen(&*gate::identity(&state, request.extensions())?)?;
     let mut filter =
         ConnectionFilter { channel, transport, subject, ..ConnectionFilter::default() };
     let after = query.one("after")?;
@@ -99,7 +99,7 @@ pub(in crate::http) async fn show(
     Path(text): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let subject = subject_seen(&*gate::identity(request.extensions())?)?;
+    let subject = subject_seen(&*gate::identity(&state, request.extensions())?)?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse::<u64>().ok().filter(|_| digits);
     let found = match id {
@@ -161,7 +161,13 @@ fn connection_json(found: &Explanation, now_ms: u64) -> Value {
     };
     put("policy", policy.into());
     put("ends_at", found.ends_ms.map(rfc3339_millis).into());
-    put("peer", found.peer.map(|peer| peer.to_string()).into());
+    let peer = found.peer.map(|peer| peer.to_string());
+    if let Some(client) = found.forwarded_for {
+        put("peer", client.to_string().into());
+        put("proxy", peer.into());
+    } else {
+        put("peer", peer.into());
+    }
     put("identity", found.subject.as_deref().into());
     put("shard", found.shard.into());
     Value::Object(json)

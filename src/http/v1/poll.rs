@@ -42,7 +42,7 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, PollRequest), Problem> {
     let asked = Asked::of(request)?;
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(state, request.extensions())?;
     gate::permit(&identity, &subscription)?;
     let limits = state.hub.limits();
     let poll = PollRequest {
@@ -52,6 +52,7 @@ fn ask(
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
         holder: gate::holder(state, &identity),
+        client: asked.client,
     };
     Ok((asked, poll))
 }

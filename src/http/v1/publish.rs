@@ -51,7 +51,7 @@ async fn accept(
     in_path: Option<ChannelName>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let identity = gate::identity(&parts.extensions)?;
+    let identity = gate::identity(state, &parts.extensions)?;
     let query = Query::of(&parts.uri)?;
     let in_query = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
     if in_path.is_some() && in_query.is_some() {

@@ -16,7 +16,7 @@ pub(in crate::http) async fn renew(
     Path(text): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(&state, request.extensions())?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse::<u64>().ok().filter(|_| digits);
     let until_ms = gate::until_ms(&state, &identity);

@@ -62,7 +62,7 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, StreamRequest), Problem> {
     let asked = Asked::of(request)?;
-    let identity = gate::identity(request.extensions())?;
+    let identity = gate::identity(state, request.extensions())?;
     gate::permit(&identity, &subscription)?;
     let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
         None | Some("data") => None,
@@ -80,6 +80,7 @@ fn ask(
         hello: query.switch("hello")?,
         retry_ms: None,
         holder: gate::holder(state, &identity),
+        client: asked.client,
     };
     Ok((asked, stream))
 }

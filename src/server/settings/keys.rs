@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
+use crate::http::ProxyBlock;
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -70,6 +71,8 @@ pub enum Allowed {
     CookieName,
     /// Origins of pages.
     Origins,
+    /// Addresses without a port, and blocks of them.
+    Networks,
 }
 
 impl Allowed {
@@ -103,6 +106,9 @@ impl Allowed {
                 all_texts(items, |text| is_text(text) && PublicKeyFile::parse(text).is_some())
             }
             (Self::Origins, toml::Value::Array(items)) => all_texts(items, is_origin),
+            (Self::Networks, toml::Value::Array(items)) => {
+                all_texts(items, |text| text.parse::<ProxyBlock>().is_ok())
+            }
             (Self::Hosts, toml::Value::Array(items)) => all_texts(items, is_host),
             (Self::Addresses, toml::Value::Array(items)) => {
                 !items.is_empty()
@@ -137,6 +143,7 @@ impl Allowed {
                 | Self::Patterns
                 | Self::KeyFiles
                 | Self::Origins
+                | Self::Networks
         )
     }
 }
@@ -164,6 +171,7 @@ impl fmt::Display for Allowed {
             ),
             Self::CookieName => f.write_str("the name of a cookie, or an empty one for none"),
             Self::Origins => f.write_str("origins such as https://app.example.org"),
+            Self::Networks => f.write_str("IP addresses and blocks such as 10.0.0.0/8"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module as in \
                  info,visnyk::http=debug",
@@ -251,6 +259,7 @@ pub(super) const KEYS: &[Key] = &[
     key("listen", Allowed::Addresses),
     key("insecure", Allowed::Switch),
     key("allowed_hosts", Allowed::Hosts),
+    key("trusted_proxies", Allowed::Networks),
     key("quickstart", Allowed::Switch),
     key("demo", Allowed::Switch),
     whole("shards", 0, 1_024),

@@ -80,7 +80,11 @@ impl Engine {
         if let Some(mut lease) = subscriber.lease.take() {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
+            lease.settle(key);
             self.leases.insert(index, lease);
+        }
+        if let Some(origin) = subscriber.origin.take() {
+            self.origins.insert(index, origin);
         }
         let (retry_ms, hello) = (subscriber.retry_ms, subscriber.hello);
         let start = mem::replace(&mut subscriber.start, Start::Now);

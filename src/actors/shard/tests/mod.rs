@@ -5,6 +5,7 @@
 mod client;
 mod corner_cases;
 mod explain;
+mod leases;
 mod model;
 mod pipe;
 mod retention;

@@ -195,7 +195,7 @@ impl World {
         (id, key)
     }
 
-    fn subscriber(&mut self, ask: &Ask) -> Subscriber {
+    pub(super) fn subscriber(&mut self, ask: &Ask) -> Subscriber {
         self.next_id += 1;
         let selectors = ask.selectors.iter().map(|text| ChannelSelector::parse(text).unwrap());
         let types = ask.types.iter().map(|text| EventType::parse(text).unwrap());
@@ -217,6 +217,7 @@ impl World {
             hello: false,
             retry_ms: None,
             lease: None,
+            origin: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }
     }
