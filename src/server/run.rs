@@ -81,7 +81,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
     let reloading = match reloading {
         Some(reloading) => {
-            let every = Duration::from_secs(settings.tls.reload_s.into());
+            let every = Duration::from_secs(settings.tls_reload_s.into());
             Some(tokio::spawn(reloading.run(every)?))
         }
         None => None,

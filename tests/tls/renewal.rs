@@ -25,7 +25,7 @@ async fn wait_until_served(hub: &TlsHub, certificate: &Certificate) {
 
 #[tokio::test]
 async fn changed_files_are_taken_and_streams_stay() {
-    let hub = TlsHub::start(&[("TLS__RELOAD_S", "1")]).await;
+    let hub = TlsHub::start(&[("TLS_RELOAD_S", "1")]).await;
     let publisher = Client::tls_http1(&hub).await;
     let mut stream = Client::tls_http1(&hub).await.stream("a", "now").await;
     let renewed = Certificate::new();
@@ -48,7 +48,7 @@ async fn changed_files_are_taken_and_streams_stay() {
 
 #[tokio::test]
 async fn sighup_renews_at_once_and_bad_files_change_nothing() {
-    let hub = TlsHub::start(&[("TLS__RELOAD_S", "86400")]).await;
+    let hub = TlsHub::start(&[("TLS_RELOAD_S", "86400")]).await;
     let publisher = Client::tls_http1(&hub).await;
     let mut stream = Client::tls_http1(&hub).await.stream("a", "now").await;
     let renewed = Certificate::new();

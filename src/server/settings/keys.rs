@@ -271,7 +271,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("body_read_timeout_s", 1, DAY_S),
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
-    whole("tls.reload_s", 1, DAY_S),
+    whole("tls_reload_s", 1, DAY_S),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
     key("allow_anonymous", Allowed::Patterns),

@@ -15,7 +15,6 @@ mod listen;
 mod nearest;
 mod origin;
 mod sources;
-mod tls;
 mod values;
 
 pub(crate) use auth::SECRET_BYTES_MIN;
@@ -26,5 +25,4 @@ pub use keys::{Allowed, Key};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use origin::Origin;
 pub use sources::Sources;
-pub use tls::TlsSettings;
 pub use values::{LogSettings, Settings};

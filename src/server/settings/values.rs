@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, TlsSettings, keys};
+use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
 use crate::http::ProxyBlock;
@@ -44,8 +44,8 @@ pub struct Settings {
     pub tls_cert: String,
     /// A file with its key, in PEM.
     pub tls_key: String,
-    /// How TLS is kept.
-    pub tls: TlsSettings,
+    /// Seconds between two looks at whether these files have changed.
+    pub tls_reload_s: u32,
     /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
     /// authenticated.
     pub jwt_secret: Secret,
@@ -72,6 +72,11 @@ impl Settings {
         Effective::load(sources)
     }
 
+    /// Whether connections are encrypted.
+    pub fn has_tls(&self) -> bool {
+        !self.tls_cert.is_empty() && !self.tls_key.is_empty()
+    }
+
     /// Every key there is, in the order of the documentation.
     pub fn keys() -> &'static [Key] {
         keys::KEYS
@@ -96,7 +101,7 @@ impl Default for Settings {
             body_read_timeout_s: 30,
             tls_cert: String::new(),
             tls_key: String::new(),
-            tls: TlsSettings::default(),
+            tls_reload_s: 5,
             jwt_secret: Secret::default(),
             jwt_secret_file: String::new(),
             allow_anonymous: Vec::new(),
