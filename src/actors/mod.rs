@@ -21,6 +21,7 @@ mod shared;
 mod socket;
 mod subscriber;
 mod tcp;
+mod tls_peer;
 
 pub use batch::{Batch, Run};
 pub use body::EventBody;

@@ -144,7 +144,7 @@ pub(crate) struct StreamSocket {
 
 impl StreamSocket {
     /// Takes a socket out of tokio, if it is there.
-    pub(crate) fn new(io: Socket) -> io::Result<Self> {
+    pub(crate) fn new(io: Tcp) -> io::Result<Self> {
         Ok(Self { io: io.into_std()?, dropped: 0 })
     }
 
@@ -187,7 +187,7 @@ pub(crate) struct PollSocket {
 impl PollSocket {
     /// Takes over `io`; `early` was read from it already. What comes in is the next request and
     /// is handed back with the socket.
-    pub(crate) fn new(io: Socket, early: &[u8]) -> io::Result<Self> {
+    pub(crate) fn new(io: Tcp, early: &[u8]) -> io::Result<Self> {
         let ends = io.ends();
         Ok(Self { io: io.into_tokio()?, ends, early: early.to_vec(), reading: true })
     }
@@ -238,7 +238,7 @@ impl Peer for PollSocket {
     }
 
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
-        Some((Tcp::watched(self.io, self.ends), self.early.into()))
+        Some((Socket::Plain(Tcp::watched(self.io, self.ends)), self.early.into()))
     }
 }
 
@@ -311,6 +311,6 @@ impl ReadyList {
 }
 
 /// Bytes of a next request kept while a poll waits.
-const EARLY_BYTES_MAX: usize = 8 * 1024;
+pub(super) const EARLY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes a stream's client may send for nothing.
-const DROPPED_BYTES_MAX: u16 = 16 * 1024;
+pub(super) const DROPPED_BYTES_MAX: u16 = 16 * 1024;

@@ -34,10 +34,11 @@ use super::{
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     rewind::Rewind,
+    tls::{Acceptor, Welcome},
 };
 use crate::{
-    actors::{Ends, LocalShard, Socket},
-    http::{CanTake, LocalAddress, Taken, Takeover, TrustedProxies},
+    actors::{Ends, LocalShard, Socket, Tcp},
+    http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
@@ -49,6 +50,8 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    /// Where all connections are encrypted.
+    pub(super) tls: Option<Acceptor>,
     /// Who is believed about whom a request comes from.
     pub(super) proxies: TrustedProxies,
 }
@@ -63,6 +66,13 @@ enum Ended {
     Stalled,
 }
 
+/// How requests come in on a connection.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    ends: Ends,
+    is_secure: bool,
+}
+
 /// A response that asks for its socket.
 struct Asking {
     parts: response::Parts,
@@ -71,6 +81,18 @@ struct Asking {
 }
 
 impl Connections {
+    /// Serves a connection that was just accepted.
+    pub(super) async fn accept(self: Rc<Self>, io: Tcp, place: Place) {
+        let Some(tls) = &self.tls else {
+            return self.serve(io.into(), Bytes::new(), place).await;
+        };
+        let Ok(io) = io.into_tokio() else { return };
+        match Box::pin(tls.welcome(io)).await {
+            None => {}
+            Some(Welcome::Http1(io)) => self.serve(io, Bytes::new(), place).await,
+        }
+    }
+
     /// Serves a connection until it ends, its shard is gone, or it is given away.
     ///
     /// `early` was read from it already.
@@ -108,14 +130,14 @@ impl Connections {
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
     async fn parse(&self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {
-        let ends = io.ends();
+        let arrival = Arrival { ends: io.ends().ok()?, is_secure: io.is_secure() };
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let asking = Rc::clone(&asking);
             service_fn(move |mut request| {
-                note_addresses(&mut request, ends, &self.proxies);
+                arrival.note(&mut request, &self.proxies);
                 Box::pin(respond(self.router.clone(), request, Rc::clone(&asking)))
             })
         };
@@ -185,18 +207,20 @@ impl Connections {
     }
 }
 
-/// Tells the routes where a request came in, and from whom.
-pub(super) fn note_addresses<B>(
-    request: &mut Request<B>,
-    Ends { local, peer }: Ends,
-    proxies: &TrustedProxies,
-) {
-    let client = proxies.client(peer, request.headers());
-    if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-        warn_of_proxy(peer);
+impl Arrival {
+    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
+    fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+        let Ends { local, peer } = self.ends;
+        let client = proxies.client(peer, request.headers());
+        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
+            warn_of_proxy(peer);
+        }
+        request.extensions_mut().insert(LocalAddress(local));
+        request.extensions_mut().insert(client);
+        if self.is_secure {
+            request.extensions_mut().insert(Secure);
+        }
     }
-    request.extensions_mut().insert(LocalAddress(local));
-    request.extensions_mut().insert(client);
 }
 
 /// Says once that a proxy on this machine is not believed: to limits and listings, all who come by

@@ -3,17 +3,17 @@
 use std::{future::Future, io, net, pin::Pin, rc::Rc, time::Duration};
 
 use axum::Router;
-use bytes::Bytes;
 use tokio::{
     sync::watch,
     task::{JoinSet, spawn_local, yield_now},
 };
 
 use super::{
-    acceptor::Acceptor,
+    accept_queue::AcceptQueue,
     connection::Connections,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
+    tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
@@ -30,6 +30,7 @@ pub(super) struct HttpFront {
     pub(super) write_stall: Duration,
     pub(super) places: Places,
     pub(super) refusals: Refusals,
+    pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
@@ -37,9 +38,9 @@ pub(super) struct HttpFront {
 
 impl Front for HttpFront {
     fn serve(&self, shard: LocalShard) -> Pin<Box<dyn Future<Output = ()>>> {
-        let listeners: io::Result<Vec<Acceptor>> = self.listeners[shard.index()]
+        let listeners: io::Result<Vec<AcceptQueue>> = self.listeners[shard.index()]
             .iter()
-            .map(|listener| Acceptor::new(listener.try_clone()?))
+            .map(|listener| AcceptQueue::new(listener.try_clone()?))
             .collect();
         let connections = Rc::new(Connections {
             router: self.router.clone(),
@@ -48,6 +49,7 @@ impl Front for HttpFront {
             closing: self.closing.clone(),
             write_stall: self.write_stall,
             places: self.places.clone(),
+            tls: self.tls.clone(),
             proxies: self.proxies.clone(),
         });
         let again = Rc::clone(&connections);
@@ -74,7 +76,7 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: Acceptor, connections: Rc<Connections>, refusals: Refusals) {
+async fn accept(listener: AcceptQueue, connections: Rc<Connections>, refusals: Refusals) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
     let mut in_a_row = 0;
@@ -112,7 +114,7 @@ async fn accept(listener: Acceptor, connections: Rc<Connections>, refusals: Refu
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(Rc::clone(&connections).serve(io, Bytes::new(), place));
+                spawn_local(Rc::clone(&connections).accept(io, place));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -37,6 +37,7 @@ use crate::{
         shared::{Inbox, Shared},
         socket::Socket,
         subscriber::{PollTicket, Subscriber},
+        tls_peer::TlsPeer,
     },
     core::Transport,
     model::ChannelName,
@@ -110,19 +111,27 @@ impl LocalShard {
     pub fn attach(
         &self,
         mut subscriber: Subscriber,
-        io: Socket,
+        io: impl Into<Socket>,
         early: &[u8],
         head: Bytes,
         ticket: Option<PollTicket>,
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        match subscriber.shape.transport() {
-            Transport::Poll => match PollSocket::new(io, early) {
+        match (subscriber.shape.transport(), io.into()) {
+            (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, early) {
                 Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
                 Err(error) => unwatchable(&error),
             },
-            Transport::Stream => {
+            (Transport::Poll, Socket::Tls(io)) => {
+                let peer = Box::new(TlsPeer::poll(io, early));
+                self.attach_peer(subscriber, peer, head, ticket);
+            }
+            (Transport::Stream, Socket::Tls(io)) => {
+                let peer = Box::new(TlsPeer::stream(io));
+                self.attach_peer(subscriber, peer, head, ticket);
+            }
+            (Transport::Stream, Socket::Plain(io)) => {
                 self.lead_lease(&mut subscriber);
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
                 let attached = StreamSocket::new(io).and_then(|socket| {

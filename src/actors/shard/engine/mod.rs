@@ -31,7 +31,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    actors::{Lease, Origin, payload::Payload, peer::ReadyList, socket::Socket, subscriber::Shape},
+    actors::{Lease, Origin, Socket, payload::Payload, peer::ReadyList, subscriber::Shape},
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block, token_block},

@@ -12,13 +12,13 @@ use crate::actors::{Ends, Tcp};
 
 /// A listener watched by the shard's runtime.
 #[derive(Debug)]
-pub(super) struct Acceptor {
+pub(super) struct AcceptQueue {
     listener: AsyncFd<TcpListener>,
     /// The address that all its connections come in at, unless it listens on all there are.
     local: Option<SocketAddr>,
 }
 
-impl Acceptor {
+impl AcceptQueue {
     /// Takes a listener that never blocks. Called within the shard's runtime.
     pub(super) fn new(listener: net::TcpListener) -> io::Result<Self> {
         let local = listener.local_addr()?;
