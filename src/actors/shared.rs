@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) permits: Arc<Semaphore>,
     /// Room for the bytes of request bodies.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Room for those of small bodies.
+    pub(crate) small_bodies: Arc<Semaphore>,
     /// By shard: the inbox of its present incarnation.
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
@@ -107,8 +109,10 @@ impl Shared {
         let bodies_bytes_max = backend.limits().publish.bodies_bytes_max;
         let committer = Mutex::new(Committer::new(backend.head(), &backend.limits().publish));
         let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
+        let room = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
-            bodies: Arc::new(Semaphore::new(bodies.min(Semaphore::MAX_PERMITS))),
+            bodies: room(bodies),
+            small_bodies: room(bodies / SMALL_BODIES_PART),
             backend: Arc::new(backend),
             metrics,
             clock,
@@ -209,6 +213,8 @@ impl Shared {
 
 /// Living shapes that connections share.
 const SHAPES_MAX: usize = 1_024;
+/// Small bodies have room of their own beside that of all others: this part of it.
+const SMALL_BODIES_PART: usize = 4;
 
 #[cfg(test)]
 mod tests {
