@@ -39,7 +39,7 @@ impl Peer for Client {
     }
 
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
-        Some((self.io, Bytes::new()))
+        Some((self.io.into(), Bytes::new()))
     }
 }
 
