@@ -96,7 +96,6 @@ fn flags_of_later_versions_are_refused_not_ignored() {
     for flag in [
         "--tls-cert=hunter2",
         "--tls-key=hunter2",
-        "--cors-origin=hunter2",
         "--backend=hunter2",
         "--data-dir=hunter2",
         "--role=hunter2",

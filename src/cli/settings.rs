@@ -49,6 +49,11 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "PATTERN")]
     allow_anonymous: Vec<String>,
 
+    /// Origin whose pages may use the hub, as https://app.example.org, https://*.example.org, or *
+    /// for any; repeatable.
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<String>,
+
     #[command(flatten)]
     reserved: Reserved,
 }
@@ -60,8 +65,6 @@ struct Reserved {
     tls_cert: Option<String>,
     #[arg(long, hide = true)]
     tls_key: Option<String>,
-    #[arg(long, hide = true)]
-    cors_origin: Vec<String>,
     #[arg(long, hide = true)]
     backend: Option<String>,
     #[arg(long, hide = true)]
@@ -79,12 +82,14 @@ impl SettingsArgs {
             .config(self.config)
             .profile(self.profile)
             .environment(std::env::vars_os());
-        if !self.listen.is_empty() {
-            sources = sources.flag("--listen", "listen", self.listen.join(","));
-        }
-        if !self.allow_anonymous.is_empty() {
-            let patterns = self.allow_anonymous.join(",");
-            sources = sources.flag("--allow-anonymous", "allow_anonymous", patterns);
+        for (flag, key, values) in [
+            ("--listen", "listen", self.listen),
+            ("--allow-anonymous", "allow_anonymous", self.allow_anonymous),
+            ("--cors-origin", "cors_origins", self.cors_origin),
+        ] {
+            if !values.is_empty() {
+                sources = sources.flag(flag, key, values.join(","));
+            }
         }
         for (flag, key, given) in
             [("--insecure", "insecure", self.insecure), ("--demo", "demo", self.demo)]
@@ -115,7 +120,6 @@ impl Reserved {
         [
             (self.tls_cert.is_some(), "--tls-cert", "tls_cert"),
             (self.tls_key.is_some(), "--tls-key", "tls_key"),
-            (!self.cors_origin.is_empty(), "--cors-origin", "cors_origin"),
             (self.backend.is_some(), "--backend", "backend"),
             (self.data_dir.is_some(), "--data-dir", "data_dir"),
             (self.role.is_some(), "--role", "role"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
+use crate::http::{OriginPattern, is_origin};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -70,6 +71,8 @@ pub enum Allowed {
     CookieName,
     /// Origins of pages.
     Origins,
+    /// Origins of pages, with `*.` for all below a domain, and `*` for any.
+    OriginPatterns,
 }
 
 impl Allowed {
@@ -103,6 +106,9 @@ impl Allowed {
                 all_texts(items, |text| is_text(text) && PublicKeyFile::parse(text).is_some())
             }
             (Self::Origins, toml::Value::Array(items)) => all_texts(items, is_origin),
+            (Self::OriginPatterns, toml::Value::Array(items)) => {
+                all_texts(items, |text| OriginPattern::parse(text).is_ok())
+            }
             (Self::Hosts, toml::Value::Array(items)) => all_texts(items, is_host),
             (Self::Addresses, toml::Value::Array(items)) => {
                 !items.is_empty()
@@ -137,6 +143,7 @@ impl Allowed {
                 | Self::Patterns
                 | Self::KeyFiles
                 | Self::Origins
+                | Self::OriginPatterns
         )
     }
 }
@@ -164,6 +171,9 @@ impl fmt::Display for Allowed {
             ),
             Self::CookieName => f.write_str("the name of a cookie, or an empty one for none"),
             Self::Origins => f.write_str("origins such as https://app.example.org"),
+            Self::OriginPatterns => f.write_str(
+                "origins such as https://app.example.org or https://*.example.org, or * for any",
+            ),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module as in \
                  info,visnyk::http=debug",
@@ -206,24 +216,6 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// A scheme and an authority as a browser sends them in `Origin`: in lower case, and without the
-/// port that is the scheme's own.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, authority)) = text.split_once("://") else { return false };
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return false,
-    };
-    let parsed: Option<http::uri::Authority> = authority.parse().ok();
-    parsed.is_some_and(|parsed| {
-        !parsed.host().is_empty()
-            && !authority.contains(['@', '*'])
-            && !authority.ends_with(default_port)
-            && !authority.bytes().any(|byte| byte.is_ascii_uppercase())
-    })
-}
-
 const fn key(name: &'static str, allowed: Allowed) -> Key {
     Key { name, allowed }
 }
@@ -260,6 +252,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("drain_window_s", 0, DAY_S),
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
+    key("cors_origins", Allowed::OriginPatterns),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
     key("allow_anonymous", Allowed::Patterns),
@@ -280,6 +273,8 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.cookie_origins", Allowed::Origins),
     key("auth.metrics", Allowed::Choice(&["loopback", "token", "open"])),
     key("auth.metrics_token", Allowed::Secret),
+    key("cors.credentials", Allowed::Switch),
+    whole("cors.max_age_s", 0, DAY_S),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
     whole("limits.history.events_max", 1, U32_MAX),
@@ -323,10 +318,6 @@ const RESERVED: &[(&[&str], &str)] = &[
     (
         &["tls_cert", "tls_key", "tls"],
         "it speaks no TLS, so nothing would be encrypted (a proxy in front of it can do that)",
-    ),
-    (
-        &["cors_origin", "cors"],
-        "only the quickstart routes are open to other origins, and that cannot be changed",
     ),
     (
         &["backend", "data_dir"],
