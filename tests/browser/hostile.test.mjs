@@ -88,7 +88,9 @@ describe("a hostile page", { timeout: 180_000 }, () => {
       }
       await Promise.all(ended);
       // Beacons are answered before this, on the same connections.
-      for (let n = 0; n < 20; n += 1) await fetch(url, { method: "POST", mode: "no-cors" });
+      for (let n = 0; n < 20; n += 1) {
+        await fetch(url, { method: "POST", mode: "no-cors" }).catch(() => {});
+      }
     }, events);
     assert.equal(await hub.channel("guarded"), null);
     assert.equal((await hub.channel("kept")).closed, false);
@@ -111,7 +113,7 @@ describe("a hostile page", { timeout: 180_000 }, () => {
     ]) {
       assert.equal(await fetched(page, url), "TypeError", url);
       assert.equal(await fetched(page, url, { credentials: "include" }), "TypeError", url);
-      assert.equal(await fetched(page, url, { mode: "no-cors" }), "opaque", url);
+      assert.equal(await fetched(page, url, { mode: "no-cors" }), "TypeError", url);
     }
     // None of these waits for an event: each is answered although none comes.
     const outcomes = await page.evaluate(async (url) => {
@@ -237,7 +239,7 @@ describe("a hostile page", { timeout: 180_000 }, () => {
     const page = await openEvil(t);
     const init = { method: "POST", mode: "no-cors" };
     // This one would end the process.
-    assert.equal(await fetched(page, `${hub.url}/faults/log`, init), "opaque");
+    assert.equal(await fetched(page, `${hub.url}/faults/log`, init), "TypeError");
     for (let n = 0; n < 10; n += 1) await hub.publish("a", "x");
   });
 });
