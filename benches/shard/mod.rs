@@ -145,6 +145,7 @@ impl Shard {
             hello: false,
             retry_ms: None,
             lease: None,
+            origin: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
         };
         let peer = Box::new(Counting(Rc::clone(taken)));

@@ -1,6 +1,9 @@
 //! What a shard says of its connections, and what it is asked.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     core::{CloseReason, SlowPolicy, Transport},
@@ -44,6 +47,8 @@ pub struct Explanation {
     pub policy: SlowPolicy,
     /// The peer's address, where it has one.
     pub peer: Option<SocketAddr>,
+    /// The client's address, if that peer is a proxy which speaks for it.
+    pub forwarded_for: Option<IpAddr>,
     /// The subject of its client's token.
     pub subject: Option<Arc<str>>,
     /// When the hub ends it: the deadline of a poll, the age or drain of a stream.

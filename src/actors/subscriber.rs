@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::lease::Lease;
+use super::{lease::Lease, origin::Origin};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
@@ -119,6 +119,8 @@ pub struct Subscriber {
     pub retry_ms: Option<u32>,
     /// Until when it may go on, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
+    /// Where it comes from, if its socket does not say it all.
+    pub origin: Option<Box<Origin>>,
     /// Its place among the connections.
     pub admission: Admission,
 }

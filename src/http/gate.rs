@@ -21,7 +21,7 @@ use crate::{
     actors::Holder,
     auth::{Identity, TokenError, Verifier},
     core::Subscription,
-    model::ChannelName,
+    model::{ChannelName, ClientAddress},
 };
 
 /// What a route asks of those who come to it.
@@ -121,7 +121,9 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
         credential.is_some_and(|shown| access.metrics_token.matches(shown.token.as_bytes()));
     let is_local = || {
         let local = request.extensions().get::<LocalAddress>();
+        let client = request.extensions().get::<ClientAddress>();
         local.is_some_and(|local| local.0.ip().to_canonical().is_loopback())
+            && client.is_none_or(ClientAddress::is_this_machine)
             && !FORWARDED.iter().any(|field| request.headers().contains_key(*field))
     };
     match access.metrics {

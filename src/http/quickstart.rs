@@ -78,6 +78,7 @@ pub(super) async fn subscribe(
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
         holder: gate::holder(&state, &identity),
+        client: asked.client,
     };
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
     // answer at once would set the client, which has no new position, off on a loop.
@@ -101,6 +102,7 @@ pub(super) async fn events(
     let identity = gate::identity(&state, request.extensions())?;
     gate::permit(&identity, &stream.subscription)?;
     stream.holder = gate::holder(&state, &identity);
+    stream.client = asked.client;
     stream.start = query.start(&asked.headers, false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);

@@ -17,7 +17,7 @@ use http_body::{Body as _, Frame};
 use super::{CanTake, Problem, Takeover, params, problem::RETRY_AFTER_S, routes::HttpState};
 use crate::{
     hub::{StreamRequest, SubscribeError},
-    model::comment_block,
+    model::{ClientAddress, comment_block},
 };
 
 /// What a stream's response needs to know of its request.
@@ -26,6 +26,7 @@ pub(super) struct Asked {
     pub(super) headers: HeaderMap,
     pub(super) is_head: bool,
     pub(super) can_take: bool,
+    pub(super) client: Option<ClientAddress>,
 }
 
 impl Asked {
@@ -36,6 +37,7 @@ impl Asked {
             headers: request.headers().clone(),
             is_head: request.method() == Method::HEAD,
             can_take: request.extensions().get::<CanTake>().is_some(),
+            client: request.extensions().get::<ClientAddress>().copied(),
         })
     }
 }

@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 use super::{Hub, SubscribeError};
 use crate::{
     actors::{
-        Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
+        Admission, CountedEntry, EventBody, Form, Holder, Lease, Origin, Shape, ShardMsg,
+        Subscriber,
     },
     backend::{ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
     model::{
-        ChannelPattern, ChannelSelector, EventEncoding, PollAnswer, PollEncoding, SelectorError,
-        Start,
+        ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, PollAnswer, PollEncoding,
+        SelectorError, Start,
     },
     telemetry::Metrics,
 };
@@ -39,6 +40,8 @@ pub struct StreamRequest {
     pub retry_ms: Option<u32>,
     /// Whose it is, where clients are authenticated; it ends with the holder's token.
     pub holder: Option<Holder>,
+    /// Where its client is, if that is known.
+    pub client: Option<ClientAddress>,
 }
 
 impl StreamRequest {
@@ -61,6 +64,7 @@ impl StreamRequest {
             hello: false,
             retry_ms: None,
             holder: None,
+            client: None,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct PollRequest {
     /// Whose it is, where clients are authenticated; it waits no longer than the holder's token
     /// lasts.
     pub holder: Option<Holder>,
+    /// Where its client is, if that is known.
+    pub client: Option<ClientAddress>,
 }
 
 impl Hub {
@@ -103,6 +109,7 @@ impl Hub {
             hello: request.hello,
             retry_ms: request.retry_ms,
             holder: request.holder,
+            client: request.client,
         })
     }
 
@@ -139,6 +146,7 @@ impl Hub {
             hello: false,
             retry_ms: None,
             holder: request.holder,
+            client: request.client,
         })
     }
 
@@ -234,6 +242,7 @@ impl Hub {
             // A stream is the alarm; what there is, `poll_now` says.
             let mut stream = StreamRequest::new(request.subscription.clone());
             stream.start = request.start.clone();
+            stream.client = request.client;
             stream.holder =
                 request.holder.clone().map(|holder| Holder { until_ms: None, ..holder });
             let subscriber = self.admit_stream(stream)?;
@@ -261,8 +270,17 @@ impl Hub {
         if self.shared.is_draining() {
             return Err(SubscribeError::GoingDown);
         }
-        let Admitting { subscription, start, form, policy, ends_after_ms, hello, retry_ms, holder } =
-            asked;
+        let Admitting {
+            subscription,
+            start,
+            form,
+            policy,
+            ends_after_ms,
+            hello,
+            retry_ms,
+            holder,
+            client,
+        } = asked;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
         let admission = Admission::take(&self.shared.connections, connections_max)
@@ -298,6 +316,7 @@ impl Hub {
             hello,
             retry_ms,
             lease,
+            origin: Origin::of(client),
             admission,
         })
     }
@@ -332,6 +351,7 @@ struct Admitting {
     hello: bool,
     retry_ms: Option<u32>,
     holder: Option<Holder>,
+    client: Option<ClientAddress>,
 }
 
 /// How long a subscription waits for a place among the connections, and between two looks.
@@ -370,6 +390,7 @@ mod tests {
             wait: Duration::ZERO,
             limit: 1_000,
             holder: None,
+            client: None,
         };
         let mut received = 0;
         while received < BIRTHS {
@@ -425,6 +446,7 @@ mod tests {
             wait: Duration::ZERO,
             limit: 0,
             holder: None,
+            client: None,
         };
         match hub.poll_now(&request) {
             Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),

@@ -1,6 +1,7 @@
 //! The values everything else speaks of: names, patterns, positions, events and their encodings.
 //! No I/O, no clock, no shared state.
 
+mod address;
 mod channel;
 mod encoding;
 mod event;
@@ -10,6 +11,7 @@ mod pattern;
 mod poll;
 mod position;
 
+pub use address::{ClientAddress, Network};
 pub use channel::{ChannelName, ChannelNameError};
 pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
 pub use event::{Event, EventKind, EventType, EventTypeError, NewEvent};

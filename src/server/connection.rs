@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -39,7 +40,7 @@ use super::{
 };
 use crate::{
     actors::LocalShard,
-    http::{CanTake, LocalAddress, Taken, Takeover},
+    http::{CanTake, LocalAddress, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
@@ -52,6 +53,8 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    /// Who is believed about whom a request comes from.
+    pub(super) proxies: TrustedProxies,
 }
 
 /// How the HTTP server's part of a connection ended.
@@ -73,10 +76,10 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: TcpStream, early: Bytes, _place: Place) {
+    pub(super) async fn serve(self, io: TcpStream, peer: SocketAddr, early: Bytes, _place: Place) {
         let shard = self.shard.clone();
         tokio::select! {
-            given_away = Box::pin(self.parse(io, early)) => {
+            given_away = Box::pin(self.parse(io, peer, early)) => {
                 if let Some((asking, io, early)) = given_away {
                     hand_over(&shard, asking, io, &early);
                 }
@@ -87,15 +90,21 @@ impl Connections {
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(self, io: TcpStream, early: Bytes) -> Option<(Asking, TcpStream, Bytes)> {
+    async fn parse(
+        self,
+        io: TcpStream,
+        peer: SocketAddr,
+        early: Bytes,
+    ) -> Option<(Asking, TcpStream, Bytes)> {
         let local = io.local_addr().ok()?;
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, router) = (Rc::clone(&asking), self.router);
-            service_fn(move |request| {
-                Box::pin(respond(router.clone(), request, local, Rc::clone(&asking)))
+            let (asking, router, proxies) = (Rc::clone(&asking), self.router, self.proxies);
+            service_fn(move |mut request| {
+                note_addresses(&mut request, local, peer, &proxies);
+                Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
             })
         };
         let mut connection = http1::Builder::new()
@@ -154,14 +163,40 @@ impl Connections {
     }
 }
 
+/// Tells the routes where a request came in, and from whom.
+pub(super) fn note_addresses<B>(
+    request: &mut Request<B>,
+    local: SocketAddr,
+    peer: SocketAddr,
+    proxies: &TrustedProxies,
+) {
+    let client = proxies.client(peer, request.headers());
+    if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
+        warn_of_proxy(peer);
+    }
+    request.extensions_mut().insert(LocalAddress(local));
+    request.extensions_mut().insert(client);
+}
+
+/// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
+/// it are this machine.
+fn warn_of_proxy(peer: SocketAddr) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            proxy = %peer.ip(),
+            "requests come through a proxy that is not in `trusted_proxies`: its clients have no \
+             addresses of their own"
+        );
+    });
+}
+
 async fn respond(
     router: Router,
     request: Request<Incoming>,
-    local: SocketAddr,
     asking: Rc<RefCell<Option<Asking>>>,
 ) -> Result<Response<Body>, Infallible> {
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(LocalAddress(local));
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }

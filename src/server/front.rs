@@ -15,7 +15,10 @@ use super::{
     places::{Full, Places, is_no_file},
     refusals::Refusals,
 };
-use crate::actors::{Finished, Front, LocalShard};
+use crate::{
+    actors::{Finished, Front, LocalShard},
+    http::TrustedProxies,
+};
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
 pub(super) struct HttpFront {
@@ -27,6 +30,7 @@ pub(super) struct HttpFront {
     pub(super) write_stall: Duration,
     pub(super) places: Places,
     pub(super) refusals: Refusals,
+    pub(super) proxies: TrustedProxies,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -44,11 +48,14 @@ impl Front for HttpFront {
             closing: self.closing.clone(),
             write_stall: self.write_stall,
             places: self.places.clone(),
+            proxies: self.proxies.clone(),
         };
         let again = connections.clone();
         shard.on_handed_back(move |Finished { io, early }| {
+            // Gone already, if it has no address.
+            let Ok(peer) = io.peer_addr() else { return };
             let place = again.places.keep();
-            spawn_local(again.clone().serve(io, early, place));
+            spawn_local(again.clone().serve(io, peer, early, place));
         });
         let refusals = self.refusals.clone();
         Box::pin(async move {
@@ -80,8 +87,8 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
                 return std::future::pending().await;
             }
         };
-        let io = match accepted {
-            Ok((io, _)) => io,
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
                 if !refusals.refuse_by_reserve(&listener).await {
                     refusals.report(&error);
@@ -106,7 +113,7 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().serve(prepare(io), Bytes::new(), place));
+                spawn_local(connections.clone().serve(prepare(io), peer, Bytes::new(), place));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -20,7 +20,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{Cors, HttpSettings, OriginPattern, Refuser, router},
+    http::{Cors, HttpSettings, OriginPattern, Refuser, TrustedProxies, router},
     hub::{Hub, StartError},
 };
 
@@ -87,6 +87,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
         refusals: Refusals::new(places.clone(), refuser),
         places: places.clone(),
+        proxies: TrustedProxies::new(&settings.trusted_proxies),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);

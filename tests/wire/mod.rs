@@ -8,7 +8,7 @@ use std::{future::Future, io, net::SocketAddr, time::Duration};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
 };
 use visnyk_loadtest::{Hub, HubCommand};
@@ -97,6 +97,20 @@ impl Wire {
         let socket = within("connecting", TcpStream::connect(address)).await.expect("a connection");
         socket.set_nodelay(true).expect("an open socket");
         Self { socket, unread: Vec::new() }
+    }
+
+    /// From an address of this machine other than 127.0.0.1.
+    pub(crate) async fn from_source(hub: &Hub, source: &str) -> Self {
+        let connected = within("connecting", Self::connect_from(hub, source)).await;
+        let socket = connected.expect("a connection");
+        socket.set_nodelay(true).expect("an open socket");
+        Self { socket, unread: Vec::new() }
+    }
+
+    async fn connect_from(hub: &Hub, source: &str) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source.parse().expect("an address"), 0))?;
+        socket.connect(hub.address()).await
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

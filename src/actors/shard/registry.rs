@@ -223,6 +223,7 @@ mod tests {
             hello: false,
             retry_ms: None,
             lease: None,
+            origin: None,
             admission: Admission::take(&Arc::default(), 1).expect("a place"),
         }
     }

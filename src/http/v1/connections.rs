@@ -161,7 +161,13 @@ fn connection_json(found: &Explanation, now_ms: u64) -> Value {
     };
     put("policy", policy.into());
     put("ends_at", found.ends_ms.map(rfc3339_millis).into());
-    put("peer", found.peer.map(|peer| peer.to_string()).into());
+    let peer = found.peer.map(|peer| peer.to_string());
+    if let Some(client) = found.forwarded_for {
+        put("peer", client.to_string().into());
+        put("proxy", peer.into());
+    } else {
+        put("peer", peer.into());
+    }
     put("identity", found.subject.as_deref().into());
     put("shard", found.shard.into());
     Value::Object(json)

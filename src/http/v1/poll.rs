@@ -52,6 +52,7 @@ fn ask(
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
         holder: gate::holder(state, &identity),
+        client: asked.client,
     };
     Ok((asked, poll))
 }

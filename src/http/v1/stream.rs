@@ -80,6 +80,7 @@ fn ask(
         hello: query.switch("hello")?,
         retry_ms: None,
         holder: gate::holder(state, &identity),
+        client: asked.client,
     };
     Ok((asked, stream))
 }

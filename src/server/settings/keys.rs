@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
-use crate::http::{OriginPattern, is_origin};
+use crate::http::{OriginPattern, ProxyBlock, is_origin};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -73,6 +73,8 @@ pub enum Allowed {
     Origins,
     /// Origins of pages, with `*.` for all below a domain, and `*` for any.
     OriginPatterns,
+    /// Addresses without a port, and blocks of them.
+    Networks,
 }
 
 impl Allowed {
@@ -109,6 +111,9 @@ impl Allowed {
             (Self::OriginPatterns, toml::Value::Array(items)) => {
                 all_texts(items, |text| OriginPattern::parse(text).is_ok())
             }
+            (Self::Networks, toml::Value::Array(items)) => {
+                all_texts(items, |text| text.parse::<ProxyBlock>().is_ok())
+            }
             (Self::Hosts, toml::Value::Array(items)) => all_texts(items, is_host),
             (Self::Addresses, toml::Value::Array(items)) => {
                 !items.is_empty()
@@ -144,6 +149,7 @@ impl Allowed {
                 | Self::KeyFiles
                 | Self::Origins
                 | Self::OriginPatterns
+                | Self::Networks
         )
     }
 }
@@ -174,6 +180,7 @@ impl fmt::Display for Allowed {
             Self::OriginPatterns => f.write_str(
                 "origins such as https://app.example.org or https://*.example.org, or * for any",
             ),
+            Self::Networks => f.write_str("IP addresses and blocks such as 10.0.0.0/8"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module as in \
                  info,visnyk::http=debug",
@@ -243,6 +250,7 @@ pub(super) const KEYS: &[Key] = &[
     key("listen", Allowed::Addresses),
     key("insecure", Allowed::Switch),
     key("allowed_hosts", Allowed::Hosts),
+    key("trusted_proxies", Allowed::Networks),
     key("quickstart", Allowed::Switch),
     key("demo", Allowed::Switch),
     whole("shards", 0, 1_024),

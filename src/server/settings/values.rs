@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
-use crate::http::{Cors, OriginPattern};
+use crate::http::{Cors, OriginPattern, ProxyBlock};
 use crate::telemetry::LogFormat;
 
 /// Everything that can be set about a hub process. `Default` gives the documented defaults.
@@ -20,6 +20,8 @@ pub struct Settings {
     /// Hosts besides loopback ones that requests to a loopback address may name: what a proxy on
     /// this machine passes on.
     pub allowed_hosts: Vec<String>,
+    /// Proxies that are believed about whose requests they pass on.
+    pub trusted_proxies: Vec<ProxyBlock>,
     /// Serves the quickstart routes (`/publish`, `/subscribe`, `/events`).
     pub quickstart: bool,
     /// Publishes an update to the channel `default` every 3 seconds.
@@ -80,6 +82,7 @@ impl Default for Settings {
             listen: ListenAddr::LOOPBACK.to_vec(),
             insecure: false,
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             quickstart: true,
             demo: false,
             shards: 0,

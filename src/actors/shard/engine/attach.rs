@@ -83,6 +83,9 @@ impl Engine {
             lease.settle(key);
             self.leases.insert(index, lease);
         }
+        if let Some(origin) = subscriber.origin.take() {
+            self.origins.insert(index, origin);
+        }
         let (retry_ms, hello) = (subscriber.retry_ms, subscriber.hello);
         let start = mem::replace(&mut subscriber.start, Start::Now);
         let subscriber = Subscribed::new(subscriber, ticket);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::Engine;
 use crate::{
     actors::{
-        Lease,
+        Lease, Origin,
         explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey, Surveyed},
         shard::slot::Slot,
     },
@@ -42,7 +42,8 @@ impl Engine {
                 let position = self.safe_position(index);
                 let slot = &self.slots[index as usize];
                 let lease = self.leases.get(&index).map(|lease| &**lease);
-                found.push(describe(slot, lease, position, survey.selectors_max));
+                let origin = self.origins.get(&index).map(|origin| &**origin);
+                found.push(describe(slot, lease, origin, position, survey.selectors_max));
             }
         }
         Surveyed { found, next: (to < end).then_some(to) }
@@ -55,7 +56,13 @@ impl Engine {
 
     /// Remembers the end of a connection. A poll that got its answer is no news, and would push out
     /// what is.
-    pub(super) fn remember_end(&mut self, slot: &Slot, lease: Option<&Lease>, reason: CloseReason) {
+    pub(super) fn remember_end(
+        &mut self,
+        slot: &Slot,
+        lease: Option<&Lease>,
+        origin: Option<&Origin>,
+        reason: CloseReason,
+    ) {
         if reason == CloseReason::Answered {
             return;
         }
@@ -63,7 +70,7 @@ impl Engine {
             self.ends.0.pop_front();
         }
         let position = self.backend.position(slot.connection.cursor());
-        let mut ended = describe(slot, lease, position, SELECTORS_KEPT);
+        let mut ended = describe(slot, lease, origin, position, SELECTORS_KEPT);
         ended.state = ConnectionState::Closed { reason, ended_ms: self.now_ms };
         ended.ends_ms = None;
         self.ends.0.push_back(ended);
@@ -95,6 +102,7 @@ fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
 fn describe(
     slot: &Slot,
     lease: Option<&Lease>,
+    origin: Option<&Origin>,
     position: Position,
     selectors_max: usize,
 ) -> Explanation {
@@ -119,6 +127,7 @@ fn describe(
         written_ms: connection.written_ms(),
         policy: connection.policy(),
         peer: slot.peer.address(),
+        forwarded_for: origin.and_then(Origin::forwarded_for),
         subject: lease.and_then(|lease| lease.subject().cloned()),
         ends_ms: connection.ends_ms(),
     }

@@ -32,7 +32,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    actors::{Lease, payload::Payload, peer::ReadyList, subscriber::Shape},
+    actors::{Lease, Origin, payload::Payload, peer::ReadyList, subscriber::Shape},
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block, token_block},
@@ -59,6 +59,8 @@ pub struct Engine {
     /// By slot: how long a connection may go on, where clients are authenticated. It is not in the
     /// slots, so that it costs nothing where they are not.
     leases: FxHashMap<u32, Box<Lease>>,
+    /// By slot: where a connection comes from, for the same reason.
+    origins: FxHashMap<u32, Box<Origin>>,
     /// Slots whose deadline has come, to be looked at.
     overdue: Vec<u32>,
     ready: Arc<ReadyList>,
@@ -116,6 +118,7 @@ impl Engine {
             lanes: FxHashMap::default(),
             turns: VecDeque::new(),
             leases: FxHashMap::default(),
+            origins: FxHashMap::default(),
             mixed: MixedLane::default(),
             plain_shape: Arc::new(Shape::frames()),
             wheel: Wheel::new(1_024, 64, now_ms),
@@ -307,8 +310,8 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
-        let lease = self.leases.remove(&index);
-        self.remember_end(&slot, lease.as_deref(), reason);
+        let (lease, origin) = (self.leases.remove(&index), self.origins.remove(&index));
+        self.remember_end(&slot, lease.as_deref(), origin.as_deref(), reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");

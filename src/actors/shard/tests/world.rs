@@ -217,6 +217,7 @@ impl World {
             hello: false,
             retry_ms: None,
             lease: None,
+            origin: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }
     }
