@@ -200,7 +200,7 @@ describe("the console of a hub that asks for tokens", { timeout: 180_000 }, () =
     await connected(page);
     await hub.publish("default", "before");
     await rows(page).getByText("before").waitFor();
-    await page.getByText("Refused", { exact: true }).waitFor();
+    await page.getByText("Refused", { exact: true }).first().waitFor();
     await page.locator("#watch-error").getByText("expired").waitFor();
     await hub.publish("default", "meanwhile");
     await paste(page, mint());
@@ -213,6 +213,8 @@ describe("the console of a hub that asks for tokens", { timeout: 180_000 }, () =
     const hub = await startGuardedHub(t);
     const { page } = await openConsole(t, hub);
     const outcomes = await page.evaluate(async () => {
+      // What the test itself has evaluated may evaluate too, until its first turn is over.
+      await new Promise((resolve) => setTimeout(resolve));
       const outcomes = {};
       const attempt = (name, act) => {
         try {
@@ -230,9 +232,14 @@ describe("the console of a hub that asks for tokens", { timeout: 180_000 }, () =
       attempt("markup", () => (document.body.innerHTML = "<img src=x onerror='injected = true'>"));
       attempt("eval", () => new Function("window.injected = true")());
       attempt("address", () => (document.createElement("script").src = "data:text/javascript,1"));
-      const link = document.createElement("a");
-      link.setAttribute("onclick", "window.injected = true");
-      link.click();
+      attempt("attribute", () => {
+        document.createElement("a").setAttribute("onclick", "window.injected = true");
+      });
+      attempt("text", () => {
+        const script = document.createElement("script");
+        script.append("window.injected = true");
+        document.body.append(script);
+      });
       const foreign = await fetch("https://elsewhere.example/").catch((error) => error.name);
       return { ...outcomes, foreign, injected: window.injected ?? false };
     });
@@ -241,11 +248,13 @@ describe("the console of a hub that asks for tokens", { timeout: 180_000 }, () =
       markup: "TypeError",
       eval: "EvalError",
       address: "TypeError",
+      attribute: "TypeError",
+      text: "done",
       foreign: "TypeError",
       injected: false,
     });
     const violations = await page.evaluate(() => violations.map((text) => text.split(" ")[0]));
-    for (const directive of ["require-trusted-types-for", "script-src-attr", "connect-src"]) {
+    for (const directive of ["require-trusted-types-for", "connect-src"]) {
       assert.ok(violations.includes(directive), `${directive} of ${violations}`);
     }
   });
