@@ -354,7 +354,7 @@ class Connection {
 
   /** One `EventSource`, which reconnects by itself until it gives up or is of no use. */
   async #stream() {
-    const stream = await openable(this.#settings, this.#position ?? "now");
+    const stream = await streamToOpen(this.#settings, this.#position ?? "now");
     if (this.#stopped || stream === null) return { opened: false, silent: false };
     const { withCredentials } = this.#settings;
     return new Promise((resolve) => {
@@ -521,10 +521,10 @@ class Probes {
 
   async #probe() {
     const settings = this.#settings;
-    const url = await streamUrl(settings, "now");
+    const stream = await streamToOpen(settings, "now");
     if (this.#settings === null) return;
-    if (url === null) return this.#schedule();
-    const source = new EventSource(url, { withCredentials: settings.withCredentials });
+    if (stream === null) return this.#schedule();
+    const source = new EventSource(stream.url, { withCredentials: settings.withCredentials });
     this.#source = source;
     const fail = () => {
       clearTimeout(this.#timer);
@@ -821,7 +821,7 @@ function hubUrl({ base }, path, query) {
  * Null if the token could not be had. The format is the envelope without an `event` field: an
  * `EventSource` only hears of the event names that it was told of beforehand.
  */
-async function openable(settings, position) {
+async function streamToOpen(settings, position) {
   const { channels, types } = settings;
   const query = { channel: channels, type: types, format: "message", hello: 1 };
   try {
