@@ -17,7 +17,9 @@ mod root;
 mod shard;
 mod shards;
 mod shared;
+mod socket;
 mod subscriber;
+mod tls_peer;
 
 pub use batch::{Batch, Run};
 pub use body::EventBody;
@@ -28,6 +30,7 @@ pub use origin::Origin;
 pub use peer::{Input, Peer, SlotWaker};
 pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
+pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber};
 
 pub(crate) use explanation::Survey;

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, cors::Sharing, routes::HttpState};
+use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState};
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
@@ -72,7 +72,9 @@ fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<()
 /// Refuses pages that are neither the hub's own nor listed.
 fn check_page(state: &HttpState, request: &Request, host: Option<&str>) -> Result<(), Problem> {
     let origin = request.headers().get(header::ORIGIN);
-    if origin.is_some_and(|origin| is_same_origin(origin, host) || is_listed(state, origin)) {
+    if origin.is_some_and(|origin| {
+        is_same_origin(origin, host, is_secure(request)) || is_listed(state, origin)
+    }) {
         return Ok(());
     }
     let field = match origin {
@@ -134,7 +136,7 @@ fn host(request: &Request) -> Result<Option<&str>, Problem> {
 pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
     let origin = HeaderValue::from_str(origin);
     let host = host(request);
-    matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host))
+    matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
 }
 
 /// Pages of these origins may change things with a cookie, and so with any other token.
@@ -143,9 +145,16 @@ fn is_listed(state: &HttpState, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
-fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    matches!((authority, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
+/// Over TLS a page that came without it is of another origin. Without, there may be a proxy in
+/// front that speaks TLS for the hub.
+fn is_same_origin(origin: &HeaderValue, host: Option<&str>, is_secure: bool) -> bool {
+    let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };
+    authority.eq_ignore_ascii_case(host) && (!is_secure || scheme.eq_ignore_ascii_case("https"))
+}
+
+fn is_secure(request: &Request) -> bool {
+    request.extensions().get::<Secure>().is_some()
 }
 
 /// The host without its port.

@@ -38,4 +38,4 @@ pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
 pub use refuser::Refuser;
 pub use routes::{HttpSettings, ROUTES, Route, router};
-pub use takeover::{CanTake, LocalAddress, Taken, Takeover};
+pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

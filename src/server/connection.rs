@@ -37,10 +37,11 @@ use super::{
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     rewind::Rewind,
+    tls::{Acceptor, Welcome},
 };
 use crate::{
-    actors::LocalShard,
-    http::{CanTake, LocalAddress, Taken, Takeover, TrustedProxies},
+    actors::{LocalShard, Socket},
+    http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
@@ -53,6 +54,8 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    /// Where all connections are encrypted.
+    pub(super) tls: Option<Acceptor>,
     /// Who is believed about whom a request comes from.
     pub(super) proxies: TrustedProxies,
 }
@@ -67,6 +70,14 @@ enum Ended {
     Stalled,
 }
 
+/// How requests come in on a connection.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    local: SocketAddr,
+    peer: SocketAddr,
+    is_secure: bool,
+}
+
 /// A response that asks for its socket.
 struct Asking {
     parts: response::Parts,
@@ -75,8 +86,19 @@ struct Asking {
 }
 
 impl Connections {
+    /// Serves a connection that was just accepted.
+    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, place: Place) {
+        let Some(tls) = self.tls.clone() else {
+            return self.serve(io.into(), peer, Bytes::new(), place).await;
+        };
+        match Box::pin(tls.welcome(io)).await {
+            None => {}
+            Some(Welcome::Http1(io)) => self.serve(io, peer, Bytes::new(), place).await,
+        }
+    }
+
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: TcpStream, peer: SocketAddr, early: Bytes, _place: Place) {
+    pub(super) async fn serve(self, io: Socket, peer: SocketAddr, early: Bytes, _place: Place) {
         let shard = self.shard.clone();
         tokio::select! {
             given_away = Box::pin(self.parse(io, peer, early)) => {
@@ -92,18 +114,18 @@ impl Connections {
     /// response asks for them.
     async fn parse(
         self,
-        io: TcpStream,
+        io: Socket,
         peer: SocketAddr,
         early: Bytes,
-    ) -> Option<(Asking, TcpStream, Bytes)> {
-        let local = io.local_addr().ok()?;
+    ) -> Option<(Asking, Socket, Bytes)> {
+        let arrival = Arrival { local: io.local_addr().ok()?, peer, is_secure: io.is_secure() };
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let (asking, router, proxies) = (Rc::clone(&asking), self.router, self.proxies);
             service_fn(move |mut request| {
-                note_addresses(&mut request, local, peer, &proxies);
+                arrival.note(&mut request, &proxies);
                 Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
             })
         };
@@ -163,19 +185,19 @@ impl Connections {
     }
 }
 
-/// Tells the routes where a request came in, and from whom.
-pub(super) fn note_addresses<B>(
-    request: &mut Request<B>,
-    local: SocketAddr,
-    peer: SocketAddr,
-    proxies: &TrustedProxies,
-) {
-    let client = proxies.client(peer, request.headers());
-    if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-        warn_of_proxy(peer);
+impl Arrival {
+    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
+    fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+        let client = proxies.client(self.peer, request.headers());
+        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
+            warn_of_proxy(self.peer);
+        }
+        request.extensions_mut().insert(LocalAddress(self.local));
+        request.extensions_mut().insert(client);
+        if self.is_secure {
+            request.extensions_mut().insert(Secure);
+        }
     }
-    request.extensions_mut().insert(LocalAddress(local));
-    request.extensions_mut().insert(client);
 }
 
 /// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
@@ -216,7 +238,7 @@ async fn respond(
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is
 /// reset, and the reset may overtake the last answer (RFC 9112, section 9.6).
-async fn linger(mut io: TcpStream, wait: Duration) {
+async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
         let mut bytes = [0; 4096];
@@ -226,7 +248,7 @@ async fn linger(mut io: TcpStream, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-fn hand_over(shard: &LocalShard, asking: Asking, io: TcpStream, early: &Bytes) {
+fn hand_over(shard: &LocalShard, asking: Asking, io: Socket, early: &Bytes) {
     let Asking { parts, taken, keep_alive } = asking;
     let (head, ticket) = if taken.is_poll {
         (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))

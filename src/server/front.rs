@@ -3,7 +3,6 @@
 use std::{future::Future, io, net, pin::Pin, time::Duration};
 
 use axum::Router;
-use bytes::Bytes;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -14,6 +13,7 @@ use super::{
     connection::Connections,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
+    tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
@@ -30,6 +30,7 @@ pub(super) struct HttpFront {
     pub(super) write_stall: Duration,
     pub(super) places: Places,
     pub(super) refusals: Refusals,
+    pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
@@ -48,6 +49,7 @@ impl Front for HttpFront {
             closing: self.closing.clone(),
             write_stall: self.write_stall,
             places: self.places.clone(),
+            tls: self.tls.clone(),
             proxies: self.proxies.clone(),
         };
         let again = connections.clone();
@@ -113,7 +115,7 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().serve(prepare(io), peer, Bytes::new(), place));
+                spawn_local(connections.clone().accept(prepare(io), peer, place));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -3,27 +3,22 @@
 //! A refused connection is read for its request's head, told to come back, and ended. Only a few
 //! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_local,
-    time::{Instant, timeout},
+    time::timeout,
 };
 
-use super::places::{Full, Places, is_no_file};
+use super::{
+    places::{Full, Places, is_no_file},
+    report::Report,
+    tls::Acceptor,
+};
 use crate::{http::Refuser, telemetry::Metrics};
 
 /// Refuses connections, on all shards together.
@@ -33,16 +28,17 @@ pub(super) struct Refusals(Arc<Shared>);
 struct Shared {
     places: Places,
     refuser: Refuser,
+    tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
     reserve: Reserve,
     report: Report,
 }
 
 impl Refusals {
-    pub(super) fn new(places: Places, refuser: Refuser) -> Self {
+    pub(super) fn new(places: Places, refuser: Refuser, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
         let (reserve, report) = (Reserve::new(), Report::default());
-        Self(Arc::new(Shared { places, refuser, permits, reserve, report }))
+        Self(Arc::new(Shared { places, refuser, tls, permits, reserve, report }))
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
@@ -65,7 +61,7 @@ impl Refusals {
         match timeout(Duration::ZERO, listener.accept()).await {
             Ok(Ok((io, _))) => {
                 self.note(Full::Files);
-                reserve.put_back(tell(&self.0.refuser, io).await);
+                reserve.put_back(self.tell(io).await);
                 true
             }
             Ok(Err(error)) => {
@@ -93,6 +89,20 @@ impl Refusals {
         }
     }
 
+    /// Tells a client to come back, within [`REFUSAL_TIME_MAX`]. Gives the socket back, to be
+    /// closed.
+    async fn tell(&self, mut io: TcpStream) -> TcpStream {
+        let refuser = &self.0.refuser;
+        let told = async {
+            match &self.0.tls {
+                None => converse(refuser, &mut io).await,
+                Some(tls) => converse(refuser, &mut tls.welcome_refused(&mut io).await?).await,
+            }
+        };
+        let _ = timeout(REFUSAL_TIME_MAX, told).await;
+        io
+    }
+
     fn note(&self, why: Full) {
         Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.report.due() {
@@ -102,29 +112,27 @@ impl Refusals {
 }
 
 async fn answer(refusals: Refusals, io: TcpStream, _permit: OwnedSemaphorePermit) {
-    let io = tell(&refusals.0.refuser, io).await;
+    let io = refusals.tell(io).await;
     refusals.0.reserve.put_back(io);
 }
 
-/// Reads a request's head, answers, and ends what the hub says on the connection; within
-/// [`REFUSAL_TIME_MAX`]. Gives the socket back, to be closed.
-async fn tell(refuser: &Refuser, mut io: TcpStream) -> TcpStream {
-    let told = async {
-        let mut head = Vec::with_capacity(1_024);
-        while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
-            if io.read_buf(&mut head).await? == 0 {
-                break;
-            }
+/// Reads a request's head, answers, and ends what the hub says on the connection.
+async fn converse(
+    refuser: &Refuser,
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let mut head = Vec::with_capacity(1_024);
+    while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if io.read_buf(&mut head).await? == 0 {
+            break;
         }
-        io.write_all(&refuser.answer(&head)).await?;
-        io.shutdown().await?;
-        // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
-        let mut bytes = [0; 1_024];
-        while io.read(&mut bytes).await? > 0 {}
-        Ok::<_, io::Error>(())
-    };
-    let _ = timeout(REFUSAL_TIME_MAX, told).await;
-    io
+    }
+    io.write_all(&refuser.answer(&head)).await?;
+    io.shutdown().await?;
+    // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+    let mut bytes = [0; 1_024];
+    while io.read(&mut bytes).await? > 0 {}
+    Ok(())
 }
 
 /// Files kept open to be given up when there is none left: the place of one takes a connection that
@@ -176,27 +184,6 @@ impl Reserve {
     }
 }
 
-/// Lets something be said once a second, with how often it happened.
-#[derive(Debug, Default)]
-struct Report {
-    last: Mutex<Option<Instant>>,
-    times: AtomicU64,
-}
-
-impl Report {
-    /// It happened. If it is time to say so: how often since the last time.
-    fn due(&self) -> Option<u64> {
-        self.times.fetch_add(1, Ordering::Relaxed);
-        let mut last = self.last.lock();
-        let now = Instant::now();
-        if last.is_some_and(|last| now - last < REPORT_EVERY) {
-            return None;
-        }
-        *last = Some(now);
-        Some(self.times.swap(0, Ordering::Relaxed))
-    }
-}
-
 /// Refusals under way at a time.
 pub(super) const REFUSALS_MAX: usize = 32;
 /// Files in reserve.
@@ -205,22 +192,3 @@ pub(super) const RESERVE_FILES: usize = 8;
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a request that are looked at for what it accepts.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Between two lines of the log about it.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_happens_often_is_said_once_a_second() {
-        let report = Report::default();
-        assert_eq!(report.due(), Some(1));
-        for _ in 0..999 {
-            assert_eq!(report.due(), None);
-        }
-        tokio::time::advance(REPORT_EVERY).await;
-        assert_eq!(report.due(), Some(1_000));
-        assert_eq!(report.due(), None);
-    }
-}

@@ -261,6 +261,9 @@ pub(super) const KEYS: &[Key] = &[
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
     key("cors_origins", Allowed::OriginPatterns),
+    key("tls_cert", Allowed::Text),
+    key("tls_key", Allowed::Text),
+    whole("tls_reload_s", 1, DAY_S),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
     key("allow_anonymous", Allowed::Patterns),
@@ -323,10 +326,6 @@ pub(super) const KEYS: &[Key] = &[
 
 /// First segments of names that later versions take, and what this one lacks.
 const RESERVED: &[(&[&str], &str)] = &[
-    (
-        &["tls_cert", "tls_key", "tls"],
-        "it speaks no TLS, so nothing would be encrypted (a proxy in front of it can do that)",
-    ),
     (
         &["backend", "data_dir"],
         "history is kept in memory only, so nothing would survive the process",

@@ -21,7 +21,6 @@ use std::{
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use tokio::net::TcpStream;
 
 use self::{explain::RecentEnds, fan_out::Taking, unsent::Unsent};
 use super::{
@@ -32,7 +31,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    actors::{Lease, Origin, payload::Payload, peer::ReadyList, subscriber::Shape},
+    actors::{Lease, Origin, Socket, payload::Payload, peer::ReadyList, subscriber::Shape},
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block, token_block},
@@ -98,7 +97,7 @@ struct Tally {
 #[derive(Debug)]
 pub struct Finished {
     /// The socket.
-    pub io: TcpStream,
+    pub io: Socket,
     /// What was read from it already.
     pub early: Bytes,
 }
