@@ -24,6 +24,7 @@ pub(super) async fn check(
     let settings = &state.settings;
     let origin = request.headers().get(header::ORIGIN);
     let sharing = Sharing::of(settings, request.uri().path(), origin);
+    let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
     let mut response = match examine(&state, &request, &sharing) {
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
@@ -33,6 +34,12 @@ pub(super) async fn check(
     };
     sharing.mark(response.headers_mut());
     harden(response.headers_mut());
+    if keeps_to_tls {
+        // RFC 6797, section 6.1.
+        let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
+        let value = value.expect("a number is ASCII");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
     response
 }
 
@@ -182,6 +189,18 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn over_tls_a_page_that_came_without_is_foreign() {
+        let is_own = |origin, is_secure| {
+            is_same_origin(&HeaderValue::from_static(origin), Some("hub.example"), is_secure)
+        };
+        assert!(is_own("https://hub.example", true) && is_own("https://HUB.example", true));
+        assert!(!is_own("http://hub.example", true));
+        // Without, there may be a proxy in front that speaks TLS.
+        assert!(is_own("http://hub.example", false) && is_own("https://hub.example", false));
+        assert!(!is_own("https://hub.example.evil.example", true) && !is_own("null", false));
+    }
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {
