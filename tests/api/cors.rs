@@ -272,7 +272,7 @@ async fn every_answer_keeps_to_its_media_type() {
         ("/v1/channels/a", "application/json"),
         ("/v1/channels/none", "application/problem+json"),
         ("/nothing", "application/problem+json"),
-        ("/subscribe?after=x", "application/problem+json"),
+        ("/subscribe?after=!", "application/problem+json"),
         ("/healthz", "text/plain; charset=utf-8"),
         ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
         ("/", "text/html; charset=utf-8"),
