@@ -17,6 +17,7 @@ mod root;
 mod shard;
 mod shards;
 mod shared;
+mod shares;
 mod subscriber;
 
 pub use batch::{Batch, Run};
@@ -36,3 +37,4 @@ pub(crate) use log::{CommitError, Submission};
 pub(crate) use root::{Root, RootMsg};
 pub(crate) use shard::ShardMsg;
 pub(crate) use shared::Shared;
+pub(crate) use shares::{Share, Shares};

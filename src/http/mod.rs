@@ -30,6 +30,6 @@ pub use gate::Gate;
 pub use problem::Problem;
 pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
-pub use refuser::Refuser;
+pub use refuser::{ForNow, Refuser};
 pub use routes::{HttpSettings, ROUTES, Route, router};
 pub use takeover::{CanTake, LocalAddress, Taken, Takeover};

@@ -1,6 +1,7 @@
 //! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,8 +12,7 @@ use tokio::sync::oneshot;
 use super::{Hub, SubscribeError};
 use crate::{
     actors::{
-        Admission, CountedEntry, EventBody, Form, Holder, Lease, Origin, Shape, ShardMsg,
-        Subscriber,
+        Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
     },
     backend::{ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
@@ -258,7 +258,21 @@ impl Hub {
     }
 
     fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
-        self.try_admit(asked).map_err(|error| self.refused(error))
+        let client = asked.client.map(|client| client.ip());
+        self.try_admit(asked).map_err(|error| {
+            if error.is_of_one_client() {
+                self.say_over_limit(error.as_str(), client);
+            }
+            self.refused(error)
+        })
+    }
+
+    /// Says at a bounded rate that clients are refused for what is theirs.
+    pub(super) fn say_over_limit(&self, limit: &str, client: Option<IpAddr>) {
+        if let Some(times) = self.over_limit.due() {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(limit, client, times, "refusing clients that are over a limit");
+        }
     }
 
     fn refused(&self, error: SubscribeError) -> SubscribeError {
@@ -281,6 +295,8 @@ impl Hub {
             holder,
             client,
         } = asked;
+        let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
+        let origin = self.quotas.origin(client, subject)?;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
         let admission = Admission::take(&self.shared.connections, connections_max)
@@ -316,7 +332,7 @@ impl Hub {
             hello,
             retry_ms,
             lease,
-            origin: Origin::of(client),
+            origin,
             admission,
         })
     }

@@ -34,6 +34,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
+    newcomers::Counted,
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     rewind::Rewind,
@@ -76,7 +77,13 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: TcpStream, peer: SocketAddr, early: Bytes, _place: Place) {
+    pub(super) async fn serve(
+        self,
+        io: TcpStream,
+        peer: SocketAddr,
+        early: Bytes,
+        _held: (Place, Counted),
+    ) {
         let shard = self.shard.clone();
         tokio::select! {
             given_away = Box::pin(self.parse(io, peer, early)) => {

@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     connection::Connections,
+    newcomers::Newcomers,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
 };
@@ -31,6 +32,7 @@ pub(super) struct HttpFront {
     pub(super) places: Places,
     pub(super) refusals: Refusals,
     pub(super) proxies: TrustedProxies,
+    pub(super) newcomers: Newcomers,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -51,13 +53,14 @@ impl Front for HttpFront {
             proxies: self.proxies.clone(),
         };
         let again = connections.clone();
+        let newcomers = self.newcomers.clone();
         shard.on_handed_back(move |Finished { io, early }| {
             // Gone already, if it has no address.
             let Ok(peer) = io.peer_addr() else { return };
-            let place = again.places.keep();
-            spawn_local(again.clone().serve(io, peer, early, place));
+            let held = (again.places.keep(), newcomers.keep(peer));
+            spawn_local(again.clone().serve(io, peer, early, held));
         });
-        let refusals = self.refusals.clone();
+        let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -68,7 +71,12 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             for listener in listeners {
-                loops.spawn_local(accept(listener, connections.clone(), refusals.clone()));
+                loops.spawn_local(accept(
+                    listener,
+                    connections.clone(),
+                    refusals.clone(),
+                    newcomers.clone(),
+                ));
             }
             while loops.join_next().await.is_some() {}
         })
@@ -76,7 +84,12 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: TcpListener, connections: Connections, refusals: Refusals) {
+async fn accept(
+    listener: TcpListener,
+    connections: Connections,
+    refusals: Refusals,
+    newcomers: Newcomers,
+) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
     loop {
@@ -103,6 +116,13 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
                 continue;
             }
         };
+        let counted = match newcomers.welcome(peer) {
+            Ok(counted) => counted,
+            Err(why) => {
+                refusals.turn_away(io, peer.ip(), why);
+                continue;
+            }
+        };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
         let places = &connections.places;
         let place = match refusals.has_reserve() {
@@ -113,7 +133,12 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().serve(prepare(io), peer, Bytes::new(), place));
+                spawn_local(connections.clone().serve(
+                    prepare(io),
+                    peer,
+                    Bytes::new(),
+                    (place, counted),
+                ));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -5,6 +5,7 @@ mod connection;
 mod demo;
 mod front;
 mod listeners;
+mod newcomers;
 mod outgoing;
 mod places;
 mod process;

@@ -3,16 +3,7 @@
 //! A refused connection is read for its request's head, told to come back, and ended. Only a few
 //! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs::File, io, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -20,11 +11,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_local,
-    time::{Instant, timeout},
+    time::timeout,
 };
 
+use super::newcomers::Unwelcome;
 use super::places::{Full, Places, is_no_file};
-use crate::{http::Refuser, telemetry::Metrics};
+use crate::{
+    http::{ForNow, Refuser},
+    telemetry::{Metrics, Seldom},
+};
 
 /// Refuses connections, on all shards together.
 #[derive(Clone)]
@@ -35,14 +30,15 @@ struct Shared {
     refuser: Refuser,
     permits: Arc<Semaphore>,
     reserve: Reserve,
-    report: Report,
+    report: Seldom,
+    unwelcome: Seldom,
 }
 
 impl Refusals {
     pub(super) fn new(places: Places, refuser: Refuser) -> Self {
         let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
-        let (reserve, report) = (Reserve::new(), Report::default());
-        Self(Arc::new(Shared { places, refuser, permits, reserve, report }))
+        let (reserve, report, unwelcome) = (Reserve::new(), Seldom::default(), Seldom::default());
+        Self(Arc::new(Shared { places, refuser, permits, reserve, report, unwelcome }))
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
@@ -50,7 +46,23 @@ impl Refusals {
         self.note(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
-        spawn_local(answer(self.clone(), io, permit));
+        spawn_local(answer(self.clone(), io, ForNow::full(), permit));
+    }
+
+    /// Turns away a connection of someone who has, or brings, too many. It is told so if few are
+    /// being refused; else it is closed at once, since nobody else is to wait for it.
+    pub(super) fn turn_away(&self, io: TcpStream, peer: IpAddr, why: Unwelcome) {
+        Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
+        if let Some(times) = self.0.unwelcome.due() {
+            let reason = why.as_str();
+            tracing::warn!(reason, %peer, times, "turning connections away: too many of one kind");
+        }
+        // Half of the permits stay for those who are refused for what is not theirs.
+        if self.0.permits.available_permits() > REFUSALS_MAX / 2
+            && let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned()
+        {
+            spawn_local(answer(self.clone(), io, why.told(), permit));
+        }
     }
 
     /// Refuses the next connection by means of the reserve, since there is no file for it. False if
@@ -65,7 +77,7 @@ impl Refusals {
         match timeout(Duration::ZERO, listener.accept()).await {
             Ok(Ok((io, _))) => {
                 self.note(Full::Files);
-                reserve.put_back(tell(&self.0.refuser, io).await);
+                reserve.put_back(tell(&self.0.refuser, io, &ForNow::full()).await);
                 true
             }
             Ok(Err(error)) => {
@@ -101,14 +113,14 @@ impl Refusals {
     }
 }
 
-async fn answer(refusals: Refusals, io: TcpStream, _permit: OwnedSemaphorePermit) {
-    let io = tell(&refusals.0.refuser, io).await;
+async fn answer(refusals: Refusals, io: TcpStream, why: ForNow, _permit: OwnedSemaphorePermit) {
+    let io = tell(&refusals.0.refuser, io, &why).await;
     refusals.0.reserve.put_back(io);
 }
 
 /// Reads a request's head, answers, and ends what the hub says on the connection; within
 /// [`REFUSAL_TIME_MAX`]. Gives the socket back, to be closed.
-async fn tell(refuser: &Refuser, mut io: TcpStream) -> TcpStream {
+async fn tell(refuser: &Refuser, mut io: TcpStream, why: &ForNow) -> TcpStream {
     let told = async {
         let mut head = Vec::with_capacity(1_024);
         while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -116,7 +128,7 @@ async fn tell(refuser: &Refuser, mut io: TcpStream) -> TcpStream {
                 break;
             }
         }
-        io.write_all(&refuser.answer(&head)).await?;
+        io.write_all(&refuser.answer(&head, why)).await?;
         io.shutdown().await?;
         // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
         let mut bytes = [0; 1_024];
@@ -176,27 +188,6 @@ impl Reserve {
     }
 }
 
-/// Lets something be said once a second, with how often it happened.
-#[derive(Debug, Default)]
-struct Report {
-    last: Mutex<Option<Instant>>,
-    times: AtomicU64,
-}
-
-impl Report {
-    /// It happened. If it is time to say so: how often since the last time.
-    fn due(&self) -> Option<u64> {
-        self.times.fetch_add(1, Ordering::Relaxed);
-        let mut last = self.last.lock();
-        let now = Instant::now();
-        if last.is_some_and(|last| now - last < REPORT_EVERY) {
-            return None;
-        }
-        *last = Some(now);
-        Some(self.times.swap(0, Ordering::Relaxed))
-    }
-}
-
 /// Refusals under way at a time.
 pub(super) const REFUSALS_MAX: usize = 32;
 /// Files in reserve.
@@ -205,22 +196,3 @@ pub(super) const RESERVE_FILES: usize = 8;
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a request that are looked at for what it accepts.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Between two lines of the log about it.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_happens_often_is_said_once_a_second() {
-        let report = Report::default();
-        assert_eq!(report.due(), Some(1));
-        for _ in 0..999 {
-            assert_eq!(report.due(), None);
-        }
-        tokio::time::advance(REPORT_EVERY).await;
-        assert_eq!(report.due(), Some(1_000));
-        assert_eq!(report.due(), None);
-    }
-}

@@ -12,6 +12,7 @@ use super::{
     AuthenticationError, Settings, authentication, demo,
     front::HttpFront,
     listeners,
+    newcomers::Newcomers,
     places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
     settings::SECRET_BYTES_MIN,
@@ -79,6 +80,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
     let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
+    let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let front = HttpFront {
         listeners: bound.by_shard,
         router: router(hub.clone(), http),
@@ -87,7 +89,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
         refusals: Refusals::new(places.clone(), refuser),
         places: places.clone(),
-        proxies: TrustedProxies::new(&settings.trusted_proxies),
+        newcomers: Newcomers::new(&settings.limits, proxies.clone()),
+        proxies,
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);
