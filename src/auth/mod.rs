@@ -8,6 +8,8 @@
 mod claims;
 mod containment;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identity;
 mod jwks;
 mod keys;

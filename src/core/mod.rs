@@ -2,6 +2,8 @@
 //! lock.
 
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod history;
 mod idempotency;
 mod limits;

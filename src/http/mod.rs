@@ -10,6 +10,8 @@ mod console;
 mod cors;
 mod credentials;
 mod faults;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod guard;
 mod health;

@@ -6,6 +6,8 @@ mod channel;
 mod encoding;
 mod event;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gap;
 mod pattern;
 mod poll;

@@ -4,6 +4,8 @@ mod authentication;
 mod connection;
 mod demo;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod listeners;
 mod newcomers;
 mod outgoing;

@@ -51,12 +51,20 @@ pub enum RunError {
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next_signal = async || {
+    let next_signal = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
+    run_until(settings, next_signal).await
+}
+
+/// As [`run`], with something else in the place of signals.
+pub(super) async fn run_until(
+    settings: Settings,
+    mut next_signal: impl AsyncFnMut(),
+) -> Result<(), RunError> {
     let shards = match settings.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,

@@ -30,7 +30,7 @@ fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
 
 /// Reads a batch. `channel` is the one in the path; without it every line names its own, or
 /// `default_channel` stands in. A bad line is refused with its number, and with it the batch.
-pub(super) fn parse_batch(
+pub(in crate::http) fn parse_batch(
     body: &str,
     in_path: Option<&ChannelName>,
     default_channel: Option<&ChannelName>,

@@ -2,7 +2,7 @@
 
 pub(super) mod channels;
 pub(super) mod connections;
-mod envelope;
+pub(super) mod envelope;
 pub(super) mod poll;
 pub(super) mod publish;
 pub(super) mod renew;

@@ -1,0 +1,145 @@
+//! What fuzzing does to requests before the hub sees them: queries, paths, fields, batches.
+
+use std::collections::BTreeMap;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    TrustedProxies,
+    params::{Query, channel_in_path, channel_name, idempotency_key},
+    v1::envelope::parse_batch,
+};
+use crate::{core::Limits, model::ChannelName};
+
+/// A request target, and then header fields, a line each.
+pub(crate) fn requests(data: &[u8]) {
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let target = lines.next().unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for line in lines.take(16) {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    let Ok(uri) = Uri::try_from(target) else { return };
+    let limits = Limits::default();
+    if let Ok(key) = idempotency_key(&headers) {
+        assert!(key.is_none_or(|key| (1..=255).contains(&key.len())));
+    }
+    for part in uri.path().split('/') {
+        if let Ok(text) = channel_in_path(part)
+            && let Ok(name) = channel_name("channel", &text)
+        {
+            assert_eq!(name.as_str(), text);
+        }
+    }
+    let Ok(query) = Query::of(&uri) else { return };
+    // A second reader, which repairs what is not UTF-8; that was refused.
+    let second: Vec<(String, String)> =
+        serde_urlencoded::from_str(uri.query().unwrap_or_default()).expect("any query");
+    for name in ["channel", "type", "last_event_id", "timeout", "token", "slow"] {
+        let values = second.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert!(query.all(name).eq(values.clone()), "{name} of {uri}");
+        if let Ok(one) = query.one(name) {
+            assert!(values.clone().count() <= 1 && one == values.clone().next());
+        }
+    }
+    if let Ok(wait) = query.wait(&limits) {
+        assert!(wait.as_secs() <= limits.poll.timeout_max_s.into());
+    }
+    if let Ok(subscription) = query.subscription(&limits) {
+        let wanted = second.iter().filter(|(key, _)| key == "channel").count();
+        assert!(wanted > 0, "{uri}: {subscription:?}");
+    }
+    let _ = (query.slow_policy(), query.switch("hello"));
+    for is_poll in [false, true] {
+        let _ = query.start(&headers, is_poll);
+    }
+}
+
+/// A batch, to a channel or to the channels of its lines: what is taken of it means what a second
+/// reader of its JSON says.
+pub(crate) fn envelopes(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let in_path = ChannelName::parse("in/path").expect("a name");
+    let by_path = parse_batch(text, Some(&in_path), None, EVENTS_MAX);
+    let by_line = parse_batch(text, None, None, EVENTS_MAX);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    for (is_by_line, events) in [(false, by_path), (true, by_line)] {
+        let Ok(events) = events else { continue };
+        assert!(events.len() <= EVENTS_MAX && events.len() == lines.len());
+        for ((channel, event), line) in events.iter().zip(&lines) {
+            let envelope: BTreeMap<String, Box<RawValue>> =
+                serde_json::from_str(line).expect("JSON");
+            let member = |name: &str| -> Value {
+                let raw = envelope.get(name);
+                raw.map_or(Value::Null, |raw| serde_json::from_str(raw.get()).expect("JSON"))
+            };
+            // A number may be one that nobody here can hold; it is passed on as it is.
+            match serde_json::from_str(envelope["data"].get()) {
+                Ok(Value::String(data)) => assert_eq!(event.data, data),
+                Ok(other) => {
+                    let carried: Value = serde_json::from_str(&event.data).expect("JSON");
+                    assert_eq!(carried, other);
+                    assert!(!event.data.contains(['\n', '\r']), "{line}");
+                }
+                Err(_) => {
+                    serde_json::from_str::<&RawValue>(&event.data).expect("JSON");
+                }
+            }
+            assert_eq!(
+                member("type").as_str(),
+                event.event_type.as_ref().map(|event_type| event_type.as_str())
+            );
+            assert_eq!(member("retry").as_u64(), event.retry_ms.map(u64::from));
+            let named = member("channel");
+            assert_eq!(named.is_string(), is_by_line);
+            assert_eq!(channel.as_str(), named.as_str().unwrap_or("in/path"));
+        }
+    }
+}
+
+/// `X-Forwarded-For`, a line each: whatever a client writes into it, what the proxy that is believed
+/// appends is what counts.
+pub(crate) fn forwarded(data: &[u8]) {
+    let blocks = ["10.0.0.0/8", "fd00::/8"].map(|block| block.parse().expect("a block"));
+    let proxies = TrustedProxies::new(&blocks);
+    let client_of = |peer: &str, fields: &[&[u8]]| {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            if let Ok(value) = HeaderValue::from_bytes(field.trim_ascii()) {
+                headers.append("x-forwarded-for", value);
+            }
+        }
+        proxies.client(peer.parse().expect("an address"), &headers)
+    };
+    let lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').take(8).collect();
+    // Nobody is believed who is not a proxy.
+    let stranger = client_of("192.0.2.1:5", &lines);
+    assert!(!stranger.is_forwarded() && stranger.ip().to_string() == "192.0.2.1");
+    // In a field of its own, and behind what the client wrote.
+    for (seen, counts) in [("203.0.113.9", "203.0.113.9"), ("[2001:db8::7]:80", "2001:db8::7")] {
+        let mut with_own = lines.clone();
+        with_own.push(seen.as_bytes());
+        let behind: Vec<u8> = [data, b", ", seen.as_bytes()].concat();
+        let behind: Vec<u8> = behind.into_iter().filter(|byte| *byte != b'\n').collect();
+        for fields in [&with_own[..], &[&behind[..]]] {
+            if fields.iter().all(|field| HeaderValue::from_bytes(field.trim_ascii()).is_ok()) {
+                let client = client_of("10.0.0.1:5", fields);
+                assert!(client.is_forwarded());
+                assert_eq!(client.ip().to_string(), counts);
+                // A proxy in front of that one adds itself.
+                let mut fields = fields.to_vec();
+                fields.push(b"10.9.9.9");
+                assert_eq!(client_of("[fd00::1]:5", &fields).ip().to_string(), counts);
+            }
+        }
+    }
+    let _ = client_of("10.0.0.1:5", &lines);
+}
+
+const EVENTS_MAX: usize = 8;

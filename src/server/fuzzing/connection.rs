@@ -1,0 +1,251 @@
+//! A whole connection: the real server in this process, a real socket, and whatever bytes in whatever
+//! pieces, polls and streams among them.
+//!
+//! 0xFF is in no HTTP, so it is what cuts the input: it and the byte after it are a command. `P`
+//! publishes to the channels `a` and `default`, which answers polls; `C` ends the client's side, `X`
+//! resets; any other is a moment's pause, so that what came so far is one piece.
+//!
+//! Held against a second reader of HTTP: every answer has the form that its head says, answers come
+//! in the order of requests, none comes to what is no request, so that a body is never read as one,
+//! and none stays away. Afterwards the hub has no more connections than before.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{LazyLock, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::reference::{self, Answer, Request, Tail};
+use crate::server::{Settings, run::run_until};
+
+/// One connection to the server of this process.
+pub(super) fn connection(data: &[u8]) {
+    // One at a time, so that what is left open is this one's.
+    static SERVER: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start()));
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((sent, received)) = server.exchange(data) else { return server.is_left_by_all() };
+    // HTTP/2 is not what this reads.
+    if !sent.starts_with(b"PRI * HTTP/2.0") {
+        check(&sent, &received);
+    }
+    server.is_left_by_all();
+}
+
+struct Server {
+    address: SocketAddr,
+    /// A connection of our own, for publishing and for metrics.
+    own: TcpStream,
+}
+
+impl Server {
+    fn start() -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = free.local_addr().expect("it is bound");
+        drop(free);
+        let mut settings = Settings {
+            listen: vec![address.to_string().parse().expect("an address")],
+            shards: 1,
+            ..Settings::default()
+        };
+        settings.limits.channels.channels_max = 1_000;
+        settings.limits.channels.idle_s = 1;
+        settings.limits.history.events_max = 8;
+        thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let never = async || std::future::pending().await;
+            runtime.expect("a runtime").block_on(run_until(settings, never)).expect("it runs");
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let own = loop {
+            match connect(address) {
+                Ok(own) => break own,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        Self { address, own }
+    }
+
+    /// Does what the input says; what was sent, and what came. `None` after a reset.
+    fn exchange(&mut self, data: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut io = connect(self.address).expect("it listens");
+        let mut pieces = data.split(|&byte| byte == COMMAND);
+        let mut sent = pieces.next().unwrap_or_default().to_vec();
+        // What the server does not want any more it may refuse to take.
+        let mut is_open = io.write_all(&sent).is_ok();
+        for piece in pieces.take(COMMANDS_MAX) {
+            let (command, piece) =
+                piece.split_first().map_or((b' ', piece), |(c, rest)| (*c, rest));
+            thread::sleep(PAUSE);
+            match command {
+                b'P' => self.publish(),
+                b'C' => break,
+                b'X' => {
+                    socket2::SockRef::from(&io).set_linger(Some(Duration::ZERO)).expect("a socket");
+                    return None;
+                }
+                _ => {}
+            }
+            is_open = is_open && io.write_all(piece).is_ok();
+            sent.extend_from_slice(piece);
+        }
+        if contains(&sent, b"poll") || contains(&sent, b"subscribe") {
+            thread::sleep(PAUSE);
+            self.publish();
+            thread::sleep(PAUSE);
+        }
+        let _ = io.shutdown(Shutdown::Write);
+        let mut received = Vec::new();
+        match io.read_to_end(&mut received) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the connection does not end: {error}\n{}", shown(&received)),
+        }
+        Some((sent, received))
+    }
+
+    fn publish(&mut self) {
+        let body =
+            "{\"channel\":\"a\",\"data\":\"x\"}\n{\"channel\":\"default\",\"data\":\"{}\"}\n";
+        let head = "Content-Type: application/x-ndjson\r\n";
+        let status = self.ask("POST /v1/events", head, body).status;
+        // Somebody may have closed the channel.
+        assert!(matches!(status, 201 | 410), "{status}");
+    }
+
+    /// Waits until our own connection is the only one, and nothing is held for another.
+    fn is_left_by_all(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.ask("GET /metrics", "", "").body;
+            let metrics = String::from_utf8(metrics).expect("text");
+            let is = |name: &str, wanted: &str| {
+                let value =
+                    |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')? == wanted);
+                metrics.lines().find_map(value).unwrap_or(false)
+            };
+            let is_left = is("visnyk_http_connections", "1")
+                && is("visnyk_streams", "0")
+                && is("visnyk_pollers", "0")
+                && is("visnyk_body_bytes", "0")
+                && is("visnyk_unsent_bytes", "0");
+            assert!(!metrics.contains("reason=\"panicked\""), "{metrics}");
+            if is_left {
+                return;
+            }
+            assert!(Instant::now() < deadline, "something is left:\n{metrics}");
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn ask(&mut self, line: &str, head: &str, body: &str) -> Answer {
+        let (host, length) = (self.address, body.len());
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.own.write_all(request.as_bytes()).expect("it is there");
+        let (mut received, mut piece) = (Vec::new(), [0; 16 * 1024]);
+        loop {
+            let count = self.own.read(&mut piece).expect("an answer");
+            received.extend_from_slice(&piece[..count]);
+            assert!(count > 0, "{}", shown(&received));
+            if let Some((answer, rest)) = Answer::read(&received, "GET").expect("an answer") {
+                assert!(rest.is_empty(), "{}", shown(rest));
+                return answer;
+            }
+        }
+    }
+}
+
+/// Holds what came against what was sent.
+fn check(sent: &[u8], received: &[u8]) {
+    let (requests, tail) = reference::requests(sent);
+    let said = || format!("{requests:?}, then {tail:?}\n{}\n{}", shown(sent), shown(received));
+    let mut rest = received;
+    for at in 0.. {
+        let request = requests.get(at);
+        let method = request.map_or("GET", |request| request.method.as_str());
+        let answer = match Answer::read(rest, method) {
+            Ok(Some((answer, after))) => {
+                rest = after;
+                answer
+            }
+            Ok(None) => {
+                // A head that is cut short is the end of a reset connection; no answer is an end too.
+                assert!(rest.is_empty() || is_unread(&requests, tail), "cut short: {}", said());
+                return is_answered(&requests, tail, at, &said);
+            }
+            Err(_) => panic!("answer {at} is malformed: {}", said()),
+        };
+        match request {
+            Some(request) => {
+                let is_get = request.method == "GET";
+                let is_stream =
+                    answer.field("content-type").is_some_and(|t| t.contains("event-stream"));
+                assert!(
+                    answer.status != 201 || request.method == "POST",
+                    "answer {at}: {}",
+                    said()
+                );
+                assert!(
+                    !is_stream || is_get || request.method == "HEAD",
+                    "answer {at}: {}",
+                    said()
+                );
+                if answer.status == 201 {
+                    assert!(request.is_whole, "answer {at} comes too early: {}", said());
+                }
+            }
+            None => {
+                assert!(tail != Tail::Nothing, "answer {at} to no request: {}", said());
+                assert!(answer.status >= 400, "answer {at} to no request: {}", said());
+                assert!(rest.is_empty(), "answers go on after a refusal: {}", said());
+                return;
+            }
+        }
+        if answer.is_last {
+            assert!(rest.is_empty(), "something follows the last answer: {}", said());
+            return;
+        }
+    }
+}
+
+/// Whether the requests from `at` on may have stayed without an answer: the client ended its side
+/// while one waited, or the hub ended the connection without reading a body to its end.
+fn is_answered(requests: &[Request], tail: Tail, at: usize, said: &dyn Fn() -> String) {
+    let Some(next) = requests.get(at) else { return };
+    let waits = next.target.contains("poll") || next.target.contains("subscribe");
+    let is_refused_body = at > 0 && requests[at - 1].has_body;
+    let excused = waits || !next.is_whole || is_refused_body || tail == Tail::Malformed;
+    assert!(excused, "request {at} has no answer: {}", said());
+}
+
+fn is_unread(requests: &[Request], tail: Tail) -> bool {
+    tail != Tail::Nothing || requests.iter().any(|request| request.has_body)
+}
+
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let io = TcpStream::connect(address)?;
+    io.set_nodelay(true)?;
+    io.set_read_timeout(Some(PATIENCE))?;
+    io.set_write_timeout(Some(PATIENCE))?;
+    Ok(io)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+/// What begins a command.
+const COMMAND: u8 = 0xFF;
+const COMMANDS_MAX: usize = 16;
+/// For a piece to be read by itself.
+const PAUSE: Duration = Duration::from_micros(300);
+/// What takes longer hangs: all waits of the server are shorter, or end with the client's side.
+const PATIENCE: Duration = Duration::from_secs(20);

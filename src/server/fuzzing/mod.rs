@@ -1,0 +1,59 @@
+//! The targets of fuzzing, by name. A build with `--cfg fuzzing` has them (`tests/fuzz`), and so have
+//! this crate's own tests, which replay all seeds and every input that ever broke something.
+
+mod connection;
+mod reference;
+mod settings;
+mod streams;
+
+use crate::{auth, core, http, model};
+
+/// What takes any bytes and panics where a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// All targets. The seeds of each are in `tests/fuzz/seeds/NAME`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("connection", connection::connection),
+    ("containment", auth::fuzzing::containment),
+    ("envelopes", http::fuzzing::envelopes),
+    ("forwarded", http::fuzzing::forwarded),
+    ("frames", model::fuzzing::frames),
+    ("index", core::fuzzing::index),
+    ("patterns", model::fuzzing::patterns),
+    ("positions", model::fuzzing::positions),
+    ("requests", http::fuzzing::requests),
+    ("settings", settings::settings),
+    ("streams", streams::streams),
+    ("tokens", auth::fuzzing::tokens),
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().find(|(of, _)| *of == name).map(|(_, target)| *target)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_seed_and_every_input_that_broke_something_passes() {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
+        for (name, target) in TARGETS {
+            let files = fs::read_dir(seeds.join(name)).expect("a directory of seeds");
+            let mut count = 0;
+            for file in files {
+                let path = file.expect("a directory").path();
+                // Said when it fails.
+                println!("{}", path.display());
+                target(&fs::read(path).expect("a seed"));
+                count += 1;
+            }
+            assert!(count > 0, "{name} has no seeds");
+        }
+        let directories = fs::read_dir(seeds).expect("seeds").count();
+        assert_eq!(directories, TARGETS.len(), "seeds of no target");
+    }
+}

@@ -1,0 +1,19 @@
+//! libFuzzer around one target, which the environment names: one program for all of them, since each
+//! is linked with the whole hub.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use visnyk::server::fuzzing::{TARGETS, Target, target};
+
+static TARGET: LazyLock<Target> = LazyLock::new(|| {
+    let name = std::env::var("VISNYK_FUZZ_TARGET").unwrap_or_default();
+    target(&name).unwrap_or_else(|| {
+        let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+        eprintln!("VISNYK_FUZZ_TARGET={name:?} is none of {}", names.join(", "));
+        std::process::exit(2)
+    })
+});
+
+fuzz_target!(|data: &[u8]| TARGET(data));
