@@ -29,7 +29,7 @@ pub use origin::Origin;
 pub use peer::{Input, Peer, SlotWaker};
 pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
-pub use subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber};
+pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayTurn, Shape, Subscriber};
 
 pub(crate) use explanation::Survey;
 pub(crate) use lease::Renew;

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) leases: Arc<Leases>,
+    /// Turns of streams that are sent history.
+    pub(crate) replays: Arc<Semaphore>,
     pub(crate) connection_ids: AtomicU64,
     pub(crate) next_shard: AtomicU32,
     pub(crate) draining: AtomicBool,
@@ -98,7 +100,9 @@ impl Shared {
         let in_flight_max = backend.limits().publish.in_flight_max.max(1) as usize;
         let bodies_bytes_max = backend.limits().publish.bodies_bytes_max;
         let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
+        let replays_max = backend.limits().connections.replays_max.max(1) as usize;
         Arc::new(Self {
+            replays: Arc::new(Semaphore::new(replays_max)),
             bodies: Arc::new(Semaphore::new(bodies.min(Semaphore::MAX_PERMITS))),
             backend: Arc::new(backend),
             metrics,

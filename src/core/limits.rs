@@ -19,6 +19,8 @@ pub struct Limits {
     pub publish: PublishLimits,
     /// What a long-poll may ask for.
     pub poll: PollLimits,
+    /// What the head of a request may have.
+    pub requests: RequestLimits,
     /// What those at one address may take.
     pub per_address: AddressLimits,
     /// What one subject may take.
@@ -123,6 +125,10 @@ pub struct ConnectionLimits {
     pub heartbeat_s: u32,
     /// Seconds after which a stream is ended, so that clients spread anew; 0 is never.
     pub age_max_s: u32,
+    /// Streams that are being sent history at a time; further ones wait.
+    pub replays_max: u32,
+    /// Milliseconds for which a stream waits for that before it is refused for a while.
+    pub replay_wait_ms: u32,
     /// Shortest reconnection time told to clients, in milliseconds.
     pub retry_min_ms: u32,
     /// Longest reconnection time told to clients, in milliseconds.
@@ -147,6 +153,8 @@ impl Default for ConnectionLimits {
             write_stall_s: 30,
             heartbeat_s: 15,
             age_max_s: 0,
+            replays_max: 4_096,
+            replay_wait_ms: 5_000,
             retry_min_ms: 2_000,
             retry_max_ms: 4_000,
             send_buffer_bytes: 64 * 1024,
@@ -223,6 +231,25 @@ pub struct PollLimits {
 impl Default for PollLimits {
     fn default() -> Self {
         Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000 }
+    }
+}
+
+/// The head of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RequestLimits {
+    /// Bytes of the target (path and query); past it 414.
+    pub target_bytes_max: u32,
+    /// Bytes of the target, field names and values together; past it 431.
+    pub head_bytes_max: u32,
+    /// Header fields; past it 431.
+    pub fields_max: u32,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { target_bytes_max: 16 * 1024, head_bytes_max: 32 * 1024, fields_max: 100 }
     }
 }
 

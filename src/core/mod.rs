@@ -17,7 +17,7 @@ pub use history::{Evicted, FellOff, History, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
     AddressLimits, ChannelLimits, ConnectionLimits, HistoryLimits, Limits, PollLimits,
-    PublishLimits, SlowPolicy, SubjectLimits,
+    PublishLimits, RequestLimits, SlowPolicy, SubjectLimits,
 };
 pub use pattern_index::{PatternId, PatternIndex};
 pub use restart::{RestartPolicy, Restarts};

@@ -193,6 +193,7 @@ impl From<SubscribeError> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER_S)
             }
             SubscribeError::TooManyConnections { .. }
+            | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
             | SubscribeError::GoingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)

@@ -16,6 +16,7 @@ use http_body::{Body as _, Frame};
 
 use super::{CanTake, Problem, Takeover, params, routes::HttpState};
 use crate::{
+    actors::Subscriber,
     hub::{StreamRequest, SubscribeError},
     model::{ClientAddress, comment_block},
 };
@@ -47,10 +48,14 @@ pub(super) async fn respond(state: &HttpState, asked: &Asked, request: StreamReq
     if asked.is_head {
         return with_stream_headers(no_body_of_any_length());
     }
+    let turn = match state.hub.replay_turn(&request.start).await {
+        Ok(turn) => turn,
+        Err(error) => return refuse(state, asked, &error),
+    };
     state.hub.room_soon().await;
     let admitted = state.hub.admit_stream(request);
     let subscriber = match admitted {
-        Ok(subscriber) => subscriber,
+        Ok(subscriber) => Subscriber { replay: turn, ..subscriber },
         Err(error) => return refuse(state, asked, &error),
     };
     if asked.can_take {

@@ -88,6 +88,12 @@ pub enum SubscribeError {
         /// The limit.
         connections_max: u32,
     },
+    /// As many streams as may be sent history at a time, and none was through with it in time.
+    #[error("as many streams as may ({replays_max}) are being sent what they missed")]
+    TooManyReplays {
+        /// The limit.
+        replays_max: u32,
+    },
     /// As many connections as those at its address may have.
     #[error("this address has as many connections as it may ({connections_max})")]
     TooManyOfAddress {
@@ -124,6 +130,7 @@ impl SubscribeError {
         match self {
             Self::Closed => "closed",
             Self::TooManyConnections { .. } => "too_many_connections",
+            Self::TooManyReplays { .. } => "too_many_replays",
             Self::TooManyOfAddress { .. } => "too_many_of_address",
             Self::TooManyOfSubject { .. } => "too_many_of_subject",
             Self::DirectoryFull(_) => "too_many_channels",

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use super::{Hub, SubscribeError};
 use crate::{
     actors::{
-        Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
+        Admission, CountedEntry, EventBody, Form, Holder, Lease, ReplayTurn, Shape, ShardMsg,
+        Subscriber,
     },
     backend::{ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
@@ -124,6 +125,34 @@ impl Hub {
         }
     }
 
+    /// A turn to be sent history, for a stream that starts there; it waits for its turn while others
+    /// have theirs. A stream that starts at the head needs none. Put it into the subscriber
+    /// ([`Subscriber::replay`]). Cancelling it has no effect on anyone.
+    ///
+    /// # Errors
+    /// Too many have theirs for too long.
+    pub async fn replay_turn(&self, start: &Start) -> Result<Option<ReplayTurn>, SubscribeError> {
+        let backend = &self.shared.backend;
+        let is_at_head = match start {
+            Start::Now => true,
+            Start::At(at) => at.epoch == backend.epoch() && at.seq == backend.head(),
+            Start::Earliest | Start::Unknown(_) => false,
+        };
+        if is_at_head {
+            return Ok(None);
+        }
+        let limits = &self.shared.limits().connections;
+        let turn = Arc::clone(&self.shared.replays).acquire_owned();
+        let wait = Duration::from_millis(limits.replay_wait_ms.into());
+        match tokio::time::timeout(wait, turn).await {
+            Ok(Ok(turn)) => Ok(Some(ReplayTurn(turn))),
+            _ => {
+                let replays_max = limits.replays_max;
+                Err(self.refused(SubscribeError::TooManyReplays { replays_max }))
+            }
+        }
+    }
+
     /// Opens a stream as an HTTP body for a handler of one's own, which sends it as
     /// `text/event-stream`. Dropping the body ends the stream; one that is not read holds at most
     /// 16 KiB and a send, and then lags as a slow client does.
@@ -131,7 +160,9 @@ impl Hub {
     /// # Errors
     /// As [`admit_stream`](Self::admit_stream).
     pub async fn stream(&self, request: StreamRequest) -> Result<EventBody, SubscribeError> {
-        let subscriber = self.admit_stream(request)?;
+        let turn = self.replay_turn(&request.start).await?;
+        let mut subscriber = self.admit_stream(request)?;
+        subscriber.replay = turn;
         self.open(subscriber).await
     }
 
@@ -333,6 +364,7 @@ impl Hub {
             retry_ms,
             lease,
             origin,
+            replay: None,
             admission,
         })
     }
@@ -425,6 +457,34 @@ mod tests {
     }
 
     const BIRTHS: u64 = 2_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_to_be_sent_history_is_waited_for_and_not_for_long() {
+        let mut limits = crate::core::Limits::default();
+        limits.connections.replays_max = 2;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let name = ChannelName::parse("a").expect("a name");
+        let at = hub.publish(Publication::one(name, NewEvent::message("1"))).await;
+        let at_head = Start::At(at.expect("published").last);
+        let begun = tokio::time::Instant::now();
+        let first = hub.replay_turn(&Start::Earliest).await.expect("below");
+        let second = hub.replay_turn(&Start::Unknown("x".into())).await.expect("at the bound");
+        assert!(first.is_some() && second.is_some());
+        for start in [Start::Now, at_head] {
+            assert!(hub.replay_turn(&start).await.expect("no need of one").is_none());
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let third = hub.replay_turn(&Start::Earliest).await;
+        assert_eq!(third.err(), Some(SubscribeError::TooManyReplays { replays_max: 2 }));
+        assert_eq!(begun.elapsed(), Duration::from_millis(5_000));
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.replay_turn(&Start::Earliest).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(waiting.await.expect("it ends"), "one was through with it");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_waited_for_and_not_for_long() {

@@ -54,6 +54,7 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    pub(super) request_limits: RequestLimits,
     /// Who is believed about whom a request comes from.
     pub(super) proxies: TrustedProxies,
 }
@@ -117,8 +118,8 @@ impl Connections {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_headers(self.request_limits.fields_max as usize)
+            .max_buf_size(self.request_limits.head_bytes_max as usize)
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
@@ -253,7 +254,3 @@ fn wants_close<B>(request: &Request<B>) -> bool {
 
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// Header fields of a request; more are 431.
-const HEADERS_MAX: usize = 100;
-/// Bytes of a request's head; more are 431.
-const BUFFER_BYTES_MAX: usize = 32 * 1024;

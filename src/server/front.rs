@@ -33,6 +33,7 @@ pub(super) struct HttpFront {
     pub(super) refusals: Refusals,
     pub(super) proxies: TrustedProxies,
     pub(super) newcomers: Newcomers,
+    pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -51,6 +52,7 @@ impl Front for HttpFront {
             write_stall: self.write_stall,
             places: self.places.clone(),
             proxies: self.proxies.clone(),
+            request_limits: self.request_limits.clone(),
         };
         let again = connections.clone();
         let newcomers = self.newcomers.clone();

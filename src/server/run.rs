@@ -99,6 +99,7 @@ pub(super) async fn run_until(
         places: places.clone(),
         newcomers: Newcomers::new(&settings.limits, proxies.clone()),
         proxies,
+        request_limits: settings.limits.requests.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);

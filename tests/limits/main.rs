@@ -4,7 +4,10 @@
 
 mod addresses;
 mod connections;
+mod heads;
 mod rates;
+mod replays;
+mod slowloris;
 mod sockets;
 mod subjects;
 #[path = "../wire/mod.rs"]
