@@ -130,7 +130,15 @@ pub struct Subscriber {
 
 /// A turn to be sent history, given back when dropped.
 #[derive(Debug)]
-pub struct ReplayTurn(pub(crate) OwnedSemaphorePermit);
+pub struct ReplayTurn {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ReplayTurn {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit }
+    }
+}
 
 /// What a waiting poll needs for its answer.
 #[derive(Debug)]

@@ -145,7 +145,7 @@ impl Hub {
         let turn = Arc::clone(&self.shared.replays).acquire_owned();
         let wait = Duration::from_millis(limits.replay_wait_ms.into());
         match tokio::time::timeout(wait, turn).await {
-            Ok(Ok(turn)) => Ok(Some(ReplayTurn(turn))),
+            Ok(Ok(turn)) => Ok(Some(ReplayTurn::new(turn))),
             _ => {
                 let replays_max = limits.replays_max;
                 Err(self.refused(SubscribeError::TooManyReplays { replays_max }))

@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     actors::LocalShard,
+    core::RequestLimits,
     http::{CanTake, LocalAddress, Taken, Takeover, TrustedProxies},
 };
 
@@ -119,7 +120,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
             .max_headers(self.request_limits.fields_max as usize)
-            .max_buf_size(self.request_limits.head_bytes_max as usize)
+            .max_buf_size(buffer_bytes_max(&self.request_limits))
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
@@ -252,5 +253,13 @@ fn wants_close<B>(request: &Request<B>) -> bool {
         .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
+/// What the HTTP server may hold of a request until it has its head: as much as is allowed, with
+/// what stands between the fields. The routes look at it exactly.
+fn buffer_bytes_max(limits: &RequestLimits) -> usize {
+    limits.head_bytes_max as usize + limits.fields_max as usize * ": \r\n".len() + LINE_BYTES
+}
+
+/// What is in a request's first line besides its target, and the empty line behind the fields.
+const LINE_BYTES: usize = 64;
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);

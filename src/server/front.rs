@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
+    core::RequestLimits,
     http::TrustedProxies,
 };
 

@@ -73,7 +73,8 @@ async fn heads_a_byte_at_a_time_are_given_up_and_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_a_byte_at_a_time_are_given_up_and_others_go_on() {
     let hub = hub(&[("body_read_timeout_s", "2")]).await;
-    let start = "POST /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+    let start =
+        "POST /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
     check(&attack(&hub, start.to_owned(), "x").await);
     // Nothing is left of what came of them.
     assert_eq!(metric(&hub, "visnyk_body_bytes").await, 0);

@@ -32,7 +32,12 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    actors::{Lease, Origin, payload::Payload, peer::ReadyList, subscriber::{ReplayTurn, Shape}},
+    actors::{
+        Lease, Origin,
+        payload::Payload,
+        peer::ReadyList,
+        subscriber::{ReplayTurn, Shape},
+    },
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block, token_block},
