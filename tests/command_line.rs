@@ -94,8 +94,6 @@ fn bad_usage_and_bad_settings_exit_with_2_before_anything_runs() {
 fn flags_of_later_versions_are_refused_not_ignored() {
     let directory = directory();
     for flag in [
-        "--tls-cert=hunter2",
-        "--tls-key=hunter2",
         "--cors-origin=hunter2",
         "--backend=hunter2",
         "--data-dir=hunter2",

@@ -276,7 +276,7 @@ fn variables_that_are_not_text_are_refused() {
 #[test]
 fn what_later_versions_take_is_refused_without_showing_its_value() {
     let directory = Directory::new()
-        .file("visnyk.toml", "backend = \"redis://user:hunter2@host\"\n[tls]\nkey = \"hunter2\"\n");
+        .file("visnyk.toml", "backend = \"redis://user:hunter2@host\"\nrole = \"hunter2\"\n");
     let sources = directory.sources().environment([variable("VISNYK_JTW_SECRET", "hunter2")]).flag(
         "--mercure",
         "mercure",
@@ -287,8 +287,8 @@ fn what_later_versions_take_is_refused_without_showing_its_value() {
         [
             "backend (visnyk.toml:1) is not available in this version: history is kept in memory only, \
          so nothing would survive the process; remove it",
-            "tls.key (visnyk.toml:3) is not available in this version: it speaks no TLS, so nothing \
-         would be encrypted (a proxy in front of it can do that); remove it",
+            "role (visnyk.toml:2) is not available in this version: a hub is a single process that \
+         does everything; remove it",
             "unknown setting jtw_secret = (not shown) (environment VISNYK_JTW_SECRET): \
          did you mean jwt_secret?",
             "mercure (flag --mercure) is not available in this version: \

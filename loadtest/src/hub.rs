@@ -111,7 +111,7 @@ impl Hub {
         self.address
     }
 
-    /// Its base URL.
+    /// Its base URL, if it speaks plain HTTP.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -145,8 +145,14 @@ impl Hub {
 
     /// Sends SIGTERM.
     pub async fn terminate(&self) -> io::Result<()> {
+        self.signal("TERM").await
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub async fn signal(&self, name: &str) -> io::Result<()> {
         let pid = self.pid().ok_or_else(|| io::Error::other("it has ended"))?;
-        let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await?;
+        let (signal, pid) = (format!("-{name}"), pid.to_string());
+        let status = Command::new("kill").args([signal, pid]).status().await?;
         if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
     }
 
@@ -186,11 +192,12 @@ async fn collect(pipe: ChildStderr, said: watch::Sender<Said>) {
 
 fn parse_address(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(LISTENING)?;
+    let (_, rest) = rest.split_once("://")?;
     let end = rest.find(|c: char| c.is_whitespace() || c == '"' || c == '/' || c == ',');
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on http";
 const LINES_MAX: usize = 10_000;
 
 #[cfg(test)]

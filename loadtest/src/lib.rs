@@ -15,6 +15,7 @@ pub mod server_process;
 pub mod subject;
 
 mod apart;
+mod audience;
 mod churning;
 mod client;
 mod exchange;
@@ -33,6 +34,7 @@ mod sse;
 mod wire;
 
 pub use apart::receive_apart;
+pub use audience::{Audience, Received};
 pub use exchange::{Answer, Exchange};
 pub use failure::{Failure, in_full};
 pub use hub::{Hub, HubCommand};

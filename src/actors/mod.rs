@@ -18,7 +18,9 @@ mod shard;
 mod shards;
 mod shared;
 mod shares;
+mod socket;
 mod subscriber;
+mod tls_peer;
 
 pub use batch::{Batch, Run};
 pub use body::EventBody;
@@ -29,6 +31,7 @@ pub use origin::Origin;
 pub use peer::{Input, Peer, SlotWaker};
 pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
+pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayTurn, Shape, Subscriber};
 
 pub(crate) use explanation::Survey;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::Notify};
 
-use super::shard::SlotKey;
+use super::{shard::SlotKey, socket::Socket};
 
 /// What a connection writes to.
 pub trait Peer: fmt::Debug {
@@ -35,7 +35,7 @@ pub trait Peer: fmt::Debug {
     }
 
     /// The socket and the bytes read from it, if it is one that may go on.
-    fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+    fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
         None
     }
 }
@@ -123,7 +123,7 @@ impl SlotPeer {
     }
 
     /// The socket and the bytes read from it, if it is one that may go on.
-    pub(crate) fn into_socket(self) -> Option<(TcpStream, Bytes)> {
+    pub(crate) fn into_socket(self) -> Option<(Socket, Bytes)> {
         match self {
             Self::Socket(_) => None,
             Self::Other(other) => other.peer.into_socket(),
@@ -231,8 +231,8 @@ impl Peer for PollSocket {
         self.io.peer_addr().ok()
     }
 
-    fn into_socket(self: Box<Self>) -> Option<(TcpStream, Bytes)> {
-        Some((self.io, self.early.into()))
+    fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
+        Some((self.io.into(), self.early.into()))
     }
 }
 
@@ -305,6 +305,6 @@ impl ReadyList {
 }
 
 /// Bytes of a next request kept while a poll waits.
-const EARLY_BYTES_MAX: usize = 8 * 1024;
+pub(super) const EARLY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes a stream's client may send for nothing.
-const DROPPED_BYTES_MAX: u16 = 16 * 1024;
+pub(super) const DROPPED_BYTES_MAX: u16 = 16 * 1024;

@@ -45,6 +45,14 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "FILE")]
     jwt_secret_file: Option<String>,
 
+    /// File with the certificate chain of TLS, in PEM; goes together with --tls-key.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+
+    /// File with the certificate's key, in PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+
     /// Channels that may be subscribed to without a token; repeatable.
     #[arg(long, value_name = "PATTERN")]
     allow_anonymous: Vec<String>,
@@ -56,10 +64,6 @@ pub(crate) struct SettingsArgs {
 /// Flags of later versions. They are known so that they are refused with a reason, never ignored.
 #[derive(Debug, clap::Args)]
 struct Reserved {
-    #[arg(long, hide = true)]
-    tls_cert: Option<String>,
-    #[arg(long, hide = true)]
-    tls_key: Option<String>,
     #[arg(long, hide = true)]
     cors_origin: Vec<String>,
     #[arg(long, hide = true)]
@@ -97,6 +101,8 @@ impl SettingsArgs {
             ("--log-format", "log.format", self.log_format),
             ("--log-level", "log.level", self.log_level),
             ("--jwt-secret-file", "jwt_secret_file", self.jwt_secret_file),
+            ("--tls-cert", "tls_cert", self.tls_cert),
+            ("--tls-key", "tls_key", self.tls_key),
         ] {
             if let Some(value) = value {
                 sources = sources.flag(flag, key, value);
@@ -113,8 +119,6 @@ impl Reserved {
     /// Flag and key of those that were given.
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [
-            (self.tls_cert.is_some(), "--tls-cert", "tls_cert"),
-            (self.tls_key.is_some(), "--tls-key", "tls_key"),
             (!self.cors_origin.is_empty(), "--cors-origin", "cors_origin"),
             (self.backend.is_some(), "--backend", "backend"),
             (self.data_dir.is_some(), "--data-dir", "data_dir"),

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, routes::HttpState};
+use super::{LocalAddress, Problem, Secure, routes::HttpState};
 use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it.
@@ -50,7 +50,7 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
     if !request.method().is_safe()
         && request.uri().path().starts_with("/v1/")
         && let Some(origin) = request.headers().get(header::ORIGIN)
-        && !is_same_origin(origin, host)
+        && !is_same_origin(origin, host, is_secure(request))
         && !is_listed(state, origin)
     {
         let detail = "pages of this origin may not publish here";
@@ -102,7 +102,7 @@ fn host(request: &Request) -> Result<Option<&str>, Problem> {
 pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
     let origin = HeaderValue::from_str(origin);
     let host = host(request);
-    matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host))
+    matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
 }
 
 /// Pages of these origins may change things with a cookie, and so with any other token.
@@ -111,9 +111,16 @@ fn is_listed(state: &HttpState, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
-fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    matches!((authority, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
+/// Over TLS a page that came without it is of another origin. Without, there may be a proxy in
+/// front that speaks TLS for the hub.
+fn is_same_origin(origin: &HeaderValue, host: Option<&str>, is_secure: bool) -> bool {
+    let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };
+    authority.eq_ignore_ascii_case(host) && (!is_secure || scheme.eq_ignore_ascii_case("https"))
+}
+
+fn is_secure(request: &Request) -> bool {
+    request.extensions().get::<Secure>().is_some()
 }
 
 /// The host without its port.

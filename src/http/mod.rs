@@ -34,4 +34,4 @@ pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
 pub use refuser::{ForNow, Refuser};
 pub use routes::{HttpSettings, ROUTES, Route, router};
-pub use takeover::{CanTake, LocalAddress, Taken, Takeover};
+pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

@@ -19,6 +19,10 @@ pub struct CanTake;
 #[derive(Debug, Clone, Copy)]
 pub struct LocalAddress(pub SocketAddr);
 
+/// On a request: it came in over TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct Secure;
+
 /// On a response: the server is to write its head, take the socket, and hand it to a shard. The
 /// response is an ordinary one otherwise, so that layers apply to it.
 #[derive(Debug, Clone)]

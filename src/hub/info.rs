@@ -1,6 +1,6 @@
 //! What a hub says of itself.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::Hub;
 use crate::{
@@ -65,7 +65,7 @@ impl Hub {
     }
 
     /// What it counts, for the layers around it to count on.
-    pub(crate) fn counters(&self) -> &Metrics {
+    pub(crate) fn counters(&self) -> &Arc<Metrics> {
         &self.shared.metrics
     }
 

@@ -38,11 +38,12 @@ use super::{
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     rewind::Rewind,
+    tls::{Acceptor, Welcome},
 };
 use crate::{
-    actors::LocalShard,
+    actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{CanTake, LocalAddress, Taken, Takeover, TrustedProxies},
+    http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
@@ -56,9 +57,14 @@ pub(super) struct Connections {
     pub(super) write_stall: Duration,
     pub(super) places: Places,
     pub(super) request_limits: RequestLimits,
+    /// Where all connections are encrypted.
+    pub(super) tls: Option<Acceptor>,
     /// Who is believed about whom a request comes from.
     pub(super) proxies: TrustedProxies,
 }
+
+/// What a connection counts against while requests are read from it.
+pub(super) type Held = (Place, Counted);
 
 /// How the HTTP server's part of a connection ended.
 enum Ended {
@@ -70,6 +76,14 @@ enum Ended {
     Stalled,
 }
 
+/// How requests come in on a connection.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    local: SocketAddr,
+    peer: SocketAddr,
+    is_secure: bool,
+}
+
 /// A response that asks for its socket.
 struct Asking {
     parts: response::Parts,
@@ -78,14 +92,19 @@ struct Asking {
 }
 
 impl Connections {
+    /// Serves a connection that was just accepted.
+    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, held: Held) {
+        let Some(tls) = self.tls.clone() else {
+            return self.serve(io.into(), peer, Bytes::new(), held).await;
+        };
+        match Box::pin(tls.welcome(io)).await {
+            None => {}
+            Some(Welcome::Http1(io)) => self.serve(io, peer, Bytes::new(), held).await,
+        }
+    }
+
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(
-        self,
-        io: TcpStream,
-        peer: SocketAddr,
-        early: Bytes,
-        _held: (Place, Counted),
-    ) {
+    pub(super) async fn serve(self, io: Socket, peer: SocketAddr, early: Bytes, _held: Held) {
         let shard = self.shard.clone();
         tokio::select! {
             given_away = Box::pin(self.parse(io, peer, early)) => {
@@ -101,18 +120,18 @@ impl Connections {
     /// response asks for them.
     async fn parse(
         self,
-        io: TcpStream,
+        io: Socket,
         peer: SocketAddr,
         early: Bytes,
-    ) -> Option<(Asking, TcpStream, Bytes)> {
-        let local = io.local_addr().ok()?;
+    ) -> Option<(Asking, Socket, Bytes)> {
+        let arrival = Arrival { local: io.local_addr().ok()?, peer, is_secure: io.is_secure() };
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let (asking, router, proxies) = (Rc::clone(&asking), self.router, self.proxies);
             service_fn(move |mut request| {
-                note_addresses(&mut request, local, peer, &proxies);
+                arrival.note(&mut request, &proxies);
                 Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
             })
         };
@@ -172,19 +191,19 @@ impl Connections {
     }
 }
 
-/// Tells the routes where a request came in, and from whom.
-pub(super) fn note_addresses<B>(
-    request: &mut Request<B>,
-    local: SocketAddr,
-    peer: SocketAddr,
-    proxies: &TrustedProxies,
-) {
-    let client = proxies.client(peer, request.headers());
-    if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-        warn_of_proxy(peer);
+impl Arrival {
+    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
+    fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+        let client = proxies.client(self.peer, request.headers());
+        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
+            warn_of_proxy(self.peer);
+        }
+        request.extensions_mut().insert(LocalAddress(self.local));
+        request.extensions_mut().insert(client);
+        if self.is_secure {
+            request.extensions_mut().insert(Secure);
+        }
     }
-    request.extensions_mut().insert(LocalAddress(local));
-    request.extensions_mut().insert(client);
 }
 
 /// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
@@ -225,7 +244,7 @@ async fn respond(
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is
 /// reset, and the reset may overtake the last answer (RFC 9112, section 9.6).
-async fn linger(mut io: TcpStream, wait: Duration) {
+async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
         let mut bytes = [0; 4096];
@@ -235,7 +254,7 @@ async fn linger(mut io: TcpStream, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-fn hand_over(shard: &LocalShard, asking: Asking, io: TcpStream, early: &Bytes) {
+fn hand_over(shard: &LocalShard, asking: Asking, io: Socket, early: &Bytes) {
     let Asking { parts, taken, keep_alive } = asking;
     let (head, ticket) = if taken.is_poll {
         (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))

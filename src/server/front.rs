@@ -3,7 +3,6 @@
 use std::{future::Future, io, net, pin::Pin, time::Duration};
 
 use axum::Router;
-use bytes::Bytes;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -15,6 +14,7 @@ use super::{
     newcomers::Newcomers,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
+    tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
@@ -32,6 +32,7 @@ pub(super) struct HttpFront {
     pub(super) write_stall: Duration,
     pub(super) places: Places,
     pub(super) refusals: Refusals,
+    pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     pub(super) newcomers: Newcomers,
     pub(super) request_limits: RequestLimits,
@@ -52,6 +53,7 @@ impl Front for HttpFront {
             closing: self.closing.clone(),
             write_stall: self.write_stall,
             places: self.places.clone(),
+            tls: self.tls.clone(),
             proxies: self.proxies.clone(),
             request_limits: self.request_limits.clone(),
         };
@@ -136,12 +138,7 @@ async fn accept(
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().serve(
-                    prepare(io),
-                    peer,
-                    Bytes::new(),
-                    (place, counted),
-                ));
+                spawn_local(connections.clone().accept(prepare(io), peer, (place, counted)));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -15,8 +15,10 @@ mod refusals;
 mod rewind;
 mod run;
 pub mod settings;
+mod tls;
 
 pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;
 pub use run::{RunError, run};
 pub use settings::{ListenAddr, Settings};
+pub use tls::TlsError;

@@ -7,15 +7,18 @@ use std::{fs::File, io, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration}
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_local,
     time::timeout,
 };
 
-use super::newcomers::Unwelcome;
-use super::places::{Full, Places, is_no_file};
+use super::{
+    newcomers::Unwelcome,
+    places::{Full, Places, is_no_file},
+    tls::Acceptor,
+};
 use crate::{
     http::{ForNow, Refuser},
     telemetry::{Metrics, Seldom},
@@ -28,6 +31,7 @@ pub(super) struct Refusals(Arc<Shared>);
 struct Shared {
     places: Places,
     refuser: Refuser,
+    tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
     reserve: Reserve,
     report: Seldom,
@@ -35,10 +39,10 @@ struct Shared {
 }
 
 impl Refusals {
-    pub(super) fn new(places: Places, refuser: Refuser) -> Self {
+    pub(super) fn new(places: Places, refuser: Refuser, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
         let (reserve, report, unwelcome) = (Reserve::new(), Seldom::default(), Seldom::default());
-        Self(Arc::new(Shared { places, refuser, permits, reserve, report, unwelcome }))
+        Self(Arc::new(Shared { places, refuser, tls, permits, reserve, report, unwelcome }))
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
@@ -77,7 +81,7 @@ impl Refusals {
         match timeout(Duration::ZERO, listener.accept()).await {
             Ok(Ok((io, _))) => {
                 self.note(Full::Files);
-                reserve.put_back(tell(&self.0.refuser, io, &ForNow::full()).await);
+                reserve.put_back(self.tell(io, &ForNow::full()).await);
                 true
             }
             Ok(Err(error)) => {
@@ -105,6 +109,20 @@ impl Refusals {
         }
     }
 
+    /// Tells a client to come back, within [`REFUSAL_TIME_MAX`]. Gives the socket back, to be
+    /// closed.
+    async fn tell(&self, mut io: TcpStream, why: &ForNow) -> TcpStream {
+        let refuser = &self.0.refuser;
+        let told = async {
+            match &self.0.tls {
+                None => converse(refuser, &mut io, why).await,
+                Some(tls) => converse(refuser, &mut tls.welcome_refused(&mut io).await?, why).await,
+            }
+        };
+        let _ = timeout(REFUSAL_TIME_MAX, told).await;
+        io
+    }
+
     fn note(&self, why: Full) {
         Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.report.due() {
@@ -114,29 +132,28 @@ impl Refusals {
 }
 
 async fn answer(refusals: Refusals, io: TcpStream, why: ForNow, _permit: OwnedSemaphorePermit) {
-    let io = tell(&refusals.0.refuser, io, &why).await;
+    let io = refusals.tell(io, &why).await;
     refusals.0.reserve.put_back(io);
 }
 
-/// Reads a request's head, answers, and ends what the hub says on the connection; within
-/// [`REFUSAL_TIME_MAX`]. Gives the socket back, to be closed.
-async fn tell(refuser: &Refuser, mut io: TcpStream, why: &ForNow) -> TcpStream {
-    let told = async {
-        let mut head = Vec::with_capacity(1_024);
-        while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
-            if io.read_buf(&mut head).await? == 0 {
-                break;
-            }
+/// Reads a request's head, answers, and ends what the hub says on the connection.
+async fn converse(
+    refuser: &Refuser,
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    why: &ForNow,
+) -> io::Result<()> {
+    let mut head = Vec::with_capacity(1_024);
+    while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if io.read_buf(&mut head).await? == 0 {
+            break;
         }
-        io.write_all(&refuser.answer(&head, why)).await?;
-        io.shutdown().await?;
-        // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
-        let mut bytes = [0; 1_024];
-        while io.read(&mut bytes).await? > 0 {}
-        Ok::<_, io::Error>(())
-    };
-    let _ = timeout(REFUSAL_TIME_MAX, told).await;
-    io
+    }
+    io.write_all(&refuser.answer(&head, why)).await?;
+    io.shutdown().await?;
+    // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+    let mut bytes = [0; 1_024];
+    while io.read(&mut bytes).await? > 0 {}
+    Ok(())
 }
 
 /// Files kept open to be given up when there is none left: the place of one takes a connection that

@@ -8,28 +8,27 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::outgoing::Outgoing;
+use crate::actors::Socket;
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-
-use super::outgoing::Outgoing;
 
 /// A socket with bytes that come before what it still has.
 pub(super) struct Rewind {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Socket>,
     early: Bytes,
     outgoing: Rc<Outgoing>,
 }
 
 impl Rewind {
     /// `outgoing` is kept up to date about what the server writes.
-    pub(super) fn new(io: TcpStream, early: Bytes, outgoing: Rc<Outgoing>) -> Self {
+    pub(super) fn new(io: Socket, early: Bytes, outgoing: Rc<Outgoing>) -> Self {
         Self { io: TokioIo::new(io), early, outgoing }
     }
 
     /// The socket; what was not read yet of the early bytes must be taken from the server.
-    pub(super) fn into_inner(self) -> (TcpStream, Bytes) {
+    pub(super) fn into_inner(self) -> (Socket, Bytes) {
         (self.io.into_inner(), self.early)
     }
 

@@ -9,13 +9,14 @@ use tokio::{
 };
 
 use super::{
-    AuthenticationError, Settings, authentication, demo,
+    AuthenticationError, Settings, TlsError, authentication, demo,
     front::HttpFront,
     listeners,
     newcomers::Newcomers,
     places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
     settings::SECRET_BYTES_MIN,
+    tls::Acceptor,
 };
 use crate::{
     actors::Front,
@@ -38,6 +39,9 @@ pub enum RunError {
     /// The keys of the settings cannot be used.
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
+    /// The certificate of the settings or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An actor that the hub cannot go on without has failed.
     #[error("{0}")]
     Failed(String),
@@ -83,6 +87,14 @@ pub(super) async fn run_until(
     let mut limits = settings.limits.clone();
     let division = divide(&mut limits.connections, shards);
     let hub = Hub::builder().limits(limits).shards(shards).start().await?;
+    let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
+    let reloading = match reloading {
+        Some(reloading) => {
+            let every = Duration::from_secs(settings.tls_reload_s.into());
+            Some(tokio::spawn(reloading.run(every)?))
+        }
+        None => None,
+    };
     let (close, closing) = watch::channel(false);
     let places = Places::new(hub.clone(), division);
     let http = http_settings(&settings, verifier);
@@ -95,7 +107,8 @@ pub(super) async fn run_until(
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
-        refusals: Refusals::new(places.clone(), refuser),
+        refusals: Refusals::new(places.clone(), refuser, tls.clone()),
+        tls,
         places: places.clone(),
         newcomers: Newcomers::new(&settings.limits, proxies.clone()),
         proxies,
@@ -112,8 +125,8 @@ pub(super) async fn run_until(
     if let Some(demo) = demo {
         demo.abort();
     }
-    if let Some(fresh_keys) = fresh_keys {
-        fresh_keys.abort();
+    for task in [fresh_keys, reloading].into_iter().flatten() {
+        task.abort();
     }
     if let Some(why) = failure {
         return Err(RunError::Failed(why));
@@ -165,13 +178,14 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
 /// Says where the hub is, and what is not protected. Scripts wait for the first line.
 fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     let mut words = String::new();
+    let scheme = if settings.has_tls() { "https" } else { "http" };
     for address in addresses {
-        words += &format!("listening on http://{address}\n");
+        words += &format!("listening on {scheme}://{address}\n");
     }
     if settings.quickstart
         && let Some(address) = addresses.first()
     {
-        words += &format!("console at http://{address}/\n");
+        words += &format!("console at {scheme}://{address}/\n");
     }
     let on_loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
     words += &protection(settings, on_loopback);
@@ -205,8 +219,8 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
             settings.allow_anonymous.iter().map(|pattern| pattern.as_str()).collect();
         words += &format!("; without one they may subscribe to {}\n", patterns.join(", "));
     }
-    if !on_loopback {
-        words += "no TLS: tokens and events can be read on the way; put a TLS proxy in front\n";
+    if !on_loopback && !settings.has_tls() {
+        words += "no TLS: tokens and events can be read on the way; set tls_cert and tls_key, or put a TLS proxy in front\n";
     }
     if (1..SECRET_BYTES_MIN).contains(&settings.jwt_secret.len()) {
         words += "WEAK SECRET: one of less than 32 bytes can be found by trying\n";

@@ -46,6 +46,14 @@ pub struct Metrics {
     pub http_connections: Gauge,
     /// Connections refused before the HTTP server saw them, by reason.
     pub sockets_refused: Family<Reason, Counter>,
+    /// TLS handshakes that failed, by reason.
+    pub tls_handshakes_failed: Family<Reason, Counter>,
+    /// Certificates taken in place of others.
+    pub tls_reloads: Counter,
+    /// Certificates that could not be taken.
+    pub tls_reloads_failed: Counter,
+    /// When the certificate in use expires, in seconds since 1970.
+    pub tls_certificate_expires: Gauge,
     /// Answers whose clients did not read them for too long.
     pub answers_stalled: Counter,
     /// Bytes of request bodies held.
@@ -92,6 +100,10 @@ impl Metrics {
             tokens_refused: Family::default(),
             http_connections: Gauge::default(),
             sockets_refused: Family::default(),
+            tls_handshakes_failed: Family::default(),
+            tls_reloads: Counter::default(),
+            tls_reloads_failed: Counter::default(),
+            tls_certificate_expires: Gauge::default(),
             answers_stalled: Counter::default(),
             body_bytes: Gauge::default(),
             unsent_bytes: Gauge::default(),
@@ -155,6 +167,26 @@ impl Metrics {
             "sockets_refused",
             "Connections refused before their request was served",
             self.sockets_refused.clone(),
+        );
+        r.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed",
+            self.tls_handshakes_failed.clone(),
+        );
+        r.register(
+            "tls_reloads",
+            "Certificates taken in place of others",
+            self.tls_reloads.clone(),
+        );
+        r.register(
+            "tls_reloads_failed",
+            "Certificates that could not be taken; the old one stays",
+            self.tls_reloads_failed.clone(),
+        );
+        r.register(
+            "tls_certificate_expires_seconds",
+            "When the certificate in use expires, since 1970; 0 without TLS",
+            self.tls_certificate_expires.clone(),
         );
         r.register(
             "answers_stalled",

@@ -217,3 +217,27 @@ fn chunked(data: &str, size: usize) -> String {
     }
     text + "0\r\n\r\n"
 }
+
+#[tokio::test]
+async fn a_body_comes_in_no_more_than_so_many_pieces() {
+    let hub = hub(&[]).await;
+    let chunked = |sizes: &[usize]| {
+        let chunks = sizes.iter().map(|&size| format!("{size:x}\r\n{}\r\n", "x".repeat(size)));
+        let body = chunks.collect::<String>() + "0\r\n\r\n";
+        let fields = "Host: localhost\r\nTransfer-Encoding: chunked\r\n";
+        format!("POST /v1/channels/a/events HTTP/1.1\r\n{fields}\r\n{body}")
+    };
+    // 1,024, and one more for each 64 bytes.
+    for (pieces, status) in [(1_023, 201), (1_039, 201), (1_040, 201), (1_041, 400), (9_000, 400)] {
+        let mut wire = Wire::to(&hub).await;
+        // What comes after the refusal the hub may not take.
+        let _ = wire.try_send(chunked(&vec![1; pieces])).await;
+        let answer = wire.answer().await;
+        assert_eq!(answer.status, status, "{pieces} pieces: {answer:?}");
+        if status == 400 {
+            answer.refuses(400, "body");
+            assert_eq!(answer.field("connection"), "close");
+        }
+    }
+    assert_eq!(ask(&hub, chunked(&vec![64; 10_000])).await.status, 201, "none of them is small");
+}

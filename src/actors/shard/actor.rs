@@ -20,7 +20,6 @@ use std::{
 use bytes::Bytes;
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent, thread_local::ThreadLocalActor};
 use tokio::{
-    net::TcpStream,
     sync::{oneshot, watch},
     task::{AbortHandle, spawn_local, yield_now},
     time::Instant,
@@ -34,7 +33,9 @@ use crate::{
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
         shared::{Inbox, Shared},
+        socket::Socket,
         subscriber::{PollTicket, Subscriber},
+        tls_peer::TlsPeer,
     },
     core::Transport,
     model::ChannelName,
@@ -108,19 +109,27 @@ impl LocalShard {
     pub fn attach(
         &self,
         mut subscriber: Subscriber,
-        io: TcpStream,
+        io: impl Into<Socket>,
         early: &[u8],
         head: Bytes,
         ticket: Option<PollTicket>,
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        match subscriber.shape.transport() {
-            Transport::Poll => {
+        match (subscriber.shape.transport(), io.into()) {
+            (Transport::Poll, Socket::Plain(io)) => {
                 let peer = Box::new(PollSocket::new(io, early));
                 self.attach_peer(subscriber, peer, head, ticket);
             }
-            Transport::Stream => {
+            (Transport::Poll, Socket::Tls(io)) => {
+                let peer = Box::new(TlsPeer::poll(io, early));
+                self.attach_peer(subscriber, peer, head, ticket);
+            }
+            (Transport::Stream, Socket::Tls(io)) => {
+                let peer = Box::new(TlsPeer::stream(io));
+                self.attach_peer(subscriber, peer, head, ticket);
+            }
+            (Transport::Stream, Socket::Plain(io)) => {
                 self.lead_lease(&mut subscriber);
                 let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
                 let attached = StreamSocket::new(io).and_then(|socket| {

@@ -7,6 +7,7 @@ use crate::auth::JwksUrl;
 pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
     let mut errors = Vec::new();
     listening(settings, &origin, &mut errors);
+    errors.extend(half_a_pair(settings, &origin));
     errors.extend(authentication(settings, &origin));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
@@ -53,6 +54,20 @@ fn listening(
             });
         }
     }
+}
+
+/// A certificate without its key, or a key without its certificate.
+fn half_a_pair(settings: &Settings, origin: &impl Fn(&str) -> String) -> Option<SettingsError> {
+    let (has, lacks) = match (settings.tls_cert.is_empty(), settings.tls_key.is_empty()) {
+        (false, true) => ("tls_cert", "tls_key"),
+        (true, false) => ("tls_key", "tls_cert"),
+        _ => return None,
+    };
+    Some(SettingsError::Contradiction {
+        subject: format!("{has} ({})", origin(has)),
+        reason: format!("encrypts nothing without {lacks}"),
+        remedy: format!("name the other file in {lacks}, or remove it"),
+    })
 }
 
 /// Settings of authentication that protect nothing, or less than they seem to.

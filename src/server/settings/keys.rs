@@ -271,6 +271,9 @@ pub(super) const KEYS: &[Key] = &[
     whole("drain_window_s", 0, DAY_S),
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
+    key("tls_cert", Allowed::Text),
+    key("tls_key", Allowed::Text),
+    whole("tls_reload_s", 1, DAY_S),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
     key("allow_anonymous", Allowed::Patterns),
@@ -353,10 +356,6 @@ pub(super) const KEYS: &[Key] = &[
 
 /// First segments of names that later versions take, and what this one lacks.
 const RESERVED: &[(&[&str], &str)] = &[
-    (
-        &["tls_cert", "tls_key", "tls"],
-        "it speaks no TLS, so nothing would be encrypted (a proxy in front of it can do that)",
-    ),
     (
         &["cors_origin", "cors"],
         "only the quickstart routes are open to other origins, and that cannot be changed",

@@ -40,6 +40,12 @@ pub struct Settings {
     pub header_read_timeout_s: u32,
     /// Seconds within which the body of a request must have come.
     pub body_read_timeout_s: u32,
+    /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
+    pub tls_cert: String,
+    /// A file with its key, in PEM.
+    pub tls_key: String,
+    /// Seconds between two looks at whether these files have changed.
+    pub tls_reload_s: u32,
     /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
     /// authenticated.
     pub jwt_secret: Secret,
@@ -66,6 +72,11 @@ impl Settings {
         Effective::load(sources)
     }
 
+    /// Whether connections are encrypted.
+    pub fn has_tls(&self) -> bool {
+        !self.tls_cert.is_empty() && !self.tls_key.is_empty()
+    }
+
     /// Every key there is, in the order of the documentation.
     pub fn keys() -> &'static [Key] {
         keys::KEYS
@@ -88,6 +99,9 @@ impl Default for Settings {
             drain_window_s: 10,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            tls_reload_s: 5,
             jwt_secret: Secret::default(),
             jwt_secret_file: String::new(),
             allow_anonymous: Vec::new(),

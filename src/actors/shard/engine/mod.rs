@@ -21,7 +21,6 @@ use std::{
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use tokio::net::TcpStream;
 
 use self::{explain::RecentEnds, fan_out::Taking, unsent::Unsent};
 use super::{
@@ -33,7 +32,7 @@ use super::{
 };
 use crate::{
     actors::{
-        Lease, Origin,
+        Lease, Origin, Socket,
         payload::Payload,
         peer::ReadyList,
         subscriber::{ReplayTurn, Shape},
@@ -105,7 +104,7 @@ struct Tally {
 #[derive(Debug)]
 pub struct Finished {
     /// The socket.
-    pub io: TcpStream,
+    pub io: Socket,
     /// What was read from it already.
     pub early: Bytes,
 }

@@ -1,0 +1,164 @@
+//! The handshake: from an accepted socket to one that speaks HTTP, within a time.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    current::Current,
+    pair::{PairFiles, TlsError},
+    reloading::Reloading,
+};
+use crate::{
+    actors::Socket,
+    server::Settings,
+    telemetry::{Metrics, Seldom},
+};
+
+/// Makes TLS connections of accepted sockets.
+#[derive(Clone)]
+pub(in crate::server) struct Acceptor(Arc<Shared>);
+
+struct Shared {
+    serving: TlsAcceptor,
+    /// Speaks HTTP/1.1 alone, for those who are refused before there is an HTTP server.
+    refusing: TlsAcceptor,
+    handshake_timeout: Duration,
+    metrics: Arc<Metrics>,
+    report: Seldom,
+}
+
+/// What a handshake gave.
+pub(in crate::server) enum Welcome {
+    /// HTTP/1.1 is spoken.
+    Http1(Socket),
+}
+
+impl Acceptor {
+    /// As the settings say; `None` if they name no certificate. Reads the files.
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub(in crate::server) fn new(
+        settings: &Settings,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<(Self, Reloading)>, TlsError> {
+        if !settings.has_tls() {
+            return Ok(None);
+        }
+        let files = PairFiles {
+            cert: PathBuf::from(&settings.tls_cert),
+            key: PathBuf::from(&settings.tls_key),
+        };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let seen = files.stamp();
+        let current = Current::new(files.read(&provider)?, Arc::clone(metrics));
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Unfit)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&current) as Arc<_>);
+        // Clients come back without a full handshake, and the hub keeps nothing for it.
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Unfit)?;
+        config.send_tls13_tickets = 1;
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        let mut refusing = config.clone();
+        refusing.alpn_protocols = vec![HTTP1.to_vec()];
+        let acceptor = Self(Arc::new(Shared {
+            serving: Arc::new(config).into(),
+            refusing: Arc::new(refusing).into(),
+            handshake_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
+            metrics: Arc::clone(metrics),
+            report: Seldom::default(),
+        }));
+        let metrics = Arc::clone(metrics);
+        Ok(Some((acceptor, Reloading { files, current, provider, metrics, seen })))
+    }
+
+    /// Shakes hands; `None` if that fails, which is counted.
+    pub(in crate::server) async fn welcome(&self, io: TcpStream) -> Option<Welcome> {
+        let shared = &self.0;
+        let welcomed = timeout(shared.handshake_timeout, async {
+            if speaks_plainly(&io).await? {
+                return Ok(Err(io));
+            }
+            Ok::<_, io::Error>(Ok(shared.serving.accept(io).await?))
+        });
+        match welcomed.await {
+            Ok(Ok(Ok(io))) => return Some(Welcome::Http1(io.into())),
+            Ok(Ok(Err(mut io))) => {
+                self.note("plain_http");
+                tell_plain(&mut io).await;
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => self.note("protocol"),
+            Ok(Err(_)) => self.note("closed"),
+            Err(_) => self.note("timeout"),
+        }
+        None
+    }
+
+    fn note(&self, reason: &'static str) {
+        Metrics::count(&self.0.metrics.tls_handshakes_failed, reason);
+        if let Some(times) = self.0.report.due() {
+            tracing::info!(reason, times, "TLS handshakes fail");
+        }
+    }
+
+    /// Shakes hands with someone who is only to be refused.
+    pub(in crate::server) async fn welcome_refused<'a>(
+        &self,
+        io: &'a mut TcpStream,
+    ) -> io::Result<TlsStream<&'a mut TcpStream>> {
+        self.0.refusing.accept(io).await
+    }
+}
+
+/// Whether the first byte is a letter, as every HTTP request begins with, and no TLS record does.
+async fn speaks_plainly(io: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    match io.peek(&mut first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(first[0].is_ascii_alphabetic()),
+    }
+}
+
+/// Tells a client that this port speaks TLS, in words that it understands.
+async fn tell_plain(io: &mut TcpStream) {
+    let told = async {
+        io.write_all(PLAIN_HTTP.as_bytes()).await?;
+        io.shutdown().await?;
+        // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+        let mut bytes = [0; 1_024];
+        while io.read(&mut bytes).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(TELL_TIME_MAX, told).await;
+}
+
+const HTTP1: &[u8] = b"http/1.1";
+/// What is spoken, the better first.
+const ALPN: [&[u8]; 1] = [HTTP1];
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    content-length: 55\r\n\
+    connection: close\r\n\r\n\
+    this port speaks TLS: ask again with https:// in front\n";
+/// How long a client that speaks plain HTTP has to take its answer.
+const TELL_TIME_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_plain_http_has_the_length_it_says() {
+        let (head, body) = PLAIN_HTTP.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+    }
+}

@@ -1,0 +1,9 @@
+//! TLS on the hub's listeners: the certificate and its key, their renewal, the handshake.
+
+mod acceptor;
+mod current;
+mod pair;
+mod reloading;
+
+pub(super) use acceptor::{Acceptor, Welcome};
+pub use pair::TlsError;

@@ -1,0 +1,80 @@
+//! Takes a new certificate when its files have changed, or when it is told to. A bad one changes
+//! nothing: the old one stays in use, and is better than none.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::crypto::CryptoProvider;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    current::Current,
+    pair::{PairFiles, Stamp},
+};
+use crate::telemetry::Metrics;
+
+/// Watches the files of a certificate.
+pub(in crate::server) struct Reloading {
+    pub(super) files: PairFiles,
+    pub(super) current: Arc<Current>,
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) metrics: Arc<Metrics>,
+    /// What the files looked like when they were last read.
+    pub(super) seen: Stamp,
+}
+
+impl Reloading {
+    /// Looks every `every`, and at once on SIGHUP; until it is dropped.
+    ///
+    /// # Errors
+    /// The signal cannot be received.
+    pub(in crate::server) fn run(
+        self,
+        every: Duration,
+    ) -> std::io::Result<impl Future<Output = ()> + Send> {
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(self.watch(every, hangup))
+    }
+
+    async fn watch(mut self, every: Duration, mut hangup: Signal) {
+        let mut looks = interval(every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                _ = looks.tick() => false,
+                _ = hangup.recv() => true,
+            };
+            // Files are read off the runtime's threads: they may be on a slow disk.
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look(asked);
+                self
+            });
+            match looked.await {
+                Ok(back) => self = back,
+                Err(error) => return tracing::error!(%error, "the certificate is watched no more"),
+            }
+        }
+    }
+
+    fn look(&mut self, asked: bool) {
+        // Before they are read: what changes meanwhile is seen the next time.
+        let stamp = self.files.stamp();
+        if stamp == self.seen && !asked {
+            return;
+        }
+        self.seen = stamp;
+        match self.files.read(&self.provider) {
+            Ok(pair) => {
+                self.metrics.tls_reloads.inc();
+                self.current.replace(pair);
+            }
+            Err(error) => {
+                self.metrics.tls_reloads_failed.inc();
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "the certificate cannot be renewed; the old one stays");
+            }
+        }
+    }
+}

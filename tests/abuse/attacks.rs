@@ -1,0 +1,88 @@
+//! The table of attacks.
+
+use crate::{
+    bodies, connections, heads, publishes, readers, smuggling, subscriptions,
+    target::{Running, Target},
+    tokens,
+};
+
+/// One attack, and the settings of the hub that suffers it.
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
+    pub(crate) settings: &'static [(&'static str, &'static str)],
+    /// Whether the hub asks for tokens.
+    pub(crate) with_tokens: bool,
+    pub(crate) run: fn(Target) -> Running,
+}
+
+macro_rules! attack {
+    ($name:literal, $run:path) => {
+        attack!($name, $run, &[], false)
+    };
+    ($name:literal, $run:path, $settings:expr, $with_tokens:literal) => {
+        Attack {
+            name: $name,
+            settings: $settings,
+            with_tokens: $with_tokens,
+            run: |target| Box::pin($run(target)),
+        }
+    };
+}
+
+/// All of them.
+pub(crate) const ATTACKS: &[Attack] = &[
+    attack!("slow heads", heads::slow),
+    attack!("large heads", heads::large),
+    attack!("heads of many fields", heads::many_fields),
+    attack!("long targets", heads::long_targets),
+    attack!("slow bodies", bodies::slow),
+    attack!("huge bodies", bodies::huge),
+    attack!("endless chunked bodies", bodies::endless_chunks),
+    attack!("chunk extensions", bodies::chunk_extensions),
+    attack!("tiny chunks", bodies::tiny_chunks),
+    attack!("bodies that are held", bodies::held),
+    attack!("bodies on polls", bodies::on_polls),
+    attack!("connection flood from one address", connections::flood_from_one),
+    attack!("connection flood from many addresses", connections::flood_from_many),
+    attack!("connect and reset", connections::resets),
+    attack!(
+        "idle connections up to the limit",
+        connections::idle_up_to_the_limit,
+        &[("limits.connections.requests_max", "500")],
+        false
+    ),
+    attack!("readers that stop", readers::stalled_streams),
+    attack!("answers that are not read", readers::unread_answers),
+    attack!("reconnects from the earliest", readers::replays),
+    attack!("replays that stop", readers::stalled_replays),
+    attack!("ten thousand patterns", subscriptions::patterns),
+    attack!("deep names and patterns", subscriptions::deep_names),
+    attack!("new channels", subscriptions::new_channels),
+    attack!("streams that come and go", subscriptions::comings_and_goings),
+    attack!("long lists", subscriptions::listings),
+    attack!("publishes to one channel", publishes::to_one_channel),
+    attack!("batches of 10,000", publishes::batches),
+    attack!("publishes by one subject", tokens::one_subject, &[], true),
+    attack!("polls that do not wait", publishes::polls),
+    attack!("polls whose clients leave", publishes::abandoned_polls),
+    attack!("pipelined requests", publishes::requests),
+    attack!("pipelined refusals", publishes::refused),
+    attack!("request smuggling", smuggling::all),
+    attack!("forged tokens", tokens::forged, &[], true),
+    attack!("good tokens by the thousand", tokens::verified, &[], true),
+    attack!("routes of administrators", tokens::admin_routes, &[], true),
+];
+
+/// What the bounds on batches and on what is under way are for: without them one batch holds up all
+/// publishers, and with them their subscribers, for as long as it takes.
+pub(crate) const UNBOUNDED: Attack = attack!(
+    "batches without bounds",
+    publishes::batches_of_a_million,
+    &[
+        ("limits.publish.batch_events_max", "1000000"),
+        ("limits.publish.body_bytes_max", "200000000"),
+        ("limits.publish.bodies_bytes_max", "2000000000"),
+        ("limits.publish.wait_ms", "60000"),
+    ],
+    false
+);

@@ -1,0 +1,11 @@
+//! TLS and HTTP/2 in the real binary: handshakes, streams and polls, renewal of the certificate,
+//! and clients that mean no good.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod certificate;
+mod client;
+mod handshakes;
+mod http1;
+mod renewal;
