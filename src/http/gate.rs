@@ -96,7 +96,7 @@ async fn identify(
         let anonymous = verifier.anonymous().filter(|_| is_for_all);
         return anonymous.ok_or_else(|| no_token().into());
     };
-    credential.check_origin(request, access)?;
+    credential.check_origin(request, &state.settings)?;
     let identity = verify(state, verifier, &credential.token).await?;
     if matches!(gate, Gate::Admins | Gate::Metrics) && !identity.is_admin() {
         return Err(forbidden("this needs a token with `admin`").into());

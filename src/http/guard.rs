@@ -1,36 +1,53 @@
-//! Keeps web pages of other origins away from a hub on a developer's machine.
+//! Keeps web pages of other origins away from a hub, but for what they are let in to.
 //!
-//! Without configuration, unsafe `/v1` requests with a foreign `Origin` are 403, and on loopback a
-//! foreign `Host` is 421: a page cannot reach the hub by a name it made resolve to 127.0.0.1.
+//! A page cannot hide what it is: browsers send `Origin` with whatever may change something, and
+//! `Sec-Fetch-Site` with all that goes to this machine or over TLS. So unsafe requests with a foreign
+//! `Origin` are 403, and so is whatever a foreign page asks for without CORS: it could not read the
+//! answer, but would learn from its coming when events come. On loopback a foreign `Host` is 421: a
+//! page cannot reach the hub by a name it made resolve to 127.0.0.1.
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, Secure, routes::HttpState};
+use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState};
 use crate::core::RequestLimits;
 
-/// Checks a request before any handler sees it.
+/// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
     State(state): State<HttpState>,
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = examine(&state, &request) {
-        return problem.into_response();
-    }
-    let is_v1 = request.uri().path().starts_with("/v1/");
-    let mut response = next.run(request).await;
-    if is_v1 {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
-    }
+    let settings = &state.settings;
+    let origin = request.headers().get(header::ORIGIN);
+    let sharing = Sharing::of(settings, request.uri().path(), origin);
+    let mut response = match examine(&state, &request, &sharing) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match sharing.preflight(settings, &request) {
+            Some(response) => response,
+            None => next.run(request).await,
+        },
+    };
+    sharing.mark(response.headers_mut());
+    harden(response.headers_mut());
     response
 }
 
-fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
+/// What every answer says: that it is what its media type says, and that no other origin's page may
+/// put it into itself as an image, a script or the like.
+pub(super) fn harden(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CROSS_ORIGIN_RESOURCE_POLICY) {
+        let own = HeaderValue::from_static("same-origin");
+        headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, own);
+    }
+}
+
+fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<(), Problem> {
     check_head_size(&state.hub.limits().requests, request)?;
     let host = host(request)?;
     let on_loopback =
@@ -47,16 +64,41 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
         let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
     }
-    if !request.method().is_safe()
-        && request.uri().path().starts_with("/v1/")
-        && let Some(origin) = request.headers().get(header::ORIGIN)
-        && !is_same_origin(origin, host, is_secure(request))
-        && !is_listed(state, origin)
-    {
-        let detail = "pages of this origin may not publish here";
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin"));
+    if !sharing.is_shared() && is_for_own_pages(request.uri().path()) {
+        check_page(state, request, host)?;
     }
     Ok(())
+}
+
+/// Refuses pages that are neither the hub's own nor listed.
+fn check_page(state: &HttpState, request: &Request, host: Option<&str>) -> Result<(), Problem> {
+    let origin = request.headers().get(header::ORIGIN);
+    if origin.is_some_and(|origin| {
+        is_same_origin(origin, host, is_secure(request)) || is_listed(state, origin)
+    }) {
+        return Ok(());
+    }
+    let field = match origin {
+        Some(_) if !request.method().is_safe() => "Origin",
+        _ if is_from_foreign_page(request) => SITE,
+        _ => return Ok(()),
+    };
+    let detail = "pages of this origin may not do this; `cors_origins` names those that may";
+    Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
+}
+
+/// Routes that tell or change something of events.
+fn is_for_own_pages(path: &str) -> bool {
+    ["/v1/", "/metrics", "/faults/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// Whether another origin's page asks, as far as the browser says (Fetch Metadata).
+///
+/// Who follows a link is no page: the answer is shown to them alone.
+pub(super) fn is_from_foreign_page(request: &Request) -> bool {
+    let is = |name, value: &str| request.headers().get(name).is_some_and(|found| found == value);
+    let is_foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    is_foreign && !(request.method().is_safe() && is("sec-fetch-dest", "document"))
 }
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
@@ -136,6 +178,12 @@ fn is_loopback_name(name: &str) -> bool {
         || name.to_ascii_lowercase().ends_with(".localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+/// Fetch, section 3.7.
+pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+/// How near the page that asks is to the hub.
+const SITE: &str = "Sec-Fetch-Site";
 
 #[cfg(test)]
 mod tests {

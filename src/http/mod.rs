@@ -16,6 +16,7 @@ mod gate;
 mod guard;
 mod health;
 mod openapi;
+mod origin;
 mod params;
 mod poll;
 mod problem;
@@ -28,7 +29,10 @@ mod takeover;
 mod v1;
 
 pub use access::{Access, MetricsAccess};
+pub use cors::Cors;
 pub use gate::Gate;
+pub(crate) use origin::is_origin;
+pub use origin::{OriginPattern, OriginPatternError};
 pub use problem::Problem;
 pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{HttpSettings, Problem, problem::RETRY_AFTER_S, stream::STREAM_HEADERS};
+use super::{
+    HttpSettings, Problem, cors::Sharing, guard::harden, problem::RETRY_AFTER_S,
+    stream::STREAM_HEADERS,
+};
 use crate::model::comment_block;
 
 /// Makes such answers.
 #[derive(Debug, Clone)]
 pub struct Refuser {
-    quickstart: bool,
-    plain: bool,
+    settings: HttpSettings,
     retry_ms: std::ops::RangeInclusive<u32>,
 }
 
@@ -51,7 +53,7 @@ impl ForNow {
 impl Refuser {
     /// As `settings` say; streams are told a reconnection time from `retry_ms`.
     pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
-        Self { quickstart: settings.quickstart, plain: settings.plain_refusals, retry_ms }
+        Self { settings: settings.clone(), retry_ms }
     }
 
     /// The whole response to a request with this head, of which the end may be missing. It is for
@@ -63,30 +65,32 @@ impl Refuser {
         let mut lines = head.split("\r\n");
         let mut target = lines.next().unwrap_or_default().split(' ').skip(1);
         let path = target.next().unwrap_or_default().split('?').next().unwrap_or_default();
-        let accepts_stream = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-            name.eq_ignore_ascii_case("accept") && value.contains("text/event-stream")
-        });
+        let (mut accepts_stream, mut origin) = (false, None);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("accept") {
+                accepts_stream |= value.contains("text/event-stream");
+            } else if name.eq_ignore_ascii_case("origin") {
+                origin = HeaderValue::from_str(value.trim()).ok();
+            }
+        }
         let detail = why.detail;
-        let (status, mut fields, body) = if accepts_stream && !self.plain {
+        let (status, mut fields, body) = if accepts_stream && !self.settings.plain_refusals {
             let retry_ms = fastrand::u32(self.retry_ms.clone());
             let fields = STREAM_HEADERS.map(|(name, value)| {
                 (HeaderName::from_static(name), HeaderValue::from_static(value))
             });
             (
                 StatusCode::OK,
-                fields.to_vec(),
+                HeaderMap::from_iter(fields),
                 comment_block(&format!("refused: {detail}"), retry_ms),
             )
         } else {
             let problem = Problem::new(why.status, detail);
             let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
-            let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-            (status, fields.collect(), body.into_bytes())
+            (status, headers, body.into_bytes())
         };
-        if self.quickstart && matches!(path, "/publish" | "/subscribe" | "/events") {
-            let any = HeaderValue::from_static("*");
-            fields.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, any));
-        }
+        Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
+        harden(&mut fields);
         let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
         for (name, value) in &fields {
             response.extend_from_slice(name.as_str().as_bytes());

@@ -123,9 +123,8 @@ fn with_stream_headers(body: Body) -> Response {
     response
 }
 
-pub(super) const STREAM_HEADERS: [(&str, &str); 4] = [
+pub(super) const STREAM_HEADERS: [(&str, &str); 3] = [
     ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "private, no-cache, no-store, no-transform"),
     ("x-accel-buffering", "no"),
-    ("x-content-type-options", "nosniff"),
 ];

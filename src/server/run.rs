@@ -22,7 +22,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{HttpSettings, Refuser, TrustedProxies, router},
+    http::{Cors, HttpSettings, OriginPattern, Refuser, TrustedProxies, router},
     hub::{Hub, StartError},
 };
 
@@ -172,6 +172,11 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
         body_read_timeout_s: settings.body_read_timeout_s,
         allowed_hosts: settings.allowed_hosts.clone(),
         access: authentication::access(settings, verifier),
+        cors: Cors {
+            origins: settings.cors_origins.clone(),
+            credentials: settings.cors.credentials,
+            max_age_s: settings.cors.max_age_s,
+        },
     }
 }
 
@@ -189,6 +194,11 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     }
     let on_loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
     words += &protection(settings, on_loopback);
+    if settings.cors_origins.iter().any(OriginPattern::is_any) {
+        words += "CORS: web pages of any origin may use this hub\n";
+    } else if settings.quickstart && !settings.authenticates() {
+        words += "quickstart: web pages of any origin may use the channel `default`\n";
+    }
     if settings.faults {
         words += if settings.authenticates() {
             "FAULTS: whoever has a token with `admin` can crash parts of this hub\n"

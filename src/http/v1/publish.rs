@@ -134,7 +134,7 @@ pub(in crate::http) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let mut room = state.hub.body_room();
+    let mut room = state.hub.body_room(body.size_hint().exact());
     let reading = async {
         let (mut bytes, mut pieces) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {
