@@ -180,7 +180,7 @@ fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<S
 }
 
 /// Pairs of which the first must not be more than the second.
-fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 6] {
+fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 8] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
     [
@@ -208,6 +208,16 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 6] {
             bound("limits.publish.body_bytes_max", limits.publish.body_bytes_max),
             bound("limits.publish.bodies_bytes_max", limits.publish.bodies_bytes_max),
             "one body would be promised more than all bodies have",
+        ),
+        (
+            bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
+            bound("limits.requests.head_bytes_max", limits.requests.head_bytes_max.into()),
+            "a target would be promised more than the whole head has",
+        ),
+        (
+            bound("auth.token_bytes_max", settings.auth.token_bytes_max.into()),
+            bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
+            "the query takes tokens, and would be too short for the longest",
         ),
         (
             bound("limits.history.bytes_max", limits.history.bytes_max),
