@@ -1,10 +1,6 @@
 //! `Host` and where a request says it goes (RFC 9112, section 3.2): the guard against pages that
 //! make a name of theirs resolve to this machine must see the name that counts.
 
-use std::net::Ipv4Addr;
-
-use visnyk_loadtest::HubCommand;
-
 use crate::wire::{Wire, exists, hub};
 
 async fn status(hub: &visnyk_loadtest::Hub, head: &str) -> u16 {
@@ -89,22 +85,4 @@ async fn a_foreign_page_may_not_publish() {
         assert_eq!(status(&hub, &delete).await, expected, "{origin}");
     }
     assert!(!exists(&hub, "foreign").await);
-}
-
-#[tokio::test]
-async fn an_address_of_both_families_is_loopback_too() {
-    let hub = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
-        .directory(env!("CARGO_TARGET_TMPDIR"))
-        .listen("[::]:0")
-        .arg("--insecure")
-        .start()
-        .await
-        .expect("the hub starts");
-    // To the hub, this is a connection to ::ffff:127.0.0.1.
-    let address = (Ipv4Addr::LOCALHOST, hub.address().port()).into();
-    for (host, expected) in [("localhost", 200), ("evil.example", 421)] {
-        let mut wire = Wire::at(address).await;
-        wire.send(format!("GET /v1/channels HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
-        assert_eq!(wire.head().await.status, expected, "{host}");
-    }
 }
