@@ -11,12 +11,14 @@ use tokio::{
 use super::{
     accept_queue::AcceptQueue,
     connection::Connections,
+    newcomers::Newcomers,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
     tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
+    core::RequestLimits,
     http::TrustedProxies,
 };
 
@@ -32,6 +34,8 @@ pub(super) struct HttpFront {
     pub(super) refusals: Refusals,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
+    pub(super) newcomers: Newcomers,
+    pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -51,13 +55,17 @@ impl Front for HttpFront {
             places: self.places.clone(),
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
+            request_limits: self.request_limits.clone(),
         });
         let again = Rc::clone(&connections);
+        let newcomers = self.newcomers.clone();
         shard.on_handed_back(move |Finished { io, early }| {
-            let place = again.places.keep();
-            spawn_local(Rc::clone(&again).serve_again(io, early, place));
+            // Gone already, if it has no address.
+            let Ok(ends) = io.ends() else { return };
+            let held = (again.places.keep(), newcomers.keep(ends.peer));
+            spawn_local(Rc::clone(&again).serve_again(io, early, held));
         });
-        let refusals = self.refusals.clone();
+        let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -68,7 +76,12 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             for listener in listeners {
-                loops.spawn_local(accept(listener, Rc::clone(&connections), refusals.clone()));
+                loops.spawn_local(accept(
+                    listener,
+                    Rc::clone(&connections),
+                    refusals.clone(),
+                    newcomers.clone(),
+                ));
             }
             while loops.join_next().await.is_some() {}
         })
@@ -76,11 +89,21 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: AcceptQueue, connections: Rc<Connections>, refusals: Refusals) {
+async fn accept(
+    listener: AcceptQueue,
+    connections: Rc<Connections>,
+    refusals: Refusals,
+    newcomers: Newcomers,
+) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
     let mut in_a_row = 0;
     loop {
+        if in_a_row >= ACCEPTS_IN_A_ROW {
+            in_a_row = 0;
+            yield_now().await;
+        }
+        in_a_row += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = closing.wait_for(|closing| *closing) => {
@@ -104,6 +127,13 @@ async fn accept(listener: AcceptQueue, connections: Rc<Connections>, refusals: R
                 continue;
             }
         };
+        let counted = match newcomers.welcome(io.ends().peer) {
+            Ok(counted) => counted,
+            Err(why) => {
+                refusals.turn_away(io, why);
+                continue;
+            }
+        };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
         let places = &connections.places;
         let place = match refusals.has_reserve() {
@@ -114,14 +144,9 @@ async fn accept(listener: AcceptQueue, connections: Rc<Connections>, refusals: R
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(Rc::clone(&connections).accept(io, place));
+                spawn_local(Rc::clone(&connections).accept(io, (place, counted)));
             }
             Err(why) => refusals.refuse(io, why).await,
-        }
-        in_a_row += 1;
-        if in_a_row >= ACCEPTS_IN_A_ROW {
-            in_a_row = 0;
-            yield_now().await;
         }
     }
 }
