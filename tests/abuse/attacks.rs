@@ -3,27 +3,37 @@
 use crate::{
     bodies, connections, heads, publishes, readers, smuggling, subscriptions,
     target::{Running, Target},
-    tokens,
+    tls, tokens,
 };
 
 /// One attack, and the settings of the hub that suffers it.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) settings: &'static [(&'static str, &'static str)],
-    /// Whether the hub asks for tokens.
-    pub(crate) with_tokens: bool,
+    pub(crate) hub: HubKind,
     pub(crate) run: fn(Target) -> Running,
+}
+
+/// What is special about a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HubKind {
+    /// Nothing.
+    Plain,
+    /// It asks for tokens.
+    Tokens,
+    /// It speaks TLS, and so do the honest.
+    Tls,
 }
 
 macro_rules! attack {
     ($name:literal, $run:path) => {
-        attack!($name, $run, &[], false)
+        attack!($name, $run, &[], Plain)
     };
-    ($name:literal, $run:path, $settings:expr, $with_tokens:literal) => {
+    ($name:literal, $run:path, $settings:expr, $hub:ident) => {
         Attack {
             name: $name,
             settings: $settings,
-            with_tokens: $with_tokens,
+            hub: HubKind::$hub,
             run: |target| Box::pin($run(target)),
         }
     };
@@ -50,7 +60,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "idle connections up to the limit",
         connections::idle_up_to_the_limit,
         &[("limits.connections.requests_max", "500")],
-        false
+        Plain
     ),
     attack!("readers that stop", readers::stalled_streams),
     attack!("answers that are not read", readers::unread_answers),
@@ -63,15 +73,18 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("long lists", subscriptions::listings),
     attack!("publishes to one channel", publishes::to_one_channel),
     attack!("batches of 10,000", publishes::batches),
-    attack!("publishes by one subject", tokens::one_subject, &[], true),
+    attack!("publishes by one subject", tokens::one_subject, &[], Tokens),
     attack!("polls that do not wait", publishes::polls),
     attack!("polls whose clients leave", publishes::abandoned_polls),
     attack!("pipelined requests", publishes::requests),
     attack!("pipelined refusals", publishes::refused),
     attack!("request smuggling", smuggling::all),
-    attack!("forged tokens", tokens::forged, &[], true),
-    attack!("good tokens by the thousand", tokens::verified, &[], true),
-    attack!("routes of administrators", tokens::admin_routes, &[], true),
+    attack!("forged tokens", tokens::forged, &[], Tokens),
+    attack!("good tokens by the thousand", tokens::verified, &[], Tokens),
+    attack!("routes of administrators", tokens::admin_routes, &[], Tokens),
+    attack!("half a TLS handshake", tls::half_handshakes, &[], Tls),
+    attack!("TLS handshakes", tls::handshakes, &[], Tls),
+    attack!("what is no TLS", tls::garbage, &[], Tls),
 ];
 
 /// What the bounds on batches and on what is under way are for: without them one batch holds up all
@@ -85,5 +98,5 @@ pub(crate) const UNBOUNDED: Attack = attack!(
         ("limits.publish.bodies_bytes_max", "2000000000"),
         ("limits.publish.wait_ms", "60000"),
     ],
-    false
+    Plain
 );
