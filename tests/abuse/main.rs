@@ -8,6 +8,7 @@ mod attacks;
 mod bodies;
 mod connections;
 mod heads;
+mod http2;
 mod publishes;
 mod readers;
 mod smuggling;
