@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) leases: Arc<Leases>,
+    /// Turns of streams that are sent history.
+    pub(crate) replays: Arc<Semaphore>,
     pub(crate) connection_ids: AtomicU64,
     pub(crate) next_shard: AtomicU32,
     pub(crate) draining: AtomicBool,
@@ -101,7 +103,9 @@ impl Shared {
         let bodies_bytes_max = backend.limits().publish.bodies_bytes_max;
         let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
         let room = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        let replays_max = backend.limits().connections.replays_max.max(1) as usize;
         Arc::new(Self {
+            replays: Arc::new(Semaphore::new(replays_max)),
             bodies: room(bodies),
             small_bodies: room(bodies / SMALL_BODIES_PART),
             backend: Arc::new(backend),

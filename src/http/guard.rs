@@ -14,6 +14,7 @@ use axum::{
 };
 
 use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState};
+use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
@@ -24,6 +25,7 @@ pub(super) async fn check(
     let settings = &state.settings;
     let origin = request.headers().get(header::ORIGIN);
     let sharing = Sharing::of(settings, request.uri().path(), origin);
+    let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
     let mut response = match examine(&state, &request, &sharing) {
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
@@ -33,6 +35,12 @@ pub(super) async fn check(
     };
     sharing.mark(response.headers_mut());
     harden(response.headers_mut());
+    if keeps_to_tls {
+        // RFC 6797, section 6.1.
+        let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
+        let value = value.expect("a number is ASCII");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
     response
 }
 
@@ -47,10 +55,10 @@ pub(super) fn harden(headers: &mut HeaderMap) {
 }
 
 fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<(), Problem> {
-    check_head_size(request)?;
+    check_head_size(&state.hub.limits().requests, request)?;
     let host = host(request)?;
-    let on_loopback =
-        request.extensions().get::<LocalAddress>().is_some_and(|local| local.0.ip().is_loopback());
+    let local = request.extensions().get::<LocalAddress>();
+    let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
     if on_loopback
         && let Some(host) = host
         && !is_loopback_name(host_name(host))
@@ -101,16 +109,23 @@ pub(super) fn is_from_foreign_page(request: &Request) -> bool {
 }
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
-fn check_head_size(request: &Request) -> Result<(), Problem> {
+fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes_max as usize {
+        let bytes_max = limits.target_bytes_max;
+        let detail = format!("the target of a request has at most {bytes_max} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, detail)
+            .with("field", "target")
+            .with("bytes_max", bytes_max));
+    }
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let bytes: usize = target + fields.sum::<usize>();
-    if bytes > HEAD_BYTES_MAX {
-        let detail =
-            format!("the target and fields of a request have at most {HEAD_BYTES_MAX} bytes");
+    if bytes > limits.head_bytes_max as usize {
+        let bytes_max = limits.head_bytes_max;
+        let detail = format!("the target and fields of a request have at most {bytes_max} bytes");
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
-            .with("bytes_max", HEAD_BYTES_MAX));
+            .with("bytes_max", bytes_max));
     }
     Ok(())
 }
@@ -176,12 +191,22 @@ pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 /// How near the page that asks is to the hub.
 const SITE: &str = "Sec-Fetch-Site";
-/// Bytes of a request's target, field names and values together; more are 431.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn over_tls_a_page_that_came_without_is_foreign() {
+        let is_own = |origin, is_secure| {
+            is_same_origin(&HeaderValue::from_static(origin), Some("hub.example"), is_secure)
+        };
+        assert!(is_own("https://hub.example", true) && is_own("https://HUB.example", true));
+        assert!(!is_own("http://hub.example", true));
+        // Without, there may be a proxy in front that speaks TLS.
+        assert!(is_own("http://hub.example", false) && is_own("https://hub.example", false));
+        assert!(!is_own("https://hub.example.evil.example", true) && !is_own("null", false));
+    }
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {

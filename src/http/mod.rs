@@ -36,6 +36,6 @@ pub use origin::{OriginPattern, OriginPatternError};
 pub use problem::Problem;
 pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
-pub use refuser::Refuser;
+pub use refuser::{ForNow, Refuser};
 pub use routes::{HttpSettings, ROUTES, Route, router};
 pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

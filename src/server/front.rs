@@ -11,12 +11,14 @@ use tokio::{
 
 use super::{
     connection::Connections,
+    newcomers::Newcomers,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
     tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
+    core::RequestLimits,
     http::TrustedProxies,
 };
 
@@ -32,6 +34,8 @@ pub(super) struct HttpFront {
     pub(super) refusals: Refusals,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
+    pub(super) newcomers: Newcomers,
+    pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -51,15 +55,17 @@ impl Front for HttpFront {
             places: self.places.clone(),
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
+            request_limits: self.request_limits.clone(),
         };
         let again = connections.clone();
+        let newcomers = self.newcomers.clone();
         shard.on_handed_back(move |Finished { io, early }| {
             // Gone already, if it has no address.
             let Ok(peer) = io.peer_addr() else { return };
-            let place = again.places.keep();
-            spawn_local(again.clone().serve(io, peer, early, place));
+            let held = (again.places.keep(), newcomers.keep(peer));
+            spawn_local(again.clone().serve(io, peer, early, held));
         });
-        let refusals = self.refusals.clone();
+        let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -70,7 +76,12 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             for listener in listeners {
-                loops.spawn_local(accept(listener, connections.clone(), refusals.clone()));
+                loops.spawn_local(accept(
+                    listener,
+                    connections.clone(),
+                    refusals.clone(),
+                    newcomers.clone(),
+                ));
             }
             while loops.join_next().await.is_some() {}
         })
@@ -78,7 +89,12 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: TcpListener, connections: Connections, refusals: Refusals) {
+async fn accept(
+    listener: TcpListener,
+    connections: Connections,
+    refusals: Refusals,
+    newcomers: Newcomers,
+) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
     loop {
@@ -105,6 +121,13 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
                 continue;
             }
         };
+        let counted = match newcomers.welcome(peer) {
+            Ok(counted) => counted,
+            Err(why) => {
+                refusals.turn_away(io, peer.ip(), why);
+                continue;
+            }
+        };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
         let places = &connections.places;
         let place = match refusals.has_reserve() {
@@ -115,7 +138,7 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().accept(prepare(io), peer, place));
+                spawn_local(connections.clone().accept(prepare(io), peer, (place, counted)));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

@@ -7,11 +7,11 @@ mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod listeners;
+mod newcomers;
 mod outgoing;
 mod places;
 mod process;
 mod refusals;
-mod report;
 mod rewind;
 mod run;
 pub mod settings;

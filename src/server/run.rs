@@ -12,6 +12,7 @@ use super::{
     AuthenticationError, Settings, TlsError, authentication, demo,
     front::HttpFront,
     listeners,
+    newcomers::Newcomers,
     places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
     settings::SECRET_BYTES_MIN,
@@ -99,6 +100,7 @@ pub(super) async fn run_until(
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
     let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
+    let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let front = HttpFront {
         listeners: bound.by_shard,
         router: router(hub.clone(), http),
@@ -108,7 +110,9 @@ pub(super) async fn run_until(
         refusals: Refusals::new(places.clone(), refuser, tls.clone()),
         tls,
         places: places.clone(),
-        proxies: TrustedProxies::new(&settings.trusted_proxies),
+        newcomers: Newcomers::new(&settings.limits, proxies.clone()),
+        proxies,
+        request_limits: settings.limits.requests.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);
@@ -168,6 +172,7 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
         body_read_timeout_s: settings.body_read_timeout_s,
         allowed_hosts: settings.allowed_hosts.clone(),
         access: authentication::access(settings, verifier),
+        hsts_max_age_s: settings.hsts_max_age_s,
         cors: Cors {
             origins: settings.cors_origins.clone(),
             credentials: settings.cors.credentials,

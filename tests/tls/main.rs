@@ -7,5 +7,6 @@ mod support;
 mod certificate;
 mod client;
 mod handshakes;
+mod hsts;
 mod http1;
 mod renewal;

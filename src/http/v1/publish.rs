@@ -93,7 +93,8 @@ async fn accept(
         }
     }
     let channel = events[0].0.clone();
-    let published = state.hub.publish(Publication { events, key }).await?;
+    let source = gate::source(&identity, &parts.extensions);
+    let published = state.hub.publish(Publication { events, key, source }).await?;
     Ok(answer(&published, &channel, is_batch))
 }
 

@@ -8,6 +8,7 @@ pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<
     let mut errors = Vec::new();
     listening(settings, &origin, &mut errors);
     errors.extend(half_a_pair(settings, &origin));
+    errors.extend(hsts_without_tls(settings, &origin));
     errors.extend(authentication(settings, &origin));
     errors.extend(other_origins(settings, &origin));
     for (low, high, reason) in ordered_pairs(settings) {
@@ -68,6 +69,22 @@ fn half_a_pair(settings: &Settings, origin: &impl Fn(&str) -> String) -> Option<
         subject: format!("{has} ({})", origin(has)),
         reason: format!("encrypts nothing without {lacks}"),
         remedy: format!("name the other file in {lacks}, or remove it"),
+    })
+}
+
+/// Browsers believe it over TLS alone.
+fn hsts_without_tls(
+    settings: &Settings,
+    origin: &impl Fn(&str) -> String,
+) -> Option<SettingsError> {
+    (settings.hsts_max_age_s > 0 && !settings.has_tls()).then(|| SettingsError::Contradiction {
+        subject: format!(
+            "hsts_max_age_s = {} ({})",
+            settings.hsts_max_age_s,
+            origin("hsts_max_age_s")
+        ),
+        reason: "is told to nobody without tls_cert and tls_key".to_owned(),
+        remedy: "name them, or let the proxy in front tell it".to_owned(),
     })
 }
 
@@ -163,7 +180,7 @@ fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<S
 }
 
 /// Pairs of which the first must not be more than the second.
-fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 6] {
+fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 8] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
     [
@@ -191,6 +208,16 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 6] {
             bound("limits.publish.body_bytes_max", limits.publish.body_bytes_max),
             bound("limits.publish.bodies_bytes_max", limits.publish.bodies_bytes_max),
             "one body would be promised more than all bodies have",
+        ),
+        (
+            bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
+            bound("limits.requests.head_bytes_max", limits.requests.head_bytes_max.into()),
+            "a target would be promised more than the whole head has",
+        ),
+        (
+            bound("auth.token_bytes_max", settings.auth.token_bytes_max.into()),
+            bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
+            "the query takes tokens, and would be too short for the longest",
         ),
         (
             bound("limits.history.bytes_max", limits.history.bytes_max),

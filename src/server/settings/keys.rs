@@ -241,6 +241,8 @@ const U32_MAX: i64 = u32::MAX as i64;
 const DAY_S: i64 = 86_400;
 /// 1 TiB: more memory than a machine would give to history.
 const BYTES_MAX: i64 = 1 << 40;
+/// A table of rates is looked through now and then.
+const RATES_MAX: i64 = 10_000_000;
 /// A place for each is set aside in the log's queue and in every shard's.
 const IN_FLIGHT_MAX: i64 = 1 << 20;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
@@ -264,6 +266,8 @@ pub(super) const KEYS: &[Key] = &[
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
     whole("tls_reload_s", 1, DAY_S),
+    // Two years are what lists of browsers ask for.
+    whole("hsts_max_age_s", 0, 2 * 366 * DAY_S),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
     key("allow_anonymous", Allowed::Patterns),
@@ -297,8 +301,12 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.channels.tombstone_s", 1, U32_MAX),
     whole("limits.channels.tombstones_max", 1, U32_MAX),
     whole("limits.channels.forgotten_max", 0, U32_MAX),
+    whole("limits.channels.events_per_s", 0, U32_MAX),
+    whole("limits.channels.events_burst", 1, U32_MAX),
     whole("limits.connections.connections_max", 1, U32_MAX),
     whole("limits.connections.requests_max", 1, U32_MAX),
+    whole("limits.connections.new_per_s", 0, U32_MAX),
+    whole("limits.connections.new_burst", 1, U32_MAX),
     whole("limits.connections.subscriptions_max", 1, 65_535),
     whole("limits.connections.lag_events_max", 1, U32_MAX),
     whole("limits.connections.lag_bytes_max", 1, BYTES_MAX),
@@ -307,6 +315,8 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.connections.write_stall_s", 1, DAY_S),
     whole("limits.connections.heartbeat_s", 1, DAY_S),
     whole("limits.connections.age_max_s", 0, U32_MAX),
+    whole("limits.connections.replays_max", 1, 1_000_000),
+    whole("limits.connections.replay_wait_ms", 0, 600_000),
     whole("limits.connections.retry_min_ms", 1, DAY_S * 1_000),
     whole("limits.connections.retry_max_ms", 1, DAY_S * 1_000),
     whole("limits.connections.send_buffer_bytes", 0, SEND_BUFFER_MAX),
@@ -322,6 +332,22 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.poll.timeout_max_s", 1, DAY_S),
     whole("limits.poll.limit", 1, 1_000_000),
     whole("limits.poll.limit_max", 1, 1_000_000),
+    whole("limits.requests.target_bytes_max", 256, 65_534),
+    // What is more is a client's mistake, and what is less the HTTP server cannot have.
+    whole("limits.requests.head_bytes_max", 8_192, 1 << 20),
+    whole("limits.requests.fields_max", 1, 1_000),
+    whole("limits.per_address.requests_max", 0, U32_MAX),
+    whole("limits.per_address.connections_max", 0, U32_MAX),
+    whole("limits.per_address.new_per_s", 0, U32_MAX),
+    whole("limits.per_address.new_burst", 1, U32_MAX),
+    whole("limits.per_address.events_per_s", 0, U32_MAX),
+    whole("limits.per_address.events_burst", 1, U32_MAX),
+    whole("limits.per_address.rates_max", 1, RATES_MAX),
+    key("limits.per_address.loopback", Allowed::Switch),
+    whole("limits.per_subject.connections_max", 0, U32_MAX),
+    whole("limits.per_subject.events_per_s", 0, U32_MAX),
+    whole("limits.per_subject.events_burst", 1, U32_MAX),
+    whole("limits.per_subject.rates_max", 1, RATES_MAX),
 ];
 
 /// First segments of names that later versions take, and what this one lacks.
