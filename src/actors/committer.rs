@@ -45,6 +45,17 @@ pub(crate) struct Committed {
     pub(crate) replayed: bool,
 }
 
+impl Submission {
+    fn cost(&self) -> usize {
+        self.events.iter().map(|(_, draft)| cost(draft)).sum()
+    }
+}
+
+/// What an event costs its publisher and the log: one permit, and one more per KiB.
+pub(crate) fn cost(draft: &Draft) -> usize {
+    1 + draft.len() / 1024
+}
+
 /// Why a submission was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommitError {
@@ -59,6 +70,8 @@ pub(crate) enum CommitError {
 pub(crate) struct Committer {
     last: Seq,
     answered: Idempotency<Committed>,
+    /// The next in order, which was more than the share of the one who came to it.
+    held_over: Option<Submission>,
     /// Nothing is committed any more.
     stopped: bool,
     #[cfg(test)]
@@ -69,14 +82,14 @@ pub(crate) struct Committer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Share {
     submissions_max: usize,
-    events_max: usize,
+    cost_max: usize,
 }
 
 impl Share {
     /// The actor's: it has nothing else to do.
-    pub(crate) const ALL: Self = Self { submissions_max: 256, events_max: usize::MAX };
+    pub(crate) const ALL: Self = Self { submissions_max: 256, cost_max: usize::MAX };
     /// A publisher's: it is on a shard's thread, whose connections wait meanwhile.
-    pub(crate) const SMALL: Self = Self { submissions_max: 64, events_max: 128 };
+    pub(crate) const SMALL: Self = Self { submissions_max: 64, cost_max: 128 };
 }
 
 /// A submission in the log's queue. When this is dropped it is committed, with all that has gathered
@@ -91,31 +104,33 @@ pub(crate) struct HandedIn<'a> {
 impl Shared {
     /// Hands a submission to the log. Gives it back if there is no room, which the permits rule out.
     pub(crate) fn hand_in(&self, submission: Submission) -> Result<HandedIn<'_>, Submission> {
-        let is_large = submission.events.len() > Share::SMALL.events_max;
+        let is_large = submission.cost() > Share::SMALL.cost_max;
         self.submissions.push(submission)?;
         Ok(HandedIn { shared: self, is_large })
     }
 
-    /// Commits a small share of what has gathered, if nobody else commits.
-    fn commit_here(&self) {
-        let Some(mut committer) = self.committer.try_lock() else { return };
+    /// Commits a small share of what has gathered, if nobody else commits. Whether it came to
+    /// something that is too much for it.
+    fn commit_here(&self) -> bool {
+        let Some(mut committer) = self.committer.try_lock() else { return false };
         let commit = AssertUnwindSafe(|| committer.commit(self, Share::SMALL));
         if catch_unwind(commit).is_err() {
             drop(committer);
             if let Some(log) = &self.refs.lock().log {
                 let _ = log.cast(LogMsg::Broken);
             }
+            return false;
         }
+        committer.held_over.is_some()
     }
 }
 
 impl Drop for HandedIn<'_> {
     fn drop(&mut self) {
-        if !self.is_large && !self.shared.submissions.is_empty() {
-            self.shared.commit_here();
-        }
+        let is_too_much =
+            !self.is_large && !self.shared.submissions.is_empty() && self.shared.commit_here();
         // What is left, another has the log for now or it is too much: it is the actor's.
-        if !self.shared.submissions.is_empty() {
+        if is_too_much || !self.shared.submissions.is_empty() {
             self.shared.wake_log();
         }
     }
@@ -127,6 +142,7 @@ impl Committer {
         Self {
             last,
             answered: Idempotency::new(limits.idempotency_keys_max as usize, keep_ms),
+            held_over: None,
             stopped: false,
             #[cfg(test)]
             panics: false,
@@ -136,6 +152,7 @@ impl Committer {
     /// Commits nothing more.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
+        self.held_over = None;
     }
 
     /// Commits what has been handed in, up to a bound, as one batch. If that panics, on whatever
@@ -157,13 +174,9 @@ impl Committer {
         let mut permits = Vec::new();
         let mut answers = Vec::new();
         let mut closed = Vec::new();
-        let mut taken = 0;
+        let mut cost_left = share.cost_max;
         for _ in 0..share.submissions_max {
-            if taken >= share.events_max {
-                break;
-            }
-            let Some(submission) = shared.submissions.pop() else { break };
-            taken += submission.events.len();
+            let Some(submission) = self.next(shared, &mut cost_left) else { break };
             if let Some(answer) = self.refuse_or_replay(shared, &submission, now_ms) {
                 let _ = submission.reply.send(answer);
                 continue;
@@ -214,6 +227,21 @@ impl Committer {
         for entry in closed {
             if let Some(channels) = &shared.refs.lock().channels {
                 let _ = channels.cast(ChannelsMsg::Closed(entry));
+            }
+        }
+    }
+
+    /// The next submission in order, unless it costs more than is left of a share.
+    fn next(&mut self, shared: &Shared, cost_left: &mut usize) -> Option<Submission> {
+        let next = self.held_over.take().or_else(|| shared.submissions.pop())?;
+        match cost_left.checked_sub(next.cost()) {
+            Some(left) => {
+                *cost_left = left;
+                Some(next)
+            }
+            None => {
+                self.held_over = Some(next);
+                None
             }
         }
     }
@@ -305,10 +333,43 @@ mod tests {
         assert!(committer.stopped);
     }
 
+    /// Hands in an event with so much data, and wakes nobody.
+    fn put_in(shared: &Shared, bytes: usize) {
+        let name = ChannelName::parse("a").expect("a name");
+        let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
+        let draft = Draft::new(&NewEvent::message("x".repeat(bytes)));
+        let (reply, _) = oneshot::channel();
+        let (kind, key, permits) = (EventKind::Published, None, Vec::new());
+        let submission = Submission { events: vec![(entry, draft)], kind, key, permits, reply };
+        shared.submissions.push(submission).expect("a place");
+    }
+
+    #[tokio::test]
+    async fn a_publishers_share_is_bounded_in_bytes_and_what_is_more_keeps_its_turn() {
+        let hub = Hub::builder().shards(1).start().await.expect("it starts");
+        let shared = hub.shared();
+        let head = || shared.backend.head().0;
+        let mut committer = shared.committer.lock();
+        let kib_max = Share::SMALL.cost_max - 1;
+        put_in(shared, kib_max * 1_024);
+        committer.commit(shared, Share::SMALL);
+        assert_eq!(head(), 1, "at the bound");
+        for bytes in [1, (kib_max + 1) * 1_024, 1] {
+            put_in(shared, bytes);
+        }
+        for _ in 0..2 {
+            committer.commit(shared, Share::SMALL);
+            assert_eq!((head(), shared.submissions.len()), (2, 1), "above");
+        }
+        assert!(committer.held_over.is_some());
+        committer.commit(shared, Share::ALL);
+        assert_eq!((head(), committer.held_over.is_some()), (4, false));
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_too_much_for_a_publisher_or_comes_while_another_commits_is_the_actors() {
         let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        for events in [Share::SMALL.events_max, Share::SMALL.events_max + 1] {
+        for events in [Share::SMALL.cost_max, Share::SMALL.cost_max + 1] {
             let mut large = publication("0");
             large.events = vec![large.events[0].clone(); events];
             assert_eq!(hub.publish(large).await.expect("published").events, events);

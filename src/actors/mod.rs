@@ -37,7 +37,7 @@ pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayTurn, Shape, Subscriber};
 pub use tcp::{Ends, Tcp};
 
-pub(crate) use committer::{CommitError, Submission};
+pub(crate) use committer::{CommitError, Submission, cost};
 pub(crate) use explanation::Survey;
 pub(crate) use lease::Renew;
 pub(crate) use root::{Root, RootMsg};
