@@ -4,6 +4,7 @@ mod authentication;
 mod connection;
 mod demo;
 mod front;
+mod http2;
 mod listeners;
 mod outgoing;
 mod places;
