@@ -60,6 +60,12 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
 fn check_head_size(request: &Request) -> Result<(), Problem> {
+    if request.headers().len() > HEADERS_MAX {
+        let detail = format!("a request has at most {HEADERS_MAX} fields");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            .with("field", "head")
+            .with("fields_max", HEADERS_MAX));
+    }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let bytes: usize = target + fields.sum::<usize>();
@@ -129,6 +135,8 @@ fn is_loopback_name(name: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Fields of a request; more are 431. HTTP/1's own parser holds to it as well.
+const HEADERS_MAX: usize = 100;
 /// Bytes of a request's target, field names and values together; more are 431.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 

@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     actors::{LocalShard, Socket},
+    core::Http2Limits,
     http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
@@ -58,6 +59,18 @@ pub(super) struct Connections {
     pub(super) tls: Option<Acceptor>,
     /// Who is believed about whom a request comes from.
     pub(super) proxies: TrustedProxies,
+    /// The bounds of HTTP/2.
+    pub(super) http2: Http2Limits,
+}
+
+/// A connection that is to be served.
+pub(super) enum Beginning {
+    /// Nothing was read of it; its client may speak HTTP/1 or HTTP/2.
+    New(Socket),
+    /// HTTP/1 is spoken on it; this was read already.
+    Http1(Socket, Bytes),
+    /// HTTP/2 is spoken on it.
+    Http2(Socket),
 }
 
 /// How the HTTP server's part of a connection ended.
@@ -68,11 +81,23 @@ enum Ended {
     GivenAway,
     /// The client does not read its answer.
     Stalled,
+    /// The client speaks HTTP/2.
+    Http2,
+}
+
+/// Who goes on with a connection after the HTTP/1 server.
+enum Next {
+    /// Nobody: it is over.
+    Nobody,
+    /// A shard, for a stream or a poll; the bytes were read too early.
+    Shard(Asking, Socket, Bytes),
+    /// HTTP/2.
+    Http2(Socket, Bytes),
 }
 
 /// How requests come in on a connection.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
+pub(super) struct Arrival {
     local: SocketAddr,
     peer: SocketAddr,
     is_secure: bool,
@@ -89,41 +114,57 @@ impl Connections {
     /// Serves a connection that was just accepted.
     pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, place: Place) {
         let Some(tls) = self.tls.clone() else {
-            return self.serve(io.into(), peer, Bytes::new(), place).await;
+            return self.serve(Beginning::New(io.into()), peer, place).await;
         };
         match Box::pin(tls.welcome(io)).await {
             None => {}
-            Some(Welcome::Http1(io)) => self.serve(io, peer, Bytes::new(), place).await,
+            Some(Welcome::Http1(io)) => {
+                self.serve(Beginning::Http1(io, Bytes::new()), peer, place).await;
+            }
+            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), peer, place).await,
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: Socket, peer: SocketAddr, early: Bytes, _place: Place) {
+    pub(super) async fn serve(self, beginning: Beginning, peer: SocketAddr, _place: Place) {
         let shard = self.shard.clone();
         tokio::select! {
-            given_away = Box::pin(self.parse(io, peer, early)) => {
-                if let Some((asking, io, early)) = given_away {
-                    hand_over(&shard, asking, io, &early);
-                }
-            }
+            () = Box::pin(self.speak(beginning, peer)) => {}
             () = shard.gone() => {}
+        }
+    }
+
+    async fn speak(self, beginning: Beginning, peer: SocketAddr) {
+        let (Beginning::New(io) | Beginning::Http1(io, _) | Beginning::Http2(io)) = &beginning;
+        let Ok(local) = io.local_addr() else { return };
+        let arrival = Arrival { local, peer, is_secure: io.is_secure() };
+        let outgoing = Rc::new(Outgoing::new());
+        let next = match beginning {
+            Beginning::New(io) => {
+                let io = Rewind::new_client(io, Rc::clone(&outgoing));
+                self.parse(io, outgoing, arrival).await
+            }
+            Beginning::Http1(io, early) => {
+                let io = Rewind::new(io, early, Rc::clone(&outgoing));
+                self.parse(io, outgoing, arrival).await
+            }
+            Beginning::Http2(io) => Next::Http2(io, Bytes::new()),
+        };
+        match next {
+            Next::Nobody => {}
+            Next::Shard(asking, io, early) => hand_over(&self.shard, asking, io, &early),
+            Next::Http2(io, early) => Box::pin(self.serve_http2(io, early, arrival)).await,
         }
     }
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(
-        self,
-        io: Socket,
-        peer: SocketAddr,
-        early: Bytes,
-    ) -> Option<(Asking, Socket, Bytes)> {
-        let arrival = Arrival { local: io.local_addr().ok()?, peer, is_secure: io.is_secure() };
+    async fn parse(&self, io: Rewind, outgoing: Rc<Outgoing>, arrival: Arrival) -> Next {
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
-        let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, router, proxies) = (Rc::clone(&asking), self.router, self.proxies);
+            let asking = Rc::clone(&asking);
+            let (router, proxies) = (self.router.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.note(&mut request, &proxies);
                 Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
@@ -136,8 +177,8 @@ impl Connections {
             .max_buf_size(BUFFER_BYTES_MAX)
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
-            .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
-        let mut closing = self.closing;
+            .serve_connection(io, service);
+        let mut closing = self.closing.clone();
         let mut asked_to_close = Box::pin(async move {
             let _ = closing.wait_for(|closing| *closing).await;
         });
@@ -152,15 +193,20 @@ impl Connections {
                 Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
                     Poll::Ready(Ended::GivenAway)
                 }
-                Poll::Pending => stall.poll(&outgoing, context).map(|()| Ended::Stalled),
+                Poll::Pending if outgoing.speaks_http2() => Poll::Ready(Ended::Http2),
+                Poll::Pending => stall.poll(outgoing.waiting(), context).map(|()| Ended::Stalled),
             }
         })
         .await;
         match ended {
             Ended::GivenAway => {}
+            Ended::Http2 => {
+                let (io, early) = connection.into_parts().io.into_inner();
+                return Next::Http2(io, early);
+            }
             Ended::Stalled => {
                 self.places.metrics().answers_stalled.inc();
-                return None;
+                return Next::Nobody;
             }
             Ended::Over(result) => {
                 if let Err(error) = result {
@@ -168,10 +214,10 @@ impl Connections {
                 }
                 let io = connection.into_parts().io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return None;
+                return Next::Nobody;
             }
         }
-        let asking = asking.borrow_mut().take()?;
+        let Some(asking) = asking.borrow_mut().take() else { return Next::Nobody };
         let parts = connection.into_parts();
         let (io, unread) = parts.io.into_inner();
         let early = if unread.is_empty() {
@@ -181,13 +227,13 @@ impl Connections {
             both.extend_from_slice(&unread);
             both.freeze()
         };
-        Some((asking, io, early))
+        Next::Shard(asking, io, early)
     }
 }
 
 impl Arrival {
     /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
-    fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+    pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let client = proxies.client(self.peer, request.headers());
         if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
             warn_of_proxy(self.peer);

@@ -10,13 +10,14 @@ use tokio::{
 };
 
 use super::{
-    connection::Connections,
+    connection::{Beginning, Connections},
     places::{Full, Places, is_no_file},
     refusals::Refusals,
     tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
+    core::Http2Limits,
     http::TrustedProxies,
 };
 
@@ -32,6 +33,7 @@ pub(super) struct HttpFront {
     pub(super) refusals: Refusals,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
+    pub(super) http2: Http2Limits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -51,13 +53,14 @@ impl Front for HttpFront {
             places: self.places.clone(),
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
+            http2: self.http2.clone(),
         };
         let again = connections.clone();
         shard.on_handed_back(move |Finished { io, early }| {
             // Gone already, if it has no address.
             let Ok(peer) = io.peer_addr() else { return };
             let place = again.places.keep();
-            spawn_local(again.clone().serve(io, peer, early, place));
+            spawn_local(again.clone().serve(Beginning::Http1(io, early), peer, place));
         });
         let refusals = self.refusals.clone();
         Box::pin(async move {

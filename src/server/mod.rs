@@ -6,6 +6,7 @@ mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod http2;
 mod listeners;
 mod outgoing;
 mod places;

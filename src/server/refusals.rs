@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    http2::{PREFACE, REFUSAL},
     places::{Full, Places, is_no_file},
     report::Report,
     tls::Acceptor,
@@ -127,7 +128,10 @@ async fn converse(
             break;
         }
     }
-    io.write_all(&refuser.answer(&head)).await?;
+    match head.starts_with(PREFACE) {
+        true => io.write_all(REFUSAL).await?,
+        false => io.write_all(&refuser.answer(&head)).await?,
+    }
     io.shutdown().await?;
     // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
     let mut bytes = [0; 1_024];

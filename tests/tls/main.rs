@@ -4,8 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attacks;
 mod certificate;
 mod client;
 mod handshakes;
 mod http1;
+mod http2;
+mod raw;
 mod renewal;
