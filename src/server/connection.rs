@@ -90,7 +90,7 @@ enum Next {
     /// Nobody: it is over.
     Nobody,
     /// A shard, for a stream or a poll; the bytes were read too early.
-    Shard(Asking, Socket, Bytes),
+    Shard(Socket, Bytes),
     /// HTTP/2.
     Http2(Socket, Bytes),
 }
@@ -139,31 +139,40 @@ impl Connections {
         let Ok(local) = io.local_addr() else { return };
         let arrival = Arrival { local, peer, is_secure: io.is_secure() };
         let outgoing = Rc::new(Outgoing::new());
+        let asking = Rc::default();
         let next = match beginning {
             Beginning::New(io) => {
                 let io = Rewind::new_client(io, Rc::clone(&outgoing));
-                self.parse(io, outgoing, arrival).await
+                self.parse(io, outgoing, &asking, arrival).await
             }
             Beginning::Http1(io, early) => {
                 let io = Rewind::new(io, early, Rc::clone(&outgoing));
-                self.parse(io, outgoing, arrival).await
+                self.parse(io, outgoing, &asking, arrival).await
             }
             Beginning::Http2(io) => Next::Http2(io, Bytes::new()),
         };
         match next {
             Next::Nobody => {}
-            Next::Shard(asking, io, early) => hand_over(&self.shard, asking, io, &early),
+            Next::Shard(io, early) => {
+                let asking = asking.borrow_mut().take().expect("it is why the socket is here");
+                hand_over(&self.shard, asking, io, &early);
+            }
             Next::Http2(io, early) => Box::pin(self.serve_http2(io, early, arrival)).await,
         }
     }
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(&self, io: Rewind, outgoing: Rc<Outgoing>, arrival: Arrival) -> Next {
-        let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
+    async fn parse(
+        &self,
+        io: Rewind,
+        outgoing: Rc<Outgoing>,
+        asking: &Rc<RefCell<Option<Asking>>>,
+        arrival: Arrival,
+    ) -> Next {
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let asking = Rc::clone(&asking);
+            let asking = Rc::clone(asking);
             let (router, proxies) = (self.router.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.note(&mut request, &proxies);
@@ -217,7 +226,6 @@ impl Connections {
                 return Next::Nobody;
             }
         }
-        let Some(asking) = asking.borrow_mut().take() else { return Next::Nobody };
         let parts = connection.into_parts();
         let (io, unread) = parts.io.into_inner();
         let early = if unread.is_empty() {
@@ -227,7 +235,7 @@ impl Connections {
             both.extend_from_slice(&unread);
             both.freeze()
         };
-        Next::Shard(asking, io, early)
+        Next::Shard(io, early)
     }
 }
 
