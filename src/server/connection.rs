@@ -324,5 +324,6 @@ fn wants_close<B>(request: &Request<B>) -> bool {
 const LINGER: Duration = Duration::from_secs(2);
 /// Header fields of a request; more are 431.
 const HEADERS_MAX: usize = 100;
-/// Bytes of a request's head; more are 431.
-const BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a request's head as it comes: what a head of 32 KiB has besides its target and fields
+/// fits, however it is cut into reads. More are 431, and the exact bound is the routes'.
+const BUFFER_BYTES_MAX: usize = 40 * 1024;
