@@ -68,6 +68,7 @@ fn in_the_table(allowed: &Allowed) -> String {
         Allowed::KeyFiles => "keys".to_owned(),
         Allowed::CookieName => "a cookie".to_owned(),
         Allowed::Origins => "origins".to_owned(),
+        Allowed::OriginPatterns => "origins, patterns".to_owned(),
         Allowed::Networks => "addresses and blocks".to_owned(),
         other => other.to_string().replace("a whole number from ", ""),
     }

@@ -146,6 +146,7 @@ impl Shard {
             retry_ms: None,
             lease: None,
             origin: None,
+            replay: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
         };
         let peer = Box::new(Counting(Rc::clone(taken)));

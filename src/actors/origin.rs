@@ -1,24 +1,38 @@
-//! Where a connection comes from, for those where its socket does not say it all.
+//! Where a connection comes from, for those where its socket does not say it all, and what it
+//! counts against there.
 
-use crate::model::ClientAddress;
+use std::{net::IpAddr, sync::Arc};
+
+use super::shares::Share;
+use crate::model::{ClientAddress, Network};
 
 /// A connection's origin. A shard keeps it beside the slot, so that it costs nothing where there is
-/// none.
+/// none. Dropping it gives back what it counts against.
 #[derive(Debug)]
 pub struct Origin {
-    /// The client.
-    pub(super) client: Option<ClientAddress>,
+    forwarded_for: Option<IpAddr>,
+    _of_address: Option<Share<Network>>,
+    _of_subject: Option<Share<Arc<str>>>,
 }
 
 impl Origin {
-    /// What is to be kept of a client's address: where its socket says the same, nothing.
-    pub(crate) fn of(client: Option<ClientAddress>) -> Option<Box<Self>> {
-        let is_told = client.is_some_and(|client| client.is_forwarded());
-        is_told.then(|| Box::new(Self { client }))
+    /// What is to be kept; nothing of a client that counts nowhere and whose socket says where it
+    /// is.
+    pub(crate) fn new(
+        client: Option<ClientAddress>,
+        of_address: Option<Share<Network>>,
+        of_subject: Option<Share<Arc<str>>>,
+    ) -> Option<Box<Self>> {
+        let forwarded_for = client.filter(ClientAddress::is_forwarded).map(|client| client.ip());
+        if forwarded_for.is_none() && of_address.is_none() && of_subject.is_none() {
+            return None;
+        }
+        let (_of_address, _of_subject) = (of_address, of_subject);
+        Some(Box::new(Self { forwarded_for, _of_address, _of_subject }))
     }
 
     /// The client's address, if a proxy said it.
-    pub(super) fn forwarded_for(&self) -> Option<std::net::IpAddr> {
-        self.client.filter(ClientAddress::is_forwarded).map(|client| client.ip())
+    pub(super) fn forwarded_for(&self) -> Option<IpAddr> {
+        self.forwarded_for
     }
 }

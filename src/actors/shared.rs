@@ -35,10 +35,14 @@ pub(crate) struct Shared {
     pub(crate) permits: Arc<Semaphore>,
     /// Room for the bytes of request bodies.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Room for those of small bodies.
+    pub(crate) small_bodies: Arc<Semaphore>,
     /// By shard: the inbox of its present incarnation.
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) leases: Arc<Leases>,
+    /// Turns of streams that are sent history.
+    pub(crate) replays: Arc<Semaphore>,
     pub(crate) connection_ids: AtomicU64,
     pub(crate) next_shard: AtomicU32,
     pub(crate) draining: AtomicBool,
@@ -98,8 +102,12 @@ impl Shared {
         let in_flight_max = backend.limits().publish.in_flight_max.max(1) as usize;
         let bodies_bytes_max = backend.limits().publish.bodies_bytes_max;
         let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
+        let room = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        let replays_max = backend.limits().connections.replays_max.max(1) as usize;
         Arc::new(Self {
-            bodies: Arc::new(Semaphore::new(bodies.min(Semaphore::MAX_PERMITS))),
+            replays: Arc::new(Semaphore::new(replays_max)),
+            bodies: room(bodies),
+            small_bodies: room(bodies / SMALL_BODIES_PART),
             backend: Arc::new(backend),
             metrics,
             clock,
@@ -198,6 +206,8 @@ impl Shared {
 
 /// Living shapes that connections share.
 const SHAPES_MAX: usize = 1_024;
+/// Small bodies have room of their own beside that of all others: this part of it.
+const SMALL_BODIES_PART: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{lease::Lease, origin::Origin};
 use crate::{
@@ -121,8 +122,22 @@ pub struct Subscriber {
     pub lease: Option<Box<Lease>>,
     /// Where it comes from, if its socket does not say it all.
     pub origin: Option<Box<Origin>>,
+    /// Its turn to be sent history, given back when it has it or takes no more for now.
+    pub replay: Option<ReplayTurn>,
     /// Its place among the connections.
     pub admission: Admission,
+}
+
+/// A turn to be sent history, given back when dropped.
+#[derive(Debug)]
+pub struct ReplayTurn {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ReplayTurn {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit }
+    }
 }
 
 /// What a waiting poll needs for its answer.

@@ -57,6 +57,11 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "PATTERN")]
     allow_anonymous: Vec<String>,
 
+    /// Origin whose pages may use the hub, as https://app.example.org, https://*.example.org, or *
+    /// for any; repeatable.
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<String>,
+
     #[command(flatten)]
     reserved: Reserved,
 }
@@ -64,8 +69,6 @@ pub(crate) struct SettingsArgs {
 /// Flags of later versions. They are known so that they are refused with a reason, never ignored.
 #[derive(Debug, clap::Args)]
 struct Reserved {
-    #[arg(long, hide = true)]
-    cors_origin: Vec<String>,
     #[arg(long, hide = true)]
     backend: Option<String>,
     #[arg(long, hide = true)]
@@ -83,12 +86,14 @@ impl SettingsArgs {
             .config(self.config)
             .profile(self.profile)
             .environment(std::env::vars_os());
-        if !self.listen.is_empty() {
-            sources = sources.flag("--listen", "listen", self.listen.join(","));
-        }
-        if !self.allow_anonymous.is_empty() {
-            let patterns = self.allow_anonymous.join(",");
-            sources = sources.flag("--allow-anonymous", "allow_anonymous", patterns);
+        for (flag, key, values) in [
+            ("--listen", "listen", self.listen),
+            ("--allow-anonymous", "allow_anonymous", self.allow_anonymous),
+            ("--cors-origin", "cors_origins", self.cors_origin),
+        ] {
+            if !values.is_empty() {
+                sources = sources.flag(flag, key, values.join(","));
+            }
         }
         for (flag, key, given) in
             [("--insecure", "insecure", self.insecure), ("--demo", "demo", self.demo)]
@@ -119,7 +124,6 @@ impl Reserved {
     /// Flag and key of those that were given.
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [
-            (!self.cors_origin.is_empty(), "--cors-origin", "cors_origin"),
             (self.backend.is_some(), "--backend", "backend"),
             (self.data_dir.is_some(), "--data-dir", "data_dir"),
             (self.role.is_some(), "--role", "role"),

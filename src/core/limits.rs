@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::ClientAddress;
+
 /// All limits of a hub. `Default` gives the documented defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +21,12 @@ pub struct Limits {
     pub poll: PollLimits,
     /// What a client may do on one HTTP/2 connection.
     pub http2: Http2Limits,
+    /// What the head of a request may have.
+    pub requests: RequestLimits,
+    /// What those at one address may take.
+    pub per_address: AddressLimits,
+    /// What one subject may take.
+    pub per_subject: SubjectLimits,
 }
 
 /// Retention. Whichever bound is reached first evicts the oldest events; a client that stood
@@ -67,6 +75,10 @@ pub struct ChannelLimits {
     /// Forgotten channels whose last evicted event is remembered one by one; older ones share a
     /// floor, below which a resume on an unknown channel is answered with a gap.
     pub forgotten_max: u32,
+    /// Events a second to one channel from all its publishers; past it 429. 0 is no limit.
+    pub events_per_s: u32,
+    /// Events to one channel at once, above its rate.
+    pub events_burst: u32,
 }
 
 impl Default for ChannelLimits {
@@ -77,6 +89,8 @@ impl Default for ChannelLimits {
             tombstone_s: 3_600,
             tombstones_max: 10_000,
             forgotten_max: 10_000,
+            events_per_s: 0,
+            events_burst: 50_000,
         }
     }
 }
@@ -91,6 +105,11 @@ pub struct ConnectionLimits {
     /// Connections on which requests are read and answered, at a time: those without a stream or a
     /// waiting poll. Past it new ones are refused for a while.
     pub requests_max: u32,
+    /// New connections a second, from everywhere; past it they are refused for a while. 0 is no
+    /// limit.
+    pub new_per_s: u32,
+    /// New connections at once, above that rate.
+    pub new_burst: u32,
     /// Channels and patterns on one connection; past it the request is refused (400).
     pub subscriptions_max: u16,
     /// Events a connection may lag before its policy acts.
@@ -108,6 +127,10 @@ pub struct ConnectionLimits {
     pub heartbeat_s: u32,
     /// Seconds after which a stream is ended, so that clients spread anew; 0 is never.
     pub age_max_s: u32,
+    /// Streams that are being sent history at a time; further ones wait.
+    pub replays_max: u32,
+    /// Milliseconds for which a stream waits for that before it is refused for a while.
+    pub replay_wait_ms: u32,
     /// Shortest reconnection time told to clients, in milliseconds.
     pub retry_min_ms: u32,
     /// Longest reconnection time told to clients, in milliseconds.
@@ -122,6 +145,8 @@ impl Default for ConnectionLimits {
         Self {
             connections_max: 1_000_000,
             requests_max: 10_000,
+            new_per_s: 0,
+            new_burst: 20_000,
             subscriptions_max: 100,
             lag_events_max: 1_000,
             lag_bytes_max: 256 * 1024,
@@ -130,6 +155,8 @@ impl Default for ConnectionLimits {
             write_stall_s: 30,
             heartbeat_s: 15,
             age_max_s: 0,
+            replays_max: 4_096,
+            replay_wait_ms: 5_000,
             retry_min_ms: 2_000,
             retry_max_ms: 4_000,
             send_buffer_bytes: 64 * 1024,
@@ -244,6 +271,96 @@ impl Default for Http2Limits {
             idle_s: 60,
             keep_alive_s: 20,
             keep_alive_timeout_s: 20,
+        }
+    }
+}
+
+/// The head of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RequestLimits {
+    /// Bytes of the target (path and query); past it 414.
+    pub target_bytes_max: u32,
+    /// Bytes of the target, field names and values together; past it 431.
+    pub head_bytes_max: u32,
+    /// Header fields; past it 431.
+    pub fields_max: u32,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { target_bytes_max: 16 * 1024, head_bytes_max: 32 * 1024, fields_max: 100 }
+    }
+}
+
+/// What those at one IPv4 address, or in one /64 of IPv6, may take; 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct AddressLimits {
+    /// Sockets on which requests are read and answered; past it new ones are refused for a while.
+    pub requests_max: u32,
+    /// Streams and waiting polls; past it new ones are refused for a while.
+    pub connections_max: u32,
+    /// New connections a second; past it they are refused for a while.
+    pub new_per_s: u32,
+    /// New connections at once, above that rate.
+    pub new_burst: u32,
+    /// Events a second from those who show no subject; past it 429.
+    pub events_per_s: u32,
+    /// Events at once, above that rate.
+    pub events_burst: u32,
+    /// Addresses whose rates are remembered one by one; others share a rate.
+    pub rates_max: u32,
+    /// Whether programs of this machine are counted too.
+    pub loopback: bool,
+}
+
+impl AddressLimits {
+    /// Whether a client counts for them.
+    pub fn count(&self, client: ClientAddress) -> bool {
+        self.loopback || !client.is_this_machine()
+    }
+}
+
+impl Default for AddressLimits {
+    fn default() -> Self {
+        Self {
+            requests_max: 1_000,
+            connections_max: 2_000,
+            new_per_s: 200,
+            new_burst: 2_000,
+            events_per_s: 10_000,
+            events_burst: 50_000,
+            rates_max: 100_000,
+            loopback: false,
+        }
+    }
+}
+
+/// What the holders of tokens with one subject may take together; 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SubjectLimits {
+    /// Streams and waiting polls; past it new ones are refused for a while.
+    pub connections_max: u32,
+    /// Events a second; past it 429.
+    pub events_per_s: u32,
+    /// Events at once, above that rate.
+    pub events_burst: u32,
+    /// Subjects whose rates are remembered one by one; others share a rate.
+    pub rates_max: u32,
+}
+
+impl Default for SubjectLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 2_000,
+            events_per_s: 10_000,
+            events_burst: 50_000,
+            rates_max: 100_000,
         }
     }
 }

@@ -16,8 +16,8 @@ pub use connection::{CloseReason, Connection, ConnectionMsg, Effect, Joint, Tran
 pub use history::{Evicted, FellOff, History, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
-    ChannelLimits, ConnectionLimits, HistoryLimits, Http2Limits, Limits, PollLimits, PublishLimits,
-    SlowPolicy,
+    AddressLimits, ChannelLimits, ConnectionLimits, HistoryLimits, Http2Limits, Limits, PollLimits,
+    PublishLimits, RequestLimits, SlowPolicy, SubjectLimits,
 };
 pub use pattern_index::{PatternId, PatternIndex};
 pub use restart::{RestartPolicy, Restarts};

@@ -1,9 +1,11 @@
 //! The console page and the browser client, embedded in the binary.
 
 use axum::{
-    http::{HeaderName, header},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
+
+use super::guard::CROSS_ORIGIN_RESOURCE_POLICY;
 
 pub(super) async fn page() -> Response {
     asset("text/html; charset=utf-8", include_str!("console/index.html"))
@@ -24,21 +26,28 @@ pub(super) async fn icon() -> Response {
 /// The client may be imported by pages of any origin.
 pub(super) async fn client() -> Response {
     let mut response = asset("text/javascript; charset=utf-8", include_str!("console/visnyk.js"));
-    let any = axum::http::HeaderValue::from_static("*");
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     response
 }
 
 fn asset(media_type: &'static str, text: &'static str) -> Response {
-    let headers: [(HeaderName, &str); 5] = [
+    let headers: [(HeaderName, &str); 6] = [
         (header::CONTENT_TYPE, media_type),
         (header::CACHE_CONTROL, "no-cache"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        // The address of the console may name channels.
         (header::REFERRER_POLICY, "no-referrer"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
     ];
     (headers, text).into_response()
 }
+
+/// Only the hub's own files, and no text as script or markup, wherever it came from: what the console
+/// shows is other people's data, and its token field holds a secret.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";

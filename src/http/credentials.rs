@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
 };
 
-use super::{Access, Problem, guard, params::decode};
+use super::{Access, HttpSettings, Problem, guard, params::decode};
 
 /// A token as a request carries it.
 #[derive(PartialEq, Eq)]
@@ -42,10 +42,15 @@ impl Credential {
         Ok(Some(Self { token, by_cookie_alone }))
     }
 
-    /// Whether a request that changes something may rest on it: with a cookie alone only if the
-    /// page that asks is the hub's own or a listed one.
-    pub(super) fn check_origin(&self, request: &Request, access: &Access) -> Result<(), Problem> {
-        if !self.by_cookie_alone || request.method().is_safe() {
+    /// Whether a request may rest on it: with a cookie alone, one that changes something only if the
+    /// page that asks is the hub's own or a listed one, and no request of a foreign page.
+    pub(super) fn check_origin(
+        &self,
+        request: &Request,
+        settings: &HttpSettings,
+    ) -> Result<(), Problem> {
+        let is_safe = request.method().is_safe();
+        if !self.by_cookie_alone || is_safe && !guard::is_from_foreign_page(request) {
             return Ok(());
         }
         let headers = request.headers();
@@ -54,7 +59,9 @@ impl Credential {
             None => headers.get(header::REFERER).and_then(origin_of),
         };
         let is_good = origin.is_some_and(|origin| {
-            access.cookie_origins.contains(&origin) || guard::is_own_origin(request, &origin)
+            settings.access.cookie_origins.contains(&origin)
+                || settings.cors.admits_cookies(&origin)
+                || guard::is_own_origin(request, &origin)
         });
         if is_good {
             return Ok(());

@@ -21,6 +21,7 @@ use crate::{
     actors::Holder,
     auth::{Identity, TokenError, Verifier},
     core::Subscription,
+    hub::Source,
     model::{ChannelName, ClientAddress},
 };
 
@@ -52,12 +53,14 @@ pub(super) async fn pass(
             next.run(request).await
         }
         Err(Refusal::Problem(problem)) => problem.into_response(),
-        Err(Refusal::ForNow(error)) if request.method().is_safe() => {
-            stream::refuse_for_now(&state, request.headers(), &error)
-        }
         Err(Refusal::ForNow(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-            problem.retry_after(RETRY_AFTER_S).into_response()
+            let problem = problem.retry_after(RETRY_AFTER_S);
+            if request.method().is_safe() {
+                stream::refuse_for_now(&state, request.headers(), problem)
+            } else {
+                problem.into_response()
+            }
         }
     }
 }
@@ -93,7 +96,7 @@ async fn identify(
         let anonymous = verifier.anonymous().filter(|_| is_for_all);
         return anonymous.ok_or_else(|| no_token().into());
     };
-    credential.check_origin(request, access)?;
+    credential.check_origin(request, &state.settings)?;
     let identity = verify(state, verifier, &credential.token).await?;
     if matches!(gate, Gate::Admins | Gate::Metrics) && !identity.is_admin() {
         return Err(forbidden("this needs a token with `admin`").into());
@@ -189,6 +192,14 @@ pub(super) fn holder(state: &HttpState, identity: &Identity) -> Option<Holder> {
     }
     let until_ms = until_ms(state, identity);
     Some(Holder { subject: identity.subject().cloned(), until_ms })
+}
+
+/// Whose events the limits count: a subject's, or those of all at one address who show none.
+pub(super) fn source(identity: &Identity, extensions: &Extensions) -> Option<Source> {
+    match identity.subject() {
+        Some(subject) => Some(Source::Subject(Arc::clone(subject))),
+        None => extensions.get::<ClientAddress>().copied().map(Source::Client),
+    }
 }
 
 /// When a token expires, by the hub's clock, which may differ from the wall clock.

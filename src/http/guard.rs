@@ -1,36 +1,54 @@
-//! Keeps web pages of other origins away from a hub on a developer's machine.
+//! Keeps web pages of other origins away from a hub, but for what they are let in to.
 //!
-//! Without configuration, unsafe `/v1` requests with a foreign `Origin` are 403, and on loopback a
-//! foreign `Host` is 421: a page cannot reach the hub by a name it made resolve to 127.0.0.1.
+//! A page cannot hide what it is: browsers send `Origin` with whatever may change something, and
+//! `Sec-Fetch-Site` with all that goes to this machine or over TLS. So unsafe requests with a foreign
+//! `Origin` are 403, and so is whatever a foreign page asks for without CORS: it could not read the
+//! answer, but would learn from its coming when events come. On loopback a foreign `Host` is 421: a
+//! page cannot reach the hub by a name it made resolve to 127.0.0.1.
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, Secure, routes::HttpState};
+use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState};
+use crate::core::RequestLimits;
 
-/// Checks a request before any handler sees it.
+/// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
     State(state): State<HttpState>,
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = examine(&state, &request) {
-        return problem.into_response();
-    }
-    let is_v1 = request.uri().path().starts_with("/v1/");
-    let mut response = next.run(request).await;
-    if is_v1 {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
-    }
+    let settings = &state.settings;
+    let origin = request.headers().get(header::ORIGIN);
+    let sharing = Sharing::of(settings, request.uri().path(), origin);
+    let mut response = match examine(&state, &request, &sharing) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match sharing.preflight(settings, &request) {
+            Some(response) => response,
+            None => next.run(request).await,
+        },
+    };
+    sharing.mark(response.headers_mut());
+    harden(response.headers_mut());
     response
 }
 
-fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
-    check_head_size(request)?;
+/// What every answer says: that it is what its media type says, and that no other origin's page may
+/// put it into itself as an image, a script or the like.
+pub(super) fn harden(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CROSS_ORIGIN_RESOURCE_POLICY) {
+        let own = HeaderValue::from_static("same-origin");
+        headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, own);
+    }
+}
+
+fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<(), Problem> {
+    check_head_size(&state.hub.limits().requests, request)?;
     let host = host(request)?;
     let on_loopback =
         request.extensions().get::<LocalAddress>().is_some_and(|local| local.0.ip().is_loopback());
@@ -46,35 +64,69 @@ fn examine(state: &HttpState, request: &Request) -> Result<(), Problem> {
         let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
     }
-    if !request.method().is_safe()
-        && request.uri().path().starts_with("/v1/")
-        && let Some(origin) = request.headers().get(header::ORIGIN)
-        && !is_same_origin(origin, host, is_secure(request))
-        && !is_listed(state, origin)
-    {
-        let detail = "pages of this origin may not publish here";
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin"));
+    if !sharing.is_shared() && is_for_own_pages(request.uri().path()) {
+        check_page(state, request, host)?;
     }
     Ok(())
 }
 
+/// Refuses pages that are neither the hub's own nor listed.
+fn check_page(state: &HttpState, request: &Request, host: Option<&str>) -> Result<(), Problem> {
+    let origin = request.headers().get(header::ORIGIN);
+    if origin.is_some_and(|origin| {
+        is_same_origin(origin, host, is_secure(request)) || is_listed(state, origin)
+    }) {
+        return Ok(());
+    }
+    let field = match origin {
+        Some(_) if !request.method().is_safe() => "Origin",
+        _ if is_from_foreign_page(request) => SITE,
+        _ => return Ok(()),
+    };
+    let detail = "pages of this origin may not do this; `cors_origins` names those that may";
+    Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
+}
+
+/// Routes that tell or change something of events.
+fn is_for_own_pages(path: &str) -> bool {
+    ["/v1/", "/metrics", "/faults/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// Whether another origin's page asks, as far as the browser says (Fetch Metadata).
+///
+/// Who follows a link is no page: the answer is shown to them alone.
+pub(super) fn is_from_foreign_page(request: &Request) -> bool {
+    let is = |name, value: &str| request.headers().get(name).is_some_and(|found| found == value);
+    let is_foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    is_foreign && !(request.method().is_safe() && is("sec-fetch-dest", "document"))
+}
+
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
-fn check_head_size(request: &Request) -> Result<(), Problem> {
-    if request.headers().len() > HEADERS_MAX {
-        let detail = format!("a request has at most {HEADERS_MAX} fields");
+fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
+    // HTTP/1's own parser holds to it as well.
+    if request.headers().len() > limits.fields_max as usize {
+        let fields_max = limits.fields_max;
+        let detail = format!("a request has at most {fields_max} fields");
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
-            .with("fields_max", HEADERS_MAX));
+            .with("fields_max", fields_max));
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes_max as usize {
+        let bytes_max = limits.target_bytes_max;
+        let detail = format!("the target of a request has at most {bytes_max} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, detail)
+            .with("field", "target")
+            .with("bytes_max", bytes_max));
+    }
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let bytes: usize = target + fields.sum::<usize>();
-    if bytes > HEAD_BYTES_MAX {
-        let detail =
-            format!("the target and fields of a request have at most {HEAD_BYTES_MAX} bytes");
+    if bytes > limits.head_bytes_max as usize {
+        let bytes_max = limits.head_bytes_max;
+        let detail = format!("the target and fields of a request have at most {bytes_max} bytes");
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
-            .with("bytes_max", HEAD_BYTES_MAX));
+            .with("bytes_max", bytes_max));
     }
     Ok(())
 }
@@ -135,10 +187,11 @@ fn is_loopback_name(name: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Fields of a request; more are 431. HTTP/1's own parser holds to it as well.
-const HEADERS_MAX: usize = 100;
-/// Bytes of a request's target, field names and values together; more are 431.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Fetch, section 3.7.
+pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+/// How near the page that asks is to the hub.
+const SITE: &str = "Sec-Fetch-Site";
 
 #[cfg(test)]
 mod tests {

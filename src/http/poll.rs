@@ -68,9 +68,8 @@ fn with_poll_headers(mut response: Response) -> Response {
     response
 }
 
-const POLL_HEADERS: [(&str, &str); 4] = [
+const POLL_HEADERS: [(&str, &str); 3] = [
     ("cache-control", "no-cache, no-store, must-revalidate"),
     ("pragma", "no-cache"),
     ("expires", "0"),
-    ("x-content-type-options", "nosniff"),
 ];

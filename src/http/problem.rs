@@ -153,6 +153,15 @@ impl From<PublishError> for Problem {
             PublishError::KeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("field", "Idempotency-Key")
             }
+            PublishError::TooFast { wait_ms, .. } => {
+                let wait_s = u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait_s.max(1))
+            }
+            PublishError::OverBurst { events_max, .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+                    .with("field", "body")
+                    .with("events_max", events_max)
+            }
             PublishError::Overloaded { .. }
             | PublishError::TooManyBodies { .. }
             | PublishError::DirectoryFull(_)
@@ -180,7 +189,11 @@ impl From<SubscribeError> for Problem {
         let detail = error.to_string();
         match error {
             SubscribeError::Closed => Self::new(StatusCode::GONE, detail),
+            SubscribeError::TooManyOfAddress { .. } | SubscribeError::TooManyOfSubject { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER_S)
+            }
             SubscribeError::TooManyConnections { .. }
+            | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
             | SubscribeError::GoingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)

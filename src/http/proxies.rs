@@ -100,8 +100,8 @@ impl TrustedProxies {
         let mut last = None;
         let fields: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
         let hops = fields.iter().rev().flat_map(|field| {
-            // Not text: one hop that cannot be read.
-            field.to_str().unwrap_or_default().rsplit(',')
+            // By bytes: what a client wrote may be no text, and is not to hide what a proxy appended.
+            field.as_bytes().rsplit(|&byte| byte == b',')
         });
         for hop in hops.take(HOPS_MAX) {
             let Some(ip) = hop_address(hop) else { break };
@@ -119,8 +119,8 @@ impl TrustedProxies {
 }
 
 /// An address as proxies write it: alone, in brackets, with a port.
-fn hop_address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim();
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Some(ip.to_canonical());
     }

@@ -32,7 +32,9 @@ pub(super) async fn publish(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    gate::permit_publish(&*gate::identity(&state, request.extensions())?, &default_channel())?;
+    let identity = gate::identity(&state, request.extensions())?;
+    gate::permit_publish(&identity, &default_channel())?;
+    let source = gate::source(&identity, request.extensions());
     let (body, _room) = read_body(&state, request.into_body()).await?;
     let message = serde_json::from_str::<Value>(&body)
         .ok()
@@ -43,7 +45,8 @@ pub(super) async fn publish(
         return Ok((StatusCode::BAD_REQUEST, error).into_response());
     };
     let event = NewEvent::message(&*message);
-    state.hub.publish(Publication::one(default_channel(), event)).await?;
+    let publication = Publication { source, ..Publication::one(default_channel(), event) };
+    state.hub.publish(publication).await?;
     Ok(Json(json!({"status": "Message sent", "message": message})).into_response())
 }
 

@@ -1,57 +1,96 @@
 //! The answer to a request that a server cannot serve for now, made from its head alone: for
 //! connections that are refused before the HTTP server sees them.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use std::time::Duration;
 
-use super::{HttpSettings, Problem, problem::RETRY_AFTER_S, stream::STREAM_HEADERS};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{
+    HttpSettings, Problem, cors::Sharing, guard::harden, problem::RETRY_AFTER_S,
+    stream::STREAM_HEADERS,
+};
 use crate::model::comment_block;
 
 /// Makes such answers.
 #[derive(Debug, Clone)]
 pub struct Refuser {
-    quickstart: bool,
-    plain: bool,
+    settings: HttpSettings,
     retry_ms: std::ops::RangeInclusive<u32>,
+}
+
+/// Why something is refused for now, and for how long.
+#[derive(Debug, Clone)]
+pub struct ForNow {
+    status: StatusCode,
+    detail: &'static str,
+    retry_after_s: u32,
+}
+
+impl ForNow {
+    /// The hub has all the connections that it can have.
+    pub fn full() -> Self {
+        Self::of_hub("the hub has as many connections as it can")
+    }
+
+    /// It is the hub that has too much: 503.
+    pub fn of_hub(detail: &'static str) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after_s: RETRY_AFTER_S }
+    }
+
+    /// It is the client that has too much: 429.
+    pub fn of_client(detail: &'static str) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::of_hub(detail) }
+    }
+
+    /// Says when it may be otherwise, in whole seconds and no sooner than in one.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        let wait_s = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
+        Self { retry_after_s: wait_s.max(1), ..self }
+    }
 }
 
 impl Refuser {
     /// As `settings` say; streams are told a reconnection time from `retry_ms`.
     pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
-        Self { quickstart: settings.quickstart, plain: settings.plain_refusals, retry_ms }
+        Self { settings: settings.clone(), retry_ms }
     }
 
     /// The whole response to a request with this head, of which the end may be missing. It is for
     /// the time being, and it ends the connection: 200 with a comment and a `retry:` for who
-    /// accepts a stream, since browsers give up for good on anything else; 503 for the others.
-    pub fn answer(&self, head: &[u8]) -> Vec<u8> {
+    /// accepts a stream, since browsers give up for good on anything else; 503 or 429 for the
+    /// others.
+    pub fn answer(&self, head: &[u8], why: &ForNow) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
         let mut target = lines.next().unwrap_or_default().split(' ').skip(1);
         let path = target.next().unwrap_or_default().split('?').next().unwrap_or_default();
-        let accepts_stream = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-            name.eq_ignore_ascii_case("accept") && value.contains("text/event-stream")
-        });
-        let detail = "the hub has as many connections as it can";
-        let (status, mut fields, body) = if accepts_stream && !self.plain {
+        let (mut accepts_stream, mut origin) = (false, None);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("accept") {
+                accepts_stream |= value.contains("text/event-stream");
+            } else if name.eq_ignore_ascii_case("origin") {
+                origin = HeaderValue::from_str(value.trim()).ok();
+            }
+        }
+        let detail = why.detail;
+        let (status, mut fields, body) = if accepts_stream && !self.settings.plain_refusals {
             let retry_ms = fastrand::u32(self.retry_ms.clone());
             let fields = STREAM_HEADERS.map(|(name, value)| {
                 (HeaderName::from_static(name), HeaderValue::from_static(value))
             });
             (
                 StatusCode::OK,
-                fields.to_vec(),
+                HeaderMap::from_iter(fields),
                 comment_block(&format!("refused: {detail}"), retry_ms),
             )
         } else {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-            let (status, headers, body) = problem.retry_after(RETRY_AFTER_S).into_parts();
-            let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-            (status, fields.collect(), body.into_bytes())
+            let problem = Problem::new(why.status, detail);
+            let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
+            (status, headers, body.into_bytes())
         };
-        if self.quickstart && matches!(path, "/publish" | "/subscribe" | "/events") {
-            let any = HeaderValue::from_static("*");
-            fields.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, any));
-        }
+        Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
+        harden(&mut fields);
         let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
         for (name, value) in &fields {
             response.extend_from_slice(name.as_str().as_bytes());
@@ -72,7 +111,7 @@ mod tests {
 
     fn answer(plain: bool, head: &str) -> String {
         let settings = HttpSettings { plain_refusals: plain, ..HttpSettings::default() };
-        let answer = Refuser::new(&settings, 5..=7).answer(head.as_bytes());
+        let answer = Refuser::new(&settings, 5..=7).answer(head.as_bytes(), &ForNow::full());
         String::from_utf8(answer).expect("text")
     }
 
@@ -95,6 +134,19 @@ mod tests {
             let (head, body) = told.split_once("\r\n\r\n").expect("a body");
             assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{told}");
             assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_too_much_is_told_when_to_come_back() {
+        for (wait_ms, told_s) in [(1, 1), (1_000, 1), (1_001, 2), (0, 1)] {
+            let why = ForNow::of_client("too often").after(Duration::from_millis(wait_ms));
+            let refuser = Refuser::new(&HttpSettings::default(), 5..=7);
+            let told = refuser.answer(b"GET /v1/poll HTTP/1.1\r\n\r\n", &why);
+            let told = String::from_utf8(told).expect("text");
+            assert!(told.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{told}");
+            assert!(told.contains(&format!("\r\nretry-after: {told_s}\r\n")), "{told}");
+            assert!(told.contains("too often"), "{told}");
         }
     }
 

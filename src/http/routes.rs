@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{
-    Access, Gate, Problem, console, cors, faults, gate, guard, health, openapi, quickstart, v1,
+    Access, Cors, Gate, Problem, console, faults, gate, guard, health, openapi, quickstart, v1,
 };
 use crate::{auth::Identity, hub::Hub};
 
@@ -32,6 +32,8 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
     /// Who may do what.
     pub access: Access,
+    /// Which other origins' pages may use the hub.
+    pub cors: Cors,
 }
 
 impl Default for HttpSettings {
@@ -43,6 +45,7 @@ impl Default for HttpSettings {
             body_read_timeout_s: 30,
             allowed_hosts: Vec::new(),
             access: Access::default(),
+            cors: Cors::default(),
         }
     }
 }
@@ -77,6 +80,17 @@ pub struct Route {
     /// Whom it lets in.
     pub gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
+}
+
+impl Route {
+    /// Whether a path is one of its.
+    pub(super) fn is_at(&self, path: &str) -> bool {
+        let mut parts = path.split('/');
+        let is_part =
+            |own: &str, part: &str| own == part || own.starts_with('{') && !part.is_empty();
+        self.path.split('/').all(|own| parts.next().is_some_and(|part| is_part(own, part)))
+            && parts.next().is_none()
+    }
 }
 
 /// Every resource there is. The fault hook is not one: it is there for tests alone.
@@ -124,15 +138,7 @@ pub fn router(hub: Hub, settings: HttpSettings) -> Router {
         let allow = route.allow;
         let methods =
             (route.methods)().fallback(move || async move { Problem::method_not_allowed(allow) });
-        let methods = behind(methods, &state, route.gate);
-        // Outside the gate: a preflight carries no token, and a page is to read a refusal.
-        let methods = match route.path {
-            "/publish" | "/subscribe" | "/events" => {
-                methods.layer(middleware::from_fn(cors::open_to_all))
-            }
-            _ => methods,
-        };
-        router = router.route(route.path, methods);
+        router = router.route(route.path, behind(methods, &state, route.gate));
     }
     if state.settings.faults {
         router = router.route("/faults/{kind}", behind(post(faults::plant), &state, Gate::Admins));

@@ -14,8 +14,9 @@ use axum::{
 };
 use http_body::{Body as _, Frame};
 
-use super::{CanTake, Problem, Takeover, params, problem::RETRY_AFTER_S, routes::HttpState};
+use super::{CanTake, Problem, Takeover, params, routes::HttpState};
 use crate::{
+    actors::Subscriber,
     hub::{StreamRequest, SubscribeError},
     model::{ClientAddress, comment_block},
 };
@@ -47,10 +48,14 @@ pub(super) async fn respond(state: &HttpState, asked: &Asked, request: StreamReq
     if asked.is_head {
         return with_stream_headers(no_body_of_any_length());
     }
+    let turn = match state.hub.replay_turn(&request.start).await {
+        Ok(turn) => turn,
+        Err(error) => return refuse(state, asked, &error),
+    };
     state.hub.room_soon().await;
     let admitted = state.hub.admit_stream(request);
     let subscriber = match admitted {
-        Ok(subscriber) => subscriber,
+        Ok(subscriber) => Subscriber { replay: turn, ..subscriber },
         Err(error) => return refuse(state, asked, &error),
     };
     if asked.can_take {
@@ -69,26 +74,24 @@ fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response 
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
         return StatusCode::NO_CONTENT.into_response();
     }
-    refuse_for_now(state, &asked.headers, error)
+    refuse_for_now(state, &asked.headers, Problem::from(error.clone()))
 }
 
-/// Refuses what may succeed later.
-pub(super) fn refuse_for_now(
-    state: &HttpState,
-    headers: &HeaderMap,
-    error: &dyn std::error::Error,
-) -> Response {
+/// Refuses what may succeed later, with a problem for those who do not ask for a stream.
+pub(super) fn refuse_for_now(state: &HttpState, headers: &HeaderMap, problem: Problem) -> Response {
     let accepts = headers.get_all(header::ACCEPT).iter();
     let wants_stream = accepts
         .filter_map(|accept| accept.to_str().ok())
         .any(|accept| accept.contains("text/event-stream"));
     if !wants_stream || state.settings.plain_refusals {
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-        return problem.retry_after(RETRY_AFTER_S).into_response();
+        return problem.into_response();
     }
     // A browser gives up for good on any status but 200.
     let retry_ms = state.jittered_retry_ms();
-    with_stream_headers(Body::from(comment_block(&format!("refused: {error}"), retry_ms)))
+    with_stream_headers(Body::from(comment_block(
+        &format!("refused: {}", problem.detail()),
+        retry_ms,
+    )))
 }
 
 /// For answers to HEAD where the answer to GET has no length, or none that is known: an empty body
@@ -120,9 +123,8 @@ fn with_stream_headers(body: Body) -> Response {
     response
 }
 
-pub(super) const STREAM_HEADERS: [(&str, &str); 4] = [
+pub(super) const STREAM_HEADERS: [(&str, &str); 3] = [
     ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "private, no-cache, no-store, no-transform"),
     ("x-accel-buffering", "no"),
-    ("x-content-type-options", "nosniff"),
 ];

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{Hub, PublishError};
 use crate::{actors::Shared, telemetry::Metrics};
@@ -11,13 +14,20 @@ use crate::{actors::Shared, telemetry::Metrics};
 #[derive(Debug)]
 pub struct BodyRoom {
     shared: Arc<Shared>,
+    room: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Hub {
-    /// Room for a body of which nothing has been read yet.
-    pub fn body_room(&self) -> BodyRoom {
-        BodyRoom { shared: Arc::clone(&self.shared), permit: None }
+    /// Room for a body of which nothing has been read yet, and of which its head may say how many
+    /// bytes it has.
+    ///
+    /// Small ones have room of their own. Otherwise 64 clients that send all but the last byte of a
+    /// megabyte each, and wait, would keep everyone from publishing anything.
+    pub fn body_room(&self, bytes: Option<u64>) -> BodyRoom {
+        let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+        let room = if is_small { &self.shared.small_bodies } else { &self.shared.bodies };
+        BodyRoom { shared: Arc::clone(&self.shared), room: Arc::clone(room), permit: None }
     }
 }
 
@@ -33,7 +43,7 @@ impl BodyRoom {
         let limits = &self.shared.limits().publish;
         let full = PublishError::TooManyBodies { bytes_max: limits.bodies_bytes_max };
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.shared.bodies);
+        let room = Arc::clone(&self.room);
         let taken = match &mut self.permit {
             None => {
                 let wait = Duration::from_millis(limits.wait_ms.into());
@@ -63,6 +73,10 @@ impl Drop for BodyRoom {
     }
 }
 
+/// A body that says it has no more is small. With the defaults 2,048 of them fit into their room, more
+/// than one address may have connections for requests.
+const SMALL_BYTES_MAX: u64 = 8 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,14 +88,14 @@ mod tests {
         limits.publish.bodies_bytes_max = 100;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
         let full = PublishError::TooManyBodies { bytes_max: 100 };
-        let (mut one, mut other) = (hub.body_room(), hub.body_room());
+        let (mut one, mut other) = (hub.body_room(None), hub.body_room(None));
         assert_eq!(one.grow(60).await, Ok(()));
         assert_eq!(other.grow(40).await, Ok(()), "at the bound");
         assert_eq!(hub.counters().body_bytes.get(), 100);
         let begun = tokio::time::Instant::now();
         assert_eq!(other.grow(1).await, Err(full.clone()));
         assert_eq!(begun.elapsed(), Duration::ZERO, "it does not wait while it holds some");
-        let mut third = hub.body_room();
+        let mut third = hub.body_room(None);
         assert_eq!(third.grow(1).await, Err(full));
         assert_eq!(begun.elapsed(), Duration::from_millis(2_000));
         let waiting = tokio::spawn(async move { third.grow(41).await });
@@ -90,5 +104,24 @@ mod tests {
         drop(other);
         assert_eq!(waiting.await.expect("it ends"), Ok(()));
         assert_eq!(hub.counters().body_bytes.get(), 0, "all is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_leave_small_ones_their_room() {
+        let mut limits = Limits::default();
+        limits.publish.bodies_bytes_max = 40_000;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let mut large = hub.body_room(Some(40_000));
+        assert_eq!(large.grow(40_000).await, Ok(()));
+        // At the bound, and one byte above it.
+        assert_eq!(hub.body_room(Some(8_192)).grow(8_192).await, Ok(()));
+        assert!(hub.body_room(Some(8_193)).grow(1).await.is_err());
+        assert!(hub.body_room(None).grow(1).await.is_err(), "it may become large");
+        let (mut one, mut other) = (hub.body_room(Some(8_000)), hub.body_room(Some(8_000)));
+        assert_eq!(one.grow(8_000).await, Ok(()));
+        assert_eq!(other.grow(2_000).await, Ok(()), "10,000 in all");
+        assert!(other.grow(1).await.is_err(), "their room has a bound too");
+        drop((large, one, other));
+        assert_eq!(hub.counters().body_bytes.get(), 0);
     }
 }

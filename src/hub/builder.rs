@@ -1,9 +1,11 @@
 //! Starting a hub.
 
+use std::sync::Arc;
+
 use ractor::Actor;
 use thiserror::Error;
 
-use super::Hub;
+use super::{Hub, Quotas};
 use crate::{
     actors::{Clock, Root, Shared},
     backend::MemoryBackend,
@@ -54,6 +56,7 @@ impl HubBuilder {
         };
         let clock = Clock::start();
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
+        let quotas = Arc::new(Quotas::new(&self.limits));
         let backend = MemoryBackend::new(epoch, self.limits);
         let shared = Shared::new(backend, Metrics::new(), clock, shards);
         let (root, ended) = Root::spawn(None, Root, shared.clone())
@@ -73,6 +76,6 @@ impl HubBuilder {
                 unexpected
             });
         });
-        Ok(Hub { shared })
+        Ok(Hub { shared, quotas, over_limit: Arc::default() })
     }
 }

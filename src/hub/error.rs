@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::EventRate;
 use crate::{backend::DirectoryFull, model::ChannelName};
 
 /// A publish was not accepted; nothing of it was.
@@ -29,6 +30,22 @@ pub enum PublishError {
         /// How long it waited.
         wait_ms: u32,
     },
+    /// Faster than its publisher, or its channel, may.
+    #[error("{} too fast: there is room again in {wait_ms} ms", .rate.whose())]
+    TooFast {
+        /// Which limit it is over.
+        rate: EventRate,
+        /// When there is room again.
+        wait_ms: u64,
+    },
+    /// More events at once than may ever come at once.
+    #[error("{} with more than {events_max} events at once", .rate.whose())]
+    OverBurst {
+        /// Which limit it is over.
+        rate: EventRate,
+        /// The burst.
+        events_max: u32,
+    },
     /// No room for its body beside the others.
     #[error("the bodies of publishes under way fill the room they have ({bytes_max} bytes)")]
     TooManyBodies {
@@ -51,6 +68,7 @@ impl PublishError {
             self,
             Self::Overloaded { .. }
                 | Self::TooManyBodies { .. }
+                | Self::TooFast { .. }
                 | Self::DirectoryFull(_)
                 | Self::GoingDown
         )
@@ -70,6 +88,24 @@ pub enum SubscribeError {
         /// The limit.
         connections_max: u32,
     },
+    /// As many streams as may be sent history at a time, and none was through with it in time.
+    #[error("as many streams as may ({replays_max}) are being sent what they missed")]
+    TooManyReplays {
+        /// The limit.
+        replays_max: u32,
+    },
+    /// As many connections as those at its address may have.
+    #[error("this address has as many connections as it may ({connections_max})")]
+    TooManyOfAddress {
+        /// The limit.
+        connections_max: u32,
+    },
+    /// As many connections as its subject may have.
+    #[error("this subject has as many connections as it may ({connections_max})")]
+    TooManyOfSubject {
+        /// The limit.
+        connections_max: u32,
+    },
     /// A channel would have to be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
@@ -84,11 +120,19 @@ impl SubscribeError {
         !matches!(self, Self::Closed)
     }
 
+    /// Whether it is the client that has too much, and not the hub.
+    pub fn is_of_one_client(&self) -> bool {
+        matches!(self, Self::TooManyOfAddress { .. } | Self::TooManyOfSubject { .. })
+    }
+
     /// The word in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::TooManyConnections { .. } => "too_many_connections",
+            Self::TooManyReplays { .. } => "too_many_replays",
+            Self::TooManyOfAddress { .. } => "too_many_of_address",
+            Self::TooManyOfSubject { .. } => "too_many_of_subject",
             Self::DirectoryFull(_) => "too_many_channels",
             Self::GoingDown => "going_down",
         }

@@ -7,6 +7,8 @@ mod drain;
 mod error;
 mod info;
 mod publish;
+mod quotas;
+mod rates;
 mod renew;
 mod subscribe;
 
@@ -21,13 +23,20 @@ pub use error::{CloseError, PublishError, SubscribeError};
 pub use publish::{Publication, Published};
 pub use subscribe::{PollNow, PollRequest, StreamRequest};
 
-use crate::actors::Shared;
+pub use quotas::{EventRate, Source};
+pub(crate) use rates::{Rates, TooFast};
+
+use self::quotas::Quotas;
+use crate::{actors::Shared, telemetry::Seldom};
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
 /// does not stop it.
 #[derive(Clone)]
 pub struct Hub {
     shared: Arc<Shared>,
+    quotas: Arc<Quotas>,
+    /// Who is over a limit is said now and then.
+    over_limit: Arc<Seldom>,
 }
 
 impl fmt::Debug for Hub {

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CloseError, Hub, PublishError};
+use super::{CloseError, Hub, PublishError, Source};
 use crate::{
     actors::{CommitError, Submission},
     backend::ChannelEntry,
@@ -25,6 +25,8 @@ pub struct Publication {
     pub events: Vec<(ChannelName, NewEvent)>,
     /// Names the publish, so that a retry publishes nothing.
     pub key: Option<IdempotencyKey>,
+    /// Who publishes, if that is to be counted.
+    pub source: Option<Source>,
 }
 
 impl Publication {
@@ -38,7 +40,7 @@ impl Publication {
 
     /// One event.
     pub fn one(channel: ChannelName, event: NewEvent) -> Self {
-        Self { events: vec![(channel, event)], key: None }
+        Self { events: vec![(channel, event)], key: None, source: None }
     }
 }
 
@@ -61,6 +63,10 @@ impl Hub {
     /// Waits up to the publish wait time for room. Cancelling it (dropping the future) leaves open
     /// whether the events are accepted; an idempotency key makes a retry safe.
     pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
+        let client = match &publication.source {
+            Some(Source::Client(client)) => Some(client.ip()),
+            _ => None,
+        };
         let result = self.try_publish(publication).await;
         if let Err(error) = &result {
             let reason = match error {
@@ -68,9 +74,14 @@ impl Hub {
                 PublishError::DirectoryFull(_) => "too_many_channels",
                 PublishError::GoingDown => "going_down",
                 PublishError::KeyReused => "key_reused",
+                PublishError::TooFast { rate, .. } => rate.as_str(),
+                PublishError::OverBurst { .. } => "over_burst",
                 _ => return result,
             };
             Metrics::count(&self.shared.metrics.publishes_refused, reason);
+            if matches!(error, PublishError::TooFast { .. } | PublishError::OverBurst { .. }) {
+                self.say_over_limit(reason, client);
+            }
         }
         result
     }
@@ -83,6 +94,7 @@ impl Hub {
         if publication.events.len() > events_max {
             return Err(PublishError::TooMany { events_max });
         }
+        self.quotas.pass(publication.source.as_ref(), &publication.events)?;
         let now_ms = self.shared.clock.now_ms();
         let directory = self.shared.backend.directory();
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =

@@ -1,6 +1,7 @@
 //! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{Hub, SubscribeError};
 use crate::{
     actors::{
-        Admission, CountedEntry, EventBody, Form, Holder, Lease, Origin, Shape, ShardMsg,
+        Admission, CountedEntry, EventBody, Form, Holder, Lease, ReplayTurn, Shape, ShardMsg,
         Subscriber,
     },
     backend::{ChannelEntry, Span},
@@ -124,6 +125,34 @@ impl Hub {
         }
     }
 
+    /// A turn to be sent history, for a stream that starts there; it waits for its turn while others
+    /// have theirs. A stream that starts at the head needs none. Put it into the subscriber
+    /// ([`Subscriber::replay`]). Cancelling it has no effect on anyone.
+    ///
+    /// # Errors
+    /// Too many have theirs for too long.
+    pub async fn replay_turn(&self, start: &Start) -> Result<Option<ReplayTurn>, SubscribeError> {
+        let backend = &self.shared.backend;
+        let is_at_head = match start {
+            Start::Now => true,
+            Start::At(at) => at.epoch == backend.epoch() && at.seq == backend.head(),
+            Start::Earliest | Start::Unknown(_) => false,
+        };
+        if is_at_head {
+            return Ok(None);
+        }
+        let limits = &self.shared.limits().connections;
+        let turn = Arc::clone(&self.shared.replays).acquire_owned();
+        let wait = Duration::from_millis(limits.replay_wait_ms.into());
+        match tokio::time::timeout(wait, turn).await {
+            Ok(Ok(turn)) => Ok(Some(ReplayTurn::new(turn))),
+            _ => {
+                let replays_max = limits.replays_max;
+                Err(self.refused(SubscribeError::TooManyReplays { replays_max }))
+            }
+        }
+    }
+
     /// Opens a stream as an HTTP body for a handler of one's own, which sends it as
     /// `text/event-stream`. Dropping the body ends the stream; one that is not read holds at most
     /// 16 KiB and a send, and then lags as a slow client does.
@@ -131,7 +160,9 @@ impl Hub {
     /// # Errors
     /// As [`admit_stream`](Self::admit_stream).
     pub async fn stream(&self, request: StreamRequest) -> Result<EventBody, SubscribeError> {
-        let subscriber = self.admit_stream(request)?;
+        let turn = self.replay_turn(&request.start).await?;
+        let mut subscriber = self.admit_stream(request)?;
+        subscriber.replay = turn;
         self.open(subscriber).await
     }
 
@@ -258,7 +289,21 @@ impl Hub {
     }
 
     fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
-        self.try_admit(asked).map_err(|error| self.refused(error))
+        let client = asked.client.map(|client| client.ip());
+        self.try_admit(asked).map_err(|error| {
+            if error.is_of_one_client() {
+                self.say_over_limit(error.as_str(), client);
+            }
+            self.refused(error)
+        })
+    }
+
+    /// Says at a bounded rate that clients are refused for what is theirs.
+    pub(super) fn say_over_limit(&self, limit: &str, client: Option<IpAddr>) {
+        if let Some(times) = self.over_limit.due() {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(limit, client, times, "refusing clients that are over a limit");
+        }
     }
 
     fn refused(&self, error: SubscribeError) -> SubscribeError {
@@ -281,6 +326,8 @@ impl Hub {
             holder,
             client,
         } = asked;
+        let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
+        let origin = self.quotas.origin(client, subject)?;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
         let admission = Admission::take(&self.shared.connections, connections_max)
@@ -316,7 +363,8 @@ impl Hub {
             hello,
             retry_ms,
             lease,
-            origin: Origin::of(client),
+            origin,
+            replay: None,
             admission,
         })
     }
@@ -409,6 +457,34 @@ mod tests {
     }
 
     const BIRTHS: u64 = 2_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_to_be_sent_history_is_waited_for_and_not_for_long() {
+        let mut limits = crate::core::Limits::default();
+        limits.connections.replays_max = 2;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let name = ChannelName::parse("a").expect("a name");
+        let at = hub.publish(Publication::one(name, NewEvent::message("1"))).await;
+        let at_head = Start::At(at.expect("published").last);
+        let begun = tokio::time::Instant::now();
+        let first = hub.replay_turn(&Start::Earliest).await.expect("below");
+        let second = hub.replay_turn(&Start::Unknown("x".into())).await.expect("at the bound");
+        assert!(first.is_some() && second.is_some());
+        for start in [Start::Now, at_head] {
+            assert!(hub.replay_turn(&start).await.expect("no need of one").is_none());
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let third = hub.replay_turn(&Start::Earliest).await;
+        assert_eq!(third.err(), Some(SubscribeError::TooManyReplays { replays_max: 2 }));
+        assert_eq!(begun.elapsed(), Duration::from_millis(5_000));
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.replay_turn(&Start::Earliest).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(waiting.await.expect("it ends"), "one was through with it");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_waited_for_and_not_for_long() {

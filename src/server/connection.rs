@@ -34,6 +34,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
+    newcomers::Counted,
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     rewind::Rewind,
@@ -41,7 +42,7 @@ use super::{
 };
 use crate::{
     actors::{LocalShard, Socket},
-    core::Http2Limits,
+    core::{Http2Limits, RequestLimits},
     http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
@@ -55,6 +56,7 @@ pub(super) struct Connections {
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
     pub(super) places: Places,
+    pub(super) request_limits: RequestLimits,
     /// Where all connections are encrypted.
     pub(super) tls: Option<Acceptor>,
     /// Who is believed about whom a request comes from.
@@ -72,6 +74,9 @@ pub(super) enum Beginning {
     /// HTTP/2 is spoken on it.
     Http2(Socket),
 }
+
+/// What a connection counts against while requests are read from it.
+pub(super) type Held = (Place, Counted);
 
 /// How the HTTP server's part of a connection ended.
 enum Ended {
@@ -112,21 +117,21 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, place: Place) {
+    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, held: Held) {
         let Some(tls) = self.tls.clone() else {
-            return self.serve(Beginning::New(io.into()), peer, place).await;
+            return self.serve(Beginning::New(io.into()), peer, held).await;
         };
         match Box::pin(tls.welcome(io)).await {
             None => {}
             Some(Welcome::Http1(io)) => {
-                self.serve(Beginning::Http1(io, Bytes::new()), peer, place).await;
+                self.serve(Beginning::Http1(io, Bytes::new()), peer, held).await;
             }
-            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), peer, place).await,
+            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), peer, held).await,
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, beginning: Beginning, peer: SocketAddr, _place: Place) {
+    pub(super) async fn serve(self, beginning: Beginning, peer: SocketAddr, _held: Held) {
         let shard = self.shard.clone();
         tokio::select! {
             () = Box::pin(self.speak(beginning, peer)) => {}
@@ -182,8 +187,8 @@ impl Connections {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_headers(self.request_limits.fields_max as usize)
+            .max_buf_size(buffer_bytes_max(&self.request_limits))
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(io, service);
@@ -320,10 +325,13 @@ fn wants_close<B>(request: &Request<B>) -> bool {
         .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
+/// What the HTTP server may hold of a request until it has its head: as much as is allowed, with
+/// what stands between the fields. The routes look at it exactly.
+fn buffer_bytes_max(limits: &RequestLimits) -> usize {
+    limits.head_bytes_max as usize + limits.fields_max as usize * ": \r\n".len() + LINE_BYTES
+}
+
+/// What is in a request's first line besides its target, and the empty line behind the fields.
+const LINE_BYTES: usize = 64;
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// Header fields of a request; more are 431.
-const HEADERS_MAX: usize = 100;
-/// Bytes of a request's head as it comes: what a head of 32 KiB has besides its target and fields
-/// fits, however it is cut into reads. More are 431, and the exact bound is the routes'.
-const BUFFER_BYTES_MAX: usize = 40 * 1024;

@@ -11,13 +11,14 @@ use tokio::{
 
 use super::{
     connection::{Beginning, Connections},
+    newcomers::Newcomers,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
     tls::Acceptor,
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
-    core::Http2Limits,
+    core::{Http2Limits, RequestLimits},
     http::TrustedProxies,
 };
 
@@ -34,6 +35,8 @@ pub(super) struct HttpFront {
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     pub(super) http2: Http2Limits,
+    pub(super) newcomers: Newcomers,
+    pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -54,15 +57,17 @@ impl Front for HttpFront {
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
             http2: self.http2.clone(),
+            request_limits: self.request_limits.clone(),
         };
         let again = connections.clone();
+        let newcomers = self.newcomers.clone();
         shard.on_handed_back(move |Finished { io, early }| {
             // Gone already, if it has no address.
             let Ok(peer) = io.peer_addr() else { return };
-            let place = again.places.keep();
-            spawn_local(again.clone().serve(Beginning::Http1(io, early), peer, place));
+            let held = (again.places.keep(), newcomers.keep(peer));
+            spawn_local(again.clone().serve(Beginning::Http1(io, early), peer, held));
         });
-        let refusals = self.refusals.clone();
+        let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -73,7 +78,12 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             for listener in listeners {
-                loops.spawn_local(accept(listener, connections.clone(), refusals.clone()));
+                loops.spawn_local(accept(
+                    listener,
+                    connections.clone(),
+                    refusals.clone(),
+                    newcomers.clone(),
+                ));
             }
             while loops.join_next().await.is_some() {}
         })
@@ -81,7 +91,12 @@ impl Front for HttpFront {
 }
 
 /// Accepts until it is dropped.
-async fn accept(listener: TcpListener, connections: Connections, refusals: Refusals) {
+async fn accept(
+    listener: TcpListener,
+    connections: Connections,
+    refusals: Refusals,
+    newcomers: Newcomers,
+) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
     loop {
@@ -108,6 +123,13 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
                 continue;
             }
         };
+        let counted = match newcomers.welcome(peer) {
+            Ok(counted) => counted,
+            Err(why) => {
+                refusals.turn_away(io, peer.ip(), why);
+                continue;
+            }
+        };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
         let places = &connections.places;
         let place = match refusals.has_reserve() {
@@ -118,7 +140,7 @@ async fn accept(listener: TcpListener, connections: Connections, refusals: Refus
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().accept(prepare(io), peer, place));
+                spawn_local(connections.clone().accept(prepare(io), peer, (place, counted)));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

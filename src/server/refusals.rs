@@ -3,7 +3,7 @@
 //! A refused connection is read for its request's head, told to come back, and ended. Only a few
 //! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
 
-use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{fs::File, io, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -16,11 +16,14 @@ use tokio::{
 
 use super::{
     http2::{PREFACE, REFUSAL},
+    newcomers::Unwelcome,
     places::{Full, Places, is_no_file},
-    report::Report,
     tls::Acceptor,
 };
-use crate::{http::Refuser, telemetry::Metrics};
+use crate::{
+    http::{ForNow, Refuser},
+    telemetry::{Metrics, Seldom},
+};
 
 /// Refuses connections, on all shards together.
 #[derive(Clone)]
@@ -32,14 +35,15 @@ struct Shared {
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
     reserve: Reserve,
-    report: Report,
+    report: Seldom,
+    unwelcome: Seldom,
 }
 
 impl Refusals {
     pub(super) fn new(places: Places, refuser: Refuser, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
-        let (reserve, report) = (Reserve::new(), Report::default());
-        Self(Arc::new(Shared { places, refuser, tls, permits, reserve, report }))
+        let (reserve, report, unwelcome) = (Reserve::new(), Seldom::default(), Seldom::default());
+        Self(Arc::new(Shared { places, refuser, tls, permits, reserve, report, unwelcome }))
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
@@ -47,7 +51,23 @@ impl Refusals {
         self.note(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
-        spawn_local(answer(self.clone(), io, permit));
+        spawn_local(answer(self.clone(), io, ForNow::full(), permit));
+    }
+
+    /// Turns away a connection of someone who has, or brings, too many. It is told so if few are
+    /// being refused; else it is closed at once, since nobody else is to wait for it.
+    pub(super) fn turn_away(&self, io: TcpStream, peer: IpAddr, why: Unwelcome) {
+        Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
+        if let Some(times) = self.0.unwelcome.due() {
+            let reason = why.as_str();
+            tracing::warn!(reason, %peer, times, "turning connections away: too many of one kind");
+        }
+        // Half of the permits stay for those who are refused for what is not theirs.
+        if self.0.permits.available_permits() > REFUSALS_MAX / 2
+            && let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned()
+        {
+            spawn_local(answer(self.clone(), io, why.told(), permit));
+        }
     }
 
     /// Refuses the next connection by means of the reserve, since there is no file for it. False if
@@ -62,7 +82,7 @@ impl Refusals {
         match timeout(Duration::ZERO, listener.accept()).await {
             Ok(Ok((io, _))) => {
                 self.note(Full::Files);
-                reserve.put_back(self.tell(io).await);
+                reserve.put_back(self.tell(io, &ForNow::full()).await);
                 true
             }
             Ok(Err(error)) => {
@@ -92,12 +112,12 @@ impl Refusals {
 
     /// Tells a client to come back, within [`REFUSAL_TIME_MAX`]. Gives the socket back, to be
     /// closed.
-    async fn tell(&self, mut io: TcpStream) -> TcpStream {
+    async fn tell(&self, mut io: TcpStream, why: &ForNow) -> TcpStream {
         let refuser = &self.0.refuser;
         let told = async {
             match &self.0.tls {
-                None => converse(refuser, &mut io).await,
-                Some(tls) => converse(refuser, &mut tls.welcome_refused(&mut io).await?).await,
+                None => converse(refuser, &mut io, why).await,
+                Some(tls) => converse(refuser, &mut tls.welcome_refused(&mut io).await?, why).await,
             }
         };
         let _ = timeout(REFUSAL_TIME_MAX, told).await;
@@ -112,8 +132,8 @@ impl Refusals {
     }
 }
 
-async fn answer(refusals: Refusals, io: TcpStream, _permit: OwnedSemaphorePermit) {
-    let io = refusals.tell(io).await;
+async fn answer(refusals: Refusals, io: TcpStream, why: ForNow, _permit: OwnedSemaphorePermit) {
+    let io = refusals.tell(io, &why).await;
     refusals.0.reserve.put_back(io);
 }
 
@@ -121,6 +141,7 @@ async fn answer(refusals: Refusals, io: TcpStream, _permit: OwnedSemaphorePermit
 async fn converse(
     refuser: &Refuser,
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    why: &ForNow,
 ) -> io::Result<()> {
     let mut head = Vec::with_capacity(1_024);
     while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -130,7 +151,7 @@ async fn converse(
     }
     match head.starts_with(PREFACE) {
         true => io.write_all(REFUSAL).await?,
-        false => io.write_all(&refuser.answer(&head)).await?,
+        false => io.write_all(&refuser.answer(&head, why)).await?,
     }
     io.shutdown().await?;
     // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.

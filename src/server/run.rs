@@ -12,6 +12,7 @@ use super::{
     AuthenticationError, Settings, TlsError, authentication, demo,
     front::HttpFront,
     listeners,
+    newcomers::Newcomers,
     places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
     settings::SECRET_BYTES_MIN,
@@ -21,7 +22,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{HttpSettings, Refuser, TrustedProxies, router},
+    http::{Cors, HttpSettings, OriginPattern, Refuser, TrustedProxies, router},
     hub::{Hub, StartError},
 };
 
@@ -99,6 +100,7 @@ pub(super) async fn run_until(
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
     let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
+    let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let front = HttpFront {
         listeners: bound.by_shard,
         router: router(hub.clone(), http),
@@ -109,7 +111,9 @@ pub(super) async fn run_until(
         refusals: Refusals::new(places.clone(), refuser, tls.clone()),
         tls,
         places: places.clone(),
-        proxies: TrustedProxies::new(&settings.trusted_proxies),
+        newcomers: Newcomers::new(&settings.limits, proxies.clone()),
+        proxies,
+        request_limits: settings.limits.requests.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
     greet(&settings, &bound.addresses);
@@ -169,6 +173,11 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
         body_read_timeout_s: settings.body_read_timeout_s,
         allowed_hosts: settings.allowed_hosts.clone(),
         access: authentication::access(settings, verifier),
+        cors: Cors {
+            origins: settings.cors_origins.clone(),
+            credentials: settings.cors.credentials,
+            max_age_s: settings.cors.max_age_s,
+        },
     }
 }
 
@@ -186,6 +195,11 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     }
     let on_loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
     words += &protection(settings, on_loopback);
+    if settings.cors_origins.iter().any(OriginPattern::is_any) {
+        words += "CORS: web pages of any origin may use this hub\n";
+    } else if settings.quickstart && !settings.authenticates() {
+        words += "quickstart: web pages of any origin may use the channel `default`\n";
+    }
     if settings.faults {
         words += if settings.authenticates() {
             "FAULTS: whoever has a token with `admin` can crash parts of this hub\n"

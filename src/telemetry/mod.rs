@@ -4,6 +4,8 @@
 mod heap;
 mod logs;
 mod metrics;
+mod seldom;
 
 pub use logs::{LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs};
 pub use metrics::{Metrics, Reason};
+pub(crate) use seldom::Seldom;

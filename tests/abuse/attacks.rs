@@ -41,6 +41,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("chunk extensions", bodies::chunk_extensions),
     attack!("tiny chunks", bodies::tiny_chunks),
     attack!("bodies that are held", bodies::held),
+    attack!("bodies that fill the room", bodies::filling_the_room),
     attack!("bodies on polls", bodies::on_polls),
     attack!("connection flood from one address", connections::flood_from_one),
     attack!("connection flood from many addresses", connections::flood_from_many),

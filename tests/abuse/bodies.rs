@@ -68,6 +68,24 @@ pub(crate) async fn held(target: Target) {
     target.by_many(200, act).await;
 }
 
+/// Bodies of a megabyte that have all but their last byte: as many as fill the room for bodies to a few
+/// bytes. Then nobody else can publish, unless there is room for them besides.
+pub(crate) async fn filling_the_room(target: Target) {
+    let body: Rc<str> = "x".repeat(1_048_575).into();
+    let act = move |target: Target, _| {
+        let body = Rc::clone(&body);
+        async move {
+            let mut wire = target.connect().await?;
+            wire.send(format!("{POST}Content-Length: 1048576\r\n\r\n")).await?;
+            wire.send(&*body).await?;
+            target.got("megabytes held");
+            target.hold(wire).await;
+            Ok(())
+        }
+    };
+    target.by_many(64, act).await;
+}
+
 async fn endlessly(target: Target, head: String, piece: String) {
     let (head, piece): (Rc<str>, Rc<str>) = (head.into(), piece.into());
     let act = move |target: Target, _| {

@@ -29,7 +29,7 @@ const AUDIENCE: &str = "audience";
 const SUBSCRIBERS: usize = 1_000;
 const EVENTS_PER_S: f64 = 100.0;
 /// How long it is calm, and then not.
-const CALM: Duration = Duration::from_millis(1_500);
+const CALM: Duration = Duration::from_secs(1);
 const ATTACK: Duration = Duration::from_secs(3);
 
 /// What the honest may wait at the 99th percentile: three times what they waited before, and never

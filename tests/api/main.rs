@@ -7,6 +7,7 @@ mod batches;
 mod channels;
 mod closing;
 mod connections;
+mod cors;
 mod idempotency;
 mod operations;
 mod origins;

@@ -1,5 +1,7 @@
 //! Where a token may be carried, and where it leaves no trace.
 
+use visnyk_loadtest::Hub;
+
 use crate::{
     ask_with, bearer, hub,
     tokens::grant,
@@ -109,4 +111,37 @@ async fn a_cookie_counts_only_when_it_is_named() {
     let cookie = format!("session={}", grant("ann", &["**"], &[]));
     let answer = ask(&hub, request("GET", POLL, &[("Cookie", &cookie)], "")).await;
     assert_eq!(answer.status, 401, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_listed_page_with_the_cookie_is_its_visitor() {
+    let cookie = format!("session={}", grant("ann", &["**"], &["**"]));
+    let ask_from = async |hub: &Hub, method: &str, origin: &str| {
+        let fields = [("Origin", origin), ("Cookie", &*cookie), ("Sec-Fetch-Site", "cross-site")];
+        let target = if method == "GET" { POLL } else { "/v1/channels/b/events" };
+        ask(hub, request(method, target, &fields, "")).await
+    };
+    let (app, own) = ("https://app.example", "https://own.example");
+    let (named, origins) = (("auth.cookie", "session"), ("cors_origins", app));
+    let sharing = hub(&[named, origins, ("cors.credentials", "true")]).await;
+    for (method, done) in [("GET", 204), ("POST", 201)] {
+        let answer = ask_from(&sharing, method, app).await;
+        assert_eq!(answer.status, done, "{answer:?}");
+        assert_eq!(answer.field("access-control-allow-credentials"), "true");
+        assert_eq!(answer.field("access-control-allow-origin"), app);
+        for other in [own, "null"] {
+            assert_eq!(ask_from(&sharing, method, other).await.status, 403, "{method} {other}");
+        }
+    }
+    // Without credentials, being listed is not enough.
+    let split = hub(&[named, origins, ("auth.cookie_origins", own)]).await;
+    for (method, done) in [("GET", 204), ("POST", 201)] {
+        let answer = ask_from(&split, method, app).await;
+        answer.refuses(403, "Origin");
+        assert_eq!(answer.field("access-control-allow-origin"), app);
+        // And who may publish with the cookie may not read for that.
+        let answer = ask_from(&split, method, own).await;
+        assert_eq!(answer.status, done, "{answer:?}");
+        assert!(!answer.has("access-control-allow-origin"), "{answer:?}");
+    }
 }

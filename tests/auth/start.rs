@@ -39,6 +39,12 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         (&[("auth.jwks_url", "id.example")], "not a URL", "give the issuer's https:// address"),
         (&[key, ("auth.cookie", "s")], "names no page", "name the origins"),
         (&[key, ("auth.cookie_origins", "https://a.example")], "no cookie", "name the cookie"),
+        (&[("cors.credentials", "true")], "names no origin", "name the origins of your own"),
+        (
+            &[("cors.credentials", "true"), ("cors_origins", "*, https://app.example")],
+            "any page could read and publish as its visitor",
+            "name the origins of your own",
+        ),
         (&[key, ("auth.jwks_refresh_s", "5")], "less often than time does", "lower the first"),
     ] {
         let (code, said) = refusal(settings);
@@ -66,6 +72,12 @@ fn values_that_no_setting_has_are_refused() {
         ("auth.cookie_origins", "https://app.example/"),
         ("auth.cookie_origins", "https://APP.example"),
         ("auth.cookie_origins", "https://app.example:443"),
+        ("cors_origins", "app.example"),
+        ("cors_origins", "null"),
+        ("cors_origins", "https://*"),
+        ("cors_origins", "https://app.*"),
+        ("cors_origins", "https://app.example/"),
+        ("cors.max_age_s", "86401"),
         ("auth.leeway_s", "301"),
         ("auth.token_bytes_max", "255"),
         ("auth.metrics", "closed"),

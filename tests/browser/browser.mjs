@@ -16,8 +16,8 @@ const ARGUMENTS = [
 ];
 
 /** Starts a browser, for a suite to share. */
-export function startBrowser() {
-  return chromium.launch({ executablePath: EXECUTABLE, args: ARGUMENTS });
+export function startBrowser(more = []) {
+  return chromium.launch({ executablePath: EXECUTABLE, args: [...ARGUMENTS, ...more] });
 }
 
 /** A fresh profile, closed with the test. Its pages share an origin's locks and broadcasts. */

@@ -1,5 +1,6 @@
 // A hub of its own for a test: the real binary on a port that the system chooses.
 import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { existsSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -12,6 +13,24 @@ export const QUICK_RETRY = {
   VISNYK_LIMITS__CONNECTIONS__RETRY_MIN_MS: "100",
   VISNYK_LIMITS__CONNECTIONS__RETRY_MAX_MS: "200",
 };
+
+/** The secret of hubs that ask for tokens. */
+export const SECRET = "a-secret-of-these-tests-and-of-no-hub";
+
+/** A token of that secret, for so many seconds. */
+export function mint({ seconds = 600, sub = "ann", subscribe = ["**"], publish = [], admin = false } = {}) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const exp = Math.floor(Date.now() / 1000) + seconds;
+  const signed = `${part({ alg: "HS256" })}.${part({ sub, exp, visnyk: { subscribe, publish, admin } })}`;
+  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
+}
+
+/** Starts a hub that asks for tokens; `hub` itself has one that allows everything. */
+export async function startGuardedHub(test, env = {}) {
+  const hub = await startHub(test, { env: { VISNYK_JWT_SECRET: SECRET, ...env } });
+  hub.token = mint({ sub: "tests", publish: ["**"], admin: true });
+  return hub;
+}
 
 /** Starts a hub; `test.after` ends it. `listen` names the port of an earlier hub. */
 export async function startHub(test, { env = {}, listen = "127.0.0.1:0" } = {}) {
@@ -28,6 +47,8 @@ export async function startHub(test, { env = {}, listen = "127.0.0.1:0" } = {}) 
 class Hub {
   #child;
   #exited;
+  /** Shown with what the tests themselves ask. */
+  token = null;
 
   constructor(url, child, exited) {
     this.url = url;
@@ -51,12 +72,13 @@ class Hub {
   }
 
   async closeChannel(channel) {
-    const response = await fetch(this.channelUrl(channel), { method: "DELETE" });
+    const init = { method: "DELETE", headers: this.#shown() };
+    const response = await fetch(this.channelUrl(channel), init);
     if (response.status !== 204) throw new Error(`DELETE answered ${response.status}`);
   }
 
   async channel(name) {
-    const response = await fetch(this.channelUrl(name));
+    const response = await fetch(this.channelUrl(name), { headers: this.#shown() });
     return response.ok ? response.json() : null;
   }
 
@@ -70,8 +92,12 @@ class Hub {
     await this.#exited;
   }
 
+  #shown(headers = {}) {
+    return this.token ? { ...headers, Authorization: `Bearer ${this.token}` } : headers;
+  }
+
   async #post(url, body, headers = {}) {
-    const response = await fetch(url, { method: "POST", body, headers });
+    const response = await fetch(url, { method: "POST", body, headers: this.#shown(headers) });
     const text = await response.text();
     if (response.status !== 201) throw new Error(`POST answered ${response.status}: ${text}`);
     return JSON.parse(text);

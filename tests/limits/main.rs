@@ -3,5 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod connections;
+mod heads;
+mod rates;
+mod replays;
+mod slowloris;
+mod sockets;
+mod subjects;
 #[path = "../wire/mod.rs"]
 mod wire;
+
+/// Settings under which programs of this machine are counted, each address for itself.
+fn counted<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&[("limits.per_address.loopback", "true")], settings].concat()
+}

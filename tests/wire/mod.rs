@@ -101,16 +101,21 @@ impl Wire {
 
     /// From an address of this machine other than 127.0.0.1.
     pub(crate) async fn from_source(hub: &Hub, source: &str) -> Self {
-        let connected = within("connecting", Self::connect_from(hub, source)).await;
+        Self::from_source_to(hub.address(), source).await
+    }
+
+    /// The same, to a proxy.
+    pub(crate) async fn from_source_to(address: SocketAddr, source: &str) -> Self {
+        let connected = within("connecting", Self::connect_from(address, source)).await;
         let socket = connected.expect("a connection");
         socket.set_nodelay(true).expect("an open socket");
         Self { socket, unread: Vec::new() }
     }
 
-    async fn connect_from(hub: &Hub, source: &str) -> io::Result<TcpStream> {
+    async fn connect_from(address: SocketAddr, source: &str) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(source.parse().expect("an address"), 0))?;
-        socket.connect(hub.address()).await
+        socket.connect(address).await
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -189,6 +194,15 @@ impl Wire {
             let so_far = String::from_utf8_lossy(&self.unread);
             assert!(matches!(more, Ok(1..)), "{more:?} before {end:?}, after {so_far:?}");
         }
+    }
+
+    /// Reads what there is, and waits until there is something.
+    pub(crate) async fn some(&mut self) -> Vec<u8> {
+        if self.unread.is_empty() {
+            let more = self.more().await;
+            assert!(matches!(more, Ok(1..)), "{more:?}");
+        }
+        std::mem::take(&mut self.unread)
     }
 
     /// Reads to the end of the connection, however it comes about.

@@ -224,6 +224,7 @@ mod tests {
             retry_ms: None,
             lease: None,
             origin: None,
+            replay: None,
             admission: Admission::take(&Arc::default(), 1).expect("a place"),
         }
     }

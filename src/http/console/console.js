@@ -146,6 +146,7 @@ class EventList {
 class Watch {
   #events;
   #hub = null;
+  #position = null;
   active = null;
   /** Called when the subscription is in place, and so its channels exist. */
   onOpen = () => {};
@@ -155,10 +156,19 @@ class Watch {
   }
 
   start(plan) {
-    this.stop();
     this.#events.clear();
+    this.#begin(plan, plan.from);
+  }
+
+  /** Goes on, or tries again, with the token that is in its field now; what was seen stays. */
+  goOn(plan) {
+    this.#begin(plan, this.#hub?.position ?? this.#position ?? plan.from);
+  }
+
+  #begin(plan, from) {
+    this.stop();
     this.active = plan;
-    const { channels, from, transport } = plan;
+    const { channels, transport } = plan;
     const hub = new Visnyk({ channels, from, transport, token, shared: true });
     this.#hub = hub;
     hub.on("*", (event) => this.#events.add(event));
@@ -176,6 +186,7 @@ class Watch {
     this.active = null;
     this.#hub?.close();
     this.#hub = null;
+    this.#position = null;
     this.#enter(null);
     showPlan(null);
   }
@@ -189,9 +200,11 @@ class Watch {
       if (state.reason === "closed") return;
       // The hub ended it. What was seen stays on the page.
       this.active = null;
+      this.#position = this.#hub?.position ?? null;
       this.#hub = null;
       const detail = state.detail ?? `The hub answered ${state.status}.`;
-      if (state.reason === "refused") showWatchError(detail);
+      if (state.status === 401) askForToken(detail);
+      else if (state.reason === "refused") showWatchError(detail);
       else this.#note("Every watched channel was closed. The subscription has ended.", true);
       showPlan(null);
     }
@@ -447,7 +460,8 @@ function showPlan(plan) {
     return;
   }
   const path = `v1/channels/${encodeURIComponent(target).replaceAll("'", "%27")}/events`;
-  byId("empty-code").textContent = `curl -d hello ${new URL(path, location.href).href}`;
+  const shown = token() ? '-H "Authorization: Bearer $TOKEN" ' : "";
+  byId("empty-code").textContent = `curl -d hello ${shown}${new URL(path, location.href).href}`;
   const channel = byId("publish-channel");
   if (!channel.dataset.edited) channel.value = target;
 }
@@ -458,10 +472,18 @@ function showWatchButton(active) {
   byId("watch-button").classList.toggle("stop", same);
 }
 
-function showWatchError(text) {
+function showWatchError(text, field = "watch-channels") {
   byId("watch-error").textContent = text;
   byId("watch-error").hidden = text === "";
-  byId("watch-channels").setAttribute("aria-invalid", String(text !== ""));
+  for (const id of ["watch-channels", "token"]) {
+    byId(id).setAttribute("aria-invalid", String(text !== "" && id === field));
+  }
+}
+
+/** The hub wants a token, or another one. */
+function askForToken(detail) {
+  byId("token").placeholder = "needed by this hub";
+  showWatchError(token() ? detail : "This hub needs a token: paste one above.", "token");
 }
 
 /** Names are separated by blanks; a blank or percent sign in a name is written `%20`, `%25`. */
@@ -623,8 +645,11 @@ function main() {
 
   byId("hub-address").textContent = location.host;
   byId("token").addEventListener("change", () => {
-    if (watch.active) watch.start(watch.active);
+    showWatchError("");
+    const plan = watch.active ?? readForm();
+    if (plan.channels.length > 0) watch.goOn(plan);
     table.refresh();
+    connections.refresh();
   });
   byId("watch-form").addEventListener("submit", (submit) => {
     submit.preventDefault();

@@ -79,7 +79,8 @@
  *   fails, and returns to SSE when it works again.
  * @property {string|(() => string|Promise<string>)} [token]  Sent as `Authorization: Bearer`, and
  *   in the query of streams, since `EventSource` cannot send headers. A function is asked anew for
- *   every connection.
+ *   every connection, and again before the token of a stream expires: a fresh one is handed to the
+ *   living stream, which goes on with it.
  * @property {boolean} [withCredentials]  Send cookies to another origin.
  * @property {boolean|string} [shared]  One connection for all tabs of this origin that watch the
  *   same channels with the same settings; others have their own, of which browsers allow six to
@@ -353,11 +354,12 @@ class Connection {
 
   /** One `EventSource`, which reconnects by itself until it gives up or is of no use. */
   async #stream() {
-    const url = await streamUrl(this.#settings, this.#position ?? "now");
-    if (this.#stopped || url === null) return { opened: false, silent: false };
+    const stream = await streamToOpen(this.#settings, this.#position ?? "now");
+    if (this.#stopped || stream === null) return { opened: false, silent: false };
     const { withCredentials } = this.#settings;
     return new Promise((resolve) => {
-      const source = new EventSource(url, { withCredentials });
+      const source = new EventSource(stream.url, { withCredentials });
+      const lease = new Lease(this.#settings, stream.token);
       const { signal } = this.#stopping;
       let opened = false;
       let misses = 0;
@@ -365,6 +367,7 @@ class Connection {
       const finish = (silent) => {
         clearTimeout(timer);
         signal.removeEventListener("abort", stop);
+        lease.end();
         source.close();
         resolve({ opened, silent });
       };
@@ -383,8 +386,9 @@ class Connection {
       expectHello(HELLO_WAIT_MS, true);
       // The hello carries the position at which the stream starts; without it a stream that fails
       // before its first event could not be resumed.
-      source.addEventListener("visnyk.hello", ({ lastEventId }) => {
+      source.addEventListener("visnyk.hello", ({ lastEventId, data }) => {
         clearTimeout(timer);
+        lease.begin(parseJson(data)?.connection);
         opened = true;
         misses = 0;
         this.#take([], lastEventId);
@@ -517,10 +521,10 @@ class Probes {
 
   async #probe() {
     const settings = this.#settings;
-    const url = await streamUrl(settings, "now");
+    const stream = await streamToOpen(settings, "now");
     if (this.#settings === null) return;
-    if (url === null) return this.#schedule();
-    const source = new EventSource(url, { withCredentials: settings.withCredentials });
+    if (stream === null) return this.#schedule();
+    const source = new EventSource(stream.url, { withCredentials: settings.withCredentials });
     this.#source = source;
     const fail = () => {
       clearTimeout(this.#timer);
@@ -533,6 +537,54 @@ class Probes {
       source.close();
       this.#found.abort();
     });
+  }
+}
+
+/**
+ * How long a stream may go on: as long as its token, or the next one. It is kept up where tokens come
+ * from a function and say when they expire. What goes wrong here is no matter: the stream then ends
+ * with its token, and the next one asks for a fresh one.
+ */
+class Lease {
+  #settings;
+  #token;
+  #timer;
+  #ended = false;
+
+  constructor(settings, token) {
+    this.#settings = settings;
+    this.#token = token;
+  }
+
+  /** The hub named the connection. */
+  begin(connection) {
+    clearTimeout(this.#timer);
+    const leftMs = lifetimeMs(this.#token);
+    if (this.#ended || typeof this.#settings.token !== "function") return;
+    if (connection === undefined || leftMs === null || leftMs < RENEW_MIN_MS) return;
+    const waitMs = Math.min(leftMs * RENEW_AFTER, TIMER_MAX_MS);
+    this.#timer = setTimeout(() => this.#renew(connection), waitMs);
+  }
+
+  end() {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #renew(connection) {
+    try {
+      const token = await readToken(this.#settings);
+      if (this.#ended) return;
+      if (token && token !== this.#token) {
+        const url = hubUrl(this.#settings, `v1/connections/${connection}/token`, {});
+        const signal = AbortSignal.timeout(RENEW_WAIT_MS);
+        const { ok } = await send(this.#settings, token, url, { method: "POST", signal });
+        if (ok) this.#token = token;
+      }
+    } catch {
+      // It is tried again while there is time.
+    }
+    this.begin(connection);
   }
 }
 
@@ -769,12 +821,24 @@ function hubUrl({ base }, path, query) {
  * Null if the token could not be had. The format is the envelope without an `event` field: an
  * `EventSource` only hears of the event names that it was told of beforehand.
  */
-async function streamUrl(settings, position) {
+async function streamToOpen(settings, position) {
   const { channels, types } = settings;
   const query = { channel: channels, type: types, format: "message", hello: 1 };
   try {
     const token = await readToken(settings);
-    return hubUrl(settings, "v1/events", { ...query, last_event_id: position, token });
+    const url = hubUrl(settings, "v1/events", { ...query, last_event_id: position, token });
+    return { url, token };
+  } catch {
+    return null;
+  }
+}
+
+/** How long a token is good for; null if it does not say so, or is none that can be read. */
+function lifetimeMs(token) {
+  try {
+    const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const { exp } = JSON.parse(atob(claims));
+    return Number.isFinite(exp) ? exp * 1000 - Date.now() : null;
   } catch {
     return null;
   }
@@ -784,8 +848,11 @@ async function readToken({ token }) {
   return typeof token === "function" ? token() : token;
 }
 
-async function request(settings, url, { headers, ...init }) {
-  const token = await readToken(settings);
+async function request(settings, url, init) {
+  return send(settings, await readToken(settings), url, init);
+}
+
+function send(settings, token, url, { headers, ...init }) {
   return fetch(url, {
     ...init,
     headers: token ? { ...headers, Authorization: `Bearer ${token}` } : headers,
@@ -950,6 +1017,14 @@ const STREAM_FAILURES_MAX = 2;
 /** How soon, and later how seldom, a polling client looks whether streams work again. */
 const PROBE_MIN_MS = 30_000;
 const PROBE_MAX_MS = 900_000;
+
+/** After which part of a token's life a fresh one is handed in; how soon before its end not any more. */
+const RENEW_AFTER = 0.75;
+const RENEW_MIN_MS = 500;
+/** How long that may take. */
+const RENEW_WAIT_MS = 10_000;
+/** The longest that a timer can wait, almost 25 days. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** How long a poll may wait for events, and how much longer for its answer. */
 const POLL_WAIT_S = 20;

@@ -93,7 +93,8 @@ async fn accept(
         }
     }
     let channel = events[0].0.clone();
-    let published = state.hub.publish(Publication { events, key }).await?;
+    let source = gate::source(&identity, &parts.extensions);
+    let published = state.hub.publish(Publication { events, key, source }).await?;
     Ok(answer(&published, &channel, is_batch))
 }
 
@@ -133,7 +134,7 @@ pub(in crate::http) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let mut room = state.hub.body_room();
+    let mut room = state.hub.body_room(body.size_hint().exact());
     let reading = async {
         let (mut bytes, mut pieces) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {

@@ -101,8 +101,12 @@ impl Answer {
         if has_length && is_chunked {
             return Err(Malformed);
         }
-        let closes = |value: &str| value.split(',').any(|o| o.trim().eq_ignore_ascii_case("close"));
-        let mut is_last = version == "HTTP/1.0" || head.values("connection").any(closes);
+        let says = |option: &str| {
+            let mut options = head.values("connection").flat_map(|value| value.split(','));
+            options.any(|said| said.trim().eq_ignore_ascii_case(option))
+        };
+        let is_old = version == "HTTP/1.0";
+        let mut is_last = says("close") || (is_old && !says("keep-alive"));
         let before = rest;
         let mut body = Vec::new();
         if method == "HEAD" || matches!(status, 204 | 304) {

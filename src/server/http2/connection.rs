@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     actors::{LocalShard, Socket},
+    core::RequestLimits,
     http::{CanTake, Taken, Takeover},
     server::{
         connection::{Arrival, Connections},
@@ -88,7 +89,7 @@ impl Connections {
                 .max_concurrent_streams(limits.streams_max)
                 .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
                 .max_local_error_reset_streams(ERROR_RESETS_MAX)
-                .max_header_list_size(HEAD_BYTES_MAX)
+                .max_header_list_size(head_bytes_max(&self.request_limits))
                 .max_frame_size(FRAME_BYTES_MAX)
                 .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
                 .initial_stream_window_size(limits.window_bytes)
@@ -145,6 +146,12 @@ impl Connections {
     }
 }
 
+/// Bytes of a head as HPACK counts them: 32 more for each field (RFC 7541, section 4.1), of which
+/// method, scheme, authority and target are some. The routes look at it exactly.
+fn head_bytes_max(limits: &RequestLimits) -> u32 {
+    limits.head_bytes_max + (limits.fields_max + 4) * 32 + LINE_BYTES
+}
+
 /// An open connection, counted as long as this lives.
 struct Open(Arc<Metrics>);
 
@@ -188,12 +195,12 @@ async fn respond(
     Ok(response.map(|body| Watched::new(body, stream)))
 }
 
+/// Method, scheme, authority, and the names of all four.
+const LINE_BYTES: u32 = 512;
 /// Requests reset before they are handed out; more end the connection.
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that the hub resets for a client's mistakes; more end the connection.
 const ERROR_RESETS_MAX: usize = 100;
-/// Bytes of a request's head, as HPACK counts them (32 more for each field); more are 431.
-const HEAD_BYTES_MAX: u32 = 32 * 1024;
 /// The least that the protocol allows; larger ones let a stream keep others waiting.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of an answer that wait in h2 for a client's windows.

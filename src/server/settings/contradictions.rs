@@ -1,7 +1,7 @@
 //! Finds values that are allowed by themselves and do not go together.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
-use crate::auth::JwksUrl;
+use crate::{auth::JwksUrl, http::OriginPattern};
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
@@ -9,6 +9,7 @@ pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<
     listening(settings, &origin, &mut errors);
     errors.extend(half_a_pair(settings, &origin));
     errors.extend(authentication(settings, &origin));
+    errors.extend(other_origins(settings, &origin));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
             errors.push(SettingsError::Contradiction {
@@ -117,7 +118,8 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
         let subject = format!("auth.jwks_url = {:?} ({})", auth.jwks_url, origin("auth.jwks_url"));
         refuse(subject, &format!("is refused: {error}"), "give the issuer's https:// address");
     }
-    if !auth.cookie.is_empty() && auth.cookie_origins.is_empty() {
+    let has_cookie_pages = !auth.cookie_origins.is_empty() || settings.cors.credentials;
+    if !auth.cookie.is_empty() && !has_cookie_pages {
         refuse(
             said("auth.cookie"),
             "is sent by a browser whatever page asks, and auth.cookie_origins names no page that \
@@ -136,8 +138,32 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
     errors
 }
 
+/// What pages of other origins are promised.
+fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+    if !settings.cors.credentials {
+        return Vec::new();
+    }
+    let subject = format!("cors.credentials = true ({})", origin("cors.credentials"));
+    let mut errors = Vec::new();
+    if settings.cors_origins.iter().any(OriginPattern::is_any) {
+        errors.push(SettingsError::Contradiction {
+            subject: format!("{subject} and cors_origins = \"*\" ({})", origin("cors_origins")),
+            reason: "do not go together: any page could read and publish as its visitor".to_owned(),
+            remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
+        });
+    }
+    if settings.cors_origins.is_empty() {
+        errors.push(SettingsError::Contradiction {
+            subject,
+            reason: "is there, and cors_origins names no origin that it is for".to_owned(),
+            remedy: "name the origins of your own pages in cors_origins, or remove it".to_owned(),
+        });
+    }
+    errors
+}
+
 /// Pairs of which the first must not be more than the second.
-fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 7] {
+fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
     [
@@ -173,6 +199,16 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 7] {
                 limits.http2.connection_window_bytes.into(),
             ),
             "one body would be promised more than all bodies of its connection have",
+        ),
+        (
+            bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
+            bound("limits.requests.head_bytes_max", limits.requests.head_bytes_max.into()),
+            "a target would be promised more than the whole head has",
+        ),
+        (
+            bound("auth.token_bytes_max", settings.auth.token_bytes_max.into()),
+            bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
+            "the query takes tokens, and would be too short for the longest",
         ),
         (
             bound("limits.history.bytes_max", limits.history.bytes_max),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
-use crate::http::ProxyBlock;
+use crate::http::{OriginPattern, ProxyBlock, is_origin};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -71,6 +71,8 @@ pub enum Allowed {
     CookieName,
     /// Origins of pages.
     Origins,
+    /// Origins of pages, with `*.` for all below a domain, and `*` for any.
+    OriginPatterns,
     /// Addresses without a port, and blocks of them.
     Networks,
 }
@@ -106,6 +108,9 @@ impl Allowed {
                 all_texts(items, |text| is_text(text) && PublicKeyFile::parse(text).is_some())
             }
             (Self::Origins, toml::Value::Array(items)) => all_texts(items, is_origin),
+            (Self::OriginPatterns, toml::Value::Array(items)) => {
+                all_texts(items, |text| OriginPattern::parse(text).is_ok())
+            }
             (Self::Networks, toml::Value::Array(items)) => {
                 all_texts(items, |text| text.parse::<ProxyBlock>().is_ok())
             }
@@ -143,6 +148,7 @@ impl Allowed {
                 | Self::Patterns
                 | Self::KeyFiles
                 | Self::Origins
+                | Self::OriginPatterns
                 | Self::Networks
         )
     }
@@ -171,6 +177,9 @@ impl fmt::Display for Allowed {
             ),
             Self::CookieName => f.write_str("the name of a cookie, or an empty one for none"),
             Self::Origins => f.write_str("origins such as https://app.example.org"),
+            Self::OriginPatterns => f.write_str(
+                "origins such as https://app.example.org or https://*.example.org, or * for any",
+            ),
             Self::Networks => f.write_str("IP addresses and blocks such as 10.0.0.0/8"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module as in \
@@ -214,24 +223,6 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// A scheme and an authority as a browser sends them in `Origin`: in lower case, and without the
-/// port that is the scheme's own.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, authority)) = text.split_once("://") else { return false };
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return false,
-    };
-    let parsed: Option<http::uri::Authority> = authority.parse().ok();
-    parsed.is_some_and(|parsed| {
-        !parsed.host().is_empty()
-            && !authority.contains(['@', '*'])
-            && !authority.ends_with(default_port)
-            && !authority.bytes().any(|byte| byte.is_ascii_uppercase())
-    })
-}
-
 const fn key(name: &'static str, allowed: Allowed) -> Key {
     Key { name, allowed }
 }
@@ -250,6 +241,8 @@ const U32_MAX: i64 = u32::MAX as i64;
 const DAY_S: i64 = 86_400;
 /// 1 TiB: more memory than a machine would give to history.
 const BYTES_MAX: i64 = 1 << 40;
+/// A table of rates is looked through now and then.
+const RATES_MAX: i64 = 10_000_000;
 /// A place for each is set aside in the log's queue and in every shard's.
 const IN_FLIGHT_MAX: i64 = 1 << 20;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
@@ -269,6 +262,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("drain_window_s", 0, DAY_S),
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
+    key("cors_origins", Allowed::OriginPatterns),
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
     whole("tls_reload_s", 1, DAY_S),
@@ -292,6 +286,8 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.cookie_origins", Allowed::Origins),
     key("auth.metrics", Allowed::Choice(&["loopback", "token", "open"])),
     key("auth.metrics_token", Allowed::Secret),
+    key("cors.credentials", Allowed::Switch),
+    whole("cors.max_age_s", 0, DAY_S),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
     whole("limits.history.events_max", 1, U32_MAX),
@@ -303,8 +299,12 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.channels.tombstone_s", 1, U32_MAX),
     whole("limits.channels.tombstones_max", 1, U32_MAX),
     whole("limits.channels.forgotten_max", 0, U32_MAX),
+    whole("limits.channels.events_per_s", 0, U32_MAX),
+    whole("limits.channels.events_burst", 1, U32_MAX),
     whole("limits.connections.connections_max", 1, U32_MAX),
     whole("limits.connections.requests_max", 1, U32_MAX),
+    whole("limits.connections.new_per_s", 0, U32_MAX),
+    whole("limits.connections.new_burst", 1, U32_MAX),
     whole("limits.connections.subscriptions_max", 1, 65_535),
     whole("limits.connections.lag_events_max", 1, U32_MAX),
     whole("limits.connections.lag_bytes_max", 1, BYTES_MAX),
@@ -313,6 +313,8 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.connections.write_stall_s", 1, DAY_S),
     whole("limits.connections.heartbeat_s", 1, DAY_S),
     whole("limits.connections.age_max_s", 0, U32_MAX),
+    whole("limits.connections.replays_max", 1, 1_000_000),
+    whole("limits.connections.replay_wait_ms", 0, 600_000),
     whole("limits.connections.retry_min_ms", 1, DAY_S * 1_000),
     whole("limits.connections.retry_max_ms", 1, DAY_S * 1_000),
     whole("limits.connections.send_buffer_bytes", 0, SEND_BUFFER_MAX),
@@ -337,14 +339,26 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.http2.idle_s", 1, DAY_S),
     whole("limits.http2.keep_alive_s", 1, DAY_S),
     whole("limits.http2.keep_alive_timeout_s", 1, DAY_S),
+    whole("limits.requests.target_bytes_max", 256, 65_534),
+    // What is more is a client's mistake, and what is less the HTTP server cannot have.
+    whole("limits.requests.head_bytes_max", 8_192, 1 << 20),
+    whole("limits.requests.fields_max", 1, 1_000),
+    whole("limits.per_address.requests_max", 0, U32_MAX),
+    whole("limits.per_address.connections_max", 0, U32_MAX),
+    whole("limits.per_address.new_per_s", 0, U32_MAX),
+    whole("limits.per_address.new_burst", 1, U32_MAX),
+    whole("limits.per_address.events_per_s", 0, U32_MAX),
+    whole("limits.per_address.events_burst", 1, U32_MAX),
+    whole("limits.per_address.rates_max", 1, RATES_MAX),
+    key("limits.per_address.loopback", Allowed::Switch),
+    whole("limits.per_subject.connections_max", 0, U32_MAX),
+    whole("limits.per_subject.events_per_s", 0, U32_MAX),
+    whole("limits.per_subject.events_burst", 1, U32_MAX),
+    whole("limits.per_subject.rates_max", 1, RATES_MAX),
 ];
 
 /// First segments of names that later versions take, and what this one lacks.
 const RESERVED: &[(&[&str], &str)] = &[
-    (
-        &["cors_origin", "cors"],
-        "only the quickstart routes are open to other origins, and that cannot be changed",
-    ),
     (
         &["backend", "data_dir"],
         "history is kept in memory only, so nothing would survive the process",

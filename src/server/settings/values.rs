@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
-use crate::http::ProxyBlock;
+use crate::http::{Cors, OriginPattern, ProxyBlock};
 use crate::telemetry::LogFormat;
 
 /// Everything that can be set about a hub process. `Default` gives the documented defaults.
@@ -32,6 +32,10 @@ pub struct Settings {
     pub faults: bool,
     /// Answers a temporary refusal of a stream with 429 or 503 instead of a 200 that ends.
     pub plain_refusals: bool,
+    /// Origins whose pages may use the hub, besides its own.
+    pub cors_origins: Vec<OriginPattern>,
+    /// How they may.
+    pub cors: CorsSettings,
     /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps it.
     pub accept_queue_max: u32,
     /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
@@ -95,6 +99,8 @@ impl Default for Settings {
             shards: 0,
             faults: false,
             plain_refusals: false,
+            cors_origins: Vec::new(),
+            cors: CorsSettings::default(),
             accept_queue_max: 65_535,
             drain_window_s: 10,
             header_read_timeout_s: 10,
@@ -109,6 +115,24 @@ impl Default for Settings {
             log: LogSettings::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// What the pages of `cors_origins` may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CorsSettings {
+    /// Whether their requests may carry cookies.
+    pub credentials: bool,
+    /// Seconds for which a browser may keep the answer to a preflight.
+    pub max_age_s: u32,
+}
+
+impl Default for CorsSettings {
+    fn default() -> Self {
+        let Cors { credentials, max_age_s, .. } = Cors::default();
+        Self { credentials, max_age_s }
     }
 }
 

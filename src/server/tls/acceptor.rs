@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     actors::Socket,
-    server::{Settings, report::Report},
-    telemetry::Metrics,
+    server::Settings,
+    telemetry::{Metrics, Seldom},
 };
 
 /// Makes TLS connections of accepted sockets.
@@ -31,7 +31,7 @@ struct Shared {
     refusing: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
-    report: Report,
+    report: Seldom,
 }
 
 /// What a handshake gave.
@@ -77,7 +77,7 @@ impl Acceptor {
             refusing: Arc::new(refusing).into(),
             handshake_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
             metrics: Arc::clone(metrics),
-            report: Report::default(),
+            report: Seldom::default(),
         }));
         let metrics = Arc::clone(metrics);
         Ok(Some((acceptor, Reloading { files, current, provider, metrics, seen })))

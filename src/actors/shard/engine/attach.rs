@@ -86,6 +86,7 @@ impl Engine {
         if let Some(origin) = subscriber.origin.take() {
             self.origins.insert(index, origin);
         }
+        let replay = subscriber.replay.take();
         let (retry_ms, hello) = (subscriber.retry_ms, subscriber.hello);
         let start = mem::replace(&mut subscriber.start, Start::Now);
         let subscriber = Subscribed::new(subscriber, ticket);
@@ -101,6 +102,9 @@ impl Engine {
         let start_now = if at_head { &Start::Now } else { &start };
         let resume = self.backend.resume(patterns, named, start_now, head_seq);
         let reading = (!at_head).then(|| Box::new(resume.reading));
+        if let Some(turn) = replay.filter(|_| !at_head) {
+            self.replays.insert(index, turn);
+        }
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }

@@ -31,7 +31,12 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    actors::{Lease, Origin, Socket, payload::Payload, peer::ReadyList, subscriber::Shape},
+    actors::{
+        Lease, Origin, Socket,
+        payload::Payload,
+        peer::ReadyList,
+        subscriber::{ReplayTurn, Shape},
+    },
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block, token_block},
@@ -60,6 +65,8 @@ pub struct Engine {
     leases: FxHashMap<u32, Box<Lease>>,
     /// By slot: where a connection comes from, for the same reason.
     origins: FxHashMap<u32, Box<Origin>>,
+    /// By slot: turns of connections that are being sent history.
+    replays: FxHashMap<u32, ReplayTurn>,
     /// Slots whose deadline has come, to be looked at.
     overdue: Vec<u32>,
     ready: Arc<ReadyList>,
@@ -118,6 +125,7 @@ impl Engine {
             turns: VecDeque::new(),
             leases: FxHashMap::default(),
             origins: FxHashMap::default(),
+            replays: FxHashMap::default(),
             mixed: MixedLane::default(),
             plain_shape: Arc::new(Shape::frames()),
             wheel: Wheel::new(1_024, 64, now_ms),
@@ -280,6 +288,7 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_TURN;
         if !slot.connection.is_behind() && slot.reading.take().is_some() {
+            self.replays.remove(&index);
             // Its next heartbeat may come before the check for a stall would have.
             self.schedule(index);
         }
@@ -309,6 +318,7 @@ impl Engine {
         }
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        self.replays.remove(&index);
         let (lease, origin) = (self.leases.remove(&index), self.origins.remove(&index));
         self.remember_end(&slot, lease.as_deref(), origin.as_deref(), reason);
         #[cfg(test)]

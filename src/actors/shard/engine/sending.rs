@@ -51,6 +51,8 @@ impl Engine {
             }
         } else {
             self.metrics.fell_behind.inc();
+            // Who takes no more for now leaves its turn to those who do.
+            self.replays.remove(&index);
             let cursor = match begun {
                 0 => slot.connection.cursor(),
                 _ => payload.events()[begun - 1].seq,

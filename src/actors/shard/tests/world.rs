@@ -218,6 +218,7 @@ impl World {
             retry_ms: None,
             lease: None,
             origin: None,
+            replay: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }
     }

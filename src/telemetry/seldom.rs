@@ -1,4 +1,4 @@
-//! What happens often is said at a bounded rate.
+//! Something that may happen very often and is said once a second.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 /// Lets something be said once a second, with how often it happened.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Seldom {
     last: Mutex<Option<Instant>>,
     times: AtomicU64,
 }
 
-impl Report {
+impl Seldom {
     /// It happened. If it is time to say so: how often since the last time.
-    pub(super) fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         self.times.fetch_add(1, Ordering::Relaxed);
         let mut last = self.last.lock();
         let now = Instant::now();
-        if last.is_some_and(|last| now - last < REPORT_EVERY) {
+        if last.is_some_and(|last| now - last < SAID_EVERY) {
             return None;
         }
         *last = Some(now);
@@ -30,7 +30,7 @@ impl Report {
 }
 
 /// Between two lines of the log about it.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+const SAID_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -38,13 +38,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_happens_often_is_said_once_a_second() {
-        let report = Report::default();
-        assert_eq!(report.due(), Some(1));
+        let seldom = Seldom::default();
+        assert_eq!(seldom.due(), Some(1));
         for _ in 0..999 {
-            assert_eq!(report.due(), None);
+            assert_eq!(seldom.due(), None);
         }
-        tokio::time::advance(REPORT_EVERY).await;
-        assert_eq!(report.due(), Some(1_000));
-        assert_eq!(report.due(), None);
+        tokio::time::advance(SAID_EVERY).await;
+        assert_eq!(seldom.due(), Some(1_000));
+        assert_eq!(seldom.due(), None);
     }
 }

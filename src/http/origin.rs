@@ -1,0 +1,201 @@
+//! Origins of web pages as settings name them: one, all below a domain, or any.
+
+use http::uri::Authority;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Which origins: `https://app.example.org`, `https://*.example.org`, or `*`.
+///
+/// `*.` stands for one or more labels of a name, never for none; scheme and port must be the same. An
+/// opaque origin (`null`, as of a sandboxed frame) is among no others than `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OriginPattern {
+    text: String,
+    /// Where the star is, if there is one.
+    star: Option<usize>,
+}
+
+/// The text names no origins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not an origin such as https://app.example.org or https://*.example.org, nor *")]
+pub struct OriginPatternError;
+
+impl OriginPattern {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Anything that a browser would not send as an `Origin`, but for the star.
+    pub fn parse(text: &str) -> Result<Self, OriginPatternError> {
+        let star = text.find('*');
+        let is_good = match text.split_once("*.") {
+            _ if text == ANY => true,
+            Some((scheme, domain)) => {
+                let origin = format!("{scheme}{domain}");
+                scheme.ends_with("://") && is_origin(&origin) && !is_address(domain)
+            }
+            None => is_origin(text),
+        };
+        if is_good { Ok(Self { text: text.to_owned(), star }) } else { Err(OriginPatternError) }
+    }
+
+    /// Whether it is `*`.
+    pub fn is_any(&self) -> bool {
+        self.text == ANY
+    }
+
+    /// Whether an `Origin` is among them. Browsers send it in its one normal form, so the bytes are
+    /// compared as they are.
+    pub fn matches(&self, origin: &[u8]) -> bool {
+        let Some(star) = self.star else { return origin == self.text.as_bytes() };
+        if self.is_any() {
+            return true;
+        }
+        let (before, after) = (&self.text.as_bytes()[..star], &self.text.as_bytes()[star + 1..]);
+        let labels = origin.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        labels.is_some_and(|labels| labels.split(|byte| *byte == b'.').all(is_label))
+    }
+}
+
+impl TryFrom<String> for OriginPattern {
+    type Error = OriginPatternError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<OriginPattern> for String {
+    fn from(pattern: OriginPattern) -> Self {
+        pattern.text
+    }
+}
+
+/// A scheme and an authority as a browser sends them in `Origin`: in lower case, and without the
+/// port that is the scheme's own (RFC 6454, section 6.2).
+pub(crate) fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let parsed: Option<Authority> = authority.parse().ok();
+    parsed.is_some_and(|parsed| {
+        !parsed.host().is_empty()
+            && !authority.contains(['@', '*'])
+            && !authority.ends_with(default_port)
+            && !authority.bytes().any(|byte| byte.is_ascii_uppercase())
+    })
+}
+
+/// Whether this is an address, which has no names below it.
+fn is_address(authority: &str) -> bool {
+    let host = authority.split(':').next().unwrap_or_default();
+    let last_label = host.rsplit('.').next().unwrap_or_default();
+    host.starts_with('[')
+        || last_label.is_empty()
+        || last_label.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_label(label: &[u8]) -> bool {
+    let is_good = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    !label.is_empty() && label.iter().all(is_good)
+}
+
+const ANY: &str = "*";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, origin: &str) -> bool {
+        let pattern = OriginPattern::parse(pattern).expect("a pattern");
+        pattern.matches(origin.as_bytes())
+    }
+
+    #[test]
+    fn an_origin_is_itself_alone() {
+        assert!(matches("https://app.example", "https://app.example"));
+        for other in [
+            "http://app.example",
+            "https://app.example:8443",
+            "https://app.example.evil.example",
+            "https://xapp.example",
+            "https://app.example/",
+            "https://APP.example",
+            "null",
+            "",
+        ] {
+            assert!(!matches("https://app.example", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_one_or_more_labels_of_the_same_scheme_and_port() {
+        for origin in
+            ["https://a.app.example", "https://b.a.app.example", "https://x-1_.app.example"]
+        {
+            assert!(matches("https://*.app.example", origin), "{origin}");
+        }
+        for other in [
+            "https://app.example",
+            "https://.app.example",
+            "https://a..app.example",
+            "https://evilapp.example",
+            "https://a.app.example:8443",
+            "https://a.app.example.evil.example",
+            "https://evil.example/.app.example",
+            "https://evil.example:1.app.example",
+            "https://user@a.app.example",
+            "https://evil.example?.app.example",
+            "https://evil.example#.app.example",
+            "https://evil.example\\.app.example",
+            "https://A.app.example",
+            "http://a.app.example",
+            "null",
+        ] {
+            assert!(!matches("https://*.app.example", other), "{other}");
+        }
+        assert!(matches("http://*.app.example:8080", "http://a.app.example:8080"));
+        assert!(!matches("http://*.app.example:8080", "http://a.app.example"));
+        assert!(matches("http://*.localhost:3000", "http://a.localhost:3000"));
+    }
+
+    #[test]
+    fn any_is_any_the_opaque_one_too() {
+        assert!(matches("*", "https://app.example") && matches("*", "null"));
+    }
+
+    #[test]
+    fn what_no_browser_sends_is_refused() {
+        for text in [
+            "",
+            "null",
+            "app.example",
+            "//app.example",
+            "https://",
+            "https://app.example/",
+            "https://app.example:443",
+            "http://app.example:80",
+            "https://APP.example",
+            "https://u@app.example",
+            "ftp://app.example",
+            "**",
+            "https://*",
+            "https://*.",
+            "https://*app.example",
+            "https://app.*.example",
+            "https://*.*.example",
+            "*.app.example",
+            "*://app.example",
+            "https://*.app.example/",
+            "https://*.app.example:443",
+            "https://*.192.0.2.1",
+            "https://*.[::1]",
+            "https://app.example:*",
+        ] {
+            assert_eq!(OriginPattern::parse(text), Err(OriginPatternError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who may connect: sockets of each address, and new ones in a second, of each address and in all.
+//!
+//! Looked at when a connection has been accepted, before anything is read from it. Trusted proxies
+//! are let through, since they bring others; so are programs of this machine, unless the settings
+//! say that they count.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    actors::{Share, Shares},
+    core::{AddressLimits, Limits},
+    http::{ForNow, TrustedProxies},
+    hub::{Rates, TooFast},
+    model::{ClientAddress, Network},
+};
+
+/// The newcomers of all shards.
+#[derive(Clone)]
+pub(super) struct Newcomers(Arc<Shared>);
+
+struct Shared {
+    limits: AddressLimits,
+    proxies: TrustedProxies,
+    sockets: Arc<Shares<Network>>,
+    by_address: Option<Rates<Network>>,
+    in_all: Option<Rates<()>>,
+}
+
+/// What a socket counts against as long as requests are read from it.
+pub(super) type Counted = Option<Share<Network>>;
+
+/// Why a newcomer is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unwelcome {
+    /// Its address has as many sockets as it may.
+    TooMany,
+    /// Its address connects too often.
+    TooOften {
+        /// When one more may come.
+        wait: Duration,
+    },
+    /// All together connect too often.
+    AllTooOften {
+        /// When one more may come.
+        wait: Duration,
+    },
+}
+
+impl Newcomers {
+    pub(super) fn new(limits: &Limits, proxies: TrustedProxies) -> Self {
+        let (address, connections) = (&limits.per_address, &limits.connections);
+        Self(Arc::new(Shared {
+            limits: address.clone(),
+            proxies,
+            sockets: Arc::default(),
+            by_address: Rates::new(address.new_per_s, address.new_burst, address.rates_max),
+            in_all: Rates::new(connections.new_per_s, connections.new_burst, 1),
+        }))
+    }
+
+    /// Lets a newcomer in, or says why not.
+    pub(super) fn welcome(&self, peer: SocketAddr) -> Result<Counted, Unwelcome> {
+        let shared = &*self.0;
+        let network = self.counts(peer);
+        let counted = match network {
+            Some(network) if shared.limits.requests_max > 0 => {
+                let share = shared.sockets.take(&network, shared.limits.requests_max);
+                Some(share.ok_or(Unwelcome::TooMany)?)
+            }
+            _ => None,
+        };
+        // An address that is over its own rate takes nothing of the others'.
+        if let Some((rates, network)) = shared.by_address.as_ref().zip(network) {
+            rates.take(&network, 1).map_err(|why| Unwelcome::TooOften { wait: wait(why) })?;
+        }
+        if let Some(rates) = &shared.in_all {
+            rates.take(&(), 1).map_err(|why| Unwelcome::AllTooOften { wait: wait(why) })?;
+        }
+        Ok(counted)
+    }
+
+    /// Counts a socket that the process holds already: an answered poll's.
+    pub(super) fn keep(&self, peer: SocketAddr) -> Counted {
+        let network = self.counts(peer).filter(|_| self.0.limits.requests_max > 0);
+        network.and_then(|network| self.0.sockets.take(&network, u32::MAX))
+    }
+
+    /// What a peer is counted by, if it is.
+    fn counts(&self, peer: SocketAddr) -> Option<Network> {
+        let client = ClientAddress::direct(peer);
+        let counts = self.0.limits.count(client) && !self.0.proxies.contains(peer.ip());
+        counts.then(|| client.network())
+    }
+}
+
+impl Unwelcome {
+    /// The word in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::TooMany => "address_requests_max",
+            Self::TooOften { .. } => "address_rate",
+            Self::AllTooOften { .. } => "rate",
+        }
+    }
+
+    /// What it is told.
+    pub(super) fn told(self) -> ForNow {
+        match self {
+            Self::TooMany => ForNow::of_client("this address has as many connections as it may"),
+            Self::TooOften { wait } => {
+                ForNow::of_client("this address connects too often").after(wait)
+            }
+            Self::AllTooOften { wait } => {
+                ForNow::of_hub("the hub takes no more connections at a time").after(wait)
+            }
+        }
+    }
+}
+
+/// One newcomer is never more than a burst.
+fn wait(why: TooFast) -> Duration {
+    match why {
+        TooFast::Wait(wait) => wait,
+        TooFast::Never { .. } => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(ip: &str) -> SocketAddr {
+        SocketAddr::new(ip.parse().expect("an address"), 4_711)
+    }
+
+    #[test]
+    fn an_address_has_no_more_sockets_than_it_may_and_a_v6_network_counts_as_one() {
+        let mut limits = Limits::default();
+        limits.per_address.requests_max = 2;
+        let newcomers = Newcomers::new(&limits, TrustedProxies::default());
+        for (one, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::1", "2001:db8:0:2::1"),
+        ] {
+            let first = newcomers.welcome(peer(one)).expect("below");
+            let second = newcomers.welcome(peer(same)).expect("at the bound");
+            assert_eq!(newcomers.welcome(peer(one)).err(), Some(Unwelcome::TooMany));
+            assert!(newcomers.welcome(peer(other)).is_ok());
+            let kept = newcomers.keep(peer(one));
+            drop((first, second));
+            let _third = newcomers.welcome(peer(one)).expect("two have gone");
+            assert!(newcomers.welcome(peer(one)).is_err(), "what is kept counts");
+            drop(kept);
+        }
+    }
+
+    #[test]
+    fn proxies_and_this_machine_are_not_counted() {
+        let mut limits = Limits::default();
+        limits.per_address.requests_max = 1;
+        limits.per_address.new_burst = 1;
+        let proxies = TrustedProxies::new(&["10.0.0.0/8".parse().expect("a block")]);
+        let newcomers = Newcomers::new(&limits, proxies.clone());
+        for ip in ["10.1.2.3", "127.0.0.1", "::1"] {
+            for _ in 0..3 {
+                assert!(newcomers.welcome(peer(ip)).is_ok_and(|counted| counted.is_none()), "{ip}");
+            }
+        }
+        limits.per_address.loopback = true;
+        let newcomers = Newcomers::new(&limits, proxies);
+        let _first = newcomers.welcome(peer("127.0.0.1")).expect("room");
+        assert_eq!(newcomers.welcome(peer("127.0.0.1")).err(), Some(Unwelcome::TooMany));
+        assert!(newcomers.welcome(peer("10.1.2.3")).is_ok_and(|counted| counted.is_none()));
+    }
+
+    #[test]
+    fn newcomers_come_so_often_and_no_more_often() {
+        let mut limits = Limits::default();
+        (limits.per_address.new_per_s, limits.per_address.new_burst) = (1, 2);
+        (limits.connections.new_per_s, limits.connections.new_burst) = (1, 3);
+        let newcomers = Newcomers::new(&limits, TrustedProxies::default());
+        for _ in 0..2 {
+            assert!(newcomers.welcome(peer("192.0.2.1")).is_ok());
+        }
+        let third = newcomers.welcome(peer("192.0.2.1")).err();
+        let is_soon = |wait: Duration| wait > Duration::ZERO && wait <= Duration::from_secs(1);
+        assert!(matches!(third, Some(Unwelcome::TooOften { wait }) if is_soon(wait)), "{third:?}");
+        assert!(newcomers.welcome(peer("192.0.2.2")).is_ok(), "the third of all");
+        let fourth = newcomers.welcome(peer("127.0.0.1")).err();
+        assert!(matches!(fourth, Some(Unwelcome::AllTooOften { .. })), "all are all: {fourth:?}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Streams that resume all at once, far more than may be sent history at a time.
+
+use tokio::task::JoinSet;
+
+use crate::wire::{Wire, hub, metric, published, request};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_resume_have_their_turn_and_lose_nothing() {
+    let hub = hub(&[("limits.connections.replays_max", "1")]).await;
+    for number in 0..300 {
+        published(&hub, "a", &format!("event {number}")).await;
+    }
+    let mut clients = JoinSet::new();
+    for number in 0..100 {
+        let mut wire = Wire::to(&hub).await;
+        let (target, fields) = match number % 3 {
+            0 => ("/v1/events?channel=a", [("Last-Event-ID", "earliest")]),
+            1 => ("/v1/events?channel=**", [("Last-Event-ID", "earliest")]),
+            _ => ("/events", [("Last-Event-ID", "earliest")]),
+        };
+        // The quickstart's channel has nothing to be sent: a turn is given back for that too.
+        wire.send(request("GET", target, &fields, "")).await;
+        clients.spawn(async move {
+            wire.stream_head().await;
+            if target != "/events" {
+                for number in 0..300 {
+                    let block = wire.block().await;
+                    assert!(block.starts_with(&format!("data: event {number}\n")), "{block}");
+                }
+            }
+            wire
+        });
+    }
+    let wires = clients.join_all().await;
+    assert_eq!(wires.len(), 100);
+    let refused = r#"visnyk_subscriptions_refused_total{reason="too_many_replays"}"#;
+    assert_eq!(metric(&hub, refused).await, 0);
+    // Who reads nothing keeps no turn: it is free for the next.
+    let mut silent = Wire::to(&hub).await;
+    let earliest = [("Last-Event-ID", "earliest")];
+    silent.send(request("GET", "/v1/events?channel=a", &earliest, "")).await;
+    let mut next = Wire::to(&hub).await;
+    next.send(request("GET", "/v1/events?channel=a", &earliest, "")).await;
+    next.stream_head().await;
+}
