@@ -128,7 +128,7 @@ async fn a_head_may_have_its_bound_and_no_byte_more() {
         assert_eq!(wire.answer().await.status, 200, "the request had an end");
     }
     let target = format!("/v1/channels/{}/events", "x".repeat(32_768));
-    assert_eq!(ask(&hub, get(&target)).await.status, 431);
+    assert_eq!(ask(&hub, get(&target)).await.status, 414);
 }
 
 #[tokio::test]
