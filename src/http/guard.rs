@@ -25,6 +25,7 @@ pub(super) async fn check(
     let settings = &state.settings;
     let origin = request.headers().get(header::ORIGIN);
     let sharing = Sharing::of(settings, request.uri().path(), origin);
+    let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
     let mut response = match examine(&state, &request, &sharing) {
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
@@ -34,6 +35,12 @@ pub(super) async fn check(
     };
     sharing.mark(response.headers_mut());
     harden(response.headers_mut());
+    if keeps_to_tls {
+        // RFC 6797, section 6.1.
+        let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
+        let value = value.expect("a number is ASCII");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
     response
 }
 
@@ -50,8 +57,8 @@ pub(super) fn harden(headers: &mut HeaderMap) {
 fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<(), Problem> {
     check_head_size(&state.hub.limits().requests, request)?;
     let host = host(request)?;
-    let on_loopback =
-        request.extensions().get::<LocalAddress>().is_some_and(|local| local.0.ip().is_loopback());
+    let local = request.extensions().get::<LocalAddress>();
+    let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
     if on_loopback
         && let Some(host) = host
         && !is_loopback_name(host_name(host))
@@ -196,6 +203,18 @@ const SITE: &str = "Sec-Fetch-Site";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn over_tls_a_page_that_came_without_is_foreign() {
+        let is_own = |origin, is_secure| {
+            is_same_origin(&HeaderValue::from_static(origin), Some("hub.example"), is_secure)
+        };
+        assert!(is_own("https://hub.example", true) && is_own("https://HUB.example", true));
+        assert!(!is_own("http://hub.example", true));
+        // Without, there may be a proxy in front that speaks TLS.
+        assert!(is_own("http://hub.example", false) && is_own("https://hub.example", false));
+        assert!(!is_own("https://hub.example.evil.example", true) && !is_own("null", false));
+    }
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {

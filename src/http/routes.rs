@@ -34,6 +34,8 @@ pub struct HttpSettings {
     pub access: Access,
     /// Which other origins' pages may use the hub.
     pub cors: Cors,
+    /// Seconds for which browsers are told over TLS to ask over nothing else; 0: they are not told.
+    pub hsts_max_age_s: u32,
 }
 
 impl Default for HttpSettings {
@@ -46,6 +48,7 @@ impl Default for HttpSettings {
             allowed_hosts: Vec::new(),
             access: Access::default(),
             cors: Cors::default(),
+            hsts_max_age_s: 0,
         }
     }
 }

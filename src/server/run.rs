@@ -173,6 +173,7 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
         body_read_timeout_s: settings.body_read_timeout_s,
         allowed_hosts: settings.allowed_hosts.clone(),
         access: authentication::access(settings, verifier),
+        hsts_max_age_s: settings.hsts_max_age_s,
         cors: Cors {
             origins: settings.cors_origins.clone(),
             credentials: settings.cors.credentials,

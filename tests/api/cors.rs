@@ -256,3 +256,47 @@ async fn any_origin_is_let_in_by_a_star_and_never_with_credentials() {
     }
     not_shared(&ask(&hub, request("GET", "/metrics", &[FOREIGN], "")).await);
 }
+
+#[tokio::test]
+async fn every_answer_keeps_to_its_media_type() {
+    let hub = hub(&[]).await;
+    published(&hub, "a", "<script>alert(1)</script>").await;
+    let hardened = |answer: &Answer, policy: &str| {
+        assert_eq!(answer.field("x-content-type-options"), "nosniff", "{answer:?}");
+        assert_eq!(answer.field("cross-origin-resource-policy"), policy, "{answer:?}");
+        // Told over TLS alone.
+        assert!(!answer.has("strict-transport-security"), "{answer:?}");
+    };
+    for (target, media_type) in [
+        ("/v1/channels/a/poll?last_event_id=earliest", "application/json"),
+        ("/v1/channels/a", "application/json"),
+        ("/v1/channels/none", "application/problem+json"),
+        ("/nothing", "application/problem+json"),
+        ("/subscribe?after=!", "application/problem+json"),
+        ("/healthz", "text/plain; charset=utf-8"),
+        ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("/", "text/html; charset=utf-8"),
+    ] {
+        let answer = ask(&hub, get(target)).await;
+        assert_eq!(answer.field("content-type"), media_type, "{target}");
+        hardened(&answer, "same-origin");
+    }
+    hardened(&ask(&hub, get("/visnyk.js")).await, "cross-origin");
+    hardened(&ask(&hub, publish("a", "x")).await, "same-origin");
+    for target in ["/v1/channels/a/events", "/events"] {
+        let mut wire = Wire::to(&hub).await;
+        wire.send(get(target)).await;
+        hardened(&wire.stream_head().await.0, "same-origin");
+    }
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/v1/channels/b/poll?timeout=1")).await;
+    hardened(&wire.answer().await, "same-origin");
+    let console = ask(&hub, get("/")).await;
+    assert_eq!(console.field("x-frame-options"), "DENY");
+    let policy = console.field("content-security-policy");
+    for part in
+        ["default-src 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"]
+    {
+        assert!(policy.contains(part), "{policy}");
+    }
+}

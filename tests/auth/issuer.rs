@@ -4,30 +4,45 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     sync::watch,
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
-use crate::wire::PATIENCE;
+use crate::{authority::Authority, wire::PATIENCE};
 
 /// A server that answers every request with the same words.
 pub(crate) struct Issuer {
     answer: Arc<Mutex<String>>,
     asked: watch::Receiver<usize>,
-    port: u16,
+    /// Without a path.
+    base: String,
     task: JoinHandle<()>,
 }
 
 impl Issuer {
     pub(crate) async fn start(keys: &[Value]) -> Self {
+        Self::serving(keys, None).await
+    }
+
+    /// One that speaks TLS, with a certificate for `name`.
+    pub(crate) async fn start_tls(keys: &[Value], authority: &Authority, name: &str) -> Self {
+        Self::serving(keys, Some(authority.acceptor(name))).await
+    }
+
+    async fn serving(keys: &[Value], tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (answer, (count, asked)) = (Arc::<Mutex<String>>::default(), watch::channel(0));
-        let task = tokio::spawn(serve(listener, Arc::clone(&answer), count));
-        let issuer = Self { answer, asked, port, task };
+        let base = match tls {
+            None => format!("http://127.0.0.1:{port}"),
+            Some(_) => format!("https://localhost:{port}"),
+        };
+        let task = tokio::spawn(serve(listener, tls, Arc::clone(&answer), count));
+        let issuer = Self { answer, asked, base, task };
         issuer.publishes(keys);
         issuer
     }
@@ -60,7 +75,7 @@ impl Issuer {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/jwks.json", self.port)
+        format!("{}/jwks.json", self.base)
     }
 
     /// Goes away: nobody listens any more.
@@ -70,22 +85,43 @@ impl Issuer {
     }
 }
 
-async fn serve(listener: TcpListener, answer: Arc<Mutex<String>>, count: watch::Sender<usize>) {
+async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    answer: Arc<Mutex<String>>,
+    count: watch::Sender<usize>,
+) {
     loop {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                break;
+        let (socket, _) = listener.accept().await.unwrap();
+        match &tls {
+            None => answer_one(socket, &answer, &count).await,
+            // Whoever does not trust the certificate goes away.
+            Some(tls) => {
+                if let Ok(socket) = tls.accept(socket).await {
+                    answer_one(socket, &answer, &count).await;
+                }
             }
         }
-        let answer = {
-            // Counted with the answer it gets: what is asked after a change is counted after it.
-            let answer = answer.lock().unwrap();
-            count.send_modify(|asked| *asked += 1);
-            answer.clone()
-        };
-        let _ = socket.write_all(answer.as_bytes()).await;
-        let _ = socket.shutdown().await;
     }
+}
+
+async fn answer_one(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &Mutex<String>,
+    count: &watch::Sender<usize>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let answer = {
+        // Counted with the answer it gets: what is asked after a change is counted after it.
+        let answer = answer.lock().unwrap();
+        count.send_modify(|asked| *asked += 1);
+        answer.clone()
+    };
+    let _ = socket.write_all(answer.as_bytes()).await;
+    let _ = socket.shutdown().await;
 }

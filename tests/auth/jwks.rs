@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
-use visnyk_loadtest::Hub;
+use visnyk_loadtest::{Hub, HubCommand};
 
 use crate::{
     SECRET, ask_with,
+    authority::Authority,
     issuer::Issuer,
     refused,
     tokens::{Pair, claims, encode, signed},
@@ -147,6 +148,37 @@ async fn a_key_set_gives_no_secret_away() {
     let header = json!({"alg": "HS256", "kid": "k"});
     let forged = signed(&header, &claims(grants()).to_string(), &pair.public_pem);
     refused(&poll(&hub, &forged).await, "algorithm");
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_over_tls_and_only_if_its_certificate_is_trusted() {
+    let pair = Pair::new(Algorithm::ES256);
+    let (trusted, other) = (Authority::new(), Authority::new());
+    let directory = tempfile::tempdir().unwrap();
+    let roots = directory.path().join("roots.pem");
+    std::fs::write(&roots, trusted.pem()).unwrap();
+    for (authority, name, is_good) in [
+        (&trusted, "localhost", true),
+        (&trusted, "id.example", false),
+        (&other, "localhost", false),
+    ] {
+        let issuer = Issuer::start_tls(&[pair.jwk("k")], authority, name).await;
+        let mut hub = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+            .directory(directory.path())
+            .env("SSL_CERT_FILE", &roots)
+            .env("VISNYK_AUTH__JWKS_URL", issuer.url())
+            .start()
+            .await
+            .unwrap();
+        if is_good {
+            polls(&hub, &issuer, &pair.token(Some("k"), grants())).await;
+            continue;
+        }
+        hub.wait_for_line("the issuer's keys could not be fetched", wire::PATIENCE).await.unwrap();
+        let answer = poll(&hub, &pair.token(Some("k"), grants())).await;
+        assert_eq!(answer.status, 503, "{name}: {answer:?}");
+        assert_eq!(issuer.asked(), 0, "it was told nothing");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod algorithms;
 mod anonymous;
+mod authority;
 mod carriage;
 mod commands;
 mod forged;

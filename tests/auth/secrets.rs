@@ -13,6 +13,10 @@ use crate::{
 /// Each is in one place only, so that a leak tells where from.
 const SECRET: &str = "planted-secret-of-the-hub-4dd1c1bb";
 const METRICS: &str = "planted-metrics-token-9a27e5f0";
+/// Whoever knows one can have another's answer repeated.
+const KEY: &str = "planted-idempotency-key-77b0";
+/// What is published is nobody's business but the subscribers'.
+const DATA: &str = "planted-data-of-an-event-51f3";
 
 #[tokio::test]
 async fn no_secret_is_in_logs_answers_or_listings() {
@@ -22,6 +26,7 @@ async fn no_secret_is_in_logs_answers_or_listings() {
         .env("VISNYK_AUTH__METRICS_TOKEN", METRICS)
         .env("VISNYK_AUTH__COOKIE", "session")
         .env("VISNYK_AUTH__COOKIE_ORIGINS", "https://app.example")
+        .env("VISNYK_FAULTS", "true")
         .arg("--log-format")
         .arg("json")
         .arg("--log-level")
@@ -85,13 +90,27 @@ async fn no_secret_is_in_logs_answers_or_listings() {
         {
             requests.push(request("GET", path, &fields, ""));
         }
-        requests.push(request("POST", "/v1/channels/a/events", &fields, "x"));
+        let with_key = [fields[0], ("Idempotency-Key", KEY)];
+        for body in [DATA, DATA, "another body under the same key"] {
+            requests.push(request("POST", "/v1/channels/a/events", &with_key, body));
+        }
+        requests.push(request("POST", "/v1/channels/a//events", &with_key, DATA));
+        let ndjson = [fields[0], ("Content-Type", "application/x-ndjson")];
+        requests.push(request("POST", "/v1/channels/a/events", &ndjson, &format!("{{{DATA}")));
+        requests.push(request("GET", "/openapi.json", &fields, ""));
         requests.push(request("POST", "/v1/connections/1/token", &fields, ""));
     }
     for request in &requests {
         let answer = ask(&hub, request).await;
         said += &format!("{:?}{}", answer.fields, String::from_utf8_lossy(&answer.body));
     }
+    // A crash says where, and not with what.
+    let authorized = [("Authorization", &*authorization)];
+    let planted = request("POST", "/faults/connection?channel=a", &authorized, "");
+    assert_eq!(ask(&hub, planted).await.status, 202);
+    let published = request("POST", "/v1/channels/a/events", &authorized, DATA);
+    assert_eq!(ask(&hub, published).await.status, 201);
+    hub.wait_for_line("panicked at", crate::wire::PATIENCE).await.unwrap();
     drop(streams);
     let listed = [("Authorization", &*authorization)];
     let connections = ask(&hub, request("GET", "/v1/connections?state=closed", &listed, "")).await;
@@ -101,7 +120,8 @@ async fn no_secret_is_in_logs_answers_or_listings() {
     let logged = hub.stderr();
     assert!(logged.contains("\"level\":\"DEBUG\""), "the log says much: {logged}");
     assert!(logged.contains("a token was refused"), "{logged}");
-    for secret in [SECRET, METRICS, &in_query, &in_header, &in_cookie, &forged, misplaced] {
+    let secrets = [SECRET, METRICS, &in_query, &in_header, &in_cookie, &forged, misplaced];
+    for secret in secrets.into_iter().chain([KEY, DATA]) {
         // A signature alone is enough of a token to look for.
         for part in [secret, secret.rsplit('.').next().unwrap(), &encode(secret)] {
             for (where_, text) in [("the log", &logged), ("answers", &said)] {

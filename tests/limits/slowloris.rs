@@ -15,6 +15,9 @@ const ATTACKERS: usize = 300;
 /// Between two bytes: a client that is never idle for as long as the time it has.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Two seconds, and what a busy machine makes of them.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(60);
+
 /// Sends the rest of a request a byte at a time until the hub has enough; gives how long it took.
 async fn drip(mut wire: Wire, rest: String) -> Duration {
     let begun = Instant::now();
@@ -39,9 +42,11 @@ async fn attack(hub: &Hub, start: String, rest: &str) -> Vec<Duration> {
         wire.send(&start).await;
         attackers.spawn(drip(wire, rest.to_owned()));
     }
+    let begun = Instant::now();
     let mut number = 0;
     let mut ended = Vec::new();
     while ended.len() < ATTACKERS {
+        assert!(begun.elapsed() < GIVEN_UP_WITHIN, "{} are left", ATTACKERS - ended.len());
         // A connection for each: they have places beside the attackers'.
         let mut publisher = Wire::to(hub).await;
         publisher.send(publish("a", &format!("event {number}"))).await;

@@ -8,6 +8,7 @@ mod attacks;
 mod certificate;
 mod client;
 mod handshakes;
+mod hsts;
 mod http1;
 mod http2;
 mod raw;

@@ -8,6 +8,7 @@ pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<
     let mut errors = Vec::new();
     listening(settings, &origin, &mut errors);
     errors.extend(half_a_pair(settings, &origin));
+    errors.extend(hsts_without_tls(settings, &origin));
     errors.extend(authentication(settings, &origin));
     errors.extend(other_origins(settings, &origin));
     for (low, high, reason) in ordered_pairs(settings) {
@@ -68,6 +69,22 @@ fn half_a_pair(settings: &Settings, origin: &impl Fn(&str) -> String) -> Option<
         subject: format!("{has} ({})", origin(has)),
         reason: format!("encrypts nothing without {lacks}"),
         remedy: format!("name the other file in {lacks}, or remove it"),
+    })
+}
+
+/// Browsers believe it over TLS alone.
+fn hsts_without_tls(
+    settings: &Settings,
+    origin: &impl Fn(&str) -> String,
+) -> Option<SettingsError> {
+    (settings.hsts_max_age_s > 0 && !settings.has_tls()).then(|| SettingsError::Contradiction {
+        subject: format!(
+            "hsts_max_age_s = {} ({})",
+            settings.hsts_max_age_s,
+            origin("hsts_max_age_s")
+        ),
+        reason: "is told to nobody without tls_cert and tls_key".to_owned(),
+        remedy: "name them, or let the proxy in front tell it".to_owned(),
     })
 }
 

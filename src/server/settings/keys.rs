@@ -266,6 +266,8 @@ pub(super) const KEYS: &[Key] = &[
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
     whole("tls_reload_s", 1, DAY_S),
+    // Two years are what lists of browsers ask for.
+    whole("hsts_max_age_s", 0, 2 * 366 * DAY_S),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
     key("allow_anonymous", Allowed::Patterns),

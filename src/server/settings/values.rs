@@ -50,6 +50,8 @@ pub struct Settings {
     pub tls_key: String,
     /// Seconds between two looks at whether these files have changed.
     pub tls_reload_s: u32,
+    /// Seconds for which browsers are told to ask over TLS only; 0: they are not told.
+    pub hsts_max_age_s: u32,
     /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
     /// authenticated.
     pub jwt_secret: Secret,
@@ -108,6 +110,7 @@ impl Default for Settings {
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_reload_s: 5,
+            hsts_max_age_s: 0,
             jwt_secret: Secret::default(),
             jwt_secret_file: String::new(),
             allow_anonymous: Vec::new(),
