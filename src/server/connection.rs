@@ -9,7 +9,7 @@ use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Once,
     task::Poll,
@@ -27,10 +27,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::{
@@ -41,13 +38,12 @@ use super::{
     tls::{Acceptor, Welcome},
 };
 use crate::{
-    actors::{LocalShard, Socket},
+    actors::{Ends, LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
     http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
-#[derive(Clone)]
 pub(super) struct Connections {
     pub(super) router: Router,
     pub(super) shard: LocalShard,
@@ -103,8 +99,7 @@ enum Next {
 /// How requests come in on a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
-    local: SocketAddr,
-    peer: SocketAddr,
+    ends: Ends,
     is_secure: bool,
 }
 
@@ -117,32 +112,34 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, held: Held) {
-        let Some(tls) = self.tls.clone() else {
-            return self.serve(Beginning::New(io.into()), peer, held).await;
+    pub(super) async fn accept(self: Rc<Self>, io: Tcp, held: Held) {
+        let Some(tls) = &self.tls else {
+            return self.serve(Beginning::New(io.into()), held).await;
         };
+        let Ok(io) = io.into_tokio() else { return };
         match Box::pin(tls.welcome(io)).await {
             None => {}
             Some(Welcome::Http1(io)) => {
-                self.serve(Beginning::Http1(io, Bytes::new()), peer, held).await;
+                self.serve(Beginning::Http1(io, Bytes::new()), held).await;
             }
-            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), peer, held).await,
+            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), held).await,
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, beginning: Beginning, peer: SocketAddr, _held: Held) {
-        let shard = self.shard.clone();
+    pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: Held) {
         tokio::select! {
-            () = Box::pin(self.speak(beginning, peer)) => {}
-            () = shard.gone() => {}
+            // Most are through at once, and never need to hear from their shard.
+            biased;
+            () = Box::pin(self.speak(beginning)) => {}
+            () = self.shard.gone() => {}
         }
     }
 
-    async fn speak(self, beginning: Beginning, peer: SocketAddr) {
+    async fn speak(&self, beginning: Beginning) {
         let (Beginning::New(io) | Beginning::Http1(io, _) | Beginning::Http2(io)) = &beginning;
-        let Ok(local) = io.local_addr() else { return };
-        let arrival = Arrival { local, peer, is_secure: io.is_secure() };
+        let Ok(ends) = io.ends() else { return };
+        let arrival = Arrival { ends, is_secure: io.is_secure() };
         let outgoing = Rc::new(Outgoing::new());
         let asking = Rc::default();
         let next = match beginning {
@@ -166,6 +163,24 @@ impl Connections {
         }
     }
 
+    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server, and
+    /// none of its buffers, before its client says something: thousands are answered at once.
+    pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, held: Held) {
+        if early.is_empty() {
+            let is_there = tokio::select! {
+                biased;
+                readable = io.readable() => readable.is_ok(),
+                () = tokio::time::sleep(self.header_read_timeout) => false,
+                () = self.asked_to_close() => false,
+                () = self.shard.gone() => false,
+            };
+            if !is_there {
+                return;
+            }
+        }
+        self.serve(Beginning::Http1(io, early), held).await;
+    }
+
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
     async fn parse(
@@ -178,10 +193,9 @@ impl Connections {
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let asking = Rc::clone(asking);
-            let (router, proxies) = (self.router.clone(), self.proxies.clone());
             service_fn(move |mut request| {
-                arrival.note(&mut request, &proxies);
-                Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
+                arrival.note(&mut request, &self.proxies);
+                Box::pin(respond(self.router.clone(), request, Rc::clone(&asking)))
             })
         };
         let mut connection = http1::Builder::new()
@@ -192,24 +206,28 @@ impl Connections {
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(io, service);
-        let mut closing = self.closing.clone();
-        let mut asked_to_close = Box::pin(async move {
-            let _ = closing.wait_for(|closing| *closing).await;
-        });
+        let mut asked_to_close = pin!(self.asked_to_close());
         let mut is_closing = false;
         let ended = poll_fn(|context| {
-            if !is_closing && Future::poll(asked_to_close.as_mut(), context).is_ready() {
+            loop {
+                match connection.poll_without_shutdown(context) {
+                    // hyper is done, but the end of its last answer waits in its buffer. It goes on
+                    // with that each time.
+                    Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
+                    Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
+                    Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
+                        return Poll::Ready(Ended::GivenAway);
+                    }
+                    Poll::Pending if outgoing.speaks_http2() => return Poll::Ready(Ended::Http2),
+                    Poll::Pending => {}
+                }
+                if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
+                    break;
+                }
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            match connection.poll_without_shutdown(context) {
-                Poll::Ready(result) => Poll::Ready(Ended::Over(result)),
-                Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
-                    Poll::Ready(Ended::GivenAway)
-                }
-                Poll::Pending if outgoing.speaks_http2() => Poll::Ready(Ended::Http2),
-                Poll::Pending => stall.poll(outgoing.waiting(), context).map(|()| Ended::Stalled),
-            }
+            stall.poll(outgoing.waiting(), context).map(|()| Ended::Stalled)
         })
         .await;
         match ended {
@@ -242,16 +260,23 @@ impl Connections {
         };
         Next::Shard(io, early)
     }
+
+    /// Completes when no connection is to be kept.
+    pub(super) async fn asked_to_close(&self) {
+        let mut closing = self.closing.clone();
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
 }
 
 impl Arrival {
     /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
     pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
-        let client = proxies.client(self.peer, request.headers());
+        let Ends { local, peer } = self.ends;
+        let client = proxies.client(peer, request.headers());
         if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-            warn_of_proxy(self.peer);
+            warn_of_proxy(peer);
         }
-        request.extensions_mut().insert(LocalAddress(self.local));
+        request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(client);
         if self.is_secure {
             request.extensions_mut().insert(Secure);

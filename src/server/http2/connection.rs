@@ -59,8 +59,8 @@ impl Excess {
 
 impl Connections {
     /// Serves a connection whose client speaks HTTP/2; `early` was read already.
-    pub(in crate::server) async fn serve_http2(self, io: Socket, early: Bytes, arrival: Arrival) {
-        let Self { router, shard, proxies, mut closing, http2: limits, .. } = self;
+    pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
+        let limits = &self.http2;
         let metrics = self.places.metrics();
         let (streams, frames) = (Rc::new(Streams::default()), Rc::new(Frames::default()));
         let outgoing = Rc::new(Outgoing::new());
@@ -70,7 +70,8 @@ impl Connections {
             metrics: Arc::clone(metrics),
         };
         let service = {
-            let streams = Rc::clone(&streams);
+            let (streams, router) = (Rc::clone(&streams), self.router.clone());
+            let (shard, proxies) = (self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.note(&mut request, &proxies);
                 // Its task is begun right after this.
@@ -99,9 +100,7 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        let mut asked_to_close = Box::pin(async move {
-            let _ = closing.wait_for(|closing| *closing).await;
-        });
+        let mut asked_to_close = Box::pin(self.asked_to_close());
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
         let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
