@@ -278,7 +278,8 @@ async fn shard_that_dies_leaves_no_file_open() {
 }
 
 fn open_files(hub: &TestHub) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", hub.pid().unwrap())).unwrap().count()
+    let pid = hub.pid().expect("it runs");
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("its files").count()
 }
 
 #[tokio::test]
