@@ -36,7 +36,11 @@ async fn an_address_has_so_many_sockets_and_streams_are_not_among_them() {
     let refused = stream.answer().await;
     assert_eq!(refused.status, 200);
     assert!(refused.text().contains("retry: "), "{}", refused.text());
-    assert_eq!(metric(&hub, TOO_MANY).await, 2, "127.0.0.1 asks, and is another");
+    let mut publisher = Wire::from_source(&hub, "127.0.0.2").await;
+    let fields = [("Accept", "application/json, text/event-stream")];
+    publisher.send(request("POST", "/v1/channels/a/events", &fields, "1")).await;
+    assert_eq!(publisher.answer().await.status, 429, "200 would say that it is published");
+    assert_eq!(metric(&hub, TOO_MANY).await, 3, "127.0.0.1 asks, and is another");
 
     // A socket that becomes a stream makes room.
     first.send(get("/v1/events?channel=a")).await;
