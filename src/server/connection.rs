@@ -11,7 +11,6 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -39,6 +38,7 @@ use super::{
     places::{Place, Places},
     rewind::Rewind,
     tls::{Acceptor, Welcome},
+    unbelieved::warn_if_unbelieved,
 };
 use crate::{
     actors::{LocalShard, Socket},
@@ -195,28 +195,13 @@ impl Arrival {
     /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
     fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let client = proxies.client(self.peer, request.headers());
-        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-            warn_of_proxy(self.peer);
-        }
+        warn_if_unbelieved(&client, request.headers());
         request.extensions_mut().insert(LocalAddress(self.local));
         request.extensions_mut().insert(client);
         if self.is_secure {
             request.extensions_mut().insert(Secure);
         }
     }
-}
-
-/// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
-/// it are this machine.
-fn warn_of_proxy(peer: SocketAddr) {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::warn!(
-            proxy = %peer.ip(),
-            "requests come through a proxy that is not in `trusted_proxies`: its clients have no \
-             addresses of their own"
-        );
-    });
 }
 
 async fn respond(
