@@ -8,7 +8,6 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     future::{pending, poll_fn},
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
