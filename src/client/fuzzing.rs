@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use super::{SseEvent, SseItem, SseLimits, SseParser};
 
+/// What takes any bytes and panics where a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// The client's targets, as `server::fuzzing` has the hub's.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("streams", streams)];
+pub const TARGETS: &[(&str, Target)] = &[("streams", streams)];
 
 /// The first byte says how long the pieces are; the rest is the stream.
 fn streams(data: &[u8]) {
