@@ -254,9 +254,15 @@ async fn respond(
 async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
-        let mut bytes = [0; 4096];
-        while io.read(&mut bytes).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+        let mut bytes = [0; LINGER_BYTES];
+        loop {
+            match io.read(&mut bytes).await? {
+                0 => return Ok::<_, std::io::Error>(()),
+                // Who sends as fast as it can is slowed down: what it sends is for nothing.
+                LINGER_BYTES => tokio::time::sleep(LINGER_PAUSE).await,
+                _ => {}
+            }
+        }
     };
     let _ = tokio::time::timeout(wait, unheard).await;
 }
@@ -289,3 +295,6 @@ fn buffer_bytes_max(limits: &RequestLimits) -> usize {
 const LINE_BYTES: usize = 64;
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
+/// What is read of that at a time, and the pause after it: four megabytes a second at most.
+const LINGER_BYTES: usize = 4_096;
+const LINGER_PAUSE: Duration = Duration::from_millis(1);
