@@ -7,6 +7,7 @@ mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod http2;
 mod listeners;
 mod newcomers;
 mod outgoing;
