@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState};
+use super::{
+    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState,
+};
 use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
@@ -101,11 +103,19 @@ fn is_for_own_pages(path: &str) -> bool {
 
 /// Whether another origin's page asks, as far as the browser says (Fetch Metadata).
 ///
-/// Who follows a link is no page: the answer is shown to them alone.
+/// Who follows a link is no page: the answer is shown to them alone. But a page that opened a window
+/// sees when its answer comes, so nobody follows one to what waits for events.
 pub(super) fn is_from_foreign_page(request: &Request) -> bool {
     let is = |name, value: &str| request.headers().get(name).is_some_and(|found| found == value);
     let is_foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
-    is_foreign && !(request.method().is_safe() && is("sec-fetch-dest", "document"))
+    is_foreign
+        && !(request.method().is_safe()
+            && is("sec-fetch-dest", "document")
+            && !waits_for_events(request.uri().path()))
+}
+
+fn waits_for_events(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.gate == Gate::Subscribers && route.is_at(path))
 }
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
