@@ -3,8 +3,8 @@
 //! A page cannot hide what it is: browsers send `Origin` with whatever may change something, and
 //! `Sec-Fetch-Site` with all that goes to this machine or over TLS. So unsafe requests with a foreign
 //! `Origin` are 403, and so is whatever a foreign page asks for without CORS: it could not read the
-//! answer, but would learn from its coming when events come. On loopback a foreign `Host` is 421: a
-//! page cannot reach the hub by a name it made resolve to 127.0.0.1.
+//! answer, but would learn from its coming when events come. On loopback, and wherever the settings
+//! name hosts, a foreign `Host` is 421: a page cannot reach the hub by a name it made resolve to it.
 
 use axum::{
     extract::{Request, State},
@@ -61,14 +61,8 @@ fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<()
     let host = host(request)?;
     let local = request.extensions().get::<LocalAddress>();
     let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
-    if on_loopback
-        && let Some(host) = host
-        && !is_loopback_name(host_name(host))
-        && !state
-            .settings
-            .allowed_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(host_name(host)))
+    if let Some(host) = host
+        && !is_at(host_name(host), on_loopback, &state.settings.allowed_hosts)
     {
         let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
@@ -190,6 +184,13 @@ fn host_name(host: &str) -> &str {
     }
 }
 
+/// Whether a hub may be called by a name: on loopback by those of this machine, and otherwise by any
+/// if the settings name none.
+fn is_at(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
+    let is_free = if on_loopback { is_loopback_name(name) } else { allowed.is_empty() };
+    is_free || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
 fn is_loopback_name(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
@@ -216,6 +217,25 @@ mod tests {
         // Without, there may be a proxy in front that speaks TLS.
         assert!(is_own("http://hub.example", false) && is_own("https://hub.example", false));
         assert!(!is_own("https://hub.example.evil.example", true) && !is_own("null", false));
+    }
+
+    #[test]
+    fn named_hosts_are_all_there_are_and_beyond_loopback_they_have_to_be_named() {
+        let named = ["hub.example".to_owned(), "192.0.2.1".to_owned()];
+        for (name, bare_loopback, bare, named_loopback, named_elsewhere) in [
+            ("localhost", true, true, true, false),
+            ("127.0.0.1", true, true, true, false),
+            ("hub.example", false, true, true, true),
+            ("HUB.example", false, true, true, true),
+            ("192.0.2.1", false, true, true, true),
+            ("evil.example", false, true, false, false),
+            ("a.hub.example", false, true, false, false),
+        ] {
+            assert_eq!(is_at(name, true, &[]), bare_loopback, "{name}");
+            assert_eq!(is_at(name, false, &[]), bare, "{name}");
+            assert_eq!(is_at(name, true, &named), named_loopback, "{name}");
+            assert_eq!(is_at(name, false, &named), named_elsewhere, "{name}");
+        }
     }
 
     #[test]
