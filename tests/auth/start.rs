@@ -29,6 +29,7 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         (&[("allow_anonymous", "a")][..], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.issuer", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.audience", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
+        (&[("auth.metrics", "token")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.metrics_token", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[key, ("jwt_secret_file", "x")], "the secret is one", "remove one"),
         (

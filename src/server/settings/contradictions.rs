@@ -1,7 +1,10 @@
 //! Finds values that are allowed by themselves and do not go together.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
-use crate::{auth::JwksUrl, http::OriginPattern};
+use crate::{
+    auth::JwksUrl,
+    http::{MetricsAccess, OriginPattern},
+};
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
@@ -102,6 +105,7 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
         ("auth.issuer", !auth.issuer.is_empty()),
         ("auth.audience", !auth.audience.is_empty()),
         ("auth.cookie", !auth.cookie.is_empty()),
+        ("auth.metrics", auth.metrics == MetricsAccess::Token),
         ("auth.metrics_token", !auth.metrics_token.is_empty()),
     ] {
         if is_set && !settings.authenticates() {
