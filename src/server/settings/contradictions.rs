@@ -1,10 +1,7 @@
 //! Finds values that are allowed by themselves and do not go together.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
-use crate::{
-    auth::JwksUrl,
-    http::{MetricsAccess, OriginPattern},
-};
+use crate::http::{MetricsAccess, OriginPattern};
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
@@ -134,8 +131,7 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
             "make a longer one, as with `openssl rand -base64 32`",
         );
     }
-    if let Some(error) = JwksUrl::parse(&auth.jwks_url).err().filter(|_| !auth.jwks_url.is_empty())
-    {
+    if let Some(error) = auth.jwks_url.parse().err().filter(|_| !auth.jwks_url.is_empty()) {
         let subject = format!("auth.jwks_url = {:?} ({})", auth.jwks_url, origin("auth.jwks_url"));
         refuse(subject, &format!("is refused: {error}"), "give the issuer's https:// address");
     }
