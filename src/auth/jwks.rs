@@ -48,7 +48,7 @@ pub enum FetchError {
 pub struct Jwks {
     url: JwksUrl,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    keys: RwLock<Arc<KeySet>>,
+    keys: RwLock<Option<Arc<KeySet>>>,
     /// At most one refresh for unknown keys in this time.
     refresh_min: Duration,
     last_attempt: Mutex<Option<Instant>>,
@@ -94,9 +94,9 @@ impl Jwks {
         })
     }
 
-    /// The keys that were had last.
-    pub fn keys(&self) -> Arc<KeySet> {
-        Arc::clone(&self.keys.read())
+    /// The keys that were had last, if any ever were. An issuer that withdraws its last key has none.
+    pub fn keys(&self) -> Option<Arc<KeySet>> {
+        self.keys.read().clone()
     }
 
     /// Fetches the keys because a token names one that is not known; not if they were fetched, or
@@ -123,7 +123,7 @@ impl Jwks {
                 self.fetch_and_tell().await;
             }
             // Until there are keys, every token waits for them.
-            let wait = if self.keys().is_empty() { self.refresh_min.min(every) } else { every };
+            let wait = if self.keys().is_none() { self.refresh_min.min(every) } else { every };
             tokio::time::sleep(wait).await;
         }
     }
@@ -132,13 +132,17 @@ impl Jwks {
         *self.last_attempt.lock() = Some(Instant::now());
         match self.fetch().await {
             Ok(keys) => {
-                tracing::debug!(keys = keys.len(), "the issuer's keys were fetched");
-                *self.keys.write() = Arc::new(keys);
+                if keys.is_empty() {
+                    tracing::warn!("the issuer has no keys: no token of its is good any more");
+                } else {
+                    tracing::debug!(keys = keys.len(), "the issuer's keys were fetched");
+                }
+                *self.keys.write() = Some(Arc::new(keys));
             }
             // Rare by itself: attempts are at least `refresh_min` apart.
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                let kept = self.keys().len();
+                let kept = self.keys().map_or(0, |keys| keys.len());
                 tracing::warn!(%error, cause, kept, "the issuer's keys could not be fetched");
             }
         }

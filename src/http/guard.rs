@@ -13,9 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{
-    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState,
-};
+use super::{Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState};
 use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.

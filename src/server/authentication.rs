@@ -92,7 +92,9 @@ pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationE
     let mut keys = KeySet::new(keys);
     if !auth.jwks_file.is_empty() {
         let (setting, path) = ("auth.jwks_file", Path::new(&auth.jwks_file));
-        let more = KeySet::from_jwks(&read(setting, path)?).map_err(bad_key(setting, path))?;
+        let more = KeySet::from_jwks(&read(setting, path)?)
+            .and_then(|keys| if keys.is_empty() { Err(KeyError::NoKey) } else { Ok(keys) })
+            .map_err(bad_key(setting, path))?;
         keys.extend(more);
     }
     let jwks = if auth.jwks_url.is_empty() {
