@@ -26,6 +26,8 @@ pub(super) async fn check(
     let origin = request.headers().get(header::ORIGIN);
     let sharing = Sharing::of(settings, request.uri().path(), origin);
     let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
+    // The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
+    let is_private = request.method().is_safe() && is_for_own_pages(request.uri().path());
     let mut response = match examine(&state, &request, &sharing) {
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
@@ -35,6 +37,10 @@ pub(super) async fn check(
     };
     sharing.mark(response.headers_mut());
     harden(response.headers_mut());
+    if is_private && !response.headers().contains_key(header::CACHE_CONTROL) {
+        let no_copies = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, no_copies);
+    }
     if keeps_to_tls {
         // RFC 6797, section 6.1.
         let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
