@@ -47,6 +47,11 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
             "any page could read and publish as its visitor",
             "name the origins of your own",
         ),
+        (
+            &[("cors.credentials", "true"), ("cors_origins", "https://*.com")],
+            "pages of everyone with a name there could read and publish",
+            "name the origins of your own",
+        ),
         (&[key, ("auth.jwks_refresh_s", "5")], "less often than time does", "lower the first"),
     ] {
         let (code, said) = refusal(settings);

@@ -169,6 +169,17 @@ fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<S
             remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
         });
     }
+    if let Some(wide) = settings.cors_origins.iter().find(|it| it.is_of_a_whole_top_level()) {
+        let (wide, from) = (String::from(wide.clone()), origin("cors_origins"));
+        errors.push(SettingsError::Contradiction {
+            subject: format!("{subject} and cors_origins = \"{wide}\" ({from})"),
+            reason:
+                "do not go together: pages of everyone with a name there could read and publish \
+                     as their visitor"
+                    .to_owned(),
+            remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
+        });
+    }
     if settings.cors_origins.is_empty() {
         errors.push(SettingsError::Contradiction {
             subject,
