@@ -7,6 +7,7 @@ mod body;
 mod channel;
 mod channels;
 mod clock;
+mod committer;
 mod explanation;
 mod lease;
 mod log;
@@ -20,6 +21,7 @@ mod shared;
 mod shares;
 mod socket;
 mod subscriber;
+mod tcp;
 mod tls_peer;
 
 pub use batch::{Batch, Run};
@@ -33,10 +35,11 @@ pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
 pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayTurn, Shape, Subscriber};
+pub use tcp::{Ends, Tcp};
 
+pub(crate) use committer::{CommitError, Submission};
 pub(crate) use explanation::Survey;
 pub(crate) use lease::Renew;
-pub(crate) use log::{CommitError, Submission};
 pub(crate) use root::{Root, RootMsg};
 pub(crate) use shard::ShardMsg;
 pub(crate) use shared::Shared;

@@ -17,7 +17,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::Notify};
 
-use super::{shard::SlotKey, socket::Socket};
+use super::{
+    shard::SlotKey,
+    socket::Socket,
+    tcp::{Ends, Tcp},
+};
 
 /// What a connection writes to.
 pub trait Peer: fmt::Debug {
@@ -139,8 +143,8 @@ pub(crate) struct StreamSocket {
 }
 
 impl StreamSocket {
-    /// Takes a socket out of tokio.
-    pub(crate) fn new(io: TcpStream) -> io::Result<Self> {
+    /// Takes a socket out of tokio, if it is there.
+    pub(crate) fn new(io: Tcp) -> io::Result<Self> {
         Ok(Self { io: io.into_std()?, dropped: 0 })
     }
 
@@ -174,6 +178,7 @@ impl AsRawFd for StreamSocket {
 #[derive(Debug)]
 pub(crate) struct PollSocket {
     io: TcpStream,
+    ends: Ends,
     /// Bytes of the next request.
     early: Vec<u8>,
     reading: bool,
@@ -182,8 +187,9 @@ pub(crate) struct PollSocket {
 impl PollSocket {
     /// Takes over `io`; `early` was read from it already. What comes in is the next request and
     /// is handed back with the socket.
-    pub(crate) fn new(io: TcpStream, early: &[u8]) -> Self {
-        Self { io, early: early.to_vec(), reading: true }
+    pub(crate) fn new(io: Tcp, early: &[u8]) -> io::Result<Self> {
+        let ends = io.ends();
+        Ok(Self { io: io.into_tokio()?, ends, early: early.to_vec(), reading: true })
     }
 }
 
@@ -228,11 +234,11 @@ impl Peer for PollSocket {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.io.peer_addr().ok()
+        Some(self.ends.peer)
     }
 
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
-        Some((self.io.into(), self.early.into()))
+        Some((Socket::Plain(Tcp::watched(self.io, self.ends)), self.early.into()))
     }
 }
 

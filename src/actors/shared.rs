@@ -15,8 +15,9 @@ use super::{
     batch::Batch,
     channels::ChannelsMsg,
     clock::Clock,
+    committer::{Committer, Submission},
     lease::Leases,
-    log::{LogMsg, Submission},
+    log::LogMsg,
     root::RootMsg,
     shard::ShardMsg,
     subscriber::Shape,
@@ -31,7 +32,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// What publishers have handed in. It holds at most one entry a permit, so it is never full.
     pub(crate) submissions: ArrayQueue<Submission>,
+    /// Whether the log's actor has been woken and has not looked since.
     pub(crate) log_awake: AtomicBool,
+    pub(crate) committer: Mutex<Committer>,
     pub(crate) permits: Arc<Semaphore>,
     /// Room for the bytes of request bodies.
     pub(crate) bodies: Arc<Semaphore>,
@@ -86,6 +89,11 @@ impl Inbox {
         self.ring.pop()
     }
 
+    /// Whether no batch waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// Waits for a batch.
     pub(crate) async fn filled(&self) {
         self.notify.notified().await;
@@ -101,6 +109,7 @@ impl Shared {
     ) -> Arc<Self> {
         let in_flight_max = backend.limits().publish.in_flight_max.max(1) as usize;
         let bodies_bytes_max = backend.limits().publish.bodies_bytes_max;
+        let committer = Mutex::new(Committer::new(backend.head(), &backend.limits().publish));
         let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
         let room = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
         let replays_max = backend.limits().connections.replays_max.max(1) as usize;
@@ -113,6 +122,7 @@ impl Shared {
             clock,
             submissions: ArrayQueue::new(in_flight_max),
             log_awake: AtomicBool::new(false),
+            committer,
             permits: Arc::new(Semaphore::new(in_flight_max)),
             inboxes: (0..shards).map(|_| RwLock::new(Inbox::new(in_flight_max))).collect(),
             connections: Arc::default(),
@@ -162,7 +172,7 @@ impl Shared {
         inbox
     }
 
-    /// Wakes the log, once until it looks.
+    /// Wakes the log's actor, once until it looks.
     pub(crate) fn wake_log(&self) {
         if self.log_awake.swap(true, Ordering::AcqRel) {
             return;
@@ -176,6 +186,7 @@ impl Shared {
 
     /// The log takes nothing more; whoever waits for it is told.
     pub(crate) fn stop_log(&self) {
+        self.committer.lock().stop();
         self.refs.lock().log = None;
         self.log_awake.store(false, Ordering::Release);
         while self.submissions.pop().is_some() {}

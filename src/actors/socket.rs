@@ -3,7 +3,6 @@
 use std::{
     fmt,
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -14,40 +13,45 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use super::tcp::{Ends, Tcp};
+
 /// A client's socket.
 pub enum Socket {
     /// What is written is what goes out.
-    Plain(TcpStream),
+    Plain(Tcp),
     /// Encrypted; its handshake is over.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Socket {
-    /// The address the client connected to.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().local_addr()
+    /// The addresses of its ends.
+    pub fn ends(&self) -> io::Result<Ends> {
+        match self {
+            Self::Plain(io) => Ok(io.ends()),
+            Self::Tls(io) => {
+                let (io, _) = io.get_ref();
+                Ok(Ends { local: io.local_addr()?, peer: io.peer_addr()? })
+            }
+        }
     }
 
-    /// The client's address.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
+    /// Waits until there may be something to read, or the end. Under TLS it does not wait: something
+    /// may have come and be decrypted already.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(io) => io.readable().await,
+            Self::Tls(_) => Ok(()),
+        }
     }
 
     /// Whether what goes over it is encrypted.
     pub fn is_secure(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(io) => io,
-            Self::Tls(io) => io.get_ref().0,
-        }
-    }
 }
 
-impl From<TcpStream> for Socket {
-    fn from(io: TcpStream) -> Self {
+impl From<Tcp> for Socket {
+    fn from(io: Tcp) -> Self {
         Self::Plain(io)
     }
 }
@@ -60,8 +64,10 @@ impl From<TlsStream<TcpStream>> for Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.is_secure() { "Tls" } else { "Plain" };
-        f.debug_tuple(name).field(self.tcp()).finish()
+        match self {
+            Self::Plain(io) => f.debug_tuple("Plain").field(io).finish(),
+            Self::Tls(io) => f.debug_tuple("Tls").field(io.get_ref().0).finish(),
+        }
     }
 }
 

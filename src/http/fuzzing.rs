@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    TrustedProxies,
+    OriginPattern, TrustedProxies,
     params::{Query, channel_in_path, channel_name, idempotency_key},
     v1::envelope::parse_batch,
 };
@@ -140,6 +140,39 @@ pub(crate) fn forwarded(data: &[u8]) {
         }
     }
     let _ = client_of("10.0.0.1:5", &lines);
+}
+
+/// A pattern of origins, and origins, a line each: what is let in is the pattern itself, or has its
+/// scheme and its end, with labels of a name between them and nothing else.
+pub(crate) fn origins(data: &[u8]) {
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let Ok(text) = std::str::from_utf8(lines.next().unwrap_or_default()) else { return };
+    let Ok(pattern) = OriginPattern::parse(text) else { return };
+    assert_eq!(pattern.is_any(), text == "*");
+    for origin in lines.take(16) {
+        let expected = match (text, text.split_once("*.")) {
+            ("*", _) => true,
+            (_, None) => origin == text.as_bytes(),
+            (_, Some((scheme, domain))) => {
+                let labels = std::str::from_utf8(origin)
+                    .ok()
+                    .and_then(|origin| origin.strip_prefix(scheme)?.strip_suffix(domain))
+                    .and_then(|labels| labels.strip_suffix('.'));
+                let is_good =
+                    |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+                labels.is_some_and(|labels| {
+                    labels.split('.').all(|label| !label.is_empty() && label.chars().all(is_good))
+                })
+            }
+        };
+        assert_eq!(pattern.matches(origin), expected, "{text}: {}", origin.escape_ascii());
+        if expected && !pattern.is_any() {
+            // What a browser makes of it is a page below that domain, of that scheme.
+            let origin = std::str::from_utf8(origin).expect("it matched a text");
+            let (scheme, host) = origin.split_once("://").expect("an origin");
+            assert!(text.starts_with(scheme) && !host.contains(['/', '@', '?', '#', '\\', ' ']));
+        }
+    }
 }
 
 const EVENTS_MAX: usize = 8;

@@ -57,7 +57,8 @@ pub(super) async fn pass(
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
             let problem = problem.retry_after(RETRY_AFTER_S);
             if request.method().is_safe() {
-                stream::refuse_for_now(&state, request.headers(), problem)
+                let accepts_stream = stream::accepts_stream(request.headers());
+                stream::refuse_for_now(&state, accepts_stream, problem)
             } else {
                 problem.into_response()
             }

@@ -72,7 +72,7 @@ pub(super) async fn subscribe(
                 Start::parse(after).map_err(|error| Problem::field("after", error.to_string()))?
             }
         },
-        None => query.start(&asked.headers, true)?,
+        None => query.start(request.headers(), true)?,
     };
     let mut request = PollRequest {
         subscription,
@@ -106,7 +106,7 @@ pub(super) async fn events(
     gate::permit(&identity, &stream.subscription)?;
     stream.holder = gate::holder(&state, &identity);
     stream.client = asked.client;
-    stream.start = query.start(&asked.headers, false)?;
+    stream.start = query.start(request.headers(), false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);
     Ok(stream::respond(&state, &asked, stream).await)

@@ -24,7 +24,8 @@ use crate::{
 /// What a stream's response needs to know of its request.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) headers: HeaderMap,
+    /// Whether it accepts `text/event-stream`.
+    pub(super) accepts_stream: bool,
     pub(super) is_head: bool,
     pub(super) can_take: bool,
     pub(super) client: Option<ClientAddress>,
@@ -35,7 +36,7 @@ impl Asked {
     pub(super) fn of(request: &Request) -> Result<Self, Problem> {
         params::refuse_body(!request.body().is_end_stream())?;
         Ok(Self {
-            headers: request.headers().clone(),
+            accepts_stream: accepts_stream(request.headers()),
             is_head: request.method() == Method::HEAD,
             can_take: request.extensions().get::<CanTake>().is_some(),
             client: request.extensions().get::<ClientAddress>().copied(),
@@ -74,16 +75,24 @@ fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response 
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
         return StatusCode::NO_CONTENT.into_response();
     }
-    refuse_for_now(state, &asked.headers, Problem::from(error.clone()))
+    refuse_for_now(state, asked.accepts_stream, Problem::from(error.clone()))
+}
+
+/// Whether a client reads `text/event-stream`, as far as it says.
+pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter();
+    accepts
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains("text/event-stream"))
 }
 
 /// Refuses what may succeed later, with a problem for those who do not ask for a stream.
-pub(super) fn refuse_for_now(state: &HttpState, headers: &HeaderMap, problem: Problem) -> Response {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    let wants_stream = accepts
-        .filter_map(|accept| accept.to_str().ok())
-        .any(|accept| accept.contains("text/event-stream"));
-    if !wants_stream || state.settings.plain_refusals {
+pub(super) fn refuse_for_now(
+    state: &HttpState,
+    accepts_stream: bool,
+    problem: Problem,
+) -> Response {
+    if !accepts_stream || state.settings.plain_refusals {
         return problem.into_response();
     }
     // A browser gives up for good on any status but 200.

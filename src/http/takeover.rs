@@ -1,6 +1,12 @@
 //! The hand-over of a socket: how a handler asks for it, and what the server does with it.
 
-use std::{io::Write as _, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    cell::RefCell,
+    io::Write as _,
+    net::SocketAddr,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use axum::http::{HeaderMap, HeaderValue, header, response};
 use bytes::Bytes;
@@ -53,15 +59,17 @@ impl Taken {
     /// chunks, so every frame goes out as it is in history, and old proxies understand it too
     /// (RFC 9112, section 6.3, case 8).
     pub fn stream_head(parts: &response::Parts) -> Bytes {
-        let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         write_headers(&parts.headers, &mut head);
-        let _ = write!(head, "date: {}\r\nconnection: close\r\n\r\n", date());
+        write_date(&mut head);
+        head.extend_from_slice(b"connection: close\r\n\r\n");
         head.into()
     }
 
     /// What a waiting poll keeps for its answer.
     pub fn ticket(parts: &response::Parts, keep_alive: bool) -> PollTicket {
-        let mut lines = Vec::new();
+        let mut lines = Vec::with_capacity(HEAD_BYTES);
         write_headers(&parts.headers, &mut lines);
         PollTicket { header_lines: lines.into(), keep_alive, respond: write_poll_response }
     }
@@ -80,7 +88,7 @@ fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicke
     let reason = if reply.status == 204 { "No Content" } else { "OK" };
     let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", reply.status);
     out.extend_from_slice(&ticket.header_lines);
-    let _ = write!(out, "date: {}\r\n", date());
+    write_date(&mut out);
     let _ = write!(out, "last-event-id: {position}\r\netag: W/\"{position}\"\r\n");
     if let Some(media_type) = reply.content_type {
         let _ = write!(out, "content-type: {media_type}\r\n");
@@ -94,9 +102,21 @@ fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicke
     out.into()
 }
 
-/// The `Date` that a server with a clock sends (RFC 9110, section 6.6.1).
-fn date() -> String {
-    httpdate::fmt_http_date(SystemTime::now())
+/// Writes the `Date` that a server with a clock sends (RFC 9110, section 6.6.1). It is made anew
+/// once a second.
+fn write_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static LINE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    LINE.with_borrow_mut(|(of, line)| {
+        if *of != second || line.is_empty() {
+            *of = second;
+            *line = format!("date: {}\r\n", httpdate::fmt_http_date(now));
+        }
+        out.extend_from_slice(line.as_bytes());
+    });
 }
 
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
@@ -111,3 +131,6 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+/// Room for the head of a response.
+const HEAD_BYTES: usize = 384;

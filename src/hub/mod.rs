@@ -44,3 +44,11 @@ impl fmt::Debug for Hub {
         f.debug_struct("Hub").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl Hub {
+    /// What its actors share, for their tests.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Only the publisher's own task ever waits, and no longer than the publish wait time.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -132,11 +132,13 @@ impl Hub {
         };
         let (reply, answer) = oneshot::channel();
         let submission = Submission { events, kind, key, permits, reply };
-        if self.shared.submissions.push(submission).is_err() {
+        let Ok(handed_in) = self.shared.hand_in(submission) else {
             // Every submission in the queue holds a permit, and there is a place for each.
             return Err(PublishError::Overloaded { wait_ms });
-        }
-        self.shared.wake_log();
+        };
+        // Publishers whose requests came together are committed together.
+        others_first().await;
+        drop(handed_in);
         match answer.await {
             Ok(Ok(committed)) => Ok(Published {
                 first: committed.first,
@@ -176,6 +178,19 @@ impl Hub {
         permits.push(acquire(&self.shared.permits, total.min(all)).await);
         permits
     }
+}
+
+/// Lets the tasks that are ready now have their turn.
+async fn others_first() {
+    let mut is_first = true;
+    poll_fn(|context| {
+        if mem::take(&mut is_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// One permit an event, and one more per KiB. A publish larger than all permits takes all.

@@ -9,7 +9,7 @@ use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Once,
     task::Poll,
@@ -27,10 +27,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::{
@@ -41,13 +38,12 @@ use super::{
     tls::{Acceptor, Welcome},
 };
 use crate::{
-    actors::{LocalShard, Socket},
+    actors::{Ends, LocalShard, Socket, Tcp},
     core::RequestLimits,
     http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
 /// What every connection of a shard has in common.
-#[derive(Clone)]
 pub(super) struct Connections {
     pub(super) router: Router,
     pub(super) shard: LocalShard,
@@ -79,8 +75,7 @@ enum Ended {
 /// How requests come in on a connection.
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
-    local: SocketAddr,
-    peer: SocketAddr,
+    ends: Ends,
     is_secure: bool,
 }
 
@@ -93,46 +88,63 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self, io: TcpStream, peer: SocketAddr, held: Held) {
-        let Some(tls) = self.tls.clone() else {
-            return self.serve(io.into(), peer, Bytes::new(), held).await;
+    pub(super) async fn accept(self: Rc<Self>, io: Tcp, held: Held) {
+        let Some(tls) = &self.tls else {
+            return self.serve(io.into(), Bytes::new(), held).await;
         };
+        let Ok(io) = io.into_tokio() else { return };
         match Box::pin(tls.welcome(io)).await {
             None => {}
-            Some(Welcome::Http1(io)) => self.serve(io, peer, Bytes::new(), held).await,
+            Some(Welcome::Http1(io)) => self.serve(io, Bytes::new(), held).await,
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self, io: Socket, peer: SocketAddr, early: Bytes, _held: Held) {
-        let shard = self.shard.clone();
+    ///
+    /// `early` was read from it already.
+    pub(super) async fn serve(self: Rc<Self>, io: Socket, early: Bytes, _held: Held) {
         tokio::select! {
-            given_away = Box::pin(self.parse(io, peer, early)) => {
+            // Most are through at once, and never need to hear from their shard.
+            biased;
+            given_away = Box::pin(self.parse(io, early)) => {
                 if let Some((asking, io, early)) = given_away {
-                    hand_over(&shard, asking, io, &early);
+                    hand_over(&self.shard, asking, io, &early);
                 }
             }
-            () = shard.gone() => {}
+            () = self.shard.gone() => {}
         }
+    }
+
+    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server, and
+    /// none of its buffers, before its client says something: thousands are answered at once.
+    pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, held: Held) {
+        if early.is_empty() {
+            let is_there = tokio::select! {
+                biased;
+                readable = io.readable() => readable.is_ok(),
+                () = tokio::time::sleep(self.header_read_timeout) => false,
+                () = self.asked_to_close() => false,
+                () = self.shard.gone() => false,
+            };
+            if !is_there {
+                return;
+            }
+        }
+        self.serve(io, early, held).await;
     }
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(
-        self,
-        io: Socket,
-        peer: SocketAddr,
-        early: Bytes,
-    ) -> Option<(Asking, Socket, Bytes)> {
-        let arrival = Arrival { local: io.local_addr().ok()?, peer, is_secure: io.is_secure() };
+    async fn parse(&self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {
+        let arrival = Arrival { ends: io.ends().ok()?, is_secure: io.is_secure() };
         let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
         let outgoing = Rc::new(Outgoing::new());
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, router, proxies) = (Rc::clone(&asking), self.router, self.proxies);
+            let asking = Rc::clone(&asking);
             service_fn(move |mut request| {
-                arrival.note(&mut request, &proxies);
-                Box::pin(respond(router.clone(), request, Rc::clone(&asking)))
+                arrival.note(&mut request, &self.proxies);
+                Box::pin(respond(self.router.clone(), request, Rc::clone(&asking)))
             })
         };
         let mut connection = http1::Builder::new()
@@ -143,23 +155,27 @@ impl Connections {
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
-        let mut closing = self.closing;
-        let mut asked_to_close = Box::pin(async move {
-            let _ = closing.wait_for(|closing| *closing).await;
-        });
+        let mut asked_to_close = pin!(self.asked_to_close());
         let mut is_closing = false;
         let ended = poll_fn(|context| {
-            if !is_closing && Future::poll(asked_to_close.as_mut(), context).is_ready() {
+            loop {
+                match connection.poll_without_shutdown(context) {
+                    // hyper is done, but the end of its last answer waits in its buffer. It goes on
+                    // with that each time.
+                    Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
+                    Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
+                    Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
+                        return Poll::Ready(Ended::GivenAway);
+                    }
+                    Poll::Pending => {}
+                }
+                if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
+                    break;
+                }
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            match connection.poll_without_shutdown(context) {
-                Poll::Ready(result) => Poll::Ready(Ended::Over(result)),
-                Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
-                    Poll::Ready(Ended::GivenAway)
-                }
-                Poll::Pending => stall.poll(&outgoing, context).map(|()| Ended::Stalled),
-            }
+            stall.poll(&outgoing, context).map(|()| Ended::Stalled)
         })
         .await;
         match ended {
@@ -189,16 +205,23 @@ impl Connections {
         };
         Some((asking, io, early))
     }
+
+    /// Completes when no connection is to be kept.
+    async fn asked_to_close(&self) {
+        let mut closing = self.closing.clone();
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
 }
 
 impl Arrival {
     /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
     fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
-        let client = proxies.client(self.peer, request.headers());
+        let Ends { local, peer } = self.ends;
+        let client = proxies.client(peer, request.headers());
         if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-            warn_of_proxy(self.peer);
+            warn_of_proxy(peer);
         }
-        request.extensions_mut().insert(LocalAddress(self.local));
+        request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(client);
         if self.is_secure {
             request.extensions_mut().insert(Secure);
@@ -247,9 +270,15 @@ async fn respond(
 async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
-        let mut bytes = [0; 4096];
-        while io.read(&mut bytes).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+        let mut bytes = [0; LINGER_BYTES];
+        loop {
+            match io.read(&mut bytes).await? {
+                0 => return Ok::<_, std::io::Error>(()),
+                // Who sends as fast as it can is slowed down: what it sends is for nothing.
+                LINGER_BYTES => tokio::time::sleep(LINGER_PAUSE).await,
+                _ => {}
+            }
+        }
     };
     let _ = tokio::time::timeout(wait, unheard).await;
 }
@@ -282,3 +311,6 @@ fn buffer_bytes_max(limits: &RequestLimits) -> usize {
 const LINE_BYTES: usize = 64;
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
+/// What is read of that at a time, and the pause after it: four megabytes a second at most.
+const LINGER_BYTES: usize = 4_096;
+const LINGER_PAUSE: Duration = Duration::from_millis(1);

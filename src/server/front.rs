@@ -1,15 +1,15 @@
 //! The accept loops: one per shard and address, on the shard's thread.
 
-use std::{future::Future, io, net, pin::Pin, time::Duration};
+use std::{future::Future, io, net, pin::Pin, rc::Rc, time::Duration};
 
 use axum::Router;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::watch,
-    task::{JoinSet, spawn_local},
+    task::{JoinSet, spawn_local, yield_now},
 };
 
 use super::{
+    accept_queue::AcceptQueue,
     connection::Connections,
     newcomers::Newcomers,
     places::{Full, Places, is_no_file},
@@ -42,11 +42,11 @@ pub(super) struct HttpFront {
 
 impl Front for HttpFront {
     fn serve(&self, shard: LocalShard) -> Pin<Box<dyn Future<Output = ()>>> {
-        let listeners: io::Result<Vec<TcpListener>> = self.listeners[shard.index()]
+        let listeners: io::Result<Vec<AcceptQueue>> = self.listeners[shard.index()]
             .iter()
-            .map(|listener| TcpListener::from_std(listener.try_clone()?))
+            .map(|listener| AcceptQueue::new(listener.try_clone()?))
             .collect();
-        let connections = Connections {
+        let connections = Rc::new(Connections {
             router: self.router.clone(),
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
@@ -56,14 +56,14 @@ impl Front for HttpFront {
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
             request_limits: self.request_limits.clone(),
-        };
-        let again = connections.clone();
+        });
+        let again = Rc::clone(&connections);
         let newcomers = self.newcomers.clone();
         shard.on_handed_back(move |Finished { io, early }| {
             // Gone already, if it has no address.
-            let Ok(peer) = io.peer_addr() else { return };
-            let held = (again.places.keep(), newcomers.keep(peer));
-            spawn_local(again.clone().serve(io, peer, early, held));
+            let Ok(ends) = io.ends() else { return };
+            let held = (again.places.keep(), newcomers.keep(ends.peer));
+            spawn_local(Rc::clone(&again).serve_again(io, early, held));
         });
         let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
         Box::pin(async move {
@@ -78,7 +78,7 @@ impl Front for HttpFront {
             for listener in listeners {
                 loops.spawn_local(accept(
                     listener,
-                    connections.clone(),
+                    Rc::clone(&connections),
                     refusals.clone(),
                     newcomers.clone(),
                 ));
@@ -90,14 +90,20 @@ impl Front for HttpFront {
 
 /// Accepts until it is dropped.
 async fn accept(
-    listener: TcpListener,
-    connections: Connections,
+    listener: AcceptQueue,
+    connections: Rc<Connections>,
     refusals: Refusals,
     newcomers: Newcomers,
 ) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
+    let mut in_a_row = 0;
     loop {
+        if in_a_row >= ACCEPTS_IN_A_ROW {
+            in_a_row = 0;
+            yield_now().await;
+        }
+        in_a_row += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = closing.wait_for(|closing| *closing) => {
@@ -105,7 +111,7 @@ async fn accept(
                 return std::future::pending().await;
             }
         };
-        let (io, peer) = match accepted {
+        let io = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
                 if !refusals.refuse_by_reserve(&listener).await {
@@ -121,10 +127,10 @@ async fn accept(
                 continue;
             }
         };
-        let counted = match newcomers.welcome(peer) {
+        let counted = match newcomers.welcome(io.ends().peer) {
             Ok(counted) => counted,
             Err(why) => {
-                refusals.turn_away(io, peer.ip(), why);
+                refusals.turn_away(io, why);
                 continue;
             }
         };
@@ -138,20 +144,14 @@ async fn accept(
         is_full = place.is_err();
         match place {
             Ok(place) => {
-                spawn_local(connections.clone().accept(prepare(io), peer, (place, counted)));
+                spawn_local(Rc::clone(&connections).accept(io, (place, counted)));
             }
             Err(why) => refusals.refuse(io, why).await,
         }
     }
 }
 
-fn prepare(io: TcpStream) -> TcpStream {
-    // Inherited from the listener on Linux; elsewhere not, and failure costs only latency.
-    if cfg!(not(target_os = "linux")) {
-        let _ = io.set_nodelay(true);
-    }
-    io
-}
-
+/// Connections accepted before those that were have their turn.
+const ACCEPTS_IN_A_ROW: usize = 16;
 /// How long an accept loop waits after a failure that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

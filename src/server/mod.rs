@@ -1,5 +1,6 @@
 //! The process around the hub: settings, listeners, signals.
 
+mod accept_queue;
 mod authentication;
 mod connection;
 mod demo;

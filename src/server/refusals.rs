@@ -3,23 +3,24 @@
 //! A refused connection is read for its request's head, told to come back, and ended. Only a few
 //! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
 
-use std::{fs::File, io, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_local,
     time::timeout,
 };
 
 use super::{
+    accept_queue::AcceptQueue,
     newcomers::Unwelcome,
     places::{Full, Places, is_no_file},
     tls::Acceptor,
 };
 use crate::{
+    actors::Tcp,
     http::{ForNow, Refuser},
     telemetry::{Metrics, Seldom},
 };
@@ -46,7 +47,7 @@ impl Refusals {
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
-    pub(super) async fn refuse(&self, io: TcpStream, why: Full) {
+    pub(super) async fn refuse(&self, io: Tcp, why: Full) {
         self.note(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
@@ -55,7 +56,8 @@ impl Refusals {
 
     /// Turns away a connection of someone who has, or brings, too many. It is told so if few are
     /// being refused; else it is closed at once, since nobody else is to wait for it.
-    pub(super) fn turn_away(&self, io: TcpStream, peer: IpAddr, why: Unwelcome) {
+    pub(super) fn turn_away(&self, io: Tcp, why: Unwelcome) {
+        let peer = io.ends().peer.ip();
         Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.unwelcome.due() {
             let reason = why.as_str();
@@ -71,27 +73,23 @@ impl Refusals {
 
     /// Refuses the next connection by means of the reserve, since there is no file for it. False if
     /// there is none even so.
-    pub(super) async fn refuse_by_reserve(&self, listener: &TcpListener) -> bool {
+    pub(super) async fn refuse_by_reserve(&self, listener: &AcceptQueue) -> bool {
         let reserve = &self.0.reserve;
         if !reserve.give_up() {
             reserve.fill();
             return false;
         }
         // It comes at once: that it waits is why there was no file for it.
-        match timeout(Duration::ZERO, listener.accept()).await {
-            Ok(Ok((io, _))) => {
+        match listener.accept_now() {
+            Ok(io) => {
                 self.note(Full::Files);
                 reserve.put_back(self.tell(io, &ForNow::full()).await);
                 true
             }
-            Ok(Err(error)) => {
+            // If it would have to wait, that connection has gone away.
+            Err(error) => {
                 reserve.fill();
                 !is_no_file(&error)
-            }
-            // It has gone away.
-            Err(_) => {
-                reserve.fill();
-                true
             }
         }
     }
@@ -111,7 +109,7 @@ impl Refusals {
 
     /// Tells a client to come back, within [`REFUSAL_TIME_MAX`]. Gives the socket back, to be
     /// closed.
-    async fn tell(&self, mut io: TcpStream, why: &ForNow) -> TcpStream {
+    async fn tell(&self, mut io: Tcp, why: &ForNow) -> Tcp {
         let refuser = &self.0.refuser;
         let told = async {
             match &self.0.tls {
@@ -131,7 +129,7 @@ impl Refusals {
     }
 }
 
-async fn answer(refusals: Refusals, io: TcpStream, why: ForNow, _permit: OwnedSemaphorePermit) {
+async fn answer(refusals: Refusals, io: Tcp, why: ForNow, _permit: OwnedSemaphorePermit) {
     let io = refusals.tell(io, &why).await;
     refusals.0.reserve.put_back(io);
 }
@@ -191,7 +189,7 @@ impl Reserve {
 
     /// Closes a socket. If a file is missing, takes its place in the same step: between a close and
     /// an open, another thread would have it.
-    fn put_back(&self, io: TcpStream) {
+    fn put_back(&self, io: Tcp) {
         let Ok(io) = io.into_std() else { return };
         let mut spare = self.spare.lock();
         if spare.len() < RESERVE_FILES

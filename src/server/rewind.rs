@@ -8,11 +8,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::outgoing::Outgoing;
-use crate::actors::Socket;
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+
+use super::outgoing::Outgoing;
+use crate::actors::Socket;
 
 /// A socket with bytes that come before what it still has.
 pub(super) struct Rewind {

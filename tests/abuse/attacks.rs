@@ -1,29 +1,43 @@
 //! The table of attacks.
 
 use crate::{
-    bodies, connections, heads, publishes, readers, smuggling, subscriptions,
+    bodies, connections, heads, http2, publishes, readers, smuggling, subscriptions,
     target::{Running, Target},
-    tokens,
+    tls, tokens,
 };
 
 /// One attack, and the settings of the hub that suffers it.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) settings: &'static [(&'static str, &'static str)],
-    /// Whether the hub asks for tokens.
-    pub(crate) with_tokens: bool,
+    pub(crate) hub: HubKind,
     pub(crate) run: fn(Target) -> Running,
 }
 
+/// What is special about a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HubKind {
+    /// Nothing.
+    Plain,
+    /// It asks for tokens.
+    Tokens,
+    /// It speaks TLS, and so do the honest.
+    Tls,
+}
+
+/// Limits per address count programs of this machine too. The attackers have one address, each of the
+/// honest another.
+const PER_ADDRESS: &[(&str, &str)] = &[("limits.per_address.loopback", "true")];
+
 macro_rules! attack {
     ($name:literal, $run:path) => {
-        attack!($name, $run, &[], false)
+        attack!($name, $run, &[], Plain)
     };
-    ($name:literal, $run:path, $settings:expr, $with_tokens:literal) => {
+    ($name:literal, $run:path, $settings:expr, $hub:ident) => {
         Attack {
             name: $name,
             settings: $settings,
-            with_tokens: $with_tokens,
+            hub: HubKind::$hub,
             run: |target| Box::pin($run(target)),
         }
     };
@@ -44,17 +58,19 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("bodies that fill the room", bodies::filling_the_room),
     attack!("bodies on polls", bodies::on_polls),
     attack!("connection flood from one address", connections::flood_from_one),
+    attack!("the same, limited by address", connections::flood_from_one, PER_ADDRESS, Plain),
     attack!("connection flood from many addresses", connections::flood_from_many),
     attack!("connect and reset", connections::resets),
     attack!(
         "idle connections up to the limit",
         connections::idle_up_to_the_limit,
         &[("limits.connections.requests_max", "500")],
-        false
+        Plain
     ),
     attack!("readers that stop", readers::stalled_streams),
     attack!("answers that are not read", readers::unread_answers),
     attack!("reconnects from the earliest", readers::replays),
+    attack!("reconnects, limited by address", readers::replays, PER_ADDRESS, Plain),
     attack!("replays that stop", readers::stalled_replays),
     attack!("ten thousand patterns", subscriptions::patterns),
     attack!("deep names and patterns", subscriptions::deep_names),
@@ -62,16 +78,28 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("streams that come and go", subscriptions::comings_and_goings),
     attack!("long lists", subscriptions::listings),
     attack!("publishes to one channel", publishes::to_one_channel),
+    attack!("publishes, limited by address", publishes::to_one_channel, PER_ADDRESS, Plain),
     attack!("batches of 10,000", publishes::batches),
-    attack!("publishes by one subject", tokens::one_subject, &[], true),
+    attack!("publishes by one subject", tokens::one_subject, &[], Tokens),
     attack!("polls that do not wait", publishes::polls),
     attack!("polls whose clients leave", publishes::abandoned_polls),
     attack!("pipelined requests", publishes::requests),
     attack!("pipelined refusals", publishes::refused),
     attack!("request smuggling", smuggling::all),
-    attack!("forged tokens", tokens::forged, &[], true),
-    attack!("good tokens by the thousand", tokens::verified, &[], true),
-    attack!("routes of administrators", tokens::admin_routes, &[], true),
+    attack!("forged tokens", tokens::forged, &[], Tokens),
+    attack!("good tokens by the thousand", tokens::verified, &[], Tokens),
+    attack!("routes of administrators", tokens::admin_routes, &[], Tokens),
+    attack!("half a TLS handshake", tls::half_handshakes, &[], Tls),
+    attack!("TLS handshakes", tls::handshakes, &[], Tls),
+    attack!("what is no TLS", tls::garbage, &[], Tls),
+    attack!("HTTP/2 rapid resets", http2::rapid_resets),
+    attack!("HTTP/2 resets by the hub", http2::made_resets),
+    attack!("HTTP/2 CONTINUATION", http2::continuations),
+    attack!("HTTP/2 tiny windows", http2::tiny_windows),
+    attack!("HTTP/2 readers that stop", http2::stalled_streams),
+    attack!("HTTP/2 pings and settings", http2::pings_and_settings),
+    attack!("HTTP/2 empty frames", http2::empty_frames),
+    attack!("HTTP/2 compression bombs", http2::compression_bomb),
 ];
 
 /// What the bounds on batches and on what is under way are for: without them one batch holds up all
@@ -85,5 +113,5 @@ pub(crate) const UNBOUNDED: Attack = attack!(
         ("limits.publish.bodies_bytes_max", "2000000000"),
         ("limits.publish.wait_ms", "60000"),
     ],
-    false
+    Plain
 );

@@ -8,18 +8,22 @@ mod attacks;
 mod bodies;
 mod connections;
 mod heads;
+mod http2;
 mod publishes;
 mod readers;
 mod smuggling;
 mod subscriptions;
 mod target;
+mod tls;
 mod tokens;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, thread, time::Duration};
 
-use attacks::{ATTACKS, Attack, UNBOUNDED};
+use attacks::{ATTACKS, Attack, HubKind, UNBOUNDED};
 use serde_json::json;
 use target::Target;
+use tempfile::TempDir;
+use tls::TlsAudience;
 use visnyk_loadtest::{
     Audience, Exchange, Hub, HubCommand, Received, Subject, in_full, subject::post_request,
 };
@@ -27,6 +31,8 @@ use visnyk_loadtest::{
 /// The channel of the honest.
 const AUDIENCE: &str = "audience";
 const SUBSCRIBERS: usize = 1_000;
+/// Over TLS they cost this process ten times as much.
+const TLS_SUBSCRIBERS: u64 = 100;
 const EVENTS_PER_S: f64 = 100.0;
 /// How long it is calm, and then not.
 const CALM: Duration = Duration::from_secs(1);
@@ -114,15 +120,33 @@ fn endure_again(attack: &Attack) -> Outcome {
     endure(attack)
 }
 
+/// The honest of one attack.
+enum Honest {
+    Plain(Box<Audience>),
+    Tls(TlsAudience),
+}
+
+impl Honest {
+    fn receive(&mut self, events: u32, begin: impl FnOnce()) -> Result<Received, String> {
+        match self {
+            Self::Plain(audience) => {
+                let received = audience.receive(events, EVENTS_PER_S, begin);
+                received.map_err(|failure| in_full(&failure))
+            }
+            Self::Tls(audience) => audience.receive(events, EVENTS_PER_S, begin),
+        }
+    }
+}
+
 /// Runs one attack against a hub of its own.
 fn endure(attack: &Attack) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let hub = runtime.block_on(start(attack));
+    let (hub, _directory) = runtime.block_on(start(attack));
     let address = hub.address();
     let mut subject = Subject::visnyk(address, hub.pid().expect("it runs"));
-    if attack.with_tokens {
+    if attack.hub == HubKind::Tokens {
         subject.publish = |subject, channel, body| {
             let token = tokens::good(json!({"sub": "honest", "visnyk": {"publish": [AUDIENCE]}}));
             let request = post_request(
@@ -135,16 +159,21 @@ fn endure(attack: &Attack) -> Outcome {
             text.replacen("\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n"), 1).into_bytes()
         };
     }
-    let mut audience = Audience::connect(&subject, AUDIENCE, SUBSCRIBERS).expect("they connect");
+    let mut honest = match attack.hub {
+        HubKind::Tls => Honest::Tls(TlsAudience::connect(address, TLS_SUBSCRIBERS)),
+        _ => {
+            let audience = Audience::connect(&subject, AUDIENCE, SUBSCRIBERS);
+            Honest::Plain(Box::new(audience.expect("they connect")))
+        }
+    };
     let events = |time: Duration| (time.as_secs_f64() * EVENTS_PER_S) as u32;
-    let calm = audience.receive(events(CALM), EVENTS_PER_S, || {});
-    let calm = calm.unwrap_or_else(|failure| panic!("{}: {}", attack.name, in_full(&failure)));
+    let calm = honest.receive(events(CALM), || {});
+    let calm = calm.unwrap_or_else(|failure| panic!("{}: {failure}", attack.name));
     let mut attackers = None;
-    let attacked = audience.receive(events(ATTACK), EVENTS_PER_S, || {
+    let attacked = honest.receive(events(ATTACK), || {
         let run = attack.run;
         attackers = Some(thread::spawn(move || Target::suffer(address, ATTACK, run)));
     });
-    let attacked = attacked.map_err(|failure| in_full(&failure));
     let resident_mb = hub.resident_bytes().unwrap_or_default() / 1_000_000;
     let mut faults = Vec::new();
     let attackers = attackers.expect("it was begun").join();
@@ -160,30 +189,43 @@ fn endure(attack: &Attack) -> Outcome {
     Outcome { name: attack.name, got, calm, attacked, resident_mb, faults }
 }
 
-async fn start(attack: &Attack) -> Hub {
+async fn start(attack: &Attack) -> (Hub, TempDir) {
     let binary = std::env::var_os("VISNYK_BIN").map(PathBuf::from);
     let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_visnyk").into());
     let mut command = HubCommand::new(binary).directory(env!("CARGO_TARGET_TMPDIR"));
-    if attack.with_tokens {
-        let directory =
-            tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory").keep();
-        let key = directory.join("key.pem");
-        std::fs::write(&key, tokens::public_key()).expect("a file");
-        command = command
-            .env("VISNYK_JWT_SECRET", tokens::SECRET)
-            .env("VISNYK_ALLOW_ANONYMOUS", AUDIENCE)
-            .env("VISNYK_AUTH__PUBLIC_KEY_FILES", format!("RS256:{}", key.display()));
+    // The hub has read it by the time it listens; a certificate it may look at again.
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    match attack.hub {
+        HubKind::Plain => {}
+        HubKind::Tokens => {
+            let key = directory.path().join("key.pem");
+            std::fs::write(&key, tokens::public_key()).expect("a file");
+            command = command
+                .env("VISNYK_JWT_SECRET", tokens::SECRET)
+                .env("VISNYK_ALLOW_ANONYMOUS", AUDIENCE)
+                .env("VISNYK_AUTH__PUBLIC_KEY_FILES", format!("RS256:{}", key.display()));
+        }
+        HubKind::Tls => {
+            tls::write_certificate(directory.path());
+            command = command
+                .env("VISNYK_TLS_CERT", directory.path().join("cert.pem"))
+                .env("VISNYK_TLS_KEY", directory.path().join("key.pem"));
+        }
     }
     for (name, value) in attack.settings {
         let variable = format!("VISNYK_{}", name.replace('.', "__").to_ascii_uppercase());
         command = command.env(variable, value);
     }
-    command.start().await.expect("the hub starts")
+    (command.start().await.expect("the hub starts"), directory)
 }
 
 /// What is wrong with the hub afterwards.
 async fn look_after(attack: &Attack, hub: &Hub) -> Vec<String> {
     let mut faults = Vec::new();
+    if attack.hub == HubKind::Tls {
+        // The honest, who speak TLS, were served to the end.
+        return faults;
+    }
     let patience = Duration::from_secs(10);
     let health = Exchange::new(hub.address()).request("GET", "/healthz", &[], b"", patience).await;
     match health {
@@ -200,7 +242,7 @@ async fn look_after(attack: &Attack, hub: &Hub) -> Vec<String> {
             }
         }
     }
-    if !attack.with_tokens {
+    if attack.hub == HubKind::Plain {
         let path = "/v1/channels/smuggled";
         let answer = Exchange::new(hub.address()).request("GET", path, &[], b"", patience).await;
         if answer.is_ok_and(|answer| answer.status() != 404) {

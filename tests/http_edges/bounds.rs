@@ -241,3 +241,21 @@ async fn a_body_comes_in_no_more_than_so_many_pieces() {
     }
     assert_eq!(ask(&hub, chunked(&vec![64; 10_000])).await.status, 201, "none of them is small");
 }
+
+#[tokio::test]
+async fn a_client_that_sends_without_end_after_its_refusal_is_slowed_down() {
+    let hub = hub(&SMALL).await;
+    let mut wire = Wire::to(&hub).await;
+    wire.send(
+        "POST /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n",
+    )
+    .await;
+    assert_eq!(wire.answer().await.status, 413);
+    let piece = vec![b'x'; 64 * 1024];
+    let mut sent = 0;
+    while sent < 256 * 1024 * 1024 && wire.try_send(&piece).await.is_ok() {
+        sent += piece.len();
+    }
+    // Two seconds of four megabytes each, and what the kernel takes.
+    assert!(sent < 64 * 1024 * 1024, "{sent} bytes were read for nothing");
+}

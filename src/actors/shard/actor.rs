@@ -8,12 +8,14 @@
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -117,10 +119,10 @@ impl LocalShard {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
         match (subscriber.shape.transport(), io.into()) {
-            (Transport::Poll, Socket::Plain(io)) => {
-                let peer = Box::new(PollSocket::new(io, early));
-                self.attach_peer(subscriber, peer, head, ticket);
-            }
+            (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, early) {
+                Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
+                Err(error) => unwatchable(&error),
+            },
             (Transport::Poll, Socket::Tls(io)) => {
                 let peer = Box::new(TlsPeer::poll(io, early));
                 self.attach_peer(subscriber, peer, head, ticket);
@@ -135,8 +137,8 @@ impl LocalShard {
                 let attached = StreamSocket::new(io).and_then(|socket| {
                     engine.attach_stream(subscriber, socket, &sockets, head, now_ms)
                 });
-                if let Err(error) = attached {
-                    tracing::debug!(%error, "a socket cannot be watched; it is closed");
+                if let Err(error) = &attached {
+                    unwatchable(error);
                 }
             }
         }
@@ -318,12 +320,18 @@ impl ShardState {
     }
 }
 
+fn unwatchable(error: &io::Error) {
+    tracing::debug!(%error, "a socket cannot be watched; it is closed");
+}
+
 /// The loop that serves the connections, a bounded turn at a time.
 async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine>>) {
     let wakes = engine.borrow().ready_list();
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
+    let mut look = true;
     loop {
+        look |= poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
@@ -338,17 +346,21 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
             if engine.wants_batches() {
                 for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_TURN) {
                     engine.give(batch, now_ms);
-                    // One notification may stand for many batches.
-                    more = true;
                 }
+                // One notification may stand for many batches.
+                more |= !inbox.is_empty();
             }
-            ready.clear();
-            match local.sockets.borrow_mut().ready(&mut ready) {
-                Ok(full) => more |= full,
-                Err(error) => return tracing::error!(%error, "a shard cannot watch its sockets"),
+            if look {
+                ready.clear();
+                match local.sockets.borrow_mut().ready(&mut ready) {
+                    Ok(full) => look = full,
+                    Err(error) => {
+                        return tracing::error!(%error, "a shard cannot watch its sockets");
+                    }
+                }
+                engine.serve_sockets(&ready, now_ms);
             }
-            engine.serve_sockets(&ready, now_ms);
-            more | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
+            more | look | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
         };
         local.hand_back(&engine);
         if more {
@@ -359,7 +371,10 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}
-            Ok(()) = poll_fn(|context| local.sockets.borrow().poll_ready(context)) => {}
+            () = poll_fn(|context| match local.sockets.borrow().are_ready(context) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }) => look = true,
             () = tokio::time::sleep_until(next_tick) => {}
         }
     }

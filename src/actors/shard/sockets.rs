@@ -7,7 +7,7 @@
 use std::{
     io,
     os::fd::AsRawFd,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -69,11 +69,20 @@ impl Sockets {
         Ok(ready.len() >= READY_MAX)
     }
 
-    /// Ready when a socket may be; then look ([`ready`](Self::ready)).
-    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What becomes ready after this, and so after the look that follows it, is told anew.
-        ready!(self.poll.poll_read_ready(context))?.clear_ready();
-        Poll::Ready(Ok(()))
+    /// Whether a socket may have become ready since the last call; then look at all
+    /// ([`ready`](Self::ready)). If none has, `context` is woken when one does. It costs no system
+    /// call: the runtime has been told.
+    pub(super) fn are_ready(&self, context: &mut Context<'_>) -> bool {
+        match self.poll.poll_read_ready(context) {
+            Poll::Pending => false,
+            // What becomes ready after this, and so after the look that follows it, is told anew.
+            Poll::Ready(Ok(mut told)) => {
+                told.clear_ready();
+                true
+            }
+            // The runtime ends; what it does not tell, the look finds.
+            Poll::Ready(Err(_)) => true,
+        }
     }
 }
 

@@ -47,7 +47,7 @@ fn ask(
     let limits = state.hub.limits();
     let poll = PollRequest {
         subscription,
-        start: query.start(&asked.headers, true)?,
+        start: query.start(request.headers(), true)?,
         encoding: &EnvelopeAnswers,
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),

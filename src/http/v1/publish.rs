@@ -14,7 +14,7 @@ use axum::{
 };
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{envelope::parse_batch, stream::path_channel};
 use crate::{
@@ -72,8 +72,11 @@ async fn accept(
     }
     let (body, _room) = read_body(state, body).await?;
 
-    let fingerprint =
-        FINGERPRINTS.hash_one((&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms));
+    let key = key.map(|key| {
+        let sent = (&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms);
+        let scope = format!("{} {} {key}", identity.scope(), parts.uri.path());
+        IdempotencyKey { scope, fingerprint: FINGERPRINTS.hash_one(sent) }
+    });
     let events = if is_batch {
         let events_max = state.hub.limits().publish.batch_events_max as usize;
         parse_batch(&body, in_path.as_ref(), in_query.as_ref(), events_max)?
@@ -83,10 +86,6 @@ async fn accept(
         };
         vec![(channel, NewEvent { data: body, event_type, retry_ms })]
     };
-    let key = key.map(|key| IdempotencyKey {
-        scope: format!("{} {} {key}", identity.scope(), parts.uri.path()),
-        fingerprint,
-    });
     for (index, (channel, _)) in events.iter().enumerate() {
         if index == 0 || *channel != events[index - 1].0 {
             gate::permit_publish(&identity, channel)?;
@@ -98,17 +97,22 @@ async fn accept(
     Ok(answer(&published, &channel, is_batch))
 }
 
+/// What a publisher is told.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    One { id: String, channel: &'a str },
+    Batch { accepted: usize, first_id: String, last_id: String },
+}
+
 fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Response {
+    let (first_id, last_id) = (published.first.to_string(), published.last.to_string());
     let body = if is_batch {
-        json!({
-            "accepted": published.events,
-            "first_id": published.first.to_string(),
-            "last_id": published.last.to_string(),
-        })
+        Json(Answer::Batch { accepted: published.events, first_id, last_id })
     } else {
-        json!({"id": published.last.to_string(), "channel": channel.as_str()})
+        Json(Answer::One { id: last_id, channel: channel.as_str() })
     };
-    let mut response = (StatusCode::CREATED, Json(body)).into_response();
+    let mut response = (StatusCode::CREATED, body).into_response();
     if published.replayed {
         let yes = axum::http::HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", yes);

@@ -74,7 +74,7 @@ fn ask(
     };
     let stream = StreamRequest {
         subscription,
-        start: query.start(&asked.headers, false)?,
+        start: query.start(request.headers(), false)?,
         encoding,
         policy: query.slow_policy()?,
         hello: query.switch("hello")?,

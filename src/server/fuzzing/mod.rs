@@ -19,6 +19,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("forwarded", http::fuzzing::forwarded),
     ("frames", model::fuzzing::frames),
     ("index", core::fuzzing::index),
+    ("origins", http::fuzzing::origins),
     ("patterns", model::fuzzing::patterns),
     ("positions", model::fuzzing::positions),
     ("requests", http::fuzzing::requests),

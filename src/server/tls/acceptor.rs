@@ -16,7 +16,7 @@ use super::{
     reloading::Reloading,
 };
 use crate::{
-    actors::Socket,
+    actors::{Socket, Tcp},
     server::Settings,
     telemetry::{Metrics, Seldom},
 };
@@ -113,8 +113,8 @@ impl Acceptor {
     /// Shakes hands with someone who is only to be refused.
     pub(in crate::server) async fn welcome_refused<'a>(
         &self,
-        io: &'a mut TcpStream,
-    ) -> io::Result<TlsStream<&'a mut TcpStream>> {
+        io: &'a mut Tcp,
+    ) -> io::Result<TlsStream<&'a mut Tcp>> {
         self.0.refusing.accept(io).await
     }
 }

@@ -2,13 +2,38 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Engine, READ_BYTES_MAX};
 use crate::{
-    actors::{payload::Payload, shard::rounds::MixedSend, subscriber::Form},
+    actors::{
+        payload::Payload,
+        shard::rounds::MixedSend,
+        subscriber::{Form, PollTicket},
+    },
     backend::{Piece, Span},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
 };
+
+/// The answer that was written last, for the others of its round.
+#[derive(Debug)]
+pub(super) struct LastAnswer {
+    reply: Arc<PollReply>,
+    position: Position,
+    header_lines: Bytes,
+    keep_alive: bool,
+    response: Bytes,
+}
+
+impl LastAnswer {
+    fn fits(&self, reply: &Arc<PollReply>, position: Position, ticket: &PollTicket) -> bool {
+        Arc::ptr_eq(&self.reply, reply)
+            && self.position == position
+            && self.keep_alive == ticket.keep_alive
+            && self.header_lines == ticket.header_lines
+    }
+}
 
 impl Engine {
     /// Answers a poll from a round, with the bytes that others who wait for the same get too.
@@ -41,7 +66,26 @@ impl Engine {
                 encoded
             }
         };
-        self.respond(index, &encoded, position);
+        let Some(ticket) = slot.subscriber.ticket() else { return };
+        // Those who wait for the same mostly came by the same front door, so even the heads of their
+        // answers are equal.
+        let response = match &self.last_answer {
+            Some(last) if last.fits(&encoded, position, ticket) => last.response.clone(),
+            _ => {
+                let response = (ticket.respond)(&encoded, position, ticket);
+                let (header_lines, keep_alive) = (ticket.header_lines.clone(), ticket.keep_alive);
+                let response = self.hold(response);
+                self.last_answer = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
+                    reply: encoded,
+                    position,
+                    header_lines,
+                    keep_alive,
+                    response: response.clone(),
+                });
+                response
+            }
+        };
+        self.respond(index, response, position);
     }
 
     /// Answers a poll.
@@ -50,8 +94,11 @@ impl Engine {
         let Form::Poll { encoding, .. } = slot.subscriber.shape(&self.plain_shape).form else {
             return;
         };
+        let Some(ticket) = slot.subscriber.ticket() else { return };
         let reply = encoding.encode(&answer);
-        self.respond(index, &reply, answer.position);
+        let response = (ticket.respond)(&reply, answer.position, ticket);
+        let response = self.hold(response);
+        self.respond(index, response, answer.position);
     }
 
     /// Answers a poll whose start has a gap: at once, with what is there.
@@ -92,12 +139,8 @@ impl Engine {
         }
     }
 
-    fn respond(&mut self, index: u32, reply: &PollReply, position: Position) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Some(ticket) = slot.subscriber.ticket() else { return };
-        let response = (ticket.respond)(reply, position, ticket);
+    fn respond(&mut self, index: u32, rest: Bytes, position: Position) {
         self.tally.sends += 1;
-        let rest = self.hold(response);
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let blocked = ConnectionMsg::Blocked {
             cursor: position.seq,
@@ -111,3 +154,7 @@ impl Engine {
         self.schedule(index);
     }
 }
+
+/// Bytes of an answer that its clients share. Of a larger one each has its own, so that the ceiling
+/// on unsent bytes gets them back by ending one client.
+const SHARED_BYTES_MAX: usize = 8 * 1024;

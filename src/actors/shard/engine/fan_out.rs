@@ -209,6 +209,8 @@ impl Engine {
         round.next = to;
         if to < round.due.len() {
             self.mixed.round = Some(round);
+        } else {
+            self.last_answer = None;
         }
     }
 

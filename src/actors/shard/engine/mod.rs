@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::{explain::RecentEnds, fan_out::Taking, unsent::Unsent};
+use self::{answers::LastAnswer, explain::RecentEnds, fan_out::Taking, unsent::Unsent};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
@@ -78,6 +78,8 @@ pub struct Engine {
     random: fastrand::Rng,
     /// Bytes read from history last, for the others who read the same.
     last_read: Option<(Arc<Shape>, Arc<Payload>)>,
+    /// The answer that a poll of the round in hand was given last.
+    last_answer: Option<LastAnswer>,
     handed_back: Vec<Finished>,
     drain_until_ms: Option<u64>,
     /// The slot whose next step panics: for tests of isolation.
@@ -135,6 +137,7 @@ impl Engine {
             now_ms,
             random: fastrand::Rng::with_seed(seed),
             last_read: None,
+            last_answer: None,
             handed_back: Vec::new(),
             drain_until_ms: None,
             fault: VACANT,
@@ -169,8 +172,12 @@ impl Engine {
         self.due.is_empty() && self.queued.is_empty() && self.ready.is_empty()
     }
 
-    /// Sockets of answered polls since the last call.
+    /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
+    /// way: all answers go out before any of their clients is listened to again.
     pub fn take_handed_back(&mut self) -> Vec<Finished> {
+        if self.mixed.round.is_some() {
+            return Vec::new();
+        }
         std::mem::take(&mut self.handed_back)
     }
 

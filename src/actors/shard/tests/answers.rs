@@ -1,0 +1,115 @@
+//! The answers of one round to many polls.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{TcpListener, TcpStream},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::world::{Ask, World};
+use crate::{
+    actors::{
+        Ends, Socket, Tcp,
+        peer::{Input, Peer, SlotWaker},
+        subscriber::{Form, PollTicket},
+    },
+    core::Limits,
+    model::{EnvelopeAnswers, PollReply, Position},
+};
+
+/// A client that takes everything, and whose socket goes on after its answer.
+#[derive(Debug)]
+struct Client {
+    answers: Rc<RefCell<Vec<Bytes>>>,
+    io: Tcp,
+}
+
+impl Peer for Client {
+    fn try_write(&mut self, bytes: &Bytes, _: &Arc<SlotWaker>) -> io::Result<usize> {
+        self.answers.borrow_mut().push(bytes.clone());
+        Ok(bytes.len())
+    }
+
+    fn poll_input(&mut self, _: &Arc<SlotWaker>) -> Input {
+        Input::Quiet
+    }
+
+    fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
+        Some((self.io.into(), Bytes::new()))
+    }
+}
+
+/// Polls of one channel whose header lines are these.
+fn waiting(header_lines: &[&'static str]) -> (World, Rc<RefCell<Vec<Bytes>>>) {
+    let mut world = World::new(Limits::default(), 1);
+    let answers: Rc<RefCell<Vec<Bytes>>> = Rc::default();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = listener.local_addr().unwrap();
+    for lines in header_lines {
+        let io = TcpStream::connect(local).unwrap();
+        let io = Tcp::unwatched(io, Ends { local, peer: local });
+        let client = Box::new(Client { answers: Rc::clone(&answers), io });
+        let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
+        let subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });
+        let header_lines = Bytes::from_static(lines.as_bytes());
+        let ticket = PollTicket { header_lines, keep_alive: true, respond };
+        let now_ms = world.now_ms;
+        world.engines[0].attach(subscriber, client, Bytes::new(), Some(ticket), now_ms);
+    }
+    (world, answers)
+}
+
+fn respond(reply: &PollReply, _: Position, ticket: &PollTicket) -> Bytes {
+    [&ticket.header_lines[..], &reply.body[..]].concat().into()
+}
+
+#[test]
+fn sockets_go_on_when_all_of_their_round_are_answered() {
+    let (mut world, answers) = waiting(&["a"; 7]);
+    world.say("a", "x");
+    world.give(0);
+    let now_ms = world.now_ms;
+    let engine = &mut world.engines[0];
+    let mut turns = 0;
+    while answers.borrow().len() < 7 {
+        assert!(engine.take_handed_back().is_empty(), "others wait for their answers");
+        engine.work(now_ms);
+        turns += 1;
+    }
+    assert!(turns > 1, "a round of one turn shows nothing");
+    assert_eq!(engine.take_handed_back().len(), 7);
+}
+
+#[test]
+fn equal_answers_are_the_same_bytes_and_others_are_not() {
+    let lines = ["a", "a", "b", "b", "a"];
+    let (mut world, answers) = waiting(&lines);
+    world.say("a", "x");
+    world.settle();
+    let answers = answers.borrow();
+    let mut written: Vec<&str> =
+        answers.iter().map(|bytes| std::str::from_utf8(&bytes[..1]).unwrap()).collect();
+    let at = |index: usize| answers[index].as_ptr();
+    for index in 1..lines.len() {
+        let is_equal = written[index] == written[index - 1];
+        assert_eq!(at(index) == at(index - 1), is_equal, "{index}: {written:?}");
+    }
+    written.sort_unstable();
+    assert_eq!(written, ["a", "a", "a", "b", "b"]);
+}
+
+#[test]
+fn a_large_answer_is_each_clients_own() {
+    for (bytes, is_shared) in [(7_000, true), (9_000, false)] {
+        let (mut world, answers) = waiting(&["a", "a"]);
+        world.say("a", &"x".repeat(bytes));
+        world.settle();
+        let answers = answers.borrow();
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(answers[0].as_ptr() == answers[1].as_ptr(), is_shared, "{bytes}");
+    }
+}
