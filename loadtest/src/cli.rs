@@ -162,6 +162,7 @@ const ALL: &[(&str, &str)] = &[
     ("reconnect-storm", "--subscribers 1000"),
     ("slow-readers", "--fast 100 --slow 100 --events 100 --rate 50"),
     ("soak", "--duration-s 5 --subscribers 200 --passing 50 --channels 10 --waiting 20 --slow 5"),
+    ("http2", "--connections 10 --streams 20 --events 10 --settle-s 1"),
     (
         "curves",
         "--connections 100,500 --channels 10,30 --patterns 10,100 --payload 64,1024 \

@@ -28,6 +28,7 @@ mod poll;
 mod progress;
 mod publisher;
 mod scenario;
+mod secure;
 mod sequence;
 mod server_figures;
 mod sse;

@@ -6,8 +6,8 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenarios::{
-    BigBesideSmall, Burst, Churn, Curves, Idle, ManyChannels, Paced, Patterns, Poll, Publish,
-    ReconnectStorm, SlowReaders, Soak,
+    BigBesideSmall, Burst, Churn, Curves, Http2, Idle, ManyChannels, Paced, Patterns, Poll,
+    Publish, ReconnectStorm, SlowReaders, Soak,
 };
 use crate::subject::Subject;
 
@@ -40,6 +40,9 @@ pub enum Scenario {
     SlowReaders(SlowReaders),
     /// Does all of it together for ten minutes.
     Soak(Soak),
+    /// Opens streams that share connections over HTTP/2, in plain text or under TLS: memory and CPU of
+    /// each.
+    Http2(Http2),
     /// Costs over connections, channels, patterns and payload.
     Curves(Curves),
 }
@@ -60,6 +63,7 @@ impl Scenario {
             Self::ReconnectStorm(_) => "reconnect_storm",
             Self::SlowReaders(_) => "slow_readers",
             Self::Soak(_) => "soak",
+            Self::Http2(_) => "http2",
             Self::Curves(_) => "curves",
         }
     }
@@ -93,6 +97,7 @@ pub fn run(
         Scenario::ReconnectStorm(plan) => plan.run(subject, progress),
         Scenario::SlowReaders(plan) => plan.run(subject, progress),
         Scenario::Soak(plan) => plan.run(subject, progress),
+        Scenario::Http2(plan) => plan.run(subject, progress),
         Scenario::Curves(plan) => plan.run(subject, progress),
     }
 }

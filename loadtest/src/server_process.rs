@@ -176,7 +176,8 @@ fn guard(pid: u32) -> std::io::Result<Child> {
 }
 
 fn parse_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
+    let (_, rest) = line.split_once("listening on http")?;
+    let (_, rest) = rest.split_once("://")?;
     let end = rest.find(|c: char| c.is_whitespace() || c == '"' || c == '/' || c == ',');
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }

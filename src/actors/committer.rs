@@ -5,6 +5,7 @@
 //! (docs/adr/016-publishers-commit.md). What is done under the lock is bounded, and never waits.
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -100,7 +101,6 @@ impl Shared {
         let Some(mut committer) = self.committer.try_lock() else { return };
         let commit = AssertUnwindSafe(|| committer.commit(self, Share::SMALL));
         if catch_unwind(commit).is_err() {
-            committer.stop();
             drop(committer);
             if let Some(log) = &self.refs.lock().log {
                 let _ = log.cast(LogMsg::Broken);
@@ -138,11 +138,16 @@ impl Committer {
         self.stopped = true;
     }
 
-    /// Commits what has been handed in, up to a bound, as one batch.
+    /// Commits what has been handed in, up to a bound, as one batch. If that panics, on whatever
+    /// thread, nothing is committed any more.
     pub(crate) fn commit(&mut self, shared: &Shared, share: Share) {
-        if self.stopped {
-            return;
+        if !mem::replace(&mut self.stopped, true) {
+            self.commit_share(shared, share);
+            self.stopped = false;
         }
+    }
+
+    fn commit_share(&mut self, shared: &Shared, share: Share) {
         #[cfg(test)]
         assert!(!self.panics, "planted fault in a commit");
         let now_ms = shared.clock.now_ms();
@@ -286,6 +291,18 @@ mod tests {
         let answer = hub.publish(publication("3")).await;
         assert_eq!(answer, Err(PublishError::GoingDown));
         assert_eq!(hub.shared().backend.head(), Seq(1));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_panics_on_any_thread_is_the_last() {
+        let hub = Hub::builder().shards(1).start().await.expect("it starts");
+        let mut committer = hub.shared().committer.lock();
+        committer.commit(hub.shared(), Share::ALL);
+        assert!(!committer.stopped);
+        committer.panics = true;
+        let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), Share::ALL));
+        assert!(catch_unwind(commit).is_err());
+        assert!(committer.stopped);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,12 +9,13 @@ use std::{
     mem::{self, MaybeUninit},
     net::{self, Shutdown, SocketAddr},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::coop::poll_proceed,
 };
 
 /// A connected socket that never blocks, and the addresses of its ends.
@@ -87,19 +88,28 @@ impl Tcp {
     }
 
     /// Does something without waiting, as long as nobody watches; `None` once it has to wait, and
-    /// is watched.
-    fn try_unwatched<T>(
+    /// is watched. It counts against the task's budget as the runtime's own sockets do: with a peer
+    /// that never pauses, the task would never let others have their turn.
+    fn poll_unwatched<T>(
         &mut self,
+        context: &mut Context<'_>,
         mut attempt: impl FnMut(&net::TcpStream) -> io::Result<T>,
-    ) -> io::Result<Option<T>> {
+    ) -> Poll<io::Result<Option<T>>> {
+        if !matches!(self.state, State::Unwatched(_)) {
+            return Poll::Ready(Ok(None));
+        }
+        let budget = ready!(poll_proceed(context));
         while let State::Unwatched(io) = &self.state {
             match attempt(io) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch()?,
-                done => return done.map(Some),
+                done => {
+                    budget.made_progress();
+                    return Poll::Ready(done.map(Some));
+                }
             }
         }
-        Ok(None)
+        Poll::Ready(Ok(None))
     }
 
     fn watch(&mut self) -> io::Result<()> {
@@ -124,7 +134,7 @@ impl AsyncRead for Tcp {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.try_unwatched(|io| read(io, buffer))? {
+        match ready!(self.poll_unwatched(context, |io| read(io, buffer)))? {
             Some(()) => Poll::Ready(Ok(())),
             None => self.in_runtime()?.poll_read(context, buffer),
         }
@@ -137,7 +147,7 @@ impl AsyncWrite for Tcp {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.try_unwatched(|mut io| io.write(bytes))? {
+        match ready!(self.poll_unwatched(context, |mut io| io.write(bytes)))? {
             Some(taken) => Poll::Ready(Ok(taken)),
             None => self.in_runtime()?.poll_write(context, bytes),
         }
@@ -148,7 +158,7 @@ impl AsyncWrite for Tcp {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.try_unwatched(|mut io| io.write_vectored(slices))? {
+        match ready!(self.poll_unwatched(context, |mut io| io.write_vectored(slices)))? {
             Some(taken) => Poll::Ready(Ok(taken)),
             None => self.in_runtime()?.poll_write_vectored(context, slices),
         }
@@ -164,7 +174,7 @@ impl AsyncWrite for Tcp {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.try_unwatched(|io| io.shutdown(Shutdown::Write))? {
+        match ready!(self.poll_unwatched(context, |io| io.shutdown(Shutdown::Write)))? {
             Some(()) => Poll::Ready(Ok(())),
             None => self.in_runtime()?.poll_shutdown(context),
         }
@@ -202,6 +212,11 @@ const CHUNK_BYTES: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        future::{Future, poll_fn},
+        pin::pin,
+    };
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -290,6 +305,34 @@ mod tests {
         let mut socket = Tcp::unwatched(io, ends);
         client.write_all(b"x").await.expect("sent");
         assert_eq!(socket.read_u8().await.expect("read"), b'x');
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_pauses_leaves_others_their_turn() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(&[0; 1_000]).await.expect("sent");
+        // So that all of it is there before the first read.
+        while socket.peek_len() < 16 {
+            tokio::task::yield_now().await;
+        }
+        for is_read in [true, false] {
+            let mut busy = pin!(async {
+                for _ in 0..1_000 {
+                    match is_read {
+                        true => drop(socket.read_u8().await.expect("read")),
+                        false => socket.write_u8(0).await.expect("written"),
+                    }
+                }
+            });
+            let mut turns = 0;
+            poll_fn(|context| {
+                turns += 1;
+                busy.as_mut().poll(context)
+            })
+            .await;
+            assert!(turns > 1, "reading: {is_read}");
+        }
+        assert!(!is_watched(&socket), "it never had to wait for its peer");
     }
 
     impl Tcp {

@@ -19,6 +19,8 @@ pub struct Limits {
     pub publish: PublishLimits,
     /// What a long-poll may ask for.
     pub poll: PollLimits,
+    /// What a client may do on one HTTP/2 connection.
+    pub http2: Http2Limits,
     /// What the head of a request may have.
     pub requests: RequestLimits,
     /// What those at one address may take.
@@ -231,6 +233,45 @@ pub struct PollLimits {
 impl Default for PollLimits {
     fn default() -> Self {
         Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000 }
+    }
+}
+
+/// One HTTP/2 connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Http2Limits {
+    /// Requests under way on one connection, streams and waiting polls included; past it a request
+    /// is reset, and may be sent again.
+    pub streams_max: u32,
+    /// Requests that a client gives up within 10 seconds; past it the connection is closed.
+    pub resets_max: u32,
+    /// Frames without a request or content within 10 seconds; past it the connection is closed.
+    pub frames_max: u32,
+    /// Bytes of a request's body that a client may send ahead of what is read.
+    pub window_bytes: u32,
+    /// Bytes of all bodies that a client may send ahead of what is read.
+    pub connection_window_bytes: u32,
+    /// Seconds without a request under way after which the connection is closed.
+    pub idle_s: u32,
+    /// Seconds of silence after which a client is asked whether it is there.
+    pub keep_alive_s: u32,
+    /// Seconds within which it must answer; then the connection is closed.
+    pub keep_alive_timeout_s: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            streams_max: 256,
+            resets_max: 500,
+            frames_max: 10_000,
+            window_bytes: 65_535,
+            connection_window_bytes: 131_070,
+            idle_s: 60,
+            keep_alive_s: 20,
+            keep_alive_timeout_s: 20,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub use connection::{CloseReason, Connection, ConnectionMsg, Effect, Joint, Tran
 pub use history::{Evicted, FellOff, History, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
-    AddressLimits, ChannelLimits, ConnectionLimits, HistoryLimits, Limits, PollLimits,
+    AddressLimits, ChannelLimits, ConnectionLimits, HistoryLimits, Http2Limits, Limits, PollLimits,
     PublishLimits, RequestLimits, SlowPolicy, SubjectLimits,
 };
 pub use pattern_index::{PatternId, PatternIndex};

@@ -118,6 +118,14 @@ fn waits_for_events(path: &str) -> bool {
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
 fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
+    // HTTP/1's own parser holds to it as well.
+    if request.headers().len() > limits.fields_max as usize {
+        let fields_max = limits.fields_max;
+        let detail = format!("a request has at most {fields_max} fields");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            .with("field", "head")
+            .with("fields_max", fields_max));
+    }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes_max as usize {
         let bytes_max = limits.target_bytes_max;

@@ -8,10 +8,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::http::{HeaderMap, HeaderValue, header, response};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header, response},
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::{Problem, problem::RETRY_AFTER_S};
 use crate::{
     actors::{PollTicket, Subscriber},
     model::{PollReply, Position},
@@ -75,12 +80,53 @@ impl Taken {
     }
 }
 
+impl Taken {
+    /// What a waiting poll keeps whose answer is to be read by [`poll_answer`](Self::poll_answer).
+    pub fn ticket_of_body() -> PollTicket {
+        PollTicket { header_lines: Bytes::new(), keep_alive: false, respond: write_poll_answer }
+    }
+
+    /// The response to a poll, with the head that was prepared for it. Without an answer its shard
+    /// is gone, and the client is to ask again.
+    pub fn poll_answer(mut parts: response::Parts, answer: Option<Bytes>) -> Response<Body> {
+        let read = answer.as_ref().and_then(|answer| {
+            let end = answer.iter().position(|byte| *byte == b'\n')?;
+            let mut words = std::str::from_utf8(&answer[..end]).ok()?.splitn(3, ' ');
+            let status = words.next()?.parse::<StatusCode>().ok()?;
+            Some((status, words.next()?.to_owned(), words.next()?, answer.slice(end + 1..)))
+        });
+        let Some((status, position, media_type, body)) = read else {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
+            return problem.retry_after(RETRY_AFTER_S).into_response();
+        };
+        parts.status = status;
+        set_position(&position, &mut parts.headers);
+        if let Ok(media_type) = HeaderValue::from_str(media_type)
+            && !media_type.is_empty()
+        {
+            parts.headers.insert(header::CONTENT_TYPE, media_type);
+        }
+        Response::from_parts(parts, Body::from(body))
+    }
+}
+
 /// The headers that every answer to a poll carries with its position.
 pub(super) fn position_headers(position: Position, headers: &mut HeaderMap) {
-    let text = position.to_string();
+    set_position(&position.to_string(), headers);
+}
+
+fn set_position(text: &str, headers: &mut HeaderMap) {
     let value = |text: String| HeaderValue::from_str(&text).expect("a position is ASCII");
-    headers.insert("last-event-id", value(text.clone()));
+    headers.insert("last-event-id", value(text.to_owned()));
     headers.insert(header::ETAG, value(format!("W/\"{text}\"")));
+}
+
+/// An answer for those who write its head themselves: status, position and media type on a line.
+fn write_poll_answer(reply: &PollReply, position: Position, _: &PollTicket) -> Bytes {
+    let mut out = Vec::with_capacity(96 + reply.body.len());
+    let _ = writeln!(out, "{} {position} {}", reply.status, reply.content_type.unwrap_or(""));
+    out.extend_from_slice(&reply.body);
+    out.into()
 }
 
 fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicket) -> Bytes {

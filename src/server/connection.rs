@@ -8,10 +8,8 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     future::{pending, poll_fn},
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -36,10 +34,11 @@ use super::{
     places::{Place, Places},
     rewind::Rewind,
     tls::{Acceptor, Welcome},
+    unbelieved::warn_if_unbelieved,
 };
 use crate::{
     actors::{Ends, LocalShard, Socket, Tcp},
-    core::RequestLimits,
+    core::{Http2Limits, RequestLimits},
     http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
 };
 
@@ -57,6 +56,18 @@ pub(super) struct Connections {
     pub(super) tls: Option<Acceptor>,
     /// Who is believed about whom a request comes from.
     pub(super) proxies: TrustedProxies,
+    /// The bounds of HTTP/2.
+    pub(super) http2: Http2Limits,
+}
+
+/// A connection that is to be served.
+pub(super) enum Beginning {
+    /// Nothing was read of it; its client may speak HTTP/1 or HTTP/2.
+    New(Socket),
+    /// HTTP/1 is spoken on it; this was read already.
+    Http1(Socket, Bytes),
+    /// HTTP/2 is spoken on it.
+    Http2(Socket),
 }
 
 /// What a connection counts against while requests are read from it.
@@ -70,11 +81,23 @@ enum Ended {
     GivenAway,
     /// The client does not read its answer.
     Stalled,
+    /// The client speaks HTTP/2.
+    Http2,
+}
+
+/// Who goes on with a connection after the HTTP/1 server.
+enum Next {
+    /// Nobody: it is over.
+    Nobody,
+    /// A shard, for a stream or a poll; the bytes were read too early.
+    Shard(Socket, Bytes),
+    /// HTTP/2.
+    Http2(Socket, Bytes),
 }
 
 /// How requests come in on a connection.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
+pub(super) struct Arrival {
     ends: Ends,
     is_secure: bool,
 }
@@ -90,28 +113,52 @@ impl Connections {
     /// Serves a connection that was just accepted.
     pub(super) async fn accept(self: Rc<Self>, io: Tcp, held: Held) {
         let Some(tls) = &self.tls else {
-            return self.serve(io.into(), Bytes::new(), held).await;
+            return self.serve(Beginning::New(io.into()), held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
         match Box::pin(tls.welcome(io)).await {
             None => {}
-            Some(Welcome::Http1(io)) => self.serve(io, Bytes::new(), held).await,
+            Some(Welcome::Http1(io)) => {
+                self.serve(Beginning::Http1(io, Bytes::new()), held).await;
+            }
+            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), held).await,
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    ///
-    /// `early` was read from it already.
-    pub(super) async fn serve(self: Rc<Self>, io: Socket, early: Bytes, _held: Held) {
+    pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: Held) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.
             biased;
-            given_away = Box::pin(self.parse(io, early)) => {
-                if let Some((asking, io, early)) = given_away {
-                    hand_over(&self.shard, asking, io, &early);
-                }
-            }
+            () = Box::pin(self.speak(beginning)) => {}
             () = self.shard.gone() => {}
+        }
+    }
+
+    async fn speak(&self, beginning: Beginning) {
+        let (Beginning::New(io) | Beginning::Http1(io, _) | Beginning::Http2(io)) = &beginning;
+        let Ok(ends) = io.ends() else { return };
+        let arrival = Arrival { ends, is_secure: io.is_secure() };
+        let outgoing = Rc::new(Outgoing::new());
+        let asking = Rc::default();
+        let next = match beginning {
+            Beginning::New(io) => {
+                let io = Rewind::new_client(io, Rc::clone(&outgoing));
+                self.parse(io, outgoing, &asking, arrival).await
+            }
+            Beginning::Http1(io, early) => {
+                let io = Rewind::new(io, early, Rc::clone(&outgoing));
+                self.parse(io, outgoing, &asking, arrival).await
+            }
+            Beginning::Http2(io) => Next::Http2(io, Bytes::new()),
+        };
+        match next {
+            Next::Nobody => {}
+            Next::Shard(io, early) => {
+                let asking = asking.borrow_mut().take().expect("it is why the socket is here");
+                hand_over(&self.shard, asking, io, &early);
+            }
+            Next::Http2(io, early) => Box::pin(self.serve_http2(io, early, arrival)).await,
         }
     }
 
@@ -130,18 +177,21 @@ impl Connections {
                 return;
             }
         }
-        self.serve(io, early, held).await;
+        self.serve(Beginning::Http1(io, early), held).await;
     }
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
-    async fn parse(&self, io: Socket, early: Bytes) -> Option<(Asking, Socket, Bytes)> {
-        let arrival = Arrival { ends: io.ends().ok()?, is_secure: io.is_secure() };
-        let asking: Rc<RefCell<Option<Asking>>> = Rc::default();
-        let outgoing = Rc::new(Outgoing::new());
+    async fn parse(
+        &self,
+        io: Rewind,
+        outgoing: Rc<Outgoing>,
+        asking: &Rc<RefCell<Option<Asking>>>,
+        arrival: Arrival,
+    ) -> Next {
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let asking = Rc::clone(&asking);
+            let asking = Rc::clone(asking);
             service_fn(move |mut request| {
                 arrival.note(&mut request, &self.proxies);
                 Box::pin(respond(self.router.clone(), request, Rc::clone(&asking)))
@@ -154,7 +204,7 @@ impl Connections {
             .max_buf_size(buffer_bytes_max(&self.request_limits))
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
-            .serve_connection(Rewind::new(io, early, Rc::clone(&outgoing)), service);
+            .serve_connection(io, service);
         let mut asked_to_close = pin!(self.asked_to_close());
         let mut is_closing = false;
         let ended = poll_fn(|context| {
@@ -167,6 +217,7 @@ impl Connections {
                     Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
                         return Poll::Ready(Ended::GivenAway);
                     }
+                    Poll::Pending if outgoing.speaks_http2() => return Poll::Ready(Ended::Http2),
                     Poll::Pending => {}
                 }
                 if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
@@ -175,14 +226,18 @@ impl Connections {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            stall.poll(&outgoing, context).map(|()| Ended::Stalled)
+            stall.poll(outgoing.waiting(), context).map(|()| Ended::Stalled)
         })
         .await;
         match ended {
             Ended::GivenAway => {}
+            Ended::Http2 => {
+                let (io, early) = connection.into_parts().io.into_inner();
+                return Next::Http2(io, early);
+            }
             Ended::Stalled => {
                 self.places.metrics().answers_stalled.inc();
-                return None;
+                return Next::Nobody;
             }
             Ended::Over(result) => {
                 if let Err(error) = result {
@@ -190,10 +245,9 @@ impl Connections {
                 }
                 let io = connection.into_parts().io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return None;
+                return Next::Nobody;
             }
         }
-        let asking = asking.borrow_mut().take()?;
         let parts = connection.into_parts();
         let (io, unread) = parts.io.into_inner();
         let early = if unread.is_empty() {
@@ -203,11 +257,11 @@ impl Connections {
             both.extend_from_slice(&unread);
             both.freeze()
         };
-        Some((asking, io, early))
+        Next::Shard(io, early)
     }
 
     /// Completes when no connection is to be kept.
-    async fn asked_to_close(&self) {
+    pub(super) async fn asked_to_close(&self) {
         let mut closing = self.closing.clone();
         let _ = closing.wait_for(|closing| *closing).await;
     }
@@ -215,31 +269,16 @@ impl Connections {
 
 impl Arrival {
     /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
-    fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+    pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let Ends { local, peer } = self.ends;
         let client = proxies.client(peer, request.headers());
-        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-            warn_of_proxy(peer);
-        }
+        warn_if_unbelieved(&client, request.headers());
         request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(client);
         if self.is_secure {
             request.extensions_mut().insert(Secure);
         }
     }
-}
-
-/// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
-/// it are this machine.
-fn warn_of_proxy(peer: SocketAddr) {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::warn!(
-            proxy = %peer.ip(),
-            "requests come through a proxy that is not in `trusted_proxies`: its clients have no \
-             addresses of their own"
-        );
-    });
 }
 
 async fn respond(

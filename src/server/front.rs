@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     actors::{Finished, Front, LocalShard},
-    core::RequestLimits,
+    core::{Http2Limits, RequestLimits},
     http::TrustedProxies,
 };
 
@@ -34,6 +34,7 @@ pub(super) struct HttpFront {
     pub(super) refusals: Refusals,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
+    pub(super) http2: Http2Limits,
     pub(super) newcomers: Newcomers,
     pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
@@ -55,6 +56,7 @@ impl Front for HttpFront {
             places: self.places.clone(),
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
+            http2: self.http2.clone(),
             request_limits: self.request_limits.clone(),
         });
         let again = Rc::clone(&connections);

@@ -7,6 +7,7 @@ mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod http2;
 mod listeners;
 mod newcomers;
 mod outgoing;
@@ -17,6 +18,7 @@ mod rewind;
 mod run;
 pub mod settings;
 mod tls;
+mod unbelieved;
 
 pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;

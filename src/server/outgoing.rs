@@ -10,16 +10,27 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// The outgoing side of one socket. Shared by the socket and whoever watches it.
+/// What is known of one socket. Shared by the socket and whoever watches it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     flushed: Cell<bool>,
     taken: Cell<u64>,
+    speaks_http2: Cell<bool>,
 }
 
 impl Outgoing {
     pub(super) fn new() -> Self {
-        Self { flushed: Cell::new(true), taken: Cell::new(0) }
+        Self { flushed: Cell::new(true), taken: Cell::new(0), speaks_http2: Cell::new(false) }
+    }
+
+    /// The client began with the preface of HTTP/2.
+    pub(super) fn found_http2(&self) {
+        self.speaks_http2.set(true);
+    }
+
+    /// Whether it did.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.speaks_http2.get()
     }
 
     /// Something may wait in the server's buffer from now on.
@@ -37,6 +48,11 @@ impl Outgoing {
         self.flushed.set(done);
     }
 
+    /// If something waits: how much was taken so far.
+    pub(super) fn waiting(&self) -> Option<u64> {
+        (!self.flushed.get()).then(|| self.taken.get())
+    }
+
     /// Whether nothing that the server wrote waits in its buffer: hyper flushes the socket only
     /// when that buffer is empty.
     pub(super) fn is_flushed(&self) -> bool {
@@ -44,29 +60,27 @@ impl Outgoing {
     }
 }
 
-/// Notices a client that takes nothing of an answer for too long. It costs a timer only while an
-/// answer waits.
+/// Notices what waits for too long without going on. It costs a timer only while something waits.
 #[derive(Debug)]
 pub(super) struct Stall {
     wait: Duration,
-    taken: u64,
+    so_far: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
     pub(super) fn new(wait: Duration) -> Self {
-        Self { wait, taken: 0, timer: None }
+        Self { wait, so_far: 0, timer: None }
     }
 
-    /// Ready when some of an answer has waited for the whole time without a byte being taken.
-    pub(super) fn poll(&mut self, outgoing: &Outgoing, context: &mut Context<'_>) -> Poll<()> {
-        if outgoing.is_flushed() {
+    /// Ready when something has waited for the whole time; `waiting` is how far it has come.
+    pub(super) fn poll(&mut self, waiting: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(so_far) = waiting else {
             self.timer = None;
             return Poll::Pending;
-        }
-        let taken = outgoing.taken.get();
-        if self.timer.is_none() || taken != self.taken {
-            self.taken = taken;
+        };
+        if self.timer.is_none() || so_far != self.so_far {
+            self.so_far = so_far;
             self.timer = Some(Box::pin(tokio::time::sleep_until(Instant::now() + self.wait)));
         }
         let timer = self.timer.as_mut().expect("it was set");
@@ -85,7 +99,7 @@ mod tests {
         let wait = Duration::from_secs(30);
         let (outgoing, mut stall) = (Outgoing::new(), Stall::new(wait));
         let mut stalled = async || {
-            let polled = poll_fn(|context| stall.poll(&outgoing, context));
+            let polled = poll_fn(|context| stall.poll(outgoing.waiting(), context));
             tokio::time::timeout(Duration::from_secs(29), polled).await.is_ok()
         };
         assert!(!stalled().await && !stalled().await, "nothing waits");

@@ -155,7 +155,7 @@ impl Places {
         Place(Arc::clone(&self.0))
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
         self.0.hub.counters()
     }
 }

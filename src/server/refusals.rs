@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     accept_queue::AcceptQueue,
+    http2::{PREFACE, REFUSAL},
     newcomers::Unwelcome,
     places::{Full, Places, is_no_file},
     tls::Acceptor,
@@ -146,7 +147,10 @@ async fn converse(
             break;
         }
     }
-    io.write_all(&refuser.answer(&head, why)).await?;
+    match head.starts_with(PREFACE) {
+        true => io.write_all(REFUSAL).await?,
+        false => io.write_all(&refuser.answer(&head, why)).await?,
+    }
     io.shutdown().await?;
     // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
     let mut bytes = [0; 1_024];

@@ -106,6 +106,7 @@ pub(super) async fn run_until(
         router: router(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
+        http2: settings.limits.http2.clone(),
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
         refusals: Refusals::new(places.clone(), refuser, tls.clone()),
         tls,

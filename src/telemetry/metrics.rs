@@ -46,6 +46,10 @@ pub struct Metrics {
     pub http_connections: Gauge,
     /// Connections refused before the HTTP server saw them, by reason.
     pub sockets_refused: Family<Reason, Counter>,
+    /// HTTP/2 connections.
+    pub http2_connections: Gauge,
+    /// HTTP/2 connections that the hub closed for what their clients did, by reason.
+    pub http2_closed: Family<Reason, Counter>,
     /// TLS handshakes that failed, by reason.
     pub tls_handshakes_failed: Family<Reason, Counter>,
     /// Certificates taken in place of others.
@@ -100,6 +104,8 @@ impl Metrics {
             tokens_refused: Family::default(),
             http_connections: Gauge::default(),
             sockets_refused: Family::default(),
+            http2_connections: Gauge::default(),
+            http2_closed: Family::default(),
             tls_handshakes_failed: Family::default(),
             tls_reloads: Counter::default(),
             tls_reloads_failed: Counter::default(),
@@ -167,6 +173,12 @@ impl Metrics {
             "sockets_refused",
             "Connections refused before their request was served",
             self.sockets_refused.clone(),
+        );
+        r.register("http2_connections", "HTTP/2 connections", self.http2_connections.clone());
+        r.register(
+            "http2_closed",
+            "HTTP/2 connections closed for what their clients did",
+            self.http2_closed.clone(),
         );
         r.register(
             "tls_handshakes_failed",

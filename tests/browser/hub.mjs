@@ -130,7 +130,7 @@ function address(child) {
     child.once("exit", (code) => fail(`exited with ${code}`));
     child.stderr.on("data", (bytes) => {
       log = (log + bytes).slice(-LOG_MAX);
-      const line = /listening on (http:\/\/\S+)\s/.exec(log);
+      const line = /listening on (https?:\/\/\S+)\s/.exec(log);
       if (!line) return;
       clearTimeout(timer);
       resolve(line[1].replace(/\/$/, ""));

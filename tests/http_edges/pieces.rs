@@ -74,7 +74,6 @@ async fn garbage_is_refused_and_not_waited_for() {
         b"GET /v1/channels/a/events HTTP/1.1\r\nHost localhost\r\n\r\n",
         b"GET /v1/channels/a/events HTTP/1.1\r\nHost: local\0host\r\n\r\n",
         b"GET /v1/chan nels/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         client_hello,
     ] {
         let mut wire = Wire::to(&hub).await;

@@ -26,6 +26,11 @@ impl TestHub {
         Self::start_with(Self::command(settings).listen(address)).await
     }
 
+    /// The process itself.
+    pub(crate) fn into_inner(self) -> Hub {
+        self.0
+    }
+
     fn command(settings: &[(&str, &str)]) -> HubCommand {
         let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"));
         let set = |command: HubCommand, (name, value): &(&str, &str)| {

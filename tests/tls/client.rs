@@ -1,8 +1,6 @@
 //! A client of both protocols, over TLS or without: hyper's, which shares nothing with the hub's
 //! own transport.
 
-#![allow(dead_code, reason = "the second protocol has no tests here yet")]
-
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
@@ -72,6 +70,17 @@ impl Client {
             .expect("a connection");
         tokio::spawn(connection);
         Self::Http2(sender)
+    }
+
+    /// HTTP/2 to a hub under TLS.
+    pub(crate) async fn tls_http2(hub: &TlsHub) -> Self {
+        let config = tls_config(&hub.certificate.der, &["h2"]);
+        Self::http2(dial(hub.hub.address(), config).await.expect("a handshake")).await
+    }
+
+    /// HTTP/2 in plain text, by prior knowledge.
+    pub(crate) async fn h2c(address: SocketAddr) -> Self {
+        Self::http2(TcpStream::connect(address).await.expect("it accepts")).await
     }
 
     /// Sends a request and waits for the head of its answer.

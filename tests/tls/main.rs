@@ -4,9 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attacks;
 mod certificate;
 mod client;
 mod handshakes;
 mod hsts;
 mod http1;
+mod http2;
+mod raw;
 mod renewal;

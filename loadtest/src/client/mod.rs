@@ -17,9 +17,10 @@ mod stamp;
 mod ticks;
 
 pub(crate) use clock::{now_ns, thread_cpu_ns};
-pub(crate) use inbox::Expect;
+pub(crate) use inbox::{Expect, Inbox};
 pub(crate) use latency::latencies;
 pub(crate) use pollers::Pollers;
 pub(crate) use publishers::{Item, PublishPlan, Published, Publishing};
 pub(crate) use receivers::{Group, Receivers};
+pub(crate) use stamp::Stamp;
 pub(crate) use ticks::CaughtUp;

@@ -161,6 +161,14 @@ impl LocalShard {
         self.hand_back(&engine);
     }
 
+    /// Takes a stream on whose bytes are pulled as a body, or a poll whose one answer is, in the form
+    /// that its ticket gives it. Should the shard be gone, the body is at its end.
+    pub fn attach_body(&self, subscriber: Subscriber, ticket: Option<PollTicket>) -> EventBody {
+        let (peer, body) = BodyPeer::pair();
+        self.attach_peer(subscriber, Box::new(peer), Bytes::new(), ticket);
+        body
+    }
+
     /// Tells a lease which shard its connection comes to.
     fn lead_lease(&self, subscriber: &mut Subscriber) {
         if let Some(lease) = &mut subscriber.lease {

@@ -191,7 +191,7 @@ fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<S
 }
 
 /// Pairs of which the first must not be more than the second.
-fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 8] {
+fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
     [
@@ -219,6 +219,14 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 8] {
             bound("limits.publish.body_bytes_max", limits.publish.body_bytes_max),
             bound("limits.publish.bodies_bytes_max", limits.publish.bodies_bytes_max),
             "one body would be promised more than all bodies have",
+        ),
+        (
+            bound("limits.http2.window_bytes", limits.http2.window_bytes.into()),
+            bound(
+                "limits.http2.connection_window_bytes",
+                limits.http2.connection_window_bytes.into(),
+            ),
+            "one body would be promised more than all bodies of its connection have",
         ),
         (
             bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),

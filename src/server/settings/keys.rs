@@ -334,6 +334,15 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.poll.timeout_max_s", 1, DAY_S),
     whole("limits.poll.limit", 1, 1_000_000),
     whole("limits.poll.limit_max", 1, 1_000_000),
+    whole("limits.http2.streams_max", 1, 65_535),
+    whole("limits.http2.resets_max", 0, U32_MAX),
+    whole("limits.http2.frames_max", 0, U32_MAX),
+    // RFC 9113, section 6.9.1; a connection's window begins with the least.
+    whole("limits.http2.window_bytes", 1_024, U32_MAX >> 1),
+    whole("limits.http2.connection_window_bytes", 65_535, U32_MAX >> 1),
+    whole("limits.http2.idle_s", 1, DAY_S),
+    whole("limits.http2.keep_alive_s", 1, DAY_S),
+    whole("limits.http2.keep_alive_timeout_s", 1, DAY_S),
     whole("limits.requests.target_bytes_max", 256, 65_534),
     // What is more is a client's mistake, and what is less the HTTP server cannot have.
     whole("limits.requests.head_bytes_max", 8_192, 1 << 20),

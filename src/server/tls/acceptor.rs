@@ -38,6 +38,8 @@ struct Shared {
 pub(in crate::server) enum Welcome {
     /// HTTP/1.1 is spoken.
     Http1(Socket),
+    /// HTTP/2 is.
+    Http2(Socket),
 }
 
 impl Acceptor {
@@ -91,7 +93,12 @@ impl Acceptor {
             Ok::<_, io::Error>(Ok(shared.serving.accept(io).await?))
         });
         match welcomed.await {
-            Ok(Ok(Ok(io))) => return Some(Welcome::Http1(io.into())),
+            Ok(Ok(Ok(io))) => {
+                return Some(match io.get_ref().1.alpn_protocol() {
+                    Some(HTTP2) => Welcome::Http2(io.into()),
+                    _ => Welcome::Http1(io.into()),
+                });
+            }
             Ok(Ok(Err(mut io))) => {
                 self.note("plain_http");
                 tell_plain(&mut io).await;
@@ -142,8 +149,9 @@ async fn tell_plain(io: &mut TcpStream) {
 }
 
 const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 /// What is spoken, the better first.
-const ALPN: [&[u8]; 1] = [HTTP1];
+const ALPN: [&[u8]; 2] = [HTTP2, HTTP1];
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 55\r\n\

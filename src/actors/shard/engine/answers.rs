@@ -1,6 +1,6 @@
 //! The answers of long-polls.
 
-use std::sync::Arc;
+use std::{ptr, sync::Arc};
 
 use bytes::Bytes;
 
@@ -23,6 +23,7 @@ pub(super) struct LastAnswer {
     position: Position,
     header_lines: Bytes,
     keep_alive: bool,
+    respond: fn(&PollReply, Position, &PollTicket) -> Bytes,
     response: Bytes,
 }
 
@@ -32,6 +33,7 @@ impl LastAnswer {
             && self.position == position
             && self.keep_alive == ticket.keep_alive
             && self.header_lines == ticket.header_lines
+            && ptr::fn_addr_eq(self.respond, ticket.respond)
     }
 }
 
@@ -73,13 +75,15 @@ impl Engine {
             Some(last) if last.fits(&encoded, position, ticket) => last.response.clone(),
             _ => {
                 let response = (ticket.respond)(&encoded, position, ticket);
-                let (header_lines, keep_alive) = (ticket.header_lines.clone(), ticket.keep_alive);
+                let PollTicket { ref header_lines, keep_alive, respond } = *ticket;
+                let header_lines = header_lines.clone();
                 let response = self.hold(response);
                 self.last_answer = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
                     reply: encoded,
                     position,
                     header_lines,
                     keep_alive,
+                    respond,
                     response: response.clone(),
                 });
                 response

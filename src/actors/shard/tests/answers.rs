@@ -45,27 +45,42 @@ impl Peer for Client {
 
 /// Polls of one channel whose header lines are these.
 fn waiting(header_lines: &[&'static str]) -> (World, Rc<RefCell<Vec<Bytes>>>) {
+    let tickets = header_lines.iter().map(|lines| ticket(lines, respond));
+    waiting_with(tickets)
+}
+
+/// Polls of one channel with these tickets.
+fn waiting_with(tickets: impl IntoIterator<Item = PollTicket>) -> (World, Rc<RefCell<Vec<Bytes>>>) {
     let mut world = World::new(Limits::default(), 1);
     let answers: Rc<RefCell<Vec<Bytes>>> = Rc::default();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let local = listener.local_addr().unwrap();
-    for lines in header_lines {
+    for ticket in tickets {
         let io = TcpStream::connect(local).unwrap();
         let io = Tcp::unwatched(io, Ends { local, peer: local });
         let client = Box::new(Client { answers: Rc::clone(&answers), io });
         let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
         let subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });
-        let header_lines = Bytes::from_static(lines.as_bytes());
-        let ticket = PollTicket { header_lines, keep_alive: true, respond };
         let now_ms = world.now_ms;
         world.engines[0].attach(subscriber, client, Bytes::new(), Some(ticket), now_ms);
     }
     (world, answers)
 }
 
+fn ticket(lines: &'static str, respond: Respond) -> PollTicket {
+    let header_lines = Bytes::from_static(lines.as_bytes());
+    PollTicket { header_lines, keep_alive: true, respond }
+}
+
 fn respond(reply: &PollReply, _: Position, ticket: &PollTicket) -> Bytes {
     [&ticket.header_lines[..], &reply.body[..]].concat().into()
 }
+
+fn respond_otherwise(reply: &PollReply, _: Position, _: &PollTicket) -> Bytes {
+    [b"otherwise", &reply.body[..]].concat().into()
+}
+
+type Respond = fn(&PollReply, Position, &PollTicket) -> Bytes;
 
 #[test]
 fn sockets_go_on_when_all_of_their_round_are_answered() {
@@ -100,6 +115,16 @@ fn equal_answers_are_the_same_bytes_and_others_are_not() {
     }
     written.sort_unstable();
     assert_eq!(written, ["a", "a", "a", "b", "b"]);
+}
+
+#[test]
+fn each_front_door_writes_its_own_answers() {
+    let (mut world, answers) = waiting_with([ticket("a", respond), ticket("a", respond_otherwise)]);
+    world.say("a", "x");
+    world.settle();
+    let answers = answers.borrow();
+    let otherwise = answers.iter().filter(|bytes| bytes.starts_with(b"otherwise")).count();
+    assert_eq!((answers.len(), otherwise), (2, 1));
 }
 
 #[test]

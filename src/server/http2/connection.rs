@@ -1,0 +1,208 @@
+//! One HTTP/2 connection, until it ends or goes past a bound.
+
+use std::{convert::Infallible, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{
+    Method, Request, Response,
+    body::{Body as _, Incoming},
+    header,
+    server::conn::http2,
+    service::service_fn,
+};
+use hyper_util::rt::TokioTimer;
+use tower::ServiceExt;
+
+use super::{
+    frames::{FramedIo, Frames},
+    streams::{OnShard, Stream, Streams},
+    watched::Watched,
+};
+use crate::{
+    actors::{LocalShard, Socket},
+    core::RequestLimits,
+    http::{CanTake, Taken, Takeover},
+    server::{
+        connection::{Arrival, Connections},
+        outgoing::{Outgoing, Stall},
+        rewind::Rewind,
+    },
+    telemetry::Metrics,
+};
+
+/// Why the hub ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Excess {
+    /// The preface or a head began and did not go on.
+    SlowHead,
+    /// Too many frames that carry nothing.
+    Frames,
+    /// Too many requests that were given up.
+    Resets,
+    /// Nothing that is written is read.
+    Stalled,
+}
+
+impl Excess {
+    /// The word in metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowHead => "slow_head",
+            Self::Frames => "frames",
+            Self::Resets => "resets",
+            Self::Stalled => "write_stalled",
+        }
+    }
+}
+
+impl Connections {
+    /// Serves a connection whose client speaks HTTP/2; `early` was read already.
+    pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
+        let limits = &self.http2;
+        let metrics = self.places.metrics();
+        let (streams, frames) = (Rc::new(Streams::default()), Rc::new(Frames::default()));
+        let outgoing = Rc::new(Outgoing::new());
+        let on_shard = OnShard {
+            streams: Rc::clone(&streams),
+            write_stall: self.write_stall,
+            metrics: Arc::clone(metrics),
+        };
+        let service = {
+            let (streams, router) = (Rc::clone(&streams), self.router.clone());
+            let (shard, proxies) = (self.shard.clone(), self.proxies.clone());
+            service_fn(move |mut request| {
+                arrival.note(&mut request, &proxies);
+                // Its task is begun right after this.
+                let stream = streams.begin();
+                Box::pin(respond(router.clone(), shard.clone(), request, stream))
+            })
+        };
+        let io = FramedIo::new(
+            Rewind::new(io, early, Rc::clone(&outgoing)),
+            Rc::clone(&frames),
+            limits.frames_max,
+        );
+        let mut connection = Box::pin(
+            http2::Builder::new(on_shard)
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits.streams_max)
+                .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+                .max_local_error_reset_streams(ERROR_RESETS_MAX)
+                .max_header_list_size(head_bytes_max(&self.request_limits))
+                .max_frame_size(FRAME_BYTES_MAX)
+                .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+                .initial_stream_window_size(limits.window_bytes)
+                .initial_connection_window_size(limits.connection_window_bytes)
+                .keep_alive_interval(Duration::from_secs(limits.keep_alive_s.into()))
+                .keep_alive_timeout(Duration::from_secs(limits.keep_alive_timeout_s.into()))
+                .serve_connection(io, service),
+        );
+        let _open = Open::count(metrics);
+        let mut asked_to_close = Box::pin(self.asked_to_close());
+        let mut written = Stall::new(self.write_stall);
+        let mut heads = Stall::new(self.header_read_timeout);
+        let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
+        let mut last_words = Stall::new(LAST_WORDS);
+        let mut is_closing = false;
+        let ended = poll_fn(|context| {
+            streams.watch(context);
+            let is_asked = !is_closing && asked_to_close.as_mut().poll(context).is_ready();
+            let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
+            if is_asked || is_idle {
+                is_closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(Ok(result));
+            }
+            if streams.resets() > limits.resets_max {
+                return Poll::Ready(Err(Excess::Resets));
+            }
+            if frames.are_too_many() {
+                return Poll::Ready(Err(Excess::Frames));
+            }
+            if heads.poll(frames.half(), context).is_ready() {
+                return Poll::Ready(Err(Excess::SlowHead));
+            }
+            if written.poll(outgoing.waiting(), context).is_ready() {
+                return Poll::Ready(Err(Excess::Stalled));
+            }
+            // A client that does not answer the GOAWAY has nothing under way.
+            let is_left = streams.idle().filter(|_| is_closing);
+            last_words.poll(is_left, context).map(|()| Ok(Ok(())))
+        })
+        .await;
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection ended with an error"),
+            Err(excess) => {
+                Metrics::count(&metrics.http2_closed, excess.as_str());
+                tracing::debug!(reason = excess.as_str(), "an HTTP/2 connection is closed");
+            }
+        }
+    }
+}
+
+/// Bytes of a head as HPACK counts them: 32 more for each field (RFC 7541, section 4.1), of which
+/// method, scheme, authority and target are some. The routes look at it exactly.
+fn head_bytes_max(limits: &RequestLimits) -> u32 {
+    limits.head_bytes_max + (limits.fields_max + 4) * 32 + LINE_BYTES
+}
+
+/// An open connection, counted as long as this lives.
+struct Open(Arc<Metrics>);
+
+impl Open {
+    fn count(metrics: &Arc<Metrics>) -> Self {
+        metrics.http2_connections.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.http2_connections.dec();
+    }
+}
+
+async fn respond(
+    router: Router,
+    shard: LocalShard,
+    request: Request<Incoming>,
+    stream: Rc<Stream>,
+) -> Result<Response<Watched>, Infallible> {
+    let mut request = request.map(Body::new);
+    if request.method() == Method::GET && request.body().is_end_stream() {
+        request.extensions_mut().insert(CanTake);
+    }
+    let mut response = router.oneshot(request).await?;
+    let takeover = response.extensions_mut().remove::<Takeover>();
+    if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
+        // It is the length of the empty body that the router saw.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        if taken.is_poll {
+            let mut body = shard.attach_body(taken.subscriber, Some(Taken::ticket_of_body()));
+            // It is written in one piece.
+            let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
+            response = Taken::poll_answer(response.into_parts().0, answer);
+        } else {
+            *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));
+        }
+    }
+    Ok(response.map(|body| Watched::new(body, stream)))
+}
+
+/// Method, scheme, authority, and the names of all four.
+const LINE_BYTES: u32 = 512;
+/// Requests reset before they are handed out; more end the connection.
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams that the hub resets for a client's mistakes; more end the connection.
+const ERROR_RESETS_MAX: usize = 100;
+/// The least that the protocol allows; larger ones let a stream keep others waiting.
+const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes of an answer that wait in h2 for a client's windows.
+const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// How long a client has to take a GOAWAY when nothing is under way.
+const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -1,0 +1,281 @@
+//! Looks at the frames that a client sends, without touching them: how many carry nothing, and
+//! whether a head is only half there.
+//!
+//! h2 answers pings and settings as they come, for as long as they come. Each is cheap, and their
+//! number is what makes an attack (CVE-2019-9512, -9515, -9518 and their kind).
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tokio::time::Instant;
+
+use crate::server::rewind::Rewind;
+
+/// What has been seen of a client's frames. Shared by the transport and whoever judges them.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Frames without a request or content, in the period under way.
+    idle_frames: Cell<u32>,
+    are_too_many: Cell<bool>,
+    period_began: Cell<Option<Instant>>,
+    /// Something that must come whole in good time is only half there.
+    is_half: Cell<bool>,
+    /// How often that began.
+    halves: Cell<u64>,
+}
+
+impl Frames {
+    /// Whether there were more that carry nothing than there may be. Nothing is read any more then.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.are_too_many.get()
+    }
+
+    /// Whether the preface, or a request's head, has begun and not ended; with a number that is
+    /// another for each.
+    pub(super) fn half(&self) -> Option<u64> {
+        self.is_half.get().then(|| self.halves.get())
+    }
+
+    fn count_idle(&self, frames: u32, frames_max: u32) {
+        let now = Instant::now();
+        if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
+            self.period_began.set(Some(now));
+            self.idle_frames.set(0);
+        }
+        self.idle_frames.set(self.idle_frames.get().saturating_add(frames));
+        self.are_too_many.set(self.idle_frames.get() > frames_max);
+    }
+
+    fn set_half(&self, is_half: bool) {
+        if is_half && !self.is_half.get() {
+            self.halves.set(self.halves.get() + 1);
+        }
+        self.is_half.set(is_half);
+    }
+}
+
+/// Follows frames through bytes that come in any pieces (RFC 9113, section 4.1).
+#[derive(Debug)]
+struct Scanner {
+    /// Bytes of the preface that are still to come.
+    preface_left: usize,
+    header: [u8; HEADER_BYTES],
+    header_filled: usize,
+    payload_left: usize,
+    /// Between HEADERS and the frame that ends them.
+    in_head: bool,
+    /// The payload under way is a head's.
+    is_head: bool,
+    is_first: bool,
+}
+
+impl Scanner {
+    fn new() -> Self {
+        Self {
+            preface_left: PREFACE.len(),
+            header: [0; HEADER_BYTES],
+            header_filled: 0,
+            payload_left: 0,
+            in_head: false,
+            is_head: false,
+            is_first: true,
+        }
+    }
+
+    /// Takes bytes in; gives how many frames in them carry nothing.
+    fn scan(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut idle = 0;
+        let preface = self.preface_left.min(bytes.len());
+        self.preface_left -= preface;
+        bytes = &bytes[preface..];
+        while !bytes.is_empty() {
+            if self.payload_left > 0 {
+                let taken = self.payload_left.min(bytes.len());
+                self.payload_left -= taken;
+                bytes = &bytes[taken..];
+                continue;
+            }
+            let taken = (HEADER_BYTES - self.header_filled).min(bytes.len());
+            self.header[self.header_filled..][..taken].copy_from_slice(&bytes[..taken]);
+            self.header_filled += taken;
+            bytes = &bytes[taken..];
+            if self.header_filled == HEADER_BYTES {
+                self.header_filled = 0;
+                idle += u32::from(self.begin_frame());
+            }
+        }
+        idle
+    }
+
+    /// A frame's header is there; true if it carries nothing.
+    fn begin_frame(&mut self) -> bool {
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.is_head = matches!(kind, HEADERS | CONTINUATION);
+        if self.is_head {
+            self.in_head = flags & END_HEADERS == 0;
+        }
+        // A client begins with SETTINGS, which are part of the preface (section 3.4).
+        let is_first = std::mem::take(&mut self.is_first);
+        match kind {
+            DATA => self.payload_left == 0 && flags & END_STREAM == 0,
+            HEADERS => false,
+            _ => !is_first,
+        }
+    }
+
+    /// Whether what has begun must go on soon.
+    fn is_half(&self) -> bool {
+        self.preface_left > 0
+            || self.is_first
+            || self.in_head
+            || (self.is_head && self.payload_left > 0)
+    }
+}
+
+/// The transport of an HTTP/2 connection.
+pub(super) struct FramedIo {
+    io: Rewind,
+    scanner: Scanner,
+    frames: Rc<Frames>,
+    frames_max: u32,
+}
+
+impl FramedIo {
+    /// Reads until there were more than `frames_max` frames without content in a [`PERIOD`].
+    pub(super) fn new(io: Rewind, frames: Rc<Frames>, frames_max: u32) -> Self {
+        let scanner = Scanner::new();
+        frames.set_half(true);
+        Self { io, scanner, frames, frames_max }
+    }
+}
+
+impl Read for FramedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.frames.are_too_many() {
+            // The connection is about to be closed.
+            return Poll::Pending;
+        }
+        // The bytes that a cursor was given cannot be looked at.
+        let mut bytes = [0; READ_BYTES_MAX];
+        let room = bytes.len().min(buffer.remaining());
+        let mut read = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.io).poll_read(context, read.unfilled()))?;
+        let idle = self.scanner.scan(read.filled());
+        if idle > 0 {
+            self.frames.count_idle(idle, self.frames_max);
+        }
+        self.frames.set_half(self.scanner.is_half());
+        buffer.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for FramedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+}
+
+/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+pub(in crate::server) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a client is told for whom there is no place: settings, and a GOAWAY which says that none of
+/// its requests was looked at, so all may be sent again (section 6.8).
+pub(in crate::server) const REFUSAL: &[u8] =
+    b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// The time that limits of how many are for.
+pub(super) const PERIOD: Duration = Duration::from_secs(10);
+const HEADER_BYTES: usize = 9;
+const READ_BYTES_MAX: usize = 8 * 1024;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn frames_are_told_apart_however_they_are_cut() {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(frame(4, 0, &[0; 18]));
+        bytes.extend(frame(HEADERS, END_HEADERS, b"head"));
+        bytes.extend(frame(6, 0, b"12345678"));
+        bytes.extend(frame(DATA, 0, b""));
+        bytes.extend(frame(DATA, 0, b"content"));
+        bytes.extend(frame(DATA, END_STREAM, b""));
+        bytes.extend(frame(8, 0, &[0; 4]));
+        for piece in 1..bytes.len() {
+            let mut scanner = Scanner::new();
+            let idle: u32 = bytes.chunks(piece).map(|piece| scanner.scan(piece)).sum();
+            assert_eq!(idle, 3, "the ping, the empty DATA, the window: in pieces of {piece}");
+            assert!(!scanner.is_half());
+        }
+    }
+
+    #[test]
+    fn preface_and_heads_are_half_until_they_end() {
+        let mut scanner = Scanner::new();
+        scanner.scan(&PREFACE[..10]);
+        assert!(scanner.is_half());
+        scanner.scan(&PREFACE[10..]);
+        assert!(scanner.is_half(), "the settings belong to it");
+        scanner.scan(&frame(4, 0, b""));
+        assert!(!scanner.is_half());
+        let head = frame(HEADERS, 0, b"some");
+        scanner.scan(&head[..11]);
+        assert!(scanner.is_half());
+        scanner.scan(&head[11..]);
+        assert!(scanner.is_half(), "more is to come");
+        scanner.scan(&frame(CONTINUATION, 0, b"more"));
+        assert!(scanner.is_half());
+        scanner.scan(&frame(CONTINUATION, END_HEADERS, b"end"));
+        assert!(!scanner.is_half());
+        scanner.scan(&frame(DATA, 0, b"12345")[..12]);
+        assert!(!scanner.is_half(), "a body has a time of its own");
+    }
+}

@@ -1,0 +1,159 @@
+//! The requests of one HTTP/2 connection: a task each, which ends when its client takes nothing of
+//! an answer, and a count of those that clients give up.
+//!
+//! A request that is begun and reset costs its client nothing and the hub a good part of a request
+//! (CVE-2023-44487, "rapid reset"). h2 bounds those that it has not handed out yet; this bounds
+//! all of them.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use hyper::rt::Executor;
+use pin_project_lite::pin_project;
+use tokio::{task::spawn_local, time::Instant};
+
+use super::frames::PERIOD;
+use crate::{
+    server::outgoing::{Outgoing, Stall},
+    telemetry::Metrics,
+};
+
+/// All streams of a connection, in the protocol's sense of the word.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Those under way.
+    live: Cell<u32>,
+    /// Those there have been.
+    opened: Cell<u64>,
+    /// Those given up by the client, in the period under way.
+    resets: Cell<u32>,
+    period_began: Cell<Option<Instant>>,
+    /// The one whose task is about to begin.
+    next: RefCell<Option<Rc<Stream>>>,
+    /// Who is to look when something has changed.
+    watcher: RefCell<Option<Waker>>,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// What the client takes of the answer.
+    pub(super) outgoing: Outgoing,
+    /// The whole answer has been given to h2.
+    pub(super) is_done: Cell<bool>,
+}
+
+impl Streams {
+    /// Begins one; its task is the next that the executor is given.
+    pub(super) fn begin(&self) -> Rc<Stream> {
+        let stream = Rc::new(Stream { outgoing: Outgoing::new(), is_done: Cell::new(false) });
+        *self.next.borrow_mut() = Some(Rc::clone(&stream));
+        self.opened.set(self.opened.get() + 1);
+        stream
+    }
+
+    /// If none is under way: how many there have been.
+    pub(super) fn idle(&self) -> Option<u64> {
+        (self.live.get() == 0).then(|| self.opened.get())
+    }
+
+    /// Those given up by the client, in the period under way.
+    pub(super) fn resets(&self) -> u32 {
+        self.resets.get()
+    }
+
+    /// Wakes this task when one ends.
+    pub(super) fn watch(&self, context: &Context<'_>) {
+        let mut watcher = self.watcher.borrow_mut();
+        if !watcher.as_ref().is_some_and(|watcher| watcher.will_wake(context.waker())) {
+            *watcher = Some(context.waker().clone());
+        }
+    }
+
+    fn end(&self, was_given_up: bool) {
+        self.live.set(self.live.get() - 1);
+        if was_given_up {
+            let now = Instant::now();
+            if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
+                self.period_began.set(Some(now));
+                self.resets.set(0);
+            }
+            self.resets.set(self.resets.get().saturating_add(1));
+        }
+        if let Some(watcher) = self.watcher.borrow().as_ref()
+            && (was_given_up || self.live.get() == 0)
+        {
+            watcher.wake_by_ref();
+        }
+    }
+}
+
+/// Runs the tasks of a connection on the shard's thread.
+#[derive(Clone)]
+pub(super) struct OnShard {
+    pub(super) streams: Rc<Streams>,
+    /// How long a client may take nothing of an answer.
+    pub(super) write_stall: Duration,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnShard {
+    fn execute(&self, task: F) {
+        let Some(stream) = self.streams.next.borrow_mut().take() else {
+            spawn_local(task);
+            return;
+        };
+        self.streams.live.set(self.streams.live.get() + 1);
+        let ending = Ending { streams: Rc::clone(&self.streams), stream, by_us: false };
+        let stall = Stall::new(self.write_stall);
+        spawn_local(StreamTask { task, stall, ending, metrics: self.metrics.clone() });
+    }
+}
+
+pin_project! {
+    /// The task of a stream, until it ends or is stalled.
+    struct StreamTask<F> {
+        #[pin]
+        task: F,
+        stall: Stall,
+        ending: Ending,
+        metrics: Arc<Metrics>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.task.poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let stalled = this.stall.poll(this.ending.stream.outgoing.waiting(), context);
+        if stalled.is_ready() {
+            this.ending.by_us = true;
+            this.metrics.answers_stalled.inc();
+        }
+        // Dropped, the stream is reset, and what h2 has of it is freed.
+        stalled
+    }
+}
+
+/// Accounts for a stream when its task is gone.
+struct Ending {
+    streams: Rc<Streams>,
+    stream: Rc<Stream>,
+    by_us: bool,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.streams.end(!self.by_us && !self.stream.is_done.get());
+    }
+}

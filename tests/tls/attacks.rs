@@ -1,0 +1,283 @@
+//! Clients of HTTP/2 that mean no good, while an honest one receives everything.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    client::{Client, Events},
+    raw::{self, Raw, frame, get_head, setting},
+    support::{PATIENCE, TestHub},
+};
+
+/// A hub with an honest client, which is to notice nothing.
+struct Besieged {
+    hub: TestHub,
+    honest: Events,
+}
+
+impl Besieged {
+    async fn start(settings: &[(&str, &str)]) -> Self {
+        let hub = TestHub::start(settings).await;
+        let honest = Client::h2c(hub.address()).await.stream("honest", "now").await;
+        Self { hub, honest }
+    }
+
+    async fn assert_closed_for(&self, reason: &str) {
+        let name = format!("visnyk_http2_closed_total{{reason=\"{reason}\"}}");
+        self.hub.wait_for_metric(&name, |closed| closed >= 1.0).await;
+    }
+
+    /// Whoever is honest still receives.
+    async fn assert_unmoved(mut self) {
+        for n in 0..10 {
+            self.hub.publish("honest", &format!("event {n}")).await;
+            assert_eq!(self.honest.data().await, Some(format!("event {n}")));
+        }
+    }
+}
+
+/// Sends until the hub takes no more; that must be.
+async fn flood(client: &mut Raw, bytes: &[u8]) {
+    let deadline = Instant::now() + PATIENCE;
+    while client.send(bytes).await.is_ok() {
+        assert!(Instant::now() < deadline, "it takes whatever comes");
+    }
+}
+
+#[tokio::test]
+async fn preface_that_does_not_go_on_is_cut() {
+    let besieged = Besieged::start(&[("HEADER_READ_TIMEOUT_S", "1")]).await;
+    for bytes in [&raw::PREFACE[..10], raw::PREFACE, &[raw::PREFACE, &[0, 0]].concat()] {
+        let mut client = Raw::silent(besieged.hub.address()).await;
+        client.send(bytes).await.expect("it reads");
+        client.ended().await;
+    }
+    besieged.assert_closed_for("slow_head").await;
+    besieged.hub.wait_for_metric("visnyk_http2_connections", |open| open == 1.0).await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn head_that_does_not_end_is_cut() {
+    let besieged = Besieged::start(&[("HEADER_READ_TIMEOUT_S", "1")]).await;
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    client.send(&frame(raw::HEADERS, 0, 1, &get_head("/"))).await.expect("it reads");
+    let began = Instant::now();
+    // A byte now and then is no head either.
+    let more = frame(raw::CONTINUATION, 0, 1, &[0x00]);
+    while client.send(&more[..]).await.is_ok() && began.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(100)).await;
+    }
+    client.ended().await;
+    assert!(began.elapsed() < PATIENCE);
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn flood_of_continuations_ends_its_connection() {
+    let besieged = Besieged::start(&[]).await;
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    client.send(&frame(raw::HEADERS, raw::END_STREAM, 1, &get_head("/"))).await.expect("it reads");
+    // A field of 4 KiB each.
+    let mut field = vec![0x00, 1, b'x', 0x7f, 0x81, 0x1f];
+    field.extend([b'y'; 4_096]);
+    flood(&mut client, &frame(raw::CONTINUATION, 0, 1, &field)).await;
+    besieged.assert_unmoved().await;
+
+    let besieged = Besieged::start(&[]).await;
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    client.send(&frame(raw::HEADERS, raw::END_STREAM, 1, &get_head("/"))).await.expect("it reads");
+    flood(&mut client, &frame(raw::CONTINUATION, 0, 1, &[])).await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn requests_reset_at_once_end_their_connection() {
+    let besieged = Besieged::start(&[]).await;
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    let mut bytes = Vec::new();
+    for n in 0..2_000 {
+        let stream = 2 * n + 1;
+        let head = get_head("/v1/channels/a/events");
+        bytes.extend(frame(raw::HEADERS, raw::END_STREAM | raw::END_HEADERS, stream, &head));
+        bytes.extend(frame(raw::RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+    }
+    let _ = client.send(&bytes).await;
+    let reason = client.ended().await;
+    assert!(matches!(reason, None | Some(11)), "ENHANCE_YOUR_CALM: {reason:?}");
+    besieged.hub.wait_for_metric("visnyk_streams", |streams| streams == 1.0).await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn requests_reset_one_by_one_are_as_many_as_the_setting_says() {
+    const RESETS_MAX: u32 = 20;
+    let besieged = Besieged::start(&[("LIMITS__HTTP2__RESETS_MAX", "20")]).await;
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    let mut stream = 1;
+    let mut open_and_reset = async |client: &mut Raw| {
+        client.get(stream, "/v1/channels/a/events").await;
+        client.next_of(raw::HEADERS).await?;
+        let _ = client.send(&frame(raw::RST_STREAM, 0, stream, &[0, 0, 0, 8])).await;
+        stream += 2;
+        Some(())
+    };
+    for n in 0..RESETS_MAX {
+        assert!(open_and_reset(&mut client).await.is_some(), "{n} are allowed");
+    }
+    besieged.hub.wait_for_metric("visnyk_streams", |streams| streams == 1.0).await;
+    client.get(9_001, "/healthz").await;
+    assert!(client.next_of(raw::HEADERS).await.is_some(), "at the bound it is served");
+    client.get(9_003, "/v1/channels/a/events").await;
+    assert!(client.next_of(raw::HEADERS).await.is_some());
+    client.send(&frame(raw::RST_STREAM, 0, 9_003, &[0, 0, 0, 8])).await.expect("it reads");
+    client.ended().await;
+    besieged.assert_closed_for("resets").await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn frames_that_carry_nothing_end_their_connection() {
+    let head = frame(raw::HEADERS, raw::END_HEADERS, 1, &{
+        // A POST, whose body may come in pieces.
+        let mut head = get_head("/v1/channels/a/events");
+        head[0] = 0x83;
+        head
+    });
+    for (what, before, bytes, allowed) in [
+        ("PING", Vec::new(), frame(raw::PING, 0, 0, &[0; 8]), 900),
+        ("SETTINGS", Vec::new(), frame(raw::SETTINGS, 0, 0, &[]), 900),
+        ("PRIORITY", Vec::new(), frame(2, 0, 1, &[0, 0, 0, 0, 1]), 900),
+        ("WINDOW_UPDATE", Vec::new(), frame(raw::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), 900),
+        ("unknown", Vec::new(), frame(0xfa, 0, 0, b"x"), 900),
+        // h2 has a bound of its own for these.
+        ("DATA without any", head, frame(raw::DATA, 0, 1, &[]), 50),
+    ] {
+        let besieged = Besieged::start(&[("LIMITS__HTTP2__FRAMES_MAX", "1000")]).await;
+        let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+        client.send(&before).await.expect("it reads");
+        client.send(&bytes.repeat(allowed)).await.expect("so many are allowed");
+        let many = bytes.repeat(1_000);
+        client.get(3, "/healthz").await;
+        assert!(client.next_of(raw::HEADERS).await.is_some(), "{what}");
+        let (mut reading, mut writing) = client.io.into_split();
+        let drained =
+            tokio::spawn(
+                async move { tokio::io::copy(&mut reading, &mut tokio::io::sink()).await },
+            );
+        let deadline = Instant::now() + PATIENCE;
+        use tokio::io::AsyncWriteExt;
+        while writing.write_all(&many).await.is_ok() {
+            assert!(Instant::now() < deadline, "{what}: it takes whatever comes");
+        }
+        let _ = drained.await;
+        if allowed == 900 {
+            besieged.assert_closed_for("frames").await;
+        }
+        besieged.assert_unmoved().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_that_a_window_holds_back_are_dropped_after_a_while() {
+    let settings = [("LIMITS__CONNECTIONS__WRITE_STALL_S", "1")];
+    let besieged = Besieged::start(&settings).await;
+    let large = "x".repeat(40_000);
+    for n in 0..20 {
+        besieged.hub.publish("a", &format!("{n} {large}")).await;
+    }
+    besieged.hub.publish("b", &large[..5_000]).await;
+    // A window of nothing, of a byte, and one that ends within the answer. The answer of `b` would
+    // fit h2's own buffer.
+    for (window, channel) in [(0, "a"), (1, "a"), (20_000, "a"), (0, "b"), (1, "b")] {
+        let settings = setting(raw::INITIAL_WINDOW_SIZE, window);
+        let mut client = Raw::connect(besieged.hub.address(), &settings).await;
+        let target = format!("/v1/channels/{channel}/poll?timeout=0&last_event_id=earliest");
+        client.get(1, &target).await;
+        let answer = client.next_of(raw::HEADERS).await.expect("a head");
+        assert_eq!(answer.payload[0], 0x88);
+        let reset = client.next_of(raw::RST_STREAM).await.expect("a reset");
+        assert_eq!(reset.stream, 1, "{window} {channel}");
+        // The connection goes on.
+        client.get(3, "/healthz").await;
+        assert!(client.next_of(raw::HEADERS).await.is_some(), "{window}");
+    }
+    besieged.hub.wait_for_metric("visnyk_answers_stalled_total", |n| n >= 5.0).await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn stream_whose_window_is_shut_is_ended_and_delays_nobody() {
+    let settings = [("LIMITS__CONNECTIONS__WRITE_STALL_S", "1")];
+    let mut besieged = Besieged::start(&settings).await;
+    let mut clients = Vec::new();
+    for window in [0, 1, 100] {
+        let settings = setting(raw::INITIAL_WINDOW_SIZE, window);
+        let mut client = Raw::connect(besieged.hub.address(), &settings).await;
+        for n in 0..20 {
+            client.get(2 * n + 1, "/v1/channels/honest/events").await;
+        }
+        clients.push(client);
+    }
+    besieged.hub.wait_for_metric("visnyk_streams", |streams| streams == 61.0).await;
+    let large = "x".repeat(4_000);
+    for n in 0..50 {
+        besieged.hub.publish("honest", &format!("{n} {large}")).await;
+        let data = besieged.honest.data().await.expect("an event");
+        assert!(data.starts_with(&format!("{n} ")));
+    }
+    besieged.hub.wait_for_metric("visnyk_streams", |streams| streams == 1.0).await;
+    for mut client in clients {
+        assert!(client.next_of(raw::RST_STREAM).await.is_some());
+    }
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn fields_of_a_head_are_as_many_and_as_long_as_over_http1() {
+    let besieged = Besieged::start(&[]).await;
+    for (fields, length, status) in [(97, 1, 0x88), (101, 1, 0), (8, 4_000, 0x88), (10, 4_000, 0)] {
+        let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+        let mut block = get_head("/healthz");
+        let value = vec![b'y'; length];
+        for n in 0..fields {
+            block.extend([0x00, 3]);
+            block.extend(format!("x{n:02}").as_bytes()[..3].iter());
+            match length {
+                1 => block.push(1),
+                _ => block.extend([0x7f, 0xa1, 0x1e]),
+            }
+            block.extend(&value);
+        }
+        let mut rest = block.chunks(16_000);
+        let first = rest.next().expect("a block");
+        let mut bytes = frame(raw::HEADERS, raw::END_STREAM, 1, first);
+        for piece in rest {
+            bytes.extend(frame(raw::CONTINUATION, 0, 1, piece));
+        }
+        bytes.extend(frame(raw::CONTINUATION, raw::END_HEADERS, 1, &[]));
+        client.send(&bytes).await.expect("it reads");
+        let answer = client.next_of(raw::HEADERS).await.expect("an answer");
+        if status == 0x88 {
+            assert_eq!(answer.payload[0], status, "{fields} fields of {length}");
+        } else {
+            assert_ne!(answer.payload[0], 0x88, "{fields} fields of {length}");
+            assert!(answer.payload.windows(2).any(|_| true));
+        }
+    }
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn client_for_whom_there_is_no_place_is_told_to_come_again() {
+    let hub = TestHub::start(&[("LIMITS__CONNECTIONS__REQUESTS_MAX", "1")]).await;
+    let mut first = Raw::connect(hub.address(), &[]).await;
+    first.get(1, "/v1/channels/a/events").await;
+    assert!(first.next_of(raw::HEADERS).await.is_some());
+    let mut second = Raw::connect(hub.address(), &[]).await;
+    second.get(1, "/v1/channels/a/events").await;
+    let goaway = second.next_of(raw::GOAWAY).await.expect("a word");
+    assert_eq!(goaway.payload, [0; 8], "nothing was looked at, and nothing was wrong");
+    second.ended().await;
+}
