@@ -158,6 +158,13 @@ fn settings_are_shown_without_their_secrets() {
         (vec![("VISNYK_JWT_SECRETS", SECRET)], 2),
         (vec![("VISNYK_AUTH__JWT_SECRET", SECRET)], 2),
         (vec![("VISNYK_JWT_SECRET", "planted-short"), ("VISNYK_LISTEN", "0.0.0.0:0")], 2),
+        (vec![("VISNYK_HMAC", SECRET)], 2),
+        (vec![("VISNYK_AUTH__PWD", SECRET)], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://ann:planted-password@id.example/jwks")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://ann:planted-password?@id.example/jwks")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "http://id.example/jwks?key=planted-key")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://ann:planted-password@id.example/\n")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://id.example/jwks?key=planted-key")], 0),
     ] {
         let (code, said) = config(&["--check"], &variables);
         assert_eq!(code, Some(code_expected), "{variables:?}: {said}");
