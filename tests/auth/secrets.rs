@@ -179,6 +179,62 @@ fn settings_are_shown_without_their_secrets() {
 }
 
 #[tokio::test]
+async fn a_key_of_tls_is_in_nothing_that_the_hub_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (own, other) = (pair(), pair());
+    let key = own.signing_key.serialize_pem();
+    let planted: Vec<&str> = key.lines().filter(|line| !line.starts_with("-----")).collect();
+    let says_nothing = |said: &str| {
+        for line in &planted {
+            assert!(!said.contains(line), "{line} is in {said}");
+        }
+    };
+    let (cert, good) = (file("cert", &own.cert.pem()), file("good", &key));
+    let command = |cert: &std::path::Path, key: &std::path::Path| {
+        HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+            .directory(directory.path())
+            .arg("--tls-cert")
+            .arg(cert)
+            .arg("--tls-key")
+            .arg(key)
+            .arg("--log-level")
+            .arg("trace")
+            .env("VISNYK_TLS_RELOAD_S", "1")
+    };
+    let mut hub = command(&cert, &good).start().await.unwrap();
+    let mut io = tokio::net::TcpStream::connect(hub.address()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut io, &[0xff; 64]).await.unwrap();
+    // Nor what is wrong with it when it has changed.
+    file("good", &key.replace("PRIVATE", "PUBLIC"));
+    hub.wait_for_line("the old one stays", crate::wire::PATIENCE).await.unwrap();
+    hub.terminate().await.unwrap();
+    hub.wait(crate::wire::PATIENCE).await.unwrap();
+    says_nothing(&hub.stderr());
+    for (cert, key) in [
+        (file("other", &other.cert.pem()), file("key", &key)),
+        (file("key", &key), file("key", &key)),
+        (cert.clone(), file("half", &key[..key.len() / 2])),
+        (cert.clone(), file("bare", &planted.join("\n"))),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_visnyk"))
+            .env_clear()
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--tls-cert"])
+            .args([cert.as_os_str(), "--tls-key".as_ref(), key.as_os_str()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        says_nothing(&said);
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_for_this_machine_admins_and_their_own_token() {
     let shown = |token: &str| format!("Bearer {token}");
     let ask_metrics = async |hub: &visnyk_loadtest::Hub, fields: &[(&str, &str)]| {
