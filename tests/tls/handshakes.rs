@@ -92,6 +92,20 @@ async fn handshakes_that_do_not_end_are_cut_and_give_their_places_back() {
 }
 
 #[tokio::test]
+async fn handshakes_under_way_do_not_hold_up_the_end() {
+    let mut hub = TlsHub::start(&[("HEADER_READ_TIMEOUT_S", "60"), ("DRAIN_WINDOW_S", "0")]).await;
+    let _silent = TcpStream::connect(hub.hub.address()).await.expect("it accepts");
+    let client = Client::tls_http1(&hub).await;
+    while metric(&client, "visnyk_http_connections").await < 2.0 {}
+    let began = tokio::time::Instant::now();
+    hub.hub.terminate().await.expect("it runs");
+    let status = hub.hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.hub.stderr());
+    // Otherwise it is what last answers may take: 2.5 s.
+    assert!(began.elapsed() < Duration::from_millis(2_300), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn clients_refused_for_want_of_a_place_are_told_under_tls_too() {
     let settings = [("LIMITS__CONNECTIONS__REQUESTS_MAX", "2"), ("HEADER_READ_TIMEOUT_S", "20")];
     let hub = TlsHub::start(&settings).await;
