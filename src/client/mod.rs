@@ -8,6 +8,8 @@ mod backoff;
 mod batch;
 mod endpoint;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod link;
 mod position;
 mod problem;

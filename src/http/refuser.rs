@@ -57,14 +57,15 @@ impl Refuser {
     }
 
     /// The whole response to a request with this head, of which the end may be missing. It is for
-    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for who
-    /// accepts a stream, since browsers give up for good on anything else; 503 or 429 for the
-    /// others.
+    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for who asks
+    /// for a stream, since browsers give up for good on anything else; 503 or 429 for the others. A
+    /// publisher is among those, whatever it accepts: 200 would tell it that its event is published.
     pub fn answer(&self, head: &[u8], why: &ForNow) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
-        let mut target = lines.next().unwrap_or_default().split(' ').skip(1);
-        let path = target.next().unwrap_or_default().split('?').next().unwrap_or_default();
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let reads = matches!(words.next(), Some("GET" | "HEAD"));
+        let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();
         let (mut accepts_stream, mut origin) = (false, None);
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("accept") {
@@ -74,7 +75,8 @@ impl Refuser {
             }
         }
         let detail = why.detail;
-        let (status, mut fields, body) = if accepts_stream && !self.settings.plain_refusals {
+        let (status, mut fields, body) = if reads && accepts_stream && !self.settings.plain_refusals
+        {
             let retry_ms = fastrand::u32(self.retry_ms.clone());
             let fields = STREAM_HEADERS.map(|(name, value)| {
                 (HeaderName::from_static(name), HeaderValue::from_static(value))
@@ -134,6 +136,17 @@ mod tests {
             let (head, body) = told.split_once("\r\n\r\n").expect("a body");
             assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{told}");
             assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{told}");
+        }
+    }
+
+    #[test]
+    fn only_who_reads_is_told_200() {
+        let fields = "Accept: application/json, text/event-stream\r\n\r\n";
+        for (method, status) in
+            [("GET", "200"), ("HEAD", "200"), ("POST", "503"), ("PUT", "503"), ("get", "503")]
+        {
+            let told = answer(false, &format!("{method} /v1/events HTTP/1.1\r\n{fields}"));
+            assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {told}");
         }
     }
 

@@ -102,16 +102,16 @@ fn typed(event_type: &String) -> bool {
 
 /// A block of a stream: the last value of each field, and its data lines joined.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Block {
-    pub(crate) event: Option<String>,
-    pub(crate) data: Option<String>,
-    pub(crate) id: Option<String>,
-    pub(crate) retry: Option<u32>,
+struct Block {
+    event: Option<String>,
+    data: Option<String>,
+    id: Option<String>,
+    retry: Option<u32>,
 }
 
 /// Reads a whole stream as the standard says (WHATWG HTML, section 9.2.6), with no regard to speed;
 /// an unfinished block at its end is none.
-pub(crate) fn read_stream(bytes: &[u8]) -> Vec<Block> {
+fn read_stream(bytes: &[u8]) -> Vec<Block> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");

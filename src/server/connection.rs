@@ -8,10 +8,8 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     future::{pending, poll_fn},
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Once,
     task::Poll,
     time::Duration,
 };
@@ -36,6 +34,7 @@ use super::{
     places::{Place, Places},
     rewind::Rewind,
     tls::{Acceptor, Welcome},
+    unbelieved::warn_if_unbelieved,
 };
 use crate::{
     actors::{Ends, LocalShard, Socket, Tcp},
@@ -279,28 +278,13 @@ impl Arrival {
     pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let Ends { local, peer } = self.ends;
         let client = proxies.client(peer, request.headers());
-        if client.is_this_machine() && TrustedProxies::is_forwarded(request.headers()) {
-            warn_of_proxy(peer);
-        }
+        warn_if_unbelieved(&client, request.headers());
         request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(client);
         if self.is_secure {
             request.extensions_mut().insert(Secure);
         }
     }
-}
-
-/// Says once that a proxy on this machine is not believed: to limits and listings, all who come by
-/// it are this machine.
-fn warn_of_proxy(peer: SocketAddr) {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::warn!(
-            proxy = %peer.ip(),
-            "requests come through a proxy that is not in `trusted_proxies`: its clients have no \
-             addresses of their own"
-        );
-    });
 }
 
 async fn respond(

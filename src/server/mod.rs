@@ -18,6 +18,7 @@ mod rewind;
 mod run;
 pub mod settings;
 mod tls;
+mod unbelieved;
 
 pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;

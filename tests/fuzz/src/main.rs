@@ -5,12 +5,14 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use visnyk::server::fuzzing::{TARGETS, Target, target};
+use visnyk::{client, server, server::fuzzing::Target};
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("VISNYK_FUZZ_TARGET").unwrap_or_default();
-    target(&name).unwrap_or_else(|| {
-        let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let targets = [server::fuzzing::TARGETS, client::fuzzing::TARGETS].concat();
+    let found = targets.iter().find(|(of, _)| *of == name).map(|(_, target)| *target);
+    found.unwrap_or_else(|| {
+        let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
         eprintln!("VISNYK_FUZZ_TARGET={name:?} is none of {}", names.join(", "));
         std::process::exit(2)
     })
