@@ -1,6 +1,6 @@
 //! Handshakes that succeed, and those that do not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::HandshakeKind;
 use tokio::{
@@ -93,16 +93,22 @@ async fn handshakes_that_do_not_end_are_cut_and_give_their_places_back() {
 
 #[tokio::test]
 async fn handshakes_under_way_do_not_hold_up_the_end() {
-    let mut hub = TlsHub::start(&[("HEADER_READ_TIMEOUT_S", "60"), ("DRAIN_WINDOW_S", "0")]).await;
+    // Last answers may take a little longer than a publisher waits.
+    let settings = [
+        ("HEADER_READ_TIMEOUT_S", "120"),
+        ("DRAIN_WINDOW_S", "0"),
+        ("LIMITS__PUBLISH__WAIT_MS", "120000"),
+    ];
+    let mut hub = TlsHub::start(&settings).await;
     let _silent = TcpStream::connect(hub.hub.address()).await.expect("it accepts");
     let client = Client::tls_http1(&hub).await;
     while metric(&client, "visnyk_http_connections").await < 2.0 {}
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
+    drop(client);
     hub.hub.terminate().await.expect("it runs");
     let status = hub.hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.hub.stderr());
-    // Otherwise it is what last answers may take: 2.5 s.
-    assert!(began.elapsed() < Duration::from_millis(2_300), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
