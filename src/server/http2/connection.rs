@@ -81,6 +81,7 @@ impl Connections {
         };
         let io = FramedIo::new(
             Rewind::new(io, early, Rc::clone(&outgoing)),
+            Rc::clone(&outgoing),
             Rc::clone(&frames),
             limits.frames_max,
         );
