@@ -11,6 +11,8 @@ mod quotas;
 mod rates;
 mod renew;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 
