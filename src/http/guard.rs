@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState};
+use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState, with_room};
 use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
@@ -30,7 +30,7 @@ pub(super) async fn check(
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
             Some(response) => response,
-            None => next.run(request).await,
+            None => with_room(&state.hub, next.run(request).await),
         },
     };
     sharing.mark(response.headers_mut());
