@@ -62,7 +62,7 @@ fn in_the_table(allowed: &Allowed) -> String {
         Allowed::Hosts => "host names".to_owned(),
         Allowed::LogFilter => "levels".to_owned(),
         Allowed::Secret => "a secret".to_owned(),
-        Allowed::Text => "text".to_owned(),
+        Allowed::Text | Allowed::Url => "text".to_owned(),
         Allowed::Texts => "texts".to_owned(),
         Allowed::Patterns => "patterns".to_owned(),
         Allowed::KeyFiles => "keys".to_owned(),

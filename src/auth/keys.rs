@@ -112,13 +112,20 @@ impl KeySet {
         Self(keys.into_iter().take(KEYS_MAX).collect())
     }
 
-    /// A JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are passed over.
+    /// A JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are passed over. A set
+    /// that lists no keys at all is one.
+    ///
+    /// # Errors
+    /// It is no set, or none of the keys it lists can be used.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         #[derive(Deserialize)]
         struct Set {
             keys: Vec<serde_json::Value>,
         }
         let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::KeySet)?;
+        if set.keys.is_empty() {
+            return Ok(Self::default());
+        }
         let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok());
         let keys = Self::new(keys.filter_map(|jwk| VerifyingKey::from_jwk(&jwk)));
         if keys.is_empty() { Err(KeyError::NoKey) } else { Ok(keys) }

@@ -236,6 +236,8 @@ fn a_set_of_keys_holds_no_secret_and_no_key_for_other_uses() {
         assert_eq!(set(json!([other])).err(), Some(KeyError::NoKey), "{member}");
     }
     assert_eq!(KeySet::from_jwks(b"{}").err(), Some(KeyError::KeySet));
+    // One that says that there are none is one.
+    assert!(set(json!([])).expect("a set").is_empty());
     // Of more keys than the bound the first count.
     let many: Vec<Value> = (0..40).map(|_| ed.clone()).collect();
     assert_eq!(set(json!(many)).expect("keys").len(), KEYS_MAX);

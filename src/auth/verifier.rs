@@ -60,11 +60,10 @@ impl Verifier {
         if own.is_ok() {
             return own;
         }
-        let fetched = jwks.keys();
-        if fetched.is_empty() {
+        let Some(fetched) = jwks.keys() else {
             parts.header.algorithm()?;
             return Err(TokenError::NoKeysYet);
-        }
+        };
         fetched.verify(parts)
     }
 

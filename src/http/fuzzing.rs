@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Uri},
+};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    OriginPattern, TrustedProxies,
+    Access, OriginPattern, TrustedProxies,
+    credentials::Credential,
     params::{Query, channel_in_path, channel_name, idempotency_key},
     v1::envelope::parse_batch,
 };
@@ -26,6 +31,7 @@ pub(crate) fn requests(data: &[u8]) {
         }
     }
     let Ok(uri) = Uri::try_from(target) else { return };
+    no_token_is_left(&uri, &headers);
     let limits = Limits::default();
     if let Ok(key) = idempotency_key(&headers) {
         assert!(key.is_none_or(|key| (1..=255).contains(&key.len())));
@@ -58,6 +64,23 @@ pub(crate) fn requests(data: &[u8]) {
     let _ = (query.slow_policy(), query.switch("hello"));
     for is_poll in [false, true] {
         let _ = query.start(&headers, is_poll);
+    }
+}
+
+/// Whatever else a request carries, and whether its token is taken or refused.
+fn no_token_is_left(uri: &Uri, headers: &HeaderMap) {
+    let access =
+        Access { query_token: true, cookie: Some("session".to_owned()), ..Access::default() };
+    for takes_query in [false, true] {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers.clone();
+        let _ = Credential::take(&mut request, &access, takes_query);
+        let left: Vec<(String, String)> =
+            serde_urlencoded::from_str(request.uri().query().unwrap_or_default())
+                .expect("any query");
+        assert!(left.iter().all(|(name, _)| name != "token"), "{uri} has {left:?} left");
+        assert_eq!(request.uri().path(), uri.path());
     }
 }
 

@@ -3,8 +3,8 @@
 //! A page cannot hide what it is: browsers send `Origin` with whatever may change something, and
 //! `Sec-Fetch-Site` with all that goes to this machine or over TLS. So unsafe requests with a foreign
 //! `Origin` are 403, and so is whatever a foreign page asks for without CORS: it could not read the
-//! answer, but would learn from its coming when events come. On loopback a foreign `Host` is 421: a
-//! page cannot reach the hub by a name it made resolve to 127.0.0.1.
+//! answer, but would learn from its coming when events come. On loopback, and wherever the settings
+//! name hosts, a foreign `Host` is 421: a page cannot reach the hub by a name it made resolve to it.
 
 use axum::{
     extract::{Request, State},
@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{LocalAddress, Problem, Secure, cors::Sharing, routes::HttpState, with_room};
+use super::{
+    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState, with_room,
+};
 use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
@@ -26,6 +28,8 @@ pub(super) async fn check(
     let origin = request.headers().get(header::ORIGIN);
     let sharing = Sharing::of(settings, request.uri().path(), origin);
     let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
+    // The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
+    let is_private = request.method().is_safe() && is_for_own_pages(request.uri().path());
     let mut response = match examine(&state, &request, &sharing) {
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
@@ -35,6 +39,10 @@ pub(super) async fn check(
     };
     sharing.mark(response.headers_mut());
     harden(response.headers_mut());
+    if is_private && !response.headers().contains_key(header::CACHE_CONTROL) {
+        let no_copies = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, no_copies);
+    }
     if keeps_to_tls {
         // RFC 6797, section 6.1.
         let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
@@ -59,14 +67,8 @@ fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<()
     let host = host(request)?;
     let local = request.extensions().get::<LocalAddress>();
     let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
-    if on_loopback
-        && let Some(host) = host
-        && !is_loopback_name(host_name(host))
-        && !state
-            .settings
-            .allowed_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(host_name(host)))
+    if let Some(host) = host
+        && !is_at(host_name(host), on_loopback, &state.settings.allowed_hosts)
     {
         let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
@@ -101,11 +103,19 @@ fn is_for_own_pages(path: &str) -> bool {
 
 /// Whether another origin's page asks, as far as the browser says (Fetch Metadata).
 ///
-/// Who follows a link is no page: the answer is shown to them alone.
+/// Who follows a link is no page: the answer is shown to them alone. But a page that opened a window
+/// sees when its answer comes, so nobody follows one to what waits for events.
 pub(super) fn is_from_foreign_page(request: &Request) -> bool {
     let is = |name, value: &str| request.headers().get(name).is_some_and(|found| found == value);
     let is_foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
-    is_foreign && !(request.method().is_safe() && is("sec-fetch-dest", "document"))
+    is_foreign
+        && !(request.method().is_safe()
+            && is("sec-fetch-dest", "document")
+            && !waits_for_events(request.uri().path()))
+}
+
+fn waits_for_events(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.gate == Gate::Subscribers && route.is_at(path))
 }
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
@@ -188,6 +198,13 @@ fn host_name(host: &str) -> &str {
     }
 }
 
+/// Whether a hub may be called by a name: on loopback by those of this machine, and otherwise by any
+/// if the settings name none.
+fn is_at(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
+    let is_free = if on_loopback { is_loopback_name(name) } else { allowed.is_empty() };
+    is_free || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
 fn is_loopback_name(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
@@ -214,6 +231,25 @@ mod tests {
         // Without, there may be a proxy in front that speaks TLS.
         assert!(is_own("http://hub.example", false) && is_own("https://hub.example", false));
         assert!(!is_own("https://hub.example.evil.example", true) && !is_own("null", false));
+    }
+
+    #[test]
+    fn named_hosts_are_all_there_are_and_beyond_loopback_they_have_to_be_named() {
+        let named = ["hub.example".to_owned(), "192.0.2.1".to_owned()];
+        for (name, bare_loopback, bare, named_loopback, named_elsewhere) in [
+            ("localhost", true, true, true, false),
+            ("127.0.0.1", true, true, true, false),
+            ("hub.example", false, true, true, true),
+            ("HUB.example", false, true, true, true),
+            ("192.0.2.1", false, true, true, true),
+            ("evil.example", false, true, false, false),
+            ("a.hub.example", false, true, false, false),
+        ] {
+            assert_eq!(is_at(name, true, &[]), bare_loopback, "{name}");
+            assert_eq!(is_at(name, false, &[]), bare, "{name}");
+            assert_eq!(is_at(name, true, &named), named_loopback, "{name}");
+            assert_eq!(is_at(name, false, &named), named_elsewhere, "{name}");
+        }
     }
 
     #[test]

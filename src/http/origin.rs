@@ -44,6 +44,14 @@ impl OriginPattern {
         self.text == ANY
     }
 
+    /// Whether it has a star directly above a single label, as `https://*.com` has: names below that are
+    /// many people's. Below `localhost` all are this machine's.
+    pub fn is_of_a_whole_top_level(&self) -> bool {
+        let domain = self.text.split_once("*.").map(|(_, domain)| domain);
+        let host = domain.map(|domain| domain.split(':').next().unwrap_or_default());
+        host.is_some_and(|host| !host.contains('.') && host != "localhost")
+    }
+
     /// Whether an `Origin` is among them. Browsers send it in its one normal form, so the bytes are
     /// compared as they are.
     pub fn matches(&self, origin: &[u8]) -> bool {
@@ -160,6 +168,22 @@ mod tests {
         assert!(matches("http://*.app.example:8080", "http://a.app.example:8080"));
         assert!(!matches("http://*.app.example:8080", "http://a.app.example"));
         assert!(matches("http://*.localhost:3000", "http://a.localhost:3000"));
+    }
+
+    #[test]
+    fn a_star_above_a_single_label_is_found() {
+        for (text, expected) in [
+            ("https://*.com", true),
+            ("https://*.com:8443", true),
+            ("https://*.app.example", false),
+            ("http://*.localhost:3000", false),
+            ("https://app.example", false),
+            ("http://intranet", false),
+            ("*", false),
+        ] {
+            let pattern = OriginPattern::parse(text).expect("a pattern");
+            assert_eq!(pattern.is_of_a_whole_top_level(), expected, "{text}");
+        }
     }
 
     #[test]

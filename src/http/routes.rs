@@ -28,7 +28,8 @@ pub struct HttpSettings {
     pub faults: bool,
     /// How long a request body may take, in seconds.
     pub body_read_timeout_s: u32,
-    /// Hosts besides loopback ones that requests on a loopback address may name.
+    /// Hosts that requests may name: on a loopback address besides names of this machine; on others
+    /// these alone, or any if there are none.
     pub allowed_hosts: Vec<String>,
     /// Who may do what.
     pub access: Access,
@@ -132,7 +133,8 @@ pub const ROUTES: &[Route] = &[
 /// The whole surface as a router that any axum or hyper server can run, merged or nested.
 ///
 /// Streams and polls are bodies there. The check of `Host` on loopback is for the hub's own
-/// server, which knows the address of a connection ([`LocalAddress`](super::LocalAddress)).
+/// server, which knows the address of a connection ([`LocalAddress`](super::LocalAddress)); hosts that
+/// the settings name are all there are in any server.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     let everyone = settings.access.verifier.is_none().then(|| Arc::new(Identity::unrestricted()));
     let state = HttpState { hub, settings: Arc::new(settings), everyone };

@@ -13,8 +13,8 @@ use thiserror::Error;
 use super::{Settings, settings::SECRET_BYTES_MIN};
 use crate::{
     auth::{
-        Algorithm, FetchError, Jwks, JwksUrl, JwksUrlError, KeyError, KeySet, Rules, Secret,
-        Verifier, VerifyingKey,
+        Algorithm, FetchError, Jwks, JwksUrlError, KeyError, KeySet, Rules, Secret, Verifier,
+        VerifyingKey,
     },
     http::Access,
 };
@@ -92,16 +92,17 @@ pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationE
     let mut keys = KeySet::new(keys);
     if !auth.jwks_file.is_empty() {
         let (setting, path) = ("auth.jwks_file", Path::new(&auth.jwks_file));
-        let more = KeySet::from_jwks(&read(setting, path)?).map_err(bad_key(setting, path))?;
+        let more = KeySet::from_jwks(&read(setting, path)?)
+            .and_then(|keys| if keys.is_empty() { Err(KeyError::NoKey) } else { Ok(keys) })
+            .map_err(bad_key(setting, path))?;
         keys.extend(more);
     }
-    let jwks = match auth.jwks_url.as_str() {
-        "" => None,
-        url => {
-            let refresh_min = Duration::from_secs(auth.jwks_refresh_min_s.into());
-            let jwks = Jwks::new(JwksUrl::parse(url)?, refresh_min);
-            Some(Arc::new(jwks.map_err(AuthenticationError::Jwks)?))
-        }
+    let jwks = if auth.jwks_url.is_empty() {
+        None
+    } else {
+        let refresh_min = Duration::from_secs(auth.jwks_refresh_min_s.into());
+        let jwks = Jwks::new(auth.jwks_url.parse()?, refresh_min);
+        Some(Arc::new(jwks.map_err(AuthenticationError::Jwks)?))
     };
     let rules = Rules {
         issuer: Some(auth.issuer.clone()).filter(|issuer| !issuer.is_empty()),

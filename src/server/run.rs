@@ -197,6 +197,9 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     }
     let on_loopback = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
     words += &protection(settings, on_loopback);
+    if !on_loopback && !settings.authenticates() && settings.allowed_hosts.is_empty() {
+        words += "any Host: web pages reach this hub by names of their own; set allowed_hosts\n";
+    }
     if settings.cors_origins.iter().any(OriginPattern::is_any) {
         words += "CORS: web pages of any origin may use this hub\n";
     } else if settings.quickstart && !settings.authenticates() {

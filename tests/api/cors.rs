@@ -281,6 +281,20 @@ async fn every_answer_keeps_to_its_media_type() {
         assert_eq!(answer.field("content-type"), media_type, "{target}");
         hardened(&answer, "same-origin");
     }
+    // Nor is it of use to whoever asks next by way of the same cache.
+    for target in [
+        "/v1/channels/a/poll?last_event_id=earliest",
+        "/v1/channels/a/poll?timeout=0",
+        "/v1/channels",
+        "/v1/channels/a",
+        "/v1/channels/none",
+        "/v1/connections",
+        "/metrics",
+    ] {
+        let answer = ask(&hub, get(target)).await;
+        assert!(answer.field("cache-control").contains("no-store"), "{target}: {answer:?}");
+    }
+    assert_eq!(ask(&hub, get("/console.js")).await.field("cache-control"), "no-cache");
     hardened(&ask(&hub, get("/visnyk.js")).await, "cross-origin");
     hardened(&ask(&hub, publish("a", "x")).await, "same-origin");
     for target in ["/v1/channels/a/events", "/events"] {

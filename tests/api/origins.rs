@@ -83,6 +83,32 @@ async fn nothing_else_can_be_read_by_foreign_pages() {
 }
 
 #[tokio::test]
+async fn a_link_leads_to_what_is_there_and_not_to_what_waits_for_events() {
+    let hub = hub(&[]).await;
+    published(&hub, "a", "x").await;
+    let status = async |target: &str, site: &str| {
+        let fields = [("Sec-Fetch-Site", site), ("Sec-Fetch-Dest", "document")];
+        ask(&hub, request("GET", target, &fields, "")).await.status
+    };
+    // The page that opens a window sees when its answer comes.
+    for target in ["/v1/channels/a/poll?timeout=0", "/v1/poll?channel=**&timeout=0"] {
+        for site in ["cross-site", "same-site"] {
+            assert_eq!(status(target, site).await, 403, "{target} {site}");
+        }
+        // An address that somebody typed, and the hub's own pages.
+        for site in ["none", "same-origin"] {
+            assert_eq!(status(target, site).await, 204, "{target} {site}");
+        }
+    }
+    for target in ["/v1/channels/a/events", "/v1/events?channel=a"] {
+        assert_eq!(status(target, "cross-site").await, 403, "{target}");
+    }
+    for target in ["/v1/channels", "/v1/channels/a", "/v1/connections", "/metrics", "/"] {
+        assert_eq!(status(target, "cross-site").await, 200, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn foreign_pages_may_neither_publish_nor_close() {
     let hub = hub(&[]).await;
     published(&hub, "a", "x").await;

@@ -97,7 +97,7 @@ async fn keys_outlast_their_issuer() {
     for (status, body) in [
         ("500 Internal Server Error", "{}"),
         ("200 OK", "<html>"),
-        ("200 OK", "{\"keys\":[]}"),
+        ("200 OK", "{\"keys\":[{\"kty\":\"oct\"}]}"),
         ("200 OK", &*format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(300_000))),
         // A set elsewhere is not looked at.
         ("302 Found\r\nLocation: http://127.0.0.1:1/", ""),
@@ -109,6 +109,28 @@ async fn keys_outlast_their_issuer() {
     issuer.goes_away().await;
     refused(&poll(&hub, &pair.token(Some("other"), grants())).await, "unknown_key");
     assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204);
+}
+
+#[tokio::test]
+async fn an_issuer_may_withdraw_its_last_key() {
+    let pair = Pair::new(Algorithm::EdDSA);
+    let issuer = Issuer::start(&[pair.jwk("k")]).await;
+    let settings = [
+        ("auth.jwks_url", &*issuer.url()),
+        ("auth.jwks_refresh_min_s", "1"),
+        ("auth.jwks_refresh_s", "1"),
+    ];
+    let mut hub = wire::hub(&settings).await;
+    let token = pair.token(Some("k"), grants());
+    polls(&hub, &issuer, &token).await;
+    issuer.publishes(&[]);
+    issuer.is_asked_again(2).await;
+    refused(&poll(&hub, &token).await, "unknown_key");
+    hub.wait_for_line("the issuer has no keys", wire::PATIENCE).await.unwrap();
+    // None of its keys is what it says then, and not what could not be had.
+    issuer.publishes(&[pair.jwk("k")]);
+    issuer.is_asked_again(2).await;
+    assert_eq!(poll(&hub, &token).await.status, 204);
 }
 
 #[tokio::test]

@@ -158,6 +158,13 @@ fn settings_are_shown_without_their_secrets() {
         (vec![("VISNYK_JWT_SECRETS", SECRET)], 2),
         (vec![("VISNYK_AUTH__JWT_SECRET", SECRET)], 2),
         (vec![("VISNYK_JWT_SECRET", "planted-short"), ("VISNYK_LISTEN", "0.0.0.0:0")], 2),
+        (vec![("VISNYK_HMAC", SECRET)], 2),
+        (vec![("VISNYK_AUTH__PWD", SECRET)], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://ann:planted-password@id.example/jwks")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://ann:planted-password?@id.example/jwks")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "http://id.example/jwks?key=planted-key")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://ann:planted-password@id.example/\n")], 2),
+        (vec![("VISNYK_AUTH__JWKS_URL", "https://id.example/jwks?key=planted-key")], 0),
     ] {
         let (code, said) = config(&["--check"], &variables);
         assert_eq!(code, Some(code_expected), "{variables:?}: {said}");
@@ -169,6 +176,62 @@ fn settings_are_shown_without_their_secrets() {
     // What was printed is no secret to run with.
     let (code, said) = config(&[], &[("VISNYK_JWT_SECRET", "***")]);
     assert_eq!(code, Some(2), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_of_tls_is_in_nothing_that_the_hub_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (own, other) = (pair(), pair());
+    let key = own.signing_key.serialize_pem();
+    let planted: Vec<&str> = key.lines().filter(|line| !line.starts_with("-----")).collect();
+    let says_nothing = |said: &str| {
+        for line in &planted {
+            assert!(!said.contains(line), "{line} is in {said}");
+        }
+    };
+    let (cert, good) = (file("cert", &own.cert.pem()), file("good", &key));
+    let command = |cert: &std::path::Path, key: &std::path::Path| {
+        HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+            .directory(directory.path())
+            .arg("--tls-cert")
+            .arg(cert)
+            .arg("--tls-key")
+            .arg(key)
+            .arg("--log-level")
+            .arg("trace")
+            .env("VISNYK_TLS_RELOAD_S", "1")
+    };
+    let mut hub = command(&cert, &good).start().await.unwrap();
+    let mut io = tokio::net::TcpStream::connect(hub.address()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut io, &[0xff; 64]).await.unwrap();
+    // Nor what is wrong with it when it has changed.
+    file("good", &key.replace("PRIVATE", "PUBLIC"));
+    hub.wait_for_line("the old one stays", crate::wire::PATIENCE).await.unwrap();
+    hub.terminate().await.unwrap();
+    hub.wait(crate::wire::PATIENCE).await.unwrap();
+    says_nothing(&hub.stderr());
+    for (cert, key) in [
+        (file("other", &other.cert.pem()), file("key", &key)),
+        (file("key", &key), file("key", &key)),
+        (cert.clone(), file("half", &key[..key.len() / 2])),
+        (cert.clone(), file("bare", &planted.join("\n"))),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_visnyk"))
+            .env_clear()
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--tls-cert"])
+            .args([cert.as_os_str(), "--tls-key".as_ref(), key.as_os_str()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        says_nothing(&said);
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         (&[("allow_anonymous", "a")][..], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.issuer", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.audience", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
+        (&[("auth.metrics", "token")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.metrics_token", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[key, ("jwt_secret_file", "x")], "the secret is one", "remove one"),
         (
@@ -44,6 +45,11 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         (
             &[("cors.credentials", "true"), ("cors_origins", "*, https://app.example")],
             "any page could read and publish as its visitor",
+            "name the origins of your own",
+        ),
+        (
+            &[("cors.credentials", "true"), ("cors_origins", "https://*.com")],
+            "pages of everyone with a name there could read and publish",
             "name the origins of your own",
         ),
         (&[key, ("auth.jwks_refresh_s", "5")], "less often than time does", "lower the first"),

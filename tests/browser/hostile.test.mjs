@@ -115,7 +115,9 @@ describe("a hostile page", { timeout: 180_000 }, () => {
       assert.equal(await fetched(page, url, { credentials: "include" }), "TypeError", url);
       assert.equal(await fetched(page, url, { mode: "no-cors" }), "TypeError", url);
     }
-    // None of these waits for an event: each is answered although none comes.
+    // None of these waits for an event: each is answered although none comes, long before a poll's time
+    // is up.
+    const began = Date.now();
     const outcomes = await page.evaluate(async (url) => {
       const asked = (tag, name, more = {}) =>
         new Promise((resolve) => {
@@ -125,6 +127,21 @@ describe("a hostile page", { timeout: 180_000 }, () => {
           element[name] = url;
           document.body.append(element);
         });
+      // A window of another origin says no more than that it is not the page's own any more: its answer
+      // has come.
+      const opened = window.open(url);
+      const arrived = async () => {
+        const until = performance.now() + 30_000;
+        while (performance.now() < until) {
+          try {
+            if (opened.location.href !== "about:blank") return "own";
+          } catch {
+            return "arrived";
+          }
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        return "waits";
+      };
       const source = new EventSource(url.replace("/poll", "/events"));
       const heard = new Promise((resolve) => {
         source.onmessage = () => resolve("message");
@@ -140,6 +157,7 @@ describe("a hostile page", { timeout: 180_000 }, () => {
         video: asked("video", "src"),
         frame: asked("iframe", "src"),
         embedded: asked("object", "data"),
+        window: arrived(),
       };
       for (const name of Object.keys(outcomes)) outcomes[name] = await outcomes[name];
       return outcomes;
@@ -153,7 +171,10 @@ describe("a hostile page", { timeout: 180_000 }, () => {
       video: "error",
       frame: "load",
       embedded: "error",
+      window: "arrived",
     });
+    // A poll that is let in is answered after 60 s.
+    assert.ok(Date.now() - began < 30_000, `answered after ${Date.now() - began} ms`);
     const { subscribers, pollers } = await hub.channel("guarded");
     assert.deepEqual([subscribers, pollers], [0, 0]);
     // The hub's own client, which any page may import, gets no further.

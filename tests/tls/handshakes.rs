@@ -1,6 +1,6 @@
 //! Handshakes that succeed, and those that do not.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use rustls::HandshakeKind;
 use tokio::{
@@ -93,14 +93,15 @@ async fn handshakes_that_do_not_end_are_cut_and_give_their_places_back() {
 
 #[tokio::test]
 async fn clients_refused_for_want_of_a_place_are_told_under_tls_too() {
-    let settings = [("LIMITS__CONNECTIONS__REQUESTS_MAX", "2"), ("HEADER_READ_TIMEOUT_S", "20")];
+    let settings = [("LIMITS__CONNECTIONS__REQUESTS_MAX", "2"), ("HEADER_READ_TIMEOUT_S", "600")];
     let hub = TlsHub::start(&settings).await;
     let address = hub.hub.address();
-    let _idle = [
-        TcpStream::connect(address).await.expect("it accepts"),
-        TcpStream::connect(address).await.expect("it accepts"),
-    ];
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let client = Client::tls_http1(&hub).await;
+    let _idle = TcpStream::connect(address).await.expect("it accepts");
+    let deadline = Instant::now() + PATIENCE;
+    while metric(&client, "visnyk_http_connections").await < 2.0 {
+        assert!(Instant::now() < deadline, "the second place is not taken");
+    }
     let config = tls_config(&hub.certificate.der, &["h2", "http/1.1"]);
     let mut io = dial(address, config).await.expect("a handshake");
     assert_eq!(io.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
@@ -109,5 +110,6 @@ async fn clients_refused_for_want_of_a_place_are_told_under_tls_too() {
     io.write_all(request.as_bytes()).await.expect("it reads");
     let mut text = String::new();
     timeout(PATIENCE, io.read_to_string(&mut text)).await.expect("in time").expect("an end");
-    assert!(text.starts_with("HTTP/1.1 200") && text.contains("retry:"), "{text}");
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("\r\n\r\n: refused"), "{text}");
+    assert!(text.contains("\nretry: "), "{text}");
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::{
-    auth::{Algorithm, Secret},
+    auth::{Algorithm, JwksUrlText, Secret},
     http::MetricsAccess,
 };
 
@@ -22,7 +22,7 @@ pub struct AuthSettings {
     /// A file with a JSON Web Key Set.
     pub jwks_file: String,
     /// Where an issuer has its JSON Web Key Set.
-    pub jwks_url: String,
+    pub jwks_url: JwksUrlText,
     /// Seconds between two refreshes of the set.
     pub jwks_refresh_s: u32,
     /// Seconds between two refreshes that tokens with unknown keys ask for.
@@ -55,7 +55,7 @@ impl Default for AuthSettings {
             secret_algorithm: Algorithm::HS256,
             public_key_files: Vec::new(),
             jwks_file: String::new(),
-            jwks_url: String::new(),
+            jwks_url: JwksUrlText::default(),
             jwks_refresh_s: 300,
             jwks_refresh_min_s: 10,
             issuer: String::new(),

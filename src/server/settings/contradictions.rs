@@ -1,7 +1,7 @@
 //! Finds values that are allowed by themselves and do not go together.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
-use crate::{auth::JwksUrl, http::OriginPattern};
+use crate::http::{MetricsAccess, OriginPattern};
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
@@ -102,6 +102,7 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
         ("auth.issuer", !auth.issuer.is_empty()),
         ("auth.audience", !auth.audience.is_empty()),
         ("auth.cookie", !auth.cookie.is_empty()),
+        ("auth.metrics", auth.metrics == MetricsAccess::Token),
         ("auth.metrics_token", !auth.metrics_token.is_empty()),
     ] {
         if is_set && !settings.authenticates() {
@@ -130,8 +131,7 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
             "make a longer one, as with `openssl rand -base64 32`",
         );
     }
-    if let Some(error) = JwksUrl::parse(&auth.jwks_url).err().filter(|_| !auth.jwks_url.is_empty())
-    {
+    if let Some(error) = auth.jwks_url.parse().err().filter(|_| !auth.jwks_url.is_empty()) {
         let subject = format!("auth.jwks_url = {:?} ({})", auth.jwks_url, origin("auth.jwks_url"));
         refuse(subject, &format!("is refused: {error}"), "give the issuer's https:// address");
     }
@@ -166,6 +166,17 @@ fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<S
         errors.push(SettingsError::Contradiction {
             subject: format!("{subject} and cors_origins = \"*\" ({})", origin("cors_origins")),
             reason: "do not go together: any page could read and publish as its visitor".to_owned(),
+            remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
+        });
+    }
+    if let Some(wide) = settings.cors_origins.iter().find(|it| it.is_of_a_whole_top_level()) {
+        let (wide, from) = (String::from(wide.clone()), origin("cors_origins"));
+        errors.push(SettingsError::Contradiction {
+            subject: format!("{subject} and cors_origins = \"{wide}\" ({from})"),
+            reason:
+                "do not go together: pages of everyone with a name there could read and publish \
+                     as their visitor"
+                    .to_owned(),
             remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
         });
     }

@@ -60,6 +60,8 @@ pub enum Allowed {
     Secret,
     /// Any text without control characters; empty for none.
     Text,
+    /// The same, of which a user and a query are never shown.
+    Url,
     /// Texts, possibly none: in a file a string or an array of strings, elsewhere separated by
     /// commas. The same goes for the lists that follow.
     Texts,
@@ -91,7 +93,7 @@ impl Allowed {
                 // What `visnyk config` prints is no secret to run with.
                 text != REDACTED && text.len() <= TEXT_BYTES_MAX
             }
-            (Self::Text, toml::Value::String(text)) => is_text(text),
+            (Self::Text | Self::Url, toml::Value::String(text)) => is_text(text),
             (Self::CookieName, toml::Value::String(text)) => {
                 text.len() <= TEXT_BYTES_MAX && text.bytes().all(is_token_byte)
             }
@@ -166,7 +168,7 @@ impl fmt::Display for Allowed {
             ),
             Self::Hosts => f.write_str("host names without a port, such as hub.example.org"),
             Self::Secret => f.write_str("a secret, but not the `***` that stands for one"),
-            Self::Text => f.write_str("a text without control characters, or an empty one for none"),
+            Self::Text | Self::Url => f.write_str("a text without control characters, or an empty one for none"),
             Self::Texts => f.write_str("texts without control characters"),
             Self::Patterns => f.write_str(
                 "channel names and patterns, in which whole segments may be `*`, `**` and `{sub}`",
@@ -274,7 +276,7 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.secret_algorithm", Allowed::Choice(SECRET_ALGORITHMS)),
     key("auth.public_key_files", Allowed::KeyFiles),
     key("auth.jwks_file", Allowed::Text),
-    key("auth.jwks_url", Allowed::Text),
+    key("auth.jwks_url", Allowed::Url),
     whole("auth.jwks_refresh_s", 1, DAY_S),
     whole("auth.jwks_refresh_min_s", 1, DAY_S),
     key("auth.issuer", Allowed::Text),

@@ -7,6 +7,7 @@ use figment::{Metadata, Profile, Provider};
 
 use super::keys::{self, Key};
 use super::{Allowed, Origin, Settings, SettingsError, nearest};
+use crate::auth::JwksUrlText;
 
 /// A checked assignment. Each is a figment provider of its own: figment keeps its metadata, so that
 /// where a value came from is known for every key and not only for every file.
@@ -100,14 +101,20 @@ fn find(name: &str, value: &toml::Value, origin: &Origin) -> Result<&'static Key
 /// A misspelt name may still hold a secret, and refusals end up in logs.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["secret", "token", "password", "passwd", "credential", "jwt", "key"]
+    ["secret", "token", "pass", "pwd", "credential", "jwt", "jwk", "hmac", "key", "auth"]
         .iter()
         .any(|word| name.contains(word))
 }
 
 /// The value of a known key, if it may be shown.
 fn shown_of(key: &Key, value: &toml::Value) -> String {
-    if key.allowed == Allowed::Secret { "(not shown)".to_owned() } else { shown(value) }
+    match (key.allowed, value) {
+        (Allowed::Url, toml::Value::String(url)) => {
+            shown(&toml::Value::String(JwksUrlText::new(url).to_string()))
+        }
+        (Allowed::Secret | Allowed::Url, _) => "(not shown)".to_owned(),
+        _ => shown(value),
+    }
 }
 
 /// The value as TOML, cut where it would fill the screen.
