@@ -118,7 +118,13 @@ impl Connections {
             return self.serve(Beginning::New(io.into()), held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
-        match Box::pin(tls.welcome(io)).await {
+        let welcomed = tokio::select! {
+            biased;
+            welcomed = Box::pin(tls.welcome(io)) => welcomed,
+            () = self.asked_to_close() => None,
+            () = self.shard.gone() => None,
+        };
+        match welcomed {
             None => {}
             Some(Welcome::Http1(io)) => {
                 self.serve(Beginning::Http1(io, Bytes::new()), held).await;

@@ -48,6 +48,11 @@ impl Outgoing {
         self.flushed.set(done);
     }
 
+    /// Bytes that the client's kernel took so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
     /// If something waits: how much was taken so far.
     pub(super) fn waiting(&self) -> Option<u64> {
         (!self.flushed.get()).then(|| self.taken.get())

@@ -147,7 +147,8 @@ async fn converse(
             break;
         }
     }
-    match head.starts_with(PREFACE) {
+    // The empty line is within the preface: the rest of that may come later.
+    match head.starts_with(PREFACE.split_at(EMPTY_LINE_END).0) {
         true => io.write_all(REFUSAL).await?,
         false => io.write_all(&refuser.answer(&head, why)).await?,
     }
@@ -207,6 +208,8 @@ impl Reserve {
     }
 }
 
+/// Where the first empty line of HTTP/2's preface ends.
+const EMPTY_LINE_END: usize = 18;
 /// Refusals under way at a time.
 pub(super) const REFUSALS_MAX: usize = 32;
 /// Files in reserve.

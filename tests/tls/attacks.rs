@@ -180,6 +180,38 @@ async fn frames_that_carry_nothing_end_their_connection() {
 }
 
 #[tokio::test]
+async fn windows_that_open_with_what_is_taken_are_no_flood() {
+    let besieged = Besieged::start(&[("LIMITS__HTTP2__FRAMES_MAX", "100")]).await;
+    let large = "x".repeat(40_000);
+    for n in 0..20 {
+        besieged.hub.publish("a", &format!("{n} {large}")).await;
+    }
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    client.get(1, "/v1/channels/a/poll?timeout=0&last_event_id=earliest").await;
+    let (mut came, mut opened, mut updates) = (0, 0, 0);
+    loop {
+        let frame = client.next_of(raw::DATA).await.expect("it is not closed");
+        came += frame.payload.len();
+        // As programs do that read 4 KiB at a time, for the stream and for the connection.
+        while came - opened >= 4_096 {
+            opened += 4_096;
+            for stream in [0, 1] {
+                let update = raw::frame(raw::WINDOW_UPDATE, 0, stream, &4_096_u32.to_be_bytes());
+                client.send(&update).await.expect("it reads");
+                updates += 1;
+            }
+        }
+        if frame.flags & raw::END_STREAM != 0 {
+            break;
+        }
+    }
+    assert!(came > 800_000 && updates > 300, "{came} {updates}");
+    client.get(3, "/healthz").await;
+    assert!(client.next_of(raw::HEADERS).await.is_some());
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
 async fn answers_that_a_window_holds_back_are_dropped_after_a_while() {
     let settings = [("LIMITS__CONNECTIONS__WRITE_STALL_S", "1")];
     let besieged = Besieged::start(&settings).await;

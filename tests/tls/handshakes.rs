@@ -1,6 +1,6 @@
 //! Handshakes that succeed, and those that do not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::HandshakeKind;
 use tokio::{
@@ -89,6 +89,26 @@ async fn handshakes_that_do_not_end_are_cut_and_give_their_places_back() {
     assert_eq!(metric(&client, &failed("timeout")).await, 2.0);
     assert_eq!(metric(&client, &failed("protocol")).await, 1.0);
     assert_eq!(metric(&client, "visnyk_http_connections").await, 1.0);
+}
+
+#[tokio::test]
+async fn handshakes_under_way_do_not_hold_up_the_end() {
+    // Last answers may take a little longer than a publisher waits.
+    let settings = [
+        ("HEADER_READ_TIMEOUT_S", "120"),
+        ("DRAIN_WINDOW_S", "0"),
+        ("LIMITS__PUBLISH__WAIT_MS", "120000"),
+    ];
+    let mut hub = TlsHub::start(&settings).await;
+    let _silent = TcpStream::connect(hub.hub.address()).await.expect("it accepts");
+    let client = Client::tls_http1(&hub).await;
+    while metric(&client, "visnyk_http_connections").await < 2.0 {}
+    let began = Instant::now();
+    drop(client);
+    hub.hub.terminate().await.expect("it runs");
+    let status = hub.hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.hub.stderr());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

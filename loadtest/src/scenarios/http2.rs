@@ -63,7 +63,6 @@ impl Http2 {
         let streams = if self.http1 { 1 } else { self.streams };
         let total = self.connections * streams;
         let inbox = Rc::new(RefCell::new(Inbox::new(run.subject.delivers)));
-        let publisher = Link::open(run.subject.address, &trust).await?;
 
         run.progress.begin("connecting", total as u64);
         let before = run.sample()?;
@@ -99,6 +98,8 @@ impl Http2 {
         let due = u64::from(self.events) * total as u64;
         run.progress.begin("delivering", due);
         let (sample, cpu_ns) = (run.sample()?, thread_cpu_ns());
+        // Opened only now: one that says nothing for a while is closed.
+        let publisher = Link::open(run.subject.address, &trust).await?;
         self.publish(&publisher).await?;
         let mut came = 0;
         let mut last = Instant::now();

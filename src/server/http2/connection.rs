@@ -83,6 +83,7 @@ impl Connections {
         };
         let io = FramedIo::new(
             Rewind::new(io, early, Rc::clone(&outgoing)),
+            Rc::clone(&outgoing),
             Rc::clone(&frames),
             limits.frames_max,
         );

@@ -16,7 +16,7 @@ use std::{
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::Instant;
 
-use crate::server::rewind::Rewind;
+use crate::server::{outgoing::Outgoing, rewind::Rewind};
 
 /// What has been seen of a client's frames. Shared by the transport and whoever judges them.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Frames {
     idle_frames: Cell<u32>,
     are_too_many: Cell<bool>,
     period_began: Cell<Option<Instant>>,
+    /// Bytes that the client had taken when it began.
+    taken_before: Cell<u64>,
     /// Something that must come whole in good time is only half there.
     is_half: Cell<bool>,
     /// How often that began.
@@ -43,14 +45,19 @@ impl Frames {
         self.is_half.get().then(|| self.halves.get())
     }
 
-    fn count_idle(&self, frames: u32, frames_max: u32) {
+    /// Counts frames of a client that has taken so many bytes. It may open its windows as it takes
+    /// what is sent: a frame more for each KiB.
+    fn count_idle(&self, frames: u32, frames_max: u32, taken: u64) {
         let now = Instant::now();
         if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
             self.period_began.set(Some(now));
             self.idle_frames.set(0);
+            self.taken_before.set(taken);
         }
         self.idle_frames.set(self.idle_frames.get().saturating_add(frames));
-        self.are_too_many.set(self.idle_frames.get() > frames_max);
+        let earned = (taken - self.taken_before.get()) / 1_024;
+        let may = u64::from(frames_max) + earned;
+        self.are_too_many.set(u64::from(self.idle_frames.get()) > may);
     }
 
     fn set_half(&self, is_half: bool) {
@@ -146,14 +153,20 @@ pub(super) struct FramedIo {
     scanner: Scanner,
     frames: Rc<Frames>,
     frames_max: u32,
+    outgoing: Rc<Outgoing>,
 }
 
 impl FramedIo {
     /// Reads until there were more than `frames_max` frames without content in a [`PERIOD`].
-    pub(super) fn new(io: Rewind, frames: Rc<Frames>, frames_max: u32) -> Self {
+    pub(super) fn new(
+        io: Rewind,
+        outgoing: Rc<Outgoing>,
+        frames: Rc<Frames>,
+        frames_max: u32,
+    ) -> Self {
         let scanner = Scanner::new();
         frames.set_half(true);
-        Self { io, scanner, frames, frames_max }
+        Self { io, scanner, frames, frames_max, outgoing }
     }
 }
 
@@ -174,7 +187,7 @@ impl Read for FramedIo {
         ready!(Pin::new(&mut self.io).poll_read(context, read.unfilled()))?;
         let idle = self.scanner.scan(read.filled());
         if idle > 0 {
-            self.frames.count_idle(idle, self.frames_max);
+            self.frames.count_idle(idle, self.frames_max, self.outgoing.taken());
         }
         self.frames.set_half(self.scanner.is_half());
         buffer.put_slice(read.filled());
