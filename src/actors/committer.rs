@@ -45,6 +45,17 @@ pub(crate) struct Committed {
     pub(crate) replayed: bool,
 }
 
+impl Submission {
+    fn cost(&self) -> usize {
+        self.events.iter().map(|(_, draft)| cost(draft)).sum()
+    }
+}
+
+/// What an event costs its publisher and the log: one permit, and one more per KiB.
+pub(crate) fn cost(draft: &Draft) -> usize {
+    1 + draft.len() / 1024
+}
+
 /// Why a submission was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommitError {
@@ -59,6 +70,8 @@ pub(crate) enum CommitError {
 pub(crate) struct Committer {
     last: Seq,
     answered: Idempotency<Committed>,
+    /// The next in order, which was more than the share of the one who came to it.
+    held_over: Option<Submission>,
     /// Nothing is committed any more.
     stopped: bool,
     #[cfg(test)]
@@ -69,14 +82,14 @@ pub(crate) struct Committer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Share {
     submissions_max: usize,
-    events_max: usize,
+    pub(crate) cost_max: usize,
 }
 
 impl Share {
     /// The actor's: it has nothing else to do.
-    pub(crate) const ALL: Self = Self { submissions_max: 256, events_max: usize::MAX };
+    pub(crate) const ALL: Self = Self { submissions_max: 256, cost_max: usize::MAX };
     /// A publisher's: it is on a shard's thread, whose connections wait meanwhile.
-    pub(crate) const SMALL: Self = Self { submissions_max: 64, events_max: 128 };
+    pub(crate) const SMALL: Self = Self { submissions_max: 64, cost_max: 128 };
 }
 
 /// A submission in the log's queue. When this is dropped it is committed, with all that has gathered
@@ -91,31 +104,33 @@ pub(crate) struct HandedIn<'a> {
 impl Shared {
     /// Hands a submission to the log. Gives it back if there is no room, which the permits rule out.
     pub(crate) fn hand_in(&self, submission: Submission) -> Result<HandedIn<'_>, Submission> {
-        let is_large = submission.events.len() > Share::SMALL.events_max;
+        let is_large = submission.cost() > Share::SMALL.cost_max;
         self.submissions.push(submission)?;
         Ok(HandedIn { shared: self, is_large })
     }
 
-    /// Commits a small share of what has gathered, if nobody else commits.
-    fn commit_here(&self) {
-        let Some(mut committer) = self.committer.try_lock() else { return };
+    /// Commits a small share of what has gathered, if nobody else commits. Whether it came to
+    /// something that is too much for it.
+    fn commit_here(&self) -> bool {
+        let Some(mut committer) = self.committer.try_lock() else { return false };
         let commit = AssertUnwindSafe(|| committer.commit(self, Share::SMALL));
         if catch_unwind(commit).is_err() {
             drop(committer);
             if let Some(log) = &self.refs.lock().log {
                 let _ = log.cast(LogMsg::Broken);
             }
+            return false;
         }
+        committer.held_over.is_some()
     }
 }
 
 impl Drop for HandedIn<'_> {
     fn drop(&mut self) {
-        if !self.is_large && !self.shared.submissions.is_empty() {
-            self.shared.commit_here();
-        }
+        let is_too_much =
+            !self.is_large && !self.shared.submissions.is_empty() && self.shared.commit_here();
         // What is left, another has the log for now or it is too much: it is the actor's.
-        if !self.shared.submissions.is_empty() {
+        if is_too_much || !self.shared.submissions.is_empty() {
             self.shared.wake_log();
         }
     }
@@ -127,6 +142,7 @@ impl Committer {
         Self {
             last,
             answered: Idempotency::new(limits.idempotency_keys_max as usize, keep_ms),
+            held_over: None,
             stopped: false,
             #[cfg(test)]
             panics: false,
@@ -136,6 +152,7 @@ impl Committer {
     /// Commits nothing more.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
+        self.held_over = None;
     }
 
     /// Commits what has been handed in, up to a bound, as one batch. If that panics, on whatever
@@ -157,13 +174,9 @@ impl Committer {
         let mut permits = Vec::new();
         let mut answers = Vec::new();
         let mut closed = Vec::new();
-        let mut taken = 0;
+        let mut cost_left = share.cost_max;
         for _ in 0..share.submissions_max {
-            if taken >= share.events_max {
-                break;
-            }
-            let Some(submission) = shared.submissions.pop() else { break };
-            taken += submission.events.len();
+            let Some(submission) = self.next(shared, &mut cost_left) else { break };
             if let Some(answer) = self.refuse_or_replay(shared, &submission, now_ms) {
                 let _ = submission.reply.send(answer);
                 continue;
@@ -218,6 +231,21 @@ impl Committer {
         }
     }
 
+    /// The next submission in order, unless it costs more than is left of a share.
+    fn next(&mut self, shared: &Shared, cost_left: &mut usize) -> Option<Submission> {
+        let next = self.held_over.take().or_else(|| shared.submissions.pop())?;
+        match cost_left.checked_sub(next.cost()) {
+            Some(left) => {
+                *cost_left = left;
+                Some(next)
+            }
+            None => {
+                self.held_over = Some(next);
+                None
+            }
+        }
+    }
+
     fn refuse_or_replay(
         &mut self,
         shared: &Shared,
@@ -262,73 +290,18 @@ impl Committer {
     }
 }
 
+/// What tests look at, and break.
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::{
-        hub::{Hub, Publication, PublishError},
-        model::NewEvent,
-    };
-
-    fn publication(data: &str) -> Publication {
-        let name = ChannelName::parse("a").expect("a name");
-        Publication::one(name, NewEvent::message(data))
+impl Committer {
+    pub(crate) fn plant_panic(&mut self, is_planted: bool) {
+        self.panics = is_planted;
     }
 
-    #[tokio::test]
-    async fn a_commit_that_panics_on_a_publishers_thread_ends_the_hub_and_nothing_is_committed_after()
-     {
-        let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        hub.publish(publication("1")).await.expect("published");
-        hub.shared().committer.lock().panics = true;
-        let answer = hub.publish(publication("2")).await;
-        assert_eq!(answer, Err(PublishError::GoingDown));
-        let why = tokio::time::timeout(std::time::Duration::from_secs(10), hub.failed()).await;
-        assert!(why.expect("it fails").contains("the log failed"));
-        hub.shared().committer.lock().panics = false;
-        let answer = hub.publish(publication("3")).await;
-        assert_eq!(answer, Err(PublishError::GoingDown));
-        assert_eq!(hub.shared().backend.head(), Seq(1));
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
-    #[tokio::test]
-    async fn a_commit_that_panics_on_any_thread_is_the_last() {
-        let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        let mut committer = hub.shared().committer.lock();
-        committer.commit(hub.shared(), Share::ALL);
-        assert!(!committer.stopped);
-        committer.panics = true;
-        let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), Share::ALL));
-        assert!(catch_unwind(commit).is_err());
-        assert!(committer.stopped);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_is_too_much_for_a_publisher_or_comes_while_another_commits_is_the_actors() {
-        let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        for events in [Share::SMALL.events_max, Share::SMALL.events_max + 1] {
-            let mut large = publication("0");
-            large.events = vec![large.events[0].clone(); events];
-            assert_eq!(hub.publish(large).await.expect("published").events, events);
-        }
-        let shared = Arc::clone(hub.shared());
-        let (locked, wait_locked) = mpsc::channel();
-        let (free, wait_free) = mpsc::channel::<()>();
-        let other = Arc::clone(&shared);
-        let other = std::thread::spawn(move || {
-            let _held = other.committer.lock();
-            locked.send(()).expect("somebody waits");
-            wait_free.recv().expect("it is let go");
-        });
-        wait_locked.recv().expect("it is held");
-        let publishing = tokio::spawn(async move { hub.publish(publication("1")).await });
-        while shared.submissions.is_empty() {
-            tokio::task::yield_now().await;
-        }
-        free.send(()).expect("it waits");
-        publishing.await.expect("it ends").expect("published");
-        other.join().expect("it ends");
+    pub(crate) fn holds_over(&self) -> bool {
+        self.held_over.is_some()
     }
 }

@@ -37,7 +37,9 @@ pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayTurn, Shape, Subscriber};
 pub use tcp::{Ends, Tcp};
 
-pub(crate) use committer::{CommitError, Submission};
+#[cfg(test)]
+pub(crate) use committer::Share as CommitShare;
+pub(crate) use committer::{CommitError, Submission, cost};
 pub(crate) use explanation::Survey;
 pub(crate) use lease::Renew;
 pub(crate) use root::{Root, RootMsg};

@@ -12,6 +12,8 @@ mod quotas;
 mod rates;
 mod renew;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 

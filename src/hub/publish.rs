@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{CloseError, Hub, PublishError, Source};
 use crate::{
-    actors::{CommitError, Submission},
+    actors::{CommitError, Submission, cost},
     backend::ChannelEntry,
     core::IdempotencyKey,
     model::{ChannelName, ChannelNameError, Draft, EventKind, NewEvent, Position},
@@ -153,7 +153,8 @@ impl Hub {
     }
 
     /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
-    /// that publishes across channels do not block each other, then the hub's.
+    /// that publishes across channels do not block each other, then the hub's. A publish larger than
+    /// all permits takes all.
     async fn acquire_room(
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],
@@ -191,11 +192,6 @@ async fn others_first() {
         Poll::Ready(())
     })
     .await;
-}
-
-/// One permit an event, and one more per KiB. A publish larger than all permits takes all.
-fn cost(draft: &Draft) -> usize {
-    1 + draft.len() / 1024
 }
 
 async fn acquire(permits: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {

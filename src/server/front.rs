@@ -64,10 +64,11 @@ impl Front for HttpFront {
         });
         let again = Rc::clone(&connections);
         let newcomers = self.newcomers.clone();
-        shard.on_handed_back(move |Finished { io, early }| {
+        shard.on_handed_back(move |Finished { io, early, counted }| {
             // Gone already, if it has no address.
             let Ok(ends) = io.ends() else { return };
             let held = (again.places.keep(), newcomers.keep(ends.peer));
+            drop(counted);
             spawn_local(Rc::clone(&again).serve_again(io, early, held));
         });
         let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());

@@ -109,15 +109,20 @@ impl Follower {
         &self.position
     }
 
-    /// Receives until it has the end marks of so many channels.
+    /// Receives until it has the end marks of so many channels, as long as it gets on at all.
     pub(crate) async fn run(mut self, ends: usize) -> Self {
-        let deadline = Instant::now() + RUN_TIME_MAX;
+        let mut deadline = Instant::now() + STANDSTILL_MAX;
+        // Cuts in a row that came before anything else did: each leaves the next connection more
+        // time, else a busy machine would get nowhere.
+        let mut in_vain = 0;
         while self.ends < ends {
+            let received = self.received.len();
             let until = match self.cuts {
                 None => deadline,
-                Some(most) => Instant::now() + most.mul_f64(self.rng.f64()),
+                Some(most) => Instant::now() + (most * (1 + in_vain)).mul_f64(self.rng.f64()),
             };
             while self.ends < ends {
+                let before = self.received.len();
                 match timeout_at(until.min(deadline), self.receive()).await {
                     Ok(true) => {}
                     Ok(false) => break,
@@ -129,7 +134,11 @@ impl Follower {
                         break;
                     }
                 }
+                if self.received.len() > before {
+                    deadline = Instant::now() + STANDSTILL_MAX;
+                }
             }
+            in_vain = if self.received.len() > received { 0 } else { in_vain + 1 };
         }
         self
     }
@@ -154,7 +163,7 @@ impl Follower {
                 true
             }
             Some(Link::Stream(client)) => {
-                let Ok(Some(block)) = client.next_block(RUN_TIME_MAX).await else {
+                let Ok(Some(block)) = client.next_block(STANDSTILL_MAX).await else {
                     self.link = None;
                     return false;
                 };
@@ -170,7 +179,7 @@ impl Follower {
                 true
             }
             Some(Link::Poll(client)) => {
-                let Ok(answer) = client.next(RUN_TIME_MAX).await else {
+                let Ok(answer) = client.next(STANDSTILL_MAX).await else {
                     self.link = None;
                     return false;
                 };
@@ -266,7 +275,7 @@ pub(crate) async fn assert_exact(mut followers: JoinSet<Follower>, ledger: &Ledg
     }
 }
 
-/// For a whole run of a follower.
-const RUN_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long a follower may receive nothing.
+const STANDSTILL_MAX: Duration = Duration::from_secs(120);
 /// Before it tries again what was refused.
 const AGAIN: Duration = Duration::from_millis(20);

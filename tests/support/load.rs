@@ -144,11 +144,14 @@ impl Load {
         Self { address, channels: plan.channels.clone(), ledger, stop, publishers }
     }
 
-    /// Waits until so many events are acknowledged.
+    /// Waits until so many events are acknowledged, as long as it goes on at all.
     pub(crate) async fn wait_for(&self, events: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let (mut acknowledged, mut deadline) = (0, Instant::now() + PATIENCE);
         while self.ledger.len() < events {
-            assert!(Instant::now() < deadline, "only {} of {events} events", self.ledger.len());
+            if self.ledger.len() > acknowledged {
+                (acknowledged, deadline) = (self.ledger.len(), Instant::now() + PATIENCE);
+            }
+            assert!(Instant::now() < deadline, "only {acknowledged} of {events} events");
             sleep(Duration::from_millis(5)).await;
         }
     }

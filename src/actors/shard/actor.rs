@@ -199,6 +199,8 @@ pub(crate) struct ShardState {
 impl Drop for ShardState {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+        // It holds the front, which holds the shard's poller, and this.
+        drop(self.local.returns.take());
     }
 }
 

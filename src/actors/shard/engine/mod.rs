@@ -35,7 +35,7 @@ use crate::{
         Lease, Origin, Socket,
         payload::Payload,
         peer::ReadyList,
-        subscriber::{ReplayTurn, Shape},
+        subscriber::{Admission, ReplayTurn, Shape},
     },
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
@@ -109,6 +109,9 @@ pub struct Finished {
     pub io: Socket,
     /// What was read from it already.
     pub early: Bytes,
+    /// What it counts against as a poll, to be given back once it counts as something else: in
+    /// between it would be nobody's, and thousands may be answered at once.
+    pub counted: (Admission, Option<Box<Origin>>),
 }
 
 impl Engine {
@@ -336,8 +339,10 @@ impl Engine {
             && keeps
             && self.drain_until_ms.is_none()
             && let Some((io, early)) = slot.peer.into_socket()
+            && let Subscribed::Full(full) = slot.subscriber
         {
-            self.handed_back.push(Finished { io, early });
+            let counted = (full.subscriber.admission, origin);
+            self.handed_back.push(Finished { io, early, counted });
         }
     }
 

@@ -5,7 +5,10 @@ use std::{
     io,
     net::{TcpListener, TcpStream},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -15,7 +18,7 @@ use crate::{
     actors::{
         Ends, Socket, Tcp,
         peer::{Input, Peer, SlotWaker},
-        subscriber::{Form, PollTicket},
+        subscriber::{Admission, Form, PollTicket},
     },
     core::Limits,
     model::{EnvelopeAnswers, PollReply, Position},
@@ -46,11 +49,14 @@ impl Peer for Client {
 /// Polls of one channel whose header lines are these.
 fn waiting(header_lines: &[&'static str]) -> (World, Rc<RefCell<Vec<Bytes>>>) {
     let tickets = header_lines.iter().map(|lines| ticket(lines, respond));
-    waiting_with(tickets)
+    waiting_with(tickets, &Arc::default())
 }
 
-/// Polls of one channel with these tickets.
-fn waiting_with(tickets: impl IntoIterator<Item = PollTicket>) -> (World, Rc<RefCell<Vec<Bytes>>>) {
+/// Polls of one channel with these tickets, counted among `connections`.
+fn waiting_with(
+    tickets: impl IntoIterator<Item = PollTicket>,
+    connections: &Arc<AtomicU32>,
+) -> (World, Rc<RefCell<Vec<Bytes>>>) {
     let mut world = World::new(Limits::default(), 1);
     let answers: Rc<RefCell<Vec<Bytes>>> = Rc::default();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -60,7 +66,8 @@ fn waiting_with(tickets: impl IntoIterator<Item = PollTicket>) -> (World, Rc<Ref
         let io = Tcp::unwatched(io, Ends { local, peer: local });
         let client = Box::new(Client { answers: Rc::clone(&answers), io });
         let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
-        let subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });
+        let mut subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });
+        subscriber.admission = Admission::take(connections, u32::MAX).unwrap();
         let now_ms = world.now_ms;
         world.engines[0].attach(subscriber, client, Bytes::new(), Some(ticket), now_ms);
     }
@@ -84,7 +91,9 @@ type Respond = fn(&PollReply, Position, &PollTicket) -> Bytes;
 
 #[test]
 fn sockets_go_on_when_all_of_their_round_are_answered() {
-    let (mut world, answers) = waiting(&["a"; 7]);
+    let connections = Arc::default();
+    let tickets = (0..7).map(|_| ticket("a", respond));
+    let (mut world, answers) = waiting_with(tickets, &connections);
     world.say("a", "x");
     world.give(0);
     let now_ms = world.now_ms;
@@ -96,7 +105,11 @@ fn sockets_go_on_when_all_of_their_round_are_answered() {
         turns += 1;
     }
     assert!(turns > 1, "a round of one turn shows nothing");
-    assert_eq!(engine.take_handed_back().len(), 7);
+    let finished = engine.take_handed_back();
+    assert_eq!(finished.len(), 7);
+    assert_eq!(connections.load(Ordering::Acquire), 7, "until they count as something else");
+    drop(finished);
+    assert_eq!(connections.load(Ordering::Acquire), 0);
 }
 
 #[test]
@@ -119,7 +132,8 @@ fn equal_answers_are_the_same_bytes_and_others_are_not() {
 
 #[test]
 fn each_front_door_writes_its_own_answers() {
-    let (mut world, answers) = waiting_with([ticket("a", respond), ticket("a", respond_otherwise)]);
+    let (mut world, answers) =
+        waiting_with([ticket("a", respond), ticket("a", respond_otherwise)], &Arc::default());
     world.say("a", "x");
     world.settle();
     let answers = answers.borrow();

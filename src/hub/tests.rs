@@ -1,0 +1,106 @@
+//! Publishing through a whole hub: who commits, how much at once, and what a panic there costs.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Hub, Publication, PublishError};
+use crate::{
+    actors::{CommitShare, Shared, Submission},
+    model::{ChannelName, Draft, EventKind, NewEvent, Seq},
+};
+
+fn publication(data: &str) -> Publication {
+    let name = ChannelName::parse("a").expect("a name");
+    Publication::one(name, NewEvent::message(data))
+}
+
+#[tokio::test]
+async fn a_commit_that_panics_on_a_publishers_thread_ends_the_hub_and_nothing_is_committed_after() {
+    let hub = Hub::builder().shards(1).start().await.expect("it starts");
+    hub.publish(publication("1")).await.expect("published");
+    hub.shared().committer.lock().plant_panic(true);
+    let answer = hub.publish(publication("2")).await;
+    assert_eq!(answer, Err(PublishError::GoingDown));
+    let why = tokio::time::timeout(std::time::Duration::from_secs(10), hub.failed()).await;
+    assert!(why.expect("it fails").contains("the log failed"));
+    hub.shared().committer.lock().plant_panic(false);
+    let answer = hub.publish(publication("3")).await;
+    assert_eq!(answer, Err(PublishError::GoingDown));
+    assert_eq!(hub.shared().backend.head(), Seq(1));
+}
+
+#[tokio::test]
+async fn a_commit_that_panics_on_any_thread_is_the_last() {
+    let hub = Hub::builder().shards(1).start().await.expect("it starts");
+    let mut committer = hub.shared().committer.lock();
+    committer.commit(hub.shared(), CommitShare::ALL);
+    assert!(!committer.is_stopped());
+    committer.plant_panic(true);
+    let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), CommitShare::ALL));
+    assert!(catch_unwind(commit).is_err());
+    assert!(committer.is_stopped());
+}
+
+/// Hands in an event with so much data, and wakes nobody.
+fn put_in(shared: &Shared, bytes: usize) {
+    let name = ChannelName::parse("a").expect("a name");
+    let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
+    let draft = Draft::new(&NewEvent::message("x".repeat(bytes)));
+    let (reply, _) = oneshot::channel();
+    let (kind, key, permits) = (EventKind::Published, None, Vec::new());
+    let submission = Submission { events: vec![(entry, draft)], kind, key, permits, reply };
+    shared.submissions.push(submission).expect("a place");
+}
+
+#[tokio::test]
+async fn a_publishers_share_is_bounded_in_bytes_and_what_is_more_keeps_its_turn() {
+    let hub = Hub::builder().shards(1).start().await.expect("it starts");
+    let shared = hub.shared();
+    let head = || shared.backend.head().0;
+    let mut committer = shared.committer.lock();
+    let kib_max = CommitShare::SMALL.cost_max - 1;
+    put_in(shared, kib_max * 1_024);
+    committer.commit(shared, CommitShare::SMALL);
+    assert_eq!(head(), 1, "at the bound");
+    for bytes in [1, (kib_max + 1) * 1_024, 1] {
+        put_in(shared, bytes);
+    }
+    for _ in 0..2 {
+        committer.commit(shared, CommitShare::SMALL);
+        assert_eq!((head(), shared.submissions.len()), (2, 1), "above");
+    }
+    assert!(committer.holds_over());
+    committer.commit(shared, CommitShare::ALL);
+    assert_eq!((head(), committer.holds_over()), (4, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_for_a_publisher_or_comes_while_another_commits_is_the_actors() {
+    let hub = Hub::builder().shards(1).start().await.expect("it starts");
+    for events in [CommitShare::SMALL.cost_max, CommitShare::SMALL.cost_max + 1] {
+        let mut large = publication("0");
+        large.events = vec![large.events[0].clone(); events];
+        assert_eq!(hub.publish(large).await.expect("published").events, events);
+    }
+    let shared = Arc::clone(hub.shared());
+    let (locked, wait_locked) = mpsc::channel();
+    let (free, wait_free) = mpsc::channel::<()>();
+    let other = Arc::clone(&shared);
+    let other = std::thread::spawn(move || {
+        let _held = other.committer.lock();
+        locked.send(()).expect("somebody waits");
+        wait_free.recv().expect("it is let go");
+    });
+    wait_locked.recv().expect("it is held");
+    let publishing = tokio::spawn(async move { hub.publish(publication("1")).await });
+    while shared.submissions.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    free.send(()).expect("it waits");
+    publishing.await.expect("it ends").expect("published");
+    other.join().expect("it ends");
+}
