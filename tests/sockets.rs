@@ -299,6 +299,36 @@ async fn a_client_that_does_not_read_an_answer_is_ended() {
 }
 
 #[tokio::test]
+async fn answers_that_are_not_read_have_a_bound_together() {
+    let settings = [
+        ("limits.connections.answers_bytes_max", "4194304"),
+        ("limits.connections.write_stall_s", "600"),
+        ("limits.connections.send_buffer_bytes", "1"),
+    ];
+    let hub = hub(&settings).await;
+    assert_eq!(ask(&hub, publish("a", &"x".repeat(900_000))).await.status, 201);
+    let poll = get("/v1/channels/a/poll?last_event_id=earliest");
+    let mut clients = Vec::new();
+    for n in 0..8 {
+        let mut client = Wire::to(&hub).await;
+        client.send(&poll).await;
+        let head = client.head().await;
+        let expected = if n < 4 { (200, false) } else { (503, true) };
+        assert_eq!((head.status, head.has("retry-after")), expected, "{n}: {head:?}");
+        clients.push(client);
+    }
+    let held = metric(&hub, "visnyk_answer_bytes").await;
+    assert!((4 * 900_000..=4_194_304).contains(&held), "{held}");
+    assert_eq!(ask(&hub, publish("b", "small")).await.status, 201);
+    let small = ask(&hub, get("/v1/channels/b/poll?last_event_id=earliest")).await;
+    assert_eq!(small.status, 200);
+    drop(clients);
+    metric_is(&hub, "visnyk_answer_bytes", 0).await;
+    assert_eq!(ask(&hub, &poll).await.status, 200);
+    assert_eq!(metric(&hub, "visnyk_answers_refused_total").await, 4);
+}
+
+#[tokio::test]
 async fn bodies_under_way_have_a_bound_together() {
     let settings = [
         ("limits.publish.body_bytes_max", "100000"),

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// Room for those of small bodies.
     pub(crate) small_bodies: Arc<Semaphore>,
+    /// Room for the bytes of large answers.
+    pub(crate) answers: Arc<Semaphore>,
     /// By shard: the inbox of its present incarnation.
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
@@ -112,11 +114,13 @@ impl Shared {
         let committer = Mutex::new(Committer::new(backend.head(), &backend.limits().publish));
         let bodies = usize::try_from(bodies_bytes_max).unwrap_or(usize::MAX);
         let room = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        let answers_bytes_max = backend.limits().connections.answers_bytes_max;
         let replays_max = backend.limits().connections.replays_max.max(1) as usize;
         Arc::new(Self {
             replays: Arc::new(Semaphore::new(replays_max)),
             bodies: room(bodies),
             small_bodies: room(bodies / SMALL_BODIES_PART),
+            answers: room(usize::try_from(answers_bytes_max).unwrap_or(usize::MAX)),
             backend: Arc::new(backend),
             metrics,
             clock,

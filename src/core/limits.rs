@@ -119,6 +119,9 @@ pub struct ConnectionLimits {
     /// Bytes ready for connections that do not take them, in the whole hub; past it the slowest of
     /// them are closed.
     pub unsent_bytes_max: u64,
+    /// Bytes of large answers under way, in the whole hub; past it further ones are refused for a
+    /// while.
+    pub answers_bytes_max: u64,
     /// What happens to a connection that lags too far.
     pub slow_policy: SlowPolicy,
     /// Seconds for which a socket may take no byte while some are due; then it is closed.
@@ -151,6 +154,7 @@ impl Default for ConnectionLimits {
             lag_events_max: 1_000,
             lag_bytes_max: 256 * 1024,
             unsent_bytes_max: 256 * 1024 * 1024,
+            answers_bytes_max: 256 * 1024 * 1024,
             slow_policy: SlowPolicy::Disconnect,
             write_stall_s: 30,
             heartbeat_s: 15,

@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState};
+use super::{
+    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState, with_room,
+};
 use crate::core::RequestLimits;
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
@@ -32,7 +34,7 @@ pub(super) async fn check(
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
             Some(response) => response,
-            None => next.run(request).await,
+            None => with_room(&state.hub, next.run(request).await),
         },
     };
     sharing.mark(response.headers_mut());

@@ -6,6 +6,7 @@
 //! waiting poll; for all others the response has a body.
 
 mod access;
+mod answers;
 mod console;
 mod cors;
 mod credentials;
@@ -29,6 +30,7 @@ mod takeover;
 mod v1;
 
 pub use access::{Access, MetricsAccess};
+pub(crate) use answers::with_room;
 pub use cors::Cors;
 pub use gate::Gate;
 pub(crate) use origin::is_origin;

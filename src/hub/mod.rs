@@ -1,5 +1,6 @@
 //! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
 
+mod answers;
 mod bodies;
 mod builder;
 mod connections;
@@ -16,6 +17,7 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
+pub use answers::AnswerRoom;
 pub use bodies::BodyRoom;
 pub use builder::{HubBuilder, StartError};
 pub use connections::{

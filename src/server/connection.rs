@@ -40,10 +40,12 @@ use crate::{
     actors::{Ends, LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
     http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
+    hub::Hub,
 };
 
 /// What every connection of a shard has in common.
 pub(super) struct Connections {
+    pub(super) hub: Hub,
     pub(super) router: Router,
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,

@@ -20,6 +20,7 @@ use crate::{
     actors::{Finished, Front, LocalShard},
     core::{Http2Limits, RequestLimits},
     http::TrustedProxies,
+    hub::Hub,
 };
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
@@ -27,6 +28,7 @@ pub(super) struct HttpFront {
     /// By shard, then by address. Kept open here, so that connections wait in the kernel's queue
     /// while a shard is started anew.
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
+    pub(super) hub: Hub,
     pub(super) router: Router,
     pub(super) header_read_timeout: Duration,
     pub(super) write_stall: Duration,
@@ -48,6 +50,7 @@ impl Front for HttpFront {
             .map(|listener| AcceptQueue::new(listener.try_clone()?))
             .collect();
         let connections = Rc::new(Connections {
+            hub: self.hub.clone(),
             router: self.router.clone(),
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,

@@ -103,6 +103,7 @@ pub(super) async fn run_until(
     let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let front = HttpFront {
         listeners: bound.by_shard,
+        hub: hub.clone(),
         router: router(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,

@@ -60,6 +60,10 @@ pub struct Metrics {
     pub tls_certificate_expires: Gauge,
     /// Answers whose clients did not read them for too long.
     pub answers_stalled: Counter,
+    /// Large answers refused because those under way fill their room.
+    pub answers_refused: Counter,
+    /// Bytes of large answers under way.
+    pub answer_bytes: Gauge,
     /// Bytes of request bodies held.
     pub body_bytes: Gauge,
     /// Bytes ready for connections that have not taken them.
@@ -111,6 +115,8 @@ impl Metrics {
             tls_reloads_failed: Counter::default(),
             tls_certificate_expires: Gauge::default(),
             answers_stalled: Counter::default(),
+            answers_refused: Counter::default(),
+            answer_bytes: Gauge::default(),
             body_bytes: Gauge::default(),
             unsent_bytes: Gauge::default(),
             restarts: Family::default(),
@@ -205,6 +211,12 @@ impl Metrics {
             "Answers whose clients did not read them",
             self.answers_stalled.clone(),
         );
+        r.register(
+            "answers_refused",
+            "Large answers refused for want of room",
+            self.answers_refused.clone(),
+        );
+        r.register("answer_bytes", "Bytes of large answers under way", self.answer_bytes.clone());
         r.register("body_bytes", "Bytes of request bodies held", self.body_bytes.clone());
         r.register(
             "unsent_bytes",

@@ -239,6 +239,60 @@ async fn answers_that_a_window_holds_back_are_dropped_after_a_while() {
     besieged.assert_unmoved().await;
 }
 
+/// Reads the heads of so many answers: how many polls are answered, and how many refused.
+async fn answers_of(client: &mut Raw, polls: u32) -> (usize, usize) {
+    let mut let_out = 0;
+    for _ in 0..polls {
+        let head = client.next_of(raw::HEADERS).await.expect("a head");
+        let_out += usize::from(head.payload[0] == 0x88);
+    }
+    (let_out, polls as usize - let_out)
+}
+
+#[tokio::test]
+async fn answers_behind_shut_windows_have_a_bound_together() {
+    let settings = [
+        ("LIMITS__CONNECTIONS__ANSWERS_BYTES_MAX", "4194304"),
+        ("LIMITS__CONNECTIONS__WRITE_STALL_S", "600"),
+    ];
+    let besieged = Besieged::start(&settings).await;
+    let hub = &besieged.hub;
+    let events: Vec<String> = (0..20).map(|n| format!("{n} {}", "x".repeat(40_000))).collect();
+    hub.publish_all("a", &events).await;
+    hub.publish("small", "event").await;
+    let polls = "poll?timeout=0&last_event_id=earliest";
+    let shut = setting(raw::INITIAL_WINDOW_SIZE, 0);
+    let mut client = Raw::connect(hub.address(), &shut).await;
+    for n in 0..40 {
+        client.get(2 * n + 1, &format!("/v1/channels/a/{polls}")).await;
+    }
+    assert_eq!(answers_of(&mut client, 40).await, (5, 35));
+    let held = hub.metric("visnyk_answer_bytes").await;
+    assert!((5.0 * 800_000.0..=4_194_304.0).contains(&held), "{held}");
+    assert_eq!(hub.metric("visnyk_answers_refused_total").await, 35.0);
+    // Others are told to come again, and what is small still goes.
+    let refused = hub.get(&format!("/v1/channels/a/{polls}")).await;
+    assert_eq!(refused.status(), 503, "{refused:?}");
+    assert!(format!("{refused:?}").contains("retry-after"), "{refused:?}");
+    assert_eq!(hub.get(&format!("/v1/channels/small/{polls}")).await.status(), 200);
+    hub.publish("small", "another").await;
+    drop(client);
+    hub.wait_for_metric("visnyk_answer_bytes", |bytes| bytes == 0.0).await;
+    assert_eq!(hub.get(&format!("/v1/channels/a/{polls}")).await.status(), 200);
+
+    // Polls that wait are answered by their shard.
+    let mut client = Raw::connect(hub.address(), &shut).await;
+    for n in 0..40 {
+        client.get(2 * n + 1, "/v1/channels/b/poll?timeout=60").await;
+    }
+    hub.wait_for_metric("visnyk_pollers", |polls| polls == 40.0).await;
+    hub.publish_all("b", &events).await;
+    assert_eq!(answers_of(&mut client, 40).await, (5, 35));
+    drop(client);
+    hub.wait_for_metric("visnyk_answer_bytes", |bytes| bytes == 0.0).await;
+    besieged.assert_unmoved().await;
+}
+
 #[tokio::test]
 async fn stream_whose_window_is_shut_is_ended_and_delays_nobody() {
     let settings = [("LIMITS__CONNECTIONS__WRITE_STALL_S", "1")];

@@ -23,7 +23,8 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{CanTake, Taken, Takeover},
+    http::{CanTake, Taken, Takeover, with_room},
+    hub::Hub,
     server::{
         connection::{Arrival, Connections},
         outgoing::{Outgoing, Stall},
@@ -71,12 +72,13 @@ impl Connections {
         };
         let service = {
             let (streams, router) = (Rc::clone(&streams), self.router.clone());
-            let (shard, proxies) = (self.shard.clone(), self.proxies.clone());
+            let (hub, shard, proxies) =
+                (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.note(&mut request, &proxies);
                 // Its task is begun right after this.
                 let stream = streams.begin();
-                Box::pin(respond(router.clone(), shard.clone(), request, stream))
+                Box::pin(respond(router.clone(), hub.clone(), shard.clone(), request, stream))
             })
         };
         let io = FramedIo::new(
@@ -170,6 +172,7 @@ impl Drop for Open {
 
 async fn respond(
     router: Router,
+    hub: Hub,
     shard: LocalShard,
     request: Request<Incoming>,
     stream: Rc<Stream>,
@@ -187,7 +190,8 @@ async fn respond(
             let mut body = shard.attach_body(taken.subscriber, Some(Taken::ticket_of_body()));
             // It is written in one piece.
             let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
-            response = Taken::poll_answer(response.into_parts().0, answer);
+            // The routes saw it without its answer, and could not ask for room.
+            response = with_room(&hub, Taken::poll_answer(response.into_parts().0, answer));
         } else {
             *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));
         }

@@ -313,6 +313,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.connections.lag_events_max", 1, U32_MAX),
     whole("limits.connections.lag_bytes_max", 1, BYTES_MAX),
     whole("limits.connections.unsent_bytes_max", 1, BYTES_MAX),
+    whole("limits.connections.answers_bytes_max", 1, BYTES_MAX),
     key("limits.connections.slow_policy", Allowed::Choice(&["disconnect", "skip"])),
     whole("limits.connections.write_stall_s", 1, DAY_S),
     whole("limits.connections.heartbeat_s", 1, DAY_S),

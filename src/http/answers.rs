@@ -1,0 +1,83 @@
+//! Large answers take room until their clients have them.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::{Problem, problem::RETRY_AFTER_S};
+use crate::hub::{AnswerRoom, Hub};
+
+/// Lets an answer go out if there is room for it, else a refusal in its place.
+pub(crate) fn with_room(hub: &Hub, response: Response) -> Response {
+    // A stream does not say how long it is; its connection has bounds of its own.
+    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    if bytes <= SMALL_BYTES_MAX {
+        return response;
+    }
+    match hub.answer_room(bytes) {
+        Some(room) => response.map(|body| Body::new(Roomed { body, room: Arc::new(room) })),
+        None => {
+            let bytes_max = hub.limits().connections.answers_bytes_max;
+            let detail =
+                format!("the answers under way fill the room they have ({bytes_max} bytes)");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            problem.retry_after(RETRY_AFTER_S).into_response()
+        }
+    }
+}
+
+/// A body whose bytes have room.
+struct Roomed {
+    body: Body,
+    room: Arc<AnswerRoom>,
+}
+
+/// Some of its bytes. An HTTP server drops a body whose last piece it has been given, but keeps the
+/// piece until the client has taken it: so each piece holds on to the room.
+struct Piece {
+    bytes: Bytes,
+    _room: Arc<AnswerRoom>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl http_body::Body for Roomed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Self { body, room } = self.get_mut();
+        let with_room = |bytes| Bytes::from_owner(Piece { bytes, _room: Arc::clone(room) });
+        Pin::new(body)
+            .poll_frame(context)
+            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(with_room))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Answers up to this length take no room: what a connection has of buffers anyway.
+const SMALL_BYTES_MAX: u64 = 16 * 1024;
