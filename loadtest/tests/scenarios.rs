@@ -9,7 +9,7 @@ use visnyk_loadtest::Outcome;
 
 use faulty_server::{Fault, FaultyServer};
 
-const SCENARIOS: usize = 13;
+const SCENARIOS: usize = 14;
 
 #[test]
 fn every_scenario_runs_against_the_hub() {
