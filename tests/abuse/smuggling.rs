@@ -17,9 +17,11 @@ pub(crate) async fn all(target: Target) {
                 for (at, text) in texts.iter().enumerate() {
                     let mut wire = target.connect().await?;
                     let cut = (at * 31 + round * 17 + number * 7) % text.len();
-                    let _ = wire.send(&text[..cut]).await;
+                    // In bytes: a cut may go through a character.
+                    let (first, rest) = text.as_bytes().split_at(cut);
+                    let _ = wire.send(first).await;
                     tokio::task::yield_now().await;
-                    let _ = wire.send(&text[cut..]).await;
+                    let _ = wire.send(rest).await;
                     target.got("attempts");
                     let _ = timeout(Duration::from_millis(30), read(&mut wire)).await;
                     if at % 2 == 0 {
