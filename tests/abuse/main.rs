@@ -124,12 +124,12 @@ fn attacks_hurt_where_nothing_bounds_them() {
     assert!(!outcome.faults().is_empty(), "{:?} after {:?}", outcome.attacked, outcome.calm);
 }
 
-/// Runs an attack, and again if the honest waited too long: what else this machine has to do hurts
-/// once, and an attack that hurts does so every time.
+/// Runs an attack, and again if the honest waited too long, or if it did not come about: what else
+/// this machine has to do hurts once, and an attack that hurts does so every time.
 fn endure_again(attack: &Attack) -> Outcome {
     for _ in 1..TRIES {
         let outcome = endure(attack);
-        if !outcome.is_too_slow() {
+        if !outcome.is_too_slow() && !outcome.got.is_empty() {
             return outcome;
         }
     }
