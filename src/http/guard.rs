@@ -16,7 +16,7 @@ use axum::{
 use super::{
     Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState, with_room,
 };
-use crate::core::RequestLimits;
+use crate::{core::RequestLimits, model::ClientAddress};
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
@@ -30,11 +30,12 @@ pub(super) async fn check(
     let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
     // The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
     let is_private = request.method().is_safe() && is_for_own_pages(request.uri().path());
+    let client = request.extensions().get::<ClientAddress>().copied();
     let mut response = match examine(&state, &request, &sharing) {
         Err(problem) => problem.into_response(),
         Ok(()) => match sharing.preflight(settings, &request) {
             Some(response) => response,
-            None => with_room(&state.hub, next.run(request).await),
+            None => with_room(&state.hub, client, next.run(request).await),
         },
     };
     sharing.mark(response.headers_mut());
@@ -44,12 +45,15 @@ pub(super) async fn check(
         response.headers_mut().insert(header::CACHE_CONTROL, no_copies);
     }
     if keeps_to_tls {
-        // RFC 6797, section 6.1.
-        let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
-        let value = value.expect("a number is ASCII");
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+        keep_to_tls(response.headers_mut(), settings.hsts_max_age_s);
     }
     response
+}
+
+/// Tells a browser to come over TLS only from now on (RFC 6797, section 6.1).
+pub(super) fn keep_to_tls(headers: &mut HeaderMap, max_age_s: u32) {
+    let value = HeaderValue::try_from(format!("max-age={max_age_s}")).expect("a number is ASCII");
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
 }
 
 /// What every answer says: that it is what its media type says, and that no other origin's page may

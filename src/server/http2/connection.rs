@@ -25,6 +25,7 @@ use crate::{
     core::RequestLimits,
     http::{CanTake, Taken, Takeover, with_room},
     hub::Hub,
+    model::ClientAddress,
     server::{
         connection::{Arrival, Connections},
         outgoing::{Outgoing, Stall},
@@ -181,6 +182,7 @@ async fn respond(
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }
+    let client = request.extensions().get::<ClientAddress>().copied();
     let mut response = router.oneshot(request).await?;
     let takeover = response.extensions_mut().remove::<Takeover>();
     if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
@@ -191,7 +193,8 @@ async fn respond(
             // It is written in one piece.
             let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
             // The routes saw it without its answer, and could not ask for room.
-            response = with_room(&hub, Taken::poll_answer(response.into_parts().0, answer));
+            let answer = Taken::poll_answer(response.into_parts().0, answer);
+            response = with_room(&hub, client, answer);
         } else {
             *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));
         }
