@@ -27,7 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished, sockets::Sockets};
+use super::{Engine, Finished, sockets::Sockets, turns::Turns};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
@@ -340,6 +340,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
     let mut look = true;
+    let mut turns = Turns::new(next_tick);
     loop {
         look |= poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
@@ -374,10 +375,15 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         };
         local.hand_back(&engine);
         if more {
-            // Let accepts, requests and registrations go ahead.
-            yield_now().await;
+            let now = Instant::now();
+            if turns.is_over(now) {
+                // Let accepts, requests and registrations go ahead.
+                yield_now().await;
+                turns.others_had_it(now, Instant::now());
+            }
             continue;
         }
+        turns.rest();
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}
