@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::processor::Processor;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -32,13 +33,14 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 impl Target {
     /// Runs an attack for a time on this thread, which gives way to others that want the processor:
     /// what is looked at is what the hub does about it, not who gets the processor. Gives what the
-    /// attackers got, by its name.
+    /// attackers got, by its name, and what they had of the processors.
     pub(crate) fn suffer(
         address: SocketAddr,
         time: Duration,
         attack: impl FnOnce(Self) -> Running,
-    ) -> BTreeMap<String, u64> {
-        let _ = rustix::process::nice(5);
+    ) -> (BTreeMap<String, u64>, Processor) {
+        let niceness = std::env::var("ABUSE_NICE").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
+        let _ = rustix::process::nice(niceness);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let got = Rc::default();
@@ -49,7 +51,7 @@ impl Target {
             let _ = timeout_at(until, LocalSet::new().run_until(attack(target))).await;
         });
         drop(runtime);
-        got.take()
+        (got.take(), Processor::of_this_thread())
     }
 
     /// Counts something that an attacker got.
