@@ -102,3 +102,95 @@ impl Direct {
         answer.into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, HttpBody as _},
+        http::header,
+    };
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_direct_is_a_method_of_its_route() {
+        let mut directs = Vec::new();
+        for route in ROUTES {
+            for (method, direct) in [("GET", route.direct_get), ("POST", route.direct_post)] {
+                let allows = route.allow.split(", ").any(|allowed| allowed == method);
+                assert!(direct.is_none() || allows, "{method} {}", route.path);
+                directs.extend(direct);
+            }
+        }
+        for (at, direct) in directs.iter().enumerate() {
+            assert!(!directs[..at].contains(direct), "{direct:?} is one handler");
+        }
+        assert_eq!(directs.len(), 9);
+    }
+
+    /// The answer as anyone sees it. The router says the length of each body; the server does where
+    /// it was not said.
+    async fn seen(response: Response) -> String {
+        let (mut parts, body) = response.into_parts();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let body = match body.size_hint().exact() {
+            Some(_) => body.collect().await.expect("a body").to_bytes(),
+            None => "a stream".into(),
+        };
+        let mut seen = format!("{} {:?} {body:?}", parts.status, parts.headers);
+        // Each publish moves the positions on.
+        seen.retain(|letter| !letter.is_ascii_digit());
+        format!("{} {seen}", parts.status)
+    }
+
+    #[tokio::test]
+    async fn it_answers_as_the_router_does() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let settings = HttpSettings {
+            allowed_hosts: vec!["hub.example".into()],
+            hsts_max_age_s: 60,
+            ..HttpSettings::default()
+        };
+        let surface = Surface::new(hub, settings);
+        let paths = [
+            "/v1/channels/a/events",
+            "/v1/channels//events",
+            "/v1/channels/a%20b/events",
+            "/v1/channels/a/events/",
+            "/v1/events",
+            "/v1/events?channel=a&channel=b",
+            "/v1/channels/a/poll?timeout=0",
+            "/v1/channels/a/poll?timeout=x",
+            "/v1/poll?channel=a&timeout=0",
+            "/events",
+            "/subscribe?after=%20",
+            "/publish",
+            "/healthz",
+            "/nothing",
+        ];
+        let fields: [&[(&str, &str)]; 5] = [
+            &[("host", "hub.example")],
+            &[("host", "evil.example")],
+            &[("host", "hub.example"), ("origin", "https://evil.example")],
+            &[("host", "hub.example"), ("sec-fetch-site", "cross-site")],
+            &[("host", "hub.example"), ("last-event-id", "?")],
+        ];
+        for method in ["GET", "HEAD", "POST", "PUT", "OPTIONS"] {
+            for path in paths {
+                for fields in fields {
+                    let request = || {
+                        let mut request = Request::builder().method(method).uri(path);
+                        for (name, value) in fields {
+                            request = request.header(*name, *value);
+                        }
+                        request.body(Body::empty()).expect("a request")
+                    };
+                    let direct = seen(surface.answer(request()).await).await;
+                    let Ok(routed) = surface.0.router.clone().oneshot(request()).await;
+                    assert_eq!(direct, seen(routed).await, "{method} {path} {fields:?}");
+                }
+            }
+        }
+    }
+}

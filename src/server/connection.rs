@@ -377,7 +377,8 @@ async fn read_now(io: &mut Socket) -> io::Result<Bytes> {
     if let Poll::Ready(read) = read {
         read?;
     }
-    Ok(bytes.freeze())
+    // Of no bytes no buffer is kept.
+    Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
 }
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is

@@ -94,6 +94,10 @@ impl Read for Rewind {
         let length = self.early.len().min(buffer.remaining());
         buffer.put_slice(&self.early[..length]);
         self.early.advance(length);
+        if self.early.is_empty() {
+            // The connection may go on for long, and needs their buffer no more.
+            self.early = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
