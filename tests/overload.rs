@@ -124,7 +124,8 @@ async fn sixty_four_publishers_beyond_capacity_are_refused_or_delivered() {
         all.refused += outcome.refused;
     }
     println!("{all:?}");
-    assert!(all.accepted > 20 && all.refused > 100, "{all:?}");
+    // All permits at least once.
+    assert!(all.accepted >= 4 && all.refused > 100, "{all:?}");
     let refused = r#"visnyk_publishes_refused_total{reason="overloaded"}"#;
     assert_eq!(hub.metric(refused).await, all.refused as f64);
     end(&hub, "hot", &ledger).await;
