@@ -12,7 +12,8 @@ use super::CliError;
 /// Which hub, and as whom.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HubArgs {
-    /// Base URL of the hub.
+    /// Base URL of the hub. Under https its certificate must come from a root that the system trusts,
+    /// or from one in the file that SSL_CERT_FILE names.
     #[arg(
         long,
         env = "VISNYK_URL",

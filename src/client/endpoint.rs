@@ -1,14 +1,19 @@
-//! Where a hub is and who asks: its base URL and the token to show.
+//! Where a hub is, how it proves that it is the one, and who asks: its base URL, the roots of its
+//! certificate and the token to show.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, Uri};
+use hyper_rustls::ConfigBuilderExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use thiserror::Error;
 
 /// A hub's base URL, which may have a path, and the token that requests carry.
 #[derive(Clone)]
 pub struct Endpoint {
+    /// The certificates that are trusted: of a hub by `http://`, none are.
+    tls: Arc<ClientConfig>,
     /// Without a slash at its end.
     base: String,
     /// The whole `Authorization` value, marked sensitive so that no debug output shows it.
@@ -19,14 +24,12 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// It is not `http://host[:port][/path]`.
-    #[error("`{0}` is not a URL of the form http://host:port")]
+    /// It is not `http[s]://host[:port][/path]`.
+    #[error("`{0}` is not a URL of the form http://host:port or https://host:port")]
     NotAUrl(String),
-    /// TLS is not built in yet.
-    #[error(
-        "`{0}` asks for TLS, which this client does not speak; use http:// on a trusted network"
-    )]
-    Tls(String),
+    /// There is nothing to hold a hub's certificate against.
+    #[error("the system's root certificates cannot be read: {0}")]
+    Roots(String),
     /// The token has characters that a header cannot carry.
     #[error("the token has characters that no token can have")]
     Token,
@@ -34,22 +37,35 @@ pub enum EndpointError {
 
 impl Endpoint {
     /// Reads a base URL such as `http://127.0.0.1:3000`. A path is kept, for hubs behind a
-    /// proxy; a query or user information is refused.
+    /// proxy; a query or user information is refused. With `https`, the hub's certificate must come
+    /// from a root that the system trusts, or from one in the file that the environment variable
+    /// `SSL_CERT_FILE` names.
     pub fn parse(url: &str) -> Result<Self, EndpointError> {
         let not_a_url = || EndpointError::NotAUrl(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| not_a_url())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(EndpointError::Tls(url.to_owned())),
+        let scheme = match uri.scheme_str() {
+            Some(scheme @ ("http" | "https")) => scheme,
             _ => return Err(not_a_url()),
-        }
+        };
         let authority = uri.authority().ok_or_else(not_a_url)?;
         if authority.host().is_empty() || authority.as_str().contains('@') || uri.query().is_some()
         {
             return Err(not_a_url());
         }
         let path = uri.path().trim_end_matches('/');
-        Ok(Self { base: format!("http://{authority}{path}"), authorization: None })
+        let roots = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the default protocol versions");
+        let tls = if scheme == "https" {
+            roots.with_native_roots().map_err(|error| EndpointError::Roots(error.to_string()))?
+        } else {
+            roots.with_root_certificates(RootCertStore::empty())
+        };
+        Ok(Self {
+            tls: Arc::new(tls.with_no_client_auth()),
+            base: format!("{scheme}://{authority}{path}"),
+            authorization: None,
+        })
     }
 
     /// Sends `token` as `Authorization: Bearer` with every request.
@@ -74,6 +90,10 @@ impl Endpoint {
             url.push_str(&percent_encode(value));
         }
         url
+    }
+
+    pub(crate) fn tls(&self) -> &ClientConfig {
+        &self.tls
     }
 
     pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
@@ -114,6 +134,7 @@ mod tests {
             ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("http://[::1]:3000/", "http://[::1]:3000"),
             ("http://localhost/hub/", "http://localhost/hub"),
+            ("https://hub.example/", "https://hub.example"),
         ] {
             assert_eq!(Endpoint::parse(url).expect(url).to_string(), base);
         }
@@ -126,8 +147,6 @@ mod tests {
         {
             assert_eq!(Endpoint::parse(url).err(), Some(EndpointError::NotAUrl(url.into())));
         }
-        let tls = "https://hub.example";
-        assert_eq!(Endpoint::parse(tls).err(), Some(EndpointError::Tls(tls.into())));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -16,12 +17,11 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::problem::Problem;
 
-/// Connections to one hub. TLS will be another connector here; nothing above this file knows
-/// how bytes travel.
+/// Connections to one hub. Nothing above this file knows how bytes travel.
 #[derive(Debug)]
 pub(crate) struct Link {
     endpoint: Endpoint,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// How an exchange can fail.
@@ -43,6 +43,12 @@ impl Link {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(endpoint.tls().clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)

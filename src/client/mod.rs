@@ -1,7 +1,7 @@
 //! A client of the native API: what a program needs to publish to a hub and to follow its
 //! channels over an unreliable network.
 //!
-//! It speaks HTTP/1.1 without TLS, follows no redirects and imports nothing from the hub's own
+//! It speaks HTTP/1.1, also under TLS, follows no redirects and imports nothing from the hub's own
 //! layers: the two share the wire and no code.
 
 mod backoff;

@@ -16,7 +16,7 @@ use axum::{
 use super::{
     Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState, with_room,
 };
-use crate::{core::RequestLimits, model::ClientAddress};
+use crate::{core::RequestLimits, hub::Hub, model::ClientAddress};
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
@@ -24,30 +24,63 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let settings = &state.settings;
-    let origin = request.headers().get(header::ORIGIN);
-    let sharing = Sharing::of(settings, request.uri().path(), origin);
-    let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
-    // The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
-    let is_private = request.method().is_safe() && is_for_own_pages(request.uri().path());
-    let client = request.extensions().get::<ClientAddress>().copied();
-    let mut response = match examine(&state, &request, &sharing) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => match sharing.preflight(settings, &request) {
-            Some(response) => response,
-            None => with_room(&state.hub, client, next.run(request).await),
-        },
-    };
-    sharing.mark(response.headers_mut());
-    harden(response.headers_mut());
-    if is_private && !response.headers().contains_key(header::CACHE_CONTROL) {
-        let no_copies = HeaderValue::from_static("no-store");
-        response.headers_mut().insert(header::CACHE_CONTROL, no_copies);
+    let checked = Checked::of(&state, &request);
+    match checked.refusal(&state, &request) {
+        Some(refusal) => checked.mark(refusal),
+        None => checked.answer(&state.hub, next.run(request).await),
     }
-    if keeps_to_tls {
-        keep_to_tls(response.headers_mut(), settings.hsts_max_age_s);
+}
+
+/// What the answer to a request has to say, whatever it is.
+#[derive(Debug)]
+pub(super) struct Checked {
+    sharing: Sharing,
+    keeps_to_tls_s: Option<u32>,
+    /// The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
+    is_private: bool,
+    client: Option<ClientAddress>,
+}
+
+impl Checked {
+    /// Looks at a request. It is let through unless there is a [`refusal`](Self::refusal).
+    pub(super) fn of(state: &HttpState, request: &Request) -> Self {
+        let settings = &state.settings;
+        let path = request.uri().path();
+        let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(request);
+        Self {
+            sharing: Sharing::of(settings, path, request.headers().get(header::ORIGIN)),
+            keeps_to_tls_s: keeps_to_tls.then_some(settings.hsts_max_age_s),
+            is_private: request.method().is_safe() && is_for_own_pages(path),
+            client: request.extensions().get::<ClientAddress>().copied(),
+        }
     }
-    response
+
+    /// The answer to what no handler is to see: a refusal, or the answer to a preflight.
+    pub(super) fn refusal(&self, state: &HttpState, request: &Request) -> Option<Response> {
+        match examine(state, request, &self.sharing) {
+            Err(problem) => Some(problem.into_response()),
+            Ok(()) => self.sharing.preflight(&state.settings, request),
+        }
+    }
+
+    /// The answer of a handler as it goes out, if there is room for it.
+    pub(super) fn answer(&self, hub: &Hub, response: Response) -> Response {
+        self.mark(with_room(hub, self.client, response))
+    }
+
+    /// Says it of an answer.
+    pub(super) fn mark(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        self.sharing.mark(headers);
+        harden(headers);
+        if self.is_private && !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if let Some(max_age_s) = self.keeps_to_tls_s {
+            keep_to_tls(headers, max_age_s);
+        }
+        response
+    }
 }
 
 /// Tells a browser to come over TLS only from now on (RFC 6797, section 6.1).

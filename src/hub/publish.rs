@@ -161,7 +161,7 @@ impl Hub {
     /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
     /// that publishes across channels do not block each other, then the hub's. A publish larger than
     /// all permits takes all.
-    async fn acquire_room(
+    pub(super) async fn acquire_room(
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],
     ) -> Vec<OwnedSemaphorePermit> {

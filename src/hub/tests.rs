@@ -2,14 +2,17 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{Arc, mpsc},
+    task::{Context, Poll, Waker},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Hub, Publication, PublishError};
 use crate::{
     actors::{CommitShare, Shared, Submission},
+    core::Limits,
     model::{ChannelName, Draft, EventKind, NewEvent, Seq},
 };
 
@@ -43,6 +46,44 @@ async fn a_commit_that_panics_on_any_thread_is_the_last() {
     let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), CommitShare::ALL));
     assert!(catch_unwind(commit).is_err());
     assert!(committer.is_stopped());
+}
+
+/// What the channel's publisher waits for before an event is handed in.
+async fn room(hub: &Hub, channel: &str) -> Vec<OwnedSemaphorePermit> {
+    let name = ChannelName::parse(channel).expect("a name");
+    let entry = hub.shared().backend.directory().find_or_create(&name, 0).expect("room");
+    hub.acquire_room(&[(entry, Draft::new(&NewEvent::message("1")))]).await
+}
+
+/// What a future comes to without waiting.
+fn at_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
+async fn a_channel_at_its_share_waits_and_another_does_not() {
+    let mut limits = Limits::default();
+    limits.publish.in_flight_max = 8;
+    let hub = Hub::builder().shards(1).limits(limits).start().await.expect("it starts");
+    let mut hot = Vec::new();
+    for _ in 0..4 {
+        hot.push(at_once(pin!(room(&hub, "hot"))).expect("within its share"));
+    }
+    // The fifth waits where it holds up no other channel, though there is room in the hub.
+    let mut waiting = pin!(room(&hub, "hot"));
+    assert!(at_once(waiting.as_mut()).is_none());
+    let mut calm = Vec::new();
+    for _ in 0..4 {
+        calm.push(at_once(pin!(room(&hub, "calm"))).expect("room"));
+    }
+    assert!(at_once(pin!(room(&hub, "third"))).is_none(), "all is taken");
+    hot.pop();
+    hot.push(waiting.await);
+    calm.pop();
+    assert!(at_once(pin!(room(&hub, "third"))).is_some());
 }
 
 /// Hands in an event with so much data, and wakes nobody.

@@ -7,6 +7,7 @@ mod support;
 mod attacks;
 mod certificate;
 mod client;
+mod commands;
 mod handshakes;
 mod hsts;
 mod http1;
