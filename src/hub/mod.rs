@@ -15,6 +15,8 @@ mod renew;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns_tests;
 
 use std::{fmt, sync::Arc};
 

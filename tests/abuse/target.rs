@@ -31,16 +31,15 @@ pub(crate) struct Target {
 pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Target {
-    /// Runs an attack for a time on this thread, which gives way to others that want the processor:
-    /// what is looked at is what the hub does about it, not who gets the processor. Gives what the
-    /// attackers got, by its name, and what they had of the processors.
+    /// Runs an attack for a time on this thread, which gives way to all others that want the processor.
+    /// Attackers are on machines of their own: what is looked at is what the hub does about them, not
+    /// who gets the processor. Gives what they got, by its name, and what they had of the processors.
     pub(crate) fn suffer(
         address: SocketAddr,
         time: Duration,
         attack: impl FnOnce(Self) -> Running,
     ) -> (BTreeMap<String, u64>, Processor) {
-        let niceness = std::env::var("ABUSE_NICE").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
-        let _ = rustix::process::nice(niceness);
+        let _ = rustix::process::nice(NICENESS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let got = Rc::default();
@@ -194,6 +193,8 @@ pub(crate) fn get(target: &str) -> String {
     request("GET", target, "", "")
 }
 
+/// The lowest priority.
+const NICENESS: i32 = 19;
 const ONE_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 7, 7, 7);
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHUT_OUT: Duration = Duration::from_millis(20);

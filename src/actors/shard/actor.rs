@@ -361,6 +361,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 // One notification may stand for many batches.
                 more |= !inbox.is_empty();
             }
+            let serving = Instant::now();
             if look {
                 ready.clear();
                 match local.sockets.borrow_mut().ready(&mut ready) {
@@ -371,7 +372,16 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 }
                 engine.serve_sockets(&ready, now_ms);
             }
-            more | look | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
+            more |= engine.serve_ready(SLOTS_PER_TURN, now_ms);
+            // Those who read history send much at a time. Live events have the thread as long.
+            let sending = Instant::now();
+            turns.serve(sending - serving, sending);
+            loop {
+                let has_more = engine.work(now_ms);
+                if !has_more || turns.is_served(Instant::now()) {
+                    break more | look | has_more;
+                }
+            }
         };
         local.hand_back(&engine);
         if more {

@@ -3,7 +3,8 @@
 //! A slice of the fan-out is short, so that a request waits little for it. But between two slices
 //! every task that is ready has its turn, and under a flood of requests these are sixty: a round of
 //! eight slices would take as long as five hundred requests. So the fan-out goes on for as long as the
-//! others had the thread, and each side has half of it at least.
+//! others had the thread, and each side has half of it at least. Within its turn, rounds of live events
+//! go on for as long as those had it who read history.
 
 use std::time::Duration;
 
@@ -16,11 +17,13 @@ pub(super) struct Turns {
     begun: Instant,
     /// How long the others had it last, while the fan-out wanted it.
     away: Duration,
+    /// Until when rounds are sent before sockets are looked at again.
+    rounds_until: Instant,
 }
 
 impl Turns {
     pub(super) fn new(now: Instant) -> Self {
-        Self { begun: now, away: Duration::ZERO }
+        Self { begun: now, away: Duration::ZERO, rounds_until: now }
     }
 
     /// Whether the fan-out, which has more to do, lets others go ahead.
@@ -31,6 +34,16 @@ impl Turns {
     /// The others had the thread from one time to the other.
     pub(super) fn others_had_it(&mut self, from: Instant, until: Instant) {
         (self.begun, self.away) = (until, until.duration_since(from));
+    }
+
+    /// Sockets that asked for it had the thread for a time, of the fan-out's own turn; rounds begin now.
+    pub(super) fn serve(&mut self, time: Duration, now: Instant) {
+        self.rounds_until = now + time.min(TURN_MAX);
+    }
+
+    /// Whether rounds have had the thread as long as these.
+    pub(super) fn is_served(&self, now: Instant) -> bool {
+        now >= self.rounds_until
     }
 
     /// The fan-out has nothing to do: what the others have of the thread now, they take from nobody.
@@ -44,26 +57,7 @@ const TURN_MAX: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::Future,
-        io,
-        pin::Pin,
-        sync::{
-            Arc,
-            atomic::{AtomicBool, AtomicUsize, Ordering},
-        },
-    };
-
-    use bytes::Bytes;
-
     use super::*;
-    use crate::{
-        actors::{
-            Front, LocalShard,
-            peer::{Input, Peer, SlotWaker},
-        },
-        hub::{Hub, Publication, StreamRequest},
-    };
 
     #[test]
     fn the_fan_out_has_as_long_as_the_others_had_and_no_longer_than_its_bound() {
@@ -80,97 +74,15 @@ mod tests {
         assert!(turns.is_over(ms(110)));
     }
 
-    /// What the tasks on a shard's thread have come to.
-    #[derive(Debug, Default)]
-    struct Seen {
-        is_over: AtomicBool,
-        /// Turns of those who do other things.
-        others: AtomicUsize,
-        attached: AtomicUsize,
-        delivered: AtomicUsize,
-        /// Turns of others by the first delivery, and by the last.
-        at_first: AtomicUsize,
-        at_last: AtomicUsize,
+    #[test]
+    fn rounds_have_as_long_as_the_sockets_that_read_history() {
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let mut turns = Turns::new(start);
+        assert!(turns.is_served(start));
+        turns.serve(Duration::from_millis(2), ms(10));
+        assert!(!turns.is_served(ms(11)) && turns.is_served(ms(12)));
+        turns.serve(Duration::from_millis(200), ms(20));
+        assert!(!turns.is_served(ms(24)) && turns.is_served(ms(25)), "no longer than the bound");
     }
-
-    #[derive(Debug)]
-    struct Reader {
-        seen: Arc<Seen>,
-        has_begun: bool,
-    }
-
-    impl Peer for Reader {
-        fn try_write(&mut self, bytes: &Bytes, _: &Arc<SlotWaker>) -> io::Result<usize> {
-            // The first block is no delivery.
-            if std::mem::replace(&mut self.has_begun, true) {
-                let others = self.seen.others.load(Ordering::Relaxed);
-                let before = self.seen.delivered.fetch_add(1, Ordering::Relaxed);
-                if before == 0 {
-                    self.seen.at_first.store(others, Ordering::Relaxed);
-                }
-                self.seen.at_last.store(others, Ordering::Relaxed);
-            }
-            Ok(bytes.len())
-        }
-
-        fn poll_input(&mut self, _: &Arc<SlotWaker>) -> Input {
-            Input::Quiet
-        }
-    }
-
-    struct Busy {
-        hub: Hub,
-        seen: Arc<Seen>,
-    }
-
-    impl Front for Busy {
-        fn serve(&self, shard: LocalShard) -> Pin<Box<dyn Future<Output = ()>>> {
-            for _ in 0..READERS {
-                let stream = StreamRequest::channel("a").expect("a channel");
-                let subscriber = self.hub.admit_stream(stream).expect("room");
-                let peer = Reader { seen: Arc::clone(&self.seen), has_begun: false };
-                shard.attach_peer(subscriber, Box::new(peer), Bytes::new(), None);
-                self.seen.attached.fetch_add(1, Ordering::Relaxed);
-            }
-            for _ in 0..OTHERS {
-                let seen = Arc::clone(&self.seen);
-                tokio::task::spawn_local(async move {
-                    while !seen.is_over.load(Ordering::Relaxed) {
-                        let begun = std::time::Instant::now();
-                        while begun.elapsed() < Duration::from_millis(1) {}
-                        seen.others.fetch_add(1, Ordering::Relaxed);
-                        tokio::task::yield_now().await;
-                    }
-                });
-            }
-            Box::pin(std::future::pending())
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn requests_that_never_end_hold_a_round_up_for_a_few_turns_only() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let seen = Arc::<Seen>::default();
-        hub.serve(Arc::new(Busy { hub: hub.clone(), seen: Arc::clone(&seen) }));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let wait_for = async |count: &AtomicUsize, at_least: usize| {
-            while count.load(Ordering::Relaxed) < at_least {
-                assert!(Instant::now() < deadline, "{seen:?}");
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        wait_for(&seen.attached, READERS).await;
-        // Long enough for the first blocks.
-        wait_for(&seen.others, 3 * OTHERS).await;
-        hub.publish(Publication::message("a", "x").expect("a name")).await.expect("published");
-        wait_for(&seen.delivered, READERS).await;
-        seen.is_over.store(true, Ordering::Relaxed);
-        let meanwhile =
-            seen.at_last.load(Ordering::Relaxed) - seen.at_first.load(Ordering::Relaxed);
-        // A slice is three sends here: with a turn of all others between any two it would be 380.
-        assert!(meanwhile <= 6 * OTHERS, "{meanwhile} turns of others in one round");
-    }
-
-    const READERS: usize = 60;
-    const OTHERS: usize = 20;
 }
