@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{
     HttpSettings, Problem, cors::Sharing, guard::harden, problem::RETRY_AFTER_S,
