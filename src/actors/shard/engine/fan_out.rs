@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, SENDS_PER_SHORT_SLICE, SENDS_PER_SLICE, SHORT_SLICES_MS};
+use super::{Engine, SENDS_PER_SLICE};
 use crate::{
     actors::{
         batch::Batch,
@@ -74,7 +74,6 @@ impl Engine {
                     continue;
                 }
                 if places <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
-                    self.short_slices_until_ms = self.now_ms + SHORT_SLICES_MS;
                     self.send_run(&taking.batch, index, places);
                     left = left.saturating_sub(places);
                 } else {
@@ -92,17 +91,9 @@ impl Engine {
         }
     }
 
-    /// Sends of a large channel's turn.
-    fn slice(&self) -> usize {
-        match self.now_ms < self.short_slices_until_ms {
-            true => SENDS_PER_SHORT_SLICE,
-            false => SENDS_PER_SLICE,
-        }
-    }
-
     /// The lanes in turn, until the sends of a slice are made.
     fn work_lanes(&mut self) {
-        let mut left = self.slice();
+        let mut left = SENDS_PER_SLICE;
         while left > 0
             && let Some(channel) = self.turns.pop_front()
         {
@@ -197,7 +188,7 @@ impl Engine {
             self.mark_mixed(&channels);
         }
         let Some(mut round) = self.mixed.round.take() else { return };
-        let to = (round.next + self.slice()).min(round.due.len());
+        let to = (round.next + SENDS_PER_SLICE).min(round.due.len());
         for at in round.next..to {
             let index = round.due[at];
             let set = std::mem::take(&mut self.mixed.sets[index as usize]);

@@ -57,8 +57,6 @@ pub struct Engine {
     lanes: FxHashMap<ChannelId, Lane>,
     /// Lanes with work, in turn.
     turns: VecDeque<ChannelId>,
-    /// Until when slices are short: a small channel was sent to lately, and its next event may come.
-    short_slices_until_ms: u64,
     mixed: MixedLane,
     plain_shape: Arc<Shape>,
     wheel: Wheel<u32>,
@@ -130,7 +128,6 @@ impl Engine {
             taking: VecDeque::new(),
             lanes: FxHashMap::default(),
             turns: VecDeque::new(),
-            short_slices_until_ms: 0,
             leases: FxHashMap::default(),
             origins: FxHashMap::default(),
             replays: FxHashMap::default(),
@@ -376,10 +373,6 @@ impl Drop for Engine {
 /// Sends in one slice of a lane: about a third of a millisecond, which is what a publisher on this
 /// shard waits while a large fan-out is under way (docs/adr/009-slices.md).
 const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 64 };
-/// The same while small channels have events: what such an event waits beside a large fan-out.
-const SENDS_PER_SHORT_SLICE: usize = if cfg!(test) { 2 } else { 16 };
-/// How long slices stay short after an event of a small channel.
-const SHORT_SLICES_MS: u64 = 1_000;
 /// Reads of history that a connection may do in one turn.
 const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
 /// Events of one read of history.
