@@ -38,6 +38,11 @@ pub trait Peer: fmt::Debug {
         None
     }
 
+    /// Whether the kernel has all that was taken.
+    fn is_flushed(&self) -> bool {
+        true
+    }
+
     /// The socket and the bytes read from it, if it is one that may go on.
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
         None
@@ -123,6 +128,14 @@ impl SlotPeer {
         match self {
             Self::Socket(socket) => socket.io.peer_addr().ok(),
             Self::Other(other) => other.peer.address(),
+        }
+    }
+
+    /// Whether the kernel has all that was taken.
+    pub(crate) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Socket(_) => true,
+            Self::Other(other) => other.peer.is_flushed(),
         }
     }
 

@@ -172,6 +172,10 @@ impl Peer for TlsPeer {
         self.io.as_ref()?.get_ref().0.peer_addr().ok()
     }
 
+    fn is_flushed(&self) -> bool {
+        self.io.as_ref().is_none_or(|io| !io.get_ref().1.wants_write())
+    }
+
     fn into_socket(mut self: Box<Self>) -> Option<(Socket, Bytes)> {
         match std::mem::replace(&mut self.incoming, Incoming::Dropped(0)) {
             Incoming::Dropped(_) => None,

@@ -53,7 +53,7 @@ pub struct Jwks {
     refresh_min: Duration,
     last_attempt: Mutex<Option<Instant>>,
     /// Held by whoever fetches, so that the others wait for the same answer.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Jwks {
@@ -90,7 +90,7 @@ impl Jwks {
             keys: RwLock::default(),
             refresh_min,
             last_attempt: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: Arc::default(),
         })
     }
 
@@ -102,16 +102,21 @@ impl Jwks {
     /// Fetches the keys because a token names one that is not known; not if they were fetched, or
     /// could not be, within the shortest time between two refreshes. Who comes while a fetch is
     /// under way waits for that one. Takes at most [`FETCH_TIME_MAX`] and a little. Cancelling it
-    /// may cancel the fetch.
-    pub async fn refresh_for_unknown(&self) {
+    /// cancels no fetch: a client that asks and leaves would keep the keys from the others.
+    pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
-        let _turn = self.fetching.lock().await;
+        let turn = Arc::clone(&self.fetching).lock_owned().await;
         let is_soon = self.last_attempt.lock().is_some_and(|last| {
             // What began after the question was asked is an answer to it.
             last >= asked || last.elapsed() < self.refresh_min
         });
         if !is_soon {
-            self.fetch_and_tell().await;
+            let jwks = Arc::clone(self);
+            let fetch = tokio::spawn(async move {
+                let _turn = turn;
+                jwks.fetch_and_tell().await;
+            });
+            let _ = fetch.await;
         }
     }
 
