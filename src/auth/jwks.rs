@@ -184,3 +184,41 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
 /// A set of keys is a few kilobytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// The example of RFC 8037, appendix A.2.
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","alg":"EdDSA",
+        "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    #[tokio::test]
+    async fn who_asks_and_leaves_cancels_no_fetch() {
+        let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/keys", issuer.local_addr().expect("its address"));
+        let url = JwksUrl::parse(&url).expect("a URL");
+        let jwks = Arc::new(Jwks::new(url, Duration::from_secs(300)).expect("no roots to read"));
+        let asking = tokio::spawn({
+            let jwks = Arc::clone(&jwks);
+            async move { jwks.refresh_for_unknown().await }
+        });
+        let (mut io, _) = issuer.accept().await.expect("it is asked");
+        asking.abort();
+        assert!(asking.await.is_err_and(|ended| ended.is_cancelled()));
+        let waiting = tokio::spawn({
+            let jwks = Arc::clone(&jwks);
+            async move { jwks.refresh_for_unknown().await }
+        });
+        assert!(io.read(&mut [0; 1_024]).await.expect("a request") > 0);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", KEYS.len());
+        io.write_all(format!("{head}{KEYS}").as_bytes()).await.expect("it reads");
+        waiting.await.expect("it ends");
+        assert!(jwks.keys().is_some_and(|keys| !keys.is_empty()));
+    }
+}
