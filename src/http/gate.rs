@@ -47,21 +47,37 @@ pub(super) async fn pass(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match identify(&state, gate, &mut request).await {
+    match let_in(&state, gate, &mut request).await {
+        None => next.run(request).await,
+        Some(refusal) => refusal,
+    }
+}
+
+/// Gives a request its identity, or says why it is refused. Where nobody is asked there is nothing to
+/// give (see `routes::behind`).
+pub(super) async fn let_in(
+    state: &HttpState,
+    gate: Gate,
+    request: &mut Request,
+) -> Option<Response> {
+    if gate == Gate::Open || state.everyone.is_some() {
+        return None;
+    }
+    match identify(state, gate, request).await {
         Ok(identity) => {
             request.extensions_mut().insert(Arc::new(identity));
-            next.run(request).await
+            None
         }
-        Err(Refusal::Problem(problem)) => problem.into_response(),
+        Err(Refusal::Problem(problem)) => Some(problem.into_response()),
         Err(Refusal::ForNow(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
             let problem = problem.retry_after(RETRY_AFTER_S);
-            if request.method().is_safe() {
+            Some(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
-                stream::refuse_for_now(&state, accepts_stream, problem)
+                stream::refuse_for_now(state, accepts_stream, problem)
             } else {
                 problem.into_response()
-            }
+            })
         }
     }
 }

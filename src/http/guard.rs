@@ -24,32 +24,59 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let settings = &state.settings;
-    let origin = request.headers().get(header::ORIGIN);
-    let sharing = Sharing::of(settings, request.uri().path(), origin);
-    let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(&request);
-    // The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
-    let is_private = request.method().is_safe() && is_for_own_pages(request.uri().path());
-    let mut response = match examine(&state, &request, &sharing) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => match sharing.preflight(settings, &request) {
-            Some(response) => response,
-            None => with_room(&state.hub, next.run(request).await),
-        },
-    };
-    sharing.mark(response.headers_mut());
-    harden(response.headers_mut());
-    if is_private && !response.headers().contains_key(header::CACHE_CONTROL) {
-        let no_copies = HeaderValue::from_static("no-store");
-        response.headers_mut().insert(header::CACHE_CONTROL, no_copies);
+    let checked = Checked::of(&state, &request);
+    match checked.refusal(&state, &request) {
+        Some(refusal) => checked.mark(refusal),
+        None => checked.mark(with_room(&state.hub, next.run(request).await)),
     }
-    if keeps_to_tls {
-        // RFC 6797, section 6.1.
-        let value = HeaderValue::try_from(format!("max-age={}", settings.hsts_max_age_s));
-        let value = value.expect("a number is ASCII");
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+}
+
+/// What the answer to a request has to say, whatever it is.
+#[derive(Debug)]
+pub(super) struct Checked {
+    sharing: Sharing,
+    keeps_to_tls_s: Option<u32>,
+    /// The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
+    is_private: bool,
+}
+
+impl Checked {
+    /// Looks at a request. It is let through unless there is a [`refusal`](Self::refusal).
+    pub(super) fn of(state: &HttpState, request: &Request) -> Self {
+        let settings = &state.settings;
+        let path = request.uri().path();
+        let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(request);
+        Self {
+            sharing: Sharing::of(settings, path, request.headers().get(header::ORIGIN)),
+            keeps_to_tls_s: keeps_to_tls.then_some(settings.hsts_max_age_s),
+            is_private: request.method().is_safe() && is_for_own_pages(path),
+        }
     }
-    response
+
+    /// The answer to what no handler is to see: a refusal, or the answer to a preflight.
+    pub(super) fn refusal(&self, state: &HttpState, request: &Request) -> Option<Response> {
+        match examine(state, request, &self.sharing) {
+            Err(problem) => Some(problem.into_response()),
+            Ok(()) => self.sharing.preflight(&state.settings, request),
+        }
+    }
+
+    /// Says it of an answer.
+    pub(super) fn mark(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        self.sharing.mark(headers);
+        harden(headers);
+        if self.is_private && !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if let Some(max_age_s) = self.keeps_to_tls_s {
+            // RFC 6797, section 6.1.
+            let value = HeaderValue::try_from(format!("max-age={max_age_s}"));
+            let value = value.expect("a number is ASCII");
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+        }
+        response
+    }
 }
 
 /// What every answer says: that it is what its media type says, and that no other origin's page may

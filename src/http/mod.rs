@@ -26,6 +26,7 @@ mod quickstart;
 mod refuser;
 mod routes;
 mod stream;
+mod surface;
 mod takeover;
 mod v1;
 
@@ -40,4 +41,5 @@ pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
 pub use refuser::{ForNow, Refuser};
 pub use routes::{HttpSettings, ROUTES, Route, router};
+pub(crate) use surface::Surface;
 pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

@@ -12,7 +12,8 @@ use axum::{
 };
 
 use super::{
-    Access, Cors, Gate, Problem, console, faults, gate, guard, health, openapi, quickstart, v1,
+    Access, Cors, Gate, Problem, console, faults, gate, guard, health, openapi, quickstart,
+    surface::Direct, v1,
 };
 use crate::{auth::Identity, hub::Hub};
 
@@ -84,9 +85,17 @@ pub struct Route {
     /// Whom it lets in.
     pub gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
+    /// What the hub's own server calls without the router: the same handlers as in `methods`.
+    pub(super) direct_get: Option<Direct>,
+    pub(super) direct_post: Option<Direct>,
 }
 
 impl Route {
+    const fn direct(mut self, get: Option<Direct>, post: Option<Direct>) -> Self {
+        (self.direct_get, self.direct_post) = (get, post);
+        self
+    }
+
     /// Whether a path is one of its.
     pub(super) fn is_at(&self, path: &str) -> bool {
         let mut parts = path.split('/');
@@ -101,12 +110,16 @@ impl Route {
 pub const ROUTES: &[Route] = &[
     route("/v1/channels/{channel}/events", "GET, HEAD, POST", Gate::Subscribers, || {
         get(v1::stream::channel).post(v1::publish::channel)
-    }),
+    })
+    .direct(Some(Direct::Stream), Some(Direct::Publish)),
     route("/v1/events", "GET, HEAD, POST", Gate::Subscribers, || {
         get(v1::stream::many).post(v1::publish::many)
-    }),
-    route("/v1/channels/{channel}/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::channel)),
-    route("/v1/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::many)),
+    })
+    .direct(Some(Direct::Streams), Some(Direct::PublishMany)),
+    route("/v1/channels/{channel}/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::channel))
+        .direct(Some(Direct::Poll), None),
+    route("/v1/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::many))
+        .direct(Some(Direct::Polls), None),
     route("/v1/channels", "GET, HEAD", Gate::Clients, || get(v1::channels::list)),
     route("/v1/channels/{channel}", "GET, HEAD, DELETE", Gate::Clients, || {
         get(v1::channels::show).merge(delete(v1::channels::close))
@@ -119,11 +132,14 @@ pub const ROUTES: &[Route] = &[
     route("/metrics", "GET, HEAD", Gate::Metrics, || get(health::metrics)),
     route("/openapi.json", "GET, HEAD", Gate::Open, || get(openapi::document)),
     route("/visnyk.js", "GET, HEAD", Gate::Open, || get(console::client)),
-    quickstart("/publish", "POST, OPTIONS", Gate::Clients, || post(quickstart::publish)),
+    quickstart("/publish", "POST, OPTIONS", Gate::Clients, || post(quickstart::publish))
+        .direct(None, Some(Direct::QuickstartPublish)),
     quickstart("/subscribe", "GET, HEAD, OPTIONS", Gate::Subscribers, || {
         get(quickstart::subscribe)
-    }),
-    quickstart("/events", "GET, HEAD, OPTIONS", Gate::Subscribers, || get(quickstart::events)),
+    })
+    .direct(Some(Direct::QuickstartSubscribe), None),
+    quickstart("/events", "GET, HEAD, OPTIONS", Gate::Subscribers, || get(quickstart::events))
+        .direct(Some(Direct::QuickstartEvents), None),
     quickstart("/", "GET, HEAD", Gate::Open, || get(console::page)),
     quickstart("/console.css", "GET, HEAD", Gate::Open, || get(console::style)),
     quickstart("/console.js", "GET, HEAD", Gate::Open, || get(console::script)),
@@ -136,22 +152,29 @@ pub const ROUTES: &[Route] = &[
 /// server, which knows the address of a connection ([`LocalAddress`](super::LocalAddress)); hosts that
 /// the settings name are all there are in any server.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
+    router_of(&state_of(hub, settings))
+}
+
+pub(super) fn state_of(hub: Hub, settings: HttpSettings) -> HttpState {
     let everyone = settings.access.verifier.is_none().then(|| Arc::new(Identity::unrestricted()));
-    let state = HttpState { hub, settings: Arc::new(settings), everyone };
+    HttpState { hub, settings: Arc::new(settings), everyone }
+}
+
+pub(super) fn router_of(state: &HttpState) -> Router {
     let mut router = Router::new();
     for route in ROUTES.iter().filter(|route| state.settings.quickstart || !route.quickstart) {
         let allow = route.allow;
         let methods =
             (route.methods)().fallback(move || async move { Problem::method_not_allowed(allow) });
-        router = router.route(route.path, behind(methods, &state, route.gate));
+        router = router.route(route.path, behind(methods, state, route.gate));
     }
     if state.settings.faults {
-        router = router.route("/faults/{kind}", behind(post(faults::plant), &state, Gate::Admins));
+        router = router.route("/faults/{kind}", behind(post(faults::plant), state, Gate::Admins));
     }
     router
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), guard::check))
-        .with_state(state)
+        .with_state(state.clone())
 }
 
 fn behind(
@@ -176,7 +199,7 @@ const fn route(
     gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: false, gate, methods }
+    Route { path, allow, quickstart: false, gate, methods, direct_get: None, direct_post: None }
 }
 
 const fn quickstart(
@@ -185,5 +208,5 @@ const fn quickstart(
     gate: Gate,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: true, gate, methods }
+    Route { quickstart: true, ..route(path, allow, gate, methods) }
 }

@@ -1,20 +1,22 @@
 //! One HTTP/1 connection: hyper parses and answers; a stream or a waiting poll is taken back from
-//! it and given to the shard, and hyper's buffers are freed.
+//! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is known
+//! before hyper comes in, and mostly it never does.
 //!
 //! Only a GET without a body is taken: what came late of a body would be read as the next
 //! request when a poll's socket goes back. And only when everything written before has gone out.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     future::{pending, poll_fn},
+    io,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use hyper::{
     Method, Request, Response, Version,
@@ -26,12 +28,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower::ServiceExt;
 
 use super::{
+    http2::PREFACE,
     newcomers::Counted,
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
+    plain::plain_request,
     rewind::Rewind,
     tls::{Acceptor, Welcome},
     unbelieved::warn_if_unbelieved,
@@ -39,14 +42,14 @@ use super::{
 use crate::{
     actors::{Ends, LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{CanTake, LocalAddress, Secure, Taken, Takeover, TrustedProxies},
+    http::{CanTake, LocalAddress, Secure, Surface, Taken, Takeover, TrustedProxies},
     hub::Hub,
 };
 
 /// What every connection of a shard has in common.
 pub(super) struct Connections {
     pub(super) hub: Hub,
-    pub(super) router: Router,
+    pub(super) surface: Surface,
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
@@ -144,21 +147,55 @@ impl Connections {
     }
 
     async fn speak(&self, beginning: Beginning) {
-        let (Beginning::New(io) | Beginning::Http1(io, _) | Beginning::Http2(io)) = &beginning;
+        let (mut io, mut early, mut is_new) = match beginning {
+            Beginning::New(io) => (io, Bytes::new(), true),
+            Beginning::Http1(io, early) => (io, early, false),
+            Beginning::Http2(io) => {
+                let Ok(ends) = io.ends() else { return };
+                let arrival = Arrival { ends, is_secure: io.is_secure() };
+                return Box::pin(self.serve_http2(io, Bytes::new(), arrival)).await;
+            }
+        };
         let Ok(ends) = io.ends() else { return };
         let arrival = Arrival { ends, is_secure: io.is_secure() };
+        if early.is_empty() {
+            let Ok(read) = read_now(&mut io).await else { return };
+            early = read;
+        }
+        let mut answer = None;
+        if let Some(mut request) = plain_request(&early) {
+            arrival.note(&mut request, &self.proxies);
+            match respond(&self.surface, request).await {
+                Ok(response) => (answer, is_new) = (Some(response), false),
+                Err(asking) => return hand_over(&self.shard, *asking, io, &Bytes::new()),
+            }
+        }
+        // Its state is large, and most connections never need it.
+        Box::pin(self.speak_at_length(io, early, is_new, answer, arrival)).await;
+    }
+
+    /// Lets hyper read the requests of a connection. `early` was read already; the `answer` to the
+    /// request in it is there, if it was plain.
+    async fn speak_at_length(
+        &self,
+        io: Socket,
+        early: Bytes,
+        is_new: bool,
+        answer: Option<Response<Body>>,
+        arrival: Arrival,
+    ) {
         let outgoing = Rc::new(Outgoing::new());
         let asking = Rc::default();
-        let next = match beginning {
-            Beginning::New(io) => {
-                let io = Rewind::new_client(io, Rc::clone(&outgoing));
-                self.parse(io, outgoing, &asking, arrival).await
+        let begins_http2 = early.len().min(PREFACE.len());
+        let next = if is_new && early[..begins_http2] == PREFACE[..begins_http2] {
+            if begins_http2 == PREFACE.len() {
+                return self.serve_http2(io, early, arrival).await;
             }
-            Beginning::Http1(io, early) => {
-                let io = Rewind::new(io, early, Rc::clone(&outgoing));
-                self.parse(io, outgoing, &asking, arrival).await
-            }
-            Beginning::Http2(io) => Next::Http2(io, Bytes::new()),
+            let io = Rewind::new_client(io, early, Rc::clone(&outgoing));
+            self.parse(io, outgoing, &asking, answer, arrival).await
+        } else {
+            let io = Rewind::new(io, early, Rc::clone(&outgoing));
+            self.parse(io, outgoing, &asking, answer, arrival).await
         };
         match next {
             Next::Nobody => {}
@@ -166,7 +203,7 @@ impl Connections {
                 let asking = asking.borrow_mut().take().expect("it is why the socket is here");
                 hand_over(&self.shard, asking, io, &early);
             }
-            Next::Http2(io, early) => Box::pin(self.serve_http2(io, early, arrival)).await,
+            Next::Http2(io, early) => self.serve_http2(io, early, arrival).await,
         }
     }
 
@@ -208,14 +245,22 @@ impl Connections {
         io: Rewind,
         outgoing: Rc<Outgoing>,
         asking: &Rc<RefCell<Option<Asking>>>,
+        answer: Option<Response<Body>>,
         arrival: Arrival,
     ) -> Next {
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let asking = Rc::clone(asking);
-            service_fn(move |mut request| {
-                arrival.note(&mut request, &self.proxies);
-                Box::pin(respond(self.router.clone(), request, Rc::clone(&asking)))
+            let (asking, answer) = (Rc::clone(asking), Cell::new(answer));
+            service_fn(move |mut request: Request<Incoming>| {
+                // The first request is the one that it answers: it was plain.
+                let (answer, asking) = (answer.take(), Rc::clone(&asking));
+                Box::pin(async move {
+                    if let Some(answer) = answer {
+                        return Ok(answer);
+                    }
+                    arrival.note(&mut request, &self.proxies);
+                    respond_or_ask(&self.surface, request, &asking).await
+                })
             })
         };
         let mut connection = http1::Builder::new()
@@ -308,27 +353,51 @@ impl Arrival {
     }
 }
 
+/// The answer of the routes, or what asks for the socket.
 async fn respond(
-    router: Router,
-    request: Request<Incoming>,
-    asking: Rc<RefCell<Option<Asking>>>,
-) -> Result<Response<Body>, Infallible> {
-    let mut request = request.map(Body::new);
+    surface: &Surface,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Box<Asking>> {
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }
     let keep_alive = request.version() == Version::HTTP_11 && !wants_close(&request);
-    let mut response = router.oneshot(request).await?;
+    let mut response = surface.answer(request).await;
     let takeover = response.extensions_mut().remove::<Takeover>();
     match takeover.and_then(|takeover| takeover.take()) {
         None => Ok(response),
         Some(taken) => {
             let (parts, _) = response.into_parts();
-            *asking.borrow_mut() = Some(Asking { parts, taken, keep_alive });
+            Err(Box::new(Asking { parts, taken, keep_alive }))
+        }
+    }
+}
+
+async fn respond_or_ask(
+    surface: &Surface,
+    request: Request<Incoming>,
+    asking: &RefCell<Option<Asking>>,
+) -> Result<Response<Body>, Infallible> {
+    match respond(surface, request.map(Body::new)).await {
+        Ok(response) => Ok(response),
+        Err(asks) => {
+            *asking.borrow_mut() = Some(*asks);
             // hyper is not to answer; its connection is dropped at the next turn.
             pending().await
         }
     }
+}
+
+/// What a client has said so far: nothing if it has said nothing, or has ended.
+async fn read_now(io: &mut Socket) -> io::Result<Bytes> {
+    let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
+    let mut read = pin!(io.read_buf(&mut bytes));
+    let read = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+    if let Poll::Ready(read) = read {
+        read?;
+    }
+    // Of no bytes no buffer is kept.
+    Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
 }
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is
@@ -375,6 +444,8 @@ fn buffer_bytes_max(limits: &RequestLimits) -> usize {
 
 /// What is in a request's first line besides its target, and the empty line behind the fields.
 const LINE_BYTES: usize = 64;
+/// Bytes of a first read: a request of a browser has about half of that.
+const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// What is read of that at a time, and the pause after it: four megabytes a second at most.

@@ -2,7 +2,6 @@
 
 use std::{future::Future, io, net, pin::Pin, rc::Rc, time::Duration};
 
-use axum::Router;
 use tokio::{
     sync::watch,
     task::{JoinSet, spawn_local, yield_now},
@@ -19,7 +18,7 @@ use super::{
 use crate::{
     actors::{Finished, Front, LocalShard},
     core::{Http2Limits, RequestLimits},
-    http::TrustedProxies,
+    http::{Surface, TrustedProxies},
     hub::Hub,
 };
 
@@ -29,7 +28,7 @@ pub(super) struct HttpFront {
     /// while a shard is started anew.
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
     pub(super) hub: Hub,
-    pub(super) router: Router,
+    pub(super) surface: Surface,
     pub(super) header_read_timeout: Duration,
     pub(super) write_stall: Duration,
     pub(super) places: Places,
@@ -51,7 +50,7 @@ impl Front for HttpFront {
             .collect();
         let connections = Rc::new(Connections {
             hub: self.hub.clone(),
-            router: self.router.clone(),
+            surface: self.surface.clone(),
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),

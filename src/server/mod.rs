@@ -12,6 +12,7 @@ mod listeners;
 mod newcomers;
 mod outgoing;
 mod places;
+mod plain;
 mod process;
 mod refusals;
 mod rewind;

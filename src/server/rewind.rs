@@ -30,10 +30,10 @@ impl Rewind {
         Self { io: TokioIo::new(io), early, is_new: false, outgoing }
     }
 
-    /// A socket of which nothing was read. If its client begins with the preface of HTTP/2,
+    /// A socket of which nothing was read, or what may become the preface of HTTP/2. If it does,
     /// `outgoing` is told, the server reads nothing, and the preface is among the bytes to be taken.
-    pub(super) fn new_client(io: Socket, outgoing: Rc<Outgoing>) -> Self {
-        Self { io: TokioIo::new(io), early: Bytes::new(), is_new: true, outgoing }
+    pub(super) fn new_client(io: Socket, early: Bytes, outgoing: Rc<Outgoing>) -> Self {
+        Self { io: TokioIo::new(io), early, is_new: true, outgoing }
     }
 
     /// The socket; what was not read yet of the early bytes must be taken from the server.
@@ -94,6 +94,10 @@ impl Read for Rewind {
         let length = self.early.len().min(buffer.remaining());
         buffer.put_slice(&self.early[..length]);
         self.early.advance(length);
+        if self.early.is_empty() {
+            // The connection may go on for long, and needs their buffer no more.
+            self.early = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{Cors, HttpSettings, OriginPattern, Refuser, TrustedProxies, router},
+    http::{Cors, HttpSettings, OriginPattern, Refuser, Surface, TrustedProxies},
     hub::{Hub, StartError},
 };
 
@@ -104,7 +104,7 @@ pub(super) async fn run_until(
     let front = HttpFront {
         listeners: bound.by_shard,
         hub: hub.clone(),
-        router: router(hub.clone(), http),
+        surface: Surface::new(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
         http2: settings.limits.http2.clone(),

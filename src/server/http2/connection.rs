@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
@@ -13,7 +13,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
-use tower::ServiceExt;
 
 use super::{
     frames::{FramedIo, Frames},
@@ -23,7 +22,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{CanTake, Taken, Takeover, with_room},
+    http::{CanTake, Surface, Taken, Takeover, with_room},
     hub::Hub,
     server::{
         connection::{Arrival, Connections},
@@ -71,14 +70,14 @@ impl Connections {
             metrics: Arc::clone(metrics),
         };
         let service = {
-            let (streams, router) = (Rc::clone(&streams), self.router.clone());
+            let (streams, surface) = (Rc::clone(&streams), self.surface.clone());
             let (hub, shard, proxies) =
                 (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.note(&mut request, &proxies);
                 // Its task is begun right after this.
                 let stream = streams.begin();
-                Box::pin(respond(router.clone(), hub.clone(), shard.clone(), request, stream))
+                Box::pin(respond(surface.clone(), hub.clone(), shard.clone(), request, stream))
             })
         };
         let io = FramedIo::new(
@@ -171,7 +170,7 @@ impl Drop for Open {
 }
 
 async fn respond(
-    router: Router,
+    surface: Surface,
     hub: Hub,
     shard: LocalShard,
     request: Request<Incoming>,
@@ -181,7 +180,7 @@ async fn respond(
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }
-    let mut response = router.oneshot(request).await?;
+    let mut response = surface.answer(request).await;
     let takeover = response.extensions_mut().remove::<Takeover>();
     if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
         // It is the length of the empty body that the router saw.
