@@ -38,9 +38,9 @@ pub trait Peer: fmt::Debug {
         None
     }
 
-    /// Whether the kernel has all that was taken.
-    fn is_flushed(&self) -> bool {
-        true
+    /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
+    fn has_last_words(&self) -> bool {
+        false
     }
 
     /// The socket and the bytes read from it, if it is one that may go on.
@@ -131,11 +131,11 @@ impl SlotPeer {
         }
     }
 
-    /// Whether the kernel has all that was taken.
-    pub(crate) fn is_flushed(&self) -> bool {
+    /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
+    pub(crate) fn has_last_words(&self) -> bool {
         match self {
-            Self::Socket(_) => true,
-            Self::Other(other) => other.peer.is_flushed(),
+            Self::Socket(_) => false,
+            Self::Other(other) => other.peer.has_last_words(),
         }
     }
 

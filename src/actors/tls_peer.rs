@@ -172,8 +172,9 @@ impl Peer for TlsPeer {
         self.io.as_ref()?.get_ref().0.peer_addr().ok()
     }
 
-    fn is_flushed(&self) -> bool {
-        self.io.as_ref().is_none_or(|io| !io.get_ref().1.wants_write())
+    /// A record that is encrypted and not yet out, and the close_notify.
+    fn has_last_words(&self) -> bool {
+        true
     }
 
     fn into_socket(mut self: Box<Self>) -> Option<(Socket, Bytes)> {

@@ -339,7 +339,7 @@ impl Engine {
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
         let goes_on = keeps && self.drain_until_ms.is_none();
         if reason == CloseReason::Answered
-            && (goes_on || !slot.peer.is_flushed())
+            && (goes_on || slot.peer.has_last_words())
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {
