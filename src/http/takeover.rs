@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, StatusCode, header, response},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -120,7 +120,7 @@ pub(super) fn position_headers(position: Position, headers: &mut HeaderMap) {
 
 fn set_position(text: &str, headers: &mut HeaderMap) {
     let value = |text: String| HeaderValue::from_str(&text).expect("a position is ASCII");
-    headers.insert("last-event-id", value(text.to_owned()));
+    headers.insert(LAST_EVENT_ID, value(text.to_owned()));
     headers.insert(header::ETAG, value(format!("W/\"{text}\"")));
 }
 
@@ -181,5 +181,7 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
+/// WHATWG HTML, section 9.2: where a client stands.
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Room for the head of a response.
 const HEAD_BYTES: usize = 384;
