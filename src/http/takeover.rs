@@ -74,9 +74,8 @@ impl Taken {
 
     /// What a waiting poll keeps for its answer.
     pub fn ticket(parts: &response::Parts, keep_alive: bool) -> PollTicket {
-        let mut lines = Vec::with_capacity(HEAD_BYTES);
-        write_headers(&parts.headers, &mut lines);
-        PollTicket { header_lines: lines.into(), keep_alive, respond: write_poll_response }
+        let header_lines = shared_lines(&parts.headers);
+        PollTicket { header_lines, keep_alive, respond: write_poll_response }
     }
 }
 
@@ -168,6 +167,22 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
+/// The lines of a head that waits. Those of one poll are mostly those of the one before, and thousands
+/// of them wait: equal ones that come in a row are one piece of memory.
+fn shared_lines(headers: &HeaderMap) -> Bytes {
+    thread_local! {
+        static LAST: RefCell<(Vec<u8>, Bytes)> = const { RefCell::new((Vec::new(), Bytes::new())) };
+    }
+    LAST.with_borrow_mut(|(lines, last)| {
+        lines.clear();
+        write_headers(headers, lines);
+        if *last != *lines {
+            *last = Bytes::copy_from_slice(lines);
+        }
+        last.clone()
+    })
+}
+
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
         // The length and the end of the connection are the taker's to say.
@@ -185,3 +200,21 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Room for the head of a response.
 const HEAD_BYTES: usize = 384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_in_a_row_share_the_lines_of_their_heads_if_they_are_equal() {
+        let lines = |value: &'static str| {
+            let (mut parts, ()) = Response::new(()).into_parts();
+            parts.headers.insert(header::VARY, HeaderValue::from_static(value));
+            Taken::ticket(&parts, true).header_lines
+        };
+        let (first, second) = (lines("Origin"), lines("Origin"));
+        assert_eq!((&first[..], first.as_ptr()), (&b"vary: Origin\r\n"[..], second.as_ptr()));
+        assert_eq!(&lines("*")[..], b"vary: *\r\n");
+        assert_eq!(&lines("Origin")[..], &first[..]);
+    }
+}
