@@ -92,7 +92,10 @@ impl Taken {
             let end = answer.iter().position(|byte| *byte == b'\n')?;
             let mut words = std::str::from_utf8(&answer[..end]).ok()?.splitn(3, ' ');
             let status = words.next()?.parse::<StatusCode>().ok()?;
-            Some((status, words.next()?.to_owned(), words.next()?, answer.slice(end + 1..)))
+            // Copied, since the answer counts among what slow connections hold, where this one can no
+            // longer be ended for it; in its own place it has the bounds of answers.
+            let body = Bytes::copy_from_slice(&answer[end + 1..]);
+            Some((status, words.next()?.to_owned(), words.next()?, body))
         });
         let Some((status, position, media_type, body)) = read else {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");

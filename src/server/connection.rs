@@ -244,6 +244,19 @@ impl Connections {
         self.serve(Beginning::Http1(io, early), held).await;
     }
 
+    /// Sends the end of a last answer, of which some waits for the kernel to take it.
+    pub(super) async fn serve_out(self: Rc<Self>, mut io: Socket, _held: Held) {
+        tokio::select! {
+            biased;
+            flushed = tokio::time::timeout(self.write_stall, io.flush()) => {
+                if matches!(flushed, Ok(Ok(()))) {
+                    linger(io, LINGER).await;
+                }
+            }
+            () = self.shard.gone() => {}
+        }
+    }
+
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
     /// response asks for them.
     async fn parse(
@@ -288,6 +301,12 @@ impl Connections {
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
                         return Poll::Ready(Ended::GivenAway);
+                    }
+                    // Earlier answers are not taken: the turn to be sent history is for who reads.
+                    Poll::Pending if asking.borrow().is_some() => {
+                        if let Some(asking) = asking.borrow_mut().as_mut() {
+                            asking.taken.subscriber.replay = None;
+                        }
                     }
                     Poll::Pending if outgoing.speaks_http2() => return Poll::Ready(Ended::Http2),
                     Poll::Pending => {}
