@@ -38,6 +38,11 @@ pub trait Peer: fmt::Debug {
         None
     }
 
+    /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
+    fn has_last_words(&self) -> bool {
+        false
+    }
+
     /// The socket and the bytes read from it, if it is one that may go on.
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
         None
@@ -123,6 +128,14 @@ impl SlotPeer {
         match self {
             Self::Socket(socket) => socket.io.peer_addr().ok(),
             Self::Other(other) => other.peer.address(),
+        }
+    }
+
+    /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
+    pub(crate) fn has_last_words(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Other(other) => other.peer.has_last_words(),
         }
     }
 

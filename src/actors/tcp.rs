@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -76,6 +77,16 @@ impl Tcp {
             State::Watched(io) => Ok(io),
             State::Lost => Err(lost()),
         }
+    }
+
+    /// Reads what is there, and is still watched by nobody if nothing is (`WouldBlock`); `None` if
+    /// it is watched already. No bytes are the end.
+    pub fn read_unwatched(&mut self, bytes_max: usize) -> Option<io::Result<Bytes>> {
+        let State::Unwatched(io) = &self.state else { return None };
+        let mut chunk = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+        let length = bytes_max.min(CHUNK_BYTES);
+        let read = rustix::io::read(io, &mut chunk[..length]);
+        Some(read.map(|(bytes, _)| Bytes::copy_from_slice(bytes)).map_err(io::Error::from))
     }
 
     /// Waits until there is something to read, or the end.
@@ -250,6 +261,25 @@ mod tests {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.expect("read");
         assert_eq!((&bytes[..7], &answer[..]), (&b"request"[..], &b"answer"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_look_at_what_is_there_does_not_make_it_watched() {
+        let (mut socket, mut client) = pair().await;
+        let nothing = socket.read_unwatched(16).expect("nobody watches");
+        assert_eq!(nothing.expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
+        client.write_all(b"request").await.expect("sent");
+        while socket.peek_len() < 7 {
+            tokio::task::yield_now().await;
+        }
+        let first = socket.read_unwatched(3).expect("nobody watches").expect("read");
+        let rest = socket.read_unwatched(16).expect("nobody watches").expect("read");
+        assert_eq!((&first[..], &rest[..]), (&b"req"[..], &b"uest"[..]));
+        drop(client);
+        assert!(socket.read_unwatched(16).expect("nobody watches").expect("the end").is_empty());
+        assert!(!is_watched(&socket));
+        socket.readable().await.expect("there is the end");
+        assert!(socket.read_unwatched(16).is_none());
     }
 
     #[tokio::test]

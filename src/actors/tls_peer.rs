@@ -172,6 +172,11 @@ impl Peer for TlsPeer {
         self.io.as_ref()?.get_ref().0.peer_addr().ok()
     }
 
+    /// A record that is encrypted and not yet out, and the close_notify.
+    fn has_last_words(&self) -> bool {
+        true
+    }
+
     fn into_socket(mut self: Box<Self>) -> Option<(Socket, Bytes)> {
         match std::mem::replace(&mut self.incoming, Incoming::Dropped(0)) {
             Incoming::Dropped(_) => None,

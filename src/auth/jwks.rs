@@ -53,7 +53,7 @@ pub struct Jwks {
     refresh_min: Duration,
     last_attempt: Mutex<Option<Instant>>,
     /// Held by whoever fetches, so that the others wait for the same answer.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Jwks {
@@ -90,7 +90,7 @@ impl Jwks {
             keys: RwLock::default(),
             refresh_min,
             last_attempt: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: Arc::default(),
         })
     }
 
@@ -102,16 +102,21 @@ impl Jwks {
     /// Fetches the keys because a token names one that is not known; not if they were fetched, or
     /// could not be, within the shortest time between two refreshes. Who comes while a fetch is
     /// under way waits for that one. Takes at most [`FETCH_TIME_MAX`] and a little. Cancelling it
-    /// may cancel the fetch.
-    pub async fn refresh_for_unknown(&self) {
+    /// cancels no fetch: a client that asks and leaves would keep the keys from the others.
+    pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
-        let _turn = self.fetching.lock().await;
+        let turn = Arc::clone(&self.fetching).lock_owned().await;
         let is_soon = self.last_attempt.lock().is_some_and(|last| {
             // What began after the question was asked is an answer to it.
             last >= asked || last.elapsed() < self.refresh_min
         });
         if !is_soon {
-            self.fetch_and_tell().await;
+            let jwks = Arc::clone(self);
+            let fetch = tokio::spawn(async move {
+                let _turn = turn;
+                jwks.fetch_and_tell().await;
+            });
+            let _ = fetch.await;
         }
     }
 
@@ -179,3 +184,41 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
 /// A set of keys is a few kilobytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// The example of RFC 8037, appendix A.2.
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","alg":"EdDSA",
+        "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    #[tokio::test]
+    async fn who_asks_and_leaves_cancels_no_fetch() {
+        let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/keys", issuer.local_addr().expect("its address"));
+        let url = JwksUrl::parse(&url).expect("a URL");
+        let jwks = Arc::new(Jwks::new(url, Duration::from_secs(300)).expect("no roots to read"));
+        let asking = tokio::spawn({
+            let jwks = Arc::clone(&jwks);
+            async move { jwks.refresh_for_unknown().await }
+        });
+        let (mut io, _) = issuer.accept().await.expect("it is asked");
+        asking.abort();
+        assert!(asking.await.is_err_and(|ended| ended.is_cancelled()));
+        let waiting = tokio::spawn({
+            let jwks = Arc::clone(&jwks);
+            async move { jwks.refresh_for_unknown().await }
+        });
+        assert!(io.read(&mut [0; 1_024]).await.expect("a request") > 0);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", KEYS.len());
+        io.write_all(format!("{head}{KEYS}").as_bytes()).await.expect("it reads");
+        waiting.await.expect("it ends");
+        assert!(jwks.keys().is_some_and(|keys| !keys.is_empty()));
+    }
+}

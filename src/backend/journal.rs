@@ -62,15 +62,15 @@ impl Journal {
     /// does not reach back that far. Losses that have not been told end it.
     pub(super) fn read(
         &self,
-        includes: impl Fn(&ChannelName) -> bool,
+        includes: &Includes<impl Fn(&ChannelName) -> bool>,
         told: Told,
         span: &Span,
     ) -> Option<Result<Piece, Lost>> {
-        let mut matcher = Matcher { includes, last: None };
+        let mut matcher = Matcher::new(includes);
         let mut piece = Piece { events: Vec::new(), through: span.after, more: true };
         let mut bytes = 0;
         for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
-            if piece.through >= span.through {
+            if piece.through >= span.through || matcher.is_tired() {
                 break;
             }
             #[cfg(test)]
@@ -104,13 +104,13 @@ impl Journal {
     /// journal does not reach back that far.
     pub(super) fn look_for_losses(
         &self,
-        includes: impl Fn(&ChannelName) -> bool,
+        includes: &Includes<impl Fn(&ChannelName) -> bool>,
         span: &Span,
     ) -> Option<Result<Seq, Lost>> {
-        let mut matcher = Matcher { includes, last: None };
+        let mut matcher = Matcher::new(includes);
         let mut through = span.after;
         for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
-            if through >= span.through {
+            if through >= span.through || matcher.is_tired() {
                 break;
             }
             #[cfg(test)]
@@ -131,20 +131,38 @@ impl Journal {
     }
 }
 
-/// Matches channels, a run of the same one once.
-struct Matcher<F> {
-    includes: F,
-    last: Option<(*const u8, bool)>,
+/// Whether a subscription receives a channel, and in how many comparisons that is found out.
+pub(super) struct Includes<F> {
+    pub(super) includes: F,
+    pub(super) selectors: usize,
 }
 
-impl<F: Fn(&ChannelName) -> bool> Matcher<F> {
+/// Matches channels, a run of the same one once, as many as one look may.
+struct Matcher<'a, F> {
+    includes: &'a Includes<F>,
+    last: Option<(*const u8, bool)>,
+    compared: usize,
+}
+
+impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
+    fn new(includes: &'a Includes<F>) -> Self {
+        Self { includes, last: None, compared: 0 }
+    }
+
+    /// Clients choose how many selectors a channel is compared with, and under this lock publishers
+    /// wait.
+    fn is_tired(&self) -> bool {
+        self.compared >= LOOK_COMPARISONS_MAX
+    }
+
     fn matches(&mut self, channel: &ChannelName) -> bool {
         // Events of one channel share its name.
         let address = channel.as_str().as_ptr();
         match self.last {
             Some((last, matches)) if last == address => matches,
             _ => {
-                let matches = (self.includes)(channel);
+                self.compared += self.includes.selectors;
+                let matches = (self.includes.includes)(channel);
                 self.last = Some((address, matches));
                 matches
             }
@@ -156,3 +174,5 @@ impl<F: Fn(&ChannelName) -> bool> Matcher<F> {
 const PLACES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
 /// Places looked at under one hold of the lock.
 const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
+/// Comparisons of a name with a selector in one look; past that it ends early.
+const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 4_096 };

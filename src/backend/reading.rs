@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     ChannelEntry, MemoryBackend,
-    journal::Lost,
+    journal::{Includes, Lost},
     replay::{LostSome, Replay},
 };
 use crate::{
@@ -127,7 +127,7 @@ impl MemoryBackend {
             return piece;
         }
         reading.replay = None;
-        if let Some(piece) = self.journal().read(includes(patterns, named.clone()), told, span) {
+        if let Some(piece) = self.journal().read(&includes(patterns, named.clone()), told, span) {
             return piece.map_err(|Lost(_)| FellOff);
         }
         let (after, through) = (span.after, span.through);
@@ -156,7 +156,10 @@ impl MemoryBackend {
         }
         let wants = includes(patterns, named.clone());
         let mut span = Span { after, through: head, events_max: 0, bytes_max: 0 };
-        while span.after < head {
+        for _ in 0..BEGIN_LOOKS_MAX {
+            if span.after >= head {
+                break;
+            }
             let looked = self.journal().look_for_losses(&wants, &span);
             span.after = match looked {
                 Some(Ok(through)) => through,
@@ -168,6 +171,7 @@ impl MemoryBackend {
                 }
             };
         }
+        // A loss further on is found by reading.
         Ok(reading)
     }
 
@@ -190,12 +194,16 @@ impl MemoryBackend {
         }
         let wants = includes(patterns, named.clone());
         let mut span = Span { after, through: head, events_max: 1, bytes_max: 1 };
-        loop {
+        for look in 1.. {
             let journal = self.journal();
             // With the piece under one lock: what it finds is there when this is told.
             let told = journal.told();
             let Some(Ok(piece)) = journal.read(&wants, Told::ALL, &span) else { break };
             drop(journal);
+            if look == BEGIN_LOOKS_MAX && piece.events.is_empty() {
+                // Nothing has been found up to here: it may as well begin here.
+                return (piece.through, Reading { told, replay: None });
+            }
             if !piece.more || !piece.events.is_empty() {
                 let oldest = piece.events.first().map(|event| event.seq);
                 return (before(oldest), Reading { told, replay: None });
@@ -272,9 +280,16 @@ impl MemoryBackend {
 fn includes<'a>(
     patterns: &[ChannelPattern],
     named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-) -> impl Fn(&ChannelName) -> bool {
-    move |channel| {
-        patterns.iter().any(|pattern| pattern.matches(channel))
-            || named.clone().any(|entry| entry.name() == channel)
+) -> Includes<impl Fn(&ChannelName) -> bool> {
+    Includes {
+        selectors: patterns.len() + named.clone().count(),
+        includes: move |channel: &ChannelName| {
+            patterns.iter().any(|pattern| pattern.matches(channel))
+                || named.clone().any(|entry| entry.name() == channel)
+        },
     }
 }
+
+/// Looks at the journal before a subscription begins; what is left is looked at in turns. So many
+/// go through the whole journal, unless there are many selectors.
+const BEGIN_LOOKS_MAX: usize = if cfg!(test) { 4 } else { 32 };

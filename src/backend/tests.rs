@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use super::*;
+use super::{reading::Reading, *};
 use crate::{
     core::{Limits, Subscription},
     model::{
@@ -66,10 +66,16 @@ impl Log {
         let start = Start::At(self.0.position(Seq(after)));
         let mut resume = self.0.resume(subscription.patterns(), [].iter(), &start, head);
         assert!(resume.gap.is_none(), "{:?}", resume.gap);
-        let mut span = Span { after: resume.cursor, through: head, events_max: 4, bytes_max: 999 };
+        self.rest(&subscription, &mut resume.reading, resume.cursor)
+    }
+
+    /// Reads from `after` to the head; gives the seqs.
+    fn rest(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Vec<u64> {
+        let through = self.0.head();
+        let mut span = Span { after, through, events_max: 4, bytes_max: 999 };
         let mut seqs = Vec::new();
         loop {
-            let read = self.0.read(subscription.patterns(), [].iter(), &mut resume.reading, &span);
+            let read = self.0.read(subscription.patterns(), [].iter(), reading, &span);
             let piece = read.expect("nothing is lost");
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
             span.after = piece.through;
@@ -141,6 +147,41 @@ fn a_replay_of_many_channels_costs_about_what_it_gives() {
     // its real size, for every 4,096.
     let collections = channels * rounds / 3 + 2;
     assert!(looks <= collections * channels + 3 * channels * rounds, "{looks}");
+}
+
+#[test]
+fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
+    let selectors: Vec<_> =
+        (0..8).map(|n| ChannelSelector::parse(&format!("**/x{n}")).expect("a selector")).collect();
+    let many = Subscription::new(selectors, [], 8).expect("a subscription");
+    let log = Log::new();
+    // Names alternate, so that each is compared. Few enough for the journal.
+    (0..12).for_each(|n| log.say(&format!("c/{}", n % 2)));
+    log.say("c/x7");
+    let head = log.0.head();
+    for (start, lost) in [(Start::Earliest, false), (Start::Unknown("?".into()), true)] {
+        let (mut resume, looks) =
+            looks_of(|| log.0.resume(many.patterns(), [].iter(), &start, head));
+        // Four looks, each of one comparison of a name with all eight.
+        assert_eq!((resume.cursor, looks), (Seq(4), 4));
+        assert_eq!(resume.gap.map(|gap| gap.oldest.seq), lost.then_some(Seq(4)));
+        assert_eq!(log.rest(&many, &mut resume.reading, Seq(4)), [13]);
+    }
+    // A loss beyond what was looked at is found by reading.
+    let start = Start::At(log.0.position(Seq(1)));
+    let mut resume = log.0.resume(many.patterns(), [].iter(), &start, head);
+    assert!(resume.gap.is_none() && resume.cursor == Seq(1));
+    log.forget("c/x7");
+    let mut after = Seq(1);
+    loop {
+        let span = Span { after, through: head, events_max: 10, bytes_max: 9_999 };
+        match log.0.read(many.patterns(), [].iter(), &mut resume.reading, &span) {
+            Ok(piece) if piece.more => after = piece.through,
+            Ok(_) => panic!("the loss was not noticed"),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(after, Seq(12));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Remembers which publishes have been answered, so that a retry publishes nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 /// Names a publish: who, where, and the key the publisher chose; with a fingerprint of what was
 /// sent under it.
@@ -27,8 +30,8 @@ pub enum Remembered<A> {
 /// forgotten early.
 #[derive(Debug)]
 pub struct Idempotency<A> {
-    answers: HashMap<String, (u64, A)>,
-    order: VecDeque<(u64, String)>,
+    answers: HashMap<Arc<str>, (u64, A)>,
+    order: VecDeque<(u64, Arc<str>)>,
     keys_max: usize,
     keep_ms: u64,
 }
@@ -42,7 +45,7 @@ impl<A: Clone> Idempotency<A> {
     /// What is known of `key` at `now_ms`.
     pub fn look_up(&mut self, key: &IdempotencyKey, now_ms: u64) -> Remembered<A> {
         self.forget_before(now_ms);
-        match self.answers.get(&key.scope) {
+        match self.answers.get(&*key.scope) {
             None => Remembered::No,
             Some((fingerprint, answer)) if *fingerprint == key.fingerprint => {
                 Remembered::Same(answer.clone())
@@ -59,8 +62,9 @@ impl<A: Clone> Idempotency<A> {
         while self.answers.len() >= self.keys_max {
             self.forget_oldest();
         }
-        self.order.push_back((now_ms, key.scope.clone()));
-        self.answers.insert(key.scope, (key.fingerprint, answer));
+        let scope: Arc<str> = key.scope.into();
+        self.order.push_back((now_ms, Arc::clone(&scope)));
+        self.answers.insert(scope, (key.fingerprint, answer));
     }
 
     /// Keys remembered.

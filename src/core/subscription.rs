@@ -33,6 +33,10 @@ impl Subscription {
                 return Err(SubscriptionError::TooMany { selectors_max });
             }
         }
+        let searched = patterns.iter().map(ChannelPattern::searched_segments).sum::<usize>();
+        if searched > SEARCHED_SEGMENTS_MAX {
+            return Err(SubscriptionError::TooIntricate);
+        }
         if names.is_empty() && patterns.is_empty() {
             return Err(SubscriptionError::Empty);
         }
@@ -81,6 +85,12 @@ pub enum SubscriptionError {
         /// The limit.
         selectors_max: usize,
     },
+    /// Patterns that take too long to match.
+    #[error(
+        "between the first and the last `**` of their patterns a connection has at most \
+         {SEARCHED_SEGMENTS_MAX} segments in all"
+    )]
+    TooIntricate,
     /// More types than a connection may filter by.
     #[error("one connection filters by at most {types_max} types")]
     TooManyTypes {
@@ -88,6 +98,10 @@ pub enum SubscriptionError {
         types_max: usize,
     },
 }
+
+/// Segments that may have to be looked for at every place of a name, in all patterns together: with
+/// names of 128 segments that is 8,192 comparisons for a channel.
+const SEARCHED_SEGMENTS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -108,6 +122,15 @@ mod tests {
             parse(&["a", "b", "c/*"], 2),
             Err(SubscriptionError::TooMany { selectors_max: 2 })
         );
+    }
+
+    #[test]
+    fn segments_that_are_searched_for_are_bounded_over_all_patterns() {
+        let half = format!("**/{}**", "a/".repeat(32));
+        let other = format!("**/{}**", "b/".repeat(32));
+        assert!(parse(&[&half, &other, "**/x/y/z"], 3).is_ok());
+        let above = parse(&[&half, &other, "**/a/**"], 3);
+        assert_eq!(above, Err(SubscriptionError::TooIntricate));
     }
 
     #[test]

@@ -143,11 +143,12 @@ fn is_for_own_pages(path: &str) -> bool {
 /// Who follows a link is no page: the answer is shown to them alone. But a page that opened a window
 /// sees when its answer comes, so nobody follows one to what waits for events.
 pub(super) fn is_from_foreign_page(request: &Request) -> bool {
-    let is = |name, value: &str| request.headers().get(name).is_some_and(|found| found == value);
-    let is_foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    let headers = request.headers();
+    let is_foreign =
+        headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
     is_foreign
         && !(request.method().is_safe()
-            && is("sec-fetch-dest", "document")
+            && headers.get("sec-fetch-dest").is_some_and(|destination| destination == "document")
             && !waits_for_events(request.uri().path()))
 }
 
@@ -251,6 +252,7 @@ fn is_loopback_name(name: &str) -> bool {
 /// Fetch, section 3.7.
 pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// How near the page that asks is to the hub.
 const SITE: &str = "Sec-Fetch-Site";
 

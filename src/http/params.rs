@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 
-use super::Problem;
+use super::{Problem, takeover::LAST_EVENT_ID};
 use crate::{
     core::{Limits, SlowPolicy, Subscription, SubscriptionError},
     model::{ChannelName, ChannelSelector, EventType, Start},
@@ -89,7 +89,7 @@ impl<'a> Query<'a> {
     /// Where a subscription starts: the `Last-Event-ID` header, or one of the query's names for
     /// it, or a poll's `If-None-Match`.
     pub(super) fn start(&self, headers: &HeaderMap, is_poll: bool) -> Result<Start, Problem> {
-        if let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) {
+        if let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) {
             let text = value.to_str().map_err(|_| {
                 Problem::field("Last-Event-ID", "a position consists of A-Z a-z 0-9 . _ -")
             })?;

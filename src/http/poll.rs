@@ -9,7 +9,7 @@ use axum::{
 use super::{
     Problem, Takeover,
     routes::HttpState,
-    stream::{Asked, no_body_of_any_length},
+    stream::{Asked, HEADERS, no_body_of_any_length},
     takeover::position_headers,
 };
 use crate::{
@@ -61,15 +61,16 @@ fn answered(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
 }
 
 fn with_poll_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     for (name, value) in POLL_HEADERS {
-        let name = HeaderName::from_static(name);
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
     response
 }
 
-const POLL_HEADERS: [(&str, &str); 3] = [
-    ("cache-control", "no-cache, no-store, must-revalidate"),
-    ("pragma", "no-cache"),
-    ("expires", "0"),
+const POLL_HEADERS: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+    (header::PRAGMA, "no-cache"),
+    (header::EXPIRES, "0"),
 ];

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{
     HttpSettings, Problem,
@@ -86,9 +86,8 @@ impl Refuser {
         let (status, mut fields, body) = if reads && accepts_stream && !self.settings.plain_refusals
         {
             let retry_ms = fastrand::u32(self.retry_ms.clone());
-            let fields = STREAM_HEADERS.map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            });
+            let fields =
+                STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
             (
                 StatusCode::OK,
                 HeaderMap::from_iter(fields),

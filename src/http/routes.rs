@@ -98,12 +98,18 @@ impl Route {
 
     /// Whether a path is one of its.
     pub(super) fn is_at(&self, path: &str) -> bool {
-        let mut parts = path.split('/');
+        let mut parts_of_path = parts(path);
         let is_part =
-            |own: &str, part: &str| own == part || own.starts_with('{') && !part.is_empty();
-        self.path.split('/').all(|own| parts.next().is_some_and(|part| is_part(own, part)))
-            && parts.next().is_none()
+            |own: &[u8], part: &[u8]| own == part || own.first() == Some(&b'{') && !part.is_empty();
+        parts(self.path).all(|own| parts_of_path.next().is_some_and(|part| is_part(own, part)))
+            && parts_of_path.next().is_none()
     }
+}
+
+/// The parts of a path, as bytes: to look for a character in a text costs more, and each request is
+/// looked up.
+fn parts(path: &str) -> impl Iterator<Item = &[u8]> {
+    path.as_bytes().split(|byte| *byte == b'/')
 }
 
 /// Every resource there is. The fault hook is not one: it is there for tests alone.

@@ -126,14 +126,17 @@ pub(super) fn no_body_of_any_length() -> Body {
 fn with_stream_headers(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     for (name, value) in STREAM_HEADERS {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
     response
 }
 
-pub(super) const STREAM_HEADERS: [(&str, &str); 3] = [
-    ("content-type", "text/event-stream; charset=utf-8"),
-    ("cache-control", "private, no-cache, no-store, no-transform"),
-    ("x-accel-buffering", "no"),
+pub(super) const STREAM_HEADERS: [(HeaderName, &str); 3] = [
+    (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+    (header::CACHE_CONTROL, "private, no-cache, no-store, no-transform"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
 ];
+/// Room for the fields of a stream's or a poll's response, with those that all answers have.
+pub(super) const HEADERS: usize = 8;

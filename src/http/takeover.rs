@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, StatusCode, header, response},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -74,9 +74,8 @@ impl Taken {
 
     /// What a waiting poll keeps for its answer.
     pub fn ticket(parts: &response::Parts, keep_alive: bool) -> PollTicket {
-        let mut lines = Vec::with_capacity(HEAD_BYTES);
-        write_headers(&parts.headers, &mut lines);
-        PollTicket { header_lines: lines.into(), keep_alive, respond: write_poll_response }
+        let header_lines = shared_lines(&parts.headers);
+        PollTicket { header_lines, keep_alive, respond: write_poll_response }
     }
 }
 
@@ -93,7 +92,10 @@ impl Taken {
             let end = answer.iter().position(|byte| *byte == b'\n')?;
             let mut words = std::str::from_utf8(&answer[..end]).ok()?.splitn(3, ' ');
             let status = words.next()?.parse::<StatusCode>().ok()?;
-            Some((status, words.next()?.to_owned(), words.next()?, answer.slice(end + 1..)))
+            // Copied, since the answer counts among what slow connections hold, where this one can no
+            // longer be ended for it; in its own place it has the bounds of answers.
+            let body = Bytes::copy_from_slice(&answer[end + 1..]);
+            Some((status, words.next()?.to_owned(), words.next()?, body))
         });
         let Some((status, position, media_type, body)) = read else {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
@@ -117,7 +119,7 @@ pub(super) fn position_headers(position: Position, headers: &mut HeaderMap) {
 
 fn set_position(text: &str, headers: &mut HeaderMap) {
     let value = |text: String| HeaderValue::from_str(&text).expect("a position is ASCII");
-    headers.insert("last-event-id", value(text.to_owned()));
+    headers.insert(LAST_EVENT_ID, value(text.to_owned()));
     headers.insert(header::ETAG, value(format!("W/\"{text}\"")));
 }
 
@@ -165,6 +167,22 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
+/// The lines of a head that waits. Those of one poll are mostly those of the one before, and thousands
+/// of them wait: equal ones that come in a row are one piece of memory.
+fn shared_lines(headers: &HeaderMap) -> Bytes {
+    thread_local! {
+        static LAST: RefCell<(Vec<u8>, Bytes)> = const { RefCell::new((Vec::new(), Bytes::new())) };
+    }
+    LAST.with_borrow_mut(|(lines, last)| {
+        lines.clear();
+        write_headers(headers, lines);
+        if *last != *lines {
+            *last = Bytes::copy_from_slice(lines);
+        }
+        last.clone()
+    })
+}
+
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
         // The length and the end of the connection are the taker's to say.
@@ -178,5 +196,25 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
+/// WHATWG HTML, section 9.2: where a client stands.
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Room for the head of a response.
 const HEAD_BYTES: usize = 384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_in_a_row_share_the_lines_of_their_heads_if_they_are_equal() {
+        let lines = |value: &'static str| {
+            let (mut parts, ()) = Response::new(()).into_parts();
+            parts.headers.insert(header::VARY, HeaderValue::from_static(value));
+            Taken::ticket(&parts, true).header_lines
+        };
+        let (first, second) = (lines("Origin"), lines("Origin"));
+        assert_eq!((&first[..], first.as_ptr()), (&b"vary: Origin\r\n"[..], second.as_ptr()));
+        assert_eq!(&lines("*")[..], b"vary: *\r\n");
+        assert_eq!(&lines("Origin")[..], &first[..]);
+    }
+}

@@ -27,7 +27,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::yield_now,
+    time::sleep,
+};
 
 use super::{
     http2::PREFACE,
@@ -67,8 +71,8 @@ pub(super) struct Connections {
 
 /// A connection that is to be served.
 pub(super) enum Beginning {
-    /// Nothing was read of it; its client may speak HTTP/1 or HTTP/2.
-    New(Socket),
+    /// Its client may speak HTTP/1 or HTTP/2; this was read already.
+    New(Socket, Bytes),
     /// HTTP/1 is spoken on it; this was read already.
     Http1(Socket, Bytes),
     /// HTTP/2 is spoken on it.
@@ -116,9 +120,10 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self: Rc<Self>, io: Tcp, held: Held) {
+    pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: Held) {
         let Some(tls) = &self.tls else {
-            return self.serve(Beginning::New(io.into()), held).await;
+            let Ok(early) = look_for_bytes(&mut io).await else { return };
+            return self.serve(Beginning::New(io.into(), early), held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
         let welcomed = tokio::select! {
@@ -148,7 +153,7 @@ impl Connections {
 
     async fn speak(&self, beginning: Beginning) {
         let (mut io, mut early, mut is_new) = match beginning {
-            Beginning::New(io) => (io, Bytes::new(), true),
+            Beginning::New(io, early) => (io, early, true),
             Beginning::Http1(io, early) => (io, early, false),
             Beginning::Http2(io) => {
                 let Ok(ends) = io.ends() else { return };
@@ -159,7 +164,7 @@ impl Connections {
         let Ok(ends) = io.ends() else { return };
         let arrival = Arrival { ends, is_secure: io.is_secure() };
         if early.is_empty() {
-            let Ok(read) = read_now(&mut io).await else { return };
+            let Ok(read) = self.wait_for_bytes(&mut io).await else { return };
             early = read;
         }
         let mut answer = None;
@@ -207,6 +212,20 @@ impl Connections {
         }
     }
 
+    /// What a client says first; nothing if it has ended, or says nothing for a while. hyper, with its
+    /// buffers, is there for those.
+    async fn wait_for_bytes(&self, io: &mut Socket) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
+        tokio::select! {
+            biased;
+            read = io.read_buf(&mut bytes) => drop(read?),
+            () = sleep(FIRST_BYTES_WAIT) => {}
+            () = self.asked_to_close() => {}
+        }
+        // Of no bytes no buffer is kept.
+        Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
+    }
+
     /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server, and
     /// none of its buffers, before its client says something: thousands are answered at once.
     pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, held: Held) {
@@ -214,7 +233,7 @@ impl Connections {
             let is_there = tokio::select! {
                 biased;
                 readable = io.readable() => readable.is_ok(),
-                () = tokio::time::sleep(self.header_read_timeout) => false,
+                () = sleep(self.header_read_timeout) => false,
                 () = self.asked_to_close() => false,
                 () = self.shard.gone() => false,
             };
@@ -223,6 +242,19 @@ impl Connections {
             }
         }
         self.serve(Beginning::Http1(io, early), held).await;
+    }
+
+    /// Sends the end of a last answer, of which some waits for the kernel to take it.
+    pub(super) async fn serve_out(self: Rc<Self>, mut io: Socket, _held: Held) {
+        tokio::select! {
+            biased;
+            flushed = tokio::time::timeout(self.write_stall, io.flush()) => {
+                if matches!(flushed, Ok(Ok(()))) {
+                    linger(io, LINGER).await;
+                }
+            }
+            () = self.shard.gone() => {}
+        }
     }
 
     /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
@@ -269,6 +301,12 @@ impl Connections {
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
                         return Poll::Ready(Ended::GivenAway);
+                    }
+                    // Earlier answers are not taken: the turn to be sent history is for who reads.
+                    Poll::Pending if asking.borrow().is_some() => {
+                        if let Some(asking) = asking.borrow_mut().as_mut() {
+                            asking.taken.subscriber.replay = None;
+                        }
                     }
                     Poll::Pending if outgoing.speaks_http2() => return Poll::Ready(Ended::Http2),
                     Poll::Pending => {}
@@ -369,16 +407,22 @@ async fn respond_or_ask(
     }
 }
 
-/// What a client has said so far: nothing if it has said nothing, or has ended.
-async fn read_now(io: &mut Socket) -> io::Result<Bytes> {
-    let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
-    let mut read = pin!(io.read_buf(&mut bytes));
-    let read = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
-    if let Poll::Ready(read) = read {
-        read?;
+/// What the client of a new connection has said; nothing if it has ended, or takes its time. A request
+/// mostly comes right behind its connection, so others have their turn and it is looked for again,
+/// before the runtime is asked to watch.
+async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
+    for _ in 0..LOOKS_MAX {
+        match io.read_unwatched(FIRST_BYTES_MAX) {
+            Some(Err(error)) if is_for_later(&error) => yield_now().await,
+            Some(read) => return read,
+            None => break,
+        }
     }
-    // Of no bytes no buffer is kept.
-    Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
+    Ok(Bytes::new())
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is
@@ -392,7 +436,7 @@ async fn linger(mut io: Socket, wait: Duration) {
             match io.read(&mut bytes).await? {
                 0 => return Ok::<_, std::io::Error>(()),
                 // Who sends as fast as it can is slowed down: what it sends is for nothing.
-                LINGER_BYTES => tokio::time::sleep(LINGER_PAUSE).await,
+                LINGER_BYTES => sleep(LINGER_PAUSE).await,
                 _ => {}
             }
         }
@@ -428,6 +472,11 @@ fn buffer_bytes_max(limits: &RequestLimits) -> usize {
 const LINE_BYTES: usize = 64;
 /// Bytes of a first read: a request of a browser has about half of that.
 const FIRST_BYTES_MAX: usize = 2 * 1024;
+/// How often a new connection's first bytes are looked for before the runtime watches for them.
+const LOOKS_MAX: usize = 3;
+/// How long they are waited for without hyper: more than most clients are away. It comes on top of
+/// the time that a head has.
+const FIRST_BYTES_WAIT: Duration = Duration::from_millis(250);
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// What is read of that at a time, and the pause after it: four megabytes a second at most. In pieces

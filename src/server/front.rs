@@ -63,12 +63,16 @@ impl Front for HttpFront {
         });
         let again = Rc::clone(&connections);
         let newcomers = self.newcomers.clone();
-        shard.on_handed_back(move |Finished { io, early, counted }| {
+        shard.on_handed_back(move |Finished { io, early, counted, goes_on }| {
             // Gone already, if it has no address.
             let Ok(ends) = io.ends() else { return };
             let held = (again.places.keep(), newcomers.keep(ends.peer));
             drop(counted);
-            spawn_local(Rc::clone(&again).serve_again(io, early, held));
+            if goes_on {
+                spawn_local(Rc::clone(&again).serve_again(io, early, held));
+            } else {
+                spawn_local(Rc::clone(&again).serve_out(io, held));
+            }
         });
         let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
         Box::pin(async move {
@@ -88,7 +92,12 @@ impl Front for HttpFront {
                     newcomers.clone(),
                 ));
             }
-            while loops.join_next().await.is_some() {}
+            while let Some(ended) = loops.join_next().await {
+                if ended.is_err() {
+                    // The others would leave its connections in the queue for ever.
+                    return;
+                }
+            }
         })
     }
 }

@@ -62,15 +62,19 @@ async fn preface_that_does_not_go_on_is_cut() {
 async fn head_that_does_not_end_is_cut() {
     let besieged = Besieged::start(&[("HEADER_READ_TIMEOUT_S", "1")]).await;
     let mut client = Raw::connect(besieged.hub.address(), &[]).await;
-    client.send(&frame(raw::HEADERS, 0, 1, &get_head("/"))).await.expect("it reads");
+    // A field `a` whose value is to be 1,000 bytes long.
+    let field = [0x00, 1, b'a', 0x7f, 0xe9, 0x06];
+    let head = [get_head("/").as_slice(), &field].concat();
+    client.send(&frame(raw::HEADERS, 0, 1, &head)).await.expect("it reads");
     let began = Instant::now();
-    // A byte now and then is no head either.
-    let more = frame(raw::CONTINUATION, 0, 1, &[0x00]);
+    // A byte now and then is no head either; of many the protocol's own bound would be the end.
+    let more = frame(raw::CONTINUATION, 0, 1, b"x");
     while client.send(&more[..]).await.is_ok() && began.elapsed() < PATIENCE {
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(400)).await;
     }
     client.ended().await;
     assert!(began.elapsed() < PATIENCE);
+    besieged.assert_closed_for("slow_head").await;
     besieged.assert_unmoved().await;
 }
 

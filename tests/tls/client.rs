@@ -36,7 +36,14 @@ pub(crate) async fn dial(
     address: SocketAddr,
     config: Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let io = TcpStream::connect(address).await?;
+    greet(TcpStream::connect(address).await?, config).await
+}
+
+/// The same on a connection that is there.
+pub(crate) async fn greet(
+    io: TcpStream,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = "localhost".try_into().expect("a name");
     timeout(PATIENCE, TlsConnector::from(config).connect(name, io)).await?
 }

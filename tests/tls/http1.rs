@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    net::TcpSocket,
+    time::{Instant, timeout},
 };
 
 use crate::{
     certificate::TlsHub,
-    client::{Client, dial, metric, tls_config},
+    client::{Client, dial, greet, metric, tls_config},
     support::PATIENCE,
 };
 
@@ -75,6 +76,38 @@ async fn connection_of_a_poll_goes_on_after_its_answer() {
     // All on one connection, which hyper's client would not replace.
     let (status, _) = client.ask("GET", "/healthz", &[], "").await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn last_answer_of_a_connection_comes_whole_however_slowly_it_is_read() {
+    let hub = TlsHub::start(&[("LIMITS__CONNECTIONS__SEND_BUFFER_BYTES", "16384")]).await;
+    let publisher = Client::tls_http1(&hub).await;
+    // About as many bytes as kernels take of an answer that nobody reads, in steps of half a record.
+    for kib in (16..=160).step_by(8) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a buffer");
+        let io = socket.connect(hub.hub.address()).await.expect("it accepts");
+        let config = tls_config(&hub.certificate.der, &[]);
+        let mut io = greet(io, config).await.expect("a handshake");
+        let poll = "GET /v1/channels/a/poll?timeout=30 HTTP/1.1\r\nHost: localhost\r\n\
+                    Connection: close\r\n\r\n";
+        io.write_all(poll.as_bytes()).await.expect("it reads");
+        let deadline = Instant::now() + PATIENCE;
+        while metric(&publisher, "visnyk_pollers").await < 1.0 {
+            assert!(Instant::now() < deadline, "it does not wait");
+        }
+        publisher.publish("a", &"x".repeat(kib * 1_024)).await;
+        // The hub has written what it can, and may be through with it.
+        for _ in 0..5 {
+            metric(&publisher, "visnyk_pollers").await;
+        }
+        let mut text = String::new();
+        let read = timeout(PATIENCE, io.read_to_string(&mut text)).await.expect("in time");
+        read.unwrap_or_else(|error| panic!("{kib} KiB: {error} after {} bytes", text.len()));
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let length = format!("content-length: {}\r\n", body.len());
+        assert!(head.contains(&length), "{kib} KiB: {} bytes of {head}", body.len());
+    }
 }
 
 #[tokio::test]

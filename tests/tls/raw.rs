@@ -116,12 +116,15 @@ impl Raw {
     /// Waits for the end of the connection; gives the reason of the last GOAWAY, if there was one.
     pub(crate) async fn ended(&mut self) -> Option<u32> {
         let mut reason = None;
-        while let Some(frame) = self.next().await {
-            if frame.kind == GOAWAY {
-                let bytes = frame.payload[4..8].try_into().expect("a reason");
-                reason = Some(u32::from_be_bytes(bytes));
+        let end = async {
+            while let Some(frame) = self.next().await {
+                if frame.kind == GOAWAY {
+                    let bytes = frame.payload[4..8].try_into().expect("a reason");
+                    reason = Some(u32::from_be_bytes(bytes));
+                }
             }
-        }
+        };
+        timeout(PATIENCE, end).await.expect("the end in time");
         reason
     }
 }

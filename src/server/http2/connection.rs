@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
-    Method, Request, Response,
+    HeaderMap, Method, Request, Response,
     body::{Body as _, Incoming},
     header,
     server::conn::http2,
@@ -192,13 +192,21 @@ async fn respond(
             // It is written in one piece.
             let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
             // The routes saw it without its answer, and could not ask for room.
-            let answer = Taken::poll_answer(response.into_parts().0, answer);
-            response = with_room(&hub, client, answer);
+            let (parts, _) = response.into_parts();
+            let marks = parts.headers.clone();
+            response = with_room(&hub, client, Taken::poll_answer(parts, answer));
+            keep_marks(marks, response.headers_mut());
         } else {
             *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));
         }
     }
     Ok(response.map(|body| Watched::new(body, stream)))
+}
+
+/// Puts what the routes say of every answer on one that was made after them.
+fn keep_marks(mut marks: HeaderMap, headers: &mut HeaderMap) {
+    marks.extend(std::mem::take(headers));
+    *headers = marks;
 }
 
 /// Method, scheme, authority, and the names of all four.

@@ -109,6 +109,8 @@ pub struct Finished {
     pub io: Socket,
     /// What was read from it already.
     pub early: Bytes,
+    /// Whether requests follow. If not, the end of the answer is still to be sent.
+    pub goes_on: bool,
     /// What it counts against as a poll, to be given back once it counts as something else: in
     /// between it would be nobody's, and thousands may be answered at once.
     pub counted: (Admission, Option<Box<Origin>>),
@@ -335,14 +337,14 @@ impl Engine {
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
+        let goes_on = keeps && self.drain_until_ms.is_none();
         if reason == CloseReason::Answered
-            && keeps
-            && self.drain_until_ms.is_none()
+            && (goes_on || slot.peer.has_last_words())
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {
             let counted = (full.subscriber.admission, origin);
-            self.handed_back.push(Finished { io, early, counted });
+            self.handed_back.push(Finished { io, early, counted, goes_on });
         }
     }
 

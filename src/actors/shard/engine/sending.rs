@@ -93,6 +93,9 @@ impl Engine {
         match slot.peer.write_all(&rest, &mut taken) {
             Err(_) => Effect::End(CloseReason::PeerClosed),
             Ok(()) => {
+                if taken < rest.len() {
+                    self.replays.remove(&index);
+                }
                 drop(rest);
                 let msg = ConnectionMsg::RestTaken(taken);
                 slot.connection.handle(msg, self.now_ms, &self.limits)
