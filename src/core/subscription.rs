@@ -100,8 +100,8 @@ pub enum SubscriptionError {
 }
 
 /// Segments that may have to be looked for at every place of a name, in all patterns together: with
-/// names of 128 segments that is 8,192 comparisons for a channel.
-const SEARCHED_SEGMENTS_MAX: usize = 64;
+/// names of 128 segments that is 16,384 comparisons for a channel.
+const SEARCHED_SEGMENTS_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn segments_that_are_searched_for_are_bounded_over_all_patterns() {
-        let half = format!("**/{}**", "a/".repeat(32));
-        let other = format!("**/{}**", "b/".repeat(32));
+        let half = format!("**/{}**", "a/".repeat(64));
+        let other = format!("**/{}**", "b/".repeat(64));
         assert!(parse(&[&half, &other, "**/x/y/z"], 3).is_ok());
         let above = parse(&[&half, &other, "**/a/**"], 3);
         assert_eq!(above, Err(SubscriptionError::TooIntricate));

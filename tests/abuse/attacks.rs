@@ -73,6 +73,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("reconnects, limited by address", readers::replays, PER_ADDRESS, Plain),
     attack!("replays that stop", readers::stalled_replays),
     attack!("ten thousand patterns", subscriptions::patterns),
+    attack!("resumes by patterns", subscriptions::resumes_by_patterns),
     attack!("deep names and patterns", subscriptions::deep_names),
     attack!("new channels", subscriptions::new_channels),
     attack!("streams that come and go", subscriptions::comings_and_goings),

@@ -21,6 +21,33 @@ pub(crate) async fn patterns(target: Target) {
     target.by_many(100, act).await;
 }
 
+/// Polls from the earliest event by a hundred patterns each, which all but fit what was published to
+/// names of very many segments.
+pub(crate) async fn resumes_by_patterns(target: Target) {
+    let act = |target: Target, number: usize| async move {
+        let mut wire = target.connect().await?;
+        let deep = "a/".repeat(120);
+        if number == 0 {
+            for _ in 0..10 {
+                // Names in turn, so that no look at one serves for the next.
+                let lines: String = (0..1_000)
+                    .map(|n| format!("{{\"channel\":\"{deep}y{}\",\"data\":\"x\"}}\n", n % 2))
+                    .collect();
+                let fields = "Content-Type: application/x-ndjson\r\n";
+                wire.send(request("POST", "/v1/events", fields, &lines)).await?;
+                target.got(format!("{} of a batch", wire.status().await?));
+            }
+        }
+        let patterns: String =
+            (0..100).map(|n| format!("channel=**/{}y{n}z&", "a/".repeat(56))).collect();
+        loop {
+            wire.send(get(&format!("/v1/poll?{patterns}timeout=0&last_event_id=earliest"))).await?;
+            target.got(wire.status().await?.to_string());
+        }
+    };
+    target.by_many(32, act).await;
+}
+
 /// Events that fit many patterns, published to names of very many segments.
 pub(crate) async fn deep_names(target: Target) {
     let act = |target: Target, number: usize| async move {
