@@ -149,14 +149,31 @@ impl ChannelsState {
         let now_ms = self.shared.clock.now_ms();
         let shared = Arc::clone(&self.shared);
         let directory = shared.backend.directory();
+        let mut actors_left = SWEEP_ACTORS_MAX;
         for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_care(now_ms)) {
-            if entry.attend() {
+            if entry.is_blank() {
+                self.look_at_blank(entry, now_ms);
+            } else if actors_left > 0 && entry.attend() {
+                actors_left -= 1;
                 self.spawn(myself, entry).await;
             }
         }
         shared.metrics.channels.set(directory.len() as i64);
         shared.metrics.history_bytes.set(shared.backend.bytes() as i64);
         shared.metrics.permits_free.set(shared.permits.available_permits() as i64);
+    }
+
+    /// Looks after a channel that has never had an event. It has no actor, which costs more than all
+    /// else of it: whoever subscribes may name any number of channels.
+    fn look_at_blank(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
+        let idle_ms = u64::from(self.shared.limits().channels.idle_s) * 1_000;
+        let idle_at_ms = entry.used_ms() + idle_ms;
+        if idle_at_ms <= now_ms && entry.has_no_subscribers() {
+            // Whoever came by it meanwhile holds it; then it is looked at again.
+            self.shared.backend.directory().forget(entry);
+        } else {
+            entry.care_at(idle_at_ms.max(now_ms + SWEEP_INTERVAL.as_millis() as u64));
+        }
     }
 
     /// Remembers a closed channel; past the cap the oldest is forgotten early.
@@ -182,6 +199,7 @@ impl ChannelsState {
 }
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Channels given an actor by one sweep.
-const SWEEP_CHANNELS_MAX: usize = 1_000;
+/// Channels looked at by one sweep, and those of them that are given an actor.
+const SWEEP_CHANNELS_MAX: usize = 10_000;
+const SWEEP_ACTORS_MAX: usize = 1_000;
 const RESTARTS: RestartPolicy = RestartPolicy { restarts_max: 100, window_ms: 10_000 };

@@ -183,9 +183,14 @@ impl ChannelEntry {
         self.used_ms.load(Ordering::Relaxed)
     }
 
-    /// Claims the care of it; false when an actor has it already.
+    /// Claims the care of it; false when an actor has it already. Should that be gone without having
+    /// said when it is needed again, it is needed at once.
     pub fn attend(&self) -> bool {
-        !self.attended.swap(true, Ordering::AcqRel)
+        let is_claimed = !self.attended.swap(true, Ordering::AcqRel);
+        if is_claimed {
+            self.care_at(0);
+        }
+        is_claimed
     }
 
     /// Gives the care of it up.
@@ -201,6 +206,11 @@ impl ChannelEntry {
     /// Whether it has no actor and something of it is due.
     pub fn needs_care(&self, now_ms: u64) -> bool {
         !self.attended.load(Ordering::Acquire) && self.care_ms.load(Ordering::Acquire) <= now_ms
+    }
+
+    /// Whether it has never had an event: there is nothing to look after but that it be forgotten.
+    pub fn is_blank(&self) -> bool {
+        self.last_seq() == Seq::ZERO
     }
 
     /// Cuts its tombstone short.

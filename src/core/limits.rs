@@ -315,6 +315,12 @@ pub struct AddressLimits {
     pub events_per_s: u32,
     /// Events at once, above that rate.
     pub events_burst: u32,
+    /// Channels a second that those who show no subject bring into being; past it 429.
+    pub channels_per_s: u32,
+    /// New channels at once, above that rate.
+    pub channels_burst: u32,
+    /// Bytes of large answers under way; past it further ones are refused for a while.
+    pub answers_bytes_max: u64,
     /// Addresses whose rates are remembered one by one; others share a rate.
     pub rates_max: u32,
     /// Whether programs of this machine are counted too.
@@ -337,6 +343,9 @@ impl Default for AddressLimits {
             new_burst: 2_000,
             events_per_s: 10_000,
             events_burst: 50_000,
+            channels_per_s: 200,
+            channels_burst: 10_000,
+            answers_bytes_max: 64 * 1024 * 1024,
             rates_max: 100_000,
             loopback: false,
         }
@@ -354,6 +363,10 @@ pub struct SubjectLimits {
     pub events_per_s: u32,
     /// Events at once, above that rate.
     pub events_burst: u32,
+    /// Channels a second that they bring into being; past it 429.
+    pub channels_per_s: u32,
+    /// New channels at once, above that rate.
+    pub channels_burst: u32,
     /// Subjects whose rates are remembered one by one; others share a rate.
     pub rates_max: u32,
 }
@@ -364,6 +377,8 @@ impl Default for SubjectLimits {
             connections_max: 2_000,
             events_per_s: 10_000,
             events_burst: 50_000,
+            channels_per_s: 200,
+            channels_burst: 10_000,
             rates_max: 100_000,
         }
     }

@@ -15,21 +15,22 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Problem, problem::RETRY_AFTER_S};
-use crate::hub::{AnswerRoom, Hub};
+use crate::{
+    hub::{AnswerRoom, Hub},
+    model::ClientAddress,
+};
 
 /// Lets an answer go out if there is room for it, else a refusal in its place.
-pub(crate) fn with_room(hub: &Hub, response: Response) -> Response {
+pub(crate) fn with_room(hub: &Hub, client: Option<ClientAddress>, response: Response) -> Response {
     // A stream does not say how long it is; its connection has bounds of its own.
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     if bytes <= SMALL_BYTES_MAX {
         return response;
     }
-    match hub.answer_room(bytes) {
+    match hub.answer_room(bytes, client) {
         Some(room) => response.map(|body| Body::new(Roomed { body, room: Arc::new(room) })),
         None => {
-            let bytes_max = hub.limits().connections.answers_bytes_max;
-            let detail =
-                format!("the answers under way fill the room they have ({bytes_max} bytes)");
+            let detail = "the answers under way, or those to this address, fill the room they have";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
             problem.retry_after(RETRY_AFTER_S).into_response()
         }

@@ -94,11 +94,15 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// RFC 6265, section 4.2.
+/// RFC 6265, section 4.2. Another's cookie may hold any bytes, and is passed over by itself: a page
+/// beside the hub's could otherwise hide the token by setting one.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
-    let fields = headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
-    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.split_once('='));
-    let mut values = pairs
+    let fields = headers.get_all(header::COOKIE).iter();
+    let cookies = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
+    let texts = cookies.filter_map(|cookie| std::str::from_utf8(cookie).ok());
+    let mut values = texts
+        .filter(|cookie| cookie.is_ascii())
+        .filter_map(|cookie| cookie.split_once('='))
         .filter(|(key, _)| key.trim() == name)
         .map(|(_, value)| value.trim().trim_matches('"'))
         .filter(|value| !value.is_empty());
@@ -180,6 +184,10 @@ mod tests {
         assert_eq!(token("/a?token=x%2Ey", &[]), some("x.y", false));
         assert_eq!(token("/a", &[("cookie", "a=b; session=x")]), some("x", true));
         assert_eq!(token("/a", &[("cookie", "xsession=x")]), Ok(None));
+        for beside in ["name=ї; session=x", "session=x; name=ї", "session=ї; session=x"] {
+            assert_eq!(token("/a", &[("cookie", beside)]), some("x", true), "{beside}");
+        }
+        assert_eq!(token("/a", &[("cookie", "session=ї")]), Ok(None));
         let both = [("authorization", "Bearer x"), ("cookie", "session=x")];
         assert_eq!(token("/a?token=x", &both), some("x", false));
     }

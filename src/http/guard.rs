@@ -16,7 +16,7 @@ use axum::{
 use super::{
     Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState, with_room,
 };
-use crate::core::RequestLimits;
+use crate::{core::RequestLimits, hub::Hub, model::ClientAddress};
 
 /// Checks a request before any handler sees it, and says of every answer whose pages may read it.
 pub(super) async fn check(
@@ -27,7 +27,7 @@ pub(super) async fn check(
     let checked = Checked::of(&state, &request);
     match checked.refusal(&state, &request) {
         Some(refusal) => checked.mark(refusal),
-        None => checked.mark(with_room(&state.hub, next.run(request).await)),
+        None => checked.answer(&state.hub, next.run(request).await),
     }
 }
 
@@ -38,6 +38,7 @@ pub(super) struct Checked {
     keeps_to_tls_s: Option<u32>,
     /// The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
     is_private: bool,
+    client: Option<ClientAddress>,
 }
 
 impl Checked {
@@ -50,6 +51,7 @@ impl Checked {
             sharing: Sharing::of(settings, path, request.headers().get(header::ORIGIN)),
             keeps_to_tls_s: keeps_to_tls.then_some(settings.hsts_max_age_s),
             is_private: request.method().is_safe() && is_for_own_pages(path),
+            client: request.extensions().get::<ClientAddress>().copied(),
         }
     }
 
@@ -61,6 +63,11 @@ impl Checked {
         }
     }
 
+    /// The answer of a handler as it goes out, if there is room for it.
+    pub(super) fn answer(&self, hub: &Hub, response: Response) -> Response {
+        self.mark(with_room(hub, self.client, response))
+    }
+
     /// Says it of an answer.
     pub(super) fn mark(&self, mut response: Response) -> Response {
         let headers = response.headers_mut();
@@ -70,13 +77,16 @@ impl Checked {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some(max_age_s) = self.keeps_to_tls_s {
-            // RFC 6797, section 6.1.
-            let value = HeaderValue::try_from(format!("max-age={max_age_s}"));
-            let value = value.expect("a number is ASCII");
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+            keep_to_tls(headers, max_age_s);
         }
         response
     }
+}
+
+/// Tells a browser to come over TLS only from now on (RFC 6797, section 6.1).
+pub(super) fn keep_to_tls(headers: &mut HeaderMap, max_age_s: u32) {
+    let value = HeaderValue::try_from(format!("max-age={max_age_s}")).expect("a number is ASCII");
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
 }
 
 /// What every answer says: that it is what its media type says, and that no other origin's page may

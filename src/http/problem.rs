@@ -153,9 +153,9 @@ impl From<PublishError> for Problem {
             PublishError::KeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("field", "Idempotency-Key")
             }
-            PublishError::TooFast { wait_ms, .. } => {
-                let wait_s = u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
-                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait_s.max(1))
+            PublishError::TooFast { wait_ms, .. }
+            | PublishError::TooManyNewChannels { wait_ms } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(whole_s(wait_ms))
             }
             PublishError::OverBurst { events_max, .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -192,6 +192,9 @@ impl From<SubscribeError> for Problem {
             SubscribeError::TooManyOfAddress { .. } | SubscribeError::TooManyOfSubject { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER_S)
             }
+            SubscribeError::TooManyNewChannels { wait_ms } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(whole_s(wait_ms))
+            }
             SubscribeError::TooManyConnections { .. }
             | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
@@ -200,6 +203,11 @@ impl From<SubscribeError> for Problem {
             }
         }
     }
+}
+
+/// Seconds that are no less than a wait, and no less than one.
+fn whole_s(wait_ms: u64) -> u32 {
+    u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
 }
 
 /// What temporary refusals ask for, in seconds.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{
-    HttpSettings, Problem, cors::Sharing, guard::harden, problem::RETRY_AFTER_S,
+    HttpSettings, Problem,
+    cors::Sharing,
+    guard::{harden, keep_to_tls},
+    problem::RETRY_AFTER_S,
     stream::STREAM_HEADERS,
 };
 use crate::model::comment_block;
@@ -40,6 +43,11 @@ impl ForNow {
     /// It is the client that has too much: 429.
     pub fn of_client(detail: &'static str) -> Self {
         Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::of_hub(detail) }
+    }
+
+    /// Whether it is the client that has too much.
+    pub fn is_of_client(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
     /// Says when it may be otherwise, in whole seconds and no sooner than in one.
@@ -92,6 +100,10 @@ impl Refuser {
         };
         Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
         harden(&mut fields);
+        // A server that is told to say so speaks nothing but TLS.
+        if self.settings.hsts_max_age_s > 0 {
+            keep_to_tls(&mut fields, self.settings.hsts_max_age_s);
+        }
         let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
         for (name, value) in &fields {
             response.extend_from_slice(name.as_str().as_bytes());
@@ -159,6 +171,18 @@ mod tests {
             assert!(told.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{told}");
             assert!(told.contains(&format!("\r\nretry-after: {told_s}\r\n")), "{told}");
             assert!(told.contains("too often"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_to_tls_too() {
+        for (hsts_max_age_s, told) in [(0, false), (60, true)] {
+            let settings = HttpSettings { hsts_max_age_s, ..HttpSettings::default() };
+            let refuser = Refuser::new(&settings, 5..=7);
+            let answer = refuser.answer(b"GET / HTTP/1.1\r\n\r\n", &ForNow::full());
+            let answer = String::from_utf8(answer).expect("text");
+            let field = "\r\nstrict-transport-security: max-age=60\r\n";
+            assert_eq!(answer.contains(field), told, "{answer}");
         }
     }
 

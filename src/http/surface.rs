@@ -19,7 +19,7 @@ use super::{
     guard::Checked,
     quickstart,
     routes::{HttpState, router_of, state_of},
-    v1, with_room,
+    v1,
 };
 use crate::hub::Hub;
 
@@ -69,7 +69,7 @@ impl Surface {
             Some(refusal) => refusal,
             None => direct.call(state.clone(), request).await,
         };
-        checked.mark(with_room(&state.hub, response))
+        checked.answer(&state.hub, response)
     }
 }
 

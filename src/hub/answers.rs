@@ -4,22 +4,34 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Hub;
-use crate::actors::Shared;
+use super::{Hub, quotas::OverShare};
+use crate::{
+    actors::{Share, Shared},
+    model::{ClientAddress, Network},
+};
 
 /// The room that one answer takes, given back when dropped. Keep it as long as any of its bytes.
 #[derive(Debug)]
 pub struct AnswerRoom {
     shared: Arc<Shared>,
     permit: OwnedSemaphorePermit,
+    _of_address: Option<Share<Network>>,
 }
 
 impl Hub {
-    /// Room for an answer of so many bytes; `None` if there is none beside the others.
+    /// Room for an answer of so many bytes; `None` if there is none beside the others, or beside those
+    /// of the same client's address.
     ///
     /// It does not wait: the answer is there already, and would be held while it waits. One that is
     /// larger than all the room takes all of it, since it would never be given otherwise.
-    pub fn answer_room(&self, bytes: u64) -> Option<AnswerRoom> {
+    pub fn answer_room(&self, bytes: u64, client: Option<ClientAddress>) -> Option<AnswerRoom> {
+        let of_address = match self.quotas.share_of_answers(bytes, client) {
+            Ok(share) => share,
+            Err(OverShare) => {
+                self.shared.metrics.answers_refused.inc();
+                return None;
+            }
+        };
         let taken = bytes.min(self.shared.limits().connections.answers_bytes_max);
         let permits = u32::try_from(taken).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.shared.answers);
@@ -28,7 +40,7 @@ impl Hub {
             return None;
         };
         self.shared.metrics.answer_bytes.inc_by(i64::from(permits));
-        Some(AnswerRoom { shared: Arc::clone(&self.shared), permit })
+        Some(AnswerRoom { shared: Arc::clone(&self.shared), permit, _of_address: of_address })
     }
 }
 
@@ -44,20 +56,45 @@ mod tests {
     use crate::core::Limits;
 
     #[tokio::test]
+    async fn answers_to_one_address_leave_room_for_others() {
+        let mut limits = Limits::default();
+        limits.connections.answers_bytes_max = 100;
+        limits.per_address.answers_bytes_max = 30;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let at = |ip: &str| {
+            let address = std::net::SocketAddr::new(ip.parse().expect("an address"), 1);
+            Some(ClientAddress::direct(address))
+        };
+        let (one, same) = (at("192.0.2.1"), at("192.0.2.1"));
+        let (first, second) = (hub.answer_room(20, one), hub.answer_room(10, same));
+        assert!(first.is_some() && second.is_some(), "at the bound");
+        assert!(hub.answer_room(1, one).is_none(), "above it");
+        assert!(hub.answer_room(30, at("192.0.2.2")).is_some(), "another's is another's");
+        assert!(hub.answer_room(70, at("127.0.0.1")).is_some(), "this machine does not count");
+        drop((first, second));
+        let large = hub.answer_room(50, one);
+        assert!(large.is_some(), "one that is larger goes while there is no other");
+        assert!(hub.answer_room(1, one).is_none());
+        drop(large);
+        assert!(hub.answer_room(30, one).is_some());
+        assert_eq!(hub.counters().answer_bytes.get(), 0, "all is given back");
+    }
+
+    #[tokio::test]
     async fn answers_have_a_bound_together_and_one_above_it_goes_alone() {
         let mut limits = Limits::default();
         limits.connections.answers_bytes_max = 100;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
-        let (one, other) = (hub.answer_room(60), hub.answer_room(40));
+        let (one, other) = (hub.answer_room(60, None), hub.answer_room(40, None));
         assert!(one.is_some() && other.is_some(), "at the bound");
-        assert!(hub.answer_room(1).is_none(), "above it");
+        assert!(hub.answer_room(1, None).is_none(), "above it");
         assert_eq!(hub.counters().answer_bytes.get(), 100);
         drop(one);
-        assert!(hub.answer_room(61).is_none() && hub.answer_room(101).is_none());
-        assert!(hub.answer_room(60).is_some());
+        assert!(hub.answer_room(61, None).is_none() && hub.answer_room(101, None).is_none());
+        assert!(hub.answer_room(60, None).is_some());
         drop(other);
-        let all = hub.answer_room(101);
-        assert!(all.is_some() && hub.answer_room(1).is_none());
+        let all = hub.answer_room(101, None);
+        assert!(all.is_some() && hub.answer_room(1, None).is_none());
         drop(all);
         assert_eq!(hub.counters().answer_bytes.get(), 0, "all is given back");
         assert_eq!(hub.counters().answers_refused.get(), 4);

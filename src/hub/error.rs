@@ -46,6 +46,12 @@ pub enum PublishError {
         /// The burst.
         events_max: u32,
     },
+    /// More new channels than its publisher may bring into being.
+    #[error("too many new channels: there may be another in {wait_ms} ms")]
+    TooManyNewChannels {
+        /// When there may be another.
+        wait_ms: u64,
+    },
     /// No room for its body beside the others.
     #[error("the bodies of publishes under way fill the room they have ({bytes_max} bytes)")]
     TooManyBodies {
@@ -69,6 +75,7 @@ impl PublishError {
             Self::Overloaded { .. }
                 | Self::TooManyBodies { .. }
                 | Self::TooFast { .. }
+                | Self::TooManyNewChannels { .. }
                 | Self::DirectoryFull(_)
                 | Self::GoingDown
         )
@@ -106,6 +113,12 @@ pub enum SubscribeError {
         /// The limit.
         connections_max: u32,
     },
+    /// More new channels than its client may bring into being.
+    #[error("too many new channels: there may be another in {wait_ms} ms")]
+    TooManyNewChannels {
+        /// When there may be another.
+        wait_ms: u64,
+    },
     /// A channel would have to be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
@@ -122,7 +135,12 @@ impl SubscribeError {
 
     /// Whether it is the client that has too much, and not the hub.
     pub fn is_of_one_client(&self) -> bool {
-        matches!(self, Self::TooManyOfAddress { .. } | Self::TooManyOfSubject { .. })
+        matches!(
+            self,
+            Self::TooManyOfAddress { .. }
+                | Self::TooManyOfSubject { .. }
+                | Self::TooManyNewChannels { .. }
+        )
     }
 
     /// The word in metrics.
@@ -133,6 +151,7 @@ impl SubscribeError {
             Self::TooManyReplays { .. } => "too_many_replays",
             Self::TooManyOfAddress { .. } => "too_many_of_address",
             Self::TooManyOfSubject { .. } => "too_many_of_subject",
+            Self::TooManyNewChannels { .. } => "too_many_new_channels",
             Self::DirectoryFull(_) => "too_many_channels",
             Self::GoingDown => "going_down",
         }

@@ -1,6 +1,7 @@
 //! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
 
 mod answers;
+mod births;
 mod bodies;
 mod builder;
 mod connections;
@@ -14,6 +15,8 @@ mod renew;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns_tests;
 
 use std::{fmt, sync::Arc};
 
@@ -30,7 +33,7 @@ pub use subscribe::{PollNow, PollRequest, StreamRequest};
 pub use quotas::{EventRate, Source};
 pub(crate) use rates::{Rates, TooFast};
 
-use self::quotas::Quotas;
+use self::{births::Births, quotas::Quotas};
 use crate::{actors::Shared, telemetry::Seldom};
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
@@ -39,6 +42,7 @@ use crate::{actors::Shared, telemetry::Seldom};
 pub struct Hub {
     shared: Arc<Shared>,
     quotas: Arc<Quotas>,
+    births: Arc<Births>,
     /// Who is over a limit is said now and then.
     over_limit: Arc<Seldom>,
 }

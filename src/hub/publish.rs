@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CloseError, Hub, PublishError, Source};
+use super::{CloseError, Hub, PublishError, Source, births::Creator};
 use crate::{
     actors::{CommitError, Submission, cost},
     backend::ChannelEntry,
@@ -76,10 +76,16 @@ impl Hub {
                 PublishError::KeyReused => "key_reused",
                 PublishError::TooFast { rate, .. } => rate.as_str(),
                 PublishError::OverBurst { .. } => "over_burst",
+                PublishError::TooManyNewChannels { .. } => "too_many_new_channels",
                 _ => return result,
             };
             Metrics::count(&self.shared.metrics.publishes_refused, reason);
-            if matches!(error, PublishError::TooFast { .. } | PublishError::OverBurst { .. }) {
+            if matches!(
+                error,
+                PublishError::TooFast { .. }
+                    | PublishError::OverBurst { .. }
+                    | PublishError::TooManyNewChannels { .. }
+            ) {
                 self.say_over_limit(reason, client);
             }
         }
@@ -96,13 +102,13 @@ impl Hub {
         }
         self.quotas.pass(publication.source.as_ref(), &publication.events)?;
         let now_ms = self.shared.clock.now_ms();
-        let directory = self.shared.backend.directory();
+        let creator = Creator::of(publication.source.as_ref());
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
             Vec::with_capacity(publication.events.len());
         for (name, event) in &publication.events {
             let entry = match events.last() {
                 Some((last, _)) if last.name() == name => Arc::clone(last),
-                _ => directory.find_or_create(name, now_ms)?,
+                _ => self.find_or_create(name, creator, now_ms)?,
             };
             events.push((entry, Draft::new(event)));
         }

@@ -10,7 +10,7 @@ use super::{
     rates::{Rates, TooFast},
 };
 use crate::{
-    actors::{Origin, Shares},
+    actors::{Origin, Share, Shares},
     core::{AddressLimits, Limits, SubjectLimits},
     model::{ChannelName, ClientAddress, Network, NewEvent},
 };
@@ -57,6 +57,10 @@ impl EventRate {
     }
 }
 
+/// A client has as much under way as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OverShare;
+
 /// The counts of all clients of a hub.
 #[derive(Debug)]
 pub(crate) struct Quotas {
@@ -64,6 +68,7 @@ pub(crate) struct Quotas {
     per_subject: SubjectLimits,
     of_address: Arc<Shares<Network>>,
     of_subject: Arc<Shares<Arc<str>>>,
+    answers_of_address: Arc<Shares<Network>>,
     by_address: Option<Rates<Network>>,
     by_subject: Option<Rates<Arc<str>>>,
     to_channel: Option<Rates<ChannelName>>,
@@ -76,6 +81,7 @@ impl Quotas {
         Self {
             of_address: Arc::default(),
             of_subject: Arc::default(),
+            answers_of_address: Arc::default(),
             by_address: Rates::new(address.events_per_s, address.events_burst, address.rates_max),
             by_subject: Rates::new(subject.events_per_s, subject.events_burst, subject.rates_max),
             to_channel: Rates::new(
@@ -112,6 +118,22 @@ impl Quotas {
             }
         };
         Ok(Origin::new(client, of_address, of_subject))
+    }
+
+    /// Counts the bytes of an answer against its client's address, if that counts. One that is larger
+    /// than the share takes all of it.
+    pub(super) fn share_of_answers(
+        &self,
+        bytes: u64,
+        client: Option<ClientAddress>,
+    ) -> Result<Option<Share<Network>>, OverShare> {
+        let bytes_max = self.per_address.answers_bytes_max;
+        let counted = client.filter(|client| self.per_address.count(*client) && bytes_max > 0);
+        let Some(client) = counted else { return Ok(None) };
+        let max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
+        let share = self.answers_of_address.take_many(&client.network(), more, max);
+        share.map(Some).ok_or(OverShare)
     }
 
     /// Lets events pass if their source and their channels may have so many now. A batch counts as

@@ -9,7 +9,7 @@ use std::{
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
-use super::{Hub, SubscribeError};
+use super::{Hub, SubscribeError, births::Creator};
 use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, ReplayTurn, Shape, ShardMsg,
@@ -187,14 +187,20 @@ impl Hub {
     /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it.
     pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
-        let directory = backend.directory();
         let subscription = &request.subscription;
+        let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
+        let creator = Creator { subject, client: request.client };
         // Read first: an event up to it is found below.
         let head = backend.head();
         let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
         let mut open = !subscription.patterns().is_empty();
         for name in subscription.names() {
-            let entry = directory.find_or_create(name, self.shared.clock.now_ms())?;
+            let now_ms = self.shared.clock.now_ms();
+            let entry = self.find_or_create(name, creator, now_ms).map_err(|why| {
+                let error = SubscribeError::from(why);
+                self.say_if_of_one_client(&error, request.client);
+                self.refused(error)
+            })?;
             open |= !entry.is_closed();
             named.push(entry);
         }
@@ -289,13 +295,17 @@ impl Hub {
     }
 
     fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
-        let client = asked.client.map(|client| client.ip());
+        let client = asked.client;
         self.try_admit(asked).map_err(|error| {
-            if error.is_of_one_client() {
-                self.say_over_limit(error.as_str(), client);
-            }
+            self.say_if_of_one_client(&error, client);
             self.refused(error)
         })
+    }
+
+    fn say_if_of_one_client(&self, error: &SubscribeError, client: Option<ClientAddress>) {
+        if error.is_of_one_client() {
+            self.say_over_limit(error.as_str(), client.map(|client| client.ip()));
+        }
     }
 
     /// Says at a bounded rate that clients are refused for what is theirs.
@@ -327,6 +337,7 @@ impl Hub {
             client,
         } = asked;
         let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
+        let creator = Creator { subject, client };
         let origin = self.quotas.origin(client, subject)?;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
@@ -336,9 +347,8 @@ impl Hub {
         let shape = self.shared.intern(Shape { form, types: subscription.types().to_vec().into() });
         let mut named = Vec::with_capacity(subscription.names().len());
         for name in subscription.names() {
-            let entry = self.shared.backend.directory().find_or_create(name, now_ms)?;
+            let entry = self.find_or_create(name, creator, now_ms)?;
             entry.touch(now_ms);
-            self.shared.attend(&entry);
             named.push(CountedEntry::new(entry, shape.transport()));
         }
         if subscription.patterns().is_empty()

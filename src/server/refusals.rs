@@ -23,6 +23,7 @@ use super::{
 use crate::{
     actors::Tcp,
     http::{ForNow, Refuser},
+    hub::Rates,
     telemetry::{Metrics, Seldom},
 };
 
@@ -35,6 +36,8 @@ struct Shared {
     refuser: Refuser,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
+    /// Handshakes for refusals, apart for those who are refused for what is theirs.
+    handshakes: Option<Rates<bool>>,
     reserve: Reserve,
     report: Seldom,
     unwelcome: Seldom,
@@ -43,8 +46,11 @@ struct Shared {
 impl Refusals {
     pub(super) fn new(places: Places, refuser: Refuser, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
+        let handshakes = Rates::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
         let (reserve, report, unwelcome) = (Reserve::new(), Seldom::default(), Seldom::default());
-        Self(Arc::new(Shared { places, refuser, tls, permits, reserve, report, unwelcome }))
+        let shared =
+            Shared { places, refuser, tls, permits, handshakes, reserve, report, unwelcome };
+        Self(Arc::new(shared))
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
@@ -110,16 +116,25 @@ impl Refusals {
 
     /// Tells a client to come back, within [`REFUSAL_TIME_MAX`]. Gives the socket back, to be
     /// closed.
+    ///
+    /// Under TLS that takes a handshake, which costs the hub a thousand times what the connection
+    /// cost its client. Past so many a second a client is closed without a word.
     async fn tell(&self, mut io: Tcp, why: &ForNow) -> Tcp {
         let refuser = &self.0.refuser;
         let told = async {
             match &self.0.tls {
                 None => converse(refuser, &mut io, why).await,
+                Some(_) if !self.may_shake_hands(why) => Ok(()),
                 Some(tls) => converse(refuser, &mut tls.welcome_refused(&mut io).await?, why).await,
             }
         };
         let _ = timeout(REFUSAL_TIME_MAX, told).await;
         io
+    }
+
+    fn may_shake_hands(&self, why: &ForNow) -> bool {
+        let rates = self.0.handshakes.as_ref();
+        rates.is_none_or(|rates| rates.take(&why.is_of_client(), 1).is_ok())
     }
 
     fn note(&self, why: Full) {
@@ -214,6 +229,9 @@ const EMPTY_LINE_END: usize = 18;
 pub(super) const REFUSALS_MAX: usize = 32;
 /// Files in reserve.
 pub(super) const RESERVE_FILES: usize = 8;
+/// TLS handshakes a second for refusals, of each kind: one and a half percent of a processor where
+/// one takes a millisecond, as with a key of RSA.
+const HANDSHAKES_PER_S: u32 = 16;
 /// How long one may take.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a request that are looked at for what it accepts.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::processor::Processor;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -30,15 +31,15 @@ pub(crate) struct Target {
 pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Target {
-    /// Runs an attack for a time on this thread, which gives way to others that want the processor:
-    /// what is looked at is what the hub does about it, not who gets the processor. Gives what the
-    /// attackers got, by its name.
+    /// Runs an attack for a time on this thread, which gives way to all others that want the processor.
+    /// Attackers are on machines of their own: what is looked at is what the hub does about them, not
+    /// who gets the processor. Gives what they got, by its name, and what they had of the processors.
     pub(crate) fn suffer(
         address: SocketAddr,
         time: Duration,
         attack: impl FnOnce(Self) -> Running,
-    ) -> BTreeMap<String, u64> {
-        let _ = rustix::process::nice(5);
+    ) -> (BTreeMap<String, u64>, Processor) {
+        let _ = rustix::process::nice(NICENESS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let got = Rc::default();
@@ -49,7 +50,7 @@ impl Target {
             let _ = timeout_at(until, LocalSet::new().run_until(attack(target))).await;
         });
         drop(runtime);
-        got.take()
+        (got.take(), Processor::of_this_thread())
     }
 
     /// Counts something that an attacker got.
@@ -192,6 +193,8 @@ pub(crate) fn get(target: &str) -> String {
     request("GET", target, "", "")
 }
 
+/// The lowest priority.
+const NICENESS: i32 = 19;
 const ONE_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 7, 7, 7);
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHUT_OUT: Duration = Duration::from_millis(20);

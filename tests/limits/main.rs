@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod answers;
+mod births;
 mod connections;
 mod heads;
 mod rates;

@@ -4,10 +4,10 @@ use std::process::Command;
 
 use crate::wire::{PATIENCE, Wire, hub, metric, request, taken_on};
 
-const SECRET: &str = "a-secret-of-these-tests-and-of-no-hub";
+pub(crate) const SECRET: &str = "a-secret-of-these-tests-and-of-no-hub";
 
 /// A token for everything, as the command line mints it.
-fn token(subject: Option<&str>) -> String {
+pub(crate) fn token(subject: Option<&str>) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_visnyk"));
     command.env("VISNYK_JWT_SECRET", SECRET).current_dir(env!("CARGO_TARGET_TMPDIR"));
     command.args(["token", "--publish", "**", "--subscribe", "**"]);

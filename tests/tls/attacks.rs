@@ -371,3 +371,27 @@ async fn client_for_whom_there_is_no_place_is_told_to_come_again() {
     assert_eq!(goaway.payload, [0; 8], "nothing was looked at, and nothing was wrong");
     second.ended().await;
 }
+
+#[tokio::test]
+async fn a_refusal_of_http2_needs_no_more_of_the_preface_than_its_first_line() {
+    let hub = TestHub::start(&[("LIMITS__CONNECTIONS__REQUESTS_MAX", "1")]).await;
+    let mut only = Raw::connect(hub.address(), &[]).await;
+    only.get(1, "/v1/channels/a/events").await;
+    assert!(only.next_of(raw::HEADERS).await.is_some());
+    let empty_line_end = 18;
+    for pieces in [&[empty_line_end][..], &[1, empty_line_end], &[16, 17, 18], &[3, 20], &[23]] {
+        let mut client = Raw::silent(hub.address()).await;
+        let mut sent = 0;
+        for &end in pieces {
+            client.send(&raw::PREFACE[sent..end]).await.expect("it reads");
+            sent = end;
+            // For a piece to be read by itself; if it is not, less is tested.
+            sleep(Duration::from_millis(20)).await;
+        }
+        let goaway = client.next_of(raw::GOAWAY).await.expect("a word");
+        assert_eq!(goaway.payload, [0; 8], "{pieces:?}");
+        // What comes late of it changes nothing.
+        let _ = client.send(&raw::PREFACE[sent..]).await;
+        client.ended().await;
+    }
+}

@@ -133,3 +133,36 @@ async fn clients_refused_for_want_of_a_place_are_told_under_tls_too() {
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("\r\n\r\n: refused"), "{text}");
     assert!(text.contains("\nretry: "), "{text}");
 }
+
+#[tokio::test]
+async fn handshakes_for_refusals_are_few_however_many_are_refused() {
+    let settings = [
+        ("LIMITS__PER_ADDRESS__LOOPBACK", "true"),
+        ("LIMITS__PER_ADDRESS__NEW_PER_S", "1"),
+        ("LIMITS__PER_ADDRESS__NEW_BURST", "1"),
+    ];
+    let hub = TlsHub::start(&settings).await;
+    let config = tls_config(&hub.certificate.der, &["http/1.1"]);
+    let begun = Instant::now();
+    let (mut told, mut closed) = (0, 0);
+    for _ in 0..ASKING {
+        let Ok(mut io) = dial(hub.hub.address(), config.clone()).await else {
+            closed += 1;
+            continue;
+        };
+        let _ = io.write_all(ASKED).await;
+        let mut text = String::new();
+        let _ = timeout(PATIENCE, io.read_to_string(&mut text)).await.expect("in time");
+        told += usize::from(text.starts_with("HTTP/1.1 429"));
+    }
+    assert!(told > 0, "the first are told");
+    // What there is of them at once, and sixteen for each second that it took.
+    let shaken = ASKING - closed;
+    let allowed = 16 + 16 * (begun.elapsed().as_secs() as usize + 1);
+    // Those whom the rate of one a second lets in are no refusals.
+    let served = begun.elapsed().as_secs() as usize + 2;
+    assert!(shaken <= allowed + served, "{shaken} handshakes in {:?}", begun.elapsed());
+}
+
+const ASKING: usize = 200;
+const ASKED: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

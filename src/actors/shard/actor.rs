@@ -27,7 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished, sockets::Sockets};
+use super::{Engine, Finished, sockets::Sockets, turns::Turns};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
@@ -340,6 +340,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
     let mut look = true;
+    let mut turns = Turns::new(next_tick);
     loop {
         look |= poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
@@ -360,6 +361,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 // One notification may stand for many batches.
                 more |= !inbox.is_empty();
             }
+            let serving = Instant::now();
             if look {
                 ready.clear();
                 match local.sockets.borrow_mut().ready(&mut ready) {
@@ -370,14 +372,28 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 }
                 engine.serve_sockets(&ready, now_ms);
             }
-            more | look | engine.work(now_ms) | engine.serve_ready(SLOTS_PER_TURN, now_ms)
+            more |= engine.serve_ready(SLOTS_PER_TURN, now_ms);
+            // Those who read history send much at a time. Live events have the thread as long.
+            let sending = Instant::now();
+            turns.serve(sending - serving, sending);
+            loop {
+                let has_more = engine.work(now_ms);
+                if !has_more || turns.is_served(Instant::now()) {
+                    break more | look | has_more;
+                }
+            }
         };
         local.hand_back(&engine);
         if more {
-            // Let accepts, requests and registrations go ahead.
-            yield_now().await;
+            let now = Instant::now();
+            if turns.is_over(now) {
+                // Let accepts, requests and registrations go ahead.
+                yield_now().await;
+                turns.others_had_it(now, Instant::now());
+            }
             continue;
         }
+        turns.rest();
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}

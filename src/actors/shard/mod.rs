@@ -13,6 +13,7 @@ mod slots;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use actor::{Front, LocalShard};
 pub use engine::{Engine, Finished};

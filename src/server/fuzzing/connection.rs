@@ -3,11 +3,14 @@
 //!
 //! 0xFF is in no HTTP, so it is what cuts the input: it and the byte after it are a command. `P`
 //! publishes to the channels `a` and `default`, which answers polls; `C` ends the client's side, `X`
-//! resets; any other is a moment's pause, so that what came so far is one piece.
+//! resets; any other is a moment's pause, so that what came so far is one piece. An input that begins
+//! with `K` as a command is for a server with a key, where channel `a` may be read by everyone, and
+//! the rest is for the holders of tokens: [`TOKEN`] is a good one.
 //!
 //! Held against a second reader of HTTP: every answer has the form that its head says, answers come
 //! in the order of requests, none comes to what is no request, so that a body is never read as one,
-//! and none stays away. Afterwards the hub has no more connections than before.
+//! and none stays away. Without the good token nothing is published where a key asks for one. Afterwards
+//! the hub has no more connections than before.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -18,14 +21,27 @@ use std::{
 };
 
 use super::reference::{self, Answer, Request, Tail};
-use crate::server::{Settings, run::run_until};
+use crate::{
+    auth::{PatternTemplate, Secret},
+    server::{Settings, run::run_until},
+};
 
 /// One connection to the server of this process.
 pub(super) fn connection(data: &[u8]) {
     // One at a time, so that what is left open is this one's.
-    static SERVER: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start()));
-    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    static OPEN: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start(false)));
+    static GATED: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start(true)));
+    let (server, data) = match data.strip_prefix(&[COMMAND, b'K']) {
+        Some(rest) => (&*GATED, rest),
+        None => (&*OPEN, data),
+    };
+    let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((sent, received)) = server.exchange(data) else { return server.is_left_by_all() };
+    if server.has_key && !contains(&sent, TOKEN.as_bytes()) {
+        let published =
+            contains(&received, b"HTTP/1.1 201") || contains(&received, b"HTTP/1.0 201");
+        assert!(!published, "without a token: {}\n{}", shown(&sent), shown(&received));
+    }
     // HTTP/2 is not what this reads.
     if !sent.starts_with(b"PRI * HTTP/2.0") {
         check(&sent, &received);
@@ -35,12 +51,13 @@ pub(super) fn connection(data: &[u8]) {
 
 struct Server {
     address: SocketAddr,
+    has_key: bool,
     /// A connection of our own, for publishing and for metrics.
     own: TcpStream,
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(has_key: bool) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = free.local_addr().expect("it is bound");
         drop(free);
@@ -49,6 +66,10 @@ impl Server {
             shards: 1,
             ..Settings::default()
         };
+        if has_key {
+            settings.jwt_secret = Secret::new(SECRET);
+            settings.allow_anonymous = vec![PatternTemplate::parse("a").expect("a pattern")];
+        }
         settings.limits.channels.channels_max = 1_000;
         settings.limits.channels.idle_s = 1;
         settings.limits.history.events_max = 8;
@@ -65,7 +86,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(5));
         };
-        Self { address, own }
+        Self { address, has_key, own }
     }
 
     /// Does what the input says; what was sent, and what came. `None` after a reset.
@@ -143,7 +164,8 @@ impl Server {
     fn ask(&mut self, line: &str, head: &str, body: &str) -> Answer {
         let (host, length) = (self.address, body.len());
         let request = format!(
-            "{line} HTTP/1.1\r\nHost: {host}\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+            "{line} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n{head}\
+             Content-Length: {length}\r\n\r\n{body}"
         );
         self.own.write_all(request.as_bytes()).expect("it is there");
         let (mut received, mut piece) = (Vec::new(), [0; 16 * 1024]);
@@ -242,6 +264,11 @@ fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
+/// The key of the server that has one, and a token of it for all channels, good until the year 2100.
+const SECRET: &str = "the-secret-of-a-hub-that-is-fuzzed";
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDAsInN1YiI6ImZ1enoiLCJ2aXNueWsiOnsicHVibGlzaCI\
+    6WyIqKiJdLCJzdWJzY3JpYmUiOlsiYSIsImEvKioiLCJkZWZhdWx0Il19fQ.6E_AlnkAYDZfV9bd6bbmmJRGiRlr\
+    jXvH_OP3PwrYN5k";
 /// What begins a command.
 const COMMAND: u8 = 0xFF;
 const COMMANDS_MAX: usize = 16;

@@ -24,6 +24,7 @@ use crate::{
     core::RequestLimits,
     http::{CanTake, Surface, Taken, Takeover, with_room},
     hub::Hub,
+    model::ClientAddress,
     server::{
         connection::{Arrival, Connections},
         outgoing::{Outgoing, Stall},
@@ -180,6 +181,7 @@ async fn respond(
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }
+    let client = request.extensions().get::<ClientAddress>().copied();
     let mut response = surface.answer(request).await;
     let takeover = response.extensions_mut().remove::<Takeover>();
     if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
@@ -192,7 +194,7 @@ async fn respond(
             // The routes saw it without its answer, and could not ask for room.
             let (parts, _) = response.into_parts();
             let marks = parts.headers.clone();
-            response = with_room(&hub, Taken::poll_answer(parts, answer));
+            response = with_room(&hub, client, Taken::poll_answer(parts, answer));
             keep_marks(marks, response.headers_mut());
         } else {
             *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));

@@ -354,11 +354,16 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.per_address.new_burst", 1, U32_MAX),
     whole("limits.per_address.events_per_s", 0, U32_MAX),
     whole("limits.per_address.events_burst", 1, U32_MAX),
+    whole("limits.per_address.channels_per_s", 0, U32_MAX),
+    whole("limits.per_address.channels_burst", 1, U32_MAX),
+    whole("limits.per_address.answers_bytes_max", 0, U32_MAX),
     whole("limits.per_address.rates_max", 1, RATES_MAX),
     key("limits.per_address.loopback", Allowed::Switch),
     whole("limits.per_subject.connections_max", 0, U32_MAX),
     whole("limits.per_subject.events_per_s", 0, U32_MAX),
     whole("limits.per_subject.events_burst", 1, U32_MAX),
+    whole("limits.per_subject.channels_per_s", 0, U32_MAX),
+    whole("limits.per_subject.channels_burst", 1, U32_MAX),
     whole("limits.per_subject.rates_max", 1, RATES_MAX),
 ];
 
