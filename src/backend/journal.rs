@@ -131,10 +131,10 @@ impl Journal {
     }
 }
 
-/// Whether a subscription receives a channel, and in how many comparisons that is found out.
+/// Whether a subscription receives a channel, and in about how many comparisons that is found out.
 pub(super) struct Includes<F> {
     pub(super) includes: F,
-    pub(super) selectors: usize,
+    pub(super) weight: usize,
 }
 
 /// Matches channels, a run of the same one once, as many as one look may.
@@ -161,7 +161,7 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
         match self.last {
             Some((last, matches)) if last == address => matches,
             _ => {
-                self.compared += self.includes.selectors;
+                self.compared += self.includes.weight;
                 let matches = (self.includes.includes)(channel);
                 self.last = Some((address, matches));
                 matches
@@ -174,5 +174,8 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
 const PLACES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
 /// Places looked at under one hold of the lock.
 const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
-/// Comparisons of a name with a selector in one look; past that it ends early.
-const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 4_096 };
+/// Comparisons of a name with a selector in one look ([`ChannelPattern::weight`]); past that it ends
+/// early.
+///
+/// [`ChannelPattern::weight`]: crate::model::ChannelPattern::weight
+const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };

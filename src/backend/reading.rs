@@ -282,7 +282,7 @@ fn includes<'a>(
     named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
 ) -> Includes<impl Fn(&ChannelName) -> bool> {
     Includes {
-        selectors: patterns.len() + named.clone().count(),
+        weight: patterns.iter().map(ChannelPattern::weight).sum::<usize>() + named.clone().count(),
         includes: move |channel: &ChannelName| {
             patterns.iter().any(|pattern| pattern.matches(channel))
                 || named.clone().any(|entry| entry.name() == channel)
@@ -290,6 +290,5 @@ fn includes<'a>(
     }
 }
 
-/// Looks at the journal before a subscription begins; what is left is looked at in turns. So many
-/// go through the whole journal, unless there are many selectors.
-const BEGIN_LOOKS_MAX: usize = if cfg!(test) { 4 } else { 32 };
+/// Looks at the journal before a subscription begins; what is left is looked at in turns.
+const BEGIN_LOOKS_MAX: usize = if cfg!(test) { 4 } else { 8 };

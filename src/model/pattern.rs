@@ -9,7 +9,12 @@ use super::channel::{ChannelName, ChannelNameError, check_length, check_segments
 
 /// A pattern over channel names: `*` stands for one segment, `**` for zero or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ChannelPattern(Arc<str>);
+pub struct ChannelPattern {
+    text: Arc<str>,
+    /// Where its first wildcard begins and its last ends, in bytes; there are at most 255.
+    wild: (u8, u8),
+    weight: u16,
+}
 
 impl ChannelPattern {
     /// Checks the segments; a `*` inside a longer segment is refused.
@@ -19,31 +24,51 @@ impl ChannelPattern {
         if pattern.split('/').any(|s| s.contains('*') && s != "*" && s != "**") {
             return Err(SelectorError::PartialWildcard);
         }
-        Ok(Self(pattern.into()))
+        // One without a wildcard is all prefix.
+        let first = pattern.find('*').unwrap_or(pattern.len());
+        let end = pattern.rfind('*').map_or(0, |last| last + 1);
+        let stars = pattern.bytes().filter(|byte| *byte == b'*').count();
+        let weight = 1 + stars / 4 + 8 * searched_segments(pattern);
+        Ok(Self { text: pattern.into(), wild: (first as u8, end as u8), weight: weight as u16 })
     }
 
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The parts between the slashes.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/')
+        self.text.split('/')
     }
 
     /// The segments before its first wildcard: every name that it stands for begins with them.
     pub fn literal_prefix(&self) -> &str {
-        // A pattern has a wildcard, and in it a `*` is a whole segment or half of one.
-        let wildcard = self.0.find('*').unwrap_or(self.0.len());
-        self.0[..wildcard].trim_end_matches('/')
+        self.text[..usize::from(self.wild.0)].trim_end_matches('/')
+    }
+
+    /// The segments after its last wildcard: every name that it stands for ends with them.
+    fn literal_suffix(&self) -> &str {
+        self.text[usize::from(self.wild.1)..].trim_start_matches('/')
+    }
+
+    /// About how long it takes to compare with a name that all but fits, in units of a comparison
+    /// that ends with the first letters.
+    pub fn weight(&self) -> usize {
+        self.weight.into()
     }
 
     /// Whether `name` is one of the channels it stands for. What comes before the first `**` and
     /// after the last is compared once; only what is between is looked for, so the time is that of
     /// its segments times the name's ([`searched_segments`](Self::searched_segments)).
     pub fn matches(&self, name: &ChannelName) -> bool {
-        let (mut pattern, mut name) = (self.0.split('/'), name.as_str().split('/'));
+        // Most channels differ in their first letters or their last, and no segment is looked at.
+        if !name.as_str().starts_with(self.literal_prefix())
+            || !name.as_str().ends_with(self.literal_suffix())
+        {
+            return false;
+        }
+        let (mut pattern, mut name) = (self.text.split('/'), name.as_str().split('/'));
         let fits = |wanted: &str, segment: Option<&str>| {
             segment.is_some_and(|segment| wanted == "*" || wanted == segment)
         };
@@ -67,16 +92,19 @@ impl ChannelPattern {
 
     /// How many segments are between its first and its last `**`, others of these not counted.
     pub fn searched_segments(&self) -> usize {
-        let mut parts = self.segments().skip_while(|segment| *segment != "**").skip(1);
-        let (mut searched, mut since) = (0, 0);
-        for segment in &mut parts {
-            match segment {
-                "**" => searched += std::mem::take(&mut since),
-                _ => since += 1,
-            }
-        }
-        searched
+        searched_segments(&self.text)
     }
+}
+
+fn searched_segments(pattern: &str) -> usize {
+    let (mut searched, mut since) = (0, 0);
+    for segment in pattern.split('/').skip_while(|segment| *segment != "**").skip(1) {
+        match segment {
+            "**" => searched += std::mem::take(&mut since),
+            _ => since += 1,
+        }
+    }
+    searched
 }
 
 /// Whether what is between two `**` has its place in what a name has there. Each part between
@@ -109,7 +137,7 @@ fn is_among<'a>(
 
 impl fmt::Display for ChannelPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -210,6 +238,7 @@ mod tests {
             assert_eq!(ChannelPattern::parse(text).expect("a pattern").literal_prefix(), prefix);
         }
         assert!(!matches("a/*", "ab/c"), "a prefix of segments, not of letters");
+        assert!(!matches("*/b", "c/ab") && !matches("**/b", "ab") && matches("**/b", "b"));
     }
 
     fn naive(pattern: &[&str], name: &[&str]) -> bool {
