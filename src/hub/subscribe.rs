@@ -417,7 +417,7 @@ const ROOM_WAIT_MAX: Duration = Duration::from_millis(500);
 const ROOM_LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
 const POLL_PAGE_EVENTS: usize = 1_000;
-const POLL_PAGES_MAX: usize = 8;
+const POLL_PAGES_MAX: usize = 4;
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;
 
