@@ -115,7 +115,7 @@ async fn sixty_four_publishers_beyond_capacity_are_refused_or_delivered() {
     let mut publishers = JoinSet::new();
     for name in 0..64 {
         let publisher = Publisher::new(hub.address());
-        publishers.spawn(press(publisher, name, 40, Arc::clone(&ledger)));
+        publishers.spawn(press(publisher, name, 80, Arc::clone(&ledger)));
     }
     let mut all = Outcome::default();
     while let Some(outcome) = publishers.join_next().await {
@@ -124,8 +124,7 @@ async fn sixty_four_publishers_beyond_capacity_are_refused_or_delivered() {
         all.refused += outcome.refused;
     }
     println!("{all:?}");
-    // All permits at least once.
-    assert!(all.accepted >= 4 && all.refused > 100, "{all:?}");
+    assert!(all.accepted > 20 && all.refused > 100, "{all:?}");
     let refused = r#"visnyk_publishes_refused_total{reason="overloaded"}"#;
     assert_eq!(hub.metric(refused).await, all.refused as f64);
     end(&hub, "hot", &ledger).await;

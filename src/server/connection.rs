@@ -299,17 +299,19 @@ impl Connections {
                     // with that each time.
                     Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
-                    Poll::Pending if asking.borrow().is_some() && outgoing.is_flushed() => {
-                        return Poll::Ready(Ended::GivenAway);
-                    }
-                    // Earlier answers are not taken: the turn to be sent history is for who reads.
-                    Poll::Pending if asking.borrow().is_some() => {
+                    Poll::Pending => {
                         if let Some(asking) = asking.borrow_mut().as_mut() {
+                            if outgoing.is_flushed() {
+                                return Poll::Ready(Ended::GivenAway);
+                            }
+                            // Earlier answers are not taken: the turn to be sent history is for who
+                            // reads.
                             asking.taken.subscriber.replay = None;
                         }
+                        if outgoing.speaks_http2() {
+                            return Poll::Ready(Ended::Http2);
+                        }
                     }
-                    Poll::Pending if outgoing.speaks_http2() => return Poll::Ready(Ended::Http2),
-                    Poll::Pending => {}
                 }
                 if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
                     break;

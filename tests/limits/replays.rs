@@ -1,6 +1,10 @@
 //! Streams that resume all at once, far more than may be sent history at a time.
 
-use tokio::task::JoinSet;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
 
 use crate::wire::{Wire, hub, metric, published, request};
 
@@ -42,4 +46,38 @@ async fn all_who_resume_have_their_turn_and_lose_nothing() {
     let mut next = Wire::to(&hub).await;
     next.send(request("GET", "/v1/events?channel=a", &earliest, "")).await;
     next.stream_head().await;
+}
+
+#[tokio::test]
+async fn who_takes_no_earlier_answer_keeps_no_turn() {
+    let settings = [
+        ("limits.connections.replays_max", "1"),
+        ("limits.connections.send_buffer_bytes", "16384"),
+    ];
+    let hub = hub(&settings).await;
+    for number in 0..10 {
+        published(&hub, "a", &format!("event {number}")).await;
+    }
+    let ping = request("GET", "/healthz", &[], "");
+    let earliest = [("Last-Event-ID", "earliest")];
+    let resume = request("GET", "/v1/events?channel=a", &earliest, "");
+    // Answers that nobody reads, of as many bytes as kernels take and then some, before a resume. In
+    // some of the steps its head is due while the last of them wait in the hub.
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for pings in (50..=700).step_by(25) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a buffer");
+        let mut socket = socket.connect(hub.address()).await.expect("it accepts");
+        let requests = ping.repeat(pings) + &resume;
+        socket.write_all(requests.as_bytes()).await.expect("the kernel takes them");
+        silent.push(socket);
+    }
+    let mut next = Wire::to(&hub).await;
+    next.send(resume).await;
+    next.stream_head().await;
+    for number in 0..10 {
+        let block = next.block().await;
+        assert!(block.starts_with(&format!("data: event {number}\n")), "{block}");
+    }
+    drop(silent);
 }

@@ -280,6 +280,23 @@ async fn answers_behind_shut_windows_have_a_bound_together() {
     assert!(format!("{refused:?}").contains("retry-after"), "{refused:?}");
     assert_eq!(hub.get(&format!("/v1/channels/small/{polls}")).await.status(), 200);
     hub.publish("small", "another").await;
+    // A poll that waits is refused by other code, in the same words.
+    let waiting = tokio::spawn({
+        let client = Client::h2c(hub.address()).await;
+        async move { client.send("GET", "/v1/channels/c/poll?timeout=60", &[], "").await }
+    });
+    hub.wait_for_metric("visnyk_pollers", |polls| polls == 1.0).await;
+    hub.publish_all("c", &events).await;
+    let refused = waiting.await.expect("it ends").expect("an answer");
+    assert_eq!(refused.status(), 503);
+    for (name, value) in [
+        ("content-type", "application/problem+json"),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        assert_eq!(refused.headers()[name], value);
+    }
+    assert!(refused.headers().contains_key("retry-after"), "{refused:?}");
     drop(client);
     hub.wait_for_metric("visnyk_answer_bytes", |bytes| bytes == 0.0).await;
     assert_eq!(hub.get(&format!("/v1/channels/a/{polls}")).await.status(), 200);

@@ -3,8 +3,9 @@
 //! A slice of the fan-out is short, so that a request waits little for it. But between two slices
 //! every task that is ready has its turn, and under a flood of requests these are sixty: a round of
 //! eight slices would take as long as five hundred requests. So the fan-out goes on for as long as the
-//! others had the thread, and each side has half of it unless a turn of the others is longer than its bound. Within its turn, rounds of live events
-//! go on for as long as those had it who read history.
+//! others had the thread, and each side has half of it unless a turn of the others is longer than
+//! [`TURN_MAX`]. Within its turn, rounds of live events go on for as long as those had it who read
+//! history.
 
 use std::time::Duration;
 
