@@ -1,5 +1,7 @@
 //! Streams that resume all at once, far more than may be sent history at a time.
 
+use std::time::{Duration, Instant};
+
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
@@ -64,13 +66,23 @@ async fn who_takes_no_earlier_answer_keeps_no_turn() {
     // Answers that nobody reads, of as many bytes as kernels take and then some, before a resume. In
     // some of the steps its head is due while the last of them wait in the hub.
     let mut silent: Vec<TcpStream> = Vec::new();
-    for pings in (50..=700).step_by(25) {
+    for pings in 40..=300 {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a buffer");
+        // What the hub's kernel keeps for a client grows with the size of a segment.
+        socket2::SockRef::from(&socket).set_tcp_mss(600).expect("a size of segments");
         let mut socket = socket.connect(hub.address()).await.expect("it accepts");
         let requests = ping.repeat(pings) + &resume;
         socket.write_all(requests.as_bytes()).await.expect("the kernel takes them");
         silent.push(socket);
+    }
+    // Until the hub is through with what it takes of them: those that come as far as their stream.
+    let (mut streams, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        let now = metric(&hub, "visnyk_streams").await;
+        if now != streams {
+            (streams, since) = (now, Instant::now());
+        }
     }
     let mut next = Wire::to(&hub).await;
     next.send(resume).await;
