@@ -17,6 +17,7 @@ mod subscribe;
 mod tests;
 #[cfg(test)]
 mod turns_tests;
+mod waiting;
 
 use std::{fmt, sync::Arc};
 

@@ -1,0 +1,115 @@
+//! What a subscription waits for before it is admitted: a place among the connections, and a turn to be
+//! sent history. Both for a bounded time.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{Hub, SubscribeError};
+use crate::{actors::ReplayTurn, model::Start};
+
+impl Hub {
+    /// Waits a moment for a place if all connections are taken: clients that come back all at once
+    /// are here again before the hub has noticed that they left. Cancelling it has no effect.
+    pub async fn room_soon(&self) {
+        let connections_max = self.shared.limits().connections.connections_max;
+        let has_room = || self.shared.connections.load(Ordering::Acquire) < connections_max;
+        let deadline = tokio::time::Instant::now() + ROOM_WAIT_MAX;
+        while !has_room() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(ROOM_LOOK_AGAIN).await;
+        }
+    }
+
+    /// A turn to be sent history, for a stream that starts there; it waits for its turn while others
+    /// have theirs. A stream that starts at the head needs none. Put it into the subscriber
+    /// ([`Subscriber::replay`]). Cancelling it has no effect on anyone.
+    ///
+    /// # Errors
+    /// Too many have theirs for too long.
+    pub async fn replay_turn(&self, start: &Start) -> Result<Option<ReplayTurn>, SubscribeError> {
+        let backend = &self.shared.backend;
+        let is_at_head = match start {
+            Start::Now => true,
+            Start::At(at) => at.epoch == backend.epoch() && at.seq == backend.head(),
+            Start::Earliest | Start::Unknown(_) => false,
+        };
+        if is_at_head {
+            return Ok(None);
+        }
+        let limits = &self.shared.limits().connections;
+        let turn = Arc::clone(&self.shared.replays).acquire_owned();
+        let wait = Duration::from_millis(limits.replay_wait_ms.into());
+        match tokio::time::timeout(wait, turn).await {
+            Ok(Ok(turn)) => Ok(Some(ReplayTurn::new(turn))),
+            _ => {
+                let replays_max = limits.replays_max;
+                Err(self.refused(SubscribeError::TooManyReplays { replays_max }))
+            }
+        }
+    }
+}
+
+/// How long a subscription waits for a place among the connections, and between two looks.
+const ROOM_WAIT_MAX: Duration = Duration::from_millis(500);
+const ROOM_LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::Limits,
+        hub::{Publication, StreamRequest},
+        model::{ChannelName, NewEvent},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_to_be_sent_history_is_waited_for_and_not_for_long() {
+        let mut limits = Limits::default();
+        limits.connections.replays_max = 2;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let name = ChannelName::parse("a").expect("a name");
+        let at = hub.publish(Publication::one(name, NewEvent::message("1"))).await;
+        let at_head = Start::At(at.expect("published").last);
+        let begun = tokio::time::Instant::now();
+        let first = hub.replay_turn(&Start::Earliest).await.expect("below");
+        let second = hub.replay_turn(&Start::Unknown("x".into())).await.expect("at the bound");
+        assert!(first.is_some() && second.is_some());
+        for start in [Start::Now, at_head] {
+            assert!(hub.replay_turn(&start).await.expect("no need of one").is_none());
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let third = hub.replay_turn(&Start::Earliest).await;
+        assert_eq!(third.err(), Some(SubscribeError::TooManyReplays { replays_max: 2 }));
+        assert_eq!(begun.elapsed(), Duration::from_millis(5_000));
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.replay_turn(&Start::Earliest).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(waiting.await.expect("it ends"), "one was through with it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_waited_for_and_not_for_long() {
+        let mut limits = Limits::default();
+        limits.connections.connections_max = 1;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let begun = tokio::time::Instant::now();
+        hub.room_soon().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let stream = StreamRequest::channel("a").expect("a channel");
+        let only = hub.admit_stream(stream).expect("room");
+        hub.room_soon().await;
+        assert_eq!(begun.elapsed(), ROOM_WAIT_MAX);
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.room_soon().await }
+        });
+        tokio::task::yield_now().await;
+        drop(only);
+        waiting.await.expect("it ends");
+        assert!(begun.elapsed() <= ROOM_WAIT_MAX + ROOM_LOOK_AGAIN);
+    }
+}
