@@ -1,7 +1,9 @@
 //! What holds history: the memory backend. Shared by reference; locks are held for bounded work
 //! only and never across an await.
 
+mod beginning;
 mod channel;
+mod collection;
 mod directory;
 mod forgotten;
 mod journal;
@@ -10,10 +12,12 @@ mod reading;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod watchers;
 
+pub use beginning::{Begun, Resume};
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
-pub use reading::{Piece, Reading, Resume, Span};
+pub use reading::{Piece, Reading, Span};
 pub use watchers::{CountedPattern, Watchers};

@@ -7,14 +7,14 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::yield_now};
 
 use super::{Hub, SubscribeError, births::Creator};
 use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
     },
-    backend::{ChannelEntry, Span},
+    backend::{Begun, ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
     model::{
         ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, PollAnswer, PollEncoding,
@@ -144,8 +144,10 @@ impl Hub {
     /// What a long-poll finds without waiting; `None` when it has to wait.
     ///
     /// The position of a poll that starts now is fixed by this call: wait with
-    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it.
-    pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
+    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it. A poll by patterns from
+    /// before the journal lets others go ahead between looks at the hub's channels; cancelling it has
+    /// no effect.
+    pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let subscription = &request.subscription;
         let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
@@ -166,6 +168,12 @@ impl Hub {
         }
         let patterns = subscription.patterns();
         let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
+        while resume.reading.is_looking_back() {
+            match backend.look_back(patterns, named.iter(), &mut resume.reading) {
+                Some(Begun { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
+                None => yield_now().await,
+            }
+        }
         let limit = request.limit.max(1) as usize;
         let types = subscription.types();
         let mut through = resume.cursor;
@@ -232,7 +240,7 @@ impl Hub {
         let deadline = tokio::time::Instant::now() + wait;
         let mut request = request;
         loop {
-            match self.poll_now(&request)? {
+            match self.poll_now(&request).await? {
                 PollNow::Answer(answer) => return Ok(answer),
                 PollNow::Wait(start) => request.start = start,
             }
@@ -409,7 +417,7 @@ mod tests {
         };
         let mut received = 0;
         while received < BIRTHS {
-            let position = match hub.poll_now(&request).expect("an answer") {
+            let position = match hub.poll_now(&request).await.expect("an answer") {
                 PollNow::Answer(answer) => {
                     received += answer.events.len() as u64;
                     answer.position
@@ -441,7 +449,7 @@ mod tests {
             holder: None,
             client: None,
         };
-        match hub.poll_now(&request) {
+        match hub.poll_now(&request).await {
             Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),
             other => panic!("{other:?}"),
         }

@@ -15,8 +15,9 @@ use crate::{
         },
         subscriber::{PollTicket, Subscriber},
     },
+    backend::Begun,
     core::{Connection, ConnectionMsg, Joint, Transport},
-    model::{Start, first_block, hello_block},
+    model::{Gap, Seq, Start, first_block, hello_block},
     telemetry::Metrics,
 };
 
@@ -101,6 +102,8 @@ impl Engine {
         // At the head, whatever its channels have lost lies before.
         let start_now = if at_head { &Start::Now } else { &start };
         let resume = self.backend.resume(patterns, named, start_now, head_seq);
+        // Where it starts may have to be found out in turns; then its first words come after that.
+        let is_looking_back = resume.reading.is_looking_back();
         let reading = (!at_head).then(|| Box::new(resume.reading));
         if let Some(turn) = replay.filter(|_| !at_head) {
             self.replays.insert(index, turn);
@@ -117,21 +120,10 @@ impl Engine {
         self.gauge(transport).inc();
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
-        if transport == Transport::Stream {
-            let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
-            // Behind a gap the client moves on with the gap event: should the connection break
-            // before it, the client comes back from where it stood, and is told again.
-            let token = match &resume.gap {
-                Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
-                _ => self.backend.position(resume.cursor).to_string(),
-            };
-            preamble.extend(first_block(retry_ms, token));
-            if hello {
-                preamble.extend(hello_block(&subscriber.id().to_string()));
-            }
-            if let Some(gap) = &resume.gap {
-                preamble.extend(gap.to_block());
-            }
+        if transport == Transport::Stream && !is_looking_back {
+            let hello = hello.then(|| subscriber.id());
+            let gap = resume.gap.as_ref();
+            self.first_words(&mut preamble, retry_ms, hello, resume.cursor, gap);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -140,7 +132,7 @@ impl Engine {
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
         let joint = Joint {
             cursor: resume.cursor,
-            replay_through: resume.head,
+            replay_through: if is_looking_back { Seq(u64::MAX) } else { resume.head },
             preamble,
             due_ms,
             open_names,
@@ -173,6 +165,58 @@ impl Engine {
         }
         self.schedule(index);
         key
+    }
+
+    /// Goes on to find out where a connection starts, and lets it begin when that is known.
+    pub(super) fn look_back(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(reading) = &mut slot.reading else { return };
+        let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        let Some(Begun { cursor, gap }) = self.backend.look_back(patterns, named, reading) else {
+            // A look is all that it has of a turn.
+            slot.reads_left = 0;
+            return self.step(index, ConnectionMsg::Passed(Seq::ZERO));
+        };
+        if let Some(gap) = &gap {
+            Metrics::count(&self.metrics.gaps, gap.reason.as_str());
+        }
+        let mut words = Vec::with_capacity(PREAMBLE_BYTES);
+        match (slot.connection.transport(), gap) {
+            (Transport::Poll, Some(gap)) => return self.answer_gap(index, gap),
+            (Transport::Poll, None) => {}
+            (Transport::Stream, gap) => {
+                let Subscribed::Full(full) = &slot.subscriber else { return };
+                let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
+                self.first_words(&mut words, retry_ms, hello.then_some(id), cursor, gap.as_ref());
+            }
+        }
+        let replay_through = self.backend.head();
+        self.step(index, ConnectionMsg::Begun { cursor, replay_through, words: words.into() });
+    }
+
+    /// What a stream begins with: its first block, and what is due to it before any event.
+    fn first_words(
+        &mut self,
+        words: &mut Vec<u8>,
+        retry_ms: Option<u32>,
+        hello: Option<u64>,
+        cursor: Seq,
+        gap: Option<&Gap>,
+    ) {
+        let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
+        // Behind a gap the client moves on with the gap event: should the connection break
+        // before it, the client comes back from where it stood, and is told again.
+        let token = match gap {
+            Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
+            _ => self.backend.position(cursor).to_string(),
+        };
+        words.extend(first_block(retry_ms, token));
+        if let Some(id) = hello {
+            words.extend(hello_block(&id.to_string()));
+        }
+        if let Some(gap) = gap {
+            words.extend(gap.to_block());
+        }
     }
 }
 
