@@ -43,8 +43,8 @@ pub(super) struct Client {
     excused: BTreeSet<u64>,
     /// The head of the log when it came.
     came_at: u64,
-    /// Lost since, before it was known where it starts; excused if it is told of a gap.
-    lost_meanwhile: BTreeSet<u64>,
+    /// Lost before it was known where it starts; excused if it is told of a gap.
+    lost_if_told: BTreeSet<u64>,
     gap: GapDue,
     /// Events up to here are no lag.
     replay_through: u64,
@@ -98,7 +98,7 @@ impl Client {
             at: 0,
             excused: BTreeSet::new(),
             came_at: head,
-            lost_meanwhile: BTreeSet::new(),
+            lost_if_told: BTreeSet::new(),
             gap: GapDue::Never,
             replay_through: head,
             parsed: 0,
@@ -121,12 +121,20 @@ impl Client {
             Start::At(at) if at.epoch != world.backend.epoch() => (0, GapDue::Must("epoch")),
             Start::At(at) if at.seq.0 > head => (0, GapDue::Must("unknown_position")),
             Start::At(at) if client.lost(world, kept, at.seq.0).next().is_some() => {
-                (at.seq.0, GapDue::Must("evicted"))
+                match client.has_patterns() {
+                    // A look at its start goes only so far: then reading comes to the loss.
+                    true => (at.seq.0, GapDue::Perhaps),
+                    false => (at.seq.0, GapDue::Must("evicted")),
+                }
             }
             Start::At(at) if kept.is_vague() => (at.seq.0, GapDue::Perhaps),
             Start::At(at) => (at.seq.0, GapDue::Never),
         };
-        client.excused = client.lost(world, kept, client.at).collect();
+        let lost = client.lost(world, kept, client.at).collect();
+        match (&client.ask.start, client.gap) {
+            (Start::At(_), GapDue::Perhaps) => client.lost_if_told = lost,
+            _ => client.excused = lost,
+        }
         client
     }
 
@@ -266,15 +274,13 @@ impl Client {
         let lost: BTreeSet<u64> = self.lost(world, kept, self.at).collect();
         let came_since = lost.iter().any(|seq| *seq > self.came_at);
         match (&self.ask.start, self.gap) {
-            (Start::At(at), GapDue::Never | GapDue::Perhaps | GapDue::Must("evicted"))
-                if at.epoch == world.backend.epoch() =>
-            {
-                if self.gap == GapDue::Never && lost != self.excused {
+            (Start::At(_), GapDue::Never | GapDue::Perhaps) => {
+                if !lost.is_empty() {
                     self.gap = GapDue::Perhaps;
                 }
                 // The gap may speak of these or not.
                 self.fell_off |= came_since;
-                self.lost_meanwhile = lost;
+                self.lost_if_told = lost;
             }
             _ => self.excused = lost.into_iter().filter(|seq| *seq <= self.came_at).collect(),
         }
@@ -330,10 +336,10 @@ impl Client {
                     assert!(text.contains(reason), "{reason} is due, not {text:?}");
                 }
                 _ if !is_gap => self.gap = GapDue::Never,
-                _ => {}
+                _ => assert!(text.contains("evicted"), "{text:?}"),
             }
             if is_gap {
-                self.excused.append(&mut self.lost_meanwhile);
+                self.excused.append(&mut self.lost_if_told);
                 // On to the oldest event: everything before it must be gone.
                 return self.move_to(world, seq.unwrap());
             }
