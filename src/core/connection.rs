@@ -275,7 +275,7 @@ impl CloseReason {
     }
 }
 
-/// What a connection starts with.
+/// What a connection starts with. The default is at the very beginning and of no channel.
 #[derive(Debug)]
 pub struct Joint {
     /// Everything up to here is the client's already.
@@ -290,6 +290,20 @@ pub struct Joint {
     pub open_names: u16,
     /// Whether it subscribes to patterns.
     pub has_patterns: bool,
+}
+
+impl Default for Joint {
+    fn default() -> Self {
+        Self {
+            cursor: Seq::ZERO,
+            replay_through: Seq::ZERO,
+            preamble: Bytes::new(),
+            due_ms: u64::MAX,
+            open_names: 0,
+            // A stream of closed channels would end.
+            has_patterns: true,
+        }
+    }
 }
 
 impl Connection {

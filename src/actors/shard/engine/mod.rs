@@ -229,6 +229,12 @@ impl Engine {
         self.fault = VACANT;
     }
 
+    /// Makes the beginning of the next connection panic, before anything else of it.
+    #[cfg(test)]
+    pub(super) fn plant_fault_in_next(&mut self) {
+        self.fault = self.slots.vacant_key() as u32;
+    }
+
     fn drain_slot(&mut self, index: u32, until_ms: u64) {
         let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
         let slot = &mut self.slots[index as usize];
