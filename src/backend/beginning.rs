@@ -247,4 +247,4 @@ fn before(oldest: Option<Seq>, after: Seq, head: Seq) -> Seq {
 }
 
 /// Looks at the journal before a subscription begins; what is left is looked at in turns.
-const BEGIN_LOOKS_MAX: usize = 4;
+const BEGIN_LOOKS_MAX: usize = 1;

@@ -179,7 +179,11 @@ impl Hub {
         let mut through = resume.cursor;
         let mut events = Vec::new();
         // A filter may pass over much: a few pages here, the rest in turns by a shard.
-        for _ in 0..POLL_PAGES_MAX {
+        for page in 0..POLL_PAGES_MAX {
+            if page > 0 {
+                // Patterns that fit little make a page long.
+                yield_now().await;
+            }
             let span = Span {
                 after: through,
                 through: resume.head,
