@@ -164,7 +164,7 @@ impl MemoryBackend {
         }
         let wants = includes(patterns, named);
         let mut span = Span { after, through: head, events_max: 0, bytes_max: 0 };
-        for _ in 0..BEGIN_LOOKS_MAX {
+        for _ in 0..wants.begin_looks() {
             if span.after >= head {
                 break;
             }
@@ -214,7 +214,7 @@ impl MemoryBackend {
             let told = journal.told(head);
             let Some(Ok(piece)) = journal.read(&wants, Told::ALL, &span) else { break };
             drop(journal);
-            if look == BEGIN_LOOKS_MAX && piece.events.is_empty() {
+            if look == wants.begin_looks() && piece.events.is_empty() {
                 // Nothing has been found up to here: it may as well begin here.
                 return begin(piece.through, told, missed);
             }
@@ -245,6 +245,3 @@ impl Beginning {
 fn before(oldest: Option<Seq>, after: Seq, head: Seq) -> Seq {
     oldest.map_or(head.max(after), |seq| Seq(seq.0 - 1))
 }
-
-/// Looks at the journal before a subscription begins; what is left is looked at in turns.
-const BEGIN_LOOKS_MAX: usize = 1;
