@@ -219,6 +219,7 @@ impl ThreadLocalActor for Shard {
         let engine = Engine::new(
             Arc::clone(&shared.backend),
             Arc::clone(&shared.metrics),
+            index,
             fastrand::u64(..),
             shared.clock.now_ms(),
         );
@@ -346,6 +347,9 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
+            if let Some(through) = inbox.passed() {
+                engine.pass(through);
+            }
             // However much there is to send, deadlines have their turn.
             let mut more = false;
             if Instant::now() >= next_tick {
