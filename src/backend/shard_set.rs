@@ -23,6 +23,12 @@ impl ShardSet {
         fence(Ordering::SeqCst);
     }
 
+    /// Its first shard; none if it is empty.
+    pub fn first(&self) -> Option<usize> {
+        let bits = self.0.load(Ordering::Relaxed);
+        (bits != 0).then(|| bits.trailing_zeros() as usize)
+    }
+
     /// Takes a shard out.
     pub fn remove(&self, shard: usize) {
         self.0.fetch_and(!bit(shard), Ordering::Relaxed);
@@ -102,6 +108,10 @@ mod tests {
         let concerned = Concerned::of([&one, &other]);
         let among: Vec<usize> = (0..66).filter(|&shard| concerned.has(shard)).collect();
         assert_eq!(among, [0, 63, 64, 65], "those past the last place always");
+        assert_eq!(
+            [one.first(), other.first(), ShardSet::default().first()],
+            [Some(0), Some(63), None]
+        );
         other.remove(64);
         assert_eq!(Concerned::of([&one, &other]), concerned, "nobody's place is taken away");
         other.remove(63);
