@@ -138,7 +138,7 @@ impl LocalShard {
                     Err(error) => return unwatchable(&error),
                 };
                 let moving = Moving { subscriber, socket, head };
-                if let Err(staying) = moving.hand_on(&self.shared, self.index) {
+                if let Some(staying) = moving.hand_on(&self.shared, self.index) {
                     self.take_on(staying);
                 }
             }

@@ -8,6 +8,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use ractor::MessagingErr;
 
 use super::{ShardMsg, slot::Subscribed};
 use crate::actors::{peer::StreamSocket, shared::Shared, subscriber::Subscriber};
@@ -22,15 +23,15 @@ pub(crate) struct Moving {
 }
 
 impl Moving {
-    /// Hands a stream that shard `here` has accepted on to the shard where it is to live, if that is
-    /// another and there.
-    pub(super) fn hand_on(self, shared: &Shared, here: usize) -> Result<(), Self> {
-        let Some(home) = self.home(here) else { return Err(self) };
+    /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it back
+    /// if that is this one, or the other is not there.
+    pub(super) fn hand_on(self, shared: &Shared, here: usize) -> Option<Self> {
+        let Some(home) = self.home(here) else { return Some(self) };
         let home = shared.refs.lock().shards.get(home).cloned().flatten();
-        let Some(home) = home else { return Err(self) };
+        let Some(home) = home else { return Some(self) };
         match home.cast(ShardMsg::TakeOn(Box::new(self))) {
-            Err(ractor::MessagingErr::SendErr(ShardMsg::TakeOn(moving))) => Err(*moving),
-            _ => Ok(()),
+            Err(MessagingErr::SendErr(ShardMsg::TakeOn(moving))) => Some(*moving),
+            _ => None,
         }
     }
 
