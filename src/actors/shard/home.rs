@@ -3,7 +3,8 @@
 //!
 //! Which shard accepts a connection is chance. A stream that was accepted elsewhere is handed on as
 //! soon as it is known for what it is, before it is registered anywhere. Streams of large channels stay
-//! where they are, so that every shard has its part of a large fan-out.
+//! where they are, so that every shard has its part of a large fan-out
+//! (docs/adr/025-shards-that-are-concerned.md).
 
 use std::sync::atomic::Ordering;
 
