@@ -291,4 +291,4 @@ fn includes<'a>(
 }
 
 /// Looks at the journal before a subscription begins; what is left is looked at in turns.
-const BEGIN_LOOKS_MAX: usize = 4;
+const BEGIN_LOOKS_MAX: usize = 1;

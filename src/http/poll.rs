@@ -26,7 +26,7 @@ pub(super) async fn respond(
     if asked.is_head {
         return Ok(with_poll_headers(Response::new(no_body_of_any_length())));
     }
-    match state.hub.poll_now(&request)? {
+    match state.hub.poll_now(&request).await? {
         PollNow::Answer(answer) => return Ok(answered(request.encoding, &answer)),
         PollNow::Wait(start) => request.start = start,
     }

@@ -86,7 +86,7 @@ pub(super) async fn subscribe(
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
     // answer at once would set the client, which has no new position, off on a loop.
     if !asked.is_head
-        && let PollNow::Answer(answer) = state.hub.poll_now(&request)?
+        && let PollNow::Answer(answer) = state.hub.poll_now(&request).await?
         && answer.events.is_empty()
     {
         request.start = Start::At(answer.position);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::yield_now};
 
 use super::{Hub, SubscribeError, births::Creator};
 use crate::{
@@ -145,7 +145,7 @@ impl Hub {
     ///
     /// The position of a poll that starts now is fixed by this call: wait with
     /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it.
-    pub fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
+    pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let subscription = &request.subscription;
         let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
@@ -171,7 +171,11 @@ impl Hub {
         let mut through = resume.cursor;
         let mut events = Vec::new();
         // A filter may pass over much: a few pages here, the rest in turns by a shard.
-        for _ in 0..POLL_PAGES_MAX {
+        for page in 0..POLL_PAGES_MAX {
+            if page > 0 {
+                // Patterns that fit little make a page long.
+                yield_now().await;
+            }
             let span = Span {
                 after: through,
                 through: resume.head,
@@ -232,7 +236,7 @@ impl Hub {
         let deadline = tokio::time::Instant::now() + wait;
         let mut request = request;
         loop {
-            match self.poll_now(&request)? {
+            match self.poll_now(&request).await? {
                 PollNow::Answer(answer) => return Ok(answer),
                 PollNow::Wait(start) => request.start = start,
             }
@@ -409,7 +413,7 @@ mod tests {
         };
         let mut received = 0;
         while received < BIRTHS {
-            let position = match hub.poll_now(&request).expect("an answer") {
+            let position = match hub.poll_now(&request).await.expect("an answer") {
                 PollNow::Answer(answer) => {
                     received += answer.events.len() as u64;
                     answer.position
@@ -441,7 +445,7 @@ mod tests {
             holder: None,
             client: None,
         };
-        match hub.poll_now(&request) {
+        match hub.poll_now(&request).await {
             Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),
             other => panic!("{other:?}"),
         }

@@ -53,7 +53,7 @@ struct Patience {
 const STRICT: Patience = Patience { always_good: Duration::from_millis(60) };
 /// What fails a change on any machine: a hub that is held up. Where nothing bounds an attack that
 /// shows as seconds: `attacks_hurt_where_nothing_bounds_them`.
-const ANYWHERE: Patience = Patience { always_good: Duration::from_millis(500) };
+const ANYWHERE: Patience = Patience { always_good: Duration::from_millis(250) };
 /// How many times as long.
 const TIMES: u32 = 3;
 

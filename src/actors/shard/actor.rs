@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
+    thread,
     time::Duration,
 };
 
@@ -403,6 +404,9 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         };
         local.hand_back(&engine);
         if more {
+            // Threads that wait for a processor, of this process and of others, would have this one's
+            // at the kernel's next tick, some milliseconds away.
+            thread::yield_now();
             let now = Instant::now();
             if turns.is_over(now) {
                 // Let accepts, requests and registrations go ahead.

@@ -2,10 +2,10 @@
 //!
 //! A slice of the fan-out is short, so that a request waits little for it. But between two slices
 //! every task that is ready has its turn, and under a flood of requests these are sixty: a round of
-//! eight slices would take as long as five hundred requests. So the fan-out goes on for as long as the
-//! others had the thread, and each side has half of it unless a turn of the others is longer than
-//! [`TURN_MAX`]. Within its turn, rounds of live events go on for as long as those had it who read
-//! history.
+//! eight slices would take as long as five hundred requests. So the fan-out goes on for [`SHARE`] times
+//! as long as the others had the thread, and they have a quarter of it unless three of their turns are
+//! longer than [`TURN_MAX`]. Within its turn, rounds of live events go on for as long as those had it
+//! who read history.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Turns {
 
     /// Whether the fan-out, which has more to do, lets others go ahead.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now.duration_since(self.begun) >= self.away.min(TURN_MAX)
+        now.duration_since(self.begun) >= (SHARE * self.away).min(TURN_MAX)
     }
 
     /// The others had the thread from one time to the other.
@@ -53,6 +53,10 @@ impl Turns {
     }
 }
 
+/// How many times as long as the others the fan-out has the thread while it wants it. With an equal
+/// share, requests that cost a millisecond each keep a hub that is busy by three quarters from
+/// keeping up.
+const SHARE: u32 = 3;
 /// What the fan-out has of the thread at most while others wait for it.
 const TURN_MAX: Duration = Duration::from_millis(20);
 
@@ -61,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fan_out_has_as_long_as_the_others_had_and_no_longer_than_its_bound() {
+    fn the_fan_out_has_three_times_as_long_as_the_others_had_and_no_longer_than_its_bound() {
         let start = Instant::now();
         let ms = |ms| start + Duration::from_millis(ms);
         let mut turns = Turns::new(start);
         assert!(turns.is_over(start), "a slice, where nobody had the thread before");
         turns.others_had_it(start, ms(3));
-        assert!(!turns.is_over(ms(3)) && !turns.is_over(ms(5)), "below");
-        assert!(turns.is_over(ms(6)), "at what they had");
+        assert!(!turns.is_over(ms(3)) && !turns.is_over(ms(11)), "below");
+        assert!(turns.is_over(ms(12)), "at three times what they had");
         turns.others_had_it(ms(10), ms(110));
         assert!(!turns.is_over(ms(129)) && turns.is_over(ms(130)), "no longer than the bound");
         turns.rest();

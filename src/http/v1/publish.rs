@@ -15,6 +15,7 @@ use axum::{
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::Serialize;
+use tokio::task::yield_now;
 
 use super::{envelope::parse_batch, stream::path_channel};
 use crate::{
@@ -138,7 +139,8 @@ pub(in crate::http) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let mut room = state.hub.body_room(body.size_hint().exact());
+    let announced = body.size_hint().exact();
+    let mut room = state.hub.body_room(announced);
     let reading = async {
         let (mut bytes, mut pieces) = (Vec::new(), 0);
         while let Some(frame) = body.frame().await {
@@ -150,11 +152,19 @@ pub(in crate::http) async fn read_body(
             }
             // Taken as the bytes come: a length that was only announced takes none from others.
             room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
+            if pieces == 0 {
+                // Memory that is not written to is not taken yet.
+                bytes.reserve_exact(announced.map_or(data.len(), |length| length as usize));
+            }
             bytes.extend_from_slice(&data);
             pieces += 1;
             if pieces > PIECES_ALWAYS + bytes.len() / PIECE_BYTES_MIN {
                 let detail = "the body comes in too many small chunks";
                 return Err(Problem::field("body", detail).closing());
+            }
+            if (bytes.len() as u64) < announced.unwrap_or(bytes_max) {
+                // A client can send a megabyte without a pause, and others have a shard's thread.
+                yield_now().await;
             }
         }
         Ok(bytes)
