@@ -156,7 +156,7 @@ impl MemoryBackend {
         }
         let wants = includes(patterns, named.clone());
         let mut span = Span { after, through: head, events_max: 0, bytes_max: 0 };
-        for _ in 0..BEGIN_LOOKS_MAX {
+        for _ in 0..wants.begin_looks() {
             if span.after >= head {
                 break;
             }
@@ -200,7 +200,7 @@ impl MemoryBackend {
             let told = journal.told();
             let Some(Ok(piece)) = journal.read(&wants, Told::ALL, &span) else { break };
             drop(journal);
-            if look == BEGIN_LOOKS_MAX && piece.events.is_empty() {
+            if look == wants.begin_looks() && piece.events.is_empty() {
                 // Nothing has been found up to here: it may as well begin here.
                 return (piece.through, Reading { told, replay: None });
             }
@@ -289,6 +289,3 @@ fn includes<'a>(
         },
     }
 }
-
-/// Looks at the journal before a subscription begins; what is left is looked at in turns.
-const BEGIN_LOOKS_MAX: usize = 1;
