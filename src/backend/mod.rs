@@ -8,6 +8,7 @@ mod journal;
 mod memory;
 mod reading;
 mod replay;
+mod shard_set;
 #[cfg(test)]
 mod tests;
 mod watchers;
@@ -16,4 +17,5 @@ pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
 pub use reading::{Piece, Reading, Resume, Span};
+pub use shard_set::{Concerned, ShardSet};
 pub use watchers::{CountedPattern, Watchers};
