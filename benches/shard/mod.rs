@@ -41,7 +41,7 @@ impl Shard {
     pub(crate) fn new() -> Self {
         let backend = Arc::new(MemoryBackend::new(Epoch::new(1, 1), Limits::default()));
         Self {
-            engine: Engine::new(Arc::clone(&backend), Metrics::new(), 1, NOW_MS),
+            engine: Engine::new(Arc::clone(&backend), Metrics::new(), 0, 1, NOW_MS),
             backend,
             last: Seq::ZERO,
             places: Arc::default(),

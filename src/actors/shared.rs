@@ -22,7 +22,7 @@ use super::{
     shard::ShardMsg,
     subscriber::Shape,
 };
-use crate::{backend::MemoryBackend, telemetry::Metrics};
+use crate::{backend::MemoryBackend, model::Seq, telemetry::Metrics};
 
 /// One hub's common ground.
 #[derive(Debug)]
@@ -71,12 +71,18 @@ pub(crate) struct Refs {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     ring: ArrayQueue<Arc<Batch>>,
+    /// How far the log was at the last batch, whether it was handed over or concerned nobody here.
+    through: AtomicU64,
     notify: Notify,
 }
 
 impl Inbox {
     fn new(batches_max: usize) -> Arc<Self> {
-        Arc::new(Self { ring: ArrayQueue::new(batches_max), notify: Notify::new() })
+        Arc::new(Self {
+            ring: ArrayQueue::new(batches_max),
+            through: AtomicU64::new(0),
+            notify: Notify::new(),
+        })
     }
 
     /// Hands a batch over. Each batch holds a permit and the ring has a place for every permit,
@@ -94,6 +100,13 @@ impl Inbox {
     /// Whether no batch waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.is_empty()
+    }
+
+    /// How far the log is, if all batches up to there that concern the shard have been taken.
+    pub(crate) fn passed(&self) -> Option<Seq> {
+        // Looked at first: what is handed over meanwhile lies after it.
+        let through = Seq(self.through.load(Ordering::Acquire));
+        self.is_empty().then_some(through)
     }
 
     /// Waits for a batch.
@@ -162,10 +175,16 @@ impl Shared {
         self.inboxes.len()
     }
 
-    /// Hands a batch to every shard.
+    /// Hands a committed batch to the shards that it concerns. The others are not woken: they see how
+    /// far the log is when they next look.
     pub(crate) fn deliver(&self, batch: &Arc<Batch>) {
-        for inbox in &self.inboxes {
-            inbox.read().push(Arc::clone(batch));
+        let concerned = self.backend.concerned(batch.runs().iter().map(|run| &*run.entry));
+        for (shard, inbox) in self.inboxes.iter().enumerate() {
+            let inbox = inbox.read();
+            if concerned.has(shard) {
+                inbox.push(Arc::clone(batch));
+            }
+            inbox.through.store(batch.last().0, Ordering::Release);
         }
     }
 
@@ -234,11 +253,39 @@ mod tests {
     };
 
     #[test]
+    fn a_batch_goes_to_the_shards_it_concerns_and_the_others_see_how_far_the_log_is() {
+        let backend = MemoryBackend::new(Epoch::new(1, 1), Limits::default());
+        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 3);
+        let all = shared.permits.available_permits();
+        let inboxes: Vec<_> = (0..3).map(|shard| shared.open_inbox(shard)).collect();
+        let taken = || -> Vec<bool> { inboxes.iter().map(|inbox| inbox.pop().is_some()).collect() };
+        shared.deliver(&batch(&shared, 1));
+        assert_eq!(taken(), [false; 3]);
+        assert_eq!(shared.permits.available_permits(), all, "nobody keeps its permit");
+        assert_eq!(inboxes[0].passed(), Some(Seq(1)));
+
+        let entry = Arc::clone(&batch(&shared, 0).runs()[0].entry);
+        entry.shards().insert(1);
+        shared.backend.watching().insert(2);
+        shared.deliver(&batch(&shared, 2));
+        assert_eq!(inboxes[0].passed(), Some(Seq(2)));
+        assert_eq!(inboxes[1].passed(), None, "it has not taken what concerns it");
+        assert_eq!(taken(), [false, true, true]);
+        assert_eq!(inboxes[1].passed(), Some(Seq(2)));
+
+        entry.shards().remove(1);
+        shared.backend.watching().remove(2);
+        shared.deliver(&batch(&shared, 3));
+        assert_eq!(taken(), [false; 3]);
+    }
+
+    #[test]
     fn incarnations_of_a_shard_take_nothing_from_each_other() {
         let backend = MemoryBackend::new(Epoch::new(1, 1), Limits::default());
         let shared = Shared::new(backend, Metrics::new(), Clock::start(), 1);
         let all = shared.permits.available_permits();
         let old = shared.open_inbox(0);
+        batch(&shared, 0).runs()[0].entry.shards().insert(0);
         shared.deliver(&batch(&shared, 1));
         let new = shared.open_inbox(0);
         shared.deliver(&batch(&shared, 2));

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::{
     forgotten::Losses,
     reading::{Span, Told},
+    shard_set::ShardSet,
 };
 use crate::{
     core::{FellOff, History, Slice},
@@ -40,6 +41,8 @@ pub struct ChannelEntry {
     used_ms: AtomicU64,
     streams: AtomicU32,
     pollers: AtomicU32,
+    /// Where those are who name it.
+    shards: ShardSet,
     /// Whether a channel actor looks after it.
     attended: AtomicBool,
     /// When it needs an actor again, in milliseconds since 1970.
@@ -70,6 +73,7 @@ impl ChannelEntry {
             used_ms: AtomicU64::new(now_ms),
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
+            shards: ShardSet::default(),
             attended: AtomicBool::new(false),
             care_ms: AtomicU64::new(now_ms),
             ranked: AtomicBool::new(false),
@@ -247,6 +251,11 @@ impl ChannelEntry {
     /// Counts waiting polls that name it.
     pub fn pollers(&self) -> &AtomicU32 {
         &self.pollers
+    }
+
+    /// The shards that have connections which name it.
+    pub fn shards(&self) -> &ShardSet {
+        &self.shards
     }
 
     /// Whether nobody named it in a living subscription.

@@ -11,7 +11,10 @@ use std::{
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
-use super::{ChannelEntry, ChannelId, ChannelInfo, Directory, Watchers, journal::Journal};
+use super::{
+    ChannelEntry, ChannelId, ChannelInfo, Concerned, Directory, ShardSet, Watchers,
+    journal::Journal,
+};
 use crate::{
     core::{Evicted, History, Limits},
     model::{Epoch, Event, EventKind, Position, Seq},
@@ -24,6 +27,8 @@ pub struct MemoryBackend {
     limits: Limits,
     directory: Directory,
     watchers: Arc<Watchers>,
+    /// The shards that have connections with patterns.
+    watching: Arc<ShardSet>,
     /// The newest seq whose batch is in the histories as a whole.
     head: AtomicU64,
     bytes: AtomicU64,
@@ -57,6 +62,7 @@ impl MemoryBackend {
                 share.max(1),
             ),
             watchers: Arc::default(),
+            watching: Arc::default(),
             limits,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -68,6 +74,21 @@ impl MemoryBackend {
     /// Who subscribes by pattern.
     pub fn watchers(&self) -> &Arc<Watchers> {
         &self.watchers
+    }
+
+    /// The shards that have connections with patterns.
+    pub fn watching(&self) -> &Arc<ShardSet> {
+        &self.watching
+    }
+
+    /// The shards that events of these channels concern, once they are committed: of every other, all
+    /// connections begin behind them.
+    pub fn concerned<'a>(
+        &'a self,
+        channels: impl IntoIterator<Item = &'a ChannelEntry>,
+    ) -> Concerned {
+        let named = channels.into_iter().map(ChannelEntry::shards);
+        Concerned::of(named.chain([&*self.watching]))
     }
 
     /// What the info routes say of a channel: those who name it and those whose patterns match

@@ -10,6 +10,7 @@ mod journal;
 mod memory;
 mod reading;
 mod replay;
+mod shard_set;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -20,4 +21,5 @@ pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
 pub use reading::{Piece, Reading, Span};
+pub use shard_set::{Concerned, ShardSet};
 pub use watchers::{CountedPattern, Watchers};

@@ -307,3 +307,36 @@ async fn what_is_not_there_is_404_and_what_is_malformed_400() {
     // A place beyond the last is the end.
     assert!(listed(&hub, "after=9.9").await.is_empty());
 }
+
+#[tokio::test]
+async fn streams_of_a_small_channel_live_together_and_those_of_a_large_one_on_every_shard() {
+    let hub = hub(&[]).await;
+    let mut streams = Vec::new();
+    let by_shard = async |hub: &Hub| {
+        let mut counts = [0, 0];
+        for found in listed(hub, "limit=1000").await {
+            counts[found["shard"].as_u64().unwrap() as usize] += 1;
+        }
+        counts
+    };
+    // As many as live together, and as many again.
+    for round in 1..=2 {
+        for _ in 0..64 {
+            streams.push(stream(&hub, "/v1/channels/c/events").await.0);
+        }
+        let counts = by_shard(&hub).await;
+        assert_eq!(counts.iter().sum::<u64>(), 64 * round);
+        // Half of those that came late live on the other shard, give or take what chance does.
+        let elsewhere = *counts.iter().min().unwrap();
+        assert!(if round == 1 { elsewhere == 0 } else { elsewhere > 8 }, "{counts:?}");
+        let id = published(&hub, "c", "to all").await;
+        for wire in &mut streams {
+            assert_eq!(field(&wire.block().await, "id"), id);
+        }
+    }
+    // Nobody is left behind by those who leave.
+    streams.drain(1..);
+    metric_is(&hub, "visnyk_streams", 1).await;
+    let id = published(&hub, "c", "to one").await;
+    assert_eq!(field(&streams[0].block().await, "id"), id);
+}

@@ -28,7 +28,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished, sockets::Sockets, turns::Turns};
+use super::{Engine, Finished, home::Moving, sockets::Sockets, turns::Turns};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
@@ -52,6 +52,8 @@ pub(crate) struct Shard;
 pub(crate) enum ShardMsg {
     /// Take on a stream that pulls from a body.
     Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
+    /// Take on a stream that another shard has accepted.
+    TakeOn(Box<Moving>),
     /// Serve clients on this thread.
     Serve(Arc<dyn Front>),
     /// End all connections within the window; `true` on the sender when none is left.
@@ -108,17 +110,16 @@ impl LocalShard {
         while alive.changed().await.is_ok() {}
     }
 
-    /// Hands a socket over. `early` was read from it already, `head` goes before the stream.
+    /// Hands a socket over; it may come to live on another shard. `early` was read from it already,
+    /// `head` goes before the stream.
     pub fn attach(
         &self,
-        mut subscriber: Subscriber,
+        subscriber: Subscriber,
         io: impl Into<Socket>,
         early: &[u8],
         head: Bytes,
         ticket: Option<PollTicket>,
     ) {
-        let Some(engine) = self.engine.upgrade() else { return };
-        let now_ms = self.shared.clock.now_ms();
         match (subscriber.shape.transport(), io.into()) {
             (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, early) {
                 Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
@@ -133,15 +134,27 @@ impl LocalShard {
                 self.attach_peer(subscriber, peer, head, ticket);
             }
             (Transport::Stream, Socket::Plain(io)) => {
-                self.lead_lease(&mut subscriber);
-                let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
-                let attached = StreamSocket::new(io).and_then(|socket| {
-                    engine.attach_stream(subscriber, socket, &sockets, head, now_ms)
-                });
-                if let Err(error) = &attached {
-                    unwatchable(error);
+                let socket = match StreamSocket::new(io) {
+                    Ok(socket) => socket,
+                    Err(error) => return unwatchable(&error),
+                };
+                let moving = Moving { subscriber, socket, head };
+                if let Some(staying) = moving.hand_on(&self.shared, self.index) {
+                    self.take_on(staying);
                 }
             }
+        }
+    }
+
+    /// Takes on a stream that is to live here.
+    fn take_on(&self, stream: Moving) {
+        let Moving { mut subscriber, socket, head } = stream;
+        let Some(engine) = self.engine.upgrade() else { return };
+        self.lead_lease(&mut subscriber);
+        let now_ms = self.shared.clock.now_ms();
+        let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
+        if let Err(error) = engine.attach_stream(subscriber, socket, &sockets, head, now_ms) {
+            unwatchable(&error);
         }
     }
 
@@ -220,6 +233,7 @@ impl ThreadLocalActor for Shard {
         let engine = Engine::new(
             Arc::clone(&shared.backend),
             Arc::clone(&shared.metrics),
+            index,
             fastrand::u64(..),
             shared.clock.now_ms(),
         );
@@ -254,6 +268,7 @@ impl ThreadLocalActor for Shard {
                 engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
                 let _ = reply.send(body);
             }
+            ShardMsg::TakeOn(stream) => state.local.take_on(*stream),
             ShardMsg::Serve(front) => {
                 let serving = front.serve(state.local.clone());
                 state.spawn(&myself, "front", serving);
@@ -347,6 +362,9 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
+            if let Some(through) = inbox.passed() {
+                engine.pass(through);
+            }
             // However much there is to send, deadlines have their turn.
             let mut more = false;
             if Instant::now() >= next_tick {

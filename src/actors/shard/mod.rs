@@ -5,6 +5,7 @@
 
 mod actor;
 mod engine;
+mod home;
 mod registry;
 mod rounds;
 mod sets;

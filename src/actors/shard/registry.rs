@@ -1,18 +1,25 @@
 //! Which slots receive which channel.
 
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::{
     actors::subscriber::Subscriber,
-    backend::{ChannelEntry, ChannelId},
+    backend::{ChannelEntry, ChannelId, ShardSet},
     core::{PatternId, PatternIndex},
     model::ChannelName,
 };
 
-/// The subscribers of a shard, by channel and by pattern.
-#[derive(Debug, Default)]
+/// The subscribers of a shard, by channel and by pattern. As long as it has any of a channel, that one's
+/// events are handed to the shard, and as long as it has patterns, all events.
+#[derive(Debug)]
 pub(super) struct Registry {
+    /// Whose they are.
+    shard: usize,
+    /// The shards that have patterns.
+    watching: Arc<ShardSet>,
     channels: FxHashMap<ChannelId, Subscribers>,
     /// The slots of each pattern.
     patterns: PatternIndex<FxHashSet<u32>>,
@@ -27,6 +34,8 @@ pub(super) struct Registry {
 #[derive(Debug)]
 pub(super) struct Subscribers {
     name: ChannelName,
+    /// The channel, if any here name it.
+    named: Option<Arc<ChannelEntry>>,
     /// Streams of this channel alone, in its plain form. [`VACANT`] where one left while a round
     /// was under way.
     plain: Vec<u32>,
@@ -42,9 +51,20 @@ pub(super) struct Subscribers {
 pub(super) const VACANT: u32 = u32::MAX;
 
 impl Registry {
+    /// Of the shard of that number; `watching` is where it says that it has patterns.
+    pub(super) fn new(shard: usize, watching: Arc<ShardSet>) -> Self {
+        Self {
+            shard,
+            watching,
+            channels: FxHashMap::default(),
+            patterns: PatternIndex::default(),
+            version: 0,
+        }
+    }
+
     /// Adds a plain stream and gives its place.
-    pub(super) fn add_plain(&mut self, slot: u32, entry: &ChannelEntry) -> u32 {
-        let subscribers = self.subscribers(entry);
+    pub(super) fn add_plain(&mut self, slot: u32, entry: &Arc<ChannelEntry>) -> u32 {
+        let subscribers = self.named(entry);
         subscribers.plain.push(slot);
         (subscribers.plain.len() - 1) as u32
     }
@@ -52,12 +72,15 @@ impl Registry {
     /// Adds any other connection.
     pub(super) fn add_mixed(&mut self, slot: u32, subscriber: &Subscriber) {
         for counted in &subscriber.named {
-            self.subscribers(counted.entry()).mixed.insert(slot);
+            self.named(counted.entry()).mixed.insert(slot);
         }
         for pattern in subscriber.subscription.patterns() {
             let patterns = self.patterns.len();
             self.patterns.entry(pattern, FxHashSet::default).1.insert(slot);
             self.version += u64::from(self.patterns.len() > patterns);
+            if patterns == 0 {
+                self.watching.insert(self.shard);
+            }
         }
     }
 
@@ -104,6 +127,9 @@ impl Registry {
             if slots.is_empty() {
                 self.patterns.remove(id);
                 self.version += 1;
+                if self.patterns.is_empty() {
+                    self.watching.remove(self.shard);
+                }
             }
         }
     }
@@ -180,9 +206,21 @@ impl Registry {
         }
     }
 
+    /// The subscribers of a channel, one of which is about to name it.
+    fn named(&mut self, entry: &Arc<ChannelEntry>) -> &mut Subscribers {
+        let shard = self.shard;
+        let subscribers = self.subscribers(entry);
+        if subscribers.named.is_none() {
+            entry.shards().insert(shard);
+            subscribers.named = Some(Arc::clone(entry));
+        }
+        subscribers
+    }
+
     fn subscribers(&mut self, entry: &ChannelEntry) -> &mut Subscribers {
         self.channels.entry(entry.id()).or_insert_with(|| Subscribers {
             name: entry.name().clone(),
+            named: None,
             plain: Vec::new(),
             vacant: 0,
             mixed: FxHashSet::default(),
@@ -193,8 +231,11 @@ impl Registry {
     }
 
     fn drop_if_empty(&mut self, channel: ChannelId) {
-        if self.channels.get(&channel).is_some_and(Subscribers::is_unused) {
-            self.channels.remove(&channel);
+        if self.channels.get(&channel).is_some_and(Subscribers::is_unused)
+            && let Some(unused) = self.channels.remove(&channel)
+            && let Some(entry) = unused.named
+        {
+            entry.shards().remove(self.shard);
         }
     }
 }
@@ -220,14 +261,12 @@ const PRUNED_PER_CALL: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
-        actors::subscriber::{Admission, Shape},
-        backend::Directory,
-        core::{SlowPolicy, Subscription},
-        model::{ChannelSelector, Start},
+        actors::subscriber::{Admission, CountedEntry, Shape},
+        backend::{Directory, MemoryBackend},
+        core::{Limits, SlowPolicy, Subscription, Transport},
+        model::{ChannelSelector, Epoch, Start},
     };
 
     fn subscriber(pattern: &str) -> Subscriber {
@@ -265,10 +304,47 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_says_what_it_has_as_long_as_it_has_it() {
+        let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
+        let name = ChannelName::parse("t/7/x").expect("a name");
+        let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
+        let is_told = || backend.concerned([&*entry]).has(5);
+        let mut registry = Registry::new(5, Arc::clone(backend.watching()));
+        // Streams of it alone, also while a round is under way.
+        assert!(!is_told());
+        assert_eq!([registry.add_plain(0, &entry), registry.add_plain(1, &entry)], [0, 1]);
+        assert_eq!(registry.remove_plain(0, 0, entry.id(), false), Some(1));
+        assert!(is_told());
+        assert_eq!(registry.remove_plain(1, 0, entry.id(), true), None);
+        assert!(is_told(), "until the round is through");
+        registry.compact(entry.id(), |_, _| {});
+        assert!(!is_told());
+        // Those that name it among others.
+        let mut naming = subscriber("t/7/x");
+        naming.named.push(CountedEntry::new(Arc::clone(&entry), Transport::Stream));
+        registry.add_mixed(0, &naming);
+        assert!(is_told());
+        assert_eq!(registry.add_plain(1, &entry), 0);
+        registry.remove_mixed(0, &naming);
+        assert!(is_told(), "there is another");
+        assert_eq!(registry.remove_plain(1, 0, entry.id(), false), None);
+        assert!(!is_told());
+        // Patterns, whatever they match; and a look-up by them is no reason to be told.
+        for pattern in ["t/*/x", "u/**"] {
+            registry.add_mixed(0, &subscriber(pattern));
+        }
+        assert!(is_told() && registry.look_up(&entry).is_some());
+        registry.remove_mixed(0, &subscriber("t/*/x"));
+        assert!(is_told(), "there is another");
+        registry.remove_mixed(0, &subscriber("u/**"));
+        assert!(!is_told());
+    }
+
+    #[test]
     fn an_event_costs_one_look_up_however_many_patterns_come_and_go() {
         let directory = Directory::new(100, 0, 1);
         let entry = entry(&directory, "t/7/x");
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("t/7/*"));
         assert_eq!(receivers(&mut registry, &entry), [0]);
         let one_look_up = registry.patterns.steps();

@@ -35,6 +35,14 @@ impl Engine {
         self.taking.push_back(Taking { batch, next: 0, mixed: false });
     }
 
+    /// Tells it how far the log is. It has been given all batches up to there that concern it.
+    pub fn pass(&mut self, through: Seq) {
+        self.passed = through;
+        if self.taking.is_empty() {
+            self.head = self.head.max(through);
+        }
+    }
+
     /// Whether all batches it was given have been handed out to their channels.
     pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
         self.taking.is_empty()
@@ -89,6 +97,7 @@ impl Engine {
                 self.mixed.waiting.push_back(taking.batch);
             }
         }
+        self.head = self.head.max(self.passed);
     }
 
     /// The lanes in turn, until the sends of a slice are made.

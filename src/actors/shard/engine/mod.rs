@@ -72,8 +72,11 @@ pub struct Engine {
     ready: Arc<ReadyList>,
     /// Slots that go on in a turn to come.
     queued: Vec<SlotKey>,
-    /// The last seq of the batches this shard has been given.
+    /// How far the log is as this shard knows it: all batches up to there that concern it have been
+    /// handed out.
     head: Seq,
+    /// The same of the log when it was last looked at, if there are batches to be handed out before.
+    passed: Seq,
     now_ms: u64,
     random: fastrand::Rng,
     /// Bytes read from history last, for the others who read the same.
@@ -117,16 +120,23 @@ pub struct Finished {
 }
 
 impl Engine {
-    /// An empty shard; `seed` drives its jitter.
-    pub fn new(backend: Arc<MemoryBackend>, metrics: Arc<Metrics>, seed: u64, now_ms: u64) -> Self {
+    /// An empty shard, which is the one of that number; `seed` drives its jitter.
+    pub fn new(
+        backend: Arc<MemoryBackend>,
+        metrics: Arc<Metrics>,
+        shard: usize,
+        seed: u64,
+        now_ms: u64,
+    ) -> Self {
         Self {
             limits: backend.limits().connections.clone(),
             head: backend.head(),
+            passed: Seq::ZERO,
+            registry: Registry::new(shard, Arc::clone(backend.watching())),
             backend,
             metrics,
             slots: Slots::new(),
             generation: 0,
-            registry: Registry::default(),
             taking: VecDeque::new(),
             lanes: FxHashMap::default(),
             turns: VecDeque::new(),

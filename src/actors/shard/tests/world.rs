@@ -26,8 +26,8 @@ pub(super) struct World {
     pub(super) backend: Arc<MemoryBackend>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) engines: Vec<Engine>,
-    /// Batches that an engine has not been given yet.
-    pub(super) rings: Vec<VecDeque<Arc<Batch>>>,
+    /// Batches that an engine has not been given yet, or their last seqs if they do not concern it.
+    pub(super) rings: Vec<VecDeque<Result<Arc<Batch>, Seq>>>,
     /// How far each engine has been given the log.
     pub(super) given: Vec<Seq>,
     /// The whole log; the event of seq 1 comes first.
@@ -73,8 +73,10 @@ impl World {
     pub(super) fn new(limits: Limits, engines: usize) -> Self {
         let backend = Arc::new(MemoryBackend::new(Epoch::new(1_000, 7), limits));
         let metrics = Metrics::new();
-        let engine =
-            |index| Engine::new(Arc::clone(&backend), Arc::clone(&metrics), index as u64, START_MS);
+        let engine = |index| {
+            let (backend, metrics) = (Arc::clone(&backend), Arc::clone(&metrics));
+            Engine::new(backend, metrics, index, index as u64, START_MS)
+        };
         Self {
             engines: (0..engines).map(engine).collect(),
             rings: vec![VecDeque::new(); engines],
@@ -146,16 +148,25 @@ impl World {
         self.backend.commit(last);
         self.batches.push((first.0, last.0));
         let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
-        for ring in &mut self.rings {
-            ring.push_back(Arc::clone(&batch));
+        let concerned = self.backend.concerned(batch.runs().iter().map(|run| &*run.entry));
+        for (engine, ring) in self.rings.iter_mut().enumerate() {
+            ring.push_back(concerned.has(engine).then(|| Arc::clone(&batch)).ok_or(last));
         }
     }
 
-    /// Hands the next batch to an engine; false if there is none.
+    /// Hands the next batch to an engine, or tells it how far the log is; false if there is none.
     pub(super) fn give(&mut self, engine: usize) -> bool {
-        let Some(batch) = self.rings[engine].pop_front() else { return false };
-        self.given[engine] = batch.last();
-        self.engines[engine].give(batch, self.now_ms);
+        match self.rings[engine].pop_front() {
+            None => return false,
+            Some(Ok(batch)) => {
+                self.given[engine] = batch.last();
+                self.engines[engine].give(batch, self.now_ms);
+            }
+            Some(Err(through)) => {
+                self.given[engine] = through;
+                self.engines[engine].pass(through);
+            }
+        }
         true
     }
 

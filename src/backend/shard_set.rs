@@ -1,0 +1,127 @@
+//! Which shards have subscribers, so that an event wakes only those it concerns.
+//!
+//! A shard registers a subscription and then looks how far the log is; the log moves its head and then
+//! looks which shards an event concerns. Between the two each has a fence, so one of them sees what the
+//! other did: an event is handed to the shard, or the subscription begins behind it
+//! (docs/adr/025-shards-that-are-concerned.md).
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// The shards that have subscribers of something. Each is put in and taken out by its own thread, and
+/// the log's looks. What a crashed shard has left in it is taken out when its successor has had a
+/// subscriber and has none any more; until then that one is woken for nothing.
+#[derive(Debug, Default)]
+pub struct ShardSet(AtomicU64);
+
+/// The shards that were in some sets when the log looked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Concerned(u64);
+
+impl ShardSet {
+    /// Puts a shard in. Whoever calls this looks at the log's head only afterwards.
+    pub fn insert(&self, shard: usize) {
+        self.0.fetch_or(bit(shard), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Its first shard; none if it is empty.
+    pub fn first(&self) -> Option<usize> {
+        let bits = self.0.load(Ordering::Relaxed);
+        (bits != 0).then(|| bits.trailing_zeros() as usize)
+    }
+
+    /// Takes a shard out.
+    pub fn remove(&self, shard: usize) {
+        self.0.fetch_and(!bit(shard), Ordering::Relaxed);
+    }
+}
+
+impl Concerned {
+    /// Looks at the sets, after the log's head was moved.
+    pub(super) fn of<'a>(sets: impl IntoIterator<Item = &'a ShardSet>) -> Self {
+        fence(Ordering::SeqCst);
+        Self(sets.into_iter().fold(0, |bits, set| bits | set.0.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a shard is among them. Those past the 64th always are: they have no place in a set.
+    pub fn has(self, shard: usize) -> bool {
+        shard >= PLACES || self.0 & bit(shard) != 0
+    }
+}
+
+fn bit(shard: usize) -> u64 {
+    if shard < PLACES { 1 << shard } else { 0 }
+}
+
+/// Shards that a set tells apart.
+const PLACES: usize = u64::BITS as usize;
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, thread};
+
+    use super::*;
+
+    /// Lets two threads go on together, but for a moment that differs from time to time.
+    fn meet(arrived: &AtomicUsize, times: usize, moment: usize) {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        let mut looks = 0;
+        while arrived.load(Ordering::SeqCst) < 2 * times {
+            looks += 1;
+            // The other may have no processor.
+            if looks > 1_000 {
+                thread::yield_now();
+            }
+        }
+        (0..moment).for_each(|_| std::hint::spin_loop());
+    }
+
+    #[test]
+    fn a_shard_is_seen_by_the_log_or_sees_its_head() {
+        const ROUNDS: usize = 100_000;
+        let sets: Vec<ShardSet> = (0..ROUNDS).map(|_| ShardSet::default()).collect();
+        let (head, arrived) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let (heads, seen) = thread::scope(|scope| {
+            let shard = scope.spawn(|| -> Vec<u64> {
+                let register = |(round, set): (usize, &ShardSet)| {
+                    meet(&arrived, round + 1, round % 16);
+                    set.insert(0);
+                    head.load(Ordering::Acquire)
+                };
+                sets.iter().enumerate().map(register).collect()
+            });
+            let log = scope.spawn(|| -> Vec<bool> {
+                let commit = |(round, set): (usize, &ShardSet)| {
+                    meet(&arrived, round + 1, round / 16 % 16);
+                    head.store(round as u64 + 1, Ordering::Release);
+                    Concerned::of([set]).has(0)
+                };
+                sets.iter().enumerate().map(commit).collect()
+            });
+            (shard.join().expect("it ends"), log.join().expect("it ends"))
+        });
+        for (round, (head, seen)) in heads.iter().zip(seen).enumerate() {
+            assert!(seen || *head > round as u64, "round {round}: neither has seen the other");
+        }
+    }
+
+    #[test]
+    fn shards_are_told_apart_up_to_the_64th() {
+        let (one, other) = (ShardSet::default(), ShardSet::default());
+        one.insert(0);
+        other.insert(63);
+        other.insert(64);
+        let concerned = Concerned::of([&one, &other]);
+        let among: Vec<usize> = (0..66).filter(|&shard| concerned.has(shard)).collect();
+        assert_eq!(among, [0, 63, 64, 65], "those past the last place always");
+        assert_eq!(
+            [one.first(), other.first(), ShardSet::default().first()],
+            [Some(0), Some(63), None]
+        );
+        other.remove(64);
+        assert_eq!(Concerned::of([&one, &other]), concerned, "nobody's place is taken away");
+        other.remove(63);
+        assert!(!Concerned::of([&one, &other]).has(63));
+        assert!(Concerned::of([&one, &other]).has(0));
+    }
+}
