@@ -59,6 +59,7 @@ impl Registry {
             channels: FxHashMap::default(),
             patterns: PatternIndex::default(),
             version: 0,
+            to_prune: Vec::new(),
         }
     }
 
@@ -368,7 +369,7 @@ mod tests {
     #[test]
     fn channels_that_are_gone_are_forgotten_some_at_a_time_and_those_with_subscribers_stay() {
         let directory = Directory::new(10_000, 0, 1);
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("**"));
         let entries: Vec<_> = (0..5_000).map(|n| entry(&directory, &format!("c/{n}"))).collect();
         entries.iter().for_each(|entry| assert_eq!(receivers(&mut registry, entry), [0]));

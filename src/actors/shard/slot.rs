@@ -91,7 +91,7 @@ pub(super) struct PlainSubscriber {
 
 impl PlainSubscriber {
     /// Its channel's entry.
-    pub(super) fn entry(&self) -> &ChannelEntry {
+    pub(super) fn entry(&self) -> &Arc<ChannelEntry> {
         self.entry.entry()
     }
 
