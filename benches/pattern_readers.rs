@@ -55,6 +55,22 @@ fn catch_up(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// How long a reader of everything has the thread at a time: the longest of its turns, from the oldest
+/// event of 100,000 channels to the head.
+fn longest_turn(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("longest_turn_of_a_replay_of_all");
+    group.sample_size(10);
+    let intricate: Vec<String> = (0..100).map(|n| format!("**/x{n}")).collect();
+    let intricate: Vec<&str> = intricate.iter().map(String::as_str).collect();
+    for (name, patterns) in [("by_one_pattern", &["**"][..]), ("by_100_patterns", &intricate)] {
+        let mut shard = shard_with(CHANNELS_MAX);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| shard.longest_turn(patterns)).sum());
+        });
+    }
+    group.finish();
+}
+
 /// A connection with a pattern of its own comes and goes, and an event for a channel comes.
 fn churn(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("event_while_patterns_come_and_go");
@@ -79,5 +95,7 @@ fn churn(criterion: &mut Criterion) {
 }
 
 const CAUGHT_UP: usize = 1_000;
+/// As many as a hub has at most by default.
+const CHANNELS_MAX: usize = 100_000;
 
-criterion_group!(benches, attach_now, catch_up, churn);
+criterion_group!(benches, attach_now, catch_up, longest_turn, churn);

@@ -10,6 +10,7 @@ mod pattern_readers;
 mod patterns;
 mod replay;
 mod shard;
+mod walks;
 
 use criterion::criterion_main;
 
@@ -20,5 +21,6 @@ criterion_main!(
     replay::benches,
     patterns::benches,
     pattern_readers::benches,
-    attach::benches
+    attach::benches,
+    walks::benches
 );

@@ -8,6 +8,7 @@ use std::{
     io,
     rc::Rc,
     sync::{Arc, atomic::AtomicU32},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use visnyk::{
         SlotWaker, Subscriber,
     },
     backend::{ChannelEntry, MemoryBackend},
-    core::{Limits, SlowPolicy, Subscription},
+    core::{CloseReason, Limits, SlowPolicy, Subscription},
     http::Taken,
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, NewEvent,
@@ -117,6 +118,23 @@ impl Shard {
             self.engine.serve_ready(1, NOW_MS);
         }
         key
+    }
+
+    /// Attaches a stream that reads from the oldest event to the head; gives the longest time that
+    /// one call of the engine took.
+    pub(crate) fn longest_turn(&mut self, channels: &[&str]) -> Duration {
+        let taken: TakenBytes = Rc::default();
+        let begun = Instant::now();
+        let key = self.attach(channels, Start::Earliest, &taken);
+        let mut longest = begun.elapsed();
+        let mut more = true;
+        while more {
+            let begun = Instant::now();
+            more = self.engine.serve_ready(1, NOW_MS);
+            longest = longest.max(begun.elapsed());
+        }
+        self.engine.close(key, CloseReason::PeerClosed);
+        longest
     }
 
     fn connect(

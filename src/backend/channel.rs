@@ -116,8 +116,9 @@ impl ChannelEntry {
     pub(super) fn read(&self, told: Told, span: &Span) -> Result<Slice, FellOff> {
         self.with_history(|history| {
             let mut after = span.after;
-            if self.eviction.load(Ordering::Relaxed) <= told.0 {
-                after = after.max(history.evicted_through());
+            let evicted_through = history.evicted_through();
+            if told.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
+                after = after.max(evicted_through);
             }
             history.read(after, span.through, span.events_max, span.bytes_max)
         })

@@ -17,6 +17,7 @@ use super::{
     channel::{ChannelEntry, ChannelId},
     forgotten::Forgotten,
     reading::Told,
+    walk::Walk,
 };
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
@@ -41,14 +42,6 @@ pub struct Directory {
 pub struct DirectoryFull {
     /// The limit.
     pub channels_max: usize,
-}
-
-/// Some of the channels that a pattern stands for.
-#[derive(Debug, Default)]
-pub(super) struct NamesPage {
-    pub(super) entries: Vec<Arc<ChannelEntry>>,
-    /// Where the next page begins, unless this is the last.
-    pub(super) last: Option<ChannelName>,
 }
 
 impl Directory {
@@ -115,67 +108,47 @@ impl Directory {
         removed.is_some()
     }
 
-    /// A page of the channels that `pattern` stands for: those after the name `after`, or the
-    /// first ones. It costs a look at the names that begin as the pattern does.
-    pub(super) fn names_matching(
-        &self,
-        pattern: &ChannelPattern,
-        after: Option<&ChannelName>,
-    ) -> NamesPage {
-        let prefix = pattern.literal_prefix();
-        let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let names = self.names.read();
-        let mut page = NamesPage::default();
-        if after.is_none()
-            && let Some(entry) = names.get(prefix)
-            && pattern.matches(entry.name())
-        {
-            page.entries.push(Arc::clone(entry));
-        }
-        let from = after.map_or(Bound::Included(&*below), |name| Bound::Excluded(name.as_str()));
-        let range = names.range::<str, _>((from, Bound::Unbounded));
-        for (seen, (name, entry)) in range.enumerate() {
-            if !name.as_str().starts_with(&below) {
-                page.last = None;
-                return page;
-            }
-            if seen == PAGE_NAMES_MAX {
-                return page;
-            }
-            #[cfg(test)]
-            super::tests::look();
-            page.last = Some(name.clone());
-            if pattern.matches(name) {
-                page.entries.push(Arc::clone(entry));
-            }
-        }
-        page.last = None;
-        page
+    /// The channels of the next names of a walk, `names_max` at most.
+    pub(super) fn next_names(&self, walk: &mut Walk, names_max: usize) -> Vec<Arc<ChannelEntry>> {
+        let mut entries = Vec::with_capacity(names_max);
+        walk.look(&self.names.read(), names_max, |_, entry| entries.push(Arc::clone(entry)));
+        entries
     }
 
-    /// Whether a forgotten channel that matches one of `patterns` has lost an event after `after`
-    /// that the reader has not been told of.
-    pub(super) fn has_forgotten(
+    /// Whether a channel is among the next `names_max` forgotten ones of a walk that matches one of
+    /// `patterns` and has lost an event after `after` that the reader has not been told of; at the
+    /// end of the walk also whether one may have that is known by the floor only.
+    pub(super) fn have_forgotten(
         &self,
+        walk: &mut Walk,
+        names_max: usize,
         patterns: &[ChannelPattern],
         after: Seq,
         told: Told,
     ) -> bool {
-        self.forgotten.lock().has_lost(patterns, after, told)
+        self.forgotten.lock().have_lost(walk, names_max, patterns, after, told)
     }
 
-    /// Up to `limit` wanted channels after the name `after`, in the order of their names.
+    /// Up to `limit` wanted channels after the name `after`, in the order of their names, of those
+    /// that one look comes to. With them the name that it has come to, if there may be more.
     pub fn page(
         &self,
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
-    ) -> Vec<Arc<ChannelEntry>> {
+    ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = self.names.read();
-        let entries = names.range::<str, _>((from, Bound::Unbounded));
-        let wanted = entries.filter(|(name, _)| wanted(name)).take(limit);
-        wanted.map(|(_, entry)| Arc::clone(entry)).collect()
+        let mut found = Vec::new();
+        for (seen, (name, entry)) in names.range::<str, _>((from, Bound::Unbounded)).enumerate() {
+            if wanted(name) {
+                found.push(Arc::clone(entry));
+            }
+            if found.len() >= limit || seen + 1 == PAGE_NAMES_MAX {
+                return (found, Some(name.clone()));
+            }
+        }
+        (found, None)
     }
 
     /// How many channels there are.
@@ -199,5 +172,6 @@ impl Directory {
     }
 }
 
-/// Names looked at under one hold of the lock: a birth waits no longer.
-const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 1_024 };
+/// Names that one look for a page comes to: each may be compared with a hundred patterns of a token,
+/// and a birth waits for the lock.
+const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 64 };

@@ -1,12 +1,9 @@
 //! What is still known of channels that are no longer in the directory: how far their events are
 //! gone, so that a resume on one of them is answered honestly, and without false gaps.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::Bound,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::reading::Told;
+use super::{reading::Told, walk::Walk};
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
 /// The last evicted event of forgotten channels: one by one for the latest of them, and one floor
@@ -22,7 +19,6 @@ pub(super) struct Forgotten {
     recorded: u64,
     entries_max: usize,
     floor: Losses,
-    highest: Seq,
 }
 
 /// How far events are gone, and the number of the latest eviction among them.
@@ -33,8 +29,9 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    fn is_news(self, after: Seq, told: Told) -> bool {
-        self.through > after && self.eviction > told.0
+    /// Whether a reader that has everything up to `after` has not been told of them.
+    pub(super) fn are_news(self, after: Seq, told: Told) -> bool {
+        self.through > after && !told.covers(self.through, self.eviction)
     }
 }
 
@@ -46,7 +43,6 @@ impl Forgotten {
             recorded: 0,
             entries_max,
             floor: Losses::default(),
-            highest: Seq::ZERO,
         }
     }
 
@@ -55,7 +51,6 @@ impl Forgotten {
         if losses.through == Seq::ZERO {
             return;
         }
-        self.highest = self.highest.max(losses.through);
         self.recorded += 1;
         self.names.insert(name.clone(), (losses, self.recorded));
         self.order.push_back((name, self.recorded));
@@ -81,20 +76,24 @@ impl Forgotten {
         self.names.get(name).map_or(self.floor, |(losses, _)| *losses)
     }
 
-    /// Whether a channel that matches one of `patterns` has lost an event after `after` that the
-    /// reader has not been told of.
-    pub(super) fn has_lost(&self, patterns: &[ChannelPattern], after: Seq, told: Told) -> bool {
-        if self.highest <= after || patterns.is_empty() {
-            return false;
-        }
-        self.floor.is_news(after, told)
-            || patterns.iter().any(|pattern| {
-                let prefix = pattern.literal_prefix();
-                let names = self.names.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-                names
-                    .take_while(|(name, _)| name.as_str().starts_with(prefix))
-                    .any(|(name, (losses, _))| losses.is_news(after, told) && pattern.matches(name))
-            })
+    /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
+    /// has lost an event after `after` that the reader has not been told of; at the end of the walk
+    /// also whether one may have that is known by the floor only. The floor comes last because it
+    /// takes the place of channels that the walk has not come to.
+    pub(super) fn have_lost(
+        &self,
+        walk: &mut Walk,
+        names_max: usize,
+        patterns: &[ChannelPattern],
+        after: Seq,
+        told: Told,
+    ) -> bool {
+        let mut lost = false;
+        walk.look(&self.names, names_max, |name, (losses, _)| {
+            lost |= losses.are_news(after, told)
+                && patterns.iter().any(|pattern| pattern.matches(name));
+        });
+        lost || walk.is_over() && self.floor.are_news(after, told)
     }
 
     fn is_latest(&self, name: &ChannelName, recorded: u64) -> bool {
@@ -144,12 +143,36 @@ mod tests {
         forgotten.record(name("ab/x"), Losses { through: Seq(9), eviction: 8 });
         let has_lost = |text, after, told| {
             let patterns = [ChannelPattern::parse(text).expect("a pattern")];
-            forgotten.has_lost(&patterns, Seq(after), Told(told))
+            let told = Told { evictions: told, through: Seq(8) };
+            forgotten.have_lost(&mut Walk::new(&patterns), 9, &patterns, Seq(after), told)
         };
         assert!(has_lost("a/*", 4, 0));
         assert!(!has_lost("a/*", 5, 0));
         assert!(!has_lost("b/*", 4, 0));
         assert!(has_lost("a/*", 4, 6));
         assert!(!has_lost("a/*", 4, 7), "that has been told");
+        assert!(has_lost("ab/*", 4, 9), "that came after all the reader has been told of");
+    }
+
+    #[test]
+    fn a_walk_in_pieces_misses_no_channel_that_goes_into_the_floor_meanwhile() {
+        let mut forgotten = Forgotten::new(2);
+        forgotten.record(name("a"), losses(10));
+        forgotten.record(name("b"), losses(20));
+        let patterns = [ChannelPattern::parse("**").expect("a pattern")];
+        let mut walk = Walk::new(&patterns);
+        let mut have_lost = |forgotten: &Forgotten, after| {
+            let told = Told::default();
+            let lost = forgotten.have_lost(&mut walk, 1, &patterns, Seq(after), told);
+            (lost, walk.is_over())
+        };
+        assert_eq!(have_lost(&forgotten, 15), (false, false), "a has lost nothing after that");
+        for (channel, seq) in [("c", 5), ("d", 6)] {
+            forgotten.record(name(channel), losses(seq));
+        }
+        // B is known by the floor only.
+        assert_eq!(have_lost(&forgotten, 15), (false, false), "c");
+        assert_eq!(have_lost(&forgotten, 15), (false, false), "d");
+        assert_eq!(have_lost(&forgotten, 15), (true, true));
     }
 }

@@ -53,9 +53,9 @@ impl Journal {
         self.evictions
     }
 
-    /// Everything that has been lost by now.
-    pub(super) fn told(&self) -> Told {
-        Told(self.evictions)
+    /// Everything up to `through` that has been lost by now.
+    pub(super) fn told(&self, through: Seq) -> Told {
+        Told { evictions: self.evictions, through }
     }
 
     /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing when the journal
@@ -84,7 +84,8 @@ impl Journal {
                     piece.events.push(Arc::clone(event));
                 }
                 Place::Gone { channel, eviction }
-                    if *eviction > told.0 && matcher.matches(channel) =>
+                    if !told.covers(piece.through.next(), *eviction)
+                        && matcher.matches(channel) =>
                 {
                     // What comes before the loss is still due.
                     return Some(match piece.events.is_empty() {

@@ -1,7 +1,9 @@
 //! What holds history: the memory backend. Shared by reference; locks are held for bounded work
 //! only and never across an await.
 
+mod beginning;
 mod channel;
+mod collection;
 mod directory;
 mod forgotten;
 mod journal;
@@ -11,11 +13,13 @@ mod replay;
 mod shard_set;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod watchers;
 
+pub use beginning::{Begun, Resume};
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
-pub use reading::{Piece, Reading, Resume, Span};
+pub use reading::{Piece, Reading, Span};
 pub use shard_set::{Concerned, ShardSet};
 pub use watchers::{CountedPattern, Watchers};

@@ -1,32 +1,68 @@
-//! Where a subscription starts, and how it reads on: channels that it names are merged, for
-//! patterns the journal is read, and what lies before the journal is replayed.
+//! How a subscription reads on: channels that it names are merged, for patterns the journal is read,
+//! and what lies before the journal is replayed.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use super::{
     ChannelEntry, MemoryBackend,
+    beginning::Beginning,
+    collection::Collection,
     journal::{Includes, Lost},
-    replay::{LostSome, Replay},
+    replay::Replay,
 };
 use crate::{
     core::{FellOff, Slice},
-    model::{ChannelName, ChannelPattern, Event, Gap, GapReason, Seq, Start},
+    model::{ChannelName, ChannelPattern, Event, Seq},
 };
 
 /// What a reader knows besides its cursor. A reader that never read has the default.
 #[derive(Debug, Default)]
 pub struct Reading {
-    told: Told,
-    replay: Option<Box<Replay>>,
+    pub(super) told: Told,
+    pub(super) before: Before,
 }
 
-/// The evictions that a reader knows of, because it started at the oldest event or has been told
-/// of a gap. Losses by later ones are news to it.
+/// What a reader is about that stands before the journal.
+#[derive(Debug, Default)]
+pub(super) enum Before {
+    /// Nothing: it stands in the journal, or has no patterns.
+    #[default]
+    Nothing,
+    /// It has yet to find out where it starts.
+    Beginning(Box<Beginning>),
+    /// It finds out which channels have something to give.
+    Collecting(Box<Collection>),
+    /// It reads these.
+    Merging(Box<Replay>),
+}
+
+impl Reading {
+    pub(super) fn beginning(beginning: Beginning) -> Self {
+        Self { told: Told::default(), before: Before::Beginning(Box::new(beginning)) }
+    }
+
+    /// Whether it has yet to be found out where the subscription starts, by
+    /// [`look_back`](MemoryBackend::look_back).
+    pub fn is_looking_back(&self) -> bool {
+        matches!(self.before, Before::Beginning(_))
+    }
+}
+
+/// The losses that a reader knows of, because it started at the oldest event or has been told of a
+/// gap: of events that were there when it came, by evictions up to a number. Others are news to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Told(pub(super) u64);
+pub(super) struct Told {
+    pub(super) evictions: u64,
+    pub(super) through: Seq,
+}
 
 impl Told {
-    pub(super) const ALL: Self = Self(u64::MAX);
+    pub(super) const ALL: Self = Self { evictions: u64::MAX, through: Seq(u64::MAX) };
+
+    /// Whether it knows that events up to `through` are gone, by this eviction.
+    pub(super) fn covers(self, through: Seq, eviction: u64) -> bool {
+        eviction <= self.evictions && through <= self.through
+    }
 }
 
 /// What to read.
@@ -54,62 +90,10 @@ pub struct Piece {
     pub more: bool,
 }
 
-/// Where a subscription starts, and what it missed.
-#[derive(Debug)]
-pub struct Resume {
-    /// Everything up to here is the client's already.
-    pub cursor: Seq,
-    /// The head of the log before this was found out.
-    pub head: Seq,
-    /// What is gone.
-    pub gap: Option<Gap>,
-    /// For reading on from the cursor.
-    pub reading: Reading,
-}
-
 impl MemoryBackend {
-    /// Where a subscription starts. `named` are the channels it names. The caller reads `head`
-    /// after it has registered, so that nothing is lost between: whatever lies up to the head is
-    /// found by reading, whatever comes after it is sent. What has been lost by now counts as
-    /// told to a reader that starts at the oldest event or behind a gap.
-    pub fn resume<'a>(
-        &self,
-        patterns: &[ChannelPattern],
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        start: &Start,
-        head: Seq,
-    ) -> Resume {
-        let begin = |after| self.begin_at_oldest(patterns, named.clone(), after, head);
-        let ((cursor, reading), lost) = match start {
-            Start::Now => ((head, Reading::default()), None),
-            Start::Earliest => (begin(Seq::ZERO), None),
-            Start::Unknown(token) => {
-                (begin(Seq::ZERO), Some((GapReason::UnknownPosition, token.clone(), None)))
-            }
-            Start::At(at) if at.epoch != self.epoch() => {
-                (begin(Seq::ZERO), Some((GapReason::Epoch, at.to_string(), None)))
-            }
-            Start::At(at) if at.seq > head => {
-                (begin(Seq::ZERO), Some((GapReason::UnknownPosition, at.to_string(), None)))
-            }
-            Start::At(at) => match self.go_on(patterns, named.clone(), at.seq, head) {
-                Ok(reading) => ((at.seq, reading), None),
-                Err(LostSome(channel)) => {
-                    (begin(at.seq), Some((GapReason::Evicted, at.to_string(), channel)))
-                }
-            },
-        };
-        let gap = lost.map(|(reason, requested, channel)| Gap {
-            reason,
-            requested,
-            oldest: self.position(cursor),
-            channel,
-        });
-        Resume { cursor, head, gap, reading }
-    }
-
     /// The next piece of a subscription. A read that is not at its end goes on at the piece's
-    /// `through`; going back to a place within the last piece is cheap.
+    /// `through`; going back to a place within the last piece is cheap. It must be known where the
+    /// subscription starts.
     pub fn read<'a>(
         &self,
         patterns: &[ChannelPattern],
@@ -117,109 +101,37 @@ impl MemoryBackend {
         reading: &mut Reading,
         span: &Span,
     ) -> Result<Piece, FellOff> {
+        debug_assert!(!reading.is_looking_back());
         let told = reading.told;
         if patterns.is_empty() {
             return self.merge(named, told, span);
         }
-        if let Some(replay) = &mut reading.replay
+        if let Before::Merging(replay) = &mut reading.before
             && let Some(piece) = replay.read(told, span)
         {
             return piece;
         }
-        reading.replay = None;
-        if let Some(piece) = self.journal().read(&includes(patterns, named.clone()), told, span) {
-            return piece.map_err(|Lost(_)| FellOff);
-        }
-        let (after, through) = (span.after, span.through);
-        let replay = Replay::collect(self.directory(), patterns, named, told, after, through);
-        let replay = reading.replay.insert(Box::new(replay.map_err(|_| FellOff)?));
-        // At its end already if there is nothing to read.
-        replay.read(told, span).unwrap_or_else(|| {
-            Ok(Piece { events: Vec::new(), through: after.max(through), more: false })
-        })
-    }
-
-    /// A reader that has everything up to `after`, unless something has been lost since.
-    fn go_on<'a>(
-        &self,
-        patterns: &[ChannelPattern],
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        after: Seq,
-        head: Seq,
-    ) -> Result<Reading, LostSome> {
-        let reading = Reading::default();
-        if patterns.is_empty() {
-            return match named.clone().find(|entry| entry.has_lost(after)) {
-                Some(entry) => Err(LostSome(Some(entry.name().clone()))),
-                None => Ok(reading),
-            };
-        }
-        let wants = includes(patterns, named.clone());
-        let mut span = Span { after, through: head, events_max: 0, bytes_max: 0 };
-        for _ in 0..wants.begin_looks() {
-            if span.after >= head {
-                break;
-            }
-            let looked = self.journal().look_for_losses(&wants, &span);
-            span.after = match looked {
-                Some(Ok(through)) => through,
-                Some(Err(Lost(channel))) => return Err(LostSome(Some(channel))),
-                None => {
-                    let (told, from) = (reading.told, self.directory());
-                    let replay = Replay::collect(from, patterns, named, told, after, head)?;
-                    return Ok(Reading { replay: Some(Box::new(replay)), ..reading });
+        let mut collection = match mem::take(&mut reading.before) {
+            Before::Collecting(collection) if collection.is_after(span.after) => collection,
+            _ => {
+                let wants = includes(patterns, named.clone());
+                if let Some(piece) = self.journal().read(&wants, told, span) {
+                    return piece.map_err(|Lost(_)| FellOff);
                 }
-            };
-        }
-        // A loss further on is found by reading.
-        Ok(reading)
-    }
-
-    /// The position just before the oldest event after `after` that is still there, and a reader
-    /// that has been told of everything that is not.
-    fn begin_at_oldest<'a>(
-        &self,
-        patterns: &[ChannelPattern],
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        after: Seq,
-        head: Seq,
-    ) -> (Seq, Reading) {
-        let before = |oldest: Option<Seq>| oldest.map_or(head.max(after), |seq| Seq(seq.0 - 1));
-        if patterns.is_empty() {
-            // Evictions from here on are news.
-            let told = self.journal().told();
-            let next = |entry: &Arc<ChannelEntry>| entry.next_after(after, Told::ALL).ok()?;
-            let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
-            return (before(oldest), Reading { told, replay: None });
-        }
-        let wants = includes(patterns, named.clone());
-        let mut span = Span { after, through: head, events_max: 1, bytes_max: 1 };
-        for look in 1.. {
-            let journal = self.journal();
-            // With the piece under one lock: what it finds is there when this is told.
-            let told = journal.told();
-            let Some(Ok(piece)) = journal.read(&wants, Told::ALL, &span) else { break };
-            drop(journal);
-            if look == wants.begin_looks() && piece.events.is_empty() {
-                // Nothing has been found up to here: it may as well begin here.
-                return (piece.through, Reading { told, replay: None });
+                Box::new(Collection::new(told, span.after, span.through))
             }
-            if !piece.more || !piece.events.is_empty() {
-                let oldest = piece.events.first().map(|event| event.seq);
-                return (before(oldest), Reading { told, replay: None });
-            }
-            span.after = piece.through;
-        }
-        let collected = Replay::collect(self.directory(), patterns, named, Told::ALL, after, head);
-        let told = self.journal().told();
-        let Ok(mut replay) = collected else {
-            // Nothing is a loss to who has been told of everything.
-            return (head.max(after), Reading { told, replay: None });
         };
-        // Checked after the telling, so that what is called the oldest is not among the told.
-        let cursor = before(replay.oldest());
-        replay.start_after(cursor);
-        (cursor, Reading { told, replay: Some(Box::new(replay)) })
+        let nothing = |through| Piece { events: Vec::new(), through, more: through < span.through };
+        if !collection.look(self.directory(), patterns, named).map_err(|_| FellOff)? {
+            reading.before = Before::Collecting(collection);
+            return Ok(Piece { more: true, ..nothing(span.after) });
+        }
+        let mut replay = Box::new(collection.merge());
+        // At its end already if there is nothing to read.
+        let piece = replay.read(told, span);
+        let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(span.after))));
+        reading.before = Before::Merging(replay);
+        piece
     }
 
     /// The named channels of one connection, merged; there are as many as it may name.
@@ -277,7 +189,7 @@ impl MemoryBackend {
 }
 
 /// Whether a subscription receives a channel.
-fn includes<'a>(
+pub(super) fn includes<'a>(
     patterns: &[ChannelPattern],
     named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
 ) -> Includes<impl Fn(&ChannelName) -> bool> {

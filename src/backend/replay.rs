@@ -2,21 +2,17 @@
 //! that have something to give, by their next events.
 //!
 //! The merge holds a bounded number of channels: those whose next events are the oldest. It goes
-//! as far as it knows no other channel to have an event, then they are collected again. So a
-//! reader that is held up keeps a bounded piece of memory, and a piece of the replay costs what it
-//! gives, not a look at every channel.
+//! as far as it knows no other channel to have an event, then they are collected again
+//! ([`Collection`](super::collection::Collection)). So a reader that is held up keeps a bounded piece
+//! of memory, and a piece of the replay costs what it gives, not a look at every channel.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
-    directory::Directory,
     reading::{Piece, Span, Told},
 };
-use crate::{
-    core::FellOff,
-    model::{ChannelName, ChannelPattern, Seq},
-};
+use crate::{core::FellOff, model::Seq};
 
 /// A merge under way.
 #[derive(Debug)]
@@ -34,63 +30,34 @@ pub(super) struct Replay {
     given: Vec<Next>,
 }
 
+/// A channel and its next event.
 #[derive(Debug, Clone)]
-struct Next {
+pub(super) struct Next {
     seq: Seq,
     entry: Arc<ChannelEntry>,
 }
 
-/// A loss that has not been told; its channel if that is known.
-#[derive(Debug)]
-pub(super) struct LostSome(pub(super) Option<ChannelName>);
+impl Next {
+    pub(super) fn new(seq: Seq, entry: &Arc<ChannelEntry>) -> Self {
+        Self { seq, entry: Arc::clone(entry) }
+    }
+
+    /// Where a reader stands that has everything before it.
+    pub(super) fn seq_before(&self) -> Seq {
+        Seq(self.seq.0 - 1)
+    }
+}
 
 impl Replay {
-    /// Collects the channels of a subscription that have events in `span`.
-    pub(super) fn collect<'a>(
-        directory: &Directory,
-        patterns: &[ChannelPattern],
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        told: Told,
-        after: Seq,
-        through: Seq,
-    ) -> Result<Self, LostSome> {
-        let mut oldest: BinaryHeap<Next> = BinaryHeap::new();
-        let mut horizon = through;
-        let mut consider = |entry: &Arc<ChannelEntry>| {
-            let next = entry.next_after(after, told);
-            let seq = next.map_err(|FellOff| LostSome(Some(entry.name().clone())))?;
-            if let Some(seq) = seq.filter(|seq| *seq <= horizon) {
-                oldest.push(Next { seq, entry: Arc::clone(entry) });
-                if oldest.len() > CHANNELS_MAX
-                    && let Some(newest) = oldest.pop()
-                {
-                    horizon = Seq(newest.seq.0 - 1);
-                }
-            }
-            Ok(())
-        };
-        named.clone().try_for_each(&mut consider)?;
-        for (nth, pattern) in patterns.iter().enumerate() {
-            let mut page = directory.names_matching(pattern, None);
-            loop {
-                for entry in &page.entries {
-                    let name = entry.name();
-                    let known = named.clone().any(|named| named.id() == entry.id())
-                        || patterns[..nth].iter().any(|pattern| pattern.matches(name));
-                    if !known {
-                        consider(entry)?;
-                    }
-                }
-                let Some(last) = page.last else { break };
-                page = directory.names_matching(pattern, Some(&last));
-            }
-        }
-        // Last, so that a channel which was forgotten on the way is seen here.
-        if directory.has_forgotten(patterns, after, told) {
-            return Err(LostSome(None));
-        }
-        let next = oldest.into_iter().map(Reverse).collect();
-        Ok(Self { next, at: after, horizon, from: after, given: Vec::new() })
+    /// A merge of the channels that were found to have events after `after` and up to `horizon`.
+    pub(super) fn new(channels: BinaryHeap<Next>, after: Seq, horizon: Seq) -> Self {
+        let next = channels.into_iter().map(Reverse).collect();
+        Self { next, at: after, horizon, from: after, given: Vec::new() }
+    }
+
+    /// It is complete up to here.
+    pub(super) fn horizon(&self) -> Seq {
+        self.horizon
     }
 
     /// Where the oldest event is that is still there, as of now.
@@ -202,6 +169,3 @@ impl Ord for Next {
         self.seq.cmp(&other.seq)
     }
 }
-
-/// Channels of one merge, 16 bytes each.
-const CHANNELS_MAX: usize = if cfg!(test) { 3 } else { 4_096 };

@@ -64,15 +64,27 @@ impl Log {
         let subscription = subscription(pattern);
         let head = self.0.head();
         let start = Start::At(self.0.position(Seq(after)));
-        let mut resume = self.0.resume(subscription.patterns(), [].iter(), &start, head);
+        let mut resume = self.begin(&subscription, &start, head);
         assert!(resume.gap.is_none(), "{:?}", resume.gap);
         self.rest(&subscription, &mut resume.reading, resume.cursor)
+    }
+
+    /// Where a subscription starts, found out to the end.
+    fn begin(&self, subscription: &Subscription, start: &Start, head: Seq) -> Resume {
+        let patterns = subscription.patterns();
+        let mut resume = self.0.resume(patterns, [].iter(), start, head);
+        while resume.reading.is_looking_back() {
+            if let Some(begun) = self.0.look_back(patterns, [].iter(), &mut resume.reading) {
+                (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
+            }
+        }
+        resume
     }
 
     /// Reads from `after` to the head; gives the seqs.
     fn rest(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Vec<u64> {
         let through = self.0.head();
-        let mut span = Span { after, through, events_max: 4, bytes_max: 999 };
+        let mut span = Span { after, through, ..SPAN };
         let mut seqs = Vec::new();
         loop {
             let read = self.0.read(subscription.patterns(), [].iter(), reading, &span);
@@ -81,6 +93,18 @@ impl Log {
             span.after = piece.through;
             if !piece.more {
                 return seqs;
+            }
+        }
+    }
+
+    /// Reads from `after` until a loss; gives how far it has come.
+    fn until_loss(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Seq {
+        let mut span = Span { after, through: self.0.head(), ..SPAN };
+        loop {
+            match self.0.read(subscription.patterns(), [].iter(), reading, &span) {
+                Ok(piece) if piece.more => span.after = piece.through,
+                Ok(_) => panic!("the loss was not noticed"),
+                Err(_) => return span.after,
             }
         }
     }
@@ -172,16 +196,7 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     let mut resume = log.0.resume(many.patterns(), [].iter(), &start, head);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
     log.forget("c/x7");
-    let mut after = Seq(1);
-    loop {
-        let span = Span { after, through: head, events_max: 10, bytes_max: 9_999 };
-        match log.0.read(many.patterns(), [].iter(), &mut resume.reading, &span) {
-            Ok(piece) if piece.more => after = piece.through,
-            Ok(_) => panic!("the loss was not noticed"),
-            Err(_) => break,
-        }
-    }
-    assert_eq!(after, Seq(12));
+    assert_eq!(log.until_loss(&many, &mut resume.reading, Seq(1)), Seq(12));
 }
 
 #[test]
@@ -191,7 +206,7 @@ fn going_back_within_a_piece_costs_no_new_collection() {
     let subscription = subscription("**");
     let head = log.0.head();
     let start = Start::At(log.0.position(Seq(0)));
-    let mut resume = log.0.resume(subscription.patterns(), [].iter(), &start, head);
+    let mut resume = log.begin(&subscription, &start, head);
     // The client takes one event of each piece.
     for after in 0..60 {
         let span = Span { after: Seq(after), through: head, events_max: 10, bytes_max: 9_999 };
@@ -205,20 +220,150 @@ fn going_back_within_a_piece_costs_no_new_collection() {
     }
 }
 
-#[test]
-fn a_channel_born_again_between_the_listing_and_the_look_for_losses_is_not_missed() {
+/// What a resume after `after` finds when `meanwhile` happens after as many looks.
+fn resumed(
+    log: &Log,
+    pattern: &str,
+    start: &Start,
+    looks: usize,
+    meanwhile: impl FnOnce(&Log),
+) -> (Subscription, Resume) {
+    let subscription = subscription(pattern);
+    let patterns = subscription.patterns();
+    let mut resume = log.0.resume(patterns, [].iter(), start, log.0.head());
+    assert!(resume.reading.is_looking_back(), "it stands before the journal");
+    let mut meanwhile = Some(meanwhile);
+    for nth in 0.. {
+        if nth == looks
+            && let Some(meanwhile) = meanwhile.take()
+        {
+            meanwhile(log);
+        }
+        if let Some(begun) = log.0.look_back(patterns, [].iter(), &mut resume.reading) {
+            (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
+            break;
+        }
+    }
+    assert!(meanwhile.is_none(), "it was over before");
+    (subscription, resume)
+}
+
+/// A log with an event of each of some channels, which has had so many others since that none is in
+/// the journal.
+fn log_of(channels: &[&str]) -> Log {
     let log = Log::new();
-    ["a", "x", "x", "a"].iter().for_each(|name| log.say(name));
-    log.forget("x");
-    // The two looks of a collection, and what may come between them.
-    let patterns = subscription("**");
-    let patterns = patterns.patterns();
-    let directory = log.0.directory();
-    let listed = directory.names_matching(&patterns[0], None);
-    assert_eq!(listed.entries.len(), 1, "x is not there");
-    log.entry("x");
-    assert!(directory.has_forgotten(patterns, Seq(2), Default::default()));
-    assert!(!directory.has_forgotten(patterns, Seq(3), Default::default()));
+    channels.iter().for_each(|name| log.say(name));
+    (0..20).for_each(|_| log.say("z"));
+    log
+}
+
+#[test]
+fn a_look_back_is_in_pieces_and_takes_no_more_at_a_time_beside_more_channels() {
+    for channels in [20, 2_000] {
+        let log = Log::new();
+        (0..channels).for_each(|n| log.say(&format!("c/{n}")));
+        let all = subscription("**");
+        let patterns = all.patterns();
+        for start in [Start::Earliest, Start::At(log.0.position(Seq(1)))] {
+            let resume = || log.0.resume(patterns, [].iter(), &start, log.0.head());
+            let (mut resume, looks) = looks_of(resume);
+            assert_eq!(looks, 0);
+            let mut begun = None;
+            while begun.is_none() {
+                let look = || log.0.look_back(patterns, [].iter(), &mut resume.reading);
+                let (found, looks) = looks_of(look);
+                assert!(looks <= 3, "{looks}");
+                begun = found;
+            }
+            // The channels are collected anew on the way; that is in pieces too.
+            let mut span =
+                Span { after: begun.expect("begun").cursor, through: log.0.head(), ..SPAN };
+            let mut seqs = Vec::new();
+            while span.after < span.through {
+                let read = || log.0.read(patterns, [].iter(), &mut resume.reading, &span);
+                let (piece, looks) = looks_of(read);
+                assert!(looks <= 12, "{looks}");
+                let piece = piece.expect("nothing is lost");
+                seqs.extend(piece.events.iter().map(|event| event.seq.0));
+                span.after = piece.through;
+            }
+            let first = if start == Start::Earliest { 1 } else { 2 };
+            assert_eq!(seqs, (first..=channels).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_channel_that_goes_while_others_are_looked_at_is_a_loss_wherever_the_look_was() {
+    // Looks: at what is named, at the names, three at a time, and at the forgotten.
+    for (looks, forgets) in (0..5).flat_map(|looks| [(looks, false), (looks, true)]) {
+        let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        let start = Start::At(log.0.position(Seq(1)));
+        let (all, mut resume) = resumed(&log, "**", &start, looks, |log| match forgets {
+            true => log.forget("h"),
+            false => log.0.evict_all(&log.entry("h")),
+        });
+        if forgets || looks < 4 {
+            let gap = resume.gap.expect("a gap");
+            assert_eq!((gap.reason, gap.oldest.seq), (GapReason::Evicted, Seq(1)));
+            let seqs = log.rest(&all, &mut resume.reading, Seq(1));
+            assert_eq!(seqs[..7], [2, 3, 4, 5, 6, 7, 9]);
+        } else {
+            assert!(resume.gap.is_none());
+            // Where the merge ends.
+            assert_eq!(log.until_loss(&all, &mut resume.reading, Seq(1)), Seq(4));
+        }
+    }
+}
+
+#[test]
+fn a_channel_that_goes_and_comes_again_during_a_look_back_is_not_missed() {
+    for looks in 0..3 {
+        let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        let start = Start::At(log.0.position(Seq(1)));
+        let (_, resume) = resumed(&log, "**", &start, looks, |log| {
+            log.forget("h");
+            log.entry("h");
+        });
+        assert_eq!(resume.gap.expect("a gap").reason, GapReason::Evicted);
+    }
+}
+
+#[test]
+fn what_comes_during_a_look_back_is_received_after_it() {
+    for looks in 0..5 {
+        let log = log_of(&["m", "n", "o", "p", "q", "r", "s"]);
+        let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
+            // To channels that are born before and behind where the look is, and to an old one.
+            ["a", "zz", "n"].iter().for_each(|name| log.say(name));
+        });
+        assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));
+        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        assert_eq!(seqs, (1..=30).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_is_not() {
+    for looks in 0..3 {
+        let log = log_of(&["m", "n", "o", "p", "q"]);
+        let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
+            // The merge may hold it already, and then it is not forgotten.
+            log.0.evict_all(&log.entry("m"));
+            log.forget("q");
+        });
+        assert_eq!((resume.cursor, &resume.gap), (Seq(1), &None), "the oldest that is there");
+        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        assert_eq!(seqs[..4], [2, 3, 4, 6]);
+
+        let log = log_of(&["m", "n", "o", "p", "q"]);
+        let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
+            log.say("q");
+            log.forget("q");
+        });
+        assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));
+        assert!(log.until_loss(&all, &mut resume.reading, Seq(0)) < Seq(26), "26 was due");
+    }
 }
 
 #[test]
@@ -234,7 +379,7 @@ fn a_loss_is_told_however_its_channel_came_and_went() {
         let head = log.0.head();
         let resume = |after| {
             let start = Start::At(log.0.position(Seq(after)));
-            log.0.resume(all.patterns(), [].iter(), &start, head).gap.map(|gap| gap.reason)
+            log.begin(&all, &start, head).gap.map(|gap| gap.reason)
         };
         assert_eq!(resume(2), Some(GapReason::Evicted));
         assert_eq!(resume(3), None, "what is gone lies before");
@@ -245,25 +390,4 @@ fn a_loss_is_told_however_its_channel_came_and_went() {
     }
 }
 
-#[test]
-fn names_come_in_pages_by_prefix() {
-    let log = Log::new();
-    for name in ["g", "g!", "g-x/1", "g/1", "g/2", "g/2/3", "g/4", "g/5", "g0", "h/1"] {
-        log.entry(name);
-    }
-    let all = |pattern: &str| {
-        let subscription = subscription(pattern);
-        let mut names = Vec::new();
-        let mut page = log.0.directory().names_matching(&subscription.patterns()[0], None);
-        loop {
-            names.extend(page.entries.iter().map(|entry| entry.name().to_string()));
-            let Some(last) = page.last else { return names };
-            page = log.0.directory().names_matching(&subscription.patterns()[0], Some(&last));
-        }
-    };
-    assert_eq!(all("g/**"), ["g", "g/1", "g/2", "g/2/3", "g/4", "g/5"]);
-    assert_eq!(all("g/*"), ["g/1", "g/2", "g/4", "g/5"]);
-    assert_eq!(all("*"), ["g", "g!", "g0"]);
-    assert_eq!(all("**").len(), 10);
-    assert_eq!(all("z/*"), [""; 0]);
-}
+const SPAN: Span = Span { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };

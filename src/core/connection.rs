@@ -49,6 +49,8 @@ struct Behind {
     large_events: u32,
     large_bytes: u64,
     skip: bool,
+    /// When a read last found nothing, in milliseconds: until then the peer had nothing to take.
+    looked_ms: u64,
 }
 
 impl Behind {
@@ -123,6 +125,15 @@ pub enum ConnectionMsg {
     RestTaken(usize),
     /// The peer takes bytes again, or there is time for more.
     Writable,
+    /// It has been found out where it starts.
+    Begun {
+        /// Everything up to here is the client's already.
+        cursor: Seq,
+        /// Events up to here are replay.
+        replay_through: Seq,
+        /// What comes first.
+        words: Bytes,
+    },
     /// A read of history found nothing up to here, and there is more.
     Passed(Seq),
     /// A read of history found nothing more up to here.
@@ -264,7 +275,7 @@ impl CloseReason {
     }
 }
 
-/// What a connection starts with.
+/// What a connection starts with. The default is at the very beginning and of no channel.
 #[derive(Debug)]
 pub struct Joint {
     /// Everything up to here is the client's already.
@@ -279,6 +290,20 @@ pub struct Joint {
     pub open_names: u16,
     /// Whether it subscribes to patterns.
     pub has_patterns: bool,
+}
+
+impl Default for Joint {
+    fn default() -> Self {
+        Self {
+            cursor: Seq::ZERO,
+            replay_through: Seq::ZERO,
+            preamble: Bytes::new(),
+            due_ms: u64::MAX,
+            open_names: 0,
+            // A stream of closed channels would end.
+            has_patterns: true,
+        }
+    }
 }
 
 impl Connection {
@@ -352,8 +377,18 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::Writable => self.next(),
+            ConnectionMsg::Begun { cursor, replay_through, words } => {
+                self.cursor = self.cursor.max(cursor);
+                if let Some(behind) = &mut self.behind {
+                    (behind.rest, behind.replay_through) = (words, replay_through);
+                }
+                self.next()
+            }
             ConnectionMsg::Passed(through) => {
                 self.cursor = self.cursor.max(through);
+                if let Some(behind) = &mut self.behind {
+                    behind.looked_ms = now_ms;
+                }
                 self.next()
             }
             ConnectionMsg::CaughtUp(through) => {
@@ -470,7 +505,7 @@ impl Connection {
 
     /// When it next has to be looked at, in milliseconds.
     pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
-        let stall_ms = self.written_ms + u64::from(limits.write_stall_s) * 1_000;
+        let stall_ms = self.stalls_since_ms() + u64::from(limits.write_stall_s) * 1_000;
         match self.transport {
             _ if self.ending.is_some() => stall_ms,
             Transport::Poll => {
@@ -539,7 +574,8 @@ impl Connection {
     fn tick(&mut self, now_ms: u64, limits: &ConnectionLimits) -> Effect {
         let quiet_ms = now_ms.saturating_sub(self.written_ms);
         if self.behind.is_some() || self.ending.is_some() {
-            if quiet_ms >= u64::from(limits.write_stall_s) * 1_000 {
+            let stalled_ms = now_ms.saturating_sub(self.stalls_since_ms());
+            if stalled_ms >= u64::from(limits.write_stall_s) * 1_000 {
                 return self.end(CloseReason::WriteStalled);
             }
             if now_ms >= self.due_ms && self.transport == Transport::Stream {
@@ -558,6 +594,12 @@ impl Connection {
             return Effect::Heartbeat;
         }
         Effect::None
+    }
+
+    /// Since when the peer has taken nothing although there was something, if it has.
+    fn stalls_since_ms(&self) -> u64 {
+        let looked_ms = self.behind.as_ref().map_or(0, |behind| behind.looked_ms);
+        self.written_ms.max(looked_ms)
     }
 
     /// A stream ends with its last named channel; a pattern may match one born later.
@@ -627,6 +669,35 @@ mod tests {
         };
         assert_eq!(step(blocked), Effect::None);
         assert_eq!(connection.lag(), (0, 0), "the event in flight is no lag");
+    }
+
+    #[test]
+    fn a_connection_that_looks_for_what_it_is_to_send_does_not_stall_meanwhile() {
+        let limits = ConnectionLimits { write_stall_s: 30, ..limits() };
+        let joint = Joint {
+            cursor: Seq(1),
+            replay_through: Seq(u64::MAX),
+            preamble: Bytes::new(),
+            due_ms: u64::MAX,
+            open_names: 0,
+            has_patterns: true,
+        };
+        let mut connection = Connection::new(joint, Transport::Stream, SlowPolicy::Disconnect, 0);
+        for now_ms in [20_000, 40_000] {
+            let passed = ConnectionMsg::Passed(Seq::ZERO);
+            assert_eq!(connection.handle(passed, now_ms, &limits), Effect::Read(Seq(1)));
+            // However much comes, it is not to be sent before it has begun.
+            assert_eq!(connection.handle(round(200, 400, 0, 0), now_ms, &limits), Effect::None);
+            assert_eq!(connection.handle(ConnectionMsg::Tick, now_ms, &limits), Effect::None);
+        }
+        let words = Bytes::from_static(b"words");
+        let begun = ConnectionMsg::Begun { cursor: Seq(9), replay_through: Seq(400), words };
+        assert_eq!(connection.handle(begun, 50_000, &limits), Effect::SendRest);
+        assert_eq!((connection.cursor(), connection.replay_through()), (Seq(9), Seq(400)));
+        let stalled = Effect::End(CloseReason::WriteStalled);
+        assert_eq!(connection.handle(ConnectionMsg::Tick, 69_999, &limits), Effect::None);
+        assert_eq!(connection.next_check_ms(&limits), 70_000);
+        assert_eq!(connection.handle(ConnectionMsg::Tick, 70_000, &limits), stalled);
     }
 
     #[test]

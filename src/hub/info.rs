@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use tokio::task::yield_now;
+
 use super::Hub;
 use crate::{
     backend::ChannelInfo,
@@ -18,20 +20,32 @@ impl Hub {
     }
 
     /// Up to `limit` channels after the name `after`, in the order of their names.
-    pub fn channels(&self, after: Option<&str>, limit: usize) -> Vec<ChannelInfo> {
-        self.channels_where(after, limit, |_| true)
+    pub async fn channels(&self, after: Option<&str>, limit: usize) -> Vec<ChannelInfo> {
+        self.channels_where(after, limit, |_| true).await
     }
 
-    /// The same of those channels that are wanted.
-    pub fn channels_where(
+    /// The same of those channels that are wanted. It looks at some names at a time and lets others go
+    /// ahead in between. Cancelling it has no effect.
+    pub async fn channels_where(
         &self,
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
     ) -> Vec<ChannelInfo> {
         let backend = &self.shared.backend;
-        let page = backend.directory().page(after, limit, wanted);
-        page.iter().map(|entry| backend.info(entry)).collect()
+        let mut infos = Vec::new();
+        let mut last: Option<ChannelName> = None;
+        while infos.len() < limit {
+            let after = last.as_ref().map(ChannelName::as_str).or(after);
+            let (found, next) = backend.directory().page(after, limit - infos.len(), &wanted);
+            infos.extend(found.iter().map(|entry| backend.info(entry)));
+            if next.is_none() {
+                break;
+            }
+            last = next;
+            yield_now().await;
+        }
+        infos
     }
 
     /// The limits it runs with.
@@ -85,5 +99,39 @@ impl Hub {
         let mut fatal = self.shared.fatal.subscribe();
         let why = fatal.wait_for(Option::is_some).await;
         why.ok().and_then(|why| why.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{Publication, StreamRequest};
+
+    #[tokio::test]
+    async fn a_page_has_every_wanted_channel_however_many_are_not() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let names: Vec<String> = (10..30).map(|n| format!("c/{n}")).collect();
+        for name in &names {
+            let name = ChannelName::parse(name).expect("a name");
+            let event = crate::model::NewEvent::message("x");
+            hub.publish(Publication::one(name, event)).await.expect("published");
+        }
+        let listed = |channels: Vec<ChannelInfo>| -> Vec<String> {
+            channels.iter().map(|info| info.channel.to_string()).collect()
+        };
+        assert_eq!(listed(hub.channels(None, 99).await), names);
+        for limit in 0..22 {
+            let all = &names[..limit.min(20)];
+            assert_eq!(listed(hub.channels(None, limit).await), all);
+        }
+        assert_eq!(listed(hub.channels(Some("c/14"), 2).await), ["c/15", "c/16"]);
+        let last = |name: &ChannelName| name.as_str().ends_with('9');
+        assert_eq!(listed(hub.channels_where(None, 9, last).await), ["c/19", "c/29"]);
+        assert_eq!(listed(hub.channels_where(None, 1, last).await), ["c/19"]);
+        assert_eq!(listed(hub.channels_where(Some("c/19"), 1, last).await), ["c/29"]);
+        assert!(hub.channels_where(None, 9, |_| false).await.is_empty());
+        let stream = StreamRequest::channel("c/10").expect("a channel");
+        let _admitted = hub.admit_stream(stream).expect("room");
+        assert_eq!(hub.channels(None, 1).await[0].subscribers, 1);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
     },
-    backend::{ChannelEntry, Span},
+    backend::{Begun, ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
     model::{
         ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, PollAnswer, PollEncoding,
@@ -144,7 +144,9 @@ impl Hub {
     /// What a long-poll finds without waiting; `None` when it has to wait.
     ///
     /// The position of a poll that starts now is fixed by this call: wait with
-    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it.
+    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it. A poll by patterns from
+    /// before the journal lets others go ahead between looks at the hub's channels; cancelling it has
+    /// no effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let subscription = &request.subscription;
@@ -166,6 +168,12 @@ impl Hub {
         }
         let patterns = subscription.patterns();
         let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
+        while resume.reading.is_looking_back() {
+            match backend.look_back(patterns, named.iter(), &mut resume.reading) {
+                Some(Begun { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
+                None => yield_now().await,
+            }
+        }
         let limit = request.limit.max(1) as usize;
         let types = subscription.types();
         let mut through = resume.cursor;

@@ -26,6 +26,8 @@ pub(super) struct Registry {
     /// Raised when a pattern comes or goes, so that a channel looks its patterns up anew at its
     /// next event: one look-up, however many patterns there are and have come and gone.
     version: u64,
+    /// Channels to be looked at for whether they have subscribers here.
+    to_prune: Vec<ChannelId>,
 }
 
 /// The subscribers of one channel.
@@ -57,6 +59,7 @@ impl Registry {
             channels: FxHashMap::default(),
             patterns: PatternIndex::default(),
             version: 0,
+            to_prune: Vec::new(),
         }
     }
 
@@ -92,6 +95,10 @@ impl Registry {
         in_round: bool,
     ) -> Option<u32> {
         let subscribers = self.channels.get_mut(&channel)?;
+        if place == VACANT {
+            // It has never been in the list.
+            return None;
+        }
         let place = place as usize;
         debug_assert_eq!(subscribers.plain.get(place), Some(&slot));
         if in_round {
@@ -181,10 +188,22 @@ impl Registry {
     }
 
     /// Forgets channels without subscribers here, when there are far more of them than channels
-    /// at all.
+    /// at all: some at each call.
     pub(super) fn prune(&mut self, channels: usize) {
-        if self.channels.len() > 2 * channels + 1_024 {
-            self.channels.retain(|_, subscribers| !subscribers.is_unused());
+        if self.to_prune.is_empty() {
+            if self.channels.len() <= 2 * channels + 1_024 {
+                return;
+            }
+            self.to_prune = self.channels.keys().copied().collect();
+        }
+        let looked_at = self.to_prune.len().saturating_sub(PRUNED_PER_CALL);
+        for channel in self.to_prune.drain(looked_at..) {
+            if self.channels.get(&channel).is_some_and(Subscribers::is_unused) {
+                self.channels.remove(&channel);
+            }
+        }
+        if self.to_prune.is_empty() {
+            self.to_prune = Vec::new();
         }
     }
 
@@ -237,6 +256,9 @@ impl Subscribers {
         self.plain.is_empty() && self.mixed.is_empty()
     }
 }
+
+/// Channels looked at by one call of `prune`: beside 100,000 they took 11 ms.
+const PRUNED_PER_CALL: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -342,5 +364,27 @@ mod tests {
         assert_eq!(receivers(&mut registry, &entry), [0]);
         assert_eq!(registry.patterns.steps() - steps, 2 * one_look_up);
         assert_eq!(registry.patterns.len(), 1);
+    }
+
+    #[test]
+    fn channels_that_are_gone_are_forgotten_some_at_a_time_and_those_with_subscribers_stay() {
+        let directory = Directory::new(10_000, 0, 1);
+        let mut registry = Registry::new(0, Arc::default());
+        registry.add_mixed(0, &subscriber("**"));
+        let entries: Vec<_> = (0..5_000).map(|n| entry(&directory, &format!("c/{n}"))).collect();
+        entries.iter().for_each(|entry| assert_eq!(receivers(&mut registry, entry), [0]));
+        registry.add_plain(1, &entries[7]);
+        // Below the bound, and at it.
+        for channels in [5_000, 1_988] {
+            registry.prune(channels);
+            assert_eq!(registry.channels.len(), 5_000);
+        }
+        for left in [3_976, 2_952, 1_928, 904, 1, 1] {
+            // A little below and a little above, as one of them stays.
+            registry.prune(0);
+            assert!(registry.channels.len().abs_diff(left) <= 1, "{}", registry.channels.len());
+        }
+        assert_eq!(registry.plain(entries[7].id()), [1]);
+        assert_eq!(receivers(&mut registry, &entries[8]), [0], "it is looked up anew");
     }
 }

@@ -90,6 +90,11 @@ pub(super) struct PlainSubscriber {
 }
 
 impl PlainSubscriber {
+    /// Its channel's entry.
+    pub(super) fn entry(&self) -> &Arc<ChannelEntry> {
+        self.entry.entry()
+    }
+
     /// Its channel.
     pub(super) fn channel(&self) -> ChannelId {
         self.entry.entry().id()

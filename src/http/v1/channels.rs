@@ -29,7 +29,7 @@ pub(in crate::http) async fn list(
     // One more than asked for tells whether there is a next page.
     let identity = gate::identity(&state, request.extensions())?;
     let may_see = |name: &ChannelName| identity.is_admin() || identity.may_subscribe(name);
-    let mut channels = state.hub.channels_where(after, limit + 1, may_see);
+    let mut channels = state.hub.channels_where(after, limit + 1, may_see).await;
     let has_more = channels.len() > limit;
     channels.truncate(limit);
     let next = channels.last().filter(|_| has_more);

@@ -7,18 +7,34 @@ use bytes::Bytes;
 use super::{Engine, READS_PER_TURN};
 use crate::{
     actors::{
+        Lease, Origin,
         peer::{Peer, SlotPeer, SlotWaker, StreamSocket},
         shard::{
             registry::VACANT,
             slot::{Slot, SlotKey, Subscribed},
             sockets::Sockets,
         },
-        subscriber::{PollTicket, Subscriber},
+        subscriber::{PollTicket, ReplayTurn, Subscriber},
     },
+    backend::Begun,
     core::{Connection, ConnectionMsg, Joint, Transport},
-    model::{Start, first_block, hello_block},
+    model::{Gap, Seq, Start, first_block, hello_block},
     telemetry::Metrics,
 };
+
+/// What a connection brings for its beginning alone.
+struct Newcomer {
+    start: Start,
+    /// When it ends by itself, in milliseconds; `u64::MAX` is never.
+    due_ms: u64,
+    lease: Option<Box<Lease>>,
+    origin: Option<Box<Origin>>,
+    replay: Option<ReplayTurn>,
+    retry_ms: Option<u32>,
+    hello: bool,
+    /// What goes before the stream.
+    head: Bytes,
+}
 
 impl Engine {
     /// Takes a connection on: registers it, finds out where it starts, and sends what it can.
@@ -57,7 +73,7 @@ impl Engine {
     fn take_on(
         &mut self,
         mut subscriber: Subscriber,
-        mut peer: SlotPeer,
+        peer: SlotPeer,
         head: Bytes,
         ticket: Option<PollTicket>,
         now_ms: u64,
@@ -66,43 +82,85 @@ impl Engine {
         let key = self.next_key();
         self.generation = key.generation;
         let index = key.index;
+        let transport = subscriber.shape.transport();
+        let (policy, due_ms) = (subscriber.policy, subscriber.ends_after_ms);
+        let newcomer = Newcomer {
+            start: mem::replace(&mut subscriber.start, Start::Now),
+            due_ms: due_ms.map_or(u64::MAX, |after| now_ms + after),
+            lease: subscriber.lease.take(),
+            origin: subscriber.origin.take(),
+            replay: subscriber.replay.take(),
+            retry_ms: subscriber.retry_ms,
+            hello: subscriber.hello,
+            head,
+        };
+        // The slot first, and in it a connection that has nothing: whatever goes wrong from here on is
+        // a step of it, and ends it and takes it out of all lists.
+        self.slots.insert(Slot {
+            connection: Connection::new(Joint::default(), transport, policy, now_ms),
+            peer,
+            subscriber: Subscribed::new(subscriber, ticket),
+            reading: None,
+            check_ms: u64::MAX,
+            opened_s: (now_ms / 1_000) as u32,
+            generation: key.generation,
+            place: VACANT,
+            reads_left: READS_PER_TURN,
+            is_queued: false,
+        });
+        // Before its first words: a client that has them is counted.
+        self.metrics.connections_opened.inc();
+        self.gauge(transport).inc();
+        self.guarded(index, |engine| engine.begin(key, newcomer));
+        if let Some(until_ms) = self.drain_until_ms
+            && self.slots.contains(index as usize)
+        {
+            self.drain_slot(index, until_ms);
+        }
+        self.schedule(index);
+        key
+    }
 
+    /// Registers a connection that has just come, finds out where it starts, and takes its first step.
+    fn begin(&mut self, key: SlotKey, newcomer: Newcomer) {
+        let index = key.index;
+        let slot = &mut self.slots[index as usize];
         // Register first: whatever the log commits from here on comes as a round or lies before
         // the head that is read below.
-        let place = if Subscribed::is_plain(&subscriber) {
-            self.registry.add_plain(index, subscriber.named[0].entry())
-        } else {
-            self.registry.add_mixed(index, &subscriber);
-            VACANT
-        };
-        let (transport, policy) = (subscriber.shape.transport(), subscriber.policy);
-        let mut due_ms = subscriber.ends_after_ms.map_or(u64::MAX, |after| now_ms + after);
-        if let Some(mut lease) = subscriber.lease.take() {
+        match &slot.subscriber {
+            Subscribed::Plain(plain) => {
+                slot.place = self.registry.add_plain(index, plain.entry());
+            }
+            Subscribed::Full(full) => self.registry.add_mixed(index, &full.subscriber),
+        }
+        let (transport, policy) = (slot.connection.transport(), slot.connection.policy());
+        let mut due_ms = newcomer.due_ms;
+        if let Some(mut lease) = newcomer.lease {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
             lease.settle(key);
             self.leases.insert(index, lease);
         }
-        if let Some(origin) = subscriber.origin.take() {
+        if let Some(origin) = newcomer.origin {
             self.origins.insert(index, origin);
         }
-        let replay = subscriber.replay.take();
-        let (retry_ms, hello) = (subscriber.retry_ms, subscriber.hello);
-        let start = mem::replace(&mut subscriber.start, Start::Now);
-        let subscriber = Subscribed::new(subscriber, ticket);
 
         let head_seq = self.backend.head();
-        let at_head = match &start {
+        let start = &newcomer.start;
+        let at_head = match start {
             Start::Now => true,
             Start::At(at) => at.epoch == self.backend.epoch() && at.seq == head_seq,
             _ => false,
         };
+        let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
         // At the head, whatever its channels have lost lies before.
-        let start_now = if at_head { &Start::Now } else { &start };
+        let start_now = if at_head { &Start::Now } else { start };
         let resume = self.backend.resume(patterns, named, start_now, head_seq);
-        let reading = (!at_head).then(|| Box::new(resume.reading));
-        if let Some(turn) = replay.filter(|_| !at_head) {
+        // Where it starts may have to be found out in turns; then its first words come after that.
+        let is_looking_back = resume.reading.is_looking_back();
+        slot.reading = (!at_head).then(|| Box::new(resume.reading));
+        if let Some(turn) = newcomer.replay.filter(|_| !at_head) {
             self.replays.insert(index, turn);
         }
         if let Some(gap) = &resume.gap {
@@ -111,68 +169,88 @@ impl Engine {
         // A closed channel still owes its closing event to those who stand before it.
         let open = subscriber.named().filter(|entry| entry.owes_closing(resume.cursor));
         let open_names = open.count() as u16;
+        let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
 
-        // Before its first words: a client that has them is counted.
-        self.metrics.connections_opened.inc();
-        self.gauge(transport).inc();
+        let head = newcomer.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
-        if transport == Transport::Stream {
-            let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
-            // Behind a gap the client moves on with the gap event: should the connection break
-            // before it, the client comes back from where it stood, and is told again.
-            let token = match &resume.gap {
-                Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
-                _ => self.backend.position(resume.cursor).to_string(),
-            };
-            preamble.extend(first_block(retry_ms, token));
-            if hello {
-                preamble.extend(hello_block(&subscriber.id().to_string()));
-            }
-            if let Some(gap) = &resume.gap {
-                preamble.extend(gap.to_block());
-            }
+        if transport == Transport::Stream && !is_looking_back {
+            let hello = newcomer.hello.then_some(id);
+            let gap = resume.gap.as_ref();
+            self.first_words(&mut preamble, newcomer.retry_ms, hello, resume.cursor, gap);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
+        let slot = &mut self.slots[index as usize];
         // If this fails, writing the rest does too, and ends it.
-        let _ = peer.write_all(&preamble, &mut taken);
+        let _ = slot.peer.write_all(&preamble, &mut taken);
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
         let joint = Joint {
             cursor: resume.cursor,
-            replay_through: resume.head,
+            replay_through: if is_looking_back { Seq(u64::MAX) } else { resume.head },
             preamble,
             due_ms,
             open_names,
-            has_patterns: !subscriber.patterns().is_empty(),
+            has_patterns,
         };
-        let connection = Connection::new(joint, transport, policy, now_ms);
-        self.slots.insert(Slot {
-            connection,
-            peer,
-            subscriber,
-            reading,
-            check_ms: u64::MAX,
-            opened_s: (now_ms / 1_000) as u32,
-            generation: key.generation,
-            place,
-            reads_left: READS_PER_TURN,
-            is_queued: false,
-        });
-        self.guarded(index, |engine| {
-            match resume.gap {
-                Some(gap) if transport == Transport::Poll => engine.answer_gap(index, gap),
-                _ => engine.step(index, ConnectionMsg::Writable),
-            }
-            engine.look_at_input_unless_told(index);
-        });
-        if let Some(until_ms) = self.drain_until_ms
-            && self.slots.contains(index as usize)
-        {
-            self.drain_slot(index, until_ms);
+        slot.connection = Connection::new(joint, transport, policy, self.now_ms);
+        match resume.gap {
+            Some(gap) if transport == Transport::Poll => self.answer_gap(index, gap),
+            _ => self.step(index, ConnectionMsg::Writable),
         }
-        self.schedule(index);
-        key
+        self.look_at_input_unless_told(index);
+    }
+
+    /// Goes on to find out where a connection starts, and lets it begin when that is known.
+    pub(super) fn look_back(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(reading) = &mut slot.reading else { return };
+        let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        let Some(Begun { cursor, gap }) = self.backend.look_back(patterns, named, reading) else {
+            // A look is all that it has of a turn.
+            slot.reads_left = 0;
+            return self.step(index, ConnectionMsg::Passed(Seq::ZERO));
+        };
+        if let Some(gap) = &gap {
+            Metrics::count(&self.metrics.gaps, gap.reason.as_str());
+        }
+        let mut words = Vec::with_capacity(PREAMBLE_BYTES);
+        match (slot.connection.transport(), gap) {
+            (Transport::Poll, Some(gap)) => return self.answer_gap(index, gap),
+            (Transport::Poll, None) => {}
+            (Transport::Stream, gap) => {
+                let Subscribed::Full(full) = &slot.subscriber else { return };
+                let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
+                self.first_words(&mut words, retry_ms, hello.then_some(id), cursor, gap.as_ref());
+            }
+        }
+        let replay_through = self.backend.head();
+        self.step(index, ConnectionMsg::Begun { cursor, replay_through, words: words.into() });
+    }
+
+    /// What a stream begins with: its first block, and what is due to it before any event.
+    fn first_words(
+        &mut self,
+        words: &mut Vec<u8>,
+        retry_ms: Option<u32>,
+        hello: Option<u64>,
+        cursor: Seq,
+        gap: Option<&Gap>,
+    ) {
+        let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
+        // Behind a gap the client moves on with the gap event: should the connection break
+        // before it, the client comes back from where it stood, and is told again.
+        let token = match gap {
+            Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
+            _ => self.backend.position(cursor).to_string(),
+        };
+        words.extend(first_block(retry_ms, token));
+        if let Some(id) = hello {
+            words.extend(hello_block(&id.to_string()));
+        }
+        if let Some(gap) = gap {
+            words.extend(gap.to_block());
+        }
     }
 }
 

@@ -187,6 +187,15 @@ impl Engine {
         self.due.is_empty() && self.queued.is_empty() && self.ready.is_empty()
     }
 
+    /// Whether it is still being found out where a connection starts.
+    #[cfg(test)]
+    pub(super) fn is_looking_back(&self, key: SlotKey) -> bool {
+        let slot = self.slots.get(key.index as usize);
+        let slot = slot.filter(|slot| slot.generation == key.generation);
+        let reading = slot.and_then(|slot| slot.reading.as_ref());
+        reading.is_some_and(|reading| reading.is_looking_back())
+    }
+
     /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
     /// way: all answers go out before any of their clients is listened to again.
     pub fn take_handed_back(&mut self) -> Vec<Finished> {
@@ -228,6 +237,12 @@ impl Engine {
     /// Takes a planted fault back.
     pub fn withdraw_fault(&mut self) {
         self.fault = VACANT;
+    }
+
+    /// Makes the beginning of the next connection panic, before anything else of it.
+    #[cfg(test)]
+    pub(super) fn plant_fault_in_next(&mut self) {
+        self.fault = self.slots.vacant_key() as u32;
     }
 
     fn drain_slot(&mut self, index: u32, until_ms: u64) {

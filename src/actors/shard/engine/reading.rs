@@ -24,6 +24,9 @@ impl Engine {
             bytes_max: READ_BYTES_MAX,
         };
         let Some(slot) = self.slots.get(index as usize) else { return };
+        if slot.reading.as_ref().is_some_and(|reading| reading.is_looking_back()) {
+            return self.look_back(index);
+        }
         let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
         let poll_limit = match shape.form {
             Form::Poll { limit, .. } => Some(limit as usize),
@@ -35,9 +38,14 @@ impl Engine {
             Err(FellOff) => return self.step(index, ConnectionMsg::FellOff),
         };
         let mut through = piece.through;
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if piece.events.is_empty() {
             let msg = match piece.more {
-                true => ConnectionMsg::Passed(through),
+                true => {
+                    // A look that finds nothing is all that it has of a turn.
+                    slot.reads_left = 0;
+                    ConnectionMsg::Passed(through)
+                }
                 false => ConnectionMsg::CaughtUp(through),
             };
             return self.step(index, msg);

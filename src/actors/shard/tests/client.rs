@@ -41,6 +41,10 @@ pub(super) struct Client {
     at: u64,
     /// Lost before this client came, and told or not asked for.
     excused: BTreeSet<u64>,
+    /// The head of the log when it came.
+    came_at: u64,
+    /// Lost before it was known where it starts; excused if it is told of a gap.
+    lost_if_told: BTreeSet<u64>,
     gap: GapDue,
     /// Events up to here are no lag.
     replay_through: u64,
@@ -93,6 +97,8 @@ impl Client {
             ended: None,
             at: 0,
             excused: BTreeSet::new(),
+            came_at: head,
+            lost_if_told: BTreeSet::new(),
             gap: GapDue::Never,
             replay_through: head,
             parsed: 0,
@@ -115,12 +121,20 @@ impl Client {
             Start::At(at) if at.epoch != world.backend.epoch() => (0, GapDue::Must("epoch")),
             Start::At(at) if at.seq.0 > head => (0, GapDue::Must("unknown_position")),
             Start::At(at) if client.lost(world, kept, at.seq.0).next().is_some() => {
-                (at.seq.0, GapDue::Must("evicted"))
+                match client.has_patterns() {
+                    // A look at its start goes only so far: then reading comes to the loss.
+                    true => (at.seq.0, GapDue::Perhaps),
+                    false => (at.seq.0, GapDue::Must("evicted")),
+                }
             }
             Start::At(at) if kept.is_vague() => (at.seq.0, GapDue::Perhaps),
             Start::At(at) => (at.seq.0, GapDue::Never),
         };
-        client.excused = client.lost(world, kept, client.at).collect();
+        let lost = client.lost(world, kept, client.at).collect();
+        match (&client.ask.start, client.gap) {
+            (Start::At(_), GapDue::Perhaps) => client.lost_if_told = lost,
+            _ => client.excused = lost,
+        }
         client
     }
 
@@ -243,10 +257,33 @@ impl Client {
     /// Called after every step and before [`read`](Self::read): notes what may have made its
     /// policy act in the step.
     pub(super) fn watch(&mut self, world: &World, kept: &Retention) {
+        if self.key.is_some_and(|key| world.engines[self.engine].is_looking_back(key)) {
+            self.watch_look_back(world, kept);
+        }
         let (_, most) = self.lag(world);
         self.was_over |= most.is_over(world, self.allowed_at_least(world));
         let fell_off = self.lost(world, kept, self.at).any(|seq| !self.excused.contains(&seq));
         self.fell_off |= fell_off || kept.is_vague();
+    }
+
+    /// Where it starts is being found out. What is lost meanwhile is not due to it if it was there
+    /// when it came, and it begins with the oldest event or is told of a gap.
+    fn watch_look_back(&mut self, world: &World, kept: &Retention) {
+        assert!(self.has_patterns() && self.blocks == 0);
+        self.replay_through = world.backend.head().0;
+        let lost: BTreeSet<u64> = self.lost(world, kept, self.at).collect();
+        let came_since = lost.iter().any(|seq| *seq > self.came_at);
+        match (&self.ask.start, self.gap) {
+            (Start::At(_), GapDue::Never | GapDue::Perhaps) => {
+                if !lost.is_empty() {
+                    self.gap = GapDue::Perhaps;
+                }
+                // The gap may speak of these or not.
+                self.fell_off |= came_since;
+                self.lost_if_told = lost;
+            }
+            _ => self.excused = lost.into_iter().filter(|seq| *seq <= self.came_at).collect(),
+        }
     }
 
     /// Understands what has come since the last call; panics on anything it should not be.
@@ -299,9 +336,10 @@ impl Client {
                     assert!(text.contains(reason), "{reason} is due, not {text:?}");
                 }
                 _ if !is_gap => self.gap = GapDue::Never,
-                _ => {}
+                _ => assert!(text.contains("evicted"), "{text:?}"),
             }
             if is_gap {
+                self.excused.append(&mut self.lost_if_told);
                 // On to the oldest event: everything before it must be gone.
                 return self.move_to(world, seq.unwrap());
             }

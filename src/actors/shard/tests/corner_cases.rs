@@ -1,13 +1,19 @@
 //! The corner cases of the engine, each by its name.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
 
 use super::{
     pipe::Pipe,
-    world::{Ask, World},
+    world::{Ask, START_MS, World},
 };
 use crate::{
-    actors::{shard::SlotKey, subscriber::Form},
+    actors::{
+        peer::{Input, Peer, SlotWaker},
+        shard::SlotKey,
+        subscriber::Form,
+    },
     core::{CloseReason, Limits, SlowPolicy},
     model::{ChannelName, EnvelopeAnswers, EnvelopeEncoding, NewEvent, Start},
 };
@@ -448,6 +454,60 @@ fn a_slot_reused_while_a_round_is_under_way_gets_nothing_of_it() {
                 false => assert_eq!(pipe.events(), ["1", "2"]),
             }
         }
+    }
+}
+
+/// Whose first write panics.
+#[derive(Debug)]
+struct Panicking;
+
+impl Peer for Panicking {
+    fn try_write(&mut self, _: &Bytes, _: &Arc<SlotWaker>) -> io::Result<usize> {
+        panic!("planted fault in a peer")
+    }
+
+    fn poll_input(&mut self, _: &Arc<SlotWaker>) -> Input {
+        Input::Quiet
+    }
+}
+
+#[test]
+fn a_panic_while_a_connection_is_taken_on_leaves_nothing_of_it() {
+    for (selectors, is_planted_before) in
+        [(&["a"][..], false), (&["a", "g/*"], false), (&["a"], true), (&["a", "g/*"], true)]
+    {
+        let mut world = world();
+        world.say("a", "1");
+        let mut ask = Ask::stream(selectors).from(Start::Earliest);
+        ask.ends_after_ms = Some(1_000);
+        let subscriber = world.subscriber(&ask);
+        let id = subscriber.id;
+        if is_planted_before {
+            world.engines[0].plant_fault_in_next();
+        }
+        world.engines[0].attach(subscriber, Box::new(Panicking), Bytes::new(), None, START_MS);
+        assert_eq!(world.ended(0), [(id, CloseReason::Panicked)]);
+        assert!(world.engines[0].is_empty());
+        assert!(world.entry("a").has_no_subscribers());
+        assert_eq!(world.metrics.streams.get(), 0);
+        // Who comes next has its place, and is sent each event once.
+        let pipes = [Pipe::open(), Pipe::open()];
+        for pipe in &pipes {
+            world.attach(0, &Ask::stream(selectors), pipe);
+        }
+        world.say("a", "2");
+        world.settle();
+        for pipe in &pipes {
+            assert_eq!(pipe.events(), ["2"], "{selectors:?}");
+        }
+        pipes[0].hang_up();
+        world.settle();
+        world.say("a", "3");
+        world.settle();
+        assert_eq!(pipes[1].events(), ["2", "3"], "{selectors:?}");
+        // A deadline of the one that panicked is nobody's.
+        world.tick(2_000);
+        assert_eq!(world.ended(0).len(), 1, "only who hung up has ended");
     }
 }
 

@@ -1,0 +1,125 @@
+//! Which channels of a subscription have something to give, found out in pieces: a hub may have a
+//! hundred thousand channels, and others have their turn between two pieces. No lock is held then.
+//!
+//! Only events up to the head of its beginning are looked for. What is published meanwhile, to
+//! channels that are born meanwhile too, comes after it. A channel that is forgotten before the walk
+//! has come to it has lost what it had, and is among the forgotten, who are looked at last. One that
+//! loses something after the walk has passed it is found out when it is read.
+
+use std::{collections::BinaryHeap, sync::Arc};
+
+use super::{
+    channel::ChannelEntry,
+    directory::Directory,
+    reading::Told,
+    replay::{Next, Replay},
+    walk::Walk,
+};
+use crate::{
+    core::FellOff,
+    model::{ChannelName, ChannelPattern, Seq},
+};
+
+/// A look at the channels of a subscription, under way.
+#[derive(Debug)]
+pub(super) struct Collection {
+    told: Told,
+    after: Seq,
+    /// It is complete up to here.
+    horizon: Seq,
+    /// Channels by their next event, those whose next events are the oldest.
+    oldest: BinaryHeap<Next>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Named,
+    Names(Walk),
+    Forgotten(Walk),
+}
+
+/// A loss that has not been told; its channel if that is known.
+#[derive(Debug)]
+pub(super) struct LostSome(pub(super) Option<ChannelName>);
+
+impl Collection {
+    /// A collection of the channels that have events after `after` and up to `through`. It has not
+    /// looked at any.
+    pub(super) fn new(told: Told, after: Seq, through: Seq) -> Self {
+        let oldest = BinaryHeap::new();
+        Self { told, after, horizon: through, oldest, stage: Stage::Named }
+    }
+
+    /// Whether it is for a reader that has everything up to `after`.
+    pub(super) fn is_after(&self, after: Seq) -> bool {
+        self.after == after
+    }
+
+    /// Looks at the next channels; true when it has looked at all. The subscription is the same at
+    /// each look.
+    pub(super) fn look<'a>(
+        &mut self,
+        directory: &Directory,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+    ) -> Result<bool, LostSome> {
+        let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
+        let names_max = (LOOK_COST_MAX / (NAME_COST + weight)).max(1);
+        match &mut self.stage {
+            Stage::Named => {
+                named.clone().try_for_each(|entry| self.consider(entry))?;
+                self.stage = Stage::Names(Walk::new(patterns));
+                Ok(false)
+            }
+            Stage::Names(walk) => {
+                let entries = directory.next_names(walk, names_max);
+                if walk.is_over() {
+                    // Last, so that a channel which was forgotten on the way is seen here.
+                    self.stage = Stage::Forgotten(Walk::new(patterns));
+                }
+                for entry in &entries {
+                    let name = entry.name();
+                    if patterns.iter().any(|pattern| pattern.matches(name))
+                        && !named.clone().any(|named| named.id() == entry.id())
+                    {
+                        self.consider(entry)?;
+                    }
+                }
+                Ok(false)
+            }
+            Stage::Forgotten(walk) => {
+                match directory.have_forgotten(walk, names_max, patterns, self.after, self.told) {
+                    true => Err(LostSome(None)),
+                    false => Ok(walk.is_over()),
+                }
+            }
+        }
+    }
+
+    /// The merge of what it has found.
+    pub(super) fn merge(self) -> Replay {
+        Replay::new(self.oldest, self.after, self.horizon)
+    }
+
+    fn consider(&mut self, entry: &Arc<ChannelEntry>) -> Result<(), LostSome> {
+        let next = entry.next_after(self.after, self.told);
+        let seq = next.map_err(|FellOff| LostSome(Some(entry.name().clone())))?;
+        if let Some(seq) = seq.filter(|seq| *seq <= self.horizon) {
+            self.oldest.push(Next::new(seq, entry));
+            if self.oldest.len() > CHANNELS_MAX
+                && let Some(newest) = self.oldest.pop()
+            {
+                self.horizon = newest.seq_before();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Channels of one merge, 16 bytes each.
+const CHANNELS_MAX: usize = if cfg!(test) { 3 } else { 4_096 };
+/// What one look may cost, in comparisons of a name with a pattern: a tenth of a millisecond.
+const LOOK_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
+/// What it costs to come to a name and to look into its history.
+const NAME_COST: usize = 4;
