@@ -42,7 +42,7 @@ fn broadcast(scenario: &str, subject: &str, round: u32, subscribers: u64, cpu_us
     outcome.parameters = [
         ("subscribers".to_owned(), subscribers.into()),
         ("payload".to_owned(), 128.into()),
-        ("rate".to_owned(), 10.0.into()),
+        ("rate".to_owned(), 5.0.into()),
         ("events".to_owned(), 200.into()),
         ("mode".to_owned(), "pipelined".into()),
     ]
