@@ -267,4 +267,26 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn bytes_are_kept_at_their_bound_and_not_above_it() {
+        let one = event(1, 0, "x").bytes().len() as u64;
+        for (bytes_max, left) in [(2 * one - 1, 1), (2 * one, 2), (2 * one + 1, 2)] {
+            let mut history = History::default();
+            for seq in 1..=2 {
+                history.append(event(seq, 0, "x"), &limits(9, bytes_max));
+            }
+            assert_eq!(history.len(), left, "{bytes_max}");
+        }
+    }
+
+    #[test]
+    fn a_channel_that_was_busy_once_does_not_keep_its_room() {
+        let mut history = History::default();
+        for seq in 1..=1_000 {
+            history.append(event(seq, 0, "x"), &limits(1_000, 1 << 30));
+        }
+        history.evict_through(Seq(990));
+        assert!(history.events.capacity() <= 64, "{}", history.events.capacity());
+    }
 }

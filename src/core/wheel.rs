@@ -85,4 +85,34 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_time_already_past_fires_next() {
+        let mut wheel = Wheel::new(16, 10, 1_000);
+        let mut due = Vec::new();
+        wheel.advance(1_075, &mut due);
+        wheel.schedule(1_005, "past");
+        wheel.advance(1_080, &mut due);
+        assert_eq!(due, ["past"]);
+    }
+
+    #[test]
+    fn a_sleep_of_many_turns_visits_each_bucket_once() {
+        let mut wheel = Wheel::new(16, 10, 0);
+        wheel.schedule(25, "a");
+        let mut due = Vec::new();
+        // Tick by tick this would take years.
+        wheel.advance(1 << 60, &mut due);
+        assert_eq!(due, ["a"]);
+    }
+
+    #[test]
+    fn a_bucket_that_was_large_once_does_not_keep_its_room() {
+        let mut wheel = Wheel::new(4, 10, 0);
+        (0..5_000).for_each(|key| wheel.schedule(15, key));
+        let mut due = Vec::new();
+        wheel.advance(20, &mut due);
+        assert_eq!(due.len(), 5_000);
+        assert!(wheel.buckets.iter().all(|bucket| bucket.capacity() <= 4_096));
+    }
 }

@@ -199,6 +199,7 @@ mod tests {
             "app.example",
             "//app.example",
             "https://",
+            "https://:8443",
             "https://app.example/",
             "https://app.example:443",
             "http://app.example:80",

@@ -248,4 +248,12 @@ mod tests {
             assert_eq!(text.parse::<ProxyBlock>(), Err(ProxyBlockError), "{text:?}");
         }
     }
+
+    #[test]
+    fn an_address_of_ipv4_is_the_same_however_a_proxy_writes_it() {
+        for hop in ["192.0.2.1", "::ffff:192.0.2.1", "[::ffff:192.0.2.1]", "[::ffff:192.0.2.1]:5"] {
+            let ip = hop_address(hop.as_bytes()).expect("an address");
+            assert_eq!(ip.to_string(), "192.0.2.1", "{hop}");
+        }
+    }
 }

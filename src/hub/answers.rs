@@ -69,6 +69,7 @@ mod tests {
         let (first, second) = (hub.answer_room(20, one), hub.answer_room(10, same));
         assert!(first.is_some() && second.is_some(), "at the bound");
         assert!(hub.answer_room(1, one).is_none(), "above it");
+        assert_eq!(hub.counters().answers_refused.get(), 1);
         assert!(hub.answer_room(30, at("192.0.2.2")).is_some(), "another's is another's");
         assert!(hub.answer_room(70, at("127.0.0.1")).is_some(), "this machine does not count");
         drop((first, second));

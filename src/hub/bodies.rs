@@ -124,4 +124,19 @@ mod tests {
         drop((large, one, other));
         assert_eq!(hub.counters().body_bytes.get(), 0);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_keeps_all_that_it_has_grown_to() {
+        let mut limits = Limits::default();
+        limits.publish.bodies_bytes_max = 100;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        let mut body = hub.body_room(None);
+        for bytes in [30, 30, 40] {
+            assert_eq!(body.grow(bytes).await, Ok(()));
+        }
+        assert!(hub.body_room(None).grow(1).await.is_err(), "all of it is taken");
+        assert!(hub.metrics().contains(r#"publishes_refused_total{reason="bodies"} 1"#));
+        drop(body);
+        assert_eq!(hub.body_room(None).grow(100).await, Ok(()));
+    }
 }

@@ -238,4 +238,17 @@ mod tests {
     fn no_rate_is_no_table() {
         assert!(Rates::<u8>::new(0, 5, 9).is_none());
     }
+
+    #[test]
+    fn the_table_is_looked_through_once_a_minute_and_not_each_time() {
+        let (rates, clock) = rates(1, 2, 100);
+        clock.advance(SWEEP_EVERY);
+        assert_eq!(rates.take(&1, 1), Ok(()), "a look finds nobody");
+        clock.advance(SWEEP_EVERY - MS);
+        assert_eq!(rates.take(&2, 1), Ok(()));
+        assert_eq!(rates.limiter.len(), 2, "idle for long, and not looked at yet");
+        clock.advance(MS);
+        assert_eq!(rates.take(&2, 1), Ok(()));
+        assert_eq!(rates.limiter.len(), 1);
+    }
 }

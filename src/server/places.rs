@@ -257,4 +257,9 @@ mod tests {
         assert!(places.take().is_ok());
         drop(place);
     }
+
+    #[test]
+    fn what_shards_open_for_themselves_counts() {
+        assert!(files_taken(1_000) > 1_000 * FILES_PER_SHARD);
+    }
 }
