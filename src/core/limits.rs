@@ -269,7 +269,7 @@ impl Default for Http2Limits {
         Self {
             streams_max: 256,
             resets_max: 500,
-            frames_max: 10_000,
+            frames_max: 2_000,
             window_bytes: 65_535,
             connection_window_bytes: 131_070,
             idle_s: 60,
