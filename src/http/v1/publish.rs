@@ -152,10 +152,6 @@ pub(in crate::http) async fn read_body(
             }
             // Taken as the bytes come: a length that was only announced takes none from others.
             room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
-            if pieces == 0 {
-                // Memory that is not written to is not taken yet.
-                bytes.reserve_exact(announced.map_or(data.len(), |length| length as usize));
-            }
             bytes.extend_from_slice(&data);
             pieces += 1;
             if pieces > PIECES_ALWAYS + bytes.len() / PIECE_BYTES_MIN {
