@@ -197,10 +197,8 @@ impl Registry {
             self.to_prune = self.channels.keys().copied().collect();
         }
         let looked_at = self.to_prune.len().saturating_sub(PRUNED_PER_CALL);
-        for channel in self.to_prune.drain(looked_at..) {
-            if self.channels.get(&channel).is_some_and(Subscribers::is_unused) {
-                self.channels.remove(&channel);
-            }
+        for channel in self.to_prune.split_off(looked_at) {
+            self.drop_if_empty(channel);
         }
         if self.to_prune.is_empty() {
             self.to_prune = Vec::new();
