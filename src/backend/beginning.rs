@@ -11,7 +11,7 @@ use super::{
     journal::Lost,
     reading::{Before, Reading, Span, Told, includes},
 };
-use crate::model::{ChannelPattern, Gap, GapReason, Position, Seq, Start};
+use crate::model::{ChannelName, ChannelPattern, Gap, GapReason, Position, Seq, Start};
 
 /// Where a subscription starts.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Begun {
 #[derive(Debug)]
 pub(super) struct Beginning {
     collection: Collection,
-    after: Seq,
+    /// The head of the log when the look began.
     head: Seq,
     aim: Aim,
 }
@@ -58,7 +58,7 @@ enum Aim {
 struct Missed {
     reason: GapReason,
     requested: String,
-    channel: Option<crate::model::ChannelName>,
+    channel: Option<ChannelName>,
 }
 
 impl MemoryBackend {
@@ -112,7 +112,7 @@ impl MemoryBackend {
             return None;
         };
         let looked = beginning.collection.look(self.directory(), patterns, named);
-        let Beginning { collection, after, head, aim } = match looked {
+        let Beginning { collection, head, aim } = match looked {
             Ok(false) => {
                 reading.before = Before::Beginning(beginning);
                 return None;
@@ -123,13 +123,15 @@ impl MemoryBackend {
                     let (reason, requested) = (GapReason::Evicted, at.to_string());
                     let missed = Some(Missed { reason, requested, channel });
                     // What has come and gone since is missed too.
-                    let oldest = Beginning::at_oldest(beginning.after, self.head(), missed);
+                    let oldest =
+                        Beginning::at_oldest(beginning.collection.after(), self.head(), missed);
                     reading.before = Before::Beginning(Box::new(oldest));
                     return None;
                 }
                 unreachable!("nothing is a loss to who has been told of everything")
             }
         };
+        let after = collection.after();
         let mut replay = collection.merge();
         match aim {
             Aim::GoOn(at) => {
@@ -175,7 +177,7 @@ impl MemoryBackend {
                 None => {
                     let collection = Collection::new(Told::default(), after, head);
                     let aim = Aim::GoOn(at);
-                    return Ok(Reading::beginning(Beginning { collection, after, head, aim }));
+                    return Ok(Reading::beginning(Beginning { collection, head, aim }));
                 }
             };
         }
@@ -237,7 +239,7 @@ impl MemoryBackend {
 impl Beginning {
     fn at_oldest(after: Seq, head: Seq, missed: Option<Missed>) -> Self {
         let collection = Collection::new(Told::ALL, after, head);
-        Self { collection, after, head, aim: Aim::Oldest(missed) }
+        Self { collection, head, aim: Aim::Oldest(missed) }
     }
 }
 

@@ -51,9 +51,9 @@ impl Collection {
         Self { told, after, horizon: through, oldest, stage: Stage::Named }
     }
 
-    /// Whether it is for a reader that has everything up to `after`.
-    pub(super) fn is_after(&self, after: Seq) -> bool {
-        self.after == after
+    /// Everything up to here is its reader's already.
+    pub(super) fn after(&self) -> Seq {
+        self.after
     }
 
     /// Looks at the next channels; true when it has looked at all. The subscription is the same at
@@ -89,7 +89,8 @@ impl Collection {
                 Ok(false)
             }
             Stage::Forgotten(walk) => {
-                match directory.have_forgotten(walk, names_max, patterns, self.after, self.told) {
+                let forgotten = directory.forgotten();
+                match forgotten.have_lost(walk, names_max, patterns, self.after, self.told) {
                     true => Err(LostSome(None)),
                     false => Ok(walk.is_over()),
                 }

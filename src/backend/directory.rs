@@ -10,16 +10,15 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use thiserror::Error;
 
 use super::{
     channel::{ChannelEntry, ChannelId},
     forgotten::Forgotten,
-    reading::Told,
     walk::Walk,
 };
-use crate::model::{ChannelName, ChannelPattern, Seq};
+use crate::model::ChannelName;
 
 /// The channels by name. A channel is born by its first publish or subscription and forgotten
 /// when it is empty, open and nobody holds it.
@@ -115,18 +114,9 @@ impl Directory {
         entries
     }
 
-    /// Whether a channel is among the next `names_max` forgotten ones of a walk that matches one of
-    /// `patterns` and has lost an event after `after` that the reader has not been told of; at the
-    /// end of the walk also whether one may have that is known by the floor only.
-    pub(super) fn have_forgotten(
-        &self,
-        walk: &mut Walk,
-        names_max: usize,
-        patterns: &[ChannelPattern],
-        after: Seq,
-        told: Told,
-    ) -> bool {
-        self.forgotten.lock().have_lost(walk, names_max, patterns, after, told)
+    /// What is still known of channels that are no longer here.
+    pub(super) fn forgotten(&self) -> MutexGuard<'_, Forgotten> {
+        self.forgotten.lock()
     }
 
     /// Up to `limit` wanted channels after the name `after`, in the order of their names, of those

@@ -188,4 +188,5 @@ const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
 ///
 /// [`ChannelPattern::weight`]: crate::model::ChannelPattern::weight
 const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
+/// Looks before a subscription begins, if none of them ends early.
 const BEGIN_LOOKS_MAX: usize = 4;

@@ -112,7 +112,7 @@ impl MemoryBackend {
             return piece;
         }
         let mut collection = match mem::take(&mut reading.before) {
-            Before::Collecting(collection) if collection.is_after(span.after) => collection,
+            Before::Collecting(collection) if collection.after() == span.after => collection,
             _ => {
                 let wants = includes(patterns, named.clone());
                 if let Some(piece) = self.journal().read(&wants, told, span) {

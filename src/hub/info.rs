@@ -36,10 +36,10 @@ impl Hub {
         let mut infos = Vec::new();
         let mut last: Option<ChannelName> = None;
         while infos.len() < limit {
-            let after = last.as_ref().map(ChannelName::as_str).or(after);
-            let (found, next) = backend.directory().page(after, limit - infos.len(), &wanted);
+            let from = last.as_ref().map(ChannelName::as_str).or(after);
+            let (found, next) = backend.directory().page(from, limit - infos.len(), &wanted);
             infos.extend(found.iter().map(|entry| backend.info(entry)));
-            if next.is_none() {
+            if next.is_none() || infos.len() == limit {
                 break;
             }
             last = next;
