@@ -1,6 +1,7 @@
 //! Pure state machines: they take the time as an argument and never read a clock, spawn, log or
 //! lock.
 
+mod close_reason;
 mod connection;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -12,7 +13,8 @@ mod restart;
 mod subscription;
 mod wheel;
 
-pub use connection::{CloseReason, Connection, ConnectionMsg, Effect, Joint, Transport};
+pub use close_reason::CloseReason;
+pub use connection::{Connection, ConnectionMsg, Effect, Joint, Transport};
 pub use history::{Evicted, FellOff, History, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{

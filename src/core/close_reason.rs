@@ -1,0 +1,85 @@
+//! Why connections end, and what their clients are told of it.
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client closed it, or its host is gone.
+    PeerClosed,
+    /// It lagged further than its bound, or off the end of history.
+    SlowConsumer,
+    /// It took no byte for the write stall time.
+    WriteStalled,
+    /// Its last named channel was closed.
+    ChannelClosed,
+    /// It reached the age at which streams are renewed.
+    Aged,
+    /// The hub is going down.
+    Drained,
+    /// A poll got its answer.
+    Answered,
+    /// The client sent more than a stream's client has to say.
+    UnexpectedInput,
+    /// The hub held too many unsent bytes, and it was among the slowest.
+    UnsentCeiling,
+    /// A step of it panicked: a defect of the hub.
+    Panicked,
+    /// Its client's token expired.
+    TokenExpired,
+    /// A fresh token did not allow what it receives.
+    TokenOutgrown,
+    /// Its shard ended: by a crash, or because the hub waits no longer.
+    ShardEnded,
+}
+
+impl CloseReason {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 13] = [
+        Self::PeerClosed,
+        Self::SlowConsumer,
+        Self::WriteStalled,
+        Self::ChannelClosed,
+        Self::Aged,
+        Self::Drained,
+        Self::Answered,
+        Self::UnexpectedInput,
+        Self::UnsentCeiling,
+        Self::Panicked,
+        Self::TokenExpired,
+        Self::TokenOutgrown,
+        Self::ShardEnded,
+    ];
+
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer_closed",
+            Self::SlowConsumer => "slow_consumer",
+            Self::WriteStalled => "write_stalled",
+            Self::ChannelClosed => "channel_closed",
+            Self::Aged => "aged",
+            Self::Drained => "drained",
+            Self::Answered => "answered",
+            Self::UnexpectedInput => "unexpected_input",
+            Self::UnsentCeiling => "unsent_ceiling",
+            Self::Panicked => "panicked",
+            Self::TokenExpired => "token_expired",
+            Self::TokenOutgrown => "token_outgrown",
+            Self::ShardEnded => "shard_ended",
+        }
+    }
+
+    /// Whether the client should be told when to come back.
+    pub fn invites_back(self) -> bool {
+        matches!(self, Self::Aged | Self::Drained) || self.token_word().is_some()
+    }
+
+    /// What the client is told of its token, if that was the reason.
+    pub fn token_word(self) -> Option<&'static str> {
+        match self {
+            Self::TokenExpired => Some("expired"),
+            Self::TokenOutgrown => Some("permissions"),
+            _ => None,
+        }
+    }
+}
