@@ -8,6 +8,7 @@ mod connections;
 mod drain;
 mod error;
 mod info;
+mod poll;
 mod publish;
 mod quotas;
 mod rates;
@@ -28,8 +29,9 @@ pub use connections::{
     ConnectionPage, ConnectionPlace, ConnectionTotals, EndPage, EndPlace, Unanswered,
 };
 pub use error::{CloseError, PublishError, SubscribeError};
+pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
-pub use subscribe::{PollNow, PollRequest, StreamRequest};
+pub use subscribe::StreamRequest;
 
 pub use quotas::{EventRate, Source};
 pub(crate) use rates::{Rates, TooFast};

@@ -1,25 +1,16 @@
 //! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::atomic::Ordering};
 
-use http_body_util::BodyExt;
-use tokio::{sync::oneshot, task::yield_now};
+use tokio::sync::oneshot;
 
 use super::{Hub, SubscribeError, births::Creator};
 use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
     },
-    backend::{Begun, ChannelEntry, Span},
     core::{SlowPolicy, Subscription},
-    model::{
-        ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, PollAnswer, PollEncoding,
-        SelectorError, Start,
-    },
+    model::{ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, SelectorError, Start},
     telemetry::Metrics,
 };
 
@@ -69,26 +60,6 @@ impl StreamRequest {
     }
 }
 
-/// A long-poll.
-#[derive(Clone)]
-pub struct PollRequest {
-    /// Channels, patterns, types.
-    pub subscription: Subscription,
-    /// Where it starts.
-    pub start: Start,
-    /// The form of its answer.
-    pub encoding: &'static dyn PollEncoding,
-    /// How long it waits.
-    pub wait: Duration,
-    /// Events at most; 0 counts as 1.
-    pub limit: u32,
-    /// Whose it is, where clients are authenticated; it waits no longer than the holder's token
-    /// lasts.
-    pub holder: Option<Holder>,
-    /// Where its client is, if that is known.
-    pub client: Option<ClientAddress>,
-}
-
 impl Hub {
     /// Admits a stream. It receives nothing yet: hand the subscriber to a shard
     /// ([`LocalShard::attach`](crate::actors::LocalShard::attach)) or open it as a body
@@ -126,98 +97,6 @@ impl Hub {
         self.open(subscriber).await
     }
 
-    /// Admits a long-poll that is to wait.
-    pub fn admit_poll(&self, request: PollRequest) -> Result<Subscriber, SubscribeError> {
-        self.admit(Admitting {
-            subscription: request.subscription,
-            start: request.start,
-            form: Form::Poll { encoding: request.encoding, limit: request.limit.max(1) },
-            policy: None,
-            ends_after_ms: Some(request.wait.as_millis() as u64),
-            hello: false,
-            retry_ms: None,
-            holder: request.holder,
-            client: request.client,
-        })
-    }
-
-    /// What a long-poll finds without waiting; `None` when it has to wait.
-    ///
-    /// The position of a poll that starts now is fixed by this call: wait with
-    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it. A poll by patterns from
-    /// before the journal lets others go ahead between looks at the hub's channels; cancelling it has
-    /// no effect.
-    pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
-        let backend = &self.shared.backend;
-        let subscription = &request.subscription;
-        let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
-        let creator = Creator { subject, client: request.client };
-        // Read first: an event up to it is found below.
-        let head = backend.head();
-        let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
-        let mut open = !subscription.patterns().is_empty();
-        for name in subscription.names() {
-            let now_ms = self.shared.clock.now_ms();
-            let entry = self.find_or_create(name, creator, now_ms).map_err(|why| {
-                let error = SubscribeError::from(why);
-                self.say_if_of_one_client(&error, request.client);
-                self.refused(error)
-            })?;
-            open |= !entry.is_closed();
-            named.push(entry);
-        }
-        let patterns = subscription.patterns();
-        let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
-        while resume.reading.is_looking_back() {
-            match backend.look_back(patterns, named.iter(), &mut resume.reading) {
-                Some(Begun { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
-                None => yield_now().await,
-            }
-        }
-        let limit = request.limit.max(1) as usize;
-        let types = subscription.types();
-        let mut through = resume.cursor;
-        let mut events = Vec::new();
-        // A filter may pass over much: a few pages here, the rest in turns by a shard.
-        for page in 0..POLL_PAGES_MAX {
-            if page > 0 {
-                // Patterns that fit little make a page long.
-                yield_now().await;
-            }
-            let span = Span {
-                after: through,
-                through: resume.head,
-                events_max: POLL_PAGE_EVENTS,
-                bytes_max: POLL_BYTES_MAX,
-            };
-            let page = backend.read(patterns, named.iter(), &mut resume.reading, &span);
-            // What was evicted between the two looks, the shard finds out and tells.
-            let Ok(page) = page else { break };
-            through = page.through;
-            let more = page.more;
-            events = page.events;
-            events.retain(|event| Subscription::wants(types, event));
-            if events.len() > limit {
-                events.truncate(limit);
-                through = events.last().map_or(through, |event| event.seq);
-            }
-            if !more || !events.is_empty() {
-                break;
-            }
-        }
-        let position = backend.position(through);
-        if let Some(gap) = &resume.gap {
-            Metrics::count(&self.shared.metrics.gaps, gap.reason.as_str());
-        }
-        if events.is_empty() && resume.gap.is_none() {
-            if !open {
-                return Err(self.refused(SubscribeError::Closed));
-            }
-            return Ok(PollNow::Wait(Start::At(position)));
-        }
-        Ok(PollNow::Answer(PollAnswer { events, position, gap: resume.gap }))
-    }
-
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
         let shards = self.shared.shards() as u32;
@@ -236,37 +115,7 @@ impl Hub {
         Err(SubscribeError::GoingDown)
     }
 
-    /// Waits for a poll's answer without a socket of the hub's own: for servers that embed it.
-    pub async fn poll(&self, request: PollRequest) -> Result<PollAnswer, SubscribeError> {
-        let until_ms = request.holder.as_ref().and_then(|holder| holder.until_ms);
-        let lasts_ms = until_ms.map_or(u64::MAX, |at| at.saturating_sub(self.now_ms()));
-        let wait = request.wait.min(Duration::from_millis(lasts_ms));
-        let deadline = tokio::time::Instant::now() + wait;
-        let mut request = request;
-        loop {
-            match self.poll_now(&request).await? {
-                PollNow::Answer(answer) => return Ok(answer),
-                PollNow::Wait(start) => request.start = start,
-            }
-            // A stream is the alarm; what there is, `poll_now` says.
-            let mut stream = StreamRequest::new(request.subscription.clone());
-            stream.start = request.start.clone();
-            stream.client = request.client;
-            stream.holder =
-                request.holder.clone().map(|holder| Holder { until_ms: None, ..holder });
-            let subscriber = self.admit_stream(stream)?;
-            let mut body = self.open(subscriber).await?;
-            let _first_block = body.frame().await;
-            if tokio::time::timeout_at(deadline, body.frame()).await.is_err() {
-                let Start::At(position) = request.start else {
-                    return Err(SubscribeError::GoingDown);
-                };
-                return Ok(PollAnswer { events: Vec::new(), position, gap: None });
-            }
-        }
-    }
-
-    fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+    pub(super) fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
         let client = asked.client;
         self.try_admit(asked).map_err(|error| {
             self.say_if_of_one_client(&error, client);
@@ -274,7 +123,11 @@ impl Hub {
         })
     }
 
-    fn say_if_of_one_client(&self, error: &SubscribeError, client: Option<ClientAddress>) {
+    pub(super) fn say_if_of_one_client(
+        &self,
+        error: &SubscribeError,
+        client: Option<ClientAddress>,
+    ) {
         if error.is_of_one_client() {
             self.say_over_limit(error.as_str(), client.map(|client| client.ip()));
         }
@@ -363,99 +216,15 @@ impl Hub {
     }
 }
 
-/// What a poll finds.
-#[derive(Debug)]
-pub enum PollNow {
-    /// An answer.
-    Answer(PollAnswer),
-    /// Nothing yet; wait from here.
-    Wait(Start),
-}
-
-struct Admitting {
-    subscription: Subscription,
-    start: Start,
-    form: Form,
-    policy: Option<SlowPolicy>,
-    ends_after_ms: Option<u64>,
-    hello: bool,
-    retry_ms: Option<u32>,
-    holder: Option<Holder>,
-    client: Option<ClientAddress>,
-}
-
-/// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
-const POLL_PAGE_EVENTS: usize = 1_000;
-const POLL_PAGES_MAX: usize = 4;
-/// Frame bytes after which a poll's answer holds no more events.
-const POLL_BYTES_MAX: usize = 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        hub::Publication,
-        model::{ChannelName, EnvelopeAnswers, NewEvent},
-    };
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_poll_that_does_not_wait_misses_no_channel_born_meanwhile() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let publisher = hub.clone();
-        let publishing = tokio::spawn(async move {
-            for n in 0..BIRTHS {
-                let name = ChannelName::parse(&format!("c/{n}")).expect("a name");
-                let publication = Publication::one(name, NewEvent::message("born"));
-                publisher.publish(publication).await.expect("published");
-            }
-        });
-        let pattern = ChannelSelector::parse("**").expect("a pattern");
-        let mut request = PollRequest {
-            subscription: Subscription::new([pattern], [], 1).expect("a subscription"),
-            start: Start::Earliest,
-            encoding: &EnvelopeAnswers,
-            wait: Duration::ZERO,
-            limit: 1_000,
-            holder: None,
-            client: None,
-        };
-        let mut received = 0;
-        while received < BIRTHS {
-            let position = match hub.poll_now(&request).await.expect("an answer") {
-                PollNow::Answer(answer) => {
-                    received += answer.events.len() as u64;
-                    answer.position
-                }
-                PollNow::Wait(Start::At(position)) => position,
-                PollNow::Wait(other) => panic!("{other:?}"),
-            };
-            assert_eq!(position.seq.0, received, "every event of the log is one of its own");
-            request.start = Start::At(position);
-        }
-        publishing.await.expect("all published");
-    }
-
-    const BIRTHS: u64 = 2_000;
-
-    #[tokio::test]
-    async fn a_poll_for_no_event_at_all_loses_none() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let name = ChannelName::parse("a").expect("a name");
-        let publication = Publication::one(name.clone(), NewEvent::message("1"));
-        hub.publish(publication).await.expect("published");
-        let selector = ChannelSelector::Name(name);
-        let request = PollRequest {
-            subscription: Subscription::new([selector], [], 1).expect("a subscription"),
-            start: Start::Earliest,
-            encoding: &EnvelopeAnswers,
-            wait: Duration::ZERO,
-            limit: 0,
-            holder: None,
-            client: None,
-        };
-        match hub.poll_now(&request).await {
-            Ok(PollNow::Answer(answer)) => assert_eq!(answer.events.len(), 1),
-            other => panic!("{other:?}"),
-        }
-    }
+/// What is asked for, of a stream or a poll.
+pub(super) struct Admitting {
+    pub(super) subscription: Subscription,
+    pub(super) start: Start,
+    pub(super) form: Form,
+    pub(super) policy: Option<SlowPolicy>,
+    pub(super) ends_after_ms: Option<u64>,
+    pub(super) hello: bool,
+    pub(super) retry_ms: Option<u32>,
+    pub(super) holder: Option<Holder>,
+    pub(super) client: Option<ClientAddress>,
 }
