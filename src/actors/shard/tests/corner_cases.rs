@@ -6,7 +6,10 @@ use bytes::Bytes;
 
 use super::{
     pipe::Pipe,
-    world::{Ask, START_MS, World},
+    world::{
+        Ask, START_MS, World, join, join_after, join_and_stop, poll, read_answer, reasons, world,
+        world_with,
+    },
 };
 use crate::{
     actors::{
@@ -14,54 +17,9 @@ use crate::{
         shard::SlotKey,
         subscriber::Form,
     },
-    core::{CloseReason, Limits, SlowPolicy},
+    core::CloseReason,
     model::{ChannelName, EnvelopeAnswers, EnvelopeEncoding, NewEvent, Start},
 };
-
-fn world() -> World {
-    World::new(Limits::default(), 1)
-}
-
-fn world_with(set: impl FnOnce(&mut Limits)) -> World {
-    let mut limits = Limits::default();
-    set(&mut limits);
-    World::new(limits, 1)
-}
-
-fn join(world: &mut World, ask: &Ask) -> Pipe {
-    let pipe = Pipe::open();
-    world.attach(0, ask, &pipe);
-    pipe
-}
-
-/// A client that has its first block and takes nothing more.
-fn join_and_stop(world: &mut World, ask: &Ask) -> Pipe {
-    let pipe = join(world, ask);
-    pipe.stop();
-    pipe
-}
-
-/// Joins after the event of this seq.
-fn join_after(world: &mut World, selectors: &[&'static str], seq: u64) -> Pipe {
-    let start = world.at(seq);
-    join(world, &Ask::stream(selectors).from(start))
-}
-
-fn poll(selectors: &[&'static str], start: Start) -> Ask {
-    Ask {
-        form: Form::Poll { encoding: &EnvelopeAnswers, limit: 100 },
-        ends_after_ms: Some(20_000),
-        ..Ask::stream(selectors).from(start)
-    }
-}
-
-fn skipping(ask: Ask) -> Ask {
-    Ask { policy: SlowPolicy::Skip, ..ask }
-}
-
-fn reasons(world: &mut World) -> Vec<CloseReason> {
-    world.ended(0).into_iter().map(|(_, reason)| reason).collect()
-}
 
 #[test]
 fn an_event_published_between_registration_and_replay_comes_once() {
@@ -144,16 +102,6 @@ fn a_client_that_changes_between_stream_and_poll_loses_and_repeats_nothing() {
     world.say("b", "4");
     world.settle();
     assert_eq!(stream.events(), ["4"]);
-}
-
-/// Position and data of a poll's answer.
-fn read_answer(pipe: &Pipe) -> (String, Vec<String>) {
-    let text = pipe.text();
-    let (head, body) = text.split_once('\n').unwrap();
-    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let events = body["events"].as_array().into_iter().flatten();
-    let events = events.map(|event| event["data"].as_str().unwrap().to_owned()).collect();
-    (head[4..].to_owned(), events)
 }
 
 #[test]
@@ -533,20 +481,6 @@ fn a_panicking_step_ends_one_connection_of_a_thousand() {
 }
 
 #[test]
-fn a_client_that_never_reads_delays_nobody() {
-    let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
-    let stuck = join_and_stop(&mut world, &Ask::stream(&["a"]));
-    let quick = join(&mut world, &Ask::stream(&["a"]));
-    for n in 0..12 {
-        world.say("a", &n.to_string());
-        world.settle();
-        assert_eq!(quick.events().len(), n + 1);
-    }
-    assert!(stuck.is_ended());
-    assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]);
-}
-
-#[test]
 fn a_client_that_hangs_up_is_noticed_without_a_write() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["a"]));
@@ -554,352 +488,6 @@ fn a_client_that_hangs_up_is_noticed_without_a_write() {
     world.settle();
     assert!(pipe.is_ended());
     assert!(world.entry("a").has_no_subscribers());
-}
-
-#[test]
-fn a_reader_at_its_lag_bound_stays_and_one_event_past_it_is_ended() {
-    for selectors in [&["a"][..], &["a", "b"]] {
-        let mut world = world_with(|limits| limits.connections.lag_events_max = 3);
-        let pipe = join_and_stop(&mut world, &Ask::stream(selectors));
-        for data in ["1", "2", "3"] {
-            world.say("a", data);
-            world.settle();
-        }
-        assert!(!pipe.is_ended(), "at its bound");
-        world.say("a", "4");
-        world.settle();
-        assert!(pipe.is_ended(), "past it");
-        assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]);
-    }
-}
-
-#[test]
-fn a_reader_at_its_lag_bound_in_bytes_stays_and_one_byte_past_it_is_ended() {
-    for (last, ended) in [("x", false), ("xx", true)] {
-        // Two frames of `data: x` LF `id: …-n` LF LF.
-        let frame = "data: x\nid: 130nwn-1\n\n".len() as u64;
-        let mut world = world_with(|limits| limits.connections.lag_bytes_max = 2 * frame);
-        let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
-        world.say("a", "x");
-        world.settle();
-        world.say("a", last);
-        world.settle();
-        assert_eq!(pipe.is_ended(), ended);
-    }
-}
-
-#[test]
-fn a_partial_write_before_the_policy_acts_is_completed_first() {
-    let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
-    let pipe = join_and_stop(&mut world, &skipping(Ask::stream(&["a"])));
-    pipe.grant(3);
-    for n in 0..5 {
-        world.say("a", &n.to_string());
-        world.settle();
-    }
-    assert!(pipe.text().ends_with("dat"));
-    pipe.grant(usize::MAX);
-    world.settle();
-    world.say("a", "5");
-    world.settle();
-    assert_eq!(pipe.events(), ["0", "gap:slow", "5"]);
-    assert!(!pipe.is_ended());
-}
-
-#[test]
-fn a_slow_reader_within_its_bound_gets_everything() {
-    let mut world = world();
-    let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
-    let data: Vec<String> = (0..100).map(|n| n.to_string()).collect();
-    for data in &data {
-        world.say("a", data);
-        pipe.grant(7);
-        world.settle();
-    }
-    pipe.grant(usize::MAX);
-    world.settle();
-    assert_eq!(pipe.events(), data);
-}
-
-#[test]
-fn a_reader_that_falls_off_history_is_ended_or_told() {
-    for policy in [SlowPolicy::Disconnect, SlowPolicy::Skip] {
-        let mut world = world_with(|limits| limits.history.events_max = 2);
-        let ask = Ask { policy, ..Ask::stream(&["a"]) };
-        let pipe = join_and_stop(&mut world, &ask);
-        for n in 0..4 {
-            world.say("a", &n.to_string());
-            world.settle();
-        }
-        assert!(!pipe.is_ended());
-        pipe.grant(usize::MAX);
-        world.settle();
-        world.say("a", "4");
-        world.settle();
-        match policy {
-            SlowPolicy::Disconnect => assert_eq!(reasons(&mut world), [CloseReason::SlowConsumer]),
-            SlowPolicy::Skip => assert_eq!(pipe.events(), ["gap:slow", "4"]),
-        }
-    }
-}
-
-#[test]
-fn replay_is_no_lag_however_long_it_takes() {
-    let mut world = world_with(|limits| limits.connections.lag_events_max = 5);
-    for n in 0..50 {
-        world.say("a", &n.to_string());
-    }
-    // The batches of what it replays reach the shard only later.
-    let pipe = Pipe::new(10, usize::MAX);
-    world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
-    world.settle();
-    for n in 50..55 {
-        world.say("a", &n.to_string());
-        world.settle();
-    }
-    assert!(!pipe.is_ended(), "five events of lag");
-    pipe.grant(usize::MAX);
-    world.settle();
-    assert_eq!(pipe.events().len(), 55);
-}
-
-#[test]
-fn a_poll_that_still_reads_is_not_a_slow_consumer() {
-    for policy in [SlowPolicy::Disconnect, SlowPolicy::Skip] {
-        let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
-        for n in 0..50 {
-            world.say("a", &n.to_string());
-        }
-        // Nothing of history passes its filter, so it reads on in turns.
-        let ask = Ask { types: vec!["t"], policy, ..poll(&["a"], Start::Earliest) };
-        let pipe = join(&mut world, &ask);
-        let event_type = crate::model::EventType::parse("t").ok();
-        let event = NewEvent { event_type, ..NewEvent::message("it") };
-        world.publish(&[("a", event.clone()), ("a", event.clone()), ("a", event)]);
-        while world.give(0) {
-            world.engines[0].work(world.now_ms);
-        }
-        world.settle();
-        assert_eq!(read_answer(&pipe).1, ["it", "it", "it"], "{policy:?}");
-    }
-}
-
-#[test]
-fn a_gap_is_told_only_to_those_who_lost_something() {
-    let mut world = world_with(|limits| limits.history.events_max = 2);
-    world.say("quiet", "q");
-    for n in 0..4 {
-        world.say("busy", &n.to_string());
-    }
-    world.settle();
-    let start = world.at(1);
-    let quiet = join(&mut world, &Ask::stream(&["quiet"]).from(start.clone()));
-    let busy = join(&mut world, &Ask::stream(&["busy"]).from(start.clone()));
-    let both = join(&mut world, &Ask::stream(&["**"]).from(start));
-    let edge = join_after(&mut world, &["busy"], 3);
-    assert_eq!(quiet.events(), [""; 0]);
-    assert_eq!(busy.events(), ["gap:evicted", "2", "3"]);
-    assert_eq!(both.events(), ["gap:evicted", "2", "3"]);
-    assert_eq!(edge.events(), ["2", "3"]);
-}
-
-#[test]
-fn a_poll_that_has_lost_something_is_answered_at_once() {
-    let mut world = world_with(|limits| limits.history.events_max = 1);
-    world.say("a", "1");
-    world.say("a", "2");
-    let start = world.at(0);
-    let pipe = join(&mut world, &poll(&["a"], start));
-    assert!(pipe.text().contains("\"gap\":{"));
-    assert_eq!(read_answer(&pipe).1, ["2"]);
-}
-
-#[test]
-fn a_connection_that_breaks_before_its_gap_is_told_of_it_again() {
-    let mut world = world_with(|limits| limits.history.events_max = 1);
-    world.say("a", "1");
-    world.say("a", "2");
-    for (start, token) in [
-        (world.at(0), world.backend.position(crate::model::Seq(0)).to_string()),
-        (Start::Unknown("7".into()), "7".into()),
-        (Start::parse("zz-1").unwrap(), "zz-1".into()),
-    ] {
-        let ask = Ask::stream(&["a"]).from(start);
-        let first_block = {
-            let pipe = join(&mut world, &ask);
-            pipe.text().find("\n\n").unwrap() + 2
-        };
-        let cut = Pipe::new(first_block, usize::MAX);
-        world.attach(0, &ask, &cut);
-        assert_eq!(cut.events(), [""; 0]);
-        assert_eq!(cut.last_id(), token);
-        let again = join(&mut world, &ask.from(Start::parse(&cut.last_id()).unwrap()));
-        assert!(again.events()[0].starts_with("gap:"), "{:?}", again.events());
-    }
-}
-
-#[test]
-fn a_channel_closed_in_mid_replay_ends_the_stream_after_its_last_event() {
-    let mut world = world();
-    for n in 0..40 {
-        world.say("a", &n.to_string());
-    }
-    let pipe = Pipe::new(100, usize::MAX);
-    world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
-    world.close("a");
-    world.settle();
-    assert!(!pipe.is_ended());
-    pipe.grant(usize::MAX);
-    world.settle();
-    assert_eq!(pipe.events().len(), 41);
-    assert_eq!(pipe.events().last().map(String::as_str), Some("closed:a"));
-    assert_eq!(reasons(&mut world), [CloseReason::ChannelClosed]);
-}
-
-#[test]
-fn a_stream_ends_with_its_last_named_channel_and_never_with_a_pattern() {
-    let mut world = world();
-    let named = join(&mut world, &Ask::stream(&["a", "b"]));
-    let pattern = join(&mut world, &Ask::stream(&["a", "b/**"]));
-    world.close("a");
-    world.settle();
-    world.say("b", "1");
-    world.close("b");
-    world.settle();
-    assert_eq!(named.events(), ["closed:a", "1", "closed:b"]);
-    assert!(named.is_ended());
-    assert_eq!(pattern.events(), ["closed:a", "1", "closed:b"]);
-    assert!(!pattern.is_ended());
-}
-
-#[test]
-fn a_closing_event_passes_every_filter_and_form() {
-    let mut world = world();
-    let ask =
-        Ask { types: vec!["t"], form: Form::Encoded(&EnvelopeEncoding), ..Ask::stream(&["a"]) };
-    let pipe = join(&mut world, &ask);
-    world.say("a", "1");
-    world.close("a");
-    world.settle();
-    assert_eq!(pipe.events(), ["closed:a"]);
-    assert!(pipe.is_ended());
-}
-
-#[test]
-fn a_stream_whose_channels_were_closed_on_its_way_ends_at_once() {
-    let mut world = world();
-    world.say("a", "1");
-    world.close("a");
-    world.settle();
-    let pipe = join(&mut world, &Ask::stream(&["a"]));
-    assert_eq!(reasons(&mut world), [CloseReason::ChannelClosed]);
-    assert!(pipe.text().starts_with(": visnyk\n"));
-    let pattern = join(&mut world, &Ask::stream(&["a", "**"]));
-    assert!(!pattern.is_ended());
-}
-
-#[test]
-fn a_closing_event_that_is_gone_is_not_waited_for() {
-    let mut world = world();
-    world.say("b", "1");
-    world.close("a");
-    world.settle();
-    world.backend.evict_all(&world.entry("a"));
-    // Its cursor is before the closing event, since the other channel has older ones.
-    let pipe = join_after(&mut world, &["a", "b"], 0);
-    assert_eq!(pipe.events(), ["gap:evicted", "1"]);
-    world.close("b");
-    world.settle();
-    assert_eq!(pipe.events().len(), 3);
-    assert!(pipe.is_ended());
-}
-
-#[test]
-fn a_closing_event_is_not_lost_with_what_is_skipped() {
-    let mut world = world_with(|limits| limits.connections.lag_events_max = 2);
-    let one = join_and_stop(&mut world, &skipping(Ask::stream(&["a"])));
-    let two = join_and_stop(&mut world, &skipping(Ask::stream(&["a", "b"])));
-    for n in 0..4 {
-        world.say("a", &n.to_string());
-        world.settle();
-    }
-    world.close("a");
-    world.settle();
-    one.grant(usize::MAX);
-    two.grant(usize::MAX);
-    world.settle();
-    assert_eq!(one.events(), ["gap:slow", "closed:a"]);
-    assert_eq!(two.events(), ["gap:slow", "closed:a"]);
-    assert_eq!(one.last_id(), world.backend.position(world.backend.head()).to_string());
-    assert!(one.is_ended() && !two.is_ended());
-    world.close("b");
-    world.settle();
-    assert!(two.is_ended());
-}
-
-#[test]
-fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
-    for reborn in [false, true] {
-        let mut world = world();
-        world.say("b", "0");
-        world.settle();
-        let pipe = join_and_stop(&mut world, &skipping(Ask::stream(&["**"])));
-        // It cannot be sent, and when it could be, it is gone with its channel.
-        world.say("a", "1");
-        world.settle();
-        forget(&mut world, "a");
-        if reborn {
-            world.entry("a");
-        }
-        world.say("b", "2");
-        pipe.grant(usize::MAX);
-        world.settle();
-        world.say("a", "3");
-        world.settle();
-        assert_eq!(pipe.events(), ["gap:slow", "3"], "born anew: {reborn}");
-    }
-}
-
-#[test]
-fn losses_told_at_the_start_are_not_told_again() {
-    let mut world = world();
-    world.say("b", "0");
-    world.say("a", "1");
-    world.settle();
-    forget(&mut world, "a");
-    let pipe = Pipe::new(0, usize::MAX);
-    world.attach(0, &Ask::stream(&["**"]).from(world.at(0)), &pipe);
-    // Its members are listed anew, and the channel that has lost events is among them.
-    world.say("c", "2");
-    world.say("a", "3");
-    world.settle();
-    pipe.grant(usize::MAX);
-    world.settle();
-    assert_eq!(pipe.events(), ["gap:evicted", "0", "2", "3"]);
-    assert!(!pipe.is_ended());
-}
-
-#[test]
-fn a_quiet_pattern_is_not_told_of_a_floor_that_it_stands_above() {
-    let mut world = world_with(|limits| limits.channels.forgotten_max = 1);
-    let pipe = join_and_stop(&mut world, &Ask::stream(&["g/*"]));
-    for name in ["x", "y", "z"] {
-        world.say(name, "not for it");
-        world.settle();
-        forget(&mut world, name);
-    }
-    world.say("g/a", "1");
-    world.settle();
-    pipe.grant(usize::MAX);
-    world.settle();
-    assert_eq!(pipe.events(), ["1"]);
-    assert!(!pipe.is_ended());
-}
-
-fn forget(world: &mut World, name: &str) {
-    let entry = world.entry(name);
-    world.backend.evict_all(&entry);
-    assert!(world.backend.directory().forget(entry), "{name} is held");
 }
 
 #[test]
@@ -936,22 +524,6 @@ fn a_heartbeat_never_moves_past_an_undelivered_event() {
         world.settle();
         assert!(pipes.iter().all(|pipe| pipe.events() == ["1"]));
     }
-}
-
-#[test]
-fn a_stalled_write_ends_the_connection_at_the_stall_time_and_not_before() {
-    let mut world = world();
-    let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
-    world.say("a", "1");
-    world.settle();
-    world.tick(29_900);
-    assert!(!pipe.is_ended());
-    pipe.grant(1);
-    world.settle();
-    world.tick(29_900);
-    assert!(!pipe.is_ended(), "it has taken a byte");
-    world.tick(200);
-    assert_eq!(reasons(&mut world), [CloseReason::WriteStalled]);
 }
 
 #[test]

@@ -4,11 +4,14 @@
 
 mod answers;
 mod client;
+mod closing;
 mod corner_cases;
 mod explain;
 mod leases;
+mod losses;
 mod model;
 mod pipe;
 mod retention;
+mod slow_readers;
 mod unsent;
 mod world;

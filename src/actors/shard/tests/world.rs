@@ -15,8 +15,8 @@ use crate::{
     backend::{ChannelEntry, MemoryBackend},
     core::{CloseReason, Limits, SlowPolicy, Subscription},
     model::{
-        ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, EventType, NewEvent,
-        PollReply, Position, Seq, Start,
+        ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, EventType,
+        NewEvent, PollReply, Position, Seq, Start,
     },
     telemetry::Metrics,
 };
@@ -253,3 +253,64 @@ fn respond(reply: &PollReply, position: Position, _: &PollTicket) -> Bytes {
 }
 
 pub(super) const START_MS: u64 = 1_000_000;
+
+pub(super) fn world() -> World {
+    World::new(Limits::default(), 1)
+}
+
+pub(super) fn world_with(set: impl FnOnce(&mut Limits)) -> World {
+    let mut limits = Limits::default();
+    set(&mut limits);
+    World::new(limits, 1)
+}
+
+pub(super) fn join(world: &mut World, ask: &Ask) -> Pipe {
+    let pipe = Pipe::open();
+    world.attach(0, ask, &pipe);
+    pipe
+}
+
+/// A client that has its first block and takes nothing more.
+pub(super) fn join_and_stop(world: &mut World, ask: &Ask) -> Pipe {
+    let pipe = join(world, ask);
+    pipe.stop();
+    pipe
+}
+
+/// Joins after the event of this seq.
+pub(super) fn join_after(world: &mut World, selectors: &[&'static str], seq: u64) -> Pipe {
+    let start = world.at(seq);
+    join(world, &Ask::stream(selectors).from(start))
+}
+
+pub(super) fn poll(selectors: &[&'static str], start: Start) -> Ask {
+    Ask {
+        form: Form::Poll { encoding: &EnvelopeAnswers, limit: 100 },
+        ends_after_ms: Some(20_000),
+        ..Ask::stream(selectors).from(start)
+    }
+}
+
+pub(super) fn skipping(ask: Ask) -> Ask {
+    Ask { policy: SlowPolicy::Skip, ..ask }
+}
+
+pub(super) fn reasons(world: &mut World) -> Vec<CloseReason> {
+    world.ended(0).into_iter().map(|(_, reason)| reason).collect()
+}
+
+pub(super) fn forget(world: &mut World, name: &str) {
+    let entry = world.entry(name);
+    world.backend.evict_all(&entry);
+    assert!(world.backend.directory().forget(entry), "{name} is held");
+}
+
+/// Position and data of a poll's answer.
+pub(super) fn read_answer(pipe: &Pipe) -> (String, Vec<String>) {
+    let text = pipe.text();
+    let (head, body) = text.split_once('\n').unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let events = body["events"].as_array().into_iter().flatten();
+    let events = events.map(|event| event["data"].as_str().unwrap().to_owned()).collect();
+    (head[4..].to_owned(), events)
+}
