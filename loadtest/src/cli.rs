@@ -115,10 +115,10 @@ impl Cli {
                     let scenario = parse_scenario(words.split_whitespace().chain(small));
                     if let Err(why) = rounds.run(&scenario) {
                         eprintln!("{why}");
-                        failed.push(scenario.name());
+                        failed.push(why);
                     }
                 }
-                if failed.is_empty() { Ok(()) } else { Err(format!("failed: {failed:?}")) }
+                if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
             }
         }
     }

@@ -67,6 +67,14 @@ pub(crate) struct Connected {
     pub(crate) elapsed: Duration,
 }
 
+/// What a connection has not had of a stream.
+struct Missing {
+    connection: u32,
+    stream: u32,
+    due: u32,
+    events: u32,
+}
+
 impl Receivers {
     pub(crate) fn new(subject: &Subject) -> Result<Self, Failure> {
         Ok(Self {
@@ -199,16 +207,18 @@ impl Receivers {
         Ok(true)
     }
 
-    /// Publishes, and receives until so many more deliveries have come or none does any more.
+    /// Publishes, and receives until each connection has had its streams' last events or none comes
+    /// any more.
     pub(crate) fn receive_rest(
         &mut self,
         plan: PublishPlan,
         subject: &Subject,
-        deliveries: u64,
+        events_of: impl Fn(u32) -> u32,
     ) -> Result<(), Failure> {
-        let due = self.deliveries() + deliveries;
         let publishing = Publishing::start(subject, plan)?;
-        self.receive_until(REST_PATIENCE, |receivers| Ok(receivers.deliveries() >= due))?;
+        self.receive_until(REST_PATIENCE, |receivers| {
+            Ok(receivers.missing(&events_of).next().is_none())
+        })?;
         publishing.stop();
         publishing.finish()?;
         self.receive_for(AFTERWARDS)
@@ -231,18 +241,25 @@ impl Receivers {
     /// Compares what came with the events of each stream, and fails the run if that differs.
     /// A connection that took its stream from anywhere must have had its last event.
     pub(crate) fn verify(&mut self, events_of: impl Fn(u32) -> u32) -> Result<Verified, Failure> {
-        let reading = self.connections.iter().enumerate().filter(|(_, one)| one.reads);
-        for (number, connection) in reading {
-            for (stream, next) in connection.expect.streams() {
-                let events = events_of(stream);
-                let due = if next == ANY { events.saturating_sub(1) } else { next };
-                if due < events {
-                    self.inbox.ledger.missing(number as u32, stream, due, events);
-                }
-            }
+        for missing in self.missing(&events_of).collect::<Vec<_>>() {
+            let Missing { connection, stream, due, events } = missing;
+            self.inbox.ledger.missing(connection, stream, due, events);
         }
         let (verified, first) = self.inbox.ledger.close();
         if verified.is_clean() { Ok(verified) } else { Err(Failure::Faulty { first, verified }) }
+    }
+
+    /// What the connections that read have not had of their streams.
+    fn missing(&self, events_of: &impl Fn(u32) -> u32) -> impl Iterator<Item = Missing> {
+        let reading = self.connections.iter().enumerate().filter(|(_, one)| one.reads);
+        let streams = reading.flat_map(|(number, one)| {
+            one.expect.streams().into_iter().map(move |stream| (number as u32, stream))
+        });
+        streams.filter_map(|(connection, (stream, next))| {
+            let events = events_of(stream);
+            let due = if next == ANY { events.saturating_sub(1) } else { next };
+            (due < events).then_some(Missing { connection, stream, due, events })
+        })
     }
 
     /// Checks what history held: each stream that it held anything of, to its end.

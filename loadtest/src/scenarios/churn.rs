@@ -39,7 +39,7 @@ impl Churn {
         run.churn(&mut receivers, plan, &coming)?;
         // Everyone who is there now gets these, and has then had all there was since it came.
         let last = PublishPlan::paced(CHANNEL, events..events + LAST, 10.0, self.payload);
-        receivers.receive_rest(last, subject, u64::from(LAST) * self.subscribers as u64)?;
+        receivers.receive_rest(last, subject, |_| events + LAST)?;
         run.outcome.verified.events += u64::from(LAST);
         run.finish(&mut receivers, |_| events + LAST)
     }

@@ -74,14 +74,12 @@ impl Soak {
             churned.and(polled)
         })?;
         let last = self.plan(big..big + 1, small..small + self.channels as u32);
-        let small_last = self.channels * SMALL_SUBSCRIBERS;
-        let due = (self.subscribers + self.passing + small_last) as u64;
         run.outcome.verified.events += 1 + self.channels as u64;
-        receivers.receive_rest(last, subject, due)?;
-        run.figure("readers", readers as f64);
         let rounds = small / self.channels.max(1) as u32 + 1;
-        let mut outcome =
-            run.finish(&mut receivers, |stream| if stream == BIG { big + 1 } else { rounds })?;
+        let events_of = |stream| if stream == BIG { big + 1 } else { rounds };
+        receivers.receive_rest(last, subject, events_of)?;
+        run.figure("readers", readers as f64);
+        let mut outcome = run.finish(&mut receivers, events_of)?;
         outcome.verified.deliveries += polled.deliveries;
         Ok(outcome)
     }
