@@ -1,15 +1,16 @@
 //! Where a subscription starts, and what it missed.
 //!
-//! Mostly that is known at once. Who asks by patterns for what lies before the journal has it found
-//! out in pieces, with a look at each channel, and begins when that is done.
+//! Mostly that is known after one look. Who asks by patterns for more than one look at the journal
+//! comes to, or for what lies before it, has it found out in pieces, and begins when that is done.
 
 use std::{mem, sync::Arc};
 
 use super::{
     ChannelEntry, MemoryBackend,
     collection::{Collection, LostSome},
-    journal::Lost,
+    journal::{Includes, Lost},
     reading::{Before, Reading, Span, Told, includes},
+    replay::Replay,
 };
 use crate::model::{ChannelName, ChannelPattern, Gap, GapReason, Position, Seq, Start};
 
@@ -39,18 +40,37 @@ pub struct Begun {
 /// A look back, under way.
 #[derive(Debug)]
 pub(super) struct Beginning {
-    collection: Collection,
-    /// The head of the log when the look began.
-    head: Seq,
     aim: Aim,
+    /// The head of the log when it began; what comes after it is no concern of this.
+    head: Seq,
+    search: Search,
 }
 
+/// What is to be found out.
 #[derive(Debug)]
 enum Aim {
     /// Whether nothing has been lost after this position.
     GoOn(Position),
-    /// The oldest event that is still there.
-    Oldest(Option<Missed>),
+    /// The oldest event after `after` that is still there.
+    Oldest { after: Seq, missed: Option<Missed> },
+}
+
+/// Where it is looked for.
+#[derive(Debug)]
+enum Search {
+    /// In the journal, which has nothing of it up to here.
+    Journal(Seq),
+    /// In the channels, since the journal does not reach back so far.
+    Channels(Collection),
+}
+
+/// What a look came to.
+enum Looked {
+    /// It is known: everything up to here is the client's already.
+    Found(Seq),
+    /// There is more to look at.
+    More(Search),
+    Lost(LostSome),
 }
 
 /// Why events before the oldest one are missed.
@@ -73,29 +93,31 @@ impl MemoryBackend {
         start: &Start,
         head: Seq,
     ) -> Resume {
-        let missed = |reason, requested, channel| Some(Missed { reason, requested, channel });
-        let (after, missed) = match start {
-            Start::Now => {
-                return Resume { cursor: head, head, gap: None, reading: Reading::default() };
-            }
-            Start::Earliest => (Seq::ZERO, None),
-            Start::Unknown(token) => {
-                (Seq::ZERO, missed(GapReason::UnknownPosition, token.clone(), None))
-            }
-            Start::At(at) if at.epoch != self.epoch() => {
-                (Seq::ZERO, missed(GapReason::Epoch, at.to_string(), None))
-            }
-            Start::At(at) if at.seq > head => {
-                (Seq::ZERO, missed(GapReason::UnknownPosition, at.to_string(), None))
-            }
-            Start::At(at) => match self.go_on(patterns, named.clone(), *at, head) {
-                Ok(reading) => return Resume { cursor: at.seq, head, gap: None, reading },
-                Err(LostSome(channel)) => {
-                    (at.seq, missed(GapReason::Evicted, at.to_string(), channel))
-                }
-            },
+        let now = |cursor| Resume { cursor, head, gap: None, reading: Reading::default() };
+        let all_again = |reason, requested| {
+            let missed = Some(Missed { reason, requested, channel: None });
+            Aim::Oldest { after: Seq::ZERO, missed }
         };
-        self.begin_at_oldest(patterns, named, after, head, missed)
+        let aim = match start {
+            Start::Now => return now(head),
+            Start::Earliest => Aim::Oldest { after: Seq::ZERO, missed: None },
+            Start::Unknown(token) => all_again(GapReason::UnknownPosition, token.clone()),
+            Start::At(at) if at.epoch != self.epoch() => {
+                all_again(GapReason::Epoch, at.to_string())
+            }
+            Start::At(at) if at.seq > head => all_again(GapReason::UnknownPosition, at.to_string()),
+            Start::At(at) if at.seq == head => return now(head),
+            Start::At(at) => Aim::GoOn(*at),
+        };
+        if patterns.is_empty() {
+            return self.begin_by_names(named, aim, head);
+        }
+        // Mostly one look is enough.
+        let after = aim.after();
+        let mut reading = Reading::beginning(Beginning::new(aim, head));
+        let begun = self.look_back(patterns, named, &mut reading);
+        let Begun { cursor, gap } = begun.unwrap_or(Begun { cursor: after, gap: None });
+        Resume { cursor, head, gap, reading }
     }
 
     /// Goes on to find out where a subscription starts; nothing while there is more to look at. One
@@ -107,139 +129,157 @@ impl MemoryBackend {
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         reading: &mut Reading,
     ) -> Option<Begun> {
-        let Before::Beginning(mut beginning) = mem::take(&mut reading.before) else {
+        let Before::Beginning(beginning) = mem::take(&mut reading.before) else {
             debug_assert!(false, "it is known where it starts");
             return None;
         };
-        let looked = beginning.collection.look(self.directory(), patterns, named);
-        let Beginning { collection, head, aim } = match looked {
-            Ok(false) => {
-                reading.before = Before::Beginning(beginning);
-                return None;
+        let Beginning { aim, head, search } = *beginning;
+        let looked = match search {
+            Search::Journal(looked) => {
+                self.look_into_journal(&includes(patterns, named), &aim, looked, head, reading)
             }
-            Ok(true) => *beginning,
-            Err(LostSome(channel)) => {
-                if let Aim::GoOn(at) = beginning.aim {
-                    let (reason, requested) = (GapReason::Evicted, at.to_string());
-                    let missed = Some(Missed { reason, requested, channel });
-                    // What has come and gone since is missed too.
-                    let oldest =
-                        Beginning::at_oldest(beginning.collection.after(), self.head(), missed);
-                    reading.before = Before::Beginning(Box::new(oldest));
-                    return None;
+            Search::Channels(mut collection) => {
+                match collection.look(self.directory(), patterns, named) {
+                    Ok(true) => {
+                        Looked::Found(self.begin_merge(collection.merge(), &aim, head, reading))
+                    }
+                    Ok(false) => Looked::More(Search::Channels(collection)),
+                    Err(lost) => Looked::Lost(lost),
                 }
+            }
+        };
+        let beginning = match (looked, aim) {
+            (Looked::Found(cursor), aim) => return Some(self.begun(cursor, aim)),
+            (Looked::More(search), aim) => Beginning { aim, head, search },
+            // What has come and gone since is missed too.
+            (Looked::Lost(LostSome(channel)), Aim::GoOn(at)) => {
+                Beginning::new(Aim::behind_loss(at, channel), self.head())
+            }
+            (Looked::Lost(_), Aim::Oldest { .. }) => {
                 unreachable!("nothing is a loss to who has been told of everything")
             }
         };
-        let after = collection.after();
-        let mut replay = collection.merge();
+        reading.before = Before::Beginning(Box::new(beginning));
+        None
+    }
+
+    /// One look at the journal, which has nothing of what is looked for up to `looked`.
+    fn look_into_journal(
+        &self,
+        wants: &Includes<impl Fn(&ChannelName) -> bool>,
+        aim: &Aim,
+        looked: Seq,
+        head: Seq,
+        reading: &mut Reading,
+    ) -> Looked {
+        let span = Span { after: looked, through: head, events_max: 1, bytes_max: 1 };
+        let journal = self.journal();
+        let in_channels =
+            |told| Looked::More(Search::Channels(Collection::new(told, aim.after(), head)));
         match aim {
-            Aim::GoOn(at) => {
-                reading.before = Before::Merging(Box::new(replay));
-                Some(Begun { cursor: at.seq, gap: None })
+            Aim::GoOn(at) => match journal.look_for_losses(wants, &span) {
+                Some(Ok(through)) if through >= head => Looked::Found(at.seq),
+                Some(Ok(through)) => Looked::More(Search::Journal(through)),
+                Some(Err(Lost(channel))) => Looked::Lost(LostSome(Some(channel))),
+                None => in_channels(Told::default()),
+            },
+            Aim::Oldest { after, .. } => {
+                // With the piece under one lock: what it finds is there when this is told.
+                let told = journal.told(head);
+                match journal.read(wants, Told::ALL, &span) {
+                    Some(Ok(piece)) if piece.more && piece.events.is_empty() => {
+                        Looked::More(Search::Journal(piece.through))
+                    }
+                    Some(Ok(piece)) => {
+                        reading.told = told;
+                        let oldest = piece.events.first().map(|event| event.seq);
+                        Looked::Found(before(oldest, *after, head))
+                    }
+                    _ => in_channels(Told::ALL),
+                }
             }
-            Aim::Oldest(missed) => {
+        }
+    }
+
+    /// Begins with what was found in the channels; gives where.
+    fn begin_merge(&self, mut replay: Replay, aim: &Aim, head: Seq, reading: &mut Reading) -> Seq {
+        let cursor = match aim {
+            Aim::GoOn(at) => at.seq,
+            Aim::Oldest { after, .. } => {
                 reading.told = self.journal().told(head);
                 // Checked after the telling, so that what is called the oldest is not among the told.
-                let cursor = before(replay.oldest(), after, head);
+                // If all that it holds has gone meanwhile, others may have something behind it.
+                let oldest = replay.oldest();
+                let cursor = before(oldest, *after, replay.horizon());
                 replay.start_after(cursor);
-                reading.before = Before::Merging(Box::new(replay));
-                Some(Begun { cursor, gap: self.gap(missed, cursor) })
+                cursor
             }
-        }
-    }
-
-    /// A reader that has everything up to a position, unless something has been lost since.
-    fn go_on<'a>(
-        &self,
-        patterns: &[ChannelPattern],
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        at: Position,
-        head: Seq,
-    ) -> Result<Reading, LostSome> {
-        let after = at.seq;
-        if patterns.is_empty() {
-            return match named.clone().find(|entry| entry.has_lost(after)) {
-                Some(entry) => Err(LostSome(Some(entry.name().clone()))),
-                None => Ok(Reading::default()),
-            };
-        }
-        let wants = includes(patterns, named);
-        let mut span = Span { after, through: head, events_max: 0, bytes_max: 0 };
-        for _ in 0..wants.begin_looks() {
-            if span.after >= head {
-                break;
-            }
-            let looked = self.journal().look_for_losses(&wants, &span);
-            span.after = match looked {
-                Some(Ok(through)) => through,
-                Some(Err(Lost(channel))) => return Err(LostSome(Some(channel))),
-                None => {
-                    let collection = Collection::new(Told::default(), after, head);
-                    let aim = Aim::GoOn(at);
-                    return Ok(Reading::beginning(Beginning { collection, head, aim }));
-                }
-            };
-        }
-        // A loss further on is found by reading.
-        Ok(Reading::default())
-    }
-
-    /// A start just before the oldest event after `after` that is still there, for a reader that has
-    /// been told of everything that is not.
-    fn begin_at_oldest<'a>(
-        &self,
-        patterns: &[ChannelPattern],
-        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        after: Seq,
-        head: Seq,
-        missed: Option<Missed>,
-    ) -> Resume {
-        let begin = |cursor, told, missed| Resume {
-            cursor,
-            head,
-            gap: self.gap(missed, cursor),
-            reading: Reading { told, ..Reading::default() },
         };
-        if patterns.is_empty() {
-            // Evictions from here on are news.
-            let told = self.journal().told(head);
-            let next = |entry: &Arc<ChannelEntry>| entry.next_after(after, Told::ALL).ok()?;
-            let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
-            return begin(before(oldest, after, head), told, missed);
-        }
-        let wants = includes(patterns, named);
-        let mut span = Span { after, through: head, events_max: 1, bytes_max: 1 };
-        for look in 1.. {
-            let journal = self.journal();
-            // With the piece under one lock: what it finds is there when this is told.
-            let told = journal.told(head);
-            let Some(Ok(piece)) = journal.read(&wants, Told::ALL, &span) else { break };
-            drop(journal);
-            if look == wants.begin_looks() && piece.events.is_empty() {
-                // Nothing has been found up to here: it may as well begin here.
-                return begin(piece.through, told, missed);
-            }
-            if !piece.more || !piece.events.is_empty() {
-                let oldest = piece.events.first().map(|event| event.seq);
-                return begin(before(oldest, after, head), told, missed);
-            }
-            span.after = piece.through;
-        }
-        let reading = Reading::beginning(Beginning::at_oldest(after, head, missed));
-        Resume { cursor: after, head, gap: None, reading }
+        reading.before = Before::Merging(Box::new(replay));
+        cursor
     }
 
-    fn gap(&self, missed: Option<Missed>, cursor: Seq) -> Option<Gap> {
-        let Missed { reason, requested, channel } = missed?;
-        Some(Gap { reason, requested, oldest: self.position(cursor), channel })
+    /// Where a subscription without patterns starts: its channels are few, and known.
+    fn begin_by_names<'a>(
+        &self,
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+        aim: Aim,
+        head: Seq,
+    ) -> Resume {
+        let aim = match aim {
+            Aim::GoOn(at) => match named.clone().find(|entry| entry.has_lost(at.seq)) {
+                None => {
+                    let (cursor, reading) = (at.seq, Reading::default());
+                    return Resume { cursor, head, gap: None, reading };
+                }
+                Some(entry) => Aim::behind_loss(at, Some(entry.name().clone())),
+            },
+            oldest => oldest,
+        };
+        // Evictions from here on are news.
+        let told = self.journal().told(head);
+        let after = aim.after();
+        let next = |entry: &Arc<ChannelEntry>| entry.next_after(after, Told::ALL).ok()?;
+        let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
+        let Begun { cursor, gap } = self.begun(before(oldest, after, head), aim);
+        Resume { cursor, head, gap, reading: Reading { told, ..Reading::default() } }
+    }
+
+    fn begun(&self, cursor: Seq, aim: Aim) -> Begun {
+        let missed = match aim {
+            Aim::GoOn(_) => None,
+            Aim::Oldest { missed, .. } => missed,
+        };
+        let gap = missed.map(|Missed { reason, requested, channel }| Gap {
+            reason,
+            requested,
+            oldest: self.position(cursor),
+            channel,
+        });
+        Begun { cursor, gap }
+    }
+}
+
+impl Aim {
+    /// Everything up to here is not looked at.
+    fn after(&self) -> Seq {
+        match self {
+            Self::GoOn(at) => at.seq,
+            Self::Oldest { after, .. } => *after,
+        }
+    }
+
+    /// The oldest event behind a loss, for who wanted to go on from a position.
+    fn behind_loss(at: Position, channel: Option<ChannelName>) -> Self {
+        let (reason, requested) = (GapReason::Evicted, at.to_string());
+        Self::Oldest { after: at.seq, missed: Some(Missed { reason, requested, channel }) }
     }
 }
 
 impl Beginning {
-    fn at_oldest(after: Seq, head: Seq, missed: Option<Missed>) -> Self {
-        let collection = Collection::new(Told::ALL, after, head);
-        Self { collection, head, aim: Aim::Oldest(missed) }
+    fn new(aim: Aim, head: Seq) -> Self {
+        let search = Search::Journal(aim.after());
+        Self { aim, head, search }
     }
 }
 

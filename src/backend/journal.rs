@@ -138,14 +138,6 @@ pub(super) struct Includes<F> {
     pub(super) weight: usize,
 }
 
-impl<F> Includes<F> {
-    /// Looks at the journal before a subscription begins; what is left is looked at in turns. Fewer
-    /// where one name costs more than a look should.
-    pub(super) fn begin_looks(&self) -> usize {
-        (BEGIN_LOOKS_MAX * LOOK_COMPARISONS_MAX / self.weight.max(1)).clamp(1, BEGIN_LOOKS_MAX)
-    }
-}
-
 /// Matches channels, a run of the same one once, as many as one look may.
 struct Matcher<'a, F> {
     includes: &'a Includes<F>,
@@ -188,5 +180,3 @@ const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
 ///
 /// [`ChannelPattern::weight`]: crate::model::ChannelPattern::weight
 const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
-/// Looks before a subscription begins, if none of them ends early.
-const BEGIN_LOOKS_MAX: usize = 4;

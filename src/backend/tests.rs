@@ -183,20 +183,59 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     (0..12).for_each(|n| log.say(&format!("c/{}", n % 2)));
     log.say("c/x7");
     let head = log.0.head();
+    let patterns = many.patterns();
+    // So many places of the journal at a time, to the end.
+    let begin = |start: &Start, places: u64| {
+        let (mut resume, looks) = looks_of(|| log.0.resume(patterns, [].iter(), start, head));
+        assert_eq!((looks, resume.reading.is_looking_back()), (places, true));
+        while resume.reading.is_looking_back() {
+            let look = || log.0.look_back(patterns, [].iter(), &mut resume.reading);
+            let (begun, looks) = looks_of(look);
+            assert!(looks <= places, "{looks}");
+            begun
+                .into_iter()
+                .for_each(|begun| (resume.cursor, resume.gap) = (begun.cursor, begun.gap));
+        }
+        resume
+    };
     for (start, lost) in [(Start::Earliest, false), (Start::Unknown("?".into()), true)] {
-        let (mut resume, looks) =
-            looks_of(|| log.0.resume(many.patterns(), [].iter(), &start, head));
-        // Four looks, each of one comparison of a name with all eight.
-        assert_eq!((resume.cursor, looks), (Seq(4), 4));
-        assert_eq!(resume.gap.map(|gap| gap.oldest.seq), lost.then_some(Seq(4)));
-        assert_eq!(log.rest(&many, &mut resume.reading, Seq(4)), [13]);
+        // One comparison of a name with all eight.
+        let mut resume = begin(&start, 1);
+        assert_eq!(resume.cursor, Seq(12), "just before what it wants");
+        assert_eq!(resume.gap.map(|gap| gap.oldest.seq), lost.then_some(Seq(12)));
+        assert_eq!(log.rest(&many, &mut resume.reading, Seq(12)), [13]);
     }
-    // A loss beyond what was looked at is found by reading.
     let start = Start::At(log.0.position(Seq(1)));
-    let mut resume = log.0.resume(many.patterns(), [].iter(), &start, head);
+    // Only names of what is gone are compared.
+    let mut resume = begin(&start, 5);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
+    // A loss that it knows nothing of is found by reading, and by who begins.
     log.forget("c/x7");
     assert_eq!(log.until_loss(&many, &mut resume.reading, Seq(1)), Seq(12));
+    assert_eq!(begin(&start, 5).gap.expect("a gap").reason, GapReason::Evicted);
+}
+
+#[test]
+fn a_loss_further_on_than_one_look_comes_to_is_told_at_the_beginning() {
+    for is_lost_meanwhile in [false, true] {
+        let log = Log::new();
+        log.say("a");
+        (0..12).for_each(|n| log.say(&format!("c/{}", n % 2)));
+        log.say("x");
+        let start = Start::At(log.0.position(Seq(1)));
+        if !is_lost_meanwhile {
+            log.forget("x");
+        }
+        let (all, mut resume) = resumed(&log, "*", &start, 1, |log| {
+            if is_lost_meanwhile {
+                log.forget("x");
+            }
+        });
+        let gap = resume.gap.expect("a gap");
+        assert_eq!((gap.reason, gap.oldest.seq), (GapReason::Evicted, log.0.head()));
+        log.say("a");
+        assert_eq!(log.rest(&all, &mut resume.reading, resume.cursor), [15]);
+    }
 }
 
 #[test]
@@ -231,7 +270,7 @@ fn resumed(
     let subscription = subscription(pattern);
     let patterns = subscription.patterns();
     let mut resume = log.0.resume(patterns, [].iter(), start, log.0.head());
-    assert!(resume.reading.is_looking_back(), "it stands before the journal");
+    assert!(resume.reading.is_looking_back(), "one look is not enough");
     let mut meanwhile = Some(meanwhile);
     for nth in 0.. {
         if nth == looks
@@ -326,6 +365,20 @@ fn a_channel_that_goes_and_comes_again_during_a_look_back_is_not_missed() {
             log.entry("h");
         });
         assert_eq!(resume.gap.expect("a gap").reason, GapReason::Evicted);
+    }
+}
+
+#[test]
+fn when_all_that_was_found_goes_during_a_look_back_what_is_behind_it_is_received() {
+    for looks in 0..5 {
+        let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+        let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
+            // As many as a merge holds here.
+            ["a", "b", "c"].iter().for_each(|name| log.0.evict_all(&log.entry(name)));
+        });
+        assert_eq!((resume.cursor, &resume.gap), (Seq(3), &None));
+        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        assert_eq!(seqs, (4..=28).collect::<Vec<_>>());
     }
 }
 

@@ -121,20 +121,12 @@ impl Client {
             Start::At(at) if at.epoch != world.backend.epoch() => (0, GapDue::Must("epoch")),
             Start::At(at) if at.seq.0 > head => (0, GapDue::Must("unknown_position")),
             Start::At(at) if client.lost(world, kept, at.seq.0).next().is_some() => {
-                match client.has_patterns() {
-                    // A look at its start goes only so far: then reading comes to the loss.
-                    true => (at.seq.0, GapDue::Perhaps),
-                    false => (at.seq.0, GapDue::Must("evicted")),
-                }
+                (at.seq.0, GapDue::Must("evicted"))
             }
             Start::At(at) if kept.is_vague() => (at.seq.0, GapDue::Perhaps),
             Start::At(at) => (at.seq.0, GapDue::Never),
         };
-        let lost = client.lost(world, kept, client.at).collect();
-        match (&client.ask.start, client.gap) {
-            (Start::At(_), GapDue::Perhaps) => client.lost_if_told = lost,
-            _ => client.excused = lost,
-        }
+        client.excused = client.lost(world, kept, client.at).collect();
         client
     }
 
@@ -274,8 +266,8 @@ impl Client {
         let lost: BTreeSet<u64> = self.lost(world, kept, self.at).collect();
         let came_since = lost.iter().any(|seq| *seq > self.came_at);
         match (&self.ask.start, self.gap) {
-            (Start::At(_), GapDue::Never | GapDue::Perhaps) => {
-                if !lost.is_empty() {
+            (Start::At(_), GapDue::Never | GapDue::Perhaps | GapDue::Must("evicted")) => {
+                if !lost.is_empty() && self.gap == GapDue::Never {
                     self.gap = GapDue::Perhaps;
                 }
                 // The gap may speak of these or not.
