@@ -114,14 +114,30 @@ impl ChannelEntry {
 
     /// The events of `span`, unless others of it are gone that the reader has not been told of.
     pub(super) fn read(&self, told: Told, span: &Span) -> Result<Slice, FellOff> {
+        self.with_history(|history| self.read_from(history, told, span))
+    }
+
+    /// Those, and where the next event after them is. It is asked for under the same lock: should it
+    /// go before it is read, that is a loss like any other.
+    pub(super) fn read_and_next(
+        &self,
+        told: Told,
+        span: &Span,
+    ) -> Result<(Slice, Option<Seq>), FellOff> {
         self.with_history(|history| {
-            let mut after = span.after;
-            let evicted_through = history.evicted_through();
-            if told.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
-                after = after.max(evicted_through);
-            }
-            history.read(after, span.through, span.events_max, span.bytes_max)
+            let slice = self.read_from(history, told, span)?;
+            let after = slice.events.last().map_or(span.after, |event| event.seq);
+            Ok((slice, history.next_after(after)))
         })
+    }
+
+    fn read_from(&self, history: &History, told: Told, span: &Span) -> Result<Slice, FellOff> {
+        let mut after = span.after;
+        let evicted_through = history.evicted_through();
+        if told.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
+            after = after.max(evicted_through);
+        }
+        history.read(after, span.through, span.events_max, span.bytes_max)
     }
 
     /// The next event after `after`, unless others after it are gone that the reader has not been

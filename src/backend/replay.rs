@@ -124,8 +124,8 @@ impl Replay {
                 events_max: span.events_max - piece.events.len(),
                 bytes_max: span.bytes_max - bytes,
             };
-            let slice = match top.entry.read(told, &part) {
-                Ok(slice) => slice,
+            let (slice, next) = match top.entry.read_and_next(told, &part) {
+                Ok(read) => read,
                 // What comes before the loss is still due.
                 Err(_) if !piece.events.is_empty() => {
                     self.next.push(Reverse(top));
@@ -140,7 +140,6 @@ impl Replay {
                 self.given.push(Next { seq: event.seq, entry: Arc::clone(&top.entry) });
             }
             piece.events.extend(slice.events);
-            let next = top.entry.next_after(self.at.max(top.seq), Told::ALL).ok().flatten();
             if let Some(seq) = next.filter(|seq| *seq <= self.horizon) {
                 self.next.push(Reverse(Next { seq, ..top }));
             }

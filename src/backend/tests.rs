@@ -1,7 +1,7 @@
 //! What reading costs, counted in looks: at a name, at a place of the journal, at a channel of a
 //! replay. None of it may grow with what the reader does not receive.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, sync::Arc, thread};
 
 use super::{reading::Reading, *};
 use crate::{
@@ -379,6 +379,36 @@ fn when_all_that_was_found_goes_during_a_look_back_what_is_behind_it_is_received
         assert_eq!((resume.cursor, &resume.gap), (Seq(3), &None));
         let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
         assert_eq!(seqs, (4..=28).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_goes_while_it_is_replayed_is_received_or_told() {
+    let patterns = subscription("c/*");
+    for round in 0..20_000_u32 {
+        let log = log_of(&["c/a", "c/b"].repeat(3));
+        let start = Start::At(log.0.position(Seq(0)));
+        let (entry, head) = (log.entry("c/a"), log.0.head());
+        let mut resume = log.begin(&patterns, &start, head);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..round % 200).for_each(|_| std::hint::spin_loop());
+                log.0.evict_all(&entry);
+            });
+            let mut span = Span { after: resume.cursor, through: head, ..SPAN };
+            let mut seqs = Vec::new();
+            loop {
+                let read =
+                    log.0.read(patterns.patterns(), [].iter(), &mut resume.reading, &span);
+                let Ok(piece) = read else { break };
+                seqs.extend(piece.events.iter().map(|event| event.seq.0));
+                span.after = piece.through;
+                if !piece.more {
+                    assert_eq!(seqs, (1..=6).collect::<Vec<_>>());
+                    break;
+                }
+            }
+        });
     }
 }
 

@@ -110,6 +110,12 @@ impl History {
         Ok(slice)
     }
 
+    /// The oldest retained event after `after`.
+    pub fn next_after(&self, after: Seq) -> Option<Seq> {
+        let start = self.events.partition_point(|event| event.seq <= after);
+        self.events.get(start).map(|event| event.seq)
+    }
+
     /// The highest seq that has been evicted, or [`Seq::ZERO`].
     pub fn evicted_through(&self) -> Seq {
         self.evicted_through
