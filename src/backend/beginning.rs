@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 
 use super::{
     ChannelEntry, MemoryBackend,
-    collection::{Collection, LostSome},
+    collection::Collection,
     journal::{Includes, Lost},
     reading::{Before, Reading, Span, Told, includes},
     replay::Replay,
@@ -66,11 +66,12 @@ enum Search {
 
 /// What a look came to.
 enum Looked {
-    /// It is known: everything up to here is the client's already.
-    Found(Seq),
+    /// It is known: everything up to the cursor is the client's already, and so it reads on.
+    Found { cursor: Seq, reading: Reading },
     /// There is more to look at.
     More(Search),
-    Lost(LostSome),
+    /// Something that the client wanted to go on from is gone.
+    Lost(Lost),
 }
 
 /// Why events before the oldest one are missed.
@@ -106,6 +107,7 @@ impl MemoryBackend {
                 all_again(GapReason::Epoch, at.to_string())
             }
             Start::At(at) if at.seq > head => all_again(GapReason::UnknownPosition, at.to_string()),
+            // At the head, whatever its channels have lost lies before.
             Start::At(at) if at.seq == head => return now(head),
             Start::At(at) => Aim::GoOn(*at),
         };
@@ -136,23 +138,24 @@ impl MemoryBackend {
         let Beginning { aim, head, search } = *beginning;
         let looked = match search {
             Search::Journal(looked) => {
-                self.look_into_journal(&includes(patterns, named), &aim, looked, head, reading)
+                self.look_into_journal(&includes(patterns, named), &aim, looked, head)
             }
             Search::Channels(mut collection) => {
                 match collection.look(self.directory(), patterns, named) {
-                    Ok(true) => {
-                        Looked::Found(self.begin_merge(collection.merge(), &aim, head, reading))
-                    }
+                    Ok(true) => self.begin_merge(collection.merge(), &aim, head),
                     Ok(false) => Looked::More(Search::Channels(collection)),
                     Err(lost) => Looked::Lost(lost),
                 }
             }
         };
         let beginning = match (looked, aim) {
-            (Looked::Found(cursor), aim) => return Some(self.begun(cursor, aim)),
+            (Looked::Found { cursor, reading: found }, aim) => {
+                *reading = found;
+                return Some(self.begun(cursor, aim));
+            }
             (Looked::More(search), aim) => Beginning { aim, head, search },
             // What has come and gone since is missed too.
-            (Looked::Lost(LostSome(channel)), Aim::GoOn(at)) => {
+            (Looked::Lost(Lost(channel)), Aim::GoOn(at)) => {
                 Beginning::new(Aim::behind_loss(at, channel), self.head())
             }
             (Looked::Lost(_), Aim::Oldest { .. }) => {
@@ -170,7 +173,6 @@ impl MemoryBackend {
         aim: &Aim,
         looked: Seq,
         head: Seq,
-        reading: &mut Reading,
     ) -> Looked {
         let span = Span { after: looked, through: head, events_max: 1, bytes_max: 1 };
         let journal = self.journal();
@@ -178,9 +180,11 @@ impl MemoryBackend {
             |told| Looked::More(Search::Channels(Collection::new(told, aim.after(), head)));
         match aim {
             Aim::GoOn(at) => match journal.look_for_losses(wants, &span) {
-                Some(Ok(through)) if through >= head => Looked::Found(at.seq),
+                Some(Ok(through)) if through >= head => {
+                    Looked::Found { cursor: at.seq, reading: Reading::default() }
+                }
                 Some(Ok(through)) => Looked::More(Search::Journal(through)),
-                Some(Err(Lost(channel))) => Looked::Lost(LostSome(Some(channel))),
+                Some(Err(lost)) => Looked::Lost(lost),
                 None => in_channels(Told::default()),
             },
             Aim::Oldest { after, .. } => {
@@ -191,32 +195,34 @@ impl MemoryBackend {
                         Looked::More(Search::Journal(piece.through))
                     }
                     Some(Ok(piece)) => {
-                        reading.told = told;
                         let oldest = piece.events.first().map(|event| event.seq);
-                        Looked::Found(before(oldest, *after, head))
+                        let reading = Reading { told, ..Reading::default() };
+                        Looked::Found { cursor: before(oldest, *after, head), reading }
                     }
-                    _ => in_channels(Told::ALL),
+                    Some(Err(lost)) => Looked::Lost(lost),
+                    None => in_channels(Told::ALL),
                 }
             }
         }
     }
 
-    /// Begins with what was found in the channels; gives where.
-    fn begin_merge(&self, mut replay: Replay, aim: &Aim, head: Seq, reading: &mut Reading) -> Seq {
-        let cursor = match aim {
-            Aim::GoOn(at) => at.seq,
+    /// Begins with what was found in the channels.
+    fn begin_merge(&self, mut replay: Replay, aim: &Aim, head: Seq) -> Looked {
+        let (cursor, told) = match aim {
+            Aim::GoOn(at) => (at.seq, Told::default()),
             Aim::Oldest { after, .. } => {
-                reading.told = self.journal().told(head);
-                // Checked after the telling, so that what is called the oldest is not among the told.
-                // If all that it holds has gone meanwhile, others may have something behind it.
+                let told = self.journal().told(head);
+                // Checked after the telling, so that what is called the oldest is not among the
+                // told. If all that it holds has gone meanwhile, others may have something behind
+                // it.
                 let oldest = replay.oldest();
                 let cursor = before(oldest, *after, replay.horizon());
                 replay.start_after(cursor);
-                cursor
+                (cursor, told)
             }
         };
-        reading.before = Before::Merging(Box::new(replay));
-        cursor
+        let reading = Reading { told, before: Before::Merging(Box::new(replay)) };
+        Looked::Found { cursor, reading }
     }
 
     /// Where a subscription without patterns starts: its channels are few, and known.

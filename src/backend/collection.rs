@@ -11,13 +11,14 @@ use std::{collections::BinaryHeap, sync::Arc};
 use super::{
     channel::ChannelEntry,
     directory::Directory,
+    journal::Lost,
     reading::Told,
     replay::{Next, Replay},
     walk::Walk,
 };
 use crate::{
     core::FellOff,
-    model::{ChannelName, ChannelPattern, Seq},
+    model::{ChannelPattern, Seq},
 };
 
 /// A look at the channels of a subscription, under way.
@@ -39,10 +40,6 @@ enum Stage {
     Forgotten(Walk),
 }
 
-/// A loss that has not been told; its channel if that is known.
-#[derive(Debug)]
-pub(super) struct LostSome(pub(super) Option<ChannelName>);
-
 impl Collection {
     /// A collection of the channels that have events after `after` and up to `through`. It has not
     /// looked at any.
@@ -63,7 +60,7 @@ impl Collection {
         directory: &Directory,
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-    ) -> Result<bool, LostSome> {
+    ) -> Result<bool, Lost> {
         let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
         let names_max = (LOOK_COST_MAX / (NAME_COST + weight)).max(1);
         match &mut self.stage {
@@ -91,7 +88,7 @@ impl Collection {
             Stage::Forgotten(walk) => {
                 let forgotten = directory.forgotten();
                 match forgotten.have_lost(walk, names_max, patterns, self.after, self.told) {
-                    true => Err(LostSome(None)),
+                    true => Err(Lost(None)),
                     false => Ok(walk.is_over()),
                 }
             }
@@ -103,9 +100,9 @@ impl Collection {
         Replay::new(self.oldest, self.after, self.horizon)
     }
 
-    fn consider(&mut self, entry: &Arc<ChannelEntry>) -> Result<(), LostSome> {
+    fn consider(&mut self, entry: &Arc<ChannelEntry>) -> Result<(), Lost> {
         let next = entry.next_after(self.after, self.told);
-        let seq = next.map_err(|FellOff| LostSome(Some(entry.name().clone())))?;
+        let seq = next.map_err(|FellOff| Lost(Some(entry.name().clone())))?;
         if let Some(seq) = seq.filter(|seq| *seq <= self.horizon) {
             self.oldest.push(Next::new(seq, entry));
             if self.oldest.len() > CHANNELS_MAX

@@ -24,9 +24,9 @@ enum Place {
     Gone { channel: ChannelName, eviction: u64 },
 }
 
-/// An event of the subscription has been lost.
+/// An event of the subscription has been lost that has not been told; its channel if that is known.
 #[derive(Debug)]
-pub(super) struct Lost(pub(super) ChannelName);
+pub(super) struct Lost(pub(super) Option<ChannelName>);
 
 impl Journal {
     /// Adds the next event of the log.
@@ -58,8 +58,8 @@ impl Journal {
         Told { evictions: self.evictions, through }
     }
 
-    /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing when the journal
-    /// does not reach back that far. Losses that have not been told end it.
+    /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing
+    /// when the journal does not reach back that far. Losses that have not been told end it.
     pub(super) fn read(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
@@ -89,7 +89,7 @@ impl Journal {
                 {
                     // What comes before the loss is still due.
                     return Some(match piece.events.is_empty() {
-                        true => Err(Lost(channel.clone())),
+                        true => Err(Lost(Some(channel.clone()))),
                         false => Ok(piece),
                     });
                 }
@@ -101,8 +101,8 @@ impl Journal {
         Some(Ok(piece))
     }
 
-    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has looked. Nothing when the
-    /// journal does not reach back that far.
+    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has looked.
+    /// Nothing when the journal does not reach back that far.
     pub(super) fn look_for_losses(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
@@ -119,7 +119,7 @@ impl Journal {
             if let Place::Gone { channel, .. } = place
                 && matcher.matches(channel)
             {
-                return Some(Err(Lost(channel.clone())));
+                return Some(Err(Lost(Some(channel.clone()))));
             }
             through = through.next();
         }

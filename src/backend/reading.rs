@@ -22,10 +22,10 @@ pub struct Reading {
     pub(super) before: Before,
 }
 
-/// What a reader is about that stands before the journal.
+/// What a reader is about that does not just read the journal.
 #[derive(Debug, Default)]
 pub(super) enum Before {
-    /// Nothing: it stands in the journal, or has no patterns.
+    /// Nothing: it reads the journal, or has no patterns.
     #[default]
     Nothing,
     /// It has yet to find out where it starts.
@@ -101,7 +101,7 @@ impl MemoryBackend {
         reading: &mut Reading,
         span: &Span,
     ) -> Result<Piece, FellOff> {
-        debug_assert!(!reading.is_looking_back());
+        debug_assert!(!reading.is_looking_back() && span.after <= span.through);
         let told = reading.told;
         if patterns.is_empty() {
             return self.merge(named, told, span);

@@ -239,6 +239,34 @@ fn a_loss_further_on_than_one_look_comes_to_is_told_at_the_beginning() {
 }
 
 #[test]
+fn a_look_back_that_the_journal_overtakes_goes_on_in_the_channels() {
+    for (from, is_lost) in [(None, false), (Some(1), false), (Some(1), true)] {
+        let log = Log::new();
+        (0..12).for_each(|n| log.say(&format!("c/{}", n % 2)));
+        log.say("x");
+        let at = |seq| Start::At(log.0.position(Seq(seq)));
+        let start = from.map_or(Start::Earliest, at);
+        let (all, mut resume) = resumed(&log, "*", &start, 1, |log| {
+            (0..20).for_each(|_| log.say("z/z"));
+            if is_lost {
+                log.forget("x");
+            }
+            log.say("y");
+        });
+        let head = log.0.head();
+        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        match is_lost {
+            false => assert_eq!((seqs, resume.gap), (vec![13, head.0], None)),
+            true => {
+                let gap = resume.gap.expect("a gap");
+                assert_eq!((gap.reason, gap.oldest.seq.next()), (GapReason::Evicted, head));
+                assert_eq!(seqs, [head.0]);
+            }
+        }
+    }
+}
+
+#[test]
 fn going_back_within_a_piece_costs_no_new_collection() {
     let log = Log::new();
     (0..100).for_each(|n| log.say(&format!("c/{}", n % 2)));
@@ -398,8 +426,7 @@ fn what_goes_while_it_is_replayed_is_received_or_told() {
             let mut span = Span { after: resume.cursor, through: head, ..SPAN };
             let mut seqs = Vec::new();
             loop {
-                let read =
-                    log.0.read(patterns.patterns(), [].iter(), &mut resume.reading, &span);
+                let read = log.0.read(patterns.patterns(), [].iter(), &mut resume.reading, &span);
                 let Ok(piece) = read else { break };
                 seqs.extend(piece.events.iter().map(|event| event.seq.0));
                 span.after = piece.through;

@@ -53,9 +53,9 @@ impl Hub {
     /// What a long-poll finds without waiting; `None` when it has to wait.
     ///
     /// The position of a poll that starts now is fixed by this call: wait with
-    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it. A poll by patterns from
-    /// before the journal lets others go ahead between looks at the hub's channels; cancelling it has
-    /// no effect.
+    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it. A poll by patterns
+    /// lets others go ahead between looks at the journal and the hub's channels; cancelling it has no
+    /// effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let subscription = &request.subscription;
@@ -95,7 +95,8 @@ impl Hub {
             }
             let span = Span {
                 after: through,
-                through: resume.head,
+                // What was lost during a look back may lie behind the head when it began.
+                through: resume.head.max(through),
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
@@ -175,10 +176,13 @@ const POLL_BYTES_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
     use crate::{
+        core::Limits,
         hub::Publication,
-        model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent},
+        model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Seq},
     };
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,6 +223,66 @@ mod tests {
     }
 
     const BIRTHS: u64 = 2_000;
+
+    #[tokio::test]
+    async fn a_poll_that_is_told_of_a_gap_goes_on_behind_it() {
+        // However far it has looked when all that it wants is replaced.
+        let mut gaps = 0;
+        for looks in 0..12 {
+            let mut limits = Limits::default();
+            limits.history.events_max = 1;
+            let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+            let publish = async |name: &str| {
+                let name = ChannelName::parse(name).expect("a name");
+                let publication = Publication::one(name, NewEvent::message("x"));
+                hub.publish(publication).await.expect("published");
+            };
+            let wanted = ["p/a", "p/b", "p/c"];
+            for name in wanted {
+                publish(name).await;
+            }
+            for _ in 0..20 {
+                publish("other").await;
+            }
+            let pattern = ChannelSelector::parse("p/*").expect("a pattern");
+            let request = PollRequest {
+                subscription: Subscription::new([pattern], [], 1).expect("a subscription"),
+                start: Start::At(hub.shared.backend.position(Seq(1))),
+                encoding: &EnvelopeAnswers,
+                wait: Duration::ZERO,
+                limit: 100,
+                holder: None,
+                client: None,
+            };
+            let mut poll = std::pin::pin!(hub.poll_now(&request));
+            let mut answer = None;
+            for _ in 0..looks {
+                if answer.is_none()
+                    && let Poll::Ready(it) =
+                        std::future::poll_fn(|context| Poll::Ready(poll.as_mut().poll(context)))
+                            .await
+                {
+                    answer = Some(it);
+                }
+            }
+            publish("other").await;
+            for name in wanted {
+                publish(name).await;
+            }
+            let answer = match answer {
+                Some(answer) => answer,
+                None => poll.await,
+            };
+            // Otherwise it found a loss when it knew already where to start; the shard tells that.
+            if let PollNow::Answer(answer) = answer.expect("no refusal")
+                && let Some(gap) = answer.gap
+            {
+                gaps += 1;
+                assert!(answer.position.seq >= gap.oldest.seq, "{looks}: {:?}", answer.position);
+            }
+        }
+        assert!(gaps > 0);
+    }
 
     #[tokio::test]
     async fn a_poll_for_no_event_at_all_loses_none() {

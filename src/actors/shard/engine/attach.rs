@@ -154,9 +154,7 @@ impl Engine {
         };
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
-        // At the head, whatever its channels have lost lies before.
-        let start_now = if at_head { &Start::Now } else { start };
-        let resume = self.backend.resume(patterns, named, start_now, head_seq);
+        let resume = self.backend.resume(patterns, named, start, head_seq);
         // Where it starts may have to be found out in turns; then its first words come after that.
         let is_looking_back = resume.reading.is_looking_back();
         slot.reading = (!at_head).then(|| Box::new(resume.reading));
