@@ -67,14 +67,6 @@ pub(crate) struct Connected {
     pub(crate) elapsed: Duration,
 }
 
-/// What a connection has not had of a stream.
-struct Missing {
-    connection: u32,
-    stream: u32,
-    due: u32,
-    events: u32,
-}
-
 impl Receivers {
     pub(crate) fn new(subject: &Subject) -> Result<Self, Failure> {
         Ok(Self {
@@ -190,16 +182,18 @@ impl Receivers {
         self.turn(timeout.min(STEP)).map(|_| ())
     }
 
-    /// Receives until `done`, or until nothing has come for `patience`: false.
+    /// Receives until `done`, or until no head and no event has come for `patience`: false.
     pub(crate) fn receive_until(
         &mut self,
         patience: Duration,
         mut done: impl FnMut(&Self) -> Result<bool, Failure>,
     ) -> Result<bool, Failure> {
-        let mut progress = Instant::now();
+        let (mut progress, mut came) = (Instant::now(), (0, 0));
         while !done(self)? {
-            if self.turn(STEP)? > 0 {
-                progress = Instant::now();
+            self.turn(STEP)?;
+            let now = (self.heads, self.deliveries());
+            if now != came {
+                (progress, came) = (Instant::now(), now);
             } else if progress.elapsed() > patience {
                 return Ok(false);
             }
@@ -375,6 +369,14 @@ impl Receivers {
             }
         }
     }
+}
+
+/// What a connection has not had of a stream.
+struct Missing {
+    connection: u32,
+    stream: u32,
+    due: u32,
+    events: u32,
 }
 
 /// Connections dialled and without a response head: servers listen with a backlog of 128 and more.
