@@ -7,6 +7,7 @@
 
 mod access;
 mod answers;
+mod body;
 mod console;
 mod cors;
 mod credentials;

@@ -11,12 +11,13 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Problem, gate,
+    Problem,
+    body::read_body,
+    gate,
     params::Query,
     poll,
     routes::HttpState,
     stream::{self, Asked},
-    v1::publish::read_body,
 };
 use crate::{
     core::Subscription,

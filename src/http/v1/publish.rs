@@ -3,7 +3,6 @@
 use std::{
     hash::{BuildHasher, RandomState},
     sync::LazyLock,
-    time::Duration,
 };
 
 use axum::{
@@ -12,20 +11,19 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use http_body::Body as _;
-use http_body_util::BodyExt;
 use serde::Serialize;
-use tokio::task::yield_now;
 
 use super::{envelope::parse_batch, stream::path_channel};
 use crate::{
     core::IdempotencyKey,
     http::{
-        Problem, gate,
+        Problem,
+        body::read_body,
+        gate,
         params::{Query, channel_name, idempotency_key},
         routes::HttpState,
     },
-    hub::{BodyRoom, Publication, Published},
+    hub::{Publication, Published},
     model::{ChannelName, EventType, NewEvent},
 };
 
@@ -121,60 +119,6 @@ fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Respo
     response
 }
 
-/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text. The
-/// room it takes is to be kept until the publish is answered.
-pub(in crate::http) async fn read_body(
-    state: &HttpState,
-    mut body: axum::body::Body,
-) -> Result<(String, BodyRoom), Problem> {
-    let bytes_max = state.hub.limits().publish.body_bytes_max;
-    let too_large = || {
-        let detail = format!("a body has at most {bytes_max} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-            .with("field", "body")
-            .with("bytes_max", bytes_max)
-            .closing()
-    };
-    // A length that says it all: the body is not read, nor asked for with a 100.
-    if body.size_hint().lower() > bytes_max {
-        return Err(too_large());
-    }
-    let announced = body.size_hint().exact();
-    let mut room = state.hub.body_room(announced);
-    let reading = async {
-        let (mut bytes, mut pieces) = (Vec::new(), 0);
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|_| Problem::field("body", "the body broke off").closing())?;
-            let Ok(data) = frame.into_data() else { continue };
-            if (bytes.len() + data.len()) as u64 > bytes_max {
-                return Err(too_large());
-            }
-            // Taken as the bytes come: a length that was only announced takes none from others.
-            room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
-            bytes.extend_from_slice(&data);
-            pieces += 1;
-            if pieces > PIECES_ALWAYS + bytes.len() / PIECE_BYTES_MIN {
-                let detail = "the body comes in too many small chunks";
-                return Err(Problem::field("body", detail).closing());
-            }
-            if (bytes.len() as u64) < announced.unwrap_or(bytes_max) {
-                // A client can send a megabyte without a pause, and others have a shard's thread.
-                yield_now().await;
-            }
-        }
-        Ok(bytes)
-    };
-    let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
-    let bytes = tokio::time::timeout(wait, reading).await.map_err(|_| {
-        let detail = format!("the body did not come within {} s", wait.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing()
-    })??;
-    let text = String::from_utf8(bytes);
-    let text = text.map_err(|_| Problem::field("body", "the data must be UTF-8"))?;
-    Ok((text, room))
-}
-
 fn is_ndjson(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media_type.is_some_and(|value| {
@@ -185,8 +129,3 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
 
 /// Tells bodies apart, with keys that nobody outside can guess collisions for.
 static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-/// Pieces that any body may come in, and bytes for each further one. A chunk of one byte costs its
-/// sender six bytes and the hub a microsecond: at ten megabytes a second, a whole processor.
-const PIECES_ALWAYS: usize = 1_024;
-const PIECE_BYTES_MIN: usize = 64;
