@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use smallvec::SmallVec;
 
 use super::{Problem, routes::HttpState};
 use crate::hub::BodyRoom;
@@ -67,7 +68,7 @@ pub(super) async fn read_body(
 /// as large as itself, and has up to twice the room that it fills.
 #[derive(Default)]
 struct Gathered {
-    segments: Vec<Vec<u8>>,
+    segments: SmallVec<[Vec<u8>; 1]>,
     len: usize,
 }
 
