@@ -36,30 +36,49 @@ const SUBSCRIBERS: usize = 1_000;
 /// Over TLS they cost this process ten times as much.
 const TLS_SUBSCRIBERS: u64 = 100;
 const EVENTS_PER_S: f64 = 100.0;
-/// How long it is calm, and then not.
-const CALM: Duration = Duration::from_secs(1);
 const ATTACK: Duration = Duration::from_secs(3);
 
-/// What the honest may wait at the 99th percentile: three times what they waited before, and never
-/// less than this. With the attackers, the subscribers and the hub on two processors, a thread that
-/// is ready waits for its turn for some slices of the scheduler, each of 3 ms and more, whatever the
-/// hub does; a calm figure of 2 ms would make that a failure.
-struct Patience {
+/// What the honest may wait at the 99th percentile: so many times what they wait while it is calm.
+///
+/// Where all run on two processors that is no steady figure: 10 to 60 ms have been seen minutes apart.
+/// So it is measured before each attack, and the median of all so far counts.
+const TIMES: u32 = 3;
+
+/// How that is judged.
+struct Judgement {
+    /// How long it is calm.
+    calm: Duration,
+    /// They may always wait so long.
     always_good: Duration,
 }
 
-/// What is aimed at, and judged where `VISNYK_ABUSE_STRICT` is set: on a machine that does nothing
-/// else. Some attacks are not there yet; docs/security.md names them.
-const STRICT: Patience = Patience { always_good: Duration::from_millis(60) };
+/// Where `VISNYK_ABUSE_STRICT` is set: on a machine that does nothing else.
+const STRICT: Judgement = Judgement { calm: ATTACK, always_good: Duration::ZERO };
 /// What fails a change on any machine: a hub that is held up. Where nothing bounds an attack that
 /// shows as seconds: `attacks_hurt_where_nothing_bounds_them`.
-const ANYWHERE: Patience = Patience { always_good: Duration::from_millis(250) };
-/// How many times as long.
-const TIMES: u32 = 3;
+const ANYWHERE: Judgement =
+    Judgement { calm: Duration::from_secs(1), always_good: Duration::from_millis(250) };
 
-impl Patience {
+impl Judgement {
     fn of_this_run() -> Self {
         if std::env::var_os("VISNYK_ABUSE_STRICT").is_some() { STRICT } else { ANYWHERE }
+    }
+}
+
+/// The calm figures so far: those over TLS are fewer, and wait less.
+#[derive(Default)]
+struct Sitting {
+    plain: Vec<Duration>,
+    tls: Vec<Duration>,
+}
+
+impl Sitting {
+    /// The median with this one.
+    fn calm(&mut self, hub: HubKind, p99: Duration) -> Duration {
+        let all = if hub == HubKind::Tls { &mut self.tls } else { &mut self.plain };
+        let at = all.partition_point(|other| *other < p99);
+        all.insert(at, p99);
+        all[all.len() / 2]
     }
 }
 
@@ -70,7 +89,8 @@ const TRIES: usize = 3;
 struct Outcome {
     name: &'static str,
     got: BTreeMap<String, u64>,
-    calm: Received,
+    /// The 99th percentile just before, and the median of all so far.
+    calm: [Duration; 2],
     attacked: Result<Received, String>,
     resident_mb: u64,
     /// Of the hub, of the honest and of the attackers, in this order, while it was attacked.
@@ -81,8 +101,8 @@ struct Outcome {
 impl Outcome {
     /// Whether the honest waited too long.
     fn is_too_slow(&self) -> bool {
-        let Patience { always_good } = Patience::of_this_run();
-        let bound = always_good.max(TIMES * self.calm.p99);
+        let [_, calm] = self.calm;
+        let bound = Judgement::of_this_run().always_good.max(TIMES * calm);
         self.attacked.as_ref().is_ok_and(|received| received.p99 > bound)
     }
 
@@ -91,7 +111,7 @@ impl Outcome {
         let mut faults = self.faults.clone();
         if self.is_too_slow() {
             let p99 = self.attacked.as_ref().map(|received| received.p99);
-            faults.push(format!("p99 {p99:?} under attack, {:?} before", self.calm.p99));
+            faults.push(format!("p99 {p99:?} under attack, {:?} when it is calm", self.calm[1]));
         }
         faults
     }
@@ -101,11 +121,12 @@ impl Outcome {
 #[ignore = "tests/abuse/run starts it, with a release build of the hub"]
 fn honest_subscribers_lose_nothing_and_wait_little() {
     let wanted = std::env::var("VISNYK_ABUSE_ONLY").unwrap_or_default();
+    let mut sitting = Sitting::default();
     let outcomes: Vec<Outcome> = ATTACKS
         .iter()
         .filter(|attack| wanted.is_empty() || wanted.split(',').any(|w| attack.name.contains(w)))
         .map(|attack| {
-            let outcome = endure_again(attack);
+            let outcome = endure_again(attack, &mut sitting);
             println!("{}", row(&outcome));
             outcome
         })
@@ -124,21 +145,21 @@ fn honest_subscribers_lose_nothing_and_wait_little() {
 #[test]
 #[ignore = "tests/abuse/run starts it, with a release build of the hub"]
 fn attacks_hurt_where_nothing_bounds_them() {
-    let outcome = endure_again(&UNBOUNDED);
+    let outcome = endure_again(&UNBOUNDED, &mut Sitting::default());
     println!("{}", row(&outcome));
     assert!(!outcome.faults().is_empty(), "{:?} after {:?}", outcome.attacked, outcome.calm);
 }
 
 /// Runs an attack, and again if the honest waited too long, or if it did not come about: what else
 /// this machine has to do hurts once, and an attack that hurts does so every time.
-fn endure_again(attack: &Attack) -> Outcome {
+fn endure_again(attack: &Attack, sitting: &mut Sitting) -> Outcome {
     for _ in 1..TRIES {
-        let outcome = endure(attack);
+        let outcome = endure(attack, sitting);
         if !outcome.is_too_slow() && !outcome.got.is_empty() {
             return outcome;
         }
     }
-    endure(attack)
+    endure(attack, sitting)
 }
 
 /// The honest of one attack.
@@ -160,7 +181,7 @@ impl Honest {
 }
 
 /// Runs one attack against a hub of its own.
-fn endure(attack: &Attack) -> Outcome {
+fn endure(attack: &Attack, sitting: &mut Sitting) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -188,8 +209,9 @@ fn endure(attack: &Attack) -> Outcome {
         }
     };
     let events = |time: Duration| (time.as_secs_f64() * EVENTS_PER_S) as u32;
-    let calm = honest.receive(events(CALM), || {});
-    let calm = calm.unwrap_or_else(|failure| panic!("{}: {failure}", attack.name));
+    let calm = honest.receive(events(Judgement::of_this_run().calm), || {});
+    let calm = calm.unwrap_or_else(|failure| panic!("{}: {failure}", attack.name)).p99;
+    let calm = [calm, sitting.calm(attack.hub, calm)];
     let mut attackers = None;
     let pid = hub.pid().expect("it runs");
     let [hub_before, honest_before] = [Processor::of_process(pid), Processor::of_this_thread()];
@@ -280,8 +302,8 @@ async fn look_after(attack: &Attack, hub: &Hub) -> Vec<String> {
 
 fn table(outcomes: &[Outcome]) -> String {
     let mut text =
-        "| attack | what the attackers got | honest deliveries | lost | p99 calm, ms | p99 \
-                    attacked, ms | ratio | resident, MB | hub, honest, attackers: ran and waited for \
+        "| attack | what the attackers got | honest deliveries | lost | p99 calm; median \
+                    so far, ms | p99 attacked, ms | ratio to the median | resident, MB | hub, honest, attackers: ran and waited for \
                     a processor, s |\n|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for outcome in outcomes {
@@ -294,7 +316,8 @@ fn row(outcome: &Outcome) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
     let got = outcome.got.iter().map(|(what, count)| format!("{count} {what}"));
     let got = got.collect::<Vec<_>>().join(", ");
-    let calm = ms(outcome.calm.p99);
+    let [before, median] = outcome.calm.map(ms);
+    let calm = format!("{before:.1}; {median:.1}");
     let (name, resident) = (outcome.name, outcome.resident_mb);
     let processor = outcome.processor.map(|Processor { ran, waited }| {
         format!("{:.1} {:.1}", ran.as_secs_f64(), waited.as_secs_f64())
@@ -303,14 +326,14 @@ fn row(outcome: &Outcome) -> String {
     match &outcome.attacked {
         Ok(received) => {
             let (deliveries, p99) = (received.deliveries, ms(received.p99));
-            let ratio = p99 / calm;
+            let ratio = p99 / median;
             format!(
-                "| {name} | {got} | {deliveries} | 0 | {calm:.1} | {p99:.1} | {ratio:.1} | {resident} | \
+                "| {name} | {got} | {deliveries} | 0 | {calm} | {p99:.1} | {ratio:.1} | {resident} | \
                  {processor} |"
             )
         }
         Err(failure) => {
-            format!("| {name} | {got} | {failure} | | {calm:.1} | | | {resident} | {processor} |")
+            format!("| {name} | {got} | {failure} | | {calm} | | | {resident} | {processor} |")
         }
     }
 }
