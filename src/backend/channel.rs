@@ -93,6 +93,8 @@ impl ChannelEntry {
 
     /// Runs `read` on the history, under its lock.
     pub fn with_history<T>(&self, read: impl FnOnce(&mut History) -> T) -> T {
+        #[cfg(test)]
+        super::tests::before_lock();
         read(&mut self.history.lock())
     }
 
