@@ -40,8 +40,6 @@ pub(crate) struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// Room for those of small bodies.
     pub(crate) small_bodies: Arc<Semaphore>,
-    /// Turns to read on in a body, besides its first piece.
-    pub(crate) body_turns: Semaphore,
     /// Room for the bytes of large answers.
     pub(crate) answers: Arc<Semaphore>,
     /// By shard: the inbox of its present incarnation.
@@ -135,7 +133,6 @@ impl Shared {
             replays: Arc::new(Semaphore::new(replays_max)),
             bodies: room(bodies),
             small_bodies: room(bodies / SMALL_BODIES_PART),
-            body_turns: Semaphore::new(BODY_TURNS),
             answers: room(usize::try_from(answers_bytes_max).unwrap_or(usize::MAX)),
             backend: Arc::new(backend),
             metrics,
@@ -243,8 +240,6 @@ impl Shared {
 
 /// Living shapes that connections share.
 const SHAPES_MAX: usize = 1_024;
-/// Bodies that read on at a time, while requests with small ones go ahead.
-const BODY_TURNS: usize = 4;
 /// Small bodies have room of their own beside that of all others: this part of it.
 const SMALL_BODIES_PART: usize = 4;
 

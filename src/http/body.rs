@@ -1,11 +1,16 @@
 //! Request bodies: read whole, within bounds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use smallvec::SmallVec;
+use tokio::{
+    sync::Semaphore,
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 
 use super::{Problem, routes::HttpState};
 use crate::hub::BodyRoom;
@@ -28,44 +33,60 @@ pub(super) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let announced = body.size_hint().exact();
-    let mut room = state.hub.body_room(announced);
-    let reading = async {
-        let (mut bytes, mut pieces) = (Gathered::default(), 0);
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|_| Problem::field("body", "the body broke off").closing())?;
-            let Ok(data) = frame.into_data() else { continue };
-            if (bytes.len + data.len()) as u64 > bytes_max {
-                return Err(too_large());
-            }
-            // Taken as the bytes come: a length that was only announced takes none from others.
-            room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
-            bytes.add(&data);
-            pieces += 1;
-            if pieces > PIECES_ALWAYS + bytes.len / PIECE_BYTES_MIN {
-                let detail = "the body comes in too many small chunks";
-                return Err(Problem::field("body", detail).closing());
-            }
-            if (bytes.len as u64) < announced.unwrap_or(bytes_max) {
-                // A client can send a megabyte without a pause, and others have a shard's thread.
-                room.give_way().await;
-            }
-        }
-        Ok(bytes.into_bytes())
-    };
+    let mut room = state.hub.body_room(body.size_hint().exact());
     let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
-    let bytes = tokio::time::timeout(wait, reading).await.map_err(|_| {
+    let too_slow = |_| {
         let detail = format!("the body did not come within {} s", wait.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing()
-    })??;
-    let text = String::from_utf8(bytes);
+    };
+    let mut until = Instant::now() + wait;
+    let (mut bytes, mut pieces) = (Gathered::default(), 0);
+    while let Some(frame) = timeout_at(until, body.frame()).await.map_err(too_slow)? {
+        let frame = frame.map_err(|_| Problem::field("body", "the body broke off").closing())?;
+        let Ok(data) = frame.into_data() else { continue };
+        if (bytes.len + data.len()) as u64 > bytes_max {
+            return Err(too_large());
+        }
+        // Taken as the bytes come: a length that was only announced takes none from others.
+        room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
+        bytes.add(&data);
+        drop(data);
+        pieces += 1;
+        if pieces > PIECES_ALWAYS + bytes.len / PIECE_BYTES_MIN {
+            let detail = "the body comes in too many small chunks";
+            return Err(Problem::field("body", detail).closing());
+        }
+        if !body.is_end_stream() {
+            let begun = Instant::now();
+            give_way(bytes.len).await;
+            // That was not the client's time.
+            until += begun.elapsed();
+        }
+    }
+    let text = String::from_utf8(bytes.into_bytes());
     let text = text.map_err(|_| Problem::field("body", "the data must be UTF-8"))?;
     Ok((text, room))
 }
 
-/// A body as it comes. What has come stays where it is: a buffer that grows by moving leaves holes
-/// as large as itself, and has up to twice the room that it fills.
+/// Lets others have the thread before more of a body is read, of which so many bytes have come: a
+/// client can send a megabyte without a pause. Few large ones read on at a time. If each of hundreds
+/// had a piece before the thread comes to the next small request, that would wait for megabytes.
+async fn give_way(bytes: usize) {
+    let turn = match bytes {
+        0..=SMALL_BYTES_MAX => None,
+        _ => TURNS.with(Arc::clone).acquire_owned().await.ok(),
+    };
+    yield_now().await;
+    drop(turn);
+}
+
+thread_local! {
+    /// Of the large bodies that are read on this thread.
+    static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(TURNS_MAX));
+}
+
+/// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows by
+/// moving leaves holes as large as itself. It has room for twice its bytes, and for 64 KiB more at most.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -101,12 +122,30 @@ impl Gathered {
 /// sender six bytes and the hub a microsecond: at ten megabytes a second, a whole processor.
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
+/// Large bodies that read on at a time, on one thread.
+const TURNS_MAX: usize = 4;
+/// What a body has before it is large.
+const SMALL_BYTES_MAX: usize = 8 * 1024;
 /// Room taken at a time for a body that comes in many pieces.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn few_large_bodies_read_on_at_a_time_and_small_ones_go_ahead() {
+        let large: Vec<_> = (0..=TURNS_MAX).map(|_| tokio::spawn(give_way(10_000))).collect();
+        let small = tokio::spawn(give_way(8_192));
+        let over = || large.iter().filter(|task| task.is_finished()).count();
+        yield_now().await;
+        assert_eq!((over(), small.is_finished()), (0, false));
+        yield_now().await;
+        assert_eq!((over(), small.is_finished()), (TURNS_MAX, true));
+        while over() <= TURNS_MAX {
+            yield_now().await;
+        }
+    }
 
     #[test]
     fn a_body_is_what_came_and_has_little_more_room_than_that() {

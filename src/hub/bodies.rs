@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::yield_now,
     time::timeout,
 };
 
@@ -63,15 +62,6 @@ impl BodyRoom {
             None => self.permit = Some(taken),
         }
         Ok(())
-    }
-
-    /// Lets others go ahead before more of it is read. Few bodies read on at a time: if each of
-    /// hundreds had a piece before a shard's thread comes to the next small request, that would
-    /// wait for megabytes.
-    pub async fn give_way(&self) {
-        // It is never closed.
-        let _turn = self.shared.body_turns.acquire().await;
-        yield_now().await;
     }
 }
 
@@ -133,23 +123,6 @@ mod tests {
         assert!(other.grow(1).await.is_err(), "their room has a bound too");
         drop((large, one, other));
         assert_eq!(hub.counters().body_bytes.get(), 0);
-    }
-
-    #[tokio::test]
-    async fn few_bodies_read_on_at_a_time() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let turns = &hub.shared.body_turns;
-        let all = turns.available_permits();
-        let taken = turns.acquire_many(all as u32).await.expect("it is never closed");
-        let body = hub.body_room(None);
-        let waiting = tokio::spawn(async move { body.give_way().await });
-        for _ in 0..10 {
-            yield_now().await;
-        }
-        assert!(!waiting.is_finished(), "others have all turns");
-        drop(taken);
-        waiting.await.expect("it has its turn");
-        assert_eq!(turns.available_permits(), all);
     }
 
     #[tokio::test(start_paused = true)]
