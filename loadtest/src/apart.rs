@@ -128,8 +128,9 @@ pub fn receive_apart() -> Result<(), Failure> {
     };
     println!("{}", serde_json::to_string(&verified).unwrap_or_default());
     // Connections stay until the other side has what it wants.
-    let _ = receivers.receive_until(STALL, |_| Ok(false));
-    Ok(())
+    loop {
+        receivers.receive_for(STALL)?;
+    }
 }
 
 const CONNECTED: &str = "connected";

@@ -114,6 +114,7 @@ impl Cli {
                         if quick { small.split_whitespace() } else { "".split_whitespace() };
                     let scenario = parse_scenario(words.split_whitespace().chain(small));
                     if let Err(why) = rounds.run(&scenario) {
+                        eprintln!("{why}");
                         failed.push(why);
                     }
                 }

@@ -166,7 +166,8 @@ impl Receivers {
                 dial_next(self, dialled)?;
                 dialled += 1;
             }
-            if self.turn(STEP)? > 0 {
+            self.turn(STEP)?;
+            if self.heads > first + done {
                 progress = Instant::now();
             } else if progress.elapsed() > PATIENCE {
                 let what = format!("response head {} of {total}", done + 1);
@@ -179,7 +180,7 @@ impl Receivers {
 
     /// Waits once, and takes what comes.
     pub(crate) fn receive_once(&mut self, timeout: Duration) -> Result<(), Failure> {
-        self.turn(timeout.min(STEP)).map(|_| ())
+        self.turn(timeout.min(STEP))
     }
 
     /// Receives until `done`, or until no head and no event has come for `patience`: false.
@@ -299,8 +300,8 @@ impl Receivers {
         Ok(())
     }
 
-    /// One wait, and all that became ready by it; how many that were.
-    fn turn(&mut self, timeout: Duration) -> Result<usize, Failure> {
+    /// One wait, and all that became ready by it.
+    fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(&mut ready, timeout).map_err(Failure::io("epoll"))?;
         for ready in &ready {
@@ -310,7 +311,7 @@ impl Receivers {
             self.ticks.count(self.inbox.ledger.deliveries());
         }
         self.ready = ready;
-        Ok(self.ready.len())
+        Ok(())
     }
 
     fn step(&mut self, ready: Ready) -> Result<(), Failure> {
