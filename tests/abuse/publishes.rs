@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::target::{Target, get, request};
+use crate::target::{Target, get, request, run_like_others};
 
 /// Events to one channel as fast as they are taken.
 pub(crate) async fn to_one_channel(target: Target) {
@@ -15,8 +15,10 @@ pub(crate) async fn batches(target: Target) {
     batches_of(target, 10_000).await;
 }
 
-/// As many at once as a setting may allow.
+/// As many at once as a setting may allow. It has to hurt: on a machine with other things to do it
+/// might else not come about.
 pub(crate) async fn batches_of_a_million(target: Target) {
+    run_like_others();
     batches_of(target, 1_000_000).await;
 }
 

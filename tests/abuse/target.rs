@@ -205,8 +205,17 @@ pub(crate) fn get(target: &str) -> String {
 /// priority is not enough: such a thread may keep a processor for a slice of some milliseconds while
 /// the hub is ready to run.
 fn run_when_idle() {
+    schedule("--idle");
+}
+
+/// Gives this thread its part of the processors again.
+pub(crate) fn run_like_others() {
+    schedule("--other");
+}
+
+fn schedule(policy: &str) {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let set = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
+    let set = Command::new("chrt").args([policy, "--pid", "0", &thread]).status();
     assert!(set.is_ok_and(|status| status.success()), "chrt of util-linux sets the policy");
 }
 
