@@ -58,7 +58,7 @@ pub(super) async fn read_body(
         }
         if !body.is_end_stream() {
             let begun = Instant::now();
-            give_way(bytes.len).await;
+            give_way(bytes.len as u64 + body.size_hint().lower()).await;
             // That was not the client's time.
             until += begun.elapsed();
         }
@@ -68,10 +68,10 @@ pub(super) async fn read_body(
     Ok((text, room))
 }
 
-/// Lets others have the thread before more of a body is read, of which so many bytes have come: a
+/// Lets others have the thread before more of a body is read, which has so many bytes at least: a
 /// client can send a megabyte without a pause. Few large ones read on at a time. If each of hundreds
 /// had a piece before the thread comes to the next small request, that would wait for megabytes.
-async fn give_way(bytes: usize) {
+async fn give_way(bytes: u64) {
     let turn = match bytes {
         0..=SMALL_BYTES_MAX => None,
         _ => TURNS.with(Arc::clone).acquire_owned().await.ok(),
@@ -123,9 +123,9 @@ impl Gathered {
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
 /// Large bodies that read on at a time, on one thread.
-const TURNS_MAX: usize = 4;
-/// What a body has before it is large.
-const SMALL_BYTES_MAX: usize = 8 * 1024;
+const TURNS_MAX: usize = 2;
+/// No body up to here is large.
+const SMALL_BYTES_MAX: u64 = 8 * 1024;
 /// Room taken at a time for a body that comes in many pieces.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
