@@ -69,6 +69,17 @@ fn sound_server_passes() {
     assert!(output.status.success(), "{}", told(&output));
 }
 
+/// What was published before the last events, and is still on its way, does not stand for them.
+#[test]
+fn late_events_are_waited_for() {
+    let server = FaultyServer::start(Fault::Late, EVENTS);
+    let (url, pid) = (server.url(), std::process::id().to_string());
+    let churn = ["churn", "--subscribers", "3", "--per-s", "0", "--rate", "5", "--duration-s", "2"];
+    let output = loadtest(&[&["run"], &churn[..], &["--against", &url, "--pid", &pid]].concat());
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("36 deliveries"), "{}", told(&output));
+}
+
 #[test]
 fn lost_event_fails_the_run() {
     for scenario in ["paced", "burst"] {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What happens to one event on its way to the second subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,11 @@ pub(crate) enum Fault {
     Reorder,
     /// One of its bytes is another.
     Change,
+    /// No fault: the second subscriber has every event, in order, but this much later.
+    Late,
 }
+
+const LATE: Duration = Duration::from_millis(600);
 
 /// The server; its threads end with the test.
 pub(crate) struct FaultyServer {
@@ -60,6 +65,14 @@ fn serve(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, fault: Faul
             };
             for body in bodies {
                 let frame = [b"data: ", &body[..], b"\n\n"].concat();
+                if fault == Fault::Late && index == 1 {
+                    let mut subscriber = subscriber.try_clone().expect("a socket more");
+                    std::thread::spawn(move || {
+                        std::thread::sleep(LATE);
+                        let _ = subscriber.write_all(&frame);
+                    });
+                    continue;
+                }
                 subscriber.write_all(&frame).expect("the client reads");
             }
         }
