@@ -86,7 +86,8 @@ thread_local! {
 }
 
 /// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows by
-/// moving leaves holes as large as itself. It has room for twice its bytes, and for 64 KiB more at most.
+/// moving leaves holes as large as itself. Room that waits to be filled is never more than what has
+/// come, nor than 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -131,7 +132,47 @@ const SEGMENT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll, ready},
+    };
+
+    use axum::body::{Body, Bytes};
+    use http_body::Frame;
+    use tokio::time::{Sleep, sleep};
+
     use super::*;
+    use crate::{
+        http::{HttpSettings, routes::state_of},
+        hub::Hub,
+    };
+
+    /// A body whose pieces come after a pause each.
+    struct Pieces {
+        rest: VecDeque<(Duration, String)>,
+        pausing: Option<Pin<Box<Sleep>>>,
+    }
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(&(pause, _)) = self.rest.front() else { return Poll::Ready(None) };
+            let pausing = self.pausing.get_or_insert_with(|| Box::pin(sleep(pause)));
+            ready!(pausing.as_mut().poll(context));
+            self.pausing = None;
+            let piece = self.rest.pop_front();
+            Poll::Ready(piece.map(|(_, data)| Ok(Frame::data(data.into()))))
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test]
     async fn few_large_bodies_read_on_at_a_time_and_small_ones_go_ahead() {
@@ -144,6 +185,28 @@ mod tests {
         assert_eq!((over(), small.is_finished()), (TURNS_MAX, true));
         while over() <= TURNS_MAX {
             yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_turn_is_not_the_clients_time() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let state = state_of(hub, HttpSettings::default());
+        let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
+        for (pause, is_in_time) in [(wait - SECOND, true), (wait + SECOND, false)] {
+            let pieces = Pieces {
+                rest: [(Duration::ZERO, "x".repeat(10_000)), (pause, "rest".into())].into(),
+                pausing: None,
+            };
+            let turns = TURNS.with(Arc::clone);
+            let taken = turns.acquire_many(TURNS_MAX as u32).await.expect("it is never closed");
+            let reading = read_body(&state, Body::new(pieces));
+            let others = async {
+                sleep(2 * wait).await;
+                drop(taken);
+            };
+            let (read, ()) = tokio::join!(reading, others);
+            assert_eq!(read.map(|(text, _)| text.len()).ok(), is_in_time.then_some(10_004));
         }
     }
 
