@@ -146,17 +146,12 @@ impl Engine {
         }
 
         let head_seq = self.backend.head();
-        let start = &newcomer.start;
-        let at_head = match start {
-            Start::Now => true,
-            Start::At(at) => at.epoch == self.backend.epoch() && at.seq == head_seq,
-            _ => false,
-        };
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
-        let resume = self.backend.resume(patterns, named, start, head_seq);
+        let resume = self.backend.resume(patterns, named, &newcomer.start, head_seq);
         // Where it starts may have to be found out in turns; then its first words come after that.
         let is_looking_back = resume.reading.is_looking_back();
+        let at_head = resume.cursor == head_seq && !is_looking_back;
         slot.reading = (!at_head).then(|| Box::new(resume.reading));
         if let Some(turn) = newcomer.replay.filter(|_| !at_head) {
             self.replays.insert(index, turn);
