@@ -1,0 +1,158 @@
+//! A log without actors: what reading it costs, and what becomes of what comes and goes meanwhile.
+
+mod costs;
+mod look_back;
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
+
+use super::{reading::Reading, *};
+use crate::{
+    core::{Limits, Subscription},
+    model::{
+        ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, GapReason, NewEvent, Seq,
+        Start,
+    },
+};
+
+thread_local! {
+    static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A look at a name, at a place of the journal, at a channel of a replay.
+pub(super) fn look() {
+    LOOKS.set(LOOKS.get() + 1);
+}
+
+type Act = Box<dyn FnOnce()>;
+
+thread_local! {
+    static BEFORE: RefCell<Option<(u32, Act)>> = const { RefCell::new(None) };
+}
+
+/// Lets something happen after so many more holds of a history's lock.
+fn before_looks(looks: u32, act: impl FnOnce() + 'static) {
+    BEFORE.set(Some((looks, Box::new(act))));
+}
+
+/// Whether it has not happened.
+fn forget_what_was_to_be_done() -> bool {
+    BEFORE.take().is_some()
+}
+
+/// A history is about to be locked.
+pub(super) fn before_lock() {
+    match BEFORE.take() {
+        Some((0, act)) => act(),
+        Some((looks, act)) => BEFORE.set(Some((looks - 1, act))),
+        None => {}
+    }
+}
+
+fn looks_of<T>(act: impl FnOnce() -> T) -> (T, u64) {
+    let before = LOOKS.get();
+    let done = act();
+    (done, LOOKS.get() - before)
+}
+
+struct Log(MemoryBackend);
+
+impl Log {
+    fn new() -> Self {
+        Self(MemoryBackend::new(Epoch::new(0, 1), Limits::default()))
+    }
+
+    fn entry(&self, name: &str) -> Arc<ChannelEntry> {
+        let name = ChannelName::parse(name).expect("a name");
+        self.0.directory().find_or_create(&name, 0).expect("room for it")
+    }
+
+    fn say(&self, name: &str) {
+        let entry = self.entry(name);
+        let position = self.0.position(self.0.head().next());
+        let event = Event {
+            seq: position.seq,
+            epoch: position.epoch,
+            time_ms: 0,
+            channel: entry.name().clone(),
+            kind: EventKind::Published,
+            frame: Draft::new(&NewEvent::message("x")).finish(position),
+        };
+        self.0.append(&entry, &Arc::new(event));
+        self.0.commit(position.seq);
+    }
+
+    fn forget(&self, name: &str) {
+        let entry = self.entry(name);
+        self.0.evict_all(&entry);
+        assert!(self.0.directory().forget(entry));
+    }
+
+    /// Resumes after `after` and reads to the head; gives the seqs.
+    fn replay(&self, pattern: &str, after: u64) -> Vec<u64> {
+        let subscription = subscription(pattern);
+        let head = self.0.head();
+        let start = Start::At(self.0.position(Seq(after)));
+        let mut resume = self.begin(&subscription, &start, head);
+        assert!(resume.gap.is_none(), "{:?}", resume.gap);
+        self.rest(&subscription, &mut resume.reading, resume.cursor)
+    }
+
+    /// Where a subscription starts, found out to the end.
+    fn begin(&self, subscription: &Subscription, start: &Start, head: Seq) -> Resume {
+        let patterns = subscription.patterns();
+        let mut resume = self.0.resume(patterns, [].iter(), start, head);
+        while resume.reading.is_looking_back() {
+            if let Some(begun) = self.0.look_back(patterns, [].iter(), &mut resume.reading) {
+                (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
+            }
+        }
+        resume
+    }
+
+    /// Reads from `after` to the head; gives the seqs.
+    fn rest(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Vec<u64> {
+        let through = self.0.head();
+        let mut span = Span { after, through, ..SPAN };
+        let mut seqs = Vec::new();
+        loop {
+            let read = self.0.read(subscription.patterns(), [].iter(), reading, &span);
+            let piece = read.expect("nothing is lost");
+            seqs.extend(piece.events.iter().map(|event| event.seq.0));
+            span.after = piece.through;
+            if !piece.more {
+                return seqs;
+            }
+        }
+    }
+
+    /// Reads from `after` until a loss; gives how far it has come.
+    fn until_loss(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Seq {
+        let mut span = Span { after, through: self.0.head(), ..SPAN };
+        loop {
+            match self.0.read(subscription.patterns(), [].iter(), reading, &span) {
+                Ok(piece) if piece.more => span.after = piece.through,
+                Ok(_) => panic!("the loss was not noticed"),
+                Err(_) => return span.after,
+            }
+        }
+    }
+}
+
+fn subscription(pattern: &str) -> Subscription {
+    let selector = ChannelSelector::parse(pattern).expect("a pattern");
+    Subscription::new([selector], [], 1).expect("a subscription")
+}
+
+/// A log with an event of each of some channels, which has had so many others since that none is in
+/// the journal.
+fn log_of(channels: &[&str]) -> Log {
+    let log = Log::new();
+    channels.iter().for_each(|name| log.say(name));
+    (0..20).for_each(|_| log.say("z"));
+    log
+}
+
+const SPAN: Span = Span { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };
