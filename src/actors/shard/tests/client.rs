@@ -267,7 +267,8 @@ impl Client {
         let came_since = lost.iter().any(|seq| *seq > self.came_at);
         match (&self.ask.start, self.gap) {
             (Start::At(_), GapDue::Never | GapDue::Perhaps | GapDue::Must("evicted")) => {
-                if !lost.is_empty() && self.gap == GapDue::Never {
+                // As when it came: where the hub has had to forget who lost what, it may say so.
+                if self.gap == GapDue::Never && (!lost.is_empty() || kept.is_vague()) {
                     self.gap = GapDue::Perhaps;
                 }
                 // The gap may speak of these or not.
