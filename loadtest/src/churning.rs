@@ -15,8 +15,8 @@ pub(crate) struct Churn {
 }
 
 impl Run<'_> {
-    /// Publishes the plan to its end, replaces connections meanwhile, and then waits until each
-    /// connection has its response head. Not for all deliveries: what a connection was due when it
+    /// Publishes the plan, whose channels are numbered as their streams, to its end, replaces
+    /// connections meanwhile, and then waits until each connection has its response head. Not for all deliveries: what a connection was due when it
     /// was closed, nobody knows.
     pub(crate) fn churn(
         &mut self,
@@ -30,6 +30,7 @@ impl Run<'_> {
         receivers.ticks.start(first);
         let (before, cpu_ns, started_ns) = (self.sample()?, thread_cpu_ns(), now_ns());
         let publishing = Publishing::start(self.subject, plan)?;
+        receivers.inbox.sent = Some(publishing.sent());
         let (started, mut replaced) = (Instant::now(), 0_usize);
         let mut memory = vec![(0.0, before.resident_bytes as f64)];
         while !publishing.is_finished() {

@@ -90,11 +90,14 @@ pub struct Verified {
     pub reordered: u64,
     /// Were not what was published.
     pub corrupt: u64,
+    /// Times that a subscriber was told that events are missing.
+    #[serde(default)]
+    pub gaps: u64,
 }
 
 impl Verified {
     /// Whether nothing was wrong.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.repeated + self.reordered + self.corrupt == 0
+        self.lost + self.repeated + self.reordered + self.corrupt + self.gaps == 0
     }
 }

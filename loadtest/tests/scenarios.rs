@@ -115,6 +115,20 @@ fn changed_byte_fails_the_run() {
 }
 
 #[test]
+fn gap_that_need_not_be_fails_the_run() {
+    assert_fault(&against(Fault::Gap, "paced"), "gaps: 1");
+}
+
+/// Who comes while events flow has all that is published once it has its response head.
+#[test]
+fn first_event_lost_by_those_that_come_fails_the_run() {
+    let output = churned(Fault::LoseFirst);
+    assert_fault(&output, "lost: ");
+    let output = churned(Fault::None);
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
 fn load_goes_to_loopback_only() {
     let output = loadtest(&["run", "idle", "--against", "http://192.0.2.1:80", "--pid", "1"]);
     assert_eq!(output.status.code(), Some(1));
@@ -138,6 +152,14 @@ fn against(fault: Fault, scenario: &str) -> Output {
         "--pid",
         &pid,
     ])
+}
+
+/// Three subscribers of whom four a second are replaced, while five events a second flow.
+fn churned(fault: Fault) -> Output {
+    let server = FaultyServer::start(fault, EVENTS);
+    let (url, pid) = (server.url(), std::process::id().to_string());
+    let churn = ["churn", "--subscribers", "3", "--per-s", "4", "--rate", "5", "--duration-s", "3"];
+    loadtest(&[&["run"], &churn[..], &["--against", &url, "--pid", &pid]].concat())
 }
 
 fn assert_fault(output: &Output, fault: &str) {

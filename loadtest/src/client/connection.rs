@@ -79,11 +79,16 @@ impl Connection {
                 None => return self.leave(bytes),
                 Some(Ok(head)) if head.status == 200 => {
                     self.state = State::Body(head.framing);
+                    inbox.begin(&mut self.expect);
                     bytes = &mut bytes[head.bytes..];
                     rest = 0;
                 }
                 Some(_) => return Err(refused(bytes)),
             }
+        }
+        // Who stops to read is not held to what came with the head.
+        if !self.reads {
+            return Ok(());
         }
         let State::Body(framing) = &mut self.state else { return Ok(()) };
         let decoded = framing.decode(&mut bytes[rest..]).map_err(|_| Failure::Refused {

@@ -65,6 +65,12 @@ impl Ledger {
         });
     }
 
+    /// It was told that events are missing, which here none ever need be.
+    pub(crate) fn gap(&mut self, connection: u32) {
+        self.verified.gaps += 1;
+        self.say(|| format!("connection {connection} was told of a gap"));
+    }
+
     /// Something that explains faults without being one.
     pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
         if self.said.len() < SAID_MAX {

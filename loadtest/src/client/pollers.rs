@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
@@ -117,8 +118,9 @@ impl Pollers {
     pub(crate) fn verify(&mut self, events: u32) -> Result<Verified, Failure> {
         for (number, waiter) in self.waiters.iter().enumerate() {
             for (stream, next) in waiter.expect.streams() {
-                if next < events {
-                    self.inbox.ledger.missing(number as u32, stream, next, events);
+                let due = next.due_of(events);
+                if due < events {
+                    self.inbox.ledger.missing(number as u32, stream, due, events);
                 }
             }
         }
@@ -204,6 +206,9 @@ impl Pollers {
         let answer = std::mem::take(&mut waiter.rest);
         match head.status {
             200 => {
+                if memmem::find(&body, b"\"gap\":").is_some() {
+                    self.inbox.ledger.gap(number as u32);
+                }
                 self.inbox.read_text(number as u32, &mut waiter.expect, &body, now_ns);
                 self.answers += 1;
             }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -77,6 +77,34 @@ pub(crate) struct Item {
 pub(crate) struct Publishing {
     thread: JoinHandle<Result<Published, Failure>>,
     stop: Arc<AtomicBool>,
+    sent: Sent,
+}
+
+/// How many events have been sent to each channel so far, or are about to be: whatever is not among
+/// them is published later than this is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent(Arc<[AtomicU32]>);
+
+impl Sent {
+    fn none(channels: usize) -> Self {
+        Self((0..channels).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// Of the stream with the number of its channel in the plan.
+    pub(crate) fn of(&self, channel: u32) -> u32 {
+        self.0.get(channel as usize).map_or(0, |events| events.load(Ordering::Acquire))
+    }
+
+    fn set(&self, channel: u32, events: u32) {
+        if let Some(sent) = self.0.get(channel as usize) {
+            sent.store(events, Ordering::Release);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn so_far(channels: &[u32]) -> Self {
+        Self(channels.iter().map(|events| AtomicU32::new(*events)).collect())
+    }
 }
 
 /// What publishing took.
@@ -98,12 +126,17 @@ impl Publishing {
     /// Connects, and begins to publish on a thread of its own.
     pub(crate) fn start(subject: &Subject, plan: PublishPlan) -> Result<Self, Failure> {
         let thread = Thread::connect(subject, plan)?;
-        let stop = Arc::clone(&thread.stop);
+        let (stop, sent) = (Arc::clone(&thread.stop), thread.sent.clone());
         let thread = std::thread::Builder::new()
             .name("publish".into())
             .spawn(move || thread.run())
             .map_err(Failure::io("starting a thread"))?;
-        Ok(Self { thread, stop })
+        Ok(Self { thread, stop, sent })
+    }
+
+    /// What it has sent, as it goes on.
+    pub(crate) fn sent(&self) -> Sent {
+        self.sent.clone()
     }
 
     /// Whether all is published, or failed.
@@ -130,6 +163,7 @@ struct Thread {
     poller: Poller,
     lanes: Vec<Lane>,
     stop: Arc<AtomicBool>,
+    sent: Sent,
     published: Published,
 }
 
@@ -172,6 +206,7 @@ impl Thread {
         }
         Ok(Self {
             subject: subject.clone(),
+            sent: Sent::none(plan.channels.len()),
             channels: plan.channels,
             payload: plan.payload,
             unanswered_max: plan.unanswered_max.max(1),
@@ -247,6 +282,7 @@ impl Thread {
             requests.extend_from_slice(&request);
             lane.unanswered.push_back(due_ns);
             lane.next += 1;
+            self.sent.set(item.channel, item.first_seq + item.events);
             self.published.events += u64::from(item.events);
             self.published.requests += 1;
         }

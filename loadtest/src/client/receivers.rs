@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, recv};
 use super::clock::now_ns;
 use super::connection::{Connection, REST_BYTES_MAX, State};
 use super::dial::dial;
-use super::inbox::{ANY, Expect, Inbox, LastId};
+use super::inbox::{Expect, Inbox, LastId};
 use super::poller::{Poller, Ready};
 use super::publishers::{PublishPlan, Publishing};
 use super::ticks::{CaughtUp, Ticks};
@@ -138,7 +138,8 @@ impl Receivers {
         self.open = 0;
     }
 
-    /// Closes a connection, makes it anew, and lets it receive from wherever the server begins.
+    /// Closes a connection, makes it anew, and lets it receive from wherever the server begins, but
+    /// not after what is sent once it has its response head.
     pub(crate) fn replace(&mut self, number: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[number];
         self.open -= usize::from(connection.close());
@@ -234,7 +235,6 @@ impl Receivers {
     }
 
     /// Compares what came with the events of each stream, and fails the run if that differs.
-    /// A connection that took its stream from anywhere must have had its last event.
     pub(crate) fn verify(&mut self, events_of: impl Fn(u32) -> u32) -> Result<Verified, Failure> {
         for missing in self.missing(&events_of).collect::<Vec<_>>() {
             let Missing { connection, stream, due, events } = missing;
@@ -252,7 +252,7 @@ impl Receivers {
         });
         streams.filter_map(|(connection, (stream, next))| {
             let events = events_of(stream);
-            let due = if next == ANY { events.saturating_sub(1) } else { next };
+            let due = next.due_of(events);
             (due < events).then_some(Missing { connection, stream, due, events })
         })
     }

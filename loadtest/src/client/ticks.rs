@@ -63,7 +63,7 @@ impl CaughtUp {
     /// Whether this one is there.
     pub(crate) fn count(&mut self, expect: &Expect, now_ns: u64) -> bool {
         let Expect::One { next, .. } = expect else { return false };
-        let is_there = *next >= self.events;
+        let is_there = next.is_after(self.events);
         if is_there {
             self.times_us.saturating_record((now_ns - self.started_ns) / 1_000);
         }

@@ -92,6 +92,7 @@ impl Crowd {
             repeated: self.sum(|counts| &counts.repeated),
             reordered: 0,
             corrupt: self.sum(|counts| &counts.corrupt),
+            gaps: 0,
         }
     }
 

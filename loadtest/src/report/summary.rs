@@ -73,6 +73,7 @@ impl<'a> Summary<'a> {
             all.repeated += verified.repeated;
             all.reordered += verified.reordered;
             all.corrupt += verified.corrupt;
+            all.gaps += verified.gaps;
         }
         all
     }
@@ -204,8 +205,10 @@ fn machine_in_words(machine: &Machine) -> String {
 }
 
 fn faults_in_words(verified: &Verified) -> String {
-    let Verified { lost, repeated, reordered, corrupt, .. } = verified;
-    format!("{lost} lost, {repeated} repeated, {reordered} reordered, {corrupt} changed")
+    let Verified { lost, repeated, reordered, corrupt, gaps, .. } = verified;
+    format!(
+        "{lost} lost, {repeated} repeated, {reordered} reordered, {corrupt} changed, {gaps} gaps"
+    )
 }
 
 /// A server that delivers at least this share of what was due in time has kept up; the last event

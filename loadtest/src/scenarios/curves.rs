@@ -88,10 +88,7 @@ impl Curves {
         let (mut memory, mut slab, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
         let (mut connected, mut events) = (0, 0);
         for &step in &self.connections {
-            let mut expect = Expect::all_of(0);
-            if events > 0 {
-                expect.begin_anywhere();
-            }
+            let expect = Expect::all_from(0, events);
             let group = Group::new(request.clone(), expect, step.saturating_sub(connected));
             receivers.connect(&[group], |_| {})?;
             connected = connected.max(step);

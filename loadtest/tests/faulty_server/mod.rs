@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What happens to one event on its way to the second subscriber.
+/// What happens to one event on its way to the second subscriber, if it is not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -17,11 +18,24 @@ pub(crate) enum Fault {
     Reorder,
     /// One of its bytes is another.
     Change,
+    /// All events come, and before one of them it is said that some do not.
+    Gap,
+    /// Each subscriber after the first three has all but the first event that it was due.
+    LoseFirst,
     /// No fault: the second subscriber has every event, in order, but this much later.
     Late,
 }
 
+/// The number of the event that the fault is done to.
+const AT: usize = 4;
 const LATE: Duration = Duration::from_millis(600);
+
+struct Subscriber {
+    socket: TcpStream,
+    number: usize,
+    /// Events that it was due.
+    events: usize,
+}
 
 /// The server; its threads end with the test.
 pub(crate) struct FaultyServer {
@@ -33,11 +47,14 @@ impl FaultyServer {
     pub(crate) fn start(fault: Fault, events: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let subscribers: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let subscribers: Arc<Mutex<Vec<Subscriber>>> = Arc::default();
+        let connected = Arc::new(AtomicUsize::new(0));
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                let subscribers = Arc::clone(&subscribers);
-                std::thread::spawn(move || serve(socket, &subscribers, fault, events));
+                let (subscribers, connected) = (Arc::clone(&subscribers), Arc::clone(&connected));
+                std::thread::spawn(move || {
+                    serve(socket, &subscribers, &connected, fault, events);
+                });
             }
         });
         Self { address }
@@ -48,34 +65,47 @@ impl FaultyServer {
     }
 }
 
-fn serve(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, fault: Fault, events: usize) {
+fn serve(
+    mut socket: TcpStream,
+    subscribers: &Mutex<Vec<Subscriber>>,
+    connected: &AtomicUsize,
+    fault: Fault,
+    events: usize,
+) {
     let (mut unread, mut number, mut held) = (Vec::new(), 0, None);
     while let Some((is_stream, body)) = next_request(&mut socket, &mut unread) {
         let mut subscribers = subscribers.lock().expect("no thread panics with it");
         if is_stream {
             let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: hello\n\n";
             socket.write_all(head).expect("the client reads");
-            subscribers.push(socket);
+            let number = connected.fetch_add(1, Ordering::Relaxed);
+            subscribers.push(Subscriber { socket, number, events: 0 });
             return;
         }
-        for (index, subscriber) in subscribers.iter_mut().enumerate() {
-            let bodies = match index {
+        subscribers.retain_mut(|subscriber| {
+            let bodies = match subscriber.number {
                 1 => with_fault(fault, number, events, &body, &mut held),
+                3.. if fault == Fault::LoseFirst && subscriber.events == 0 => vec![],
                 _ => vec![body.clone()],
             };
-            for body in bodies {
-                let frame = [b"data: ", &body[..], b"\n\n"].concat();
-                if fault == Fault::Late && index == 1 {
-                    let mut subscriber = subscriber.try_clone().expect("a socket more");
+            subscriber.events += 1;
+            bodies.into_iter().all(|body| {
+                let mut frame = [b"data: ", &body[..], b"\n\n"].concat();
+                if fault == Fault::Gap && subscriber.number == 1 && number == AT {
+                    frame.splice(..0, *b"event: visnyk.gap\ndata: {}\n\n");
+                }
+                if fault == Fault::Late && subscriber.number == 1 {
+                    let mut socket = subscriber.socket.try_clone().expect("a socket more");
                     std::thread::spawn(move || {
                         std::thread::sleep(LATE);
-                        let _ = subscriber.write_all(&frame);
+                        let _ = socket.write_all(&frame);
                     });
-                    continue;
+                    return true;
                 }
-                subscriber.write_all(&frame).expect("the client reads");
-            }
-        }
+                // One that went away is forgotten.
+                subscriber.socket.write_all(&frame).is_ok()
+            })
+        });
         number += 1;
         let answer = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
         socket.write_all(answer).expect("the client reads");
@@ -90,7 +120,6 @@ fn with_fault(
     body: &[u8],
     held: &mut Option<Vec<u8>>,
 ) -> Vec<Vec<u8>> {
-    const AT: usize = 4;
     let body = body.to_vec();
     let is_last = number + 1 == events;
     match fault {
