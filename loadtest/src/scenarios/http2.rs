@@ -137,12 +137,15 @@ impl Http2 {
     }
 
     async fn publish(&self, publisher: &Link) -> Result<(), Failure> {
-        let started = Instant::now();
+        let (started, started_ns) = (Instant::now(), now_ns());
         let target = format!("/v1/channels/{CHANNEL}/events");
         for seq in 0..self.events {
-            sleep_until(started + Duration::from_secs_f64(f64::from(seq) / self.rate)).await;
+            let at = Duration::from_secs_f64(f64::from(seq) / self.rate);
+            sleep_until(started + at).await;
+            // When it was due, though it may be sent later: the one before is waited for.
+            let due_ns = started_ns + at.as_nanos() as u64;
             let mut body = Vec::new();
-            Stamp { stream: 0, seq, due_ns: now_ns() }.write(self.payload, &mut body);
+            Stamp { stream: 0, seq, due_ns }.write(self.payload, &mut body);
             publisher.post(&target, body).await?;
         }
         Ok(())
