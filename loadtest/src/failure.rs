@@ -34,6 +34,14 @@ pub enum Failure {
         /// The counts.
         verified: Verified,
     },
+    /// Streams that were to stay have been ended by the server.
+    #[error("of {expected} streams the server has {open}: the others were ended")]
+    Ended {
+        /// Streams that there should be.
+        expected: usize,
+        /// Streams that the server says there are.
+        open: usize,
+    },
     /// Something took longer than it ever should.
     #[error("gave up after {waited:?}: {what}")]
     Late {

@@ -50,7 +50,7 @@ impl Rounds {
             self.progress.end();
             format!("{} against {name} FAILED: {}", scenario.name(), failure.in_full())
         };
-        let (subject, _server) = self.subject(other).map_err(failed)?;
+        let (subject, _server) = self.subject(scenario, other).map_err(failed)?;
         let mut outcome = match visnyk_loadtest::run(scenario, &subject, &self.progress) {
             Err(Failure::Unsupported(what)) if other.is_some() => {
                 self.progress.note(&format!("  left out: {what}"));
@@ -66,7 +66,11 @@ impl Rounds {
     }
 
     /// The subject, and its process where it was started for this.
-    fn subject(&self, other: Option<Other>) -> Result<(Subject, Option<ServerProcess>), Failure> {
+    fn subject(
+        &self,
+        scenario: &Scenario,
+        other: Option<Other>,
+    ) -> Result<(Subject, Option<ServerProcess>), Failure> {
         if other == Some(Other::Floor) {
             let server = ServerProcess::floor(&this_program()?)?;
             return Ok((server.as_floor(), Some(server)));
@@ -74,13 +78,16 @@ impl Rounds {
         if let Some(address) = self.address {
             let mut subject = Subject::visnyk(address, 0);
             subject.pids.clone_from(&self.options.pid);
+            for (name, value) in scenario.settings() {
+                self.progress.note(&format!("  it is taken to have {name}={value}"));
+            }
             return Ok((subject, None));
         }
         let program = match &self.options.visnyk {
             Some(path) => path.clone(),
             None => this_program()?.with_file_name("visnyk"),
         };
-        let server = ServerProcess::hub(&program, &self.options.visnyk_arg)?;
+        let server = ServerProcess::hub(&program, &self.options.visnyk_arg, &scenario.settings())?;
         Ok((server.as_hub(), Some(server)))
     }
 }

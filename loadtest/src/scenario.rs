@@ -11,6 +11,9 @@ use crate::scenarios::{
 };
 use crate::subject::Subject;
 
+/// A setting of the hub: the name of its variable, and the value.
+pub type Setting = (&'static str, String);
+
 /// A scenario with all its sizes.
 #[derive(Debug, Clone, clap::Subcommand, Serialize)]
 #[serde(untagged)]
@@ -65,6 +68,15 @@ impl Scenario {
             Self::Soak(_) => "soak",
             Self::Http2(_) => "http2",
             Self::Curves(_) => "curves",
+        }
+    }
+
+    /// What a hub that is started for it is to have set otherwise than by default.
+    pub fn settings(&self) -> Vec<Setting> {
+        match self {
+            Self::SlowReaders(plan) => plan.settings(),
+            Self::Soak(plan) => plan.settings(),
+            _ => Vec::new(),
         }
     }
 }

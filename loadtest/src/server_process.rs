@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::failure::Failure;
+use crate::scenario::Setting;
 use crate::subject::Subject;
 
 /// A running server; killed when it is dropped, and also if this process is killed before that.
@@ -26,8 +27,13 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a hub with its default settings, and these arguments besides.
-    pub fn hub(program: &Path, arguments: &[String]) -> Result<Self, Failure> {
+    /// Starts a hub with its default settings but for these, by the names of their variables, and
+    /// with these arguments besides.
+    pub fn hub(
+        program: &Path,
+        arguments: &[String],
+        settings: &[Setting],
+    ) -> Result<Self, Failure> {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         for (name, _) in std::env::vars_os() {
@@ -35,6 +41,7 @@ impl ServerProcess {
                 command.env_remove(name);
             }
         }
+        command.envs(settings.iter().map(|(name, value)| (name, value)));
         Self::start(command)
     }
 

@@ -42,8 +42,11 @@ pub struct Extras {
     /// Waits for the next events of a channel; `after` is the `Last-Event-ID` field of the answer
     /// to the poll before. The connection is kept. Events stand anywhere in the body.
     pub poll: Option<PollAfter>,
-    /// Whether a client that stops reading leaves the others alone.
-    pub bears_slow_readers: bool,
+    /// Subscribes to a channel as a client that may stop reading: it leaves the others alone, and
+    /// stays, although it falls behind.
+    pub subscribe_slow: Option<SubscribeSlow>,
+    /// Where metrics in the form of Prometheus are, and which of them says how many streams are open.
+    pub streams_metric: Option<(&'static str, &'static str)>,
 }
 
 /// The whole HTTP/1.1 request that publishes `bodies` to a channel, one event each.
@@ -54,6 +57,9 @@ pub type Resume = fn(&Subject, channel: &str, last_id: &str) -> Vec<u8>;
 
 /// The whole HTTP/1.1 request that subscribes to several channels or patterns.
 pub type SubscribeMany = fn(&Subject, channels: &[String]) -> Vec<u8>;
+
+/// The whole HTTP/1.1 request that subscribes to a channel and bears to fall behind.
+pub type SubscribeSlow = fn(&Subject, channel: &str) -> Vec<u8>;
 
 /// The whole HTTP/1.1 request that waits for what comes after a position.
 pub type PollAfter = fn(&Subject, channel: &str, after: Option<&str>) -> Vec<u8>;
@@ -113,7 +119,12 @@ impl Subject {
                     let after = after.map(|after| ("Last-Event-ID", after));
                     get_request(subject, &target, after.as_slice())
                 }),
-                bears_slow_readers: true,
+                subscribe_slow: Some(|subject, channel| {
+                    let target =
+                        format!("/v1/channels/{}/events?slow=skip", percent_encode(channel));
+                    stream_request(subject, &target)
+                }),
+                streams_metric: Some(("/metrics", "visnyk_streams")),
             },
         }
     }

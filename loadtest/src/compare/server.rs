@@ -88,7 +88,7 @@ impl Server {
                 Ok(Running { subject: process.as_floor(), _process: process, _scratch: None })
             }
             Self::Visnyk => {
-                let process = ServerProcess::hub(&programs.visnyk, &[])?;
+                let process = ServerProcess::hub(&programs.visnyk, &[], &[])?;
                 Ok(Running { subject: process.as_hub(), _process: process, _scratch: None })
             }
             Self::Axum => {

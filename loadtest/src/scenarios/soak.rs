@@ -7,7 +7,10 @@ use serde::Serialize;
 use crate::churning::Churn;
 use crate::client::{Expect, Group, Item, Pollers, PublishPlan};
 use crate::measured::Run;
+use crate::open_streams::check_open;
 use crate::outcome::Verified;
+use crate::scenario::Setting;
+use crate::scenarios::slow_readers::never_stalled;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
 /// The sizes of `soak`.
@@ -25,7 +28,7 @@ pub struct Soak {
     /// How many of those come and go each second.
     #[arg(long, default_value_t = 50.0)]
     pub per_s: f64,
-    /// More subscribers of it, that do not read.
+    /// More subscribers of it, that do not read, and stay all the same.
     #[arg(long, default_value_t = 50)]
     pub slow: usize,
     /// Small channels, of ten subscribers each.
@@ -41,21 +44,29 @@ pub struct Soak {
     /// Bytes of data in each event.
     #[arg(long, default_value_t = 128)]
     pub payload: usize,
+    /// The hub's `limits.history.events_max`, if not its default: histories that are full early do
+    /// not pass for a leak.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history_events: Option<u32>,
 }
 
 impl Soak {
     pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
         let mut run = Run::new("soak", self, subject, progress);
         let mut groups = vec![
-            self.group(subject, BIG, self.subscribers, true),
-            self.group(subject, BIG, self.passing, true),
+            self.group(subject, BIG, self.subscribers),
+            self.group(subject, BIG, self.passing),
         ];
         let small = 0..self.channels as u32;
-        groups.extend(
-            small.map(|number| self.group(subject, SMALL + number, SMALL_SUBSCRIBERS, true)),
-        );
+        groups.extend(small.map(|number| self.group(subject, SMALL + number, SMALL_SUBSCRIBERS)));
         let readers: usize = groups.iter().map(|group| group.connections).sum();
-        groups.push(self.group(subject, BIG, self.slow, false));
+        if let Some(subscribe_slow) = subject.extras.subscribe_slow {
+            let request = subscribe_slow(subject, &channel(BIG));
+            let group = Group::new(request, Expect::all_of(BIG), self.slow);
+            groups.push(Group { reads: false, ..group });
+        }
+        let streams = groups.iter().map(|group| group.connections).sum();
         let mut receivers = run.connect(&groups)?;
         let (big, small) = self.events();
         let coming = Churn {
@@ -78,15 +89,24 @@ impl Soak {
         let rounds = small / self.channels.max(1) as u32 + 1;
         let events_of = |stream| if stream == BIG { big + 1 } else { rounds };
         receivers.receive_rest(last, subject, events_of)?;
+        check_open(subject, streams)?;
         run.figure("readers", readers as f64);
         let mut outcome = run.finish(&mut receivers, events_of)?;
         outcome.verified.deliveries += polled.deliveries;
         Ok(outcome)
     }
 
-    fn group(&self, subject: &Subject, stream: u32, connections: usize, reads: bool) -> Group {
+    fn group(&self, subject: &Subject, stream: u32, connections: usize) -> Group {
         let request = (subject.subscribe)(subject, &channel(stream));
-        Group { reads, ..Group::new(request, Expect::all_of(stream), connections) }
+        Group::new(request, Expect::all_of(stream), connections)
+    }
+
+    /// What a stopped reader holds is to be held to the end.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let mut settings = vec![never_stalled()];
+        let events = self.history_events.map(|events| events.to_string());
+        settings.extend(events.map(|events| ("VISNYK_LIMITS__HISTORY__EVENTS_MAX", events)));
+        settings
     }
 
     /// Events to the big channel, and to all small ones together: as many to each.
