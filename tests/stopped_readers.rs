@@ -10,8 +10,8 @@ const STOPPED: usize = 2_000;
 const EVENT_BYTES: usize = 16 * 1024;
 /// Less than a third of what they would hold.
 const CEILING_BYTES: u64 = 8 * 1024 * 1024;
-/// What slices of 256 sends on two shards may add before the ceiling is looked at.
-const SLICES_BYTES: u64 = 2 * 3 * 256 * (EVENT_BYTES as u64 + 100);
+/// What slices of 64 sends on two shards may add before the ceiling is looked at.
+const SLICES_BYTES: u64 = 2 * 3 * 64 * (EVENT_BYTES as u64 + 100);
 
 #[tokio::test]
 async fn two_thousand_clients_that_stopped_reading_stay_under_the_ceiling() {
