@@ -19,6 +19,7 @@ mod audience;
 mod churning;
 mod client;
 mod exchange;
+mod executable;
 mod failure;
 mod hub;
 mod machine;

@@ -18,6 +18,9 @@ pub struct Outcome {
     pub started_at: String,
     /// Where it ran.
     pub machine: Machine,
+    /// What of the subject was measured.
+    #[serde(default)]
+    pub build: Build,
     /// The sizes it ran with.
     pub parameters: BTreeMap<String, Value>,
     /// Figures, the unit last in their names.
@@ -43,6 +46,15 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// Open files that this process may have, after raising the soft limit.
     pub nofile: u64,
+}
+
+/// A build of the subject, as far as it is known.
+#[derive(Debug, Clone, Serialize, Deserialize, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Build {
+    /// What its executable answers to `--version`.
+    pub version: String,
+    /// The first digits of the SHA-256 of its executable.
+    pub sha256: String,
 }
 
 /// A distribution of latencies in microseconds.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use visnyk_loadtest::outcome::Build;
 use visnyk_loadtest::server_process::ServerProcess;
 use visnyk_loadtest::{Failure, Memory, Outcome, Progress, Scenario, Subject, raise_open_files};
 
@@ -50,7 +51,7 @@ impl Rounds {
             self.progress.end();
             format!("{} against {name} FAILED: {}", scenario.name(), failure.in_full())
         };
-        let (subject, _server) = self.subject(scenario, other).map_err(failed)?;
+        let (subject, server) = self.subject(scenario, other).map_err(failed)?;
         let mut outcome = match visnyk_loadtest::run(scenario, &subject, &self.progress) {
             Err(Failure::Unsupported(what)) if other.is_some() => {
                 self.progress.note(&format!("  left out: {what}"));
@@ -59,6 +60,9 @@ impl Rounds {
             result => result.map_err(failed)?,
         };
         outcome.round = round;
+        if let Some(pid) = subject.pids.first() {
+            outcome.build = Build::of(*pid, server.is_some());
+        }
         if let Some(path) = &self.options.out {
             write(&outcome, path)?;
         }

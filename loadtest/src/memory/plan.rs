@@ -12,7 +12,7 @@ use super::crowd::{Crowd, CrowdFront, CrowdPlan};
 use super::peer::MemoryPeer;
 use super::scan;
 use crate::failure::Failure;
-use crate::outcome::{Machine, Outcome, Series};
+use crate::outcome::{Build, Machine, Outcome, Series};
 use crate::progress::Progress;
 use crate::server_figures::ServerSample;
 
@@ -134,6 +134,7 @@ impl<'a> Run<'a> {
             round: 1,
             started_at: jiff::Timestamp::now().to_string(),
             machine: Machine::here(),
+            build: Build::here(),
             parameters,
             ..Outcome::default()
         };

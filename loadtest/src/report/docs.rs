@@ -134,8 +134,8 @@ fn machine(summary: &Summary<'_>) -> Option<String> {
         return None;
     }
     let mut text = String::new();
-    for machine in summary.machines() {
-        text += &format!("- {}.\n", markdown(&machine));
+    for line in summary.machines().into_iter().chain(summary.builds()) {
+        text += &format!("- {}.\n", markdown(&line));
     }
     text += &format!("- {}\n", markdown(&summary.verified_in_words()));
     for line in summary.faults().into_iter().chain(summary.overloads()) {
@@ -172,6 +172,10 @@ mod tests {
     fn every_kind_of_block_has_figures() {
         for (what, expected) in [
             ("machine", "kernel 6.1.0"),
+            ("machine", "- visnyk: visnyk 1.2.3, SHA-256 0123456789ab…, 8 runs."),
+            ("scenario burst", "200 events, mode pipelined, 128 bytes of payload, 5 events"),
+            ("costs", "| a client that comes back and resumes, µs of CPU | 80.0 |"),
+            ("sizing", "| cores while all reconnect within 10 s | 1.60 | 0.400 | 0.0800 |"),
             ("targets", "at most ×1.10 | ×1.10 | met |"),
             ("scenario paced", "| 1,000 | Server CPU per delivery, µs | 4.40 ×1.10 | 4.00 |"),
             ("scenario paced latency_p50_ms", "| 10,000 | Latency p50, ms |"),

@@ -1,6 +1,6 @@
 //! Invented results for tests of the report.
 
-use crate::outcome::{LatencyUs, Machine, Outcome, Series, Verified};
+use crate::outcome::{Build, LatencyUs, Machine, Outcome, Series, Verified};
 
 /// A name that would be markup, a cell of a table and a path.
 pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>|../../\"'&";
@@ -17,12 +17,18 @@ pub(crate) fn outcomes() -> Vec<Outcome> {
             outcomes.push(broadcast("burst", subject, round, 10_000, 0.3 * factor));
             outcomes.push(idle(subject, round, 700.0 * factor));
         }
+        let mut storm = run("reconnect_storm", "visnyk", round);
+        storm.figures = [("server_cpu_us_per_resume".to_owned(), 80.0)].into();
+        outcomes.push(storm);
     }
     outcomes
 }
 
 fn run(scenario: &str, subject: &str, round: u32) -> Outcome {
+    let is_hub = subject == "visnyk" && scenario != "reconnect_storm";
+    let build = Build { version: "visnyk 1.2.3".into(), sha256: "0123456789ab".into() };
     Outcome {
+        build: if is_hub { build } else { Build::default() },
         scenario: scenario.into(),
         subject: subject.into(),
         round,
@@ -45,6 +51,7 @@ fn broadcast(scenario: &str, subject: &str, round: u32, subscribers: u64, cpu_us
         ("rate".to_owned(), 5.0.into()),
         ("events".to_owned(), 200.into()),
         ("mode".to_owned(), "pipelined".into()),
+        ("publishers".to_owned(), 16.into()),
     ]
     .into();
     outcome.figures = [

@@ -48,7 +48,7 @@ pub(crate) fn page(summary: &Summary<'_>) -> String {
 
 fn head(html: &mut String, summary: &Summary<'_>) {
     html.push_str("<h1>Visnyk load test</h1>\n");
-    for machine in summary.machines() {
+    for machine in summary.machines().into_iter().chain(summary.builds()) {
         let _ = writeln!(html, "<p>{}.</p>", markup(&machine));
     }
     let faults = summary.faults();
@@ -157,7 +157,7 @@ mod tests {
             "<h2>Paced</h2>",
             "<h2>Burst</h2>",
             "<h2>Idle</h2>",
-            "2 cores, 16 GiB of memory, kernel 6.1.0, 20,000 open files: 24 runs, 2026-01-01.",
+            "2 cores, 16 GiB of memory, kernel 6.1.0, 20,000 open files: 26 runs, 2026-01-01.",
             "none was lost, repeated, reordered or changed",
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\"",
             "Paced: latency by percentile (1,000 subscribers)",

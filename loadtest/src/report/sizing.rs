@@ -18,6 +18,8 @@ struct Costs {
     burst_us: f64,
     /// CPU of accepting a stream.
     connect_us: f64,
+    /// CPU of a client that comes back with all others, until it has what it missed.
+    resume_us: f64,
     /// What a delivery has on the wire besides its payload and the headers of its segment.
     frame_bytes: f64,
 }
@@ -58,7 +60,7 @@ pub(crate) fn sizing_table(summary: &Summary<'_>) -> Option<Table> {
         }),
     ];
     rows.push(row(&format!("cores while all reconnect within {RECONNECT_S:.0} s"), |load| {
-        number(load.connections * costs.connect_us / RECONNECT_S / 1e6)
+        number(load.connections * costs.resume_us / RECONNECT_S / 1e6)
     }));
     rows.push(row("network at most, Mbit/s", |load| {
         let bytes = load.payload_bytes + costs.frame_bytes + HEADER_BYTES;
@@ -78,6 +80,7 @@ pub(crate) fn costs_table(summary: &Summary<'_>) -> Option<Table> {
         ("a delivery when each event is sent alone, µs of CPU", costs.paced_us),
         ("a delivery in a burst, µs of CPU", costs.burst_us),
         ("accepting a stream, µs of CPU", costs.connect_us),
+        ("a client that comes back and resumes, µs of CPU", costs.resume_us),
         ("a delivery's id and field names, bytes", costs.frame_bytes),
     ];
     let rows = rows.map(|(what, value)| vec![what.to_owned(), number(value)]).to_vec();
@@ -100,6 +103,7 @@ impl Costs {
             paced_us: median("paced", PACED, "server_cpu_us_per_delivery")?,
             burst_us: median("burst", BURST, "server_cpu_us_per_delivery")?,
             connect_us: median("idle", IDLE, "server_cpu_us_per_connect")?,
+            resume_us: median("reconnect_storm", &[], "server_cpu_us_per_resume")?,
             frame_bytes: median("paced", PACED, "received_bytes_per_delivery")? - PAYLOAD_BYTES,
         })
     }
@@ -141,7 +145,7 @@ const LOADS: [Load; 3] = [
         payload_bytes: 256.0,
     },
     Load {
-        name: "price ticker in bursts",
+        name: "price ticker, in one burst each second",
         connections: 10_000.0,
         events_per_s: 200.0,
         is_burst: true,

@@ -9,7 +9,7 @@ use super::number::{number, ratio, tick};
 use super::plots::{Plot, plots, varying};
 use super::table::Table;
 use super::text::{capitalised, words};
-use crate::outcome::{Machine, Outcome, Verified};
+use crate::outcome::{Build, Machine, Outcome, Verified};
 
 /// Results with everything that is worked out from them.
 pub(crate) struct Summary<'a> {
@@ -49,6 +49,20 @@ impl<'a> Summary<'a> {
             format!("{machine}: {} runs, {days}", runs.len())
         };
         machines.into_iter().map(line).collect()
+    }
+
+    /// A line for each build that was measured, as far as the results say it.
+    pub(crate) fn builds(&self) -> Vec<String> {
+        let mut builds: BTreeMap<(String, &Build), usize> = BTreeMap::new();
+        for outcome in self.outcomes.iter().filter(|run| run.build != Build::default()) {
+            *builds.entry((words(&outcome.subject), &outcome.build)).or_default() += 1;
+        }
+        let line = |((subject, build), runs): ((String, &Build), usize)| {
+            let Build { version, sha256 } = build;
+            let version = if version.is_empty() { "version not known" } else { version };
+            format!("{subject}: {version}, SHA-256 {sha256}…, {runs} runs")
+        };
+        builds.into_iter().map(line).collect()
     }
 
     /// The runs at a steady rate in which events were delivered more slowly than they were due, in
@@ -169,7 +183,15 @@ pub(crate) fn main_figures(cases: &[Case<'_>]) -> Vec<String> {
 pub(crate) fn common_sizes(cases: &[Case<'_>]) -> String {
     let Some(first) = cases.first() else { return String::new() };
     let varying = varying(cases);
-    let common = first.parameters.iter().filter(|(name, _)| !varying.contains(&name.as_str()));
+    // Publishers are several in one mode of a burst alone.
+    let is_idle = |name: &str| {
+        let mode = first.parameters.get("mode").filter(|_| name == "publishers");
+        mode.is_some_and(|mode| mode != "connections")
+    };
+    let common = first
+        .parameters
+        .iter()
+        .filter(|(name, _)| !varying.contains(&name.as_str()) && !is_idle(name));
     let mut parts: Vec<String> = common.map(|(name, value)| size_in_words(name, value)).collect();
     let rounds = cases.iter().flat_map(|case| &case.entries).map(|entry| entry.runs.len());
     let (least, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));

@@ -20,7 +20,7 @@ pub struct Curves {
     #[arg(long, value_delimiter = ',', default_values_t = [10, 30, 100, 300, 1_000])]
     pub channels: Vec<usize>,
     /// Pattern subscriptions.
-    #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1_000, 10_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 10, 100, 1_000, 10_000])]
     pub patterns: Vec<usize>,
     /// Bytes of data in an event.
     #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 1_024, 4_096, 16_384])]
@@ -37,7 +37,7 @@ impl Curves {
     pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
         let mut run = Run::new("curves", self, subject, progress);
         self.connections(&mut run)?;
-        let mut points = Vec::new();
+        let mut points = Points::default();
         for &channels in &self.channels {
             let plan = ManyChannels {
                 channels,
@@ -50,7 +50,7 @@ impl Curves {
             };
             self.point(&mut run, plan.run(subject, progress), channels, &mut points)?;
         }
-        run.series("CPU of a delivery over channels", ("channels", "us"), points);
+        points.draw(&mut run, "channels", "channels");
         if subject.extras.subscribe_many.is_some() {
             let plan = Patterns {
                 patterns: self.patterns.clone(),
@@ -64,17 +64,21 @@ impl Curves {
             add(&mut run.outcome, &outcome);
             let over_patterns = outcome.series.into_iter().filter(|s| s.x_unit == "patterns");
             run.outcome.series.extend(over_patterns.map(|mut series| {
-                series.name = "CPU of an event over patterns".into();
+                series.name += " over patterns";
                 series
             }));
+            let none = outcome.figures.get("server_cpu_us_per_event_with_0_patterns");
+            if let Some(event_us) = none {
+                run.figure("server_cpu_us_per_event_without_patterns", *event_us);
+            }
         }
-        let mut points = Vec::new();
+        let mut points = Points::default();
         for &payload in &self.payload {
             let subscribers = self.payload_subscribers;
             let plan = Paced { subscribers, events: self.events, rate: 20.0, payload };
             self.point(&mut run, plan.run(subject, progress), payload, &mut points)?;
         }
-        run.series("CPU of a delivery over payload", ("bytes", "us"), points);
+        points.draw(&mut run, "payload", "bytes");
         progress.end();
         Ok(run.outcome)
     }
@@ -118,13 +122,30 @@ impl Curves {
         run: &mut Run<'_>,
         outcome: Result<Outcome, Failure>,
         x: usize,
-        points: &mut Vec<(f64, f64)>,
+        points: &mut Points,
     ) -> Result<(), Failure> {
         let outcome = outcome?;
         add(&mut run.outcome, &outcome);
-        let delivery_us = outcome.figures.get("server_cpu_us_per_delivery");
-        points.push((x as f64, delivery_us.copied().unwrap_or(0.0)));
+        let figure = |name| (x as f64, outcome.figures.get(name).copied().unwrap_or(0.0));
+        points.cpu.push(figure("server_cpu_us_per_delivery"));
+        points.memory.push(figure("server_resident_bytes"));
         Ok(())
+    }
+}
+
+/// What was found along one axis.
+#[derive(Default)]
+struct Points {
+    cpu: Vec<(f64, f64)>,
+    /// Of the whole server, which all steps of all axes have in common.
+    memory: Vec<(f64, f64)>,
+}
+
+impl Points {
+    fn draw(self, run: &mut Run<'_>, axis: &str, unit: &str) {
+        run.series(&format!("CPU of a delivery over {axis}"), (unit, "us"), self.cpu);
+        let name = format!("server's resident memory over {axis}");
+        run.series(&name, (unit, "bytes"), self.memory);
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Http2 {
     pub streams: usize,
     /// The hub's certificate, in PEM: under TLS then. Start the hub with it by --visnyk-arg.
     #[arg(long, value_name = "FILE")]
+    #[serde(rename = "tls", serialize_with = "whether_there")]
     pub cert: Option<PathBuf>,
     /// Speaks HTTP/1.1 instead, one stream on each connection.
     #[arg(long)]
@@ -150,6 +151,14 @@ impl Http2 {
         }
         Ok(())
     }
+}
+
+/// Results say that it is under TLS, not where somebody has a certificate.
+fn whether_there<S: serde::Serializer>(
+    cert: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(cert.is_some())
 }
 
 /// Receives until its stream ends, which it is not to do.

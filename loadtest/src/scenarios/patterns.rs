@@ -10,7 +10,7 @@ use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Sub
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub struct Patterns {
     /// Pattern subscriptions in each step.
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 100, 1_000, 10_000])]
     pub patterns: Vec<usize>,
     /// Patterns that one connection subscribes to.
     #[arg(long, default_value_t = 100)]
@@ -32,13 +32,20 @@ pub struct Patterns {
 impl Patterns {
     pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
         let mut run = Run::new("patterns", self, subject, progress);
-        let mut cost = Vec::new();
+        let (mut cost, mut memory) = (Vec::new(), Vec::new());
         for &patterns in &self.patterns {
             let event_us = self.step(&mut run, patterns)?;
-            cost.push((patterns as f64, event_us));
+            let resident = run.outcome.figures.get("server_resident_bytes").copied();
+            // None at all has no place on an axis by powers of ten.
+            if patterns > 0 {
+                cost.push((patterns as f64, event_us));
+                memory.push((patterns as f64, resident.unwrap_or(0.0)));
+            }
             run.figure(&format!("server_cpu_us_per_event_with_{patterns}_patterns"), event_us);
         }
+        run.outcome.series.clear();
         run.series("CPU of an event", ("patterns", "us"), cost);
+        run.series("server's resident memory", ("patterns", "bytes"), memory);
         progress.end();
         Ok(run.outcome)
     }

@@ -73,7 +73,6 @@ impl Publish {
         run.figure(&format!("server_cpu_us_per_event_{name}"), spent_ns as f64 / 1_000.0 / events);
         let p99 = published.answer_us.value_at_quantile(0.99) as f64;
         run.figure(&format!("answer_p99_us_{name}"), p99);
-        run.latency(&published.answer_us);
         run.outcome.verified.events += published.events;
         self.check_history(run, &name, publishers, requests * batch)
     }

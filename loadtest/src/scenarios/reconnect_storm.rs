@@ -18,7 +18,7 @@ pub struct ReconnectStorm {
     #[arg(long, default_value_t = 20)]
     pub missed: u32,
     /// Connections that the client makes at a time.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 18_000)]
     pub in_flight: usize,
     /// Bytes of data in each event.
     #[arg(long, default_value_t = 128)]
