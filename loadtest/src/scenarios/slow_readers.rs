@@ -20,6 +20,10 @@ pub struct SlowReaders {
     /// Events without and with the slow ones.
     #[arg(long, default_value_t = 200)]
     pub events: u32,
+    /// Events beside the slow ones before that, at a fifth of the rate: they fill what buffers there
+    /// are, which costs a send to each.
+    #[arg(long, default_value_t = 40)]
+    pub filling: u32,
     /// Events a second.
     #[arg(long, default_value_t = 20.0)]
     pub rate: f64,
@@ -43,16 +47,23 @@ impl SlowReaders {
         let fast = Group::new(request, Expect::all_of(0), self.fast);
         let mut receivers = run.connect(&[fast])?;
         let deliveries = u64::from(self.events) * self.fast as u64;
-        let plan =
-            |from| PublishPlan::paced(CHANNEL, from..from + self.events, self.rate, self.payload);
-        run.broadcast(&mut receivers, plan(0), deliveries)?;
+        let plan = |from, events: u32, rate| {
+            PublishPlan::paced(CHANNEL, from..from + events, rate, self.payload)
+        };
+        run.broadcast(&mut receivers, plan(0, self.events, self.rate), deliveries)?;
         let alone_us = run.p99_us();
         run.keep_figure("server_cpu_us_per_delivery", "server_cpu_us_per_delivery_alone");
         let request = subscribe_slow(subject, CHANNEL);
         let slow = Group { reads: false, ..Group::new(request, Expect::all_of(0), self.slow) };
         let before = run.sample()?;
         receivers.connect(&[slow], |_| {})?;
-        run.broadcast(&mut receivers, plan(self.events), deliveries)?;
+        let filling = plan(self.events, self.filling, self.rate / 5.0);
+        let filled = u64::from(self.filling) * self.fast as u64;
+        run.broadcast(&mut receivers, filling, filled)?;
+        run.quiet(&mut |time| receivers.receive_for(time))?;
+        run.outcome.series.clear();
+        let beside = plan(self.events + self.filling, self.events, self.rate);
+        run.broadcast(&mut receivers, beside, deliveries)?;
         let after = run.sample()?;
         check_open(subject, self.fast + self.slow)?;
         let beside_us = run.p99_us();
@@ -65,7 +76,7 @@ impl SlowReaders {
         let buffers = after.tcp_bytes as f64 - before.tcp_bytes as f64;
         run.figure("kernel_tcp_bytes_per_slow_reader", buffers / self.slow.max(1) as f64);
         run.figure("kernel_tcp_bytes_of_all_slow", buffers);
-        run.finish(&mut receivers, |_| 2 * self.events)
+        run.finish(&mut receivers, |_| 2 * self.events + self.filling)
     }
 
     /// The slow ones are to be there when they are weighed, however long they have taken nothing.
