@@ -182,6 +182,31 @@ mod tests {
     }
 
     #[test]
+    fn script_of_figures_measures_each_scenario_at_sizes_that_it_takes() {
+        let parts: Vec<Vec<&str>> = include_str!("../figures")
+            .lines()
+            .map(|line| line.trim_end_matches('\'').split('|').collect())
+            .filter(|fields: &Vec<&str>| fields.len() == 5 && fields[1].parse::<u32>().is_ok())
+            .collect();
+        for fields in &parts {
+            for sizes in &fields[3..] {
+                let command = if fields[0] == "memory" { &["memory"][..] } else { &["run"] };
+                let scenario = Some(fields[0]).filter(|name| *name != "memory");
+                let sizes = sizes.split(' ').filter(|word| !["", "PLAIN", "TLS"].contains(word));
+                let words = ["visnyk-loadtest"].iter().chain(command).copied();
+                let parsed = Cli::try_parse_from(words.chain(scenario).chain(sizes));
+                assert!(parsed.is_ok(), "{fields:?}: {:?}", parsed.err());
+            }
+        }
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("there is `run`");
+        for scenario in run.get_subcommands().map(|scenario| scenario.get_name()).chain(["memory"])
+        {
+            assert!(parts.iter().any(|fields| fields[0] == scenario), "{scenario} is not measured");
+        }
+    }
+
+    #[test]
     fn all_runs_each_scenario() {
         let mut names: Vec<&str> = Vec::new();
         for (words, small) in ALL {
