@@ -2,7 +2,10 @@
 //!
 //! No epoll: a thread accepts, and each publisher has a thread that blocks on its next request.
 //! `GET /CHANNEL` is a stream, the body of `POST /CHANNEL` goes to all streams of the channel.
-//! Each line of a body is an event; all of one body are one send.
+//! Each line of a body is an event; all of one body are one send. `GET /poll/CHANNEL` waits for the
+//! next body on a connection that is kept: see [`Polls`].
+
+mod polls;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
 
+use polls::Polls;
+
 /// The streams of each channel.
 type Channels = Arc<Mutex<HashMap<String, Arc<Mutex<Vec<TcpStream>>>>>>;
 
@@ -20,6 +25,7 @@ pub(crate) fn serve(port: u16) -> std::io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     eprintln!("listening on http://{}", listener.local_addr()?);
     let channels = Channels::default();
+    let polls = Polls::start()?;
     let mut swept = Instant::now();
     loop {
         let (mut io, _) = listener.accept()?;
@@ -29,14 +35,16 @@ pub(crate) fn serve(port: u16) -> std::io::Result<()> {
         let _ = io.set_write_timeout(Some(STALL));
         let mut unread = Vec::new();
         let Some(request) = Request::read(&mut io, &mut unread) else { continue };
-        if request.is_stream {
+        if let Some(channel) = request.polls() {
+            let _ = polls.take(io, channel, &request);
+        } else if request.is_stream {
             if io.write_all(STREAM_HEAD).is_ok() {
                 locked(&streams(&channels, &request.channel)).push(io);
             }
         } else {
-            let channels = Arc::clone(&channels);
+            let (channels, polls) = (Arc::clone(&channels), polls.clone());
             let _ = io.set_read_timeout(None);
-            std::thread::spawn(move || publish(&channels, io, request, unread));
+            std::thread::spawn(move || publish(&channels, &polls, io, request, unread));
         }
         if swept.elapsed() > SWEEP {
             sweep(&channels);
@@ -46,10 +54,17 @@ pub(crate) fn serve(port: u16) -> std::io::Result<()> {
 }
 
 /// Serves one publisher until it goes away.
-fn publish(channels: &Channels, mut io: TcpStream, first: Request, mut unread: Vec<u8>) {
+fn publish(
+    channels: &Channels,
+    polls: &Polls,
+    mut io: TcpStream,
+    first: Request,
+    mut unread: Vec<u8>,
+) {
     let mut request = first;
     loop {
         send(&streams(channels, &request.channel), &request.body);
+        polls.answer(&request.channel, &request.body);
         if io.write_all(ANSWER).is_err() {
             return;
         }
@@ -100,6 +115,8 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Request {
     is_stream: bool,
     channel: String,
+    /// The number of the last event that a poll's client has.
+    after: Option<u64>,
     body: Vec<u8>,
 }
 
@@ -127,18 +144,27 @@ impl Request {
         let mut lines = head.split("\r\n");
         let (method, rest) = lines.next()?.split_once(' ')?;
         let (path, _) = rest.split_once(' ')?;
-        let length = lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse::<usize>().ok())
-            .unwrap_or(0);
+        let (mut length, mut after) = (0, None);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().ok()?;
+            } else if name.eq_ignore_ascii_case("last-event-id") {
+                after = Some(value.trim().parse().ok()?);
+            }
+        }
         let body = bytes.get(head_bytes + 4..head_bytes + 4 + length)?;
         let request = Self {
             is_stream: method == "GET",
             channel: path.trim_start_matches('/').to_owned(),
+            after,
             body: body.to_vec(),
         };
         Some((request, head_bytes + 4 + length))
+    }
+
+    /// The channel whose next event it waits for.
+    fn polls(&self) -> Option<&str> {
+        self.channel.strip_prefix("poll/").filter(|_| self.is_stream)
     }
 }
 
@@ -154,14 +180,15 @@ mod tests {
 
     #[test]
     fn requests_come_one_after_the_other_out_of_any_pieces() {
-        let text = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\n\r\n";
+        let text = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
+            GET /poll/b HTTP/1.1\r\nLast-Event-ID: 7\r\n\r\n";
         let (first, length) = Request::parse(text).expect("it is whole");
         assert_eq!(
             (first.is_stream, first.channel.as_str(), &first.body[..]),
             (false, "a", &b"abc"[..])
         );
         let (second, rest) = Request::parse(&text[length..]).expect("it is whole");
-        assert_eq!((second.is_stream, second.channel.as_str()), (true, "b"));
+        assert_eq!((second.polls(), second.after), (Some("b"), Some(7)));
         assert_eq!(length + rest, text.len());
         assert!((0..length).all(|cut| Request::parse(&text[..cut]).is_none()));
     }

@@ -50,7 +50,7 @@ pub use publisher::Publisher;
 pub use scenario::{Scenario, Setting, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
-pub use subject::{Delivers, Extras, Subject};
+pub use subject::{Delivers, Extras, LongPoll, Subject};
 pub use wire::Head;
 
 /// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.

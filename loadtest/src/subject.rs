@@ -39,9 +39,8 @@ pub struct Extras {
     pub resume: Option<Resume>,
     /// Subscribes to several channels or patterns.
     pub subscribe_many: Option<SubscribeMany>,
-    /// Waits for the next events of a channel; `after` is the `Last-Event-ID` field of the answer
-    /// to the poll before. The connection is kept. Events stand anywhere in the body.
-    pub poll: Option<PollAfter>,
+    /// Waits for the next events of a channel.
+    pub poll: Option<LongPoll>,
     /// Subscribes to a channel as a client that may stop reading: it leaves the others alone, and
     /// stays, although it falls behind.
     pub subscribe_slow: Option<SubscribeSlow>,
@@ -61,8 +60,16 @@ pub type SubscribeMany = fn(&Subject, channels: &[String]) -> Vec<u8>;
 /// The whole HTTP/1.1 request that subscribes to a channel and bears to fall behind.
 pub type SubscribeSlow = fn(&Subject, channel: &str) -> Vec<u8>;
 
-/// The whole HTTP/1.1 request that waits for what comes after a position.
-pub type PollAfter = fn(&Subject, channel: &str, after: Option<&str>) -> Vec<u8>;
+/// How a client waits for events, is answered with them anywhere in the body, and waits again on
+/// the same connection.
+#[derive(Debug, Clone, Copy)]
+pub struct LongPoll {
+    /// The fields of an answer that say where its client stands now.
+    pub position: &'static [&'static str],
+    /// The whole HTTP/1.1 request; `after` has the values of these fields in the answer before, and
+    /// is empty in a client's first request.
+    pub request: fn(&Subject, channel: &str, after: &[&str]) -> Vec<u8>,
+}
 
 /// How an event that was published appears in a stream. The body is printable ASCII without
 /// quotes, backslashes or line ends, so it stays as it is inside a JSON string.
@@ -113,11 +120,16 @@ impl Subject {
                         .collect();
                     stream_request(subject, &format!("/v1/events?{}", channels.join("&")))
                 }),
-                poll: Some(|subject, channel, after| {
-                    let target =
-                        format!("/v1/channels/{}/poll?timeout=60", percent_encode(channel));
-                    let after = after.map(|after| ("Last-Event-ID", after));
-                    get_request(subject, &target, after.as_slice())
+                poll: Some(LongPoll {
+                    position: &["Last-Event-ID"],
+                    request: |subject, channel, after| {
+                        let channel = percent_encode(channel);
+                        poll_request(
+                            subject,
+                            &format!("/v1/channels/{channel}/poll?timeout=60"),
+                            after,
+                        )
+                    },
                 }),
                 subscribe_slow: Some(|subject, channel| {
                     let target =
@@ -147,7 +159,15 @@ impl Subject {
             }),
             publish_ok: 201..=201,
             delivers: Delivers::Data,
-            extras: Extras::default(),
+            extras: Extras {
+                poll: Some(LongPoll {
+                    position: &["Last-Event-ID"],
+                    request: |subject, channel, after| {
+                        poll_request(subject, &format!("/poll/{}", percent_encode(channel)), after)
+                    },
+                }),
+                ..Extras::default()
+            },
         }
     }
 }
@@ -164,6 +184,12 @@ pub fn get_request(subject: &Subject, target: &str, fields: &[(&str, &str)]) -> 
         request += &format!("{name}: {value}\r\n");
     }
     (request + "\r\n").into_bytes()
+}
+
+/// `GET target` after the event whose id `after` has, if any.
+fn poll_request(subject: &Subject, target: &str, after: &[&str]) -> Vec<u8> {
+    let after: Vec<_> = after.iter().map(|id| ("Last-Event-ID", *id)).collect();
+    get_request(subject, target, &after)
 }
 
 /// `POST target` on a connection that is kept.

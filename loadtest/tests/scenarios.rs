@@ -65,6 +65,17 @@ fn hub_and_floor_are_measured_in_turn() {
 }
 
 #[test]
+fn polls_of_hub_and_floor_are_measured_in_turn() {
+    let sizes = ["--waiting", "20", "--answered", "2", "--cycles", "3"];
+    let rounds = ["run", "poll", "--interleave", "floor", "--visnyk", hub()];
+    let output = loadtest(&[&rounds[..], &sizes].concat());
+    assert!(output.status.success(), "{}", told(&output));
+    // 20 polls for each of five events, of either.
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("all_answered_ms") && table.contains("200 deliveries"), "{table}");
+}
+
+#[test]
 fn sound_server_passes() {
     let output = against(Fault::None, "paced");
     assert!(output.status.success(), "{}", told(&output));

@@ -16,14 +16,14 @@ use super::inbox::{Expect, Inbox};
 use super::poller::{Poller, Ready};
 use crate::failure::Failure;
 use crate::outcome::Verified;
-use crate::subject::{Delivers, PollAfter, Subject};
+use crate::subject::{Delivers, LongPoll, Subject};
 
 /// All pollers of one channel.
 #[derive(Debug)]
 pub(crate) struct Pollers {
     subject: Subject,
     channel: String,
-    poll: PollAfter,
+    poll: LongPoll,
     poller: Poller,
     ready: Vec<Ready>,
     waiters: Vec<Waiter>,
@@ -32,6 +32,10 @@ pub(crate) struct Pollers {
     answers: u64,
     /// Polls that have been sent at all.
     asking: usize,
+    /// Whether whoever is answered waits until it is told to ask again.
+    asks_when_told: bool,
+    /// Those that wait for it, with their requests.
+    to_ask: Vec<(usize, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,8 @@ impl Pollers {
             inbox: Inbox::new(Delivers::WithinData),
             answers: 0,
             asking: 0,
+            asks_when_told: false,
+            to_ask: Vec::new(),
         };
         let started = Instant::now();
         while pollers.asking < waiters {
@@ -105,6 +111,20 @@ impl Pollers {
         let until = Instant::now() + time;
         while Instant::now() < until {
             self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// From now on nobody asks again before [`ask_again`](Self::ask_again).
+    pub(crate) fn ask_when_told(&mut self) {
+        self.asks_when_told = true;
+    }
+
+    /// All who were answered ask again, and from now on each asks as soon as it is answered.
+    pub(crate) fn ask_again(&mut self) -> Result<(), Failure> {
+        self.asks_when_told = false;
+        for (number, request) in std::mem::take(&mut self.to_ask) {
+            self.ask(number, &request)?;
         }
         Ok(())
     }
@@ -155,17 +175,17 @@ impl Pollers {
             {
                 return Err(Failure::io("connecting")(error.into()));
             }
-            self.ask(number, None)?;
+            let request = (self.poll.request)(&self.subject, &self.channel, &[]);
+            self.ask(number, &request)?;
             self.waiters[number].has_asked = true;
             self.asking += 1;
         }
         if ready.readable { self.read(number) } else { Ok(()) }
     }
 
-    fn ask(&mut self, number: usize, after: Option<&str>) -> Result<(), Failure> {
-        let request = (self.poll)(&self.subject, &self.channel, after);
+    fn ask(&self, number: usize, request: &[u8]) -> Result<(), Failure> {
         // The buffer is empty whenever a poll is sent, and takes it at once.
-        match send(&self.waiters[number].socket, &request, SendFlags::NOSIGNAL) {
+        match send(&self.waiters[number].socket, request, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == request.len() => Ok(()),
             Ok(_) => Err(Failure::Unsupported("a request longer than a buffer".into())),
             Err(error) => Err(Failure::io("sending a poll")(error.into())),
@@ -218,7 +238,20 @@ impl Pollers {
                 return Err(refused(answer.into_owned()));
             }
         }
-        self.ask(number, Head::field(&answer, "last-event-id"))
+        let request = self.request_after(&answer).ok_or_else(|| {
+            refused(format!("an answer without {}", self.poll.position.join(" and ")))
+        })?;
+        if self.asks_when_told {
+            self.to_ask.push((number, request));
+            return Ok(());
+        }
+        self.ask(number, &request)
+    }
+
+    fn request_after(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let fields = self.poll.position.iter().map(|name| Head::field(answer, name));
+        let after = fields.collect::<Option<Vec<_>>>()?;
+        Some((self.poll.request)(&self.subject, &self.channel, &after))
     }
 }
 

@@ -76,7 +76,7 @@ impl Run {
             let name = server.name();
             progress.note(&format!("round {round}, {}, {name}", scenario.name()));
             let found = server
-                .start(&programs, &channels)
+                .start(&programs, scenario, &channels)
                 .and_then(|running| visnyk_loadtest::run(scenario, &running.subject, &progress));
             progress.end();
             let mut outcome = found.unwrap_or_else(|failure| {

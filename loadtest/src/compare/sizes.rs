@@ -25,6 +25,9 @@ pub(crate) struct Sizes {
     /// Events a second of `many-channels`, over all channels.
     #[arg(long, default_value_t = 2_000.0)]
     channels_rate: f64,
+    /// Polls that wait at a time.
+    #[arg(long, default_value_t = 5_000)]
+    polls: usize,
     /// Bytes of data in each event.
     #[arg(long, default_value_t = 128)]
     payload: usize,
@@ -46,6 +49,7 @@ impl Sizes {
             burst_events: 50,
             channel_events: 5,
             channels_rate: 200.0,
+            polls: 200,
             ..self
         }
     }
@@ -70,6 +74,7 @@ impl Sizes {
                  --payload {payload} --events {} --rate {}",
                 self.channel_events, self.channels_rate
             ),
+            format!("poll --waiting {} --payload {payload}", self.polls),
         ]
         .iter()
         .map(|words| parse_scenario(words.split(' ')))

@@ -56,6 +56,21 @@ const COLUMNS: &[Column] = &[
         scenario: "idle",
         value: |outcome| figure(outcome, "connects_per_s"),
     },
+    Column {
+        title: "polls: CPU, µs a cycle",
+        scenario: "poll",
+        value: |outcome| figure(outcome, "server_cpu_us_per_cycle"),
+    },
+    Column {
+        title: "polls: all answered, ms",
+        scenario: "poll",
+        value: |outcome| figure(outcome, "all_answered_ms"),
+    },
+    Column {
+        title: "bytes a waiting poll",
+        scenario: "poll",
+        value: |outcome| figure(outcome, "server_resident_bytes_per_waiter"),
+    },
 ];
 
 impl<'a> Table<'a> {
