@@ -18,14 +18,15 @@ mod target;
 mod tls;
 mod tokens;
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, thread, time::Duration};
+use std::{fmt::Write as _, io, path::PathBuf, thread, time::Duration};
 
 use attacks::{ATTACKS, Attack, HubKind, UNBOUNDED};
 use processor::Processor;
 use serde_json::json;
-use target::Target;
+use target::{Seen, Target};
 use tempfile::TempDir;
 use tls::TlsAudience;
+use tokio::time::timeout;
 use visnyk_loadtest::{
     Audience, Exchange, Hub, HubCommand, Received, Subject, in_full, subject::post_request,
 };
@@ -85,10 +86,15 @@ impl Sitting {
 /// How often an attack may be tried until the honest do not wait too long.
 const TRIES: usize = 3;
 
+/// How long the hub may take to answer afterwards.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What one attack came to.
 struct Outcome {
     name: &'static str,
-    got: BTreeMap<String, u64>,
+    seen: Seen,
+    /// What it was to get, and did not: it did not come about.
+    missing: Vec<&'static str>,
     /// The 99th percentile just before, and the median of all so far.
     calm: [Duration; 2],
     attacked: Result<Received, String>,
@@ -106,9 +112,17 @@ impl Outcome {
         self.attacked.as_ref().is_ok_and(|received| received.p99 > bound)
     }
 
+    /// Whether another try may come to something else. What must not be is no matter of luck.
+    fn may_be_chance(&self) -> bool {
+        self.faults.is_empty() && (self.is_too_slow() || !self.missing.is_empty())
+    }
+
     /// All that is wrong.
     fn faults(&self) -> Vec<String> {
         let mut faults = self.faults.clone();
+        if !self.missing.is_empty() {
+            faults.push(format!("it did not come about: no {}", self.missing.join(", no ")));
+        }
         if self.is_too_slow() {
             let p99 = self.attacked.as_ref().map(|received| received.p99);
             faults.push(format!("p99 {p99:?} under attack, {:?} when it is calm", self.calm[1]));
@@ -153,13 +167,17 @@ fn attacks_hurt_where_nothing_bounds_them() {
 /// Runs an attack, and again if the honest waited too long, or if it did not come about: what else
 /// this machine has to do hurts once, and an attack that hurts does so every time.
 fn endure_again(attack: &Attack, sitting: &mut Sitting) -> Outcome {
+    until_told(|| endure(attack, sitting))
+}
+
+fn until_told(mut endure: impl FnMut() -> Outcome) -> Outcome {
     for _ in 1..TRIES {
-        let outcome = endure(attack, sitting);
-        if !outcome.is_too_slow() && !outcome.got.is_empty() {
+        let outcome = endure();
+        if !outcome.may_be_chance() {
             return outcome;
         }
     }
-    endure(attack, sitting)
+    endure()
 }
 
 /// The honest of one attack.
@@ -224,17 +242,17 @@ fn endure(attack: &Attack, sitting: &mut Sitting) -> Outcome {
     let resident_mb = hub.resident_bytes().unwrap_or_default() / 1_000_000;
     let mut faults = Vec::new();
     let attackers = attackers.expect("it was begun").join();
-    let (got, of_attackers) = attackers.unwrap_or_else(|_| {
-        faults.push("the attackers found something that must not be".to_owned());
+    let (seen, of_attackers) = attackers.unwrap_or_else(|_| {
+        faults.push("the attack panicked, see above".to_owned());
         Default::default()
     });
+    faults.extend(seen.faults.iter().cloned());
     faults.extend(attacked.as_ref().err().cloned());
-    if got.values().sum::<u64>() == 0 {
-        faults.push("nothing was attacked".to_owned());
-    }
+    let missing = attack.must.iter().filter(|what| !seen.got.contains_key(**what));
+    let missing = missing.copied().collect();
     faults.extend(runtime.block_on(look_after(attack, &hub)));
     let processor = [of_hub, of_honest, of_attackers];
-    Outcome { name: attack.name, got, calm, attacked, resident_mb, processor, faults }
+    Outcome { name: attack.name, seen, missing, calm, attacked, resident_mb, processor, faults }
 }
 
 async fn start(attack: &Attack) -> (Hub, TempDir) {
@@ -267,37 +285,51 @@ async fn start(attack: &Attack) -> (Hub, TempDir) {
     (command.start().await.expect("the hub starts"), directory)
 }
 
-/// What is wrong with the hub afterwards.
+/// What is wrong with the hub afterwards. What it does not answer is wrong too.
 async fn look_after(attack: &Attack, hub: &Hub) -> Vec<String> {
     let mut faults = Vec::new();
-    if attack.hub == HubKind::Tls {
-        // The honest, who speak TLS, were served to the end.
-        return faults;
-    }
-    let patience = Duration::from_secs(10);
-    let health = Exchange::new(hub.address()).request("GET", "/healthz", &[], b"", patience).await;
-    match health {
-        Ok(answer) if answer.status() == 200 => {}
-        Ok(answer) => faults.push(format!("its health afterwards: {}", answer.status())),
+    match ask(attack, hub, "/healthz").await {
+        Ok((200, _)) => {}
+        Ok((status, _)) => faults.push(format!("its health afterwards: {status}")),
         Err(error) => faults.push(format!("it does not answer afterwards: {error}")),
     }
-    let metrics = Exchange::new(hub.address()).request("GET", "/metrics", &[], b"", patience).await;
-    if let Ok(answer) = metrics {
-        for line in answer.body.lines() {
-            let is_count = line.contains("panicked") || line.starts_with("visnyk_restarts");
-            if is_count && !line.ends_with(" 0") {
-                faults.push(line.to_owned());
-            }
-        }
+    match ask(attack, hub, "/metrics").await {
+        Ok((200, metrics)) => faults.extend(breakdowns(&metrics)),
+        Ok((status, _)) => faults.push(format!("its metrics afterwards: {status}")),
+        Err(error) => faults.push(format!("it does not tell its metrics afterwards: {error}")),
     }
-    if attack.hub == HubKind::Plain {
-        let path = "/v1/channels/smuggled";
-        let answer = Exchange::new(hub.address()).request("GET", path, &[], b"", patience).await;
-        if answer.is_ok_and(|answer| answer.status() != 404) {
-            faults.push("something was smuggled in".to_owned());
-        }
+    match ask(attack, hub, "/v1/channels/smuggled").await {
+        Ok((404, _)) => {}
+        Ok((status, _)) => faults.push(format!("something was smuggled in: {status}")),
+        Err(error) => faults.push(format!("whether something was smuggled in: {error}")),
     }
     faults
+}
+
+/// The status and body of an answer to one who may see everything.
+async fn ask(attack: &Attack, hub: &Hub, target: &str) -> io::Result<(u16, String)> {
+    if attack.hub == HubKind::Tls {
+        return timeout(PATIENCE, tls::ask(hub.address(), target)).await?;
+    }
+    let token = match attack.hub {
+        HubKind::Tokens => Some(tokens::good(json!({"sub": "keeper", "visnyk": {"admin": true}}))),
+        _ => None,
+    };
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let fields: Vec<(&str, &str)> =
+        bearer.iter().map(|bearer| ("Authorization", &**bearer)).collect();
+    let answer =
+        Exchange::new(hub.address()).request("GET", target, &fields, b"", PATIENCE).await?;
+    Ok((answer.status(), answer.body))
+}
+
+/// The lines of metrics that tell of something of the hub that broke and was begun anew.
+fn breakdowns(metrics: &str) -> Vec<String> {
+    let is_breakdown = |line: &&str| {
+        let is_count = line.contains("panicked") || line.starts_with("visnyk_restarts");
+        is_count && !line.ends_with(" 0")
+    };
+    metrics.lines().filter(is_breakdown).map(str::to_owned).collect()
 }
 
 fn table(outcomes: &[Outcome]) -> String {
@@ -314,7 +346,8 @@ fn table(outcomes: &[Outcome]) -> String {
 
 fn row(outcome: &Outcome) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-    let got = outcome.got.iter().map(|(what, count)| format!("{count} {what}"));
+    let got = outcome.seen.got.iter().chain(&outcome.seen.errors);
+    let got = got.map(|(what, count)| format!("{count} {what}"));
     let got = got.collect::<Vec<_>>().join(", ");
     let [before, median] = outcome.calm.map(ms);
     let calm = format!("{before:.1}; {median:.1}");
@@ -335,5 +368,60 @@ fn row(outcome: &Outcome) -> String {
         Err(failure) => {
             format!("| {name} | {got} | {failure} | | {calm} | | | {resident} | {processor} |")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// What an attack came to that went well but for this.
+    fn outcome(p99_ms: u64, missing: &[&'static str], faults: &[&str]) -> Outcome {
+        let ms = Duration::from_millis;
+        let received =
+            Received { events: 1, deliveries: 1, p50: ms(1), p99: ms(p99_ms), max: ms(p99_ms) };
+        Outcome {
+            name: "an attack",
+            seen: Seen { got: BTreeMap::from([("429".to_owned(), 1)]), ..Seen::default() },
+            missing: missing.to_vec(),
+            calm: [ms(1); 2],
+            attacked: Ok(received),
+            resident_mb: 1,
+            processor: Default::default(),
+            faults: faults.iter().map(|&fault| fault.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_is_told_though_the_honest_waited_too_long() {
+        let mut tries = [
+            outcome(10_000, &[], &["a forged token was taken"]),
+            outcome(1, &[], &[]),
+            outcome(1, &[], &[]),
+        ]
+        .into_iter();
+        let told = until_told(|| tries.next().expect("it is tried three times at most"));
+        assert_eq!(told.faults()[0], "a forged token was taken");
+    }
+
+    #[test]
+    fn what_may_be_chance_is_tried_again() {
+        for chance in [outcome(10_000, &[], &[]), outcome(1, &["429"], &[])] {
+            assert_eq!(chance.faults().len(), 1);
+            let mut tries = [chance, outcome(1, &[], &[])].into_iter();
+            let told = until_told(|| tries.next().expect("the second is good"));
+            assert!(told.faults().is_empty());
+        }
+        let told = until_told(|| outcome(1, &["429"], &[]));
+        assert_eq!(told.faults(), ["it did not come about: no 429"]);
+    }
+
+    #[test]
+    fn restarts_and_panics_are_breakdowns() {
+        let metrics = "visnyk_restarts_total{reason=\"shard\"} 1\nvisnyk_streams 3\n\
+                       visnyk_connections_closed_total{reason=\"panicked\"} 0\n";
+        assert_eq!(breakdowns(metrics), ["visnyk_restarts_total{reason=\"shard\"} 1"]);
     }
 }

@@ -41,8 +41,13 @@ pub(crate) async fn replays(target: Target) {
     let act = |target: Target, _| async move {
         let mut wire = target.connect().await?;
         wire.send(get("/v1/channels/attacked/events?last_event_id=earliest")).await?;
+        let status = wire.first_status().await?;
+        if status != 200 {
+            target.got(status.to_string());
+            return Ok(());
+        }
         let read = wire.drop_bytes(900_000).await?;
-        target.got(if read >= 900_000 { "replays" } else { "refused" });
+        target.got(if read >= 900_000 { "replays" } else { "replays that end" });
         wire.reset();
         Ok(())
     };

@@ -1,8 +1,9 @@
-//! What attackers have in common: where the hub is, until when they may, and a count of what they got.
+//! What attackers have in common: where the hub is, until when they may, a count of what they got, and
+//! what they found that must not be.
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -25,7 +26,18 @@ use tokio::{
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     until: Instant,
-    got: Rc<RefCell<BTreeMap<String, u64>>>,
+    seen: Rc<RefCell<Seen>>,
+}
+
+/// What attackers saw.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// What they got, by its name.
+    pub(crate) got: BTreeMap<String, u64>,
+    /// How they failed to get anything: the kinds of errors of their connections.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// What must not be.
+    pub(crate) faults: BTreeSet<String>,
 }
 
 /// An attack as it runs.
@@ -34,29 +46,49 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 impl Target {
     /// Runs an attack for a time on this thread, which gives way at once to all that want the processor.
     /// Attackers are on machines of their own: what is looked at is what the hub does about them, not
-    /// who gets the processor. Gives what they got, by its name, and what they had of the processors.
+    /// who gets the processor. Gives what they saw, and what they had of the processors.
     pub(crate) fn suffer(
         address: SocketAddr,
         time: Duration,
         attack: impl FnOnce(Self) -> Running,
-    ) -> (BTreeMap<String, u64>, Processor) {
+    ) -> (Seen, Processor) {
         run_when_idle();
+        (Self::seen_by(address, time, attack), Processor::of_this_thread())
+    }
+
+    fn seen_by(address: SocketAddr, time: Duration, attack: impl FnOnce(Self) -> Running) -> Seen {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let got = Rc::default();
+        let seen = Rc::default();
         runtime.block_on(async {
-            let target = Self { address, until: Instant::now() + time, got: Rc::clone(&got) };
+            let target = Self { address, until: Instant::now() + time, seen: Rc::clone(&seen) };
             let until = target.until;
             // Whatever it still holds then is let go.
             let _ = timeout_at(until, LocalSet::new().run_until(attack(target))).await;
         });
         drop(runtime);
-        (got.take(), Processor::of_this_thread())
+        seen.take()
     }
 
     /// Counts something that an attacker got.
     pub(crate) fn got(&self, what: impl Into<String>) {
-        *self.got.borrow_mut().entry(what.into()).or_default() += 1;
+        *self.seen.borrow_mut().got.entry(what.into()).or_default() += 1;
+    }
+
+    /// Counts a status that an attacker got, which must be one of these.
+    pub(crate) fn got_one_of(&self, may_be: &[u16], status: u16, asked: impl FnOnce() -> String) {
+        self.got(status.to_string());
+        if !may_be.contains(&status) {
+            self.found(format!("{status} for {}", asked()));
+        }
+    }
+
+    /// Notes something that must not be; it fails the run.
+    pub(crate) fn found(&self, what: String) {
+        let faults = &mut self.seen.borrow_mut().faults;
+        if faults.len() < FAULTS_MAX {
+            faults.insert(what);
+        }
     }
 
     /// Lets so many attackers do the same over and over, each with its number.
@@ -69,9 +101,10 @@ impl Target {
             .map(|number| {
                 let (target, act) = (self.clone(), act.clone());
                 tokio::task::spawn_local(async move {
+                    let _watched = Watched(target.clone());
                     while Instant::now() < target.until {
                         if let Err(error) = act(target.clone(), number).await {
-                            target.got(format!("{}", error.kind()));
+                            target.failed(&error);
                             // Who is shut out does not spin.
                             sleep(SHUT_OUT).await;
                         }
@@ -81,8 +114,14 @@ impl Target {
             })
             .collect();
         for task in tasks {
+            // One that panicked has left its fault.
             let _ = task.await;
         }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let kind = error.kind().to_string();
+        *self.seen.borrow_mut().errors.entry(kind).or_default() += 1;
     }
 
     /// A connection from the attackers' one address.
@@ -132,6 +171,18 @@ impl Target {
     }
 }
 
+/// Leaves a fault if it is dropped by a panic: what a task panics with is kept from all but those who
+/// wait for it, and the end of an attack waits for nobody.
+struct Watched(Target);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.found("an attacker panicked, see above".to_owned());
+        }
+    }
+}
+
 /// An attacker's end of a connection.
 pub(crate) struct Wire {
     pub(crate) io: TcpStream,
@@ -166,6 +217,20 @@ impl Wire {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+
+    /// The status of an answer that goes on and on, from its first line, which is left to be read.
+    pub(crate) async fn first_status(&mut self) -> io::Result<u16> {
+        let first = async {
+            while self.read.len() < STATUS_END {
+                if self.io.read_buf(&mut self.read).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            let status = std::str::from_utf8(&self.read[STATUS_END - 3..STATUS_END]).ok();
+            Ok(status.and_then(|status| status.parse().ok()).unwrap_or(0))
+        };
+        timeout(PATIENCE, first).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
     /// Reads and drops so many bytes, or all there are.
@@ -221,3 +286,61 @@ fn schedule(policy: &str) {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHUT_OUT: Duration = Duration::from_millis(20);
+/// Where the status in the first line of an answer ends.
+const STATUS_END: usize = "HTTP/1.1 200".len();
+/// Of one attack that are told.
+const FAULTS_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+    fn seen(attack: impl FnOnce(Target) -> Running) -> Seen {
+        Target::seen_by(NOWHERE, Duration::from_millis(200), attack)
+    }
+
+    #[test]
+    fn what_attackers_find_is_a_fault_while_others_go_on() {
+        let seen = seen(|target| {
+            Box::pin(async move {
+                let act = |target: Target, number| async move {
+                    let status = if number == 7 { 200 } else { 401 };
+                    target.got_one_of(&[401], status, || "a token".to_owned());
+                    target.hold(()).await;
+                    Ok(())
+                };
+                target.by_many(10, act).await;
+            })
+        });
+        assert_eq!(seen.got, BTreeMap::from([("200".to_owned(), 1), ("401".to_owned(), 9)]));
+        assert_eq!(seen.faults, BTreeSet::from(["200 for a token".to_owned()]));
+    }
+
+    #[test]
+    fn an_attacker_that_panics_is_a_fault_though_the_first_are_not_through() {
+        let seen = seen(|target| {
+            Box::pin(async move {
+                let act = |target: Target, number| async move {
+                    assert_ne!(number, 7, "this is what is tested");
+                    target.hold(()).await;
+                    Ok(())
+                };
+                target.by_many(10, act).await;
+            })
+        });
+        assert_eq!(seen.faults.len(), 1, "{seen:?}");
+    }
+
+    #[test]
+    fn who_is_shut_out_got_nothing() {
+        let seen = seen(|target| {
+            Box::pin(async move {
+                let act = |_, _| async { Err(io::ErrorKind::ConnectionRefused.into()) };
+                target.by_many(2, act).await;
+            })
+        });
+        assert!(seen.got.is_empty() && seen.errors["connection refused"] >= 2, "{seen:?}");
+    }
+}

@@ -213,11 +213,29 @@ async fn receive(mut lines: tokio::io::Lines<BufReader<TlsStream<TcpStream>>>, i
     inbox.faults.lock().unwrap_or_else(PoisonError::into_inner).push(why);
 }
 
+/// The status and body of an answer over TLS.
+pub(crate) async fn ask(
+    address: std::net::SocketAddr,
+    target: &str,
+) -> std::io::Result<(u16, String)> {
+    let mut io = try_dial(address).await?;
+    io.write_all(request("GET", target, "Connection: close\r\n", "").as_bytes()).await?;
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await?;
+    let status = answer.get(9..12).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    status.zip(body).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
 async fn dial(address: std::net::SocketAddr) -> TlsStream<TcpStream> {
-    let io = TcpStream::connect(address).await.expect("it listens");
-    io.set_nodelay(true).expect("a socket");
+    try_dial(address).await.expect("a handshake")
+}
+
+async fn try_dial(address: std::net::SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let io = TcpStream::connect(address).await?;
+    io.set_nodelay(true)?;
     let name = "localhost".try_into().expect("a name");
-    TlsConnector::from(config()).connect(name, io).await.expect("a handshake")
+    TlsConnector::from(config()).connect(name, io).await
 }
 
 fn config() -> Arc<ClientConfig> {
