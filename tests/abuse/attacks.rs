@@ -147,7 +147,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("pipelined requests", publishes::requests, ["200"]),
     attack!("pipelined refusals", publishes::refused, ["400"]),
     attack!("request smuggling", smuggling::all, ["attempts"]),
-    attack!("forged tokens", tokens::forged, ["401"], &[], Tokens),
+    attack!("forged tokens", tokens::forged, ["401", "of all tokens tried"], &[], Tokens),
     attack!("good tokens by the thousand", tokens::verified, ["204"], &[], Tokens),
     attack!("routes of administrators", tokens::admin_routes, ["401", "403"], &[], Tokens),
     attack!("half a TLS handshake", tls::half_handshakes, ["connections"], &[], Tls),

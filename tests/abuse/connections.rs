@@ -57,7 +57,7 @@ pub(crate) async fn idle_up_to_the_limit(target: Target) {
         sleep(Duration::from_millis(100)).await;
         Ok(())
     };
-    target.by_many(2_000, act).await;
+    target.by_many(1_000, act).await;
 }
 
 /// Of each of the attackers.

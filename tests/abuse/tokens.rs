@@ -1,6 +1,8 @@
 //! Attacks by tokens: forged, confused, and very many.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     rc::Rc,
     sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
@@ -47,12 +49,17 @@ pub(crate) fn good(more: Value) -> String {
 
 /// Tokens that are forged in every way there is: none may be taken.
 pub(crate) async fn forged(target: Target) {
+    const ATTACKERS: usize = 8;
     let tokens: Rc<[String]> = forgeries().into();
-    let act = move |target: Target, _| {
-        let tokens = Rc::clone(&tokens);
+    let untried = Rc::new(RefCell::new((0..tokens.len()).collect::<BTreeSet<_>>()));
+    let act = move |target: Target, number| {
+        let (tokens, untried) = (Rc::clone(&tokens), Rc::clone(&untried));
         async move {
             let mut wire = target.connect().await?;
-            for token in tokens.iter() {
+            // Each begins elsewhere, so that together they soon have tried all.
+            let first = number * tokens.len() / ATTACKERS;
+            for at in (first..tokens.len()).chain(0..first) {
+                let token = &tokens[at];
                 let fields = format!("Authorization: Bearer {token}\r\n");
                 for text in [
                     request("POST", "/v1/channels/smuggled/events", &fields, "x"),
@@ -64,11 +71,14 @@ pub(crate) async fn forged(target: Target) {
                     let status = wire.status().await?;
                     target.got_one_of(&[401, 403, 429], status, || format!("{line} with {token}"));
                 }
+                if untried.borrow_mut().remove(&at) && untried.borrow().is_empty() {
+                    target.got("of all tokens tried");
+                }
             }
             Ok(())
         }
     };
-    target.by_many(8, act).await;
+    target.by_many(ATTACKERS, act).await;
 }
 
 /// Good signatures by the thousand: each costs the hub a verification.
