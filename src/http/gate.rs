@@ -124,7 +124,6 @@ async fn identify(
 async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<Identity, Refusal> {
     verifier.verify(token, unix_ms()).await.map_err(|error| {
         state.hub.count_refused_token(error.as_str());
-        tracing::debug!(reason = error.as_str(), "a token was refused");
         if error.is_temporary() {
             return Refusal::ForNow(error);
         }

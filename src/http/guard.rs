@@ -14,7 +14,8 @@ use axum::{
 };
 
 use super::{
-    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, routes::HttpState, with_room,
+    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, problem::Past, routes::HttpState,
+    with_room,
 };
 use crate::{core::RequestLimits, hub::Hub, model::ClientAddress};
 
@@ -58,14 +59,26 @@ impl Checked {
     /// The answer to what no handler is to see: a refusal, or the answer to a preflight.
     pub(super) fn refusal(&self, state: &HttpState, request: &Request) -> Option<Response> {
         match examine(state, request, &self.sharing) {
-            Err(problem) => Some(problem.into_response()),
+            Err(problem) => {
+                let response = problem.into_response();
+                self.count(&state.hub, &response);
+                Some(response)
+            }
             Ok(()) => self.sharing.preflight(&state.settings, request),
         }
     }
 
     /// The answer of a handler as it goes out, if there is room for it.
     pub(super) fn answer(&self, hub: &Hub, response: Response) -> Response {
+        self.count(hub, &response);
         self.mark(with_room(hub, self.client, response))
+    }
+
+    /// Counts a refusal of what is past a bound.
+    fn count(&self, hub: &Hub, response: &Response) {
+        if let Some(Past(bound)) = response.extensions().get() {
+            hub.count_refused_request(bound, self.client.map(|client| client.ip()));
+        }
     }
 
     /// Says it of an answer.
@@ -164,7 +177,8 @@ fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Prob
         let detail = format!("a request has at most {fields_max} fields");
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
-            .with("fields_max", fields_max));
+            .with("fields_max", fields_max)
+            .past("too_many_fields"));
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes_max as usize {
@@ -172,7 +186,8 @@ fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Prob
         let detail = format!("the target of a request has at most {bytes_max} bytes");
         return Err(Problem::new(StatusCode::URI_TOO_LONG, detail)
             .with("field", "target")
-            .with("bytes_max", bytes_max));
+            .with("bytes_max", bytes_max)
+            .past("target_too_long"));
     }
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let bytes: usize = target + fields.sum::<usize>();
@@ -181,7 +196,8 @@ fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Prob
         let detail = format!("the target and fields of a request have at most {bytes_max} bytes");
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
-            .with("bytes_max", bytes_max));
+            .with("bytes_max", bytes_max)
+            .past("head_too_large"));
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ impl<'a> Query<'a> {
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == PARAMETERS_MAX {
                 let detail = format!("a query has at most {PARAMETERS_MAX} parameters");
-                return Err(Problem::field("query", detail));
+                return Err(Problem::field("query", detail).past("too_many_parameters"));
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             pairs.push((decode(name, "query")?, decode(value, name)?));
@@ -48,11 +48,14 @@ impl<'a> Query<'a> {
     pub(super) fn number(&self, name: &str, min: u32, max: u32) -> Result<Option<u32>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = text.parse().ok().filter(|n| digits && (min..=max).contains(n));
-        number.map(Some).ok_or_else(|| {
-            let detail = format!("`{name}` must be a whole number from {min} to {max}");
-            Problem::field(name, detail)
-        })
+        let number = text.parse::<u32>().ok().filter(|_| digits);
+        if let Some(number) = number.filter(|number| (min..=max).contains(number)) {
+            return Ok(Some(number));
+        }
+        let detail = format!("`{name}` must be a whole number from {min} to {max}");
+        let problem = Problem::field(name, detail);
+        let is_past = number.is_some_and(|number| number > max);
+        Err(if is_past { problem.past("over_maximum") } else { problem })
     }
 
     /// The channels, patterns and types that a subscription names.
@@ -78,11 +81,17 @@ impl<'a> Query<'a> {
         }
         let max = limits.connections.subscriptions_max.into();
         Subscription::new(selectors, types, max).map_err(|error| {
-            let field = match error {
-                SubscriptionError::TooManyTypes { .. } => "type",
-                _ => "channel",
+            let (field, bound) = match error {
+                SubscriptionError::TooManyTypes { .. } => ("type", Some("too_many_subscriptions")),
+                SubscriptionError::TooMany { .. } => ("channel", Some("too_many_subscriptions")),
+                SubscriptionError::TooIntricate => ("channel", Some("too_intricate")),
+                _ => ("channel", None),
             };
-            Problem::field(field, error.to_string())
+            let problem = Problem::field(field, error.to_string());
+            match bound {
+                Some(bound) => problem.past(bound),
+                None => problem,
+            }
         })
     }
 

@@ -21,7 +21,13 @@ struct Parts {
     close: bool,
     allow: Option<&'static str>,
     challenge: Option<String>,
+    past: Option<Past>,
 }
+
+/// The bound that a refused request is past, by its word in metrics. It goes on the response: where
+/// that is looked at there is a hub to count on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Past(pub(super) &'static str);
 
 impl Problem {
     /// A refusal with a status and what exactly is wrong.
@@ -34,6 +40,7 @@ impl Problem {
             close: false,
             allow: None,
             challenge: None,
+            past: None,
         }))
     }
 
@@ -81,6 +88,13 @@ impl Problem {
         self
     }
 
+    /// Says which bound of the hub the request is past, for it to be counted.
+    #[must_use]
+    pub(super) fn past(mut self, bound: &'static str) -> Self {
+        self.0.past = Some(Past(bound));
+        self
+    }
+
     /// Ends the connection: what else comes on it cannot be trusted.
     #[must_use]
     pub fn closing(mut self) -> Self {
@@ -101,15 +115,21 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let past = self.0.past;
         let (status, headers, document) = self.into_parts();
-        (status, headers, document).into_response()
+        let mut response = (status, headers, document).into_response();
+        if let Some(past) = past {
+            response.extensions_mut().insert(past);
+        }
+        response
     }
 }
 
 impl Problem {
     /// The parts of the response.
     pub(super) fn into_parts(self) -> (StatusCode, HeaderMap, String) {
-        let Parts { status, detail, members, retry_after_s, close, allow, challenge } = *self.0;
+        let Parts { status, detail, members, retry_after_s, close, allow, challenge, past: _ } =
+            *self.0;
         let mut document = Map::new();
         document.insert("type".into(), "about:blank".into());
         let title = status.canonical_reason().unwrap_or("Error");
@@ -146,6 +166,7 @@ impl From<PublishError> for Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
                     .with("field", "body")
                     .with("events_max", events_max)
+                    .past("too_many_events")
             }
             PublishError::Closed(name) => {
                 Self::new(StatusCode::GONE, detail).with("channel", name.as_str())

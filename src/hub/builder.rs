@@ -77,6 +77,6 @@ impl HubBuilder {
                 unexpected
             });
         });
-        Ok(Hub { shared, quotas, births, over_limit: Arc::default() })
+        Ok(Hub { shared, quotas, births, reports: Arc::default() })
     }
 }

@@ -68,11 +68,6 @@ impl Hub {
         self.shared.clock.now_ms()
     }
 
-    /// Counts a token that a front door has refused, by the word for why.
-    pub fn count_refused_token(&self, reason: &'static str) {
-        Metrics::count(&self.shared.metrics.tokens_refused, reason);
-    }
-
     /// Its metrics, as Prometheus scrapes them.
     pub fn metrics(&self) -> String {
         self.shared.metrics.render()

@@ -13,6 +13,7 @@ mod publish;
 mod quotas;
 mod rates;
 mod renew;
+mod reports;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,8 @@ pub use subscribe::StreamRequest;
 pub use quotas::{EventRate, Source};
 pub(crate) use rates::{Rates, TooFast};
 
-use self::{births::Births, quotas::Quotas};
-use crate::{actors::Shared, telemetry::Seldom};
+use self::{births::Births, quotas::Quotas, reports::Reports};
+use crate::actors::Shared;
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
 /// does not stop it.
@@ -46,8 +47,7 @@ pub struct Hub {
     shared: Arc<Shared>,
     quotas: Arc<Quotas>,
     births: Arc<Births>,
-    /// Who is over a limit is said now and then.
-    over_limit: Arc<Seldom>,
+    reports: Arc<Reports>,
 }
 
 impl fmt::Debug for Hub {

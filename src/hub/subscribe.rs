@@ -1,6 +1,6 @@
 //! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
 
-use std::{net::IpAddr, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -130,14 +130,6 @@ impl Hub {
     ) {
         if error.is_of_one_client() {
             self.say_over_limit(error.as_str(), client.map(|client| client.ip()));
-        }
-    }
-
-    /// Says at a bounded rate that clients are refused for what is theirs.
-    pub(super) fn say_over_limit(&self, limit: &str, client: Option<IpAddr>) {
-        if let Some(times) = self.over_limit.due() {
-            let client = client.map(tracing::field::display);
-            tracing::warn!(limit, client, times, "refusing clients that are over a limit");
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
@@ -333,10 +334,14 @@ impl Connections {
                 return Next::Nobody;
             }
             Ended::Over(result) => {
+                let parts = connection.into_parts();
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection ended with an error");
+                    if let Some(bound) = bound_of_head(&error, !parts.read_buf.is_empty()) {
+                        self.hub.count_refused_request(bound, Some(arrival.peer()));
+                    }
                 }
-                let io = connection.into_parts().io.into_inner().0;
+                let io = parts.io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
                 return Next::Nobody;
             }
@@ -361,6 +366,11 @@ impl Connections {
 }
 
 impl Arrival {
+    /// The address at the other end, which may be a proxy's.
+    pub(super) fn peer(self) -> IpAddr {
+        self.ends.peer.ip().to_canonical()
+    }
+
     /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
     pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let Ends { local, peer } = self.ends;
@@ -425,6 +435,15 @@ async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
 
 fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The bound that hyper ended a connection for, in a word for metrics. Of a head nothing may have come:
+/// then its client only kept the connection.
+fn bound_of_head(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
+    if error.is_timeout() && has_begun {
+        return Some("slow_head");
+    }
+    error.is_parse_too_large().then_some("head_too_large")
 }
 
 /// Ends a connection whose client may still be sending: a socket closed with unread bytes is

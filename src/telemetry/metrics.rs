@@ -40,6 +40,8 @@ pub struct Metrics {
     pub connections_closed: Family<Reason, Counter>,
     /// Subscriptions and polls refused, by reason.
     pub subscriptions_refused: Family<Reason, Counter>,
+    /// Requests refused because they are past a bound of their own, by which.
+    pub requests_refused: Family<Reason, Counter>,
     /// Tokens refused, by reason.
     pub tokens_refused: Family<Reason, Counter>,
     /// Connections of the HTTP server: on which requests are read and answered.
@@ -105,6 +107,7 @@ impl Metrics {
             connections_opened: Counter::default(),
             connections_closed: Family::default(),
             subscriptions_refused: Family::default(),
+            requests_refused: Family::default(),
             tokens_refused: Family::default(),
             http_connections: Gauge::default(),
             sockets_refused: Family::default(),
@@ -168,6 +171,11 @@ impl Metrics {
             "subscriptions_refused",
             "Subscriptions and polls refused",
             self.subscriptions_refused.clone(),
+        );
+        r.register(
+            "requests_refused",
+            "Requests refused for being too long, too slow, or for asking for too much",
+            self.requests_refused.clone(),
         );
         r.register("tokens_refused", "Tokens refused", self.tokens_refused.clone());
         r.register(

@@ -1,6 +1,11 @@
 //! Bad input: each is refused with the field that is wrong, and changes nothing.
 
-use crate::wire::{ask, get, hub, metric, post, request};
+use crate::wire::{Wire, ask, get, hub, metric, post, request};
+
+/// The name of the metric that counts requests past a bound.
+fn past(bound: &str) -> String {
+    format!("visnyk_requests_refused_total{{reason=\"{bound}\"}}")
+}
 
 const LONG: &str = concat!(
     "0123456789012345678901234567890123456789012345678901234567890123",
@@ -61,10 +66,36 @@ async fn channels_that_are_missing_or_given_twice() {
     ask(&hub, get("/v1/poll")).await.refuses(400, "channel");
     ask(&hub, post("/v1/events?channel=a&channel=b", "x")).await.refuses(400, "channel");
     ask(&hub, post("/v1/channels/a/events?channel=a", "x")).await.refuses(400, "channel");
-    let many: String = (0..101).map(|n| format!("channel={n}&")).collect();
-    ask(&hub, get(&format!("/v1/events?{many}"))).await.refuses(400, "channel");
-    ask(&hub, get(&format!("/v1/poll?timeout=0&{many}"))).await.refuses(400, "channel");
     assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+}
+
+#[tokio::test]
+async fn a_connection_names_so_many_channels_and_patterns_and_so_many_types() {
+    for max in [3, 100] {
+        let setting = max.to_string();
+        let hub = hub(&[("limits.connections.subscriptions_max", &*setting)]).await;
+        let many = |name: &str, count: usize| -> String {
+            (0..count)
+                .map(|n| match n {
+                    // Patterns count with the channels.
+                    0 if name == "channel" => "channel=p/*&".to_owned(),
+                    _ => format!("{name}={n}&"),
+                })
+                .collect()
+        };
+        for name in ["channel", "type"] {
+            let rest = if name == "type" { "channel=a" } else { "" };
+            let poll = |count| get(&format!("/v1/poll?timeout=0&{}{rest}", many(name, count)));
+            let stream = |count| get(&format!("/v1/events?{}{rest}", many(name, count)));
+            assert_eq!(ask(&hub, poll(max)).await.status, 204, "{max} of {name}");
+            let mut wire = Wire::to(&hub).await;
+            wire.send(stream(max)).await;
+            wire.stream_head().await;
+            ask(&hub, poll(max + 1)).await.refuses(400, name);
+            ask(&hub, stream(max + 1)).await.refuses(400, name);
+        }
+        assert_eq!(metric(&hub, &past("too_many_subscriptions")).await, 4);
+    }
 }
 
 #[tokio::test]
@@ -77,8 +108,6 @@ async fn event_types() {
         ask(&hub, get(&format!("/v1/channels/a/poll?type={bad}"))).await.refuses(400, "type");
     }
     ask(&hub, post("/v1/channels/a/events?type=a&type=b", "x")).await.refuses(400, "type");
-    let many: String = (0..101).map(|n| format!("type={n}&")).collect();
-    ask(&hub, get(&format!("/v1/channels/a/events?{many}"))).await.refuses(400, "type");
     for good in ["visnyk", "Visnyk.x", &LONG[..255]] {
         let target = format!("/v1/channels/a/events?type={good}");
         assert_eq!(ask(&hub, post(&target, "x")).await.status, 201, "{good}");
@@ -109,6 +138,8 @@ async fn numbers() {
         let problem = ask(&hub, get(target)).await.refuses(400, field);
         assert!(problem["detail"].as_str().unwrap().contains(field), "{problem}");
     }
+    // A number that fits no 32 bits is past every bound, and is counted as no number.
+    assert_eq!(metric(&hub, &past("over_maximum")).await, 3);
     assert_eq!(metric(&hub, "visnyk_channels").await, 0);
 }
 
@@ -129,6 +160,7 @@ async fn words() {
     }
     let many = "x&".repeat(513);
     ask(&hub, get(&format!("/v1/channels/a/events?{many}"))).await.refuses(400, "query");
+    assert_eq!(metric(&hub, &past("too_many_parameters")).await, 1);
     assert_eq!(metric(&hub, "visnyk_channels").await, 0);
 }
 

@@ -7,6 +7,12 @@ use crate::{
     },
 };
 
+/// Checks how often requests were past a bound.
+async fn past(hub: &visnyk_loadtest::Hub, bound: &str, times: u64) {
+    let name = format!("visnyk_requests_refused_total{{reason=\"{bound}\"}}");
+    metric_is(hub, &name, times).await;
+}
+
 const SMALL: [(&str, &str); 2] =
     [("limits.publish.body_bytes_max", "1000"), ("limits.publish.batch_events_max", "10")];
 
@@ -31,6 +37,7 @@ async fn a_body_may_have_its_bound_and_no_byte_more() {
         wire.ends().await;
     }
     metric_is(&hub, "visnyk_events_published_total", 4).await;
+    past(&hub, "body_too_large", 3).await;
 }
 
 #[tokio::test]
@@ -63,6 +70,7 @@ async fn a_batch_may_have_its_bound_and_no_line_more() {
     }
     assert_eq!(ask(&hub, batch(11)).await.refuses(413, "body")["events_max"], 10);
     metric_is(&hub, "visnyk_events_published_total", 19).await;
+    past(&hub, "too_many_events", 1).await;
 }
 
 #[tokio::test]
@@ -80,6 +88,7 @@ async fn a_slow_body_is_given_up() {
         let _ = wire.try_send("lo").await;
         wire.ends().await;
     }
+    past(&hub, "slow_body", 2).await;
     assert_eq!(metric(&hub, "visnyk_events_published_total").await, 0);
 }
 
@@ -101,6 +110,8 @@ async fn a_slow_head_is_given_up_and_a_waiting_poll_is_not() {
     for mut wire in slow {
         wire.ends().await;
     }
+    // Who says nothing only keeps a connection.
+    past(&hub, "slow_head", 3).await;
     assert_eq!(poll.answer().await.status, 204);
     // The socket went back to a server that has a fresh second for the next head.
     poll.send(publish("a", "live")).await;
@@ -129,6 +140,8 @@ async fn a_head_may_have_its_bound_and_no_byte_more() {
     }
     let target = format!("/v1/channels/{}/events", "x".repeat(32_768));
     assert_eq!(ask(&hub, get(&target)).await.status, 414);
+    past(&hub, "head_too_large", 1).await;
+    past(&hub, "target_too_long", 1).await;
 }
 
 #[tokio::test]
@@ -149,6 +162,7 @@ async fn a_head_that_is_far_too_long_is_not_read_to_its_end() {
         wire.ends().await;
     }
     assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+    past(&hub, "head_too_large", 4).await;
 }
 
 #[tokio::test]
@@ -240,6 +254,7 @@ async fn a_body_comes_in_no_more_than_so_many_pieces() {
         }
     }
     assert_eq!(ask(&hub, chunked(&vec![64; 10_000])).await.status, 201, "none of them is small");
+    past(&hub, "too_many_pieces", 2).await;
 }
 
 #[tokio::test]

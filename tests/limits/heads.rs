@@ -1,6 +1,9 @@
 //! What the head of a request may have.
 
-use crate::wire::{Wire, ask, get, hub, request};
+use crate::{
+    refused_requests,
+    wire::{Wire, ask, get, hub, metric, metric_is, request},
+};
 
 #[tokio::test]
 async fn a_target_may_have_its_bound_and_no_byte_more() {
@@ -22,12 +25,14 @@ async fn a_target_may_have_its_bound_and_no_byte_more() {
     wire.send(get(&target(1_000)) + &get("/healthz")).await;
     assert_eq!(wire.answer().await.status, 414);
     assert_eq!(wire.answer().await.text(), "ok\n");
+    assert_eq!(metric(&hub, &refused_requests("target_too_long")).await, 3);
     // What the HTTP server itself takes for too long.
     let mut wire = Wire::to(&hub).await;
     wire.send(get(&format!("/{}", "x".repeat(70_000)))).await;
     let status = wire.answer().await.status;
     assert!(matches!(status, 414 | 431), "{status}");
     wire.ends().await;
+    metric_is(&hub, &refused_requests("head_too_large"), 1).await;
 }
 
 #[tokio::test]
@@ -53,6 +58,8 @@ async fn a_head_may_have_its_bound_as_it_is_set() {
             wire.send(request("GET", "/healthz", &[("X", &*x)], "")).await;
             assert_eq!(wire.answer().await.status, status, "{bytes} of {max}");
         }
+        // One by the routes, and the largest by the HTTP server itself.
+        metric_is(&hub, &refused_requests("head_too_large"), 2).await;
     }
 }
 
@@ -65,4 +72,6 @@ async fn a_head_may_have_so_many_fields_as_are_set() {
         let answer = ask(&hub, request("GET", "/healthz", &fields, "")).await;
         assert_eq!(answer.status, status, "{more}");
     }
+    // The HTTP server's own parser has that bound too, and tells it from the size of a head no more.
+    metric_is(&hub, &refused_requests("head_too_large"), 1).await;
 }

@@ -9,11 +9,17 @@ mod connections;
 mod heads;
 mod rates;
 mod replays;
+mod reports;
 mod slowloris;
 mod sockets;
 mod subjects;
 #[path = "../wire/mod.rs"]
 mod wire;
+
+/// The name of the metric that counts requests past a bound.
+fn refused_requests(bound: &str) -> String {
+    format!("visnyk_requests_refused_total{{reason=\"{bound}\"}}")
+}
 
 /// Settings under which programs of this machine are counted, each address for itself.
 fn counted<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {

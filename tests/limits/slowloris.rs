@@ -9,7 +9,10 @@ use tokio::{
 };
 use visnyk_loadtest::Hub;
 
-use crate::wire::{Wire, get, hub, metric, publish};
+use crate::{
+    refused_requests,
+    wire::{Wire, get, hub, metric, metric_is, publish},
+};
 
 const ATTACKERS: usize = 300;
 /// Between two bytes: a client that is never idle for as long as the time it has.
@@ -73,6 +76,7 @@ async fn heads_a_byte_at_a_time_are_given_up_and_others_go_on() {
     let hub = hub(&[("header_read_timeout_s", "2")]).await;
     let start = "GET /v1/channels HTTP/1.1\r\nHost: localhost\r\nX: ".to_owned();
     check(&attack(&hub, start, "x").await);
+    metric_is(&hub, &refused_requests("slow_head"), ATTACKERS as u64).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,6 +85,7 @@ async fn bodies_a_byte_at_a_time_are_given_up_and_others_go_on() {
     let start =
         "POST /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
     check(&attack(&hub, start.to_owned(), "x").await);
+    metric_is(&hub, &refused_requests("slow_body"), ATTACKERS as u64).await;
     // Nothing is left of what came of them.
     assert_eq!(metric(&hub, "visnyk_body_bytes").await, 0);
 }
@@ -91,4 +96,5 @@ async fn chunks_a_byte_at_a_time_are_given_up_and_others_go_on() {
     let start = "POST /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\n\
                  Transfer-Encoding: chunked\r\n\r\n";
     check(&attack(&hub, start.to_owned(), "1\r\nx\r\n").await);
+    metric_is(&hub, &refused_requests("slow_body"), ATTACKERS as u64).await;
 }

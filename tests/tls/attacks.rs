@@ -87,12 +87,14 @@ async fn flood_of_continuations_ends_its_connection() {
     let mut field = vec![0x00, 1, b'x', 0x7f, 0x81, 0x1f];
     field.extend([b'y'; 4_096]);
     flood(&mut client, &frame(raw::CONTINUATION, 0, 1, &field)).await;
+    besieged.assert_closed_for("enhance_your_calm").await;
     besieged.assert_unmoved().await;
 
     let besieged = Besieged::start(&[]).await;
     let mut client = Raw::connect(besieged.hub.address(), &[]).await;
     client.send(&frame(raw::HEADERS, raw::END_STREAM, 1, &get_head("/"))).await.expect("it reads");
     flood(&mut client, &frame(raw::CONTINUATION, 0, 1, &[])).await;
+    besieged.assert_closed_for("enhance_your_calm").await;
     besieged.assert_unmoved().await;
 }
 
@@ -110,7 +112,34 @@ async fn requests_reset_at_once_end_their_connection() {
     let _ = client.send(&bytes).await;
     let reason = client.ended().await;
     assert!(matches!(reason, None | Some(11)), "ENHANCE_YOUR_CALM: {reason:?}");
+    besieged.assert_closed_for("enhance_your_calm").await;
     besieged.hub.wait_for_metric("visnyk_streams", |streams| streams == 1.0).await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
+async fn connections_that_break_a_rule_are_counted_and_said_now_and_then() {
+    const CLIENTS: u32 = 30;
+    let mut besieged = Besieged::start(&[]).await;
+    let began = std::time::Instant::now();
+    // Content of no stream, and more than a frame may have (RFC 9113, sections 6.1 and 4.2).
+    let of_no_stream = frame(raw::DATA, 0, 0, b"x");
+    let too_large = frame(raw::PING, 0, 0, &[0; 16 * 1024 + 1]);
+    for n in 0..CLIENTS {
+        let (bytes, code) = if n % 2 == 0 { (&of_no_stream, 1) } else { (&too_large, 6) };
+        let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+        client.send(bytes).await.expect("it reads");
+        let reason = client.ended().await;
+        assert!(reason.is_none_or(|reason| reason == code), "{reason:?} and not {code}");
+    }
+    let name = "visnyk_http2_closed_total{reason=\"protocol\"}";
+    besieged.hub.wait_for_metric(name, |closed| closed == f64::from(CLIENTS)).await;
+    let about = "closing HTTP/2 connections";
+    let line = besieged.hub.wait_for_line(about, PATIENCE).await.expect("it is said");
+    assert!(line.contains("protocol") && line.contains("127.0.0.1"), "{line}");
+    let (log, took) = (besieged.hub.stderr(), began.elapsed());
+    let lines = log.matches(about).count() as u64;
+    assert!(lines <= took.as_secs() + 1, "{lines} in {took:?}: {log}");
     besieged.assert_unmoved().await;
 }
 
@@ -176,9 +205,8 @@ async fn frames_that_carry_nothing_end_their_connection() {
             assert!(Instant::now() < deadline, "{what}: it takes whatever comes");
         }
         let _ = drained.await;
-        if allowed == 900 {
-            besieged.assert_closed_for("frames").await;
-        }
+        let reason = if allowed == 900 { "frames" } else { "enhance_your_calm" };
+        besieged.assert_closed_for(reason).await;
         besieged.assert_unmoved().await;
     }
 }
@@ -338,6 +366,7 @@ async fn stream_whose_window_is_shut_is_ended_and_delays_nobody() {
     for mut client in clients {
         assert!(client.next_of(raw::RST_STREAM).await.is_some());
     }
+    besieged.hub.wait_for_metric("visnyk_answers_stalled_total", |n| n == 60.0).await;
     besieged.assert_unmoved().await;
 }
 
@@ -373,6 +402,9 @@ async fn fields_of_a_head_are_as_many_and_as_long_as_over_http1() {
             assert!(answer.payload.windows(2).any(|_| true));
         }
     }
+    // What is too long for h2 it refuses itself.
+    let name = "visnyk_requests_refused_total{reason=\"too_many_fields\"}";
+    besieged.hub.wait_for_metric(name, |refused| refused == 1.0).await;
     besieged.assert_unmoved().await;
 }
 

@@ -1,6 +1,9 @@
 //! One HTTP/2 connection, until it ends or goes past a bound.
 
-use std::{convert::Infallible, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible, error::Error as _, future::poll_fn, rc::Rc, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -62,6 +65,7 @@ impl Connections {
     /// Serves a connection whose client speaks HTTP/2; `early` was read already.
     pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
         let limits = &self.http2;
+        let peer = arrival.peer();
         let metrics = self.places.metrics();
         let (streams, frames) = (Rc::new(Streams::default()), Rc::new(Frames::default()));
         let outgoing = Rc::new(Outgoing::new());
@@ -139,13 +143,24 @@ impl Connections {
         .await;
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection ended with an error"),
-            Err(excess) => {
-                Metrics::count(&metrics.http2_closed, excess.as_str());
-                tracing::debug!(reason = excess.as_str(), "an HTTP/2 connection is closed");
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "an HTTP/2 connection ended with an error");
+                if let Some(reason) = broken_rule(&error) {
+                    self.hub.count_closed_http2(reason, peer);
+                }
             }
+            Err(excess) => self.hub.count_closed_http2(excess.as_str(), peer),
         }
     }
+}
+
+/// Why h2 itself ended a connection for what its client did, in a word for metrics. Its own bounds are
+/// all said with one code (RFC 9113, section 7).
+fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
+    let error = error.source()?.downcast_ref::<h2::Error>()?;
+    let is_own = error.is_go_away() && error.is_library();
+    let reason = error.reason().filter(|_| is_own)?;
+    Some(if reason == h2::Reason::ENHANCE_YOUR_CALM { "enhance_your_calm" } else { "protocol" })
 }
 
 /// Bytes of a head as HPACK counts them: 32 more for each field (RFC 7541, section 4.1), of which
