@@ -84,6 +84,10 @@ async fn a_full_directory_refuses_what_would_grow_it_and_nothing_else() {
     assert_eq!(ask(&hub, get("/v1/channels/b/poll?timeout=0")).await.status, 503);
     let answer = ask(&hub, request("GET", "/v1/channels/b/events", &[ACCEPT], "")).await;
     assert!(answer.status == 200 && answer.text().starts_with(": refused: "), "{answer:?}");
+    for (what, times) in [("publishes", 1), ("subscriptions", 2)] {
+        let name = format!("visnyk_{what}_refused_total{{reason=\"too_many_channels\"}}");
+        assert_eq!(crate::wire::metric(&hub, &name).await, times, "{name}");
+    }
     published(&hub, "a", "y").await;
     let mut wire = Wire::to(&hub).await;
     wire.send(get("/v1/events?channel=**&last_event_id=earliest")).await;

@@ -84,6 +84,7 @@ async fn a_subject_names_so_many_new_channels_wherever_from() {
     };
     assert!(named_by(&ann, "a").await >= 3);
     assert!(named_by(&ben, "b").await >= 3, "another's are another's");
+    assert_eq!(metric(&hub, &refused("subscriptions")).await, 2);
 }
 
 /// What an actor of each took, and more, is not among them.

@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::wire::{Wire, hub, metric, published, request};
+use crate::wire::{PATIENCE, Wire, hub, metric, published, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_resume_have_their_turn_and_lose_nothing() {
@@ -48,6 +48,35 @@ async fn all_who_resume_have_their_turn_and_lose_nothing() {
     let mut next = Wire::to(&hub).await;
     next.send(request("GET", "/v1/events?channel=a", &earliest, "")).await;
     next.stream_head().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_turn_in_time_is_refused_for_now_and_counted() {
+    let settings =
+        [("limits.connections.replays_max", "1"), ("limits.connections.replay_wait_ms", "1")];
+    let hub = hub(&settings).await;
+    for number in 0..300 {
+        published(&hub, "a", &format!("event {number}")).await;
+    }
+    let name = r#"visnyk_subscriptions_refused_total{reason="too_many_replays"}"#;
+    let deadline = Instant::now() + PATIENCE;
+    let mut refused = 0;
+    while refused == 0 {
+        assert!(Instant::now() < deadline, "all have their turn in a millisecond");
+        let mut clients = JoinSet::new();
+        for _ in 0..100 {
+            let mut wire = Wire::to(&hub).await;
+            clients.spawn(async move {
+                let fields = [("Last-Event-ID", "earliest")];
+                wire.send(request("GET", "/v1/events?channel=**", &fields, "")).await;
+                let head = wire.head().await;
+                assert!(matches!(head.status, 200 | 503), "{head:?}");
+                head.status == 503
+            });
+        }
+        refused += clients.join_all().await.into_iter().filter(|is_refused| *is_refused).count();
+        assert_eq!(metric(&hub, name).await, refused as u64);
+    }
 }
 
 #[tokio::test]
