@@ -118,6 +118,26 @@ async fn requests_reset_at_once_end_their_connection() {
 }
 
 #[tokio::test]
+async fn resets_that_the_hub_is_made_to_send_end_their_connection() {
+    let besieged = Besieged::start(&[]).await;
+    let mut client = Raw::connect(besieged.hub.address(), &[]).await;
+    let mut bytes = Vec::new();
+    for n in 0..2_000 {
+        let stream = 2 * n + 1;
+        let head = get_head("/v1/channels/a/events");
+        bytes.extend(frame(raw::HEADERS, raw::END_STREAM | raw::END_HEADERS, stream, &head));
+        // A window that overflows (CVE-2025-8671).
+        bytes.extend(frame(raw::WINDOW_UPDATE, 0, stream, &0x7FFF_FFFF_u32.to_be_bytes()));
+    }
+    let _ = client.send(&bytes).await;
+    let reason = client.ended().await;
+    assert!(matches!(reason, None | Some(11)), "ENHANCE_YOUR_CALM: {reason:?}");
+    besieged.assert_closed_for("enhance_your_calm").await;
+    besieged.hub.wait_for_metric("visnyk_streams", |streams| streams == 1.0).await;
+    besieged.assert_unmoved().await;
+}
+
+#[tokio::test]
 async fn connections_that_break_a_rule_are_counted_and_said_now_and_then() {
     const CLIENTS: u32 = 30;
     let mut besieged = Besieged::start(&[]).await;
