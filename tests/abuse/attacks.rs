@@ -35,8 +35,8 @@ const PER_ADDRESS: &[(&str, &str)] = &[("limits.per_address.loopback", "true")];
 /// publishes 100 events a second, and each connects once.
 const CONNECTS_PER_ADDRESS: &[(&str, &str)] = &[
     ("limits.per_address.loopback", "true"),
-    ("limits.per_address.new_per_s", "50"),
-    ("limits.per_address.new_burst", "100"),
+    ("limits.per_address.new_per_s", "5"),
+    ("limits.per_address.new_burst", "20"),
 ];
 const PUBLISHES_PER_ADDRESS: &[(&str, &str)] = &[
     ("limits.per_address.loopback", "true"),
@@ -48,7 +48,7 @@ const PER_CHANNEL: &[(&str, &str)] =
 const PER_SUBJECT: &[(&str, &str)] = &[
     ("limits.per_subject.events_per_s", "500"),
     ("limits.per_subject.events_burst", "1000"),
-    ("limits.per_subject.connections_max", "100"),
+    ("limits.per_subject.connections_max", "50"),
 ];
 
 macro_rules! attack {

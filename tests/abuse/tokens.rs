@@ -164,7 +164,7 @@ pub(crate) async fn streams_of_one_subject(target: Target) {
             }
         }
     };
-    target.by_many(500, act).await;
+    target.by_many(100, act).await;
 }
 
 fn forgeries() -> Vec<String> {
