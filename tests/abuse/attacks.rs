@@ -28,11 +28,10 @@ pub(crate) enum HubKind {
 }
 
 /// Limits per address count programs of this machine too. The attackers have one address, each of the
-/// honest another.
-const PER_ADDRESS: &[(&str, &str)] = &[("limits.per_address.loopback", "true")];
-
-/// The same, and few enough for the attackers to come past them in their time. One of the honest
-/// publishes 100 events a second, and each connects once.
+/// honest another, which connects once and may publish 100 events a second. Limits are low enough for
+/// the attackers to come past them in their time.
+const SOCKETS_PER_ADDRESS: &[(&str, &str)] =
+    &[("limits.per_address.loopback", "true"), ("limits.per_address.requests_max", "50")];
 const CONNECTS_PER_ADDRESS: &[(&str, &str)] = &[
     ("limits.per_address.loopback", "true"),
     ("limits.per_address.new_per_s", "5"),
@@ -84,8 +83,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!(
         "the same, limited by address",
         connections::flood_from_one,
-        ["connections"],
-        PER_ADDRESS,
+        ["connections", "shut out"],
+        SOCKETS_PER_ADDRESS,
         Plain
     ),
     attack!("connection flood from many addresses", connections::flood_from_many, ["connections"]),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::target::Target;
+use crate::target::{Target, Wire};
 
 /// Connections as fast as they come, all from one address, and kept.
 pub(crate) async fn flood_from_one(target: Target) {
@@ -18,8 +18,13 @@ pub(crate) async fn flood_from_many(target: Target) {
 
 async fn keep_connecting(target: Target, from_many: bool) {
     let act = move |target: Target, number: usize| async move {
-        let mut kept = Vec::new();
+        let mut kept: Vec<Wire> = Vec::new();
         for nth in 0..KEPT_MAX {
+            let before = kept.len();
+            kept.retain(|wire| !wire.is_shut_out());
+            for _ in kept.len()..before {
+                target.got("shut out");
+            }
             let wire = match from_many {
                 true => target.connect_from_many(number * KEPT_MAX + nth).await?,
                 false => target.connect().await?,

@@ -248,6 +248,14 @@ impl Wire {
         Ok(count)
     }
 
+    /// Whether the hub has ended it, of a wire on which nothing was asked.
+    pub(crate) fn is_shut_out(&self) -> bool {
+        match self.io.try_read(&mut [0; 1]) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Ends it with a reset.
     pub(crate) fn reset(self) {
         let _ = socket2::SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
