@@ -357,13 +357,92 @@ fn contradictions_name_both_sides_and_a_remedy() {
 }
 
 #[test]
-fn equal_bounds_are_no_contradiction() {
-    let directory = Directory::new().file(
-        "visnyk.toml",
-        "limits.connections.retry_min_ms = 4000\nlimits.poll.timeout_s = 60\n\
-         limits.poll.limit = 1000\nlimits.history.bytes_max = 268435456\n",
-    );
-    directory.load();
+fn each_pair_that_has_an_order_is_held_to_it_and_may_be_equal() {
+    for (low, high, at, reason) in [
+        (
+            "auth.jwks_refresh_min_s",
+            "auth.jwks_refresh_s",
+            60,
+            "tokens with unknown keys would ask for the keys less often than time does",
+        ),
+        (
+            "limits.connections.retry_min_ms",
+            "limits.connections.retry_max_ms",
+            4_000,
+            "reconnection times are spread between the two",
+        ),
+        (
+            "limits.poll.timeout_s",
+            "limits.poll.timeout_max_s",
+            60,
+            "a poll that does not say how long would wait longer than any may",
+        ),
+        (
+            "limits.poll.limit",
+            "limits.poll.limit_max",
+            1_000,
+            "a poll that does not say how many would be given more than any may ask for",
+        ),
+        (
+            "limits.publish.body_bytes_max",
+            "limits.publish.bodies_bytes_max",
+            2_000_000,
+            "one body would be promised more than all bodies have",
+        ),
+        (
+            "limits.http2.window_bytes",
+            "limits.http2.connection_window_bytes",
+            100_000,
+            "one body would be promised more than all bodies of its connection have",
+        ),
+        (
+            "limits.requests.target_bytes_max",
+            "limits.requests.head_bytes_max",
+            10_000,
+            "a target would be promised more than the whole head has",
+        ),
+        (
+            "auth.token_bytes_max",
+            "limits.requests.target_bytes_max",
+            5_000,
+            "the query takes tokens, and would be too short for the longest",
+        ),
+        (
+            "limits.history.bytes_max",
+            "limits.history.total_bytes_max",
+            1_000_000,
+            "one channel would be promised more than all channels have",
+        ),
+    ] {
+        let set = |low_value: u64| {
+            let text = format!("{low} = {low_value}\n{high} = {at}\n");
+            Directory::new().file("visnyk.toml", &text)
+        };
+        set(at).load();
+        let directory = set(at + 1);
+        assert_eq!(
+            directory.refusal(directory.sources()),
+            [format!(
+                "{low} = {} (visnyk.toml:1) is more than {high} = {at} (visnyk.toml:2): {reason}; \
+                 lower the first or raise the second",
+                at + 1
+            )]
+        );
+    }
+}
+
+#[test]
+fn half_a_pair_for_tls_names_the_other_half() {
+    let directory = Directory::new();
+    for (has, lacks) in [("tls_cert", "tls_key"), ("tls_key", "tls_cert")] {
+        assert_eq!(
+            directory.refusal(directory.sources().flag("--tls", has, "file.pem")),
+            [format!(
+                "{has} (flag --tls) encrypts nothing without {lacks}; \
+                 name the other file in {lacks}, or remove it"
+            )]
+        );
+    }
 }
 
 #[test]
