@@ -2,13 +2,17 @@
 //!
 //! What a person or a script waits for at the start (`listening on …`) is no log line: the server
 //! prints it plainly, whatever is logged.
+//!
+//! Whatever the filter says, other crates are logged at `info` at most: below that they show what
+//! clients sent. h2 logs a `:path` that it refuses as it came, and there may be a token in it.
 
 use std::io::IsTerminal;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::util::TryInitError;
 
 /// How a log line looks.
@@ -73,7 +77,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogsError> {
 
     let LogFilter(level) = level.parse()?;
     let filter = EnvFilter::builder().parse(level).map_err(LogsError::Parse)?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
     match format {
         LogFormat::Text => {
             let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -102,6 +106,16 @@ pub enum LogsError {
     #[error("the process logs already")]
     Taken(#[from] TryInitError),
 }
+
+/// Whether what is said there, at that level, is known to hold nothing that a client sent and that
+/// is nobody's business. Of our own code it is; a crate that is not named here may say anything.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    let crate_name = metadata.target().split("::").next();
+    crate_name == Some(OWN) || *metadata.level() <= Level::INFO
+}
+
+/// The crate that takes care of what it logs.
+const OWN: &str = env!("CARGO_CRATE_NAME");
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 

@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use serde_json::json;
-use visnyk_loadtest::HubCommand;
+use visnyk_loadtest::{Hub, HubCommand};
 
 use crate::{
     tokens::{admin, encode, signed, token},
-    wire::{Wire, ask, get, request},
+    wire::{Wire, ask, get, post, request},
 };
 
 /// Each is in one place only, so that a leak tells where from.
@@ -27,6 +27,7 @@ async fn no_secret_is_in_logs_answers_or_listings() {
         .env("VISNYK_AUTH__COOKIE", "session")
         .env("VISNYK_AUTH__COOKIE_ORIGINS", "https://app.example")
         .env("VISNYK_FAULTS", "true")
+        .env("VISNYK_LIMITS__CONNECTIONS__HEARTBEAT_S", "1")
         .arg("--log-format")
         .arg("json")
         .arg("--log-level")
@@ -44,46 +45,12 @@ async fn no_secret_is_in_logs_answers_or_listings() {
     let forged = signed(&header, "{\"exp\":99999999999}", "planted-forgers-secret-0000000000");
     // Malformed ones may be secrets of another kind, put in the wrong place.
     let misplaced = "planted-password-in-the-wrong-place";
-    let mut said = String::new();
-    let mut streams = Vec::new();
-    for target in [
-        format!("/v1/channels/a/events?hello=1&token={in_query}"),
-        format!("/v1/events?channel=a&%74oken={in_query}"),
-        format!("/events?token={in_query}"),
-    ] {
-        let mut wire = Wire::to(&hub).await;
-        wire.send(get(&target)).await;
-        let (head, block) = wire.stream_head().await;
-        said += &format!("{head:?}{block}");
-        streams.push(wire);
-    }
+    let (streams, mut said) = streams_with(&hub, &in_query).await;
     let authorization = format!("Bearer {in_header}");
     let cookie = format!("session={in_cookie}");
     let mut requests = Vec::new();
     for shown in [&*in_query, &forged, misplaced, METRICS] {
-        for path in [
-            "/v1/channels/a/events?format=x",
-            "/v1/channels/a/poll?timeout=0",
-            "/v1/poll?timeout=x",
-            "/v1/channels",
-            "/v1/connections",
-            "/v1/connections/1",
-            "/metrics",
-            "/nothing",
-            "/subscribe?after=!",
-            "/faults/x",
-        ] {
-            let mark = if path.contains('?') { '&' } else { '?' };
-            requests.push(get(&format!("{path}{mark}token={shown}")));
-            requests.push(get(&format!("{path}{mark}token={shown}&token=x")));
-            requests.push(get(&format!("{path}{mark}token=%ff{shown}")));
-            let field = format!("Bearer {shown}");
-            requests.push(request("GET", path, &[("Authorization", &field)], ""));
-            let field = format!("Basic {shown}");
-            requests.push(request("GET", path, &[("Authorization", &field)], ""));
-            let field = format!("session={shown}; session=x");
-            requests.push(request("GET", path, &[("Cookie", &field)], ""));
-        }
+        requests.extend(requests_with(shown));
     }
     for fields in [[("Authorization", &*authorization)], [("Cookie", &*cookie)]] {
         for path in ["/v1/connections", "/v1/connections?state=closed", "/v1/channels", "/metrics"]
@@ -122,14 +89,214 @@ async fn no_secret_is_in_logs_answers_or_listings() {
     assert!(logged.contains("a token was refused"), "{logged}");
     let secrets = [SECRET, METRICS, &in_query, &in_header, &in_cookie, &forged, misplaced];
     for secret in secrets.into_iter().chain([KEY, DATA]) {
-        // A signature alone is enough of a token to look for.
-        for part in [secret, secret.rsplit('.').next().unwrap(), &encode(secret)] {
-            for (where_, text) in [("the log", &logged), ("answers", &said)] {
-                assert!(!text.contains(part), "{part} is in {where_}");
+        is_nowhere(secret, &[("the log", &logged), ("answers", &said)]);
+    }
+}
+
+#[tokio::test]
+async fn a_hub_without_a_key_tells_nobody_of_tokens_either() {
+    let mut hub = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+        .directory(env!("CARGO_TARGET_TMPDIR"))
+        .env("VISNYK_FAULTS", "true")
+        .env("VISNYK_LIMITS__CONNECTIONS__HEARTBEAT_S", "1")
+        .arg("--log-format")
+        .arg("json")
+        .arg("--log-level")
+        .arg("trace")
+        .start()
+        .await
+        .unwrap();
+    // Pages that show a token to every hub do so to this one too.
+    let claims = json!({"sub": "ann", "exp": 99_999_999_999_u64});
+    let token = signed(&json!({"alg": "HS256"}), &claims.to_string(), SECRET);
+    let (streams, mut said) = streams_with(&hub, &token).await;
+    // A poll that waits is listed as a stream is.
+    let mut polling = Wire::to(&hub).await;
+    polling.send(get(&format!("/v1/channels/a/poll?token={token}"))).await;
+    crate::wire::taken_on(&hub, 4).await;
+    let misplaced = "planted-password-in-the-wrong-place";
+    let mut requests: Vec<String> =
+        [&token, misplaced].into_iter().flat_map(requests_with).collect();
+    requests.push(post(&format!("/v1/channels/b/events?token={token}"), DATA));
+    requests.push(post(&format!("/v1/channels/b/events?retry=x&token={token}"), DATA));
+    requests.push(request("DELETE", &format!("/v1/channels/b?token={token}"), &[], ""));
+    requests.push(get("/v1/connections?state=closed"));
+    requests.push(post(&format!("/faults/connection?channel=a&token={token}"), ""));
+    for request in &requests {
+        let answer = ask(&hub, request).await;
+        said += &format!("{:?}{}", answer.fields, String::from_utf8_lossy(&answer.body));
+    }
+    assert!(said.contains("\"subscribers\":") && said.contains("visnyk_streams 3"), "{said}");
+    let published = ask(&hub, post("/v1/channels/a/events", DATA)).await;
+    assert_eq!(published.status, 201, "{published:?}");
+    hub.wait_for_line("panicked at", crate::wire::PATIENCE).await.unwrap();
+    drop((streams, polling));
+    said += ask(&hub, get("/v1/connections?state=closed")).await.text();
+    hub.terminate().await.unwrap();
+    hub.wait(crate::wire::PATIENCE).await.unwrap();
+    let logged = hub.stderr();
+    assert!(logged.contains("\"level\":\"DEBUG\""), "the log says much: {logged}");
+    for secret in [&token, misplaced] {
+        is_nowhere(secret, &[("the log", &logged), ("answers", &said)]);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_not_logged_either() {
+    let planted = "planted-token-of-no-request-6a01";
+    for has_key in [false, true] {
+        let mut command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+            .directory(env!("CARGO_TARGET_TMPDIR"))
+            .arg("--log-level")
+            .arg("trace,h2=trace,hyper=trace");
+        if has_key {
+            command = command.env("VISNYK_JWT_SECRET", SECRET);
+        }
+        let mut hub = command.start().await.unwrap();
+        let mut said = Vec::new();
+        let good = format!("/v1/channels/a/poll?timeout=0&token={planted}");
+        let host = "localhost";
+        for (scheme, authority, path, fields) in [
+            ("http", host, &*good, &[][..]),
+            ("http", host, &*format!("/v1/events?channel=a b&token={planted}"), &[]),
+            ("http", host, &format!("/v1/events?token={planted}\u{7f}"), &[]),
+            ("http", host, &format!("v1/events?token={planted}"), &[]),
+            ("http", &format!("ann:{planted} @localhost"), &good, &[]),
+            (&format!("{planted} http"), host, &good, &[]),
+            ("http", host, &good, &[("te", planted)]),
+            ("http", host, &good, &[("content-length", planted)]),
+            ("http", host, &good, &[("connection", planted)]),
+            ("http", host, &good, &[(":status", planted)]),
+            ("http", host, &good, &[("Authorization", planted)]),
+            ("http", host, &good, &[("authorization", &format!("{planted}\n"))]),
+        ] {
+            let mut wire = Wire::to(&hub).await;
+            let head = http2_head(scheme, authority, path, fields);
+            // What debug data there is in the goodbye of a client is not shown either.
+            let goodbye = [&[0; 8], planted.as_bytes()].concat();
+            for frame in [frame(4, 0, 0, &[]), frame(1, 5, 1, &head), frame(7, 0, 0, &goodbye)] {
+                let beginning: &[u8] = if frame[3] == 4 { HTTP2_PREFACE } else { &[] };
+                // It may be gone at the first that it cannot read.
+                let _ = wire.try_send([beginning, &frame].concat()).await;
             }
+            let _ = wire.half_close().await;
+            said.extend(wire.rest().await);
+        }
+        for target in [
+            format!("/v1/events?channel=a b&token={planted}"),
+            format!("/v1/events?token={planted}\t"),
+            format!("/v1/events?token={planted}\u{7f}"),
+            format!("/v1/events?token={planted}\u{e9}\""),
+            format!("v1/events?token={planted}"),
+            format!("http://ann:{planted}@/v1/events"),
+            format!("http://ann:{planted}@localhost/v1/events?token={planted} "),
+            format!("*?token={planted}"),
+        ] {
+            for version in ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9", ""] {
+                let mut wire = Wire::to(&hub).await;
+                let request = get(&target).replacen("HTTP/1.1", version, 1);
+                wire.send(request.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
+                wire.half_close().await;
+                said.extend(wire.rest().await);
+            }
+        }
+        // It was there for all of them.
+        assert_eq!(ask(&hub, get("/healthz")).await.status, 200);
+        hub.terminate().await.unwrap();
+        hub.wait(crate::wire::PATIENCE).await.unwrap();
+        let (logged, said) = (hub.stderr(), String::from_utf8_lossy(&said).into_owned());
+        for words in
+            ["an HTTP/2 connection ended with an error", "a connection ended with an error"]
+        {
+            assert!(logged.contains(words), "the log says much: {logged}");
+        }
+        is_nowhere(planted, &[("the log", &logged), ("answers", &said)]);
+    }
+}
+
+/// Streams that show a token in their query, and what the hub says to them.
+async fn streams_with(hub: &Hub, token: &str) -> (Vec<Wire>, String) {
+    let (mut streams, mut said) = (Vec::new(), String::new());
+    for target in [
+        format!("/v1/channels/a/events?hello=1&token={token}"),
+        format!("/v1/events?channel=a&%74oken={token}"),
+        format!("/events?token={token}"),
+    ] {
+        let mut wire = Wire::to(hub).await;
+        wire.send(get(&target)).await;
+        let (head, block) = wire.stream_head().await;
+        said += &format!("{head:?}{block}");
+        streams.push(wire);
+    }
+    (streams, said)
+}
+
+/// Requests that show something as a token everywhere, in ways that are right and that are not.
+fn requests_with(shown: &str) -> Vec<String> {
+    let mut requests = Vec::new();
+    for path in [
+        "/v1/channels/a/events?format=x",
+        "/v1/channels/a/poll?timeout=0",
+        "/v1/poll?timeout=x",
+        "/v1/channels",
+        "/v1/connections",
+        "/v1/connections/1",
+        "/metrics",
+        "/nothing",
+        "/subscribe?after=!",
+        "/faults/x",
+    ] {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        requests.push(get(&format!("{path}{mark}token={shown}")));
+        requests.push(get(&format!("{path}{mark}token={shown}&token=x")));
+        requests.push(get(&format!("{path}{mark}token=%ff{shown}")));
+        let field = format!("Bearer {shown}");
+        requests.push(request("GET", path, &[("Authorization", &field)], ""));
+        let field = format!("Basic {shown}");
+        requests.push(request("GET", path, &[("Authorization", &field)], ""));
+        let field = format!("session={shown}; session=x");
+        requests.push(request("GET", path, &[("Cookie", &field)], ""));
+    }
+    requests
+}
+
+/// Looks for a secret, for what it ends with, and for how it is written elsewhere.
+#[track_caller]
+fn is_nowhere(secret: &str, texts: &[(&str, &str)]) {
+    // A signature alone is enough of a token to look for.
+    for part in [secret, secret.rsplit('.').next().unwrap(), &encode(secret)] {
+        for (where_, text) in texts {
+            assert!(!text.contains(part), "{part} is in {where_}: {text}");
         }
     }
 }
+
+/// The head of a GET of HTTP/2: literals without a table or Huffman's code (RFC 7541, section 6.2.2).
+fn http2_head(scheme: &str, authority: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo =
+        [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", path)];
+    let mut block = Vec::new();
+    for (name, value) in pseudo.iter().chain(fields) {
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 0x7f, "of more, the length would take two bytes");
+            block.push(text.len() as u8);
+            block.extend(text.bytes());
+        }
+    }
+    block
+}
+
+/// The bytes of a frame (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[test]
 fn settings_are_shown_without_their_secrets() {
