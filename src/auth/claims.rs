@@ -96,7 +96,7 @@ impl Claims {
             }
             _ => {}
         }
-        let valid_from_ms = self.nbf.map_or(0, milliseconds);
+        let valid_from_ms = self.valid_from_ms().unwrap_or(0);
         if now_ms.saturating_add(leeway_ms) < valid_from_ms {
             return Err(TokenError::NotYetValid);
         }
@@ -119,6 +119,11 @@ impl Claims {
     /// When it expires, in milliseconds since 1970.
     pub fn expires_ms(&self) -> Option<u64> {
         self.exp.map(milliseconds)
+    }
+
+    /// From when on it is valid, in milliseconds since 1970.
+    pub fn valid_from_ms(&self) -> Option<u64> {
+        self.nbf.map(milliseconds)
     }
 }
 

@@ -104,7 +104,7 @@ fn explain(settings: &Settings, token: &str) -> Result<(), CliError> {
     };
     let now_ms = unix_time().as_millis() as u64;
     let verdict = verifier.verify_with_known(token, now_ms);
-    print(&explanation(&verifier, token, &verdict, now_ms))?;
+    print(&explanation(&verifier, token, &verdict, now_ms, &settings.allow_anonymous))?;
     match verdict {
         Ok(_) => Ok(()),
         Err(TokenError::NoKeysYet) => Err(CliError::failed(
@@ -114,12 +114,13 @@ fn explain(settings: &Settings, token: &str) -> Result<(), CliError> {
     }
 }
 
-/// What the token says, a line each, whether or not it is good.
+/// What the token says and what comes of it, a line each, whether or not it is good.
 fn explanation(
     verifier: &Verifier,
     token: &str,
     verdict: &Result<Identity, TokenError>,
     now_ms: u64,
+    for_all: &[PatternTemplate],
 ) -> String {
     let mut lines = vec![match verdict {
         Ok(_) => "good: its signature holds, and this hub takes it now".to_owned(),
@@ -129,6 +130,7 @@ fn explanation(
     let Ok((header, claims)) = verifier.read_unverified(token) else {
         return lines.join("\n") + "\n";
     };
+    let rules = verifier.rules();
     let said = |value: &Option<String>| match value {
         Some(value) => format!("{value:?}"),
         None => "none".to_owned(),
@@ -136,28 +138,59 @@ fn explanation(
     lines.push(format!("algorithm: {}", header.algorithm.as_deref().unwrap_or("none of ours")));
     lines.push(format!("key: {}", said(&header.kid)));
     lines.push(format!("subject: {}", said(&claims.sub)));
-    lines.push(format!("issuer: {}", said(&claims.iss)));
-    lines.push(match &claims.aud {
-        None => "audience: none".to_owned(),
-        Some(Audience::One(one)) => format!("audience: {one:?}"),
-        Some(Audience::Many(many)) => format!("audience: {many:?}"),
+    lines.push(match &rules.issuer {
+        Some(issuer) => format!("issuer: {}; this hub takes {issuer:?}", said(&claims.iss)),
+        None => format!("issuer: {}", said(&claims.iss)),
+    });
+    let audience = match &claims.aud {
+        None => "none".to_owned(),
+        Some(Audience::One(one)) => format!("{one:?}"),
+        Some(Audience::Many(many)) => format!("{many:?}"),
+    };
+    lines.push(match &*rules.audience {
+        [] => format!("audience: {audience}"),
+        taken => format!("audience: {audience}; this hub takes {taken:?}"),
+    });
+    lines.push(match claims.valid_from_ms() {
+        None => "valid from: any time".to_owned(),
+        Some(at) => format!("valid from: {}{}", rfc3339_millis(at), until(at, now_ms)),
     });
     lines.push(match claims.expires_ms() {
         None => "expires: never".to_owned(),
-        Some(at) if at <= now_ms => format!("expired: {}", rfc3339_millis(at)),
-        Some(at) => format!("expires: {}, in {} s", rfc3339_millis(at), (at - now_ms) / 1_000),
-    });
-    let grants = claims.visnyk.clone().unwrap_or_default();
-    let list = |patterns: &[String]| match patterns {
-        [] => "nothing".to_owned(),
-        patterns => {
-            patterns.iter().map(|text| filled(text, &claims)).collect::<Vec<_>>().join(", ")
+        Some(at) if at > now_ms => {
+            format!("expires: {}{}", rfc3339_millis(at), until(at, now_ms))
         }
+        // Clocks may differ, and it is taken for as long as they may.
+        Some(at) if verdict.is_ok() => {
+            format!("expired: {}, less than {} s ago", rfc3339_millis(at), rules.leeway_s)
+        }
+        Some(at) => format!("expired: {}", rfc3339_millis(at)),
+    });
+    // Nothing may be done with a token that is refused.
+    let may = if verdict.is_ok() { "may" } else { "asks to" };
+    let grants = claims.visnyk.clone().unwrap_or_default();
+    let list = |patterns: &mut dyn Iterator<Item = &str>| {
+        let patterns: Vec<String> = patterns.map(|text| filled(text, &claims)).collect();
+        if patterns.is_empty() { "nothing".to_owned() } else { patterns.join(", ") }
     };
-    lines.push(format!("may publish to: {}", list(&grants.publish)));
-    lines.push(format!("may subscribe to: {}", list(&grants.subscribe)));
-    lines.push(format!("may administer: {}", if grants.admin { "yes" } else { "no" }));
+    let publish = list(&mut grants.publish.iter().map(String::as_str));
+    let subscribe = list(&mut grants.subscribe.iter().map(String::as_str));
+    lines.push(format!("{may} publish to: {publish}"));
+    lines.push(format!("{may} subscribe to: {subscribe}"));
+    if verdict.is_ok() && !for_all.is_empty() {
+        let also = list(&mut for_all.iter().map(PatternTemplate::as_str));
+        lines.push(format!("may subscribe to, by allow_anonymous: {also}"));
+    }
+    lines.push(format!("{may} administer: {}", if grants.admin { "yes" } else { "no" }));
     lines.join("\n") + "\n"
+}
+
+/// How long it is until a time that is to come.
+fn until(at_ms: u64, now_ms: u64) -> String {
+    match at_ms.checked_sub(now_ms) {
+        Some(left_ms) => format!(", in {} s", left_ms / 1_000),
+        None => String::new(),
+    }
 }
 
 /// A pattern as it counts for the subject.

@@ -64,6 +64,65 @@ fn a_minted_token_is_explained() {
 }
 
 #[test]
+fn what_a_token_may_do_is_what_the_settings_make_of_it() {
+    let from = now_s() - 60;
+    let grants = json!({"subscribe": ["in", "users/{sub}"], "publish": ["out/{sub}/*"]});
+    let token = token(json!({"sub": "ann", "nbf": from, "iss": "id", "visnyk": grants}));
+    let explain = |token: &str, settings: &[(&str, &str)]| {
+        let settings = [&[("VISNYK_JWT_SECRET", SECRET)], settings].concat();
+        let output = visnyk(&["token", "--explain", token], &settings);
+        (output.status.code(), said(&output))
+    };
+    let for_all = ("VISNYK_ALLOW_ANONYMOUS", "news/**, users/{sub}/inbox");
+    let (code, told) = explain(&token, &[for_all, ("VISNYK_AUTH__ISSUER", "id")]);
+    assert_eq!(code, Some(0), "{told}");
+    let start = visnyk::model::rfc3339_millis(from * 1_000);
+    for line in [
+        "may publish to: \"out/ann/*\" (from \"out/{sub}/*\")",
+        "may subscribe to: \"in\", \"users/ann\" (from \"users/{sub}\")",
+        "may subscribe to, by allow_anonymous: \"news/**\", \"users/ann/inbox\" (from \"users/{sub}/inbox\")",
+        "issuer: \"id\"; this hub takes \"id\"",
+        &*format!("valid from: {start}"),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line} in {told}");
+    }
+    // Without such a setting nobody has more than the token says, and nobody can have another's.
+    let (_, told) = explain(&token, &[]);
+    assert!(!told.contains("allow_anonymous"), "{told}");
+    let (_, told) = explain(&mint(&["--publish", "a"]), &[for_all]);
+    let place =
+        "\"users/{sub}/inbox\" (cannot be used: a pattern with `{sub}` needs a token with `sub`)";
+    assert!(told.contains(&format!("by allow_anonymous: \"news/**\", {place}\n")), "{told}");
+    assert!(told.contains("valid from: any time\n"), "{told}");
+    // Nothing may be done with a token that is refused, whatever it says.
+    for (settings, lines) in [
+        ([("VISNYK_AUTH__ISSUER", "other"), for_all], "issuer: \"id\"; this hub takes \"other\"\n"),
+        ([("VISNYK_AUTH__AUDIENCE", "hub"), for_all], "audience: none; this hub takes [\"hub\"]\n"),
+    ] {
+        let (code, told) = explain(&token, &settings);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(lines) && told.contains("asks to subscribe to: \"in\", "), "{told}");
+        assert!(!told.lines().any(|line| line.starts_with("may ")), "{told}");
+    }
+    // One that is taken although it has expired, since clocks may differ.
+    let late = signed(&json!({"alg": "HS256"}), &json!({"exp": now_s() - 1}).to_string(), SECRET);
+    let (code, told) = explain(&late, &[("VISNYK_AUTH__LEEWAY_S", "300")]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("expired: ") && told.contains(", less than 300 s ago\n"), "{told}");
+    let soon = signed(
+        &json!({"alg": "HS256"}),
+        &json!({"exp": now_s() + 9_000, "nbf": now_s() + 7_200}).to_string(),
+        SECRET,
+    );
+    let (code, told) = explain(&soon, &[]);
+    assert_eq!(code, Some(1), "{told}");
+    let (_, left) = told.split_once("valid from: ").unwrap();
+    let (_, left) = left.split_once(", in ").unwrap();
+    let left: u64 = left.split(' ').next().unwrap().parse().unwrap();
+    assert!((7_100..=7_200).contains(&left), "{told}");
+}
+
+#[test]
 fn a_refused_token_is_explained_with_its_reason() {
     let secret = [("VISNYK_JWT_SECRET", SECRET)];
     let plain = json!({"alg": "HS256"});
