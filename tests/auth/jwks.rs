@@ -1,9 +1,10 @@
 //! Keys from an issuer: had, exchanged, out of reach, and asked for at a bounded rate.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use visnyk_loadtest::{Hub, HubCommand};
 
 use crate::{
@@ -81,6 +82,55 @@ async fn unknown_keys_are_asked_for_at_a_bounded_rate() {
     }
     assert_eq!(issuer.asked(), asked, "the first refresh was less than 300 s ago");
     assert_eq!(poll(&hub, &pair.token(Some("k"), grants())).await.status, 204);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_out_of_order_is_asked_no_more_often() {
+    let pair = Pair::new(Algorithm::EdDSA);
+    let (known, outage) = (pair.token(Some("k"), grants()), "503 Service Unavailable");
+    // Out of order from the first: nobody can have keys, and each who comes would like to.
+    let issuer = Issuer::start(&[]).await;
+    issuer.answers(outage, "");
+    let settings = [("auth.jwks_url", &*issuer.url()), ("auth.jwks_refresh_min_s", "300")];
+    let hub = wire::hub(&settings).await;
+    if issuer.asked() == 0 {
+        issuer.is_asked_again(1).await;
+    }
+    for status in all_at_once(&hub, &pair, 20).await {
+        assert_eq!(status, 503);
+    }
+    assert_eq!(poll(&hub, &known).await.status, 503);
+    assert_eq!(issuer.asked(), 1, "the first attempt was less than 300 s ago");
+    // Out of order later: what was had is kept, and what is unknown is asked for once a second.
+    let issuer = Issuer::start(&[pair.jwk("k")]).await;
+    let hub = self::hub(&issuer).await;
+    polls(&hub, &issuer, &known).await;
+    issuer.answers(outage, "");
+    let (asked, begun) = (issuer.asked(), Instant::now());
+    while begun.elapsed() < Duration::from_secs(3) {
+        for status in all_at_once(&hub, &pair, 20).await {
+            assert_eq!(status, 401);
+        }
+        assert_eq!(poll(&hub, &known).await.status, 204);
+    }
+    let (asked, seconds) = (issuer.asked() - asked, begun.elapsed().as_secs() as usize);
+    // One for each second that has begun; the first is that of the last attempt before.
+    assert!((1..=seconds + 1).contains(&asked), "{asked} times in {seconds} s");
+}
+
+/// Shows so many tokens with unknown keys at once.
+async fn all_at_once(hub: &Hub, pair: &Pair, count: usize) -> Vec<u16> {
+    let mut polls = JoinSet::new();
+    for number in 0..count {
+        let authorization =
+            crate::bearer(&pair.token(Some(&format!("unknown-{number}")), grants()));
+        let mut wire = wire::Wire::to(hub).await;
+        polls.spawn(async move {
+            wire.send(request("GET", POLL, &[("Authorization", &authorization)], "")).await;
+            wire.answer().await.status
+        });
+    }
+    polls.join_all().await
 }
 
 #[tokio::test]
