@@ -37,6 +37,41 @@ fn config_prints_a_settings_file_with_origins() {
 }
 
 #[test]
+fn flags_of_authentication_can_be_given_and_repeated() {
+    let directory = directory();
+    write(&directory, "secret", "a-secret-of-this-test-and-of-no-hub\n");
+    let flags = [
+        ["--jwt-secret-file", "secret"],
+        ["--allow-anonymous", "news"],
+        ["--cors-origin", "https://a.example"],
+        ["--allow-anonymous", "users/{sub}/**"],
+        ["--cors-origin", "https://*.b.example"],
+    ];
+    let output = visnyk(&directory)
+        .arg("config")
+        .args(flags.as_flattened())
+        // A flag replaces all of what a variable says.
+        .env("VISNYK_ALLOW_ANONYMOUS", "other")
+        .env("VISNYK_CORS_ORIGINS", "https://other.example")
+        .env("VISNYK_JWT_SECRET_FILE", "other")
+        .output()
+        .expect("it runs");
+    assert_eq!(code(&output), 0, "{output:?}");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    for line in [
+        "jwt_secret_file = \"secret\" # flag --jwt-secret-file",
+        "allow_anonymous = [\"news\", \"users/{sub}/**\"] # flag --allow-anonymous",
+        "cors_origins = [\"https://a.example\", \"https://*.b.example\"] # flag --cors-origin",
+    ] {
+        assert!(stdout.lines().any(|printed| printed == line), "{line:?} is not in\n{stdout}");
+    }
+    for flag in ["--jwt-secret-file", "--tls-cert"] {
+        let twice = visnyk(&directory).args(["config", flag, "a", flag, "b"]).output();
+        assert_eq!(code(&twice.expect("it runs")), 2, "{flag} is one");
+    }
+}
+
+#[test]
 fn config_check_is_silent_or_says_what_is_wrong() {
     let directory = directory();
     let good = visnyk(&directory).args(["config", "--check"]).output().expect("it runs");
