@@ -23,6 +23,16 @@ pub(crate) enum Setup {
     Bare,
     /// As documented, and everything compressed.
     Compressing,
+    /// As documented, and with another `proxy_read_timeout`, in milliseconds.
+    Patient(u64),
+}
+
+/// For how long nginx waits for the hub's next bytes, as documented, in seconds.
+pub(crate) fn documented_patience_s() -> u64 {
+    let text = documented();
+    let (_, rest) = text.split_once("proxy_read_timeout ").expect("it is documented");
+    let (seconds, _) = rest.split_once("s;").expect("in seconds");
+    seconds.parse().expect("a number")
 }
 
 /// A running nginx; killed when it is dropped.
@@ -84,9 +94,18 @@ fn configuration(setup: Setup, listen: SocketAddr, hub: SocketAddr) -> String {
         Setup::Bare => {
             format!("server {{ listen {listen}; location / {{ proxy_pass http://{hub}; }} }}")
         }
-        Setup::Documented | Setup::Compressing => documented()
-            .replace("127.0.0.1:3000", &hub.to_string())
-            .replace("listen 80;", &format!("listen {listen};")),
+        Setup::Documented | Setup::Compressing | Setup::Patient(_) => {
+            let text = documented()
+                .replace("127.0.0.1:3000", &hub.to_string())
+                .replace("listen 80;", &format!("listen {listen};"));
+            match setup {
+                Setup::Patient(timeout_ms) => text.replace(
+                    &format!("proxy_read_timeout {}s;", documented_patience_s()),
+                    &format!("proxy_read_timeout {timeout_ms}ms;"),
+                ),
+                _ => text,
+            }
+        }
     };
     let gzip = match setup {
         Setup::Compressing => {

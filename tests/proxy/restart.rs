@@ -1,12 +1,12 @@
 //! The hub goes down and comes back behind nginx, which stays.
 
 use tokio::{task::JoinSet, time::sleep};
-use visnyk_loadtest::{Hub, HubCommand};
+use visnyk_loadtest::{Hub, HubCommand, SseClient, SseRequest};
 
 use crate::{
     clients::Client,
     nginx::{Nginx, Setup},
-    wire::{PATIENCE, Wire, hub, published, request, taken_on},
+    wire::{PATIENCE, Wire, hub, metric_is, published, request, taken_on},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,6 +54,39 @@ async fn a_restart_loses_nothing_and_clients_come_back_when_they_are_told_to() {
         assert_eq!(client.events, expected);
         assert_eq!(client.gaps, 1, "that the hub is another one is said, once");
         assert!(client.connects >= 2);
+    }
+}
+
+#[tokio::test]
+async fn what_the_hub_says_when_it_goes_down_comes_through() {
+    for setup in [Setup::Documented, Setup::Bare] {
+        let settings = [("trusted_proxies", "127.0.0.1"), ("drain_window_s", "1")];
+        let mut hub = hub(&settings).await;
+        let nginx = Nginx::start(setup, hub.address()).await;
+        let position = published(&hub, "a", "before").await;
+        let request_of_stream = SseRequest::new("/v1/events?channel=a").from("earliest");
+        let mut stream = SseClient::connect(nginx.address(), &request_of_stream).await.unwrap();
+        let first = stream.next_block(PATIENCE).await.unwrap().unwrap();
+        assert!(first.retry_ms.is_some(), "{setup:?} {first:?}");
+        let event = stream.next_block(PATIENCE).await.unwrap().unwrap();
+        assert_eq!(event.data.as_deref(), Some("before"), "{setup:?} {event:?}");
+        let mut polling = Wire::at(nginx.address()).await;
+        let fields = [("Last-Event-ID", &*position)];
+        polling.send(request("GET", "/v1/poll?channel=a&timeout=60", &fields, "")).await;
+        metric_is(&hub, "visnyk_pollers", 1).await;
+        hub.terminate().await.unwrap();
+        // A hub that just went away would be an end without it, and 502 or 503.
+        let answer = polling.answer().await;
+        assert_eq!(answer.status, 204, "{setup:?} {answer:?}");
+        assert_eq!(answer.field("last-event-id"), position, "{setup:?}: where to go on");
+        let last = stream.next_block(PATIENCE).await.unwrap().expect("a block before the end");
+        let retry = last.retry_ms.unwrap_or_else(|| panic!("{setup:?} {last:?}"));
+        assert!((2_000..=4_000).contains(&retry), "{setup:?} {last:?}");
+        assert_eq!(last.data, None, "{setup:?} {last:?}");
+        let end = stream.next_block(PATIENCE).await.expect("an end in good order");
+        assert_eq!(end, None, "{setup:?}");
+        assert_eq!(stream.position(), Some(&*position), "{setup:?}: where to go on");
+        assert_eq!(hub.wait(PATIENCE).await.unwrap().code(), Some(0), "{}", hub.stderr());
     }
 }
 

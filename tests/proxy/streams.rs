@@ -9,7 +9,7 @@ use serde_json::Value;
 use visnyk_loadtest::Hub;
 
 use crate::{
-    nginx::{Nginx, Setup},
+    nginx::{Nginx, Setup, documented_patience_s},
     wire::{Wire, hub, metric_is, publish, published, request, taken_on},
 };
 
@@ -77,6 +77,41 @@ async fn polls_wait_behind_nginx_and_are_answered() {
         published(&hub, "a", "answer").await;
         let answer = wire.answer().await;
         assert_eq!(answer.json()["events"][0]["data"], "answer", "{answer:?}");
+    }
+}
+
+/// The documented time of nginx and the hub's own, both at a fifteenth: nobody has to wait a minute.
+#[tokio::test]
+async fn documented_times_cut_neither_the_longest_poll_nor_a_quiet_stream() {
+    const SCALE: u64 = 15;
+    let limits = visnyk::server::Settings::default().limits;
+    let (poll_s, patience_s) = (u64::from(limits.poll.timeout_max_s), documented_patience_s());
+    assert!(patience_s >= poll_s + 15, "a hub that is late has some time to be so");
+    assert!(patience_s > 2 * u64::from(limits.connections.heartbeat_s), "one may come late");
+    let heartbeat_s = limits.connections.heartbeat_s.div_ceil(SCALE as u32).to_string();
+    let settings = [("limits.connections.heartbeat_s", &*heartbeat_s)];
+    let target = format!("/v1/poll?channel=a&timeout={}", poll_s / SCALE);
+    for is_cut in [false, true] {
+        // A time that is too short, as nginx has it where nothing is set, is one that cuts.
+        let patience_ms = if is_cut { 1_000 } else { patience_s * 1_000 / SCALE };
+        let settings = if is_cut { &[][..] } else { &settings };
+        let (_hub, nginx) = behind(Setup::Patient(patience_ms), settings).await;
+        let mut quiet = stream(&nginx, &[]).await;
+        let mut polling = Wire::at(nginx.address()).await;
+        polling.send(request("GET", &target, &[], "")).await;
+        let answer = polling.answer().await;
+        if is_cut {
+            assert_eq!(answer.status, 503, "nginx waits no longer: {answer:?}");
+            let rest = String::from_utf8(quiet.rest().await).unwrap();
+            assert!(!rest.ends_with("0\r\n\r\n"), "it is cut, and does not end: {rest:?}");
+            continue;
+        }
+        assert_eq!(answer.status, 204, "it waited its time: {answer:?}");
+        // More heartbeats than the time that nginx waits for one has room for.
+        for _ in 0..=patience_ms / 1_000 {
+            let block = quiet.through("\n\n").await;
+            assert!(block.contains("id: "), "{block}");
+        }
     }
 }
 
