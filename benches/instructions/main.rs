@@ -20,10 +20,10 @@ mod requests;
 #[path = "../shard/mod.rs"]
 mod shard;
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use baseline::{Baseline, Verdict};
-use paths::{Load, PATHS, Path};
+use paths::{Load, MORE_THAN_ANOTHER_PERCENT, PATHS, Path};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -81,6 +81,7 @@ fn check(words: &[&str], bless: bool) -> Result<(), String> {
         "path", "instructions", "blessed", "", "allocations"
     );
     let mut faults = Vec::new();
+    let mut all: BTreeMap<&str, f64> = BTreeMap::new();
     let mut better = Vec::new();
     for path in PATHS.iter().filter(chosen) {
         let counted = path.count(callgrind::count)?;
@@ -91,6 +92,16 @@ fn check(words: &[&str], bless: bool) -> Result<(), String> {
             Verdict::Better(why) => better.push(why),
             Verdict::Same | Verdict::New => {}
         }
+        let other = path.no_more_than.and_then(|name| Some((name, *all.get(name)?)));
+        if let Some((name, other)) = other
+            && counted.instructions > other * (1.0 + MORE_THAN_ANOTHER_PERCENT / 100.0)
+        {
+            faults.push(format!(
+                "{}: {:.1} instructions, and {name} has {other:.1}",
+                path.name, counted.instructions
+            ));
+        }
+        all.insert(path.name, counted.instructions);
         blessed.set(path, counted);
     }
     if bless {

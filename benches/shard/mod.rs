@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use visnyk::{
     actors::{
-        Admission, Batch, CountedEntry, Engine, Form, Input, Peer, PollTicket, Run, Shape, SlotKey,
-        SlotWaker, Subscriber,
+        Admission, Batch, CountedEntry, Engine, Form, Holder, Input, Lease, Peer, PollTicket, Run,
+        Shape, SlotKey, SlotWaker, Subscriber,
     },
     backend::{ChannelEntry, MemoryBackend},
     core::{CloseReason, Limits, SlowPolicy, Subscription},
@@ -99,14 +99,31 @@ impl Shard {
         start: Start,
         taken: &TakenBytes,
     ) -> SlotKey {
-        self.connect(channels, Arc::clone(&self.frames), start, None, taken)
+        let subscriber = self.subscriber(channels, Arc::clone(&self.frames), start, None);
+        self.connect(subscriber, None, taken)
+    }
+
+    /// The same with a token that expires, but not in this bench.
+    pub(crate) fn attach_leased(
+        &mut self,
+        channels: &[&str],
+        start: Start,
+        taken: &TakenBytes,
+    ) -> SlotKey {
+        let mut subscriber = self.subscriber(channels, Arc::clone(&self.frames), start, None);
+        let subject = Some(Arc::from("subject"));
+        let holder = Holder { subject, until_ms: Some(NOW_MS + TOKEN_MS) };
+        subscriber.lease = Some(Box::new(Lease::alone(1, holder)));
+        self.connect(subscriber, None, taken)
     }
 
     /// Attaches a long-poll that waits for the next event.
     pub(crate) fn wait(&mut self, channels: &[&str], taken: &TakenBytes) -> SlotKey {
         let (parts, _) = http::Response::new(()).into_parts();
         let ticket = Taken::ticket(&parts, true);
-        self.connect(channels, Arc::clone(&self.answers), Start::Now, Some(ticket), taken)
+        let answers = Arc::clone(&self.answers);
+        let subscriber = self.subscriber(channels, answers, Start::Now, Some(POLL_WAIT_MS));
+        self.connect(subscriber, Some(ticket), taken)
     }
 
     /// Attaches a stream and lets it read until it is live.
@@ -139,19 +156,28 @@ impl Shard {
 
     fn connect(
         &mut self,
-        channels: &[&str],
-        shape: Arc<Shape>,
-        start: Start,
+        subscriber: Subscriber,
         ticket: Option<PollTicket>,
         taken: &TakenBytes,
     ) -> SlotKey {
+        let peer = Box::new(Counting(Rc::clone(taken)));
+        self.engine.attach(subscriber, peer, Bytes::new(), ticket, NOW_MS)
+    }
+
+    fn subscriber(
+        &self,
+        channels: &[&str],
+        shape: Arc<Shape>,
+        start: Start,
+        ends_after_ms: Option<u64>,
+    ) -> Subscriber {
         let selectors = channels.iter().map(|text| ChannelSelector::parse(text).unwrap());
         let subscription = Subscription::new(selectors, [], 100).unwrap();
         let names = subscription.names().iter();
         let named = names
             .map(|name| CountedEntry::new(self.entry(name.as_str()), shape.transport()))
             .collect();
-        let subscriber = Subscriber {
+        Subscriber {
             id: 1,
             subscription,
             watched: Vec::new(),
@@ -159,16 +185,14 @@ impl Shard {
             shape,
             start,
             policy: SlowPolicy::Disconnect,
-            ends_after_ms: ticket.as_ref().map(|_| POLL_WAIT_MS),
+            ends_after_ms,
             hello: false,
             retry_ms: None,
             lease: None,
             origin: None,
             replay: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
-        };
-        let peer = Box::new(Counting(Rc::clone(taken)));
-        self.engine.attach(subscriber, peer, Bytes::new(), ticket, NOW_MS)
+        }
     }
 }
 
@@ -190,6 +214,8 @@ impl Peer for Counting {
     }
 }
 
+/// How long a token is good for.
+const TOKEN_MS: u64 = 3_600_000;
 /// How long a poll waits.
 const POLL_WAIT_MS: u64 = 20_000;
 pub(crate) const NOW_MS: u64 = 1_767_323_045_678;

@@ -64,6 +64,12 @@ impl Lease {
         Self { id, subject, until_ms, due_ms: u64::MAX, shard: 0, leases: Arc::clone(leases) }
     }
 
+    /// One that is in no hub's list, so that nobody can hand a fresh token in: for an engine that is
+    /// run by itself.
+    pub fn alone(id: u64, holder: Holder) -> Self {
+        Self::new(id, holder, &Arc::default())
+    }
+
     /// Says in which slot of its shard the connection is. To be called before its client has heard
     /// anything: one that knows its connection's id may hand a fresh token in at once.
     pub(super) fn settle(&self, key: SlotKey) {
