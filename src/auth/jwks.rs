@@ -101,7 +101,8 @@ impl Jwks {
 
     /// Fetches the keys because a token names one that is not known; not if they were fetched, or
     /// could not be, within the shortest time between two refreshes. Who comes while a fetch is
-    /// under way waits for that one. Takes at most [`FETCH_TIME_MAX`] and a little. Cancelling it
+    /// under way waits for that one. Takes at most twice [`FETCH_TIME_MAX`]: one that is under way,
+    /// and one of its own if the shortest time has passed by then. Cancelling it
     /// cancels no fetch: a client that asks and leaves would keep the keys from the others.
     pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
