@@ -420,6 +420,28 @@ async fn bad_usage_is_2_and_a_refusal_1() {
 }
 
 #[tokio::test]
+async fn credentials_are_neither_in_help_nor_in_refusals() {
+    let url = "http://planted-user:planted-password@localhost/hub?key=planted-key";
+    for (command, arguments) in [("publish", &["a", "x"][..]), ("subscribe", &["a"])] {
+        let mut by_flag = visnyk(command);
+        by_flag.args(arguments).args(["--url", url]);
+        let mut by_variable = visnyk(command);
+        by_variable.args(arguments).env("VISNYK_URL", url);
+        for refused in [by_flag, by_variable] {
+            let output = finish(refused).await;
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains("`http://***@localhost/hub?***` is not a URL"), "{said}");
+            assert!(!said.contains("planted"), "{said}");
+        }
+        let mut help = visnyk(command);
+        help.arg("--help").env("VISNYK_URL", url).env("VISNYK_TOKEN", "planted-token");
+        let said = stdout(&finish(help).await);
+        assert!(said.contains("VISNYK_URL") && !said.contains("planted"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn publisher_gives_up_when_there_is_no_hub() {
     let mut publish = visnyk("publish");
     // Port 1 is nobody's.

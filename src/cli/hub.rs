@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::future::Future;
 
 use tokio::runtime;
-use visnyk::client::Endpoint;
+use visnyk::client::{Endpoint, EndpointError};
 
 use super::CliError;
 
@@ -14,13 +14,14 @@ use super::CliError;
 pub(crate) struct HubArgs {
     /// Base URL of the hub. Under https its certificate must come from a root that the system trusts,
     /// or from one in the file that SSL_CERT_FILE names.
+    // Parsed behind the parser of the command line, which shows what it refuses as it was given.
     #[arg(
         long,
         env = "VISNYK_URL",
-        default_value = "http://127.0.0.1:3000",
-        value_parser = Endpoint::parse
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:3000"
     )]
-    url: Endpoint,
+    url: String,
     /// Token to show, if the hub wants one.
     #[arg(long, env = "VISNYK_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -28,11 +29,11 @@ pub(crate) struct HubArgs {
 
 impl HubArgs {
     pub(crate) fn endpoint(self) -> Result<Endpoint, CliError> {
+        let usage = |error: EndpointError| CliError::Usage(format!("--url or --token: {error}"));
+        let endpoint = Endpoint::parse(&self.url).map_err(usage)?;
         match self.token.filter(|token| !token.is_empty()) {
-            None => Ok(self.url),
-            Some(token) => {
-                self.url.with_token(&token).map_err(|error| CliError::Usage(error.to_string()))
-            }
+            None => Ok(endpoint),
+            Some(token) => endpoint.with_token(&token).map_err(usage),
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// It is not `http[s]://host[:port][/path]`.
+    /// It is not `http[s]://host[:port][/path]`. What may be a credential in it is not shown.
     #[error("`{0}` is not a URL of the form http://host:port or https://host:port")]
     NotAUrl(String),
     /// There is nothing to hold a hub's certificate against.
@@ -41,7 +41,7 @@ impl Endpoint {
     /// from a root that the system trusts, or from one in the file that the environment variable
     /// `SSL_CERT_FILE` names.
     pub fn parse(url: &str) -> Result<Self, EndpointError> {
-        let not_a_url = || EndpointError::NotAUrl(url.to_owned());
+        let not_a_url = || EndpointError::NotAUrl(without_credentials(url));
         let uri: Uri = url.parse().map_err(|_| not_a_url())?;
         let scheme = match uri.scheme_str() {
             Some(scheme @ ("http" | "https")) => scheme,
@@ -116,6 +116,18 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// A text that is no base URL, to be shown: without whatever may be a user's or a query.
+fn without_credentials(url: &str) -> String {
+    let scheme = url.find("://").map_or("", |at| &url[..at + "://".len()]);
+    let is_scheme = scheme.trim_end_matches("://").bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let (scheme, rest) = url.split_at(if is_scheme { scheme.len() } else { 0 });
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
+    match rest.split_once(['?', '#']) {
+        Some((rest, _)) => format!("{scheme}{user}{rest}?***"),
+        None => format!("{scheme}{user}{rest}"),
+    }
+}
+
 /// `text` as one path part or one query value.
 pub(crate) fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
@@ -142,10 +154,17 @@ mod tests {
 
     #[test]
     fn what_is_not_a_base_url_is_refused() {
-        for url in
-            ["", "localhost", "localhost:3000", "/v1", "ftp://a", "http://a?b=c", "http://u:p@a/"]
-        {
+        for url in ["", "localhost", "localhost:3000", "/v1", "ftp://a"] {
             assert_eq!(Endpoint::parse(url).err(), Some(EndpointError::NotAUrl(url.into())));
+        }
+        for (url, shown) in [
+            ("http://a?b=c", "http://a?***"),
+            ("http://u:p@a/", "http://***@a/"),
+            ("u:p@a", "***@a"),
+            ("http://u:p?@a/b?c@d#e", "http://***@d?***"),
+            ("u:p://@a", "***@a"),
+        ] {
+            assert_eq!(Endpoint::parse(url).err(), Some(EndpointError::NotAUrl(shown.into())));
         }
     }
 

@@ -423,6 +423,11 @@ async fn debug_output_has_no_secret() {
     show("Endpoint", &endpoint);
     show("Publisher", &Publisher::new(endpoint.clone(), PublisherOptions::default()));
     show("EndpointError", &endpoint.with_token("planted token with blanks").unwrap_err());
+    for url in ["http://planted:planted@localhost", "http://localhost?key=planted", "planted@b"] {
+        let error = Endpoint::parse(url).unwrap_err();
+        show("EndpointError", &error);
+        show("EndpointError", &error.to_string());
+    }
     let asked = json!({"sub": "ann", "exp": 99_999_999_999_u64}).to_string();
     let token = signed(&json!({"alg": "HS256"}), &asked, "planted-forgers-secret-0000000000");
     let verifier = settings.access.verifier.clone().unwrap();
