@@ -165,6 +165,26 @@ impl Baseline {
     }
 }
 
+/// Whether counts that are made up are judged as they should be. This program has no test harness.
+pub(crate) fn try_judging() -> Result<(), String> {
+    let path = PATHS.first().ok_or("no paths")?;
+    let counts = |percent_more: f64| Counts {
+        instructions: 1_000.0 * (1.0 + percent_more / 100.0),
+        allocations: 0.0,
+    };
+    let mut blessed = Baseline::default();
+    let exact = Margin { percent_min: Some(0.0), note: None };
+    let unknown = blessed.judge(path, counts(0.0), &exact);
+    blessed.set(path, counts(0.0));
+    let judged = |percent_more| blessed.judge(path, counts(percent_more), &exact);
+    let margin = path.margin_percent;
+    let is_sound = unknown == Verdict::New
+        && judged(0.9 * margin) == Verdict::Same
+        && matches!(judged(1.1 * margin), Verdict::Worse(_))
+        && matches!(judged(-1.1 * margin), Verdict::Better(_));
+    if is_sound { Ok(()) } else { Err("what is worse than blessed is not found".to_owned()) }
+}
+
 /// As they are blessed: a difference of runs is exact, an average of many operations is not.
 fn rounded(counts: Counts) -> Counts {
     Counts {

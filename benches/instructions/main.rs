@@ -56,8 +56,10 @@ fn run(name: &str, size: &str, rounds: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs each path once, uncounted: that it works.
+/// Runs each path once, uncounted: that it works. And judges counts that are none: that what is
+/// worse would be found.
 fn try_each() -> Result<(), String> {
+    baseline::try_judging()?;
     for path in PATHS {
         path.run(Load { size: path.size, rounds: 1, rounds_max: 1 });
         println!("{}: ran once", path.name);
@@ -90,6 +92,7 @@ fn check(words: &[&str], bless: bool) -> Result<(), String> {
         match verdict {
             Verdict::Worse(why) => faults.push(why),
             Verdict::Better(why) => better.push(why),
+            Verdict::New if !bless => faults.push(format!("{}: is not blessed", path.name)),
             Verdict::Same | Verdict::New => {}
         }
         let other = path.no_more_than.and_then(|name| Some((name, *all.get(name)?)));
