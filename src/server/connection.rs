@@ -10,7 +10,6 @@ use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     io,
-    net::IpAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
@@ -35,6 +34,7 @@ use tokio::{
 };
 
 use super::{
+    arrival::Arrival,
     http2::PREFACE,
     newcomers::Counted,
     outgoing::{Outgoing, Stall},
@@ -42,12 +42,11 @@ use super::{
     plain::plain_request,
     rewind::Rewind,
     tls::{Acceptor, Welcome},
-    unbelieved::warn_if_unbelieved,
 };
 use crate::{
-    actors::{Ends, LocalShard, Socket, Tcp},
+    actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{CanTake, LocalAddress, Secure, Surface, Taken, Takeover, TrustedProxies},
+    http::{CanTake, Surface, Taken, Takeover, TrustedProxies},
     hub::Hub,
 };
 
@@ -105,13 +104,6 @@ enum Next {
     Http2(Socket, Bytes),
 }
 
-/// How requests come in on a connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    ends: Ends,
-    is_secure: bool,
-}
-
 /// A response that asks for its socket.
 struct Asking {
     parts: response::Parts,
@@ -157,13 +149,11 @@ impl Connections {
             Beginning::New(io, early) => (io, early, true),
             Beginning::Http1(io, early) => (io, early, false),
             Beginning::Http2(io) => {
-                let Ok(ends) = io.ends() else { return };
-                let arrival = Arrival { ends, is_secure: io.is_secure() };
+                let Ok(arrival) = Arrival::of(&io) else { return };
                 return Box::pin(self.serve_http2(io, Bytes::new(), arrival)).await;
             }
         };
-        let Ok(ends) = io.ends() else { return };
-        let arrival = Arrival { ends, is_secure: io.is_secure() };
+        let Ok(arrival) = Arrival::of(&io) else { return };
         if early.is_empty() {
             let Ok(read) = self.wait_for_bytes(&mut io).await else { return };
             early = read;
@@ -362,25 +352,6 @@ impl Connections {
     pub(super) async fn asked_to_close(&self) {
         let mut closing = self.closing.clone();
         let _ = closing.wait_for(|closing| *closing).await;
-    }
-}
-
-impl Arrival {
-    /// The address at the other end, which may be a proxy's.
-    pub(super) fn peer(self) -> IpAddr {
-        self.ends.peer.ip().to_canonical()
-    }
-
-    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
-    pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
-        let Ends { local, peer } = self.ends;
-        let client = proxies.client(peer, request.headers());
-        warn_if_unbelieved(&client, request.headers());
-        request.extensions_mut().insert(LocalAddress(local));
-        request.extensions_mut().insert(client);
-        if self.is_secure {
-            request.extensions_mut().insert(Secure);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The process around the hub: settings, listeners, signals.
 
 mod accept_queue;
+mod arrival;
 mod authentication;
 mod connection;
 mod demo;

@@ -29,7 +29,8 @@ use crate::{
     hub::Hub,
     model::ClientAddress,
     server::{
-        connection::{Arrival, Connections},
+        arrival::Arrival,
+        connection::Connections,
         outgoing::{Outgoing, Stall},
         rewind::Rewind,
     },
