@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use tokio::time::sleep;
+use visnyk_loadtest::{HTTP2_PREFACE, http2_frame as frame};
 
 use crate::{
     AUDIENCE,
@@ -146,7 +147,7 @@ pub(crate) async fn compression_bomb(target: Target) {
 /// A connection with its preface and these settings.
 async fn open(target: &Target, settings: &[u8]) -> io::Result<Wire> {
     let mut wire = target.connect().await?;
-    wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+    wire.send(HTTP2_PREFACE).await?;
     wire.send(frame(SETTINGS, 0, 0, settings)).await?;
     wire.drop_bytes(1).await?;
     target.got("connections");
@@ -169,14 +170,6 @@ fn block(method: &str, path: &str) -> Vec<u8> {
         block.extend(value.as_bytes());
     }
     block
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
 }
 
 const DATA: u8 = 0;

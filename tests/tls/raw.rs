@@ -8,9 +8,10 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use visnyk_loadtest::{HTTP2_PREFACE as PREFACE, http2_frame as frame};
+
 use crate::support::PATIENCE;
 
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
@@ -23,15 +24,6 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 /// The setting of a stream's first window.
 pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
-
-/// The bytes of a frame (RFC 9113, section 4.1).
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
 
 /// A setting.
 pub(crate) fn setting(name: u16, value: u32) -> Vec<u8> {
