@@ -6,6 +6,7 @@ mod anonymous;
 mod authority;
 mod carriage;
 mod commands;
+mod debug;
 mod forged;
 mod issuer;
 mod jwks;
