@@ -1,0 +1,6 @@
+//! The command line and its settings: the real binary as a script or a person calls it.
+#![allow(clippy::unwrap_used)]
+
+mod cli;
+mod command_line;
+mod settings;

@@ -1,0 +1,96 @@
+//! Runs the commands of docs/api.md, in order, against the real binary.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+#[test]
+fn every_command_of_the_api_page_works() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    // What a reader would see as an error is one: curl by itself is content with any status.
+    fs::write(home.path().join(".curlrc"), "fail-with-body\nsilent\nshow-error\n")
+        .expect("written");
+    let hub = Hub::start(home.path(), &[]);
+    // What is shown with tokens needs a hub that asks for them.
+    let secret = ("VISNYK_JWT_SECRET", "a secret of this test alone, 40 bytes...");
+    let asking = Hub::start(home.path(), &[secret]);
+    let commands = commands(include_str!("../../docs/api.md"));
+    assert!(commands.len() >= 10, "{commands:?}");
+    for command in commands {
+        assert!(command.contains(TUTORIAL_ADDRESS), "{command}");
+        let with_tokens = command.contains("visnyk token");
+        let address = if with_tokens { &asking.address } else { &hub.address };
+        let output = Command::new("sh")
+            .args(["-c", &command.replace(TUTORIAL_ADDRESS, address)])
+            .env("HOME", home.path())
+            .env("PATH", path_with_the_binary())
+            .env(secret.0, secret.1)
+            .current_dir(home.path())
+            .output()
+            .expect("sh runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        // A stream goes on until its time is up: that is curl's code 28.
+        let good = if command.contains("--max-time") { 28 } else { 0 };
+        assert_eq!(output.status.code(), Some(good), "{command}\n{output:?}");
+        let is_empty = told.trim().is_empty();
+        assert_eq!(is_empty, command.contains("-X DELETE"), "{command}\n{told}");
+        if command.contains("--max-time") {
+            assert!(told.contains("hello"), "{command}\n{told}");
+        }
+    }
+}
+
+/// The blocks that are marked as shell.
+fn commands(page: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut rest = page;
+    while let Some((_, block)) = rest.split_once("```sh\n") {
+        let (command, after) = block.split_once("```").expect("blocks end");
+        commands.push(command.to_owned());
+        rest = after;
+    }
+    commands
+}
+
+/// Where a reader has `visnyk`.
+fn path_with_the_binary() -> String {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_visnyk"));
+    let folder = binary.parent().expect("a folder").display();
+    format!("{folder}:{}", std::env::var("PATH").unwrap_or_default())
+}
+
+struct Hub {
+    process: Child,
+    address: String,
+}
+
+impl Hub {
+    fn start(directory: &std::path::Path, variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_visnyk"))
+            .args(["--listen", "127.0.0.1:0"])
+            .env_clear()
+            .envs(variables.iter().copied())
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the hub runs");
+        let stderr = BufReader::new(process.stderr.take().expect("piped"));
+        let mut lines = stderr.lines().map_while(Result::ok);
+        let address = lines
+            .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
+            .expect("it says where it listens");
+        // Whatever else it says must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const TUTORIAL_ADDRESS: &str = "http://127.0.0.1:3000";

@@ -1,0 +1,294 @@
+//! Going down, in the real binary: SIGTERM while hundreds of streams are open and publishing goes
+//! on.
+
+use std::time::Duration;
+
+use crate::support::{PATIENCE, TestHub, data_of};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use visnyk_loadtest::{PollClient, Publisher, SseRequest};
+
+const WINDOW: Duration = Duration::from_secs(4);
+const WINDOW_SETTING: (&str, &str) = ("DRAIN_WINDOW_S", "4");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_streams_are_closed_over_the_window_each_with_its_own_retry() {
+    const STREAMS: usize = 500;
+    let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
+    let mut streams = Vec::new();
+    for number in 0..STREAMS {
+        let query = ["channel=a", "channel=a&channel=b", "channel=**"][number % 3];
+        streams.push(hub.stream(query, "now").await);
+    }
+    let before = hub.publish("a", "before").await;
+    let begun = Instant::now();
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+
+    let mut ends = JoinSet::new();
+    for (number, mut stream) in streams.into_iter().enumerate() {
+        let before = before.clone();
+        ends.spawn(async move {
+            assert_eq!(data_of(&mut stream, 1).await, ["before"], "stream {number}");
+            let mut retries = Vec::new();
+            while let Some(block) = stream.next_block(PATIENCE).await.expect("a block or the end") {
+                assert_eq!(block.data, None, "stream {number}");
+                retries.extend(block.retry_ms);
+            }
+            let [retry] = retries[..] else { panic!("stream {number}: {retries:?}") };
+            assert_eq!(stream.position(), Some(before.as_str()), "where to go on");
+            (begun.elapsed(), retry)
+        });
+    }
+    let ends = ends.join_all().await;
+
+    // Uniform over the window: a tenth of it sees about fifty ends, never half or twice that and
+    // more (5 deviations are 34).
+    let mut tenths = [0; 10];
+    for (after, _) in &ends {
+        assert!(*after < WINDOW + Duration::from_millis(700), "ended after {after:?}");
+        let tenth = after.as_secs_f64() / WINDOW.as_secs_f64() * 10.0;
+        tenths[(tenth as usize).min(9)] += 1;
+    }
+    println!("ends in each tenth of the window: {tenths:?}");
+    assert!(tenths.iter().all(|count| (10..=100).contains(count)), "{tenths:?}");
+    // Uniform between the bounds of the setting, too: of 2,001 values 500 draws leave few alike.
+    let mut retries: Vec<u64> = ends.iter().map(|(_, retry)| *retry).collect();
+    retries.sort_unstable();
+    assert!(retries[0] >= 2_000 && retries[STREAMS - 1] <= 4_000, "{retries:?}");
+    assert!(retries[0] < 2_200 && retries[STREAMS - 1] > 3_800, "{retries:?}");
+    retries.dedup();
+    println!("{} different reconnection times", retries.len());
+    assert!(retries.len() > STREAMS / 2, "{}", retries.len());
+
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    let after = begun.elapsed();
+    assert!(after < WINDOW + Duration::from_secs(3), "it took {after:?}");
+}
+
+#[tokio::test]
+async fn while_it_drains_it_says_so_and_refuses_as_clients_understand() {
+    let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
+    let mut open = Vec::new();
+    for _ in 0..50 {
+        open.push(hub.stream("channel=a", "now").await);
+    }
+    assert_eq!(hub.get("/readyz").await.status(), 200);
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while hub.get("/readyz").await.status() != 503 {
+        assert!(Instant::now() < deadline, "it says that it is ready");
+    }
+    assert_eq!(hub.get("/healthz").await.status(), 200, "it is alive");
+    // A new stream is refused so that EventSource tries again, later and elsewhere.
+    let mut refused = hub.open(&SseRequest::new("/v1/events?channel=a")).await;
+    let block = refused.next_block(PATIENCE).await.expect("a block").expect("words");
+    assert!(block.comment.expect("why").contains("going down"));
+    assert!(block.retry_ms.is_some());
+    assert_eq!(refused.next_block(PATIENCE).await.expect("a block"), None, "and the end");
+    // A poll that would wait is refused by its status; what is there it may still have.
+    let answer = hub.get("/v1/poll?channel=a").await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.head.field("retry-after").is_some());
+
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    assert!(hub.stderr().contains("stopped"), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn waiting_polls_are_answered_within_the_window() {
+    const POLLS: usize = 100;
+    let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
+    let start = hub.publish("a", "before").await;
+    let begun = Instant::now();
+    let mut polls = JoinSet::new();
+    for _ in 0..POLLS {
+        let (address, start) = (hub.address(), start.clone());
+        polls.spawn(async move {
+            let target = "/v1/poll?channel=a&timeout=60";
+            let mut poll = PollClient::new(address, target).from(&start);
+            let answer = poll.next(PATIENCE).await.expect("an answer");
+            assert_eq!(answer.answer.status(), 204);
+            assert_eq!(answer.answer.head.field("connection"), Some("close"));
+            assert_eq!(poll.position(), Some(start.as_str()), "where to go on");
+        });
+    }
+    hub.wait_for_metric("visnyk_pollers", |pollers| pollers == POLLS as f64).await;
+    let draining = Instant::now();
+    hub.terminate().await.expect("it runs");
+    polls.join_all().await;
+    let (all, after) = (begun.elapsed(), draining.elapsed());
+    assert!(after < WINDOW + Duration::from_millis(700), "answered after {after:?} of {all:?}");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_while_it_drains_is_lost_to_those_who_are_there() {
+    let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
+    let start = hub.publish("a", "first").await;
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        streams.push(hub.stream("channel=a", &start).await);
+    }
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+
+    // A publisher that repeats everything under its key.
+    let mut publisher = Publisher::new(hub.address());
+    let mut acknowledged = Vec::new();
+    let mut replayed = 0;
+    'publishing: for number in 0.. {
+        let (data, key) = (format!("event {number}"), format!("key {number}"));
+        for attempt in 0..2 {
+            let fields = [("Idempotency-Key", key.as_str())];
+            match publisher.post("/v1/channels/a/events", &fields, &data).await {
+                Ok(answer) if answer.status() == 201 => {
+                    let id = answer.json()["id"].as_str().expect("a position").to_owned();
+                    let again = answer.head.field("idempotent-replayed") == Some("true");
+                    assert_eq!(again, attempt == 1, "{data}");
+                    replayed += usize::from(again);
+                    if attempt == 0 {
+                        acknowledged.push((id, data.clone()));
+                    }
+                }
+                Ok(answer) => {
+                    assert_eq!(answer.status(), 503, "{}", answer.body);
+                    break 'publishing;
+                }
+                // It is gone.
+                Err(_) => break 'publishing,
+            }
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    println!("{} events acknowledged in the window", acknowledged.len());
+    assert!(acknowledged.len() > 50 && replayed > 50, "{} {replayed}", acknowledged.len());
+
+    // Every stream has what was acknowledged up to its end, each event once.
+    for mut stream in streams {
+        let mut received = Vec::new();
+        while let Some(block) = stream.next_block(PATIENCE).await.expect("a block or the end") {
+            if let Some(data) = block.data {
+                received.push((block.id.expect("a position"), data));
+            }
+        }
+        assert_eq!(received, acknowledged[..received.len()]);
+    }
+}
+
+#[tokio::test]
+async fn retries_across_a_restart_deliver_once_in_each_log_and_clients_are_told() {
+    let settings = [("DRAIN_WINDOW_S", "1")];
+    let mut hub = TestHub::start(&settings).await;
+    let address = hub.address();
+    let mut stream = hub.stream("channel=a", "now").await;
+    let keyed = [("Idempotency-Key", "the key")];
+    let first = hub.request("POST", "/v1/channels/a/events", &keyed, "once").await;
+    assert_eq!(first.status(), 201);
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+    // Its answer, let us say, was lost: the publisher tries again, and again, until some hub
+    // answers.
+    let again = hub.request("POST", "/v1/channels/a/events", &keyed, "once").await;
+    assert_eq!(again.head.field("idempotent-replayed"), Some("true"));
+    assert_eq!(again.json(), first.json());
+    assert_eq!(data_of(&mut stream, 1).await, ["once"]);
+    while let Some(block) = stream.next_block(PATIENCE).await.expect("a block or the end") {
+        assert_eq!(block.data, None, "once");
+    }
+    assert_eq!(hub.wait(PATIENCE).await.expect("it ends").code(), Some(0));
+
+    let hub = TestHub::start_at(address, &settings).await;
+    let mut publisher = Publisher::new(address);
+    for attempt in 0..3 {
+        let answer = publisher.post("/v1/channels/a/events", &keyed, "once").await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 201, "{}", answer.body);
+        let replayed = answer.head.field("idempotent-replayed").is_some();
+        assert_eq!(replayed, attempt > 0, "memory does not outlive the process; then it holds");
+    }
+    let old = stream.position().expect("a position");
+    assert_eq!(hub.retained("channel=a", old).await, ["once"]);
+    let gap = hub.poll_now("channel=a", old).await["gap"].clone();
+    assert_eq!(gap["reason"], "epoch", "it can tell that this is another log");
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_and_idle_connections_hold_nothing_up() {
+    let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "2")]).await;
+    let request = SseRequest::new("/v1/events?channel=a&slow=skip").receive_buffer_bytes(1);
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        stalled.push(hub.open(&request).await);
+    }
+    // Kept alive, and with half a request.
+    let mut idle = Publisher::new(hub.address());
+    let long = "x".repeat(100_000);
+    for _ in 0..5 {
+        assert_eq!(idle.publish("a", &long).await.expect("an answer").status(), 201);
+    }
+    let mut half = TcpStream::connect(hub.address()).await.expect("it accepts");
+    half.write_all(b"GET /v1/events?channel=a HTTP/1.1\r\nHost: ").await.expect("it reads");
+    let begun = Instant::now();
+    hub.terminate().await.expect("it runs");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(!hub.stderr().contains("are left"), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn request_under_way_when_the_streams_have_ended_is_answered() {
+    let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "1")]).await;
+    let mut half = TcpStream::connect(hub.address()).await.expect("it accepts");
+    let head = "POST /v1/channels/a/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+                Expect: 100-continue\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+    half.write_all(head.as_bytes()).await.expect("it reads");
+    // The hub asks for the body: the request is under way.
+    let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    half.read_exact(&mut go_on).await.expect("a word");
+    assert!(go_on.starts_with(b"HTTP/1.1 100"), "{go_on:?}");
+    half.write_all(b"da").await.expect("it reads");
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+    // Nothing else is open: what it waits for now is the rest of this body.
+    half.write_all(b"ta").await.expect("it reads");
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).await.expect("an answer and the end");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn second_signal_cuts_the_drain_short() {
+    let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "60")]).await;
+    let _streams = [hub.stream("channel=a", "now").await, hub.stream("channel=b", "now").await];
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+    let begun = Instant::now();
+    hub.terminate().await.expect("it runs");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn hub_without_connections_ends_at_once() {
+    let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "60")]).await;
+    hub.publish("a", "x").await;
+    let begun = Instant::now();
+    hub.terminate().await.expect("it runs");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}

@@ -1,0 +1,13 @@
+//! What the hub promises (docs/architecture.md, "Invariants"), held against the real binary under load, with slow
+//! readers, while it drains and while parts of it fail.
+#![allow(clippy::unwrap_used)]
+
+mod drain;
+mod faults;
+mod fleet;
+mod invariants;
+mod overload;
+mod slow;
+mod stopped_readers;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,192 @@
+//! Bad input: each is refused with the field that is wrong, and changes nothing.
+
+use super::wire::{Wire, ask, get, hub, metric, post, request};
+
+/// The name of the metric that counts requests past a bound.
+fn past(bound: &str) -> String {
+    format!("visnyk_requests_refused_total{{reason=\"{bound}\"}}")
+}
+
+const LONG: &str = concat!(
+    "0123456789012345678901234567890123456789012345678901234567890123",
+    "0123456789012345678901234567890123456789012345678901234567890123",
+    "0123456789012345678901234567890123456789012345678901234567890123",
+    "0123456789012345678901234567890123456789012345678901234567890123",
+);
+
+/// Names that no channel has, percent-encoded for a path or query.
+const BAD_NAMES: [&str; 13] = [
+    "",
+    LONG,
+    "%2Fa",
+    "a%2F",
+    "a%2F%2Fb",
+    ".",
+    "..",
+    "a%2F..%2Fb",
+    "a%0Ab",
+    "a%00b",
+    "a%7Fb",
+    "%C2%85",
+    "a%FF",
+];
+
+#[tokio::test]
+async fn channel_names() {
+    let hub = hub(&[]).await;
+    for name in BAD_NAMES.into_iter().chain(["*", "a%2F*", "a*b", "**"]) {
+        let subscribing = BAD_NAMES.contains(&name) || name == "a*b";
+        for target in [format!("/v1/channels/{name}/events"), format!("/v1/events?channel={name}")]
+        {
+            ask(&hub, post(&target, "x")).await.refuses(400, "channel");
+            if subscribing {
+                ask(&hub, get(&target)).await.refuses(400, "channel");
+            }
+        }
+        if !name.is_empty() {
+            let target = format!("/v1/channels/{name}");
+            ask(&hub, get(&target)).await.refuses(400, "channel");
+            ask(&hub, request("DELETE", &target, &[], "")).await.refuses(400, "channel");
+        }
+        if subscribing {
+            ask(&hub, get(&format!("/v1/channels/{name}/poll"))).await.refuses(400, "channel");
+            ask(&hub, get(&format!("/v1/poll?channel={name}"))).await.refuses(400, "channel");
+        }
+    }
+    assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+}
+
+#[tokio::test]
+async fn channels_that_are_missing_or_given_twice() {
+    let hub = hub(&[]).await;
+    for target in ["/v1/events", "/v1/events?", "/v1/events?x=y"] {
+        ask(&hub, get(target)).await.refuses(400, "channel");
+        ask(&hub, post(target, "x")).await.refuses(400, "channel");
+    }
+    ask(&hub, get("/v1/poll")).await.refuses(400, "channel");
+    ask(&hub, post("/v1/events?channel=a&channel=b", "x")).await.refuses(400, "channel");
+    ask(&hub, post("/v1/channels/a/events?channel=a", "x")).await.refuses(400, "channel");
+    assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+}
+
+#[tokio::test]
+async fn a_connection_names_so_many_channels_and_patterns_and_so_many_types() {
+    for max in [3, 100] {
+        let setting = max.to_string();
+        let hub = hub(&[("limits.connections.subscriptions_max", &*setting)]).await;
+        let many = |name: &str, count: usize| -> String {
+            (0..count)
+                .map(|n| match n {
+                    // Patterns count with the channels.
+                    0 if name == "channel" => "channel=p/*&".to_owned(),
+                    _ => format!("{name}={n}&"),
+                })
+                .collect()
+        };
+        for name in ["channel", "type"] {
+            let rest = if name == "type" { "channel=a" } else { "" };
+            let poll = |count| get(&format!("/v1/poll?timeout=0&{}{rest}", many(name, count)));
+            let stream = |count| get(&format!("/v1/events?{}{rest}", many(name, count)));
+            assert_eq!(ask(&hub, poll(max)).await.status, 204, "{max} of {name}");
+            let mut wire = Wire::to(&hub).await;
+            wire.send(stream(max)).await;
+            wire.stream_head().await;
+            ask(&hub, poll(max + 1)).await.refuses(400, name);
+            ask(&hub, stream(max + 1)).await.refuses(400, name);
+        }
+        assert_eq!(metric(&hub, &past("too_many_subscriptions")).await, 4);
+    }
+}
+
+#[tokio::test]
+async fn event_types() {
+    let hub = hub(&[]).await;
+    for bad in ["", LONG, "a%0Ab", "a%0D", "%00", "visnyk.", "visnyk.gap", "%FF"] {
+        let target = format!("/v1/channels/a/events?type={bad}");
+        ask(&hub, post(&target, "x")).await.refuses(400, "type");
+        ask(&hub, get(&target)).await.refuses(400, "type");
+        ask(&hub, get(&format!("/v1/channels/a/poll?type={bad}"))).await.refuses(400, "type");
+    }
+    ask(&hub, post("/v1/channels/a/events?type=a&type=b", "x")).await.refuses(400, "type");
+    for good in ["visnyk", "Visnyk.x", &LONG[..255]] {
+        let target = format!("/v1/channels/a/events?type={good}");
+        assert_eq!(ask(&hub, post(&target, "x")).await.status, 201, "{good}");
+    }
+}
+
+#[tokio::test]
+async fn numbers() {
+    let hub = hub(&[]).await;
+    for bad in ["", "-1", "+1", "1.0", "1e3", "x", "%31%00", "4294967296", "99999999999999999999"] {
+        let target = format!("/v1/channels/a/events?retry={bad}");
+        ask(&hub, post(&target, "x")).await.refuses(400, "retry");
+        for name in ["timeout", "limit"] {
+            let target = format!("/v1/channels/a/poll?{name}={bad}");
+            ask(&hub, get(&target)).await.refuses(400, name);
+        }
+        ask(&hub, get(&format!("/v1/channels?limit={bad}"))).await.refuses(400, "limit");
+    }
+    for (target, field) in [
+        ("/v1/channels/a/poll?timeout=61", "timeout"),
+        ("/v1/channels/a/poll?limit=0", "limit"),
+        ("/v1/channels/a/poll?limit=1001", "limit"),
+        ("/v1/channels/a/poll?limit=1&limit=1", "limit"),
+        ("/v1/channels?limit=0", "limit"),
+        ("/v1/channels?limit=1001", "limit"),
+        ("/v1/channels?after=a&after=b", "after"),
+    ] {
+        let problem = ask(&hub, get(target)).await.refuses(400, field);
+        assert!(problem["detail"].as_str().unwrap().contains(field), "{problem}");
+    }
+    // A number that fits no 32 bits is past every bound, and is counted as no number.
+    assert_eq!(metric(&hub, &past("over_maximum")).await, 3);
+    assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+}
+
+#[tokio::test]
+async fn words() {
+    let hub = hub(&[]).await;
+    for (query, field) in [
+        ("format=", "format"),
+        ("format=json", "format"),
+        ("format=data&format=data", "format"),
+        ("hello=", "hello"),
+        ("hello=yes", "hello"),
+        ("slow=", "slow"),
+        ("slow=Skip", "slow"),
+        ("%FF=x", "query"),
+    ] {
+        ask(&hub, get(&format!("/v1/channels/a/events?{query}"))).await.refuses(400, field);
+    }
+    let many = "x&".repeat(513);
+    ask(&hub, get(&format!("/v1/channels/a/events?{many}"))).await.refuses(400, "query");
+    assert_eq!(metric(&hub, &past("too_many_parameters")).await, 1);
+    assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+}
+
+#[tokio::test]
+async fn positions() {
+    let hub = hub(&[]).await;
+    for bad in [&LONG[..41], "a b", "a/b", "%D0%B0", "%00"] {
+        for name in ["last_event_id", "lastEventId", "lastEventID"] {
+            for route in ["/v1/channels/a/events", "/v1/channels/a/poll", "/events", "/subscribe"] {
+                let bad = bad.replace(' ', "%20");
+                ask(&hub, get(&format!("{route}?{name}={bad}"))).await.refuses(400, name);
+            }
+        }
+    }
+    ask(&hub, get("/subscribe?after=a%20b")).await.refuses(400, "after");
+    assert_eq!(metric(&hub, "visnyk_channels").await, 0);
+}
+
+#[tokio::test]
+async fn data_that_is_not_utf_8() {
+    let hub = hub(&[]).await;
+    for target in ["/v1/channels/a/events", "/v1/events?channel=a", "/publish"] {
+        let head =
+            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n");
+        let answer = ask(&hub, [head.as_bytes(), b"a\xffb"].concat()).await;
+        answer.refuses(400, "body");
+    }
+    assert_eq!(metric(&hub, "visnyk_events_published_total").await, 0);
+}

@@ -1,0 +1,143 @@
+//! NDJSON batches: accepted whole or not at all.
+
+use super::{
+    batch, data, retained,
+    wire::{ask, exists, get, hub, request},
+};
+
+#[tokio::test]
+async fn a_batch_is_answered_with_its_first_and_last_id() {
+    let hub = hub(&[]).await;
+    let lines = "{\"data\":\"one\"}\n{\"data\":\"two\",\"type\":\"t\",\"retry\":7}\n{\"data\":3}";
+    let answer = ask(&hub, batch("/v1/channels/a/events", lines)).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let body = answer.json();
+    assert_eq!(body.as_object().unwrap().len(), 3, "{body}");
+    assert_eq!(body["accepted"], 3);
+    let polled = ask(&hub, get("/v1/channels/a/poll?last_event_id=earliest")).await;
+    assert_eq!(data(&polled), ["one", "two", "3"]);
+    let events = polled.json()["events"].clone();
+    assert_eq!((&events[0]["id"], &events[2]["id"]), (&body["first_id"], &body["last_id"]));
+    assert_eq!(events[1]["type"], "t");
+}
+
+#[tokio::test]
+async fn a_string_is_the_data_and_other_json_its_compact_text() {
+    let hub = hub(&[]).await;
+    let lines = [
+        (r#"{"data":"a\r\nb"}"#, "a\nb"),
+        (r#"{"data":""}"#, ""),
+        (
+            r#"{"data": {"z": 1.0, "a": [ true , null ], "s": " x " } }"#,
+            r#"{"z":1.0,"a":[true,null],"s":" x "}"#,
+        ),
+        (r#"{"data":12345678901234567890.10}"#, "12345678901234567890.10"),
+        (r#"{"data":null}"#, "null"),
+        (r#"{"data":false}"#, "false"),
+        (r#"{"data":"\u0456"}"#, "і"),
+        (r#"{"type":null,"retry":null,"data":1,"channel":null}"#, "1"),
+    ];
+    let body: String = lines.iter().map(|(line, _)| format!("{line}\r\n")).collect();
+    let answer = ask(&hub, batch("/v1/channels/a/events", &body)).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let polled = ask(&hub, get("/v1/channels/a/poll?last_event_id=earliest")).await;
+    assert_eq!(data(&polled), lines.map(|(_, data)| data.to_owned()));
+}
+
+#[tokio::test]
+async fn a_batch_across_channels_is_in_one_order() {
+    let hub = hub(&[]).await;
+    let lines = "{\"data\":1,\"channel\":\"a\"}\n{\"data\":2,\"channel\":\"b/c\"}\n\
+                 {\"data\":3,\"channel\":\"a\"}\n";
+    assert_eq!(ask(&hub, batch("/v1/events", lines)).await.json()["accepted"], 3);
+    let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+        list.iter().map(|(channel, data)| (channel.to_string(), data.to_string())).collect()
+    };
+    assert_eq!(retained(&hub, "**").await, pairs(&[("a", "1"), ("b/c", "2"), ("a", "3")]));
+    // The channel of the query stands in for those that name none.
+    let lines = "{\"data\":4}\n{\"data\":5,\"channel\":\"a\"}\n";
+    assert_eq!(ask(&hub, batch("/v1/events?channel=d", lines)).await.status, 201);
+    assert_eq!(retained(&hub, "d").await, pairs(&[("d", "4")]));
+    assert_eq!(retained(&hub, "a").await.len(), 3);
+}
+
+#[tokio::test]
+async fn the_media_type_may_have_parameters_and_capitals() {
+    let hub = hub(&[]).await;
+    for media_type in ["application/x-ndjson; charset=utf-8", "Application/X-NDJSON ;x"] {
+        let fields = [("Content-Type", media_type)];
+        let lines = "{\"data\":1}\n\n  \n{\"data\":2}\n";
+        let answer = ask(&hub, request("POST", "/v1/channels/a/events", &fields, lines)).await;
+        assert_eq!(answer.json()["accepted"], 2, "{media_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_line_refuses_the_whole_batch_by_its_number() {
+    let hub = hub(&[]).await;
+    let good = r#"{"data":"good","channel":"good"}"#;
+    for (line, field) in [
+        ("", "body"),
+        ("not JSON", "body"),
+        ("[]", "body"),
+        ("{\"data\":1", "body"),
+        ("{\"data\":1} {\"data\":2}", "body"),
+        (r#"{"data":1,"channel":"c","extra":1}"#, "body"),
+        (r#"{"data":1,"data":2,"channel":"c"}"#, "body"),
+        (r#"{"channel":"c"}"#, "data"),
+        (r#"{"data":"\ud800","channel":"c"}"#, "data"),
+        (r#"{"data":1}"#, "channel"),
+        (r#"{"data":1,"channel":7}"#, "channel"),
+        (r#"{"data":1,"channel":""}"#, "channel"),
+        (r#"{"data":1,"channel":"a//b"}"#, "channel"),
+        (r#"{"data":1,"channel":"a/*"}"#, "channel"),
+        (r#"{"data":1,"channel":"c","type":"visnyk.x"}"#, "type"),
+        (r#"{"data":1,"channel":"c","type":""}"#, "type"),
+        (r#"{"data":1,"channel":"c","type":"a\nb"}"#, "type"),
+        (r#"{"data":1,"channel":"c","type":1}"#, "type"),
+        (r#"{"data":1,"channel":"c","retry":-1}"#, "retry"),
+        (r#"{"data":1,"channel":"c","retry":1.5}"#, "retry"),
+        (r#"{"data":1,"channel":"c","retry":"1"}"#, "retry"),
+        (r#"{"data":1,"channel":"c","retry":4294967296}"#, "retry"),
+    ] {
+        if line.is_empty() {
+            continue;
+        }
+        // An empty line counts, as an editor counts it.
+        let lines = format!("{good}\n\n{good}\n{line}\n{good}\n");
+        let problem = ask(&hub, batch("/v1/events", &lines)).await.refuses(400, field);
+        assert_eq!(problem["line"], 4, "{line}: {problem}");
+        assert!(!problem["detail"].as_str().unwrap().contains(" at line "), "{problem}");
+    }
+    assert!(!exists(&hub, "good").await, "a part of a refused batch was published");
+    assert!(!exists(&hub, "c").await);
+}
+
+#[tokio::test]
+async fn a_batch_is_refused_for_what_belongs_to_its_lines() {
+    let hub = hub(&[]).await;
+    let line = "{\"data\":1}\n";
+    for (target, lines, field) in [
+        ("/v1/channels/a/events?type=t", line, "type"),
+        ("/v1/channels/a/events?retry=1", line, "retry"),
+        ("/v1/channels/a/events?channel=b", line, "channel"),
+        ("/v1/channels/a/events", "", "body"),
+        ("/v1/channels/a/events", "\n \n", "body"),
+        ("/v1/channels/a/events", "{\"data\":1,\"channel\":\"a\"}\n", "channel"),
+    ] {
+        ask(&hub, batch(target, lines)).await.refuses(400, field);
+    }
+    assert!(!exists(&hub, "a").await);
+}
+
+#[tokio::test]
+async fn a_batch_with_one_closed_channel_is_refused_as_a_whole() {
+    let hub = hub(&[]).await;
+    let lines = "{\"data\":1,\"channel\":\"open\"}\n{\"data\":2,\"channel\":\"shut\"}\n";
+    assert_eq!(ask(&hub, batch("/v1/events", lines)).await.status, 201);
+    assert_eq!(ask(&hub, request("DELETE", "/v1/channels/shut", &[], "")).await.status, 204);
+    let answer = ask(&hub, batch("/v1/events", lines)).await;
+    assert_eq!(answer.status, 410);
+    assert_eq!(answer.problem()["channel"], "shut");
+    assert_eq!(retained(&hub, "open").await.len(), 1);
+}

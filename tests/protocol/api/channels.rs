@@ -1,0 +1,85 @@
+//! What channels there are.
+
+use serde_json::{Value, json};
+
+use super::wire::{Wire, ask, get, hub, metric_is, post, published};
+
+#[tokio::test]
+async fn a_channel_is_described() {
+    let hub = hub(&[]).await;
+    assert_eq!(ask(&hub, get("/v1/channels/a%2Fb")).await.status, 404);
+    let first = ask(&hub, post("/v1/events?channel=a/b", "one")).await.json()["id"].clone();
+    let last = ask(&hub, post("/v1/events?channel=a/b", "two")).await.json()["id"].clone();
+    let mut stream = Wire::to(&hub).await;
+    stream.send(get("/v1/channels/a%2Fb/events")).await;
+    stream.stream_head().await;
+    let mut poll = Wire::to(&hub).await;
+    poll.send(get("/v1/channels/a%2Fb/poll")).await;
+    metric_is(&hub, "visnyk_pollers", 1).await;
+    let info = ask(&hub, get("/v1/channels/a%2Fb")).await.json();
+    let bytes: usize = [&first, &last]
+        .map(|id| format!("data: one\nid: {}\n\n", id.as_str().unwrap()).len())
+        .iter()
+        .sum();
+    let expected = json!({
+        "channel": "a/b",
+        "subscribers": 1,
+        "pollers": 1,
+        "events_retained": 2,
+        "bytes_retained": bytes,
+        "first_id": first,
+        "last_id": last,
+        "closed": false,
+    });
+    assert_eq!(info, expected);
+    drop((stream, poll));
+    super::wire::nothing_is_left(&hub).await;
+    let info = ask(&hub, get("/v1/channels/a%2Fb")).await.json();
+    assert_eq!((&info["subscribers"], &info["pollers"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_channel_exists_from_its_first_subscription() {
+    let hub = hub(&[]).await;
+    let answer = ask(&hub, get("/v1/channels/a")).await;
+    assert_eq!((answer.status, &answer.problem()["channel"]), (404, &json!("a")));
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/v1/channels/a/events")).await;
+    wire.stream_head().await;
+    let info = ask(&hub, get("/v1/channels/a")).await.json();
+    let nothing = (&info["events_retained"], &info["first_id"], &info["last_id"]);
+    assert_eq!(nothing, (&json!(0), &Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn channels_are_listed_page_by_page_in_the_order_of_their_names() {
+    let hub = hub(&[]).await;
+    assert_eq!(ask(&hub, get("/v1/channels")).await.json(), json!({"channels": []}));
+    let mut names: Vec<String> = (0..25).map(|n| format!("c{n}")).collect();
+    names.extend(["a", "Z", "і", "c1/x"].map(str::to_owned));
+    for name in &names {
+        let name = visnyk_loadtest::percent_encode(name);
+        published(&hub, &name, "x").await;
+    }
+    names.sort();
+    for limit in [1, 7, 29, 1000] {
+        let (mut after, mut listed) = (None::<String>, Vec::new());
+        loop {
+            let mut target = format!("/v1/channels?limit={limit}");
+            if let Some(after) = &after {
+                target += &format!("&after={}", visnyk_loadtest::percent_encode(after));
+            }
+            let page = ask(&hub, get(&target)).await.json();
+            let channels = page["channels"].as_array().unwrap();
+            assert!(channels.len() <= limit);
+            listed.extend(channels.iter().map(|c| c["channel"].as_str().unwrap().to_owned()));
+            match page["next"].as_str() {
+                Some(next) => after = Some(next.to_owned()),
+                None => break,
+            }
+        }
+        assert_eq!(listed, names, "limit {limit}");
+    }
+    let page = ask(&hub, get("/v1/channels?after=zzz")).await.json();
+    assert_eq!(page["channels"][0]["channel"], "і", "any text is a place in the order");
+}

@@ -1,0 +1,92 @@
+//! Health, metrics, and what is not there.
+
+use super::wire::{Wire, ask, get, hub, metric, metric_is, published, request};
+
+#[tokio::test]
+async fn health_and_readiness() {
+    let hub = hub(&[]).await;
+    for target in ["/healthz", "/readyz"] {
+        let answer = ask(&hub, get(target)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_in_the_openmetrics_form_and_move() {
+    let hub = hub(&[]).await;
+    let answer = ask(&hub, get("/metrics")).await;
+    assert!(answer.field("content-type").starts_with("application/openmetrics-text"), "{answer:?}");
+    assert!(answer.text().ends_with("# EOF\n"));
+    for name in [
+        "visnyk_events_published_total",
+        "visnyk_deliveries_total",
+        "visnyk_streams",
+        "visnyk_pollers",
+        "visnyk_channels",
+        "visnyk_history_bytes",
+        "visnyk_permits_free",
+        "visnyk_connections_opened_total",
+    ] {
+        let is_there = answer.text().lines().any(|line| line.starts_with(&format!("{name} ")));
+        assert!(is_there, "{name} in {}", answer.text());
+    }
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/v1/channels/a/events")).await;
+    wire.stream_head().await;
+    metric_is(&hub, "visnyk_streams", 1).await;
+    published(&hub, "a", "x").await;
+    wire.block().await;
+    metric_is(&hub, "visnyk_deliveries_total", 1).await;
+    metric_is(&hub, "visnyk_events_published_total", 1).await;
+    metric_is(&hub, "visnyk_channels", 1).await;
+    assert!(metric(&hub, "visnyk_permits_free").await > 0);
+}
+
+#[tokio::test]
+async fn a_method_that_a_resource_does_not_have_is_405_with_those_it_has() {
+    let hub = hub(&[]).await;
+    for route in visnyk::http::ROUTES {
+        let target = route.path.replace("{channel}", "a");
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+            if route.allow.split(", ").any(|allowed| allowed == method) {
+                continue;
+            }
+            let answer = ask(&hub, request(method, &target, &[], "")).await;
+            assert_eq!(answer.status, 405, "{method} {target}: {answer:?}");
+            assert_eq!(answer.field("allow"), route.allow, "{method} {target}");
+            answer.problem();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404() {
+    let hub = hub(&[]).await;
+    for target in [
+        "/nowhere",
+        "/v1",
+        "/v1/",
+        "/v1/channels/",
+        "/v1/channels/a/",
+        "/v1/channels/a/nothing",
+        "/v2/events",
+        "/V1/events",
+        "/healthz/",
+        "/faults/log",
+    ] {
+        for method in ["GET", "POST", "DELETE"] {
+            let answer = ask(&hub, request(method, target, &[], "")).await;
+            assert_eq!(answer.status, 404, "{method} {target}: {answer:?}");
+            answer.problem();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_served() {
+    let hub = hub(&[]).await;
+    let answer = ask(&hub, get("/openapi.json")).await;
+    assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));
+    assert_eq!(answer.field("access-control-allow-origin"), "*");
+    assert_eq!(answer.json()["openapi"], "3.1.0");
+}

@@ -1,0 +1,220 @@
+//! The quickstart routes: what the tutorials' clients send, and what they expect.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    data_json, field, is_time, retained,
+    wire::{
+        Answer, PATIENCE, Wire, ask, get, hub, metric_is, nothing_is_left, post, published,
+        request, taken_on,
+    },
+};
+use visnyk_loadtest::Hub;
+
+async fn publish(hub: &Hub, message: &str) -> Answer {
+    let body = json!({"message": message}).to_string();
+    let fields = [("Content-Type", "application/json")];
+    ask(hub, request("POST", "/publish", &fields, &body)).await
+}
+
+/// Checks the one form of an event, and gives its id.
+fn event(value: &Value, message: &str) -> u64 {
+    assert!(is_time(&value["timestamp"]), "{value}");
+    let id = value["id"].as_u64().unwrap();
+    assert!(id > 0);
+    let timestamp = value["timestamp"].clone();
+    let expected = json!({"id": id, "text": message, "message": message, "timestamp": timestamp});
+    assert_eq!(*value, expected);
+    id
+}
+
+const NOTHING: &str = "No new data, please re-poll.";
+
+#[tokio::test]
+async fn publish_takes_a_message_and_repeats_it() {
+    let hub = hub(&[]).await;
+    for message in ["hello", "two\nlines", "\"quoted\" і 😀", " "] {
+        let answer = publish(&hub, message).await;
+        assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));
+        assert_eq!(answer.json(), json!({"status": "Message sent", "message": message}));
+    }
+    // The media type does not matter: `fetch` without headers sends text/plain.
+    let answer = ask(&hub, post("/publish", r#"{"message":"x","more":[1]}"#)).await;
+    assert_eq!(answer.json(), json!({"status": "Message sent", "message": "x"}));
+    assert_eq!(retained(&hub, "default").await.len(), 5);
+}
+
+#[tokio::test]
+async fn publish_without_a_message_is_refused_in_the_tutorials_words() {
+    let hub = hub(&[]).await;
+    for body in [
+        "",
+        "{}",
+        "hello",
+        "[]",
+        "null",
+        r#"{"message":""}"#,
+        r#"{"message":null}"#,
+        r#"{"message":7}"#,
+        r#"{"text":"x"}"#,
+        r#"{"message":"x""#,
+    ] {
+        let answer = ask(&hub, post("/publish", body)).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert_eq!(answer.json(), json!({"error": "Message is required"}), "{body}");
+    }
+    assert_eq!(retained(&hub, "default").await, []);
+}
+
+#[tokio::test]
+async fn subscribe_is_answered_with_the_next_event() {
+    let hub = hub(&[]).await;
+    publish(&hub, "before").await;
+    let mut wire = Wire::to(&hub).await;
+    let mut last = 0;
+    for (count, message) in (1..).zip(["one", "two", "three"]) {
+        wire.send(get("/subscribe")).await;
+        taken_on(&hub, count).await;
+        publish(&hub, message).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));
+        assert_eq!(answer.field("cache-control"), "no-cache, no-store, must-revalidate");
+        let id = event(&answer.json(), message);
+        assert!(id > last);
+        last = id;
+    }
+}
+
+#[tokio::test]
+async fn subscribe_gives_one_event_of_many() {
+    let hub = hub(&[]).await;
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/subscribe")).await;
+    metric_is(&hub, "visnyk_pollers", 1).await;
+    let lines = "{\"data\":\"1\"}\n{\"data\":\"2\"}\n{\"data\":\"3\"}\n";
+    ask(&hub, super::batch("/v1/channels/default/events", lines)).await;
+    let first = event(&wire.answer().await.json(), "1");
+    wire.send(get(&format!("/subscribe?after={first}"))).await;
+    let second = event(&wire.answer().await.json(), "2");
+    wire.send(get(&format!("/subscribe?after={second}"))).await;
+    event(&wire.answer().await.json(), "3");
+}
+
+#[tokio::test]
+async fn subscribe_that_finds_nothing_in_time_says_so() {
+    let hub = hub(&[("limits.poll.timeout_s", "1")]).await;
+    let began = Instant::now();
+    let answer = ask(&hub, get("/subscribe")).await;
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));
+    assert_eq!(answer.json(), json!({"message": NOTHING}));
+    // A timeout of its own is not part of this route.
+    let answer = ask(&hub, get("/subscribe?timeout=60")).await;
+    assert_eq!(answer.json(), json!({"message": NOTHING}));
+}
+
+#[tokio::test]
+async fn after_misses_nothing() {
+    let hub = hub(&[("limits.poll.timeout_s", "1")]).await;
+    let other = published(&hub, "other", "x").await;
+    for n in 1..=3 {
+        publish(&hub, &n.to_string()).await;
+        published(&hub, "other", "x").await;
+    }
+    let mut wire = Wire::to(&hub).await;
+    let mut after = "0".to_owned();
+    for n in 1..=3 {
+        wire.send(get(&format!("/subscribe?after={after}"))).await;
+        after = event(&wire.answer().await.json(), &n.to_string()).to_string();
+    }
+    wire.send(get(&format!("/subscribe?after={after}"))).await;
+    assert_eq!(wire.answer().await.json(), json!({"message": NOTHING}));
+    for (after, first) in [(&*other, "1"), ("earliest", "1"), ("2", "2")] {
+        wire.send(get(&format!("/subscribe?after={after}"))).await;
+        event(&wire.answer().await.json(), first);
+    }
+    // A number from before a restart: better twice than not at all.
+    wire.send(get("/subscribe?after=1000000")).await;
+    event(&wire.answer().await.json(), "1");
+    // The positions of the native API work too.
+    let fields = [("Last-Event-ID", &*other)];
+    wire.send(request("GET", "/subscribe", &fields, "")).await;
+    event(&wire.answer().await.json(), "1");
+}
+
+#[tokio::test]
+async fn after_something_that_is_gone_waits_and_does_not_spin() {
+    let hub = hub(&[("limits.history.age_max_s", "1")]).await;
+    publish(&hub, "old").await;
+    let deadline = Instant::now() + PATIENCE;
+    while ask(&hub, get("/v1/channels/default")).await.json()["events_retained"] != 0 {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/subscribe?after=0")).await;
+    metric_is(&hub, "visnyk_pollers", 1).await;
+    publish(&hub, "new").await;
+    event(&wire.answer().await.json(), "new");
+}
+
+#[tokio::test]
+async fn events_is_a_stream_of_the_same_objects() {
+    let hub = hub(&[]).await;
+    publish(&hub, "before").await;
+    let mut wire = Wire::to(&hub).await;
+    wire.send(request("GET", "/events", &[("Accept", "text/event-stream")], "")).await;
+    let (_, first) = wire.stream_head().await;
+    assert_eq!(field(&first, "retry"), "5000");
+    publish(&hub, "two\nlines").await;
+    ask(&hub, post("/v1/channels/default/events?type=t", "typed")).await;
+    let block = wire.block().await;
+    assert!(block.starts_with("data: {"), "{block}");
+    event(&data_json(&block), "two\nlines");
+    let typed = wire.block().await;
+    assert!(typed.starts_with("event: t\ndata: {"), "{typed}");
+    event(&data_json(&typed), "typed");
+    // The id of the stream is a position, so a reconnect loses nothing.
+    drop(wire);
+    let mut wire = Wire::to(&hub).await;
+    let fields = [("Last-Event-ID", field(&block, "id"))];
+    wire.send(request("GET", "/events", &fields, "")).await;
+    wire.stream_head().await;
+    event(&data_json(&wire.block().await), "typed");
+    drop(wire);
+    nothing_is_left(&hub).await;
+}
+
+#[tokio::test]
+async fn the_console_and_its_parts_are_there() {
+    let hub = hub(&[]).await;
+    for (target, media_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/console.css", "text/css; charset=utf-8"),
+        ("/console.js", "text/javascript; charset=utf-8"),
+        ("/visnyk.js", "text/javascript; charset=utf-8"),
+        ("/favicon.svg", "image/svg+xml"),
+    ] {
+        let answer = ask(&hub, get(target)).await;
+        assert_eq!((answer.status, answer.field("content-type")), (200, media_type), "{target}");
+        assert_eq!(answer.field("x-content-type-options"), "nosniff");
+        assert!(answer.field("content-security-policy").contains("frame-ancestors 'none'"));
+        assert!(!answer.body.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn without_the_quickstart_none_of_it_is_there() {
+    let hub = hub(&[("quickstart", "false")]).await;
+    for target in ["/", "/subscribe", "/events", "/console.js"] {
+        let answer = ask(&hub, get(target)).await;
+        assert_eq!(answer.status, 404, "{target}");
+        answer.problem();
+    }
+    assert_eq!(ask(&hub, post("/publish", r#"{"message":"x"}"#)).await.status, 404);
+    assert_eq!(ask(&hub, get("/visnyk.js")).await.status, 200, "pages elsewhere may import it");
+    published(&hub, "default", "x").await;
+}

@@ -1,0 +1,24 @@
+//! Limits by whom a client is: its address, its token's subject. The real binary, over sockets that
+//! come from several addresses of this machine.
+mod addresses;
+mod answers;
+mod births;
+mod connections;
+mod heads;
+mod rates;
+mod replays;
+mod reports;
+mod slowloris;
+mod sockets;
+mod subjects;
+use crate::wire;
+
+/// The name of the metric that counts requests past a bound.
+fn refused_requests(bound: &str) -> String {
+    format!("visnyk_requests_refused_total{{reason=\"{bound}\"}}")
+}
+
+/// Settings under which programs of this machine are counted, each address for itself.
+fn counted<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&[("limits.per_address.loopback", "true")], settings].concat()
+}

@@ -1,0 +1,204 @@
+//! A client of both protocols, over TLS or without: hyper's, which shares nothing with the hub's
+//! own transport.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{certificate::TlsHub, support::PATIENCE};
+
+/// What a client trusts and offers.
+pub(crate) fn tls_config(der: &[u8], alpn: &[&str]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(der.to_vec())).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Connects and shakes hands.
+pub(crate) async fn dial(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    greet(TcpStream::connect(address).await?, config).await
+}
+
+/// The same on a connection that is there.
+pub(crate) async fn greet(
+    io: TcpStream,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let name = "localhost".try_into().expect("a name");
+    timeout(PATIENCE, TlsConnector::from(config).connect(name, io)).await?
+}
+
+/// A connection on which requests are sent.
+#[derive(Clone)]
+pub(crate) enum Client {
+    Http1(Arc<tokio::sync::Mutex<conn::http1::SendRequest<Full<Bytes>>>>),
+    Http2(conn::http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    /// HTTP/1.1 over a transport.
+    pub(crate) async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (sender, connection) =
+            conn::http1::handshake(TokioIo::new(io)).await.expect("a connection");
+        tokio::spawn(connection);
+        Self::Http1(Arc::new(sender.into()))
+    }
+
+    /// HTTP/1.1 to a hub under TLS.
+    pub(crate) async fn tls_http1(hub: &TlsHub) -> Self {
+        let config = tls_config(&hub.certificate.der, &["http/1.1"]);
+        Self::http1(dial(hub.hub.address(), config).await.expect("a handshake")).await
+    }
+
+    /// HTTP/2 over a transport.
+    pub(crate) async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .expect("a connection");
+        tokio::spawn(connection);
+        Self::Http2(sender)
+    }
+
+    /// HTTP/2 to a hub under TLS.
+    pub(crate) async fn tls_http2(hub: &TlsHub) -> Self {
+        let config = tls_config(&hub.certificate.der, &["h2"]);
+        Self::http2(dial(hub.hub.address(), config).await.expect("a handshake")).await
+    }
+
+    /// HTTP/2 in plain text, by prior knowledge.
+    pub(crate) async fn h2c(address: SocketAddr) -> Self {
+        Self::http2(TcpStream::connect(address).await.expect("it accepts")).await
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> hyper::Result<Response<Incoming>> {
+        let mut request = Request::builder().method(method);
+        request = match self {
+            Self::Http1(_) => request.uri(target).header("host", "localhost"),
+            Self::Http2(_) => request.uri(format!("https://localhost{target}")),
+        };
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let request = request.body(body).expect("a request");
+        let answered = async {
+            match self {
+                Self::Http1(sender) => {
+                    let mut sender = sender.lock().await;
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }
+                Self::Http2(sender) => {
+                    let mut sender = sender.clone();
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }
+            }
+        };
+        timeout(PATIENCE, answered).await.expect("an answer in time")
+    }
+
+    /// Sends a request and reads its whole answer.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, String) {
+        let response = self.send(method, target, fields, body).await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = timeout(PATIENCE, response.into_body().collect()).await.expect("in time");
+        let body = body.expect("a body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    /// Publishes an event and gives its position.
+    pub(crate) async fn publish(&self, channel: &str, data: &str) -> String {
+        let target = format!("/v1/channels/{channel}/events");
+        let (status, body) = self.ask("POST", &target, &[], data).await;
+        assert_eq!(status, 201, "{body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        answer["id"].as_str().expect("a position").to_owned()
+    }
+
+    /// Opens a stream of a channel; its first block has come when this returns.
+    pub(crate) async fn stream(&self, channel: &str, from: &str) -> Events {
+        let target = format!("/v1/channels/{channel}/events");
+        let fields = [("accept", "text/event-stream"), ("last-event-id", from)];
+        let response = self.send("GET", &target, &fields, "").await.expect("a stream");
+        assert_eq!(response.status(), 200);
+        let mut events = Events { body: response.into_body(), text: String::new() };
+        let first = events.block().await.expect("a first block");
+        assert!(first.contains("retry:") && first.contains("id:"), "{first:?}");
+        events
+    }
+}
+
+/// A stream's blocks.
+pub(crate) struct Events {
+    body: Incoming,
+    text: String,
+}
+
+impl Events {
+    /// The next block; `None` at the end.
+    pub(crate) async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.text.find("\n\n") {
+                let rest = self.text.split_off(end + 2);
+                return Some(std::mem::replace(&mut self.text, rest));
+            }
+            let frame = timeout(PATIENCE, self.body.frame()).await.expect("a frame in time")?;
+            let data = frame.ok()?.into_data().expect("data");
+            self.text += std::str::from_utf8(&data).expect("text");
+        }
+    }
+
+    /// The data of the next event; `None` at the end.
+    pub(crate) async fn data(&mut self) -> Option<String> {
+        loop {
+            let block = self.block().await?;
+            let data: Vec<&str> =
+                block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+            if !data.is_empty() {
+                return Some(data.join("\n"));
+            }
+        }
+    }
+}
+
+/// The value of a metric.
+pub(crate) async fn metric(client: &Client, name: &str) -> f64 {
+    let (status, text) = client.ask("GET", "/metrics", &[], "").await;
+    assert_eq!(status, 200);
+    let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    values.map(|value| value.parse::<f64>().expect("a number")).sum()
+}
