@@ -70,7 +70,9 @@ fn try_each() -> Result<(), String> {
 /// Counts the paths whose names hold one of `words`, and blesses or judges what it counts.
 fn check(words: &[&str], bless: bool) -> Result<(), String> {
     if cfg!(debug_assertions) {
-        return Err("instructions are counted in the bench profile: cargo bench".to_owned());
+        return Err(
+            "instructions are counted in the ci profile: cargo bench --profile ci".to_owned()
+        );
     }
     let chosen = |path: &&Path| words.is_empty() || words.iter().any(|w| path.name.contains(w));
     let mut blessed = Baseline::read()?;

@@ -17,7 +17,7 @@ pub(crate) struct Attack {
 }
 
 /// What is special about a hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum HubKind {
     /// Nothing.
     Plain,
@@ -160,6 +160,33 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("HTTP/2 pings and settings", http2::pings_and_settings, ["thousands"]),
     attack!("HTTP/2 empty frames", http2::empty_frames, ["thousands"]),
     attack!("HTTP/2 compression bombs", http2::compression_bomb, ["bombs"]),
+];
+
+/// For every check: one against each kind of limit, and all that look for what must not be found.
+pub(crate) const ONE_OF_EACH_KIND: &[&str] = &[
+    "slow heads",
+    "heads of many fields",
+    "huge bodies",
+    "bodies that fill the room",
+    "connection flood from one address",
+    "connect and reset",
+    "idle connections up to the limit",
+    "readers that stop",
+    "reconnects, limited by address",
+    "ten thousand patterns",
+    "new channels",
+    "publishes, limited by channel",
+    "batches of 10,000",
+    "streams by one subject",
+    "polls whose clients leave",
+    "pipelined refusals",
+    "request smuggling",
+    "forged tokens",
+    "routes of administrators",
+    "half a TLS handshake",
+    "HTTP/2 rapid resets",
+    "HTTP/2 CONTINUATION",
+    "HTTP/2 readers that stop",
 ];
 
 /// What the bounds on batches and on what is under way are for: without them one batch holds up all

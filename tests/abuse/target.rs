@@ -44,15 +44,19 @@ pub(crate) struct Seen {
 pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Target {
-    /// Runs an attack for a time on this thread, which gives way at once to all that want the processor.
+    /// Runs an attack for a time on this thread, which `gives_way` at once to all that want the processor.
     /// Attackers are on machines of their own: what is looked at is what the hub does about them, not
-    /// who gets the processor. Gives what they saw, and what they had of the processors.
+    /// who gets the processor; where latency is not judged they run like all others. Gives what they saw, and
+    /// what they had of the processors.
     pub(crate) fn suffer(
         address: SocketAddr,
         time: Duration,
+        gives_way: bool,
         attack: impl FnOnce(Self) -> Running,
     ) -> (Seen, Processor) {
-        run_when_idle();
+        if gives_way {
+            run_when_idle();
+        }
         (Self::seen_by(address, time, attack), Processor::of_this_thread())
     }
 
