@@ -35,8 +35,8 @@ use tokio::{
 
 use super::{
     arrival::Arrival,
+    connection_limits::AddressCount,
     http2::PREFACE,
-    newcomers::Counted,
     outgoing::{Outgoing, Stall},
     places::{Place, Places},
     plain::plain_request,
@@ -80,7 +80,7 @@ pub(super) enum Beginning {
 }
 
 /// What a connection counts against while requests are read from it.
-pub(super) type Held = (Place, Counted);
+pub(super) type Held = (Place, AddressCount);
 
 /// How the HTTP server's part of a connection ended.
 enum Ended {
@@ -203,8 +203,8 @@ impl Connections {
         }
     }
 
-    /// What a client says first; nothing if it has ended, or says nothing for a while. hyper, with its
-    /// buffers, is there for those.
+    /// What a client says first; nothing if it has ended, or says nothing for a while. hyper, with
+    /// its buffers, is there for those.
     async fn wait_for_bytes(&self, io: &mut Socket) -> io::Result<Bytes> {
         let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
         tokio::select! {
@@ -217,8 +217,8 @@ impl Connections {
         Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
     }
 
-    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server, and
-    /// none of its buffers, before its client says something: thousands are answered at once.
+    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server,
+    /// and none of its buffers, before its client says something: thousands are answered at once.
     pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, held: Held) {
         if early.is_empty() {
             let is_there = tokio::select! {
@@ -390,9 +390,9 @@ async fn respond_or_ask(
     }
 }
 
-/// What the client of a new connection has said; nothing if it has ended, or takes its time. A request
-/// mostly comes right behind its connection, so others have their turn and it is looked for again,
-/// before the runtime is asked to watch.
+/// What the client of a new connection has said; nothing if it has ended, or takes its time. A
+/// request mostly comes right behind its connection, so others have their turn and it is looked for
+/// again, before the runtime is asked to watch.
 async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     for _ in 0..LOOKS_MAX {
         match io.read_unwatched(FIRST_BYTES_MAX) {
@@ -408,8 +408,8 @@ fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// The bound that hyper ended a connection for, in a word for metrics. Of a head nothing may have come:
-/// then its client only kept the connection.
+/// The bound that hyper ended a connection for, in a word for metrics. Of a head nothing may have
+/// come: then its client only kept the connection.
 fn bound_of_head(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
     if error.is_timeout() && has_begun {
         return Some("slow_head");
@@ -471,7 +471,7 @@ const LOOKS_MAX: usize = 3;
 const FIRST_BYTES_WAIT: Duration = Duration::from_millis(250);
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// What is read of that at a time, and the pause after it: four megabytes a second at most. In pieces
-/// of 4 KiB, a third of what the hub did under a flood of refused bodies was to read them.
+/// What is read of that at a time, and the pause after it: four megabytes a second at most. In
+/// pieces of 4 KiB, a third of what the hub did under a flood of refused bodies was to read them.
 const LINGER_BYTES: usize = 32 * 1024;
 const LINGER_PAUSE: Duration = Duration::from_millis(8);

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     accept_queue::AcceptQueue,
     connection::Connections,
-    newcomers::Newcomers,
+    connection_limits::ConnectionLimiter,
     places::{Full, Places, is_no_file},
     refusals::Refusals,
     tls::Acceptor,
@@ -36,7 +36,7 @@ pub(super) struct HttpFront {
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     pub(super) http2: Http2Limits,
-    pub(super) newcomers: Newcomers,
+    pub(super) limiter: ConnectionLimiter,
     pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
@@ -62,11 +62,11 @@ impl Front for HttpFront {
             request_limits: self.request_limits.clone(),
         });
         let again = Rc::clone(&connections);
-        let newcomers = self.newcomers.clone();
+        let limiter = self.limiter.clone();
         shard.on_handed_back(move |Finished { io, early, counted, goes_on }| {
             // Gone already, if it has no address.
             let Ok(ends) = io.ends() else { return };
-            let held = (again.places.keep(), newcomers.keep(ends.peer));
+            let held = (again.places.keep(), limiter.count_existing(ends.peer));
             drop(counted);
             if goes_on {
                 spawn_local(Rc::clone(&again).serve_again(io, early, held));
@@ -74,7 +74,7 @@ impl Front for HttpFront {
                 spawn_local(Rc::clone(&again).serve_out(io, held));
             }
         });
-        let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
+        let (refusals, limiter) = (self.refusals.clone(), self.limiter.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -89,7 +89,7 @@ impl Front for HttpFront {
                     listener,
                     Rc::clone(&connections),
                     refusals.clone(),
-                    newcomers.clone(),
+                    limiter.clone(),
                 ));
             }
             while let Some(ended) = loops.join_next().await {
@@ -107,7 +107,7 @@ async fn accept(
     listener: AcceptQueue,
     connections: Rc<Connections>,
     refusals: Refusals,
-    newcomers: Newcomers,
+    limiter: ConnectionLimiter,
 ) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
@@ -141,7 +141,7 @@ async fn accept(
                 continue;
             }
         };
-        let counted = match newcomers.welcome(io.ends().peer) {
+        let counted = match limiter.admit(io.ends().peer) {
             Ok(counted) => counted,
             Err(why) => {
                 refusals.turn_away(io, why);

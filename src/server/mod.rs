@@ -4,13 +4,13 @@ mod accept_queue;
 mod arrival;
 mod authentication;
 mod connection;
+mod connection_limits;
 mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http2;
 mod listeners;
-mod newcomers;
 mod outgoing;
 mod places;
 mod plain;

@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     accept_queue::AcceptQueue,
+    connection_limits::RejectReason,
     http2::{PREFACE, REFUSAL},
-    newcomers::Unwelcome,
     places::{Full, Places, is_no_file},
     tls::Acceptor,
 };
@@ -63,7 +63,7 @@ impl Refusals {
 
     /// Turns away a connection of someone who has, or brings, too many. It is told so if few are
     /// being refused; else it is closed at once, since nobody else is to wait for it.
-    pub(super) fn turn_away(&self, io: Tcp, why: Unwelcome) {
+    pub(super) fn turn_away(&self, io: Tcp, why: RejectReason) {
         let peer = io.ends().peer.ip();
         Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.unwelcome.due() {
@@ -74,7 +74,7 @@ impl Refusals {
         if self.0.permits.available_permits() > REFUSALS_MAX / 2
             && let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned()
         {
-            spawn_local(answer(self.clone(), io, why.told(), permit));
+            spawn_local(answer(self.clone(), io, why.to_rejection(), permit));
         }
     }
 
@@ -101,8 +101,8 @@ impl Refusals {
         }
     }
 
-    /// Whether the reserve is whole, or can be made so. If not, the next connection is to be refused
-    /// and its file kept.
+    /// Whether the reserve is whole, or can be made so. If not, the next connection is to be
+    /// refused and its file kept.
     pub(super) fn has_reserve(&self) -> bool {
         self.0.reserve.fill()
     }

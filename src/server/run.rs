@@ -9,10 +9,11 @@ use tokio::{
 };
 
 use super::{
-    AuthenticationError, Settings, TlsError, authentication, demo,
+    AuthenticationError, Settings, TlsError, authentication,
+    connection_limits::ConnectionLimiter,
+    demo,
     front::HttpFront,
     listeners,
-    newcomers::Newcomers,
     places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
     settings::SECRET_BYTES_MIN,
@@ -112,7 +113,7 @@ pub(super) async fn run_until(
         refusals: Refusals::new(places.clone(), refuser, tls.clone()),
         tls,
         places: places.clone(),
-        newcomers: Newcomers::new(&settings.limits, proxies.clone()),
+        limiter: ConnectionLimiter::new(&settings.limits, proxies.clone()),
         proxies,
         request_limits: settings.limits.requests.clone(),
     };

@@ -14,11 +14,11 @@ use crate::{
     model::{ClientAddress, Network},
 };
 
-/// The newcomers of all shards.
+/// Limits new connections, over all shards together.
 #[derive(Clone)]
-pub(super) struct Newcomers(Arc<Shared>);
+pub(super) struct ConnectionLimiter(Arc<SocketCounts>);
 
-struct Shared {
+struct SocketCounts {
     limits: AddressLimits,
     proxies: TrustedProxies,
     sockets: Arc<Shares<Network>>,
@@ -27,11 +27,11 @@ struct Shared {
 }
 
 /// What a socket counts against as long as requests are read from it.
-pub(super) type Counted = Option<Share<Network>>;
+pub(super) type AddressCount = Option<Share<Network>>;
 
-/// Why a newcomer is turned away.
+/// Why a new connection is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unwelcome {
+pub(super) enum RejectReason {
     /// Its address has as many sockets as it may.
     TooMany,
     /// Its address connects too often.
@@ -46,10 +46,10 @@ pub(super) enum Unwelcome {
     },
 }
 
-impl Newcomers {
+impl ConnectionLimiter {
     pub(super) fn new(limits: &Limits, proxies: TrustedProxies) -> Self {
         let (address, connections) = (&limits.per_address, &limits.connections);
-        Self(Arc::new(Shared {
+        Self(Arc::new(SocketCounts {
             limits: address.clone(),
             proxies,
             sockets: Arc::default(),
@@ -58,42 +58,42 @@ impl Newcomers {
         }))
     }
 
-    /// Lets a newcomer in, or says why not.
-    pub(super) fn welcome(&self, peer: SocketAddr) -> Result<Counted, Unwelcome> {
-        let shared = &*self.0;
-        let network = self.counts(peer);
+    /// Admits a new connection, or says why not.
+    pub(super) fn admit(&self, peer: SocketAddr) -> Result<AddressCount, RejectReason> {
+        let counts = &*self.0;
+        let network = self.counted_network(peer);
         let counted = match network {
-            Some(network) if shared.limits.requests_max > 0 => {
-                let share = shared.sockets.take(&network, shared.limits.requests_max);
-                Some(share.ok_or(Unwelcome::TooMany)?)
+            Some(network) if counts.limits.requests_max > 0 => {
+                let share = counts.sockets.take(&network, counts.limits.requests_max);
+                Some(share.ok_or(RejectReason::TooMany)?)
             }
             _ => None,
         };
         // An address that is over its own rate takes nothing of the others'.
-        if let Some((rates, network)) = shared.by_address.as_ref().zip(network) {
-            rates.take(&network, 1).map_err(|why| Unwelcome::TooOften { wait: wait(why) })?;
+        if let Some((rates, network)) = counts.by_address.as_ref().zip(network) {
+            rates.take(&network, 1).map_err(|why| RejectReason::TooOften { wait: wait(why) })?;
         }
-        if let Some(rates) = &shared.in_all {
-            rates.take(&(), 1).map_err(|why| Unwelcome::AllTooOften { wait: wait(why) })?;
+        if let Some(rates) = &counts.in_all {
+            rates.take(&(), 1).map_err(|why| RejectReason::AllTooOften { wait: wait(why) })?;
         }
         Ok(counted)
     }
 
     /// Counts a socket that the process holds already: an answered poll's.
-    pub(super) fn keep(&self, peer: SocketAddr) -> Counted {
-        let network = self.counts(peer).filter(|_| self.0.limits.requests_max > 0);
+    pub(super) fn count_existing(&self, peer: SocketAddr) -> AddressCount {
+        let network = self.counted_network(peer).filter(|_| self.0.limits.requests_max > 0);
         network.and_then(|network| self.0.sockets.take(&network, u32::MAX))
     }
 
     /// What a peer is counted by, if it is.
-    fn counts(&self, peer: SocketAddr) -> Option<Network> {
+    fn counted_network(&self, peer: SocketAddr) -> Option<Network> {
         let client = ClientAddress::direct(peer);
-        let counts = self.0.limits.count(client) && !self.0.proxies.contains(peer.ip());
-        counts.then(|| client.network())
+        let is_counted = self.0.limits.count(client) && !self.0.proxies.contains(peer.ip());
+        is_counted.then(|| client.network())
     }
 }
 
-impl Unwelcome {
+impl RejectReason {
     /// The word in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -103,8 +103,8 @@ impl Unwelcome {
         }
     }
 
-    /// What it is told.
-    pub(super) fn told(self) -> ForNow {
+    /// What its client is answered.
+    pub(super) fn to_rejection(self) -> ForNow {
         match self {
             Self::TooMany => ForNow::of_client("this address has as many connections as it may"),
             Self::TooOften { wait } => {
@@ -117,7 +117,7 @@ impl Unwelcome {
     }
 }
 
-/// One newcomer is never more than a burst.
+/// One connection is never more than a burst.
 fn wait(why: TooFast) -> Duration {
     match why {
         TooFast::Wait(wait) => wait,
@@ -137,19 +137,19 @@ mod tests {
     fn an_address_has_no_more_sockets_than_it_may_and_a_v6_network_counts_as_one() {
         let mut limits = Limits::default();
         limits.per_address.requests_max = 2;
-        let newcomers = Newcomers::new(&limits, TrustedProxies::default());
+        let limiter = ConnectionLimiter::new(&limits, TrustedProxies::default());
         for (one, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("2001:db8:0:1::1", "2001:db8:0:1:ffff::1", "2001:db8:0:2::1"),
         ] {
-            let first = newcomers.welcome(peer(one)).expect("below");
-            let second = newcomers.welcome(peer(same)).expect("at the bound");
-            assert_eq!(newcomers.welcome(peer(one)).err(), Some(Unwelcome::TooMany));
-            assert!(newcomers.welcome(peer(other)).is_ok());
-            let kept = newcomers.keep(peer(one));
+            let first = limiter.admit(peer(one)).expect("below");
+            let second = limiter.admit(peer(same)).expect("at the bound");
+            assert_eq!(limiter.admit(peer(one)).err(), Some(RejectReason::TooMany));
+            assert!(limiter.admit(peer(other)).is_ok());
+            let kept = limiter.count_existing(peer(one));
             drop((first, second));
-            let _third = newcomers.welcome(peer(one)).expect("two have gone");
-            assert!(newcomers.welcome(peer(one)).is_err(), "what is kept counts");
+            let _third = limiter.admit(peer(one)).expect("two have gone");
+            assert!(limiter.admit(peer(one)).is_err(), "what is kept counts");
             drop(kept);
         }
     }
@@ -160,33 +160,39 @@ mod tests {
         limits.per_address.requests_max = 1;
         limits.per_address.new_burst = 1;
         let proxies = TrustedProxies::new(&["10.0.0.0/8".parse().expect("a block")]);
-        let newcomers = Newcomers::new(&limits, proxies.clone());
+        let limiter = ConnectionLimiter::new(&limits, proxies.clone());
         for ip in ["10.1.2.3", "127.0.0.1", "::1"] {
             for _ in 0..3 {
-                assert!(newcomers.welcome(peer(ip)).is_ok_and(|counted| counted.is_none()), "{ip}");
+                assert!(limiter.admit(peer(ip)).is_ok_and(|counted| counted.is_none()), "{ip}");
             }
         }
         limits.per_address.loopback = true;
-        let newcomers = Newcomers::new(&limits, proxies);
-        let _first = newcomers.welcome(peer("127.0.0.1")).expect("room");
-        assert_eq!(newcomers.welcome(peer("127.0.0.1")).err(), Some(Unwelcome::TooMany));
-        assert!(newcomers.welcome(peer("10.1.2.3")).is_ok_and(|counted| counted.is_none()));
+        let limiter = ConnectionLimiter::new(&limits, proxies);
+        let _first = limiter.admit(peer("127.0.0.1")).expect("room");
+        assert_eq!(limiter.admit(peer("127.0.0.1")).err(), Some(RejectReason::TooMany));
+        assert!(limiter.admit(peer("10.1.2.3")).is_ok_and(|counted| counted.is_none()));
     }
 
     #[test]
-    fn newcomers_come_so_often_and_no_more_often() {
+    fn new_connections_are_limited_by_rate() {
         let mut limits = Limits::default();
         (limits.per_address.new_per_s, limits.per_address.new_burst) = (1, 2);
         (limits.connections.new_per_s, limits.connections.new_burst) = (1, 3);
-        let newcomers = Newcomers::new(&limits, TrustedProxies::default());
+        let limiter = ConnectionLimiter::new(&limits, TrustedProxies::default());
         for _ in 0..2 {
-            assert!(newcomers.welcome(peer("192.0.2.1")).is_ok());
+            assert!(limiter.admit(peer("192.0.2.1")).is_ok());
         }
-        let third = newcomers.welcome(peer("192.0.2.1")).err();
+        let third = limiter.admit(peer("192.0.2.1")).err();
         let is_soon = |wait: Duration| wait > Duration::ZERO && wait <= Duration::from_secs(1);
-        assert!(matches!(third, Some(Unwelcome::TooOften { wait }) if is_soon(wait)), "{third:?}");
-        assert!(newcomers.welcome(peer("192.0.2.2")).is_ok(), "the third of all");
-        let fourth = newcomers.welcome(peer("127.0.0.1")).err();
-        assert!(matches!(fourth, Some(Unwelcome::AllTooOften { .. })), "all are all: {fourth:?}");
+        assert!(
+            matches!(third, Some(RejectReason::TooOften { wait }) if is_soon(wait)),
+            "{third:?}"
+        );
+        assert!(limiter.admit(peer("192.0.2.2")).is_ok(), "the third of all");
+        let fourth = limiter.admit(peer("127.0.0.1")).err();
+        assert!(
+            matches!(fourth, Some(RejectReason::AllTooOften { .. })),
+            "all are all: {fourth:?}"
+        );
     }
 }
