@@ -1,10 +1,11 @@
-//! What the routes are told of a connection: where it came in, from whom, and whether it is encrypted.
+//! What the routes are told of a connection: where it came in, from whom, and whether it is
+//! encrypted.
 
 use std::{io, net::IpAddr};
 
 use hyper::Request;
 
-use super::unbelieved::warn_if_unbelieved;
+use super::untrusted_proxy_warning::warn_untrusted_forwarded_for;
 use crate::{
     actors::{Ends, Socket},
     http::{LocalAddress, Secure, TrustedProxies},
@@ -28,11 +29,12 @@ impl Arrival {
         self.ends.peer.ip().to_canonical()
     }
 
-    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
+    /// Tells the routes where a request came in, from whom, and whether it could be read on the
+    /// way.
     pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let Ends { local, peer } = self.ends;
         let client = proxies.client(peer, request.headers());
-        warn_if_unbelieved(&client, request.headers());
+        warn_untrusted_forwarded_for(&client, request.headers());
         request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(client);
         if self.is_secure {

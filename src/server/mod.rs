@@ -20,7 +20,7 @@ mod rewind;
 mod run;
 pub mod settings;
 mod tls;
-mod unbelieved;
+mod untrusted_proxy_warning;
 
 pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;
