@@ -38,9 +38,9 @@ use super::{
     connection_limits::AddressCount,
     http2::PREFACE,
     outgoing::{Outgoing, Stall},
-    places::{Place, Places},
     plain::plain_request,
     rewind::Rewind,
+    socket_budget::{SocketBudget, SocketPermit},
     tls::{Acceptor, Welcome},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) struct Connections {
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
-    pub(super) places: Places,
+    pub(super) budget: SocketBudget,
     pub(super) request_limits: RequestLimits,
     /// Where all connections are encrypted.
     pub(super) tls: Option<Acceptor>,
@@ -80,7 +80,7 @@ pub(super) enum Beginning {
 }
 
 /// What a connection counts against while requests are read from it.
-pub(super) type Held = (Place, AddressCount);
+pub(super) type HeldPermits = (SocketPermit, AddressCount);
 
 /// How the HTTP server's part of a connection ended.
 enum Ended {
@@ -113,7 +113,7 @@ struct Asking {
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: Held) {
+    pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: HeldPermits) {
         let Some(tls) = &self.tls else {
             let Ok(early) = look_for_bytes(&mut io).await else { return };
             return self.serve(Beginning::New(io.into(), early), held).await;
@@ -135,7 +135,7 @@ impl Connections {
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: Held) {
+    pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: HeldPermits) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.
             biased;
@@ -219,7 +219,12 @@ impl Connections {
 
     /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server,
     /// and none of its buffers, before its client says something: thousands are answered at once.
-    pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, held: Held) {
+    pub(super) async fn serve_again(
+        self: Rc<Self>,
+        mut io: Socket,
+        early: Bytes,
+        held: HeldPermits,
+    ) {
         if early.is_empty() {
             let is_there = tokio::select! {
                 biased;
@@ -236,7 +241,7 @@ impl Connections {
     }
 
     /// Sends the end of a last answer, of which some waits for the kernel to take it.
-    pub(super) async fn serve_out(self: Rc<Self>, mut io: Socket, _held: Held) {
+    pub(super) async fn serve_out(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
         tokio::select! {
             biased;
             flushed = tokio::time::timeout(self.write_stall, io.flush()) => {
@@ -320,7 +325,7 @@ impl Connections {
                 return Next::Http2(io, early);
             }
             Ended::Stalled => {
-                self.places.metrics().answers_stalled.inc();
+                self.budget.metrics().answers_stalled.inc();
                 return Next::Nobody;
             }
             Ended::Over(result) => {

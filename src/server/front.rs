@@ -11,8 +11,8 @@ use super::{
     accept_queue::AcceptQueue,
     connection::Connections,
     connection_limits::ConnectionLimiter,
-    places::{Full, Places, is_no_file},
     refusals::Refusals,
+    socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) struct HttpFront {
     pub(super) surface: Surface,
     pub(super) header_read_timeout: Duration,
     pub(super) write_stall: Duration,
-    pub(super) places: Places,
+    pub(super) budget: SocketBudget,
     pub(super) refusals: Refusals,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
@@ -55,7 +55,7 @@ impl Front for HttpFront {
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),
             write_stall: self.write_stall,
-            places: self.places.clone(),
+            budget: self.budget.clone(),
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
             http2: self.http2.clone(),
@@ -66,7 +66,7 @@ impl Front for HttpFront {
         shard.on_handed_back(move |Finished { io, early, counted, goes_on }| {
             // Gone already, if it has no address.
             let Ok(ends) = io.ends() else { return };
-            let held = (again.places.keep(), limiter.count_existing(ends.peer));
+            let held = (again.budget.acquire_unchecked(), limiter.count_existing(ends.peer));
             drop(counted);
             if goes_on {
                 spawn_local(Rc::clone(&again).serve_again(io, early, held));
@@ -149,16 +149,16 @@ async fn accept(
             }
         };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
-        let places = &connections.places;
-        let place = match refusals.has_reserve() {
-            false => Err(Full::Files),
-            true if is_full => places.take(),
-            true => places.take_soon().await,
+        let budget = &connections.budget;
+        let permit = match refusals.has_reserve() {
+            false => Err(Exhausted::Files),
+            true if is_full => budget.try_acquire(),
+            true => budget.acquire_within_grace().await,
         };
-        is_full = place.is_err();
-        match place {
-            Ok(place) => {
-                spawn_local(Rc::clone(&connections).accept(io, (place, counted)));
+        is_full = permit.is_err();
+        match permit {
+            Ok(permit) => {
+                spawn_local(Rc::clone(&connections).accept(io, (permit, counted)));
             }
             Err(why) => refusals.refuse(io, why).await,
         }

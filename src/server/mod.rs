@@ -12,13 +12,13 @@ pub mod fuzzing;
 mod http2;
 mod listeners;
 mod outgoing;
-mod places;
 mod plain;
 mod process;
 mod refusals;
 mod rewind;
 mod run;
 pub mod settings;
+mod socket_budget;
 mod tls;
 mod untrusted_proxy_warning;
 

@@ -1,4 +1,4 @@
-//! Refusing connections for which there is no place, in a way that their clients understand.
+//! Refusing connections for which there is no permit, in a way that their clients understand.
 //!
 //! A refused connection is read for its request's head, told to come back, and ended. Only a few
 //! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
@@ -17,7 +17,7 @@ use super::{
     accept_queue::AcceptQueue,
     connection_limits::RejectReason,
     http2::{PREFACE, REFUSAL},
-    places::{Full, Places, is_no_file},
+    socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 pub(super) struct Refusals(Arc<Shared>);
 
 struct Shared {
-    places: Places,
+    budget: SocketBudget,
     refuser: Refuser,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
@@ -44,17 +44,17 @@ struct Shared {
 }
 
 impl Refusals {
-    pub(super) fn new(places: Places, refuser: Refuser, tls: Option<Acceptor>) -> Self {
+    pub(super) fn new(budget: SocketBudget, refuser: Refuser, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
         let handshakes = Rates::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
         let (reserve, report, unwelcome) = (Reserve::new(), Seldom::default(), Seldom::default());
         let shared =
-            Shared { places, refuser, tls, permits, handshakes, reserve, report, unwelcome };
+            Shared { budget, refuser, tls, permits, handshakes, reserve, report, unwelcome };
         Self(Arc::new(shared))
     }
 
     /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
-    pub(super) async fn refuse(&self, io: Tcp, why: Full) {
+    pub(super) async fn refuse(&self, io: Tcp, why: Exhausted) {
         self.note(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
@@ -65,7 +65,7 @@ impl Refusals {
     /// being refused; else it is closed at once, since nobody else is to wait for it.
     pub(super) fn turn_away(&self, io: Tcp, why: RejectReason) {
         let peer = io.ends().peer.ip();
-        Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
+        Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.unwelcome.due() {
             let reason = why.as_str();
             tracing::warn!(reason, %peer, times, "turning connections away: too many of one kind");
@@ -89,7 +89,7 @@ impl Refusals {
         // It comes at once: that it waits is why there was no file for it.
         match listener.accept_now() {
             Ok(io) => {
-                self.note(Full::Files);
+                self.note(Exhausted::Files);
                 reserve.put_back(self.tell(io, &ForNow::full()).await);
                 true
             }
@@ -137,8 +137,8 @@ impl Refusals {
         rates.is_none_or(|rates| rates.take(&why.is_of_client(), 1).is_ok())
     }
 
-    fn note(&self, why: Full) {
-        Metrics::count(&self.0.places.metrics().sockets_refused, why.as_str());
+    fn note(&self, why: Exhausted) {
+        Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.report.due() {
             tracing::warn!(reason = why.as_str(), times, "refusing connections: there is no place");
         }

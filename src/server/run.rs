@@ -14,9 +14,9 @@ use super::{
     demo,
     front::HttpFront,
     listeners,
-    places::{Division, Places, files_max, files_taken},
     refusals::Refusals,
     settings::SECRET_BYTES_MIN,
+    socket_budget::{SocketBudget, SocketSplit, files_max, files_taken},
     tls::Acceptor,
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) async fn run_until(
         tokio::spawn(async move { jwks.keep_fresh(every).await })
     });
     let mut limits = settings.limits.clone();
-    let division = divide(&mut limits.connections, shards);
+    let split = split_sockets(&mut limits.connections, shards);
     let hub = Hub::builder().limits(limits).shards(shards).start().await?;
     let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
     let reloading = match reloading {
@@ -97,7 +97,7 @@ pub(super) async fn run_until(
         None => None,
     };
     let (close, closing) = watch::channel(false);
-    let places = Places::new(hub.clone(), division);
+    let budget = SocketBudget::new(hub.clone(), split);
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
     let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
@@ -110,9 +110,9 @@ pub(super) async fn run_until(
         closing,
         http2: settings.limits.http2.clone(),
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
-        refusals: Refusals::new(places.clone(), refuser, tls.clone()),
+        refusals: Refusals::new(budget.clone(), refuser, tls.clone()),
         tls,
-        places: places.clone(),
+        budget: budget.clone(),
         limiter: ConnectionLimiter::new(&settings.limits, proxies.clone()),
         proxies,
         request_limits: settings.limits.requests.clone(),
@@ -144,7 +144,7 @@ pub(super) async fn run_until(
     let _ = close.send(true);
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
     let last_call = tokio::time::Instant::now() + wait;
-    while places.len() > 0 && tokio::time::Instant::now() < last_call {
+    while budget.len() > 0 && tokio::time::Instant::now() < last_call {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     hub.shut_down().await;
@@ -153,18 +153,18 @@ pub(super) async fn run_until(
 }
 
 /// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
-fn divide(limits: &mut ConnectionLimits, shards: usize) -> Division {
+fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
     let taken = files_taken(shards);
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
-    let division = Division::of(files_max(), taken, requests_max, connections_max);
-    limits.connections_max = u32::try_from(division.streams_max).unwrap_or(u32::MAX);
+    let split = SocketSplit::of(files_max(), taken, requests_max, connections_max);
+    limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);
     tracing::info!(
-        sockets_max = division.sockets_max,
+        sockets_max = split.sockets_max,
         connections_max = limits.connections_max,
-        requests_max = division.requests_max,
+        requests_max = split.requests_max,
         "how many connections there may be; open files are the bound where it is less than was set"
     );
-    division
+    split
 }
 
 fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSettings {

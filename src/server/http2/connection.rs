@@ -67,7 +67,7 @@ impl Connections {
     pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
         let limits = &self.http2;
         let peer = arrival.peer();
-        let metrics = self.places.metrics();
+        let metrics = self.budget.metrics();
         let (streams, frames) = (Rc::new(Streams::default()), Rc::new(Frames::default()));
         let outgoing = Rc::new(Outgoing::new());
         let on_shard = OnShard {
@@ -155,8 +155,8 @@ impl Connections {
     }
 }
 
-/// Why h2 itself ended a connection for what its client did, in a word for metrics. Its own bounds are
-/// all said with one code (RFC 9113, section 7).
+/// Why h2 itself ended a connection for what its client did, in a word for metrics. Its own bounds
+/// are all said with one code (RFC 9113, section 7).
 fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
     let is_own = error.is_go_away() && error.is_library();

@@ -1,9 +1,9 @@
-//! Places for sockets: how many the process may hold, and who has them.
+//! The budget of sockets: how many the process may hold, and how many it holds.
 //!
 //! Streams and waiting polls are admitted by the hub; what the HTTP server holds (connections on
-//! which requests are read and answered) takes a place here. Both together stay below the file
-//! limit, so that it is not met in the middle of something else. Streams leave some places to
-//! requests: a full hub still publishes, and still says how it is.
+//! which requests are read and answered) takes a permit here. Both together stay below the file
+//! limit, so that it is not met in the middle of something else. Streams leave some of the budget
+//! to requests: a full hub still publishes, and still says how it is.
 
 use std::{
     fs, io,
@@ -18,9 +18,9 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::{hub::Hub, telemetry::Metrics};
 
-/// How sockets are divided.
+/// How the sockets are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Division {
+pub(super) struct SocketSplit {
     /// Sockets in all.
     pub(super) sockets_max: usize,
     /// Connections of the HTTP server.
@@ -29,8 +29,8 @@ pub(super) struct Division {
     pub(super) streams_max: usize,
 }
 
-impl Division {
-    /// Divides what the file limit leaves: `files_max` files, of which `taken` are open or will be
+impl SocketSplit {
+    /// Splits what the file limit leaves: `files_max` files, of which `taken` are open or will be
     /// without any client. What was asked for is lowered to what there is.
     pub(super) fn of(
         files_max: Option<u64>,
@@ -63,23 +63,23 @@ pub(super) fn files_taken(shards: usize) -> usize {
     open + shards * FILES_PER_SHARD
 }
 
-/// The places, and how many are taken.
+/// The budget, and how much of it is taken.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Shared>);
+pub(super) struct SocketBudget(Arc<BudgetState>);
 
-struct Shared {
+struct BudgetState {
     hub: Hub,
-    division: Division,
+    split: SocketSplit,
     taken: AtomicUsize,
     freed: Notify,
 }
 
-/// A place, given back when dropped.
-pub(super) struct Place(Arc<Shared>);
+/// A permit for one socket, given back when dropped.
+pub(super) struct SocketPermit(Arc<BudgetState>);
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum Exhausted {
     /// As many sockets as the file limit leaves.
     Sockets,
     /// As many connections as the HTTP server may have.
@@ -88,7 +88,7 @@ pub(super) enum Full {
     Files,
 }
 
-impl Full {
+impl Exhausted {
     /// The word in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -99,10 +99,10 @@ impl Full {
     }
 }
 
-impl Places {
-    pub(super) fn new(hub: Hub, division: Division) -> Self {
+impl SocketBudget {
+    pub(super) fn new(hub: Hub, split: SocketSplit) -> Self {
         let freed = Notify::new();
-        Self(Arc::new(Shared { hub, division, taken: AtomicUsize::new(0), freed }))
+        Self(Arc::new(BudgetState { hub, split, taken: AtomicUsize::new(0), freed }))
     }
 
     /// How many the HTTP server has.
@@ -110,49 +110,49 @@ impl Places {
         self.0.taken.load(Ordering::Acquire)
     }
 
-    /// Takes a place if there is one.
-    pub(super) fn take(&self) -> Result<Place, Full> {
+    /// Takes a permit if there is one.
+    pub(super) fn try_acquire(&self) -> Result<SocketPermit, Exhausted> {
         let shared = &self.0;
-        let Division { sockets_max, requests_max, .. } = shared.division;
+        let SocketSplit { sockets_max, requests_max, .. } = shared.split;
         let streams = shared.hub.connections_admitted() as usize;
         let fits = |taken| taken < requests_max && taken + streams < sockets_max;
         let update = |taken| fits(taken).then_some(taken + 1);
         match shared.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, update) {
-            Ok(_) => Ok(self.counted()),
-            Err(taken) if taken + streams >= sockets_max => Err(Full::Sockets),
-            Err(_) => Err(Full::Requests),
+            Ok(_) => Ok(self.permit()),
+            Err(taken) if taken + streams >= sockets_max => Err(Exhausted::Sockets),
+            Err(_) => Err(Exhausted::Requests),
         }
     }
 
-    /// As [`take`](Self::take), waiting a moment for a place: when very many come at once, each is
-    /// through with its request soon.
-    pub(super) async fn take_soon(&self) -> Result<Place, Full> {
-        let first = self.take();
+    /// As [`try_acquire`](Self::try_acquire), waiting a moment for one: when very many come at
+    /// once, each is through with its request soon.
+    pub(super) async fn acquire_within_grace(&self) -> Result<SocketPermit, Exhausted> {
+        let first = self.try_acquire();
         if first.is_ok() {
             return first;
         }
-        let waited = timeout(WAIT_MAX, async {
+        let waited = timeout(GRACE, async {
             loop {
                 let freed = self.0.freed.notified();
-                if let Ok(place) = self.take() {
-                    return place;
+                if let Ok(permit) = self.try_acquire() {
+                    return permit;
                 }
-                // Streams that end free a place too, and say nothing.
-                let _ = timeout(LOOK_AGAIN, freed).await;
+                // Streams that end free a socket too, without notice.
+                let _ = timeout(POLL_EVERY, freed).await;
             }
         });
         waited.await.or(first)
     }
 
-    /// A place for a socket that the process holds already: an answered poll's.
-    pub(super) fn keep(&self) -> Place {
+    /// A permit for a socket that the process holds already: an answered poll's.
+    pub(super) fn acquire_unchecked(&self) -> SocketPermit {
         self.0.taken.fetch_add(1, Ordering::AcqRel);
-        self.counted()
+        self.permit()
     }
 
-    fn counted(&self) -> Place {
+    fn permit(&self) -> SocketPermit {
         self.metrics().http_connections.inc();
-        Place(Arc::clone(&self.0))
+        SocketPermit(Arc::clone(&self.0))
     }
 
     pub(super) fn metrics(&self) -> &Arc<Metrics> {
@@ -160,7 +160,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPermit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::AcqRel);
         self.0.hub.counters().http_connections.dec();
@@ -179,29 +179,29 @@ pub(super) fn is_no_file(error: &io::Error) -> bool {
     false
 }
 
-/// Files kept for refusals that are under way, and for what else the process opens for a moment.
+/// Files kept for rejections that are under way, and for what else the process opens for a moment.
 const FILES_RESERVED: usize = super::refusals::REFUSALS_MAX + 16;
 /// A poller, its wake-up and more, of each shard.
 const FILES_PER_SHARD: usize = 8;
 /// Open files when the system does not say.
 const FILES_ASSUMED: usize = 64;
-/// One in so many places is left to requests by streams, and at least so many.
+/// Streams leave one in so many sockets to requests, and at least so many.
 const REQUESTS_PART: usize = 16;
 const REQUESTS_MIN: usize = 8;
-/// How long a new connection waits for a place before it is refused.
-const WAIT_MAX: Duration = Duration::from_millis(500);
-/// Between two looks meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a new connection waits for a permit before it is rejected.
+const GRACE: Duration = Duration::from_millis(500);
+/// Between two attempts meanwhile.
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn streams_leave_places_to_requests_and_both_stay_below_the_file_limit() {
+    fn streams_leave_permits_to_requests_and_both_stay_below_the_file_limit() {
         for files_max in [0, 10, 64, 200, 1_024, 20_000, 1 << 20] {
             for taken in [0, 20, 300] {
-                let d = Division::of(Some(files_max), taken, 10_000, 1_000_000);
+                let d = SocketSplit::of(Some(files_max), taken, 10_000, 1_000_000);
                 let free = (files_max as usize).saturating_sub(taken + FILES_RESERVED);
                 assert!(d.sockets_max <= free.max(2), "{files_max} {d:?}");
                 assert!(d.requests_max >= 1 && d.streams_max >= 1, "{files_max} {d:?}");
@@ -215,47 +215,47 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_a_bound_too() {
-        let d = Division::of(None, 20, 7, 9);
+        let d = SocketSplit::of(None, 20, 7, 9);
         assert_eq!((d.requests_max, d.streams_max), (7, 9));
-        let d = Division::of(Some(20_000), 60, 10_000, 18_000);
+        let d = SocketSplit::of(Some(20_000), 60, 10_000, 18_000);
         assert_eq!((d.requests_max, d.streams_max), (10_000, 18_000), "{d:?}");
     }
 
     #[tokio::test]
-    async fn a_place_is_given_to_the_next_when_it_is_free() {
+    async fn a_freed_permit_goes_to_the_next_connection() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let places = Places::new(hub, Division::of(None, 0, 2, 10));
-        let first = places.take().expect("a place");
-        let second = places.take().expect("a place");
-        assert_eq!(places.take().err(), Some(Full::Requests));
-        let kept = places.keep();
-        assert_eq!(places.len(), 3, "a socket that is there already is not refused");
+        let budget = SocketBudget::new(hub, SocketSplit::of(None, 0, 2, 10));
+        let first = budget.try_acquire().expect("a permit");
+        let second = budget.try_acquire().expect("a permit");
+        assert_eq!(budget.try_acquire().err(), Some(Exhausted::Requests));
+        let kept = budget.acquire_unchecked();
+        assert_eq!(budget.len(), 3, "a socket that is there already is not refused");
         drop((first, kept));
-        let third = places.take_soon().await.expect("a place");
-        assert_eq!(places.take_soon().await.err(), Some(Full::Requests));
+        let third = budget.acquire_within_grace().await.expect("a permit");
+        assert_eq!(budget.acquire_within_grace().await.err(), Some(Exhausted::Requests));
         let later = tokio::spawn({
-            let places = places.clone();
-            async move { places.take_soon().await.is_ok() }
+            let budget = budget.clone();
+            async move { budget.acquire_within_grace().await.is_ok() }
         });
         tokio::task::yield_now().await;
         drop(second);
         assert!(later.await.expect("it ends"), "it waits for a moment");
         drop(third);
-        assert_eq!(places.metrics().http_connections.get(), 0);
+        assert_eq!(budget.metrics().http_connections.get(), 0);
     }
 
     #[tokio::test]
     async fn streams_count_too() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let division = Division { sockets_max: 2, requests_max: 2, streams_max: 2 };
-        let places = Places::new(hub.clone(), division);
+        let split = SocketSplit { sockets_max: 2, requests_max: 2, streams_max: 2 };
+        let budget = SocketBudget::new(hub.clone(), split);
         let request = crate::hub::StreamRequest::channel("a").expect("a channel");
         let stream = hub.admit_stream(request).expect("room");
-        let place = places.take().expect("a place");
-        assert_eq!(places.take().err(), Some(Full::Sockets));
+        let permit = budget.try_acquire().expect("a permit");
+        assert_eq!(budget.try_acquire().err(), Some(Exhausted::Sockets));
         drop(stream);
-        assert!(places.take().is_ok());
-        drop(place);
+        assert!(budget.try_acquire().is_ok());
+        drop(permit);
     }
 
     #[test]
