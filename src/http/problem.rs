@@ -1,4 +1,4 @@
-//! Refusals as RFC 9457 problem documents: the one place where errors become status codes.
+//! Rejections as RFC 9457 problem documents: the one place where errors become status codes.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -231,5 +231,5 @@ fn whole_s(wait_ms: u64) -> u32 {
     u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
 }
 
-/// What temporary refusals ask for, in seconds.
+/// What temporary rejections ask for, in seconds.
 pub(super) const RETRY_AFTER_S: u32 = 2;

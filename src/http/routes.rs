@@ -23,7 +23,7 @@ use crate::{auth::Identity, hub::Hub};
 pub struct HttpSettings {
     /// Whether the quickstart routes and the console are there.
     pub quickstart: bool,
-    /// Whether temporary refusals of streams are plain status codes.
+    /// Whether temporary rejections of streams are plain status codes.
     pub plain_refusals: bool,
     /// Whether tests may plant faults.
     pub faults: bool,
@@ -60,8 +60,8 @@ impl Default for HttpSettings {
 pub(super) struct HttpState {
     pub(super) hub: Hub,
     pub(super) settings: Arc<HttpSettings>,
-    /// Who everyone is, where nobody is asked: then there are no gates either, and a request does not
-    /// pay for them.
+    /// Who everyone is, where nobody is asked: then there are no gates either, and a request does
+    /// not pay for them.
     pub(super) everyone: Option<Arc<Identity>>,
 }
 
@@ -154,9 +154,9 @@ pub const ROUTES: &[Route] = &[
 
 /// The whole surface as a router that any axum or hyper server can run, merged or nested.
 ///
-/// Streams and polls are bodies there. The check of `Host` on loopback is for the hub's own
-/// server, which knows the address of a connection ([`LocalAddress`](super::LocalAddress)); hosts that
-/// the settings name are all there are in any server.
+/// Streams and polls are bodies there. The check of `Host` on loopback is for the hub's own server,
+/// which knows the address of a connection ([`LocalAddress`](super::LocalAddress)); hosts that the
+/// settings name are all there are in any server.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     router_of(&state_of(hub, settings))
 }

@@ -1,4 +1,4 @@
-//! Streams, for every front door: admission, the response, refusals that EventSource survives.
+//! Streams, for every front door: admission, the response, rejections that EventSource survives.
 
 use std::{
     convert::Infallible,

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use crate::{
     actors::{Share, Shares},
     core::{AddressLimits, Limits},
-    http::{ForNow, TrustedProxies},
+    http::{TemporaryRejection, TrustedProxies},
     hub::{Rates, TooFast},
     model::{ClientAddress, Network},
 };
@@ -104,14 +104,17 @@ impl RejectReason {
     }
 
     /// What its client is answered.
-    pub(super) fn to_rejection(self) -> ForNow {
+    pub(super) fn to_rejection(self) -> TemporaryRejection {
         match self {
-            Self::TooMany => ForNow::of_client("this address has as many connections as it may"),
+            Self::TooMany => {
+                TemporaryRejection::client_fault("this address has as many connections as it may")
+            }
             Self::TooOften { wait } => {
-                ForNow::of_client("this address connects too often").after(wait)
+                TemporaryRejection::client_fault("this address connects too often").after(wait)
             }
             Self::AllTooOften { wait } => {
-                ForNow::of_hub("the hub takes no more connections at a time").after(wait)
+                TemporaryRejection::hub_fault("the hub takes no more connections at a time")
+                    .after(wait)
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{
     accept_queue::AcceptQueue,
     connection::Connections,
     connection_limits::ConnectionLimiter,
-    refusals::Refusals,
+    rejections::Rejections,
     socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };
@@ -32,7 +32,7 @@ pub(super) struct HttpFront {
     pub(super) header_read_timeout: Duration,
     pub(super) write_stall: Duration,
     pub(super) budget: SocketBudget,
-    pub(super) refusals: Refusals,
+    pub(super) rejections: Rejections,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     pub(super) http2: Http2Limits,
@@ -74,7 +74,7 @@ impl Front for HttpFront {
                 spawn_local(Rc::clone(&again).serve_out(io, held));
             }
         });
-        let (refusals, limiter) = (self.refusals.clone(), self.limiter.clone());
+        let (rejections, limiter) = (self.rejections.clone(), self.limiter.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -88,7 +88,7 @@ impl Front for HttpFront {
                 loops.spawn_local(accept(
                     listener,
                     Rc::clone(&connections),
-                    refusals.clone(),
+                    rejections.clone(),
                     limiter.clone(),
                 ));
             }
@@ -106,7 +106,7 @@ impl Front for HttpFront {
 async fn accept(
     listener: AcceptQueue,
     connections: Rc<Connections>,
-    refusals: Refusals,
+    rejections: Rejections,
     limiter: ConnectionLimiter,
 ) {
     let mut closing = connections.closing.clone();
@@ -128,15 +128,15 @@ async fn accept(
         let io = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
-                if !refusals.refuse_by_reserve(&listener).await {
-                    refusals.report(&error);
+                if !rejections.reject_by_reserve(&listener).await {
+                    rejections.report(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                refusals.report(&error);
+                rejections.report(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -144,13 +144,13 @@ async fn accept(
         let counted = match limiter.admit(io.ends().peer) {
             Ok(counted) => counted,
             Err(why) => {
-                refusals.turn_away(io, why);
+                rejections.reject(io, why);
                 continue;
             }
         };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
         let budget = &connections.budget;
-        let permit = match refusals.has_reserve() {
+        let permit = match rejections.has_reserve() {
             false => Err(Exhausted::Files),
             true if is_full => budget.try_acquire(),
             true => budget.acquire_within_grace().await,
@@ -160,7 +160,7 @@ async fn accept(
             Ok(permit) => {
                 spawn_local(Rc::clone(&connections).accept(io, (permit, counted)));
             }
-            Err(why) => refusals.refuse(io, why).await,
+            Err(why) => rejections.reject_exhausted(io, why).await,
         }
     }
 }

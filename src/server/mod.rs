@@ -14,7 +14,7 @@ mod listeners;
 mod outgoing;
 mod plain;
 mod process;
-mod refusals;
+mod rejections;
 mod rewind;
 mod run;
 pub mod settings;

@@ -14,7 +14,7 @@ use super::{
     demo,
     front::HttpFront,
     listeners,
-    refusals::Refusals,
+    rejections::Rejections,
     settings::SECRET_BYTES_MIN,
     socket_budget::{SocketBudget, SocketSplit, files_max, files_taken},
     tls::Acceptor,
@@ -23,7 +23,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{Cors, HttpSettings, OriginPattern, Refuser, Surface, TrustedProxies},
+    http::{Cors, HttpSettings, OriginPattern, RejectionWriter, Surface, TrustedProxies},
     hub::{Hub, StartError},
 };
 
@@ -100,7 +100,7 @@ pub(super) async fn run_until(
     let budget = SocketBudget::new(hub.clone(), split);
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
-    let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
+    let writer = RejectionWriter::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
     let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let front = HttpFront {
         listeners: bound.by_shard,
@@ -110,7 +110,7 @@ pub(super) async fn run_until(
         closing,
         http2: settings.limits.http2.clone(),
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
-        refusals: Refusals::new(budget.clone(), refuser, tls.clone()),
+        rejections: Rejections::new(budget.clone(), writer, tls.clone()),
         tls,
         budget: budget.clone(),
         limiter: ConnectionLimiter::new(&settings.limits, proxies.clone()),

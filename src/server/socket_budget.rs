@@ -180,7 +180,7 @@ pub(super) fn is_no_file(error: &io::Error) -> bool {
 }
 
 /// Files kept for rejections that are under way, and for what else the process opens for a moment.
-const FILES_RESERVED: usize = super::refusals::REFUSALS_MAX + 16;
+const FILES_RESERVED: usize = super::rejections::REJECTIONS_MAX + 16;
 /// A poller, its wake-up and more, of each shard.
 const FILES_PER_SHARD: usize = 8;
 /// Open files when the system does not say.

@@ -227,9 +227,9 @@ impl Write for FramedIo {
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 pub(in crate::server) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a client is told for whom there is no place: settings, and a GOAWAY which says that none of
+/// What a rejected client is sent: settings, and a GOAWAY which says that none of
 /// its requests was looked at, so all may be sent again (section 6.8).
-pub(in crate::server) const REFUSAL: &[u8] =
+pub(in crate::server) const GOAWAY_REJECTION: &[u8] =
     b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The time that limits of how many are for.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);

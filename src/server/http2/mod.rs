@@ -8,4 +8,4 @@ mod frames;
 mod streams;
 mod watched;
 
-pub(super) use frames::{PREFACE, REFUSAL};
+pub(super) use frames::{GOAWAY_REJECTION, PREFACE};

@@ -98,7 +98,7 @@ fn find(name: &str, value: &toml::Value, origin: &Origin) -> Result<&'static Key
     Err(SettingsError::UnknownKey { key: name.to_owned(), value, origin: origin.clone(), hint })
 }
 
-/// A misspelt name may still hold a secret, and refusals end up in logs.
+/// A misspelt name may still hold a secret, and rejections end up in logs.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "token", "pass", "pwd", "credential", "jwt", "jwk", "hmac", "key", "auth"]

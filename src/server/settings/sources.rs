@@ -43,7 +43,7 @@ impl Sources {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Self {
         self.environment.extend(variables);
-        // The order of refusals does not depend on the process that started ours.
+        // The order of rejections does not depend on the process that started ours.
         self.environment.sort();
         self
     }

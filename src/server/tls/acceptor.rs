@@ -118,7 +118,7 @@ impl Acceptor {
     }
 
     /// Shakes hands with someone who is only to be refused.
-    pub(in crate::server) async fn welcome_refused<'a>(
+    pub(in crate::server) async fn handshake_to_reject<'a>(
         &self,
         io: &'a mut Tcp,
     ) -> io::Result<TlsStream<&'a mut Tcp>> {
@@ -140,7 +140,8 @@ async fn tell_plain(io: &mut TcpStream) {
     let told = async {
         io.write_all(PLAIN_HTTP.as_bytes()).await?;
         io.shutdown().await?;
-        // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+        // A socket that is closed with unread bytes is reset, and the reset may overtake the
+        // answer.
         let mut bytes = [0; 1_024];
         while io.read(&mut bytes).await? > 0 {}
         Ok::<_, io::Error>(())

@@ -1,5 +1,5 @@
 //! The answer to a request that a server cannot serve for now, made from its head alone: for
-//! connections that are refused before the HTTP server sees them.
+//! connections that are rejected before the HTTP server sees them.
 
 use std::time::Duration;
 
@@ -14,43 +14,43 @@ use super::{
 };
 use crate::model::comment_block;
 
-/// Makes such answers.
+/// Writes such answers.
 #[derive(Debug, Clone)]
-pub struct Refuser {
+pub struct RejectionWriter {
     settings: HttpSettings,
     retry_ms: std::ops::RangeInclusive<u32>,
 }
 
-/// Why something is refused for now, and for how long.
+/// Why a request is rejected for now, and when to retry.
 #[derive(Debug, Clone)]
-pub struct ForNow {
+pub struct TemporaryRejection {
     status: StatusCode,
     detail: &'static str,
     retry_after_s: u32,
 }
 
-impl ForNow {
-    /// The hub has all the connections that it can have.
+impl TemporaryRejection {
+    /// The hub has as many connections as it can.
     pub fn full() -> Self {
-        Self::of_hub("the hub has as many connections as it can")
+        Self::hub_fault("the hub has as many connections as it can")
     }
 
-    /// It is the hub that has too much: 503.
-    pub fn of_hub(detail: &'static str) -> Self {
+    /// A limit of the hub is reached: 503.
+    pub fn hub_fault(detail: &'static str) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after_s: RETRY_AFTER_S }
     }
 
-    /// It is the client that has too much: 429.
-    pub fn of_client(detail: &'static str) -> Self {
-        Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::of_hub(detail) }
+    /// A limit of the client is reached: 429.
+    pub fn client_fault(detail: &'static str) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::hub_fault(detail) }
     }
 
-    /// Whether it is the client that has too much.
-    pub fn is_of_client(&self) -> bool {
+    /// Whether it is a limit of the client.
+    pub fn is_client_fault(&self) -> bool {
         self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// Says when it may be otherwise, in whole seconds and no sooner than in one.
+    /// Says when to retry, in whole seconds and at least one.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let wait_s = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
@@ -58,17 +58,18 @@ impl ForNow {
     }
 }
 
-impl Refuser {
-    /// As `settings` say; streams are told a reconnection time from `retry_ms`.
+impl RejectionWriter {
+    /// As `settings` say; streams are response a reconnection time from `retry_ms`.
     pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
         Self { settings: settings.clone(), retry_ms }
     }
 
     /// The whole response to a request with this head, of which the end may be missing. It is for
-    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for who asks
+    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for a request
     /// for a stream, since browsers give up for good on anything else; 503 or 429 for the others. A
-    /// publisher is among those, whatever it accepts: 200 would tell it that its event is published.
-    pub fn answer(&self, head: &[u8], why: &ForNow) -> Vec<u8> {
+    /// publisher is among those, whatever it accepts: 200 would tell it that its event is
+    /// published.
+    pub fn answer(&self, head: &[u8], why: &TemporaryRejection) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
         let mut words = lines.next().unwrap_or_default().split(' ');
@@ -100,7 +101,7 @@ impl Refuser {
         };
         Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
         harden(&mut fields);
-        // A server that is told to say so speaks nothing but TLS.
+        // A server that is response to say so speaks nothing but TLS.
         if self.settings.hsts_max_age_s > 0 {
             keep_to_tls(&mut fields, self.settings.hsts_max_age_s);
         }
@@ -124,74 +125,76 @@ mod tests {
 
     fn answer(plain: bool, head: &str) -> String {
         let settings = HttpSettings { plain_refusals: plain, ..HttpSettings::default() };
-        let answer = Refuser::new(&settings, 5..=7).answer(head.as_bytes(), &ForNow::full());
+        let answer = RejectionWriter::new(&settings, 5..=7)
+            .answer(head.as_bytes(), &TemporaryRejection::full());
         String::from_utf8(answer).expect("text")
     }
 
     #[test]
-    fn an_event_source_is_told_to_come_back_and_others_get_503() {
+    fn an_event_source_gets_200_with_a_retry_time_and_others_503() {
         let stream =
             "GET /v1/events?channel=a HTTP/1.1\r\nHost: a\r\nACCEPT: text/event-stream\r\n\r\n";
-        let told = answer(false, stream);
-        assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
-        assert!(told.contains("content-type: text/event-stream"), "{told}");
-        assert!(told.contains("connection: close\r\n\r\n: refused: "), "{told}");
-        assert!(["5", "6", "7"].iter().any(|ms| told.ends_with(&format!("retry: {ms}\n\n"))));
-        assert!(!told.contains("access-control"), "{told}");
+        let response = answer(false, stream);
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(response.contains("content-type: text/event-stream"), "{response}");
+        assert!(response.contains("connection: close\r\n\r\n: refused: "), "{response}");
+        assert!(["5", "6", "7"].iter().any(|ms| response.ends_with(&format!("retry: {ms}\n\n"))));
+        assert!(!response.contains("access-control"), "{response}");
         for (plain, head) in
             [(true, stream), (false, "GET / HTTP/1.1\r\n\r\n"), (false, ""), (false, "\u{0}")]
         {
-            let told = answer(plain, head);
-            assert!(told.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{told}");
-            assert!(told.contains("\r\nretry-after: 2\r\n"), "{told}");
-            let (head, body) = told.split_once("\r\n\r\n").expect("a body");
-            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{told}");
-            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{told}");
+            let response = answer(plain, head);
+            assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{response}");
+            assert!(response.contains("\r\nretry-after: 2\r\n"), "{response}");
+            let (head, body) = response.split_once("\r\n\r\n").expect("a body");
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{response}");
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{response}");
         }
     }
 
     #[test]
-    fn only_who_reads_is_told_200() {
+    fn only_reads_get_200() {
         let fields = "Accept: application/json, text/event-stream\r\n\r\n";
         for (method, status) in
             [("GET", "200"), ("HEAD", "200"), ("POST", "503"), ("PUT", "503"), ("get", "503")]
         {
-            let told = answer(false, &format!("{method} /v1/events HTTP/1.1\r\n{fields}"));
-            assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {told}");
+            let response = answer(false, &format!("{method} /v1/events HTTP/1.1\r\n{fields}"));
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {response}");
         }
     }
 
     #[test]
-    fn a_client_that_has_too_much_is_told_when_to_come_back() {
+    fn a_client_over_its_limit_gets_429_with_a_retry_time() {
         for (wait_ms, told_s) in [(1, 1), (1_000, 1), (1_001, 2), (0, 1)] {
-            let why = ForNow::of_client("too often").after(Duration::from_millis(wait_ms));
-            let refuser = Refuser::new(&HttpSettings::default(), 5..=7);
-            let told = refuser.answer(b"GET /v1/poll HTTP/1.1\r\n\r\n", &why);
-            let told = String::from_utf8(told).expect("text");
-            assert!(told.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{told}");
-            assert!(told.contains(&format!("\r\nretry-after: {told_s}\r\n")), "{told}");
-            assert!(told.contains("too often"), "{told}");
+            let why =
+                TemporaryRejection::client_fault("too often").after(Duration::from_millis(wait_ms));
+            let writer = RejectionWriter::new(&HttpSettings::default(), 5..=7);
+            let response = writer.answer(b"GET /v1/poll HTTP/1.1\r\n\r\n", &why);
+            let response = String::from_utf8(response).expect("text");
+            assert!(response.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{response}");
+            assert!(response.contains(&format!("\r\nretry-after: {told_s}\r\n")), "{response}");
+            assert!(response.contains("too often"), "{response}");
         }
     }
 
     #[test]
-    fn a_refusal_keeps_to_tls_too() {
-        for (hsts_max_age_s, told) in [(0, false), (60, true)] {
+    fn a_rejection_has_hsts_too() {
+        for (hsts_max_age_s, response) in [(0, false), (60, true)] {
             let settings = HttpSettings { hsts_max_age_s, ..HttpSettings::default() };
-            let refuser = Refuser::new(&settings, 5..=7);
-            let answer = refuser.answer(b"GET / HTTP/1.1\r\n\r\n", &ForNow::full());
+            let writer = RejectionWriter::new(&settings, 5..=7);
+            let answer = writer.answer(b"GET / HTTP/1.1\r\n\r\n", &TemporaryRejection::full());
             let answer = String::from_utf8(answer).expect("text");
             let field = "\r\nstrict-transport-security: max-age=60\r\n";
-            assert_eq!(answer.contains(field), told, "{answer}");
+            assert_eq!(answer.contains(field), response, "{answer}");
         }
     }
 
     #[test]
     fn pages_of_other_origins_may_read_it_where_they_may_read_the_answer() {
         for path in ["/events", "/subscribe?after=1", "/publish"] {
-            let told =
+            let response =
                 answer(false, &format!("GET {path} HTTP/1.1\r\nAccept: text/event-stream\r\n\r\n"));
-            assert!(told.contains("access-control-allow-origin: *\r\n"), "{told}");
+            assert!(response.contains("access-control-allow-origin: *\r\n"), "{response}");
         }
     }
 }

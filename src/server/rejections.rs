@@ -1,7 +1,7 @@
 //! Refusing connections for which there is no permit, in a way that their clients understand.
 //!
-//! A refused connection is read for its request's head, told to come back, and ended. Only a few
-//! at a time: the others wait in the kernel's queue meanwhile, which costs no file.
+//! A refused connection is read for its request's head, answered to come back, and ended. Only a
+//! few at a time: the others wait in the kernel's queue meanwhile, which costs no file.
 
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -16,81 +16,96 @@ use tokio::{
 use super::{
     accept_queue::AcceptQueue,
     connection_limits::RejectReason,
-    http2::{PREFACE, REFUSAL},
+    http2::{GOAWAY_REJECTION, PREFACE},
     socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };
 use crate::{
     actors::Tcp,
-    http::{ForNow, Refuser},
+    http::{RejectionWriter, TemporaryRejection},
     hub::Rates,
     telemetry::{Metrics, Seldom},
 };
 
-/// Refuses connections, on all shards together.
+/// Rejects connections, over all shards together.
 #[derive(Clone)]
-pub(super) struct Refusals(Arc<Shared>);
+pub(super) struct Rejections(Arc<RejectionState>);
 
-struct Shared {
+struct RejectionState {
     budget: SocketBudget,
-    refuser: Refuser,
+    writer: RejectionWriter,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
-    /// Handshakes for refusals, apart for those who are refused for what is theirs.
+    /// TLS handshakes for rejections: one rate for those that are the client's fault, one for the
+    /// others.
     handshakes: Option<Rates<bool>>,
     reserve: Reserve,
     report: Seldom,
-    unwelcome: Seldom,
+    over_limit: Seldom,
 }
 
-impl Refusals {
-    pub(super) fn new(budget: SocketBudget, refuser: Refuser, tls: Option<Acceptor>) -> Self {
-        let permits = Arc::new(Semaphore::new(REFUSALS_MAX));
+impl Rejections {
+    pub(super) fn new(
+        budget: SocketBudget,
+        writer: RejectionWriter,
+        tls: Option<Acceptor>,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(REJECTIONS_MAX));
         let handshakes = Rates::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
-        let (reserve, report, unwelcome) = (Reserve::new(), Seldom::default(), Seldom::default());
-        let shared =
-            Shared { budget, refuser, tls, permits, handshakes, reserve, report, unwelcome };
+        let (reserve, report, over_limit) = (Reserve::new(), Seldom::default(), Seldom::default());
+        let shared = RejectionState {
+            budget,
+            writer,
+            tls,
+            permits,
+            handshakes,
+            reserve,
+            report,
+            over_limit,
+        };
         Self(Arc::new(shared))
     }
 
-    /// Refuses a connection; waits until fewer than [`REFUSALS_MAX`] are being refused.
-    pub(super) async fn refuse(&self, io: Tcp, why: Exhausted) {
+    /// Rejects a connection for which the socket budget has no permit; waits until fewer than
+    /// [`REJECTIONS_MAX`] are being rejected.
+    pub(super) async fn reject_exhausted(&self, io: Tcp, why: Exhausted) {
         self.note(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
-        spawn_local(answer(self.clone(), io, ForNow::full(), permit));
+        spawn_local(answer(self.clone(), io, TemporaryRejection::full(), permit));
     }
 
-    /// Turns away a connection of someone who has, or brings, too many. It is told so if few are
-    /// being refused; else it is closed at once, since nobody else is to wait for it.
-    pub(super) fn turn_away(&self, io: Tcp, why: RejectReason) {
+    /// Turns away a connection of someone who has, or brings, too many. It is answered so if few
+    /// are being refused; else it is closed at once, since nobody else is to wait for it.
+    pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
         let peer = io.ends().peer.ip();
         Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
-        if let Some(times) = self.0.unwelcome.due() {
+        if let Some(times) = self.0.over_limit.due() {
             let reason = why.as_str();
-            tracing::warn!(reason, %peer, times, "turning connections away: too many of one kind");
+            tracing::warn!(reason, %peer, times, "rejecting connections over a limit");
         }
-        // Half of the permits stay for those who are refused for what is not theirs.
-        if self.0.permits.available_permits() > REFUSALS_MAX / 2
+        // Half of the permits are reserved for rejections that are the hub's fault, not the
+        // client's.
+        if self.0.permits.available_permits() > REJECTIONS_MAX / 2
             && let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned()
         {
             spawn_local(answer(self.clone(), io, why.to_rejection(), permit));
         }
     }
 
-    /// Refuses the next connection by means of the reserve, since there is no file for it. False if
-    /// there is none even so.
-    pub(super) async fn refuse_by_reserve(&self, listener: &AcceptQueue) -> bool {
+    /// Rejects the next connection with a file of the reserve, since the process has no other.
+    /// False if that fails too.
+    pub(super) async fn reject_by_reserve(&self, listener: &AcceptQueue) -> bool {
         let reserve = &self.0.reserve;
         if !reserve.give_up() {
             reserve.fill();
             return false;
         }
-        // It comes at once: that it waits is why there was no file for it.
+        // It is there already: that it waits is why there was no file for it.
         match listener.accept_now() {
             Ok(io) => {
                 self.note(Exhausted::Files);
-                reserve.put_back(self.tell(io, &ForNow::full()).await);
+                reserve.put_back(self.send_rejection(io, &TemporaryRejection::full()).await);
                 true
             }
             // If it would have to wait, that connection has gone away.
@@ -101,60 +116,71 @@ impl Refusals {
         }
     }
 
-    /// Whether the reserve is whole, or can be made so. If not, the next connection is to be
-    /// refused and its file kept.
+    /// Whether the reserve is full, or can be filled. If not, the next connection is rejected and
+    /// its file kept.
     pub(super) fn has_reserve(&self) -> bool {
         self.0.reserve.fill()
     }
 
-    /// Says, at a bounded rate, that connections cannot be accepted.
+    /// Logs, at a bounded rate, that connections cannot be accepted.
     pub(super) fn report(&self, error: &io::Error) {
         if let Some(times) = self.0.report.due() {
             tracing::warn!(%error, times, "cannot accept connections for now");
         }
     }
 
-    /// Tells a client to come back, within [`REFUSAL_TIME_MAX`]. Gives the socket back, to be
+    /// Answers a client when to retry, within [`REJECTION_TIME_MAX`]. Gives the socket back, to be
     /// closed.
     ///
     /// Under TLS that takes a handshake, which costs the hub a thousand times what the connection
-    /// cost its client. Past so many a second a client is closed without a word.
-    async fn tell(&self, mut io: Tcp, why: &ForNow) -> Tcp {
-        let refuser = &self.0.refuser;
-        let told = async {
+    /// cost its client. Past so many a second a connection is closed without an answer.
+    async fn send_rejection(&self, mut io: Tcp, why: &TemporaryRejection) -> Tcp {
+        let writer = &self.0.writer;
+        let answered = async {
             match &self.0.tls {
-                None => converse(refuser, &mut io, why).await,
-                Some(_) if !self.may_shake_hands(why) => Ok(()),
-                Some(tls) => converse(refuser, &mut tls.welcome_refused(&mut io).await?, why).await,
+                None => exchange(writer, &mut io, why).await,
+                Some(_) if !self.may_handshake(why) => Ok(()),
+                Some(tls) => {
+                    exchange(writer, &mut tls.handshake_to_reject(&mut io).await?, why).await
+                }
             }
         };
-        let _ = timeout(REFUSAL_TIME_MAX, told).await;
+        let _ = timeout(REJECTION_TIME_MAX, answered).await;
         io
     }
 
-    fn may_shake_hands(&self, why: &ForNow) -> bool {
+    fn may_handshake(&self, why: &TemporaryRejection) -> bool {
         let rates = self.0.handshakes.as_ref();
-        rates.is_none_or(|rates| rates.take(&why.is_of_client(), 1).is_ok())
+        rates.is_none_or(|rates| rates.take(&why.is_client_fault(), 1).is_ok())
     }
 
     fn note(&self, why: Exhausted) {
         Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.report.due() {
-            tracing::warn!(reason = why.as_str(), times, "refusing connections: there is no place");
+            tracing::warn!(
+                reason = why.as_str(),
+                times,
+                "rejecting connections: socket limit reached"
+            );
         }
     }
 }
 
-async fn answer(refusals: Refusals, io: Tcp, why: ForNow, _permit: OwnedSemaphorePermit) {
-    let io = refusals.tell(io, &why).await;
-    refusals.0.reserve.put_back(io);
+async fn answer(
+    rejections: Rejections,
+    io: Tcp,
+    why: TemporaryRejection,
+    _permit: OwnedSemaphorePermit,
+) {
+    let io = rejections.send_rejection(io, &why).await;
+    rejections.0.reserve.put_back(io);
 }
 
 /// Reads a request's head, answers, and ends what the hub says on the connection.
-async fn converse(
-    refuser: &Refuser,
+async fn exchange(
+    writer: &RejectionWriter,
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    why: &ForNow,
+    why: &TemporaryRejection,
 ) -> io::Result<()> {
     let mut head = Vec::with_capacity(1_024);
     while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -164,8 +190,8 @@ async fn converse(
     }
     // The empty line is within the preface: the rest of that may come later.
     match head.starts_with(PREFACE.split_at(EMPTY_LINE_END).0) {
-        true => io.write_all(REFUSAL).await?,
-        false => io.write_all(&refuser.answer(&head, why)).await?,
+        true => io.write_all(GOAWAY_REJECTION).await?,
+        false => io.write_all(&writer.answer(&head, why)).await?,
     }
     io.shutdown().await?;
     // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
@@ -174,8 +200,8 @@ async fn converse(
     Ok(())
 }
 
-/// Files kept open to be given up when there is none left: the place of one takes a connection that
-/// is to be refused. Shared by all accept loops, since one may lose its file to another's socket.
+/// Files kept open to be closed when none is left: a connection that is rejected takes the place of
+/// one. RejectionState by all accept loops, since one may lose its file to another's socket.
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
@@ -225,14 +251,14 @@ impl Reserve {
 
 /// Where the first empty line of HTTP/2's preface ends.
 const EMPTY_LINE_END: usize = 18;
-/// Refusals under way at a time.
-pub(super) const REFUSALS_MAX: usize = 32;
+/// Rejections under way at a time.
+pub(super) const REJECTIONS_MAX: usize = 32;
 /// Files in reserve.
 pub(super) const RESERVE_FILES: usize = 8;
-/// TLS handshakes a second for refusals, of each kind: one and a half percent of a processor where
-/// one takes a millisecond, as with a key of RSA.
+/// TLS handshakes a second for rejections, of each kind: one and a half percent of a processor
+/// where one takes a millisecond, as with a key of RSA.
 const HANDSHAKES_PER_S: u32 = 16;
 /// How long one may take.
-const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+const REJECTION_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a request that are looked at for what it accepts.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
