@@ -10,7 +10,7 @@ use crate::auth::{Secret, Verifier};
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Access {
-    /// What tokens are verified with; without it everyone may do everything.
+    /// What tokens are verified with; without it default_identity may do everything.
     pub verifier: Option<Arc<Verifier>>,
     /// Whether streams and polls take a token from the query (`token`).
     pub query_token: bool,

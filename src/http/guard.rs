@@ -1,10 +1,11 @@
 //! Keeps web pages of other origins away from a hub, but for what they are let in to.
 //!
 //! A page cannot hide what it is: browsers send `Origin` with whatever may change something, and
-//! `Sec-Fetch-Site` with all that goes to this machine or over TLS. So unsafe requests with a foreign
-//! `Origin` are 403, and so is whatever a foreign page asks for without CORS: it could not read the
-//! answer, but would learn from its coming when events come. On loopback, and wherever the settings
-//! name hosts, a foreign `Host` is 421: a page cannot reach the hub by a name it made resolve to it.
+//! `Sec-Fetch-Site` with all that goes to this machine or over TLS. So unsafe requests with a
+//! foreign `Origin` are 403, and so is whatever a foreign page asks for without CORS: it could not
+//! read the answer, but would learn from its coming when events come. On loopback, and wherever the
+//! settings name hosts, a foreign `Host` is 421: a page cannot reach the hub by a name it made
+//! resolve to it.
 
 use axum::{
     extract::{Request, State},
@@ -14,8 +15,8 @@ use axum::{
 };
 
 use super::{
-    Gate, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, problem::Past, routes::HttpState,
-    with_room,
+    AccessPolicy, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, problem::Past,
+    routes::HttpState, with_room,
 };
 use crate::{core::RequestLimits, hub::Hub, model::ClientAddress};
 
@@ -37,7 +38,8 @@ pub(super) async fn check(
 pub(super) struct Checked {
     sharing: Sharing,
     keeps_to_tls_s: Option<u32>,
-    /// The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy anyway.
+    /// The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy
+    /// anyway.
     is_private: bool,
     client: Option<ClientAddress>,
 }
@@ -153,8 +155,8 @@ fn is_for_own_pages(path: &str) -> bool {
 
 /// Whether another origin's page asks, as far as the browser says (Fetch Metadata).
 ///
-/// Who follows a link is no page: the answer is shown to them alone. But a page that opened a window
-/// sees when its answer comes, so nobody follows one to what waits for events.
+/// Who follows a link is no page: the answer is shown to them alone. But a page that opened a
+/// window sees when its answer comes, so nobody follows one to what waits for events.
 pub(super) fn is_from_foreign_page(request: &Request) -> bool {
     let headers = request.headers();
     let is_foreign =
@@ -166,7 +168,7 @@ pub(super) fn is_from_foreign_page(request: &Request) -> bool {
 }
 
 fn waits_for_events(path: &str) -> bool {
-    ROUTES.iter().any(|route| route.gate == Gate::Subscribers && route.is_at(path))
+    ROUTES.iter().any(|route| route.access == AccessPolicy::Subscribers && route.is_at(path))
 }
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.
@@ -252,8 +254,8 @@ fn host_name(host: &str) -> &str {
     }
 }
 
-/// Whether a hub may be called by a name: on loopback by those of this machine, and otherwise by any
-/// if the settings name none.
+/// Whether a hub may be called by a name: on loopback by those of this machine, and otherwise by
+/// any if the settings name none.
 fn is_at(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
     let is_free = if on_loopback { is_loopback_name(name) } else { allowed.is_empty() };
     is_free || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))

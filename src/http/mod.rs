@@ -7,6 +7,7 @@
 
 mod access;
 mod answers;
+mod authorization;
 mod body;
 mod console;
 mod cors;
@@ -14,7 +15,6 @@ mod credentials;
 mod faults;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod gate;
 mod guard;
 mod health;
 mod openapi;
@@ -33,8 +33,8 @@ mod v1;
 
 pub use access::{Access, MetricsAccess};
 pub(crate) use answers::with_room;
+pub use authorization::AccessPolicy;
 pub use cors::Cors;
-pub use gate::Gate;
 pub(crate) use origin::is_origin;
 pub use origin::{OriginPattern, OriginPatternError};
 pub use problem::Problem;

@@ -33,9 +33,9 @@ pub(super) async fn publish(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let identity = gate::identity(&state, request.extensions())?;
-    gate::permit_publish(&identity, &default_channel())?;
-    let source = gate::source(&identity, request.extensions());
+    let identity = authorization::identity(&state, request.extensions())?;
+    authorization::authorize_publish(&identity, &default_channel())?;
+    let source = authorization::source(&identity, request.extensions());
     let (body, _room) = read_body(&state, request.into_body()).await?;
     let message = serde_json::from_str::<Value>(&body)
         .ok()
@@ -58,8 +58,8 @@ pub(super) async fn subscribe(
 ) -> Result<Response, Problem> {
     let asked = Asked::of(&request)?;
     let subscription = default_subscription();
-    let identity = gate::identity(&state, request.extensions())?;
-    gate::permit(&identity, &subscription)?;
+    let identity = authorization::identity(&state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &subscription)?;
     let query = Query::of(request.uri())?;
     let start = match query.one("after")? {
         Some(after) => match after.parse::<u64>() {
@@ -81,7 +81,7 @@ pub(super) async fn subscribe(
         encoding: &TutorialAnswers,
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
-        holder: gate::holder(&state, &identity),
+        holder: authorization::holder(&state, &identity),
         client: asked.client,
     };
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
@@ -103,9 +103,9 @@ pub(super) async fn events(
     let asked = Asked::of(&request)?;
     let query = Query::of(request.uri())?;
     let mut stream = StreamRequest::new(default_subscription());
-    let identity = gate::identity(&state, request.extensions())?;
-    gate::permit(&identity, &stream.subscription)?;
-    stream.holder = gate::holder(&state, &identity);
+    let identity = authorization::identity(&state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &stream.subscription)?;
+    stream.holder = authorization::holder(&state, &identity);
     stream.client = asked.client;
     stream.start = query.start(request.headers(), false)?;
     stream.encoding = Some(&TutorialEncoding);

@@ -12,8 +12,8 @@ use axum::{
 };
 
 use super::{
-    Access, Cors, Gate, Problem, console, faults, gate, guard, health, openapi, quickstart,
-    surface::Direct, v1,
+    Access, AccessPolicy, Cors, Problem, authorization, console, faults, guard, health, openapi,
+    quickstart, surface::Direct, v1,
 };
 use crate::{auth::Identity, hub::Hub};
 
@@ -60,9 +60,9 @@ impl Default for HttpSettings {
 pub(super) struct HttpState {
     pub(super) hub: Hub,
     pub(super) settings: Arc<HttpSettings>,
-    /// Who everyone is, where nobody is asked: then there are no gates either, and a request does
-    /// not pay for them.
-    pub(super) everyone: Option<Arc<Identity>>,
+    /// The identity of all requests of a hub without authentication; it has no authorization layers
+    /// either, so that requests do not pay for them.
+    pub(super) default_identity: Option<Arc<Identity>>,
 }
 
 impl HttpState {
@@ -82,8 +82,8 @@ pub struct Route {
     pub allow: &'static str,
     /// Whether it belongs to the quickstart.
     pub quickstart: bool,
-    /// Whom it lets in.
-    pub gate: Gate,
+    /// What a request needs for it.
+    pub access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
     /// What the hub's own server calls without the router: the same handlers as in `methods`.
     pub(super) direct_get: Option<Direct>,
@@ -114,42 +114,48 @@ fn parts(path: &str) -> impl Iterator<Item = &[u8]> {
 
 /// Every resource there is. The fault hook is not one: it is there for tests alone.
 pub const ROUTES: &[Route] = &[
-    route("/v1/channels/{channel}/events", "GET, HEAD, POST", Gate::Subscribers, || {
+    route("/v1/channels/{channel}/events", "GET, HEAD, POST", AccessPolicy::Subscribers, || {
         get(v1::stream::channel).post(v1::publish::channel)
     })
     .direct(Some(Direct::Stream), Some(Direct::Publish)),
-    route("/v1/events", "GET, HEAD, POST", Gate::Subscribers, || {
+    route("/v1/events", "GET, HEAD, POST", AccessPolicy::Subscribers, || {
         get(v1::stream::many).post(v1::publish::many)
     })
     .direct(Some(Direct::Streams), Some(Direct::PublishMany)),
-    route("/v1/channels/{channel}/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::channel))
-        .direct(Some(Direct::Poll), None),
-    route("/v1/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::many))
+    route("/v1/channels/{channel}/poll", "GET, HEAD", AccessPolicy::Subscribers, || {
+        get(v1::poll::channel)
+    })
+    .direct(Some(Direct::Poll), None),
+    route("/v1/poll", "GET, HEAD", AccessPolicy::Subscribers, || get(v1::poll::many))
         .direct(Some(Direct::Polls), None),
-    route("/v1/channels", "GET, HEAD", Gate::Clients, || get(v1::channels::list)),
-    route("/v1/channels/{channel}", "GET, HEAD, DELETE", Gate::Clients, || {
+    route("/v1/channels", "GET, HEAD", AccessPolicy::Clients, || get(v1::channels::list)),
+    route("/v1/channels/{channel}", "GET, HEAD, DELETE", AccessPolicy::Clients, || {
         get(v1::channels::show).merge(delete(v1::channels::close))
     }),
-    route("/v1/connections", "GET, HEAD", Gate::Clients, || get(v1::connections::list)),
-    route("/v1/connections/{id}", "GET, HEAD", Gate::Clients, || get(v1::connections::show)),
-    route("/v1/connections/{id}/token", "POST", Gate::Clients, || post(v1::renew::renew)),
-    route("/healthz", "GET, HEAD", Gate::Open, || get(health::healthz)),
-    route("/readyz", "GET, HEAD", Gate::Open, || get(health::readyz)),
-    route("/metrics", "GET, HEAD", Gate::Metrics, || get(health::metrics)),
-    route("/openapi.json", "GET, HEAD", Gate::Open, || get(openapi::document)),
-    route("/visnyk.js", "GET, HEAD", Gate::Open, || get(console::client)),
-    quickstart("/publish", "POST, OPTIONS", Gate::Clients, || post(quickstart::publish))
+    route("/v1/connections", "GET, HEAD", AccessPolicy::Clients, || get(v1::connections::list)),
+    route("/v1/connections/{id}", "GET, HEAD", AccessPolicy::Clients, || {
+        get(v1::connections::show)
+    }),
+    route("/v1/connections/{id}/token", "POST", AccessPolicy::Clients, || post(v1::renew::renew)),
+    route("/healthz", "GET, HEAD", AccessPolicy::Open, || get(health::healthz)),
+    route("/readyz", "GET, HEAD", AccessPolicy::Open, || get(health::readyz)),
+    route("/metrics", "GET, HEAD", AccessPolicy::Metrics, || get(health::metrics)),
+    route("/openapi.json", "GET, HEAD", AccessPolicy::Open, || get(openapi::document)),
+    route("/visnyk.js", "GET, HEAD", AccessPolicy::Open, || get(console::client)),
+    quickstart("/publish", "POST, OPTIONS", AccessPolicy::Clients, || post(quickstart::publish))
         .direct(None, Some(Direct::QuickstartPublish)),
-    quickstart("/subscribe", "GET, HEAD, OPTIONS", Gate::Subscribers, || {
+    quickstart("/subscribe", "GET, HEAD, OPTIONS", AccessPolicy::Subscribers, || {
         get(quickstart::subscribe)
     })
     .direct(Some(Direct::QuickstartSubscribe), None),
-    quickstart("/events", "GET, HEAD, OPTIONS", Gate::Subscribers, || get(quickstart::events))
-        .direct(Some(Direct::QuickstartEvents), None),
-    quickstart("/", "GET, HEAD", Gate::Open, || get(console::page)),
-    quickstart("/console.css", "GET, HEAD", Gate::Open, || get(console::style)),
-    quickstart("/console.js", "GET, HEAD", Gate::Open, || get(console::script)),
-    quickstart("/favicon.svg", "GET, HEAD", Gate::Open, || get(console::icon)),
+    quickstart("/events", "GET, HEAD, OPTIONS", AccessPolicy::Subscribers, || {
+        get(quickstart::events)
+    })
+    .direct(Some(Direct::QuickstartEvents), None),
+    quickstart("/", "GET, HEAD", AccessPolicy::Open, || get(console::page)),
+    quickstart("/console.css", "GET, HEAD", AccessPolicy::Open, || get(console::style)),
+    quickstart("/console.js", "GET, HEAD", AccessPolicy::Open, || get(console::script)),
+    quickstart("/favicon.svg", "GET, HEAD", AccessPolicy::Open, || get(console::icon)),
 ];
 
 /// The whole surface as a router that any axum or hyper server can run, merged or nested.
@@ -162,8 +168,9 @@ pub fn router(hub: Hub, settings: HttpSettings) -> Router {
 }
 
 pub(super) fn state_of(hub: Hub, settings: HttpSettings) -> HttpState {
-    let everyone = settings.access.verifier.is_none().then(|| Arc::new(Identity::unrestricted()));
-    HttpState { hub, settings: Arc::new(settings), everyone }
+    let default_identity =
+        settings.access.verifier.is_none().then(|| Arc::new(Identity::unrestricted()));
+    HttpState { hub, settings: Arc::new(settings), default_identity }
 }
 
 pub(super) fn router_of(state: &HttpState) -> Router {
@@ -172,10 +179,13 @@ pub(super) fn router_of(state: &HttpState) -> Router {
         let allow = route.allow;
         let methods =
             (route.methods)().fallback(move || async move { Problem::method_not_allowed(allow) });
-        router = router.route(route.path, behind(methods, state, route.gate));
+        router = router.route(route.path, with_authorization(methods, state, route.access));
     }
     if state.settings.faults {
-        router = router.route("/faults/{kind}", behind(post(faults::plant), state, Gate::Admins));
+        router = router.route(
+            "/faults/{kind}",
+            with_authorization(post(faults::plant), state, AccessPolicy::Admins),
+        );
     }
     router
         .fallback(not_found)
@@ -183,15 +193,16 @@ pub(super) fn router_of(state: &HttpState) -> Router {
         .with_state(state.clone())
 }
 
-fn behind(
+fn with_authorization(
     methods: MethodRouter<HttpState>,
     state: &HttpState,
-    gate: Gate,
+    access: AccessPolicy,
 ) -> MethodRouter<HttpState> {
-    if gate == Gate::Open || state.everyone.is_some() {
+    if access == AccessPolicy::Open || state.default_identity.is_some() {
         return methods;
     }
-    methods.layer(middleware::from_fn_with_state((state.clone(), gate), gate::pass))
+    methods
+        .layer(middleware::from_fn_with_state((state.clone(), access), authorization::middleware))
 }
 
 async fn not_found(State(_): State<HttpState>, request: Request) -> Response {
@@ -202,17 +213,17 @@ async fn not_found(State(_): State<HttpState>, request: Request) -> Response {
 const fn route(
     path: &'static str,
     allow: &'static str,
-    gate: Gate,
+    access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: false, gate, methods, direct_get: None, direct_post: None }
+    Route { path, allow, quickstart: false, access, methods, direct_get: None, direct_post: None }
 }
 
 const fn quickstart(
     path: &'static str,
     allow: &'static str,
-    gate: Gate,
+    access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { quickstart: true, ..route(path, allow, gate, methods) }
+    Route { quickstart: true, ..route(path, allow, access, methods) }
 }

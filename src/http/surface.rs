@@ -1,8 +1,8 @@
 //! The whole surface for the hub's own server: the router, and beside it what is asked for most.
 //!
-//! Streams, polls and publishes go from the checks straight to their handlers. The router would box a
-//! future and clone a service for each layer between them, which costs as much as the handler does
-//! (docs/adr/024-plain-requests.md). The checks and the handlers are the router's own.
+//! Streams, polls and publishes go from the checks straight to their handlers. The router would box
+//! a future and clone a service for each layer between them, which costs as much as the handler
+//! does (docs/adr/024-plain-requests.md). The checks and the handlers are the router's own.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use axum::{
 use tower::ServiceExt;
 
 use super::{
-    Gate, HttpSettings, ROUTES, gate,
+    AccessPolicy, HttpSettings, ROUTES, authorization,
     guard::Checked,
     quickstart,
     routes::{HttpState, router_of, state_of},
@@ -57,7 +57,7 @@ impl Surface {
     /// The answer to a request.
     pub(crate) async fn answer(&self, mut request: Request) -> Response {
         let Inner { router, state } = &*self.0;
-        let Some((direct, gate)) = Direct::of(&request, state.settings.quickstart) else {
+        let Some((direct, access)) = Direct::of(&request, state.settings.quickstart) else {
             let Ok(response) = router.clone().oneshot(request).await;
             return response;
         };
@@ -65,7 +65,7 @@ impl Surface {
         if let Some(refusal) = checked.refusal(state, &request) {
             return checked.mark(refusal);
         }
-        let response = match gate::let_in(state, gate, &mut request).await {
+        let response = match authorization::authorize(state, access, &mut request).await {
             Some(refusal) => refusal,
             None => direct.call(state.clone(), request).await,
         };
@@ -74,8 +74,8 @@ impl Surface {
 }
 
 impl Direct {
-    /// The handler of a request and the gate before it, if the router need not be asked.
-    fn of(request: &Request, has_quickstart: bool) -> Option<(Self, Gate)> {
+    /// The handler of a request and the access it needs, if the router is not needed.
+    fn of(request: &Request, has_quickstart: bool) -> Option<(Self, AccessPolicy)> {
         let is_get = *request.method() == Method::GET;
         if !is_get && *request.method() != Method::POST {
             return None;
@@ -83,7 +83,7 @@ impl Direct {
         let path = request.uri().path();
         let route = ROUTES.iter().find(|route| route.is_at(path))?;
         let direct = if is_get { route.direct_get } else { route.direct_post };
-        direct.filter(|_| has_quickstart || !route.quickstart).map(|direct| (direct, route.gate))
+        direct.filter(|_| has_quickstart || !route.quickstart).map(|direct| (direct, route.access))
     }
 
     async fn call(self, state: HttpState, request: Request) -> Response {

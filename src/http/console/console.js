@@ -367,7 +367,7 @@ class ConnectionTable {
   }
 
   #show({ totals, connections, next }) {
-    // Only admins are told of everyone's.
+    // Only admins are told of default_identity's.
     const counts = totals
       ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")}`
       : "Your own";

@@ -14,7 +14,7 @@ use crate::{
     auth::Identity,
     core::{SlowPolicy, Transport},
     http::{
-        Problem, gate,
+        Problem, authorization,
         params::{Query, channel_name},
         problem::RETRY_AFTER_S,
         routes::HttpState,
@@ -37,7 +37,7 @@ pub(in crate::http) async fn list(
         Some("poll") => Some(Transport::Poll),
         Some(_) => return Err(Problem::field("transport", "`transport` is `sse` or `poll`")),
     };
-    let subject = subject_seen(&*gate::identity(&state, request.extensions())?)?;
+    let subject = subject_seen(&*authorization::identity(&state, request.extensions())?)?;
     let mut filter =
         ConnectionFilter { channel, transport, subject, ..ConnectionFilter::default() };
     let after = query.one("after")?;
@@ -89,7 +89,7 @@ fn subject_seen(identity: &Identity) -> Result<Option<Arc<str>>, Problem> {
     match identity.subject() {
         _ if identity.is_admin() => Ok(None),
         Some(subject) => Ok(Some(Arc::clone(subject))),
-        None => gate::permit_admin(identity).map(|()| None),
+        None => authorization::authorize_admin(identity).map(|()| None),
     }
 }
 
@@ -99,7 +99,7 @@ pub(in crate::http) async fn show(
     Path(text): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let subject = subject_seen(&*gate::identity(&state, request.extensions())?)?;
+    let subject = subject_seen(&*authorization::identity(&state, request.extensions())?)?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse::<u64>().ok().filter(|_| digits);
     let found = match id {

@@ -8,7 +8,7 @@ use axum::{
 use super::stream::subscription_in_path;
 use crate::{
     core::Subscription,
-    http::{Problem, gate, params::Query, poll, routes::HttpState, stream::Asked},
+    http::{Problem, authorization, params::Query, poll, routes::HttpState, stream::Asked},
     hub::PollRequest,
     model::EnvelopeAnswers,
 };
@@ -42,8 +42,8 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, PollRequest), Problem> {
     let asked = Asked::of(request)?;
-    let identity = gate::identity(state, request.extensions())?;
-    gate::permit(&identity, &subscription)?;
+    let identity = authorization::identity(state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &subscription)?;
     let limits = state.hub.limits();
     let poll = PollRequest {
         subscription,
@@ -51,7 +51,7 @@ fn ask(
         encoding: &EnvelopeAnswers,
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
-        holder: gate::holder(state, &identity),
+        holder: authorization::holder(state, &identity),
         client: asked.client,
     };
     Ok((asked, poll))

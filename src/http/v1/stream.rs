@@ -8,7 +8,7 @@ use axum::{
 use crate::{
     core::Subscription,
     http::{
-        Problem, gate,
+        Problem, authorization,
         params::{Query, channel_in_path},
         routes::HttpState,
         stream::{self, Asked},
@@ -62,8 +62,8 @@ fn ask(
     subscription: Subscription,
 ) -> Result<(Asked, StreamRequest), Problem> {
     let asked = Asked::of(request)?;
-    let identity = gate::identity(state, request.extensions())?;
-    gate::permit(&identity, &subscription)?;
+    let identity = authorization::identity(state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &subscription)?;
     let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
         None | Some("data") => None,
         Some("envelope") => Some(&EnvelopeEncoding),
@@ -79,7 +79,7 @@ fn ask(
         policy: query.slow_policy()?,
         hello: query.switch("hello")?,
         retry_ms: None,
-        holder: gate::holder(state, &identity),
+        holder: authorization::holder(state, &identity),
         client: asked.client,
     };
     Ok((asked, stream))

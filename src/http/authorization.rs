@@ -1,4 +1,4 @@
-//! Who may pass to a route: every request that is not for everyone is given an identity here, and
+//! What a request may do: every request to a route that is not open is given an identity here, and
 //! no handler is reached without one.
 
 use std::{
@@ -25,11 +25,11 @@ use crate::{
     model::{ChannelName, ClientAddress},
 };
 
-/// What a route asks of those who come to it.
+/// What a route demands of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Gate {
-    /// Nothing: it tells or does nothing that could be anyone's.
+pub enum AccessPolicy {
+    /// Nothing: it neither shows nor changes what belongs to a client.
     Open,
     /// A token, or anonymous access; safe methods take a token from the query too.
     Subscribers,
@@ -41,35 +41,35 @@ pub enum Gate {
     Metrics,
 }
 
-/// Lets a request through with an identity, or refuses it.
-pub(super) async fn pass(
-    State((state, gate)): State<(HttpState, Gate)>,
+/// Passes a request on with an identity, or refuses it.
+pub(super) async fn middleware(
+    State((state, policy)): State<(HttpState, AccessPolicy)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match let_in(&state, gate, &mut request).await {
+    match authorize(&state, policy, &mut request).await {
         None => next.run(request).await,
         Some(refusal) => refusal,
     }
 }
 
-/// Gives a request its identity, or says why it is refused. Where nobody is asked there is nothing to
-/// give (see `routes::behind`).
-pub(super) async fn let_in(
+/// Gives a request its identity, or says why it is refused. Without authentication no request needs
+/// one (see `routes::with_authorization`).
+pub(super) async fn authorize(
     state: &HttpState,
-    gate: Gate,
+    policy: AccessPolicy,
     request: &mut Request,
 ) -> Option<Response> {
-    if gate == Gate::Open || state.everyone.is_some() {
+    if policy == AccessPolicy::Open || state.default_identity.is_some() {
         return None;
     }
-    match identify(state, gate, request).await {
+    match identify(state, policy, request).await {
         Ok(identity) => {
             request.extensions_mut().insert(Arc::new(identity));
             None
         }
         Err(Refusal::Problem(problem)) => Some(problem.into_response()),
-        Err(Refusal::ForNow(error)) => {
+        Err(Refusal::Temporary(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
             let problem = problem.retry_after(RETRY_AFTER_S);
             Some(if request.method().is_safe() {
@@ -85,7 +85,7 @@ pub(super) async fn let_in(
 enum Refusal {
     Problem(Problem),
     /// The same token may be good later.
-    ForNow(TokenError),
+    Temporary(TokenError),
 }
 
 impl From<Problem> for Refusal {
@@ -96,26 +96,27 @@ impl From<Problem> for Refusal {
 
 async fn identify(
     state: &HttpState,
-    gate: Gate,
+    policy: AccessPolicy,
     request: &mut Request,
 ) -> Result<Identity, Refusal> {
     let access = &state.settings.access;
-    // Without one there is no gate (see `routes::behind`).
+    // Without one there is no authorization (see `routes::with_authorization`).
     let Some(verifier) = &access.verifier else { return Ok(Identity::unrestricted()) };
     let is_safe = request.method().is_safe();
-    let takes_query = gate == Gate::Subscribers && is_safe;
+    let takes_query = policy == AccessPolicy::Subscribers && is_safe;
     let credential = Credential::take(request, access, takes_query)?;
-    if gate == Gate::Metrics && may_read_metrics(state, request, credential.as_ref()) {
+    if policy == AccessPolicy::Metrics && may_read_metrics(state, request, credential.as_ref()) {
         return Ok(Identity::unrestricted());
     }
     let Some(credential) = credential else {
-        let is_for_all = is_safe && matches!(gate, Gate::Subscribers | Gate::Clients);
+        let is_for_all =
+            is_safe && matches!(policy, AccessPolicy::Subscribers | AccessPolicy::Clients);
         let anonymous = verifier.anonymous().filter(|_| is_for_all);
         return anonymous.ok_or_else(|| no_token().into());
     };
     credential.check_origin(request, &state.settings)?;
     let identity = verify(state, verifier, &credential.token).await?;
-    if matches!(gate, Gate::Admins | Gate::Metrics) && !identity.is_admin() {
+    if matches!(policy, AccessPolicy::Admins | AccessPolicy::Metrics) && !identity.is_admin() {
         return Err(forbidden("this needs a token with `admin`").into());
     }
     Ok(identity)
@@ -125,7 +126,7 @@ async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<I
     verifier.verify(token, unix_ms()).await.map_err(|error| {
         state.hub.count_refused_token(error.as_str());
         if error.is_temporary() {
-            return Refusal::ForNow(error);
+            return Refusal::Temporary(error);
         }
         let detail = error.to_string();
         let problem = Problem::new(StatusCode::UNAUTHORIZED, detail.clone());
@@ -152,56 +153,59 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
     }
 }
 
-/// Who makes a request: of a hub that asks nobody, everyone is the same. A handler behind no gate of
-/// a hub that asks has nobody, and refuses.
+/// Who makes a request; without authentication all requests have the same identity. With it, a
+/// handler without authorization finds no identity, and refuses.
 pub(super) fn identity(
     state: &HttpState,
     extensions: &Extensions,
 ) -> Result<Arc<Identity>, Problem> {
-    state.everyone.as_ref().or_else(|| extensions.get()).cloned().ok_or_else(|| {
-        tracing::error!("a route has no gate");
+    state.default_identity.as_ref().or_else(|| extensions.get()).cloned().ok_or_else(|| {
+        tracing::error!("a route has no authorization");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this cannot be answered")
     })
 }
 
 /// Whether all of a subscription is allowed.
-pub(super) fn permit(identity: &Identity, subscription: &Subscription) -> Result<(), Problem> {
+pub(super) fn authorize_subscribe(
+    identity: &Identity,
+    subscription: &Subscription,
+) -> Result<(), Problem> {
     match identity.refused_of(subscription) {
         None => Ok(()),
         Some(refused) => {
             let detail = format!("`{refused}` may not be subscribed to");
-            Err(refused_to(identity, &detail).with("channel", refused))
+            Err(denied(identity, &detail).with("channel", refused))
         }
     }
 }
 
 /// Whether a channel may be published to.
-pub(super) fn permit_publish(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
+pub(super) fn authorize_publish(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
     if identity.may_publish(channel) {
         return Ok(());
     }
     let detail = format!("`{channel}` may not be published to");
-    Err(refused_to(identity, &detail).with("channel", channel.as_str()))
+    Err(denied(identity, &detail).with("channel", channel.as_str()))
 }
 
-/// Whether a channel may be known of.
-pub(super) fn permit_sight(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
+/// Whether a channel may be read about.
+pub(super) fn authorize_read(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
     if identity.is_admin() || identity.may_subscribe(channel) {
         return Ok(());
     }
     let detail = format!("`{channel}` may not be subscribed to");
-    Err(refused_to(identity, &detail).with("channel", channel.as_str()))
+    Err(denied(identity, &detail).with("channel", channel.as_str()))
 }
 
 /// Whether the hub may be administered.
-pub(super) fn permit_admin(identity: &Identity) -> Result<(), Problem> {
+pub(super) fn authorize_admin(identity: &Identity) -> Result<(), Problem> {
     if identity.is_admin() {
         return Ok(());
     }
-    Err(refused_to(identity, "this needs a token with `admin`"))
+    Err(denied(identity, "this needs a token with `admin`"))
 }
 
-/// Whose a connection is, and until when in the hub's own time; nobody's without authentication.
+/// Who holds a connection, and until when in the hub's own time; `None` without authentication.
 pub(super) fn holder(state: &HttpState, identity: &Identity) -> Option<Holder> {
     if identity.is_unrestricted() {
         return None;
@@ -210,7 +214,7 @@ pub(super) fn holder(state: &HttpState, identity: &Identity) -> Option<Holder> {
     Some(Holder { subject: identity.subject().cloned(), until_ms })
 }
 
-/// Whose events the limits count: a subject's, or those of all at one address who show none.
+/// What the limits count events by: a subject, or an address for clients without one.
 pub(super) fn source(identity: &Identity, extensions: &Extensions) -> Option<Source> {
     match identity.subject() {
         Some(subject) => Some(Source::Subject(Arc::clone(subject))),
@@ -224,8 +228,8 @@ pub(super) fn until_ms(state: &HttpState, identity: &Identity) -> Option<u64> {
     Some(state.hub.now_ms() + expires_ms.saturating_sub(unix_ms()))
 }
 
-/// 401 for those who showed no token, 403 for those whose token does not allow it.
-fn refused_to(identity: &Identity, detail: &str) -> Problem {
+/// 401 without a token, 403 if the token does not allow it.
+fn denied(identity: &Identity, detail: &str) -> Problem {
     if identity.is_anonymous() { no_token() } else { forbidden(detail) }
 }
 
