@@ -15,7 +15,6 @@ mod credentials;
 mod faults;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod guard;
 mod health;
 mod openapi;
 mod origin;
@@ -25,6 +24,7 @@ mod problem;
 mod proxies;
 mod quickstart;
 mod rejection_writer;
+mod request_checks;
 mod routes;
 mod stream;
 mod surface;

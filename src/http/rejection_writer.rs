@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use super::{
     HttpSettings, Problem,
     cors::Sharing,
-    guard::{harden, keep_to_tls},
     problem::RETRY_AFTER_S,
+    request_checks::{add_hsts, add_security_headers},
     stream::STREAM_HEADERS,
 };
 use crate::model::comment_block;
@@ -100,10 +100,10 @@ impl RejectionWriter {
             (status, headers, body.into_bytes())
         };
         Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
-        harden(&mut fields);
+        add_security_headers(&mut fields);
         // A server that is response to say so speaks nothing but TLS.
         if self.settings.hsts_max_age_s > 0 {
-            keep_to_tls(&mut fields, self.settings.hsts_max_age_s);
+            add_hsts(&mut fields, self.settings.hsts_max_age_s);
         }
         let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
         for (name, value) in &fields {

@@ -12,8 +12,8 @@ use axum::{
 };
 
 use super::{
-    Access, AccessPolicy, Cors, Problem, authorization, console, faults, guard, health, openapi,
-    quickstart, surface::Direct, v1,
+    Access, AccessPolicy, Cors, Problem, authorization, console, faults, health, openapi,
+    quickstart, request_checks, surface::Direct, v1,
 };
 use crate::{auth::Identity, hub::Hub};
 
@@ -189,7 +189,7 @@ pub(super) fn router_of(state: &HttpState) -> Router {
     }
     router
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(state.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(state.clone(), request_checks::check))
         .with_state(state.clone())
 }
 

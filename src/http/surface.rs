@@ -15,9 +15,8 @@ use axum::{
 use tower::ServiceExt;
 
 use super::{
-    AccessPolicy, HttpSettings, ROUTES, authorization,
-    guard::Checked,
-    quickstart,
+    AccessPolicy, HttpSettings, ROUTES, authorization, quickstart,
+    request_checks::RequestChecks,
     routes::{HttpState, router_of, state_of},
     v1,
 };
@@ -61,7 +60,7 @@ impl Surface {
             let Ok(response) = router.clone().oneshot(request).await;
             return response;
         };
-        let checked = Checked::of(state, &request);
+        let checked = RequestChecks::of(state, &request);
         if let Some(refusal) = checked.refusal(state, &request) {
             return checked.mark(refusal);
         }

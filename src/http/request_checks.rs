@@ -26,7 +26,7 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let checked = Checked::of(&state, &request);
+    let checked = RequestChecks::of(&state, &request);
     match checked.refusal(&state, &request) {
         Some(refusal) => checked.mark(refusal),
         None => checked.answer(&state.hub, next.run(request).await),
@@ -35,32 +35,32 @@ pub(super) async fn check(
 
 /// What the answer to a request has to say, whatever it is.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct RequestChecks {
     sharing: Sharing,
-    keeps_to_tls_s: Option<u32>,
+    hsts_s: Option<u32>,
     /// The answer is of its moment and for whoever asked. Of other methods nobody keeps a copy
     /// anyway.
     is_private: bool,
     client: Option<ClientAddress>,
 }
 
-impl Checked {
+impl RequestChecks {
     /// Looks at a request. It is let through unless there is a [`refusal`](Self::refusal).
     pub(super) fn of(state: &HttpState, request: &Request) -> Self {
         let settings = &state.settings;
         let path = request.uri().path();
-        let keeps_to_tls = settings.hsts_max_age_s > 0 && is_secure(request);
+        let has_hsts = settings.hsts_max_age_s > 0 && is_secure(request);
         Self {
             sharing: Sharing::of(settings, path, request.headers().get(header::ORIGIN)),
-            keeps_to_tls_s: keeps_to_tls.then_some(settings.hsts_max_age_s),
-            is_private: request.method().is_safe() && is_for_own_pages(path),
+            hsts_s: has_hsts.then_some(settings.hsts_max_age_s),
+            is_private: request.method().is_safe() && is_own_pages_path(path),
             client: request.extensions().get::<ClientAddress>().copied(),
         }
     }
 
     /// The answer to what no handler is to see: a refusal, or the answer to a preflight.
     pub(super) fn refusal(&self, state: &HttpState, request: &Request) -> Option<Response> {
-        match examine(state, request, &self.sharing) {
+        match validate(state, request, &self.sharing) {
             Err(problem) => {
                 let response = problem.into_response();
                 self.count(&state.hub, &response);
@@ -87,26 +87,26 @@ impl Checked {
     pub(super) fn mark(&self, mut response: Response) -> Response {
         let headers = response.headers_mut();
         self.sharing.mark(headers);
-        harden(headers);
+        add_security_headers(headers);
         if self.is_private && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
-        if let Some(max_age_s) = self.keeps_to_tls_s {
-            keep_to_tls(headers, max_age_s);
+        if let Some(max_age_s) = self.hsts_s {
+            add_hsts(headers, max_age_s);
         }
         response
     }
 }
 
 /// Tells a browser to come over TLS only from now on (RFC 6797, section 6.1).
-pub(super) fn keep_to_tls(headers: &mut HeaderMap, max_age_s: u32) {
+pub(super) fn add_hsts(headers: &mut HeaderMap, max_age_s: u32) {
     let value = HeaderValue::try_from(format!("max-age={max_age_s}")).expect("a number is ASCII");
     headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
 }
 
 /// What every answer says: that it is what its media type says, and that no other origin's page may
 /// put it into itself as an image, a script or the like.
-pub(super) fn harden(headers: &mut HeaderMap) {
+pub(super) fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(CROSS_ORIGIN_RESOURCE_POLICY) {
         let own = HeaderValue::from_static("same-origin");
@@ -114,18 +114,18 @@ pub(super) fn harden(headers: &mut HeaderMap) {
     }
 }
 
-fn examine(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<(), Problem> {
+fn validate(state: &HttpState, request: &Request, sharing: &Sharing) -> Result<(), Problem> {
     check_head_size(&state.hub.limits().requests, request)?;
     let host = host(request)?;
     let local = request.extensions().get::<LocalAddress>();
     let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
     if let Some(host) = host
-        && !is_at(host_name(host), on_loopback, &state.settings.allowed_hosts)
+        && !is_allowed_host(host_name(host), on_loopback, &state.settings.allowed_hosts)
     {
         let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
     }
-    if !sharing.is_shared() && is_for_own_pages(request.uri().path()) {
+    if !sharing.is_shared() && is_own_pages_path(request.uri().path()) {
         check_page(state, request, host)?;
     }
     Ok(())
@@ -149,7 +149,7 @@ fn check_page(state: &HttpState, request: &Request, host: Option<&str>) -> Resul
 }
 
 /// Routes that tell or change something of events.
-fn is_for_own_pages(path: &str) -> bool {
+fn is_own_pages_path(path: &str) -> bool {
     ["/v1/", "/metrics", "/faults/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
@@ -256,7 +256,7 @@ fn host_name(host: &str) -> &str {
 
 /// Whether a hub may be called by a name: on loopback by those of this machine, and otherwise by
 /// any if the settings name none.
-fn is_at(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
+fn is_allowed_host(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
     let is_free = if on_loopback { is_loopback_name(name) } else { allowed.is_empty() };
     is_free || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_tls_a_page_that_came_without_is_foreign() {
+    fn over_tls_a_page_loaded_without_is_foreign() {
         let is_own = |origin, is_secure| {
             is_same_origin(&HeaderValue::from_static(origin), Some("hub.example"), is_secure)
         };
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn named_hosts_are_all_there_are_and_beyond_loopback_they_have_to_be_named() {
+    fn only_listed_hosts_are_allowed_and_beyond_loopback_any_if_none_is_listed() {
         let named = ["hub.example".to_owned(), "192.0.2.1".to_owned()];
         for (name, bare_loopback, bare, named_loopback, named_elsewhere) in [
             ("localhost", true, true, true, false),
