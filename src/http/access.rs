@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Secret, Verifier};
 
-/// The authentication of the HTTP surface. The default asks nobody for anything.
+/// The authentication of the HTTP dispatcher. The default asks nobody for anything.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Access {

@@ -1,4 +1,4 @@
-//! The HTTP surface: routes, problem responses, and the front doors, each of which translates to
+//! The HTTP dispatcher: routes, problem responses, and the front doors, each of which translates to
 //! the same hub calls.
 //!
 //! [`router`] is an ordinary axum router: it runs in any server. A server that can give sockets
@@ -12,6 +12,7 @@ mod body;
 mod console;
 mod cors;
 mod credentials;
+mod dispatch;
 mod faults;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -27,7 +28,6 @@ mod rejection_writer;
 mod request_checks;
 mod routes;
 mod stream;
-mod surface;
 mod takeover;
 mod v1;
 
@@ -35,6 +35,7 @@ pub use access::{Access, MetricsAccess};
 pub(crate) use answers::with_room;
 pub use authorization::AccessPolicy;
 pub use cors::Cors;
+pub(crate) use dispatch::Dispatcher;
 pub(crate) use origin::is_origin;
 pub use origin::{OriginPattern, OriginPatternError};
 pub use problem::Problem;
@@ -42,5 +43,4 @@ pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
 pub use rejection_writer::{RejectionWriter, TemporaryRejection};
 pub use routes::{HttpSettings, ROUTES, Route, router};
-pub(crate) use surface::Surface;
 pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

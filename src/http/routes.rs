@@ -12,8 +12,8 @@ use axum::{
 };
 
 use super::{
-    Access, AccessPolicy, Cors, Problem, authorization, console, faults, health, openapi,
-    quickstart, request_checks, surface::Direct, v1,
+    Access, AccessPolicy, Cors, Problem, authorization, console, dispatch::Endpoint, faults,
+    health, openapi, quickstart, request_checks, v1,
 };
 use crate::{auth::Identity, hub::Hub};
 
@@ -86,13 +86,13 @@ pub struct Route {
     pub access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
     /// What the hub's own server calls without the router: the same handlers as in `methods`.
-    pub(super) direct_get: Option<Direct>,
-    pub(super) direct_post: Option<Direct>,
+    pub(super) get_endpoint: Option<Endpoint>,
+    pub(super) post_endpoint: Option<Endpoint>,
 }
 
 impl Route {
-    const fn direct(mut self, get: Option<Direct>, post: Option<Direct>) -> Self {
-        (self.direct_get, self.direct_post) = (get, post);
+    const fn endpoints(mut self, get: Option<Endpoint>, post: Option<Endpoint>) -> Self {
+        (self.get_endpoint, self.post_endpoint) = (get, post);
         self
     }
 
@@ -117,17 +117,17 @@ pub const ROUTES: &[Route] = &[
     route("/v1/channels/{channel}/events", "GET, HEAD, POST", AccessPolicy::Subscribers, || {
         get(v1::stream::channel).post(v1::publish::channel)
     })
-    .direct(Some(Direct::Stream), Some(Direct::Publish)),
+    .endpoints(Some(Endpoint::Stream), Some(Endpoint::Publish)),
     route("/v1/events", "GET, HEAD, POST", AccessPolicy::Subscribers, || {
         get(v1::stream::many).post(v1::publish::many)
     })
-    .direct(Some(Direct::Streams), Some(Direct::PublishMany)),
+    .endpoints(Some(Endpoint::Streams), Some(Endpoint::PublishMany)),
     route("/v1/channels/{channel}/poll", "GET, HEAD", AccessPolicy::Subscribers, || {
         get(v1::poll::channel)
     })
-    .direct(Some(Direct::Poll), None),
+    .endpoints(Some(Endpoint::Poll), None),
     route("/v1/poll", "GET, HEAD", AccessPolicy::Subscribers, || get(v1::poll::many))
-        .direct(Some(Direct::Polls), None),
+        .endpoints(Some(Endpoint::Polls), None),
     route("/v1/channels", "GET, HEAD", AccessPolicy::Clients, || get(v1::channels::list)),
     route("/v1/channels/{channel}", "GET, HEAD, DELETE", AccessPolicy::Clients, || {
         get(v1::channels::show).merge(delete(v1::channels::close))
@@ -143,15 +143,15 @@ pub const ROUTES: &[Route] = &[
     route("/openapi.json", "GET, HEAD", AccessPolicy::Open, || get(openapi::document)),
     route("/visnyk.js", "GET, HEAD", AccessPolicy::Open, || get(console::client)),
     quickstart("/publish", "POST, OPTIONS", AccessPolicy::Clients, || post(quickstart::publish))
-        .direct(None, Some(Direct::QuickstartPublish)),
+        .endpoints(None, Some(Endpoint::QuickstartPublish)),
     quickstart("/subscribe", "GET, HEAD, OPTIONS", AccessPolicy::Subscribers, || {
         get(quickstart::subscribe)
     })
-    .direct(Some(Direct::QuickstartSubscribe), None),
+    .endpoints(Some(Endpoint::QuickstartSubscribe), None),
     quickstart("/events", "GET, HEAD, OPTIONS", AccessPolicy::Subscribers, || {
         get(quickstart::events)
     })
-    .direct(Some(Direct::QuickstartEvents), None),
+    .endpoints(Some(Endpoint::QuickstartEvents), None),
     quickstart("/", "GET, HEAD", AccessPolicy::Open, || get(console::page)),
     quickstart("/console.css", "GET, HEAD", AccessPolicy::Open, || get(console::style)),
     quickstart("/console.js", "GET, HEAD", AccessPolicy::Open, || get(console::script)),
@@ -216,7 +216,15 @@ const fn route(
     access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: false, access, methods, direct_get: None, direct_post: None }
+    Route {
+        path,
+        allow,
+        quickstart: false,
+        access,
+        methods,
+        get_endpoint: None,
+        post_endpoint: None,
+    }
 }
 
 const fn quickstart(

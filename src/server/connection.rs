@@ -46,14 +46,14 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{CanTake, Surface, Taken, Takeover, TrustedProxies},
+    http::{CanTake, Dispatcher, Taken, Takeover, TrustedProxies},
     hub::Hub,
 };
 
 /// What every connection of a shard has in common.
 pub(super) struct Connections {
     pub(super) hub: Hub,
-    pub(super) surface: Surface,
+    pub(super) dispatcher: Dispatcher,
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
@@ -161,7 +161,7 @@ impl Connections {
         let mut answer = None;
         if let Some(mut request) = plain_request(&early) {
             arrival.note(&mut request, &self.proxies);
-            match respond(&self.surface, request).await {
+            match respond(&self.dispatcher, request).await {
                 Ok(response) => (answer, is_new) = (Some(response), false),
                 Err(asking) => return hand_over(&self.shard, *asking, io, &Bytes::new()),
             }
@@ -274,7 +274,7 @@ impl Connections {
                         return Ok(answer);
                     }
                     arrival.note(&mut request, &self.proxies);
-                    respond_or_ask(&self.surface, request, &asking).await
+                    respond_or_ask(&self.dispatcher, request, &asking).await
                 })
             })
         };
@@ -362,14 +362,14 @@ impl Connections {
 
 /// The answer of the routes, or what asks for the socket.
 async fn respond(
-    surface: &Surface,
+    dispatcher: &Dispatcher,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Box<Asking>> {
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(CanTake);
     }
     let keep_alive = request.version() == Version::HTTP_11 && !wants_close(&request);
-    let mut response = surface.answer(request).await;
+    let mut response = dispatcher.dispatch(request).await;
     let takeover = response.extensions_mut().remove::<Takeover>();
     match takeover.and_then(|takeover| takeover.take()) {
         None => Ok(response),
@@ -381,11 +381,11 @@ async fn respond(
 }
 
 async fn respond_or_ask(
-    surface: &Surface,
+    dispatcher: &Dispatcher,
     request: Request<Incoming>,
     asking: &RefCell<Option<Asking>>,
 ) -> Result<Response<Body>, Infallible> {
-    match respond(surface, request.map(Body::new)).await {
+    match respond(dispatcher, request.map(Body::new)).await {
         Ok(response) => Ok(response),
         Err(asks) => {
             *asking.borrow_mut() = Some(*asks);

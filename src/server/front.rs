@@ -18,7 +18,7 @@ use super::{
 use crate::{
     actors::{Finished, Front, LocalShard},
     core::{Http2Limits, RequestLimits},
-    http::{Surface, TrustedProxies},
+    http::{Dispatcher, TrustedProxies},
     hub::Hub,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct HttpFront {
     /// while a shard is started anew.
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
     pub(super) hub: Hub,
-    pub(super) surface: Surface,
+    pub(super) dispatcher: Dispatcher,
     pub(super) header_read_timeout: Duration,
     pub(super) write_stall: Duration,
     pub(super) budget: SocketBudget,
@@ -50,7 +50,7 @@ impl Front for HttpFront {
             .collect();
         let connections = Rc::new(Connections {
             hub: self.hub.clone(),
-            surface: self.surface.clone(),
+            dispatcher: self.dispatcher.clone(),
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),

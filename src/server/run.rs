@@ -23,7 +23,7 @@ use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{Cors, HttpSettings, OriginPattern, RejectionWriter, Surface, TrustedProxies},
+    http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
     hub::{Hub, StartError},
 };
 
@@ -105,7 +105,7 @@ pub(super) async fn run_until(
     let front = HttpFront {
         listeners: bound.by_shard,
         hub: hub.clone(),
-        surface: Surface::new(hub.clone(), http),
+        dispatcher: Dispatcher::new(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
         http2: settings.limits.http2.clone(),

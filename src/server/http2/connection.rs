@@ -25,7 +25,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{CanTake, Surface, Taken, Takeover, with_room},
+    http::{CanTake, Dispatcher, Taken, Takeover, with_room},
     hub::Hub,
     model::ClientAddress,
     server::{
@@ -76,14 +76,14 @@ impl Connections {
             metrics: Arc::clone(metrics),
         };
         let service = {
-            let (streams, surface) = (Rc::clone(&streams), self.surface.clone());
+            let (streams, dispatcher) = (Rc::clone(&streams), self.dispatcher.clone());
             let (hub, shard, proxies) =
                 (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.note(&mut request, &proxies);
                 // Its task is begun right after this.
                 let stream = streams.begin();
-                Box::pin(respond(surface.clone(), hub.clone(), shard.clone(), request, stream))
+                Box::pin(respond(dispatcher.clone(), hub.clone(), shard.clone(), request, stream))
             })
         };
         let io = FramedIo::new(
@@ -187,7 +187,7 @@ impl Drop for Open {
 }
 
 async fn respond(
-    surface: Surface,
+    dispatcher: Dispatcher,
     hub: Hub,
     shard: LocalShard,
     request: Request<Incoming>,
@@ -198,7 +198,7 @@ async fn respond(
         request.extensions_mut().insert(CanTake);
     }
     let client = request.extensions().get::<ClientAddress>().copied();
-    let mut response = surface.answer(request).await;
+    let mut response = dispatcher.dispatch(request).await;
     let takeover = response.extensions_mut().remove::<Takeover>();
     if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
         // It is the length of the empty body that the router saw.

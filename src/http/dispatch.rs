@@ -1,4 +1,5 @@
-//! The whole surface for the hub's own server: the router, and beside it what is asked for most.
+//! Dispatches the requests of the hub's own server: to the router, and past it what is asked for
+//! most.
 //!
 //! Streams, polls and publishes go from the checks straight to their handlers. The router would box
 //! a future and clone a service for each layer between them, which costs as much as the handler
@@ -22,9 +23,9 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// All there is at the hub.
+/// All routes of a hub.
 #[derive(Debug, Clone)]
-pub(crate) struct Surface(Arc<Inner>);
+pub(crate) struct Dispatcher(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -32,9 +33,9 @@ struct Inner {
     state: HttpState,
 }
 
-/// A handler that the router is not asked for.
+/// A handler that is called without the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direct {
+pub(super) enum Endpoint {
     Stream,
     Streams,
     Poll,
@@ -46,17 +47,17 @@ pub(super) enum Direct {
     QuickstartPublish,
 }
 
-impl Surface {
-    /// The surface of a hub.
+impl Dispatcher {
+    /// For a hub.
     pub(crate) fn new(hub: Hub, settings: HttpSettings) -> Self {
         let state = state_of(hub, settings);
         Self(Arc::new(Inner { router: router_of(&state), state }))
     }
 
     /// The answer to a request.
-    pub(crate) async fn answer(&self, mut request: Request) -> Response {
+    pub(crate) async fn dispatch(&self, mut request: Request) -> Response {
         let Inner { router, state } = &*self.0;
-        let Some((direct, access)) = Direct::of(&request, state.settings.quickstart) else {
+        let Some((endpoint, access)) = Endpoint::of(&request, state.settings.quickstart) else {
             let Ok(response) = router.clone().oneshot(request).await;
             return response;
         };
@@ -66,14 +67,14 @@ impl Surface {
         }
         let response = match authorization::authorize(state, access, &mut request).await {
             Some(refusal) => refusal,
-            None => direct.call(state.clone(), request).await,
+            None => endpoint.call(state.clone(), request).await,
         };
         checked.answer(&state.hub, response)
     }
 }
 
-impl Direct {
-    /// The handler of a request and the access it needs, if the router is not needed.
+impl Endpoint {
+    /// The handler of a request and the access it needs, if it is called without the router.
     fn of(request: &Request, has_quickstart: bool) -> Option<(Self, AccessPolicy)> {
         let is_get = *request.method() == Method::GET;
         if !is_get && *request.method() != Method::POST {
@@ -81,8 +82,10 @@ impl Direct {
         }
         let path = request.uri().path();
         let route = ROUTES.iter().find(|route| route.is_at(path))?;
-        let direct = if is_get { route.direct_get } else { route.direct_post };
-        direct.filter(|_| has_quickstart || !route.quickstart).map(|direct| (direct, route.access))
+        let endpoint = if is_get { route.get_endpoint } else { route.post_endpoint };
+        endpoint
+            .filter(|_| has_quickstart || !route.quickstart)
+            .map(|endpoint| (endpoint, route.access))
     }
 
     async fn call(self, state: HttpState, request: Request) -> Response {
@@ -113,17 +116,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_direct_is_a_method_of_its_route() {
+    fn an_endpoint_is_a_method_of_its_route() {
         let mut directs = Vec::new();
         for route in ROUTES {
-            for (method, direct) in [("GET", route.direct_get), ("POST", route.direct_post)] {
+            for (method, endpoint) in [("GET", route.get_endpoint), ("POST", route.post_endpoint)] {
                 let allows = route.allow.split(", ").any(|allowed| allowed == method);
-                assert!(direct.is_none() || allows, "{method} {}", route.path);
-                directs.extend(direct);
+                assert!(endpoint.is_none() || allows, "{method} {}", route.path);
+                directs.extend(endpoint);
             }
         }
-        for (at, direct) in directs.iter().enumerate() {
-            assert!(!directs[..at].contains(direct), "{direct:?} is one handler");
+        for (at, endpoint) in directs.iter().enumerate() {
+            assert!(!directs[..at].contains(endpoint), "{endpoint:?} is one handler");
         }
         assert_eq!(directs.len(), 9);
     }
@@ -151,7 +154,7 @@ mod tests {
             hsts_max_age_s: 60,
             ..HttpSettings::default()
         };
-        let surface = Surface::new(hub, settings);
+        let surface = Dispatcher::new(hub, settings);
         let paths = [
             "/v1/channels/a/events",
             "/v1/channels//events",
@@ -185,9 +188,9 @@ mod tests {
                         }
                         request.body(Body::empty()).expect("a request")
                     };
-                    let direct = seen(surface.answer(request()).await).await;
-                    let Ok(routed) = surface.0.router.clone().oneshot(request()).await;
-                    assert_eq!(direct, seen(routed).await, "{method} {path} {fields:?}");
+                    let endpoint = seen(dispatcher.dispatch(request()).await).await;
+                    let Ok(routed) = dispatcher.0.router.clone().oneshot(request()).await;
+                    assert_eq!(endpoint, seen(routed).await, "{method} {path} {fields:?}");
                 }
             }
         }
