@@ -19,7 +19,7 @@ use visnyk::{
     },
     backend::{ChannelEntry, MemoryBackend},
     core::{CloseReason, Limits, SlowPolicy, Subscription},
-    http::Taken,
+    http::Handoff,
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, NewEvent,
         Seq, Start,
@@ -120,7 +120,7 @@ impl Shard {
     /// Attaches a long-poll that waits for the next event.
     pub(crate) fn wait(&mut self, channels: &[&str], taken: &TakenBytes) -> SlotKey {
         let (parts, _) = http::Response::new(()).into_parts();
-        let ticket = Taken::ticket(&parts, true);
+        let ticket = Handoff::ticket(&parts, true);
         let answers = Arc::clone(&self.answers);
         let subscriber = self.subscriber(channels, answers, Start::Now, Some(POLL_WAIT_MS));
         self.connect(subscriber, Some(ticket), taken)

@@ -15,8 +15,8 @@ use tokio::{
 use super::{Problem, routes::HttpState};
 use crate::hub::BodyRoom;
 
-/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text. The
-/// room it takes is to be kept until the publish is answered.
+/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text.
+/// The room it takes is to be kept until the publish is answered.
 pub(super) async fn read_body(
     state: &HttpState,
     mut body: axum::body::Body,
@@ -48,7 +48,7 @@ pub(super) async fn read_body(
         if (bytes.len + data.len()) as u64 > bytes_max {
             return Err(too_large());
         }
-        // Taken as the bytes come: a length that was only announced takes none from others.
+        // Handoff as the bytes come: a length that was only announced takes none from others.
         room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
         drop(data);
@@ -70,8 +70,9 @@ pub(super) async fn read_body(
 }
 
 /// Lets others have the thread before more of a body is read, which has so many bytes at least: a
-/// client can send a megabyte without a pause. Few large ones read on at a time. If each of hundreds
-/// had a piece before the thread comes to the next small request, that would wait for megabytes.
+/// client can send a megabyte without a pause. Few large ones read on at a time. If each of
+/// hundreds had a piece before the thread comes to the next small request, that would wait for
+/// megabytes.
 async fn give_way(bytes: u64) {
     let turn = match bytes {
         0..=SMALL_BYTES_MAX => None,
@@ -86,9 +87,9 @@ thread_local! {
     static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(TURNS_MAX));
 }
 
-/// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows by
-/// moving leaves holes as large as itself. Room that waits to be filled is never more than what has
-/// come, nor than 64 KiB.
+/// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows
+/// by moving leaves holes as large as itself. Room that waits to be filled is never more than what
+/// has come, nor than 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,

@@ -117,18 +117,18 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_a_method_of_its_route() {
-        let mut directs = Vec::new();
+        let mut endpoints = Vec::new();
         for route in ROUTES {
             for (method, endpoint) in [("GET", route.get_endpoint), ("POST", route.post_endpoint)] {
                 let allows = route.allow.split(", ").any(|allowed| allowed == method);
                 assert!(endpoint.is_none() || allows, "{method} {}", route.path);
-                directs.extend(endpoint);
+                endpoints.extend(endpoint);
             }
         }
-        for (at, endpoint) in directs.iter().enumerate() {
-            assert!(!directs[..at].contains(endpoint), "{endpoint:?} is one handler");
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            assert!(!endpoints[..at].contains(endpoint), "{endpoint:?} is one handler");
         }
-        assert_eq!(directs.len(), 9);
+        assert_eq!(endpoints.len(), 9);
     }
 
     /// The answer as anyone sees it. The router says the length of each body; the server does where
@@ -154,7 +154,7 @@ mod tests {
             hsts_max_age_s: 60,
             ..HttpSettings::default()
         };
-        let surface = Dispatcher::new(hub, settings);
+        let dispatcher = Dispatcher::new(hub, settings);
         let paths = [
             "/v1/channels/a/events",
             "/v1/channels//events",

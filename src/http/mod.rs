@@ -2,8 +2,8 @@
 //! the same hub calls.
 //!
 //! [`router`] is an ordinary axum router: it runs in any server. A server that can give sockets
-//! away says so with [`CanTake`] and finds a [`Takeover`] on the response of a stream or a
-//! waiting poll; for all others the response has a body.
+//! away says so with [`HandoffAllowed`] and finds a [`HandoffRequest`] on the response of a stream
+//! or a waiting poll; for all others the response has a body.
 
 mod access;
 mod answers;
@@ -16,6 +16,7 @@ mod dispatch;
 mod faults;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod handoff;
 mod health;
 mod openapi;
 mod origin;
@@ -28,7 +29,6 @@ mod rejection_writer;
 mod request_checks;
 mod routes;
 mod stream;
-mod takeover;
 mod v1;
 
 pub use access::{Access, MetricsAccess};
@@ -36,6 +36,7 @@ pub(crate) use answers::with_room;
 pub use authorization::AccessPolicy;
 pub use cors::Cors;
 pub(crate) use dispatch::Dispatcher;
+pub use handoff::{Handoff, HandoffAllowed, HandoffRequest, LocalAddress, Secure};
 pub(crate) use origin::is_origin;
 pub use origin::{OriginPattern, OriginPatternError};
 pub use problem::Problem;
@@ -43,4 +44,3 @@ pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
 pub use rejection_writer::{RejectionWriter, TemporaryRejection};
 pub use routes::{HttpSettings, ROUTES, Route, router};
-pub use takeover::{CanTake, LocalAddress, Secure, Taken, Takeover};

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 
-use super::{Problem, takeover::LAST_EVENT_ID};
+use super::{Problem, handoff::LAST_EVENT_ID};
 use crate::{
     core::{Limits, SlowPolicy, Subscription, SubscriptionError},
     model::{ChannelName, ChannelSelector, EventType, Start},

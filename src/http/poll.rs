@@ -7,10 +7,10 @@ use axum::{
 };
 
 use super::{
-    Problem, Takeover,
+    HandoffRequest, Problem,
+    handoff::position_headers,
     routes::HttpState,
-    stream::{Asked, HEADERS, no_body_of_any_length},
-    takeover::position_headers,
+    stream::{HEADERS, ResponseContext, no_body_of_any_length},
 };
 use crate::{
     hub::{PollNow, PollRequest},
@@ -20,10 +20,10 @@ use crate::{
 /// Answers a poll, or lets it wait.
 pub(super) async fn respond(
     state: &HttpState,
-    asked: &Asked,
+    context: &ResponseContext,
     mut request: PollRequest,
 ) -> Result<Response, Problem> {
-    if asked.is_head {
+    if context.is_head {
         return Ok(with_poll_headers(Response::new(no_body_of_any_length())));
     }
     match state.hub.poll_now(&request).await? {
@@ -35,11 +35,11 @@ pub(super) async fn respond(
         let nothing = PollAnswer { events: Vec::new(), position, gap: None };
         return Ok(answered(request.encoding, &nothing));
     }
-    if asked.can_take {
+    if context.handoff_allowed {
         state.hub.room_soon().await;
         let subscriber = state.hub.admit_poll(request)?;
         let mut response = with_poll_headers(Response::new(Body::empty()));
-        response.extensions_mut().insert(Takeover::new(subscriber, true));
+        response.extensions_mut().insert(HandoffRequest::new(subscriber, true));
         return Ok(response);
     }
     let encoding = request.encoding;

@@ -11,13 +11,12 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Problem,
+    Problem, authorization,
     body::read_body,
-    gate,
     params::Query,
     poll,
     routes::HttpState,
-    stream::{self, Asked},
+    stream::{self, ResponseContext},
 };
 use crate::{
     core::Subscription,
@@ -56,7 +55,7 @@ pub(super) async fn subscribe(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&request)?;
+    let context = ResponseContext::of(&request)?;
     let subscription = default_subscription();
     let identity = authorization::identity(&state, request.extensions())?;
     authorization::authorize_subscribe(&identity, &subscription)?;
@@ -82,17 +81,17 @@ pub(super) async fn subscribe(
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
         holder: authorization::holder(&state, &identity),
-        client: asked.client,
+        client: context.client,
     };
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
     // answer at once would set the client, which has no new position, off on a loop.
-    if !asked.is_head
+    if !context.is_head
         && let PollNow::Answer(answer) = state.hub.poll_now(&request).await?
         && answer.events.is_empty()
     {
         request.start = Start::At(answer.position);
     }
-    poll::respond(&state, &asked, request).await
+    poll::respond(&state, &context, request).await
 }
 
 /// `GET /events`: the stream.
@@ -100,17 +99,17 @@ pub(super) async fn events(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&request)?;
+    let context = ResponseContext::of(&request)?;
     let query = Query::of(request.uri())?;
     let mut stream = StreamRequest::new(default_subscription());
     let identity = authorization::identity(&state, request.extensions())?;
     authorization::authorize_subscribe(&identity, &stream.subscription)?;
     stream.holder = authorization::holder(&state, &identity);
-    stream.client = asked.client;
+    stream.client = context.client;
     stream.start = query.start(request.headers(), false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);
-    Ok(stream::respond(&state, &asked, stream).await)
+    Ok(stream::respond(&state, &context, stream).await)
 }
 
 /// The quickstart channel.

@@ -1,8 +1,8 @@
 //! One HTTP/1 connection: hyper parses and answers; a stream or a waiting poll is taken back from
-//! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is known
-//! before hyper comes in, and mostly it never does.
+//! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is
+//! known before hyper comes in, and mostly it never does.
 //!
-//! Only a GET without a body is taken: what came late of a body would be read as the next
+//! Only a GET without a body is handoff: what came late of a body would be read as the next
 //! request when a poll's socket goes back. And only when everything written before has gone out.
 
 use std::{
@@ -46,7 +46,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{CanTake, Dispatcher, Taken, Takeover, TrustedProxies},
+    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, TrustedProxies},
     hub::Hub,
 };
 
@@ -87,7 +87,7 @@ enum Ended {
     /// By itself.
     Over(hyper::Result<()>),
     /// A response asks for the socket.
-    GivenAway,
+    HandedOff,
     /// The client does not read its answer.
     Stalled,
     /// The client speaks HTTP/2.
@@ -105,9 +105,9 @@ enum Next {
 }
 
 /// A response that asks for its socket.
-struct Asking {
+struct PendingHandoff {
     parts: response::Parts,
-    taken: Taken,
+    handoff: Handoff,
     keep_alive: bool,
 }
 
@@ -163,7 +163,9 @@ impl Connections {
             arrival.note(&mut request, &self.proxies);
             match respond(&self.dispatcher, request).await {
                 Ok(response) => (answer, is_new) = (Some(response), false),
-                Err(asking) => return hand_over(&self.shard, *asking, io, &Bytes::new()),
+                Err(pending_handoff) => {
+                    return hand_off(&self.shard, *pending_handoff, io, &Bytes::new());
+                }
             }
         }
         // Its state is large, and most connections never need it.
@@ -181,23 +183,24 @@ impl Connections {
         arrival: Arrival,
     ) {
         let outgoing = Rc::new(Outgoing::new());
-        let asking = Rc::default();
+        let pending_handoff = Rc::default();
         let begins_http2 = early.len().min(PREFACE.len());
         let next = if is_new && early[..begins_http2] == PREFACE[..begins_http2] {
             if begins_http2 == PREFACE.len() {
                 return self.serve_http2(io, early, arrival).await;
             }
             let io = Rewind::new_client(io, early, Rc::clone(&outgoing));
-            self.parse(io, outgoing, &asking, answer, arrival).await
+            self.parse(io, outgoing, &pending_handoff, answer, arrival).await
         } else {
             let io = Rewind::new(io, early, Rc::clone(&outgoing));
-            self.parse(io, outgoing, &asking, answer, arrival).await
+            self.parse(io, outgoing, &pending_handoff, answer, arrival).await
         };
         match next {
             Next::Nobody => {}
             Next::Shard(io, early) => {
-                let asking = asking.borrow_mut().take().expect("it is why the socket is here");
-                hand_over(&self.shard, asking, io, &early);
+                let pending_handoff =
+                    pending_handoff.borrow_mut().take().expect("it is why the socket is here");
+                hand_off(&self.shard, pending_handoff, io, &early);
             }
             Next::Http2(io, early) => self.serve_http2(io, early, arrival).await,
         }
@@ -259,22 +262,22 @@ impl Connections {
         &self,
         io: Rewind,
         outgoing: Rc<Outgoing>,
-        asking: &Rc<RefCell<Option<Asking>>>,
+        pending_handoff: &Rc<RefCell<Option<PendingHandoff>>>,
         answer: Option<Response<Body>>,
         arrival: Arrival,
     ) -> Next {
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, answer) = (Rc::clone(asking), Cell::new(answer));
+            let (pending_handoff, answer) = (Rc::clone(pending_handoff), Cell::new(answer));
             service_fn(move |mut request: Request<Incoming>| {
                 // The first request is the one that it answers: it was plain.
-                let (answer, asking) = (answer.take(), Rc::clone(&asking));
+                let (answer, pending_handoff) = (answer.take(), Rc::clone(&pending_handoff));
                 Box::pin(async move {
                     if let Some(answer) = answer {
                         return Ok(answer);
                     }
                     arrival.note(&mut request, &self.proxies);
-                    respond_or_ask(&self.dispatcher, request, &asking).await
+                    respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
                 })
             })
         };
@@ -296,13 +299,13 @@ impl Connections {
                     Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending => {
-                        if let Some(asking) = asking.borrow_mut().as_mut() {
+                        if let Some(pending_handoff) = pending_handoff.borrow_mut().as_mut() {
                             if outgoing.is_flushed() {
-                                return Poll::Ready(Ended::GivenAway);
+                                return Poll::Ready(Ended::HandedOff);
                             }
-                            // Earlier answers are not taken: the turn to be sent history is for who
-                            // reads.
-                            asking.taken.subscriber.replay = None;
+                            // Earlier answers are not handoff: the turn to be sent history is for
+                            // who reads.
+                            pending_handoff.handoff.subscriber.replay = None;
                         }
                         if outgoing.speaks_http2() {
                             return Poll::Ready(Ended::Http2);
@@ -319,7 +322,7 @@ impl Connections {
         })
         .await;
         match ended {
-            Ended::GivenAway => {}
+            Ended::HandedOff => {}
             Ended::Http2 => {
                 let (io, early) = connection.into_parts().io.into_inner();
                 return Next::Http2(io, early);
@@ -360,35 +363,35 @@ impl Connections {
     }
 }
 
-/// The answer of the routes, or what asks for the socket.
+/// The answer of the routes, or the hand-off of the socket that it asks for.
 async fn respond(
     dispatcher: &Dispatcher,
     mut request: Request<Body>,
-) -> Result<Response<Body>, Box<Asking>> {
+) -> Result<Response<Body>, Box<PendingHandoff>> {
     if request.method() == Method::GET && request.body().is_end_stream() {
-        request.extensions_mut().insert(CanTake);
+        request.extensions_mut().insert(HandoffAllowed);
     }
     let keep_alive = request.version() == Version::HTTP_11 && !wants_close(&request);
     let mut response = dispatcher.dispatch(request).await;
-    let takeover = response.extensions_mut().remove::<Takeover>();
-    match takeover.and_then(|takeover| takeover.take()) {
+    let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
+    match handoff_request.and_then(|request| request.take()) {
         None => Ok(response),
-        Some(taken) => {
+        Some(handoff) => {
             let (parts, _) = response.into_parts();
-            Err(Box::new(Asking { parts, taken, keep_alive }))
+            Err(Box::new(PendingHandoff { parts, handoff, keep_alive }))
         }
     }
 }
 
-async fn respond_or_ask(
+async fn respond_or_hand_off(
     dispatcher: &Dispatcher,
     request: Request<Incoming>,
-    asking: &RefCell<Option<Asking>>,
+    slot: &RefCell<Option<PendingHandoff>>,
 ) -> Result<Response<Body>, Infallible> {
     match respond(dispatcher, request.map(Body::new)).await {
         Ok(response) => Ok(response),
-        Err(asks) => {
-            *asking.borrow_mut() = Some(*asks);
+        Err(handoff) => {
+            *slot.borrow_mut() = Some(*handoff);
             // hyper is not to answer; its connection is dropped at the next turn.
             pending().await
         }
@@ -441,14 +444,14 @@ async fn linger(mut io: Socket, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-fn hand_over(shard: &LocalShard, asking: Asking, io: Socket, early: &Bytes) {
-    let Asking { parts, taken, keep_alive } = asking;
-    let (head, ticket) = if taken.is_poll {
-        (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))
+fn hand_off(shard: &LocalShard, pending_handoff: PendingHandoff, io: Socket, early: &Bytes) {
+    let PendingHandoff { parts, handoff, keep_alive } = pending_handoff;
+    let (head, ticket) = if handoff.is_poll {
+        (Bytes::new(), Some(Handoff::ticket(&parts, keep_alive)))
     } else {
-        (Taken::stream_head(&parts), None)
+        (Handoff::stream_head(&parts), None)
     };
-    shard.attach(taken.subscriber, io, early, head, ticket);
+    shard.attach(handoff.subscriber, io, early, head, ticket);
 }
 
 fn wants_close<B>(request: &Request<B>) -> bool {

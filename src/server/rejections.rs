@@ -1,7 +1,8 @@
-//! Refusing connections for which there is no permit, in a way that their clients understand.
+//! Rejects connections past the limits, in a way that their clients understand.
 //!
-//! A refused connection is read for its request's head, answered to come back, and ended. Only a
-//! few at a time: the others wait in the kernel's queue meanwhile, which costs no file.
+//! The head of a request is read from a rejected connection, its client is answered when to retry,
+//! and the connection is closed. Only a few are rejected at a time: the others wait in the kernel's
+//! queue meanwhile, which costs no file.
 
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -75,8 +76,9 @@ impl Rejections {
         spawn_local(answer(self.clone(), io, TemporaryRejection::full(), permit));
     }
 
-    /// Turns away a connection of someone who has, or brings, too many. It is answered so if few
-    /// are being refused; else it is closed at once, since nobody else is to wait for it.
+    /// Rejects a connection over a limit of its address or over the rate of all. It is answered if
+    /// few are being rejected; otherwise it is closed at once, so that no other connection waits
+    /// for it.
     pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
         let peer = io.ends().peer.ip();
         Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{CanTake, Dispatcher, Taken, Takeover, with_room},
+    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, with_room},
     hub::Hub,
     model::ClientAddress,
     server::{
@@ -195,25 +195,25 @@ async fn respond(
 ) -> Result<Response<Watched>, Infallible> {
     let mut request = request.map(Body::new);
     if request.method() == Method::GET && request.body().is_end_stream() {
-        request.extensions_mut().insert(CanTake);
+        request.extensions_mut().insert(HandoffAllowed);
     }
     let client = request.extensions().get::<ClientAddress>().copied();
     let mut response = dispatcher.dispatch(request).await;
-    let takeover = response.extensions_mut().remove::<Takeover>();
-    if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
+    let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
+    if let Some(handoff) = handoff_request.and_then(|request| request.take()) {
         // It is the length of the empty body that the router saw.
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        if taken.is_poll {
-            let mut body = shard.attach_body(taken.subscriber, Some(Taken::ticket_of_body()));
+        if handoff.is_poll {
+            let mut body = shard.attach_body(handoff.subscriber, Some(Handoff::body_ticket()));
             // It is written in one piece.
             let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
             // The routes saw it without its answer, and could not ask for room.
             let (parts, _) = response.into_parts();
             let marks = parts.headers.clone();
-            response = with_room(&hub, client, Taken::poll_answer(parts, answer));
+            response = with_room(&hub, client, Handoff::poll_answer(parts, answer));
             keep_marks(marks, response.headers_mut());
         } else {
-            *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));
+            *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber, None));
         }
     }
     Ok(response.map(|body| Watched::new(body, stream)))

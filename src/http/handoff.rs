@@ -1,4 +1,4 @@
-//! The hand-over of a socket: how a handler asks for it, and what the server does with it.
+//! The hand-off of a socket: how a handler asks for it, and what the server does with it.
 
 use std::{
     cell::RefCell,
@@ -22,9 +22,9 @@ use crate::{
     model::{PollReply, Position},
 };
 
-/// On a request: the server can give its socket away after this one.
+/// On a request: the server can hand its socket off after this one.
 #[derive(Debug, Clone, Copy)]
-pub struct CanTake;
+pub struct HandoffAllowed;
 
 /// On a request: the address it came in at.
 #[derive(Debug, Clone, Copy)]
@@ -34,32 +34,32 @@ pub struct LocalAddress(pub SocketAddr);
 #[derive(Debug, Clone, Copy)]
 pub struct Secure;
 
-/// On a response: the server is to write its head, take the socket, and hand it to a shard. The
+/// On a response: the server is to write its head and hand the socket off to a shard. The
 /// response is an ordinary one otherwise, so that layers apply to it.
 #[derive(Debug, Clone)]
-pub struct Takeover(Arc<Mutex<Option<Taken>>>);
+pub struct HandoffRequest(Arc<Mutex<Option<Handoff>>>);
 
-/// Who gets the socket.
+/// Who the socket is handed off to.
 #[derive(Debug)]
-pub struct Taken {
+pub struct Handoff {
     /// The admitted subscription.
     pub subscriber: Subscriber,
     /// Whether it waits for one answer rather than a stream.
     pub is_poll: bool,
 }
 
-impl Takeover {
+impl HandoffRequest {
     pub(super) fn new(subscriber: Subscriber, is_poll: bool) -> Self {
-        Self(Arc::new(Mutex::new(Some(Taken { subscriber, is_poll }))))
+        Self(Arc::new(Mutex::new(Some(Handoff { subscriber, is_poll }))))
     }
 
     /// Takes it, once.
-    pub fn take(&self) -> Option<Taken> {
+    pub fn take(&self) -> Option<Handoff> {
         self.0.lock().take()
     }
 }
 
-impl Taken {
+impl Handoff {
     /// The head that goes before a stream. The stream ends with the connection: no length and no
     /// chunks, so every frame goes out as it is in history, and old proxies understand it too
     /// (RFC 9112, section 6.3, case 8).
@@ -79,9 +79,9 @@ impl Taken {
     }
 }
 
-impl Taken {
+impl Handoff {
     /// What a waiting poll keeps whose answer is to be read by [`poll_answer`](Self::poll_answer).
-    pub fn ticket_of_body() -> PollTicket {
+    pub fn body_ticket() -> PollTicket {
         PollTicket { header_lines: Bytes::new(), keep_alive: false, respond: write_poll_answer }
     }
 
@@ -92,8 +92,8 @@ impl Taken {
             let end = answer.iter().position(|byte| *byte == b'\n')?;
             let mut words = std::str::from_utf8(&answer[..end]).ok()?.splitn(3, ' ');
             let status = words.next()?.parse::<StatusCode>().ok()?;
-            // Copied, since the answer counts among what slow connections hold, where this one can no
-            // longer be ended for it; in its own place it has the bounds of answers.
+            // Copied, since the answer counts among what slow connections hold, where this one can
+            // no longer be ended for it; in its own place it has the bounds of answers.
             let body = Bytes::copy_from_slice(&answer[end + 1..]);
             Some((status, words.next()?.to_owned(), words.next()?, body))
         });
@@ -167,8 +167,8 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
-/// The lines of a head that waits. Those of one poll are mostly those of the one before, and thousands
-/// of them wait: equal ones that come in a row are one piece of memory.
+/// The lines of a head that waits. Those of one poll are mostly those of the one before, and
+/// thousands of them wait: equal ones that come in a row are one piece of memory.
 fn shared_lines(headers: &HeaderMap) -> Bytes {
     thread_local! {
         static LAST: RefCell<(Vec<u8>, Bytes)> = const { RefCell::new((Vec::new(), Bytes::new())) };
@@ -185,7 +185,7 @@ fn shared_lines(headers: &HeaderMap) -> Bytes {
 
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
-        // The length and the end of the connection are the taker's to say.
+        // The length and the end of the connection are up to the one that takes the socket.
         if name == header::CONTENT_LENGTH || name == header::CONNECTION {
             continue;
         }
@@ -210,7 +210,7 @@ mod tests {
         let lines = |value: &'static str| {
             let (mut parts, ()) = Response::new(()).into_parts();
             parts.headers.insert(header::VARY, HeaderValue::from_static(value));
-            Taken::ticket(&parts, true).header_lines
+            Handoff::ticket(&parts, true).header_lines
         };
         let (first, second) = (lines("Origin"), lines("Origin"));
         assert_eq!((&first[..], first.as_ptr()), (&b"vary: Origin\r\n"[..], second.as_ptr()));
