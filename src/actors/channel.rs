@@ -167,6 +167,6 @@ mod tests {
         assert!(entry.is_closed() && entry.is_spent());
         entry.expire();
         assert_eq!(tick(entry), None);
-        assert!(directory.find(&name).is_none(), "it may be born anew");
+        assert!(directory.find(&name).is_none(), "it may be created anew");
     }
 }

@@ -29,7 +29,7 @@ pub struct ChannelEntry {
     id: ChannelId,
     name: ChannelName,
     /// What earlier incarnations of the name have lost.
-    born_after: Seq,
+    created_after: Seq,
     /// The number of the latest eviction from it, its earlier incarnations included.
     eviction: AtomicU64,
     history: Mutex<History>,
@@ -64,7 +64,7 @@ impl ChannelEntry {
         Self {
             id,
             name,
-            born_after: earlier.through,
+            created_after: earlier.through,
             eviction: AtomicU64::new(earlier.eviction),
             history: Mutex::new(History::starting_after(earlier.through)),
             last_seq: AtomicU64::new(0),
@@ -119,8 +119,8 @@ impl ChannelEntry {
         self.with_history(|history| self.read_from(history, told, span))
     }
 
-    /// Those, and where the next event after them is. It is asked for under the same lock: should it
-    /// go before it is read, that is a loss like any other.
+    /// Those, and where the next event after them is. It is asked for under the same lock: should
+    /// it go before it is read, that is a loss like any other.
     pub(super) fn read_and_next(
         &self,
         told: Told,
@@ -146,7 +146,7 @@ impl ChannelEntry {
     /// told of.
     pub(super) fn next_after(&self, after: Seq, told: Told) -> Result<Option<Seq>, FellOff> {
         // Most channels have nothing, and cost no lock.
-        if self.last_seq() <= after && self.born_after <= after {
+        if self.last_seq() <= after && self.created_after <= after {
             return Ok(None);
         }
         let span = Span { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
@@ -206,8 +206,8 @@ impl ChannelEntry {
         self.used_ms.load(Ordering::Relaxed)
     }
 
-    /// Claims the care of it; false when an actor has it already. Should that be gone without having
-    /// said when it is needed again, it is needed at once.
+    /// Claims the care of it; false when an actor has it already. Should that be gone without
+    /// having said when it is needed again, it is needed at once.
     pub fn attend(&self) -> bool {
         let is_claimed = !self.attended.swap(true, Ordering::AcqRel);
         if is_claimed {

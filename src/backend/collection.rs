@@ -2,9 +2,9 @@
 //! hundred thousand channels, and others have their turn between two pieces. No lock is held then.
 //!
 //! Only events up to the head of its beginning are looked for. What is published meanwhile, to
-//! channels that are born meanwhile too, comes after it. A channel that is forgotten before the walk
-//! has come to it has lost what it had, and is among the forgotten, who are looked at last. One that
-//! loses something after the walk has passed it is found out when it is read.
+//! channels that are created meanwhile too, comes after it. A channel that is forgotten before the
+//! walk has come to it has lost what it had, and is among the forgotten, who are looked at last.
+//! One that loses something after the walk has passed it is found out when it is read.
 
 use std::{collections::BinaryHeap, sync::Arc};
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::model::ChannelName;
 
-/// The channels by name. A channel is born by its first publish or subscription and forgotten
+/// The channels by name. A channel is created by its first publish or subscription and forgotten
 /// when it is empty, open and nobody holds it.
 #[derive(Debug)]
 pub struct Directory {
@@ -29,7 +29,7 @@ pub struct Directory {
     /// those of `entries`, never the other way round.
     names: RwLock<BTreeMap<ChannelName, Arc<ChannelEntry>>>,
     len: AtomicUsize,
-    births: AtomicU64,
+    created: AtomicU64,
     forgotten: Mutex<Forgotten>,
     channels_max: usize,
     share: usize,
@@ -50,7 +50,7 @@ impl Directory {
             entries: DashMap::new(),
             names: RwLock::default(),
             len: AtomicUsize::new(0),
-            births: AtomicU64::new(0),
+            created: AtomicU64::new(0),
             forgotten: Mutex::new(Forgotten::new(forgotten_max)),
             channels_max,
             share,
@@ -62,7 +62,7 @@ impl Directory {
         self.entries.get(name).map(|entry| Arc::clone(&entry))
     }
 
-    /// The channel, born now if need be.
+    /// The channel, created now if need be.
     pub fn find_or_create(
         &self,
         name: &ChannelName,
@@ -79,7 +79,7 @@ impl Directory {
                     return Err(DirectoryFull { channels_max: self.channels_max });
                 }
                 let earlier = self.forgotten.lock().recall(name);
-                let id = ChannelId(self.births.fetch_add(1, Ordering::AcqRel) + 1);
+                let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
                 let entry =
                     Arc::new(ChannelEntry::new(id, name.clone(), earlier, self.share, now_ms));
                 vacant.insert(Arc::clone(&entry));
@@ -162,6 +162,6 @@ impl Directory {
     }
 }
 
-/// Names that one look for a page comes to: each may be compared with a hundred patterns of a token,
-/// and a birth waits for the lock.
+/// Names that one look for a page comes to: each may be compared with a hundred patterns of a
+/// token, and a creation waits for the lock.
 const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 64 };

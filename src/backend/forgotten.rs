@@ -9,8 +9,8 @@ use crate::model::{ChannelName, ChannelPattern, Seq};
 /// The last evicted event of forgotten channels: one by one for the latest of them, and one floor
 /// for all before.
 ///
-/// A channel that is born again stays here: who lists channels and then asks here misses none that
-/// came back in between, and what is known here of a living channel is true of it too.
+/// A channel that is created again stays here: who lists channels and then asks here misses none
+/// that came back in between, and what is known here of a living channel is true of it too.
 #[derive(Debug)]
 pub(super) struct Forgotten {
     names: BTreeMap<ChannelName, (Losses, u64)>,

@@ -2,7 +2,7 @@
 //!
 //! Who subscribes to a pattern reads on from here: it costs what the log has had since, not a look
 //! at every channel there is. A place whose event has been evicted stays, so that a loss is seen
-//! where it is; and a channel born, forgotten or born again needs no case of its own.
+//! where it is; and a channel created, forgotten or created again needs no case of its own.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -101,8 +101,8 @@ impl Journal {
         Some(Ok(piece))
     }
 
-    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has looked.
-    /// Nothing when the journal does not reach back that far.
+    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has
+    /// looked. Nothing when the journal does not reach back that far.
     pub(super) fn look_for_losses(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
@@ -175,8 +175,8 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
 const PLACES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
 /// Places looked at under one hold of the lock.
 const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
-/// Comparisons of a name with a selector in one look ([`ChannelPattern::weight`]); past that it ends
-/// early.
+/// Comparisons of a name with a selector in one look ([`ChannelPattern::weight`]); past that it
+/// ends early.
 ///
 /// [`ChannelPattern::weight`]: crate::model::ChannelPattern::weight
 const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };

@@ -1,9 +1,9 @@
 //! A walk over the names that a subscription's patterns may stand for, in pieces.
 //!
-//! It looks at each name once that begins with the literal segments of one of the patterns, in a map
-//! that is ordered by names. Between two pieces it knows the name it has come to and nothing else, so
-//! the map may change meanwhile: a name that is there all the time is looked at, one that comes or
-//! goes may be.
+//! It looks at each name once that begins with the literal segments of one of the patterns, in a
+//! map that is ordered by names. Between two pieces it knows the name it has come to and nothing
+//! else, so the map may change meanwhile: a name that is there all the time is looked at, one that
+//! comes or goes may be.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -158,7 +158,7 @@ mod tests {
         let mut walk = walk(&["**"]);
         let mut seen = Vec::new();
         walk.look(&names(&["b", "d", "f"]), 2, |name, ()| seen.push(name.to_string()));
-        // Where it stands is gone, one was born before it and one after.
+        // Where it stands is gone, one was created before it and one after.
         walk.look(&names(&["a", "b", "e", "f"]), 3, |name, ()| seen.push(name.to_string()));
         assert_eq!(seen, ["b", "d", "e", "f"]);
         assert!(walk.is_over());

@@ -28,7 +28,7 @@ pub struct Connection {
     ending: Option<CloseReason>,
     /// Named channels not closed yet.
     open_names: u16,
-    /// A pattern may match a channel born later, so it never ends by closed channels.
+    /// A pattern may match a channel created later, so it never ends by closed channels.
     has_patterns: bool,
     transport: Transport,
     policy: SlowPolicy,
@@ -518,7 +518,7 @@ impl Connection {
         self.written_ms.max(looked_ms)
     }
 
-    /// A stream ends with its last named channel; a pattern may match one born later.
+    /// A stream ends with its last named channel; a pattern may match one created later.
     fn names_open(&mut self, open_names: u16) {
         self.open_names = open_names;
         if open_names == 0 && !self.has_patterns && self.transport == Transport::Stream {

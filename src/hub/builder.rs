@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ractor::Actor;
 use thiserror::Error;
 
-use super::{Births, Hub, Quotas};
+use super::{ChannelCreator, Hub, Quotas};
 use crate::{
     actors::{Clock, Root, Shared},
     backend::MemoryBackend,
@@ -57,7 +57,7 @@ impl HubBuilder {
         let clock = Clock::start();
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
         let quotas = Arc::new(Quotas::new(&self.limits));
-        let births = Arc::new(Births::new(&self.limits));
+        let channel_creator = Arc::new(ChannelCreator::new(&self.limits));
         let backend = MemoryBackend::new(epoch, self.limits);
         let shared = Shared::new(backend, Metrics::new(), clock, shards);
         let (root, ended) = Root::spawn(None, Root, shared.clone())
@@ -77,6 +77,6 @@ impl HubBuilder {
                 unexpected
             });
         });
-        Ok(Hub { shared, quotas, births, reports: Arc::default() })
+        Ok(Hub { shared, quotas, channel_creator, reports: Arc::default() })
     }
 }

@@ -1,9 +1,9 @@
 //! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
 
 mod answers;
-mod births;
 mod bodies;
 mod builder;
+mod channel_creation;
 mod connections;
 mod drain;
 mod error;
@@ -37,7 +37,7 @@ pub use subscribe::StreamRequest;
 pub use quotas::{EventRate, Source};
 pub(crate) use rates::{Rates, TooFast};
 
-use self::{births::Births, quotas::Quotas, reports::Reports};
+use self::{channel_creation::ChannelCreator, quotas::Quotas, reports::Reports};
 use crate::actors::Shared;
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
@@ -46,7 +46,7 @@ use crate::actors::Shared;
 pub struct Hub {
     shared: Arc<Shared>,
     quotas: Arc<Quotas>,
-    births: Arc<Births>,
+    channel_creator: Arc<ChannelCreator>,
     reports: Arc<Reports>,
 }
 

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CloseError, Hub, PublishError, Source, births::Creator};
+use super::{CloseError, Hub, PublishError, Source, channel_creation::CreatedBy};
 use crate::{
     actors::{CommitError, Submission, cost},
     backend::ChannelEntry,
@@ -102,13 +102,13 @@ impl Hub {
         }
         self.quotas.pass(publication.source.as_ref(), &publication.events)?;
         let now_ms = self.shared.clock.now_ms();
-        let creator = Creator::of(publication.source.as_ref());
+        let created_by = CreatedBy::of(publication.source.as_ref());
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
             Vec::with_capacity(publication.events.len());
         for (name, event) in &publication.events {
             let entry = match events.last() {
                 Some((last, _)) if last.name() == name => Arc::clone(last),
-                _ => self.find_or_create(name, creator, now_ms)?,
+                _ => self.find_or_create(name, created_by, now_ms)?,
             };
             events.push((entry, Draft::new(event)));
         }
@@ -159,8 +159,8 @@ impl Hub {
     }
 
     /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
-    /// that publishes across channels do not block each other, then the hub's. A publish larger than
-    /// all permits takes all.
+    /// that publishes across channels do not block each other, then the hub's. A publish larger
+    /// than all permits takes all.
     pub(super) async fn acquire_room(
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],

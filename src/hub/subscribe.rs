@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::{Hub, SubscribeError, births::Creator};
+use super::{Hub, SubscribeError, channel_creation::CreatedBy};
 use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
@@ -154,7 +154,7 @@ impl Hub {
             client,
         } = asked;
         let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
-        let creator = Creator { subject, client };
+        let created_by = CreatedBy { subject, client };
         let origin = self.quotas.origin(client, subject)?;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
@@ -164,7 +164,7 @@ impl Hub {
         let shape = self.shared.intern(Shape { form, types: subscription.types().to_vec().into() });
         let mut named = Vec::with_capacity(subscription.names().len());
         for name in subscription.names() {
-            let entry = self.find_or_create(name, creator, now_ms)?;
+            let entry = self.find_or_create(name, created_by, now_ms)?;
             entry.touch(now_ms);
             named.push(CountedEntry::new(entry, shape.transport()));
         }

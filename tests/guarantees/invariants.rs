@@ -77,7 +77,7 @@ async fn invariant_1_order_holds_when_a_name_and_patterns_match_the_same_channel
     let mut live = hub.stream(query, "now").await;
     let data: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     for (n, data) in data.iter().enumerate() {
-        // One of the channels is born while the stream is open.
+        // One of the channels is created while the stream is open.
         hub.publish(if n % 2 == 0 { "a/b" } else { "a/late" }, data).await;
     }
     let mut replayed = hub.stream(query, &start).await;

@@ -8,7 +8,7 @@ fn what_a_pattern_reader_costs_does_not_grow_with_the_channels() {
     for channels in [20, 2_000] {
         let log = Log::new();
         (0..channels).for_each(|n| log.say(&format!("quiet/{n}")));
-        // Channels are born meanwhile.
+        // Channels are created meanwhile.
         (0..10).for_each(|n| log.say(&format!("young/{n}")));
         let head = log.0.head();
         let all = subscription("**");

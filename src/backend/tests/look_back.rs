@@ -172,7 +172,7 @@ fn what_comes_during_a_look_back_is_received_after_it() {
     for looks in 0..5 {
         let log = log_of(&["m", "n", "o", "p", "q", "r", "s"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
-            // To channels that are born before and behind where the look is, and to an old one.
+            // To channels that are created before and behind where the look is, and to an old one.
             ["a", "zz", "n"].iter().for_each(|name| log.say(name));
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));

@@ -249,7 +249,7 @@ async fn patterns_and_names_deliver_each_event_once_in_log_order() {
         wire.stream_head().await;
         wires.push(wire);
     }
-    // Some of these channels are born now.
+    // Some of these channels are created now.
     for channel in channels {
         ask(&hub, post(&format!("/v1/events?channel={channel}"), "live")).await;
     }

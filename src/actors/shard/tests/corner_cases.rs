@@ -67,7 +67,7 @@ fn a_channel_created_between_registration_and_replay_is_replayed() {
 }
 
 #[test]
-fn a_channel_born_later_is_matched_on_first_sight() {
+fn a_channel_created_later_is_matched_on_first_sight() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["g/*"]));
     world.say("g/x", "1");
@@ -573,12 +573,12 @@ fn a_stream_that_has_caught_up_gets_its_heartbeat_in_time() {
 }
 
 #[test]
-fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
+fn a_channel_created_while_a_pattern_is_listed_is_not_missed() {
     let mut world = world();
     world.say("c", "0");
     let backend = Arc::clone(&world.backend);
-    let born = std::thread::spawn(move || {
-        for seq in 2..=BIRTHS {
+    let created = std::thread::spawn(move || {
+        for seq in 2..=CREATIONS {
             let name = ChannelName::parse(&format!("c/{seq}")).unwrap();
             let entry = backend.directory().find_or_create(&name, 0).unwrap();
             let position = backend.position(crate::model::Seq(seq));
@@ -588,7 +588,7 @@ fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
                 time_ms: 0,
                 channel: name,
                 kind: crate::model::EventKind::Published,
-                frame: crate::model::Draft::new(&NewEvent::message("born")).finish(position),
+                frame: crate::model::Draft::new(&NewEvent::message("created")).finish(position),
             });
             backend.append(&entry, &event);
             backend.commit(event.seq);
@@ -600,7 +600,7 @@ fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
         }
     });
     let mut at = 1;
-    while at < BIRTHS {
+    while at < CREATIONS {
         let pipe = join_after(&mut world, &["**"], at);
         while !world.engines[0].is_at_rest() {
             world.engines[0].serve_ready(9, world.now_ms);
@@ -613,7 +613,7 @@ fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
         pipe.hang_up();
         world.settle();
     }
-    born.join().unwrap();
+    created.join().unwrap();
 }
 
-const BIRTHS: u64 = 2_000;
+const CREATIONS: u64 = 2_000;

@@ -107,7 +107,7 @@ fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
         world.settle();
         world.say("a", "3");
         world.settle();
-        assert_eq!(pipe.events(), ["gap:slow", "3"], "born anew: {reborn}");
+        assert_eq!(pipe.events(), ["gap:slow", "3"], "created anew: {reborn}");
     }
 }
 

@@ -1,7 +1,7 @@
-//! Channels that come into being: no more than the hub may have, and each client no more in a second
-//! than it may.
+//! Channels are created within the limits: of the hub in all, and of each client in a second.
 //!
-//! A channel is born of its first publish or subscription, and anyone may name any number of them.
+//! A channel is created by its first publish or subscription, and a client may name any number of
+//! them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,31 +15,31 @@ use crate::{
     model::{ChannelName, ClientAddress, Network},
 };
 
-/// Who names a channel that may not be there.
+/// The client that names a channel which may not exist.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Creator<'a> {
+pub(super) struct CreatedBy<'a> {
     pub(super) subject: Option<&'a Arc<str>>,
     pub(super) client: Option<ClientAddress>,
 }
 
-/// How many channels each client has brought into being lately.
+/// How many channels each client has created lately.
 #[derive(Debug)]
-pub(crate) struct Births {
+pub(crate) struct ChannelCreator {
     per_address: AddressLimits,
     by_address: Option<Rates<Network>>,
     by_subject: Option<Rates<Arc<str>>>,
 }
 
-/// Why a channel cannot be.
+/// Why a channel cannot be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unborn {
+pub(super) enum CreateError {
     /// The hub has as many as it may.
     Full(DirectoryFull),
-    /// Its creator has to wait.
+    /// Its client has to wait.
     TooMany(Duration),
 }
 
-impl<'a> Creator<'a> {
+impl<'a> CreatedBy<'a> {
     pub(super) fn of(source: Option<&'a Source>) -> Self {
         match source {
             Some(Source::Subject(subject)) => Self { subject: Some(subject), client: None },
@@ -49,7 +49,7 @@ impl<'a> Creator<'a> {
     }
 }
 
-impl Births {
+impl ChannelCreator {
     pub(super) fn new(limits: &Limits) -> Self {
         let (address, subject) = (&limits.per_address, &limits.per_subject);
         let by_address =
@@ -59,9 +59,9 @@ impl Births {
         Self { per_address: address.clone(), by_address, by_subject }
     }
 
-    /// Lets one more pass. Under a token with a subject it counts for that alone, as events do.
-    fn take(&self, creator: Creator<'_>) -> Result<(), Unborn> {
-        let passed = match (creator.subject, creator.client) {
+    /// Counts one more. Under a token with a subject it counts for that alone, as events do.
+    fn take(&self, created_by: CreatedBy<'_>) -> Result<(), CreateError> {
+        let passed = match (created_by.subject, created_by.client) {
             (Some(subject), _) => self.by_subject.as_ref().map(|rates| rates.take(subject, 1)),
             (None, Some(client)) if self.per_address.count(client) => {
                 self.by_address.as_ref().map(|rates| rates.take(&client.network(), 1))
@@ -70,44 +70,48 @@ impl Births {
         };
         match passed {
             None | Some(Ok(())) => Ok(()),
-            Some(Err(TooFast::Wait(wait))) => Err(Unborn::TooMany(wait)),
+            Some(Err(TooFast::Wait(wait))) => Err(CreateError::TooMany(wait)),
             // One is never more than a burst.
-            Some(Err(TooFast::Never { .. })) => Err(Unborn::TooMany(Duration::ZERO)),
+            Some(Err(TooFast::Never { .. })) => Err(CreateError::TooMany(Duration::ZERO)),
         }
     }
 }
 
 impl Hub {
-    /// A channel, born now if need be and if it may be.
+    /// A channel, created now if need be and within the limits.
     pub(super) fn find_or_create(
         &self,
         name: &ChannelName,
-        creator: Creator<'_>,
+        created_by: CreatedBy<'_>,
         now_ms: u64,
-    ) -> Result<Arc<ChannelEntry>, Unborn> {
+    ) -> Result<Arc<ChannelEntry>, CreateError> {
         let directory = self.shared.backend.directory();
         if let Some(entry) = directory.find(name) {
             return Ok(entry);
         }
-        self.births.take(creator)?;
-        directory.find_or_create(name, now_ms).map_err(Unborn::Full)
+        self.channel_creator.take(created_by)?;
+        directory.find_or_create(name, now_ms).map_err(CreateError::Full)
     }
 }
 
-impl From<Unborn> for PublishError {
-    fn from(why: Unborn) -> Self {
+impl From<CreateError> for PublishError {
+    fn from(why: CreateError) -> Self {
         match why {
-            Unborn::Full(full) => full.into(),
-            Unborn::TooMany(wait) => Self::TooManyNewChannels { wait_ms: wait.as_millis() as u64 },
+            CreateError::Full(full) => full.into(),
+            CreateError::TooMany(wait) => {
+                Self::TooManyNewChannels { wait_ms: wait.as_millis() as u64 }
+            }
         }
     }
 }
 
-impl From<Unborn> for SubscribeError {
-    fn from(why: Unborn) -> Self {
+impl From<CreateError> for SubscribeError {
+    fn from(why: CreateError) -> Self {
         match why {
-            Unborn::Full(full) => full.into(),
-            Unborn::TooMany(wait) => Self::TooManyNewChannels { wait_ms: wait.as_millis() as u64 },
+            CreateError::Full(full) => full.into(),
+            CreateError::TooMany(wait) => {
+                Self::TooManyNewChannels { wait_ms: wait.as_millis() as u64 }
+            }
         }
     }
 }
@@ -117,29 +121,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_are_born_of_each_subject_or_address_at_a_rate_of_its_own() {
+    fn each_subject_or_address_creates_channels_at_its_own_rate() {
         let mut limits = Limits::default();
         (limits.per_address.channels_per_s, limits.per_address.channels_burst) = (1, 2);
         (limits.per_subject.channels_per_s, limits.per_subject.channels_burst) = (1, 3);
-        let births = Births::new(&limits);
+        let channel_creator = ChannelCreator::new(&limits);
         let ann: Arc<str> = "ann".into();
         let at = |ip: &str| {
             let address = std::net::SocketAddr::new(ip.parse().expect("an address"), 1);
             Some(ClientAddress::direct(address))
         };
         let passed = |subject, client, times: usize| {
-            (0..times).filter(|_| births.take(Creator { subject, client }).is_ok()).count()
+            (0..times)
+                .filter(|_| channel_creator.take(CreatedBy { subject, client }).is_ok())
+                .count()
         };
         assert_eq!(passed(None, at("192.0.2.1"), 3), 2, "below, at and above the bound");
         assert_eq!(passed(None, at("192.0.2.2"), 3), 2, "another's is another's");
         assert_eq!(passed(Some(&ann), at("192.0.2.1"), 4), 3, "a subject counts for itself");
         assert_eq!(passed(None, at("127.0.0.1"), 9), 9, "this machine does not count");
         assert_eq!(passed(None, None, 9), 9);
-        let none = Births::new(&{
+        let none = ChannelCreator::new(&{
             (limits.per_address.channels_per_s, limits.per_subject.channels_per_s) = (0, 0);
             limits
         });
-        let creator = Creator { subject: Some(&ann), client: at("192.0.2.1") };
-        assert!((0..9).all(|_| none.take(creator).is_ok()), "0 is no limit");
+        let created_by = CreatedBy { subject: Some(&ann), client: at("192.0.2.1") };
+        assert!((0..9).all(|_| none.take(created_by).is_ok()), "0 is no limit");
     }
 }

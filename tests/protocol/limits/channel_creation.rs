@@ -16,8 +16,8 @@ fn refused(what: &str) -> String {
     format!("visnyk_{what}_refused_total{{reason=\"too_many_new_channels\"}}")
 }
 
-/// Asks for channels in one way or another until it is refused. At a channel a second, a slow machine
-/// lets some more pass.
+/// Asks for channels in one way or another until it is refused. At a channel a second, a slow
+/// machine lets some more pass.
 async fn until_refused(hub: &Hub, source: &str, request: impl Fn(usize) -> String) -> (usize, u16) {
     for passed in 0..500 {
         let mut wire = Wire::from_source(hub, source).await;
