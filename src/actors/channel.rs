@@ -114,7 +114,7 @@ impl ChannelState {
         // A closed channel stays, empty or not, until its tombstone has expired.
         let is_tombstone = entry.closed_ms().is_some_and(|closed_ms| closed_ms > 0);
         if !is_tombstone && entry.is_spent() {
-            self.shared.backend.directory().forget(entry);
+            self.shared.backend.directory().evict(entry);
         }
         None
     }

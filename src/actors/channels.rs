@@ -163,14 +163,14 @@ impl ChannelsState {
         shared.metrics.permits_free.set(shared.permits.available_permits() as i64);
     }
 
-    /// Looks after a channel that has never had an event. It has no actor, which costs more than all
-    /// else of it: whoever subscribes may name any number of channels.
+    /// Looks after a channel that has never had an event. It has no actor, which costs more than
+    /// all else of it: whoever subscribes may name any number of channels.
     fn look_at_blank(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
         let idle_ms = u64::from(self.shared.limits().channels.idle_s) * 1_000;
         let idle_at_ms = entry.used_ms() + idle_ms;
         if idle_at_ms <= now_ms && entry.has_no_subscribers() {
             // Whoever came by it meanwhile holds it; then it is looked at again.
-            self.shared.backend.directory().forget(entry);
+            self.shared.backend.directory().evict(entry);
         } else {
             entry.care_at(idle_at_ms.max(now_ms + SWEEP_INTERVAL.as_millis() as u64));
         }

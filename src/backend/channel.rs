@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    forgotten::Losses,
-    reading::{Span, Told},
+    evicted_channels::Losses,
+    reader::{KnownLosses, Span},
     shard_set::ShardSet,
 };
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u64);
 
-/// One channel of the directory. Whoever may publish to it or read it holds an `Arc`; it is
-/// forgotten only when nobody does.
+/// One channel of the directory. Everything that may publish to it or read it holds an `Arc`; it is
+/// evicted only when nothing does.
 #[derive(Debug)]
 pub struct ChannelEntry {
     id: ChannelId,
@@ -41,7 +41,7 @@ pub struct ChannelEntry {
     used_ms: AtomicU64,
     streams: AtomicU32,
     pollers: AtomicU32,
-    /// Where those are who name it.
+    /// The shards with connections that name it.
     shards: ShardSet,
     /// Whether a channel actor looks after it.
     attended: AtomicBool,
@@ -114,43 +114,52 @@ impl ChannelEntry {
         self.eviction.store(eviction, Ordering::Relaxed);
     }
 
-    /// The events of `span`, unless others of it are gone that the reader has not been told of.
-    pub(super) fn read(&self, told: Told, span: &Span) -> Result<Slice, FellOff> {
-        self.with_history(|history| self.read_from(history, told, span))
+    /// The events of `span`, unless others of it are gone that the reader does not know of.
+    pub(super) fn read(&self, known: KnownLosses, span: &Span) -> Result<Slice, FellOff> {
+        self.with_history(|history| self.read_from(history, known, span))
     }
 
     /// Those, and where the next event after them is. It is asked for under the same lock: should
     /// it go before it is read, that is a loss like any other.
     pub(super) fn read_and_next(
         &self,
-        told: Told,
+        known: KnownLosses,
         span: &Span,
     ) -> Result<(Slice, Option<Seq>), FellOff> {
         self.with_history(|history| {
-            let slice = self.read_from(history, told, span)?;
+            let slice = self.read_from(history, known, span)?;
             let after = slice.events.last().map_or(span.after, |event| event.seq);
             Ok((slice, history.next_after(after)))
         })
     }
 
-    fn read_from(&self, history: &History, told: Told, span: &Span) -> Result<Slice, FellOff> {
+    fn read_from(
+        &self,
+        history: &History,
+        known: KnownLosses,
+        span: &Span,
+    ) -> Result<Slice, FellOff> {
         let mut after = span.after;
         let evicted_through = history.evicted_through();
-        if told.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
+        if known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
             after = after.max(evicted_through);
         }
         history.read(after, span.through, span.events_max, span.bytes_max)
     }
 
-    /// The next event after `after`, unless others after it are gone that the reader has not been
-    /// told of.
-    pub(super) fn next_after(&self, after: Seq, told: Told) -> Result<Option<Seq>, FellOff> {
+    /// The next event after `after`, unless others after it are gone that the reader does not know
+    /// of.
+    pub(super) fn next_after(
+        &self,
+        after: Seq,
+        known: KnownLosses,
+    ) -> Result<Option<Seq>, FellOff> {
         // Most channels have nothing, and cost no lock.
         if self.last_seq() <= after && self.created_after <= after {
             return Ok(None);
         }
         let span = Span { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
-        Ok(self.read(told, &span)?.events.first().map(|event| event.seq))
+        Ok(self.read(known, &span)?.events.first().map(|event| event.seq))
     }
 
     /// The newest event's seq, or zero.
@@ -175,8 +184,8 @@ impl ChannelEntry {
         }
     }
 
-    /// Whether a reader that has everything up to `cursor` is not told yet that it is closed, or
-    /// it is not. A closing event that has gone is told of by a gap.
+    /// Whether a reader that has everything up to `cursor` is not known yet that it is closed, or
+    /// it is not. A closing event that has gone is known of by a gap.
     pub fn owes_closing(&self, cursor: Seq) -> bool {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }

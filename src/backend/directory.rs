@@ -15,22 +15,22 @@ use thiserror::Error;
 
 use super::{
     channel::{ChannelEntry, ChannelId},
-    forgotten::Forgotten,
+    evicted_channels::EvictedChannels,
     walk::Walk,
 };
 use crate::model::ChannelName;
 
-/// The channels by name. A channel is created by its first publish or subscription and forgotten
-/// when it is empty, open and nobody holds it.
+/// The channels by name. A channel is created by its first publish or subscription and evicted when
+/// it is empty, open and not held.
 #[derive(Debug)]
 pub struct Directory {
     entries: DashMap<ChannelName, Arc<ChannelEntry>>,
-    /// The same in the order of their names, for those who look for many. Its lock is taken under
+    /// The same in the order of their names, for looking for many. Its lock is taken under
     /// those of `entries`, never the other way round.
     names: RwLock<BTreeMap<ChannelName, Arc<ChannelEntry>>>,
     len: AtomicUsize,
     created: AtomicU64,
-    forgotten: Mutex<Forgotten>,
+    evicted: Mutex<EvictedChannels>,
     channels_max: usize,
     share: usize,
 }
@@ -45,13 +45,13 @@ pub struct DirectoryFull {
 
 impl Directory {
     /// An empty directory; each channel may hold `share` publish permits.
-    pub fn new(channels_max: usize, forgotten_max: usize, share: usize) -> Self {
+    pub fn new(channels_max: usize, evicted_max: usize, share: usize) -> Self {
         Self {
             entries: DashMap::new(),
             names: RwLock::default(),
             len: AtomicUsize::new(0),
             created: AtomicU64::new(0),
-            forgotten: Mutex::new(Forgotten::new(forgotten_max)),
+            evicted: Mutex::new(EvictedChannels::new(evicted_max)),
             channels_max,
             share,
         }
@@ -78,7 +78,7 @@ impl Directory {
                     self.len.fetch_sub(1, Ordering::AcqRel);
                     return Err(DirectoryFull { channels_max: self.channels_max });
                 }
-                let earlier = self.forgotten.lock().recall(name);
+                let earlier = self.evicted.lock().recall(name);
                 let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
                 let entry =
                     Arc::new(ChannelEntry::new(id, name.clone(), earlier, self.share, now_ms));
@@ -89,14 +89,14 @@ impl Directory {
         }
     }
 
-    /// Forgets a channel that only the directory and the caller hold. Its holders took it from
-    /// the directory under the same locks, so nobody can come by it in between.
-    pub fn forget(&self, entry: Arc<ChannelEntry>) -> bool {
+    /// Evicts a channel that only the directory and the caller hold. Its holders took it from the
+    /// directory under the same locks, so it cannot be taken in between.
+    pub fn evict(&self, entry: Arc<ChannelEntry>) -> bool {
         let removed = self.entries.remove_if(entry.name(), |name, kept| {
             let mut names = self.names.write();
             let held_by_both_maps_and_the_caller = Arc::strong_count(kept) == 3;
             Arc::ptr_eq(kept, &entry) && held_by_both_maps_and_the_caller && kept.is_spent() && {
-                self.forgotten.lock().record(name.clone(), kept.losses());
+                self.evicted.lock().record(name.clone(), kept.losses());
                 names.remove(name);
                 true
             }
@@ -110,13 +110,13 @@ impl Directory {
     /// The channels of the next names of a walk, `names_max` at most.
     pub(super) fn next_names(&self, walk: &mut Walk, names_max: usize) -> Vec<Arc<ChannelEntry>> {
         let mut entries = Vec::with_capacity(names_max);
-        walk.look(&self.names.read(), names_max, |_, entry| entries.push(Arc::clone(entry)));
+        walk.visit(&self.names.read(), names_max, |_, entry| entries.push(Arc::clone(entry)));
         entries
     }
 
     /// What is still known of channels that are no longer here.
-    pub(super) fn forgotten(&self) -> MutexGuard<'_, Forgotten> {
-        self.forgotten.lock()
+    pub(super) fn evicted_channels(&self) -> MutexGuard<'_, EvictedChannels> {
+        self.evicted.lock()
     }
 
     /// Up to `limit` wanted channels after the name `after`, in the order of their names, of those

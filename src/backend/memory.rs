@@ -81,8 +81,8 @@ impl MemoryBackend {
         &self.watching
     }
 
-    /// The shards that events of these channels concern, once they are committed: of every other, all
-    /// connections begin behind them.
+    /// The shards that events of these channels concern, once they are committed: of every other,
+    /// all connections begin behind them.
     pub fn concerned<'a>(
         &'a self,
         channels: impl IntoIterator<Item = &'a ChannelEntry>,
@@ -276,7 +276,7 @@ mod tests {
             backend.append(&entry, &Arc::new(event));
             backend.commit(Seq(seq));
             backend.evict_all(&entry);
-            assert!(backend.directory().forget(entry));
+            assert!(backend.directory().evict(entry));
             // Two places for the one channel there is, the slack, and the place just taken.
             assert!(backend.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
         }

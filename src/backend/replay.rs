@@ -1,16 +1,16 @@
-//! Replay for who stands before the journal and subscribes to patterns: a merge of the channels
+//! Replay for pattern subscribers whose position is older than the journal: a merge of the channels
 //! that have something to give, by their next events.
 //!
-//! The merge holds a bounded number of channels: those whose next events are the oldest. It goes
-//! as far as it knows no other channel to have an event, then they are collected again
-//! ([`Collection`](super::collection::Collection)). So a reader that is held up keeps a bounded piece
-//! of memory, and a piece of the replay costs what it gives, not a look at every channel.
+//! The merge holds a bounded number of channels: those whose next events are the oldest. It goes as
+//! far as it knows no other channel to have an event, then they are collected again
+//! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a reader that is held up keeps a bounded
+//! piece of memory, and a piece of the replay costs what it gives, not a look at every channel.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
-    reading::{Piece, Span, Told},
+    reader::{KnownLosses, Piece, Span},
 };
 use crate::{core::FellOff, model::Seq};
 
@@ -63,7 +63,7 @@ impl Replay {
     /// Where the oldest event is that is still there, as of now.
     pub(super) fn oldest(&mut self) -> Option<Seq> {
         while let Some(Reverse(top)) = self.next.pop() {
-            let next = top.entry.next_after(self.at, Told::ALL).ok().flatten();
+            let next = top.entry.next_after(self.at, KnownLosses::ALL).ok().flatten();
             match next.filter(|seq| *seq <= self.horizon) {
                 Some(seq) if seq == top.seq => {
                     self.next.push(Reverse(top));
@@ -76,14 +76,18 @@ impl Replay {
         None
     }
 
-    /// Moves on without reading, to before the oldest event.
+    /// Moves on without reader, to before the oldest event.
     pub(super) fn start_after(&mut self, seq: Seq) {
         (self.at, self.from) = (seq, seq);
     }
 
     /// The next piece after `span.after`; nothing when this is not where the merge stands, or it
     /// has come to its end.
-    pub(super) fn read(&mut self, told: Told, span: &Span) -> Option<Result<Piece, FellOff>> {
+    pub(super) fn read(
+        &mut self,
+        known: KnownLosses,
+        span: &Span,
+    ) -> Option<Result<Piece, FellOff>> {
         if span.after < self.from || span.after >= self.horizon {
             return None;
         }
@@ -93,10 +97,10 @@ impl Replay {
         }
         self.given.clear();
         (self.at, self.from) = (span.after, span.after);
-        Some(self.merge(told, span))
+        Some(self.merge(known, span))
     }
 
-    fn merge(&mut self, told: Told, span: &Span) -> Result<Piece, FellOff> {
+    fn merge(&mut self, known: KnownLosses, span: &Span) -> Result<Piece, FellOff> {
         let through = self.horizon.min(span.through);
         let mut piece = Piece { events: Vec::new(), through, more: through < span.through };
         let mut bytes = 0;
@@ -124,7 +128,7 @@ impl Replay {
                 events_max: span.events_max - piece.events.len(),
                 bytes_max: span.bytes_max - bytes,
             };
-            let (slice, next) = match top.entry.read_and_next(told, &part) {
+            let (slice, next) = match top.entry.read_and_next(known, &part) {
                 Ok(read) => read,
                 // What comes before the loss is still due.
                 Err(_) if !piece.events.is_empty() => {

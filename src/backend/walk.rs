@@ -40,7 +40,7 @@ impl Walk {
     }
 
     /// Looks at the next names of `names`, `names_max` at most.
-    pub(super) fn look<V>(
+    pub(super) fn visit<V>(
         &mut self,
         names: &BTreeMap<ChannelName, V>,
         names_max: usize,
@@ -114,8 +114,8 @@ mod tests {
         let (mut walk, names) = (walk(patterns), names(&NAMES));
         let (mut seen, mut pieces) = (Vec::new(), 0);
         while !walk.is_over() {
-            let before = seen.len();
-            walk.look(&names, names_max, |name, ()| seen.push(name.to_string()));
+            let stage = seen.len();
+            walk.visit(&names, names_max, |name, ()| seen.push(name.to_string()));
             assert!(seen.len() - before <= names_max, "{seen:?}");
             pieces += 1;
         }
@@ -157,9 +157,9 @@ mod tests {
     fn names_that_come_and_go_between_two_pieces_move_nobody() {
         let mut walk = walk(&["**"]);
         let mut seen = Vec::new();
-        walk.look(&names(&["b", "d", "f"]), 2, |name, ()| seen.push(name.to_string()));
+        walk.visit(&names(&["b", "d", "f"]), 2, |name, ()| seen.push(name.to_string()));
         // Where it stands is gone, one was created before it and one after.
-        walk.look(&names(&["a", "b", "e", "f"]), 3, |name, ()| seen.push(name.to_string()));
+        walk.visit(&names(&["a", "b", "e", "f"]), 3, |name, ()| seen.push(name.to_string()));
         assert_eq!(seen, ["b", "d", "e", "f"]);
         assert!(walk.is_over());
     }

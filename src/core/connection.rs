@@ -126,7 +126,7 @@ pub enum ConnectionMsg {
     /// The peer takes bytes again, or there is time for more.
     Writable,
     /// It has been found out where it starts.
-    Begun {
+    StartFound {
         /// Everything up to here is the client's already.
         cursor: Seq,
         /// Events up to here are replay.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     actors::{Form, Holder, Subscriber},
-    backend::{Begun, ChannelEntry, Span},
+    backend::{ChannelEntry, Span, StartFound},
     core::Subscription,
     model::{ClientAddress, PollAnswer, PollEncoding, Start},
     telemetry::Metrics,
@@ -78,9 +78,9 @@ impl Hub {
         }
         let patterns = subscription.patterns();
         let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
-        while resume.reading.is_looking_back() {
-            match backend.look_back(patterns, named.iter(), &mut resume.reading) {
-                Some(Begun { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
+        while resume.reader.is_searching_start() {
+            match backend.search_start(patterns, named.iter(), &mut resume.reader) {
+                Some(StartFound { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
                 None => yield_now().await,
             }
         }
@@ -101,7 +101,7 @@ impl Hub {
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
-            let page = backend.read(patterns, named.iter(), &mut resume.reading, &span);
+            let page = backend.read(patterns, named.iter(), &mut resume.reader, &span);
             // What was evicted between the two looks, the shard finds out and tells.
             let Ok(page) = page else { break };
             through = page.through;

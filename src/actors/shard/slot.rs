@@ -10,7 +10,7 @@ use crate::{
         peer::SlotPeer,
         subscriber::{Admission, CountedEntry, PollTicket, Shape, Subscriber},
     },
-    backend::{ChannelEntry, ChannelId, Reading},
+    backend::{ChannelEntry, ChannelId, HistoryReader},
     core::Connection,
     model::{ChannelPattern, EventType},
 };
@@ -50,7 +50,7 @@ pub(super) struct Slot {
     pub(super) peer: SlotPeer,
     pub(super) subscriber: Subscribed,
     /// What it knows of history while it is behind.
-    pub(super) reading: Option<Box<Reading>>,
+    pub(super) reader: Option<Box<HistoryReader>>,
     /// When the wheel looks at it next; entries for other times are stale.
     pub(super) check_ms: u64,
     pub(super) generation: u32,

@@ -1,14 +1,14 @@
 //! A log without actors: what reading it costs, and what becomes of what comes and goes meanwhile.
 
 mod costs;
-mod look_back;
+mod start_search;
 
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
 };
 
-use super::{reading::Reading, *};
+use super::{reader::HistoryReader, *};
 use crate::{
     core::{Limits, Subscription},
     model::{
@@ -52,7 +52,7 @@ pub(super) fn before_lock() {
 }
 
 fn looks_of<T>(act: impl FnOnce() -> T) -> (T, u64) {
-    let before = LOOKS.get();
+    let stage = LOOKS.get();
     let done = act();
     (done, LOOKS.get() - before)
 }
@@ -87,7 +87,7 @@ impl Log {
     fn forget(&self, name: &str) {
         let entry = self.entry(name);
         self.0.evict_all(&entry);
-        assert!(self.0.directory().forget(entry));
+        assert!(self.0.directory().evict(entry));
     }
 
     /// Resumes after `after` and reads to the head; gives the seqs.
@@ -97,15 +97,15 @@ impl Log {
         let start = Start::At(self.0.position(Seq(after)));
         let mut resume = self.begin(&subscription, &start, head);
         assert!(resume.gap.is_none(), "{:?}", resume.gap);
-        self.rest(&subscription, &mut resume.reading, resume.cursor)
+        self.rest(&subscription, &mut resume.reader, resume.cursor)
     }
 
     /// Where a subscription starts, found out to the end.
     fn begin(&self, subscription: &Subscription, start: &Start, head: Seq) -> Resume {
         let patterns = subscription.patterns();
         let mut resume = self.0.resume(patterns, [].iter(), start, head);
-        while resume.reading.is_looking_back() {
-            if let Some(begun) = self.0.look_back(patterns, [].iter(), &mut resume.reading) {
+        while resume.reader.is_searching_start() {
+            if let Some(begun) = self.0.search_start(patterns, [].iter(), &mut resume.reader) {
                 (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
             }
         }
@@ -113,12 +113,17 @@ impl Log {
     }
 
     /// Reads from `after` to the head; gives the seqs.
-    fn rest(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Vec<u64> {
+    fn rest(
+        &self,
+        subscription: &Subscription,
+        reader: &mut HistoryReader,
+        after: Seq,
+    ) -> Vec<u64> {
         let through = self.0.head();
         let mut span = Span { after, through, ..SPAN };
         let mut seqs = Vec::new();
         loop {
-            let read = self.0.read(subscription.patterns(), [].iter(), reading, &span);
+            let read = self.0.read(subscription.patterns(), [].iter(), reader, &span);
             let piece = read.expect("nothing is lost");
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
             span.after = piece.through;
@@ -129,10 +134,15 @@ impl Log {
     }
 
     /// Reads from `after` until a loss; gives how far it has come.
-    fn until_loss(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Seq {
+    fn until_loss(
+        &self,
+        subscription: &Subscription,
+        reader: &mut HistoryReader,
+        after: Seq,
+    ) -> Seq {
         let mut span = Span { after, through: self.0.head(), ..SPAN };
         loop {
-            match self.0.read(subscription.patterns(), [].iter(), reading, &span) {
+            match self.0.read(subscription.patterns(), [].iter(), reader, &span) {
                 Ok(piece) if piece.more => span.after = piece.through,
                 Ok(_) => panic!("the loss was not noticed"),
                 Err(_) => return span.after,

@@ -69,8 +69,8 @@ impl Engine {
             }
         };
         let Some(ticket) = slot.subscriber.ticket() else { return };
-        // Those who wait for the same mostly came by the same front door, so even the heads of their
-        // answers are equal.
+        // Those who wait for the same mostly came by the same front door, so even the heads of
+        // their answers are equal.
         let response = match &self.last_answer {
             Some(last) if last.fits(&encoded, position, ticket) => last.response.clone(),
             _ => {
@@ -136,7 +136,7 @@ impl Engine {
         let start = Start::At(self.backend.position(after));
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let resume = self.backend.resume(patterns, named, &start, head);
-        slot.reading = Some(Box::new(resume.reading));
+        slot.reader = Some(Box::new(resume.reader));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
             None => self.step(index, ConnectionMsg::Writable),

@@ -16,7 +16,7 @@ use crate::{
         },
         subscriber::{PollTicket, ReplayTurn, Subscriber},
     },
-    backend::Begun,
+    backend::StartFound,
     core::{Connection, ConnectionMsg, Joint, Transport},
     model::{Gap, Seq, Start, first_block, hello_block},
     telemetry::Metrics,
@@ -94,13 +94,13 @@ impl Engine {
             hello: subscriber.hello,
             head,
         };
-        // The slot first, and in it a connection that has nothing: whatever goes wrong from here on is
-        // a step of it, and ends it and takes it out of all lists.
+        // The slot first, and in it a connection that has nothing: whatever goes wrong from here on
+        // is a step of it, and ends it and takes it out of all lists.
         self.slots.insert(Slot {
             connection: Connection::new(Joint::default(), transport, policy, now_ms),
             peer,
             subscriber: Subscribed::new(subscriber, ticket),
-            reading: None,
+            reader: None,
             check_ms: u64::MAX,
             opened_s: (now_ms / 1_000) as u32,
             generation: key.generation,
@@ -121,7 +121,8 @@ impl Engine {
         key
     }
 
-    /// Registers a connection that has just come, finds out where it starts, and takes its first step.
+    /// Registers a connection that has just come, finds out where it starts, and takes its first
+    /// step.
     fn begin(&mut self, key: SlotKey, newcomer: Newcomer) {
         let index = key.index;
         let slot = &mut self.slots[index as usize];
@@ -150,9 +151,9 @@ impl Engine {
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
         let resume = self.backend.resume(patterns, named, &newcomer.start, head_seq);
         // Where it starts may have to be found out in turns; then its first words come after that.
-        let is_looking_back = resume.reading.is_looking_back();
-        let at_head = resume.cursor == head_seq && !is_looking_back;
-        slot.reading = (!at_head).then(|| Box::new(resume.reading));
+        let is_searching_start = resume.reader.is_searching_start();
+        let at_head = resume.cursor == head_seq && !is_searching_start;
+        slot.reader = (!at_head).then(|| Box::new(resume.reader));
         if let Some(turn) = newcomer.replay.filter(|_| !at_head) {
             self.replays.insert(index, turn);
         }
@@ -167,7 +168,7 @@ impl Engine {
         let head = newcomer.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
-        if transport == Transport::Stream && !is_looking_back {
+        if transport == Transport::Stream && !is_searching_start {
             let hello = newcomer.hello.then_some(id);
             let gap = resume.gap.as_ref();
             self.first_words(&mut preamble, newcomer.retry_ms, hello, resume.cursor, gap);
@@ -180,7 +181,7 @@ impl Engine {
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
         let joint = Joint {
             cursor: resume.cursor,
-            replay_through: if is_looking_back { Seq(u64::MAX) } else { resume.head },
+            replay_through: if is_searching_start { Seq(u64::MAX) } else { resume.head },
             preamble,
             due_ms,
             open_names,
@@ -195,11 +196,12 @@ impl Engine {
     }
 
     /// Goes on to find out where a connection starts, and lets it begin when that is known.
-    pub(super) fn look_back(&mut self, index: u32) {
+    pub(super) fn search_start(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Some(reading) = &mut slot.reading else { return };
+        let Some(reader) = &mut slot.reading else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let Some(Begun { cursor, gap }) = self.backend.look_back(patterns, named, reading) else {
+        let Some(StartFound { cursor, gap }) = self.backend.search_start(patterns, named, reader)
+        else {
             // A look is all that it has of a turn.
             slot.reads_left = 0;
             return self.step(index, ConnectionMsg::Passed(Seq::ZERO));

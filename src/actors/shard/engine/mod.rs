@@ -75,7 +75,8 @@ pub struct Engine {
     /// How far the log is as this shard knows it: all batches up to there that concern it have been
     /// handed out.
     head: Seq,
-    /// The same of the log when it was last looked at, if there are batches to be handed out before.
+    /// The same of the log when it was last looked at, if there are batches to be handed out
+    /// before.
     passed: Seq,
     now_ms: u64,
     random: fastrand::Rng,
@@ -189,11 +190,11 @@ impl Engine {
 
     /// Whether it is still being found out where a connection starts.
     #[cfg(test)]
-    pub(super) fn is_looking_back(&self, key: SlotKey) -> bool {
+    pub(super) fn is_searching_start(&self, key: SlotKey) -> bool {
         let slot = self.slots.get(key.index as usize);
         let slot = slot.filter(|slot| slot.generation == key.generation);
-        let reading = slot.and_then(|slot| slot.reading.as_ref());
-        reading.is_some_and(|reading| reading.is_looking_back())
+        let reader = slot.and_then(|slot| slot.reader.as_ref());
+        reader.is_some_and(|reader| reader.is_searching_start())
     }
 
     /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
@@ -324,7 +325,7 @@ impl Engine {
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_TURN;
-        if !slot.connection.is_behind() && slot.reading.take().is_some() {
+        if !slot.connection.is_behind() && slot.reader.take().is_some() {
             self.replays.remove(&index);
             // Its next heartbeat may come before the check for a stall would have.
             self.schedule(index);

@@ -24,8 +24,8 @@ impl Engine {
             bytes_max: READ_BYTES_MAX,
         };
         let Some(slot) = self.slots.get(index as usize) else { return };
-        if slot.reading.as_ref().is_some_and(|reading| reading.is_looking_back()) {
-            return self.look_back(index);
+        if slot.reader.as_ref().is_some_and(|reader| reader.is_searching_start()) {
+            return self.search_start(index);
         }
         let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
         let poll_limit = match shape.form {
@@ -70,10 +70,10 @@ impl Engine {
     /// The next piece of what a connection receives.
     pub(super) fn read_piece(&mut self, index: u32, span: &Span) -> Result<Piece, FellOff> {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(Piece::default()) };
-        let mut reading = slot.reading.take().unwrap_or_default();
+        let mut reader = slot.reader.take().unwrap_or_default();
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let piece = self.backend.read(patterns, named, &mut reading, span);
-        slot.reading = Some(reading);
+        let piece = self.backend.read(patterns, named, &mut reader, span);
+        slot.reader = Some(reader);
         piece
     }
 
@@ -102,7 +102,7 @@ impl Engine {
         };
         Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
-        slot.reading = None;
+        slot.reader = None;
         // That a channel is closed must not be lost with what is skipped.
         let mut words = gap.to_block();
         let mut open_names = 0;

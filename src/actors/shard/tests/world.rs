@@ -302,7 +302,7 @@ pub(super) fn reasons(world: &mut World) -> Vec<CloseReason> {
 pub(super) fn forget(world: &mut World, name: &str) {
     let entry = world.entry(name);
     world.backend.evict_all(&entry);
-    assert!(world.backend.directory().forget(entry), "{name} is held");
+    assert!(world.backend.directory().evict(entry), "{name} is held");
 }
 
 /// Position and data of a poll's answer.

@@ -1,14 +1,14 @@
-//! How a subscription reads on: channels that it names are merged, for patterns the journal is read,
-//! and what lies before the journal is replayed.
+//! How a subscription reads on: channels that it names are merged, for patterns the journal is
+//! read, and what lies before the journal is replayed.
 
 use std::{mem, sync::Arc};
 
 use super::{
     ChannelEntry, MemoryBackend,
-    beginning::Beginning,
-    collection::Collection,
     journal::{Includes, Lost},
     replay::Replay,
+    replay_heap::ReplayHeap,
+    start_search::StartSearch,
 };
 use crate::{
     core::{FellOff, Slice},
@@ -17,46 +17,46 @@ use crate::{
 
 /// What a reader knows besides its cursor. A reader that never read has the default.
 #[derive(Debug, Default)]
-pub struct Reading {
-    pub(super) told: Told,
-    pub(super) before: Before,
+pub struct HistoryReader {
+    pub(super) known: KnownLosses,
+    pub(super) stage: ReadStage,
 }
 
-/// What a reader is about that does not just read the journal.
+/// What a reader does besides reading the journal.
 #[derive(Debug, Default)]
-pub(super) enum Before {
-    /// Nothing: it reads the journal, or has no patterns.
+pub(super) enum ReadStage {
+    /// Direct: it reads the journal, or has no patterns.
     #[default]
-    Nothing,
+    Direct,
     /// It has yet to find out where it starts.
-    Beginning(Box<Beginning>),
+    Searching(Box<StartSearch>),
     /// It finds out which channels have something to give.
-    Collecting(Box<Collection>),
+    Collecting(Box<ReplayHeap>),
     /// It reads these.
     Merging(Box<Replay>),
 }
 
-impl Reading {
-    pub(super) fn beginning(beginning: Beginning) -> Self {
-        Self { told: Told::default(), before: Before::Beginning(Box::new(beginning)) }
+impl HistoryReader {
+    pub(super) fn searching(search_state: StartSearch) -> Self {
+        Self { known: KnownLosses::default(), stage: ReadStage::Searching(Box::new(search_state)) }
     }
 
     /// Whether it has yet to be found out where the subscription starts, by
-    /// [`look_back`](MemoryBackend::look_back).
-    pub fn is_looking_back(&self) -> bool {
-        matches!(self.before, Before::Beginning(_))
+    /// [`search_start`](MemoryBackend::search_start).
+    pub fn is_searching_start(&self) -> bool {
+        matches!(self.stage, ReadStage::Searching(_))
     }
 }
 
-/// The losses that a reader knows of, because it started at the oldest event or has been told of a
-/// gap: of events that were there when it came, by evictions up to a number. Others are news to it.
+/// The losses that a reader knows of, because it started at the oldest event or was sent a gap: of
+/// events that were there when it came, by evictions up to a number. Others are unknown to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct KnownLosses {
     pub(super) evictions: u64,
     pub(super) through: Seq,
 }
 
-impl Told {
+impl KnownLosses {
     pub(super) const ALL: Self = Self { evictions: u64::MAX, through: Seq(u64::MAX) };
 
     /// Whether it knows that events up to `through` are gone, by this eviction.
@@ -98,39 +98,39 @@ impl MemoryBackend {
         &self,
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        reading: &mut Reading,
+        reader: &mut HistoryReader,
         span: &Span,
     ) -> Result<Piece, FellOff> {
-        debug_assert!(!reading.is_looking_back() && span.after <= span.through);
-        let told = reading.told;
+        debug_assert!(!reader.is_searching_start() && span.after <= span.through);
+        let known = reader.known;
         if patterns.is_empty() {
-            return self.merge(named, told, span);
+            return self.merge(named, known, span);
         }
-        if let Before::Merging(replay) = &mut reading.before
-            && let Some(piece) = replay.read(told, span)
+        if let ReadStage::Merging(replay) = &mut reader.stage
+            && let Some(piece) = replay.read(known, span)
         {
             return piece;
         }
-        let mut collection = match mem::take(&mut reading.before) {
-            Before::Collecting(collection) if collection.after() == span.after => collection,
+        let mut heap = match mem::take(&mut reader.stage) {
+            ReadStage::Collecting(heap) if heap.after() == span.after => heap,
             _ => {
                 let wants = includes(patterns, named.clone());
-                if let Some(piece) = self.journal().read(&wants, told, span) {
+                if let Some(piece) = self.journal().read(&wants, known, span) {
                     return piece.map_err(|Lost(_)| FellOff);
                 }
-                Box::new(Collection::new(told, span.after, span.through))
+                Box::new(ReplayHeap::new(known, span.after, span.through))
             }
         };
         let nothing = |through| Piece { events: Vec::new(), through, more: through < span.through };
-        if !collection.look(self.directory(), patterns, named).map_err(|_| FellOff)? {
-            reading.before = Before::Collecting(collection);
+        if !heap.collect_some(self.directory(), patterns, named).map_err(|_| FellOff)? {
+            reader.stage = ReadStage::Collecting(heap);
             return Ok(Piece { more: true, ..nothing(span.after) });
         }
-        let mut replay = Box::new(collection.merge());
+        let mut replay = Box::new(heap.merge());
         // At its end already if there is nothing to read.
-        let piece = replay.read(told, span);
+        let piece = replay.read(known, span);
         let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(span.after))));
-        reading.before = Before::Merging(replay);
+        reader.stage = ReadStage::Merging(replay);
         piece
     }
 
@@ -138,7 +138,7 @@ impl MemoryBackend {
     fn merge<'a>(
         &self,
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        told: Told,
+        known: KnownLosses,
         span: &Span,
     ) -> Result<Piece, FellOff> {
         let count = named.clone().count();
@@ -156,7 +156,7 @@ impl MemoryBackend {
             if entry.last_seq() <= span.after && count > 1 {
                 continue;
             }
-            let part = entry.read(told, &each)?;
+            let part = entry.read(known, &each)?;
             if part.more {
                 let last = part.events.last().map_or(span.after, |event| event.seq);
                 horizon = horizon.min(last);

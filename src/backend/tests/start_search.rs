@@ -1,4 +1,4 @@
-//! What comes and goes while a reader looks back, or reads what it has found, is received or told.
+//! What comes and goes while a reader looks back, or reads what it has found, is received or known.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ fn resumed(
     let subscription = subscription(pattern);
     let patterns = subscription.patterns();
     let mut resume = log.0.resume(patterns, [].iter(), start, log.0.head());
-    assert!(resume.reading.is_looking_back(), "one look is not enough");
+    assert!(resume.reader.is_searching_start(), "one look is not enough");
     let mut meanwhile = Some(meanwhile);
     for nth in 0.. {
         if nth == looks
@@ -23,7 +23,7 @@ fn resumed(
         {
             meanwhile(log);
         }
-        if let Some(begun) = log.0.look_back(patterns, [].iter(), &mut resume.reading) {
+        if let Some(begun) = log.0.search_start(patterns, [].iter(), &mut resume.reader) {
             (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
             break;
         }
@@ -51,7 +51,7 @@ fn a_loss_further_on_than_one_look_comes_to_is_told_at_the_beginning() {
         let gap = resume.gap.expect("a gap");
         assert_eq!((gap.reason, gap.oldest.seq), (GapReason::Evicted, log.0.head()));
         log.say("a");
-        assert_eq!(log.rest(&all, &mut resume.reading, resume.cursor), [15]);
+        assert_eq!(log.rest(&all, &mut resume.reader, resume.cursor), [15]);
     }
 }
 
@@ -71,7 +71,7 @@ fn a_look_back_that_the_journal_overtakes_goes_on_in_the_channels() {
             log.say("y");
         });
         let head = log.0.head();
-        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        let seqs = log.rest(&all, &mut resume.reader, resume.cursor);
         match is_lost {
             false => assert_eq!((seqs, resume.gap), (vec![13, head.0], None)),
             true => {
@@ -96,12 +96,12 @@ fn a_channel_that_goes_while_others_are_looked_at_is_a_loss_wherever_the_look_wa
         if forgets || looks < 4 {
             let gap = resume.gap.expect("a gap");
             assert_eq!((gap.reason, gap.oldest.seq), (GapReason::Evicted, Seq(1)));
-            let seqs = log.rest(&all, &mut resume.reading, Seq(1));
+            let seqs = log.rest(&all, &mut resume.reader, Seq(1));
             assert_eq!(seqs[..7], [2, 3, 4, 5, 6, 7, 9]);
         } else {
             assert!(resume.gap.is_none());
             // Where the merge ends.
-            assert_eq!(log.until_loss(&all, &mut resume.reading, Seq(1)), Seq(4));
+            assert_eq!(log.until_loss(&all, &mut resume.reader, Seq(1)), Seq(4));
         }
     }
 }
@@ -128,7 +128,7 @@ fn when_all_that_was_found_goes_during_a_look_back_what_is_behind_it_is_received
             ["a", "b", "c"].iter().for_each(|name| log.0.evict_all(&log.entry(name)));
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(3), &None));
-        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        let seqs = log.rest(&all, &mut resume.reader, resume.cursor);
         assert_eq!(seqs, (4..=28).collect::<Vec<_>>());
     }
 }
@@ -137,7 +137,7 @@ fn when_all_that_was_found_goes_during_a_look_back_what_is_behind_it_is_received
 fn what_goes_while_it_is_replayed_is_received_or_told() {
     let patterns = subscription("c/*");
     let mut losses = 0;
-    // Before as many looks at a history, whoever has the thread between them.
+    // ReadStage as many looks at a history, whoever has the thread between them.
     for looks in 0.. {
         let log = Rc::new(log_of(&["c/a", "c/b"].repeat(3)));
         let start = Start::At(log.0.position(Seq(0)));
@@ -148,7 +148,7 @@ fn what_goes_while_it_is_replayed_is_received_or_told() {
         let mut span = Span { after: resume.cursor, through: head, ..SPAN };
         let mut seqs = Vec::new();
         let is_lost = loop {
-            let read = log.0.read(patterns.patterns(), [].iter(), &mut resume.reading, &span);
+            let read = log.0.read(patterns.patterns(), [].iter(), &mut resume.reader, &span);
             let Ok(piece) = read else { break true };
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
             span.after = piece.through;
@@ -176,7 +176,7 @@ fn what_comes_during_a_look_back_is_received_after_it() {
             ["a", "zz", "n"].iter().for_each(|name| log.say(name));
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));
-        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        let seqs = log.rest(&all, &mut resume.reader, resume.cursor);
         assert_eq!(seqs, (1..=30).collect::<Vec<_>>());
     }
 }
@@ -191,7 +191,7 @@ fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_
             log.forget("q");
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(1), &None), "the oldest that is there");
-        let seqs = log.rest(&all, &mut resume.reading, resume.cursor);
+        let seqs = log.rest(&all, &mut resume.reader, resume.cursor);
         assert_eq!(seqs[..4], [2, 3, 4, 6]);
 
         let log = log_of(&["m", "n", "o", "p", "q"]);
@@ -200,7 +200,7 @@ fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_
             log.forget("q");
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));
-        assert!(log.until_loss(&all, &mut resume.reading, Seq(0)) < Seq(26), "26 was due");
+        assert!(log.until_loss(&all, &mut resume.reader, Seq(0)) < Seq(26), "26 was due");
     }
 }
 

@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{reading::Told, walk::Walk};
+use super::{reader::KnownLosses, walk::Walk};
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
-/// The last evicted event of forgotten channels: one by one for the latest of them, and one floor
-/// for all before.
+/// The last evicted event of evicted channels: of the latest of them each, and one floor for all
+/// before.
 ///
-/// A channel that is created again stays here: who lists channels and then asks here misses none
-/// that came back in between, and what is known here of a living channel is true of it too.
+/// A channel that is created again stays here: a reader that lists channels and then asks here
+/// misses none that came back in between, and what is known here of a living channel is true of it
+/// too.
 #[derive(Debug)]
-pub(super) struct Forgotten {
+pub(super) struct EvictedChannels {
     names: BTreeMap<ChannelName, (Losses, u64)>,
     /// Names by when they were recorded. Those recorded again since are passed over.
     order: VecDeque<(ChannelName, u64)>,
@@ -29,13 +30,13 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Whether a reader that has everything up to `after` has not been told of them.
-    pub(super) fn are_news(self, after: Seq, told: Told) -> bool {
-        self.through > after && !told.covers(self.through, self.eviction)
+    /// Whether a reader that has everything up to `after` does not know of them.
+    pub(super) fn are_unknown(self, after: Seq, known: KnownLosses) -> bool {
+        self.through > after && !known.covers(self.through, self.eviction)
     }
 }
 
-impl Forgotten {
+impl EvictedChannels {
     pub(super) fn new(entries_max: usize) -> Self {
         Self {
             names: BTreeMap::new(),
@@ -77,7 +78,7 @@ impl Forgotten {
     }
 
     /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
-    /// has lost an event after `after` that the reader has not been told of; at the end of the walk
+    /// has lost an event after `after` that the reader does not know of; at the end of the walk
     /// also whether one may have that is known by the floor only. The floor comes last because it
     /// takes the place of channels that the walk has not come to.
     pub(super) fn have_lost(
@@ -86,14 +87,14 @@ impl Forgotten {
         names_max: usize,
         patterns: &[ChannelPattern],
         after: Seq,
-        told: Told,
+        known: KnownLosses,
     ) -> bool {
         let mut lost = false;
-        walk.look(&self.names, names_max, |name, (losses, _)| {
-            lost |= losses.are_news(after, told)
+        walk.visit(&self.names, names_max, |name, (losses, _)| {
+            lost |= losses.are_unknown(after, known)
                 && patterns.iter().any(|pattern| pattern.matches(name));
         });
-        lost || walk.is_over() && self.floor.are_news(after, told)
+        lost || walk.is_over() && self.floor.are_unknown(after, known)
     }
 
     fn is_latest(&self, name: &ChannelName, recorded: u64) -> bool {
@@ -115,64 +116,64 @@ mod tests {
 
     #[test]
     fn the_latest_are_exact_and_the_others_share_a_floor() {
-        let mut forgotten = Forgotten::new(2);
+        let mut evicted = EvictedChannels::new(2);
         for (channel, seq) in [("a", 10), ("b", 20), ("a", 25), ("c", 30)] {
-            forgotten.record(name(channel), losses(seq));
+            evicted.record(name(channel), losses(seq));
         }
-        assert_eq!(forgotten.recall(&name("c")), losses(30));
-        assert_eq!(forgotten.recall(&name("a")), losses(25), "later than b");
-        assert_eq!(forgotten.recall(&name("b")), losses(20), "the floor");
-        assert_eq!(forgotten.recall(&name("never")), losses(20), "the floor");
+        assert_eq!(evicted.recall(&name("c")), losses(30));
+        assert_eq!(evicted.recall(&name("a")), losses(25), "later than b");
+        assert_eq!(evicted.recall(&name("b")), losses(20), "the floor");
+        assert_eq!(evicted.recall(&name("never")), losses(20), "the floor");
     }
 
     #[test]
     fn names_recorded_over_and_over_fill_nothing() {
-        let mut forgotten = Forgotten::new(3);
+        let mut evicted = EvictedChannels::new(3);
         for seq in 1..1_000 {
-            forgotten.record(name(["a", "b"][seq as usize % 2]), losses(seq));
+            evicted.record(name(["a", "b"][seq as usize % 2]), losses(seq));
         }
         assert!(forgotten.order.len() <= 2 * 3 + 16 + 1);
-        assert_eq!(forgotten.recall(&name("b")), losses(999));
+        assert_eq!(evicted.recall(&name("b")), losses(999));
         assert_eq!(forgotten.floor, Losses::default());
     }
 
     #[test]
-    fn a_pattern_hears_only_of_channels_it_matches_and_of_what_is_news() {
-        let mut forgotten = Forgotten::new(10);
-        forgotten.record(name("a/x"), Losses { through: Seq(5), eviction: 7 });
-        forgotten.record(name("ab/x"), Losses { through: Seq(9), eviction: 8 });
-        let has_lost = |text, after, told| {
+    fn a_pattern_has_lost_only_of_channels_it_matches_and_only_unknown_losses() {
+        let mut evicted = EvictedChannels::new(10);
+        evicted.record(name("a/x"), Losses { through: Seq(5), eviction: 7 });
+        evicted.record(name("ab/x"), Losses { through: Seq(9), eviction: 8 });
+        let has_lost = |text, after, known| {
             let patterns = [ChannelPattern::parse(text).expect("a pattern")];
-            let told = Told { evictions: told, through: Seq(8) };
-            forgotten.have_lost(&mut Walk::new(&patterns), 9, &patterns, Seq(after), told)
+            let known = KnownLosses { evictions: known, through: Seq(8) };
+            evicted.have_lost(&mut Walk::new(&patterns), 9, &patterns, Seq(after), known)
         };
         assert!(has_lost("a/*", 4, 0));
         assert!(!has_lost("a/*", 5, 0));
         assert!(!has_lost("b/*", 4, 0));
         assert!(has_lost("a/*", 4, 6));
-        assert!(!has_lost("a/*", 4, 7), "that has been told");
-        assert!(has_lost("ab/*", 4, 9), "that came after all the reader has been told of");
+        assert!(!has_lost("a/*", 4, 7), "that has been known");
+        assert!(has_lost("ab/*", 4, 9), "that came after all the reader has been known of");
     }
 
     #[test]
     fn a_walk_in_pieces_misses_no_channel_that_goes_into_the_floor_meanwhile() {
-        let mut forgotten = Forgotten::new(2);
-        forgotten.record(name("a"), losses(10));
-        forgotten.record(name("b"), losses(20));
+        let mut evicted = EvictedChannels::new(2);
+        evicted.record(name("a"), losses(10));
+        evicted.record(name("b"), losses(20));
         let patterns = [ChannelPattern::parse("**").expect("a pattern")];
         let mut walk = Walk::new(&patterns);
-        let mut have_lost = |forgotten: &Forgotten, after| {
-            let told = Told::default();
-            let lost = forgotten.have_lost(&mut walk, 1, &patterns, Seq(after), told);
+        let mut have_lost = |forgotten: &EvictedChannels, after| {
+            let known = KnownLosses::default();
+            let lost = evicted.have_lost(&mut walk, 1, &patterns, Seq(after), known);
             (lost, walk.is_over())
         };
-        assert_eq!(have_lost(&forgotten, 15), (false, false), "a has lost nothing after that");
+        assert_eq!(have_lost(&evicted, 15), (false, false), "a has lost nothing after that");
         for (channel, seq) in [("c", 5), ("d", 6)] {
-            forgotten.record(name(channel), losses(seq));
+            evicted.record(name(channel), losses(seq));
         }
         // B is known by the floor only.
-        assert_eq!(have_lost(&forgotten, 15), (false, false), "c");
-        assert_eq!(have_lost(&forgotten, 15), (false, false), "d");
-        assert_eq!(have_lost(&forgotten, 15), (true, true));
+        assert_eq!(have_lost(&evicted, 15), (false, false), "c");
+        assert_eq!(have_lost(&evicted, 15), (false, false), "d");
+        assert_eq!(have_lost(&evicted, 15), (true, true));
     }
 }

@@ -1,10 +1,10 @@
 //! Which channels of a subscription have something to give, found out in pieces: a hub may have a
-//! hundred thousand channels, and others have their turn between two pieces. No lock is held then.
+//! hundred thousand channels, and other tasks run between two pieces. No lock is held then.
 //!
 //! Only events up to the head of its beginning are looked for. What is published meanwhile, to
 //! channels that are created meanwhile too, comes after it. A channel that is forgotten before the
-//! walk has come to it has lost what it had, and is among the forgotten, who are looked at last.
-//! One that loses something after the walk has passed it is found out when it is read.
+//! walk has come to it has lost what it had, and is among the evicted channels, which are looked at
+//! last. One that loses something after the walk has passed it is found out when it is read.
 
 use std::{collections::BinaryHeap, sync::Arc};
 
@@ -12,7 +12,7 @@ use super::{
     channel::ChannelEntry,
     directory::Directory,
     journal::Lost,
-    reading::Told,
+    reader::KnownLosses,
     replay::{Next, Replay},
     walk::Walk,
 };
@@ -21,10 +21,10 @@ use crate::{
     model::{ChannelPattern, Seq},
 };
 
-/// A look at the channels of a subscription, under way.
+/// The channels of a subscription with their next events, as far as they are collected.
 #[derive(Debug)]
-pub(super) struct Collection {
-    told: Told,
+pub(super) struct ReplayHeap {
+    known: KnownLosses,
     after: Seq,
     /// It is complete up to here.
     horizon: Seq,
@@ -37,15 +37,15 @@ pub(super) struct Collection {
 enum Stage {
     Named,
     Names(Walk),
-    Forgotten(Walk),
+    Evicted(Walk),
 }
 
-impl Collection {
-    /// A collection of the channels that have events after `after` and up to `through`. It has not
+impl ReplayHeap {
+    /// A heap of the channels that have events after `after` and up to `through`. It has not
     /// looked at any.
-    pub(super) fn new(told: Told, after: Seq, through: Seq) -> Self {
+    pub(super) fn new(known: KnownLosses, after: Seq, through: Seq) -> Self {
         let oldest = BinaryHeap::new();
-        Self { told, after, horizon: through, oldest, stage: Stage::Named }
+        Self { known, after, horizon: through, oldest, stage: Stage::Named }
     }
 
     /// Everything up to here is its reader's already.
@@ -55,14 +55,14 @@ impl Collection {
 
     /// Looks at the next channels; true when it has looked at all. The subscription is the same at
     /// each look.
-    pub(super) fn look<'a>(
+    pub(super) fn collect_some<'a>(
         &mut self,
         directory: &Directory,
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
     ) -> Result<bool, Lost> {
         let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
-        let names_max = (LOOK_COST_MAX / (NAME_COST + weight)).max(1);
+        let names_max = (STEP_COST_MAX / (NAME_COST + weight)).max(1);
         match &mut self.stage {
             Stage::Named => {
                 named.clone().try_for_each(|entry| self.consider(entry))?;
@@ -73,7 +73,7 @@ impl Collection {
                 let entries = directory.next_names(walk, names_max);
                 if walk.is_over() {
                     // Last, so that a channel which was forgotten on the way is seen here.
-                    self.stage = Stage::Forgotten(Walk::new(patterns));
+                    self.stage = Stage::Evicted(Walk::new(patterns));
                 }
                 for entry in &entries {
                     let name = entry.name();
@@ -85,9 +85,9 @@ impl Collection {
                 }
                 Ok(false)
             }
-            Stage::Forgotten(walk) => {
-                let forgotten = directory.forgotten();
-                match forgotten.have_lost(walk, names_max, patterns, self.after, self.told) {
+            Stage::Evicted(walk) => {
+                let evicted = directory.evicted_channels();
+                match evicted.have_lost(walk, names_max, patterns, self.after, self.known) {
                     true => Err(Lost(None)),
                     false => Ok(walk.is_over()),
                 }
@@ -101,7 +101,7 @@ impl Collection {
     }
 
     fn consider(&mut self, entry: &Arc<ChannelEntry>) -> Result<(), Lost> {
-        let next = entry.next_after(self.after, self.told);
+        let next = entry.next_after(self.after, self.known);
         let seq = next.map_err(|FellOff| Lost(Some(entry.name().clone())))?;
         if let Some(seq) = seq.filter(|seq| *seq <= self.horizon) {
             self.oldest.push(Next::new(seq, entry));
@@ -118,6 +118,6 @@ impl Collection {
 /// Channels of one merge, 16 bytes each.
 const CHANNELS_MAX: usize = if cfg!(test) { 3 } else { 4_096 };
 /// What one look may cost, in comparisons of a name with a pattern: a tenth of a millisecond.
-const LOOK_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
+const STEP_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
 /// What it costs to come to a name and to look into its history.
 const NAME_COST: usize = 4;
