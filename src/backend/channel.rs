@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     evicted_channels::Losses,
-    reader::{KnownLosses, Span},
+    reader::{KnownLosses, SeqRange},
     shard_set::ShardSet,
 };
 use crate::{
@@ -114,9 +114,9 @@ impl ChannelEntry {
         self.eviction.store(eviction, Ordering::Relaxed);
     }
 
-    /// The events of `span`, unless others of it are gone that the reader does not know of.
-    pub(super) fn read(&self, known: KnownLosses, span: &Span) -> Result<Slice, FellOff> {
-        self.with_history(|history| self.read_from(history, known, span))
+    /// The events of `range`, unless others of it are gone that the reader does not know of.
+    pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, FellOff> {
+        self.with_history(|history| self.read_from(history, known, range))
     }
 
     /// Those, and where the next event after them is. It is asked for under the same lock: should
@@ -124,11 +124,11 @@ impl ChannelEntry {
     pub(super) fn read_and_next(
         &self,
         known: KnownLosses,
-        span: &Span,
+        range: &SeqRange,
     ) -> Result<(Slice, Option<Seq>), FellOff> {
         self.with_history(|history| {
-            let slice = self.read_from(history, known, span)?;
-            let after = slice.events.last().map_or(span.after, |event| event.seq);
+            let slice = self.read_from(history, known, range)?;
+            let after = slice.events.last().map_or(range.after, |event| event.seq);
             Ok((slice, history.next_after(after)))
         })
     }
@@ -137,14 +137,14 @@ impl ChannelEntry {
         &self,
         history: &History,
         known: KnownLosses,
-        span: &Span,
+        range: &SeqRange,
     ) -> Result<Slice, FellOff> {
-        let mut after = span.after;
+        let mut after = range.after;
         let evicted_through = history.evicted_through();
         if known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
             after = after.max(evicted_through);
         }
-        history.read(after, span.through, span.events_max, span.bytes_max)
+        history.read(after, range.through, range.events_max, range.bytes_max)
     }
 
     /// The next event after `after`, unless others after it are gone that the reader does not know
@@ -158,8 +158,8 @@ impl ChannelEntry {
         if self.last_seq() <= after && self.created_after <= after {
             return Ok(None);
         }
-        let span = Span { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
-        Ok(self.read(known, &span)?.events.first().map(|event| event.seq))
+        let range = SeqRange { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
+        Ok(self.read(known, &range)?.events.first().map(|event| event.seq))
     }
 
     /// The newest event's seq, or zero.

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::reader::{KnownLosses, Piece, Span};
+use super::reader::{KnownLosses, Piece, SeqRange};
 use crate::model::{ChannelName, Event, Seq};
 
 /// One entry for each of the latest events, whether it is still in history or not.
@@ -59,27 +59,27 @@ impl Journal {
         KnownLosses { evictions: self.evictions, through }
     }
 
-    /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing
-    /// when the journal does not reach back that far. Losses that the reader does not know of end
-    /// it.
+    /// The events of the channels that `includes` names in `range`, as far as one look goes;
+    /// nothing when the journal does not reach back that far. Losses that the reader does not know
+    /// of end it.
     pub(super) fn read(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
         known: KnownLosses,
-        span: &Span,
+        range: &SeqRange,
     ) -> Option<Result<Piece, Lost>> {
         let mut matcher = Matcher::new(includes);
-        let mut piece = Piece { events: Vec::new(), through: span.after, more: true };
+        let mut piece = Piece { events: Vec::new(), through: range.after, more: true };
         let mut bytes = 0;
-        for entry in self.entries.range(self.index_after(span.after)?..).take(READ_ENTRIES_MAX) {
-            if piece.through >= span.through || matcher.budget_exhausted() {
+        for entry in self.entries.range(self.index_after(range.after)?..).take(READ_ENTRIES_MAX) {
+            if piece.through >= range.through || matcher.budget_exhausted() {
                 break;
             }
             #[cfg(test)]
             super::tests::look();
             match entry {
                 Entry::Kept(event) if matcher.matches(&event.channel) => {
-                    if piece.events.len() >= span.events_max || bytes >= span.bytes_max {
+                    if piece.events.len() >= range.events_max || bytes >= range.bytes_max {
                         return Some(Ok(piece));
                     }
                     bytes += event.bytes().len();
@@ -99,21 +99,21 @@ impl Journal {
             }
             piece.through = piece.through.next();
         }
-        piece.more = piece.through < span.through;
+        piece.more = piece.through < range.through;
         Some(Ok(piece))
     }
 
-    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has
+    /// Looks for losses of the channels that `includes` names in `range`; gives how far it has
     /// looked. Direct when the journal does not reach back that far.
     pub(super) fn find_losses(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
-        span: &Span,
+        range: &SeqRange,
     ) -> Option<Result<Seq, Lost>> {
         let mut matcher = Matcher::new(includes);
-        let mut through = span.after;
-        for entry in self.entries.range(self.index_after(span.after)?..).take(READ_ENTRIES_MAX) {
-            if through >= span.through || matcher.budget_exhausted() {
+        let mut through = range.after;
+        for entry in self.entries.range(self.index_after(range.after)?..).take(READ_ENTRIES_MAX) {
+            if through >= range.through || matcher.budget_exhausted() {
                 break;
             }
             #[cfg(test)]

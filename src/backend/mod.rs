@@ -19,7 +19,7 @@ mod watchers;
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
-pub use reader::{HistoryReader, Piece, Span};
+pub use reader::{HistoryReader, Piece, SeqRange};
 pub use shard_set::{Concerned, ShardSet};
 pub use start_search::{Resume, StartFound};
 pub use watchers::{CountedPattern, Watchers};

@@ -67,7 +67,7 @@ impl KnownLosses {
 
 /// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct SeqRange {
     /// The reader has everything up to here.
     pub after: Seq,
     /// No further than this.
@@ -85,7 +85,7 @@ pub struct Piece {
     pub events: Vec<Arc<Event>>,
     /// Everything of the subscription up to here is among them or was before.
     pub through: Seq,
-    /// Whether that is not all of the span. There need not be an event yet: one look goes only so
+    /// Whether that is not all of the range. There need not be an event yet: one look goes only so
     /// far.
     pub more: bool,
 }
@@ -99,37 +99,38 @@ impl MemoryBackend {
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         reader: &mut HistoryReader,
-        span: &Span,
+        range: &SeqRange,
     ) -> Result<Piece, FellOff> {
-        debug_assert!(!reader.is_searching_start() && span.after <= span.through);
+        debug_assert!(!reader.is_searching_start() && range.after <= range.through);
         let known = reader.known;
         if patterns.is_empty() {
-            return self.merge(named, known, span);
+            return self.merge(named, known, range);
         }
         if let ReadStage::Merging(replay) = &mut reader.stage
-            && let Some(piece) = replay.read(known, span)
+            && let Some(piece) = replay.read(known, range)
         {
             return piece;
         }
         let mut heap = match mem::take(&mut reader.stage) {
-            ReadStage::Collecting(heap) if heap.after() == span.after => heap,
+            ReadStage::Collecting(heap) if heap.after() == range.after => heap,
             _ => {
                 let wants = includes(patterns, named.clone());
-                if let Some(piece) = self.journal().read(&wants, known, span) {
+                if let Some(piece) = self.journal().read(&wants, known, range) {
                     return piece.map_err(|Lost(_)| FellOff);
                 }
-                Box::new(ReplayHeap::new(known, span.after, span.through))
+                Box::new(ReplayHeap::new(known, range.after, range.through))
             }
         };
-        let nothing = |through| Piece { events: Vec::new(), through, more: through < span.through };
+        let nothing =
+            |through| Piece { events: Vec::new(), through, more: through < range.through };
         if !heap.collect_some(self.directory(), patterns, named).map_err(|_| FellOff)? {
             reader.stage = ReadStage::Collecting(heap);
-            return Ok(Piece { more: true, ..nothing(span.after) });
+            return Ok(Piece { more: true, ..nothing(range.after) });
         }
         let mut replay = Box::new(heap.merge());
         // At its end already if there is nothing to read.
-        let piece = replay.read(known, span);
-        let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(span.after))));
+        let piece = replay.read(known, range);
+        let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(range.after))));
         reader.stage = ReadStage::Merging(replay);
         piece
     }
@@ -139,26 +140,26 @@ impl MemoryBackend {
         &self,
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         known: KnownLosses,
-        span: &Span,
+        range: &SeqRange,
     ) -> Result<Piece, FellOff> {
         let count = named.clone().count();
-        let each = Span {
+        let each = SeqRange {
             events_max: match count {
-                0 | 1 => span.events_max,
-                _ => (2 * span.events_max / count).max(4),
+                0 | 1 => range.events_max,
+                _ => (2 * range.events_max / count).max(4),
             },
-            ..*span
+            ..*range
         };
         let mut merged = Slice::default();
         // Past the last event of a channel that has more, the merge would leave holes.
-        let mut horizon = span.through;
+        let mut horizon = range.through;
         for entry in named {
-            if entry.last_seq() <= span.after && count > 1 {
+            if entry.last_seq() <= range.after && count > 1 {
                 continue;
             }
             let part = entry.read(known, &each)?;
             if part.more {
-                let last = part.events.last().map_or(span.after, |event| event.seq);
+                let last = part.events.last().map_or(range.after, |event| event.seq);
                 horizon = horizon.min(last);
                 merged.more = true;
             }
@@ -171,10 +172,10 @@ impl MemoryBackend {
             merged.events.retain(|event| event.seq <= horizon);
             merged.events.sort_unstable_by_key(|event| event.seq);
             let mut bytes = 0;
-            let within = merged.events.iter().take(span.events_max).take_while(|event| {
+            let within = merged.events.iter().take(range.events_max).take_while(|event| {
                 let before = bytes;
                 bytes += event.bytes().len();
-                before < span.bytes_max
+                before < range.bytes_max
             });
             let within = within.count();
             merged.more |= within < merged.events.len();
@@ -182,7 +183,7 @@ impl MemoryBackend {
         }
         let through = match merged.events.last() {
             Some(last) if merged.more => last.seq,
-            _ => span.through.max(span.after),
+            _ => range.through.max(range.after),
         };
         Ok(Piece { events: merged.events, through, more: merged.more })
     }

@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
-    reader::{KnownLosses, Piece, Span},
+    reader::{KnownLosses, Piece, SeqRange},
 };
 use crate::{core::FellOff, model::Seq};
 
@@ -81,28 +81,28 @@ impl Replay {
         (self.at, self.from) = (seq, seq);
     }
 
-    /// The next piece after `span.after`; nothing when this is not where the merge stands, or it
+    /// The next piece after `range.after`; nothing when this is not where the merge stands, or it
     /// has come to its end.
     pub(super) fn read(
         &mut self,
         known: KnownLosses,
-        span: &Span,
+        range: &SeqRange,
     ) -> Option<Result<Piece, FellOff>> {
-        if span.after < self.from || span.after >= self.horizon {
+        if range.after < self.from || range.after >= self.horizon {
             return None;
         }
-        if span.after < self.at {
-            let again = self.given.drain(..).filter(|next| next.seq > span.after);
+        if range.after < self.at {
+            let again = self.given.drain(..).filter(|next| next.seq > range.after);
             self.next.extend(again.map(Reverse));
         }
         self.given.clear();
-        (self.at, self.from) = (span.after, span.after);
-        Some(self.merge(known, span))
+        (self.at, self.from) = (range.after, range.after);
+        Some(self.merge(known, range))
     }
 
-    fn merge(&mut self, known: KnownLosses, span: &Span) -> Result<Piece, FellOff> {
-        let through = self.horizon.min(span.through);
-        let mut piece = Piece { events: Vec::new(), through, more: through < span.through };
+    fn merge(&mut self, known: KnownLosses, range: &SeqRange) -> Result<Piece, FellOff> {
+        let through = self.horizon.min(range.through);
+        let mut piece = Piece { events: Vec::new(), through, more: through < range.through };
         let mut bytes = 0;
         while let Some(Reverse(top)) = self.next.pop() {
             #[cfg(test)]
@@ -115,18 +115,18 @@ impl Replay {
             while self.next.peek().is_some_and(|Reverse(next)| next.seq == top.seq) {
                 self.next.pop();
             }
-            if piece.events.len() >= span.events_max || bytes >= span.bytes_max {
+            if piece.events.len() >= range.events_max || bytes >= range.bytes_max {
                 self.next.push(Reverse(top));
                 (piece.through, piece.more) = (self.at, true);
                 return Ok(piece);
             }
             // One channel at a time, up to the next event of another.
             let other = self.next.peek().map_or(through, |Reverse(next)| Seq(next.seq.0 - 1));
-            let part = Span {
+            let part = SeqRange {
                 after: self.at,
                 through: through.min(other.max(top.seq)),
-                events_max: span.events_max - piece.events.len(),
-                bytes_max: span.bytes_max - bytes,
+                events_max: range.events_max - piece.events.len(),
+                bytes_max: range.bytes_max - bytes,
             };
             let (slice, next) = match top.entry.read_and_next(known, &part) {
                 Ok(read) => read,

@@ -9,7 +9,7 @@ use std::{mem, sync::Arc};
 use super::{
     ChannelEntry, MemoryBackend,
     journal::{Includes, Lost},
-    reader::{HistoryReader, KnownLosses, ReadStage, Span, includes},
+    reader::{HistoryReader, KnownLosses, ReadStage, SeqRange, includes},
     replay::Replay,
     replay_heap::ReplayHeap,
 };
@@ -175,12 +175,12 @@ impl MemoryBackend {
         looked: Seq,
         head: Seq,
     ) -> Progress {
-        let span = Span { after: looked, through: head, events_max: 1, bytes_max: 1 };
+        let range = SeqRange { after: looked, through: head, events_max: 1, bytes_max: 1 };
         let journal = self.journal();
         let in_channels =
             |known| Progress::More(Search::Channels(ReplayHeap::new(known, target.after(), head)));
         match target {
-            Target::Continue(at) => match journal.find_losses(wants, &span) {
+            Target::Continue(at) => match journal.find_losses(wants, &range) {
                 Some(Ok(through)) if through >= head => {
                     Progress::Found { cursor: at.seq, reader: HistoryReader::default() }
                 }
@@ -191,7 +191,7 @@ impl MemoryBackend {
             Target::Oldest { after, .. } => {
                 // With the piece under one lock: what it finds is there when the losses are noted.
                 let known = journal.known_losses(head);
-                match journal.read(wants, KnownLosses::ALL, &span) {
+                match journal.read(wants, KnownLosses::ALL, &range) {
                     Some(Ok(piece)) if piece.more && piece.events.is_empty() => {
                         Progress::More(Search::Journal(piece.through))
                     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     actors::{Form, Holder, Subscriber},
-    backend::{ChannelEntry, Span, StartFound},
+    backend::{ChannelEntry, SeqRange, StartFound},
     core::Subscription,
     model::{ClientAddress, PollAnswer, PollEncoding, Start},
     telemetry::Metrics,
@@ -94,14 +94,14 @@ impl Hub {
                 // Patterns that fit little make a page long.
                 yield_now().await;
             }
-            let span = Span {
+            let range = SeqRange {
                 after: through,
                 // What was lost during a look back may lie behind the head when it began.
                 through: resume.head.max(through),
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
-            let page = backend.read(patterns, named.iter(), &mut resume.reader, &span);
+            let page = backend.read(patterns, named.iter(), &mut resume.reader, &range);
             // What was evicted between the two looks, the shard finds out and tells.
             let Ok(page) = page else { break };
             through = page.through;

@@ -112,9 +112,9 @@ fn going_back_within_a_piece_costs_no_new_collection() {
     let mut resume = log.begin(&subscription, &start, head);
     // The client takes one event of each piece.
     for after in 0..60 {
-        let span = Span { after: Seq(after), through: head, events_max: 10, bytes_max: 9_999 };
+        let range = SeqRange { after: Seq(after), through: head, events_max: 10, bytes_max: 9_999 };
         let ((), looks) = looks_of(|| {
-            let read = log.0.read(subscription.patterns(), [].iter(), &mut resume.reader, &span);
+            let read = log.0.read(subscription.patterns(), [].iter(), &mut resume.reader, &range);
             let piece = read.expect("nothing is lost");
             let seqs: Vec<_> = piece.events.iter().map(|event| event.seq.0).collect();
             assert_eq!(seqs, (after + 1..=after + 10).collect::<Vec<_>>());
@@ -142,16 +142,16 @@ fn a_look_back_is_in_pieces_and_takes_no_more_at_a_time_beside_more_channels() {
                 begun = found;
             }
             // The channels are collected anew on the way; that is in pieces too.
-            let mut span =
-                Span { after: begun.expect("begun").cursor, through: log.0.head(), ..SPAN };
+            let mut range =
+                SeqRange { after: begun.expect("begun").cursor, through: log.0.head(), ..RANGE };
             let mut seqs = Vec::new();
-            while span.after < span.through {
-                let read = || log.0.read(patterns, [].iter(), &mut resume.reader, &span);
+            while range.after < range.through {
+                let read = || log.0.read(patterns, [].iter(), &mut resume.reader, &range);
                 let (piece, looks) = looks_of(read);
                 assert!(looks <= 12, "{looks}");
                 let piece = piece.expect("nothing is lost");
                 seqs.extend(piece.events.iter().map(|event| event.seq.0));
-                span.after = piece.through;
+                range.after = piece.through;
             }
             let first = if start == Start::Earliest { 1 } else { 2 };
             assert_eq!(seqs, (first..=channels).collect::<Vec<_>>());

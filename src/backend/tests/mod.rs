@@ -120,13 +120,13 @@ impl Log {
         after: Seq,
     ) -> Vec<u64> {
         let through = self.0.head();
-        let mut span = Span { after, through, ..SPAN };
+        let mut range = SeqRange { after, through, ..RANGE };
         let mut seqs = Vec::new();
         loop {
-            let read = self.0.read(subscription.patterns(), [].iter(), reader, &span);
+            let read = self.0.read(subscription.patterns(), [].iter(), reader, &range);
             let piece = read.expect("nothing is lost");
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
-            span.after = piece.through;
+            range.after = piece.through;
             if !piece.more {
                 return seqs;
             }
@@ -140,12 +140,12 @@ impl Log {
         reader: &mut HistoryReader,
         after: Seq,
     ) -> Seq {
-        let mut span = Span { after, through: self.0.head(), ..SPAN };
+        let mut range = SeqRange { after, through: self.0.head(), ..RANGE };
         loop {
-            match self.0.read(subscription.patterns(), [].iter(), reader, &span) {
-                Ok(piece) if piece.more => span.after = piece.through,
+            match self.0.read(subscription.patterns(), [].iter(), reader, &range) {
+                Ok(piece) if piece.more => range.after = piece.through,
                 Ok(_) => panic!("the loss was not noticed"),
-                Err(_) => return span.after,
+                Err(_) => return range.after,
             }
         }
     }
@@ -165,4 +165,4 @@ fn log_of(channels: &[&str]) -> Log {
     log
 }
 
-const SPAN: Span = Span { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };
+const RANGE: SeqRange = SeqRange { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };

@@ -145,13 +145,13 @@ fn what_goes_while_it_is_replayed_is_received_or_told() {
         let mut resume = log.begin(&patterns, &start, head);
         let evicting = Rc::clone(&log);
         before_looks(looks, move || evicting.0.evict_all(&evicting.entry("c/a")));
-        let mut span = Span { after: resume.cursor, through: head, ..SPAN };
+        let mut range = SeqRange { after: resume.cursor, through: head, ..RANGE };
         let mut seqs = Vec::new();
         let is_lost = loop {
-            let read = log.0.read(patterns.patterns(), [].iter(), &mut resume.reader, &span);
+            let read = log.0.read(patterns.patterns(), [].iter(), &mut resume.reader, &range);
             let Ok(piece) = read else { break true };
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
-            span.after = piece.through;
+            range.after = piece.through;
             if !piece.more {
                 break false;
             }

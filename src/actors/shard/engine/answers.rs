@@ -11,7 +11,7 @@ use crate::{
         shard::rounds::MixedSend,
         subscriber::{Form, PollTicket},
     },
-    backend::{Piece, Span},
+    backend::{Piece, SeqRange},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
 };
@@ -111,15 +111,15 @@ impl Engine {
         let Form::Poll { limit, .. } = slot.subscriber.shape(&self.plain_shape).form else {
             return;
         };
-        let span = Span {
+        let range = SeqRange {
             after: gap.oldest.seq,
             through: self.backend.head().max(gap.oldest.seq),
             events_max: limit as usize,
             bytes_max: READ_BYTES_MAX,
         };
-        let piece = self.read_piece(index, &span);
+        let piece = self.read_piece(index, &range);
         // What has gone since, the next poll is told of.
-        let piece = piece.unwrap_or(Piece { through: span.after, ..Piece::default() });
+        let piece = piece.unwrap_or(Piece { through: range.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
         let payload = Payload::new(piece.events, slot.subscriber.shape(&self.plain_shape));
         let position = self.backend.position(piece.through);

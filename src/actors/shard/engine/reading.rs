@@ -8,7 +8,7 @@ use crate::{
         payload::Payload,
         subscriber::{Form, Shape},
     },
-    backend::{Piece, Span},
+    backend::{Piece, SeqRange},
     core::{ConnectionMsg, Effect, FellOff},
     model::{Event, Gap, GapReason, PollAnswer, Seq, closed_block},
     telemetry::Metrics,
@@ -17,7 +17,7 @@ use crate::{
 impl Engine {
     /// Reads on from history.
     pub(super) fn read(&mut self, index: u32, after: Seq) {
-        let span = Span {
+        let range = SeqRange {
             after,
             through: self.backend.head().max(after),
             events_max: READ_EVENTS_MAX,
@@ -32,7 +32,7 @@ impl Engine {
             Form::Poll { limit, .. } => Some(limit as usize),
             _ => None,
         };
-        let piece = match self.read_piece(index, &span) {
+        let piece = match self.read_piece(index, &range) {
             Ok(piece) => piece,
             Err(FellOff) if poll_limit.is_some() => return self.answer_fallen_off(index, after),
             Err(FellOff) => return self.step(index, ConnectionMsg::FellOff),
@@ -68,11 +68,11 @@ impl Engine {
     }
 
     /// The next piece of what a connection receives.
-    pub(super) fn read_piece(&mut self, index: u32, span: &Span) -> Result<Piece, FellOff> {
+    pub(super) fn read_piece(&mut self, index: u32, range: &SeqRange) -> Result<Piece, FellOff> {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(Piece::default()) };
         let mut reader = slot.reader.take().unwrap_or_default();
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let piece = self.backend.read(patterns, named, &mut reader, span);
+        let piece = self.backend.read(patterns, named, &mut reader, range);
         slot.reader = Some(reader);
         piece
     }
