@@ -21,7 +21,7 @@ fn channels(criterion: &mut Criterion) {
     }
     let backend = Rc::new(shard.backend.clone());
     group.bench_function("select_none", |bencher| {
-        bencher.iter(|| backend.directory().select(10_000, |entry| entry.needs_care(0)));
+        bencher.iter(|| backend.directory().select(10_000, |entry| entry.needs_actor(0)));
     });
     group.bench_function("page_of_none_one_look", |bencher| {
         bencher.iter(|| backend.directory().page(None, 1_000, |_| false));

@@ -180,7 +180,7 @@ impl Shard {
         Subscriber {
             id: 1,
             subscription,
-            watched: Vec::new(),
+            counted_patterns: Vec::new(),
             named,
             shape,
             start,

@@ -1,7 +1,7 @@
 //! A channel's actor: it looks after one channel's age.
 //!
 //! Parent: the channels supervisor. Children: none. Mailbox: one tick at a time. It evicts what
-//! is too old, forgets the channel when nothing is left of it, lets tombstones expire, and stops
+//! is too old, evicts the channel when nothing is left of it, lets tombstones expire, and stops
 //! when the channel is idle; the supervisor's sweep brings it back when something is due. A
 //! crash costs a restart: everything it knows is in the channel's entry.
 
@@ -106,14 +106,14 @@ impl ChannelState {
         self.leave(entry, now_ms, due_ms.unwrap_or(idle_ms))
     }
 
-    /// Stops: forgets the channel if nothing is left of it, or says when it needs care again.
+    /// Stops: evicts the channel if nothing is left of it, or sets when it needs an actor again.
     fn leave(&mut self, entry: Arc<ChannelEntry>, now_ms: u64, next_ms: u64) -> Option<Duration> {
         self.entry = None;
-        entry.care_at(now_ms + next_ms.max(TICK_MIN_MS));
-        entry.unattend();
+        entry.wake_at(now_ms + next_ms.max(TICK_MIN_MS));
+        entry.release();
         // A closed channel stays, empty or not, until its tombstone has expired.
         let is_tombstone = entry.closed_ms().is_some_and(|closed_ms| closed_ms > 0);
-        if !is_tombstone && entry.is_spent() {
+        if !is_tombstone && entry.is_removable() {
             self.shared.backend.directory().evict(entry);
         }
         None
@@ -164,7 +164,7 @@ mod tests {
         };
         assert_eq!(tick(entry), None, "it needs no actor until its tombstone expires");
         let entry = directory.find(&name).expect("its tombstone");
-        assert!(entry.is_closed() && entry.is_spent());
+        assert!(entry.is_closed() && entry.is_removable());
         entry.expire();
         assert_eq!(tick(entry), None);
         assert!(directory.find(&name).is_none(), "it may be created anew");

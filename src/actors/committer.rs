@@ -92,8 +92,8 @@ impl Share {
     pub(crate) const SMALL: Self = Self { submissions_max: 64, cost_max: 128 };
 }
 
-/// A submission in the log's queue. When this is dropped it is committed, with all that has gathered
-/// by then, or the log's actor is woken to do so.
+/// A submission in the log's queue. When this is dropped it is committed, with all that has
+/// gathered by then, or the log's actor is woken to do so.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct HandedIn<'a> {
@@ -102,7 +102,8 @@ pub(crate) struct HandedIn<'a> {
 }
 
 impl Shared {
-    /// Hands a submission to the log. Gives it back if there is no room, which the permits rule out.
+    /// Hands a submission to the log. Gives it back if there is no room, which the permits rule
+    /// out.
     pub(crate) fn hand_in(&self, submission: Submission) -> Result<HandedIn<'_>, Submission> {
         let is_large = submission.cost() > Share::SMALL.cost_max;
         self.submissions.push(submission)?;
@@ -220,7 +221,7 @@ impl Committer {
         shared.metrics.bytes_published.inc_by(bytes as u64);
         for run in &runs {
             run.entry.touch(now_ms);
-            shared.attend(&run.entry);
+            shared.ensure_actor(&run.entry);
         }
         let batch = Arc::new(Batch::new(first, self.last, runs, permits));
         shared.deliver(&batch);

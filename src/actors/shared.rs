@@ -175,8 +175,8 @@ impl Shared {
         self.inboxes.len()
     }
 
-    /// Hands a committed batch to the shards that it concerns. The others are not woken: they see how
-    /// far the log is when they next look.
+    /// Hands a committed batch to the shards that it concerns. The others are not woken: they see
+    /// how far the log is when they next look.
     pub(crate) fn deliver(&self, batch: &Arc<Batch>) {
         let concerned = self.backend.concerned(batch.runs().iter().map(|run| &*run.entry));
         for (shard, inbox) in self.inboxes.iter().enumerate() {
@@ -216,15 +216,15 @@ impl Shared {
     }
 
     /// Gives a channel an actor if it has none.
-    pub(crate) fn attend(&self, entry: &Arc<crate::backend::ChannelEntry>) {
-        if entry.attend() {
+    pub(crate) fn ensure_actor(&self, entry: &Arc<crate::backend::ChannelEntry>) {
+        if entry.claim() {
             let sent = match &self.refs.lock().channels {
-                Some(channels) => channels.cast(ChannelsMsg::Attend(Arc::clone(entry))).is_ok(),
+                Some(channels) => channels.cast(ChannelsMsg::Start(Arc::clone(entry))).is_ok(),
                 None => false,
             };
             if !sent {
                 // The sweep of the next supervisor finds it.
-                entry.unattend();
+                entry.release();
             }
         }
     }
@@ -266,7 +266,7 @@ mod tests {
 
         let entry = Arc::clone(&batch(&shared, 0).runs()[0].entry);
         entry.shards().insert(1);
-        shared.backend.watching().insert(2);
+        shared.backend.pattern_subscribers().insert(2);
         shared.deliver(&batch(&shared, 2));
         assert_eq!(inboxes[0].passed(), Some(Seq(2)));
         assert_eq!(inboxes[1].passed(), None, "it has not taken what concerns it");
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(inboxes[1].passed(), Some(Seq(2)));
 
         entry.shards().remove(1);
-        shared.backend.watching().remove(2);
+        shared.backend.pattern_subscribers().remove(2);
         shared.deliver(&batch(&shared, 3));
         assert_eq!(taken(), [false; 3]);
     }

@@ -105,7 +105,7 @@ pub struct Subscriber {
     /// The channels it names, counted.
     pub named: Vec<CountedEntry>,
     /// Its patterns, counted.
-    pub watched: Vec<CountedPattern>,
+    pub counted_patterns: Vec<CountedPattern>,
     /// What it is given.
     pub shape: Arc<Shape>,
     /// Where it starts.

@@ -43,14 +43,14 @@ pub struct ChannelEntry {
     pollers: AtomicU32,
     /// The shards with connections that name it.
     shards: ShardSet,
-    /// Whether a channel actor looks after it.
-    attended: AtomicBool,
+    /// Whether a channel actor has claimed it.
+    claimed: AtomicBool,
     /// When it needs an actor again, in milliseconds since 1970.
-    care_ms: AtomicU64,
+    wake_at_ms: AtomicU64,
     /// Whether the hub-wide ceiling has it in its queue.
     ranked: AtomicBool,
     /// Its part of the publish permits.
-    share: Arc<Semaphore>,
+    publish_permits: Arc<Semaphore>,
 }
 
 impl ChannelEntry {
@@ -58,7 +58,7 @@ impl ChannelEntry {
         id: ChannelId,
         name: ChannelName,
         earlier: Losses,
-        share: usize,
+        publish_permits: usize,
         now_ms: u64,
     ) -> Self {
         Self {
@@ -74,10 +74,10 @@ impl ChannelEntry {
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
             shards: ShardSet::default(),
-            attended: AtomicBool::new(false),
-            care_ms: AtomicU64::new(now_ms),
+            claimed: AtomicBool::new(false),
+            wake_at_ms: AtomicU64::new(now_ms),
             ranked: AtomicBool::new(false),
-            share: Arc::new(Semaphore::new(share)),
+            publish_permits: Arc::new(Semaphore::new(publish_permits)),
         }
     }
 
@@ -215,48 +215,48 @@ impl ChannelEntry {
         self.used_ms.load(Ordering::Relaxed)
     }
 
-    /// Claims the care of it; false when an actor has it already. Should that be gone without
-    /// having said when it is needed again, it is needed at once.
-    pub fn attend(&self) -> bool {
-        let is_claimed = !self.attended.swap(true, Ordering::AcqRel);
+    /// Claims it for an actor; false when it is claimed already. Should that actor be gone without
+    /// having set when it is needed again, it is needed at once.
+    pub fn claim(&self) -> bool {
+        let is_claimed = !self.claimed.swap(true, Ordering::AcqRel);
         if is_claimed {
-            self.care_at(0);
+            self.wake_at(0);
         }
         is_claimed
     }
 
-    /// Gives the care of it up.
-    pub fn unattend(&self) {
-        self.attended.store(false, Ordering::Release);
+    /// Releases the claim.
+    pub fn release(&self) {
+        self.claimed.store(false, Ordering::Release);
     }
 
-    /// Says when it needs care again, in milliseconds since 1970.
-    pub fn care_at(&self, at_ms: u64) {
-        self.care_ms.store(at_ms, Ordering::Release);
+    /// Sets when it needs an actor again, in milliseconds since 1970.
+    pub fn wake_at(&self, at_ms: u64) {
+        self.wake_at_ms.store(at_ms, Ordering::Release);
     }
 
     /// Whether it has no actor and something of it is due.
-    pub fn needs_care(&self, now_ms: u64) -> bool {
-        !self.attended.load(Ordering::Acquire) && self.care_ms.load(Ordering::Acquire) <= now_ms
+    pub fn needs_actor(&self, now_ms: u64) -> bool {
+        !self.claimed.load(Ordering::Acquire) && self.wake_at_ms.load(Ordering::Acquire) <= now_ms
     }
 
-    /// Whether it has never had an event: there is nothing to look after but that it be forgotten.
-    pub fn is_blank(&self) -> bool {
+    /// Whether it has never had an event: there is nothing to do for it but to evict it.
+    pub fn never_published(&self) -> bool {
         self.last_seq() == Seq::ZERO
     }
 
     /// Cuts its tombstone short.
     pub fn expire(&self) {
         self.closed_ms.store(0, Ordering::Release);
-        self.care_at(0);
+        self.wake_at(0);
     }
 
-    /// Whether nothing is left of it that anybody could ask for.
-    pub fn is_spent(&self) -> bool {
+    /// Whether it has neither subscribers nor events.
+    pub fn is_removable(&self) -> bool {
         self.has_no_subscribers() && self.with_history(|history| history.is_empty())
     }
 
-    /// Claims its place in the ceiling's queue; false when it has one.
+    /// Claims its entry in the ceiling's queue; false when it has one.
     pub(super) fn rank(&self) -> bool {
         !self.ranked.swap(true, Ordering::AcqRel)
     }
@@ -266,7 +266,7 @@ impl ChannelEntry {
     }
 
     /// Its part of the publish permits.
-    pub fn share(&self) -> &Arc<Semaphore> {
+    pub fn publish_permits(&self) -> &Arc<Semaphore> {
         &self.share
     }
 
@@ -285,7 +285,7 @@ impl ChannelEntry {
         &self.shards
     }
 
-    /// Whether nobody named it in a living subscription.
+    /// Whether no living subscription names it.
     pub fn has_no_subscribers(&self) -> bool {
         self.streams.load(Ordering::Relaxed) == 0 && self.pollers.load(Ordering::Relaxed) == 0
     }

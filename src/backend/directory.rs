@@ -32,7 +32,7 @@ pub struct Directory {
     created: AtomicU64,
     evicted: Mutex<EvictedChannels>,
     channels_max: usize,
-    share: usize,
+    publish_permits: usize,
 }
 
 /// There are as many channels as the hub may have.
@@ -45,7 +45,7 @@ pub struct DirectoryFull {
 
 impl Directory {
     /// An empty directory; each channel may hold `share` publish permits.
-    pub fn new(channels_max: usize, evicted_max: usize, share: usize) -> Self {
+    pub fn new(channels_max: usize, evicted_max: usize, publish_permits: usize) -> Self {
         Self {
             entries: DashMap::new(),
             names: RwLock::default(),
@@ -53,7 +53,7 @@ impl Directory {
             created: AtomicU64::new(0),
             evicted: Mutex::new(EvictedChannels::new(evicted_max)),
             channels_max,
-            share,
+            publish_permits,
         }
     }
 
@@ -80,8 +80,13 @@ impl Directory {
                 }
                 let earlier = self.evicted.lock().recall(name);
                 let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
-                let entry =
-                    Arc::new(ChannelEntry::new(id, name.clone(), earlier, self.share, now_ms));
+                let entry = Arc::new(ChannelEntry::new(
+                    id,
+                    name.clone(),
+                    earlier,
+                    self.publish_permits,
+                    now_ms,
+                ));
                 vacant.insert(Arc::clone(&entry));
                 self.names.write().insert(name.clone(), Arc::clone(&entry));
                 Ok(entry)
@@ -95,11 +100,14 @@ impl Directory {
         let removed = self.entries.remove_if(entry.name(), |name, kept| {
             let mut names = self.names.write();
             let held_by_both_maps_and_the_caller = Arc::strong_count(kept) == 3;
-            Arc::ptr_eq(kept, &entry) && held_by_both_maps_and_the_caller && kept.is_spent() && {
-                self.evicted.lock().record(name.clone(), kept.losses());
-                names.remove(name);
-                true
-            }
+            Arc::ptr_eq(kept, &entry)
+                && held_by_both_maps_and_the_caller
+                && kept.is_removable()
+                && {
+                    self.evicted.lock().record(name.clone(), kept.losses());
+                    names.remove(name);
+                    true
+                }
         });
         if removed.is_some() {
             self.len.fetch_sub(1, Ordering::AcqRel);

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    ChannelEntry, ChannelId, ChannelInfo, Concerned, Directory, ShardSet, Watchers,
+    ChannelEntry, ChannelId, ChannelInfo, Concerned, Directory, PatternCounts, ShardSet,
     journal::Journal,
 };
 use crate::{
@@ -26,9 +26,9 @@ pub struct MemoryBackend {
     epoch: Epoch,
     limits: Limits,
     directory: Directory,
-    watchers: Arc<Watchers>,
+    pattern_counts: Arc<PatternCounts>,
     /// The shards that have connections with patterns.
-    watching: Arc<ShardSet>,
+    pattern_subscribers: Arc<ShardSet>,
     /// The newest seq whose batch is in the histories as a whole.
     head: AtomicU64,
     bytes: AtomicU64,
@@ -50,7 +50,7 @@ struct Ranked {
 impl MemoryBackend {
     /// An empty log.
     pub fn new(epoch: Epoch, limits: Limits) -> Self {
-        let share = (limits.publish.in_flight_max as usize
+        let publish_permits = (limits.publish.in_flight_max as usize
             * usize::from(limits.publish.channel_share_percent))
             / 100;
         let channels = &limits.channels;
@@ -59,10 +59,10 @@ impl MemoryBackend {
             directory: Directory::new(
                 channels.channels_max as usize,
                 channels.forgotten_max as usize,
-                share.max(1),
+                publish_permits.max(1),
             ),
-            watchers: Arc::default(),
-            watching: Arc::default(),
+            pattern_counts: Arc::default(),
+            pattern_subscribers: Arc::default(),
             limits,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -71,14 +71,14 @@ impl MemoryBackend {
         }
     }
 
-    /// Who subscribes by pattern.
-    pub fn watchers(&self) -> &Arc<Watchers> {
-        &self.watchers
+    /// How many subscriptions have which pattern.
+    pub fn pattern_counts(&self) -> &Arc<PatternCounts> {
+        &self.pattern_counts
     }
 
     /// The shards that have connections with patterns.
-    pub fn watching(&self) -> &Arc<ShardSet> {
-        &self.watching
+    pub fn pattern_subscribers(&self) -> &Arc<ShardSet> {
+        &self.pattern_subscribers
     }
 
     /// The shards that events of these channels concern, once they are committed: of every other,
@@ -88,14 +88,14 @@ impl MemoryBackend {
         channels: impl IntoIterator<Item = &'a ChannelEntry>,
     ) -> Concerned {
         let named = channels.into_iter().map(ChannelEntry::shards);
-        Concerned::of(named.chain([&*self.watching]))
+        Concerned::of(named.chain([&*self.pattern_subscribers]))
     }
 
     /// What the info routes say of a channel: those who name it and those whose patterns match
     /// it.
     pub fn info(&self, entry: &ChannelEntry) -> ChannelInfo {
         let mut info = entry.info(self.epoch);
-        let (streams, pollers) = self.watchers.matching(entry.name());
+        let (streams, pollers) = self.pattern_counts.matching(entry.name());
         info.subscribers += streams;
         info.pollers += pollers;
         info

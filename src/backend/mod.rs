@@ -6,6 +6,7 @@ mod directory;
 mod evicted_channels;
 mod journal;
 mod memory;
+mod pattern_counts;
 mod reader;
 mod replay;
 mod replay_heap;
@@ -14,12 +15,11 @@ mod start_search;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod watchers;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
+pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use reader::{HistoryReader, Piece, SeqRange};
 pub use shard_set::{Concerned, ShardSet};
 pub use start_search::{Resume, StartFound};
-pub use watchers::{CountedPattern, Watchers};

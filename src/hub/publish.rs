@@ -176,11 +176,11 @@ impl Hub {
         }
         let publish = &self.shared.limits().publish;
         let all = publish.in_flight_max.max(1) as usize;
-        let share = (all * usize::from(publish.channel_share_percent) / 100).max(1);
+        let publish_permits = (all * usize::from(publish.channel_share_percent) / 100).max(1);
         let total: usize = costs.iter().map(|(_, cost)| cost).sum();
         let mut permits = Vec::with_capacity(costs.len() + 1);
         for (entry, cost) in costs {
-            permits.push(acquire(entry.share(), cost.min(share)).await);
+            permits.push(acquire(entry.publish_permits(), cost.min(publish_permits)).await);
         }
         permits.push(acquire(&self.shared.permits, total.min(all)).await);
         permits

@@ -174,13 +174,13 @@ impl Hub {
             return Err(SubscribeError::Closed);
         }
         let transport = shape.transport();
-        let watchers = self.shared.backend.watchers();
-        let watch = |pattern: &ChannelPattern| watchers.count(pattern, transport);
+        let pattern_counts = self.shared.backend.pattern_counts();
+        let watch = |pattern: &ChannelPattern| pattern_counts.count(pattern, transport);
         let id = self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1;
         let lease = holder.map(|holder| Box::new(Lease::new(id, holder, &self.shared.leases)));
         Ok(Subscriber {
             id,
-            watched: subscription.patterns().iter().map(watch).collect(),
+            counted_patterns: subscription.patterns().iter().map(watch).collect(),
             named,
             subscription,
             shape,

@@ -12,14 +12,14 @@ use crate::{
     model::ChannelName,
 };
 
-/// The subscribers of a shard, by channel and by pattern. As long as it has any of a channel, that one's
-/// events are handed to the shard, and as long as it has patterns, all events.
+/// The subscribers of a shard, by channel and by pattern. As long as it has any of a channel, that
+/// one's events are handed to the shard, and as long as it has patterns, all events.
 #[derive(Debug)]
 pub(super) struct Registry {
     /// Whose they are.
     shard: usize,
     /// The shards that have patterns.
-    watching: Arc<ShardSet>,
+    pattern_subscribers: Arc<ShardSet>,
     channels: FxHashMap<ChannelId, Subscribers>,
     /// The slots of each pattern.
     patterns: PatternIndex<FxHashSet<u32>>,
@@ -51,11 +51,11 @@ pub(super) struct Subscribers {
 pub(super) const VACANT: u32 = u32::MAX;
 
 impl Registry {
-    /// Of the shard of that number; `watching` is where it says that it has patterns.
-    pub(super) fn new(shard: usize, watching: Arc<ShardSet>) -> Self {
+    /// Of the shard of that number; `pattern_subscribers` is where it says that it has patterns.
+    pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>) -> Self {
         Self {
             shard,
-            watching,
+            pattern_subscribers,
             channels: FxHashMap::default(),
             patterns: PatternIndex::default(),
             version: 0,
@@ -80,7 +80,7 @@ impl Registry {
             self.patterns.entry(pattern, FxHashSet::default).1.insert(slot);
             self.version += u64::from(self.patterns.len() > patterns);
             if patterns == 0 {
-                self.watching.insert(self.shard);
+                self.pattern_subscribers.insert(self.shard);
             }
         }
     }
@@ -129,7 +129,7 @@ impl Registry {
                 self.patterns.remove(id);
                 self.version += 1;
                 if self.patterns.is_empty() {
-                    self.watching.remove(self.shard);
+                    self.pattern_subscribers.remove(self.shard);
                 }
             }
         }
@@ -274,7 +274,7 @@ mod tests {
             id: 1,
             subscription: Subscription::new([selector], [], 1).expect("a subscription"),
             named: Vec::new(),
-            watched: Vec::new(),
+            counted_patterns: Vec::new(),
             shape: Arc::new(Shape::frames()),
             start: Start::Now,
             policy: SlowPolicy::Disconnect,
@@ -308,7 +308,7 @@ mod tests {
         let name = ChannelName::parse("t/7/x").expect("a name");
         let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
         let is_told = || backend.concerned([&*entry]).has(5);
-        let mut registry = Registry::new(5, Arc::clone(backend.watching()));
+        let mut registry = Registry::new(5, Arc::clone(backend.pattern_subscribers()));
         // Streams of it alone, also while a round is under way.
         assert!(!is_told());
         assert_eq!([registry.add_plain(0, &entry), registry.add_plain(1, &entry)], [0, 1]);

@@ -38,7 +38,7 @@ const GAPS = {
 };
 
 const STATES = {
-  idle: "Not watching",
+  idle: "Not pattern_subscribers",
   connecting: "Connecting",
   open: "Connected",
   reconnecting: "Reconnecting",

@@ -133,7 +133,7 @@ impl Engine {
             limits: backend.limits().connections.clone(),
             head: backend.head(),
             passed: Seq::ZERO,
-            registry: Registry::new(shard, Arc::clone(backend.watching())),
+            registry: Registry::new(shard, Arc::clone(backend.pattern_subscribers())),
             backend,
             metrics,
             slots: Slots::new(),

@@ -280,7 +280,7 @@ impl Run {
         }
         self.world.backend.evict_all(&entry);
         self.kept.drop_all(channel);
-        if entry.is_spent() && self.world.backend.directory().evict(entry) {
+        if entry.is_removable() && self.world.backend.directory().evict(entry) {
             self.kept.forget(channel);
         }
     }
@@ -293,8 +293,8 @@ impl Run {
         for channel in CHANNELS {
             let Some(entry) = self.world.entry_if_any(channel) else { continue };
             while self.world.backend.evict_aged(&entry, self.world.now_ms) {}
-            let is_spent = entry.is_spent() && !entry.is_closed();
-            if is_spent && self.world.backend.directory().evict(entry) {
+            let is_removable = entry.is_removable() && !entry.is_closed();
+            if is_removable && self.world.backend.directory().evict(entry) {
                 self.kept.forget(channel);
             }
         }

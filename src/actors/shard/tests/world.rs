@@ -219,7 +219,7 @@ impl World {
         Subscriber {
             id: self.next_id,
             named: named.collect(),
-            watched: Vec::new(),
+            counted_patterns: Vec::new(),
             subscription,
             shape,
             start: ask.start.clone(),

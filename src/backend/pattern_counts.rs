@@ -12,7 +12,7 @@ use crate::{
 /// Streams and waiting polls by pattern. Asking costs one look-up, however many patterns there
 /// are.
 #[derive(Debug, Default)]
-pub struct Watchers(Mutex<PatternIndex<Counts>>);
+pub struct PatternCounts(Mutex<PatternIndex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -32,12 +32,12 @@ impl Counts {
 /// A pattern of a living subscription, counted as long as this lives.
 #[derive(Debug)]
 pub struct CountedPattern {
-    watchers: Arc<Watchers>,
+    pattern_counts: Arc<PatternCounts>,
     id: PatternId,
     transport: Transport,
 }
 
-impl Watchers {
+impl PatternCounts {
     /// Counts one more subscription to `pattern`.
     pub fn count(
         self: &Arc<Self>,
@@ -47,7 +47,7 @@ impl Watchers {
         let mut index = self.0.lock();
         let (id, counts) = index.entry(pattern, Counts::default);
         *counts.of(transport) += 1;
-        CountedPattern { watchers: Arc::clone(self), id, transport }
+        CountedPattern { pattern_counts: Arc::clone(self), id, transport }
     }
 
     /// Streams and polls whose patterns match `name`.
@@ -63,7 +63,7 @@ impl Watchers {
 
 impl Drop for CountedPattern {
     fn drop(&mut self) {
-        let mut index = self.watchers.0.lock();
+        let mut index = self.pattern_counts.0.lock();
         let Some(counts) = index.get_mut(self.id) else { return };
         *counts.of(self.transport) -= 1;
         if counts.streams == 0 && counts.pollers == 0 {
@@ -78,16 +78,16 @@ mod tests {
 
     #[test]
     fn a_pattern_counts_for_the_channels_it_matches_while_it_lives() {
-        let watchers = Arc::new(Watchers::default());
+        let pattern_counts = Arc::new(PatternCounts::default());
         let pattern = |text| ChannelPattern::parse(text).expect("a pattern");
         let name = ChannelName::parse("a/b").expect("a name");
-        let stream = watchers.count(&pattern("a/*"), Transport::Stream);
-        let poll = watchers.count(&pattern("**"), Transport::Poll);
-        let _other = watchers.count(&pattern("c/*"), Transport::Stream);
-        assert_eq!(watchers.matching(&name), (1, 1));
+        let stream = pattern_counts.count(&pattern("a/*"), Transport::Stream);
+        let poll = pattern_counts.count(&pattern("**"), Transport::Poll);
+        let _other = pattern_counts.count(&pattern("c/*"), Transport::Stream);
+        assert_eq!(pattern_counts.matching(&name), (1, 1));
         drop(stream);
         drop(poll);
-        assert_eq!(watchers.matching(&name), (0, 0));
-        assert_eq!(watchers.0.lock().len(), 1);
+        assert_eq!(pattern_counts.matching(&name), (0, 0));
+        assert_eq!(pattern_counts.0.lock().len(), 1);
     }
 }
