@@ -71,7 +71,8 @@ pub(crate) struct Refs {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     ring: ArrayQueue<Arc<Batch>>,
-    /// How far the log was at the last batch, whether it was handed over or concerned nobody here.
+    /// How far the log was at the last batch, whether it was handed over or target_shards nobody
+    /// here.
     through: AtomicU64,
     notify: Notify,
 }
@@ -178,10 +179,10 @@ impl Shared {
     /// Hands a committed batch to the shards that it concerns. The others are not woken: they see
     /// how far the log is when they next look.
     pub(crate) fn deliver(&self, batch: &Arc<Batch>) {
-        let concerned = self.backend.concerned(batch.runs().iter().map(|run| &*run.entry));
+        let target_shards = self.backend.target_shards(batch.runs().iter().map(|run| &*run.entry));
         for (shard, inbox) in self.inboxes.iter().enumerate() {
             let inbox = inbox.read();
-            if concerned.has(shard) {
+            if target_shards.contains(shard) {
                 inbox.push(Arc::clone(batch));
             }
             inbox.through.store(batch.last().0, Ordering::Release);

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    ChannelEntry, ChannelId, ChannelInfo, Concerned, Directory, PatternCounts, ShardSet,
+    ChannelEntry, ChannelId, ChannelInfo, Directory, PatternCounts, ShardSet, TargetShards,
     journal::Journal,
 };
 use crate::{
@@ -83,12 +83,12 @@ impl MemoryBackend {
 
     /// The shards that events of these channels concern, once they are committed: of every other,
     /// all connections begin behind them.
-    pub fn concerned<'a>(
+    pub fn target_shards<'a>(
         &'a self,
         channels: impl IntoIterator<Item = &'a ChannelEntry>,
-    ) -> Concerned {
+    ) -> TargetShards {
         let named = channels.into_iter().map(ChannelEntry::shards);
-        Concerned::of(named.chain([&*self.pattern_subscribers]))
+        TargetShards::of(named.chain([&*self.pattern_subscribers]))
     }
 
     /// What the info routes say of a channel: those who name it and those whose patterns match

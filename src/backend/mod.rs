@@ -21,5 +21,5 @@ pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
 pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use reader::{HistoryReader, Piece, SeqRange};
-pub use shard_set::{Concerned, ShardSet};
+pub use shard_set::{ShardSet, TargetShards};
 pub use start_search::{Resume, StartFound};

@@ -1,10 +1,10 @@
-//! Where a stream lives. Those of a small channel live together, where the first of them came in: an
-//! event of it wakes one thread.
+//! Where a stream lives. Those of a small channel live together, where the first of them came in:
+//! an event of it wakes one thread.
 //!
 //! Which shard accepts a connection is chance. A stream that was accepted elsewhere is handed on as
-//! soon as it is known for what it is, before it is registered anywhere. Streams of large channels stay
-//! where they are, so that every shard has its part of a large fan-out
-//! (docs/adr/025-shards-that-are-concerned.md).
+//! soon as it is known for what it is, before it is registered anywhere. Streams of large channels
+//! stay where they are, so that every shard has its part of a large fan-out
+//! (docs/adr/025-shards-that-are-target_shards.md).
 
 use std::sync::atomic::Ordering;
 
@@ -14,8 +14,8 @@ use ractor::MessagingErr;
 use super::{ShardMsg, slot::Subscribed};
 use crate::actors::{peer::StreamSocket, shared::Shared, subscriber::Subscriber};
 
-/// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is closed,
-/// as those that it has, and the client resumes.
+/// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is
+/// closed, as those that it has, and the client resumes.
 pub(crate) struct Moving {
     pub(super) subscriber: Subscriber,
     pub(super) socket: StreamSocket,
@@ -24,8 +24,8 @@ pub(crate) struct Moving {
 }
 
 impl Moving {
-    /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it back
-    /// if that is this one, or the other is not there.
+    /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it
+    /// back if that is this one, or the other is not there.
     pub(super) fn hand_on(self, shared: &Shared, here: usize) -> Option<Self> {
         let Some(home) = self.home(here) else { return Some(self) };
         let home = shared.refs.lock().shards.get(home).cloned().flatten();

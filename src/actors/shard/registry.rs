@@ -307,7 +307,7 @@ mod tests {
         let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
         let name = ChannelName::parse("t/7/x").expect("a name");
         let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
-        let is_told = || backend.concerned([&*entry]).has(5);
+        let is_told = || backend.target_shards([&*entry]).has(5);
         let mut registry = Registry::new(5, Arc::clone(backend.pattern_subscribers()));
         // Streams of it alone, also while a round is under way.
         assert!(!is_told());

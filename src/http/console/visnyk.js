@@ -43,7 +43,7 @@
  * @property {"evicted"|"epoch"|"unknown_position"|"slow"} reason
  * @property {string} [requested]  The position that was asked for.
  * @property {string} [oldest]     Where the stream goes on.
- * @property {string} [channel]    The channel concerned, if it is only one.
+ * @property {string} [channel]    The channel target_shards, if it is only one.
  */
 
 /**

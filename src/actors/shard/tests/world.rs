@@ -148,9 +148,9 @@ impl World {
         self.backend.commit(last);
         self.batches.push((first.0, last.0));
         let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
-        let concerned = self.backend.concerned(batch.runs().iter().map(|run| &*run.entry));
+        let target_shards = self.backend.target_shards(batch.runs().iter().map(|run| &*run.entry));
         for (engine, ring) in self.rings.iter_mut().enumerate() {
-            ring.push_back(concerned.has(engine).then(|| Arc::clone(&batch)).ok_or(last));
+            ring.push_back(target_shards.contains(engine).then(|| Arc::clone(&batch)).ok_or(last));
         }
     }
 
