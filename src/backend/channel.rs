@@ -267,7 +267,7 @@ impl ChannelEntry {
 
     /// Its part of the publish permits.
     pub fn publish_permits(&self) -> &Arc<Semaphore> {
-        &self.share
+        &self.publish_permits
     }
 
     /// Counts streams that name it.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{reader::KnownLosses, walk::Walk};
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
-/// The last evicted event of evicted channels: of the latest of them each, and one floor for all
+/// The last event that evicted channels have lost: of the latest of them each, and one floor for all
 /// before.
 ///
 /// A channel that is created again stays here: a reader that lists channels and then asks here
@@ -132,9 +132,9 @@ mod tests {
         for seq in 1..1_000 {
             evicted.record(name(["a", "b"][seq as usize % 2]), losses(seq));
         }
-        assert!(forgotten.order.len() <= 2 * 3 + 16 + 1);
+        assert!(evicted.order.len() <= 2 * 3 + 16 + 1);
         assert_eq!(evicted.recall(&name("b")), losses(999));
-        assert_eq!(forgotten.floor, Losses::default());
+        assert_eq!(evicted.floor, Losses::default());
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
         assert!(!has_lost("a/*", 5, 0));
         assert!(!has_lost("b/*", 4, 0));
         assert!(has_lost("a/*", 4, 6));
-        assert!(!has_lost("a/*", 4, 7), "that has been known");
-        assert!(has_lost("ab/*", 4, 9), "that came after all the reader has been known of");
+        assert!(!has_lost("a/*", 4, 7), "that is known");
+        assert!(has_lost("ab/*", 4, 9), "that came after all that the reader knows of");
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         evicted.record(name("b"), losses(20));
         let patterns = [ChannelPattern::parse("**").expect("a pattern")];
         let mut walk = Walk::new(&patterns);
-        let mut have_lost = |forgotten: &EvictedChannels, after| {
+        let mut have_lost = |evicted: &EvictedChannels, after| {
             let known = KnownLosses::default();
             let lost = evicted.have_lost(&mut walk, 1, &patterns, Seq(after), known);
             (lost, walk.is_over())

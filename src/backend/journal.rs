@@ -1,8 +1,8 @@
 //! The latest events of the log in its order, whichever channels they are in.
 //!
 //! Pattern subscribers read on from here: it costs what the log has had since, not a look at every
-//! channel there is. A entry whose event has been evicted stays, so that a loss is seen where it
-//! is; and a channel created, forgotten or created again needs no case of its own.
+//! channel there is. An entry whose event has been evicted stays, so that a loss is seen where it
+//! is; and a channel created, evicted or created again needs no case of its own.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::model::{ChannelName, Event, Seq};
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
-    /// Every event after this one has a entry.
+    /// Every event after this one has an entry.
     after: Seq,
     evictions: u64,
 }
@@ -44,8 +44,8 @@ impl Journal {
     pub(super) fn evict(&mut self, seqs: &[Seq]) -> u64 {
         self.evictions += 1;
         for seq in seqs {
-            let Some(entry) = seq.0.checked_sub(self.after.0 + 1) else { continue };
-            let Some(entry) = self.entries.get_mut(entry as usize) else { continue };
+            let Some(index) = seq.0.checked_sub(self.after.0 + 1) else { continue };
+            let Some(entry) = self.entries.get_mut(index as usize) else { continue };
             if let Entry::Kept(event) = entry {
                 let channel = event.channel.clone();
                 *entry = Entry::Gone { channel, eviction: self.evictions };
@@ -104,7 +104,7 @@ impl Journal {
     }
 
     /// Looks for losses of the channels that `includes` names in `range`; gives how far it has
-    /// looked. Direct when the journal does not reach back that far.
+    /// looked. `None` when the journal does not reach back that far.
     pub(super) fn find_losses(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
@@ -129,8 +129,8 @@ impl Journal {
     }
 
     fn index_after(&self, seq: Seq) -> Option<usize> {
-        let entry = seq.0.checked_sub(self.after.0)? as usize;
-        (entry <= self.entries.len()).then_some(entry)
+        let index = seq.0.checked_sub(self.after.0)? as usize;
+        (index <= self.entries.len()).then_some(index)
     }
 }
 
@@ -173,7 +173,7 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
     }
 }
 
-/// Events with a entry; readers whose position is older replay channel by channel. 24 bytes each.
+/// Events with an entry; readers whose position is older replay channel by channel. 24 bytes each.
 const ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
 /// Entries looked at under one hold of the lock.
 const READ_ENTRIES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };

@@ -43,7 +43,7 @@ pub struct MemoryBackend {
 struct Ranked {
     oldest: Seq,
     id: ChannelId,
-    /// Weak, so that a place in the queue does not keep a channel from being forgotten.
+    /// Weak, so that a place in the queue does not keep a channel from being evicted.
     entry: Weak<ChannelEntry>,
 }
 
@@ -148,7 +148,7 @@ impl MemoryBackend {
         if entry.rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
             let mut ranking = self.ranking.lock();
-            // Below the ceiling nothing else takes the places of forgotten channels away.
+            // Below the ceiling nothing else removes the entries of evicted channels.
             if ranking.len() > 2 * self.directory.len() + RANKING_SLACK {
                 ranking.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
             }
@@ -175,7 +175,7 @@ impl MemoryBackend {
         })
     }
 
-    /// Drops the history of a channel that is about to be forgotten.
+    /// Drops the history of a channel that is about to be evicted.
     pub fn evict_all(&self, entry: &ChannelEntry) {
         entry.with_history(|history| {
             let evicted = history.evict_through(Seq(u64::MAX));

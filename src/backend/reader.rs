@@ -25,7 +25,7 @@ pub struct HistoryReader {
 /// What a reader does besides reading the journal.
 #[derive(Debug, Default)]
 pub(super) enum ReadStage {
-    /// Direct: it reads the journal, or has no patterns.
+    /// It reads the journal, or has no patterns.
     #[default]
     Direct,
     /// It has yet to find out where it starts.
@@ -37,8 +37,8 @@ pub(super) enum ReadStage {
 }
 
 impl HistoryReader {
-    pub(super) fn searching(search_state: StartSearch) -> Self {
-        Self { known: KnownLosses::default(), stage: ReadStage::Searching(Box::new(search_state)) }
+    pub(super) fn searching(state: StartSearch) -> Self {
+        Self { known: KnownLosses::default(), stage: ReadStage::Searching(Box::new(state)) }
     }
 
     /// Whether it has yet to be found out where the subscription starts, by

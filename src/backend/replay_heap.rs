@@ -2,7 +2,7 @@
 //! hundred thousand channels, and other tasks run between two pieces. No lock is held then.
 //!
 //! Only events up to the head of its beginning are looked for. What is published meanwhile, to
-//! channels that are created meanwhile too, comes after it. A channel that is forgotten before the
+//! channels that are created meanwhile too, comes after it. A channel that is evicted before the
 //! walk has come to it has lost what it had, and is among the evicted channels, which are looked at
 //! last. One that loses something after the walk has passed it is found out when it is read.
 
@@ -72,7 +72,7 @@ impl ReplayHeap {
             Stage::Names(walk) => {
                 let entries = directory.next_names(walk, names_max);
                 if walk.is_over() {
-                    // Last, so that a channel which was forgotten on the way is seen here.
+                    // Last, so that a channel which was evicted on the way is seen here.
                     self.stage = Stage::Evicted(Walk::new(patterns));
                 }
                 for entry in &entries {

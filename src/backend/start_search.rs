@@ -24,7 +24,7 @@ pub struct Resume {
     pub head: Seq,
     /// What is gone.
     pub gap: Option<Gap>,
-    /// For reading on from the cursor. While it [looks back](HistoryReader::is_searching_start),
+    /// For reading on from the cursor. While it is [searching](HistoryReader::is_searching_start),
     /// where the subscription starts is not known.
     pub reader: HistoryReader,
 }
@@ -118,25 +118,25 @@ impl MemoryBackend {
         // Mostly one look is enough.
         let after = target.after();
         let mut reader = HistoryReader::searching(StartSearch::new(target, head));
-        let begun = self.search_start(patterns, named, &mut reader);
-        let StartFound { cursor, gap } = begun.unwrap_or(StartFound { cursor: after, gap: None });
+        let found = self.search_start(patterns, named, &mut reader);
+        let StartFound { cursor, gap } = found.unwrap_or(StartFound { cursor: after, gap: None });
         Resume { cursor, head, gap, reader }
     }
 
     /// Goes on to find out where a subscription starts; nothing while there is more to look at. One
     /// look costs a tenth of a millisecond, and no lock is held between two. What has been lost by
     /// the last, of what was published before the first, counts as known, as above.
-    pub fn look_back<'a>(
+    pub fn search_start<'a>(
         &self,
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         reader: &mut HistoryReader,
     ) -> Option<StartFound> {
-        let ReadStage::Searching(search_state) = mem::take(&mut reader.stage) else {
+        let ReadStage::Searching(state) = mem::take(&mut reader.stage) else {
             debug_assert!(false, "it is known where it starts");
             return None;
         };
-        let StartSearch { target, head, search } = *beginning;
+        let StartSearch { target, head, search } = *state;
         let looked = match search {
             Search::Journal(looked) => {
                 self.search_journal(&includes(patterns, named), &target, looked, head)
@@ -149,7 +149,7 @@ impl MemoryBackend {
                 }
             }
         };
-        let search_state = match (looked, target) {
+        let state = match (looked, target) {
             (Progress::Found { cursor, reader: found }, target) => {
                 *reader = found;
                 return Some(self.start_found(cursor, target));
@@ -163,7 +163,7 @@ impl MemoryBackend {
                 unreachable!("all losses are known by now, so none can be new")
             }
         };
-        reader.stage = ReadStage::Searching(Box::new(search_state));
+        reader.stage = ReadStage::Searching(Box::new(state));
         None
     }
 

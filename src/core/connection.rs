@@ -125,7 +125,7 @@ pub enum ConnectionMsg {
     RestTaken(usize),
     /// The peer takes bytes again, or there is time for more.
     Writable,
-    /// It has been found out where it starts.
+    /// The search for its start is done.
     StartFound {
         /// Everything up to here is the client's already.
         cursor: Seq,
@@ -293,7 +293,7 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::Writable => self.next(),
-            ConnectionMsg::Begun { cursor, replay_through, words } => {
+            ConnectionMsg::StartFound { cursor, replay_through, words } => {
                 self.cursor = self.cursor.max(cursor);
                 if let Some(behind) = &mut self.behind {
                     (behind.rest, behind.replay_through) = (words, replay_through);
@@ -607,7 +607,7 @@ mod tests {
             assert_eq!(connection.handle(ConnectionMsg::Tick, now_ms, &limits), Effect::None);
         }
         let words = Bytes::from_static(b"words");
-        let begun = ConnectionMsg::Begun { cursor: Seq(9), replay_through: Seq(400), words };
+        let begun = ConnectionMsg::StartFound { cursor: Seq(9), replay_through: Seq(400), words };
         assert_eq!(connection.handle(begun, 50_000, &limits), Effect::SendRest);
         assert_eq!((connection.cursor(), connection.replay_through()), (Seq(9), Seq(400)));
         let stalled = Effect::End(CloseReason::WriteStalled);

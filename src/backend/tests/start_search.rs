@@ -85,7 +85,7 @@ fn a_look_back_that_the_journal_overtakes_goes_on_in_the_channels() {
 
 #[test]
 fn a_channel_that_goes_while_others_are_looked_at_is_a_loss_wherever_the_look_was() {
-    // Looks: at what is named, at the names, three at a time, and at the forgotten.
+    // Looks: at what is named, at the names, three at a time, and at the evicted.
     for (looks, forgets) in (0..5).flat_map(|looks| [(looks, false), (looks, true)]) {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let start = Start::At(log.0.position(Seq(1)));
@@ -186,7 +186,7 @@ fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_
     for looks in 0..3 {
         let log = log_of(&["m", "n", "o", "p", "q"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
-            // The merge may hold it already, and then it is not forgotten.
+            // The merge may hold it already, and then it is not evicted.
             log.0.evict_all(&log.entry("m"));
             log.forget("q");
         });

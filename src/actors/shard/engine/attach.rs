@@ -198,7 +198,7 @@ impl Engine {
     /// Goes on to find out where a connection starts, and lets it begin when that is known.
     pub(super) fn search_start(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Some(reader) = &mut slot.reading else { return };
+        let Some(reader) = &mut slot.reader else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let Some(StartFound { cursor, gap }) = self.backend.search_start(patterns, named, reader)
         else {
@@ -220,7 +220,7 @@ impl Engine {
             }
         }
         let replay_through = self.backend.head();
-        self.step(index, ConnectionMsg::Begun { cursor, replay_through, words: words.into() });
+        self.step(index, ConnectionMsg::StartFound { cursor, replay_through, words: words.into() });
     }
 
     /// What a stream begins with: its first block, and what is due to it before any event.

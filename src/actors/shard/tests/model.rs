@@ -63,7 +63,7 @@ enum Step {
     HangUp {
         client: u8,
     },
-    /// Time passes for histories: events age, and spent channels are forgotten.
+    /// Time passes for histories: events age, and unused channels are evicted.
     Age {
         seconds: u8,
     },
