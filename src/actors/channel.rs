@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::shared::Shared;
+use super::hub_state::HubState;
 use crate::backend::ChannelEntry;
 
 /// The actor.
@@ -26,14 +26,14 @@ pub(crate) enum ChannelMsg {
 
 /// Its state.
 pub(crate) struct ChannelState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     entry: Option<Arc<ChannelEntry>>,
 }
 
 impl Actor for Channel {
     type Msg = ChannelMsg;
     type State = ChannelState;
-    type Arguments = (Arc<Shared>, Arc<ChannelEntry>);
+    type Arguments = (Arc<HubState>, Arc<ChannelEntry>);
 
     async fn pre_start(
         &self,
@@ -140,7 +140,7 @@ mod tests {
         limits.history.age_max_s = 60;
         limits.channels.idle_s = 1;
         let backend = MemoryBackend::new(Epoch::new(1, 1), limits);
-        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 0);
+        let shared = HubState::new(backend, Metrics::new(), Clock::start(), 0);
         let name = ChannelName::parse("c").expect("a name");
         let now_ms = shared.clock.now_ms();
         let closed_ms = now_ms - 120_000;

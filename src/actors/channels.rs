@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     channel::{Channel, ChannelMsg},
-    shared::Shared,
+    hub_state::HubState,
 };
 use crate::{
     backend::ChannelEntry,
@@ -45,7 +45,7 @@ pub(crate) enum ChannelsMsg {
 
 /// Its state.
 pub(crate) struct ChannelsState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     children: FxHashMap<ActorId, (ActorRef<ChannelMsg>, Weak<ChannelEntry>)>,
     tombstones: VecDeque<Weak<ChannelEntry>>,
     restarts: Restarts,
@@ -54,12 +54,12 @@ pub(crate) struct ChannelsState {
 impl Actor for Channels {
     type Msg = ChannelsMsg;
     type State = ChannelsState;
-    type Arguments = Arc<Shared>;
+    type Arguments = Arc<HubState>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ChannelsMsg>,
-        shared: Arc<Shared>,
+        shared: Arc<HubState>,
     ) -> Result<ChannelsState, ActorProcessingErr> {
         myself.send_interval(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
         // A predecessor's children died with it.

@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     batch::{Batch, Run},
     channels::ChannelsMsg,
+    hub_state::HubState,
     log::LogMsg,
-    shared::Shared,
 };
 use crate::{
     backend::{ChannelEntry, ChannelId},
@@ -97,11 +97,11 @@ impl Share {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct HandedIn<'a> {
-    shared: &'a Shared,
+    shared: &'a HubState,
     is_large: bool,
 }
 
-impl Shared {
+impl HubState {
     /// Hands a submission to the log. Gives it back if there is no room, which the permits rule
     /// out.
     pub(crate) fn hand_in(&self, submission: Submission) -> Result<HandedIn<'_>, Submission> {
@@ -158,14 +158,14 @@ impl Committer {
 
     /// Commits what has been handed in, up to a bound, as one batch. If that panics, on whatever
     /// thread, nothing is committed any more.
-    pub(crate) fn commit(&mut self, shared: &Shared, share: Share) {
+    pub(crate) fn commit(&mut self, shared: &HubState, share: Share) {
         if !mem::replace(&mut self.stopped, true) {
             self.commit_share(shared, share);
             self.stopped = false;
         }
     }
 
-    fn commit_share(&mut self, shared: &Shared, share: Share) {
+    fn commit_share(&mut self, shared: &HubState, share: Share) {
         #[cfg(test)]
         assert!(!self.panics, "planted fault in a commit");
         let now_ms = shared.clock.now_ms();
@@ -233,7 +233,7 @@ impl Committer {
     }
 
     /// The next submission in order, unless it costs more than is left of a share.
-    fn next(&mut self, shared: &Shared, cost_left: &mut usize) -> Option<Submission> {
+    fn next(&mut self, shared: &HubState, cost_left: &mut usize) -> Option<Submission> {
         let next = self.held_over.take().or_else(|| shared.submissions.pop())?;
         match cost_left.checked_sub(next.cost()) {
             Some(left) => {
@@ -249,7 +249,7 @@ impl Committer {
 
     fn refuse_or_replay(
         &mut self,
-        shared: &Shared,
+        shared: &HubState,
         submission: &Submission,
         now_ms: u64,
     ) -> Option<Result<Committed, CommitError>> {
@@ -270,7 +270,7 @@ impl Committer {
 
     fn append(
         &mut self,
-        shared: &Shared,
+        shared: &HubState,
         entry: &Arc<ChannelEntry>,
         draft: Draft,
         kind: EventKind,

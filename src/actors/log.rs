@@ -9,7 +9,7 @@ use std::{sync::Arc, sync::atomic::Ordering};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{committer::Share, shared::Shared};
+use super::{committer::Share, hub_state::HubState};
 
 /// The actor.
 pub(crate) struct Log;
@@ -27,14 +27,14 @@ pub(crate) enum LogMsg {
 
 impl Actor for Log {
     type Msg = LogMsg;
-    type State = Arc<Shared>;
-    type Arguments = Arc<Shared>;
+    type State = Arc<HubState>;
+    type Arguments = Arc<HubState>;
 
     async fn pre_start(
         &self,
         _: ActorRef<LogMsg>,
-        shared: Arc<Shared>,
-    ) -> Result<Arc<Shared>, ActorProcessingErr> {
+        shared: Arc<HubState>,
+    ) -> Result<Arc<HubState>, ActorProcessingErr> {
         Ok(shared)
     }
 
@@ -42,7 +42,7 @@ impl Actor for Log {
         &self,
         myself: ActorRef<LogMsg>,
         msg: LogMsg,
-        shared: &mut Arc<Shared>,
+        shared: &mut Arc<HubState>,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             LogMsg::Commit => {
@@ -63,7 +63,7 @@ impl Actor for Log {
         &self,
         _: ActorRef<LogMsg>,
         _: SupervisionEvent,
-        _: &mut Arc<Shared>,
+        _: &mut Arc<HubState>,
     ) -> Result<(), ActorProcessingErr> {
         Ok(())
     }

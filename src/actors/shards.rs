@@ -12,8 +12,8 @@ use ractor::{
 };
 
 use super::{
+    hub_state::HubState,
     shard::{Front, Shard, ShardMsg},
-    shared::Shared,
 };
 use crate::{
     core::{RestartPolicy, Restarts},
@@ -35,7 +35,7 @@ pub(crate) enum ShardsMsg {
 
 /// Its state.
 pub(crate) struct ShardsState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     front: Option<Arc<dyn Front>>,
     children: Vec<ActorId>,
     restarts: Restarts,
@@ -44,7 +44,7 @@ pub(crate) struct ShardsState {
 impl Actor for Shards {
     type Msg = ShardsMsg;
     type State = ShardsState;
-    type Arguments = (Arc<Shared>, Option<Arc<dyn Front>>);
+    type Arguments = (Arc<HubState>, Option<Arc<dyn Front>>);
 
     async fn pre_start(
         &self,

@@ -6,14 +6,14 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Hub, quotas::OverShare};
 use crate::{
-    actors::{Share, Shared},
+    actors::{HubState, Share},
     model::{ClientAddress, Network},
 };
 
 /// The room that one answer takes, given back when dropped. Keep it as long as any of its bytes.
 #[derive(Debug)]
 pub struct AnswerRoom {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     permit: OwnedSemaphorePermit,
     _of_address: Option<Share<Network>>,
 }

@@ -8,12 +8,12 @@ use tokio::{
 };
 
 use super::{Hub, PublishError};
-use crate::{actors::Shared, telemetry::Metrics};
+use crate::{actors::HubState, telemetry::Metrics};
 
 /// The room that one body takes, given back when dropped. Keep it until the publish is answered.
 #[derive(Debug)]
 pub struct BodyRoom {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     room: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }

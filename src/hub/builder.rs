@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{ChannelCreator, Hub, Quotas};
 use crate::{
-    actors::{Clock, Root, Shared},
+    actors::{Clock, HubState, Root},
     backend::MemoryBackend,
     core::Limits,
     model::Epoch,
@@ -59,7 +59,7 @@ impl HubBuilder {
         let quotas = Arc::new(Quotas::new(&self.limits));
         let channel_creator = Arc::new(ChannelCreator::new(&self.limits));
         let backend = MemoryBackend::new(epoch, self.limits);
-        let shared = Shared::new(backend, Metrics::new(), clock, shards);
+        let shared = HubState::new(backend, Metrics::new(), clock, shards);
         let (root, ended) = Root::spawn(None, Root, shared.clone())
             .await
             .map_err(|error| StartError(error.to_string()))?;

@@ -38,13 +38,13 @@ pub use quotas::{EventRate, Source};
 pub(crate) use rates::{Rates, TooFast};
 
 use self::{channel_creation::ChannelCreator, quotas::Quotas, reports::Reports};
-use crate::actors::Shared;
+use crate::actors::HubState;
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
 /// does not stop it.
 #[derive(Clone)]
 pub struct Hub {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     quotas: Arc<Quotas>,
     channel_creator: Arc<ChannelCreator>,
     reports: Arc<Reports>,
@@ -59,7 +59,7 @@ impl fmt::Debug for Hub {
 #[cfg(test)]
 impl Hub {
     /// What its actors share, for their tests.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<HubState> {
         &self.shared
     }
 }

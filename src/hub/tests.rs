@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Hub, Publication, PublishError};
 use crate::{
-    actors::{CommitShare, Shared, Submission},
+    actors::{CommitShare, HubState, Submission},
     core::Limits,
     model::{ChannelName, Draft, EventKind, NewEvent, Seq},
 };
@@ -87,7 +87,7 @@ async fn a_channel_at_its_share_waits_and_another_does_not() {
 }
 
 /// Hands in an event with so much data, and wakes nobody.
-fn put_in(shared: &Shared, bytes: usize) {
+fn put_in(shared: &HubState, bytes: usize) {
     let name = ChannelName::parse("a").expect("a name");
     let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
     let draft = Draft::new(&NewEvent::message("x".repeat(bytes)));

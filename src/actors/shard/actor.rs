@@ -33,9 +33,9 @@ use crate::{
     actors::{
         body::{BodyPeer, EventBody},
         explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
+        hub_state::{HubState, Inbox},
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
-        shared::{Inbox, Shared},
         socket::Socket,
         subscriber::{PollTicket, Subscriber},
         tls_peer::TlsPeer,
@@ -83,7 +83,7 @@ pub trait Front: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct LocalShard {
     index: usize,
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     engine: Weak<RefCell<Engine>>,
     sockets: Rc<RefCell<Sockets>>,
     returns: Rc<RefCell<Option<Returns>>>,
@@ -221,7 +221,7 @@ impl Drop for ShardState {
 impl ThreadLocalActor for Shard {
     type Msg = ShardMsg;
     type State = ShardState;
-    type Arguments = (Arc<Shared>, usize);
+    type Arguments = (Arc<HubState>, usize);
 
     async fn pre_start(
         &self,

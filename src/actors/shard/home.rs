@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ractor::MessagingErr;
 
 use super::{ShardMsg, slot::Subscribed};
-use crate::actors::{peer::StreamSocket, shared::Shared, subscriber::Subscriber};
+use crate::actors::{hub_state::HubState, peer::StreamSocket, subscriber::Subscriber};
 
 /// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is
 /// closed, as those that it has, and the client resumes.
@@ -26,7 +26,7 @@ pub(crate) struct Moving {
 impl Moving {
     /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it
     /// back if that is this one, or the other is not there.
-    pub(super) fn hand_on(self, shared: &Shared, here: usize) -> Option<Self> {
+    pub(super) fn hand_on(self, shared: &HubState, here: usize) -> Option<Self> {
         let Some(home) = self.home(here) else { return Some(self) };
         let home = shared.refs.lock().shards.get(home).cloned().flatten();
         let Some(home) = home else { return Some(self) };

@@ -23,9 +23,9 @@ use crate::{
 
 /// Makes TLS connections of accepted sockets.
 #[derive(Clone)]
-pub(in crate::server) struct Acceptor(Arc<Shared>);
+pub(in crate::server) struct Acceptor(Arc<TlsConfigs>);
 
-struct Shared {
+struct TlsConfigs {
     serving: TlsAcceptor,
     /// Speaks HTTP/1.1 alone, for those who are refused before there is an HTTP server.
     refusing: TlsAcceptor,
@@ -72,7 +72,7 @@ impl Acceptor {
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
         let mut refusing = config.clone();
         refusing.alpn_protocols = vec![HTTP1.to_vec()];
-        let acceptor = Self(Arc::new(Shared {
+        let acceptor = Self(Arc::new(TlsConfigs {
             serving: Arc::new(config).into(),
             refusing: Arc::new(refusing).into(),
             handshake_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),

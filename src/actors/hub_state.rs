@@ -26,7 +26,7 @@ use crate::{backend::MemoryBackend, model::Seq, telemetry::Metrics};
 
 /// One hub's common ground.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct HubState {
     pub(crate) backend: Arc<MemoryBackend>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
@@ -116,7 +116,7 @@ impl Inbox {
     }
 }
 
-impl Shared {
+impl HubState {
     pub(crate) fn new(
         backend: MemoryBackend,
         metrics: Arc<Metrics>,
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_batch_goes_to_the_shards_it_concerns_and_the_others_see_how_far_the_log_is() {
         let backend = MemoryBackend::new(Epoch::new(1, 1), Limits::default());
-        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 3);
+        let shared = HubState::new(backend, Metrics::new(), Clock::start(), 3);
         let all = shared.permits.available_permits();
         let inboxes: Vec<_> = (0..3).map(|shard| shared.open_inbox(shard)).collect();
         let taken = || -> Vec<bool> { inboxes.iter().map(|inbox| inbox.pop().is_some()).collect() };
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn incarnations_of_a_shard_take_nothing_from_each_other() {
         let backend = MemoryBackend::new(Epoch::new(1, 1), Limits::default());
-        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 1);
+        let shared = HubState::new(backend, Metrics::new(), Clock::start(), 1);
         let all = shared.permits.available_permits();
         let old = shared.open_inbox(0);
         batch(&shared, 0).runs()[0].entry.shards().insert(0);
@@ -305,7 +305,7 @@ mod tests {
         assert!(newest.pop().is_none());
     }
 
-    fn batch(shared: &Shared, seq: u64) -> Arc<Batch> {
+    fn batch(shared: &HubState, seq: u64) -> Arc<Batch> {
         let name = ChannelName::parse("c").expect("a name");
         let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
         let position = shared.backend.position(Seq(seq));
