@@ -189,7 +189,7 @@ impl Shard {
             hello: false,
             retry_ms: None,
             lease: None,
-            origin: None,
+            client_info: None,
             replay: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
         }

@@ -9,7 +9,7 @@ use std::{sync::Arc, sync::atomic::Ordering};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{committer::Share, hub_state::HubState};
+use super::{committer::CommitBudget, hub_state::HubState};
 
 /// The actor.
 pub(crate) struct Log;
@@ -47,7 +47,7 @@ impl Actor for Log {
         match msg {
             LogMsg::Commit => {
                 shared.log_awake.store(false, Ordering::Release);
-                shared.committer.lock().commit(shared, Share::ALL);
+                shared.committer.lock().commit(shared, CommitBudget::ALL);
                 if !shared.submissions.is_empty() && !shared.log_awake.swap(true, Ordering::AcqRel)
                 {
                     myself.cast(LogMsg::Commit)?;

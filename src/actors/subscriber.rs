@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{lease::Lease, origin::Origin};
+use super::{client_info::ClientInfo, lease::Lease};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
@@ -121,7 +121,7 @@ pub struct Subscriber {
     /// Until when it may go on, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
     /// Where it comes from, if its socket does not say it all.
-    pub origin: Option<Box<Origin>>,
+    pub client_info: Option<Box<ClientInfo>>,
     /// Its turn to be sent history, given back when it has it or takes no more for now.
     pub replay: Option<ReplayTurn>,
     /// Its place among the connections.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Hub, quotas::OverShare};
+use super::{Hub, quotas::OverLimit};
 use crate::{
-    actors::{HubState, Share},
+    actors::{HubState, Usage},
     model::{ClientAddress, Network},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub struct AnswerRoom {
     shared: Arc<HubState>,
     permit: OwnedSemaphorePermit,
-    _of_address: Option<Share<Network>>,
+    _of_address: Option<Usage<Network>>,
 }
 
 impl Hub {
@@ -25,9 +25,9 @@ impl Hub {
     /// It does not wait: the answer is there already, and would be held while it waits. One that is
     /// larger than all the room takes all of it, since it would never be given otherwise.
     pub fn answer_room(&self, bytes: u64, client: Option<ClientAddress>) -> Option<AnswerRoom> {
-        let of_address = match self.quotas.share_of_answers(bytes, client) {
-            Ok(share) => share,
-            Err(OverShare) => {
+        let of_address = match self.quotas.count_answer(bytes, client) {
+            Ok(usage) => share,
+            Err(OverLimit) => {
                 self.shared.metrics.answers_refused.inc();
                 return None;
             }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Hub, PublishError, Source, SubscribeError,
-    rates::{Rates, TooFast},
+    rate_limits::{RateLimits, TooFast},
 };
 use crate::{
     backend::{ChannelEntry, DirectoryFull},
@@ -26,8 +26,8 @@ pub(super) struct CreatedBy<'a> {
 #[derive(Debug)]
 pub(crate) struct ChannelCreator {
     per_address: AddressLimits,
-    by_address: Option<Rates<Network>>,
-    by_subject: Option<Rates<Arc<str>>>,
+    by_address: Option<RateLimits<Network>>,
+    by_subject: Option<RateLimits<Arc<str>>>,
 }
 
 /// Why a channel cannot be created.
@@ -53,9 +53,9 @@ impl ChannelCreator {
     pub(super) fn new(limits: &Limits) -> Self {
         let (address, subject) = (&limits.per_address, &limits.per_subject);
         let by_address =
-            Rates::new(address.channels_per_s, address.channels_burst, address.rates_max);
+            RateLimits::new(address.channels_per_s, address.channels_burst, address.rates_max);
         let by_subject =
-            Rates::new(subject.channels_per_s, subject.channels_burst, subject.rates_max);
+            RateLimits::new(subject.channels_per_s, subject.channels_burst, subject.rates_max);
         Self { per_address: address.clone(), by_address, by_subject }
     }
 

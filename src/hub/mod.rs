@@ -11,7 +11,7 @@ mod info;
 mod poll;
 mod publish;
 mod quotas;
-mod rates;
+mod rate_limits;
 mod renew;
 mod reports;
 mod subscribe;
@@ -35,7 +35,7 @@ pub use publish::{Publication, Published};
 pub use subscribe::StreamRequest;
 
 pub use quotas::{EventRate, Source};
-pub(crate) use rates::{Rates, TooFast};
+pub(crate) use rate_limits::{RateLimits, TooFast};
 
 use self::{channel_creation::ChannelCreator, quotas::Quotas, reports::Reports};
 use crate::actors::HubState;

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use tokio::task::yield_now;
 
 use super::{
-    Hub, StreamRequest, SubscribeError, channel_creation::CreatedBy, subscribe::Admitting,
+    Hub, StreamRequest, SubscribeError, channel_creation::CreatedBy, subscribe::AdmissionRequest,
 };
 use crate::{
     actors::{Form, Holder, Subscriber},
@@ -39,7 +39,7 @@ pub struct PollRequest {
 impl Hub {
     /// Admits a long-poll that is to wait.
     pub fn admit_poll(&self, request: PollRequest) -> Result<Subscriber, SubscribeError> {
-        self.admit(Admitting {
+        self.admit(AdmissionRequest {
             subscription: request.subscription,
             start: request.start,
             form: Form::Poll { encoding: request.encoding, limit: request.limit.max(1) },
@@ -70,7 +70,7 @@ impl Hub {
             let now_ms = self.shared.clock.now_ms();
             let entry = self.find_or_create(name, created_by, now_ms).map_err(|why| {
                 let error = SubscribeError::from(why);
-                self.say_if_of_one_client(&error, request.client);
+                self.log_if_client_limit(&error, request.client);
                 self.refused(error)
             })?;
             open |= !entry.is_closed();

@@ -86,7 +86,7 @@ impl Hub {
                     | PublishError::OverBurst { .. }
                     | PublishError::TooManyNewChannels { .. }
             ) {
-                self.say_over_limit(reason, client);
+                self.log_over_limit(reason, client);
             }
         }
         result
@@ -100,7 +100,7 @@ impl Hub {
         if publication.events.len() > events_max {
             return Err(PublishError::TooMany { events_max });
         }
-        self.quotas.pass(publication.source.as_ref(), &publication.events)?;
+        self.quotas.check_rates(publication.source.as_ref(), &publication.events)?;
         let now_ms = self.shared.clock.now_ms();
         let created_by = CreatedBy::of(publication.source.as_ref());
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
@@ -138,13 +138,13 @@ impl Hub {
         };
         let (reply, answer) = oneshot::channel();
         let submission = Submission { events, kind, key, permits, reply };
-        let Ok(handed_in) = self.shared.hand_in(submission) else {
-            // Every submission in the queue holds a permit, and there is a place for each.
+        let Ok(queued) = self.shared.enqueue(submission) else {
+            // Every submission in the queue holds a permit, and the queue has room for each.
             return Err(PublishError::Overloaded { wait_ms });
         };
         // Publishers whose requests came together are committed together.
-        others_first().await;
-        drop(handed_in);
+        yield_once().await;
+        drop(queued);
         match answer.await {
             Ok(Ok(committed)) => Ok(Published {
                 first: committed.first,
@@ -187,8 +187,8 @@ impl Hub {
     }
 }
 
-/// Lets the tasks that are ready now have their turn.
-async fn others_first() {
+/// Yields once to the tasks that are ready now.
+async fn yield_once() {
     let mut is_first = true;
     poll_fn(|context| {
         if mem::take(&mut is_first) {

@@ -42,7 +42,7 @@ impl Hub {
     }
 
     /// Says that clients are refused for what is theirs.
-    pub(super) fn say_over_limit(&self, limit: &str, client: Option<IpAddr>) {
+    pub(super) fn log_over_limit(&self, limit: &str, client: Option<IpAddr>) {
         if let Some(times) = self.reports.over_limit.due() {
             let client = client.map(tracing::field::display);
             tracing::warn!(limit, client, times, "refusing clients that are over a limit");

@@ -71,7 +71,7 @@ impl Hub {
         let age_max_ms = u64::from(age_max_s) * 1_000;
         let age_max_ms =
             (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
-        self.admit(Admitting {
+        self.admit(AdmissionRequest {
             subscription: request.subscription,
             start: request.start,
             form,
@@ -115,21 +115,21 @@ impl Hub {
         Err(SubscribeError::GoingDown)
     }
 
-    pub(super) fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+    pub(super) fn admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
         let client = asked.client;
         self.try_admit(asked).map_err(|error| {
-            self.say_if_of_one_client(&error, client);
+            self.log_if_client_limit(&error, client);
             self.refused(error)
         })
     }
 
-    pub(super) fn say_if_of_one_client(
+    pub(super) fn log_if_client_limit(
         &self,
         error: &SubscribeError,
         client: Option<ClientAddress>,
     ) {
-        if error.is_of_one_client() {
-            self.say_over_limit(error.as_str(), client.map(|client| client.ip()));
+        if error.is_client_limit() {
+            self.log_over_limit(error.as_str(), client.map(|client| client.ip()));
         }
     }
 
@@ -138,11 +138,11 @@ impl Hub {
         error
     }
 
-    fn try_admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+    fn try_admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
         if self.shared.is_draining() {
             return Err(SubscribeError::GoingDown);
         }
-        let Admitting {
+        let AdmissionRequest {
             subscription,
             start,
             form,
@@ -155,7 +155,7 @@ impl Hub {
         } = asked;
         let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
         let created_by = CreatedBy { subject, client };
-        let origin = self.quotas.origin(client, subject)?;
+        let client_info = self.quotas.count_connection(client, subject)?;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
         let admission = Admission::take(&self.shared.connections, connections_max)
@@ -169,7 +169,7 @@ impl Hub {
             named.push(CountedEntry::new(entry, shape.transport()));
         }
         if subscription.patterns().is_empty()
-            && named.iter().all(|counted| self.has_all_of_closed(counted, &start))
+            && named.iter().all(|counted| self.nothing_left_in(counted, &start))
         {
             return Err(SubscribeError::Closed);
         }
@@ -190,7 +190,7 @@ impl Hub {
             hello,
             retry_ms,
             lease,
-            origin,
+            client_info,
             replay: None,
             admission,
         })
@@ -198,7 +198,7 @@ impl Hub {
 
     /// Whether the channel is closed and a client that starts there has nothing more to come. One
     /// that asks for history gets what is left of it, to the closing event.
-    fn has_all_of_closed(&self, counted: &CountedEntry, start: &Start) -> bool {
+    fn nothing_left_in(&self, counted: &CountedEntry, start: &Start) -> bool {
         let Some(closed) = counted.entry().closed_seq() else { return false };
         match start {
             Start::Now => true,
@@ -209,7 +209,7 @@ impl Hub {
 }
 
 /// What is asked for, of a stream or a poll.
-pub(super) struct Admitting {
+pub(super) struct AdmissionRequest {
     pub(super) subscription: Subscription,
     pub(super) start: Start,
     pub(super) form: Form,

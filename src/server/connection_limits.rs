@@ -7,10 +7,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
-    actors::{Share, Shares},
+    actors::{Usage, UsageTable},
     core::{AddressLimits, Limits},
     http::{TemporaryRejection, TrustedProxies},
-    hub::{Rates, TooFast},
+    hub::{RateLimits, TooFast},
     model::{ClientAddress, Network},
 };
 
@@ -21,13 +21,13 @@ pub(super) struct ConnectionLimiter(Arc<SocketCounts>);
 struct SocketCounts {
     limits: AddressLimits,
     proxies: TrustedProxies,
-    sockets: Arc<Shares<Network>>,
-    by_address: Option<Rates<Network>>,
-    in_all: Option<Rates<()>>,
+    sockets: Arc<UsageTable<Network>>,
+    by_address: Option<RateLimits<Network>>,
+    in_all: Option<RateLimits<()>>,
 }
 
 /// What a socket counts against as long as requests are read from it.
-pub(super) type AddressCount = Option<Share<Network>>;
+pub(super) type AddressCount = Option<Usage<Network>>;
 
 /// Why a new connection is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl ConnectionLimiter {
             limits: address.clone(),
             proxies,
             sockets: Arc::default(),
-            by_address: Rates::new(address.new_per_s, address.new_burst, address.rates_max),
-            in_all: Rates::new(connections.new_per_s, connections.new_burst, 1),
+            by_address: RateLimits::new(address.new_per_s, address.new_burst, address.rates_max),
+            in_all: RateLimits::new(connections.new_per_s, connections.new_burst, 1),
         }))
     }
 
@@ -64,8 +64,8 @@ impl ConnectionLimiter {
         let network = self.counted_network(peer);
         let counted = match network {
             Some(network) if counts.limits.requests_max > 0 => {
-                let share = counts.sockets.take(&network, counts.limits.requests_max);
-                Some(share.ok_or(RejectReason::TooMany)?)
+                let usage = counts.sockets.take(&network, counts.limits.requests_max);
+                Some(usage.ok_or(RejectReason::TooMany)?)
             }
             _ => None,
         };

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     actors::Tcp,
     http::{RejectionWriter, TemporaryRejection},
-    hub::Rates,
+    hub::RateLimits,
     telemetry::{Metrics, Seldom},
 };
 
@@ -39,7 +39,7 @@ struct RejectionState {
     permits: Arc<Semaphore>,
     /// TLS handshakes for rejections: one rate for those that are the client's fault, one for the
     /// others.
-    handshakes: Option<Rates<bool>>,
+    handshakes: Option<RateLimits<bool>>,
     reserve: Reserve,
     report: Seldom,
     over_limit: Seldom,
@@ -52,7 +52,7 @@ impl Rejections {
         tls: Option<Acceptor>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REJECTIONS_MAX));
-        let handshakes = Rates::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
+        let handshakes = RateLimits::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
         let (reserve, report, over_limit) = (Reserve::new(), Seldom::default(), Seldom::default());
         let shared = RejectionState {
             budget,

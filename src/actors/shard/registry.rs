@@ -282,7 +282,7 @@ mod tests {
             hello: false,
             retry_ms: None,
             lease: None,
-            origin: None,
+            client_info: None,
             replay: None,
             admission: Admission::take(&Arc::default(), 1).expect("a place"),
         }

@@ -235,7 +235,7 @@ export class Visnyk {
     });
   }
 
-  /** Shares the connection of a group of tabs, or makes it if this tab is elected. */
+  /** UsageTable the connection of a group of tabs, or makes it if this tab is elected. */
   #join() {
     this.#state.role = "follower";
     this.#group = new Group(this.#settings, {

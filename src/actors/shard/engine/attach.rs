@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Engine, READS_PER_TURN};
 use crate::{
     actors::{
-        Lease, Origin,
+        ClientInfo, Lease,
         peer::{Peer, SlotPeer, SlotWaker, StreamSocket},
         shard::{
             registry::VACANT,
@@ -28,7 +28,7 @@ struct Newcomer {
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
     due_ms: u64,
     lease: Option<Box<Lease>>,
-    origin: Option<Box<Origin>>,
+    client_info: Option<Box<ClientInfo>>,
     replay: Option<ReplayTurn>,
     retry_ms: Option<u32>,
     hello: bool,
@@ -88,7 +88,7 @@ impl Engine {
             start: mem::replace(&mut subscriber.start, Start::Now),
             due_ms: due_ms.map_or(u64::MAX, |after| now_ms + after),
             lease: subscriber.lease.take(),
-            origin: subscriber.origin.take(),
+            client_info: subscriber.client_info.take(),
             replay: subscriber.replay.take(),
             retry_ms: subscriber.retry_ms,
             hello: subscriber.hello,
@@ -142,8 +142,8 @@ impl Engine {
             lease.settle(key);
             self.leases.insert(index, lease);
         }
-        if let Some(origin) = newcomer.origin {
-            self.origins.insert(index, origin);
+        if let Some(client_info) = newcomer.origin {
+            self.client_infos.insert(index, client_info);
         }
 
         let head_seq = self.backend.head();

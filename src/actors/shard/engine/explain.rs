@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::Engine;
 use crate::{
     actors::{
-        Lease, Origin,
+        ClientInfo, Lease,
         explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey, Surveyed},
         shard::slot::Slot,
     },
@@ -42,8 +42,8 @@ impl Engine {
                 let position = self.safe_position(index);
                 let slot = &self.slots[index as usize];
                 let lease = self.leases.get(&index).map(|lease| &**lease);
-                let origin = self.origins.get(&index).map(|origin| &**origin);
-                found.push(describe(slot, lease, origin, position, survey.selectors_max));
+                let client_info = self.client_infos.get(&index).map(|client_info| &**client_info);
+                found.push(describe(slot, lease, client_info, position, survey.selectors_max));
             }
         }
         Surveyed { found, next: (to < end).then_some(to) }
@@ -60,7 +60,7 @@ impl Engine {
         &mut self,
         slot: &Slot,
         lease: Option<&Lease>,
-        origin: Option<&Origin>,
+        client_info: Option<&ClientInfo>,
         reason: CloseReason,
     ) {
         if reason == CloseReason::Answered {
@@ -70,7 +70,7 @@ impl Engine {
             self.ends.0.pop_front();
         }
         let position = self.backend.position(slot.connection.cursor());
-        let mut ended = describe(slot, lease, origin, position, SELECTORS_KEPT);
+        let mut ended = describe(slot, lease, client_info, position, SELECTORS_KEPT);
         ended.state = ConnectionState::Closed { reason, ended_ms: self.now_ms };
         ended.ends_ms = None;
         self.ends.0.push_back(ended);
@@ -102,7 +102,7 @@ fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
 fn describe(
     slot: &Slot,
     lease: Option<&Lease>,
-    origin: Option<&Origin>,
+    client_info: Option<&ClientInfo>,
     position: Position,
     selectors_max: usize,
 ) -> Explanation {
@@ -127,7 +127,7 @@ fn describe(
         written_ms: connection.written_ms(),
         policy: connection.policy(),
         peer: slot.peer.address(),
-        forwarded_for: origin.and_then(Origin::forwarded_for),
+        forwarded_for: client_info.and_then(ClientInfo::forwarded_for),
         subject: lease.and_then(|lease| lease.subject().cloned()),
         ends_ms: connection.ends_ms(),
     }

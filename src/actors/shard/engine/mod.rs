@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     actors::{
-        Lease, Origin, Socket,
+        ClientInfo, Lease, Socket,
         payload::Payload,
         peer::ReadyList,
         subscriber::{Admission, ReplayTurn, Shape},
@@ -64,7 +64,7 @@ pub struct Engine {
     /// slots, so that it costs nothing where they are not.
     leases: FxHashMap<u32, Box<Lease>>,
     /// By slot: where a connection comes from, for the same reason.
-    origins: FxHashMap<u32, Box<Origin>>,
+    client_infos: FxHashMap<u32, Box<ClientInfo>>,
     /// By slot: turns of connections that are being sent history.
     replays: FxHashMap<u32, ReplayTurn>,
     /// Slots whose deadline has come, to be looked at.
@@ -117,7 +117,7 @@ pub struct Finished {
     pub goes_on: bool,
     /// What it counts against as a poll, to be given back once it counts as something else: in
     /// between it would be nobody's, and thousands may be answered at once.
-    pub counted: (Admission, Option<Box<Origin>>),
+    pub counted: (Admission, Option<Box<ClientInfo>>),
 }
 
 impl Engine {
@@ -142,7 +142,7 @@ impl Engine {
             lanes: FxHashMap::default(),
             turns: VecDeque::new(),
             leases: FxHashMap::default(),
-            origins: FxHashMap::default(),
+            client_infos: FxHashMap::default(),
             replays: FxHashMap::default(),
             mixed: MixedLane::default(),
             plain_shape: Arc::new(Shape::frames()),
@@ -357,8 +357,8 @@ impl Engine {
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
         self.replays.remove(&index);
-        let (lease, origin) = (self.leases.remove(&index), self.origins.remove(&index));
-        self.remember_end(&slot, lease.as_deref(), origin.as_deref(), reason);
+        let (lease, client_info) = (self.leases.remove(&index), self.client_infos.remove(&index));
+        self.remember_end(&slot, lease.as_deref(), client_info.as_deref(), reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
@@ -369,7 +369,7 @@ impl Engine {
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {
-            let counted = (full.subscriber.admission, origin);
+            let counted = (full.subscriber.admission, client_info);
             self.handed_back.push(Finished { io, early, counted, goes_on });
         }
     }

@@ -228,7 +228,7 @@ impl World {
             hello: false,
             retry_ms: None,
             lease: None,
-            origin: None,
+            client_info: None,
             replay: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }

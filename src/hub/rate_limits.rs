@@ -1,4 +1,4 @@
-//! Rates: how much someone may bring in a second, with a burst above it.
+//! RateLimits: how much someone may bring in a second, with a burst above it.
 //!
 //! The arithmetic is governor's (GCRA: one number a client, no timer). The table of clients is ours,
 //! since it has a bound: past it, those who are not in it share one rate.
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 /// The rates of those with a key of their own each.
 #[derive(Debug)]
-pub(crate) struct Rates<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
+pub(crate) struct RateLimits<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
     limiter: RateLimiter<K, Table<K>, C, NoOpMiddleware<C::Instant>>,
     burst: u32,
     keys_max: usize,
@@ -41,14 +41,14 @@ pub(crate) enum TooFast {
     },
 }
 
-impl<K: Hash + Eq + Clone> Rates<K> {
+impl<K: Hash + Eq + Clone> RateLimits<K> {
     /// `per_s` a second and `burst` at once, for at most `keys_max` keys; none if `per_s` is 0.
     pub(crate) fn new(per_s: u32, burst: u32, keys_max: u32) -> Option<Self> {
         Self::with_clock(per_s, burst, keys_max, MonotonicClock)
     }
 }
 
-impl<K: Hash + Eq + Clone, C: Clock> Rates<K, C> {
+impl<K: Hash + Eq + Clone, C: Clock> RateLimits<K, C> {
     fn with_clock(per_s: u32, burst: u32, keys_max: u32, clock: C) -> Option<Self> {
         let burst = NonZeroU32::new(burst.max(1))?;
         let quota = Quota::per_second(NonZeroU32::new(per_s)?).allow_burst(burst);
@@ -127,9 +127,9 @@ impl<K: Hash + Eq + Clone> StateStore for Table<K> {
                 known.insert(next);
                 Ok(passed)
             }
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 let (passed, next) = measure(None)?;
-                place.insert(next);
+                entry.insert(next);
                 self.len.fetch_add(1, Ordering::Relaxed);
                 Ok(passed)
             }
@@ -174,9 +174,9 @@ mod tests {
         per_s: u32,
         burst: u32,
         keys_max: u32,
-    ) -> (Rates<u8, FakeRelativeClock>, FakeRelativeClock) {
+    ) -> (RateLimits<u8, FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        let rates = Rates::with_clock(per_s, burst, keys_max, clock.clone()).expect("a rate");
+        let rates = RateLimits::with_clock(per_s, burst, keys_max, clock.clone()).expect("a rate");
         (rates, clock)
     }
 
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn no_rate_is_no_table() {
-        assert!(Rates::<u8>::new(0, 5, 9).is_none());
+        assert!(RateLimits::<u8>::new(0, 5, 9).is_none());
     }
 
     #[test]

@@ -3,25 +3,25 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::shares::Share;
+use super::usage::Usage;
 use crate::model::{ClientAddress, Network};
 
-/// A connection's origin. A shard keeps it beside the slot, so that it costs nothing where there is
+/// A connection's client_info. A shard keeps it beside the slot, so that it costs nothing where there is
 /// none. Dropping it gives back what it counts against.
 #[derive(Debug)]
-pub struct Origin {
+pub struct ClientInfo {
     forwarded_for: Option<IpAddr>,
-    _of_address: Option<Share<Network>>,
-    _of_subject: Option<Share<Arc<str>>>,
+    _of_address: Option<Usage<Network>>,
+    _of_subject: Option<Usage<Arc<str>>>,
 }
 
-impl Origin {
+impl ClientInfo {
     /// What is to be kept; nothing of a client that counts nowhere and whose socket says where it
     /// is.
     pub(crate) fn new(
         client: Option<ClientAddress>,
-        of_address: Option<Share<Network>>,
-        of_subject: Option<Share<Arc<str>>>,
+        of_address: Option<Usage<Network>>,
+        of_subject: Option<Usage<Arc<str>>>,
     ) -> Option<Box<Self>> {
         let forwarded_for = client.filter(ClientAddress::is_forwarded).map(|client| client.ip());
         if forwarded_for.is_none() && of_address.is_none() && of_subject.is_none() {
