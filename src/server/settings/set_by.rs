@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Where a value came from, in the words of messages and of `visnyk config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Origin {
+pub enum SetBy {
     /// Built in.
     Default,
     /// A settings file.
@@ -22,7 +22,7 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SetBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
