@@ -28,7 +28,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished, home::Moving, sockets::Sockets, turns::Turns};
+use super::{Engine, Finished, placement::StreamTransfer, sockets::Sockets, turns::Turns};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
@@ -52,8 +52,8 @@ pub(crate) struct Shard;
 pub(crate) enum ShardMsg {
     /// Take on a stream that pulls from a body.
     Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
-    /// Take on a stream that another shard has accepted.
-    TakeOn(Box<Moving>),
+    /// Adopt a stream that another shard has accepted.
+    Adopt(Box<StreamTransfer>),
     /// Serve clients on this thread.
     Serve(Arc<dyn Front>),
     /// End all connections within the window; `true` on the sender when none is left.
@@ -123,7 +123,7 @@ impl LocalShard {
         match (subscriber.shape.transport(), io.into()) {
             (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, early) {
                 Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
-                Err(error) => unwatchable(&error),
+                Err(error) => log_register_failure(&error),
             },
             (Transport::Poll, Socket::Tls(io)) => {
                 let peer = Box::new(TlsPeer::poll(io, early));
@@ -136,25 +136,25 @@ impl LocalShard {
             (Transport::Stream, Socket::Plain(io)) => {
                 let socket = match StreamSocket::new(io) {
                     Ok(socket) => socket,
-                    Err(error) => return unwatchable(&error),
+                    Err(error) => return log_register_failure(&error),
                 };
-                let moving = Moving { subscriber, socket, head };
-                if let Some(staying) = moving.hand_on(&self.shared, self.index) {
-                    self.take_on(staying);
+                let transfer = StreamTransfer { subscriber, socket, head };
+                if let Some(staying) = transfer.send_to(&self.shared, self.index) {
+                    self.adopt(staying);
                 }
             }
         }
     }
 
     /// Takes on a stream that is to live here.
-    fn take_on(&self, stream: Moving) {
-        let Moving { mut subscriber, socket, head } = stream;
+    fn adopt(&self, stream: StreamTransfer) {
+        let StreamTransfer { mut subscriber, socket, head } = stream;
         let Some(engine) = self.engine.upgrade() else { return };
-        self.lead_lease(&mut subscriber);
+        self.set_lease_shard(&mut subscriber);
         let now_ms = self.shared.clock.now_ms();
         let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
         if let Err(error) = engine.attach_stream(subscriber, socket, &sockets, head, now_ms) {
-            unwatchable(&error);
+            log_register_failure(&error);
         }
     }
 
@@ -170,7 +170,7 @@ impl LocalShard {
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        self.lead_lease(&mut subscriber);
+        self.set_lease_shard(&mut subscriber);
         engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
         self.hand_back(&engine);
     }
@@ -184,7 +184,7 @@ impl LocalShard {
     }
 
     /// Tells a lease which shard its connection comes to.
-    fn lead_lease(&self, subscriber: &mut Subscriber) {
+    fn set_lease_shard(&self, subscriber: &mut Subscriber) {
         if let Some(lease) = &mut subscriber.lease {
             lease.shard = self.index;
         }
@@ -263,12 +263,12 @@ impl ThreadLocalActor for Shard {
             ShardMsg::Attach(mut subscriber, reply) => {
                 let (peer, body) = BodyPeer::pair();
                 let now_ms = state.local.shared.clock.now_ms();
-                state.local.lead_lease(&mut subscriber);
+                state.local.set_lease_shard(&mut subscriber);
                 let mut engine = state.engine.borrow_mut();
                 engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
                 let _ = reply.send(body);
             }
-            ShardMsg::TakeOn(stream) => state.local.take_on(*stream),
+            ShardMsg::Adopt(stream) => state.local.adopt(*stream),
             ShardMsg::Serve(front) => {
                 let serving = front.serve(state.local.clone());
                 state.spawn(&myself, "front", serving);
@@ -346,7 +346,7 @@ impl ShardState {
     }
 }
 
-fn unwatchable(error: &io::Error) {
+fn log_register_failure(error: &io::Error) {
     tracing::debug!(%error, "a socket cannot be watched; it is closed");
 }
 

@@ -5,7 +5,7 @@
 
 mod actor;
 mod engine;
-mod home;
+mod placement;
 mod registry;
 mod rounds;
 mod sets;

@@ -48,7 +48,7 @@ impl Engine {
         now_ms: u64,
     ) -> SlotKey {
         let waker = SlotWaker::new(self.next_key(), Arc::clone(&self.ready));
-        self.take_on(subscriber, SlotPeer::other(peer, waker), head, ticket, now_ms)
+        self.attach_slot(subscriber, SlotPeer::other(peer, waker), head, ticket, now_ms)
     }
 
     /// Takes on a stream whose socket `sockets` is to watch.
@@ -62,7 +62,7 @@ impl Engine {
     ) -> io::Result<SlotKey> {
         // What comes in from here on is reported.
         sockets.watch(&socket, self.next_key())?;
-        Ok(self.take_on(subscriber, SlotPeer::Socket(socket), head, None, now_ms))
+        Ok(self.attach_slot(subscriber, SlotPeer::Socket(socket), head, None, now_ms))
     }
 
     fn next_key(&self) -> SlotKey {
@@ -70,7 +70,7 @@ impl Engine {
         SlotKey { index, generation: self.generation.wrapping_add(1) }
     }
 
-    fn take_on(
+    fn attach_slot(
         &mut self,
         mut subscriber: Subscriber,
         peer: SlotPeer,

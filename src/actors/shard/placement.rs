@@ -1,9 +1,9 @@
-//! Where a stream lives. Those of a small channel live together, where the first of them came in:
-//! an event of it wakes one thread.
+//! Which shard serves a stream. Streams of a small channel share a shard, that of the first of
+//! them: an event of it wakes one thread.
 //!
-//! Which shard accepts a connection is chance. A stream that was accepted elsewhere is handed on as
-//! soon as it is known for what it is, before it is registered anywhere. Streams of large channels
-//! stay where they are, so that every shard has its part of a large fan-out
+//! Which shard accepts a connection is chance. A stream that was accepted elsewhere is sent to that
+//! shard as soon as it is known for what it is, before it is registered anywhere. Streams of large
+//! channels stay where they are, so that every shard has its part of a large fan-out
 //! (docs/adr/025-shards-that-are-target_shards.md).
 
 use std::sync::atomic::Ordering;
@@ -16,27 +16,27 @@ use crate::actors::{hub_state::HubState, peer::StreamSocket, subscriber::Subscri
 
 /// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is
 /// closed, as those that it has, and the client resumes.
-pub(crate) struct Moving {
+pub(crate) struct StreamTransfer {
     pub(super) subscriber: Subscriber,
     pub(super) socket: StreamSocket,
     /// What goes before the stream.
     pub(super) head: Bytes,
 }
 
-impl Moving {
+impl StreamTransfer {
     /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it
     /// back if that is this one, or the other is not there.
-    pub(super) fn hand_on(self, shared: &HubState, here: usize) -> Option<Self> {
-        let Some(home) = self.home(here) else { return Some(self) };
-        let home = shared.refs.lock().shards.get(home).cloned().flatten();
-        let Some(home) = home else { return Some(self) };
-        match home.cast(ShardMsg::TakeOn(Box::new(self))) {
-            Err(MessagingErr::SendErr(ShardMsg::TakeOn(moving))) => Some(*moving),
+    pub(super) fn send_to(self, shared: &HubState, here: usize) -> Option<Self> {
+        let Some(target) = self.target(here) else { return Some(self) };
+        let target = shared.refs.lock().shards.get(target).cloned().flatten();
+        let Some(target) = target else { return Some(self) };
+        match target.cast(ShardMsg::Adopt(Box::new(self))) {
+            Err(MessagingErr::SendErr(ShardMsg::Adopt(transfer))) => Some(*transfer),
             _ => None,
         }
     }
 
-    fn home(&self, here: usize) -> Option<usize> {
+    fn target(&self, here: usize) -> Option<usize> {
         if !Subscribed::is_plain(&self.subscriber) {
             return None;
         }
@@ -46,7 +46,7 @@ impl Moving {
             return None;
         }
         // If two came in on two shards at once, those that follow go to one of them.
-        entry.shards().first().filter(|&home| home != here)
+        entry.shards().first().filter(|&shard| shard != here)
     }
 }
 
