@@ -46,7 +46,7 @@ pub(crate) struct HubState {
     inboxes: Box<[RwLock<Arc<Inbox>>]>,
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) leases: Arc<Leases>,
-    /// Turns of streams that are sent history.
+    /// Permits of streams that are sent history.
     pub(crate) replays: Arc<Semaphore>,
     pub(crate) connection_ids: AtomicU64,
     pub(crate) next_shard: AtomicU32,

@@ -34,7 +34,7 @@ pub use peer::{Input, Peer, SlotWaker};
 pub use root::Fault;
 pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
 pub use socket::Socket;
-pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayTurn, Shape, Subscriber};
+pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayPermit, Shape, Subscriber};
 pub use tcp::{Ends, Tcp};
 
 #[cfg(test)]

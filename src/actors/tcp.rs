@@ -100,7 +100,7 @@ impl Tcp {
 
     /// Does something without waiting, as long as nobody watches; `None` once it has to wait, and
     /// is watched. It counts against the task's budget as the runtime's own sockets do: with a peer
-    /// that never pauses, the task would never let others have their turn.
+    /// that never pauses, the task would never yield.
     fn poll_unwatched<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_never_pauses_leaves_others_their_turn() {
+    async fn a_peer_that_never_pauses_lets_other_tasks_run() {
         let (mut socket, mut client) = pair().await;
         client.write_all(&[0; 1_000]).await.expect("sent");
         // So that all of it is there before the first read.
@@ -354,13 +354,13 @@ mod tests {
                     }
                 }
             });
-            let mut turns = 0;
+            let mut polls = 0;
             poll_fn(|context| {
-                turns += 1;
+                polls += 1;
                 busy.as_mut().poll(context)
             })
             .await;
-            assert!(turns > 1, "reading: {is_read}");
+            assert!(polls > 1, "reading: {is_read}");
         }
         assert!(!is_watched(&socket), "it never had to wait for its peer");
     }

@@ -59,7 +59,7 @@ pub(super) async fn read_body(
         }
         if !body.is_end_stream() {
             let begun = Instant::now();
-            give_way(bytes.len as u64 + body.size_hint().lower()).await;
+            yield_to_others(bytes.len as u64 + body.size_hint().lower()).await;
             // That was not the client's time.
             until += begun.elapsed();
         }
@@ -73,18 +73,18 @@ pub(super) async fn read_body(
 /// client can send a megabyte without a pause. Few large ones read on at a time. If each of
 /// hundreds had a piece before the thread comes to the next small request, that would wait for
 /// megabytes.
-async fn give_way(bytes: u64) {
-    let turn = match bytes {
+async fn yield_to_others(bytes: u64) {
+    let permit = match bytes {
         0..=SMALL_BYTES_MAX => None,
-        _ => TURNS.with(Arc::clone).acquire_owned().await.ok(),
+        _ => LARGE_BODIES.with(Arc::clone).acquire_owned().await.ok(),
     };
     yield_now().await;
-    drop(turn);
+    drop(permit);
 }
 
 thread_local! {
     /// Of the large bodies that are read on this thread.
-    static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(TURNS_MAX));
+    static LARGE_BODIES: Arc<Semaphore> = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
 }
 
 /// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows
@@ -126,7 +126,7 @@ impl Gathered {
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
 /// Large bodies that read on at a time, on one thread.
-const TURNS_MAX: usize = 2;
+const LARGE_BODIES_MAX: usize = 2;
 /// No body up to here is large.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
 /// Room taken at a time for a body that comes in many pieces.
@@ -177,21 +177,22 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test]
-    async fn few_large_bodies_read_on_at_a_time_and_small_ones_go_ahead() {
-        let large: Vec<_> = (0..=TURNS_MAX).map(|_| tokio::spawn(give_way(10_000))).collect();
-        let small = tokio::spawn(give_way(8_192));
+    async fn few_large_bodies_are_read_at_a_time_and_small_ones_do_not_wait() {
+        let large: Vec<_> =
+            (0..=LARGE_BODIES_MAX).map(|_| tokio::spawn(yield_to_others(10_000))).collect();
+        let small = tokio::spawn(yield_to_others(8_192));
         let over = || large.iter().filter(|task| task.is_finished()).count();
         yield_now().await;
         assert_eq!((over(), small.is_finished()), (0, false));
         yield_now().await;
-        assert_eq!((over(), small.is_finished()), (TURNS_MAX, true));
-        while over() <= TURNS_MAX {
+        assert_eq!((over(), small.is_finished()), (LARGE_BODIES_MAX, true));
+        while over() <= LARGE_BODIES_MAX {
             yield_now().await;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_a_turn_is_not_the_clients_time() {
+    async fn waiting_for_a_permit_is_not_the_clients_time() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
         let state = state_of(hub, HttpSettings::default());
         let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
@@ -200,8 +201,9 @@ mod tests {
                 rest: [(Duration::ZERO, "x".repeat(10_000)), (pause, "rest".into())].into(),
                 pausing: None,
             };
-            let turns = TURNS.with(Arc::clone);
-            let taken = turns.acquire_many(TURNS_MAX as u32).await.expect("it is never closed");
+            let permits = LARGE_BODIES.with(Arc::clone);
+            let taken =
+                permits.acquire_many(LARGE_BODIES_MAX as u32).await.expect("it is never closed");
             let reading = read_body(&state, Body::new(pieces));
             let others = async {
                 sleep(2 * wait).await;

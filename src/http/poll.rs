@@ -36,7 +36,7 @@ pub(super) async fn respond(
         return Ok(answered(request.encoding, &nothing));
     }
     if context.handoff_allowed {
-        state.hub.room_soon().await;
+        state.hub.wait_for_capacity().await;
         let subscriber = state.hub.admit_poll(request)?;
         let mut response = with_poll_headers(Response::new(Body::empty()));
         response.extensions_mut().insert(HandoffRequest::new(subscriber, true));

@@ -53,14 +53,14 @@ pub(super) async fn respond(
     if context.is_head {
         return with_stream_headers(no_body_of_any_length());
     }
-    let turn = match state.hub.replay_turn(&request.start).await {
-        Ok(turn) => turn,
+    let permit = match state.hub.replay_permit(&request.start).await {
+        Ok(permit) => permit,
         Err(error) => return refuse(state, context, &error),
     };
-    state.hub.room_soon().await;
+    state.hub.wait_for_capacity().await;
     let admitted = state.hub.admit_stream(request);
     let subscriber = match admitted {
-        Ok(subscriber) => Subscriber { replay: turn, ..subscriber },
+        Ok(subscriber) => Subscriber { replay: permit, ..subscriber },
         Err(error) => return refuse(state, context, &error),
     };
     if context.handoff_allowed {

@@ -26,7 +26,7 @@ impl Hub {
     /// larger than all the room takes all of it, since it would never be given otherwise.
     pub fn answer_room(&self, bytes: u64, client: Option<ClientAddress>) -> Option<AnswerRoom> {
         let of_address = match self.quotas.count_answer(bytes, client) {
-            Ok(usage) => share,
+            Ok(usage) => usage,
             Err(OverLimit) => {
                 self.shared.metrics.answers_refused.inc();
                 return None;

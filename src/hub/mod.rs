@@ -7,6 +7,8 @@ mod channel_creation;
 mod connections;
 mod drain;
 mod error;
+#[cfg(test)]
+mod fan_out_budget_tests;
 mod info;
 mod poll;
 mod publish;
@@ -17,8 +19,6 @@ mod reports;
 mod subscribe;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod turns_tests;
 mod waiting;
 
 use std::{fmt, sync::Arc};

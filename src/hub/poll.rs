@@ -88,7 +88,7 @@ impl Hub {
         let types = subscription.types();
         let mut through = resume.cursor;
         let mut events = Vec::new();
-        // A filter may pass over much: a few pages here, the rest in turns by a shard.
+        // A filter may pass over much: a few pages here, the rest in pieces by a shard.
         for page in 0..POLL_PAGES_MAX {
             if page > 0 {
                 // Patterns that fit little make a page long.

@@ -91,9 +91,9 @@ impl Hub {
     /// # Errors
     /// As [`admit_stream`](Self::admit_stream).
     pub async fn stream(&self, request: StreamRequest) -> Result<EventBody, SubscribeError> {
-        let turn = self.replay_turn(&request.start).await?;
+        let permit = self.replay_permit(&request.start).await?;
         let mut subscriber = self.admit_stream(request)?;
-        subscriber.replay = turn;
+        subscriber.replay = permit;
         self.open(subscriber).await
     }
 

@@ -303,8 +303,7 @@ impl Connections {
                             if outgoing.is_flushed() {
                                 return Poll::Ready(Ended::HandedOff);
                             }
-                            // Earlier answers are not handoff: the turn to be sent history is for
-                            // who reads.
+                            // Earlier answers are not read: the replay permit is for clients that read.
                             pending_handoff.handoff.subscriber.replay = None;
                         }
                         if outgoing.speaks_http2() {
@@ -392,15 +391,15 @@ async fn respond_or_hand_off(
         Ok(response) => Ok(response),
         Err(handoff) => {
             *slot.borrow_mut() = Some(*handoff);
-            // hyper is not to answer; its connection is dropped at the next turn.
+            // hyper is not to answer; its connection is dropped at the next poll.
             pending().await
         }
     }
 }
 
 /// What the client of a new connection has said; nothing if it has ended, or takes its time. A
-/// request mostly comes right behind its connection, so others have their turn and it is looked for
-/// again, before the runtime is asked to watch.
+/// request mostly comes right behind its connection, so other tasks run and it is read again,
+/// before the runtime is asked to watch.
 async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     for _ in 0..LOOKS_MAX {
         match io.read_unwatched(FIRST_BYTES_MAX) {

@@ -165,7 +165,7 @@ async fn accept(
     }
 }
 
-/// Connections accepted before those that were have their turn.
+/// Connections accepted before the loop yields to those it has accepted.
 const ACCEPTS_IN_A_ROW: usize = 16;
 /// How long an accept loop waits after a failure that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -28,7 +28,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished, placement::StreamTransfer, sockets::Sockets, turns::Turns};
+use super::{
+    Engine, Finished, fan_out_budget::FanOutBudget, placement::StreamTransfer, sockets::Sockets,
+};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
@@ -305,7 +307,7 @@ impl ThreadLocalActor for Shard {
             ShardMsg::Panic => panic!("planted fault in a shard"),
             ShardMsg::PanicConnection(channel, planted) => {
                 let mut engine = state.engine.borrow_mut();
-                // Another shard may look at this moment: one of them has the token.
+                // Another shard may check_sockets at this moment: one of them has the token.
                 if engine.plant_fault(&channel) && planted.swap(true, Ordering::AcqRel) {
                     engine.withdraw_fault();
                 }
@@ -350,22 +352,23 @@ fn log_register_failure(error: &io::Error) {
     tracing::debug!(%error, "a socket cannot be watched; it is closed");
 }
 
-/// The loop that serves the connections, a bounded turn at a time.
+/// The loop that serves the connections, a bounded pass at a time.
 async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine>>) {
     let wakes = engine.borrow().ready_list();
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
-    let mut look = true;
-    let mut turns = Turns::new(next_tick);
+    let mut check_sockets = true;
+    let mut budget = FanOutBudget::new(next_tick);
     loop {
-        look |= poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
+        check_sockets |=
+            poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
             if let Some(through) = inbox.passed() {
                 engine.pass(through);
             }
-            // However much there is to send, deadlines have their turn.
+            // However much there is to send, deadlines are checked.
             let mut more = false;
             if Instant::now() >= next_tick {
                 more = engine.tick(now_ms);
@@ -374,31 +377,31 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 }
             }
             if engine.wants_batches() {
-                for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_TURN) {
+                for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_PASS) {
                     engine.give(batch, now_ms);
                 }
                 // One notification may stand for many batches.
                 more |= !inbox.is_empty();
             }
             let serving = Instant::now();
-            if look {
+            if check_sockets {
                 ready.clear();
                 match local.sockets.borrow_mut().ready(&mut ready) {
-                    Ok(full) => look = full,
+                    Ok(full) => check_sockets = full,
                     Err(error) => {
                         return tracing::error!(%error, "a shard cannot watch its sockets");
                     }
                 }
                 engine.serve_sockets(&ready, now_ms);
             }
-            more |= engine.serve_ready(SLOTS_PER_TURN, now_ms);
+            more |= engine.serve_ready(SLOTS_PER_PASS, now_ms);
             // Those who read history send much at a time. Live events have the thread as long.
             let sending = Instant::now();
-            turns.serve(sending - serving, sending);
+            budget.record_serving(sending - serving, sending);
             loop {
                 let has_more = engine.work(now_ms);
-                if !has_more || turns.is_served(Instant::now()) {
-                    break more | look | has_more;
+                if !has_more || budget.rounds_are_done(Instant::now()) {
+                    break more | check_sockets | has_more;
                 }
             }
         };
@@ -408,21 +411,21 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
             // at the kernel's next tick, some milliseconds away.
             thread::yield_now();
             let now = Instant::now();
-            if turns.is_over(now) {
+            if budget.is_exhausted(now) {
                 // Let accepts, requests and registrations go ahead.
                 yield_now().await;
-                turns.others_had_it(now, Instant::now());
+                budget.record_other_work(now, Instant::now());
             }
             continue;
         }
-        turns.rest();
+        budget.reset();
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}
             () = poll_fn(|context| match local.sockets.borrow().are_ready(context) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
-            }) => look = true,
+            }) => check_sockets = true,
             () = tokio::time::sleep_until(next_tick) => {}
         }
     }
@@ -430,7 +433,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
 
 /// Between two looks at the deadlines.
 const TICK: Duration = Duration::from_millis(64);
-/// Batches taken from the ring in one turn.
-const BATCHES_PER_TURN: usize = 64;
-/// Connections looked at in one turn because they asked for it.
-const SLOTS_PER_TURN: usize = 256;
+/// Batches taken from the ring in one pass.
+const BATCHES_PER_PASS: usize = 64;
+/// Connections looked at in one pass because they asked for it.
+const SLOTS_PER_PASS: usize = 256;

@@ -5,6 +5,7 @@
 
 mod actor;
 mod engine;
+mod fan_out_budget;
 mod placement;
 mod registry;
 mod rounds;
@@ -14,7 +15,6 @@ mod slots;
 mod sockets;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 pub use actor::{Front, LocalShard};
 pub use engine::{Engine, Finished};

@@ -58,9 +58,9 @@ pub(super) struct Slot {
     pub(super) opened_s: u32,
     /// Where it stands in its channel's list, if it is a plain stream of one channel.
     pub(super) place: u32,
-    /// Reads of history left in this turn.
+    /// Reads of history left in this pass.
     pub(super) reads_left: u8,
-    /// Whether it is on the engine's list of those that go on in a turn to come.
+    /// Whether it is on the engine's list of those that go on in a later pass.
     pub(super) is_queued: bool,
 }
 

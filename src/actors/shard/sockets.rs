@@ -86,5 +86,5 @@ impl Sockets {
     }
 }
 
-/// Sockets served in one turn.
+/// Sockets served in one pass.
 const READY_MAX: usize = 256;

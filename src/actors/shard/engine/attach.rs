@@ -4,7 +4,7 @@ use std::{io, mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Engine, READS_PER_TURN};
+use super::{Engine, READS_PER_PASS};
 use crate::{
     actors::{
         ClientInfo, Lease,
@@ -14,7 +14,7 @@ use crate::{
             slot::{Slot, SlotKey, Subscribed},
             sockets::Sockets,
         },
-        subscriber::{PollTicket, ReplayTurn, Subscriber},
+        subscriber::{PollTicket, ReplayPermit, Subscriber},
     },
     backend::StartFound,
     core::{Connection, ConnectionMsg, Joint, Transport},
@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// What a connection brings for its beginning alone.
-struct Newcomer {
+struct NewConnection {
     start: Start,
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
     due_ms: u64,
     lease: Option<Box<Lease>>,
     client_info: Option<Box<ClientInfo>>,
-    replay: Option<ReplayTurn>,
+    replay: Option<ReplayPermit>,
     retry_ms: Option<u32>,
     hello: bool,
     /// What goes before the stream.
@@ -84,7 +84,7 @@ impl Engine {
         let index = key.index;
         let transport = subscriber.shape.transport();
         let (policy, due_ms) = (subscriber.policy, subscriber.ends_after_ms);
-        let newcomer = Newcomer {
+        let new = NewConnection {
             start: mem::replace(&mut subscriber.start, Start::Now),
             due_ms: due_ms.map_or(u64::MAX, |after| now_ms + after),
             lease: subscriber.lease.take(),
@@ -105,13 +105,13 @@ impl Engine {
             opened_s: (now_ms / 1_000) as u32,
             generation: key.generation,
             place: VACANT,
-            reads_left: READS_PER_TURN,
+            reads_left: READS_PER_PASS,
             is_queued: false,
         });
         // Before its first words: a client that has them is counted.
         self.metrics.connections_opened.inc();
         self.gauge(transport).inc();
-        self.guarded(index, |engine| engine.begin(key, newcomer));
+        self.guarded(index, |engine| engine.begin(key, new));
         if let Some(until_ms) = self.drain_until_ms
             && self.slots.contains(index as usize)
         {
@@ -123,7 +123,7 @@ impl Engine {
 
     /// Registers a connection that has just come, finds out where it starts, and takes its first
     /// step.
-    fn begin(&mut self, key: SlotKey, newcomer: Newcomer) {
+    fn begin(&mut self, key: SlotKey, new: NewConnection) {
         let index = key.index;
         let slot = &mut self.slots[index as usize];
         // Register first: whatever the log commits from here on comes as a round or lies before
@@ -135,27 +135,27 @@ impl Engine {
             Subscribed::Full(full) => self.registry.add_mixed(index, &full.subscriber),
         }
         let (transport, policy) = (slot.connection.transport(), slot.connection.policy());
-        let mut due_ms = newcomer.due_ms;
-        if let Some(mut lease) = newcomer.lease {
+        let mut due_ms = new.due_ms;
+        if let Some(mut lease) = new.lease {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
             lease.settle(key);
             self.leases.insert(index, lease);
         }
-        if let Some(client_info) = newcomer.origin {
+        if let Some(client_info) = new.client_info {
             self.client_infos.insert(index, client_info);
         }
 
         let head_seq = self.backend.head();
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
-        let resume = self.backend.resume(patterns, named, &newcomer.start, head_seq);
-        // Where it starts may have to be found out in turns; then its first words come after that.
+        let resume = self.backend.resume(patterns, named, &new.start, head_seq);
+        // Where it starts may have to be searched for in pieces; then its first words come after that.
         let is_searching_start = resume.reader.is_searching_start();
         let at_head = resume.cursor == head_seq && !is_searching_start;
         slot.reader = (!at_head).then(|| Box::new(resume.reader));
-        if let Some(turn) = newcomer.replay.filter(|_| !at_head) {
-            self.replays.insert(index, turn);
+        if let Some(permit) = new.replay.filter(|_| !at_head) {
+            self.replays.insert(index, permit);
         }
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
@@ -165,13 +165,13 @@ impl Engine {
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
 
-        let head = newcomer.head;
+        let head = new.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
         if transport == Transport::Stream && !is_searching_start {
-            let hello = newcomer.hello.then_some(id);
+            let hello = new.hello.then_some(id);
             let gap = resume.gap.as_ref();
-            self.first_words(&mut preamble, newcomer.retry_ms, hello, resume.cursor, gap);
+            self.first_words(&mut preamble, new.retry_ms, hello, resume.cursor, gap);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -202,7 +202,7 @@ impl Engine {
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let Some(StartFound { cursor, gap }) = self.backend.search_start(patterns, named, reader)
         else {
-            // A look is all that it has of a turn.
+            // One step of the search is all that it does in a pass.
             slot.reads_left = 0;
             return self.step(index, ConnectionMsg::Passed(Seq::ZERO));
         };

@@ -48,7 +48,7 @@ impl Engine {
         self.taking.is_empty()
     }
 
-    /// One bounded turn of fan-out; true while there is more to do.
+    /// One bounded pass of fan-out; true while there is more to do.
     pub fn work(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
         self.hand_out();
@@ -56,7 +56,7 @@ impl Engine {
         self.work_mixed();
         self.relieve();
         !self.taking.is_empty()
-            || !self.turns.is_empty()
+            || !self.lane_queue.is_empty()
             || self.mixed.round.is_some()
             || !self.mixed.waiting.is_empty()
     }
@@ -87,7 +87,7 @@ impl Engine {
                 } else {
                     let lane = self.lanes.entry(channel).or_default();
                     if lane.round.is_none() && lane.waiting.is_empty() {
-                        self.turns.push_back(channel);
+                        self.lane_queue.push_back(channel);
                     }
                     lane.waiting.push_back((Arc::clone(&taking.batch), index));
                 }
@@ -100,16 +100,16 @@ impl Engine {
         self.head = self.head.max(self.passed);
     }
 
-    /// The lanes in turn, until the sends of a slice are made.
+    /// The lanes, round robin, until the sends of a slice are made.
     fn work_lanes(&mut self) {
         let mut left = SENDS_PER_SLICE;
         while left > 0
-            && let Some(channel) = self.turns.pop_front()
+            && let Some(channel) = self.lane_queue.pop_front()
         {
             let (sent, more) = self.work_lane(channel, left);
             left = left.saturating_sub(sent.max(1));
             if more {
-                self.turns.push_back(channel);
+                self.lane_queue.push_back(channel);
             }
         }
     }

@@ -35,7 +35,7 @@ use crate::{
         ClientInfo, Lease, Socket,
         payload::Payload,
         peer::ReadyList,
-        subscriber::{Admission, ReplayTurn, Shape},
+        subscriber::{Admission, ReplayPermit, Shape},
     },
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
@@ -55,8 +55,8 @@ pub struct Engine {
     /// Batches whose runs are being handed out, and how far the first of them is.
     taking: VecDeque<Taking>,
     lanes: FxHashMap<ChannelId, Lane>,
-    /// Lanes with work, in turn.
-    turns: VecDeque<ChannelId>,
+    /// Lanes with work, round robin.
+    lane_queue: VecDeque<ChannelId>,
     mixed: MixedLane,
     plain_shape: Arc<Shape>,
     wheel: Wheel<u32>,
@@ -65,12 +65,12 @@ pub struct Engine {
     leases: FxHashMap<u32, Box<Lease>>,
     /// By slot: where a connection comes from, for the same reason.
     client_infos: FxHashMap<u32, Box<ClientInfo>>,
-    /// By slot: turns of connections that are being sent history.
-    replays: FxHashMap<u32, ReplayTurn>,
+    /// By slot: permits of connections that are being sent history.
+    replays: FxHashMap<u32, ReplayPermit>,
     /// Slots whose deadline has come, to be looked at.
     overdue: Vec<u32>,
     ready: Arc<ReadyList>,
-    /// Slots that go on in a turn to come.
+    /// Slots that go on in a later pass.
     queued: Vec<SlotKey>,
     /// How far the log is as this shard knows it: all batches up to there that concern it have been
     /// handed out.
@@ -140,7 +140,7 @@ impl Engine {
             generation: 0,
             taking: VecDeque::new(),
             lanes: FxHashMap::default(),
-            turns: VecDeque::new(),
+            lane_queue: VecDeque::new(),
             leases: FxHashMap::default(),
             client_infos: FxHashMap::default(),
             replays: FxHashMap::default(),
@@ -299,7 +299,7 @@ impl Engine {
                 Effect::Read(after) => {
                     let Some(slot) = self.slots.get_mut(index as usize) else { return };
                     if slot.reads_left == 0 {
-                        slot.reads_left = READS_PER_TURN;
+                        slot.reads_left = READS_PER_PASS;
                         if !slot.is_queued {
                             slot.is_queued = true;
                             self.queued.push(slot.key(index));
@@ -324,7 +324,7 @@ impl Engine {
     /// After its steps: what only a connection that is behind needs is let go.
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        slot.reads_left = READS_PER_TURN;
+        slot.reads_left = READS_PER_PASS;
         if !slot.connection.is_behind() && slot.reader.take().is_some() {
             self.replays.remove(&index);
             // Its next heartbeat may come before the check for a stall would have.
@@ -401,8 +401,8 @@ impl Drop for Engine {
 /// Sends in one slice of a lane: about a third of a millisecond, which is what a publisher on this
 /// shard waits while a large fan-out is under way (docs/adr/009-slices.md).
 const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 64 };
-/// Reads of history that a connection may do in one turn.
-const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
+/// Reads of history that a connection may do in one pass.
+const READS_PER_PASS: u8 = if cfg!(test) { 2 } else { 4 };
 /// Events of one read of history.
 const READ_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 128 };
 /// Frame bytes after which a read of history stops.

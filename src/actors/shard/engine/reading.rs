@@ -42,7 +42,7 @@ impl Engine {
         if piece.events.is_empty() {
             let msg = match piece.more {
                 true => {
-                    // A look that finds nothing is all that it has of a turn.
+                    // A read that finds nothing is all that it does in a pass.
                     slot.reads_left = 0;
                     ConnectionMsg::Passed(through)
                 }

@@ -51,7 +51,7 @@ impl Engine {
             }
         } else {
             self.metrics.fell_behind.inc();
-            // Who takes no more for now leaves its turn to those who do.
+            // A socket that would block gives its replay permit to one that does not.
             self.replays.remove(&index);
             let cursor = match begun {
                 0 => slot.connection.cursor(),

@@ -1,4 +1,4 @@
-//! Slots that have something to do: their sockets are ready, they asked for another turn, or a
+//! Slots that have something to do: their sockets are ready, they asked to be served again, or a
 //! deadline has come. Each call looks at a bounded number of them.
 
 use super::Engine;
@@ -62,7 +62,7 @@ impl Engine {
         if self.overdue.is_empty() {
             self.wheel.advance(now_ms, &mut self.overdue);
         }
-        for _ in 0..DEADLINES_PER_TURN {
+        for _ in 0..DEADLINES_PER_PASS {
             let Some(index) = self.overdue.pop() else { break };
             // Of a slot that is used again, or whose deadline has moved, the entry is stale.
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
@@ -94,5 +94,5 @@ impl Engine {
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Deadlines and heartbeats in one turn.
-const DEADLINES_PER_TURN: usize = if cfg!(test) { 3 } else { 256 };
+/// Deadlines and heartbeats in one pass.
+const DEADLINES_PER_PASS: usize = if cfg!(test) { 3 } else { 256 };

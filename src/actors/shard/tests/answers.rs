@@ -98,13 +98,13 @@ fn sockets_go_on_when_all_of_their_round_are_answered() {
     world.give(0);
     let now_ms = world.now_ms;
     let engine = &mut world.engines[0];
-    let mut turns = 0;
+    let mut passes = 0;
     while answers.borrow().len() < 7 {
         assert!(engine.take_handed_back().is_empty(), "others wait for their answers");
         engine.work(now_ms);
-        turns += 1;
+        passes += 1;
     }
-    assert!(turns > 1, "a round of one turn shows nothing");
+    assert!(passes > 1, "a round of one pass shows nothing");
     let finished = engine.take_handed_back();
     assert_eq!(finished.len(), 7);
     assert_eq!(connections.load(Ordering::Acquire), 7, "until they count as something else");

@@ -177,7 +177,7 @@ fn a_small_channel_goes_ahead_of_a_large_one() {
 }
 
 #[test]
-fn a_turn_makes_a_bounded_number_of_sends_however_many_small_channels_a_batch_has() {
+fn a_pass_makes_a_bounded_number_of_sends_however_many_small_channels_a_batch_has() {
     let mut world = world();
     let names: [&'static str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
     let pipes = names.map(|name| join(&mut world, &Ask::stream(&[name])));
@@ -187,31 +187,31 @@ fn a_turn_makes_a_bounded_number_of_sends_however_many_small_channels_a_batch_ha
     world.give(0);
     world.give(0);
     let mut before = 0;
-    let mut turns = 0;
+    let mut passes = 0;
     while world.engines[0].work(world.now_ms) {
         let sends: usize = pipes.iter().map(|pipe| pipe.writes() - 1).sum();
-        assert!(sends - before <= 3, "{} sends in a turn", sends - before);
+        assert!(sends - before <= 3, "{} sends in a pass", sends - before);
         before = sends;
-        turns += 1;
+        passes += 1;
     }
-    assert!(turns >= 7, "{turns} turns");
+    assert!(passes >= 7, "{passes} passes");
     assert!(pipes.iter().all(|pipe| pipe.events() == ["x", "x"]));
 }
 
 #[test]
-fn a_turn_sends_a_bounded_number_of_heartbeats() {
+fn a_pass_sends_a_bounded_number_of_heartbeats() {
     let mut world = world();
     let pipes: Vec<_> = (0..20).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
     world.now_ms += 60_000;
     let mut before = 0;
-    let mut turns = 1;
+    let mut passes = 1;
     while world.engines[0].tick(world.now_ms) {
         let sent: usize = pipes.iter().map(|pipe| pipe.writes() - 1).sum();
-        assert!(sent - before <= 3, "{} heartbeats in a turn", sent - before);
+        assert!(sent - before <= 3, "{} heartbeats in a pass", sent - before);
         before = sent;
-        turns += 1;
+        passes += 1;
     }
-    assert!(turns >= 6, "{turns} turns");
+    assert!(passes >= 6, "{passes} passes");
     assert!(pipes.iter().all(|pipe| pipe.writes() == 2), "one heartbeat each");
 }
 

@@ -115,7 +115,7 @@ fn a_poll_that_still_reads_is_not_a_slow_consumer() {
         for n in 0..50 {
             world.say("a", &n.to_string());
         }
-        // Nothing of history passes its filter, so it reads on in turns.
+        // Nothing of history passes its filter, so it reads on in several passes.
         let ask = Ask { types: vec!["t"], policy, ..poll(&["a"], Start::Earliest) };
         let pipe = join(&mut world, &ask);
         let event_type = crate::model::EventType::parse("t").ok();

@@ -176,10 +176,10 @@ impl World {
             while self.give(engine) {}
             let now_ms = self.now_ms;
             let engine = &mut self.engines[engine];
-            let mut turns = 0;
+            let mut passes = 0;
             while engine.work(now_ms) | engine.serve_ready(256, now_ms) | !engine.is_at_rest() {
-                turns += 1;
-                assert!(turns < 100_000, "it never comes to rest");
+                passes += 1;
+                assert!(passes < 100_000, "it never comes to rest");
             }
         }
     }

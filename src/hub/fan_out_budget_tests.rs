@@ -1,4 +1,4 @@
-//! Who has a shard's thread while requests never end on it.
+//! How a shard's thread is divided while requests never end on it.
 
 use std::{
     future::Future,
@@ -24,11 +24,11 @@ use crate::actors::{Front, Input, LocalShard, Peer, SlotWaker};
 #[derive(Debug, Default)]
 struct Seen {
     is_over: AtomicBool,
-    /// Turns of those who do other things.
+    /// How often the other tasks ran.
     others: AtomicUsize,
     attached: AtomicUsize,
     delivered: AtomicUsize,
-    /// Turns of others by the first delivery, and by the last.
+    /// How often they had run at the first delivery, and at the last.
     at_first: AtomicUsize,
     at_last: AtomicUsize,
     changed: Notify,
@@ -92,7 +92,7 @@ impl Front for Busy {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn requests_that_never_end_hold_a_round_up_for_a_few_turns_only() {
+async fn requests_that_never_end_delay_a_round_by_a_few_polls_only() {
     let hub = Hub::builder().shards(1).start().await.expect("a hub");
     let seen = Arc::<Seen>::default();
     hub.serve(Arc::new(Busy { hub: hub.clone(), seen: Arc::clone(&seen) }));
@@ -110,8 +110,8 @@ async fn requests_that_never_end_hold_a_round_up_for_a_few_turns_only() {
     wait_for(&seen.delivered, READERS).await;
     seen.is_over.store(true, Ordering::Relaxed);
     let meanwhile = seen.at_last.load(Ordering::Relaxed) - seen.at_first.load(Ordering::Relaxed);
-    // A slice is three sends here: with a turn of all others between any two it would be 380.
-    assert!(meanwhile <= 6 * OTHERS, "{meanwhile} turns of others in one round");
+    // A slice is three sends here: if all others ran between any two it would be 380.
+    assert!(meanwhile <= 6 * OTHERS, "{meanwhile} polls of other tasks in one round");
 }
 
 const READERS: usize = 60;
