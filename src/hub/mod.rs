@@ -27,7 +27,7 @@ pub use answers::AnswerRoom;
 pub use bodies::BodyRoom;
 pub use builder::{HubBuilder, StartError};
 pub use connections::{
-    ConnectionPage, ConnectionPlace, ConnectionTotals, EndPage, EndPlace, Unanswered,
+    ClosedCursor, ClosedPage, ConnectionCursor, ConnectionPage, ConnectionTotals, Unanswered,
 };
 pub use error::{CloseError, PublishError, SubscribeError};
 pub use poll::{PollNow, PollRequest};

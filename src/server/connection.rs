@@ -134,7 +134,7 @@ impl Connections {
         }
     }
 
-    /// Serves a connection until it ends, its shard is gone, or it is given away.
+    /// Serves a connection until it addrs, its shard is gone, or it is given away.
     pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: HeldPermits) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.
@@ -402,7 +402,7 @@ async fn respond_or_hand_off(
 /// before the runtime is asked to watch.
 async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     for _ in 0..LOOKS_MAX {
-        match io.read_unwatched(FIRST_BYTES_MAX) {
+        match io.read_unregistered(FIRST_BYTES_MAX) {
             Some(Err(error)) if is_for_later(&error) => yield_now().await,
             Some(read) => return read,
             None => break,

@@ -65,8 +65,8 @@ impl Front for HttpFront {
         let limiter = self.limiter.clone();
         shard.on_handed_back(move |Finished { io, early, counted, goes_on }| {
             // Gone already, if it has no address.
-            let Ok(ends) = io.ends() else { return };
-            let held = (again.budget.acquire_unchecked(), limiter.count_existing(ends.peer));
+            let Ok(addrs) = io.addrs() else { return };
+            let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
             if goes_on {
                 spawn_local(Rc::clone(&again).serve_again(io, early, held));
@@ -141,7 +141,7 @@ async fn accept(
                 continue;
             }
         };
-        let counted = match limiter.admit(io.ends().peer) {
+        let counted = match limiter.admit(io.addrs().peer) {
             Ok(counted) => counted,
             Err(why) => {
                 rejections.reject(io, why);

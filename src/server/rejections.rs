@@ -80,7 +80,7 @@ impl Rejections {
     /// few are being rejected; otherwise it is closed at once, so that no other connection waits
     /// for it.
     pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
-        let peer = io.ends().peer.ip();
+        let peer = io.addrs().peer.ip();
         Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
         if let Some(times) = self.0.over_limit.due() {
             let reason = why.as_str();

@@ -34,7 +34,9 @@ use super::{
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
-        explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
+        connection_report::{
+            ConnectionFilter, ConnectionMatches, ConnectionQuery, ConnectionReport,
+        },
         hub_state::{HubState, Inbox},
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
@@ -61,9 +63,9 @@ pub(crate) enum ShardMsg {
     /// End all connections within the window; `true` on the sender when none is left.
     Drain(Duration, oneshot::Sender<()>),
     /// Explain connections: a bounded number of them.
-    Explain(Survey, oneshot::Sender<Surveyed>),
+    Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
     /// Explain connections that ended lately.
-    ExplainEnds(ConnectionFilter, oneshot::Sender<Vec<Explanation>>),
+    ExplainClosed(ConnectionFilter, oneshot::Sender<Vec<ConnectionReport>>),
     /// Take a fresh token for the connection in a slot.
     Renew(Renew, oneshot::Sender<Renewal>),
     /// A task of the shard has panicked or ended.
@@ -286,14 +288,14 @@ impl ThreadLocalActor for Shard {
                     let _ = done.send(());
                 });
             }
-            ShardMsg::Explain(survey, reply) => {
+            ShardMsg::Explain(query, reply) => {
                 let now_ms = state.local.shared.clock.now_ms();
-                let mut surveyed = state.engine.borrow_mut().explain(&survey, now_ms);
-                surveyed.found.iter_mut().for_each(|found| found.shard = state.local.index);
-                let _ = reply.send(surveyed);
+                let mut matches = state.engine.borrow_mut().explain(&query, now_ms);
+                matches.found.iter_mut().for_each(|found| found.shard = state.local.index);
+                let _ = reply.send(matches);
             }
-            ShardMsg::ExplainEnds(filter, reply) => {
-                let mut ended = state.engine.borrow().ended_lately(&filter);
+            ShardMsg::ExplainClosed(filter, reply) => {
+                let mut ended = state.engine.borrow().recently_closed(&filter);
                 ended.iter_mut().for_each(|ended| ended.shard = state.local.index);
                 let _ = reply.send(ended);
             }

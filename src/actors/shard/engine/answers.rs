@@ -77,7 +77,7 @@ impl Engine {
                 let response = (ticket.respond)(&encoded, position, ticket);
                 let PollTicket { ref header_lines, keep_alive, respond } = *ticket;
                 let header_lines = header_lines.clone();
-                let response = self.hold(response);
+                let response = self.count_unsent(response);
                 self.last_answer = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
                     reply: encoded,
                     position,
@@ -101,7 +101,7 @@ impl Engine {
         let Some(ticket) = slot.subscriber.ticket() else { return };
         let reply = encoding.encode(&answer);
         let response = (ticket.respond)(&reply, answer.position, ticket);
-        let response = self.hold(response);
+        let response = self.count_unsent(response);
         self.respond(index, response, answer.position);
     }
 

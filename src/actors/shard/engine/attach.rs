@@ -17,7 +17,7 @@ use crate::{
         subscriber::{PollTicket, ReplayPermit, Subscriber},
     },
     backend::StartFound,
-    core::{Connection, ConnectionMsg, Joint, Transport},
+    core::{Connection, ConnectionMsg, ConnectionStart, Transport},
     model::{Gap, Seq, Start, first_block, hello_block},
     telemetry::Metrics,
 };
@@ -97,7 +97,7 @@ impl Engine {
         // The slot first, and in it a connection that has nothing: whatever goes wrong from here on
         // is a step of it, and ends it and takes it out of all lists.
         self.slots.insert(Slot {
-            connection: Connection::new(Joint::default(), transport, policy, now_ms),
+            connection: Connection::new(ConnectionStart::default(), transport, policy, now_ms),
             peer,
             subscriber: Subscribed::new(subscriber, ticket),
             reader: None,
@@ -139,7 +139,7 @@ impl Engine {
         if let Some(mut lease) = new.lease {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
-            lease.settle(key);
+            lease.set_slot(key);
             self.leases.insert(index, lease);
         }
         if let Some(client_info) = new.client_info {
@@ -161,7 +161,7 @@ impl Engine {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A closed channel still owes its closing event to those who stand before it.
-        let open = subscriber.named().filter(|entry| entry.owes_closing(resume.cursor));
+        let open = subscriber.named().filter(|entry| entry.closing_event_due(resume.cursor));
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
 
@@ -179,7 +179,7 @@ impl Engine {
         // If this fails, writing the rest does too, and ends it.
         let _ = slot.peer.write_all(&preamble, &mut taken);
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
-        let joint = Joint {
+        let connection_start = ConnectionStart {
             cursor: resume.cursor,
             replay_through: if is_searching_start { Seq(u64::MAX) } else { resume.head },
             preamble,
@@ -187,7 +187,7 @@ impl Engine {
             open_names,
             has_patterns,
         };
-        slot.connection = Connection::new(joint, transport, policy, self.now_ms);
+        slot.connection = Connection::new(connection_start, transport, policy, self.now_ms);
         match resume.gap {
             Some(gap) if transport == Transport::Poll => self.answer_gap(index, gap),
             _ => self.step(index, ConnectionMsg::Writable),
@@ -204,7 +204,7 @@ impl Engine {
         else {
             // One step of the search is all that it does in a pass.
             slot.reads_left = 0;
-            return self.step(index, ConnectionMsg::Passed(Seq::ZERO));
+            return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));
         };
         if let Some(gap) = &gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());

@@ -54,7 +54,7 @@ impl Engine {
         self.hand_out();
         self.work_lanes();
         self.work_mixed();
-        self.relieve();
+        self.enforce_unsent_limit();
         !self.taking.is_empty()
             || !self.lane_queue.is_empty()
             || self.mixed.round.is_some()

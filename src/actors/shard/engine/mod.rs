@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::{answers::LastAnswer, explain::RecentEnds, fan_out::Taking, unsent::Unsent};
+use self::{answers::LastAnswer, explain::RecentlyClosed, fan_out::Taking, unsent::Unsent};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
@@ -92,7 +92,7 @@ pub struct Engine {
     due: Vec<SlotKey>,
     tally: Tally,
     /// Connections that ended lately.
-    ends: RecentEnds,
+    closed: RecentlyClosed,
     unsent: Unsent,
     /// Which connections ended since a test looked, and why.
     #[cfg(test)]
@@ -160,7 +160,7 @@ impl Engine {
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),
-            ends: RecentEnds::default(),
+            closed: RecentlyClosed::default(),
             unsent: Unsent::default(),
             #[cfg(test)]
             ended: Vec::new(),
@@ -358,7 +358,7 @@ impl Engine {
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
         self.replays.remove(&index);
         let (lease, client_info) = (self.leases.remove(&index), self.client_infos.remove(&index));
-        self.remember_end(&slot, lease.as_deref(), client_info.as_deref(), reason);
+        self.record_closed(&slot, lease.as_deref(), client_info.as_deref(), reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");

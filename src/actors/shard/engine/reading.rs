@@ -44,7 +44,7 @@ impl Engine {
                 true => {
                     // A read that finds nothing is all that it does in a pass.
                     slot.reads_left = 0;
-                    ConnectionMsg::Passed(through)
+                    ConnectionMsg::NothingUpTo(through)
                 }
                 false => ConnectionMsg::CaughtUp(through),
             };

@@ -59,7 +59,7 @@ impl Engine {
             };
             let counted = payload.after(replay_through);
             let due = payload.after(cursor.max(replay_through));
-            let rest = self.hold(payload.split(taken).rest);
+            let rest = self.count_unsent(payload.split(taken).rest);
             let Some(slot) = self.slots.get_mut(index as usize) else { return };
             let blocked = ConnectionMsg::Blocked {
                 cursor,

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::world::{Ask, World};
 use crate::{
     actors::{
-        Ends, Socket, Tcp,
+        Socket, SocketAddrs, Tcp,
         peer::{Input, Peer, SlotWaker},
         subscriber::{Admission, Form, PollTicket},
     },
@@ -63,7 +63,7 @@ fn waiting_with(
     let local = listener.local_addr().unwrap();
     for ticket in tickets {
         let io = TcpStream::connect(local).unwrap();
-        let io = Tcp::unwatched(io, Ends { local, peer: local });
+        let io = Tcp::unregistered(io, SocketAddrs { local, peer: local });
         let client = Box::new(Client { answers: Rc::clone(&answers), io });
         let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
         let mut subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });

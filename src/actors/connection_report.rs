@@ -12,7 +12,7 @@ use crate::{
 
 /// One connection as it is now, or as it was at its end. It holds no event data.
 #[derive(Debug, Clone)]
-pub struct Explanation {
+pub struct ConnectionReport {
     /// The connection's number, as `visnyk.hello` told it.
     pub id: u64,
     /// Which shard has it.
@@ -61,7 +61,7 @@ pub enum ConnectionState {
     /// It has everything up to the head of the log.
     Live,
     /// It has not.
-    Behind(Behind),
+    Behind(BehindReason),
     /// It is no more.
     Closed {
         /// Why.
@@ -73,7 +73,7 @@ pub enum ConnectionState {
 
 /// Why a connection is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behind {
+pub enum BehindReason {
     /// Its peer takes no more bytes for now.
     Blocked,
     /// It is being sent what lay in history when it came.
@@ -84,7 +84,7 @@ pub enum Behind {
     Ending,
 }
 
-impl Behind {
+impl BehindReason {
     /// The word in answers.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ pub struct ConnectionFilter {
 
 /// A piece of a shard's connections to explain.
 #[derive(Debug, Clone)]
-pub(crate) struct Survey {
+pub(crate) struct ConnectionQuery {
     pub(crate) filter: ConnectionFilter,
     /// The first slot to look at.
     pub(crate) from: u32,
@@ -125,8 +125,8 @@ pub(crate) struct Survey {
 
 /// What a shard found.
 #[derive(Debug)]
-pub(crate) struct Surveyed {
-    pub(crate) found: Vec<Explanation>,
+pub(crate) struct ConnectionMatches {
+    pub(crate) found: Vec<ConnectionReport>,
     /// The slot to go on from; none when all were looked at.
     pub(crate) next: Option<u32>,
 }
