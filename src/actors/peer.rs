@@ -39,7 +39,7 @@ pub trait Peer: fmt::Debug {
     }
 
     /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
-    fn has_last_words(&self) -> bool {
+    fn has_close_frame(&self) -> bool {
         false
     }
 
@@ -132,10 +132,10 @@ impl SlotPeer {
     }
 
     /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
-    pub(crate) fn has_last_words(&self) -> bool {
+    pub(crate) fn has_close_frame(&self) -> bool {
         match self {
             Self::Socket(_) => false,
-            Self::Other(other) => other.peer.has_last_words(),
+            Self::Other(other) => other.peer.has_close_frame(),
         }
     }
 

@@ -173,7 +173,7 @@ impl Peer for TlsPeer {
     }
 
     /// A record that is encrypted and not yet out, and the close_notify.
-    fn has_last_words(&self) -> bool {
+    fn has_close_frame(&self) -> bool {
         true
     }
 

@@ -114,7 +114,7 @@ mod tests {
         let (mut walk, names) = (walk(patterns), names(&NAMES));
         let (mut seen, mut pieces) = (Vec::new(), 0);
         while !walk.is_over() {
-            let stage = seen.len();
+            let before = seen.len();
             walk.visit(&names, names_max, |name, ()| seen.push(name.to_string()));
             assert!(seen.len() - before <= names_max, "{seen:?}");
             pieces += 1;

@@ -774,7 +774,7 @@ mod tests {
             assert_eq!(idle.handle(ConnectionMsg::Tick, at_ms, &limits()), effect);
         }
         let mut lagging = stream(SlowPolicy::Disconnect);
-        block(&mut behind);
+        block(&mut lagging);
         assert_eq!(lagging.handle(ConnectionMsg::Tick, heartbeat_ms, &limits()), Effect::None);
         let mut poll = connection(Transport::Poll, SlowPolicy::Disconnect, u64::MAX);
         assert_eq!(poll.handle(ConnectionMsg::Tick, heartbeat_ms, &limits()), Effect::None);

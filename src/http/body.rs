@@ -27,7 +27,7 @@ pub(super) async fn read_body(
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
             .with("field", "body")
             .with("bytes_max", bytes_max)
-            .past("body_too_large")
+            .limit_exceeded("body_too_large")
             .closing()
     };
     // A length that says it all: the body is not read, nor asked for with a 100.
@@ -38,7 +38,7 @@ pub(super) async fn read_body(
     let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
     let too_slow = |_| {
         let detail = format!("the body did not come within {} s", wait.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).past("slow_body").closing()
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).limit_exceeded("slow_body").closing()
     };
     let mut until = Instant::now() + wait;
     let (mut bytes, mut pieces) = (Gathered::default(), 0);
@@ -55,7 +55,7 @@ pub(super) async fn read_body(
         pieces += 1;
         if pieces > PIECES_ALWAYS + bytes.len / PIECE_BYTES_MIN {
             let detail = "the body comes in too many small chunks";
-            return Err(Problem::field("body", detail).past("too_many_pieces").closing());
+            return Err(Problem::field("body", detail).limit_exceeded("too_many_pieces").closing());
         }
         if !body.is_end_stream() {
             let begun = Instant::now();

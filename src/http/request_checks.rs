@@ -15,7 +15,7 @@ use axum::{
 };
 
 use super::{
-    AccessPolicy, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, problem::Past,
+    AccessPolicy, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, problem::LimitExceeded,
     routes::HttpState, with_room,
 };
 use crate::{core::RequestLimits, hub::Hub, model::ClientAddress};
@@ -78,7 +78,7 @@ impl RequestChecks {
 
     /// Counts a refusal of what is past a bound.
     fn count(&self, hub: &Hub, response: &Response) {
-        if let Some(Past(bound)) = response.extensions().get() {
+        if let Some(LimitExceeded(bound)) = response.extensions().get() {
             hub.count_refused_request(bound, self.client.map(|client| client.ip()));
         }
     }
@@ -180,7 +180,7 @@ fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Prob
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
             .with("fields_max", fields_max)
-            .past("too_many_fields"));
+            .limit_exceeded("too_many_fields"));
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes_max as usize {
@@ -189,7 +189,7 @@ fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Prob
         return Err(Problem::new(StatusCode::URI_TOO_LONG, detail)
             .with("field", "target")
             .with("bytes_max", bytes_max)
-            .past("target_too_long"));
+            .limit_exceeded("target_too_long"));
     }
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let bytes: usize = target + fields.sum::<usize>();
@@ -199,7 +199,7 @@ fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Prob
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
             .with("field", "head")
             .with("bytes_max", bytes_max)
-            .past("head_too_large"));
+            .limit_exceeded("head_too_large"));
     }
     Ok(())
 }
@@ -302,10 +302,10 @@ mod tests {
             ("evil.example", false, true, false, false),
             ("a.hub.example", false, true, false, false),
         ] {
-            assert_eq!(is_at(name, true, &[]), bare_loopback, "{name}");
-            assert_eq!(is_at(name, false, &[]), bare, "{name}");
-            assert_eq!(is_at(name, true, &named), named_loopback, "{name}");
-            assert_eq!(is_at(name, false, &named), named_elsewhere, "{name}");
+            assert_eq!(is_allowed_host(name, true, &[]), bare_loopback, "{name}");
+            assert_eq!(is_allowed_host(name, false, &[]), bare, "{name}");
+            assert_eq!(is_allowed_host(name, true, &named), named_loopback, "{name}");
+            assert_eq!(is_allowed_host(name, false, &named), named_elsewhere, "{name}");
         }
     }
 

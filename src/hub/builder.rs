@@ -77,6 +77,6 @@ impl HubBuilder {
                 unexpected
             });
         });
-        Ok(Hub { shared, quotas, channel_creator, reports: Arc::default() })
+        Ok(Hub { shared, quotas, channel_creator, logs: Arc::default() })
     }
 }

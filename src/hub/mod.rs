@@ -15,10 +15,10 @@ mod publish;
 mod quotas;
 mod rate_limits;
 mod renew;
-mod reports;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod throttled_logs;
 mod waiting;
 
 use std::{fmt, sync::Arc};
@@ -37,7 +37,7 @@ pub use subscribe::StreamRequest;
 pub use quotas::{EventRate, Source};
 pub(crate) use rate_limits::{RateLimits, TooFast};
 
-use self::{channel_creation::ChannelCreator, quotas::Quotas, reports::Reports};
+use self::{channel_creation::ChannelCreator, quotas::Quotas, throttled_logs::ThrottledLogs};
 use crate::actors::HubState;
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
@@ -47,7 +47,7 @@ pub struct Hub {
     shared: Arc<HubState>,
     quotas: Arc<Quotas>,
     channel_creator: Arc<ChannelCreator>,
-    reports: Arc<Reports>,
+    logs: Arc<ThrottledLogs>,
 }
 
 impl fmt::Debug for Hub {

@@ -21,7 +21,7 @@ pub(super) struct Arrival {
 impl Arrival {
     /// How they come in on this one; an error if it has gone.
     pub(super) fn of(io: &Socket) -> io::Result<Self> {
-        Ok(Self { ends: io.addrs()?, is_secure: io.is_secure() })
+        Ok(Self { addrs: io.addrs()?, is_secure: io.is_secure() })
     }
 
     /// The address at the other end, which may be a proxy's.

@@ -37,11 +37,11 @@ use super::{
     arrival::Arrival,
     connection_limits::AddressCount,
     http2::PREFACE,
-    outgoing::{Outgoing, Stall},
     plain::plain_request,
     rewind::Rewind,
     socket_budget::{SocketBudget, SocketPermit},
     tls::{Acceptor, Welcome},
+    write_progress::{Stall, WriteProgress},
 };
 use crate::{
     actors::{LocalShard, Socket, Tcp},
@@ -182,18 +182,18 @@ impl Connections {
         answer: Option<Response<Body>>,
         arrival: Arrival,
     ) {
-        let outgoing = Rc::new(Outgoing::new());
+        let progress = Rc::new(WriteProgress::new());
         let pending_handoff = Rc::default();
         let begins_http2 = early.len().min(PREFACE.len());
         let next = if is_new && early[..begins_http2] == PREFACE[..begins_http2] {
             if begins_http2 == PREFACE.len() {
                 return self.serve_http2(io, early, arrival).await;
             }
-            let io = Rewind::new_client(io, early, Rc::clone(&outgoing));
-            self.parse(io, outgoing, &pending_handoff, answer, arrival).await
+            let io = Rewind::new_client(io, early, Rc::clone(&progress));
+            self.parse(io, progress, &pending_handoff, answer, arrival).await
         } else {
-            let io = Rewind::new(io, early, Rc::clone(&outgoing));
-            self.parse(io, outgoing, &pending_handoff, answer, arrival).await
+            let io = Rewind::new(io, early, Rc::clone(&progress));
+            self.parse(io, progress, &pending_handoff, answer, arrival).await
         };
         match next {
             Next::Nobody => {}
@@ -261,7 +261,7 @@ impl Connections {
     async fn parse(
         &self,
         io: Rewind,
-        outgoing: Rc<Outgoing>,
+        progress: Rc<WriteProgress>,
         pending_handoff: &Rc<RefCell<Option<PendingHandoff>>>,
         answer: Option<Response<Body>>,
         arrival: Arrival,
@@ -296,17 +296,17 @@ impl Connections {
                 match connection.poll_without_shutdown(context) {
                     // hyper is done, but the end of its last answer waits in its buffer. It goes on
                     // with that each time.
-                    Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
+                    Poll::Ready(Ok(())) if !progress.is_flushed() => {}
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending => {
                         if let Some(pending_handoff) = pending_handoff.borrow_mut().as_mut() {
-                            if outgoing.is_flushed() {
+                            if progress.is_flushed() {
                                 return Poll::Ready(Ended::HandedOff);
                             }
                             // Earlier answers are not read: the replay permit is for clients that read.
                             pending_handoff.handoff.subscriber.replay = None;
                         }
-                        if outgoing.speaks_http2() {
+                        if progress.speaks_http2() {
                             return Poll::Ready(Ended::Http2);
                         }
                     }
@@ -317,7 +317,7 @@ impl Connections {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            stall.poll(outgoing.waiting(), context).map(|()| Ended::Stalled)
+            stall.poll(progress.pending(), context).map(|()| Ended::Stalled)
         })
         .await;
         match ended {

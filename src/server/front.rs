@@ -63,12 +63,12 @@ impl Front for HttpFront {
         });
         let again = Rc::clone(&connections);
         let limiter = self.limiter.clone();
-        shard.on_handed_back(move |Finished { io, early, counted, goes_on }| {
+        shard.on_handed_back(move |Finished { io, early, counted, keep_alive }| {
             // Gone already, if it has no address.
             let Ok(addrs) = io.addrs() else { return };
             let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
-            if goes_on {
+            if keep_alive {
                 spawn_local(Rc::clone(&again).serve_again(io, early, held));
             } else {
                 spawn_local(Rc::clone(&again).serve_out(io, held));

@@ -11,7 +11,6 @@ mod front;
 pub mod fuzzing;
 mod http2;
 mod listeners;
-mod outgoing;
 mod plain;
 mod process;
 mod rejections;
@@ -21,6 +20,7 @@ pub mod settings;
 mod socket_budget;
 mod tls;
 mod untrusted_proxy_warning;
+mod write_progress;
 
 pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;

@@ -25,7 +25,7 @@ use crate::{
     actors::Tcp,
     http::{RejectionWriter, TemporaryRejection},
     hub::RateLimits,
-    telemetry::{Metrics, Seldom},
+    telemetry::{LogThrottle, Metrics},
 };
 
 /// Rejects connections, over all shards together.
@@ -41,8 +41,8 @@ struct RejectionState {
     /// others.
     handshakes: Option<RateLimits<bool>>,
     reserve: Reserve,
-    report: Seldom,
-    over_limit: Seldom,
+    report: LogThrottle,
+    over_limit: LogThrottle,
 }
 
 impl Rejections {
@@ -53,7 +53,8 @@ impl Rejections {
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REJECTIONS_MAX));
         let handshakes = RateLimits::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
-        let (reserve, report, over_limit) = (Reserve::new(), Seldom::default(), Seldom::default());
+        let (reserve, report, over_limit) =
+            (Reserve::new(), LogThrottle::default(), LogThrottle::default());
         let shared = RejectionState {
             budget,
             writer,

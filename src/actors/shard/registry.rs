@@ -307,36 +307,36 @@ mod tests {
         let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
         let name = ChannelName::parse("t/7/x").expect("a name");
         let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
-        let is_told = || backend.target_shards([&*entry]).has(5);
+        let gets_events = || backend.target_shards([&*entry]).contains(5);
         let mut registry = Registry::new(5, Arc::clone(backend.pattern_subscribers()));
         // Streams of it alone, also while a round is under way.
-        assert!(!is_told());
+        assert!(!gets_events());
         assert_eq!([registry.add_plain(0, &entry), registry.add_plain(1, &entry)], [0, 1]);
         assert_eq!(registry.remove_plain(0, 0, entry.id(), false), Some(1));
-        assert!(is_told());
+        assert!(gets_events());
         assert_eq!(registry.remove_plain(1, 0, entry.id(), true), None);
-        assert!(is_told(), "until the round is through");
+        assert!(gets_events(), "until the round is through");
         registry.compact(entry.id(), |_, _| {});
-        assert!(!is_told());
+        assert!(!gets_events());
         // Those that name it among others.
         let mut naming = subscriber("t/7/x");
         naming.named.push(CountedEntry::new(Arc::clone(&entry), Transport::Stream));
         registry.add_mixed(0, &naming);
-        assert!(is_told());
+        assert!(gets_events());
         assert_eq!(registry.add_plain(1, &entry), 0);
         registry.remove_mixed(0, &naming);
-        assert!(is_told(), "there is another");
+        assert!(gets_events(), "there is another");
         assert_eq!(registry.remove_plain(1, 0, entry.id(), false), None);
-        assert!(!is_told());
+        assert!(!gets_events());
         // Patterns, whatever they match; and a look-up by them is no reason to be told.
         for pattern in ["t/*/x", "u/**"] {
             registry.add_mixed(0, &subscriber(pattern));
         }
-        assert!(is_told() && registry.look_up(&entry).is_some());
+        assert!(gets_events() && registry.look_up(&entry).is_some());
         registry.remove_mixed(0, &subscriber("t/*/x"));
-        assert!(is_told(), "there is another");
+        assert!(gets_events(), "there is another");
         registry.remove_mixed(0, &subscriber("u/**"));
-        assert!(!is_told());
+        assert!(!gets_events());
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) fn before_lock() {
 }
 
 fn looks_of<T>(act: impl FnOnce() -> T) -> (T, u64) {
-    let stage = LOOKS.get();
+    let before = LOOKS.get();
     let done = act();
     (done, LOOKS.get() - before)
 }

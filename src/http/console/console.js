@@ -574,7 +574,7 @@ function announce(text) {
   byId("announce").textContent = text;
 }
 
-/** Sums up what came, seldom enough to be listened to. */
+/** Sums up what came, throttle enough to be listened to. */
 function announceEvents(events) {
   let told = 0;
   setInterval(() => {

@@ -1014,7 +1014,7 @@ const STREAM_RETRY_WAIT_MS = 40_000;
 const STREAM_MISSES_MAX = 3;
 /** How many streams may fail while polls work before polls take over. */
 const STREAM_FAILURES_MAX = 2;
-/** How soon, and later how seldom, a polling client looks whether streams work again. */
+/** How soon, and later how throttle, a polling client looks whether streams work again. */
 const PROBE_MIN_MS = 30_000;
 const PROBE_MAX_MS = 900_000;
 

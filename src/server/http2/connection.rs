@@ -18,9 +18,9 @@ use hyper::{
 use hyper_util::rt::TokioTimer;
 
 use super::{
+    flow_controlled_body::FlowControlledBody,
     frames::{FramedIo, Frames},
     streams::{OnShard, Stream, Streams},
-    watched::Watched,
 };
 use crate::{
     actors::{LocalShard, Socket},
@@ -31,8 +31,8 @@ use crate::{
     server::{
         arrival::Arrival,
         connection::Connections,
-        outgoing::{Outgoing, Stall},
         rewind::Rewind,
+        write_progress::{Stall, WriteProgress},
     },
     telemetry::Metrics,
 };
@@ -69,7 +69,7 @@ impl Connections {
         let peer = arrival.peer();
         let metrics = self.budget.metrics();
         let (streams, frames) = (Rc::new(Streams::default()), Rc::new(Frames::default()));
-        let outgoing = Rc::new(Outgoing::new());
+        let progress = Rc::new(WriteProgress::new());
         let on_shard = OnShard {
             streams: Rc::clone(&streams),
             write_stall: self.write_stall,
@@ -87,8 +87,8 @@ impl Connections {
             })
         };
         let io = FramedIo::new(
-            Rewind::new(io, early, Rc::clone(&outgoing)),
-            Rc::clone(&outgoing),
+            Rewind::new(io, early, Rc::clone(&progress)),
+            Rc::clone(&progress),
             Rc::clone(&frames),
             limits.frames_max,
         );
@@ -112,7 +112,7 @@ impl Connections {
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
         let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
-        let mut last_words = Stall::new(LAST_WORDS);
+        let mut goaway = Stall::new(GOAWAY_TIME);
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             streams.watch(context);
@@ -131,15 +131,15 @@ impl Connections {
             if frames.are_too_many() {
                 return Poll::Ready(Err(Excess::Frames));
             }
-            if heads.poll(frames.half(), context).is_ready() {
+            if heads.poll(frames.partial(), context).is_ready() {
                 return Poll::Ready(Err(Excess::SlowHead));
             }
-            if written.poll(outgoing.waiting(), context).is_ready() {
+            if written.poll(progress.pending(), context).is_ready() {
                 return Poll::Ready(Err(Excess::Stalled));
             }
             // A client that does not answer the GOAWAY has nothing under way.
             let is_left = streams.idle().filter(|_| is_closing);
-            last_words.poll(is_left, context).map(|()| Ok(Ok(())))
+            goaway.poll(is_left, context).map(|()| Ok(Ok(())))
         })
         .await;
         match ended {
@@ -192,7 +192,7 @@ async fn respond(
     shard: LocalShard,
     request: Request<Incoming>,
     stream: Rc<Stream>,
-) -> Result<Response<Watched>, Infallible> {
+) -> Result<Response<FlowControlledBody>, Infallible> {
     let mut request = request.map(Body::new);
     if request.method() == Method::GET && request.body().is_end_stream() {
         request.extensions_mut().insert(HandoffAllowed);
@@ -209,20 +209,20 @@ async fn respond(
             let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
             // The routes saw it without its answer, and could not ask for room.
             let (parts, _) = response.into_parts();
-            let marks = parts.headers.clone();
+            let headers_of_routes = parts.headers.clone();
             response = with_room(&hub, client, Handoff::poll_answer(parts, answer));
-            keep_marks(marks, response.headers_mut());
+            keep_headers(headers_of_routes, response.headers_mut());
         } else {
             *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber, None));
         }
     }
-    Ok(response.map(|body| Watched::new(body, stream)))
+    Ok(response.map(|body| FlowControlledBody::new(body, stream)))
 }
 
 /// Puts what the routes say of every answer on one that was made after them.
-fn keep_marks(mut marks: HeaderMap, headers: &mut HeaderMap) {
-    marks.extend(std::mem::take(headers));
-    *headers = marks;
+fn keep_headers(mut headers_of_routes: HeaderMap, headers: &mut HeaderMap) {
+    headers_of_routes.extend(std::mem::take(headers));
+    *headers = headers_of_routes;
 }
 
 /// Method, scheme, authority, and the names of all four.
@@ -236,4 +236,4 @@ const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of an answer that wait in h2 for a client's windows.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a client has to take a GOAWAY when nothing is under way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const GOAWAY_TIME: Duration = Duration::from_secs(2);

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     actors::{Socket, Tcp},
     server::Settings,
-    telemetry::{Metrics, Seldom},
+    telemetry::{LogThrottle, Metrics},
 };
 
 /// Makes TLS connections of accepted sockets.
@@ -31,7 +31,7 @@ struct TlsConfigs {
     refusing: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
-    report: Seldom,
+    report: LogThrottle,
 }
 
 /// What a handshake gave.
@@ -77,7 +77,7 @@ impl Acceptor {
             refusing: Arc::new(refusing).into(),
             handshake_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
             metrics: Arc::clone(metrics),
-            report: Seldom::default(),
+            report: LogThrottle::default(),
         }));
         let metrics = Arc::clone(metrics);
         Ok(Some((acceptor, Reloading { files, current, provider, metrics, seen })))

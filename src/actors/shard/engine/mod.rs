@@ -114,7 +114,7 @@ pub struct Finished {
     /// What was read from it already.
     pub early: Bytes,
     /// Whether requests follow. If not, the end of the answer is still to be sent.
-    pub goes_on: bool,
+    pub keep_alive: bool,
     /// What it counts against as a poll, to be given back once it counts as something else: in
     /// between it would be nobody's, and thousands may be answered at once.
     pub counted: (Admission, Option<Box<ClientInfo>>),
@@ -363,14 +363,14 @@ impl Engine {
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
-        let goes_on = keeps && self.drain_until_ms.is_none();
+        let keep_alive = keeps && self.drain_until_ms.is_none();
         if reason == CloseReason::Answered
-            && (goes_on || slot.peer.has_last_words())
+            && (keep_alive || slot.peer.has_close_frame())
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {
             let counted = (full.subscriber.admission, client_info);
-            self.handed_back.push(Finished { io, early, counted, goes_on });
+            self.handed_back.push(Finished { io, early, counted, keep_alive });
         }
     }
 

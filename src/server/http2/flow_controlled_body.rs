@@ -18,14 +18,14 @@ use super::streams::Stream;
 /// h2 buffers what it is given until the client's windows let it go, and says nothing of it. So
 /// it is given [`PIECE_BYTES_MAX`] at a time, and the last byte of what is not small by itself:
 /// hyper hands that over only when windows are open for all before it.
-pub(super) struct Watched {
+pub(super) struct FlowControlledBody {
     body: Body,
     /// What is left of a piece that was too large.
     rest: Bytes,
     stream: Rc<Stream>,
 }
 
-impl Watched {
+impl FlowControlledBody {
     pub(super) fn new(body: Body, stream: Rc<Stream>) -> Self {
         if body.is_end_stream() {
             stream.is_done.set(true);
@@ -33,14 +33,14 @@ impl Watched {
         Self { body, rest: Bytes::new(), stream }
     }
 
-    fn give(&mut self) -> Bytes {
+    fn next_piece(&mut self) -> Bytes {
         let length = self.rest.len();
         let piece = match length {
             0..=SMALL_BYTES_MAX => length,
             _ => (length - 1).min(PIECE_BYTES_MAX),
         };
-        self.stream.outgoing.begin();
-        self.stream.outgoing.took(piece);
+        self.stream.progress.begin();
+        self.stream.progress.on_written(piece);
         if piece == length && self.body.is_end_stream() {
             self.stream.is_done.set(true);
         }
@@ -48,7 +48,7 @@ impl Watched {
     }
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for FlowControlledBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -57,8 +57,8 @@ impl http_body::Body for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        // Whatever was given before is on its way.
-        this.stream.outgoing.flush(true);
+        // The piece given before is on its way.
+        this.stream.progress.flush(true);
         while this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 None => {
@@ -72,7 +72,7 @@ impl http_body::Body for Watched {
                 },
             }
         }
-        Poll::Ready(Some(Ok(Frame::data(this.give()))))
+        Poll::Ready(Some(Ok(Frame::data(this.next_piece()))))
     }
 
     fn is_end_stream(&self) -> bool {

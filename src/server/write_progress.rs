@@ -10,21 +10,21 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// What is known of one socket. Shared by the socket and whoever watches it.
+/// What is known of one socket. Shared by the socket and the task that watches it.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct WriteProgress {
     flushed: Cell<bool>,
     taken: Cell<u64>,
     speaks_http2: Cell<bool>,
 }
 
-impl Outgoing {
+impl WriteProgress {
     pub(super) fn new() -> Self {
         Self { flushed: Cell::new(true), taken: Cell::new(0), speaks_http2: Cell::new(false) }
     }
 
     /// The client began with the preface of HTTP/2.
-    pub(super) fn found_http2(&self) {
+    pub(super) fn set_http2(&self) {
         self.speaks_http2.set(true);
     }
 
@@ -39,7 +39,7 @@ impl Outgoing {
     }
 
     /// The client's kernel took so many bytes.
-    pub(super) fn took(&self, bytes: usize) {
+    pub(super) fn on_written(&self, bytes: usize) {
         self.taken.set(self.taken.get() + bytes as u64);
     }
 
@@ -54,7 +54,7 @@ impl Outgoing {
     }
 
     /// If something waits: how much was taken so far.
-    pub(super) fn waiting(&self) -> Option<u64> {
+    pub(super) fn pending(&self) -> Option<u64> {
         (!self.flushed.get()).then(|| self.taken.get())
     }
 
@@ -78,9 +78,9 @@ impl Stall {
         Self { wait, so_far: 0, timer: None }
     }
 
-    /// Ready when something has waited for the whole time; `waiting` is how far it has come.
-    pub(super) fn poll(&mut self, waiting: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(so_far) = waiting else {
+    /// Ready when something has waited for the whole time; `pending` is how far it has come.
+    pub(super) fn poll(&mut self, pending: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(so_far) = pending else {
             self.timer = None;
             return Poll::Pending;
         };
@@ -102,18 +102,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_an_answer_of_which_nothing_is_taken_is_stalled() {
         let wait = Duration::from_secs(30);
-        let (outgoing, mut stall) = (Outgoing::new(), Stall::new(wait));
+        let (progress, mut stall) = (WriteProgress::new(), Stall::new(wait));
         let mut stalled = async || {
-            let polled = poll_fn(|context| stall.poll(outgoing.waiting(), context));
+            let polled = poll_fn(|context| stall.poll(progress.pending(), context));
             tokio::time::timeout(Duration::from_secs(29), polled).await.is_ok()
         };
         assert!(!stalled().await && !stalled().await, "nothing waits");
-        outgoing.begin();
+        progress.begin();
         assert!(!stalled().await);
-        outgoing.took(1);
+        progress.on_written(1);
         assert!(!stalled().await, "it reads slowly");
         assert!(stalled().await);
-        outgoing.flush(true);
+        progress.flush(true);
         assert!(!stalled().await && !stalled().await);
     }
 }
