@@ -86,10 +86,10 @@ impl Inbox {
         })
     }
 
-    /// Hands a batch over. Each batch holds a permit and the ring has a place for every permit,
+    /// Hands a batch over. Each batch holds a permit and the ring has an entry for every permit,
     /// so it is never full; if it were, that would be our bug, and the log's to die of.
     pub(crate) fn push(&self, batch: Arc<Batch>) {
-        self.ring.push(batch).expect("a place for every permit");
+        self.ring.push(batch).expect("an entry for every permit");
         self.notify.notify_one();
     }
 

@@ -43,7 +43,7 @@ impl TargetShards {
         Self(sets.into_iter().fold(0, |bits, set| bits | set.0.load(Ordering::Relaxed)))
     }
 
-    /// Whether a shard is among them. Those past the 64th always are: they have no place in a set.
+    /// Whether a shard is among them. Those past the 64th always are: a set has no bit for them.
     pub fn contains(self, shard: usize) -> bool {
         shard >= SHARDS_MAX || self.0 & bit(shard) != 0
     }
@@ -113,13 +113,13 @@ mod tests {
         other.insert(64);
         let target_shards = TargetShards::of([&one, &other]);
         let among: Vec<usize> = (0..66).filter(|&shard| target_shards.contains(shard)).collect();
-        assert_eq!(among, [0, 63, 64, 65], "those past the last place always");
+        assert_eq!(among, [0, 63, 64, 65], "those past the 64th always");
         assert_eq!(
             [one.first(), other.first(), ShardSet::default().first()],
             [Some(0), Some(63), None]
         );
         other.remove(64);
-        assert_eq!(TargetShards::of([&one, &other]), target_shards, "nobody's place is taken away");
+        assert_eq!(TargetShards::of([&one, &other]), target_shards, "no other shard is removed");
         other.remove(63);
         assert!(!TargetShards::of([&one, &other]).contains(63));
         assert!(TargetShards::of([&one, &other]).contains(0));

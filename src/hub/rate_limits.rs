@@ -1,7 +1,7 @@
 //! RateLimits: how much someone may bring in a second, with a burst above it.
 //!
 //! The arithmetic is governor's (GCRA: one number a client, no timer). The table of clients is ours,
-//! since it has a bound: past it, those who are not in it share one rate.
+//! since it has a bound: past it, clients that are not in it share one rate.
 
 use std::{
     hash::Hash,
@@ -20,7 +20,7 @@ use governor::{
 };
 use parking_lot::Mutex;
 
-/// The rates of those with a key of their own each.
+/// A rate limit for each key.
 #[derive(Debug)]
 pub(crate) struct RateLimits<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
     limiter: RateLimiter<K, Table<K>, C, NoOpMiddleware<C::Instant>>,
@@ -29,7 +29,7 @@ pub(crate) struct RateLimits<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
     swept: Mutex<C::Instant>,
 }
 
-/// Why something cannot pass.
+/// Why something is over the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TooFast {
     /// It can after this time, if nothing else comes before.
@@ -58,7 +58,7 @@ impl<K: Hash + Eq + Clone, C: Clock> RateLimits<K, C> {
         Some(Self { limiter, burst: burst.get(), keys_max, swept })
     }
 
-    /// Lets `count` of `key` pass, or says why not. What does not pass takes nothing.
+    /// Takes `count` of the limit of `key`, or says why not. What is over the limit takes nothing.
     pub(crate) fn take(&self, key: &K, count: u32) -> Result<(), TooFast> {
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
         self.sweep_if_due();
@@ -69,12 +69,12 @@ impl<K: Hash + Eq + Clone, C: Clock> RateLimits<K, C> {
         }
     }
 
-    /// Forgets those who may bring a whole burst again, which is what is known of a stranger: now
-    /// and then, and sooner while the table is full.
+    /// Removes keys that may send a whole burst again, as unknown ones may: now and then, and
+    /// sooner while the table is full.
     fn sweep_if_due(&self) {
         let every =
             if self.limiter.len() >= self.keys_max { SWEEP_FULL_EVERY } else { SWEEP_EVERY };
-        // Someone else looks.
+        // Another thread sweeps.
         let Some(mut swept) = self.swept.try_lock() else { return };
         let now = self.limiter.clock().now();
         if Duration::from(now.duration_since(*swept)) >= every {
@@ -92,7 +92,7 @@ struct Table<K: Hash + Eq> {
     /// Of `keys`: they are counted shard by shard otherwise.
     len: AtomicUsize,
     keys_max: usize,
-    /// Of all who have no place in `keys`.
+    /// Of all that have no entry in `keys`.
     others: Mutex<Option<Nanos>>,
 }
 
@@ -213,15 +213,15 @@ mod tests {
         }
         assert_eq!(rates.take(&3, 1), Ok(()));
         assert_eq!(rates.take(&4, 1), Ok(()));
-        assert!(rates.take(&5, 1).is_err(), "the third of those without a place");
+        assert!(rates.take(&5, 1).is_err(), "the third without an entry");
         assert_eq!(rates.limiter.len(), 2);
         clock.advance(Duration::from_secs(4));
         assert_eq!(rates.take(&5, 1), Ok(()));
-        assert_eq!(rates.limiter.len(), 1, "those with a whole burst were forgotten");
+        assert_eq!(rates.limiter.len(), 1, "those with a whole burst are removed");
     }
 
     #[test]
-    fn idle_keys_are_forgotten_within_a_minute() {
+    fn idle_keys_are_removed_within_a_minute() {
         let (rates, clock) = rates(1, 2, 100);
         for key in 0..50 {
             assert_eq!(rates.take(&key, 1), Ok(()));

@@ -94,7 +94,7 @@ fn enqueue_without_waking(shared: &HubState, bytes: usize) {
     let (reply, _) = oneshot::channel();
     let (kind, key, permits) = (EventKind::Published, None, Vec::new());
     let submission = Submission { events: vec![(entry, draft)], kind, key, permits, reply };
-    shared.submissions.push(submission).expect("a place");
+    shared.submissions.push(submission).expect("room");
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub(super) struct Subscribers {
     version: u64,
 }
 
-/// A place in a list whose slot has left.
+/// An index of a list whose slot has left.
 pub(super) const VACANT: u32 = u32::MAX;
 
 impl Registry {
@@ -63,7 +63,7 @@ impl Registry {
         }
     }
 
-    /// Adds a plain stream and gives its place.
+    /// Adds a plain stream and gives its index.
     pub(super) fn add_plain(&mut self, slot: u32, entry: &Arc<ChannelEntry>) -> u32 {
         let subscribers = self.named(entry);
         subscribers.plain.push(slot);
@@ -86,28 +86,28 @@ impl Registry {
     }
 
     /// Takes a plain stream out of its channel's list. While a round of the channel is under way
-    /// its place stays vacant; otherwise the last of the list moves there, and is returned.
+    /// its index stays vacant; otherwise the last of the list moves there, and is returned.
     pub(super) fn remove_plain(
         &mut self,
         slot: u32,
-        place: u32,
+        plain_index: u32,
         channel: ChannelId,
         in_round: bool,
     ) -> Option<u32> {
         let subscribers = self.channels.get_mut(&channel)?;
-        if place == VACANT {
+        if plain_index == VACANT {
             // It has never been in the list.
             return None;
         }
-        let place = place as usize;
-        debug_assert_eq!(subscribers.plain.get(place), Some(&slot));
+        let index = plain_index as usize;
+        debug_assert_eq!(subscribers.plain.get(index), Some(&slot));
         if in_round {
-            subscribers.plain[place] = VACANT;
+            subscribers.plain[index] = VACANT;
             subscribers.vacant += 1;
             return None;
         }
-        subscribers.plain.swap_remove(place);
-        let moved = subscribers.plain.get(place).copied();
+        subscribers.plain.swap_remove(index);
+        let moved = subscribers.plain.get(index).copied();
         self.drop_if_empty(channel);
         moved
     }
@@ -170,16 +170,16 @@ impl Registry {
         }
     }
 
-    /// Closes the vacant places after a round; `moved` hears of every slot whose place changed.
+    /// Closes the vacant indexes after a round; `moved` is called with every slot whose index changed.
     pub(super) fn compact(&mut self, channel: ChannelId, mut moved: impl FnMut(u32, u32)) {
         let Some(subscribers) = self.channels.get_mut(&channel) else { return };
         if subscribers.vacant > 0 {
             subscribers.vacant = 0;
-            let mut place = 0;
+            let mut plain_index = 0;
             subscribers.plain.retain(|&slot| {
                 if slot != VACANT {
-                    moved(slot, place);
-                    place += 1;
+                    moved(slot, plain_index);
+                    plain_index += 1;
                 }
                 slot != VACANT
             });
@@ -240,7 +240,7 @@ impl Registry {
 }
 
 impl Subscribers {
-    /// How many places its list of plain streams has.
+    /// How long its list of plain streams is, vacant indexes included.
     pub(super) fn plain_len(&self) -> usize {
         self.plain.len()
     }
@@ -284,7 +284,7 @@ mod tests {
             lease: None,
             client_info: None,
             replay: None,
-            admission: Admission::take(&Arc::default(), 1).expect("a place"),
+            admission: Admission::take(&Arc::default(), 1).expect("a permit"),
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) struct Slot {
     /// When it was taken on, in seconds since 1970.
     pub(super) opened_s: u32,
     /// Where it stands in its channel's list, if it is a plain stream of one channel.
-    pub(super) place: u32,
+    pub(super) plain_index: u32,
     /// Reads of history left in this pass.
     pub(super) reads_left: u8,
     /// Whether it is on the engine's list of those that go on in a later pass.

@@ -78,8 +78,8 @@ impl<T> Slots<T> {
 
     /// All values with their indices.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        let places = self.pages.iter().flat_map(|page| page.iter());
-        places.enumerate().filter_map(|(index, value)| Some((index, value.as_ref()?)))
+        let slots = self.pages.iter().flat_map(|page| page.iter());
+        slots.enumerate().filter_map(|(index, value)| Some((index, value.as_ref()?)))
     }
 }
 

@@ -72,13 +72,13 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     let head = log.0.head();
     let patterns = many.patterns();
     // So many places of the journal at a time, to the end.
-    let begin = |start: &Start, places: u64| {
+    let begin = |start: &Start, looks_max: u64| {
         let (mut resume, looks) = looks_of(|| log.0.resume(patterns, [].iter(), start, head));
-        assert_eq!((looks, resume.reader.is_searching_start()), (places, true));
+        assert_eq!((looks, resume.reader.is_searching_start()), (looks_max, true));
         while resume.reader.is_searching_start() {
             let look = || log.0.search_start(patterns, [].iter(), &mut resume.reader);
             let (begun, looks) = looks_of(look);
-            assert!(looks <= places, "{looks}");
+            assert!(looks <= looks_max, "{looks}");
             begun
                 .into_iter()
                 .for_each(|begun| (resume.cursor, resume.gap) = (begun.cursor, begun.gap));

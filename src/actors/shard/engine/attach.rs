@@ -1,4 +1,4 @@
-//! Taking a connection on: its place in the lists, where it starts, its first words.
+//! Taking a connection on: its entries in the lists, where it starts, its first words.
 
 use std::{io, mem, sync::Arc};
 
@@ -104,7 +104,7 @@ impl Engine {
             check_ms: u64::MAX,
             opened_s: (now_ms / 1_000) as u32,
             generation: key.generation,
-            place: VACANT,
+            plain_index: VACANT,
             reads_left: READS_PER_PASS,
             is_queued: false,
         });
@@ -130,7 +130,7 @@ impl Engine {
         // the head that is read below.
         match &slot.subscriber {
             Subscribed::Plain(plain) => {
-                slot.place = self.registry.add_plain(index, plain.entry());
+                slot.plain_index = self.registry.add_plain(index, plain.entry());
             }
             Subscribed::Full(full) => self.registry.add_mixed(index, &full.subscriber),
         }

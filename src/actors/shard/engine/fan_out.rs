@@ -76,14 +76,14 @@ impl Engine {
                 left -= 1;
                 let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
                 taking.mixed |= subscribers.has_mixed();
-                let places = subscribers.plain_len();
+                let plain_count = subscribers.plain_len();
                 let channel = run.entry.id();
-                if places == 0 {
+                if plain_count == 0 {
                     continue;
                 }
-                if places <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
-                    self.send_run(&taking.batch, index, places);
-                    left = left.saturating_sub(places);
+                if plain_count <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
+                    self.send_run(&taking.batch, index, plain_count);
+                    left = left.saturating_sub(plain_count);
                 } else {
                     let lane = self.lanes.entry(channel).or_default();
                     if lane.round.is_none() && lane.waiting.is_empty() {
@@ -115,11 +115,11 @@ impl Engine {
     }
 
     /// The run of a small channel, to each of its plain streams at once.
-    fn send_run(&mut self, batch: &Arc<Batch>, run: usize, places: usize) {
+    fn send_run(&mut self, batch: &Arc<Batch>, run: usize, plain_count: usize) {
         let run = &batch.runs()[run];
         let payload = Payload::new(run.events.clone(), &self.plain_shape);
         let channel = run.entry.id();
-        self.send_slice(channel, 0, places, &payload, batch.first(), batch.last());
+        self.send_slice(channel, 0, plain_count, &payload, batch.first(), batch.last());
         self.compact(channel);
     }
 
@@ -135,7 +135,7 @@ impl Engine {
         let mut slots = std::mem::take(&mut self.scratch);
         slots.clear();
         slots.extend_from_slice(&self.registry.plain(channel)[from..to]);
-        // A slot that ends meanwhile leaves its place vacant until the slice is through.
+        // A slot that ends meanwhile leaves its index vacant until the slice is through.
         let lane_is_new = !self.lanes.contains_key(&channel);
         if lane_is_new {
             self.lanes.insert(channel, Lane::default());
@@ -152,9 +152,9 @@ impl Engine {
 
     fn compact(&mut self, channel: ChannelId) {
         let slots = &mut self.slots;
-        self.registry.compact(channel, |slot, place| {
+        self.registry.compact(channel, |slot, plain_index| {
             if let Some(slot) = slots.get_mut(slot as usize) {
-                slot.place = place;
+                slot.plain_index = place;
             }
         });
     }
@@ -162,9 +162,9 @@ impl Engine {
     /// At most `sends_max` sends of a large channel's round; says how many, and whether the lane
     /// has more.
     fn work_lane(&mut self, channel: ChannelId, sends_max: usize) -> (usize, bool) {
-        let places = self.registry.plain(channel).len();
+        let plain_count = self.registry.plain(channel).len();
         let Some(lane) = self.lanes.get_mut(&channel) else { return (0, false) };
-        if lane.round.is_none() && !lane.begin(places, &self.plain_shape) {
+        if lane.round.is_none() && !lane.begin(plain_count, &self.plain_shape) {
             self.lanes.remove(&channel);
             return (0, false);
         }

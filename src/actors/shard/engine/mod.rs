@@ -332,7 +332,7 @@ impl Engine {
         }
     }
 
-    /// Ends a connection: its last words, its place in the lists, its socket.
+    /// Ends a connection: its last words, its entries in the lists, its socket.
     fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
         if reason.invites_back() && slot.connection.rest().is_empty() {
@@ -345,9 +345,9 @@ impl Engine {
             Subscribed::Plain(plain) => {
                 let channel = plain.channel();
                 let in_round = self.lanes.contains_key(&channel);
-                let moved = self.registry.remove_plain(index, slot.place, channel, in_round);
+                let moved = self.registry.remove_plain(index, slot.plain_index, channel, in_round);
                 if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
-                    moved.place = slot.place;
+                    moved.plain_index = slot.plain_index;
                 }
             }
         }
