@@ -88,7 +88,7 @@ impl Shard {
 
     /// Gives a batch to the engine and sends it to everyone.
     pub(crate) fn fan_out(&mut self, batch: Arc<Batch>) {
-        self.engine.give(batch, NOW_MS);
+        self.engine.push_batch(batch, NOW_MS);
         while self.engine.work(NOW_MS) {}
     }
 

@@ -105,15 +105,15 @@ impl Actor for Channels {
         event: SupervisionEvent,
         state: &mut ChannelsState,
     ) -> Result<(), ActorProcessingErr> {
-        let (who, failure) = match event {
-            SupervisionEvent::ActorFailed(who, error) => (who, Some(error.to_string())),
-            SupervisionEvent::ActorTerminated(who, _, Some(reason)) if reason == "killed" => {
-                (who, Some(reason))
+        let (actor, failure) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, Some(error.to_string())),
+            SupervisionEvent::ActorTerminated(actor, _, Some(reason)) if reason == "killed" => {
+                (actor, Some(reason))
             }
-            SupervisionEvent::ActorTerminated(who, _, _) => (who, None),
+            SupervisionEvent::ActorTerminated(actor, _, _) => (actor, None),
             _ => return Ok(()),
         };
-        let Some((_, entry)) = state.children.remove(&who.get_id()) else { return Ok(()) };
+        let Some((_, entry)) = state.children.remove(&actor.get_id()) else { return Ok(()) };
         let Some(error) = failure else { return Ok(()) };
         let Some(entry) = entry.upgrade() else { return Ok(()) };
         Metrics::count(&state.shared.metrics.restarts, "channel");

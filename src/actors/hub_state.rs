@@ -104,7 +104,7 @@ impl Inbox {
     }
 
     /// How far the log is, if all batches up to there that concern the shard have been taken.
-    pub(crate) fn passed(&self) -> Option<Seq> {
+    pub(crate) fn caught_up_to(&self) -> Option<Seq> {
         // Looked at first: what is handed over meanwhile lies after it.
         let through = Seq(self.through.load(Ordering::Acquire));
         self.is_empty().then_some(through)

@@ -32,7 +32,7 @@ pub use connection_report::{BehindReason, ConnectionFilter, ConnectionReport, Co
 pub use lease::{Holder, Lease, Renewal};
 pub use peer::{Input, Peer, SlotWaker};
 pub use root::Fault;
-pub use shard::{Engine, Finished, Front, LocalShard, SlotKey};
+pub use shard::{Engine, Front, LocalShard, ReturnedSocket, SlotKey};
 pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayPermit, Shape, Subscriber};
 pub use tcp::{SocketAddrs, Tcp};

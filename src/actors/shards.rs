@@ -89,12 +89,14 @@ impl Actor for Shards {
         event: SupervisionEvent,
         state: &mut ShardsState,
     ) -> Result<(), ActorProcessingErr> {
-        let (who, error) = match event {
-            SupervisionEvent::ActorFailed(who, error) => (who, error.to_string()),
-            SupervisionEvent::ActorTerminated(who, _, reason) => (who, reason.unwrap_or_default()),
+        let (actor, error) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, error.to_string()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                (actor, reason.unwrap_or_default())
+            }
             _ => return Ok(()),
         };
-        let Some(index) = state.children.iter().position(|id| *id == who.get_id()) else {
+        let Some(index) = state.children.iter().position(|id| *id == actor.get_id()) else {
             return Ok(());
         };
         state.shared.refs.lock().shards[index] = None;

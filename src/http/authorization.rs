@@ -74,7 +74,7 @@ pub(super) async fn authorize(
             let problem = problem.retry_after(RETRY_AFTER_S);
             Some(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
-                stream::refuse_for_now(state, accepts_stream, problem)
+                stream::refuse_temporarily(state, accepts_stream, problem)
             } else {
                 problem.into_response()
             })

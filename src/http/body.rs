@@ -13,14 +13,14 @@ use tokio::{
 };
 
 use super::{Problem, routes::HttpState};
-use crate::hub::BodyRoom;
+use crate::hub::BodyPermit;
 
 /// Reads a whole body within the bounds on its size, its time, and all bodies together, as text.
 /// The room it takes is to be kept until the publish is answered.
 pub(super) async fn read_body(
     state: &HttpState,
     mut body: axum::body::Body,
-) -> Result<(String, BodyRoom), Problem> {
+) -> Result<(String, BodyPermit), Problem> {
     let bytes_max = state.hub.limits().publish.body_bytes_max;
     let too_large = || {
         let detail = format!("a body has at most {bytes_max} bytes");
@@ -34,7 +34,7 @@ pub(super) async fn read_body(
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let mut room = state.hub.body_room(body.size_hint().exact());
+    let mut room = state.hub.reserve_body(body.size_hint().exact());
     let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
     let too_slow = |_| {
         let detail = format!("the body did not come within {} s", wait.as_secs());

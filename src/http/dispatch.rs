@@ -81,7 +81,7 @@ impl Endpoint {
             return None;
         }
         let path = request.uri().path();
-        let route = ROUTES.iter().find(|route| route.is_at(path))?;
+        let route = ROUTES.iter().find(|route| route.matches(path))?;
         let endpoint = if is_get { route.get_endpoint } else { route.post_endpoint };
         endpoint
             .filter(|_| has_quickstart || !route.quickstart)

@@ -32,7 +32,7 @@ mod stream;
 mod v1;
 
 pub use access::{Access, MetricsAccess};
-pub(crate) use answers::with_room;
+pub(crate) use answers::with_answer_permit;
 pub use authorization::AccessPolicy;
 pub use cors::Cors;
 pub(crate) use dispatch::Dispatcher;

@@ -10,7 +10,7 @@ use super::{
     HandoffRequest, Problem,
     handoff::position_headers,
     routes::HttpState,
-    stream::{HEADERS, ResponseContext, no_body_of_any_length},
+    stream::{HEADERS, ResponseContext, unsized_empty_body},
 };
 use crate::{
     hub::{PollNow, PollRequest},
@@ -24,16 +24,16 @@ pub(super) async fn respond(
     mut request: PollRequest,
 ) -> Result<Response, Problem> {
     if context.is_head {
-        return Ok(with_poll_headers(Response::new(no_body_of_any_length())));
+        return Ok(with_poll_headers(Response::new(unsized_empty_body())));
     }
     match state.hub.poll_now(&request).await? {
-        PollNow::Answer(answer) => return Ok(answered(request.encoding, &answer)),
+        PollNow::Answer(answer) => return Ok(poll_response(request.encoding, &answer)),
         PollNow::Wait(start) => request.start = start,
     }
     if request.wait.is_zero() {
         let Start::At(position) = request.start else { unreachable!("a wait has its position") };
         let nothing = PollAnswer { events: Vec::new(), position, gap: None };
-        return Ok(answered(request.encoding, &nothing));
+        return Ok(poll_response(request.encoding, &nothing));
     }
     if context.handoff_allowed {
         state.hub.wait_for_capacity().await;
@@ -44,10 +44,10 @@ pub(super) async fn respond(
     }
     let encoding = request.encoding;
     let answer = state.hub.poll(request).await?;
-    Ok(answered(encoding, &answer))
+    Ok(poll_response(encoding, &answer))
 }
 
-fn answered(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
+fn poll_response(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
     let reply = encoding.encode(answer);
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() =

@@ -16,7 +16,7 @@ use axum::{
 
 use super::{
     AccessPolicy, LocalAddress, Problem, ROUTES, Secure, cors::Sharing, problem::LimitExceeded,
-    routes::HttpState, with_room,
+    routes::HttpState, with_answer_permit,
 };
 use crate::{core::RequestLimits, hub::Hub, model::ClientAddress};
 
@@ -73,7 +73,7 @@ impl RequestChecks {
     /// The answer of a handler as it goes out, if there is room for it.
     pub(super) fn answer(&self, hub: &Hub, response: Response) -> Response {
         self.count(hub, &response);
-        self.mark(with_room(hub, self.client, response))
+        self.mark(with_answer_permit(hub, self.client, response))
     }
 
     /// Counts a refusal of what is past a bound.
@@ -164,11 +164,11 @@ pub(super) fn is_from_foreign_page(request: &Request) -> bool {
     is_foreign
         && !(request.method().is_safe()
             && headers.get("sec-fetch-dest").is_some_and(|destination| destination == "document")
-            && !waits_for_events(request.uri().path()))
+            && !is_event_route(request.uri().path()))
 }
 
-fn waits_for_events(path: &str) -> bool {
-    ROUTES.iter().any(|route| route.access == AccessPolicy::Subscribers && route.is_at(path))
+fn is_event_route(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.access == AccessPolicy::Subscribers && route.matches(path))
 }
 
 /// The HTTP server's own bound is a matter of how its buffer grows; this one is exact.

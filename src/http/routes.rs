@@ -97,7 +97,7 @@ impl Route {
     }
 
     /// Whether a path is one of its.
-    pub(super) fn is_at(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &str) -> bool {
         let mut parts_of_path = parts(path);
         let is_part =
             |own: &[u8], part: &[u8]| own == part || own.first() == Some(&b'{') && !part.is_empty();

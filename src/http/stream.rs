@@ -51,7 +51,7 @@ pub(super) async fn respond(
     request: StreamRequest,
 ) -> Response {
     if context.is_head {
-        return with_stream_headers(no_body_of_any_length());
+        return with_stream_headers(unsized_empty_body());
     }
     let permit = match state.hub.replay_permit(&request.start).await {
         Ok(permit) => permit,
@@ -79,7 +79,7 @@ fn refuse(state: &HttpState, context: &ResponseContext, error: &SubscribeError) 
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
         return StatusCode::NO_CONTENT.into_response();
     }
-    refuse_for_now(state, context.accepts_stream, Problem::from(error.clone()))
+    refuse_temporarily(state, context.accepts_stream, Problem::from(error.clone()))
 }
 
 /// Whether a client reads `text/event-stream`, as far as it says.
@@ -91,7 +91,7 @@ pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Refuses what may succeed later, with a problem for those who do not ask for a stream.
-pub(super) fn refuse_for_now(
+pub(super) fn refuse_temporarily(
     state: &HttpState,
     accepts_stream: bool,
     problem: Problem,
@@ -109,7 +109,7 @@ pub(super) fn refuse_for_now(
 
 /// For answers to HEAD where the answer to GET has no length, or none that is known: an empty body
 /// would be announced as one of no bytes.
-pub(super) fn no_body_of_any_length() -> Body {
+pub(super) fn unsized_empty_body() -> Body {
     struct Unknown;
 
     impl http_body::Body for Unknown {

@@ -23,8 +23,8 @@ mod waiting;
 
 use std::{fmt, sync::Arc};
 
-pub use answers::AnswerRoom;
-pub use bodies::BodyRoom;
+pub use answers::AnswerPermit;
+pub use bodies::BodyPermit;
 pub use builder::{HubBuilder, StartError};
 pub use connections::{
     ClosedCursor, ClosedPage, ConnectionCursor, ConnectionPage, ConnectionTotals, Unanswered,

@@ -132,7 +132,8 @@ impl Hub {
         key: Option<IdempotencyKey>,
     ) -> Result<Published, PublishError> {
         let wait_ms = self.shared.limits().publish.wait_ms;
-        let admission = timeout(Duration::from_millis(wait_ms.into()), self.acquire_room(&events));
+        let admission =
+            timeout(Duration::from_millis(wait_ms.into()), self.acquire_permits(&events));
         let Ok(permits) = admission.await else {
             return Err(PublishError::Overloaded { wait_ms });
         };
@@ -161,7 +162,7 @@ impl Hub {
     /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
     /// that publishes across channels do not block each other, then the hub's. A publish larger
     /// than all permits takes all.
-    pub(super) async fn acquire_room(
+    pub(super) async fn acquire_permits(
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],
     ) -> Vec<OwnedSemaphorePermit> {

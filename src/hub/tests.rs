@@ -52,7 +52,7 @@ async fn a_commit_that_panics_on_any_thread_is_the_last() {
 async fn room(hub: &Hub, channel: &str) -> Vec<OwnedSemaphorePermit> {
     let name = ChannelName::parse(channel).expect("a name");
     let entry = hub.shared().backend.directory().find_or_create(&name, 0).expect("room");
-    hub.acquire_room(&[(entry, Draft::new(&NewEvent::message("1")))]).await
+    hub.acquire_permits(&[(entry, Draft::new(&NewEvent::message("1")))]).await
 }
 
 /// What a future comes to without waiting.

@@ -31,7 +31,7 @@ impl Arrival {
 
     /// Tells the routes where a request came in, from whom, and whether it could be read on the
     /// way.
-    pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+    pub(super) fn annotate<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let SocketAddrs { local, peer } = self.addrs;
         let client = proxies.client(peer, request.headers());
         warn_untrusted_forwarded_for(&client, request.headers());

@@ -40,7 +40,7 @@ use super::{
     plain::plain_request,
     rewind::Rewind,
     socket_budget::{SocketBudget, SocketPermit},
-    tls::{Acceptor, Welcome},
+    tls::{Acceptor, Negotiated},
     write_progress::{Stall, WriteProgress},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub(super) struct Connections {
 }
 
 /// A connection that is to be served.
-pub(super) enum Beginning {
+pub(super) enum Accepted {
     /// Its client may speak HTTP/1 or HTTP/2; this was read already.
     New(Socket, Bytes),
     /// HTTP/1 is spoken on it; this was read already.
@@ -94,10 +94,10 @@ enum Ended {
     Http2,
 }
 
-/// Who goes on with a connection after the HTTP/1 server.
+/// What serves a connection after the HTTP/1 server.
 enum Next {
-    /// Nobody: it is over.
-    Nobody,
+    /// It is over.
+    Closed,
     /// A shard, for a stream or a poll; the bytes were read too early.
     Shard(Socket, Bytes),
     /// HTTP/2.
@@ -115,40 +115,40 @@ impl Connections {
     /// Serves a connection that was just accepted.
     pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: HeldPermits) {
         let Some(tls) = &self.tls else {
-            let Ok(early) = look_for_bytes(&mut io).await else { return };
-            return self.serve(Beginning::New(io.into(), early), held).await;
+            let Ok(early) = read_first_bytes(&mut io).await else { return };
+            return self.serve(Accepted::New(io.into(), early), held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
-        let welcomed = tokio::select! {
+        let negotiated = tokio::select! {
             biased;
-            welcomed = Box::pin(tls.welcome(io)) => welcomed,
-            () = self.asked_to_close() => None,
+            negotiated = Box::pin(tls.handshake(io)) => negotiated,
+            () = self.shutdown_requested() => None,
             () = self.shard.gone() => None,
         };
-        match welcomed {
+        match negotiated {
             None => {}
-            Some(Welcome::Http1(io)) => {
-                self.serve(Beginning::Http1(io, Bytes::new()), held).await;
+            Some(Negotiated::Http1(io)) => {
+                self.serve(Accepted::Http1(io, Bytes::new()), held).await;
             }
-            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), held).await,
+            Some(Negotiated::Http2(io)) => self.serve(Accepted::Http2(io), held).await,
         }
     }
 
     /// Serves a connection until it addrs, its shard is gone, or it is given away.
-    pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: HeldPermits) {
+    pub(super) async fn serve(self: Rc<Self>, accepted: Accepted, _held: HeldPermits) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.
             biased;
-            () = Box::pin(self.speak(beginning)) => {}
+            () = Box::pin(self.serve_requests(accepted)) => {}
             () = self.shard.gone() => {}
         }
     }
 
-    async fn speak(&self, beginning: Beginning) {
-        let (mut io, mut early, mut is_new) = match beginning {
-            Beginning::New(io, early) => (io, early, true),
-            Beginning::Http1(io, early) => (io, early, false),
-            Beginning::Http2(io) => {
+    async fn serve_requests(&self, accepted: Accepted) {
+        let (mut io, mut early, mut is_new) = match accepted {
+            Accepted::New(io, early) => (io, early, true),
+            Accepted::Http1(io, early) => (io, early, false),
+            Accepted::Http2(io) => {
                 let Ok(arrival) = Arrival::of(&io) else { return };
                 return Box::pin(self.serve_http2(io, Bytes::new(), arrival)).await;
             }
@@ -160,7 +160,7 @@ impl Connections {
         }
         let mut answer = None;
         if let Some(mut request) = plain_request(&early) {
-            arrival.note(&mut request, &self.proxies);
+            arrival.annotate(&mut request, &self.proxies);
             match respond(&self.dispatcher, request).await {
                 Ok(response) => (answer, is_new) = (Some(response), false),
                 Err(pending_handoff) => {
@@ -169,12 +169,12 @@ impl Connections {
             }
         }
         // Its state is large, and most connections never need it.
-        Box::pin(self.speak_at_length(io, early, is_new, answer, arrival)).await;
+        Box::pin(self.serve_with_hyper(io, early, is_new, answer, arrival)).await;
     }
 
     /// Lets hyper read the requests of a connection. `early` was read already; the `answer` to the
     /// request in it is there, if it was plain.
-    async fn speak_at_length(
+    async fn serve_with_hyper(
         &self,
         io: Socket,
         early: Bytes,
@@ -196,7 +196,7 @@ impl Connections {
             self.parse(io, progress, &pending_handoff, answer, arrival).await
         };
         match next {
-            Next::Nobody => {}
+            Next::Closed => {}
             Next::Shard(io, early) => {
                 let pending_handoff =
                     pending_handoff.borrow_mut().take().expect("it is why the socket is here");
@@ -214,7 +214,7 @@ impl Connections {
             biased;
             read = io.read_buf(&mut bytes) => drop(read?),
             () = sleep(FIRST_BYTES_WAIT) => {}
-            () = self.asked_to_close() => {}
+            () = self.shutdown_requested() => {}
         }
         // Of no bytes no buffer is kept.
         Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
@@ -222,7 +222,7 @@ impl Connections {
 
     /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server,
     /// and none of its buffers, before its client says something: thousands are answered at once.
-    pub(super) async fn serve_again(
+    pub(super) async fn serve_next(
         self: Rc<Self>,
         mut io: Socket,
         early: Bytes,
@@ -233,18 +233,18 @@ impl Connections {
                 biased;
                 readable = io.readable() => readable.is_ok(),
                 () = sleep(self.header_read_timeout) => false,
-                () = self.asked_to_close() => false,
+                () = self.shutdown_requested() => false,
                 () = self.shard.gone() => false,
             };
             if !is_there {
                 return;
             }
         }
-        self.serve(Beginning::Http1(io, early), held).await;
+        self.serve(Accepted::Http1(io, early), held).await;
     }
 
     /// Sends the end of a last answer, of which some waits for the kernel to take it.
-    pub(super) async fn serve_out(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
+    pub(super) async fn flush_and_close(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
         tokio::select! {
             biased;
             flushed = tokio::time::timeout(self.write_stall, io.flush()) => {
@@ -276,7 +276,7 @@ impl Connections {
                     if let Some(answer) = answer {
                         return Ok(answer);
                     }
-                    arrival.note(&mut request, &self.proxies);
+                    arrival.annotate(&mut request, &self.proxies);
                     respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
                 })
             })
@@ -289,7 +289,7 @@ impl Connections {
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(io, service);
-        let mut asked_to_close = pin!(self.asked_to_close());
+        let mut shutdown_requested = pin!(self.shutdown_requested());
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             loop {
@@ -311,7 +311,7 @@ impl Connections {
                         }
                     }
                 }
-                if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
+                if is_closing || shutdown_requested.as_mut().poll(context).is_pending() {
                     break;
                 }
                 is_closing = true;
@@ -328,7 +328,7 @@ impl Connections {
             }
             Ended::Stalled => {
                 self.budget.metrics().answers_stalled.inc();
-                return Next::Nobody;
+                return Next::Closed;
             }
             Ended::Over(result) => {
                 let parts = connection.into_parts();
@@ -340,7 +340,7 @@ impl Connections {
                 }
                 let io = parts.io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return Next::Nobody;
+                return Next::Closed;
             }
         }
         let parts = connection.into_parts();
@@ -356,7 +356,7 @@ impl Connections {
     }
 
     /// Completes when no connection is to be kept.
-    pub(super) async fn asked_to_close(&self) {
+    pub(super) async fn shutdown_requested(&self) {
         let mut closing = self.closing.clone();
         let _ = closing.wait_for(|closing| *closing).await;
     }
@@ -400,10 +400,10 @@ async fn respond_or_hand_off(
 /// What the client of a new connection has said; nothing if it has ended, or takes its time. A
 /// request mostly comes right behind its connection, so other tasks run and it is read again,
 /// before the runtime is asked to watch.
-async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
-    for _ in 0..LOOKS_MAX {
+async fn read_first_bytes(io: &mut Tcp) -> io::Result<Bytes> {
+    for _ in 0..FIRST_READS_MAX {
         match io.read_unregistered(FIRST_BYTES_MAX) {
-            Some(Err(error)) if is_for_later(&error) => yield_now().await,
+            Some(Err(error)) if is_retryable(&error) => yield_now().await,
             Some(read) => return read,
             None => break,
         }
@@ -411,7 +411,7 @@ async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     Ok(Bytes::new())
 }
 
-fn is_for_later(error: &io::Error) -> bool {
+fn is_retryable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
@@ -472,7 +472,7 @@ const LINE_BYTES: usize = 64;
 /// Bytes of a first read: a request of a browser has about half of that.
 const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// How often a new connection's first bytes are looked for before the runtime watches for them.
-const LOOKS_MAX: usize = 3;
+const FIRST_READS_MAX: usize = 3;
 /// How long they are waited for without hyper: more than most clients are away. It comes on top of
 /// the time that a head has.
 const FIRST_BYTES_WAIT: Duration = Duration::from_millis(250);

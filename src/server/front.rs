@@ -16,7 +16,7 @@ use super::{
     tls::Acceptor,
 };
 use crate::{
-    actors::{Finished, Front, LocalShard},
+    actors::{Front, LocalShard, ReturnedSocket},
     core::{Http2Limits, RequestLimits},
     http::{Dispatcher, TrustedProxies},
     hub::Hub,
@@ -63,15 +63,15 @@ impl Front for HttpFront {
         });
         let again = Rc::clone(&connections);
         let limiter = self.limiter.clone();
-        shard.on_handed_back(move |Finished { io, early, counted, keep_alive }| {
+        shard.on_returned(move |ReturnedSocket { io, early, counted, keep_alive }| {
             // Gone already, if it has no address.
             let Ok(addrs) = io.addrs() else { return };
             let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
             if keep_alive {
-                spawn_local(Rc::clone(&again).serve_again(io, early, held));
+                spawn_local(Rc::clone(&again).serve_next(io, early, held));
             } else {
-                spawn_local(Rc::clone(&again).serve_out(io, held));
+                spawn_local(Rc::clone(&again).flush_and_close(io, held));
             }
         });
         let (rejections, limiter) = (self.rejections.clone(), self.limiter.clone());

@@ -118,7 +118,7 @@ pub(super) async fn run_until(
         request_limits: settings.limits.requests.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
-    greet(&settings, &bound.addresses);
+    print_startup(&settings, &bound.addresses);
     let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
 
     let failure = tokio::select! {
@@ -185,7 +185,7 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
 }
 
 /// Says where the hub is, and what is not protected. Scripts wait for the first line.
-fn greet(settings: &Settings, addresses: &[SocketAddr]) {
+fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
     let mut words = String::new();
     let scheme = if settings.has_tls() { "https" } else { "http" };
     for address in addresses {
@@ -208,7 +208,7 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     }
     if settings.faults {
         words += if settings.authenticates() {
-            "FAULTS: whoever has a token with `admin` can crash parts of this hub\n"
+            "FAULTS: a client with an `admin` token can crash parts of this hub\n"
         } else {
             "FAULTS: anyone who reaches this hub can crash parts of it\n"
         };

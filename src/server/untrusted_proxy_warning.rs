@@ -28,7 +28,7 @@ pub(super) fn warn_untrusted_forwarded_for(client: &ClientAddress, headers: &Hea
         tracing::warn!(
             from = %client.ip(),
             "X-Forwarded-For is ignored: it comes from an address that is not in \
-             `trusted_proxies`. If a proxy is there, all who come by it count as one client"
+             `trusted_proxies`. If it is a proxy, all its clients count as one"
         );
     }
 }

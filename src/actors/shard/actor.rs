@@ -29,7 +29,8 @@ use tokio::{
 };
 
 use super::{
-    Engine, Finished, fan_out_budget::FanOutBudget, placement::StreamTransfer, sockets::Sockets,
+    Engine, ReturnedSocket, fan_out_budget::FanOutBudget, placement::StreamTransfer,
+    sockets::Sockets,
 };
 use crate::{
     actors::{
@@ -95,7 +96,7 @@ pub struct LocalShard {
 }
 
 /// Takes the sockets of answered polls.
-type Returns = Rc<dyn Fn(Finished)>;
+type Returns = Rc<dyn Fn(ReturnedSocket)>;
 
 impl LocalShard {
     /// Which shard.
@@ -104,7 +105,7 @@ impl LocalShard {
     }
 
     /// Sets who goes on with the sockets of answered polls.
-    pub fn on_handed_back(&self, returns: impl Fn(Finished) + 'static) {
+    pub fn on_returned(&self, returns: impl Fn(ReturnedSocket) + 'static) {
         *self.returns.borrow_mut() = Some(Rc::new(returns));
     }
 
@@ -176,7 +177,7 @@ impl LocalShard {
         let now_ms = self.shared.clock.now_ms();
         self.set_lease_shard(&mut subscriber);
         engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
-        self.hand_back(&engine);
+        self.return_sockets(&engine);
     }
 
     /// Takes a stream on whose bytes are pulled as a body, or a poll whose one answer is, in the form
@@ -194,8 +195,8 @@ impl LocalShard {
         }
     }
 
-    fn hand_back(&self, engine: &RefCell<Engine>) {
-        let finished = engine.borrow_mut().take_handed_back();
+    fn return_sockets(&self, engine: &RefCell<Engine>) {
+        let finished = engine.borrow_mut().take_returned();
         if finished.is_empty() {
             return;
         }
@@ -367,8 +368,8 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
-            if let Some(through) = inbox.passed() {
-                engine.pass(through);
+            if let Some(through) = inbox.caught_up_to() {
+                engine.note_log_head(through);
             }
             // However much there is to send, deadlines are checked.
             let mut more = false;
@@ -380,7 +381,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
             }
             if engine.wants_batches() {
                 for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_PASS) {
-                    engine.give(batch, now_ms);
+                    engine.push_batch(batch, now_ms);
                 }
                 // One notification may stand for many batches.
                 more |= !inbox.is_empty();
@@ -407,7 +408,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 }
             }
         };
-        local.hand_back(&engine);
+        local.return_sockets(&engine);
         if more {
             // Threads that wait for a processor, of this process and of others, would have this one's
             // at the kernel's next tick, some milliseconds away.

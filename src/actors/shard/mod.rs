@@ -17,7 +17,7 @@ mod sockets;
 mod tests;
 
 pub use actor::{Front, LocalShard};
-pub use engine::{Engine, Finished};
+pub use engine::{Engine, ReturnedSocket};
 pub use slot::SlotKey;
 
 pub(crate) use actor::{Shard, ShardMsg};

@@ -71,13 +71,13 @@ impl Sockets {
 
     /// Whether a socket may have become ready since the last call; then look at all
     /// ([`ready`](Self::ready)). If none has, `context` is woken when one does. It costs no system
-    /// call: the runtime has been told.
+    /// call: the runtime has been ready_guard.
     pub(super) fn are_ready(&self, context: &mut Context<'_>) -> bool {
         match self.poll.poll_read_ready(context) {
             Poll::Pending => false,
-            // What becomes ready after this, and so after the look that follows it, is told anew.
-            Poll::Ready(Ok(mut told)) => {
-                told.clear_ready();
+            // What becomes ready after this, and so after the look that follows it, is ready_guard anew.
+            Poll::Ready(Ok(mut ready_guard)) => {
+                ready_guard.clear_ready();
                 true
             }
             // The runtime ends; what it does not tell, the look finds.

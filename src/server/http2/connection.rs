@@ -25,7 +25,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, with_room},
+    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, with_answer_permit},
     hub::Hub,
     model::ClientAddress,
     server::{
@@ -80,7 +80,7 @@ impl Connections {
             let (hub, shard, proxies) =
                 (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
-                arrival.note(&mut request, &proxies);
+                arrival.annotate(&mut request, &proxies);
                 // Its task is begun right after this.
                 let stream = streams.begin();
                 Box::pin(respond(dispatcher.clone(), hub.clone(), shard.clone(), request, stream))
@@ -108,7 +108,7 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        let mut asked_to_close = Box::pin(self.asked_to_close());
+        let mut shutdown_requested = Box::pin(self.shutdown_requested());
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
         let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
@@ -116,7 +116,7 @@ impl Connections {
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             streams.watch(context);
-            let is_asked = !is_closing && asked_to_close.as_mut().poll(context).is_ready();
+            let is_asked = !is_closing && shutdown_requested.as_mut().poll(context).is_ready();
             let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
             if is_asked || is_idle {
                 is_closing = true;
@@ -210,7 +210,7 @@ async fn respond(
             // The routes saw it without its answer, and could not ask for room.
             let (parts, _) = response.into_parts();
             let headers_of_routes = parts.headers.clone();
-            response = with_room(&hub, client, Handoff::poll_answer(parts, answer));
+            response = with_answer_permit(&hub, client, Handoff::poll_answer(parts, answer));
             keep_headers(headers_of_routes, response.headers_mut());
         } else {
             *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber, None));

@@ -83,7 +83,7 @@ fn hsts_without_tls(
             settings.hsts_max_age_s,
             set_by("hsts_max_age_s")
         ),
-        reason: "is told to nobody without tls_cert and tls_key".to_owned(),
+        reason: "has no effect without tls_cert and tls_key".to_owned(),
         remedy: "name them, or let the proxy in front tell it".to_owned(),
     })
 }

@@ -1,4 +1,4 @@
-//! Taking a connection on: its entries in the lists, where it starts, its first words.
+//! BatchInProgress a connection on: its entries in the lists, where it starts, its first words.
 
 use std::{io, mem, sync::Arc};
 
@@ -171,7 +171,7 @@ impl Engine {
         if transport == Transport::Stream && !is_searching_start {
             let hello = new.hello.then_some(id);
             let gap = resume.gap.as_ref();
-            self.first_words(&mut preamble, new.retry_ms, hello, resume.cursor, gap);
+            self.write_first_blocks(&mut preamble, new.retry_ms, hello, resume.cursor, gap);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -192,7 +192,7 @@ impl Engine {
             Some(gap) if transport == Transport::Poll => self.answer_gap(index, gap),
             _ => self.step(index, ConnectionMsg::Writable),
         }
-        self.look_at_input_unless_told(index);
+        self.check_input_unless_reported(index);
     }
 
     /// Goes on to find out where a connection starts, and lets it begin when that is known.
@@ -216,7 +216,13 @@ impl Engine {
             (Transport::Stream, gap) => {
                 let Subscribed::Full(full) = &slot.subscriber else { return };
                 let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
-                self.first_words(&mut words, retry_ms, hello.then_some(id), cursor, gap.as_ref());
+                self.write_first_blocks(
+                    &mut words,
+                    retry_ms,
+                    hello.then_some(id),
+                    cursor,
+                    gap.as_ref(),
+                );
             }
         }
         let replay_through = self.backend.head();
@@ -224,7 +230,7 @@ impl Engine {
     }
 
     /// What a stream begins with: its first block, and what is due to it before any event.
-    fn first_words(
+    fn write_first_blocks(
         &mut self,
         words: &mut Vec<u8>,
         retry_ms: Option<u32>,

@@ -20,7 +20,7 @@ use crate::{
 
 /// A batch whose runs are being handed out.
 #[derive(Debug)]
-pub(super) struct Taking {
+pub(super) struct BatchInProgress {
     batch: Arc<Batch>,
     /// The next run.
     next: usize,
@@ -30,32 +30,32 @@ pub(super) struct Taking {
 
 impl Engine {
     /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
-    pub fn give(&mut self, batch: Arc<Batch>, now_ms: u64) {
+    pub fn push_batch(&mut self, batch: Arc<Batch>, now_ms: u64) {
         self.now_ms = now_ms;
-        self.taking.push_back(Taking { batch, next: 0, mixed: false });
+        self.batches.push_back(BatchInProgress { batch, next: 0, mixed: false });
     }
 
     /// Tells it how far the log is. It has been given all batches up to there that concern it.
-    pub fn pass(&mut self, through: Seq) {
-        self.passed = through;
-        if self.taking.is_empty() {
+    pub fn note_log_head(&mut self, through: Seq) {
+        self.log_head = through;
+        if self.batches.is_empty() {
             self.head = self.head.max(through);
         }
     }
 
     /// Whether all batches it was given have been handed out to their channels.
     pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
-        self.taking.is_empty()
+        self.batches.is_empty()
     }
 
     /// One bounded pass of fan-out; true while there is more to do.
     pub fn work(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        self.hand_out();
+        self.distribute();
         self.work_lanes();
         self.work_mixed();
         self.enforce_unsent_limit();
-        !self.taking.is_empty()
+        !self.batches.is_empty()
             || !self.lane_queue.is_empty()
             || self.mixed.round.is_some()
             || !self.mixed.waiting.is_empty()
@@ -63,41 +63,41 @@ impl Engine {
 
     /// Hands the runs of batches out: a small channel's is sent at once, a larger one's goes to
     /// its lane.
-    fn hand_out(&mut self) {
+    fn distribute(&mut self) {
         let mut left = SENDS_PER_SLICE;
-        while let Some(mut taking) = self.taking.pop_front() {
-            while let Some(run) = taking.batch.runs().get(taking.next) {
+        while let Some(mut current) = self.batches.pop_front() {
+            while let Some(run) = current.batch.runs().get(current.next) {
                 if left == 0 {
-                    self.taking.push_front(taking);
+                    self.batches.push_front(current);
                     return;
                 }
-                let index = taking.next;
-                taking.next += 1;
+                let index = current.next;
+                current.next += 1;
                 left -= 1;
                 let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
-                taking.mixed |= subscribers.has_mixed();
+                current.mixed |= subscribers.has_mixed();
                 let plain_count = subscribers.plain_len();
                 let channel = run.entry.id();
                 if plain_count == 0 {
                     continue;
                 }
                 if plain_count <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
-                    self.send_run(&taking.batch, index, plain_count);
+                    self.send_run(&current.batch, index, plain_count);
                     left = left.saturating_sub(plain_count);
                 } else {
                     let lane = self.lanes.entry(channel).or_default();
                     if lane.round.is_none() && lane.waiting.is_empty() {
                         self.lane_queue.push_back(channel);
                     }
-                    lane.waiting.push_back((Arc::clone(&taking.batch), index));
+                    lane.waiting.push_back((Arc::clone(&current.batch), index));
                 }
             }
-            self.head = taking.batch.last();
-            if taking.mixed {
-                self.mixed.waiting.push_back(taking.batch);
+            self.head = current.batch.last();
+            if current.mixed {
+                self.mixed.waiting.push_back(current.batch);
             }
         }
-        self.head = self.head.max(self.passed);
+        self.head = self.head.max(self.log_head);
     }
 
     /// The lanes, round robin, until the sends of a slice are made.

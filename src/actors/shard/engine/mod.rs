@@ -22,7 +22,9 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::{answers::LastAnswer, explain::RecentlyClosed, fan_out::Taking, unsent::Unsent};
+use self::{
+    answers::LastAnswer, explain::RecentlyClosed, fan_out::BatchInProgress, unsent::Unsent,
+};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
@@ -53,7 +55,7 @@ pub struct Engine {
     generation: u32,
     registry: Registry,
     /// Batches whose runs are being handed out, and how far the first of them is.
-    taking: VecDeque<Taking>,
+    batches: VecDeque<BatchInProgress>,
     lanes: FxHashMap<ChannelId, Lane>,
     /// Lanes with work, round robin.
     lane_queue: VecDeque<ChannelId>,
@@ -77,14 +79,14 @@ pub struct Engine {
     head: Seq,
     /// The same of the log when it was last looked at, if there are batches to be handed out
     /// before.
-    passed: Seq,
+    log_head: Seq,
     now_ms: u64,
     random: fastrand::Rng,
     /// Bytes read from history last, for the others who read the same.
     last_read: Option<(Arc<Shape>, Arc<Payload>)>,
     /// The answer that a poll of the round in hand was given last.
     last_answer: Option<LastAnswer>,
-    handed_back: Vec<Finished>,
+    returned: Vec<ReturnedSocket>,
     drain_until_ms: Option<u64>,
     /// The slot whose next step panics: for tests of isolation.
     fault: u32,
@@ -108,7 +110,7 @@ struct Tally {
 
 /// A poll's socket after its answer, for the HTTP server to go on with.
 #[derive(Debug)]
-pub struct Finished {
+pub struct ReturnedSocket {
     /// The socket.
     pub io: Socket,
     /// What was read from it already.
@@ -116,7 +118,7 @@ pub struct Finished {
     /// Whether requests follow. If not, the end of the answer is still to be sent.
     pub keep_alive: bool,
     /// What it counts against as a poll, to be given back once it counts as something else: in
-    /// between it would be nobody's, and thousands may be answered at once.
+    /// between it would not be counted, and thousands may be answered at once.
     pub counted: (Admission, Option<Box<ClientInfo>>),
 }
 
@@ -132,13 +134,13 @@ impl Engine {
         Self {
             limits: backend.limits().connections.clone(),
             head: backend.head(),
-            passed: Seq::ZERO,
+            log_head: Seq::ZERO,
             registry: Registry::new(shard, Arc::clone(backend.pattern_subscribers())),
             backend,
             metrics,
             slots: Slots::new(),
             generation: 0,
-            taking: VecDeque::new(),
+            batches: VecDeque::new(),
             lanes: FxHashMap::default(),
             lane_queue: VecDeque::new(),
             leases: FxHashMap::default(),
@@ -154,7 +156,7 @@ impl Engine {
             random: fastrand::Rng::with_seed(seed),
             last_read: None,
             last_answer: None,
-            handed_back: Vec::new(),
+            returned: Vec::new(),
             drain_until_ms: None,
             fault: VACANT,
             scratch: Vec::new(),
@@ -184,7 +186,7 @@ impl Engine {
 
     /// Whether no slot asks to be looked at.
     #[cfg(test)]
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.due.is_empty() && self.queued.is_empty() && self.ready.is_empty()
     }
 
@@ -199,11 +201,11 @@ impl Engine {
 
     /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
     /// way: all answers go out before any of their clients is listened to again.
-    pub fn take_handed_back(&mut self) -> Vec<Finished> {
+    pub fn take_returned(&mut self) -> Vec<ReturnedSocket> {
         if self.mixed.round.is_some() {
             return Vec::new();
         }
-        std::mem::take(&mut self.handed_back)
+        std::mem::take(&mut self.returned)
     }
 
     /// Ends every connection at a time of its own within `window_ms`, each with its own
@@ -335,7 +337,7 @@ impl Engine {
     /// Ends a connection: its last words, its entries in the lists, its socket.
     fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
-        if reason.invites_back() && slot.connection.rest().is_empty() {
+        if reason.asks_to_reconnect() && slot.connection.rest().is_empty() {
             let mut words = reason.token_word().map(token_block).unwrap_or_default();
             words.extend(retry_block(self.jittered_retry_ms()));
             let _ = slot.peer.write_all(&Bytes::from(words), &mut 0);
@@ -370,7 +372,7 @@ impl Engine {
             && let Subscribed::Full(full) = slot.subscriber
         {
             let counted = (full.subscriber.admission, client_info);
-            self.handed_back.push(Finished { io, early, counted, keep_alive });
+            self.returned.push(ReturnedSocket { io, early, counted, keep_alive });
         }
     }
 

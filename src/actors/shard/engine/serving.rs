@@ -28,7 +28,7 @@ impl Engine {
             slot.is_queued = false;
             slot.peer.rearm();
             self.guarded(key.index, |engine| {
-                engine.look_at_input_unless_told(key.index);
+                engine.check_input_unless_reported(key.index);
                 engine.step(key.index, ConnectionMsg::Writable);
             });
         }
@@ -47,7 +47,7 @@ impl Engine {
             }
             self.guarded(index, |engine| {
                 if ready.input {
-                    engine.look_at_input(index);
+                    engine.check_input(index);
                 }
                 if ready.room {
                     engine.step(index, ConnectionMsg::Writable);
@@ -77,13 +77,13 @@ impl Engine {
         !self.overdue.is_empty()
     }
 
-    pub(super) fn look_at_input_unless_told(&mut self, index: u32) {
+    pub(super) fn check_input_unless_reported(&mut self, index: u32) {
         if self.slots.get(index as usize).is_some_and(|slot| slot.peer.wakes_for_input()) {
-            self.look_at_input(index);
+            self.check_input(index);
         }
     }
 
-    pub(super) fn look_at_input(&mut self, index: u32) {
+    pub(super) fn check_input(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         match slot.peer.poll_input() {
             Input::Quiet => {}

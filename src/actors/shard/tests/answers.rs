@@ -95,17 +95,17 @@ fn sockets_go_on_when_all_of_their_round_are_answered() {
     let tickets = (0..7).map(|_| ticket("a", respond));
     let (mut world, answers) = waiting_with(tickets, &connections);
     world.say("a", "x");
-    world.give(0);
+    world.push_batch(0);
     let now_ms = world.now_ms;
     let engine = &mut world.engines[0];
     let mut passes = 0;
     while answers.borrow().len() < 7 {
-        assert!(engine.take_handed_back().is_empty(), "others wait for their answers");
+        assert!(engine.take_returned().is_empty(), "others wait for their answers");
         engine.work(now_ms);
         passes += 1;
     }
     assert!(passes > 1, "a round of one pass shows nothing");
-    let finished = engine.take_handed_back();
+    let finished = engine.take_returned();
     assert_eq!(finished.len(), 7);
     assert_eq!(connections.load(Ordering::Acquire), 7, "until they count as something else");
     drop(finished);

@@ -348,7 +348,8 @@ impl Client {
             _ if field("data: ").is_some() => self.take(world, seq.unwrap(), block),
             _ if seq.is_some() => self.move_to(world, seq.unwrap()),
             _ => assert!(
-                text.starts_with("retry: ") && self.ended.is_some_and(CloseReason::invites_back),
+                text.starts_with("retry: ")
+                    && self.ended.is_some_and(CloseReason::asks_to_reconnect),
                 "{text:?} is nothing known"
             ),
         }
@@ -548,7 +549,7 @@ impl Client {
             assert!(stalled_ms < stall_ms + 2 * TICK_MS, "{self:?} stalls for {stalled_ms} ms");
         } else if self.ask.types.is_empty()
             && self.pipe.is_roomy()
-            && world.engines[self.engine].is_at_rest()
+            && world.engines[self.engine].is_idle()
             && self.due(world, world.backend.head()).next().is_none()
         {
             let quiet_ms = world.now_ms - self.written_ms;

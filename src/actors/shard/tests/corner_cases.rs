@@ -30,7 +30,7 @@ fn an_event_published_between_registration_and_replay_comes_once() {
     let pipe = Pipe::new(0, usize::MAX);
     world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
     world.say("a", "2");
-    world.give(0);
+    world.push_batch(0);
     pipe.grant(usize::MAX);
     world.engines[0].serve_ready(9, world.now_ms);
     world.settle();
@@ -166,9 +166,9 @@ fn a_small_channel_goes_ahead_of_a_large_one() {
     let small = join(&mut world, &Ask::stream(&["small"]));
     world.say("large", "1");
     world.say("small", "2");
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
     assert_eq!(small.events(), ["2"]);
     assert!(large.iter().any(|pipe| pipe.events().is_empty()));
@@ -184,8 +184,8 @@ fn a_pass_makes_a_bounded_number_of_sends_however_many_small_channels_a_batch_ha
     let events = names.map(|name| (name, NewEvent::message("x")));
     world.publish(&events);
     world.publish(&events);
-    world.give(0);
-    world.give(0);
+    world.push_batch(0);
+    world.push_batch(0);
     let mut before = 0;
     let mut passes = 0;
     while world.engines[0].work(world.now_ms) {
@@ -223,9 +223,9 @@ fn a_connection_that_has_both_channels_is_never_overtaken() {
         (0..9).map(|_| join(&mut world, &Ask::stream(&["large", "small"]))).collect();
     world.say("large", "1");
     world.say("small", "2");
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
-    world.give(0);
+    world.push_batch(0);
     world.settle();
     assert!(both.iter().all(|pipe| pipe.events() == ["1", "2"]));
     assert!(large.iter().all(|pipe| pipe.events() == ["1"]));
@@ -236,7 +236,7 @@ fn events_that_come_while_a_round_is_under_way_are_one_send() {
     let mut world = world();
     let pipes: Vec<_> = (0..10).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
     world.say("a", "1");
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
     for data in ["2", "3", "4"] {
         world.say("a", data);
@@ -256,10 +256,10 @@ fn a_client_that_joins_in_the_middle_of_a_gathered_round_gets_its_part() {
             join(&mut world, &Ask::stream(&["a"]));
         }
         world.say("a", "1");
-        world.give(0);
+        world.push_batch(0);
         world.engines[0].work(world.now_ms);
         world.say("a", "2");
-        world.give(0);
+        world.push_batch(0);
         let pipe = join(&mut world, &Ask::stream(&[topic]));
         world.say("a", "3");
         world.settle();
@@ -374,7 +374,7 @@ fn a_slot_reused_while_a_round_is_under_way_gets_nothing_of_it() {
             pipes.push(pipe);
         }
         world.say("a", "1");
-        world.give(0);
+        world.push_batch(0);
         world.engines[0].work(world.now_ms);
         let late: Vec<usize> = (0..10).filter(|&n| pipes[n].events().is_empty()).collect();
         assert!(!late.is_empty() && late.len() < 10, "the round is under way");
@@ -512,7 +512,7 @@ fn a_heartbeat_never_moves_past_an_undelivered_event() {
         let pipes: Vec<_> = (0..10).map(|_| join(&mut world, &Ask::stream(selectors))).collect();
         let before = pipes[0].last_id();
         world.say("a", "1");
-        world.give(0);
+        world.push_batch(0);
         world.engines[0].work(world.now_ms);
         world.tick(20_000);
         let waiting: Vec<_> = pipes.iter().filter(|pipe| pipe.events().is_empty()).collect();
@@ -602,7 +602,7 @@ fn a_channel_created_while_a_pattern_is_listed_is_not_missed() {
     let mut at = 1;
     while at < CREATIONS {
         let pipe = join_after(&mut world, &["**"], at);
-        while !world.engines[0].is_at_rest() {
+        while !world.engines[0].is_idle() {
             world.engines[0].serve_ready(9, world.now_ms);
         }
         // What it stands on now, it must have received.

@@ -164,7 +164,7 @@ impl Run {
             Step::Expire { channel } => self.expire(name(*channel)),
             Step::Give { engine, batches } => {
                 for _ in 0..=batches % 4 {
-                    self.world.give(self.engine(*engine));
+                    self.world.push_batch(self.engine(*engine));
                     self.look();
                 }
             }
@@ -313,13 +313,13 @@ impl Run {
         for engine in 0..self.world.engines.len() {
             loop {
                 let now_ms = self.world.now_ms;
-                let given = self.world.give(engine);
+                let given = self.world.push_batch(engine);
                 self.look();
                 let shard = &mut self.world.engines[engine];
                 let more = shard.work(now_ms);
                 self.look();
                 let shard = &mut self.world.engines[engine];
-                if !(given | more | shard.serve_ready(2, now_ms) | !shard.is_at_rest()) {
+                if !(given | more | shard.serve_ready(2, now_ms) | !shard.is_idle()) {
                     break;
                 }
                 self.look();

@@ -121,7 +121,7 @@ fn a_poll_that_still_reads_is_not_a_slow_consumer() {
         let event_type = crate::model::EventType::parse("t").ok();
         let event = NewEvent { event_type, ..NewEvent::message("it") };
         world.publish(&[("a", event.clone()), ("a", event.clone()), ("a", event)]);
-        while world.give(0) {
+        while world.push_batch(0) {
             world.engines[0].work(world.now_ms);
         }
         world.settle();

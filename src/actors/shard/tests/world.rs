@@ -155,16 +155,16 @@ impl World {
     }
 
     /// Hands the next batch to an engine, or tells it how far the log is; false if there is none.
-    pub(super) fn give(&mut self, engine: usize) -> bool {
+    pub(super) fn push_batch(&mut self, engine: usize) -> bool {
         match self.rings[engine].pop_front() {
             None => return false,
             Some(Ok(batch)) => {
                 self.given[engine] = batch.last();
-                self.engines[engine].give(batch, self.now_ms);
+                self.engines[engine].push_batch(batch, self.now_ms);
             }
             Some(Err(through)) => {
                 self.given[engine] = through;
-                self.engines[engine].pass(through);
+                self.engines[engine].note_log_head(through);
             }
         }
         true
@@ -173,11 +173,11 @@ impl World {
     /// Lets all engines do what there is to do.
     pub(super) fn settle(&mut self) {
         for engine in 0..self.engines.len() {
-            while self.give(engine) {}
+            while self.push_batch(engine) {}
             let now_ms = self.now_ms;
             let engine = &mut self.engines[engine];
             let mut passes = 0;
-            while engine.work(now_ms) | engine.serve_ready(256, now_ms) | !engine.is_at_rest() {
+            while engine.work(now_ms) | engine.serve_ready(256, now_ms) | !engine.is_idle() {
                 passes += 1;
                 assert!(passes < 100_000, "it never comes to rest");
             }
