@@ -263,16 +263,16 @@ mod tests {
         shared.deliver(&batch(&shared, 1));
         assert_eq!(taken(), [false; 3]);
         assert_eq!(shared.permits.available_permits(), all, "nobody keeps its permit");
-        assert_eq!(inboxes[0].passed(), Some(Seq(1)));
+        assert_eq!(inboxes[0].caught_up_to(), Some(Seq(1)));
 
         let entry = Arc::clone(&batch(&shared, 0).runs()[0].entry);
         entry.shards().insert(1);
         shared.backend.pattern_subscribers().insert(2);
         shared.deliver(&batch(&shared, 2));
-        assert_eq!(inboxes[0].passed(), Some(Seq(2)));
-        assert_eq!(inboxes[1].passed(), None, "it has not taken what concerns it");
+        assert_eq!(inboxes[0].caught_up_to(), Some(Seq(2)));
+        assert_eq!(inboxes[1].caught_up_to(), None, "it has not taken what concerns it");
         assert_eq!(taken(), [false, true, true]);
-        assert_eq!(inboxes[1].passed(), Some(Seq(2)));
+        assert_eq!(inboxes[1].caught_up_to(), Some(Seq(2)));
 
         entry.shards().remove(1);
         shared.backend.pattern_subscribers().remove(2);

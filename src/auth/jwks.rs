@@ -200,7 +200,7 @@ mod tests {
         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
     #[tokio::test]
-    async fn who_asks_and_leaves_cancels_no_fetch() {
+    async fn a_client_that_leaves_cancels_no_fetch() {
         let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/keys", issuer.local_addr().expect("its address"));
         let url = JwksUrl::parse(&url).expect("a URL");

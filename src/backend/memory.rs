@@ -259,7 +259,7 @@ mod tests {
     use crate::model::{ChannelName, Draft, NewEvent};
 
     #[test]
-    fn forgotten_channels_leave_the_queue_of_the_ceiling_below_it_too() {
+    fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {
         let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
         for seq in 1..=3 * RANKING_SLACK as u64 {
             let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_come_and_go_between_two_pieces_move_nobody() {
+    fn names_that_come_and_go_between_two_pieces_do_not_move_the_walk() {
         let mut walk = walk(&["**"]);
         let mut seen = Vec::new();
         walk.visit(&names(&["b", "d", "f"]), 2, |name, ()| seen.push(name.to_string()));

@@ -226,7 +226,7 @@ mod tests {
     const CREATIONS: u64 = 2_000;
 
     #[tokio::test]
-    async fn a_poll_that_is_told_of_a_gap_goes_on_behind_it() {
+    async fn a_poll_with_a_gap_goes_on_behind_it() {
         // However far it has looked when all that it wants is replaced.
         let mut found_later = 0;
         for looks in 0..12 {

@@ -155,7 +155,7 @@ fn a_profile_is_no_path() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_with_its_place() {
+fn every_mistake_is_reported_with_its_source() {
     let directory = Directory::new().file(
         "visnyk.toml",
         "log = 3\n\
@@ -237,7 +237,7 @@ fn numbers_are_held_to_their_bounds() {
 }
 
 #[test]
-fn malformed_files_are_told_with_line_and_column() {
+fn malformed_files_are_reported_with_line_and_column() {
     let directory = Directory::new().file("visnyk.toml", "shards = 1\ndemo = maybe\n");
     let refusal = directory.refusal(directory.sources());
     assert_eq!(refusal.len(), 1);

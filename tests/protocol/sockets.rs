@@ -116,7 +116,7 @@ async fn streams_are_refused_before_files_run_out_and_requests_still_served() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_file_limit_are_told_to_come_back() {
+async fn connections_beyond_the_file_limit_are_answered_when_to_retry() {
     let (hub, _directory) = hub_of_files(200).await;
     let mut follower = stream(&hub, "a").await;
     let mut publisher = Wire::to(&hub).await;

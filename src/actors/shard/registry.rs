@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_that_are_gone_are_forgotten_some_at_a_time_and_those_with_subscribers_stay() {
+    fn evicted_channels_are_pruned_some_at_a_time_and_those_with_subscribers_stay() {
         let directory = Directory::new(10_000, 0, 1);
         let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("**"));

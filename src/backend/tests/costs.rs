@@ -97,7 +97,7 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     let mut resume = begin(&start, 5);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
     // A loss that it knows nothing of is found by reader, and by who begins.
-    log.forget("c/x7");
+    log.evict("c/x7");
     assert_eq!(log.until_loss(&many, &mut resume.reader, Seq(1)), Seq(12));
     assert_eq!(begin(&start, 5).gap.expect("a gap").reason, GapReason::Evicted);
 }
@@ -124,7 +124,7 @@ fn going_back_within_a_piece_costs_no_new_collection() {
 }
 
 #[test]
-fn a_look_back_is_in_pieces_and_takes_no_more_at_a_time_beside_more_channels() {
+fn a_start_search_is_in_pieces_that_do_not_grow_with_the_channels() {
     for channels in [20, 2_000] {
         let log = Log::new();
         (0..channels).for_each(|n| log.say(&format!("c/{n}")));

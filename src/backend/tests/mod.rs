@@ -38,7 +38,7 @@ fn before_looks(looks: u32, act: impl FnOnce() + 'static) {
 }
 
 /// Whether it has not happened.
-fn forget_what_was_to_be_done() -> bool {
+fn clear_planned_evictions() -> bool {
     BEFORE.take().is_some()
 }
 
@@ -84,7 +84,7 @@ impl Log {
         self.0.commit(position.seq);
     }
 
-    fn forget(&self, name: &str) {
+    fn evict(&self, name: &str) {
         let entry = self.entry(name);
         self.0.evict_all(&entry);
         assert!(self.0.directory().evict(entry));

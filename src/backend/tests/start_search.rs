@@ -33,7 +33,7 @@ fn resumed(
 }
 
 #[test]
-fn a_loss_further_on_than_one_look_comes_to_is_told_at_the_beginning() {
+fn a_loss_that_the_first_step_does_not_reach_is_found_before_the_start() {
     for is_lost_meanwhile in [false, true] {
         let log = Log::new();
         log.say("a");
@@ -41,11 +41,11 @@ fn a_loss_further_on_than_one_look_comes_to_is_told_at_the_beginning() {
         log.say("x");
         let start = Start::At(log.0.position(Seq(1)));
         if !is_lost_meanwhile {
-            log.forget("x");
+            log.evict("x");
         }
         let (all, mut resume) = resumed(&log, "*", &start, 1, |log| {
             if is_lost_meanwhile {
-                log.forget("x");
+                log.evict("x");
             }
         });
         let gap = resume.gap.expect("a gap");
@@ -56,7 +56,7 @@ fn a_loss_further_on_than_one_look_comes_to_is_told_at_the_beginning() {
 }
 
 #[test]
-fn a_look_back_that_the_journal_overtakes_goes_on_in_the_channels() {
+fn a_start_search_that_the_journal_overtakes_goes_on_in_the_channels() {
     for (from, is_lost) in [(None, false), (Some(1), false), (Some(1), true)] {
         let log = Log::new();
         (0..12).for_each(|n| log.say(&format!("c/{}", n % 2)));
@@ -66,7 +66,7 @@ fn a_look_back_that_the_journal_overtakes_goes_on_in_the_channels() {
         let (all, mut resume) = resumed(&log, "*", &start, 1, |log| {
             (0..20).for_each(|_| log.say("z/z"));
             if is_lost {
-                log.forget("x");
+                log.evict("x");
             }
             log.say("y");
         });
@@ -84,13 +84,13 @@ fn a_look_back_that_the_journal_overtakes_goes_on_in_the_channels() {
 }
 
 #[test]
-fn a_channel_that_goes_while_others_are_looked_at_is_a_loss_wherever_the_look_was() {
+fn a_channel_evicted_during_a_start_search_is_a_loss_at_any_step() {
     // Looks: at what is named, at the names, three at a time, and at the evicted.
     for (looks, forgets) in (0..5).flat_map(|looks| [(looks, false), (looks, true)]) {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let start = Start::At(log.0.position(Seq(1)));
         let (all, mut resume) = resumed(&log, "**", &start, looks, |log| match forgets {
-            true => log.forget("h"),
+            true => log.evict("h"),
             false => log.0.evict_all(&log.entry("h")),
         });
         if forgets || looks < 4 {
@@ -107,12 +107,12 @@ fn a_channel_that_goes_while_others_are_looked_at_is_a_loss_wherever_the_look_wa
 }
 
 #[test]
-fn a_channel_that_goes_and_comes_again_during_a_look_back_is_not_missed() {
+fn a_channel_evicted_and_created_again_during_a_start_search_is_not_missed() {
     for looks in 0..3 {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let start = Start::At(log.0.position(Seq(1)));
         let (_, resume) = resumed(&log, "**", &start, looks, |log| {
-            log.forget("h");
+            log.evict("h");
             log.entry("h");
         });
         assert_eq!(resume.gap.expect("a gap").reason, GapReason::Evicted);
@@ -120,7 +120,7 @@ fn a_channel_that_goes_and_comes_again_during_a_look_back_is_not_missed() {
 }
 
 #[test]
-fn when_all_that_was_found_goes_during_a_look_back_what_is_behind_it_is_received() {
+fn when_all_that_was_found_is_evicted_during_a_start_search_what_is_behind_it_is_received() {
     for looks in 0..5 {
         let log = log_of(&["a", "b", "c", "d", "e", "f", "g", "h"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
@@ -134,7 +134,7 @@ fn when_all_that_was_found_goes_during_a_look_back_what_is_behind_it_is_received
 }
 
 #[test]
-fn what_goes_while_it_is_replayed_is_received_or_told() {
+fn what_is_evicted_during_a_replay_is_received_or_a_loss() {
     let patterns = subscription("c/*");
     let mut losses = 0;
     // ReadStage as many looks at a history, whoever has the thread between them.
@@ -159,7 +159,7 @@ fn what_goes_while_it_is_replayed_is_received_or_told() {
         let all: Vec<u64> = (1..=6).collect();
         assert!(all.starts_with(&seqs) && (is_lost || seqs == all), "{looks}: {seqs:?}");
         losses += u32::from(is_lost);
-        if !forget_what_was_to_be_done() {
+        if !clear_planned_evictions() {
             continue;
         }
         assert!(looks > 4 && losses > 2, "{losses} of {looks}");
@@ -168,7 +168,7 @@ fn what_goes_while_it_is_replayed_is_received_or_told() {
 }
 
 #[test]
-fn what_comes_during_a_look_back_is_received_after_it() {
+fn what_is_published_during_a_start_search_is_received_after_it() {
     for looks in 0..5 {
         let log = log_of(&["m", "n", "o", "p", "q", "r", "s"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
@@ -182,13 +182,13 @@ fn what_comes_during_a_look_back_is_received_after_it() {
 }
 
 #[test]
-fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_is_not() {
+fn what_is_evicted_during_a_start_search_is_a_loss_only_if_it_came_after_its_beginning() {
     for looks in 0..3 {
         let log = log_of(&["m", "n", "o", "p", "q"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
             // The merge may hold it already, and then it is not evicted.
             log.0.evict_all(&log.entry("m"));
-            log.forget("q");
+            log.evict("q");
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(1), &None), "the oldest that is there");
         let seqs = log.rest(&all, &mut resume.reader, resume.cursor);
@@ -197,7 +197,7 @@ fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_
         let log = log_of(&["m", "n", "o", "p", "q"]);
         let (all, mut resume) = resumed(&log, "**", &Start::Earliest, looks, |log| {
             log.say("q");
-            log.forget("q");
+            log.evict("q");
         });
         assert_eq!((resume.cursor, &resume.gap), (Seq(0), &None));
         assert!(log.until_loss(&all, &mut resume.reader, Seq(0)) < Seq(26), "26 was due");
@@ -205,12 +205,12 @@ fn what_goes_during_a_look_back_is_told_if_it_came_after_its_beginning_and_else_
 }
 
 #[test]
-fn a_loss_is_told_however_its_channel_came_and_went() {
+fn a_loss_is_found_however_often_its_channel_was_evicted_and_created() {
     // In the journal and before it.
     for later in [0, 50] {
         let log = Log::new();
         ["a", "x", "x", "a"].iter().for_each(|name| log.say(name));
-        log.forget("x");
+        log.evict("x");
         log.entry("x");
         (0..later).for_each(|_| log.say("a"));
         let all = subscription("**");
@@ -221,7 +221,7 @@ fn a_loss_is_told_however_its_channel_came_and_went() {
         };
         assert_eq!(resume(2), Some(GapReason::Evicted));
         assert_eq!(resume(3), None, "what is gone lies before");
-        log.forget("x");
+        log.evict("x");
         assert_eq!(resume(2), Some(GapReason::Evicted));
         log.say("x");
         assert_eq!(resume(2), Some(GapReason::Evicted));

@@ -28,7 +28,7 @@ fn concrete(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_route_but_the_listed_ones_lets_anyone_in_without_a_token() {
+async fn no_route_but_the_listed_ones_is_open_without_a_token() {
     let hub = hub(&[("faults", "true")]).await;
     let mut shut = 0;
     for route in ROUTES {

@@ -121,7 +121,7 @@ async fn channels_without_events_cost_little() {
 }
 
 #[tokio::test]
-async fn channels_without_events_stay_while_somebody_listens_and_are_forgotten_then() {
+async fn channels_without_events_stay_while_they_have_subscribers_and_are_evicted_then() {
     let hub = hub(&[("limits.channels.idle_s", "1")]).await;
     let (streams, _) = streams_of_new_channels(&hub).await;
     assert_eq!(ask(&hub, publish("s7%2F42", "there")).await.status, 201);

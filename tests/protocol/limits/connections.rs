@@ -79,7 +79,7 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_even_without_loopback() 
 }
 
 #[tokio::test]
-async fn who_is_over_a_limit_is_logged_now_and_then_with_the_address() {
+async fn a_client_over_a_limit_is_logged_at_a_bounded_rate_with_its_address() {
     let mut hub = hub(&counted(&[(MAX, "1")])).await;
     let _first = stream_from(&hub, "127.0.0.2", &[]).await;
     let begun = Instant::now();

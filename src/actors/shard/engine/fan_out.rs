@@ -154,7 +154,7 @@ impl Engine {
         let slots = &mut self.slots;
         self.registry.compact(channel, |slot, plain_index| {
             if let Some(slot) = slots.get_mut(slot as usize) {
-                slot.plain_index = place;
+                slot.plain_index = plain_index;
             }
         });
     }

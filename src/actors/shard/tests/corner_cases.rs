@@ -160,7 +160,7 @@ fn a_pattern_and_a_name_for_the_same_channel_deliver_once() {
 }
 
 #[test]
-fn a_small_channel_goes_ahead_of_a_large_one() {
+fn a_small_channel_does_not_wait_for_a_large_one() {
     let mut world = world();
     let large: Vec<_> = (0..50).map(|_| join(&mut world, &Ask::stream(&["large"]))).collect();
     let small = join(&mut world, &Ask::stream(&["small"]));
@@ -314,7 +314,7 @@ fn events_of_very_many_channels_count_as_lag() {
 }
 
 #[test]
-fn a_batch_larger_than_the_lag_bound_ends_nobody_who_reads_on() {
+fn a_batch_larger_than_the_lag_bound_ends_no_client_that_reads() {
     for topic in [&["c/*"][..], &["a"]] {
         let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
         let ask = Ask::stream(topic);
@@ -420,7 +420,7 @@ impl Peer for Panicking {
 }
 
 #[test]
-fn a_panic_while_a_connection_is_taken_on_leaves_nothing_of_it() {
+fn a_panic_while_a_connection_is_attached_leaves_nothing_of_it() {
     for (selectors, is_planted_before) in
         [(&["a"][..], false), (&["a", "g/*"], false), (&["a"], true), (&["a", "g/*"], true)]
     {

@@ -281,7 +281,7 @@ impl Run {
         self.world.backend.evict_all(&entry);
         self.kept.drop_all(channel);
         if entry.is_removable() && self.world.backend.directory().evict(entry) {
-            self.kept.forget(channel);
+            self.kept.evict(channel);
         }
     }
 
@@ -295,7 +295,7 @@ impl Run {
             while self.world.backend.evict_aged(&entry, self.world.now_ms) {}
             let is_removable = entry.is_removable() && !entry.is_closed();
             if is_removable && self.world.backend.directory().evict(entry) {
-                self.kept.forget(channel);
+                self.kept.evict(channel);
             }
         }
         self.look();

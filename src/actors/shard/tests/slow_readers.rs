@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn a_client_that_never_reads_delays_nobody() {
+fn a_client_that_never_reads_delays_no_other() {
     let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
     let stuck = join_and_stop(&mut world, &Ask::stream(&["a"]));
     let quick = join(&mut world, &Ask::stream(&["a"]));

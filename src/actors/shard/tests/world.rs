@@ -299,7 +299,7 @@ pub(super) fn reasons(world: &mut World) -> Vec<CloseReason> {
     world.ended(0).into_iter().map(|(_, reason)| reason).collect()
 }
 
-pub(super) fn forget(world: &mut World, name: &str) {
+pub(super) fn evict(world: &mut World, name: &str) {
     let entry = world.entry(name);
     world.backend.evict_all(&entry);
     assert!(world.backend.directory().evict(entry), "{name} is held");
