@@ -3,7 +3,7 @@
 use super::{
     pipe::Pipe,
     world::{
-        Ask, forget, join, join_after, join_and_stop, poll, read_answer, reasons, skipping, world,
+        Ask, evict, join, join_after, join_and_stop, poll, read_answer, reasons, skipping, world,
         world_with,
     },
 };
