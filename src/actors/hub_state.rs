@@ -71,8 +71,7 @@ pub(crate) struct Refs {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     ring: ArrayQueue<Arc<Batch>>,
-    /// How far the log was at the last batch, whether it was handed over or target_shards nobody
-    /// here.
+    /// How far the log was at the last batch, whether it was pushed here or had other target shards.
     through: AtomicU64,
     notify: Notify,
 }

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct Payload {
     events: Vec<Arc<Event>>,
     bytes: Bytes,
-    /// Where each event event_ends in `bytes`; empty when there is at most one event.
+    /// Where each event ends in `bytes`; empty when there is at most one event.
     event_ends: Vec<u32>,
     closes: bool,
 }

@@ -184,8 +184,8 @@ impl ChannelEntry {
         }
     }
 
-    /// Whether a reader that has everything up to `cursor` is not known yet that it is closed, or
-    /// it is not. A closing event that has gone is known of by a gap.
+    /// Whether a reader that has everything up to `cursor` is not told yet that it is closed, or
+    /// it is not. A closing event that has gone is covered by a gap.
     pub fn closing_event_due(&self, cursor: Seq) -> bool {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }

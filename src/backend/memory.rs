@@ -248,7 +248,7 @@ impl Ord for Ranked {
     }
 }
 
-/// Places of the ceiling's queue beyond two a channel.
+/// Entries of the ceiling's queue beyond two a channel.
 const RANKING_SLACK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;

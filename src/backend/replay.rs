@@ -76,7 +76,7 @@ impl Replay {
         None
     }
 
-    /// Moves on without reader, to before the oldest event.
+    /// Moves on without reading, to before the oldest event.
     pub(super) fn start_after(&mut self, seq: Seq) {
         (self.at, self.from) = (seq, seq);
     }

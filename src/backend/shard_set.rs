@@ -3,7 +3,7 @@
 //! A shard registers a subscription and then looks how far the log is; the log moves its head and
 //! then looks which shards an event concerns. Between the two each has a fence, so one of them sees
 //! what the other did: an event is handed to the shard, or the subscription begins behind it
-//! (docs/adr/025-shards-that-are-target_shards.md).
+//! (docs/adr/025-target-shards.md).
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 

@@ -86,7 +86,7 @@ struct Missed {
 impl MemoryBackend {
     /// Where a subscription starts. `named` are the channels it names. The caller reads `head`
     /// after it has registered, so that nothing is lost between: whatever lies up to the head is
-    /// found by reader, whatever comes after it is sent. What has been lost by now counts as known
+    /// found by reading, whatever comes after it is sent. What has been lost by now counts as known
     /// to a reader that starts at the oldest event or behind a gap.
     pub fn resume<'a>(
         &self,

@@ -1,6 +1,6 @@
 //! The events of a file or of stdin, read on a thread of their own.
 //!
-//! HistoryReader may block for ever, on a terminal for instance, and a thread does not keep the
+//! Reading may block for ever, on a terminal for instance, and a thread does not keep the
 //! process from ending. It runs ahead of publishing by [`CHUNKS_AHEAD_MAX`] chunks.
 
 use std::fmt;

@@ -48,7 +48,7 @@ pub(super) async fn read_body(
         if (bytes.len + data.len()) as u64 > bytes_max {
             return Err(too_large());
         }
-        // Handoff as the bytes come: a length that was only announced takes none from others.
+        // Taken as the bytes come: a length that was only announced takes none from others.
         room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
         drop(data);

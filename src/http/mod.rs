@@ -1,4 +1,4 @@
-//! The HTTP dispatcher: routes, problem responses, and the front doors, each of which translates to
+//! The HTTP surface: routes, problem responses, and the front doors, each of which translates to
 //! the same hub calls.
 //!
 //! [`router`] is an ordinary axum router: it runs in any server. A server that can give sockets

@@ -59,7 +59,7 @@ impl TemporaryRejection {
 }
 
 impl RejectionWriter {
-    /// As `settings` say; streams are response a reconnection time from `retry_ms`.
+    /// As `settings` say; streams are given a reconnection time from `retry_ms`.
     pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
         Self { settings: settings.clone(), retry_ms }
     }
@@ -101,7 +101,7 @@ impl RejectionWriter {
         };
         Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
         add_security_headers(&mut fields);
-        // A server that is response to say so speaks nothing but TLS.
+        // A server that is set to say so speaks nothing but TLS.
         if self.settings.hsts_max_age_s > 0 {
             add_hsts(&mut fields, self.settings.hsts_max_age_s);
         }

@@ -1,4 +1,4 @@
-//! RateLimits: how much someone may bring in a second, with a burst above it.
+//! Rate limits: how much a client may send in a second, with a burst above it.
 //!
 //! The arithmetic is governor's (GCRA: one number a client, no timer). The table of clients is ours,
 //! since it has a bound: past it, clients that are not in it share one rate.

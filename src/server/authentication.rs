@@ -124,7 +124,7 @@ pub fn signing_secret(
     Ok(secret(settings)?.map(|secret| (secret, settings.auth.secret_algorithm)))
 }
 
-/// The access rules of the HTTP dispatcher.
+/// The access rules of the HTTP surface.
 pub(super) fn access(settings: &Settings, verifier: Option<Arc<Verifier>>) -> Access {
     let auth = &settings.auth;
     Access {

@@ -2,8 +2,9 @@
 //! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is
 //! known before hyper comes in, and mostly it never does.
 //!
-//! Only a GET without a body is handoff: what came late of a body would be read as the next
-//! request when a poll's socket goes back. And only when everything written before has gone out.
+//! Only the socket of a GET without a body is handed off: what came late of a body would be read as
+//! the next request when a poll's socket goes back. And only when everything written before has
+//! gone out.
 
 use std::{
     cell::{Cell, RefCell},
@@ -134,7 +135,7 @@ impl Connections {
         }
     }
 
-    /// Serves a connection until it addrs, its shard is gone, or it is given away.
+    /// Serves a connection until it ends, its shard is gone, or it is handed off.
     pub(super) async fn serve(self: Rc<Self>, accepted: Accepted, _held: HeldPermits) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.

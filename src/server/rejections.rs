@@ -204,7 +204,7 @@ async fn exchange(
 }
 
 /// Files kept open to be closed when none is left: a connection that is rejected takes the place of
-/// one. RejectionState by all accept loops, since one may lose its file to another's socket.
+/// one. Shared by all accept loops, since one may lose its file to another's socket.
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,

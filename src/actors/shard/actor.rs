@@ -310,7 +310,7 @@ impl ThreadLocalActor for Shard {
             ShardMsg::Panic => panic!("planted fault in a shard"),
             ShardMsg::PanicConnection(channel, planted) => {
                 let mut engine = state.engine.borrow_mut();
-                // Another shard may check_sockets at this moment: one of them has the token.
+                // Another shard may look at this moment: one of them has the token.
                 if engine.plant_fault(&channel) && planted.swap(true, Ordering::AcqRel) {
                     engine.withdraw_fault();
                 }
@@ -352,7 +352,7 @@ impl ShardState {
 }
 
 fn log_register_failure(error: &io::Error) {
-    tracing::debug!(%error, "a socket cannot be watched; it is closed");
+    tracing::debug!(%error, "a socket cannot be registered with the poller; it is closed");
 }
 
 /// The loop that serves the connections, a bounded pass at a time.

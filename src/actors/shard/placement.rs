@@ -4,7 +4,7 @@
 //! Which shard accepts a connection is chance. A stream that was accepted elsewhere is sent to that
 //! shard as soon as it is known for what it is, before it is registered anywhere. Streams of large
 //! channels stay where they are, so that every shard has its part of a large fan-out
-//! (docs/adr/025-shards-that-are-target_shards.md).
+//! (docs/adr/025-target-shards.md).
 
 use std::sync::atomic::Ordering;
 

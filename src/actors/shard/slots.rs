@@ -7,9 +7,9 @@ use std::ops::{Index, IndexMut};
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     pages: Vec<Box<[Option<T>]>>,
-    /// Places left by values that were removed.
+    /// Indexes left by values that were removed.
     free: Vec<u32>,
-    /// Places that have been used so far.
+    /// Indexes that have been used so far.
     used: usize,
     len: usize,
 }

@@ -71,11 +71,11 @@ impl Sockets {
 
     /// Whether a socket may have become ready since the last call; then look at all
     /// ([`ready`](Self::ready)). If none has, `context` is woken when one does. It costs no system
-    /// call: the runtime has been ready_guard.
+    /// call: the runtime has been told.
     pub(super) fn are_ready(&self, context: &mut Context<'_>) -> bool {
         match self.poll.poll_read_ready(context) {
             Poll::Pending => false,
-            // What becomes ready after this, and so after the look that follows it, is ready_guard anew.
+            // What becomes ready after this, and so after the look that follows it, is reported anew.
             Poll::Ready(Ok(mut ready_guard)) => {
                 ready_guard.clear_ready();
                 true

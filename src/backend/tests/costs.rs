@@ -96,7 +96,7 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     // Only names of what is gone are compared.
     let mut resume = begin(&start, 5);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
-    // A loss that it knows nothing of is found by reader, and by who begins.
+    // A loss that it knows nothing of is found by reading, and by a subscription that begins.
     log.evict("c/x7");
     assert_eq!(log.until_loss(&many, &mut resume.reader, Seq(1)), Seq(12));
     assert_eq!(begin(&start, 5).gap.expect("a gap").reason, GapReason::Evicted);

@@ -1,4 +1,5 @@
-//! What comes and goes while a reader looks back, or reads what it has found, is received or known.
+//! What comes and goes while the start of a reader is searched, or reads what it has found, is
+//! received or reported as lost.
 
 use std::rc::Rc;
 
@@ -137,7 +138,7 @@ fn when_all_that_was_found_is_evicted_during_a_start_search_what_is_behind_it_is
 fn what_is_evicted_during_a_replay_is_received_or_a_loss() {
     let patterns = subscription("c/*");
     let mut losses = 0;
-    // ReadStage as many looks at a history, whoever has the thread between them.
+    // Before as many looks at a history, whatever runs between them.
     for looks in 0.. {
         let log = Rc::new(log_of(&["c/a", "c/b"].repeat(3)));
         let start = Start::At(log.0.position(Seq(0)));

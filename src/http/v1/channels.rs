@@ -26,7 +26,7 @@ pub(in crate::http) async fn list(
     let query = Query::of(request.uri())?;
     let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
     let after = query.one("after")?;
-    // One more than context for tells whether there is a next page.
+    // One more than asked for tells whether there is a next page.
     let identity = authorization::identity(&state, request.extensions())?;
     let may_see = |name: &ChannelName| identity.is_admin() || identity.may_subscribe(name);
     let mut channels = state.hub.channels_where(after, limit + 1, may_see).await;

@@ -55,7 +55,7 @@ async fn accept(
     if in_path.is_some() && in_query.is_some() {
         return Err(Problem::field("channel", "the channel is in the path already"));
     }
-    // Before the body is context for; a batch may name more channels.
+    // Before the body is asked for; a batch may name more channels.
     for channel in in_path.iter().chain(&in_query) {
         authorization::authorize_publish(&identity, channel)?;
     }

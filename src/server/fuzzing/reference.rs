@@ -18,7 +18,7 @@ pub(super) struct Request {
 pub(super) enum Tail {
     /// Nothing.
     Nothing,
-    /// The accepted of a head.
+    /// The beginning of a head.
     Unfinished,
     /// What is none.
     Malformed,

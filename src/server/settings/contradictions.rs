@@ -84,7 +84,7 @@ fn hsts_without_tls(
             set_by("hsts_max_age_s")
         ),
         reason: "has no effect without tls_cert and tls_key".to_owned(),
-        remedy: "name them, or let the proxy in front tell it".to_owned(),
+        remedy: "name them, or let the proxy in front send it".to_owned(),
     })
 }
 

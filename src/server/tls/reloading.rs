@@ -21,7 +21,7 @@ pub(in crate::server) struct Reloading {
     pub(super) current: Arc<CurrentCertificate>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) metrics: Arc<Metrics>,
-    /// What the files checked like when they were last read.
+    /// What the files looked like when they were last read.
     pub(super) seen: Stamp,
 }
 

@@ -98,7 +98,7 @@ async fn a_cookie_changes_things_only_for_own_and_listed_pages() {
     let authorization = bearer(&ann);
     let own = [("Authorization", &*authorization)];
     assert_eq!(post("/publish", &own).await, 200);
-    // HistoryReader is up to CORS, which lets no other page read the answer.
+    // Reading is up to CORS, which lets no other page read the answer.
     let read = request("GET", POLL, &[("Cookie", &cookie), ("Origin", "https://e.example")], "");
     let answer = ask(&hub, read).await;
     assert!(matches!(answer.status, 200 | 204), "{answer:?}");

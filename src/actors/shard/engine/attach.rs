@@ -1,4 +1,4 @@
-//! BatchInProgress a connection on: its entries in the lists, where it starts, its first words.
+//! Takes a connection on: its entries in the lists, where it starts, its first words.
 
 use std::{io, mem, sync::Arc};
 

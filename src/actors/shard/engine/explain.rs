@@ -161,7 +161,7 @@ fn state(slot: &Slot) -> ConnectionState {
 const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };
 /// Connections explained in one call.
 const FOUND_MAX: usize = if cfg!(test) { 2 } else { 256 };
-/// SocketAddrs remembered by a shard.
+/// Closed connections remembered by a shard.
 const CLOSED_MAX: usize = if cfg!(test) { 5 } else { 256 };
 /// Channels, patterns, and types that are remembered of each.
 const SELECTORS_KEPT: usize = 8;
