@@ -19,7 +19,7 @@ fn every_test_that_the_security_page_names_exists() {
             }
             _ if !test.is_empty() && !file.contains("visnyk") => {
                 let of_group =
-                    |group: &&str| root.join(format!("tests/{group}/{file}.rs")).exists();
+                    |group: &&&str| root.join(format!("tests/{group}/{file}.rs")).exists();
                 let group = ["protocol", "guarantees", "commands"].iter().find(of_group);
                 format!("tests/{}/{file}.rs", group.unwrap_or_else(|| panic!("`{name}`: no file")))
             }
