@@ -1,5 +1,5 @@
-//! What is walked through as a whole, beside as many channels and connections as a hub may have: how
-//! long it has a thread or a lock.
+//! What is walked through as a whole, beside as many channels and connections as a hub may have:
+//! how long it has a thread or a lock.
 
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ fn channels(criterion: &mut Criterion) {
     }
     let backend = Rc::new(shard.backend.clone());
     group.bench_function("select_none", |bencher| {
-        bencher.iter(|| backend.directory().select(10_000, |entry| entry.needs_care(0)));
+        bencher.iter(|| backend.directory().select(10_000, |entry| entry.needs_actor(0)));
     });
     group.bench_function("page_of_none_one_look", |bencher| {
         bencher.iter(|| backend.directory().page(None, 1_000, |_| false));
@@ -40,7 +40,7 @@ fn channels(criterion: &mut Criterion) {
                     shard.commit(&entry, 1);
                     longest = longest.max(begun.elapsed());
                     shard.backend.evict_all(&entry);
-                    shard.backend.directory().forget(entry);
+                    shard.backend.directory().evict(entry);
                 }
             }
             longest * rounds as u32
@@ -87,7 +87,7 @@ fn connections(criterion: &mut Criterion) {
                     let batch = shard.commit(&entry, 1);
                     shard.fan_out(batch);
                     shard.backend.evict_all(&entry);
-                    shard.backend.directory().forget(entry);
+                    shard.backend.directory().evict(entry);
                 }
                 shard.engine.close(key, CloseReason::PeerClosed);
                 shard

@@ -19,7 +19,7 @@ use visnyk::{
     },
     backend::{ChannelEntry, MemoryBackend},
     core::{CloseReason, Limits, SlowPolicy, Subscription},
-    http::Taken,
+    http::Handoff,
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, NewEvent,
         Seq, Start,
@@ -88,7 +88,7 @@ impl Shard {
 
     /// Gives a batch to the engine and sends it to everyone.
     pub(crate) fn fan_out(&mut self, batch: Arc<Batch>) {
-        self.engine.give(batch, NOW_MS);
+        self.engine.push_batch(batch, NOW_MS);
         while self.engine.work(NOW_MS) {}
     }
 
@@ -120,7 +120,7 @@ impl Shard {
     /// Attaches a long-poll that waits for the next event.
     pub(crate) fn wait(&mut self, channels: &[&str], taken: &TakenBytes) -> SlotKey {
         let (parts, _) = http::Response::new(()).into_parts();
-        let ticket = Taken::ticket(&parts, true);
+        let ticket = Handoff::ticket(&parts, true);
         let answers = Arc::clone(&self.answers);
         let subscriber = self.subscriber(channels, answers, Start::Now, Some(POLL_WAIT_MS));
         self.connect(subscriber, Some(ticket), taken)
@@ -180,7 +180,7 @@ impl Shard {
         Subscriber {
             id: 1,
             subscription,
-            watched: Vec::new(),
+            counted_patterns: Vec::new(),
             named,
             shape,
             start,
@@ -189,7 +189,7 @@ impl Shard {
             hello: false,
             retry_ms: None,
             lease: None,
-            origin: None,
+            client_info: None,
             replay: None,
             admission: Admission::take(&self.places, u32::MAX).unwrap(),
         }

@@ -17,7 +17,7 @@ fn every_scenario_runs_against_the_hub() {
     let results = tempfile::tempdir().expect("a temporary folder");
     let file = results.path().join("results.jsonl");
     let output = loadtest(&["all", "--quick", "--visnyk", hub(), "--out", text(&file)]);
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
     let outcomes = read(&file);
     let mut names: Vec<&str> = outcomes.iter().map(|outcome| outcome.scenario.as_str()).collect();
     names.dedup();
@@ -55,7 +55,7 @@ fn hub_and_floor_are_measured_in_turn() {
         text(&file),
     ];
     let output = loadtest(&arguments);
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
     let order: Vec<(u32, String)> =
         read(&file).into_iter().map(|outcome| (outcome.round, outcome.subject)).collect();
     let expected = [(1, "visnyk"), (1, "floor"), (2, "visnyk"), (2, "floor")];
@@ -69,7 +69,7 @@ fn polls_of_hub_and_floor_are_measured_in_turn() {
     let sizes = ["--waiting", "20", "--answered", "2", "--cycles", "3"];
     let rounds = ["run", "poll", "--interleave", "floor", "--visnyk", hub()];
     let output = loadtest(&[&rounds[..], &sizes].concat());
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
     // 20 polls for each of five events, of either.
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains("all_answered_ms") && table.contains("200 deliveries"), "{table}");
@@ -78,7 +78,7 @@ fn polls_of_hub_and_floor_are_measured_in_turn() {
 #[test]
 fn sound_server_passes() {
     let output = against(Fault::None, "paced");
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 /// What was published before the last events, and is still on its way, does not stand for them.
@@ -88,8 +88,8 @@ fn late_events_are_waited_for() {
     let (url, pid) = (server.url(), std::process::id().to_string());
     let churn = ["churn", "--subscribers", "3", "--per-s", "0", "--rate", "5", "--duration-s", "2"];
     let output = loadtest(&[&["run"], &churn[..], &["--against", &url, "--pid", &pid]].concat());
-    assert!(output.status.success(), "{}", told(&output));
-    assert!(told(&output).contains("36 deliveries"), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("36 deliveries"), "{}", said(&output));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn lost_event_fails_the_run() {
 fn event_lost_at_the_end_fails_the_run() {
     let output = against(Fault::LoseLast, "paced");
     assert_fault(&output, "lost: 1");
-    assert!(told(&output).contains("never came"), "{}", told(&output));
+    assert!(said(&output).contains("never came"), "{}", said(&output));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn first_event_lost_by_those_that_come_fails_the_run() {
     let output = churned(Fault::LoseFirst);
     assert_fault(&output, "lost: ");
     let output = churned(Fault::None);
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 /// What is weighed is there: a hub that ends them is not praised for what it saved.
@@ -151,17 +151,17 @@ fn slow_readers_that_are_ended_fail_the_run() {
     let sizes = ["--fast", "5", "--slow", "5", "--events", "200", "--rate", "50"];
     let slow = [&["run", "slow-readers"], &sizes[..]].concat();
     let output = loadtest(&[&slow[..], &["--against", &url, "--pid", &pid]].concat());
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    assert!(told(&output).contains("of 10 streams the server has 5"), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("of 10 streams the server has 5"), "{}", said(&output));
     let output = loadtest(&[&slow[..], &["--visnyk", self::hub()]].concat());
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 #[test]
 fn load_goes_to_loopback_only() {
     let output = loadtest(&["run", "idle", "--against", "http://192.0.2.1:80", "--pid", "1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(told(&output).contains("loopback only"), "{}", told(&output));
+    assert!(said(&output).contains("loopback only"), "{}", said(&output));
 }
 
 /// Ten events to three subscribers of a server with a fault in what the second one gets.
@@ -192,10 +192,10 @@ fn churned(fault: Fault) -> Output {
 }
 
 fn assert_fault(output: &Output, fault: &str) {
-    assert_eq!(output.status.code(), Some(1), "{}", told(output));
-    let told = told(output);
-    assert!(told.contains("FAILED") && told.contains(fault), "{told}");
-    assert!(told.contains("connection "), "it does not say which: {told}");
+    assert_eq!(output.status.code(), Some(1), "{}", said(output));
+    let said = said(output);
+    assert!(said.contains("FAILED") && said.contains(fault), "{said}");
+    assert!(said.contains("connection "), "it does not say which: {said}");
 }
 
 fn loadtest(arguments: &[&str]) -> Output {
@@ -221,7 +221,7 @@ fn read(file: &PathBuf) -> Vec<Outcome> {
     text.lines().map(|line| serde_json::from_str(line).expect("each line is an outcome")).collect()
 }
 
-fn told(output: &Output) -> String {
+fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }

@@ -1,7 +1,7 @@
 //! A channel's actor: it looks after one channel's age.
 //!
 //! Parent: the channels supervisor. Children: none. Mailbox: one tick at a time. It evicts what
-//! is too old, forgets the channel when nothing is left of it, lets tombstones expire, and stops
+//! is too old, evicts the channel when nothing is left of it, lets tombstones expire, and stops
 //! when the channel is idle; the supervisor's sweep brings it back when something is due. A
 //! crash costs a restart: everything it knows is in the channel's entry.
 
@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::shared::Shared;
+use super::hub_state::HubState;
 use crate::backend::ChannelEntry;
 
 /// The actor.
@@ -26,14 +26,14 @@ pub(crate) enum ChannelMsg {
 
 /// Its state.
 pub(crate) struct ChannelState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     entry: Option<Arc<ChannelEntry>>,
 }
 
 impl Actor for Channel {
     type Msg = ChannelMsg;
     type State = ChannelState;
-    type Arguments = (Arc<Shared>, Arc<ChannelEntry>);
+    type Arguments = (Arc<HubState>, Arc<ChannelEntry>);
 
     async fn pre_start(
         &self,
@@ -106,15 +106,15 @@ impl ChannelState {
         self.leave(entry, now_ms, due_ms.unwrap_or(idle_ms))
     }
 
-    /// Stops: forgets the channel if nothing is left of it, or says when it needs care again.
+    /// Stops: evicts the channel if nothing is left of it, or sets when it needs an actor again.
     fn leave(&mut self, entry: Arc<ChannelEntry>, now_ms: u64, next_ms: u64) -> Option<Duration> {
         self.entry = None;
-        entry.care_at(now_ms + next_ms.max(TICK_MIN_MS));
-        entry.unattend();
+        entry.wake_at(now_ms + next_ms.max(TICK_MIN_MS));
+        entry.release();
         // A closed channel stays, empty or not, until its tombstone has expired.
         let is_tombstone = entry.closed_ms().is_some_and(|closed_ms| closed_ms > 0);
-        if !is_tombstone && entry.is_spent() {
-            self.shared.backend.directory().forget(entry);
+        if !is_tombstone && entry.is_removable() {
+            self.shared.backend.directory().evict(entry);
         }
         None
     }
@@ -140,7 +140,7 @@ mod tests {
         limits.history.age_max_s = 60;
         limits.channels.idle_s = 1;
         let backend = MemoryBackend::new(Epoch::new(1, 1), limits);
-        let shared = Shared::new(backend, Metrics::new(), Clock::start(), 0);
+        let shared = HubState::new(backend, Metrics::new(), Clock::start(), 0);
         let name = ChannelName::parse("c").expect("a name");
         let now_ms = shared.clock.now_ms();
         let closed_ms = now_ms - 120_000;
@@ -164,9 +164,9 @@ mod tests {
         };
         assert_eq!(tick(entry), None, "it needs no actor until its tombstone expires");
         let entry = directory.find(&name).expect("its tombstone");
-        assert!(entry.is_closed() && entry.is_spent());
+        assert!(entry.is_closed() && entry.is_removable());
         entry.expire();
         assert_eq!(tick(entry), None);
-        assert!(directory.find(&name).is_none(), "it may be born anew");
+        assert!(directory.find(&name).is_none(), "it may be created anew");
     }
 }

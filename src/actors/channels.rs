@@ -1,7 +1,7 @@
 //! The supervisor of the channel actors.
 //!
 //! Parent: the root. Children: one channel actor for each channel in use, temporary. Mailbox:
-//! `Attend` is coalesced per channel, so the directory's cap bounds it; `Sweep` comes from one
+//! `Start` is coalesced per channel, so the directory's cap bounds it; `Sweep` comes from one
 //! timer. A crash ends its children; its successor's first sweep gives every channel in need an
 //! actor again.
 
@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     channel::{Channel, ChannelMsg},
-    shared::Shared,
+    hub_state::HubState,
 };
 use crate::{
     backend::ChannelEntry,
@@ -32,7 +32,7 @@ pub(crate) struct Channels;
 #[derive(Debug)]
 pub(crate) enum ChannelsMsg {
     /// Give this channel an actor; it has been claimed.
-    Attend(Arc<ChannelEntry>),
+    Start(Arc<ChannelEntry>),
     /// A channel was closed; count its tombstone.
     Closed(Arc<ChannelEntry>),
     /// Look for channels that need an actor.
@@ -45,7 +45,7 @@ pub(crate) enum ChannelsMsg {
 
 /// Its state.
 pub(crate) struct ChannelsState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     children: FxHashMap<ActorId, (ActorRef<ChannelMsg>, Weak<ChannelEntry>)>,
     tombstones: VecDeque<Weak<ChannelEntry>>,
     restarts: Restarts,
@@ -54,17 +54,17 @@ pub(crate) struct ChannelsState {
 impl Actor for Channels {
     type Msg = ChannelsMsg;
     type State = ChannelsState;
-    type Arguments = Arc<Shared>;
+    type Arguments = Arc<HubState>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ChannelsMsg>,
-        shared: Arc<Shared>,
+        shared: Arc<HubState>,
     ) -> Result<ChannelsState, ActorProcessingErr> {
         myself.send_interval(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
         // A predecessor's children died with it.
         for entry in shared.backend.directory().select(usize::MAX, |_| true) {
-            entry.unattend();
+            entry.release();
         }
         Ok(ChannelsState {
             shared,
@@ -81,8 +81,8 @@ impl Actor for Channels {
         state: &mut ChannelsState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            ChannelsMsg::Attend(entry) => state.spawn(&myself, entry).await,
-            ChannelsMsg::Closed(entry) => state.bury(&entry),
+            ChannelsMsg::Start(entry) => state.spawn(&myself, entry).await,
+            ChannelsMsg::Closed(entry) => state.keep_tombstone(&entry),
             ChannelsMsg::Sweep => state.sweep(&myself).await,
             ChannelsMsg::Panic(None) => panic!("planted fault in the channels supervisor"),
             ChannelsMsg::Panic(Some(name)) => {
@@ -105,15 +105,15 @@ impl Actor for Channels {
         event: SupervisionEvent,
         state: &mut ChannelsState,
     ) -> Result<(), ActorProcessingErr> {
-        let (who, failure) = match event {
-            SupervisionEvent::ActorFailed(who, error) => (who, Some(error.to_string())),
-            SupervisionEvent::ActorTerminated(who, _, Some(reason)) if reason == "killed" => {
-                (who, Some(reason))
+        let (actor, failure) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, Some(error.to_string())),
+            SupervisionEvent::ActorTerminated(actor, _, Some(reason)) if reason == "killed" => {
+                (actor, Some(reason))
             }
-            SupervisionEvent::ActorTerminated(who, _, _) => (who, None),
+            SupervisionEvent::ActorTerminated(actor, _, _) => (actor, None),
             _ => return Ok(()),
         };
-        let Some((_, entry)) = state.children.remove(&who.get_id()) else { return Ok(()) };
+        let Some((_, entry)) = state.children.remove(&actor.get_id()) else { return Ok(()) };
         let Some(error) = failure else { return Ok(()) };
         let Some(entry) = entry.upgrade() else { return Ok(()) };
         Metrics::count(&state.shared.metrics.restarts, "channel");
@@ -122,7 +122,7 @@ impl Actor for Channels {
             state.spawn(&myself, entry).await;
         } else {
             // The sweep tries again, at its own pace.
-            entry.unattend();
+            entry.release();
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl ChannelsState {
             Err(error) => {
                 tracing::error!(%error, "a channel's actor did not start");
                 if let Some(entry) = weak.upgrade() {
-                    entry.unattend();
+                    entry.release();
                 }
             }
         }
@@ -150,10 +150,10 @@ impl ChannelsState {
         let shared = Arc::clone(&self.shared);
         let directory = shared.backend.directory();
         let mut actors_left = SWEEP_ACTORS_MAX;
-        for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_care(now_ms)) {
-            if entry.is_blank() {
-                self.look_at_blank(entry, now_ms);
-            } else if actors_left > 0 && entry.attend() {
+        for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_actor(now_ms)) {
+            if entry.never_published() {
+                self.check_unused(entry, now_ms);
+            } else if actors_left > 0 && entry.claim() {
                 actors_left -= 1;
                 self.spawn(myself, entry).await;
             }
@@ -163,21 +163,21 @@ impl ChannelsState {
         shared.metrics.permits_free.set(shared.permits.available_permits() as i64);
     }
 
-    /// Looks after a channel that has never had an event. It has no actor, which costs more than all
-    /// else of it: whoever subscribes may name any number of channels.
-    fn look_at_blank(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
+    /// Evicts a channel that has never had an event, once it is idle. It has no actor, which would
+    /// cost more than all else of it: a client may name any number of channels.
+    fn check_unused(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
         let idle_ms = u64::from(self.shared.limits().channels.idle_s) * 1_000;
         let idle_at_ms = entry.used_ms() + idle_ms;
         if idle_at_ms <= now_ms && entry.has_no_subscribers() {
-            // Whoever came by it meanwhile holds it; then it is looked at again.
-            self.shared.backend.directory().forget(entry);
+            // If it has been taken from the directory meanwhile, it stays, and is checked again.
+            self.shared.backend.directory().evict(entry);
         } else {
-            entry.care_at(idle_at_ms.max(now_ms + SWEEP_INTERVAL.as_millis() as u64));
+            entry.wake_at(idle_at_ms.max(now_ms + SWEEP_INTERVAL.as_millis() as u64));
         }
     }
 
-    /// Remembers a closed channel; past the cap the oldest is forgotten early.
-    fn bury(&mut self, entry: &Arc<ChannelEntry>) {
+    /// Keeps the tombstone of a closed channel; past the cap the oldest expires early.
+    fn keep_tombstone(&mut self, entry: &Arc<ChannelEntry>) {
         self.tombstones.retain(|tombstone| tombstone.strong_count() > 0);
         self.tombstones.push_back(Arc::downgrade(entry));
         while self.tombstones.len() > self.shared.limits().channels.tombstones_max as usize {

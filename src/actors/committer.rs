@@ -1,7 +1,7 @@
 //! The log itself: the single writer that gives events their order.
 //!
-//! It lies under a lock, and whoever finds it free commits: a publisher its own events and what has
-//! gathered, or the log's actor. So a publish needs no other thread to be woken and waited for
+//! It lies under a lock. Whichever task finds it free commits: a publisher its own events and what
+//! has gathered, or the log's actor. So a publish needs no other thread to be woken and waited for
 //! (docs/adr/016-publishers-commit.md). What is done under the lock is bounded, and never waits.
 
 use std::{
@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     batch::{Batch, Run},
     channels::ChannelsMsg,
+    hub_state::HubState,
     log::LogMsg,
-    shared::Shared,
 };
 use crate::{
     backend::{ChannelEntry, ChannelId},
@@ -26,7 +26,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What a publisher hands in: accepted whole or not at all.
+/// What a publisher submits: accepted whole or not at all.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) events: Vec<(Arc<ChannelEntry>, Draft)>,
@@ -70,50 +70,54 @@ pub(crate) enum CommitError {
 pub(crate) struct Committer {
     last: Seq,
     answered: Idempotency<Committed>,
-    /// The next in order, which was more than the share of the one who came to it.
-    held_over: Option<Submission>,
+    /// The next in order, which was over the budget of the commit that came to it.
+    deferred: Option<Submission>,
     /// Nothing is committed any more.
     stopped: bool,
     #[cfg(test)]
     panics: bool,
 }
 
-/// How much of what has gathered one commit takes.
+/// How much of what has gathered one commit takes at most.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Share {
+pub(crate) struct CommitBudget {
     submissions_max: usize,
     pub(crate) cost_max: usize,
 }
 
-impl Share {
+impl CommitBudget {
     /// The actor's: it has nothing else to do.
     pub(crate) const ALL: Self = Self { submissions_max: 256, cost_max: usize::MAX };
     /// A publisher's: it is on a shard's thread, whose connections wait meanwhile.
-    pub(crate) const SMALL: Self = Self { submissions_max: 64, cost_max: 128 };
+    pub(crate) const INLINE: Self = Self { submissions_max: 64, cost_max: 128 };
 }
 
-/// A submission in the log's queue. When this is dropped it is committed, with all that has gathered
-/// by then, or the log's actor is woken to do so.
+/// A submission in the log's queue. When this is dropped it is committed, with all that has
+/// gathered by then, or the log's actor is woken to do so.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct HandedIn<'a> {
-    shared: &'a Shared,
+pub(crate) struct QueuedSubmission<'a> {
+    shared: &'a HubState,
     is_large: bool,
 }
 
-impl Shared {
-    /// Hands a submission to the log. Gives it back if there is no room, which the permits rule out.
-    pub(crate) fn hand_in(&self, submission: Submission) -> Result<HandedIn<'_>, Submission> {
-        let is_large = submission.cost() > Share::SMALL.cost_max;
+impl HubState {
+    /// Queues a submission for the log. Gives it back if there is no room, which the permits rule
+    /// out.
+    pub(crate) fn enqueue(
+        &self,
+        submission: Submission,
+    ) -> Result<QueuedSubmission<'_>, Submission> {
+        let is_large = submission.cost() > CommitBudget::INLINE.cost_max;
         self.submissions.push(submission)?;
-        Ok(HandedIn { shared: self, is_large })
+        Ok(QueuedSubmission { shared: self, is_large })
     }
 
-    /// Commits a small share of what has gathered, if nobody else commits. Whether it came to
-    /// something that is too much for it.
-    fn commit_here(&self) -> bool {
+    /// Commits what has gathered within a small budget, unless a commit is under way. Whether it
+    /// came to something that is over the budget.
+    fn commit_inline(&self) -> bool {
         let Some(mut committer) = self.committer.try_lock() else { return false };
-        let commit = AssertUnwindSafe(|| committer.commit(self, Share::SMALL));
+        let commit = AssertUnwindSafe(|| committer.commit(self, CommitBudget::INLINE));
         if catch_unwind(commit).is_err() {
             drop(committer);
             if let Some(log) = &self.refs.lock().log {
@@ -121,16 +125,16 @@ impl Shared {
             }
             return false;
         }
-        committer.held_over.is_some()
+        committer.deferred.is_some()
     }
 }
 
-impl Drop for HandedIn<'_> {
+impl Drop for QueuedSubmission<'_> {
     fn drop(&mut self) {
-        let is_too_much =
-            !self.is_large && !self.shared.submissions.is_empty() && self.shared.commit_here();
-        // What is left, another has the log for now or it is too much: it is the actor's.
-        if is_too_much || !self.shared.submissions.is_empty() {
+        let is_over_budget =
+            !self.is_large && !self.shared.submissions.is_empty() && self.shared.commit_inline();
+        // What is left goes to the actor: it is over the budget, or another commit is under way.
+        if is_over_budget || !self.shared.submissions.is_empty() {
             self.shared.wake_log();
         }
     }
@@ -142,7 +146,7 @@ impl Committer {
         Self {
             last,
             answered: Idempotency::new(limits.idempotency_keys_max as usize, keep_ms),
-            held_over: None,
+            deferred: None,
             stopped: false,
             #[cfg(test)]
             panics: false,
@@ -152,19 +156,19 @@ impl Committer {
     /// Commits nothing more.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
-        self.held_over = None;
+        self.deferred = None;
     }
 
     /// Commits what has been handed in, up to a bound, as one batch. If that panics, on whatever
     /// thread, nothing is committed any more.
-    pub(crate) fn commit(&mut self, shared: &Shared, share: Share) {
+    pub(crate) fn commit(&mut self, shared: &HubState, budget: CommitBudget) {
         if !mem::replace(&mut self.stopped, true) {
-            self.commit_share(shared, share);
+            self.commit_within(shared, budget);
             self.stopped = false;
         }
     }
 
-    fn commit_share(&mut self, shared: &Shared, share: Share) {
+    fn commit_within(&mut self, shared: &HubState, budget: CommitBudget) {
         #[cfg(test)]
         assert!(!self.panics, "planted fault in a commit");
         let now_ms = shared.clock.now_ms();
@@ -174,8 +178,8 @@ impl Committer {
         let mut permits = Vec::new();
         let mut answers = Vec::new();
         let mut closed = Vec::new();
-        let mut cost_left = share.cost_max;
-        for _ in 0..share.submissions_max {
+        let mut cost_left = budget.cost_max;
+        for _ in 0..budget.submissions_max {
             let Some(submission) = self.next(shared, &mut cost_left) else { break };
             if let Some(answer) = self.refuse_or_replay(shared, &submission, now_ms) {
                 let _ = submission.reply.send(answer);
@@ -220,7 +224,7 @@ impl Committer {
         shared.metrics.bytes_published.inc_by(bytes as u64);
         for run in &runs {
             run.entry.touch(now_ms);
-            shared.attend(&run.entry);
+            shared.ensure_actor(&run.entry);
         }
         let batch = Arc::new(Batch::new(first, self.last, runs, permits));
         shared.deliver(&batch);
@@ -231,16 +235,16 @@ impl Committer {
         }
     }
 
-    /// The next submission in order, unless it costs more than is left of a share.
-    fn next(&mut self, shared: &Shared, cost_left: &mut usize) -> Option<Submission> {
-        let next = self.held_over.take().or_else(|| shared.submissions.pop())?;
+    /// The next submission in order, unless it costs more than is left of a budget.
+    fn next(&mut self, shared: &HubState, cost_left: &mut usize) -> Option<Submission> {
+        let next = self.deferred.take().or_else(|| shared.submissions.pop())?;
         match cost_left.checked_sub(next.cost()) {
             Some(left) => {
                 *cost_left = left;
                 Some(next)
             }
             None => {
-                self.held_over = Some(next);
+                self.deferred = Some(next);
                 None
             }
         }
@@ -248,7 +252,7 @@ impl Committer {
 
     fn refuse_or_replay(
         &mut self,
-        shared: &Shared,
+        shared: &HubState,
         submission: &Submission,
         now_ms: u64,
     ) -> Option<Result<Committed, CommitError>> {
@@ -269,7 +273,7 @@ impl Committer {
 
     fn append(
         &mut self,
-        shared: &Shared,
+        shared: &HubState,
         entry: &Arc<ChannelEntry>,
         draft: Draft,
         kind: EventKind,
@@ -301,7 +305,7 @@ impl Committer {
         self.stopped
     }
 
-    pub(crate) fn holds_over(&self) -> bool {
-        self.held_over.is_some()
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred.is_some()
     }
 }

@@ -31,10 +31,10 @@ pub struct Lease {
 
 /// Where the connections with a lease are, by their number: one entry each, as long as they live.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(DashMap<u64, Option<Place>>);
+pub(crate) struct Leases(DashMap<u64, Option<SlotAddress>>);
 
 /// A shard, and a slot of it.
-pub(crate) type Place = (usize, SlotKey);
+pub(crate) type SlotAddress = (usize, SlotKey);
 
 /// How a fresh token was taken by a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +72,9 @@ impl Lease {
 
     /// Says in which slot of its shard the connection is. To be called before its client has heard
     /// anything: one that knows its connection's id may hand a fresh token in at once.
-    pub(super) fn settle(&self, key: SlotKey) {
-        if let Some(mut place) = self.leases.0.get_mut(&self.id) {
-            *place = Some((self.shard, key));
+    pub(super) fn set_slot(&self, key: SlotKey) {
+        if let Some(mut address) = self.leases.0.get_mut(&self.id) {
+            *address = Some((self.shard, key));
         }
     }
 
@@ -99,7 +99,7 @@ impl fmt::Debug for Lease {
 
 impl Leases {
     /// Where a connection is.
-    pub(crate) fn find(&self, id: u64) -> Option<Place> {
+    pub(crate) fn find(&self, id: u64) -> Option<SlotAddress> {
         self.0.get(&id).and_then(|entry| *entry)
     }
 }
@@ -114,7 +114,7 @@ mod tests {
         let lease = Lease::new(7, Holder::default(), &leases);
         assert_eq!(leases.find(7), None, "no shard has it yet");
         let key = SlotKey { index: 0, generation: 1 };
-        lease.settle(key);
+        lease.set_slot(key);
         assert_eq!(leases.find(7), Some((0, key)));
         drop(lease);
         assert_eq!(leases.find(7), None);

@@ -9,7 +9,7 @@ use std::{sync::Arc, sync::atomic::Ordering};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{committer::Share, shared::Shared};
+use super::{committer::CommitBudget, hub_state::HubState};
 
 /// The actor.
 pub(crate) struct Log;
@@ -27,14 +27,14 @@ pub(crate) enum LogMsg {
 
 impl Actor for Log {
     type Msg = LogMsg;
-    type State = Arc<Shared>;
-    type Arguments = Arc<Shared>;
+    type State = Arc<HubState>;
+    type Arguments = Arc<HubState>;
 
     async fn pre_start(
         &self,
         _: ActorRef<LogMsg>,
-        shared: Arc<Shared>,
-    ) -> Result<Arc<Shared>, ActorProcessingErr> {
+        shared: Arc<HubState>,
+    ) -> Result<Arc<HubState>, ActorProcessingErr> {
         Ok(shared)
     }
 
@@ -42,12 +42,12 @@ impl Actor for Log {
         &self,
         myself: ActorRef<LogMsg>,
         msg: LogMsg,
-        shared: &mut Arc<Shared>,
+        shared: &mut Arc<HubState>,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             LogMsg::Commit => {
                 shared.log_awake.store(false, Ordering::Release);
-                shared.committer.lock().commit(shared, Share::ALL);
+                shared.committer.lock().commit(shared, CommitBudget::ALL);
                 if !shared.submissions.is_empty() && !shared.log_awake.swap(true, Ordering::AcqRel)
                 {
                     myself.cast(LogMsg::Commit)?;
@@ -63,7 +63,7 @@ impl Actor for Log {
         &self,
         _: ActorRef<LogMsg>,
         _: SupervisionEvent,
-        _: &mut Arc<Shared>,
+        _: &mut Arc<HubState>,
     ) -> Result<(), ActorProcessingErr> {
         Ok(())
     }

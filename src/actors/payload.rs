@@ -16,7 +16,7 @@ pub(crate) struct Payload {
     events: Vec<Arc<Event>>,
     bytes: Bytes,
     /// Where each event ends in `bytes`; empty when there is at most one event.
-    ends: Vec<u32>,
+    event_ends: Vec<u32>,
     closes: bool,
 }
 
@@ -49,30 +49,30 @@ impl Payload {
             return Self::assemble(events, bytes, Vec::new());
         }
         let mut bytes = Vec::with_capacity(events.iter().map(|e| e.bytes().len()).sum());
-        let mut ends = Vec::with_capacity(events.len());
+        let mut event_ends = Vec::with_capacity(events.len());
         for event in &events {
             bytes.extend_from_slice(event.bytes());
-            ends.push(bytes.len() as u32);
+            event_ends.push(bytes.len() as u32);
         }
-        Self::assemble(events, bytes.into(), ends)
+        Self::assemble(events, bytes.into(), event_ends)
     }
 
     fn encoded(events: Vec<Arc<Event>>, encoding: &'static dyn EventEncoding) -> Self {
         let mut bytes = Vec::new();
-        let mut ends = Vec::with_capacity(events.len());
+        let mut event_ends = Vec::with_capacity(events.len());
         for event in &events {
             match event.kind {
                 EventKind::Published => encoding.encode(event, &mut bytes),
                 EventKind::Closed => bytes.extend_from_slice(event.bytes()),
             }
-            ends.push(bytes.len() as u32);
+            event_ends.push(bytes.len() as u32);
         }
-        Self::assemble(events, bytes.into(), ends)
+        Self::assemble(events, bytes.into(), event_ends)
     }
 
-    fn assemble(events: Vec<Arc<Event>>, bytes: Bytes, ends: Vec<u32>) -> Self {
+    fn assemble(events: Vec<Arc<Event>>, bytes: Bytes, event_ends: Vec<u32>) -> Self {
         let closes = events.iter().any(|event| event.kind == EventKind::Closed);
-        Self { events, bytes, ends, closes }
+        Self { events, bytes, event_ends, closes }
     }
 
     /// The events.
@@ -103,8 +103,8 @@ impl Payload {
         if taken == 0 {
             return Split { begun: 0, rest: Bytes::new() };
         }
-        let index = self.ends.partition_point(|&end| (end as usize) < taken);
-        let end = self.ends.get(index).map_or(self.bytes.len(), |&end| end as usize);
+        let index = self.event_ends.partition_point(|&end| (end as usize) < taken);
+        let end = self.event_ends.get(index).map_or(self.bytes.len(), |&end| end as usize);
         Split { begun: index + 1, rest: Bytes::copy_from_slice(&self.bytes[taken..end]) }
     }
 
@@ -112,7 +112,7 @@ impl Payload {
         match index {
             0 => 0,
             _ if index == self.events.len() => self.bytes.len(),
-            _ => self.ends.get(index - 1).map_or(0, |&end| end as usize),
+            _ => self.event_ends.get(index - 1).map_or(0, |&end| end as usize),
         }
     }
 }

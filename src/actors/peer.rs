@@ -20,7 +20,7 @@ use tokio::{net::TcpStream, sync::Notify};
 use super::{
     shard::SlotKey,
     socket::Socket,
-    tcp::{Ends, Tcp},
+    tcp::{SocketAddrs, Tcp},
 };
 
 /// What a connection writes to.
@@ -39,7 +39,7 @@ pub trait Peer: fmt::Debug {
     }
 
     /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
-    fn has_last_words(&self) -> bool {
+    fn has_close_frame(&self) -> bool {
         false
     }
 
@@ -132,10 +132,10 @@ impl SlotPeer {
     }
 
     /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
-    pub(crate) fn has_last_words(&self) -> bool {
+    pub(crate) fn has_close_frame(&self) -> bool {
         match self {
             Self::Socket(_) => false,
-            Self::Other(other) => other.peer.has_last_words(),
+            Self::Other(other) => other.peer.has_close_frame(),
         }
     }
 
@@ -191,7 +191,7 @@ impl AsRawFd for StreamSocket {
 #[derive(Debug)]
 pub(crate) struct PollSocket {
     io: TcpStream,
-    ends: Ends,
+    addrs: SocketAddrs,
     /// Bytes of the next request.
     early: Vec<u8>,
     reading: bool,
@@ -201,8 +201,8 @@ impl PollSocket {
     /// Takes over `io`; `early` was read from it already. What comes in is the next request and
     /// is handed back with the socket.
     pub(crate) fn new(io: Tcp, early: &[u8]) -> io::Result<Self> {
-        let ends = io.ends();
-        Ok(Self { io: io.into_tokio()?, ends, early: early.to_vec(), reading: true })
+        let addrs = io.addrs();
+        Ok(Self { io: io.into_tokio()?, addrs, early: early.to_vec(), reading: true })
     }
 }
 
@@ -247,11 +247,11 @@ impl Peer for PollSocket {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        Some(self.ends.peer)
+        Some(self.addrs.peer)
     }
 
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
-        Some((Socket::Plain(Tcp::watched(self.io, self.ends)), self.early.into()))
+        Some((Socket::Plain(Tcp::registered(self.io, self.addrs)), self.early.into()))
     }
 }
 

@@ -9,10 +9,10 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{
     channels::{Channels, ChannelsMsg},
+    hub_state::HubState,
     log::{Log, LogMsg},
     shard::{Front, ShardMsg},
     shards::{Shards, ShardsMsg},
-    shared::Shared,
 };
 use crate::{
     core::{RestartPolicy, Restarts},
@@ -56,7 +56,7 @@ pub enum Fault {
 
 /// Its state.
 pub(crate) struct RootState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     front: Option<Arc<dyn Front>>,
     log: ActorId,
     channels: ActorRef<ChannelsMsg>,
@@ -67,12 +67,12 @@ pub(crate) struct RootState {
 impl Actor for Root {
     type Msg = RootMsg;
     type State = RootState;
-    type Arguments = Arc<Shared>;
+    type Arguments = Arc<HubState>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<RootMsg>,
-        shared: Arc<Shared>,
+        shared: Arc<HubState>,
     ) -> Result<RootState, ActorProcessingErr> {
         let cell = myself.get_cell();
         let (log, _) = Log::spawn_linked(None, Log, Arc::clone(&shared), cell.clone()).await?;
@@ -111,12 +111,14 @@ impl Actor for Root {
         event: SupervisionEvent,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
-        let (who, error) = match event {
-            SupervisionEvent::ActorFailed(who, error) => (who, error.to_string()),
-            SupervisionEvent::ActorTerminated(who, _, reason) => (who, reason.unwrap_or_default()),
+        let (actor, error) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, error.to_string()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                (actor, reason.unwrap_or_default())
+            }
             _ => return Ok(()),
         };
-        let id = who.get_id();
+        let id = actor.get_id();
         if id == state.log {
             return state.fail(format!("the log failed: {error}"));
         }
@@ -187,7 +189,7 @@ impl RootState {
 }
 
 async fn start_channels(
-    shared: &Arc<Shared>,
+    shared: &Arc<HubState>,
     root: &ActorRef<RootMsg>,
 ) -> Result<ActorRef<ChannelsMsg>, ActorProcessingErr> {
     let arguments = Arc::clone(shared);
@@ -197,7 +199,7 @@ async fn start_channels(
 }
 
 async fn start_shards(
-    shared: &Arc<Shared>,
+    shared: &Arc<HubState>,
     front: Option<Arc<dyn Front>>,
     root: &ActorRef<RootMsg>,
 ) -> Result<ActorRef<ShardsMsg>, ActorProcessingErr> {

@@ -12,8 +12,8 @@ use ractor::{
 };
 
 use super::{
+    hub_state::HubState,
     shard::{Front, Shard, ShardMsg},
-    shared::Shared,
 };
 use crate::{
     core::{RestartPolicy, Restarts},
@@ -35,7 +35,7 @@ pub(crate) enum ShardsMsg {
 
 /// Its state.
 pub(crate) struct ShardsState {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     front: Option<Arc<dyn Front>>,
     children: Vec<ActorId>,
     restarts: Restarts,
@@ -44,7 +44,7 @@ pub(crate) struct ShardsState {
 impl Actor for Shards {
     type Msg = ShardsMsg;
     type State = ShardsState;
-    type Arguments = (Arc<Shared>, Option<Arc<dyn Front>>);
+    type Arguments = (Arc<HubState>, Option<Arc<dyn Front>>);
 
     async fn pre_start(
         &self,
@@ -89,12 +89,14 @@ impl Actor for Shards {
         event: SupervisionEvent,
         state: &mut ShardsState,
     ) -> Result<(), ActorProcessingErr> {
-        let (who, error) = match event {
-            SupervisionEvent::ActorFailed(who, error) => (who, error.to_string()),
-            SupervisionEvent::ActorTerminated(who, _, reason) => (who, reason.unwrap_or_default()),
+        let (actor, error) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, error.to_string()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                (actor, reason.unwrap_or_default())
+            }
             _ => return Ok(()),
         };
-        let Some(index) = state.children.iter().position(|id| *id == who.get_id()) else {
+        let Some(index) = state.children.iter().position(|id| *id == actor.get_id()) else {
             return Ok(());
         };
         state.shared.refs.lock().shards[index] = None;

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::tcp::{Ends, Tcp};
+use super::tcp::{SocketAddrs, Tcp};
 
 /// A client's socket.
 pub enum Socket {
@@ -25,12 +25,12 @@ pub enum Socket {
 
 impl Socket {
     /// The addresses of its ends.
-    pub fn ends(&self) -> io::Result<Ends> {
+    pub fn addrs(&self) -> io::Result<SocketAddrs> {
         match self {
-            Self::Plain(io) => Ok(io.ends()),
+            Self::Plain(io) => Ok(io.addrs()),
             Self::Tls(io) => {
                 let (io, _) = io.get_ref();
-                Ok(Ends { local: io.local_addr()?, peer: io.peer_addr()? })
+                Ok(SocketAddrs { local: io.local_addr()?, peer: io.peer_addr()? })
             }
         }
     }

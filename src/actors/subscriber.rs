@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{lease::Lease, origin::Origin};
+use super::{client_info::ClientInfo, lease::Lease};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
@@ -94,8 +94,8 @@ impl Shape {
     }
 }
 
-/// A subscription that the hub has admitted. Dropping it gives back what it holds: its place
-/// among the connections, and its part of the channels' subscriber counts.
+/// A subscription that the hub has admitted. Dropping it gives back what it holds: its permit as a
+/// connection, and its part of the channels' subscriber counts.
 #[derive(Debug)]
 pub struct Subscriber {
     /// The connection's number.
@@ -105,7 +105,7 @@ pub struct Subscriber {
     /// The channels it names, counted.
     pub named: Vec<CountedEntry>,
     /// Its patterns, counted.
-    pub watched: Vec<CountedPattern>,
+    pub counted_patterns: Vec<CountedPattern>,
     /// What it is given.
     pub shape: Arc<Shape>,
     /// Where it starts.
@@ -121,20 +121,20 @@ pub struct Subscriber {
     /// Until when it may go on, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
     /// Where it comes from, if its socket does not say it all.
-    pub origin: Option<Box<Origin>>,
-    /// Its turn to be sent history, given back when it has it or takes no more for now.
-    pub replay: Option<ReplayTurn>,
-    /// Its place among the connections.
+    pub client_info: Option<Box<ClientInfo>>,
+    /// Its replay permit, given back when the replay is done or the socket takes no more for now.
+    pub replay: Option<ReplayPermit>,
+    /// Its permit as a connection.
     pub admission: Admission,
 }
 
-/// A turn to be sent history, given back when dropped.
+/// A permit to be sent history, given back when dropped.
 #[derive(Debug)]
-pub struct ReplayTurn {
+pub struct ReplayPermit {
     _permit: OwnedSemaphorePermit,
 }
 
-impl ReplayTurn {
+impl ReplayPermit {
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
         Self { _permit: permit }
     }
@@ -151,12 +151,12 @@ pub struct PollTicket {
     pub respond: fn(&PollReply, Position, &PollTicket) -> Bytes,
 }
 
-/// A place among the hub's connections, given back when dropped.
+/// A permit for one connection of the hub, given back when dropped.
 #[derive(Debug)]
 pub struct Admission(Arc<AtomicU32>);
 
 impl Admission {
-    /// Takes a place if fewer than `connections_max` are taken.
+    /// Takes one if fewer than `connections_max` are taken.
     pub fn take(taken: &Arc<AtomicU32>, connections_max: u32) -> Option<Self> {
         taken
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {

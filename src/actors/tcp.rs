@@ -1,4 +1,4 @@
-//! A TCP socket, which the runtime watches only once somebody has to wait for it.
+//! A TCP socket, which is registered with the runtime only once a task has to wait for it.
 //!
 //! Most streams have sent their request when they are accepted. They are read, answered and handed
 //! to a shard's own poller, and tokio never hears of them: to enter its epoll and to leave it again
@@ -23,12 +23,12 @@ use tokio::{
 #[derive(Debug)]
 pub struct Tcp {
     state: State,
-    ends: Ends,
+    addrs: SocketAddrs,
 }
 
 /// The addresses of a connection's ends.
 #[derive(Debug, Clone, Copy)]
-pub struct Ends {
+pub struct SocketAddrs {
     /// Where it came in at.
     pub local: SocketAddr,
     /// Where it came from.
@@ -37,52 +37,52 @@ pub struct Ends {
 
 #[derive(Debug)]
 enum State {
-    /// Nobody has waited for it so far.
-    Unwatched(net::TcpStream),
-    /// By tokio.
-    Watched(TcpStream),
-    /// It could not be watched, and is closed.
+    /// No task has waited for it so far.
+    Unregistered(net::TcpStream),
+    /// With tokio.
+    Registered(TcpStream),
+    /// It could not be registered, and is closed.
     Lost,
 }
 
 impl Tcp {
     /// A socket that is in non-blocking mode already.
-    pub fn unwatched(io: net::TcpStream, ends: Ends) -> Self {
-        Self { state: State::Unwatched(io), ends }
+    pub fn unregistered(io: net::TcpStream, addrs: SocketAddrs) -> Self {
+        Self { state: State::Unregistered(io), addrs }
     }
 
     /// A socket of the runtime's.
-    pub fn watched(io: TcpStream, ends: Ends) -> Self {
-        Self { state: State::Watched(io), ends }
+    pub fn registered(io: TcpStream, addrs: SocketAddrs) -> Self {
+        Self { state: State::Registered(io), addrs }
     }
 
     /// The addresses of its ends.
-    pub fn ends(&self) -> Ends {
-        self.ends
+    pub fn addrs(&self) -> SocketAddrs {
+        self.addrs
     }
 
-    /// The socket alone, watched by nobody.
+    /// The socket alone, registered nowhere.
     pub fn into_std(self) -> io::Result<net::TcpStream> {
         match self.state {
-            State::Unwatched(io) => Ok(io),
-            State::Watched(io) => io.into_std(),
+            State::Unregistered(io) => Ok(io),
+            State::Registered(io) => io.into_std(),
             State::Lost => Err(lost()),
         }
     }
 
-    /// The socket watched by the runtime that this is called in.
+    /// The socket, registered with the runtime that this is called in.
     pub fn into_tokio(self) -> io::Result<TcpStream> {
         match self.state {
-            State::Unwatched(io) => TcpStream::from_std(io),
-            State::Watched(io) => Ok(io),
+            State::Unregistered(io) => TcpStream::from_std(io),
+            State::Registered(io) => Ok(io),
             State::Lost => Err(lost()),
         }
     }
 
-    /// Reads what is there, and is still watched by nobody if nothing is (`WouldBlock`); `None` if
-    /// it is watched already. No bytes are the end.
-    pub fn read_unwatched(&mut self, bytes_max: usize) -> Option<io::Result<Bytes>> {
-        let State::Unwatched(io) = &self.state else { return None };
+    /// Reads what is there, and stays unregistered if nothing is (`WouldBlock`); `None` if it is
+    /// registered. No bytes are the end.
+    pub fn read_unregistered(&mut self, bytes_max: usize) -> Option<io::Result<Bytes>> {
+        let State::Unregistered(io) = &self.state else { return None };
         let mut chunk = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
         let length = bytes_max.min(CHUNK_BYTES);
         let read = rustix::io::read(io, &mut chunk[..length]);
@@ -91,29 +91,29 @@ impl Tcp {
 
     /// Waits until there is something to read, or the end.
     pub async fn readable(&mut self) -> io::Result<()> {
-        self.watch()?;
+        self.register()?;
         match &self.state {
-            State::Watched(io) => io.readable().await,
-            State::Unwatched(_) | State::Lost => Err(lost()),
+            State::Registered(io) => io.readable().await,
+            State::Unregistered(_) | State::Lost => Err(lost()),
         }
     }
 
-    /// Does something without waiting, as long as nobody watches; `None` once it has to wait, and
-    /// is watched. It counts against the task's budget as the runtime's own sockets do: with a peer
-    /// that never pauses, the task would never let others have their turn.
-    fn poll_unwatched<T>(
+    /// Does something without waiting, as long as it is not registered; `None` once it has to wait,
+    /// and is registered. It counts against the task's budget as the runtime's own sockets do: with
+    /// a peer that never pauses, the task would never yield.
+    fn poll_unregistered<T>(
         &mut self,
         context: &mut Context<'_>,
         mut attempt: impl FnMut(&net::TcpStream) -> io::Result<T>,
     ) -> Poll<io::Result<Option<T>>> {
-        if !matches!(self.state, State::Unwatched(_)) {
+        if !matches!(self.state, State::Unregistered(_)) {
             return Poll::Ready(Ok(None));
         }
         let budget = ready!(poll_proceed(context));
-        while let State::Unwatched(io) = &self.state {
+        while let State::Unregistered(io) = &self.state {
             match attempt(io) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.register()?,
                 done => {
                     budget.made_progress();
                     return Poll::Ready(done.map(Some));
@@ -123,9 +123,9 @@ impl Tcp {
         Poll::Ready(Ok(None))
     }
 
-    fn watch(&mut self) -> io::Result<()> {
+    fn register(&mut self) -> io::Result<()> {
         self.state = match mem::replace(&mut self.state, State::Lost) {
-            State::Unwatched(io) => State::Watched(TcpStream::from_std(io)?),
+            State::Unregistered(io) => State::Registered(TcpStream::from_std(io)?),
             state => state,
         };
         Ok(())
@@ -133,8 +133,8 @@ impl Tcp {
 
     fn in_runtime(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         match &mut self.state {
-            State::Watched(io) => Ok(Pin::new(io)),
-            State::Unwatched(_) | State::Lost => Err(lost()),
+            State::Registered(io) => Ok(Pin::new(io)),
+            State::Unregistered(_) | State::Lost => Err(lost()),
         }
     }
 }
@@ -145,7 +145,7 @@ impl AsyncRead for Tcp {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(self.poll_unwatched(context, |io| read(io, buffer)))? {
+        match ready!(self.poll_unregistered(context, |io| read(io, buffer)))? {
             Some(()) => Poll::Ready(Ok(())),
             None => self.in_runtime()?.poll_read(context, buffer),
         }
@@ -158,7 +158,7 @@ impl AsyncWrite for Tcp {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match ready!(self.poll_unwatched(context, |mut io| io.write(bytes)))? {
+        match ready!(self.poll_unregistered(context, |mut io| io.write(bytes)))? {
             Some(taken) => Poll::Ready(Ok(taken)),
             None => self.in_runtime()?.poll_write(context, bytes),
         }
@@ -169,7 +169,7 @@ impl AsyncWrite for Tcp {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match ready!(self.poll_unwatched(context, |mut io| io.write_vectored(slices)))? {
+        match ready!(self.poll_unregistered(context, |mut io| io.write_vectored(slices)))? {
             Some(taken) => Poll::Ready(Ok(taken)),
             None => self.in_runtime()?.poll_write_vectored(context, slices),
         }
@@ -185,7 +185,7 @@ impl AsyncWrite for Tcp {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_unwatched(context, |io| io.shutdown(Shutdown::Write)))? {
+        match ready!(self.poll_unregistered(context, |io| io.shutdown(Shutdown::Write)))? {
             Some(()) => Poll::Ready(Ok(())),
             None => self.in_runtime()?.poll_shutdown(context),
         }
@@ -215,10 +215,10 @@ fn read(io: &net::TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
 }
 
 fn lost() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "the socket could not be watched")
+    io::Error::new(io::ErrorKind::NotConnected, "the socket could not be registered")
 }
 
-/// Bytes of one read while nobody watches.
+/// Bytes of one read while it is not registered.
 const CHUNK_BYTES: usize = 4 * 1024;
 
 #[cfg(test)]
@@ -239,15 +239,15 @@ mod tests {
         let client = TcpStream::connect(address).await.expect("connected");
         let (io, peer) = listener.accept().expect("accepted");
         io.set_nonblocking(true).expect("set");
-        (Tcp::unwatched(io, Ends { local: address, peer }), client)
+        (Tcp::unregistered(io, SocketAddrs { local: address, peer }), client)
     }
 
-    fn is_watched(socket: &Tcp) -> bool {
-        matches!(socket.state, State::Watched(_))
+    fn is_registered(socket: &Tcp) -> bool {
+        matches!(socket.state, State::Registered(_))
     }
 
     #[tokio::test]
-    async fn a_request_that_is_there_is_read_and_answered_without_being_watched() {
+    async fn a_request_that_is_there_is_read_and_answered_without_registration() {
         let (mut socket, mut client) = pair().await;
         client.write_all(b"request").await.expect("sent");
         while socket.peek_len() < 7 {
@@ -257,33 +257,33 @@ mod tests {
         assert_eq!(socket.read(&mut bytes).await.expect("read"), 7);
         socket.write_all(b"answer").await.expect("written");
         socket.shutdown().await.expect("ended");
-        assert!(!is_watched(&socket));
+        assert!(!is_registered(&socket));
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.expect("read");
         assert_eq!((&bytes[..7], &answer[..]), (&b"request"[..], &b"answer"[..]));
     }
 
     #[tokio::test]
-    async fn a_look_at_what_is_there_does_not_make_it_watched() {
+    async fn a_read_of_what_is_there_does_not_register_it() {
         let (mut socket, mut client) = pair().await;
-        let nothing = socket.read_unwatched(16).expect("nobody watches");
+        let nothing = socket.read_unregistered(16).expect("nobody watches");
         assert_eq!(nothing.expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
         client.write_all(b"request").await.expect("sent");
         while socket.peek_len() < 7 {
             tokio::task::yield_now().await;
         }
-        let first = socket.read_unwatched(3).expect("nobody watches").expect("read");
-        let rest = socket.read_unwatched(16).expect("nobody watches").expect("read");
+        let first = socket.read_unregistered(3).expect("nobody watches").expect("read");
+        let rest = socket.read_unregistered(16).expect("nobody watches").expect("read");
         assert_eq!((&first[..], &rest[..]), (&b"req"[..], &b"uest"[..]));
         drop(client);
-        assert!(socket.read_unwatched(16).expect("nobody watches").expect("the end").is_empty());
-        assert!(!is_watched(&socket));
+        assert!(socket.read_unregistered(16).expect("nobody watches").expect("the end").is_empty());
+        assert!(!is_registered(&socket));
         socket.readable().await.expect("there is the end");
-        assert!(socket.read_unwatched(16).is_none());
+        assert!(socket.read_unregistered(16).is_none());
     }
 
     #[tokio::test]
-    async fn what_has_to_wait_is_watched_and_woken() {
+    async fn what_has_to_wait_is_registered_and_woken() {
         let (mut socket, mut client) = pair().await;
         let reading = tokio::spawn(async move {
             let mut bytes = vec![0; 3];
@@ -293,7 +293,7 @@ mod tests {
         tokio::task::yield_now().await;
         client.write_all(b"abc").await.expect("sent");
         let (mut socket, bytes) = reading.await.expect("it ends");
-        assert!(is_watched(&socket) && bytes == b"abc");
+        assert!(is_registered(&socket) && bytes == b"abc");
         drop(client);
         assert_eq!(socket.read(&mut [0; 1]).await.expect("read"), 0, "the end is told");
     }
@@ -308,7 +308,7 @@ mod tests {
             received
         });
         socket.write_all(&sent).await.expect("written");
-        assert!(is_watched(&socket));
+        assert!(is_registered(&socket));
         drop(socket);
         assert!(reading.await.expect("it ends") == sent);
     }
@@ -329,16 +329,16 @@ mod tests {
     #[tokio::test]
     async fn it_goes_to_the_runtime_and_back() {
         let (socket, mut client) = pair().await;
-        let ends = socket.ends();
+        let addrs = socket.addrs();
         let io = socket.into_tokio().expect("watched");
-        let io = Tcp::watched(io, ends).into_std().expect("unwatched");
-        let mut socket = Tcp::unwatched(io, ends);
+        let io = Tcp::registered(io, addrs).into_std().expect("unregistered");
+        let mut socket = Tcp::unregistered(io, addrs);
         client.write_all(b"x").await.expect("sent");
         assert_eq!(socket.read_u8().await.expect("read"), b'x');
     }
 
     #[tokio::test]
-    async fn a_peer_that_never_pauses_leaves_others_their_turn() {
+    async fn a_peer_that_never_pauses_lets_other_tasks_run() {
         let (mut socket, mut client) = pair().await;
         client.write_all(&[0; 1_000]).await.expect("sent");
         // So that all of it is there before the first read.
@@ -354,20 +354,20 @@ mod tests {
                     }
                 }
             });
-            let mut turns = 0;
+            let mut polls = 0;
             poll_fn(|context| {
-                turns += 1;
+                polls += 1;
                 busy.as_mut().poll(context)
             })
             .await;
-            assert!(turns > 1, "reading: {is_read}");
+            assert!(polls > 1, "reading: {is_read}");
         }
-        assert!(!is_watched(&socket), "it never had to wait for its peer");
+        assert!(!is_registered(&socket), "it never had to wait for its peer");
     }
 
     impl Tcp {
         fn peek_len(&self) -> usize {
-            let State::Unwatched(io) = &self.state else { panic!("it is watched") };
+            let State::Unregistered(io) = &self.state else { panic!("it is watched") };
             io.peek(&mut [0; 16]).unwrap_or(0)
         }
     }

@@ -75,16 +75,16 @@ impl TlsPeer {
     }
 
     /// Takes one read's worth in and decrypts it.
-    fn read(&mut self, waker: &Arc<SlotWaker>) -> io::Result<Taken> {
-        let Some(io) = &mut self.io else { return Ok(Taken::End) };
+    fn read(&mut self, waker: &Arc<SlotWaker>) -> io::Result<Received> {
+        let Some(io) = &mut self.io else { return Ok(Received::End) };
         let (tcp, tls) = io.get_mut();
         let waker = Waker::from(Arc::clone(waker));
         match tcp.poll_read_ready(&mut Context::from_waker(&waker)) {
-            Poll::Pending => return Ok(Taken::Nothing),
+            Poll::Pending => return Ok(Received::Nothing),
             Poll::Ready(ready) => ready?,
         }
         let bytes = match tls.read_tls(&mut Ready(tcp)) {
-            Ok(0) => return Ok(Taken::End),
+            Ok(0) => return Ok(Received::End),
             Ok(bytes) => bytes,
             Err(error)
                 if matches!(
@@ -92,7 +92,7 @@ impl TlsPeer {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) =>
             {
-                return Ok(Taken::Some);
+                return Ok(Received::Some);
             }
             Err(error) => return Err(error),
         };
@@ -100,7 +100,7 @@ impl TlsPeer {
             .process_new_packets()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if state.peer_has_closed() {
-            return Ok(Taken::End);
+            return Ok(Received::End);
         }
         let mut reader = tls.reader();
         match &mut self.incoming {
@@ -126,7 +126,7 @@ impl TlsPeer {
                 }
             }
         }
-        Ok(Taken::Some)
+        Ok(Received::Some)
     }
 }
 
@@ -158,9 +158,9 @@ impl Peer for TlsPeer {
                 _ => {}
             }
             match self.read(waker) {
-                Ok(Taken::Nothing) => return Input::Quiet,
-                Ok(Taken::Some) => {}
-                Ok(Taken::End) | Err(_) => return Input::Closed,
+                Ok(Received::Nothing) => return Input::Quiet,
+                Ok(Received::Some) => {}
+                Ok(Received::End) | Err(_) => return Input::Closed,
             }
             if let Incoming::Kept { early, reading } = &mut self.incoming {
                 *reading = early.len() < EARLY_BYTES_MAX;
@@ -173,7 +173,7 @@ impl Peer for TlsPeer {
     }
 
     /// A record that is encrypted and not yet out, and the close_notify.
-    fn has_last_words(&self) -> bool {
+    fn has_close_frame(&self) -> bool {
         true
     }
 
@@ -203,7 +203,7 @@ impl fmt::Debug for TlsPeer {
 }
 
 /// What a look at the socket gave.
-enum Taken {
+enum Received {
     Nothing,
     Some,
     End,

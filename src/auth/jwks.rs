@@ -106,7 +106,7 @@ impl Jwks {
     /// cancels no fetch: a client that asks and leaves would keep the keys from the others.
     pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
-        let turn = Arc::clone(&self.fetching).lock_owned().await;
+        let fetching = Arc::clone(&self.fetching).lock_owned().await;
         let is_soon = self.last_attempt.lock().is_some_and(|last| {
             // What began after the question was asked is an answer to it.
             last >= asked || last.elapsed() < self.refresh_min
@@ -114,7 +114,7 @@ impl Jwks {
         if !is_soon {
             let jwks = Arc::clone(self);
             let fetch = tokio::spawn(async move {
-                let _turn = turn;
+                let _fetching = fetching;
                 jwks.fetch_and_tell().await;
             });
             let _ = fetch.await;
@@ -200,7 +200,7 @@ mod tests {
         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
     #[tokio::test]
-    async fn who_asks_and_leaves_cancels_no_fetch() {
+    async fn a_client_that_leaves_cancels_no_fetch() {
         let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/keys", issuer.local_addr().expect("its address"));
         let url = JwksUrl::parse(&url).expect("a URL");

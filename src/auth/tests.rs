@@ -181,7 +181,7 @@ fn claims_that_come_twice_are_refused() {
 }
 
 #[test]
-fn a_subject_that_is_no_segment_gets_no_place() {
+fn a_subject_that_is_no_segment_fits_no_template() {
     for subject in ["**", "*", "a/b", "..", "", "a\u{7}b"] {
         let claims = lasting(json!({
             "sub": subject, "visnyk": {"subscribe": ["users/{sub}/**"]}

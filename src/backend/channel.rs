@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    forgotten::Losses,
-    reading::{Span, Told},
+    evicted_channels::Losses,
+    reader::{KnownLosses, SeqRange},
     shard_set::ShardSet,
 };
 use crate::{
@@ -22,14 +22,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u64);
 
-/// One channel of the directory. Whoever may publish to it or read it holds an `Arc`; it is
-/// forgotten only when nobody does.
+/// One channel of the directory. Everything that may publish to it or read it holds an `Arc`; it is
+/// evicted only when nothing does.
 #[derive(Debug)]
 pub struct ChannelEntry {
     id: ChannelId,
     name: ChannelName,
     /// What earlier incarnations of the name have lost.
-    born_after: Seq,
+    created_after: Seq,
     /// The number of the latest eviction from it, its earlier incarnations included.
     eviction: AtomicU64,
     history: Mutex<History>,
@@ -41,16 +41,16 @@ pub struct ChannelEntry {
     used_ms: AtomicU64,
     streams: AtomicU32,
     pollers: AtomicU32,
-    /// Where those are who name it.
+    /// The shards with connections that name it.
     shards: ShardSet,
-    /// Whether a channel actor looks after it.
-    attended: AtomicBool,
+    /// Whether a channel actor has claimed it.
+    claimed: AtomicBool,
     /// When it needs an actor again, in milliseconds since 1970.
-    care_ms: AtomicU64,
+    wake_at_ms: AtomicU64,
     /// Whether the hub-wide ceiling has it in its queue.
     ranked: AtomicBool,
     /// Its part of the publish permits.
-    share: Arc<Semaphore>,
+    publish_permits: Arc<Semaphore>,
 }
 
 impl ChannelEntry {
@@ -58,13 +58,13 @@ impl ChannelEntry {
         id: ChannelId,
         name: ChannelName,
         earlier: Losses,
-        share: usize,
+        publish_permits: usize,
         now_ms: u64,
     ) -> Self {
         Self {
             id,
             name,
-            born_after: earlier.through,
+            created_after: earlier.through,
             eviction: AtomicU64::new(earlier.eviction),
             history: Mutex::new(History::starting_after(earlier.through)),
             last_seq: AtomicU64::new(0),
@@ -74,10 +74,10 @@ impl ChannelEntry {
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
             shards: ShardSet::default(),
-            attended: AtomicBool::new(false),
-            care_ms: AtomicU64::new(now_ms),
+            claimed: AtomicBool::new(false),
+            wake_at_ms: AtomicU64::new(now_ms),
             ranked: AtomicBool::new(false),
-            share: Arc::new(Semaphore::new(share)),
+            publish_permits: Arc::new(Semaphore::new(publish_permits)),
         }
     }
 
@@ -114,43 +114,52 @@ impl ChannelEntry {
         self.eviction.store(eviction, Ordering::Relaxed);
     }
 
-    /// The events of `span`, unless others of it are gone that the reader has not been told of.
-    pub(super) fn read(&self, told: Told, span: &Span) -> Result<Slice, FellOff> {
-        self.with_history(|history| self.read_from(history, told, span))
+    /// The events of `range`, unless others of it are gone that the reader does not know of.
+    pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, FellOff> {
+        self.with_history(|history| self.read_from(history, known, range))
     }
 
-    /// Those, and where the next event after them is. It is asked for under the same lock: should it
-    /// go before it is read, that is a loss like any other.
+    /// Those, and where the next event after them is. It is asked for under the same lock: should
+    /// it go before it is read, that is a loss like any other.
     pub(super) fn read_and_next(
         &self,
-        told: Told,
-        span: &Span,
+        known: KnownLosses,
+        range: &SeqRange,
     ) -> Result<(Slice, Option<Seq>), FellOff> {
         self.with_history(|history| {
-            let slice = self.read_from(history, told, span)?;
-            let after = slice.events.last().map_or(span.after, |event| event.seq);
+            let slice = self.read_from(history, known, range)?;
+            let after = slice.events.last().map_or(range.after, |event| event.seq);
             Ok((slice, history.next_after(after)))
         })
     }
 
-    fn read_from(&self, history: &History, told: Told, span: &Span) -> Result<Slice, FellOff> {
-        let mut after = span.after;
+    fn read_from(
+        &self,
+        history: &History,
+        known: KnownLosses,
+        range: &SeqRange,
+    ) -> Result<Slice, FellOff> {
+        let mut after = range.after;
         let evicted_through = history.evicted_through();
-        if told.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
+        if known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
             after = after.max(evicted_through);
         }
-        history.read(after, span.through, span.events_max, span.bytes_max)
+        history.read(after, range.through, range.events_max, range.bytes_max)
     }
 
-    /// The next event after `after`, unless others after it are gone that the reader has not been
-    /// told of.
-    pub(super) fn next_after(&self, after: Seq, told: Told) -> Result<Option<Seq>, FellOff> {
+    /// The next event after `after`, unless others after it are gone that the reader does not know
+    /// of.
+    pub(super) fn next_after(
+        &self,
+        after: Seq,
+        known: KnownLosses,
+    ) -> Result<Option<Seq>, FellOff> {
         // Most channels have nothing, and cost no lock.
-        if self.last_seq() <= after && self.born_after <= after {
+        if self.last_seq() <= after && self.created_after <= after {
             return Ok(None);
         }
-        let span = Span { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
-        Ok(self.read(told, &span)?.events.first().map(|event| event.seq))
+        let range = SeqRange { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
+        Ok(self.read(known, &range)?.events.first().map(|event| event.seq))
     }
 
     /// The newest event's seq, or zero.
@@ -176,8 +185,8 @@ impl ChannelEntry {
     }
 
     /// Whether a reader that has everything up to `cursor` is not told yet that it is closed, or
-    /// it is not. A closing event that has gone is told of by a gap.
-    pub fn owes_closing(&self, cursor: Seq) -> bool {
+    /// it is not. A closing event that has gone is covered by a gap.
+    pub fn closing_event_due(&self, cursor: Seq) -> bool {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }
 
@@ -206,48 +215,48 @@ impl ChannelEntry {
         self.used_ms.load(Ordering::Relaxed)
     }
 
-    /// Claims the care of it; false when an actor has it already. Should that be gone without having
-    /// said when it is needed again, it is needed at once.
-    pub fn attend(&self) -> bool {
-        let is_claimed = !self.attended.swap(true, Ordering::AcqRel);
+    /// Claims it for an actor; false when it is claimed already. Should that actor be gone without
+    /// having set when it is needed again, it is needed at once.
+    pub fn claim(&self) -> bool {
+        let is_claimed = !self.claimed.swap(true, Ordering::AcqRel);
         if is_claimed {
-            self.care_at(0);
+            self.wake_at(0);
         }
         is_claimed
     }
 
-    /// Gives the care of it up.
-    pub fn unattend(&self) {
-        self.attended.store(false, Ordering::Release);
+    /// Releases the claim.
+    pub fn release(&self) {
+        self.claimed.store(false, Ordering::Release);
     }
 
-    /// Says when it needs care again, in milliseconds since 1970.
-    pub fn care_at(&self, at_ms: u64) {
-        self.care_ms.store(at_ms, Ordering::Release);
+    /// Sets when it needs an actor again, in milliseconds since 1970.
+    pub fn wake_at(&self, at_ms: u64) {
+        self.wake_at_ms.store(at_ms, Ordering::Release);
     }
 
     /// Whether it has no actor and something of it is due.
-    pub fn needs_care(&self, now_ms: u64) -> bool {
-        !self.attended.load(Ordering::Acquire) && self.care_ms.load(Ordering::Acquire) <= now_ms
+    pub fn needs_actor(&self, now_ms: u64) -> bool {
+        !self.claimed.load(Ordering::Acquire) && self.wake_at_ms.load(Ordering::Acquire) <= now_ms
     }
 
-    /// Whether it has never had an event: there is nothing to look after but that it be forgotten.
-    pub fn is_blank(&self) -> bool {
+    /// Whether it has never had an event: there is nothing to do for it but to evict it.
+    pub fn never_published(&self) -> bool {
         self.last_seq() == Seq::ZERO
     }
 
     /// Cuts its tombstone short.
     pub fn expire(&self) {
         self.closed_ms.store(0, Ordering::Release);
-        self.care_at(0);
+        self.wake_at(0);
     }
 
-    /// Whether nothing is left of it that anybody could ask for.
-    pub fn is_spent(&self) -> bool {
+    /// Whether it has neither subscribers nor events.
+    pub fn is_removable(&self) -> bool {
         self.has_no_subscribers() && self.with_history(|history| history.is_empty())
     }
 
-    /// Claims its place in the ceiling's queue; false when it has one.
+    /// Claims its entry in the ceiling's queue; false when it has one.
     pub(super) fn rank(&self) -> bool {
         !self.ranked.swap(true, Ordering::AcqRel)
     }
@@ -257,8 +266,8 @@ impl ChannelEntry {
     }
 
     /// Its part of the publish permits.
-    pub fn share(&self) -> &Arc<Semaphore> {
-        &self.share
+    pub fn publish_permits(&self) -> &Arc<Semaphore> {
+        &self.publish_permits
     }
 
     /// Counts streams that name it.
@@ -276,7 +285,7 @@ impl ChannelEntry {
         &self.shards
     }
 
-    /// Whether nobody named it in a living subscription.
+    /// Whether no living subscription names it.
     pub fn has_no_subscribers(&self) -> bool {
         self.streams.load(Ordering::Relaxed) == 0 && self.pollers.load(Ordering::Relaxed) == 0
     }

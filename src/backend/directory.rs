@@ -15,24 +15,24 @@ use thiserror::Error;
 
 use super::{
     channel::{ChannelEntry, ChannelId},
-    forgotten::Forgotten,
+    evicted_channels::EvictedChannels,
     walk::Walk,
 };
 use crate::model::ChannelName;
 
-/// The channels by name. A channel is born by its first publish or subscription and forgotten
-/// when it is empty, open and nobody holds it.
+/// The channels by name. A channel is created by its first publish or subscription and evicted when
+/// it is empty, open and not held.
 #[derive(Debug)]
 pub struct Directory {
     entries: DashMap<ChannelName, Arc<ChannelEntry>>,
-    /// The same in the order of their names, for those who look for many. Its lock is taken under
+    /// The same in the order of their names, for looking for many. Its lock is taken under
     /// those of `entries`, never the other way round.
     names: RwLock<BTreeMap<ChannelName, Arc<ChannelEntry>>>,
     len: AtomicUsize,
-    births: AtomicU64,
-    forgotten: Mutex<Forgotten>,
+    created: AtomicU64,
+    evicted: Mutex<EvictedChannels>,
     channels_max: usize,
-    share: usize,
+    publish_permits: usize,
 }
 
 /// There are as many channels as the hub may have.
@@ -45,15 +45,15 @@ pub struct DirectoryFull {
 
 impl Directory {
     /// An empty directory; each channel may hold `share` publish permits.
-    pub fn new(channels_max: usize, forgotten_max: usize, share: usize) -> Self {
+    pub fn new(channels_max: usize, evicted_max: usize, publish_permits: usize) -> Self {
         Self {
             entries: DashMap::new(),
             names: RwLock::default(),
             len: AtomicUsize::new(0),
-            births: AtomicU64::new(0),
-            forgotten: Mutex::new(Forgotten::new(forgotten_max)),
+            created: AtomicU64::new(0),
+            evicted: Mutex::new(EvictedChannels::new(evicted_max)),
             channels_max,
-            share,
+            publish_permits,
         }
     }
 
@@ -62,7 +62,7 @@ impl Directory {
         self.entries.get(name).map(|entry| Arc::clone(&entry))
     }
 
-    /// The channel, born now if need be.
+    /// The channel, created now if need be.
     pub fn find_or_create(
         &self,
         name: &ChannelName,
@@ -78,10 +78,15 @@ impl Directory {
                     self.len.fetch_sub(1, Ordering::AcqRel);
                     return Err(DirectoryFull { channels_max: self.channels_max });
                 }
-                let earlier = self.forgotten.lock().recall(name);
-                let id = ChannelId(self.births.fetch_add(1, Ordering::AcqRel) + 1);
-                let entry =
-                    Arc::new(ChannelEntry::new(id, name.clone(), earlier, self.share, now_ms));
+                let earlier = self.evicted.lock().recall(name);
+                let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
+                let entry = Arc::new(ChannelEntry::new(
+                    id,
+                    name.clone(),
+                    earlier,
+                    self.publish_permits,
+                    now_ms,
+                ));
                 vacant.insert(Arc::clone(&entry));
                 self.names.write().insert(name.clone(), Arc::clone(&entry));
                 Ok(entry)
@@ -89,17 +94,20 @@ impl Directory {
         }
     }
 
-    /// Forgets a channel that only the directory and the caller hold. Its holders took it from
-    /// the directory under the same locks, so nobody can come by it in between.
-    pub fn forget(&self, entry: Arc<ChannelEntry>) -> bool {
+    /// Evicts a channel that only the directory and the caller hold. Its holders took it from the
+    /// directory under the same locks, so it cannot be taken in between.
+    pub fn evict(&self, entry: Arc<ChannelEntry>) -> bool {
         let removed = self.entries.remove_if(entry.name(), |name, kept| {
             let mut names = self.names.write();
             let held_by_both_maps_and_the_caller = Arc::strong_count(kept) == 3;
-            Arc::ptr_eq(kept, &entry) && held_by_both_maps_and_the_caller && kept.is_spent() && {
-                self.forgotten.lock().record(name.clone(), kept.losses());
-                names.remove(name);
-                true
-            }
+            Arc::ptr_eq(kept, &entry)
+                && held_by_both_maps_and_the_caller
+                && kept.is_removable()
+                && {
+                    self.evicted.lock().record(name.clone(), kept.losses());
+                    names.remove(name);
+                    true
+                }
         });
         if removed.is_some() {
             self.len.fetch_sub(1, Ordering::AcqRel);
@@ -110,13 +118,13 @@ impl Directory {
     /// The channels of the next names of a walk, `names_max` at most.
     pub(super) fn next_names(&self, walk: &mut Walk, names_max: usize) -> Vec<Arc<ChannelEntry>> {
         let mut entries = Vec::with_capacity(names_max);
-        walk.look(&self.names.read(), names_max, |_, entry| entries.push(Arc::clone(entry)));
+        walk.visit(&self.names.read(), names_max, |_, entry| entries.push(Arc::clone(entry)));
         entries
     }
 
     /// What is still known of channels that are no longer here.
-    pub(super) fn forgotten(&self) -> MutexGuard<'_, Forgotten> {
-        self.forgotten.lock()
+    pub(super) fn evicted_channels(&self) -> MutexGuard<'_, EvictedChannels> {
+        self.evicted.lock()
     }
 
     /// Up to `limit` wanted channels after the name `after`, in the order of their names, of those
@@ -162,6 +170,6 @@ impl Directory {
     }
 }
 
-/// Names that one look for a page comes to: each may be compared with a hundred patterns of a token,
-/// and a birth waits for the lock.
+/// Names that one look for a page comes to: each may be compared with a hundred patterns of a
+/// token, and a creation waits for the lock.
 const PAGE_NAMES_MAX: usize = if cfg!(test) { 3 } else { 64 };

@@ -1,90 +1,92 @@
 //! The latest events of the log in its order, whichever channels they are in.
 //!
-//! Who subscribes to a pattern reads on from here: it costs what the log has had since, not a look
-//! at every channel there is. A place whose event has been evicted stays, so that a loss is seen
-//! where it is; and a channel born, forgotten or born again needs no case of its own.
+//! Pattern subscribers read on from here: it costs what the log has had since, not a look at every
+//! channel there is. An entry whose event has been evicted stays, so that a loss is seen where it
+//! is; and a channel created, evicted or created again needs no case of its own.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::reading::{Piece, Span, Told};
+use super::reader::{KnownLosses, Piece, SeqRange};
 use crate::model::{ChannelName, Event, Seq};
 
-/// One place for each of the latest events, whether it is still in history or not.
+/// One entry for each of the latest events, whether it is still in history or not.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    places: VecDeque<Place>,
-    /// Every event after this one has a place.
+    entries: VecDeque<Entry>,
+    /// Every event after this one has an entry.
     after: Seq,
     evictions: u64,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Entry {
     Kept(Arc<Event>),
     Gone { channel: ChannelName, eviction: u64 },
 }
 
-/// An event of the subscription has been lost that has not been told; its channel if that is known.
+/// An event of the subscription has been lost, and the reader does not know; its channel if that is
+/// known.
 #[derive(Debug)]
 pub(super) struct Lost(pub(super) Option<ChannelName>);
 
 impl Journal {
     /// Adds the next event of the log.
     pub(super) fn append(&mut self, event: Arc<Event>) {
-        debug_assert_eq!(event.seq.0, self.after.0 + self.places.len() as u64 + 1);
-        if self.places.len() == PLACES_MAX {
-            self.places.pop_front();
+        debug_assert_eq!(event.seq.0, self.after.0 + self.entries.len() as u64 + 1);
+        if self.entries.len() == ENTRIES_MAX {
+            self.entries.pop_front();
             self.after = self.after.next();
         }
-        self.places.push_back(Place::Kept(event));
+        self.entries.push_back(Entry::Kept(event));
     }
 
     /// Notes that these events of one channel are gone; gives the number of the eviction.
     pub(super) fn evict(&mut self, seqs: &[Seq]) -> u64 {
         self.evictions += 1;
         for seq in seqs {
-            let Some(place) = seq.0.checked_sub(self.after.0 + 1) else { continue };
-            let Some(place) = self.places.get_mut(place as usize) else { continue };
-            if let Place::Kept(event) = place {
+            let Some(index) = seq.0.checked_sub(self.after.0 + 1) else { continue };
+            let Some(entry) = self.entries.get_mut(index as usize) else { continue };
+            if let Entry::Kept(event) = entry {
                 let channel = event.channel.clone();
-                *place = Place::Gone { channel, eviction: self.evictions };
+                *entry = Entry::Gone { channel, eviction: self.evictions };
             }
         }
         self.evictions
     }
 
-    /// Everything up to `through` that has been lost by now.
-    pub(super) fn told(&self, through: Seq) -> Told {
-        Told { evictions: self.evictions, through }
+    /// What has been lost by now, of everything up to `through`.
+    pub(super) fn known_losses(&self, through: Seq) -> KnownLosses {
+        KnownLosses { evictions: self.evictions, through }
     }
 
-    /// The events of the channels that `includes` names in `span`, as far as one look goes; nothing
-    /// when the journal does not reach back that far. Losses that have not been told end it.
+    /// The events of the channels that `includes` names in `range`, as far as one look goes;
+    /// nothing when the journal does not reach back that far. Losses that the reader does not know
+    /// of end it.
     pub(super) fn read(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
-        told: Told,
-        span: &Span,
+        known: KnownLosses,
+        range: &SeqRange,
     ) -> Option<Result<Piece, Lost>> {
         let mut matcher = Matcher::new(includes);
-        let mut piece = Piece { events: Vec::new(), through: span.after, more: true };
+        let mut piece = Piece { events: Vec::new(), through: range.after, more: true };
         let mut bytes = 0;
-        for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
-            if piece.through >= span.through || matcher.is_tired() {
+        for entry in self.entries.range(self.index_after(range.after)?..).take(READ_ENTRIES_MAX) {
+            if piece.through >= range.through || matcher.budget_exhausted() {
                 break;
             }
             #[cfg(test)]
             super::tests::look();
-            match place {
-                Place::Kept(event) if matcher.matches(&event.channel) => {
-                    if piece.events.len() >= span.events_max || bytes >= span.bytes_max {
+            match entry {
+                Entry::Kept(event) if matcher.matches(&event.channel) => {
+                    if piece.events.len() >= range.events_max || bytes >= range.bytes_max {
                         return Some(Ok(piece));
                     }
                     bytes += event.bytes().len();
                     piece.events.push(Arc::clone(event));
                 }
-                Place::Gone { channel, eviction }
-                    if !told.covers(piece.through.next(), *eviction)
+                Entry::Gone { channel, eviction }
+                    if !known.covers(piece.through.next(), *eviction)
                         && matcher.matches(channel) =>
                 {
                     // What comes before the loss is still due.
@@ -97,26 +99,26 @@ impl Journal {
             }
             piece.through = piece.through.next();
         }
-        piece.more = piece.through < span.through;
+        piece.more = piece.through < range.through;
         Some(Ok(piece))
     }
 
-    /// Looks for losses of the channels that `includes` names in `span`; gives how far it has looked.
-    /// Nothing when the journal does not reach back that far.
-    pub(super) fn look_for_losses(
+    /// Looks for losses of the channels that `includes` names in `range`; gives how far it has
+    /// looked. `None` when the journal does not reach back that far.
+    pub(super) fn find_losses(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
-        span: &Span,
+        range: &SeqRange,
     ) -> Option<Result<Seq, Lost>> {
         let mut matcher = Matcher::new(includes);
-        let mut through = span.after;
-        for place in self.places.range(self.place_after(span.after)?..).take(LOOK_PLACES_MAX) {
-            if through >= span.through || matcher.is_tired() {
+        let mut through = range.after;
+        for entry in self.entries.range(self.index_after(range.after)?..).take(READ_ENTRIES_MAX) {
+            if through >= range.through || matcher.budget_exhausted() {
                 break;
             }
             #[cfg(test)]
             super::tests::look();
-            if let Place::Gone { channel, .. } = place
+            if let Entry::Gone { channel, .. } = entry
                 && matcher.matches(channel)
             {
                 return Some(Err(Lost(Some(channel.clone()))));
@@ -126,9 +128,9 @@ impl Journal {
         Some(Ok(through))
     }
 
-    fn place_after(&self, seq: Seq) -> Option<usize> {
-        let place = seq.0.checked_sub(self.after.0)? as usize;
-        (place <= self.places.len()).then_some(place)
+    fn index_after(&self, seq: Seq) -> Option<usize> {
+        let index = seq.0.checked_sub(self.after.0)? as usize;
+        (index <= self.entries.len()).then_some(index)
     }
 }
 
@@ -152,8 +154,8 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
 
     /// Clients choose how many selectors a channel is compared with, and under this lock publishers
     /// wait.
-    fn is_tired(&self) -> bool {
-        self.compared >= LOOK_COMPARISONS_MAX
+    fn budget_exhausted(&self) -> bool {
+        self.compared >= READ_COMPARISONS_MAX
     }
 
     fn matches(&mut self, channel: &ChannelName) -> bool {
@@ -171,12 +173,12 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
     }
 }
 
-/// Events with a place; who stands before them replays channel by channel. 24 bytes each.
-const PLACES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
-/// Places looked at under one hold of the lock.
-const LOOK_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
-/// Comparisons of a name with a selector in one look ([`ChannelPattern::weight`]); past that it ends
-/// early.
+/// Events with an entry; readers whose position is older replay channel by channel. 24 bytes each.
+const ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
+/// Entries looked at under one hold of the lock.
+const READ_ENTRIES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
+/// Comparisons of a name with a selector in one look ([`ChannelPattern::weight`]); past that it
+/// ends early.
 ///
 /// [`ChannelPattern::weight`]: crate::model::ChannelPattern::weight
-const LOOK_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
+const READ_COMPARISONS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    ChannelEntry, ChannelId, ChannelInfo, Concerned, Directory, ShardSet, Watchers,
+    ChannelEntry, ChannelId, ChannelInfo, Directory, PatternCounts, ShardSet, TargetShards,
     journal::Journal,
 };
 use crate::{
@@ -26,9 +26,9 @@ pub struct MemoryBackend {
     epoch: Epoch,
     limits: Limits,
     directory: Directory,
-    watchers: Arc<Watchers>,
+    pattern_counts: Arc<PatternCounts>,
     /// The shards that have connections with patterns.
-    watching: Arc<ShardSet>,
+    pattern_subscribers: Arc<ShardSet>,
     /// The newest seq whose batch is in the histories as a whole.
     head: AtomicU64,
     bytes: AtomicU64,
@@ -43,14 +43,14 @@ pub struct MemoryBackend {
 struct Ranked {
     oldest: Seq,
     id: ChannelId,
-    /// Weak, so that a place in the queue does not keep a channel from being forgotten.
+    /// Weak, so that a place in the queue does not keep a channel from being evicted.
     entry: Weak<ChannelEntry>,
 }
 
 impl MemoryBackend {
     /// An empty log.
     pub fn new(epoch: Epoch, limits: Limits) -> Self {
-        let share = (limits.publish.in_flight_max as usize
+        let publish_permits = (limits.publish.in_flight_max as usize
             * usize::from(limits.publish.channel_share_percent))
             / 100;
         let channels = &limits.channels;
@@ -59,10 +59,10 @@ impl MemoryBackend {
             directory: Directory::new(
                 channels.channels_max as usize,
                 channels.forgotten_max as usize,
-                share.max(1),
+                publish_permits.max(1),
             ),
-            watchers: Arc::default(),
-            watching: Arc::default(),
+            pattern_counts: Arc::default(),
+            pattern_subscribers: Arc::default(),
             limits,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -71,31 +71,31 @@ impl MemoryBackend {
         }
     }
 
-    /// Who subscribes by pattern.
-    pub fn watchers(&self) -> &Arc<Watchers> {
-        &self.watchers
+    /// How many subscriptions have which pattern.
+    pub fn pattern_counts(&self) -> &Arc<PatternCounts> {
+        &self.pattern_counts
     }
 
     /// The shards that have connections with patterns.
-    pub fn watching(&self) -> &Arc<ShardSet> {
-        &self.watching
+    pub fn pattern_subscribers(&self) -> &Arc<ShardSet> {
+        &self.pattern_subscribers
     }
 
-    /// The shards that events of these channels concern, once they are committed: of every other, all
-    /// connections begin behind them.
-    pub fn concerned<'a>(
+    /// The shards that events of these channels concern, once they are committed: of every other,
+    /// all connections begin behind them.
+    pub fn target_shards<'a>(
         &'a self,
         channels: impl IntoIterator<Item = &'a ChannelEntry>,
-    ) -> Concerned {
+    ) -> TargetShards {
         let named = channels.into_iter().map(ChannelEntry::shards);
-        Concerned::of(named.chain([&*self.watching]))
+        TargetShards::of(named.chain([&*self.pattern_subscribers]))
     }
 
     /// What the info routes say of a channel: those who name it and those whose patterns match
     /// it.
     pub fn info(&self, entry: &ChannelEntry) -> ChannelInfo {
         let mut info = entry.info(self.epoch);
-        let (streams, pollers) = self.watchers.matching(entry.name());
+        let (streams, pollers) = self.pattern_counts.matching(entry.name());
         info.subscribers += streams;
         info.pollers += pollers;
         info
@@ -148,7 +148,7 @@ impl MemoryBackend {
         if entry.rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
             let mut ranking = self.ranking.lock();
-            // Below the ceiling nothing else takes the places of forgotten channels away.
+            // Below the ceiling nothing else removes the entries of evicted channels.
             if ranking.len() > 2 * self.directory.len() + RANKING_SLACK {
                 ranking.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
             }
@@ -175,7 +175,7 @@ impl MemoryBackend {
         })
     }
 
-    /// Drops the history of a channel that is about to be forgotten.
+    /// Drops the history of a channel that is about to be evicted.
     pub fn evict_all(&self, entry: &ChannelEntry) {
         entry.with_history(|history| {
             let evicted = history.evict_through(Seq(u64::MAX));
@@ -248,7 +248,7 @@ impl Ord for Ranked {
     }
 }
 
-/// Places of the ceiling's queue beyond two a channel.
+/// Entries of the ceiling's queue beyond two a channel.
 const RANKING_SLACK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;
@@ -259,7 +259,7 @@ mod tests {
     use crate::model::{ChannelName, Draft, NewEvent};
 
     #[test]
-    fn forgotten_channels_leave_the_queue_of_the_ceiling_below_it_too() {
+    fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {
         let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
         for seq in 1..=3 * RANKING_SLACK as u64 {
             let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");
@@ -276,7 +276,7 @@ mod tests {
             backend.append(&entry, &Arc::new(event));
             backend.commit(Seq(seq));
             backend.evict_all(&entry);
-            assert!(backend.directory().forget(entry));
+            assert!(backend.directory().evict(entry));
             // Two places for the one channel there is, the slack, and the place just taken.
             assert!(backend.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
         }

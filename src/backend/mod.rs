@@ -1,25 +1,25 @@
 //! What holds history: the memory backend. Shared by reference; locks are held for bounded work
 //! only and never across an await.
 
-mod beginning;
 mod channel;
-mod collection;
 mod directory;
-mod forgotten;
+mod evicted_channels;
 mod journal;
 mod memory;
-mod reading;
+mod pattern_counts;
+mod reader;
 mod replay;
+mod replay_heap;
 mod shard_set;
+mod start_search;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod watchers;
 
-pub use beginning::{Begun, Resume};
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
 pub use memory::MemoryBackend;
-pub use reading::{Piece, Reading, Span};
-pub use shard_set::{Concerned, ShardSet};
-pub use watchers::{CountedPattern, Watchers};
+pub use pattern_counts::{CountedPattern, PatternCounts};
+pub use reader::{HistoryReader, Piece, SeqRange};
+pub use shard_set::{ShardSet, TargetShards};
+pub use start_search::{Resume, StartFound};

@@ -1,16 +1,16 @@
-//! Replay for who stands before the journal and subscribes to patterns: a merge of the channels
+//! Replay for pattern subscribers whose position is older than the journal: a merge of the channels
 //! that have something to give, by their next events.
 //!
-//! The merge holds a bounded number of channels: those whose next events are the oldest. It goes
-//! as far as it knows no other channel to have an event, then they are collected again
-//! ([`Collection`](super::collection::Collection)). So a reader that is held up keeps a bounded piece
-//! of memory, and a piece of the replay costs what it gives, not a look at every channel.
+//! The merge holds a bounded number of channels: those whose next events are the oldest. It goes as
+//! far as it knows no other channel to have an event, then they are collected again
+//! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a reader that is held up keeps a bounded
+//! piece of memory, and a piece of the replay costs what it gives, not a look at every channel.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
-    reading::{Piece, Span, Told},
+    reader::{KnownLosses, Piece, SeqRange},
 };
 use crate::{core::FellOff, model::Seq};
 
@@ -63,7 +63,7 @@ impl Replay {
     /// Where the oldest event is that is still there, as of now.
     pub(super) fn oldest(&mut self) -> Option<Seq> {
         while let Some(Reverse(top)) = self.next.pop() {
-            let next = top.entry.next_after(self.at, Told::ALL).ok().flatten();
+            let next = top.entry.next_after(self.at, KnownLosses::ALL).ok().flatten();
             match next.filter(|seq| *seq <= self.horizon) {
                 Some(seq) if seq == top.seq => {
                     self.next.push(Reverse(top));
@@ -81,24 +81,28 @@ impl Replay {
         (self.at, self.from) = (seq, seq);
     }
 
-    /// The next piece after `span.after`; nothing when this is not where the merge stands, or it
+    /// The next piece after `range.after`; nothing when this is not where the merge stands, or it
     /// has come to its end.
-    pub(super) fn read(&mut self, told: Told, span: &Span) -> Option<Result<Piece, FellOff>> {
-        if span.after < self.from || span.after >= self.horizon {
+    pub(super) fn read(
+        &mut self,
+        known: KnownLosses,
+        range: &SeqRange,
+    ) -> Option<Result<Piece, FellOff>> {
+        if range.after < self.from || range.after >= self.horizon {
             return None;
         }
-        if span.after < self.at {
-            let again = self.given.drain(..).filter(|next| next.seq > span.after);
+        if range.after < self.at {
+            let again = self.given.drain(..).filter(|next| next.seq > range.after);
             self.next.extend(again.map(Reverse));
         }
         self.given.clear();
-        (self.at, self.from) = (span.after, span.after);
-        Some(self.merge(told, span))
+        (self.at, self.from) = (range.after, range.after);
+        Some(self.merge(known, range))
     }
 
-    fn merge(&mut self, told: Told, span: &Span) -> Result<Piece, FellOff> {
-        let through = self.horizon.min(span.through);
-        let mut piece = Piece { events: Vec::new(), through, more: through < span.through };
+    fn merge(&mut self, known: KnownLosses, range: &SeqRange) -> Result<Piece, FellOff> {
+        let through = self.horizon.min(range.through);
+        let mut piece = Piece { events: Vec::new(), through, more: through < range.through };
         let mut bytes = 0;
         while let Some(Reverse(top)) = self.next.pop() {
             #[cfg(test)]
@@ -111,20 +115,20 @@ impl Replay {
             while self.next.peek().is_some_and(|Reverse(next)| next.seq == top.seq) {
                 self.next.pop();
             }
-            if piece.events.len() >= span.events_max || bytes >= span.bytes_max {
+            if piece.events.len() >= range.events_max || bytes >= range.bytes_max {
                 self.next.push(Reverse(top));
                 (piece.through, piece.more) = (self.at, true);
                 return Ok(piece);
             }
             // One channel at a time, up to the next event of another.
             let other = self.next.peek().map_or(through, |Reverse(next)| Seq(next.seq.0 - 1));
-            let part = Span {
+            let part = SeqRange {
                 after: self.at,
                 through: through.min(other.max(top.seq)),
-                events_max: span.events_max - piece.events.len(),
-                bytes_max: span.bytes_max - bytes,
+                events_max: range.events_max - piece.events.len(),
+                bytes_max: range.bytes_max - bytes,
             };
-            let (slice, next) = match top.entry.read_and_next(told, &part) {
+            let (slice, next) = match top.entry.read_and_next(known, &part) {
                 Ok(read) => read,
                 // What comes before the loss is still due.
                 Err(_) if !piece.events.is_empty() => {

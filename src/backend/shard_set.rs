@@ -1,21 +1,21 @@
 //! Which shards have subscribers, so that an event wakes only those it concerns.
 //!
-//! A shard registers a subscription and then looks how far the log is; the log moves its head and then
-//! looks which shards an event concerns. Between the two each has a fence, so one of them sees what the
-//! other did: an event is handed to the shard, or the subscription begins behind it
-//! (docs/adr/025-shards-that-are-concerned.md).
+//! A shard registers a subscription and then looks how far the log is; the log moves its head and
+//! then looks which shards an event concerns. Between the two each has a fence, so one of them sees
+//! what the other did: an event is handed to the shard, or the subscription begins behind it
+//! (docs/adr/025-target-shards.md).
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The shards that have subscribers of something. Each is put in and taken out by its own thread, and
-/// the log's looks. What a crashed shard has left in it is taken out when its successor has had a
-/// subscriber and has none any more; until then that one is woken for nothing.
+/// The shards that have subscribers of something. Each is put in and taken out by its own thread,
+/// and the log's looks. What a crashed shard has left in it is taken out when its successor has had
+/// a subscriber and has none any more; until then that one is woken for nothing.
 #[derive(Debug, Default)]
 pub struct ShardSet(AtomicU64);
 
 /// The shards that were in some sets when the log looked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Concerned(u64);
+pub struct TargetShards(u64);
 
 impl ShardSet {
     /// Puts a shard in. Whoever calls this looks at the log's head only afterwards.
@@ -36,25 +36,25 @@ impl ShardSet {
     }
 }
 
-impl Concerned {
+impl TargetShards {
     /// Looks at the sets, after the log's head was moved.
     pub(super) fn of<'a>(sets: impl IntoIterator<Item = &'a ShardSet>) -> Self {
         fence(Ordering::SeqCst);
         Self(sets.into_iter().fold(0, |bits, set| bits | set.0.load(Ordering::Relaxed)))
     }
 
-    /// Whether a shard is among them. Those past the 64th always are: they have no place in a set.
-    pub fn has(self, shard: usize) -> bool {
-        shard >= PLACES || self.0 & bit(shard) != 0
+    /// Whether a shard is among them. Those past the 64th always are: a set has no bit for them.
+    pub fn contains(self, shard: usize) -> bool {
+        shard >= SHARDS_MAX || self.0 & bit(shard) != 0
     }
 }
 
 fn bit(shard: usize) -> u64 {
-    if shard < PLACES { 1 << shard } else { 0 }
+    if shard < SHARDS_MAX { 1 << shard } else { 0 }
 }
 
 /// Shards that a set tells apart.
-const PLACES: usize = u64::BITS as usize;
+const SHARDS_MAX: usize = u64::BITS as usize;
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +94,7 @@ mod tests {
                 let commit = |(round, set): (usize, &ShardSet)| {
                     meet(&arrived, round + 1, round / 16 % 16);
                     head.store(round as u64 + 1, Ordering::Release);
-                    Concerned::of([set]).has(0)
+                    TargetShards::of([set]).contains(0)
                 };
                 sets.iter().enumerate().map(commit).collect()
             });
@@ -111,17 +111,17 @@ mod tests {
         one.insert(0);
         other.insert(63);
         other.insert(64);
-        let concerned = Concerned::of([&one, &other]);
-        let among: Vec<usize> = (0..66).filter(|&shard| concerned.has(shard)).collect();
-        assert_eq!(among, [0, 63, 64, 65], "those past the last place always");
+        let target_shards = TargetShards::of([&one, &other]);
+        let among: Vec<usize> = (0..66).filter(|&shard| target_shards.contains(shard)).collect();
+        assert_eq!(among, [0, 63, 64, 65], "those past the 64th always");
         assert_eq!(
             [one.first(), other.first(), ShardSet::default().first()],
             [Some(0), Some(63), None]
         );
         other.remove(64);
-        assert_eq!(Concerned::of([&one, &other]), concerned, "nobody's place is taken away");
+        assert_eq!(TargetShards::of([&one, &other]), target_shards, "no other shard is removed");
         other.remove(63);
-        assert!(!Concerned::of([&one, &other]).has(63));
-        assert!(Concerned::of([&one, &other]).has(0));
+        assert!(!TargetShards::of([&one, &other]).contains(63));
+        assert!(TargetShards::of([&one, &other]).contains(0));
     }
 }

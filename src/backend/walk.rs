@@ -1,9 +1,9 @@
 //! A walk over the names that a subscription's patterns may stand for, in pieces.
 //!
-//! It looks at each name once that begins with the literal segments of one of the patterns, in a map
-//! that is ordered by names. Between two pieces it knows the name it has come to and nothing else, so
-//! the map may change meanwhile: a name that is there all the time is looked at, one that comes or
-//! goes may be.
+//! It looks at each name once that begins with the literal segments of one of the patterns, in a
+//! map that is ordered by names. Between two pieces it knows the name it has come to and nothing
+//! else, so the map may change meanwhile: a name that is there all the time is looked at, one that
+//! comes or goes may be.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -40,7 +40,7 @@ impl Walk {
     }
 
     /// Looks at the next names of `names`, `names_max` at most.
-    pub(super) fn look<V>(
+    pub(super) fn visit<V>(
         &mut self,
         names: &BTreeMap<ChannelName, V>,
         names_max: usize,
@@ -115,7 +115,7 @@ mod tests {
         let (mut seen, mut pieces) = (Vec::new(), 0);
         while !walk.is_over() {
             let before = seen.len();
-            walk.look(&names, names_max, |name, ()| seen.push(name.to_string()));
+            walk.visit(&names, names_max, |name, ()| seen.push(name.to_string()));
             assert!(seen.len() - before <= names_max, "{seen:?}");
             pieces += 1;
         }
@@ -154,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_come_and_go_between_two_pieces_move_nobody() {
+    fn names_that_come_and_go_between_two_pieces_do_not_move_the_walk() {
         let mut walk = walk(&["**"]);
         let mut seen = Vec::new();
-        walk.look(&names(&["b", "d", "f"]), 2, |name, ()| seen.push(name.to_string()));
-        // Where it stands is gone, one was born before it and one after.
-        walk.look(&names(&["a", "b", "e", "f"]), 3, |name, ()| seen.push(name.to_string()));
+        walk.visit(&names(&["b", "d", "f"]), 2, |name, ()| seen.push(name.to_string()));
+        // Where it stands is gone, one was created before it and one after.
+        walk.visit(&names(&["a", "b", "e", "f"]), 3, |name, ()| seen.push(name.to_string()));
         assert_eq!(seen, ["b", "d", "e", "f"]);
         assert!(walk.is_over());
     }

@@ -57,7 +57,7 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "PATTERN")]
     allow_anonymous: Vec<String>,
 
-    /// Origin whose pages may use the hub, as https://app.example.org, https://*.example.org, or *
+    /// Origins whose pages may use the hub, as https://app.example.org, https://*.example.org, or *
     /// for any; repeatable.
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hub_is_never_asked_sooner_than_it_said() {
+    fn the_client_never_retries_sooner_than_the_hub_asked() {
         let mut backoff = Backoff::new(Rng::with_seed(1));
         for _ in 0..100 {
             assert!(backoff.next(SECOND, Some(60 * SECOND)) >= 60 * SECOND);

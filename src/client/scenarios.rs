@@ -153,7 +153,7 @@ async fn stream_resumes_behind_what_was_received() {
 }
 
 #[tokio::test]
-async fn gap_and_closed_channels_are_told_and_the_last_channel_ends_it() {
+async fn gap_and_closed_channels_are_reported_and_the_last_channel_ends_it() {
     let blocks = concat!(
         "id: p0\n\nevent: visnyk.gap\ndata: {\"reason\":\"evicted\",\"requested\":\"p0\",\"oldest\":\"p3\"}\nid: p3\n\n",
         "event: visnyk.later\ndata: x\nid: p4\n\n",
@@ -179,7 +179,7 @@ async fn refusal_inside_a_stream_is_tried_again_with_its_reason() {
 }
 
 #[tokio::test]
-async fn permanent_refusals_and_strange_answers_end_it() {
+async fn permanent_refusals_and_unexpected_answers_end_it() {
     let problem = r#"{"title":"Bad channel","status":400,"detail":"empty segment"}"#;
     let cases = [
         (
@@ -272,7 +272,7 @@ async fn polls_go_on_from_position_to_position() {
 }
 
 #[tokio::test]
-async fn channel_that_closes_during_a_poll_is_told_once() {
+async fn channel_that_closes_during_a_poll_is_reported_once() {
     let closed = envelope("p2", "a").replace(r#""type":"t""#, r#""type":"visnyk.closed""#);
     let events = format!(r#"{{"events":[{},{closed}],"position":"p2"}}"#, envelope("p1", "one"));
     let script = Script::play(vec![

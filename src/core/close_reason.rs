@@ -70,7 +70,7 @@ impl CloseReason {
     }
 
     /// Whether the client should be told when to come back.
-    pub fn invites_back(self) -> bool {
+    pub fn asks_to_reconnect(self) -> bool {
         matches!(self, Self::Aged | Self::Drained) || self.token_word().is_some()
     }
 

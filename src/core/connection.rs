@@ -2,7 +2,7 @@
 //!
 //! A connection is LIVE (it has everything up to its cursor, and is given each round of the
 //! fan-out) or BEHIND (it has an unsent rest, or a cursor from which it reads history, or both).
-//! The joint of a subscription, a refused or partial write, a slow reader and a round it came
+//! The start of a subscription, a refused or partial write, a slow reader and a round it came
 //! too late for are all the same: BEHIND, until a read of history finds nothing more.
 //!
 //! The owner calls [`Connection::handle`] with what happened and performs the effect; it decides
@@ -23,12 +23,12 @@ pub struct Connection {
     written_ms: u64,
     /// When the hub ends it: the deadline of a poll; age or drain of a stream. `u64::MAX`: never.
     due_ms: u64,
-    behind: Option<Box<Behind>>,
+    lagging: Option<Box<Lagging>>,
     /// Set once it is to end; it does when the rest is out.
     ending: Option<CloseReason>,
     /// Named channels not closed yet.
     open_names: u16,
-    /// A pattern may match a channel born later, so it never ends by closed channels.
+    /// A pattern may match a channel created later, so it never ends by closed channels.
     has_patterns: bool,
     transport: Transport,
     policy: SlowPolicy,
@@ -36,7 +36,7 @@ pub struct Connection {
 }
 
 #[derive(Debug, Default)]
-struct Behind {
+struct Lagging {
     /// The unsent rest of the frame in flight, or of a block of the hub's own.
     rest: Bytes,
     /// Events up to here are replay and do not count as lag.
@@ -50,12 +50,12 @@ struct Behind {
     large_bytes: u64,
     skip: bool,
     /// When a read last found nothing, in milliseconds: until then the peer had nothing to take.
-    looked_ms: u64,
+    checked_ms: u64,
 }
 
-impl Behind {
+impl Lagging {
     /// Counts a round as lag.
-    fn owe(&mut self, events: u32, bytes: u64, limits: &ConnectionLimits) {
+    fn add_lag(&mut self, events: u32, bytes: u64, limits: &ConnectionLimits) {
         self.lag_events = self.lag_events.saturating_add(events);
         self.lag_bytes = self.lag_bytes.saturating_add(bytes);
         if events > limits.lag_events_max {
@@ -67,7 +67,7 @@ impl Behind {
     }
 
     /// Counts events as sent that were lag.
-    fn settle(&mut self, (events, bytes): (u32, u64)) {
+    fn remove_lag(&mut self, (events, bytes): (u32, u64)) {
         self.lag_events = self.lag_events.saturating_sub(events);
         self.lag_bytes = self.lag_bytes.saturating_sub(bytes);
     }
@@ -125,8 +125,8 @@ pub enum ConnectionMsg {
     RestTaken(usize),
     /// The peer takes bytes again, or there is time for more.
     Writable,
-    /// It has been found out where it starts.
-    Begun {
+    /// The search for its start is done.
+    StartFound {
         /// Everything up to here is the client's already.
         cursor: Seq,
         /// Events up to here are replay.
@@ -135,7 +135,7 @@ pub enum ConnectionMsg {
         words: Bytes,
     },
     /// A read of history found nothing up to here, and there is more.
-    Passed(Seq),
+    NothingUpTo(Seq),
     /// A read of history found nothing more up to here.
     CaughtUp(Seq),
     /// History no longer reaches back to the cursor.
@@ -193,7 +193,7 @@ pub enum Effect {
 
 /// What a connection starts with. The default is at the very beginning and of no channel.
 #[derive(Debug)]
-pub struct Joint {
+pub struct ConnectionStart {
     /// Everything up to here is the client's already.
     pub cursor: Seq,
     /// Events up to here are replay.
@@ -208,7 +208,7 @@ pub struct Joint {
     pub has_patterns: bool,
 }
 
-impl Default for Joint {
+impl Default for ConnectionStart {
     fn default() -> Self {
         Self {
             cursor: Seq::ZERO,
@@ -225,26 +225,31 @@ impl Default for Joint {
 impl Connection {
     /// A connection that is behind if words of its preamble are unsent or there is history to
     /// replay; otherwise it is live at once.
-    pub fn new(joint: Joint, transport: Transport, policy: SlowPolicy, now_ms: u64) -> Self {
-        let is_live = joint.preamble.is_empty() && joint.cursor >= joint.replay_through;
+    pub fn new(
+        start: ConnectionStart,
+        transport: Transport,
+        policy: SlowPolicy,
+        now_ms: u64,
+    ) -> Self {
+        let is_live = start.preamble.is_empty() && start.cursor >= start.replay_through;
         let mut connection = Self {
-            cursor: joint.cursor,
+            cursor: start.cursor,
             written_ms: now_ms,
-            due_ms: joint.due_ms,
-            behind: (!is_live).then(|| {
-                let rest = joint.preamble;
-                let replay_through = joint.replay_through;
-                Box::new(Behind { rest, replay_through, ..Behind::default() })
+            due_ms: start.due_ms,
+            lagging: (!is_live).then(|| {
+                let rest = start.preamble;
+                let replay_through = start.replay_through;
+                Box::new(Lagging { rest, replay_through, ..Lagging::default() })
             }),
             ending: None,
-            open_names: joint.open_names,
-            has_patterns: joint.has_patterns,
+            open_names: start.open_names,
+            has_patterns: start.has_patterns,
             transport,
             policy,
             draining: false,
         };
         // Its channels may have been closed while it was on its way here.
-        connection.names_open(joint.open_names);
+        connection.set_open_names(start.open_names);
         connection
     }
 
@@ -257,60 +262,60 @@ impl Connection {
             ConnectionMsg::Sent { through, sent } => {
                 self.cursor = self.cursor.max(through);
                 self.written_ms = now_ms;
-                if let Some(behind) = &mut self.behind {
-                    behind.settle(sent);
+                if let Some(lagging) = &mut self.lagging {
+                    lagging.remove_lag(sent);
                 }
                 self.next()
             }
             ConnectionMsg::Blocked { cursor, rest, progressed, due, sent } => {
                 // LIVE -> BEHIND, or BEHIND and still so.
-                if progressed || self.behind.is_none() {
+                if progressed || self.lagging.is_none() {
                     self.written_ms = now_ms;
                 }
                 self.cursor = self.cursor.max(cursor);
                 let replay_through = self.cursor;
-                let behind = self.behind.get_or_insert_with(|| {
-                    let mut behind = Behind { replay_through, ..Behind::default() };
-                    behind.owe(due.0 + sent.0, due.1 + sent.1, limits);
-                    Box::new(behind)
+                let lagging = self.lagging.get_or_insert_with(|| {
+                    let mut lagging = Lagging { replay_through, ..Lagging::default() };
+                    lagging.add_lag(due.0 + sent.0, due.1 + sent.1, limits);
+                    Box::new(lagging)
                 });
-                behind.settle(sent);
-                behind.rest = rest;
+                lagging.remove_lag(sent);
+                lagging.rest = rest;
                 Effect::None
             }
             ConnectionMsg::RestTaken(bytes) => {
                 if bytes > 0 {
                     self.written_ms = now_ms;
                 }
-                if let Some(behind) = &mut self.behind {
-                    behind.rest.advance(bytes);
-                    if !behind.rest.is_empty() {
+                if let Some(lagging) = &mut self.lagging {
+                    lagging.rest.advance(bytes);
+                    if !lagging.rest.is_empty() {
                         return Effect::None;
                     }
                     // Let go of what the empty rest still shares.
-                    behind.rest = Bytes::new();
+                    lagging.rest = Bytes::new();
                 }
                 self.next()
             }
             ConnectionMsg::Writable => self.next(),
-            ConnectionMsg::Begun { cursor, replay_through, words } => {
+            ConnectionMsg::StartFound { cursor, replay_through, words } => {
                 self.cursor = self.cursor.max(cursor);
-                if let Some(behind) = &mut self.behind {
-                    (behind.rest, behind.replay_through) = (words, replay_through);
+                if let Some(lagging) = &mut self.lagging {
+                    (lagging.rest, lagging.replay_through) = (words, replay_through);
                 }
                 self.next()
             }
-            ConnectionMsg::Passed(through) => {
+            ConnectionMsg::NothingUpTo(through) => {
                 self.cursor = self.cursor.max(through);
-                if let Some(behind) = &mut self.behind {
-                    behind.looked_ms = now_ms;
+                if let Some(lagging) = &mut self.lagging {
+                    lagging.checked_ms = now_ms;
                 }
                 self.next()
             }
             ConnectionMsg::CaughtUp(through) => {
                 // BEHIND -> LIVE.
                 self.cursor = self.cursor.max(through);
-                self.behind = None;
+                self.lagging = None;
                 self.next()
             }
             ConnectionMsg::FellOff => match self.policy {
@@ -319,16 +324,16 @@ impl Connection {
             },
             ConnectionMsg::Skipped { to, gap, open_names } => {
                 self.cursor = self.cursor.max(to);
-                self.behind = Some(Box::new(Behind {
+                self.lagging = Some(Box::new(Lagging {
                     rest: gap,
                     replay_through: self.cursor,
-                    ..Behind::default()
+                    ..Lagging::default()
                 }));
-                self.names_open(open_names);
+                self.set_open_names(open_names);
                 self.next()
             }
             ConnectionMsg::NamedChannelClosed => {
-                self.names_open(self.open_names.saturating_sub(1));
+                self.set_open_names(self.open_names.saturating_sub(1));
                 Effect::None
             }
             ConnectionMsg::Answered => {
@@ -353,12 +358,12 @@ impl Connection {
 
     /// Bytes that come before anything else.
     pub fn rest(&self) -> Bytes {
-        self.behind.as_ref().map(|behind| behind.rest.clone()).unwrap_or_default()
+        self.lagging.as_ref().map(|lagging| lagging.rest.clone()).unwrap_or_default()
     }
 
     /// Whether it is behind the head of the log, or has unsent bytes.
     pub fn is_behind(&self) -> bool {
-        self.behind.is_some()
+        self.lagging.is_some()
     }
 
     /// Everything of its subscription up to here has been sent or lies in its rest.
@@ -369,14 +374,14 @@ impl Connection {
     /// Moves the cursor of a live connection on, when the owner knows that nothing of its
     /// subscription lies between.
     pub fn advance_idle(&mut self, to: Seq) {
-        if self.behind.is_none() {
+        if self.lagging.is_none() {
             self.cursor = self.cursor.max(to);
         }
     }
 
     /// Events after this one count as lag.
     pub fn replay_through(&self) -> Seq {
-        self.behind.as_ref().map_or(self.cursor, |behind| behind.replay_through)
+        self.lagging.as_ref().map_or(self.cursor, |lagging| lagging.replay_through)
     }
 
     /// Events up to here never count as lag: it has them, or they are replay.
@@ -386,12 +391,12 @@ impl Connection {
 
     /// How far it lags, in events and bytes.
     pub fn lag(&self) -> (u32, u64) {
-        self.behind.as_ref().map_or((0, 0), |behind| (behind.lag_events, behind.lag_bytes))
+        self.lagging.as_ref().map_or((0, 0), |lagging| (lagging.lag_events, lagging.lag_bytes))
     }
 
     /// How many bytes come before anything else.
     pub fn unsent_bytes(&self) -> usize {
-        self.behind.as_ref().map_or(0, |behind| behind.rest.len())
+        self.lagging.as_ref().map_or(0, |lagging| lagging.rest.len())
     }
 
     /// When the peer last took a byte, in milliseconds.
@@ -421,17 +426,17 @@ impl Connection {
 
     /// When it next has to be looked at, in milliseconds.
     pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
-        let stall_ms = self.stalls_since_ms() + u64::from(limits.write_stall_s) * 1_000;
+        let stall_ms = self.stalled_since_ms() + u64::from(limits.write_stall_s) * 1_000;
         match self.transport {
             _ if self.ending.is_some() => stall_ms,
             Transport::Poll => {
-                self.due_ms.min(if self.behind.is_some() { stall_ms } else { u64::MAX })
+                self.due_ms.min(if self.lagging.is_some() { stall_ms } else { u64::MAX })
             }
             Transport::Stream => {
                 // It may fall behind before the check comes, so the stall counts in any case.
                 let heartbeat_ms = self.written_ms + u64::from(limits.heartbeat_s) * 1_000;
                 let quiet_ms =
-                    if self.behind.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
+                    if self.lagging.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
                 quiet_ms.min(self.due_ms)
             }
         }
@@ -448,7 +453,7 @@ impl Connection {
         if self.ending.is_some() || self.cursor >= last {
             return Effect::None;
         }
-        match &mut self.behind {
+        match &mut self.lagging {
             None if self.cursor < first => {
                 // Nothing of its subscription lies between.
                 self.cursor = Seq(first.0.saturating_sub(1));
@@ -456,19 +461,19 @@ impl Connection {
             }
             None => {
                 // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
-                let mut behind = Behind { replay_through: self.cursor, ..Behind::default() };
-                behind.owe(events, bytes, limits);
-                self.behind = Some(Box::new(behind));
+                let mut lagging = Lagging { replay_through: self.cursor, ..Lagging::default() };
+                lagging.add_lag(events, bytes, limits);
+                self.lagging = Some(Box::new(lagging));
                 Effect::Read(self.cursor)
             }
             // A poll reads once and is answered: it keeps nothing and holds nothing up.
             Some(_) if self.transport == Transport::Poll => Effect::None,
-            Some(behind) => {
-                behind.owe(events, bytes, limits);
-                if behind.lags_too_far(limits) {
+            Some(lagging) => {
+                lagging.add_lag(events, bytes, limits);
+                if lagging.lags_too_far(limits) {
                     match self.policy {
                         SlowPolicy::Disconnect => return self.end(CloseReason::SlowConsumer),
-                        SlowPolicy::Skip => behind.skip = true,
+                        SlowPolicy::Skip => lagging.skip = true,
                     }
                 }
                 Effect::None
@@ -478,10 +483,10 @@ impl Connection {
 
     /// What a connection that may write does next.
     fn next(&mut self) -> Effect {
-        match (&self.behind, self.ending) {
-            (Some(behind), _) if !behind.rest.is_empty() => Effect::SendRest,
+        match (&self.lagging, self.ending) {
+            (Some(lagging), _) if !lagging.rest.is_empty() => Effect::SendRest,
             (_, Some(reason)) => Effect::End(reason),
-            (Some(behind), None) if behind.skip => Effect::Skip { from: self.cursor },
+            (Some(lagging), None) if lagging.skip => Effect::Skip { from: self.cursor },
             (Some(_), None) => Effect::Read(self.cursor),
             (None, None) => Effect::None,
         }
@@ -489,8 +494,8 @@ impl Connection {
 
     fn tick(&mut self, now_ms: u64, limits: &ConnectionLimits) -> Effect {
         let quiet_ms = now_ms.saturating_sub(self.written_ms);
-        if self.behind.is_some() || self.ending.is_some() {
-            let stalled_ms = now_ms.saturating_sub(self.stalls_since_ms());
+        if self.lagging.is_some() || self.ending.is_some() {
+            let stalled_ms = now_ms.saturating_sub(self.stalled_since_ms());
             if stalled_ms >= u64::from(limits.write_stall_s) * 1_000 {
                 return self.end(CloseReason::WriteStalled);
             }
@@ -513,13 +518,13 @@ impl Connection {
     }
 
     /// Since when the peer has taken nothing although there was something, if it has.
-    fn stalls_since_ms(&self) -> u64 {
-        let looked_ms = self.behind.as_ref().map_or(0, |behind| behind.looked_ms);
-        self.written_ms.max(looked_ms)
+    fn stalled_since_ms(&self) -> u64 {
+        let checked_ms = self.lagging.as_ref().map_or(0, |lagging| lagging.checked_ms);
+        self.written_ms.max(checked_ms)
     }
 
-    /// A stream ends with its last named channel; a pattern may match one born later.
-    fn names_open(&mut self, open_names: u16) {
+    /// A stream ends with its last named channel; a pattern may match one created later.
+    fn set_open_names(&mut self, open_names: u16) {
         self.open_names = open_names;
         if open_names == 0 && !self.has_patterns && self.transport == Transport::Stream {
             self.ending.get_or_insert(CloseReason::ChannelClosed);
@@ -550,7 +555,7 @@ mod tests {
 
     /// A connection that has had everything up to 100 at time 0.
     fn connection(transport: Transport, policy: SlowPolicy, due_ms: u64) -> Connection {
-        let joint = Joint {
+        let start = ConnectionStart {
             cursor: Seq(100),
             replay_through: Seq(100),
             preamble: Bytes::from_static(b"head"),
@@ -558,7 +563,7 @@ mod tests {
             open_names: 1,
             has_patterns: false,
         };
-        let mut connection = Connection::new(joint, transport, policy, 0);
+        let mut connection = Connection::new(start, transport, policy, 0);
         let mut step = |msg| connection.handle(msg, 0, &limits());
         assert_eq!(step(ConnectionMsg::Writable), Effect::SendRest);
         assert_eq!(step(ConnectionMsg::RestTaken(3)), Effect::None);
@@ -588,9 +593,9 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_looks_for_what_it_is_to_send_does_not_stall_meanwhile() {
+    fn a_connection_whose_history_is_being_searched_does_not_stall() {
         let limits = ConnectionLimits { write_stall_s: 30, ..limits() };
-        let joint = Joint {
+        let start = ConnectionStart {
             cursor: Seq(1),
             replay_through: Seq(u64::MAX),
             preamble: Bytes::new(),
@@ -598,16 +603,16 @@ mod tests {
             open_names: 0,
             has_patterns: true,
         };
-        let mut connection = Connection::new(joint, Transport::Stream, SlowPolicy::Disconnect, 0);
+        let mut connection = Connection::new(start, Transport::Stream, SlowPolicy::Disconnect, 0);
         for now_ms in [20_000, 40_000] {
-            let passed = ConnectionMsg::Passed(Seq::ZERO);
+            let passed = ConnectionMsg::NothingUpTo(Seq::ZERO);
             assert_eq!(connection.handle(passed, now_ms, &limits), Effect::Read(Seq(1)));
             // However much comes, it is not to be sent before it has begun.
             assert_eq!(connection.handle(round(200, 400, 0, 0), now_ms, &limits), Effect::None);
             assert_eq!(connection.handle(ConnectionMsg::Tick, now_ms, &limits), Effect::None);
         }
         let words = Bytes::from_static(b"words");
-        let begun = ConnectionMsg::Begun { cursor: Seq(9), replay_through: Seq(400), words };
+        let begun = ConnectionMsg::StartFound { cursor: Seq(9), replay_through: Seq(400), words };
         assert_eq!(connection.handle(begun, 50_000, &limits), Effect::SendRest);
         assert_eq!((connection.cursor(), connection.replay_through()), (Seq(9), Seq(400)));
         let stalled = Effect::End(CloseReason::WriteStalled);
@@ -768,9 +773,9 @@ mod tests {
         ] {
             assert_eq!(idle.handle(ConnectionMsg::Tick, at_ms, &limits()), effect);
         }
-        let mut behind = stream(SlowPolicy::Disconnect);
-        block(&mut behind);
-        assert_eq!(behind.handle(ConnectionMsg::Tick, heartbeat_ms, &limits()), Effect::None);
+        let mut lagging = stream(SlowPolicy::Disconnect);
+        block(&mut lagging);
+        assert_eq!(lagging.handle(ConnectionMsg::Tick, heartbeat_ms, &limits()), Effect::None);
         let mut poll = connection(Transport::Poll, SlowPolicy::Disconnect, u64::MAX);
         assert_eq!(poll.handle(ConnectionMsg::Tick, heartbeat_ms, &limits()), Effect::None);
     }

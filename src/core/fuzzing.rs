@@ -10,22 +10,22 @@ use crate::model::{ChannelName, ChannelPattern, fuzzing::matches_by_table};
 pub(crate) fn index(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut index: PatternIndex<Vec<String>> = PatternIndex::default();
-    let mut places: BTreeMap<String, PatternId> = BTreeMap::new();
+    let mut ids: BTreeMap<String, PatternId> = BTreeMap::new();
     for line in text.lines().take(64) {
         if let Some(text) = line.strip_prefix('+') {
             let Ok(pattern) = ChannelPattern::parse(text) else { continue };
-            if places.contains_key(text) {
+            if ids.contains_key(text) {
                 continue;
             }
             let (id, texts) = index.entry(&pattern, Vec::new);
             texts.push(text.to_owned());
-            places.insert(text.to_owned(), id);
+            ids.insert(text.to_owned(), id);
             assert_eq!(index.find(&pattern), Some(id));
         } else if let Some(text) = line.strip_prefix('-') {
-            let Some(id) = places.get(text).copied() else { continue };
+            let Some(id) = ids.get(text).copied() else { continue };
             // Those that stand for the same names have one place, and go together.
             let gone = index.remove(id).expect("it was put in");
-            assert!(gone.iter().all(|text| places.remove(text) == Some(id)), "{gone:?}");
+            assert!(gone.iter().all(|text| ids.remove(text) == Some(id)), "{gone:?}");
             assert!(index.remove(id).is_none());
         } else if let Ok(name) = ChannelName::parse(line) {
             let mut found = Vec::new();
@@ -34,11 +34,11 @@ pub(crate) fn index(data: &[u8]) {
             let segments: Vec<&str> = name.segments().collect();
             let fits =
                 |text: &&String| matches_by_table(&text.split('/').collect::<Vec<_>>(), &segments);
-            let expected: Vec<String> = places.keys().filter(fits).cloned().collect();
+            let expected: Vec<String> = ids.keys().filter(fits).cloned().collect();
             assert_eq!(found, expected, "{name}");
         }
     }
-    for id in places.into_values() {
+    for id in ids.into_values() {
         index.remove(id);
     }
     assert!(index.is_empty());

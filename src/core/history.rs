@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_before_the_evicted_part_is_told_and_one_at_its_edge_is_not() {
+    fn a_cursor_before_the_evicted_part_fell_off_and_one_at_its_edge_did_not() {
         let mut history = History::default();
         for seq in 1..=5 {
             history.append(event(seq, 0, "x"), &limits(3, 1 << 20));

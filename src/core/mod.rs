@@ -14,7 +14,7 @@ mod subscription;
 mod wheel;
 
 pub use close_reason::CloseReason;
-pub use connection::{Connection, ConnectionMsg, Effect, Joint, Transport};
+pub use connection::{Connection, ConnectionMsg, ConnectionStart, Effect, Transport};
 pub use history::{Evicted, FellOff, History, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{

@@ -17,7 +17,7 @@ pub struct Wheel<K> {
 
 impl<K> Wheel<K> {
     /// A wheel of `buckets` ticks of `tick_ms` milliseconds each, starting at `now_ms`. Deadlines
-    /// further away than one turn stay in their bucket for more turns.
+    /// further away than one rotation stay in their bucket for more rotations.
     pub fn new(buckets: usize, tick_ms: u64, now_ms: u64) -> Self {
         let buckets = (0..buckets.max(1)).map(|_| Vec::new()).collect();
         Self { buckets, tick_ms, start_tick: now_ms / tick_ms, next_tick: 0 }
@@ -34,11 +34,11 @@ impl<K> Wheel<K> {
     /// Moves the keys whose time has come by `now_ms` to `due`.
     pub fn advance(&mut self, now_ms: u64, due: &mut Vec<K>) {
         let now_tick = (now_ms / self.tick_ms).saturating_sub(self.start_tick);
-        // After a long sleep one turn visits every bucket; more would visit them again.
-        let turn = self.buckets.len() as u64;
-        let first = self.next_tick.max((now_tick + 1).saturating_sub(turn));
+        // After a long sleep one rotation visits every bucket; more would visit them again.
+        let rotation = self.buckets.len() as u64;
+        let first = self.next_tick.max((now_tick + 1).saturating_sub(rotation));
         for tick in first..=now_tick {
-            let bucket = &mut self.buckets[(tick % turn) as usize];
+            let bucket = &mut self.buckets[(tick % rotation) as usize];
             due.extend(
                 bucket.extract_if(.., |(at, _)| u64::from(*at) <= now_tick).map(|(_, key)| key),
             );
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_of_many_turns_visits_each_bucket_once() {
+    fn a_sleep_of_many_rotations_visits_each_bucket_once() {
         let mut wheel = Wheel::new(16, 10, 0);
         wheel.schedule(25, "a");
         let mut due = Vec::new();

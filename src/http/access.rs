@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Secret, Verifier};
 
-/// The authentication of the HTTP surface. The default asks nobody for anything.
+/// The authentication of the HTTP surface. The default is none.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Access {
-    /// What tokens are verified with; without it everyone may do everything.
+    /// What tokens are verified with; without it every client may do everything.
     pub verifier: Option<Arc<Verifier>>,
     /// Whether streams and polls take a token from the query (`token`).
     pub query_token: bool,

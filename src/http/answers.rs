@@ -16,19 +16,23 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Problem, problem::RETRY_AFTER_S};
 use crate::{
-    hub::{AnswerRoom, Hub},
+    hub::{AnswerPermit, Hub},
     model::ClientAddress,
 };
 
 /// Lets an answer go out if there is room for it, else a refusal in its place.
-pub(crate) fn with_room(hub: &Hub, client: Option<ClientAddress>, response: Response) -> Response {
+pub(crate) fn with_answer_permit(
+    hub: &Hub,
+    client: Option<ClientAddress>,
+    response: Response,
+) -> Response {
     // A stream does not say how long it is; its connection has bounds of its own.
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     if bytes <= SMALL_BYTES_MAX {
         return response;
     }
-    match hub.answer_room(bytes, client) {
-        Some(room) => response.map(|body| Body::new(Roomed { body, room: Arc::new(room) })),
+    match hub.reserve_answer(bytes, client) {
+        Some(room) => response.map(|body| Body::new(PermittedBody { body, room: Arc::new(room) })),
         None => {
             let detail = "the answers under way, or those to this address, fill the room they have";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
@@ -38,16 +42,16 @@ pub(crate) fn with_room(hub: &Hub, client: Option<ClientAddress>, response: Resp
 }
 
 /// A body whose bytes have room.
-struct Roomed {
+struct PermittedBody {
     body: Body,
-    room: Arc<AnswerRoom>,
+    room: Arc<AnswerPermit>,
 }
 
 /// Some of its bytes. An HTTP server drops a body whose last piece it has been given, but keeps the
 /// piece until the client has taken it: so each piece holds on to the room.
 struct Piece {
     bytes: Bytes,
-    _room: Arc<AnswerRoom>,
+    _room: Arc<AnswerPermit>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -56,7 +60,7 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
-impl http_body::Body for Roomed {
+impl http_body::Body for PermittedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -65,10 +69,11 @@ impl http_body::Body for Roomed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Self { body, room } = self.get_mut();
-        let with_room = |bytes| Bytes::from_owner(Piece { bytes, _room: Arc::clone(room) });
+        let with_answer_permit =
+            |bytes| Bytes::from_owner(Piece { bytes, _room: Arc::clone(room) });
         Pin::new(body)
             .poll_frame(context)
-            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(with_room))))
+            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(with_answer_permit))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,32 +13,32 @@ use tokio::{
 };
 
 use super::{Problem, routes::HttpState};
-use crate::hub::BodyRoom;
+use crate::hub::BodyPermit;
 
-/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text. The
-/// room it takes is to be kept until the publish is answered.
+/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text.
+/// The room it takes is to be kept until the publish is answered.
 pub(super) async fn read_body(
     state: &HttpState,
     mut body: axum::body::Body,
-) -> Result<(String, BodyRoom), Problem> {
+) -> Result<(String, BodyPermit), Problem> {
     let bytes_max = state.hub.limits().publish.body_bytes_max;
     let too_large = || {
         let detail = format!("a body has at most {bytes_max} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
             .with("field", "body")
             .with("bytes_max", bytes_max)
-            .past("body_too_large")
+            .limit_exceeded("body_too_large")
             .closing()
     };
     // A length that says it all: the body is not read, nor asked for with a 100.
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
-    let mut room = state.hub.body_room(body.size_hint().exact());
+    let mut room = state.hub.reserve_body(body.size_hint().exact());
     let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
     let too_slow = |_| {
         let detail = format!("the body did not come within {} s", wait.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).past("slow_body").closing()
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).limit_exceeded("slow_body").closing()
     };
     let mut until = Instant::now() + wait;
     let (mut bytes, mut pieces) = (Gathered::default(), 0);
@@ -55,11 +55,11 @@ pub(super) async fn read_body(
         pieces += 1;
         if pieces > PIECES_ALWAYS + bytes.len / PIECE_BYTES_MIN {
             let detail = "the body comes in too many small chunks";
-            return Err(Problem::field("body", detail).past("too_many_pieces").closing());
+            return Err(Problem::field("body", detail).limit_exceeded("too_many_pieces").closing());
         }
         if !body.is_end_stream() {
             let begun = Instant::now();
-            give_way(bytes.len as u64 + body.size_hint().lower()).await;
+            yield_to_others(bytes.len as u64 + body.size_hint().lower()).await;
             // That was not the client's time.
             until += begun.elapsed();
         }
@@ -70,25 +70,26 @@ pub(super) async fn read_body(
 }
 
 /// Lets others have the thread before more of a body is read, which has so many bytes at least: a
-/// client can send a megabyte without a pause. Few large ones read on at a time. If each of hundreds
-/// had a piece before the thread comes to the next small request, that would wait for megabytes.
-async fn give_way(bytes: u64) {
-    let turn = match bytes {
+/// client can send a megabyte without a pause. Few large ones read on at a time. If each of
+/// hundreds had a piece before the thread comes to the next small request, that would wait for
+/// megabytes.
+async fn yield_to_others(bytes: u64) {
+    let permit = match bytes {
         0..=SMALL_BYTES_MAX => None,
-        _ => TURNS.with(Arc::clone).acquire_owned().await.ok(),
+        _ => LARGE_BODIES.with(Arc::clone).acquire_owned().await.ok(),
     };
     yield_now().await;
-    drop(turn);
+    drop(permit);
 }
 
 thread_local! {
     /// Of the large bodies that are read on this thread.
-    static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(TURNS_MAX));
+    static LARGE_BODIES: Arc<Semaphore> = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
 }
 
-/// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows by
-/// moving leaves holes as large as itself. Room that waits to be filled is never more than what has
-/// come, nor than 64 KiB.
+/// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows
+/// by moving leaves holes as large as itself. Room that waits to be filled is never more than what
+/// has come, nor than 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -125,7 +126,7 @@ impl Gathered {
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
 /// Large bodies that read on at a time, on one thread.
-const TURNS_MAX: usize = 2;
+const LARGE_BODIES_MAX: usize = 2;
 /// No body up to here is large.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
 /// Room taken at a time for a body that comes in many pieces.
@@ -176,21 +177,22 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test]
-    async fn few_large_bodies_read_on_at_a_time_and_small_ones_go_ahead() {
-        let large: Vec<_> = (0..=TURNS_MAX).map(|_| tokio::spawn(give_way(10_000))).collect();
-        let small = tokio::spawn(give_way(8_192));
+    async fn few_large_bodies_are_read_at_a_time_and_small_ones_do_not_wait() {
+        let large: Vec<_> =
+            (0..=LARGE_BODIES_MAX).map(|_| tokio::spawn(yield_to_others(10_000))).collect();
+        let small = tokio::spawn(yield_to_others(8_192));
         let over = || large.iter().filter(|task| task.is_finished()).count();
         yield_now().await;
         assert_eq!((over(), small.is_finished()), (0, false));
         yield_now().await;
-        assert_eq!((over(), small.is_finished()), (TURNS_MAX, true));
-        while over() <= TURNS_MAX {
+        assert_eq!((over(), small.is_finished()), (LARGE_BODIES_MAX, true));
+        while over() <= LARGE_BODIES_MAX {
             yield_now().await;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_a_turn_is_not_the_clients_time() {
+    async fn waiting_for_a_permit_is_not_the_clients_time() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
         let state = state_of(hub, HttpSettings::default());
         let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
@@ -199,8 +201,9 @@ mod tests {
                 rest: [(Duration::ZERO, "x".repeat(10_000)), (pause, "rest".into())].into(),
                 pausing: None,
             };
-            let turns = TURNS.with(Arc::clone);
-            let taken = turns.acquire_many(TURNS_MAX as u32).await.expect("it is never closed");
+            let permits = LARGE_BODIES.with(Arc::clone);
+            let taken =
+                permits.acquire_many(LARGE_BODIES_MAX as u32).await.expect("it is never closed");
             let reading = read_body(&state, Body::new(pieces));
             let others = async {
                 sleep(2 * wait).await;

@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::guard::CROSS_ORIGIN_RESOURCE_POLICY;
+use super::request_checks::CROSS_ORIGIN_RESOURCE_POLICY;
 
 pub(super) async fn page() -> Response {
     asset("text/html; charset=utf-8", include_str!("console/index.html"))
@@ -45,8 +45,8 @@ fn asset(media_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// Only the hub's own files, and no text as script or markup, wherever it came from: what the console
-/// shows is other people's data, and its token field holds a secret.
+/// Only the hub's own files, and no text as script or markup, wherever it came from: what the
+/// console shows is other people's data, and its token field holds a secret.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \

@@ -106,7 +106,7 @@ impl Sharing {
             let problem = Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin");
             return Some(problem.into_response());
         }
-        let route = ROUTES.iter().find(|route| route.is_at(request.uri().path()))?;
+        let route = ROUTES.iter().find(|route| route.matches(request.uri().path()))?;
         if !self.is_shared() {
             return None;
         }

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
 };
 
-use super::{Access, HttpSettings, Problem, guard, params::decode};
+use super::{Access, HttpSettings, Problem, params::decode, request_checks};
 
 /// A token as a request carries it.
 #[derive(PartialEq, Eq)]
@@ -42,15 +42,15 @@ impl Credential {
         Ok(Some(Self { token, by_cookie_alone }))
     }
 
-    /// Whether a request may rest on it: with a cookie alone, one that changes something only if the
-    /// page that asks is the hub's own or a listed one, and no request of a foreign page.
+    /// Whether a request may rest on it: with a cookie alone, one that changes something only if
+    /// the page that asks is the hub's own or a listed one, and no request of a foreign page.
     pub(super) fn check_origin(
         &self,
         request: &Request,
         settings: &HttpSettings,
     ) -> Result<(), Problem> {
         let is_safe = request.method().is_safe();
-        if !self.by_cookie_alone || is_safe && !guard::is_from_foreign_page(request) {
+        if !self.by_cookie_alone || is_safe && !request_checks::is_from_foreign_page(request) {
             return Ok(());
         }
         let headers = request.headers();
@@ -61,7 +61,7 @@ impl Credential {
         let is_good = origin.is_some_and(|origin| {
             settings.access.cookie_origins.contains(&origin)
                 || settings.cors.admits_cookies(&origin)
-                || guard::is_own_origin(request, &origin)
+                || request_checks::is_own_origin(request, &origin)
         });
         if is_good {
             return Ok(());

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 
-use super::{Problem, takeover::LAST_EVENT_ID};
+use super::{Problem, handoff::LAST_EVENT_ID};
 use crate::{
     core::{Limits, SlowPolicy, Subscription, SubscriptionError},
     model::{ChannelName, ChannelSelector, EventType, Start},
@@ -21,7 +21,7 @@ impl<'a> Query<'a> {
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == PARAMETERS_MAX {
                 let detail = format!("a query has at most {PARAMETERS_MAX} parameters");
-                return Err(Problem::field("query", detail).past("too_many_parameters"));
+                return Err(Problem::field("query", detail).limit_exceeded("too_many_parameters"));
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             pairs.push((decode(name, "query")?, decode(value, name)?));
@@ -55,7 +55,7 @@ impl<'a> Query<'a> {
         let detail = format!("`{name}` must be a whole number from {min} to {max}");
         let problem = Problem::field(name, detail);
         let is_past = number.is_some_and(|number| number > max);
-        Err(if is_past { problem.past("over_maximum") } else { problem })
+        Err(if is_past { problem.limit_exceeded("over_maximum") } else { problem })
     }
 
     /// The channels, patterns and types that a subscription names.
@@ -89,7 +89,7 @@ impl<'a> Query<'a> {
             };
             let problem = Problem::field(field, error.to_string());
             match bound {
-                Some(bound) => problem.past(bound),
+                Some(bound) => problem.limit_exceeded(bound),
                 None => problem,
             }
         })

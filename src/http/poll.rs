@@ -7,10 +7,10 @@ use axum::{
 };
 
 use super::{
-    Problem, Takeover,
+    HandoffRequest, Problem,
+    handoff::position_headers,
     routes::HttpState,
-    stream::{Asked, HEADERS, no_body_of_any_length},
-    takeover::position_headers,
+    stream::{HEADERS, ResponseContext, unsized_empty_body},
 };
 use crate::{
     hub::{PollNow, PollRequest},
@@ -20,34 +20,34 @@ use crate::{
 /// Answers a poll, or lets it wait.
 pub(super) async fn respond(
     state: &HttpState,
-    asked: &Asked,
+    context: &ResponseContext,
     mut request: PollRequest,
 ) -> Result<Response, Problem> {
-    if asked.is_head {
-        return Ok(with_poll_headers(Response::new(no_body_of_any_length())));
+    if context.is_head {
+        return Ok(with_poll_headers(Response::new(unsized_empty_body())));
     }
     match state.hub.poll_now(&request).await? {
-        PollNow::Answer(answer) => return Ok(answered(request.encoding, &answer)),
+        PollNow::Answer(answer) => return Ok(poll_response(request.encoding, &answer)),
         PollNow::Wait(start) => request.start = start,
     }
     if request.wait.is_zero() {
         let Start::At(position) = request.start else { unreachable!("a wait has its position") };
         let nothing = PollAnswer { events: Vec::new(), position, gap: None };
-        return Ok(answered(request.encoding, &nothing));
+        return Ok(poll_response(request.encoding, &nothing));
     }
-    if asked.can_take {
-        state.hub.room_soon().await;
+    if context.handoff_allowed {
+        state.hub.wait_for_capacity().await;
         let subscriber = state.hub.admit_poll(request)?;
         let mut response = with_poll_headers(Response::new(Body::empty()));
-        response.extensions_mut().insert(Takeover::new(subscriber, true));
+        response.extensions_mut().insert(HandoffRequest::new(subscriber, true));
         return Ok(response);
     }
     let encoding = request.encoding;
     let answer = state.hub.poll(request).await?;
-    Ok(answered(encoding, &answer))
+    Ok(poll_response(encoding, &answer))
 }
 
-fn answered(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
+fn poll_response(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
     let reply = encoding.encode(answer);
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() =

@@ -1,4 +1,4 @@
-//! Refusals as RFC 9457 problem documents: the one place where errors become status codes.
+//! Rejections as RFC 9457 problem documents: the one place where errors become status codes.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -21,13 +21,13 @@ struct Parts {
     close: bool,
     allow: Option<&'static str>,
     challenge: Option<String>,
-    past: Option<Past>,
+    limit_exceeded: Option<LimitExceeded>,
 }
 
 /// The bound that a refused request is past, by its word in metrics. It goes on the response: where
 /// that is looked at there is a hub to count on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Past(pub(super) &'static str);
+pub(super) struct LimitExceeded(pub(super) &'static str);
 
 impl Problem {
     /// A refusal with a status and what exactly is wrong.
@@ -40,7 +40,7 @@ impl Problem {
             close: false,
             allow: None,
             challenge: None,
-            past: None,
+            limit_exceeded: None,
         }))
     }
 
@@ -90,8 +90,8 @@ impl Problem {
 
     /// Says which bound of the hub the request is past, for it to be counted.
     #[must_use]
-    pub(super) fn past(mut self, bound: &'static str) -> Self {
-        self.0.past = Some(Past(bound));
+    pub(super) fn limit_exceeded(mut self, bound: &'static str) -> Self {
+        self.0.limit_exceeded = Some(LimitExceeded(bound));
         self
     }
 
@@ -115,11 +115,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let past = self.0.past;
+        let limit_exceeded = self.0.limit_exceeded;
         let (status, headers, document) = self.into_parts();
         let mut response = (status, headers, document).into_response();
-        if let Some(past) = past {
-            response.extensions_mut().insert(past);
+        if let Some(limit_exceeded) = limit_exceeded {
+            response.extensions_mut().insert(limit_exceeded);
         }
         response
     }
@@ -128,8 +128,16 @@ impl IntoResponse for Problem {
 impl Problem {
     /// The parts of the response.
     pub(super) fn into_parts(self) -> (StatusCode, HeaderMap, String) {
-        let Parts { status, detail, members, retry_after_s, close, allow, challenge, past: _ } =
-            *self.0;
+        let Parts {
+            status,
+            detail,
+            members,
+            retry_after_s,
+            close,
+            allow,
+            challenge,
+            limit_exceeded: _,
+        } = *self.0;
         let mut document = Map::new();
         document.insert("type".into(), "about:blank".into());
         let title = status.canonical_reason().unwrap_or("Error");
@@ -166,7 +174,7 @@ impl From<PublishError> for Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
                     .with("field", "body")
                     .with("events_max", events_max)
-                    .past("too_many_events")
+                    .limit_exceeded("too_many_events")
             }
             PublishError::Closed(name) => {
                 Self::new(StatusCode::GONE, detail).with("channel", name.as_str())
@@ -231,5 +239,5 @@ fn whole_s(wait_ms: u64) -> u32 {
     u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
 }
 
-/// What temporary refusals ask for, in seconds.
+/// What temporary rejections ask for, in seconds.
 pub(super) const RETRY_AFTER_S: u32 = 2;

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_a_trusted_proxy_speaks_for_nobody() {
+    fn an_untrusted_proxy_does_not_change_the_client_address() {
         for peer in ["192.0.2.1", "127.0.0.2", "11.0.0.0", "2001:db9::1"] {
             assert_eq!(client(peer, &["198.51.100.1"]), (peer.to_owned(), false));
         }

@@ -11,13 +11,12 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Problem,
+    Problem, authorization,
     body::read_body,
-    gate,
     params::Query,
     poll,
     routes::HttpState,
-    stream::{self, Asked},
+    stream::{self, ResponseContext},
 };
 use crate::{
     core::Subscription,
@@ -33,9 +32,9 @@ pub(super) async fn publish(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let identity = gate::identity(&state, request.extensions())?;
-    gate::permit_publish(&identity, &default_channel())?;
-    let source = gate::source(&identity, request.extensions());
+    let identity = authorization::identity(&state, request.extensions())?;
+    authorization::authorize_publish(&identity, &default_channel())?;
+    let source = authorization::source(&identity, request.extensions());
     let (body, _room) = read_body(&state, request.into_body()).await?;
     let message = serde_json::from_str::<Value>(&body)
         .ok()
@@ -56,10 +55,10 @@ pub(super) async fn subscribe(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&request)?;
+    let context = ResponseContext::of(&request)?;
     let subscription = default_subscription();
-    let identity = gate::identity(&state, request.extensions())?;
-    gate::permit(&identity, &subscription)?;
+    let identity = authorization::identity(&state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &subscription)?;
     let query = Query::of(request.uri())?;
     let start = match query.one("after")? {
         Some(after) => match after.parse::<u64>() {
@@ -81,18 +80,18 @@ pub(super) async fn subscribe(
         encoding: &TutorialAnswers,
         wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
         limit: 1,
-        holder: gate::holder(&state, &identity),
-        client: asked.client,
+        holder: authorization::holder(&state, &identity),
+        client: context.client,
     };
     // A gap has no place in these answers: without an event behind it, the poll waits for one. To
     // answer at once would set the client, which has no new position, off on a loop.
-    if !asked.is_head
+    if !context.is_head
         && let PollNow::Answer(answer) = state.hub.poll_now(&request).await?
         && answer.events.is_empty()
     {
         request.start = Start::At(answer.position);
     }
-    poll::respond(&state, &asked, request).await
+    poll::respond(&state, &context, request).await
 }
 
 /// `GET /events`: the stream.
@@ -100,17 +99,17 @@ pub(super) async fn events(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&request)?;
+    let context = ResponseContext::of(&request)?;
     let query = Query::of(request.uri())?;
     let mut stream = StreamRequest::new(default_subscription());
-    let identity = gate::identity(&state, request.extensions())?;
-    gate::permit(&identity, &stream.subscription)?;
-    stream.holder = gate::holder(&state, &identity);
-    stream.client = asked.client;
+    let identity = authorization::identity(&state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &stream.subscription)?;
+    stream.holder = authorization::holder(&state, &identity);
+    stream.client = context.client;
     stream.start = query.start(request.headers(), false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);
-    Ok(stream::respond(&state, &asked, stream).await)
+    Ok(stream::respond(&state, &context, stream).await)
 }
 
 /// The quickstart channel.

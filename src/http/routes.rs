@@ -12,8 +12,8 @@ use axum::{
 };
 
 use super::{
-    Access, Cors, Gate, Problem, console, faults, gate, guard, health, openapi, quickstart,
-    surface::Direct, v1,
+    Access, AccessPolicy, Cors, Problem, authorization, console, dispatch::Endpoint, faults,
+    health, openapi, quickstart, request_checks, v1,
 };
 use crate::{auth::Identity, hub::Hub};
 
@@ -23,7 +23,7 @@ use crate::{auth::Identity, hub::Hub};
 pub struct HttpSettings {
     /// Whether the quickstart routes and the console are there.
     pub quickstart: bool,
-    /// Whether temporary refusals of streams are plain status codes.
+    /// Whether temporary rejections of streams are plain status codes.
     pub plain_refusals: bool,
     /// Whether tests may plant faults.
     pub faults: bool,
@@ -60,9 +60,9 @@ impl Default for HttpSettings {
 pub(super) struct HttpState {
     pub(super) hub: Hub,
     pub(super) settings: Arc<HttpSettings>,
-    /// Who everyone is, where nobody is asked: then there are no gates either, and a request does not
-    /// pay for them.
-    pub(super) everyone: Option<Arc<Identity>>,
+    /// The identity of all requests of a hub without authentication; it has no authorization layers
+    /// either, so that requests do not pay for them.
+    pub(super) default_identity: Option<Arc<Identity>>,
 }
 
 impl HttpState {
@@ -82,22 +82,22 @@ pub struct Route {
     pub allow: &'static str,
     /// Whether it belongs to the quickstart.
     pub quickstart: bool,
-    /// Whom it lets in.
-    pub gate: Gate,
+    /// What a request needs for it.
+    pub access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
     /// What the hub's own server calls without the router: the same handlers as in `methods`.
-    pub(super) direct_get: Option<Direct>,
-    pub(super) direct_post: Option<Direct>,
+    pub(super) get_endpoint: Option<Endpoint>,
+    pub(super) post_endpoint: Option<Endpoint>,
 }
 
 impl Route {
-    const fn direct(mut self, get: Option<Direct>, post: Option<Direct>) -> Self {
-        (self.direct_get, self.direct_post) = (get, post);
+    const fn endpoints(mut self, get: Option<Endpoint>, post: Option<Endpoint>) -> Self {
+        (self.get_endpoint, self.post_endpoint) = (get, post);
         self
     }
 
     /// Whether a path is one of its.
-    pub(super) fn is_at(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &str) -> bool {
         let mut parts_of_path = parts(path);
         let is_part =
             |own: &[u8], part: &[u8]| own == part || own.first() == Some(&b'{') && !part.is_empty();
@@ -114,56 +114,63 @@ fn parts(path: &str) -> impl Iterator<Item = &[u8]> {
 
 /// Every resource there is. The fault hook is not one: it is there for tests alone.
 pub const ROUTES: &[Route] = &[
-    route("/v1/channels/{channel}/events", "GET, HEAD, POST", Gate::Subscribers, || {
+    route("/v1/channels/{channel}/events", "GET, HEAD, POST", AccessPolicy::Subscribers, || {
         get(v1::stream::channel).post(v1::publish::channel)
     })
-    .direct(Some(Direct::Stream), Some(Direct::Publish)),
-    route("/v1/events", "GET, HEAD, POST", Gate::Subscribers, || {
+    .endpoints(Some(Endpoint::Stream), Some(Endpoint::Publish)),
+    route("/v1/events", "GET, HEAD, POST", AccessPolicy::Subscribers, || {
         get(v1::stream::many).post(v1::publish::many)
     })
-    .direct(Some(Direct::Streams), Some(Direct::PublishMany)),
-    route("/v1/channels/{channel}/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::channel))
-        .direct(Some(Direct::Poll), None),
-    route("/v1/poll", "GET, HEAD", Gate::Subscribers, || get(v1::poll::many))
-        .direct(Some(Direct::Polls), None),
-    route("/v1/channels", "GET, HEAD", Gate::Clients, || get(v1::channels::list)),
-    route("/v1/channels/{channel}", "GET, HEAD, DELETE", Gate::Clients, || {
+    .endpoints(Some(Endpoint::Streams), Some(Endpoint::PublishMany)),
+    route("/v1/channels/{channel}/poll", "GET, HEAD", AccessPolicy::Subscribers, || {
+        get(v1::poll::channel)
+    })
+    .endpoints(Some(Endpoint::Poll), None),
+    route("/v1/poll", "GET, HEAD", AccessPolicy::Subscribers, || get(v1::poll::many))
+        .endpoints(Some(Endpoint::Polls), None),
+    route("/v1/channels", "GET, HEAD", AccessPolicy::Clients, || get(v1::channels::list)),
+    route("/v1/channels/{channel}", "GET, HEAD, DELETE", AccessPolicy::Clients, || {
         get(v1::channels::show).merge(delete(v1::channels::close))
     }),
-    route("/v1/connections", "GET, HEAD", Gate::Clients, || get(v1::connections::list)),
-    route("/v1/connections/{id}", "GET, HEAD", Gate::Clients, || get(v1::connections::show)),
-    route("/v1/connections/{id}/token", "POST", Gate::Clients, || post(v1::renew::renew)),
-    route("/healthz", "GET, HEAD", Gate::Open, || get(health::healthz)),
-    route("/readyz", "GET, HEAD", Gate::Open, || get(health::readyz)),
-    route("/metrics", "GET, HEAD", Gate::Metrics, || get(health::metrics)),
-    route("/openapi.json", "GET, HEAD", Gate::Open, || get(openapi::document)),
-    route("/visnyk.js", "GET, HEAD", Gate::Open, || get(console::client)),
-    quickstart("/publish", "POST, OPTIONS", Gate::Clients, || post(quickstart::publish))
-        .direct(None, Some(Direct::QuickstartPublish)),
-    quickstart("/subscribe", "GET, HEAD, OPTIONS", Gate::Subscribers, || {
+    route("/v1/connections", "GET, HEAD", AccessPolicy::Clients, || get(v1::connections::list)),
+    route("/v1/connections/{id}", "GET, HEAD", AccessPolicy::Clients, || {
+        get(v1::connections::show)
+    }),
+    route("/v1/connections/{id}/token", "POST", AccessPolicy::Clients, || post(v1::renew::renew)),
+    route("/healthz", "GET, HEAD", AccessPolicy::Open, || get(health::healthz)),
+    route("/readyz", "GET, HEAD", AccessPolicy::Open, || get(health::readyz)),
+    route("/metrics", "GET, HEAD", AccessPolicy::Metrics, || get(health::metrics)),
+    route("/openapi.json", "GET, HEAD", AccessPolicy::Open, || get(openapi::document)),
+    route("/visnyk.js", "GET, HEAD", AccessPolicy::Open, || get(console::client)),
+    quickstart("/publish", "POST, OPTIONS", AccessPolicy::Clients, || post(quickstart::publish))
+        .endpoints(None, Some(Endpoint::QuickstartPublish)),
+    quickstart("/subscribe", "GET, HEAD, OPTIONS", AccessPolicy::Subscribers, || {
         get(quickstart::subscribe)
     })
-    .direct(Some(Direct::QuickstartSubscribe), None),
-    quickstart("/events", "GET, HEAD, OPTIONS", Gate::Subscribers, || get(quickstart::events))
-        .direct(Some(Direct::QuickstartEvents), None),
-    quickstart("/", "GET, HEAD", Gate::Open, || get(console::page)),
-    quickstart("/console.css", "GET, HEAD", Gate::Open, || get(console::style)),
-    quickstart("/console.js", "GET, HEAD", Gate::Open, || get(console::script)),
-    quickstart("/favicon.svg", "GET, HEAD", Gate::Open, || get(console::icon)),
+    .endpoints(Some(Endpoint::QuickstartSubscribe), None),
+    quickstart("/events", "GET, HEAD, OPTIONS", AccessPolicy::Subscribers, || {
+        get(quickstart::events)
+    })
+    .endpoints(Some(Endpoint::QuickstartEvents), None),
+    quickstart("/", "GET, HEAD", AccessPolicy::Open, || get(console::page)),
+    quickstart("/console.css", "GET, HEAD", AccessPolicy::Open, || get(console::style)),
+    quickstart("/console.js", "GET, HEAD", AccessPolicy::Open, || get(console::script)),
+    quickstart("/favicon.svg", "GET, HEAD", AccessPolicy::Open, || get(console::icon)),
 ];
 
 /// The whole surface as a router that any axum or hyper server can run, merged or nested.
 ///
-/// Streams and polls are bodies there. The check of `Host` on loopback is for the hub's own
-/// server, which knows the address of a connection ([`LocalAddress`](super::LocalAddress)); hosts that
-/// the settings name are all there are in any server.
+/// Streams and polls are bodies there. The check of `Host` on loopback is for the hub's own server,
+/// which knows the address of a connection ([`LocalAddress`](super::LocalAddress)); hosts that the
+/// settings name are all there are in any server.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     router_of(&state_of(hub, settings))
 }
 
 pub(super) fn state_of(hub: Hub, settings: HttpSettings) -> HttpState {
-    let everyone = settings.access.verifier.is_none().then(|| Arc::new(Identity::unrestricted()));
-    HttpState { hub, settings: Arc::new(settings), everyone }
+    let default_identity =
+        settings.access.verifier.is_none().then(|| Arc::new(Identity::unrestricted()));
+    HttpState { hub, settings: Arc::new(settings), default_identity }
 }
 
 pub(super) fn router_of(state: &HttpState) -> Router {
@@ -172,26 +179,30 @@ pub(super) fn router_of(state: &HttpState) -> Router {
         let allow = route.allow;
         let methods =
             (route.methods)().fallback(move || async move { Problem::method_not_allowed(allow) });
-        router = router.route(route.path, behind(methods, state, route.gate));
+        router = router.route(route.path, with_authorization(methods, state, route.access));
     }
     if state.settings.faults {
-        router = router.route("/faults/{kind}", behind(post(faults::plant), state, Gate::Admins));
+        router = router.route(
+            "/faults/{kind}",
+            with_authorization(post(faults::plant), state, AccessPolicy::Admins),
+        );
     }
     router
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(state.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(state.clone(), request_checks::check))
         .with_state(state.clone())
 }
 
-fn behind(
+fn with_authorization(
     methods: MethodRouter<HttpState>,
     state: &HttpState,
-    gate: Gate,
+    access: AccessPolicy,
 ) -> MethodRouter<HttpState> {
-    if gate == Gate::Open || state.everyone.is_some() {
+    if access == AccessPolicy::Open || state.default_identity.is_some() {
         return methods;
     }
-    methods.layer(middleware::from_fn_with_state((state.clone(), gate), gate::pass))
+    methods
+        .layer(middleware::from_fn_with_state((state.clone(), access), authorization::middleware))
 }
 
 async fn not_found(State(_): State<HttpState>, request: Request) -> Response {
@@ -202,17 +213,25 @@ async fn not_found(State(_): State<HttpState>, request: Request) -> Response {
 const fn route(
     path: &'static str,
     allow: &'static str,
-    gate: Gate,
+    access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { path, allow, quickstart: false, gate, methods, direct_get: None, direct_post: None }
+    Route {
+        path,
+        allow,
+        quickstart: false,
+        access,
+        methods,
+        get_endpoint: None,
+        post_endpoint: None,
+    }
 }
 
 const fn quickstart(
     path: &'static str,
     allow: &'static str,
-    gate: Gate,
+    access: AccessPolicy,
     methods: fn() -> MethodRouter<HttpState>,
 ) -> Route {
-    Route { quickstart: true, ..route(path, allow, gate, methods) }
+    Route { quickstart: true, ..route(path, allow, access, methods) }
 }

@@ -1,4 +1,4 @@
-//! Streams, for every front door: admission, the response, refusals that EventSource survives.
+//! Streams, for every front door: admission, the response, rejections that EventSource survives.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,7 @@ use axum::{
 };
 use http_body::{Body as _, Frame};
 
-use super::{CanTake, Problem, Takeover, params, routes::HttpState};
+use super::{HandoffAllowed, HandoffRequest, Problem, params, routes::HttpState};
 use crate::{
     actors::Subscriber,
     hub::{StreamRequest, SubscribeError},
@@ -23,59 +23,63 @@ use crate::{
 
 /// What a stream's response needs to know of its request.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ResponseContext {
     /// Whether it accepts `text/event-stream`.
     pub(super) accepts_stream: bool,
     pub(super) is_head: bool,
-    pub(super) can_take: bool,
+    pub(super) handoff_allowed: bool,
     pub(super) client: Option<ClientAddress>,
 }
 
-impl Asked {
+impl ResponseContext {
     /// Looks at a request for a stream or a poll; one with a body is refused.
     pub(super) fn of(request: &Request) -> Result<Self, Problem> {
         params::refuse_body(!request.body().is_end_stream())?;
         Ok(Self {
             accepts_stream: accepts_stream(request.headers()),
             is_head: request.method() == Method::HEAD,
-            can_take: request.extensions().get::<CanTake>().is_some(),
+            handoff_allowed: request.extensions().get::<HandoffAllowed>().is_some(),
             client: request.extensions().get::<ClientAddress>().copied(),
         })
     }
 }
 
 /// Opens a stream, or refuses it in a way the client understands.
-pub(super) async fn respond(state: &HttpState, asked: &Asked, request: StreamRequest) -> Response {
-    if asked.is_head {
-        return with_stream_headers(no_body_of_any_length());
+pub(super) async fn respond(
+    state: &HttpState,
+    context: &ResponseContext,
+    request: StreamRequest,
+) -> Response {
+    if context.is_head {
+        return with_stream_headers(unsized_empty_body());
     }
-    let turn = match state.hub.replay_turn(&request.start).await {
-        Ok(turn) => turn,
-        Err(error) => return refuse(state, asked, &error),
+    let permit = match state.hub.replay_permit(&request.start).await {
+        Ok(permit) => permit,
+        Err(error) => return refuse(state, context, &error),
     };
-    state.hub.room_soon().await;
+    state.hub.wait_for_capacity().await;
     let admitted = state.hub.admit_stream(request);
     let subscriber = match admitted {
-        Ok(subscriber) => Subscriber { replay: turn, ..subscriber },
-        Err(error) => return refuse(state, asked, &error),
+        Ok(subscriber) => Subscriber { replay: permit, ..subscriber },
+        Err(error) => return refuse(state, context, &error),
     };
-    if asked.can_take {
+    if context.handoff_allowed {
         let mut response = with_stream_headers(Body::empty());
-        response.extensions_mut().insert(Takeover::new(subscriber, false));
+        response.extensions_mut().insert(HandoffRequest::new(subscriber, false));
         return response;
     }
     match state.hub.open(subscriber).await {
         Ok(body) => with_stream_headers(Body::new(body)),
-        Err(error) => refuse(state, asked, &error),
+        Err(error) => refuse(state, context, &error),
     }
 }
 
-fn refuse(state: &HttpState, asked: &Asked, error: &SubscribeError) -> Response {
+fn refuse(state: &HttpState, context: &ResponseContext, error: &SubscribeError) -> Response {
     if !error.is_temporary() {
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
         return StatusCode::NO_CONTENT.into_response();
     }
-    refuse_for_now(state, asked.accepts_stream, Problem::from(error.clone()))
+    refuse_temporarily(state, context.accepts_stream, Problem::from(error.clone()))
 }
 
 /// Whether a client reads `text/event-stream`, as far as it says.
@@ -87,7 +91,7 @@ pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Refuses what may succeed later, with a problem for those who do not ask for a stream.
-pub(super) fn refuse_for_now(
+pub(super) fn refuse_temporarily(
     state: &HttpState,
     accepts_stream: bool,
     problem: Problem,
@@ -105,7 +109,7 @@ pub(super) fn refuse_for_now(
 
 /// For answers to HEAD where the answer to GET has no length, or none that is known: an empty body
 /// would be announced as one of no bytes.
-pub(super) fn no_body_of_any_length() -> Body {
+pub(super) fn unsized_empty_body() -> Body {
     struct Unknown;
 
     impl http_body::Body for Unknown {

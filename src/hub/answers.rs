@@ -1,33 +1,38 @@
-//! Room for large answers: they are held in memory until their clients have taken them.
+//! The memory budget of large answers: they are held until their clients have taken them.
 
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Hub, quotas::OverShare};
+use super::{Hub, quotas::OverLimit};
 use crate::{
-    actors::{Share, Shared},
+    actors::{HubState, Usage},
     model::{ClientAddress, Network},
 };
 
-/// The room that one answer takes, given back when dropped. Keep it as long as any of its bytes.
+/// The part of the budget that one answer takes, given back when dropped. Keep it as long as any of
+/// its bytes.
 #[derive(Debug)]
-pub struct AnswerRoom {
-    shared: Arc<Shared>,
+pub struct AnswerPermit {
+    shared: Arc<HubState>,
     permit: OwnedSemaphorePermit,
-    _of_address: Option<Share<Network>>,
+    _of_address: Option<Usage<Network>>,
 }
 
 impl Hub {
-    /// Room for an answer of so many bytes; `None` if there is none beside the others, or beside those
-    /// of the same client's address.
+    /// Takes an answer of so many bytes from the budget; `None` if it is over the limit of all
+    /// answers, or over that of the client's address.
     ///
     /// It does not wait: the answer is there already, and would be held while it waits. One that is
-    /// larger than all the room takes all of it, since it would never be given otherwise.
-    pub fn answer_room(&self, bytes: u64, client: Option<ClientAddress>) -> Option<AnswerRoom> {
-        let of_address = match self.quotas.share_of_answers(bytes, client) {
-            Ok(share) => share,
-            Err(OverShare) => {
+    /// larger than the whole budget takes all of it, since it would never be answered otherwise.
+    pub fn reserve_answer(
+        &self,
+        bytes: u64,
+        client: Option<ClientAddress>,
+    ) -> Option<AnswerPermit> {
+        let of_address = match self.quotas.count_answer(bytes, client) {
+            Ok(usage) => usage,
+            Err(OverLimit) => {
                 self.shared.metrics.answers_refused.inc();
                 return None;
             }
@@ -40,11 +45,11 @@ impl Hub {
             return None;
         };
         self.shared.metrics.answer_bytes.inc_by(i64::from(permits));
-        Some(AnswerRoom { shared: Arc::clone(&self.shared), permit, _of_address: of_address })
+        Some(AnswerPermit { shared: Arc::clone(&self.shared), permit, _of_address: of_address })
     }
 }
 
-impl Drop for AnswerRoom {
+impl Drop for AnswerPermit {
     fn drop(&mut self) {
         self.shared.metrics.answer_bytes.dec_by(self.permit.num_permits() as i64);
     }
@@ -66,18 +71,18 @@ mod tests {
             Some(ClientAddress::direct(address))
         };
         let (one, same) = (at("192.0.2.1"), at("192.0.2.1"));
-        let (first, second) = (hub.answer_room(20, one), hub.answer_room(10, same));
+        let (first, second) = (hub.reserve_answer(20, one), hub.reserve_answer(10, same));
         assert!(first.is_some() && second.is_some(), "at the bound");
-        assert!(hub.answer_room(1, one).is_none(), "above it");
+        assert!(hub.reserve_answer(1, one).is_none(), "above it");
         assert_eq!(hub.counters().answers_refused.get(), 1);
-        assert!(hub.answer_room(30, at("192.0.2.2")).is_some(), "another's is another's");
-        assert!(hub.answer_room(70, at("127.0.0.1")).is_some(), "this machine does not count");
+        assert!(hub.reserve_answer(30, at("192.0.2.2")).is_some(), "another's is another's");
+        assert!(hub.reserve_answer(70, at("127.0.0.1")).is_some(), "this machine does not count");
         drop((first, second));
-        let large = hub.answer_room(50, one);
+        let large = hub.reserve_answer(50, one);
         assert!(large.is_some(), "one that is larger goes while there is no other");
-        assert!(hub.answer_room(1, one).is_none());
+        assert!(hub.reserve_answer(1, one).is_none());
         drop(large);
-        assert!(hub.answer_room(30, one).is_some());
+        assert!(hub.reserve_answer(30, one).is_some());
         assert_eq!(hub.counters().answer_bytes.get(), 0, "all is given back");
     }
 
@@ -86,16 +91,16 @@ mod tests {
         let mut limits = Limits::default();
         limits.connections.answers_bytes_max = 100;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
-        let (one, other) = (hub.answer_room(60, None), hub.answer_room(40, None));
+        let (one, other) = (hub.reserve_answer(60, None), hub.reserve_answer(40, None));
         assert!(one.is_some() && other.is_some(), "at the bound");
-        assert!(hub.answer_room(1, None).is_none(), "above it");
+        assert!(hub.reserve_answer(1, None).is_none(), "above it");
         assert_eq!(hub.counters().answer_bytes.get(), 100);
         drop(one);
-        assert!(hub.answer_room(61, None).is_none() && hub.answer_room(101, None).is_none());
-        assert!(hub.answer_room(60, None).is_some());
+        assert!(hub.reserve_answer(61, None).is_none() && hub.reserve_answer(101, None).is_none());
+        assert!(hub.reserve_answer(60, None).is_some());
         drop(other);
-        let all = hub.answer_room(101, None);
-        assert!(all.is_some() && hub.answer_room(1, None).is_none());
+        let all = hub.reserve_answer(101, None);
+        assert!(all.is_some() && hub.reserve_answer(1, None).is_none());
         drop(all);
         assert_eq!(hub.counters().answer_bytes.get(), 0, "all is given back");
         assert_eq!(hub.counters().answers_refused.get(), 4);

@@ -1,4 +1,4 @@
-//! Room for request bodies: publishes are held in memory before the log has room for them.
+//! The memory budget of request bodies: publishes are held before the log takes them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,30 +8,30 @@ use tokio::{
 };
 
 use super::{Hub, PublishError};
-use crate::{actors::Shared, telemetry::Metrics};
+use crate::{actors::HubState, telemetry::Metrics};
 
-/// The room that one body takes, given back when dropped. Keep it until the publish is answered.
+/// The part of the budget that one body takes, given back when dropped. Keep it until the publish
+/// is answered.
 #[derive(Debug)]
-pub struct BodyRoom {
-    shared: Arc<Shared>,
+pub struct BodyPermit {
+    shared: Arc<HubState>,
     room: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Hub {
-    /// Room for a body of which nothing has been read yet, and of which its head may say how many
-    /// bytes it has.
+    /// Begins a body of which nothing has been read yet; its head may say how many bytes it has.
     ///
-    /// Small ones have room of their own. Otherwise 64 clients that send all but the last byte of a
+    /// Small ones have a budget of their own. Otherwise 64 clients that send all but the last byte of a
     /// megabyte each, and wait, would keep everyone from publishing anything.
-    pub fn body_room(&self, bytes: Option<u64>) -> BodyRoom {
+    pub fn reserve_body(&self, bytes: Option<u64>) -> BodyPermit {
         let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
         let room = if is_small { &self.shared.small_bodies } else { &self.shared.bodies };
-        BodyRoom { shared: Arc::clone(&self.shared), room: Arc::clone(room), permit: None }
+        BodyPermit { shared: Arc::clone(&self.shared), room: Arc::clone(room), permit: None }
     }
 }
 
-impl BodyRoom {
+impl BodyPermit {
     /// Takes room for so many more bytes, which have come.
     ///
     /// The first bytes of a body wait for room, up to the publish wait time. Further ones do not:
@@ -65,7 +65,7 @@ impl BodyRoom {
     }
 }
 
-impl Drop for BodyRoom {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
         if let Some(permit) = &self.permit {
             self.shared.metrics.body_bytes.dec_by(permit.num_permits() as i64);
@@ -88,14 +88,14 @@ mod tests {
         limits.publish.bodies_bytes_max = 100;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
         let full = PublishError::TooManyBodies { bytes_max: 100 };
-        let (mut one, mut other) = (hub.body_room(None), hub.body_room(None));
+        let (mut one, mut other) = (hub.reserve_body(None), hub.reserve_body(None));
         assert_eq!(one.grow(60).await, Ok(()));
         assert_eq!(other.grow(40).await, Ok(()), "at the bound");
         assert_eq!(hub.counters().body_bytes.get(), 100);
         let begun = tokio::time::Instant::now();
         assert_eq!(other.grow(1).await, Err(full.clone()));
         assert_eq!(begun.elapsed(), Duration::ZERO, "it does not wait while it holds some");
-        let mut third = hub.body_room(None);
+        let mut third = hub.reserve_body(None);
         assert_eq!(third.grow(1).await, Err(full));
         assert_eq!(begun.elapsed(), Duration::from_millis(2_000));
         let waiting = tokio::spawn(async move { third.grow(41).await });
@@ -111,13 +111,13 @@ mod tests {
         let mut limits = Limits::default();
         limits.publish.bodies_bytes_max = 40_000;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
-        let mut large = hub.body_room(Some(40_000));
+        let mut large = hub.reserve_body(Some(40_000));
         assert_eq!(large.grow(40_000).await, Ok(()));
         // At the bound, and one byte above it.
-        assert_eq!(hub.body_room(Some(8_192)).grow(8_192).await, Ok(()));
-        assert!(hub.body_room(Some(8_193)).grow(1).await.is_err());
-        assert!(hub.body_room(None).grow(1).await.is_err(), "it may become large");
-        let (mut one, mut other) = (hub.body_room(Some(8_000)), hub.body_room(Some(8_000)));
+        assert_eq!(hub.reserve_body(Some(8_192)).grow(8_192).await, Ok(()));
+        assert!(hub.reserve_body(Some(8_193)).grow(1).await.is_err());
+        assert!(hub.reserve_body(None).grow(1).await.is_err(), "it may become large");
+        let (mut one, mut other) = (hub.reserve_body(Some(8_000)), hub.reserve_body(Some(8_000)));
         assert_eq!(one.grow(8_000).await, Ok(()));
         assert_eq!(other.grow(2_000).await, Ok(()), "10,000 in all");
         assert!(other.grow(1).await.is_err(), "their room has a bound too");
@@ -130,13 +130,13 @@ mod tests {
         let mut limits = Limits::default();
         limits.publish.bodies_bytes_max = 100;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
-        let mut body = hub.body_room(None);
+        let mut body = hub.reserve_body(None);
         for bytes in [30, 30, 40] {
             assert_eq!(body.grow(bytes).await, Ok(()));
         }
-        assert!(hub.body_room(None).grow(1).await.is_err(), "all of it is taken");
+        assert!(hub.reserve_body(None).grow(1).await.is_err(), "all of it is taken");
         assert!(hub.metrics().contains(r#"publishes_refused_total{reason="bodies"} 1"#));
         drop(body);
-        assert_eq!(hub.body_room(None).grow(100).await, Ok(()));
+        assert_eq!(hub.reserve_body(None).grow(100).await, Ok(()));
     }
 }

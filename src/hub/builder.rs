@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ractor::Actor;
 use thiserror::Error;
 
-use super::{Births, Hub, Quotas};
+use super::{ChannelCreator, Hub, Quotas};
 use crate::{
-    actors::{Clock, Root, Shared},
+    actors::{Clock, HubState, Root},
     backend::MemoryBackend,
     core::Limits,
     model::Epoch,
@@ -57,9 +57,9 @@ impl HubBuilder {
         let clock = Clock::start();
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
         let quotas = Arc::new(Quotas::new(&self.limits));
-        let births = Arc::new(Births::new(&self.limits));
+        let channel_creator = Arc::new(ChannelCreator::new(&self.limits));
         let backend = MemoryBackend::new(epoch, self.limits);
-        let shared = Shared::new(backend, Metrics::new(), clock, shards);
+        let shared = HubState::new(backend, Metrics::new(), clock, shards);
         let (root, ended) = Root::spawn(None, Root, shared.clone())
             .await
             .map_err(|error| StartError(error.to_string()))?;
@@ -77,6 +77,6 @@ impl HubBuilder {
                 unexpected
             });
         });
-        Ok(Hub { shared, quotas, births, reports: Arc::default() })
+        Ok(Hub { shared, quotas, channel_creator, logs: Arc::default() })
     }
 }

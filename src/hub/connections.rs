@@ -8,12 +8,14 @@ use tokio::{
 };
 
 use super::Hub;
-use crate::actors::{ConnectionFilter, ConnectionState, Explanation, ShardMsg, Survey};
+use crate::actors::{
+    ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState, ShardMsg,
+};
 
-/// Where a page of connections begins: a shard, and a slot of it. A connection keeps its place for
+/// Where a page of connections begins: a shard, and a slot of it. A connection keeps its slot for
 /// life, so one that is there from the first page to the last is listed once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct ConnectionPlace {
+pub struct ConnectionCursor {
     /// Which shard.
     pub shard: usize,
     /// Which of its slots.
@@ -23,24 +25,24 @@ pub struct ConnectionPlace {
 /// A page of connections.
 #[derive(Debug, Default)]
 pub struct ConnectionPage {
-    /// Those that were found, in the order of their places.
-    pub connections: Vec<Explanation>,
+    /// Those that were found, in the order of their slots.
+    pub connections: Vec<ConnectionReport>,
     /// Where the next page begins; none if this is the last.
-    pub next: Option<ConnectionPlace>,
+    pub next: Option<ConnectionCursor>,
     /// Shards that did not answer in time. Their connections are missing.
     pub unanswered: Vec<usize>,
 }
 
 /// Where a page of ends begins: after this end, in the order from the newest to the oldest.
-pub type EndPlace = (u64, u64);
+pub type ClosedCursor = (u64, u64);
 
 /// A page of connections that ended lately, newest first.
 #[derive(Debug, Default)]
-pub struct EndPage {
+pub struct ClosedPage {
     /// Those that were found.
-    pub connections: Vec<Explanation>,
+    pub connections: Vec<ConnectionReport>,
     /// Where the next page begins; none if this is the last.
-    pub next: Option<EndPlace>,
+    pub next: Option<ClosedCursor>,
     /// Shards that did not answer in time. What they remember is missing.
     pub unanswered: Vec<usize>,
 }
@@ -72,7 +74,7 @@ impl Hub {
         }
     }
 
-    /// Up to `limit` connections from a place on, with up to `selectors_max` of the channels,
+    /// Up to `limit` connections from a cursor on, with up to `selectors_max` of the channels,
     /// patterns, and types of each.
     ///
     /// Asks one shard at a time for a bounded piece, so that no fan-out waits for it. Takes at most
@@ -81,7 +83,7 @@ impl Hub {
     pub async fn connections(
         &self,
         filter: &ConnectionFilter,
-        from: ConnectionPlace,
+        from: ConnectionCursor,
         limit: usize,
         selectors_max: usize,
     ) -> ConnectionPage {
@@ -93,17 +95,17 @@ impl Hub {
                 page.next = Some(at);
                 break;
             }
-            let survey = Survey {
+            let query = ConnectionQuery {
                 filter: filter.clone(),
                 from: at.slot,
                 limit: limit - page.connections.len(),
                 selectors_max,
             };
-            let answer = self.ask(at.shard, deadline, |reply| ShardMsg::Explain(survey, reply));
+            let answer = self.ask(at.shard, deadline, |reply| ShardMsg::Explain(query, reply));
             let next = match answer.await {
-                Some(surveyed) => {
-                    page.connections.extend(surveyed.found);
-                    surveyed.next
+                Some(matches) => {
+                    page.connections.extend(matches.found);
+                    matches.next
                 }
                 None => {
                     page.unanswered.push(at.shard);
@@ -111,8 +113,8 @@ impl Hub {
                 }
             };
             at = match next {
-                Some(slot) => ConnectionPlace { slot, ..at },
-                None => ConnectionPlace { shard: at.shard + 1, slot: 0 },
+                Some(slot) => ConnectionCursor { slot, ..at },
+                None => ConnectionCursor { shard: at.shard + 1, slot: 0 },
             };
         }
         page
@@ -124,25 +126,25 @@ impl Hub {
     pub async fn ended_connections(
         &self,
         filter: &ConnectionFilter,
-        after: Option<EndPlace>,
+        after: Option<ClosedCursor>,
         limit: usize,
-    ) -> EndPage {
+    ) -> ClosedPage {
         let deadline = Instant::now() + PAGE_TIME_MAX;
-        let mut page = EndPage::default();
+        let mut page = ClosedPage::default();
         for shard in 0..self.shared.shards() {
-            let ask = |reply| ShardMsg::ExplainEnds(filter.clone(), reply);
+            let ask = |reply| ShardMsg::ExplainClosed(filter.clone(), reply);
             match self.ask(shard, deadline, ask).await {
                 Some(ended) => page.connections.extend(ended),
                 None => page.unanswered.push(shard),
             }
         }
         if let Some(after) = after {
-            page.connections.retain(|ended| end_place(ended) < after);
+            page.connections.retain(|ended| closed_cursor(ended) < after);
         }
-        page.connections.sort_unstable_by_key(|ended| Reverse(end_place(ended)));
+        page.connections.sort_unstable_by_key(|ended| Reverse(closed_cursor(ended)));
         if page.connections.len() > limit {
             page.connections.truncate(limit);
-            page.next = page.connections.last().map(end_place);
+            page.next = page.connections.last().map(closed_cursor);
         }
         page
     }
@@ -151,12 +153,12 @@ impl Hub {
     ///
     /// # Errors
     /// Nobody knows it, and not every shard has answered.
-    pub async fn connection(&self, id: u64) -> Result<Option<Explanation>, Unanswered> {
+    pub async fn connection(&self, id: u64) -> Result<Option<ConnectionReport>, Unanswered> {
         let filter = ConnectionFilter { id: Some(id), ..ConnectionFilter::default() };
         let mut unanswered = Vec::new();
-        let mut from = Some(ConnectionPlace::default());
-        while let Some(place) = from {
-            let page = self.connections(&filter, place, 1, usize::MAX).await;
+        let mut from = Some(ConnectionCursor::default());
+        while let Some(cursor) = from {
+            let page = self.connections(&filter, cursor, 1, usize::MAX).await;
             if let Some(found) = page.connections.into_iter().next() {
                 return Ok(Some(found));
             }
@@ -164,11 +166,11 @@ impl Hub {
             from = page.next;
         }
         // It may have ended while the shards were asked, so the ends come last.
-        let ends = self.ended_connections(&filter, None, 1).await;
-        match ends.connections.into_iter().next() {
+        let closed = self.ended_connections(&filter, None, 1).await;
+        match closed.connections.into_iter().next() {
             Some(ended) => Ok(Some(ended)),
             None => {
-                unanswered.extend(ends.unanswered);
+                unanswered.extend(closed.unanswered);
                 unanswered.sort_unstable();
                 unanswered.dedup();
                 if unanswered.is_empty() { Ok(None) } else { Err(Unanswered(unanswered)) }
@@ -191,7 +193,7 @@ impl Hub {
 }
 
 /// Ends in order: by their time, then by the connection's number.
-fn end_place(ended: &Explanation) -> EndPlace {
+fn closed_cursor(ended: &ConnectionReport) -> ClosedCursor {
     match ended.state {
         ConnectionState::Closed { ended_ms, .. } => (ended_ms, ended.id),
         _ => (u64::MAX, ended.id),

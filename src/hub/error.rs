@@ -31,7 +31,7 @@ pub enum PublishError {
         wait_ms: u32,
     },
     /// Faster than its publisher, or its channel, may.
-    #[error("{} too fast: there is room again in {wait_ms} ms", .rate.whose())]
+    #[error("{} too fast: there is room again in {wait_ms} ms", .rate.description())]
     TooFast {
         /// Which limit it is over.
         rate: EventRate,
@@ -39,7 +39,7 @@ pub enum PublishError {
         wait_ms: u64,
     },
     /// More events at once than may ever come at once.
-    #[error("{} with more than {events_max} events at once", .rate.whose())]
+    #[error("{} with more than {events_max} events at once", .rate.description())]
     OverBurst {
         /// Which limit it is over.
         rate: EventRate,
@@ -134,7 +134,7 @@ impl SubscribeError {
     }
 
     /// Whether it is the client that has too much, and not the hub.
-    pub fn is_of_one_client(&self) -> bool {
+    pub fn is_client_limit(&self) -> bool {
         matches!(
             self,
             Self::TooManyOfAddress { .. }

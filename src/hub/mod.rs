@@ -1,33 +1,33 @@
 //! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
 
 mod answers;
-mod births;
 mod bodies;
 mod builder;
+mod channel_creation;
 mod connections;
 mod drain;
 mod error;
+#[cfg(test)]
+mod fan_out_budget_tests;
 mod info;
 mod poll;
 mod publish;
 mod quotas;
-mod rates;
+mod rate_limits;
 mod renew;
-mod reports;
 mod subscribe;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod turns_tests;
+mod throttled_logs;
 mod waiting;
 
 use std::{fmt, sync::Arc};
 
-pub use answers::AnswerRoom;
-pub use bodies::BodyRoom;
+pub use answers::AnswerPermit;
+pub use bodies::BodyPermit;
 pub use builder::{HubBuilder, StartError};
 pub use connections::{
-    ConnectionPage, ConnectionPlace, ConnectionTotals, EndPage, EndPlace, Unanswered,
+    ClosedCursor, ClosedPage, ConnectionCursor, ConnectionPage, ConnectionTotals, Unanswered,
 };
 pub use error::{CloseError, PublishError, SubscribeError};
 pub use poll::{PollNow, PollRequest};
@@ -35,19 +35,19 @@ pub use publish::{Publication, Published};
 pub use subscribe::StreamRequest;
 
 pub use quotas::{EventRate, Source};
-pub(crate) use rates::{Rates, TooFast};
+pub(crate) use rate_limits::{RateLimits, TooFast};
 
-use self::{births::Births, quotas::Quotas, reports::Reports};
-use crate::actors::Shared;
+use self::{channel_creation::ChannelCreator, quotas::Quotas, throttled_logs::ThrottledLogs};
+use crate::actors::HubState;
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
 /// does not stop it.
 #[derive(Clone)]
 pub struct Hub {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     quotas: Arc<Quotas>,
-    births: Arc<Births>,
-    reports: Arc<Reports>,
+    channel_creator: Arc<ChannelCreator>,
+    logs: Arc<ThrottledLogs>,
 }
 
 impl fmt::Debug for Hub {
@@ -59,7 +59,7 @@ impl fmt::Debug for Hub {
 #[cfg(test)]
 impl Hub {
     /// What its actors share, for their tests.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<HubState> {
         &self.shared
     }
 }

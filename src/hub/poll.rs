@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use http_body_util::BodyExt;
 use tokio::task::yield_now;
 
-use super::{Hub, StreamRequest, SubscribeError, births::Creator, subscribe::Admitting};
+use super::{
+    Hub, StreamRequest, SubscribeError, channel_creation::CreatedBy, subscribe::AdmissionRequest,
+};
 use crate::{
     actors::{Form, Holder, Subscriber},
-    backend::{Begun, ChannelEntry, Span},
+    backend::{ChannelEntry, SeqRange, StartFound},
     core::Subscription,
     model::{ClientAddress, PollAnswer, PollEncoding, Start},
     telemetry::Metrics,
@@ -37,7 +39,7 @@ pub struct PollRequest {
 impl Hub {
     /// Admits a long-poll that is to wait.
     pub fn admit_poll(&self, request: PollRequest) -> Result<Subscriber, SubscribeError> {
-        self.admit(Admitting {
+        self.admit(AdmissionRequest {
             subscription: request.subscription,
             start: request.start,
             form: Form::Poll { encoding: request.encoding, limit: request.limit.max(1) },
@@ -52,24 +54,23 @@ impl Hub {
 
     /// What a long-poll finds without waiting, or that it has to wait.
     ///
-    /// The position of a poll that starts now is fixed by this call: wait with
-    /// [`Start::At`] its answer's position, as [`PollNow::Wait`] gives it. A poll by patterns
-    /// lets others go ahead between looks at the journal and the hub's channels; cancelling it has no
-    /// effect.
+    /// The position of a poll that starts now is fixed by this call: wait with [`Start::At`] its
+    /// answer's position, as [`PollNow::Wait`] gives it. A poll by patterns lets others go ahead
+    /// between looks at the journal and the hub's channels; cancelling it has no effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let subscription = &request.subscription;
         let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
-        let creator = Creator { subject, client: request.client };
+        let created_by = CreatedBy { subject, client: request.client };
         // Read first: an event up to it is found below.
         let head = backend.head();
         let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
         let mut open = !subscription.patterns().is_empty();
         for name in subscription.names() {
             let now_ms = self.shared.clock.now_ms();
-            let entry = self.find_or_create(name, creator, now_ms).map_err(|why| {
+            let entry = self.find_or_create(name, created_by, now_ms).map_err(|why| {
                 let error = SubscribeError::from(why);
-                self.say_if_of_one_client(&error, request.client);
+                self.log_if_client_limit(&error, request.client);
                 self.refused(error)
             })?;
             open |= !entry.is_closed();
@@ -77,9 +78,9 @@ impl Hub {
         }
         let patterns = subscription.patterns();
         let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
-        while resume.reading.is_looking_back() {
-            match backend.look_back(patterns, named.iter(), &mut resume.reading) {
-                Some(Begun { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
+        while resume.reader.is_searching_start() {
+            match backend.search_start(patterns, named.iter(), &mut resume.reader) {
+                Some(StartFound { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
                 None => yield_now().await,
             }
         }
@@ -87,20 +88,20 @@ impl Hub {
         let types = subscription.types();
         let mut through = resume.cursor;
         let mut events = Vec::new();
-        // A filter may pass over much: a few pages here, the rest in turns by a shard.
+        // A filter may pass over much: a few pages here, the rest in pieces by a shard.
         for page in 0..POLL_PAGES_MAX {
             if page > 0 {
                 // Patterns that fit little make a page long.
                 yield_now().await;
             }
-            let span = Span {
+            let range = SeqRange {
                 after: through,
                 // What was lost during a look back may lie behind the head when it began.
                 through: resume.head.max(through),
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
-            let page = backend.read(patterns, named.iter(), &mut resume.reading, &span);
+            let page = backend.read(patterns, named.iter(), &mut resume.reader, &range);
             // What was evicted between the two looks, the shard finds out and tells.
             let Ok(page) = page else { break };
             through = page.through;
@@ -186,13 +187,13 @@ mod tests {
     };
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_poll_that_does_not_wait_misses_no_channel_born_meanwhile() {
+    async fn a_poll_that_does_not_wait_misses_no_channel_created_meanwhile() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
         let publisher = hub.clone();
         let publishing = tokio::spawn(async move {
-            for n in 0..BIRTHS {
+            for n in 0..CREATIONS {
                 let name = ChannelName::parse(&format!("c/{n}")).expect("a name");
-                let publication = Publication::one(name, NewEvent::message("born"));
+                let publication = Publication::one(name, NewEvent::message("created"));
                 publisher.publish(publication).await.expect("published");
             }
         });
@@ -207,7 +208,7 @@ mod tests {
             client: None,
         };
         let mut received = 0;
-        while received < BIRTHS {
+        while received < CREATIONS {
             let position = match hub.poll_now(&request).await.expect("an answer") {
                 PollNow::Answer(answer) => {
                     received += answer.events.len() as u64;
@@ -222,10 +223,10 @@ mod tests {
         publishing.await.expect("all published");
     }
 
-    const BIRTHS: u64 = 2_000;
+    const CREATIONS: u64 = 2_000;
 
     #[tokio::test]
-    async fn a_poll_that_is_told_of_a_gap_goes_on_behind_it() {
+    async fn a_poll_with_a_gap_goes_on_behind_it() {
         // However far it has looked when all that it wants is replaced.
         let mut found_later = 0;
         for looks in 0..12 {

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CloseError, Hub, PublishError, Source, births::Creator};
+use super::{CloseError, Hub, PublishError, Source, channel_creation::CreatedBy};
 use crate::{
     actors::{CommitError, Submission, cost},
     backend::ChannelEntry,
@@ -86,7 +86,7 @@ impl Hub {
                     | PublishError::OverBurst { .. }
                     | PublishError::TooManyNewChannels { .. }
             ) {
-                self.say_over_limit(reason, client);
+                self.log_over_limit(reason, client);
             }
         }
         result
@@ -100,15 +100,15 @@ impl Hub {
         if publication.events.len() > events_max {
             return Err(PublishError::TooMany { events_max });
         }
-        self.quotas.pass(publication.source.as_ref(), &publication.events)?;
+        self.quotas.check_rates(publication.source.as_ref(), &publication.events)?;
         let now_ms = self.shared.clock.now_ms();
-        let creator = Creator::of(publication.source.as_ref());
+        let created_by = CreatedBy::of(publication.source.as_ref());
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
             Vec::with_capacity(publication.events.len());
         for (name, event) in &publication.events {
             let entry = match events.last() {
                 Some((last, _)) if last.name() == name => Arc::clone(last),
-                _ => self.find_or_create(name, creator, now_ms)?,
+                _ => self.find_or_create(name, created_by, now_ms)?,
             };
             events.push((entry, Draft::new(event)));
         }
@@ -132,19 +132,20 @@ impl Hub {
         key: Option<IdempotencyKey>,
     ) -> Result<Published, PublishError> {
         let wait_ms = self.shared.limits().publish.wait_ms;
-        let admission = timeout(Duration::from_millis(wait_ms.into()), self.acquire_room(&events));
+        let admission =
+            timeout(Duration::from_millis(wait_ms.into()), self.acquire_permits(&events));
         let Ok(permits) = admission.await else {
             return Err(PublishError::Overloaded { wait_ms });
         };
         let (reply, answer) = oneshot::channel();
         let submission = Submission { events, kind, key, permits, reply };
-        let Ok(handed_in) = self.shared.hand_in(submission) else {
-            // Every submission in the queue holds a permit, and there is a place for each.
+        let Ok(queued) = self.shared.enqueue(submission) else {
+            // Every submission in the queue holds a permit, and the queue has room for each.
             return Err(PublishError::Overloaded { wait_ms });
         };
         // Publishers whose requests came together are committed together.
-        others_first().await;
-        drop(handed_in);
+        yield_once().await;
+        drop(queued);
         match answer.await {
             Ok(Ok(committed)) => Ok(Published {
                 first: committed.first,
@@ -159,9 +160,9 @@ impl Hub {
     }
 
     /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
-    /// that publishes across channels do not block each other, then the hub's. A publish larger than
-    /// all permits takes all.
-    pub(super) async fn acquire_room(
+    /// that publishes across channels do not block each other, then the hub's. A publish larger
+    /// than all permits takes all.
+    pub(super) async fn acquire_permits(
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],
     ) -> Vec<OwnedSemaphorePermit> {
@@ -176,19 +177,19 @@ impl Hub {
         }
         let publish = &self.shared.limits().publish;
         let all = publish.in_flight_max.max(1) as usize;
-        let share = (all * usize::from(publish.channel_share_percent) / 100).max(1);
+        let publish_permits = (all * usize::from(publish.channel_share_percent) / 100).max(1);
         let total: usize = costs.iter().map(|(_, cost)| cost).sum();
         let mut permits = Vec::with_capacity(costs.len() + 1);
         for (entry, cost) in costs {
-            permits.push(acquire(entry.share(), cost.min(share)).await);
+            permits.push(acquire(entry.publish_permits(), cost.min(publish_permits)).await);
         }
         permits.push(acquire(&self.shared.permits, total.min(all)).await);
         permits
     }
 }
 
-/// Lets the tasks that are ready now have their turn.
-async fn others_first() {
+/// Yields once to the tasks that are ready now.
+async fn yield_once() {
     let mut is_first = true;
     poll_fn(|context| {
         if mem::take(&mut is_first) {

@@ -7,10 +7,10 @@ use rustc_hash::FxHashMap;
 
 use super::{
     PublishError, SubscribeError,
-    rates::{Rates, TooFast},
+    rate_limits::{RateLimits, TooFast},
 };
 use crate::{
-    actors::{Origin, Share, Shares},
+    actors::{ClientInfo, Usage, UsageTable},
     core::{AddressLimits, Limits, SubjectLimits},
     model::{ChannelName, ClientAddress, Network, NewEvent},
 };
@@ -48,7 +48,7 @@ impl EventRate {
     }
 
     /// Who is too fast, in a sentence.
-    pub(super) fn whose(self) -> &'static str {
+    pub(super) fn description(self) -> &'static str {
         match self {
             Self::Subject => "this subject publishes",
             Self::Address => "this address publishes",
@@ -59,19 +59,19 @@ impl EventRate {
 
 /// A client has as much under way as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OverShare;
+pub(super) struct OverLimit;
 
 /// The counts of all clients of a hub.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     per_address: AddressLimits,
     per_subject: SubjectLimits,
-    of_address: Arc<Shares<Network>>,
-    of_subject: Arc<Shares<Arc<str>>>,
-    answers_of_address: Arc<Shares<Network>>,
-    by_address: Option<Rates<Network>>,
-    by_subject: Option<Rates<Arc<str>>>,
-    to_channel: Option<Rates<ChannelName>>,
+    of_address: Arc<UsageTable<Network>>,
+    of_subject: Arc<UsageTable<Arc<str>>>,
+    answers_of_address: Arc<UsageTable<Network>>,
+    by_address: Option<RateLimits<Network>>,
+    by_subject: Option<RateLimits<Arc<str>>>,
+    to_channel: Option<RateLimits<ChannelName>>,
 }
 
 impl Quotas {
@@ -82,9 +82,17 @@ impl Quotas {
             of_address: Arc::default(),
             of_subject: Arc::default(),
             answers_of_address: Arc::default(),
-            by_address: Rates::new(address.events_per_s, address.events_burst, address.rates_max),
-            by_subject: Rates::new(subject.events_per_s, subject.events_burst, subject.rates_max),
-            to_channel: Rates::new(
+            by_address: RateLimits::new(
+                address.events_per_s,
+                address.events_burst,
+                address.rates_max,
+            ),
+            by_subject: RateLimits::new(
+                subject.events_per_s,
+                subject.events_burst,
+                subject.rates_max,
+            ),
+            to_channel: RateLimits::new(
                 channels.events_per_s,
                 channels.events_burst,
                 channels.channels_max,
@@ -94,51 +102,51 @@ impl Quotas {
         }
     }
 
-    /// Counts a connection of a client; it counts as long as the origin lives.
-    pub(super) fn origin(
+    /// Counts a connection of a client; it counts as long as the result lives.
+    pub(super) fn count_connection(
         &self,
         client: Option<ClientAddress>,
         subject: Option<&Arc<str>>,
-    ) -> Result<Option<Box<Origin>>, SubscribeError> {
+    ) -> Result<Option<Box<ClientInfo>>, SubscribeError> {
         let connections_max = self.per_address.connections_max;
         let counted = client.filter(|client| self.per_address.count(*client));
         let of_address = match counted.filter(|_| connections_max > 0) {
             None => None,
             Some(client) => {
-                let share = self.of_address.take(&client.network(), connections_max);
-                Some(share.ok_or(SubscribeError::TooManyOfAddress { connections_max })?)
+                let usage = self.of_address.take(&client.network(), connections_max);
+                Some(usage.ok_or(SubscribeError::TooManyOfAddress { connections_max })?)
             }
         };
         let connections_max = self.per_subject.connections_max;
         let of_subject = match subject.filter(|_| connections_max > 0) {
             None => None,
             Some(subject) => {
-                let share = self.of_subject.take(subject, connections_max);
-                Some(share.ok_or(SubscribeError::TooManyOfSubject { connections_max })?)
+                let usage = self.of_subject.take(subject, connections_max);
+                Some(usage.ok_or(SubscribeError::TooManyOfSubject { connections_max })?)
             }
         };
-        Ok(Origin::new(client, of_address, of_subject))
+        Ok(ClientInfo::new(client, of_address, of_subject))
     }
 
     /// Counts the bytes of an answer against its client's address, if that counts. One that is larger
     /// than the share takes all of it.
-    pub(super) fn share_of_answers(
+    pub(super) fn count_answer(
         &self,
         bytes: u64,
         client: Option<ClientAddress>,
-    ) -> Result<Option<Share<Network>>, OverShare> {
+    ) -> Result<Option<Usage<Network>>, OverLimit> {
         let bytes_max = self.per_address.answers_bytes_max;
         let counted = client.filter(|client| self.per_address.count(*client) && bytes_max > 0);
         let Some(client) = counted else { return Ok(None) };
         let max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
-        let share = self.answers_of_address.take_many(&client.network(), more, max);
-        share.map(Some).ok_or(OverShare)
+        let usage = self.answers_of_address.take_many(&client.network(), more, max);
+        usage.map(Some).ok_or(OverLimit)
     }
 
     /// Lets events pass if their source and their channels may have so many now. A batch counts as
     /// its events. What a source has used up is not given back when a channel then refuses.
-    pub(super) fn pass(
+    pub(super) fn check_rates(
         &self,
         source: Option<&Source>,
         events: &[(ChannelName, NewEvent)],
@@ -169,7 +177,7 @@ impl Quotas {
 }
 
 fn take<K: std::hash::Hash + Eq + Clone>(
-    rates: Option<&Rates<K>>,
+    rates: Option<&RateLimits<K>>,
     key: &K,
     count: u32,
     rate: EventRate,
@@ -195,18 +203,20 @@ mod tests {
         limits.per_subject.connections_max = 3;
         let quotas = Quotas::new(&limits);
         let sub: Arc<str> = "ann".into();
-        let first = quotas.origin(client("192.0.2.1"), Some(&sub)).expect("below");
-        let second = quotas.origin(client("192.0.2.1"), Some(&sub)).expect("at the bound");
-        let third = quotas.origin(client("192.0.2.1"), None);
+        let first = quotas.count_connection(client("192.0.2.1"), Some(&sub)).expect("below");
+        let second =
+            quotas.count_connection(client("192.0.2.1"), Some(&sub)).expect("at the bound");
+        let third = quotas.count_connection(client("192.0.2.1"), None);
         assert_eq!(third.err(), Some(SubscribeError::TooManyOfAddress { connections_max: 2 }));
-        let third = quotas.origin(client("192.0.2.2"), Some(&sub)).expect("another address");
-        let fourth = quotas.origin(client("192.0.2.2"), Some(&sub));
+        let third =
+            quotas.count_connection(client("192.0.2.2"), Some(&sub)).expect("another address");
+        let fourth = quotas.count_connection(client("192.0.2.2"), Some(&sub));
         assert_eq!(fourth.err(), Some(SubscribeError::TooManyOfSubject { connections_max: 3 }));
-        let fourth = quotas.origin(client("192.0.2.2"), None).expect("nobody's");
-        let fifth = quotas.origin(client("192.0.2.2"), None);
+        let fourth = quotas.count_connection(client("192.0.2.2"), None).expect("nobody's");
+        let fifth = quotas.count_connection(client("192.0.2.2"), None);
         assert!(fifth.is_err(), "what the subject was refused has taken nothing of the address");
         drop((first, second, third, fourth));
-        assert!(quotas.origin(client("192.0.2.1"), Some(&sub)).is_ok());
+        assert!(quotas.count_connection(client("192.0.2.1"), Some(&sub)).is_ok());
     }
 
     #[test]
@@ -222,8 +232,12 @@ mod tests {
                 (Some(ClientAddress::forwarded("127.0.0.2".parse().expect("an address"))), true),
                 (None, false),
             ] {
-                let first = quotas.origin(client, None).expect("room");
-                assert_eq!(quotas.origin(client, None).is_err(), counted, "{client:?} {loopback}");
+                let first = quotas.count_connection(client, None).expect("room");
+                assert_eq!(
+                    quotas.count_connection(client, None).is_err(),
+                    counted,
+                    "{client:?} {loopback}"
+                );
                 assert_eq!(first.is_some(), counted, "nothing is kept of who is not counted");
             }
         }
@@ -251,7 +265,7 @@ mod tests {
         let remote = client("192.0.2.1").map(Source::Client);
         let local = client("127.0.0.1").map(Source::Client);
         let pass = |source: &Option<Source>, names: &[&str]| {
-            rate_of(quotas.pass(source.as_ref(), &events(names)))
+            rate_of(quotas.check_rates(source.as_ref(), &events(names)))
         };
         assert_eq!(pass(&ann, &["a", "b", "a"]), None, "at the burst");
         assert_eq!(pass(&ann, &["c"]), Some(EventRate::Subject));

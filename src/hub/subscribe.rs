@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::{Hub, SubscribeError, births::Creator};
+use super::{Hub, SubscribeError, channel_creation::CreatedBy};
 use crate::{
     actors::{
         Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
@@ -71,7 +71,7 @@ impl Hub {
         let age_max_ms = u64::from(age_max_s) * 1_000;
         let age_max_ms =
             (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
-        self.admit(Admitting {
+        self.admit(AdmissionRequest {
             subscription: request.subscription,
             start: request.start,
             form,
@@ -91,9 +91,9 @@ impl Hub {
     /// # Errors
     /// As [`admit_stream`](Self::admit_stream).
     pub async fn stream(&self, request: StreamRequest) -> Result<EventBody, SubscribeError> {
-        let turn = self.replay_turn(&request.start).await?;
+        let permit = self.replay_permit(&request.start).await?;
         let mut subscriber = self.admit_stream(request)?;
-        subscriber.replay = turn;
+        subscriber.replay = permit;
         self.open(subscriber).await
     }
 
@@ -115,21 +115,21 @@ impl Hub {
         Err(SubscribeError::GoingDown)
     }
 
-    pub(super) fn admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+    pub(super) fn admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
         let client = asked.client;
         self.try_admit(asked).map_err(|error| {
-            self.say_if_of_one_client(&error, client);
+            self.log_if_client_limit(&error, client);
             self.refused(error)
         })
     }
 
-    pub(super) fn say_if_of_one_client(
+    pub(super) fn log_if_client_limit(
         &self,
         error: &SubscribeError,
         client: Option<ClientAddress>,
     ) {
-        if error.is_of_one_client() {
-            self.say_over_limit(error.as_str(), client.map(|client| client.ip()));
+        if error.is_client_limit() {
+            self.log_over_limit(error.as_str(), client.map(|client| client.ip()));
         }
     }
 
@@ -138,11 +138,11 @@ impl Hub {
         error
     }
 
-    fn try_admit(&self, asked: Admitting) -> Result<Subscriber, SubscribeError> {
+    fn try_admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
         if self.shared.is_draining() {
             return Err(SubscribeError::GoingDown);
         }
-        let Admitting {
+        let AdmissionRequest {
             subscription,
             start,
             form,
@@ -154,8 +154,8 @@ impl Hub {
             client,
         } = asked;
         let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
-        let creator = Creator { subject, client };
-        let origin = self.quotas.origin(client, subject)?;
+        let created_by = CreatedBy { subject, client };
+        let client_info = self.quotas.count_connection(client, subject)?;
         let connections = &self.shared.limits().connections;
         let connections_max = connections.connections_max;
         let admission = Admission::take(&self.shared.connections, connections_max)
@@ -164,23 +164,23 @@ impl Hub {
         let shape = self.shared.intern(Shape { form, types: subscription.types().to_vec().into() });
         let mut named = Vec::with_capacity(subscription.names().len());
         for name in subscription.names() {
-            let entry = self.find_or_create(name, creator, now_ms)?;
+            let entry = self.find_or_create(name, created_by, now_ms)?;
             entry.touch(now_ms);
             named.push(CountedEntry::new(entry, shape.transport()));
         }
         if subscription.patterns().is_empty()
-            && named.iter().all(|counted| self.has_all_of_closed(counted, &start))
+            && named.iter().all(|counted| self.nothing_left_in(counted, &start))
         {
             return Err(SubscribeError::Closed);
         }
         let transport = shape.transport();
-        let watchers = self.shared.backend.watchers();
-        let watch = |pattern: &ChannelPattern| watchers.count(pattern, transport);
+        let pattern_counts = self.shared.backend.pattern_counts();
+        let watch = |pattern: &ChannelPattern| pattern_counts.count(pattern, transport);
         let id = self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1;
         let lease = holder.map(|holder| Box::new(Lease::new(id, holder, &self.shared.leases)));
         Ok(Subscriber {
             id,
-            watched: subscription.patterns().iter().map(watch).collect(),
+            counted_patterns: subscription.patterns().iter().map(watch).collect(),
             named,
             subscription,
             shape,
@@ -190,7 +190,7 @@ impl Hub {
             hello,
             retry_ms,
             lease,
-            origin,
+            client_info,
             replay: None,
             admission,
         })
@@ -198,7 +198,7 @@ impl Hub {
 
     /// Whether the channel is closed and a client that starts there has nothing more to come. One
     /// that asks for history gets what is left of it, to the closing event.
-    fn has_all_of_closed(&self, counted: &CountedEntry, start: &Start) -> bool {
+    fn nothing_left_in(&self, counted: &CountedEntry, start: &Start) -> bool {
         let Some(closed) = counted.entry().closed_seq() else { return false };
         match start {
             Start::Now => true,
@@ -209,7 +209,7 @@ impl Hub {
 }
 
 /// What is asked for, of a stream or a poll.
-pub(super) struct Admitting {
+pub(super) struct AdmissionRequest {
     pub(super) subscription: Subscription,
     pub(super) start: Start,
     pub(super) form: Form,

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Hub, Publication, PublishError};
 use crate::{
-    actors::{CommitShare, Shared, Submission},
+    actors::{CommitBudget, HubState, Submission},
     core::Limits,
     model::{ChannelName, Draft, EventKind, NewEvent, Seq},
 };
@@ -40,10 +40,10 @@ async fn a_commit_that_panics_on_a_publishers_thread_ends_the_hub_and_nothing_is
 async fn a_commit_that_panics_on_any_thread_is_the_last() {
     let hub = Hub::builder().shards(1).start().await.expect("it starts");
     let mut committer = hub.shared().committer.lock();
-    committer.commit(hub.shared(), CommitShare::ALL);
+    committer.commit(hub.shared(), CommitBudget::ALL);
     assert!(!committer.is_stopped());
     committer.plant_panic(true);
-    let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), CommitShare::ALL));
+    let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), CommitBudget::ALL));
     assert!(catch_unwind(commit).is_err());
     assert!(committer.is_stopped());
 }
@@ -52,7 +52,7 @@ async fn a_commit_that_panics_on_any_thread_is_the_last() {
 async fn room(hub: &Hub, channel: &str) -> Vec<OwnedSemaphorePermit> {
     let name = ChannelName::parse(channel).expect("a name");
     let entry = hub.shared().backend.directory().find_or_create(&name, 0).expect("room");
-    hub.acquire_room(&[(entry, Draft::new(&NewEvent::message("1")))]).await
+    hub.acquire_permits(&[(entry, Draft::new(&NewEvent::message("1")))]).await
 }
 
 /// What a future comes to without waiting.
@@ -64,13 +64,13 @@ fn at_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
 }
 
 #[tokio::test]
-async fn a_channel_at_its_share_waits_and_another_does_not() {
+async fn a_channel_at_its_limit_waits_and_another_does_not() {
     let mut limits = Limits::default();
     limits.publish.in_flight_max = 8;
     let hub = Hub::builder().shards(1).limits(limits).start().await.expect("it starts");
     let mut hot = Vec::new();
     for _ in 0..4 {
-        hot.push(at_once(pin!(room(&hub, "hot"))).expect("within its share"));
+        hot.push(at_once(pin!(room(&hub, "hot"))).expect("within its limit"));
     }
     // The fifth waits where it holds up no other channel, though there is room in the hub.
     let mut waiting = pin!(room(&hub, "hot"));
@@ -87,42 +87,42 @@ async fn a_channel_at_its_share_waits_and_another_does_not() {
 }
 
 /// Hands in an event with so much data, and wakes nobody.
-fn put_in(shared: &Shared, bytes: usize) {
+fn enqueue_without_waking(shared: &HubState, bytes: usize) {
     let name = ChannelName::parse("a").expect("a name");
     let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
     let draft = Draft::new(&NewEvent::message("x".repeat(bytes)));
     let (reply, _) = oneshot::channel();
     let (kind, key, permits) = (EventKind::Published, None, Vec::new());
     let submission = Submission { events: vec![(entry, draft)], kind, key, permits, reply };
-    shared.submissions.push(submission).expect("a place");
+    shared.submissions.push(submission).expect("room");
 }
 
 #[tokio::test]
-async fn a_publishers_share_is_bounded_in_bytes_and_what_is_more_keeps_its_turn() {
+async fn an_inline_commit_is_bounded_in_bytes_and_the_rest_keeps_its_order() {
     let hub = Hub::builder().shards(1).start().await.expect("it starts");
     let shared = hub.shared();
     let head = || shared.backend.head().0;
     let mut committer = shared.committer.lock();
-    let kib_max = CommitShare::SMALL.cost_max - 1;
-    put_in(shared, kib_max * 1_024);
-    committer.commit(shared, CommitShare::SMALL);
+    let kib_max = CommitBudget::INLINE.cost_max - 1;
+    enqueue_without_waking(shared, kib_max * 1_024);
+    committer.commit(shared, CommitBudget::INLINE);
     assert_eq!(head(), 1, "at the bound");
     for bytes in [1, (kib_max + 1) * 1_024, 1] {
-        put_in(shared, bytes);
+        enqueue_without_waking(shared, bytes);
     }
     for _ in 0..2 {
-        committer.commit(shared, CommitShare::SMALL);
+        committer.commit(shared, CommitBudget::INLINE);
         assert_eq!((head(), shared.submissions.len()), (2, 1), "above");
     }
-    assert!(committer.holds_over());
-    committer.commit(shared, CommitShare::ALL);
-    assert_eq!((head(), committer.holds_over()), (4, false));
+    assert!(committer.has_deferred());
+    committer.commit(shared, CommitBudget::ALL);
+    assert_eq!((head(), committer.has_deferred()), (4, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_for_a_publisher_or_comes_while_another_commits_is_the_actors() {
+async fn the_actor_commits_what_is_over_the_inline_budget_or_comes_during_another_commit() {
     let hub = Hub::builder().shards(1).start().await.expect("it starts");
-    for events in [CommitShare::SMALL.cost_max, CommitShare::SMALL.cost_max + 1] {
+    for events in [CommitBudget::INLINE.cost_max, CommitBudget::INLINE.cost_max + 1] {
         let mut large = publication("0");
         large.events = vec![large.events[0].clone(); events];
         assert_eq!(hub.publish(large).await.expect("published").events, events);

@@ -1,5 +1,5 @@
-//! What a subscription waits for before it is admitted: a place among the connections, and a turn to be
-//! sent history. Both for a bounded time.
+//! What a subscription waits for before it is admitted: capacity for its connection, and a permit
+//! for its replay. Both for a bounded time.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -7,27 +7,31 @@ use std::{
 };
 
 use super::{Hub, SubscribeError};
-use crate::{actors::ReplayTurn, model::Start};
+use crate::{actors::ReplayPermit, model::Start};
 
 impl Hub {
-    /// Waits a moment for a place if all connections are taken: clients that come back all at once
-    /// are here again before the hub has noticed that they left. Cancelling it has no effect.
-    pub async fn room_soon(&self) {
+    /// Waits a moment for capacity if the hub has all the connections it may: clients that come
+    /// back all at once are here again before the hub has noticed that they left. Cancelling it has
+    /// no effect.
+    pub async fn wait_for_capacity(&self) {
         let connections_max = self.shared.limits().connections.connections_max;
         let has_room = || self.shared.connections.load(Ordering::Acquire) < connections_max;
-        let deadline = tokio::time::Instant::now() + ROOM_WAIT_MAX;
+        let deadline = tokio::time::Instant::now() + CAPACITY_WAIT_MAX;
         while !has_room() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(ROOM_LOOK_AGAIN).await;
+            tokio::time::sleep(CAPACITY_POLL_EVERY).await;
         }
     }
 
-    /// A turn to be sent history, for a stream that starts there; it waits for its turn while others
-    /// have theirs. A stream that starts at the head needs none. Put it into the subscriber
+    /// A permit for the replay of a stream that starts there; waits for one while all are taken. A
+    /// stream that starts at the head needs none. Put it into the subscriber
     /// ([`Subscriber::replay`]). Cancelling it has no effect on anyone.
     ///
     /// # Errors
-    /// Too many have theirs for too long.
-    pub async fn replay_turn(&self, start: &Start) -> Result<Option<ReplayTurn>, SubscribeError> {
+    /// All permits stayed taken for too long.
+    pub async fn replay_permit(
+        &self,
+        start: &Start,
+    ) -> Result<Option<ReplayPermit>, SubscribeError> {
         let backend = &self.shared.backend;
         let is_at_head = match start {
             Start::Now => true,
@@ -38,10 +42,10 @@ impl Hub {
             return Ok(None);
         }
         let limits = &self.shared.limits().connections;
-        let turn = Arc::clone(&self.shared.replays).acquire_owned();
+        let permit = Arc::clone(&self.shared.replays).acquire_owned();
         let wait = Duration::from_millis(limits.replay_wait_ms.into());
-        match tokio::time::timeout(wait, turn).await {
-            Ok(Ok(turn)) => Ok(Some(ReplayTurn::new(turn))),
+        match tokio::time::timeout(wait, permit).await {
+            Ok(Ok(permit)) => Ok(Some(ReplayPermit::new(permit))),
             _ => {
                 let replays_max = limits.replays_max;
                 Err(self.refused(SubscribeError::TooManyReplays { replays_max }))
@@ -50,9 +54,9 @@ impl Hub {
     }
 }
 
-/// How long a subscription waits for a place among the connections, and between two looks.
-const ROOM_WAIT_MAX: Duration = Duration::from_millis(500);
-const ROOM_LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a subscription waits for capacity, and between two attempts.
+const CAPACITY_WAIT_MAX: Duration = Duration::from_millis(500);
+const CAPACITY_POLL_EVERY: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -64,7 +68,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_to_be_sent_history_is_waited_for_and_not_for_long() {
+    async fn a_replay_permit_is_waited_for_for_a_bounded_time() {
         let mut limits = Limits::default();
         limits.connections.replays_max = 2;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
@@ -72,19 +76,19 @@ mod tests {
         let at = hub.publish(Publication::one(name, NewEvent::message("1"))).await;
         let at_head = Start::At(at.expect("published").last);
         let begun = tokio::time::Instant::now();
-        let first = hub.replay_turn(&Start::Earliest).await.expect("below");
-        let second = hub.replay_turn(&Start::Unknown("x".into())).await.expect("at the bound");
+        let first = hub.replay_permit(&Start::Earliest).await.expect("below");
+        let second = hub.replay_permit(&Start::Unknown("x".into())).await.expect("at the bound");
         assert!(first.is_some() && second.is_some());
         for start in [Start::Now, at_head] {
-            assert!(hub.replay_turn(&start).await.expect("no need of one").is_none());
+            assert!(hub.replay_permit(&start).await.expect("no need of one").is_none());
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        let third = hub.replay_turn(&Start::Earliest).await;
+        let third = hub.replay_permit(&Start::Earliest).await;
         assert_eq!(third.err(), Some(SubscribeError::TooManyReplays { replays_max: 2 }));
         assert_eq!(begun.elapsed(), Duration::from_millis(5_000));
         let waiting = tokio::spawn({
             let hub = hub.clone();
-            async move { hub.replay_turn(&Start::Earliest).await.is_ok() }
+            async move { hub.replay_permit(&Start::Earliest).await.is_ok() }
         });
         tokio::task::yield_now().await;
         drop(first);
@@ -92,24 +96,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_is_waited_for_and_not_for_long() {
+    async fn capacity_is_waited_for_for_a_bounded_time() {
         let mut limits = Limits::default();
         limits.connections.connections_max = 1;
         let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
         let begun = tokio::time::Instant::now();
-        hub.room_soon().await;
+        hub.wait_for_capacity().await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
         let stream = StreamRequest::channel("a").expect("a channel");
         let only = hub.admit_stream(stream).expect("room");
-        hub.room_soon().await;
-        assert_eq!(begun.elapsed(), ROOM_WAIT_MAX);
+        hub.wait_for_capacity().await;
+        assert_eq!(begun.elapsed(), CAPACITY_WAIT_MAX);
         let waiting = tokio::spawn({
             let hub = hub.clone();
-            async move { hub.room_soon().await }
+            async move { hub.wait_for_capacity().await }
         });
         tokio::task::yield_now().await;
         drop(only);
         waiting.await.expect("it ends");
-        assert!(begun.elapsed() <= ROOM_WAIT_MAX + ROOM_LOOK_AGAIN);
+        assert!(begun.elapsed() <= CAPACITY_WAIT_MAX + CAPACITY_POLL_EVERY);
     }
 }

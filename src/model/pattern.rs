@@ -146,7 +146,7 @@ impl fmt::Display for ChannelPattern {
 pub enum ChannelSelector {
     /// Exactly this channel.
     Name(ChannelName),
-    /// Every channel that matches, those born later included.
+    /// Every channel that matches, those created later included.
     Pattern(ChannelPattern),
 }
 

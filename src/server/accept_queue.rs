@@ -1,4 +1,4 @@
-//! A shard's end of a listener: what it accepts is watched by nobody yet.
+//! A shard's end of a listener: what it accepts is not registered with the runtime yet.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 use mio::net::TcpListener;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::actors::{Ends, Tcp};
+use crate::actors::{SocketAddrs, Tcp};
 
 /// A listener watched by the shard's runtime.
 #[derive(Debug)]
@@ -52,6 +52,6 @@ impl AcceptQueue {
             // On Linux it is the listener's; elsewhere a failure costs only latency.
             let _ = io.set_nodelay(true);
         }
-        Ok(Tcp::unwatched(io, Ends { local, peer }))
+        Ok(Tcp::unregistered(io, SocketAddrs { local, peer }))
     }
 }

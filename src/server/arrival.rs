@@ -1,38 +1,40 @@
-//! What the routes are told of a connection: where it came in, from whom, and whether it is encrypted.
+//! What the routes are told of a connection: where it came in, from whom, and whether it is
+//! encrypted.
 
 use std::{io, net::IpAddr};
 
 use hyper::Request;
 
-use super::unbelieved::warn_if_unbelieved;
+use super::untrusted_proxy_warning::warn_untrusted_forwarded_for;
 use crate::{
-    actors::{Ends, Socket},
+    actors::{Socket, SocketAddrs},
     http::{LocalAddress, Secure, TrustedProxies},
 };
 
 /// How requests come in on a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
-    ends: Ends,
+    addrs: SocketAddrs,
     is_secure: bool,
 }
 
 impl Arrival {
     /// How they come in on this one; an error if it has gone.
     pub(super) fn of(io: &Socket) -> io::Result<Self> {
-        Ok(Self { ends: io.ends()?, is_secure: io.is_secure() })
+        Ok(Self { addrs: io.addrs()?, is_secure: io.is_secure() })
     }
 
     /// The address at the other end, which may be a proxy's.
     pub(super) fn peer(self) -> IpAddr {
-        self.ends.peer.ip().to_canonical()
+        self.addrs.peer.ip().to_canonical()
     }
 
-    /// Tells the routes where a request came in, from whom, and whether it could be read on the way.
-    pub(super) fn note<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
-        let Ends { local, peer } = self.ends;
+    /// Tells the routes where a request came in, from whom, and whether it could be read on the
+    /// way.
+    pub(super) fn annotate<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
+        let SocketAddrs { local, peer } = self.addrs;
         let client = proxies.client(peer, request.headers());
-        warn_if_unbelieved(&client, request.headers());
+        warn_untrusted_forwarded_for(&client, request.headers());
         request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(client);
         if self.is_secure {

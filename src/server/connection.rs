@@ -1,9 +1,10 @@
 //! One HTTP/1 connection: hyper parses and answers; a stream or a waiting poll is taken back from
-//! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is known
-//! before hyper comes in, and mostly it never does.
+//! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is
+//! known before hyper comes in, and mostly it never does.
 //!
-//! Only a GET without a body is taken: what came late of a body would be read as the next
-//! request when a poll's socket goes back. And only when everything written before has gone out.
+//! Only the socket of a GET without a body is handed off: what came late of a body would be read as
+//! the next request when a poll's socket goes back. And only when everything written before has
+//! gone out.
 
 use std::{
     cell::{Cell, RefCell},
@@ -35,31 +36,31 @@ use tokio::{
 
 use super::{
     arrival::Arrival,
+    connection_limits::AddressCount,
     http2::PREFACE,
-    newcomers::Counted,
-    outgoing::{Outgoing, Stall},
-    places::{Place, Places},
     plain::plain_request,
     rewind::Rewind,
-    tls::{Acceptor, Welcome},
+    socket_budget::{SocketBudget, SocketPermit},
+    tls::{Acceptor, Negotiated},
+    write_progress::{Stall, WriteProgress},
 };
 use crate::{
     actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{CanTake, Surface, Taken, Takeover, TrustedProxies},
+    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, TrustedProxies},
     hub::Hub,
 };
 
 /// What every connection of a shard has in common.
 pub(super) struct Connections {
     pub(super) hub: Hub,
-    pub(super) surface: Surface,
+    pub(super) dispatcher: Dispatcher,
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
-    pub(super) places: Places,
+    pub(super) budget: SocketBudget,
     pub(super) request_limits: RequestLimits,
     /// Where all connections are encrypted.
     pub(super) tls: Option<Acceptor>,
@@ -70,7 +71,7 @@ pub(super) struct Connections {
 }
 
 /// A connection that is to be served.
-pub(super) enum Beginning {
+pub(super) enum Accepted {
     /// Its client may speak HTTP/1 or HTTP/2; this was read already.
     New(Socket, Bytes),
     /// HTTP/1 is spoken on it; this was read already.
@@ -80,24 +81,24 @@ pub(super) enum Beginning {
 }
 
 /// What a connection counts against while requests are read from it.
-pub(super) type Held = (Place, Counted);
+pub(super) type HeldPermits = (SocketPermit, AddressCount);
 
 /// How the HTTP server's part of a connection ended.
 enum Ended {
     /// By itself.
     Over(hyper::Result<()>),
     /// A response asks for the socket.
-    GivenAway,
+    HandedOff,
     /// The client does not read its answer.
     Stalled,
     /// The client speaks HTTP/2.
     Http2,
 }
 
-/// Who goes on with a connection after the HTTP/1 server.
+/// What serves a connection after the HTTP/1 server.
 enum Next {
-    /// Nobody: it is over.
-    Nobody,
+    /// It is over.
+    Closed,
     /// A shard, for a stream or a poll; the bytes were read too early.
     Shard(Socket, Bytes),
     /// HTTP/2.
@@ -105,50 +106,50 @@ enum Next {
 }
 
 /// A response that asks for its socket.
-struct Asking {
+struct PendingHandoff {
     parts: response::Parts,
-    taken: Taken,
+    handoff: Handoff,
     keep_alive: bool,
 }
 
 impl Connections {
     /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: Held) {
+    pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: HeldPermits) {
         let Some(tls) = &self.tls else {
-            let Ok(early) = look_for_bytes(&mut io).await else { return };
-            return self.serve(Beginning::New(io.into(), early), held).await;
+            let Ok(early) = read_first_bytes(&mut io).await else { return };
+            return self.serve(Accepted::New(io.into(), early), held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
-        let welcomed = tokio::select! {
+        let negotiated = tokio::select! {
             biased;
-            welcomed = Box::pin(tls.welcome(io)) => welcomed,
-            () = self.asked_to_close() => None,
+            negotiated = Box::pin(tls.handshake(io)) => negotiated,
+            () = self.shutdown_requested() => None,
             () = self.shard.gone() => None,
         };
-        match welcomed {
+        match negotiated {
             None => {}
-            Some(Welcome::Http1(io)) => {
-                self.serve(Beginning::Http1(io, Bytes::new()), held).await;
+            Some(Negotiated::Http1(io)) => {
+                self.serve(Accepted::Http1(io, Bytes::new()), held).await;
             }
-            Some(Welcome::Http2(io)) => self.serve(Beginning::Http2(io), held).await,
+            Some(Negotiated::Http2(io)) => self.serve(Accepted::Http2(io), held).await,
         }
     }
 
-    /// Serves a connection until it ends, its shard is gone, or it is given away.
-    pub(super) async fn serve(self: Rc<Self>, beginning: Beginning, _held: Held) {
+    /// Serves a connection until it ends, its shard is gone, or it is handed off.
+    pub(super) async fn serve(self: Rc<Self>, accepted: Accepted, _held: HeldPermits) {
         tokio::select! {
             // Most are through at once, and never need to hear from their shard.
             biased;
-            () = Box::pin(self.speak(beginning)) => {}
+            () = Box::pin(self.serve_requests(accepted)) => {}
             () = self.shard.gone() => {}
         }
     }
 
-    async fn speak(&self, beginning: Beginning) {
-        let (mut io, mut early, mut is_new) = match beginning {
-            Beginning::New(io, early) => (io, early, true),
-            Beginning::Http1(io, early) => (io, early, false),
-            Beginning::Http2(io) => {
+    async fn serve_requests(&self, accepted: Accepted) {
+        let (mut io, mut early, mut is_new) = match accepted {
+            Accepted::New(io, early) => (io, early, true),
+            Accepted::Http1(io, early) => (io, early, false),
+            Accepted::Http2(io) => {
                 let Ok(arrival) = Arrival::of(&io) else { return };
                 return Box::pin(self.serve_http2(io, Bytes::new(), arrival)).await;
             }
@@ -160,19 +161,21 @@ impl Connections {
         }
         let mut answer = None;
         if let Some(mut request) = plain_request(&early) {
-            arrival.note(&mut request, &self.proxies);
-            match respond(&self.surface, request).await {
+            arrival.annotate(&mut request, &self.proxies);
+            match respond(&self.dispatcher, request).await {
                 Ok(response) => (answer, is_new) = (Some(response), false),
-                Err(asking) => return hand_over(&self.shard, *asking, io, &Bytes::new()),
+                Err(pending_handoff) => {
+                    return hand_off(&self.shard, *pending_handoff, io, &Bytes::new());
+                }
             }
         }
         // Its state is large, and most connections never need it.
-        Box::pin(self.speak_at_length(io, early, is_new, answer, arrival)).await;
+        Box::pin(self.serve_with_hyper(io, early, is_new, answer, arrival)).await;
     }
 
     /// Lets hyper read the requests of a connection. `early` was read already; the `answer` to the
     /// request in it is there, if it was plain.
-    async fn speak_at_length(
+    async fn serve_with_hyper(
         &self,
         io: Socket,
         early: Bytes,
@@ -180,63 +183,69 @@ impl Connections {
         answer: Option<Response<Body>>,
         arrival: Arrival,
     ) {
-        let outgoing = Rc::new(Outgoing::new());
-        let asking = Rc::default();
+        let progress = Rc::new(WriteProgress::new());
+        let pending_handoff = Rc::default();
         let begins_http2 = early.len().min(PREFACE.len());
         let next = if is_new && early[..begins_http2] == PREFACE[..begins_http2] {
             if begins_http2 == PREFACE.len() {
                 return self.serve_http2(io, early, arrival).await;
             }
-            let io = Rewind::new_client(io, early, Rc::clone(&outgoing));
-            self.parse(io, outgoing, &asking, answer, arrival).await
+            let io = Rewind::new_client(io, early, Rc::clone(&progress));
+            self.parse(io, progress, &pending_handoff, answer, arrival).await
         } else {
-            let io = Rewind::new(io, early, Rc::clone(&outgoing));
-            self.parse(io, outgoing, &asking, answer, arrival).await
+            let io = Rewind::new(io, early, Rc::clone(&progress));
+            self.parse(io, progress, &pending_handoff, answer, arrival).await
         };
         match next {
-            Next::Nobody => {}
+            Next::Closed => {}
             Next::Shard(io, early) => {
-                let asking = asking.borrow_mut().take().expect("it is why the socket is here");
-                hand_over(&self.shard, asking, io, &early);
+                let pending_handoff =
+                    pending_handoff.borrow_mut().take().expect("it is why the socket is here");
+                hand_off(&self.shard, pending_handoff, io, &early);
             }
             Next::Http2(io, early) => self.serve_http2(io, early, arrival).await,
         }
     }
 
-    /// What a client says first; nothing if it has ended, or says nothing for a while. hyper, with its
-    /// buffers, is there for those.
+    /// What a client says first; nothing if it has ended, or says nothing for a while. hyper, with
+    /// its buffers, is there for those.
     async fn wait_for_bytes(&self, io: &mut Socket) -> io::Result<Bytes> {
         let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
         tokio::select! {
             biased;
             read = io.read_buf(&mut bytes) => drop(read?),
             () = sleep(FIRST_BYTES_WAIT) => {}
-            () = self.asked_to_close() => {}
+            () = self.shutdown_requested() => {}
         }
         // Of no bytes no buffer is kept.
         Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
     }
 
-    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server, and
-    /// none of its buffers, before its client says something: thousands are answered at once.
-    pub(super) async fn serve_again(self: Rc<Self>, mut io: Socket, early: Bytes, held: Held) {
+    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server,
+    /// and none of its buffers, before its client says something: thousands are answered at once.
+    pub(super) async fn serve_next(
+        self: Rc<Self>,
+        mut io: Socket,
+        early: Bytes,
+        held: HeldPermits,
+    ) {
         if early.is_empty() {
             let is_there = tokio::select! {
                 biased;
                 readable = io.readable() => readable.is_ok(),
                 () = sleep(self.header_read_timeout) => false,
-                () = self.asked_to_close() => false,
+                () = self.shutdown_requested() => false,
                 () = self.shard.gone() => false,
             };
             if !is_there {
                 return;
             }
         }
-        self.serve(Beginning::Http1(io, early), held).await;
+        self.serve(Accepted::Http1(io, early), held).await;
     }
 
     /// Sends the end of a last answer, of which some waits for the kernel to take it.
-    pub(super) async fn serve_out(self: Rc<Self>, mut io: Socket, _held: Held) {
+    pub(super) async fn flush_and_close(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
         tokio::select! {
             biased;
             flushed = tokio::time::timeout(self.write_stall, io.flush()) => {
@@ -253,23 +262,23 @@ impl Connections {
     async fn parse(
         &self,
         io: Rewind,
-        outgoing: Rc<Outgoing>,
-        asking: &Rc<RefCell<Option<Asking>>>,
+        progress: Rc<WriteProgress>,
+        pending_handoff: &Rc<RefCell<Option<PendingHandoff>>>,
         answer: Option<Response<Body>>,
         arrival: Arrival,
     ) -> Next {
         let mut stall = Stall::new(self.write_stall);
         let service = {
-            let (asking, answer) = (Rc::clone(asking), Cell::new(answer));
+            let (pending_handoff, answer) = (Rc::clone(pending_handoff), Cell::new(answer));
             service_fn(move |mut request: Request<Incoming>| {
                 // The first request is the one that it answers: it was plain.
-                let (answer, asking) = (answer.take(), Rc::clone(&asking));
+                let (answer, pending_handoff) = (answer.take(), Rc::clone(&pending_handoff));
                 Box::pin(async move {
                     if let Some(answer) = answer {
                         return Ok(answer);
                     }
-                    arrival.note(&mut request, &self.proxies);
-                    respond_or_ask(&self.surface, request, &asking).await
+                    arrival.annotate(&mut request, &self.proxies);
+                    respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
                 })
             })
         };
@@ -281,47 +290,46 @@ impl Connections {
             // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(io, service);
-        let mut asked_to_close = pin!(self.asked_to_close());
+        let mut shutdown_requested = pin!(self.shutdown_requested());
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             loop {
                 match connection.poll_without_shutdown(context) {
                     // hyper is done, but the end of its last answer waits in its buffer. It goes on
                     // with that each time.
-                    Poll::Ready(Ok(())) if !outgoing.is_flushed() => {}
+                    Poll::Ready(Ok(())) if !progress.is_flushed() => {}
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending => {
-                        if let Some(asking) = asking.borrow_mut().as_mut() {
-                            if outgoing.is_flushed() {
-                                return Poll::Ready(Ended::GivenAway);
+                        if let Some(pending_handoff) = pending_handoff.borrow_mut().as_mut() {
+                            if progress.is_flushed() {
+                                return Poll::Ready(Ended::HandedOff);
                             }
-                            // Earlier answers are not taken: the turn to be sent history is for who
-                            // reads.
-                            asking.taken.subscriber.replay = None;
+                            // Earlier answers are not read: the replay permit is for clients that read.
+                            pending_handoff.handoff.subscriber.replay = None;
                         }
-                        if outgoing.speaks_http2() {
+                        if progress.speaks_http2() {
                             return Poll::Ready(Ended::Http2);
                         }
                     }
                 }
-                if is_closing || asked_to_close.as_mut().poll(context).is_pending() {
+                if is_closing || shutdown_requested.as_mut().poll(context).is_pending() {
                     break;
                 }
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            stall.poll(outgoing.waiting(), context).map(|()| Ended::Stalled)
+            stall.poll(progress.pending(), context).map(|()| Ended::Stalled)
         })
         .await;
         match ended {
-            Ended::GivenAway => {}
+            Ended::HandedOff => {}
             Ended::Http2 => {
                 let (io, early) = connection.into_parts().io.into_inner();
                 return Next::Http2(io, early);
             }
             Ended::Stalled => {
-                self.places.metrics().answers_stalled.inc();
-                return Next::Nobody;
+                self.budget.metrics().answers_stalled.inc();
+                return Next::Closed;
             }
             Ended::Over(result) => {
                 let parts = connection.into_parts();
@@ -333,7 +341,7 @@ impl Connections {
                 }
                 let io = parts.io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return Next::Nobody;
+                return Next::Closed;
             }
         }
         let parts = connection.into_parts();
@@ -349,54 +357,54 @@ impl Connections {
     }
 
     /// Completes when no connection is to be kept.
-    pub(super) async fn asked_to_close(&self) {
+    pub(super) async fn shutdown_requested(&self) {
         let mut closing = self.closing.clone();
         let _ = closing.wait_for(|closing| *closing).await;
     }
 }
 
-/// The answer of the routes, or what asks for the socket.
+/// The answer of the routes, or the hand-off of the socket that it asks for.
 async fn respond(
-    surface: &Surface,
+    dispatcher: &Dispatcher,
     mut request: Request<Body>,
-) -> Result<Response<Body>, Box<Asking>> {
+) -> Result<Response<Body>, Box<PendingHandoff>> {
     if request.method() == Method::GET && request.body().is_end_stream() {
-        request.extensions_mut().insert(CanTake);
+        request.extensions_mut().insert(HandoffAllowed);
     }
     let keep_alive = request.version() == Version::HTTP_11 && !wants_close(&request);
-    let mut response = surface.answer(request).await;
-    let takeover = response.extensions_mut().remove::<Takeover>();
-    match takeover.and_then(|takeover| takeover.take()) {
+    let mut response = dispatcher.dispatch(request).await;
+    let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
+    match handoff_request.and_then(|request| request.take()) {
         None => Ok(response),
-        Some(taken) => {
+        Some(handoff) => {
             let (parts, _) = response.into_parts();
-            Err(Box::new(Asking { parts, taken, keep_alive }))
+            Err(Box::new(PendingHandoff { parts, handoff, keep_alive }))
         }
     }
 }
 
-async fn respond_or_ask(
-    surface: &Surface,
+async fn respond_or_hand_off(
+    dispatcher: &Dispatcher,
     request: Request<Incoming>,
-    asking: &RefCell<Option<Asking>>,
+    slot: &RefCell<Option<PendingHandoff>>,
 ) -> Result<Response<Body>, Infallible> {
-    match respond(surface, request.map(Body::new)).await {
+    match respond(dispatcher, request.map(Body::new)).await {
         Ok(response) => Ok(response),
-        Err(asks) => {
-            *asking.borrow_mut() = Some(*asks);
-            // hyper is not to answer; its connection is dropped at the next turn.
+        Err(handoff) => {
+            *slot.borrow_mut() = Some(*handoff);
+            // hyper is not to answer; its connection is dropped at the next poll.
             pending().await
         }
     }
 }
 
-/// What the client of a new connection has said; nothing if it has ended, or takes its time. A request
-/// mostly comes right behind its connection, so others have their turn and it is looked for again,
+/// What the client of a new connection has said; nothing if it has ended, or takes its time. A
+/// request mostly comes right behind its connection, so other tasks run and it is read again,
 /// before the runtime is asked to watch.
-async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
-    for _ in 0..LOOKS_MAX {
-        match io.read_unwatched(FIRST_BYTES_MAX) {
-            Some(Err(error)) if is_for_later(&error) => yield_now().await,
+async fn read_first_bytes(io: &mut Tcp) -> io::Result<Bytes> {
+    for _ in 0..FIRST_READS_MAX {
+        match io.read_unregistered(FIRST_BYTES_MAX) {
+            Some(Err(error)) if is_retryable(&error) => yield_now().await,
             Some(read) => return read,
             None => break,
         }
@@ -404,12 +412,12 @@ async fn look_for_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     Ok(Bytes::new())
 }
 
-fn is_for_later(error: &io::Error) -> bool {
+fn is_retryable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// The bound that hyper ended a connection for, in a word for metrics. Of a head nothing may have come:
-/// then its client only kept the connection.
+/// The bound that hyper ended a connection for, in a word for metrics. Of a head nothing may have
+/// come: then its client only kept the connection.
 fn bound_of_head(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
     if error.is_timeout() && has_begun {
         return Some("slow_head");
@@ -436,14 +444,14 @@ async fn linger(mut io: Socket, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-fn hand_over(shard: &LocalShard, asking: Asking, io: Socket, early: &Bytes) {
-    let Asking { parts, taken, keep_alive } = asking;
-    let (head, ticket) = if taken.is_poll {
-        (Bytes::new(), Some(Taken::ticket(&parts, keep_alive)))
+fn hand_off(shard: &LocalShard, pending_handoff: PendingHandoff, io: Socket, early: &Bytes) {
+    let PendingHandoff { parts, handoff, keep_alive } = pending_handoff;
+    let (head, ticket) = if handoff.is_poll {
+        (Bytes::new(), Some(Handoff::ticket(&parts, keep_alive)))
     } else {
-        (Taken::stream_head(&parts), None)
+        (Handoff::stream_head(&parts), None)
     };
-    shard.attach(taken.subscriber, io, early, head, ticket);
+    shard.attach(handoff.subscriber, io, early, head, ticket);
 }
 
 fn wants_close<B>(request: &Request<B>) -> bool {
@@ -465,13 +473,13 @@ const LINE_BYTES: usize = 64;
 /// Bytes of a first read: a request of a browser has about half of that.
 const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// How often a new connection's first bytes are looked for before the runtime watches for them.
-const LOOKS_MAX: usize = 3;
+const FIRST_READS_MAX: usize = 3;
 /// How long they are waited for without hyper: more than most clients are away. It comes on top of
 /// the time that a head has.
 const FIRST_BYTES_WAIT: Duration = Duration::from_millis(250);
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// What is read of that at a time, and the pause after it: four megabytes a second at most. In pieces
-/// of 4 KiB, a third of what the hub did under a flood of refused bodies was to read them.
+/// What is read of that at a time, and the pause after it: four megabytes a second at most. In
+/// pieces of 4 KiB, a third of what the hub did under a flood of refused bodies was to read them.
 const LINGER_BYTES: usize = 32 * 1024;
 const LINGER_PAUSE: Duration = Duration::from_millis(8);

@@ -10,15 +10,15 @@ use tokio::{
 use super::{
     accept_queue::AcceptQueue,
     connection::Connections,
-    newcomers::Newcomers,
-    places::{Full, Places, is_no_file},
-    refusals::Refusals,
+    connection_limits::ConnectionLimiter,
+    rejections::Rejections,
+    socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };
 use crate::{
-    actors::{Finished, Front, LocalShard},
+    actors::{Front, LocalShard, ReturnedSocket},
     core::{Http2Limits, RequestLimits},
-    http::{Surface, TrustedProxies},
+    http::{Dispatcher, TrustedProxies},
     hub::Hub,
 };
 
@@ -28,15 +28,15 @@ pub(super) struct HttpFront {
     /// while a shard is started anew.
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
     pub(super) hub: Hub,
-    pub(super) surface: Surface,
+    pub(super) dispatcher: Dispatcher,
     pub(super) header_read_timeout: Duration,
     pub(super) write_stall: Duration,
-    pub(super) places: Places,
-    pub(super) refusals: Refusals,
+    pub(super) budget: SocketBudget,
+    pub(super) rejections: Rejections,
     pub(super) tls: Option<Acceptor>,
     pub(super) proxies: TrustedProxies,
     pub(super) http2: Http2Limits,
-    pub(super) newcomers: Newcomers,
+    pub(super) limiter: ConnectionLimiter,
     pub(super) request_limits: RequestLimits,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
@@ -50,31 +50,31 @@ impl Front for HttpFront {
             .collect();
         let connections = Rc::new(Connections {
             hub: self.hub.clone(),
-            surface: self.surface.clone(),
+            dispatcher: self.dispatcher.clone(),
             shard: shard.clone(),
             header_read_timeout: self.header_read_timeout,
             closing: self.closing.clone(),
             write_stall: self.write_stall,
-            places: self.places.clone(),
+            budget: self.budget.clone(),
             tls: self.tls.clone(),
             proxies: self.proxies.clone(),
             http2: self.http2.clone(),
             request_limits: self.request_limits.clone(),
         });
         let again = Rc::clone(&connections);
-        let newcomers = self.newcomers.clone();
-        shard.on_handed_back(move |Finished { io, early, counted, goes_on }| {
+        let limiter = self.limiter.clone();
+        shard.on_returned(move |ReturnedSocket { io, early, counted, keep_alive }| {
             // Gone already, if it has no address.
-            let Ok(ends) = io.ends() else { return };
-            let held = (again.places.keep(), newcomers.keep(ends.peer));
+            let Ok(addrs) = io.addrs() else { return };
+            let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
-            if goes_on {
-                spawn_local(Rc::clone(&again).serve_again(io, early, held));
+            if keep_alive {
+                spawn_local(Rc::clone(&again).serve_next(io, early, held));
             } else {
-                spawn_local(Rc::clone(&again).serve_out(io, held));
+                spawn_local(Rc::clone(&again).flush_and_close(io, held));
             }
         });
-        let (refusals, newcomers) = (self.refusals.clone(), self.newcomers.clone());
+        let (rejections, limiter) = (self.rejections.clone(), self.limiter.clone());
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -88,8 +88,8 @@ impl Front for HttpFront {
                 loops.spawn_local(accept(
                     listener,
                     Rc::clone(&connections),
-                    refusals.clone(),
-                    newcomers.clone(),
+                    rejections.clone(),
+                    limiter.clone(),
                 ));
             }
             while let Some(ended) = loops.join_next().await {
@@ -106,8 +106,8 @@ impl Front for HttpFront {
 async fn accept(
     listener: AcceptQueue,
     connections: Rc<Connections>,
-    refusals: Refusals,
-    newcomers: Newcomers,
+    rejections: Rejections,
+    limiter: ConnectionLimiter,
 ) {
     let mut closing = connections.closing.clone();
     let mut is_full = false;
@@ -128,44 +128,44 @@ async fn accept(
         let io = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
-                if !refusals.refuse_by_reserve(&listener).await {
-                    refusals.report(&error);
+                if !rejections.reject_by_reserve(&listener).await {
+                    rejections.report(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                refusals.report(&error);
+                rejections.report(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let counted = match newcomers.welcome(io.ends().peer) {
+        let counted = match limiter.admit(io.addrs().peer) {
             Ok(counted) => counted,
             Err(why) => {
-                refusals.turn_away(io, why);
+                rejections.reject(io, why);
                 continue;
             }
         };
         // While nobody leaves, those that wait in the kernel's queue are refused without delay.
-        let places = &connections.places;
-        let place = match refusals.has_reserve() {
-            false => Err(Full::Files),
-            true if is_full => places.take(),
-            true => places.take_soon().await,
+        let budget = &connections.budget;
+        let permit = match rejections.has_reserve() {
+            false => Err(Exhausted::Files),
+            true if is_full => budget.try_acquire(),
+            true => budget.acquire_within_grace().await,
         };
-        is_full = place.is_err();
-        match place {
-            Ok(place) => {
-                spawn_local(Rc::clone(&connections).accept(io, (place, counted)));
+        is_full = permit.is_err();
+        match permit {
+            Ok(permit) => {
+                spawn_local(Rc::clone(&connections).accept(io, (permit, counted)));
             }
-            Err(why) => refusals.refuse(io, why).await,
+            Err(why) => rejections.reject_exhausted(io, why).await,
         }
     }
 }
 
-/// Connections accepted before those that were have their turn.
+/// Connections accepted before the loop yields to those it has accepted.
 const ACCEPTS_IN_A_ROW: usize = 16;
 /// How long an accept loop waits after a failure that would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -4,23 +4,23 @@ mod accept_queue;
 mod arrival;
 mod authentication;
 mod connection;
+mod connection_limits;
 mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http2;
 mod listeners;
-mod newcomers;
-mod outgoing;
-mod places;
 mod plain;
 mod process;
-mod refusals;
+mod rejections;
 mod rewind;
 mod run;
 pub mod settings;
+mod socket_budget;
 mod tls;
-mod unbelieved;
+mod untrusted_proxy_warning;
+mod write_progress;
 
 pub use authentication::{AuthenticationError, signing_secret, verifier};
 pub use process::prepare;

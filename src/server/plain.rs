@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_is_left_to_the_http_server() {
+    fn requests_that_are_not_plain_are_left_to_the_http_server() {
         assert!(read("GET / HTTP/1.1\r\n\r\n").is_some(), "the routes say what is missing");
         for text in [
             "",

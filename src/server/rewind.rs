@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
-use super::{http2::PREFACE, outgoing::Outgoing};
+use super::{http2::PREFACE, write_progress::WriteProgress};
 use crate::actors::Socket;
 
 /// A socket with bytes that come before what it still has.
@@ -21,19 +21,19 @@ pub(super) struct Rewind {
     early: Bytes,
     /// Whether the first bytes are still to be looked at.
     is_new: bool,
-    outgoing: Rc<Outgoing>,
+    progress: Rc<WriteProgress>,
 }
 
 impl Rewind {
-    /// `outgoing` is kept up to date about what the server writes.
-    pub(super) fn new(io: Socket, early: Bytes, outgoing: Rc<Outgoing>) -> Self {
-        Self { io: TokioIo::new(io), early, is_new: false, outgoing }
+    /// `progress` is kept up to date about what the server writes.
+    pub(super) fn new(io: Socket, early: Bytes, progress: Rc<WriteProgress>) -> Self {
+        Self { io: TokioIo::new(io), early, is_new: false, progress }
     }
 
     /// A socket of which nothing was read, or what may become the preface of HTTP/2. If it does,
-    /// `outgoing` is told, the server reads nothing, and the preface is among the bytes to be taken.
-    pub(super) fn new_client(io: Socket, early: Bytes, outgoing: Rc<Outgoing>) -> Self {
-        Self { io: TokioIo::new(io), early, is_new: true, outgoing }
+    /// `progress` is told, the server reads nothing, and the preface is among the bytes to be taken.
+    pub(super) fn new_client(io: Socket, early: Bytes, progress: Rc<WriteProgress>) -> Self {
+        Self { io: TokioIo::new(io), early, is_new: true, progress }
     }
 
     /// The socket; what was not read yet of the early bytes must be taken from the server.
@@ -55,8 +55,8 @@ impl Rewind {
             ready!(Pin::new(&mut self.io).poll_read(context, read.unfilled()))?;
             let read = read.filled();
             let before = self.early.len();
-            let told = PREFACE.len().saturating_sub(before).min(read.len());
-            if told == 0 || read[..told] != PREFACE[before..before + told] {
+            let matched = PREFACE.len().saturating_sub(before).min(read.len());
+            if matched == 0 || read[..matched] != PREFACE[before..before + matched] {
                 self.is_new = false;
                 buffer.put_slice(&self.early);
                 buffer.put_slice(read);
@@ -66,15 +66,15 @@ impl Rewind {
             self.early = [&self.early, read].concat().into();
             if self.early.len() >= PREFACE.len() {
                 self.is_new = false;
-                self.outgoing.found_http2();
+                self.progress.set_http2();
                 return Poll::Pending;
             }
         }
     }
 
-    fn took(&self, written: &Poll<io::Result<usize>>) {
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.outgoing.took(*bytes);
+            self.progress.on_written(*bytes);
         }
     }
 }
@@ -108,15 +108,15 @@ impl Write for Rewind {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.outgoing.begin();
+        self.progress.begin();
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.took(&written);
+        self.note_written(&written);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(context);
-        self.outgoing.flush(matches!(result, Poll::Ready(Ok(()))));
+        self.progress.flush(matches!(result, Poll::Ready(Ok(()))));
         result
     }
 
@@ -133,9 +133,9 @@ impl Write for Rewind {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.outgoing.begin();
+        self.progress.begin();
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.took(&written);
+        self.note_written(&written);
         written
     }
 }

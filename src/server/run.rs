@@ -9,20 +9,21 @@ use tokio::{
 };
 
 use super::{
-    AuthenticationError, Settings, TlsError, authentication, demo,
+    AuthenticationError, Settings, TlsError, authentication,
+    connection_limits::ConnectionLimiter,
+    demo,
     front::HttpFront,
     listeners,
-    newcomers::Newcomers,
-    places::{Division, Places, files_max, files_taken},
-    refusals::Refusals,
+    rejections::Rejections,
     settings::SECRET_BYTES_MIN,
+    socket_budget::{SocketBudget, SocketSplit, files_max, files_taken},
     tls::Acceptor,
 };
 use crate::{
     actors::Front,
     auth::Verifier,
     core::ConnectionLimits,
-    http::{Cors, HttpSettings, OriginPattern, Refuser, Surface, TrustedProxies},
+    http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
     hub::{Hub, StartError},
 };
 
@@ -85,7 +86,7 @@ pub(super) async fn run_until(
         tokio::spawn(async move { jwks.keep_fresh(every).await })
     });
     let mut limits = settings.limits.clone();
-    let division = divide(&mut limits.connections, shards);
+    let split = split_sockets(&mut limits.connections, shards);
     let hub = Hub::builder().limits(limits).shards(shards).start().await?;
     let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
     let reloading = match reloading {
@@ -96,28 +97,28 @@ pub(super) async fn run_until(
         None => None,
     };
     let (close, closing) = watch::channel(false);
-    let places = Places::new(hub.clone(), division);
+    let budget = SocketBudget::new(hub.clone(), split);
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
-    let refuser = Refuser::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
+    let writer = RejectionWriter::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
     let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let front = HttpFront {
         listeners: bound.by_shard,
         hub: hub.clone(),
-        surface: Surface::new(hub.clone(), http),
+        dispatcher: Dispatcher::new(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         closing,
         http2: settings.limits.http2.clone(),
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
-        refusals: Refusals::new(places.clone(), refuser, tls.clone()),
+        rejections: Rejections::new(budget.clone(), writer, tls.clone()),
         tls,
-        places: places.clone(),
-        newcomers: Newcomers::new(&settings.limits, proxies.clone()),
+        budget: budget.clone(),
+        limiter: ConnectionLimiter::new(&settings.limits, proxies.clone()),
         proxies,
         request_limits: settings.limits.requests.clone(),
     };
     hub.serve(Arc::new(front) as Arc<dyn Front>);
-    greet(&settings, &bound.addresses);
+    print_startup(&settings, &bound.addresses);
     let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
 
     let failure = tokio::select! {
@@ -143,7 +144,7 @@ pub(super) async fn run_until(
     let _ = close.send(true);
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
     let last_call = tokio::time::Instant::now() + wait;
-    while places.len() > 0 && tokio::time::Instant::now() < last_call {
+    while budget.len() > 0 && tokio::time::Instant::now() < last_call {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     hub.shut_down().await;
@@ -152,18 +153,18 @@ pub(super) async fn run_until(
 }
 
 /// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
-fn divide(limits: &mut ConnectionLimits, shards: usize) -> Division {
+fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
     let taken = files_taken(shards);
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
-    let division = Division::of(files_max(), taken, requests_max, connections_max);
-    limits.connections_max = u32::try_from(division.streams_max).unwrap_or(u32::MAX);
+    let split = SocketSplit::of(files_max(), taken, requests_max, connections_max);
+    limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);
     tracing::info!(
-        sockets_max = division.sockets_max,
+        sockets_max = split.sockets_max,
         connections_max = limits.connections_max,
-        requests_max = division.requests_max,
+        requests_max = split.requests_max,
         "how many connections there may be; open files are the bound where it is less than was set"
     );
-    division
+    split
 }
 
 fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSettings {
@@ -184,7 +185,7 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
 }
 
 /// Says where the hub is, and what is not protected. Scripts wait for the first line.
-fn greet(settings: &Settings, addresses: &[SocketAddr]) {
+fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
     let mut words = String::new();
     let scheme = if settings.has_tls() { "https" } else { "http" };
     for address in addresses {
@@ -207,7 +208,7 @@ fn greet(settings: &Settings, addresses: &[SocketAddr]) {
     }
     if settings.faults {
         words += if settings.authenticates() {
-            "FAULTS: whoever has a token with `admin` can crash parts of this hub\n"
+            "FAULTS: a client with an `admin` token can crash parts of this hub\n"
         } else {
             "FAULTS: anyone who reaches this hub can crash parts of it\n"
         };

@@ -28,7 +28,7 @@ pub struct Metrics {
     pub sends: Counter,
     /// Connections that fell behind the head (refused or partial writes).
     pub fell_behind: Counter,
-    /// Gaps told to clients, by reason.
+    /// Gaps sent to clients, by reason.
     pub gaps: Family<Reason, Counter>,
     /// Streams open.
     pub streams: Gauge,
@@ -54,7 +54,7 @@ pub struct Metrics {
     pub http2_closed: Family<Reason, Counter>,
     /// TLS handshakes that failed, by reason.
     pub tls_handshakes_failed: Family<Reason, Counter>,
-    /// Certificates taken in place of others.
+    /// Certificates reloaded.
     pub tls_reloads: Counter,
     /// Certificates that could not be taken.
     pub tls_reloads_failed: Counter,
@@ -68,7 +68,7 @@ pub struct Metrics {
     pub answer_bytes: Gauge,
     /// Bytes of request bodies held.
     pub body_bytes: Gauge,
-    /// Bytes ready for connections that have not taken them.
+    /// Bytes ready for connections whose sockets have not taken them.
     pub unsent_bytes: Gauge,
     /// Actors restarted by their supervisors, by kind.
     pub restarts: Family<Reason, Counter>,
@@ -162,7 +162,7 @@ impl Metrics {
         r.register("deliveries", "Events handed to connections", self.deliveries.clone());
         r.register("sends", "Sends to connections", self.sends.clone());
         r.register("fell_behind", "Connections that fell behind", self.fell_behind.clone());
-        r.register("gaps", "Gaps told to clients", self.gaps.clone());
+        r.register("gaps", "Gaps sent to clients", self.gaps.clone());
         r.register("streams", "Streams open", self.streams.clone());
         r.register("pollers", "Long-polls waiting", self.pollers.clone());
         r.register("connections_opened", "Connections opened", self.connections_opened.clone());
@@ -185,7 +185,7 @@ impl Metrics {
         );
         r.register(
             "sockets_refused",
-            "Connections refused before their request was served",
+            "Connections rejected before their request was served",
             self.sockets_refused.clone(),
         );
         r.register("http2_connections", "HTTP/2 connections", self.http2_connections.clone());
@@ -199,14 +199,10 @@ impl Metrics {
             "TLS handshakes that failed",
             self.tls_handshakes_failed.clone(),
         );
-        r.register(
-            "tls_reloads",
-            "Certificates taken in place of others",
-            self.tls_reloads.clone(),
-        );
+        r.register("tls_reloads", "Certificates reloaded", self.tls_reloads.clone());
         r.register(
             "tls_reloads_failed",
-            "Certificates that could not be taken; the old one stays",
+            "Certificates that could not be reloaded; the old one stays",
             self.tls_reloads_failed.clone(),
         );
         r.register(
@@ -221,14 +217,14 @@ impl Metrics {
         );
         r.register(
             "answers_refused",
-            "Large answers refused for want of room",
+            "Large answers refused because the budget of answers was used up",
             self.answers_refused.clone(),
         );
         r.register("answer_bytes", "Bytes of large answers under way", self.answer_bytes.clone());
         r.register("body_bytes", "Bytes of request bodies held", self.body_bytes.clone());
         r.register(
             "unsent_bytes",
-            "Bytes ready for connections that have not taken them",
+            "Bytes ready for connections whose sockets have not taken them",
             self.unsent_bytes.clone(),
         );
         r.register("restarts", "Actors restarted", self.restarts.clone());

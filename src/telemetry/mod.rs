@@ -2,10 +2,10 @@
 
 #[cfg(feature = "jemalloc")]
 mod heap;
+mod log_throttle;
 mod logs;
 mod metrics;
-mod seldom;
 
+pub(crate) use log_throttle::LogThrottle;
 pub use logs::{LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs};
 pub use metrics::{Metrics, Reason};
-pub(crate) use seldom::Seldom;

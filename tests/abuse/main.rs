@@ -181,13 +181,13 @@ fn attacks_hurt_where_nothing_bounds_them() {
 /// Runs an attack, and again if the honest waited too long, or if it did not come about: what else
 /// this machine has to do hurts once, and an attack that hurts does so every time.
 fn endure_again(attack: &Attack, sitting: &mut Sitting, tries: &mut usize) -> Outcome {
-    until_told(|| {
+    until_reported(|| {
         *tries += 1;
         endure(attack, sitting)
     })
 }
 
-fn until_told(mut endure: impl FnMut() -> Outcome) -> Outcome {
+fn until_reported(mut endure: impl FnMut() -> Outcome) -> Outcome {
     for _ in 1..TRIES {
         let outcome = endure();
         if !outcome.may_be_chance() {
@@ -418,14 +418,14 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_is_told_though_the_honest_waited_too_long() {
+    fn a_finding_is_reported_though_the_honest_waited_too_long() {
         let mut tries = [
             outcome(10_000, &[], &["a forged token was taken"]),
             outcome(1, &[], &[]),
             outcome(1, &[], &[]),
         ]
         .into_iter();
-        let told = until_told(|| tries.next().expect("it is tried three times at most"));
+        let told = until_reported(|| tries.next().expect("it is tried three times at most"));
         assert_eq!(told.faults()[0], "a forged token was taken");
     }
 
@@ -434,10 +434,10 @@ mod tests {
         for chance in [outcome(10_000, &[], &[]), outcome(1, &["429"], &[])] {
             assert_eq!(chance.faults().len(), 1);
             let mut tries = [chance, outcome(1, &[], &[])].into_iter();
-            let told = until_told(|| tries.next().expect("the second is good"));
+            let told = until_reported(|| tries.next().expect("the second is good"));
             assert!(told.faults().is_empty());
         }
-        let told = until_told(|| outcome(1, &["429"], &[]));
+        let told = until_reported(|| outcome(1, &["429"], &[]));
         assert_eq!(told.faults(), ["it did not come about: no 429"]);
     }
 

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_shut_out_got_nothing() {
+    fn a_client_without_permission_gets_nothing() {
         let seen = seen(|target| {
             Box::pin(async move {
                 let act = |_, _| async { Err(io::ErrorKind::ConnectionRefused.into()) };

@@ -16,7 +16,7 @@ fn without_any_source_everything_is_default() {
     assert_eq!(effective.settings(), &Settings::default());
     assert_eq!(effective.files().count(), 0);
     for entry in effective.entries() {
-        assert_eq!(entry.origin, "default", "{}", entry.key.name);
+        assert_eq!(entry.set_by, "default", "{}", entry.key.name);
     }
 }
 
@@ -51,15 +51,15 @@ fn later_layers_win_key_by_key() {
     assert_eq!(settings.limits.poll.limit, 1);
     assert_eq!(settings.limits.poll.limit_max, Settings::default().limits.poll.limit_max);
 
-    let origin = |key| effective.origin(key).expect("a key").replace(&directory.prefix(), "");
-    assert_eq!(origin("drain_window_s"), "visnyk.toml:1");
-    assert_eq!(origin("header_read_timeout_s"), "visnyk.test.toml:1");
-    assert_eq!(origin("body_read_timeout_s"), "environment VISNYK_BODY_READ_TIMEOUT_S");
-    assert_eq!(origin("log.level"), "flag --log-level");
-    assert_eq!(origin("log.format"), "visnyk.toml:6");
-    assert_eq!(origin("limits.poll.limit"), "visnyk.toml:8");
-    assert_eq!(origin("limits.poll.limit_max"), "default");
-    assert_eq!(effective.origin("nonsense"), None);
+    let set_by = |key| effective.set_by(key).expect("a key").replace(&directory.prefix(), "");
+    assert_eq!(set_by("drain_window_s"), "visnyk.toml:1");
+    assert_eq!(set_by("header_read_timeout_s"), "visnyk.test.toml:1");
+    assert_eq!(set_by("body_read_timeout_s"), "environment VISNYK_BODY_READ_TIMEOUT_S");
+    assert_eq!(set_by("log.level"), "flag --log-level");
+    assert_eq!(set_by("log.format"), "visnyk.toml:6");
+    assert_eq!(set_by("limits.poll.limit"), "visnyk.toml:8");
+    assert_eq!(set_by("limits.poll.limit_max"), "default");
+    assert_eq!(effective.set_by("nonsense"), None);
     let files: Vec<_> = effective.files().map(|path| path.file_name()).collect();
     assert_eq!(files, [Some("visnyk.toml".as_ref()), Some("visnyk.test.toml".as_ref())]);
 }
@@ -93,7 +93,7 @@ fn every_key_can_be_set_by_its_variable() {
         let effective = Settings::load(&sources).expect("a default is a good value");
         assert_eq!(effective.settings(), defaults.settings());
         let expected = format!("environment {}", entry.key.variable());
-        assert_eq!(effective.origin(entry.key.name), Some(&*expected));
+        assert_eq!(effective.set_by(entry.key.name), Some(&*expected));
     }
 }
 
@@ -155,7 +155,7 @@ fn a_profile_is_no_path() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_with_its_place() {
+fn every_mistake_is_reported_with_its_source() {
     let directory = Directory::new().file(
         "visnyk.toml",
         "log = 3\n\
@@ -237,7 +237,7 @@ fn numbers_are_held_to_their_bounds() {
 }
 
 #[test]
-fn malformed_files_are_told_with_line_and_column() {
+fn malformed_files_are_reported_with_line_and_column() {
     let directory = Directory::new().file("visnyk.toml", "shards = 1\ndemo = maybe\n");
     let refusal = directory.refusal(directory.sources());
     assert_eq!(refusal.len(), 1);

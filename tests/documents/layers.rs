@@ -64,7 +64,7 @@ fn bad_imports_are_caught() {
         ("model", "use std::time::Instant;"),
         ("hub", "use crate::http::Problem;"),
         ("hub", "pub(crate) use crate :: server :: run;"),
-        ("hub", "pub use crate::{actors::{Shared, Fault}, http::{self, Problem}};"),
+        ("hub", "pub use crate::{actors::{HubState, Fault}, http::{self, Problem}};"),
         ("http", "fn f() -> crate::server::Settings { todo!() }"),
         ("http", "use super::super::server::Settings;"),
         ("http", "use crate::client::Endpoint;"),

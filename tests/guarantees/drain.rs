@@ -130,7 +130,7 @@ async fn waiting_polls_are_answered_within_the_window() {
 }
 
 #[tokio::test]
-async fn nothing_acknowledged_while_it_drains_is_lost_to_those_who_are_there() {
+async fn nothing_acknowledged_while_it_drains_is_lost_to_connected_clients() {
     let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
     let start = hub.publish("a", "first").await;
     let mut streams = Vec::new();
@@ -186,7 +186,7 @@ async fn nothing_acknowledged_while_it_drains_is_lost_to_those_who_are_there() {
 }
 
 #[tokio::test]
-async fn retries_across_a_restart_deliver_once_in_each_log_and_clients_are_told() {
+async fn retries_across_a_restart_deliver_once_in_each_log_and_clients_get_a_gap() {
     let settings = [("DRAIN_WINDOW_S", "1")];
     let mut hub = TestHub::start(&settings).await;
     let address = hub.address();

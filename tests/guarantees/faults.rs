@@ -164,7 +164,7 @@ async fn panicking_connections_under_load_resume() {
 }
 
 #[tokio::test]
-async fn channel_actor_that_dies_is_restarted_and_nobody_notices() {
+async fn channel_actor_that_dies_is_restarted_and_clients_do_not_notice() {
     let scene = Scene::start(&[]).await;
     for (count, fault) in
         ["channel?channel=a", "kill-channel?channel=c%2Fd", "channel?channel=a"].iter().enumerate()
@@ -177,7 +177,7 @@ async fn channel_actor_that_dies_is_restarted_and_nobody_notices() {
 }
 
 /// Once nobody is there any more, nobody is counted, crashed or not.
-async fn assert_nobody_is_counted(hub: &TestHub) {
+async fn assert_no_client_is_counted(hub: &TestHub) {
     hub.wait_for_metric("visnyk_streams", |streams| streams == 0.0).await;
     hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 0.0).await;
     for name in ["a", "b", "c/d"] {
@@ -231,7 +231,7 @@ async fn channel_actor_goes_on_with_its_work_after_a_restart() {
 }
 
 #[tokio::test]
-async fn channels_supervisor_that_dies_is_restarted_and_nobody_notices() {
+async fn channels_supervisor_that_dies_is_restarted_and_clients_do_not_notice() {
     let scene = Scene::start(&[]).await;
     scene.strike("channels", "channels", 1).await;
     scene.strike("channels", "channels", 2).await;
@@ -254,7 +254,7 @@ async fn shard_that_dies_drops_only_its_sockets_and_they_resume() {
         let ended = hub.metric(r#"visnyk_connections_closed_total{reason="shard_ended"}"#).await;
         assert!(ended >= dropped as f64, "{ended} connections ended with their shard");
         drop(followers);
-        assert_nobody_is_counted(&hub).await;
+        assert_no_client_is_counted(&hub).await;
     }
 }
 
@@ -307,7 +307,7 @@ async fn shards_supervisor_that_dies_is_restarted_and_every_client_resumes() {
     assert_eq!(kept_and_dropped(&followers).0, 0, "every stream was dropped");
     assert_info_is_right(&hub, &ledger).await;
     drop(followers);
-    assert_nobody_is_counted(&hub).await;
+    assert_no_client_is_counted(&hub).await;
 }
 
 #[tokio::test]

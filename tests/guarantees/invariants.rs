@@ -77,7 +77,7 @@ async fn invariant_1_order_holds_when_a_name_and_patterns_match_the_same_channel
     let mut live = hub.stream(query, "now").await;
     let data: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     for (n, data) in data.iter().enumerate() {
-        // One of the channels is born while the stream is open.
+        // One of the channels is created while the stream is open.
         hub.publish(if n % 2 == 0 { "a/b" } else { "a/late" }, data).await;
     }
     let mut replayed = hub.stream(query, &start).await;
@@ -295,7 +295,7 @@ async fn invariant_3_honest_gap_where_events_were_evicted_and_none_at_the_edge()
 }
 
 #[tokio::test]
-async fn invariant_3_honest_gaps_are_not_told_on_a_quiet_channel() {
+async fn invariant_3_honest_gaps_are_not_sent_on_a_quiet_channel() {
     let settings = [
         ("LIMITS__HISTORY__EVENTS_MAX", "5"),
         ("LIMITS__HISTORY__BYTES_MAX", "20000"),
@@ -336,7 +336,7 @@ const FORGETFUL: [(&str, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn invariant_3_honest_gaps_on_channels_that_are_forgotten() {
+async fn invariant_3_honest_gaps_on_channels_that_are_evicted() {
     let hub = TestHub::start(&FORGETFUL).await;
     let before = hub.publish("other", "x").await;
     let first = hub.publish("a/1", "1").await;
@@ -359,7 +359,7 @@ async fn invariant_3_honest_gaps_on_channels_that_are_forgotten() {
 }
 
 #[tokio::test]
-async fn invariant_3_honest_gaps_below_the_floor_of_forgotten_channels() {
+async fn invariant_3_honest_gaps_below_the_floor_of_evicted_channels() {
     let hub = TestHub::start(&FORGETFUL).await;
     let first = hub.publish("f/0", "0").await;
     for n in 1..8 {

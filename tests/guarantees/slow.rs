@@ -21,7 +21,7 @@ async fn stalled(hub: &TestHub, query: &str) -> SseClient {
 }
 
 #[tokio::test]
-async fn client_that_never_reads_costs_little_and_delays_nobody() {
+async fn client_that_never_reads_costs_little_and_delays_no_other() {
     const STALLED: usize = 100;
     // Nobody is to be ended for taking too long before the figures are taken.
     let hub = TestHub::start(&[("LIMITS__CONNECTIONS__WRITE_STALL_S", "600")]).await;

@@ -154,7 +154,7 @@ async fn the_rest_of_the_surface_is_there_under_its_prefix() {
     let body = [("Content-Length", "3")];
     wire.send(request("GET", "/push/v1/channels/a/events", &body, "") + "abc").await;
     wire.answer().await.refuses(400, "body");
-    wire.ends().await;
+    wire.closed().await;
     hub.shut_down().await;
 }
 
@@ -204,7 +204,7 @@ async fn a_body_of_ones_own_has_every_event_and_dropping_it_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_is_a_slow_client() {
+async fn an_unread_body_is_a_slow_client() {
     let mut limits = Limits::default();
     limits.connections.lag_events_max = 100;
     let hub = Hub::builder().limits(limits).shards(1).start().await.unwrap();

@@ -69,7 +69,7 @@ fn reports(hub: &Hub) -> usize {
     let log = hub.stderr();
     log.lines()
         .filter(|line| {
-            line.contains("refusing connections") || line.contains("cannot accept connections")
+            line.contains("rejecting connections") || line.contains("cannot accept connections")
         })
         .count()
 }
@@ -116,7 +116,7 @@ async fn streams_are_refused_before_files_run_out_and_requests_still_served() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_file_limit_are_told_to_come_back() {
+async fn connections_beyond_the_file_limit_are_answered_when_to_retry() {
     let (hub, _directory) = hub_of_files(200).await;
     let mut follower = stream(&hub, "a").await;
     let mut publisher = Wire::to(&hub).await;
@@ -156,7 +156,7 @@ async fn connections_beyond_the_file_limit_are_told_to_come_back() {
         "{rounds} rounds of two refusals and a publish in {took:?}: {used:?} of CPU, {told} reports"
     );
     assert!(told as u64 <= took.as_secs() + 1, "{told} in {took:?}: {}", hub.stderr());
-    assert!(hub.stderr().contains("refusing connections"), "{}", hub.stderr());
+    assert!(hub.stderr().contains("rejecting connections"), "{}", hub.stderr());
 
     // Those that wait to be refused and say nothing cost nothing.
     let waiting: Vec<Wire> = {

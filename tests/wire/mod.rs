@@ -216,7 +216,7 @@ impl Wire {
 
     /// Checks that the connection ends and that nothing comes before.
     #[track_caller]
-    pub(crate) fn ends(&mut self) -> impl Future<Output = ()> {
+    pub(crate) fn closed(&mut self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let rest = self.rest().await;

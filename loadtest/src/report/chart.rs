@@ -77,7 +77,7 @@ impl Chart {
         let mut text = format!("{} against {}.", self.y.in_words(), self.x.in_words());
         for line in &self.lines {
             let _ = write!(text, " {}:", line.label);
-            for (index, point) in self.told_points(line, POINTS_TOLD).iter().enumerate() {
+            for (index, point) in self.labelled_points(line, POINTS_TOLD).iter().enumerate() {
                 let comma = if index > 0 { "," } else { "" };
                 let _ = write!(text, "{comma} {} at {}", number(point.y), self.x_in_words(point.x));
             }
@@ -86,21 +86,21 @@ impl Chart {
         text
     }
 
-    /// Points of a line to be told in words or in a table: at most `most`, but of percentiles those
+    /// Points of a line to be labelled in words or in a table: at most `most`, but of percentiles those
     /// that the axis names and the last.
-    pub(crate) fn told_points(&self, line: &Line, most: usize) -> Vec<Point> {
+    pub(crate) fn labelled_points(&self, line: &Line, most: usize) -> Vec<Point> {
         if self.x.scale != Scale::Tail {
             return line.some_points(most);
         }
         let ticks = self.x_range().ticks;
-        let mut told: Vec<Point> = ticks
+        let mut labelled: Vec<Point> = ticks
             .iter()
             .filter_map(|tick| line.points.iter().find(|point| point.x >= *tick))
             .copied()
             .collect();
-        told.extend(line.points.last());
-        told.dedup();
-        told
+        labelled.extend(line.points.last());
+        labelled.dedup();
+        labelled
     }
 
     /// A value of the axis across.
@@ -133,7 +133,7 @@ impl Line {
     }
 }
 
-/// Points of a line that are told in words.
+/// Points of a line that are labelled in words.
 const POINTS_TOLD: usize = 5;
 
 #[cfg(test)]
@@ -169,15 +169,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn percentiles_are_told_where_the_axis_names_them() {
+    fn percentiles_are_labelled_where_the_axis_names_them() {
         let mut chart = example();
         chart.x = Axis { label: "percentile".into(), scale: Scale::Tail };
         let points = [0.0, 40.0, 50.0, 87.5, 92.0, 99.0, 99.95, 99.999_97];
         chart.lines.truncate(1);
         chart.lines[0].points = points.map(|p| Point::at((p, 1.0))).to_vec();
-        let told = chart.told_points(&chart.lines[0], 3);
-        let told: Vec<String> = told.iter().map(|point| chart.x_in_words(point.x)).collect();
-        assert_eq!(told, ["50 %", "92 %", "99 %", "99.95 %", "99.9999 %"]);
+        let labelled = chart.labelled_points(&chart.lines[0], 3);
+        let labelled: Vec<String> =
+            labelled.iter().map(|point| chart.x_in_words(point.x)).collect();
+        assert_eq!(labelled, ["50 %", "92 %", "99 %", "99.95 %", "99.9999 %"]);
     }
 
     #[test]

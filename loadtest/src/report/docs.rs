@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_by_line() {
+    fn mistakes_are_reported_by_line() {
         let unknown = |what: &str| DocsError::Unknown { line: 2, what: what.to_owned() };
         for what in ["tragets", "plot burst-latencies", "scenario paced cpu", "plot"] {
             let page = format!("x\n<!-- figures: {what} -->\n<!-- end -->\n");

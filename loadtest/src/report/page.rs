@@ -108,7 +108,7 @@ fn tables(html: &mut String, cases: &[Case<'_>]) {
 fn figure(html: &mut String, chart: &Chart) {
     let mut rows = Vec::new();
     for line in &chart.lines {
-        for point in chart.told_points(line, POINTS) {
+        for point in chart.labelled_points(line, POINTS) {
             rows.push(vec![line.label.clone(), chart.x_in_words(point.x), number(point.y)]);
         }
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_is_told_first() {
+    fn fault_is_reported_first() {
         let mut outcomes = outcomes();
         outcomes[0].verified.lost = 3;
         let html = page(&Summary::of(&outcomes));
@@ -202,14 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn run_that_did_not_keep_up_is_told() {
+    fn run_that_did_not_keep_up_is_reported() {
         let mut outcomes = outcomes();
-        let told = |outcomes: &[Outcome]| page(&Summary::of(outcomes)).contains("did not keep up");
+        let labelled =
+            |outcomes: &[Outcome]| page(&Summary::of(outcomes)).contains("did not keep up");
         for (rate, expected) in [(4_800.0, false), (4_700.0, true)] {
             let figures = &mut outcomes[0].figures;
             figures.insert("deliveries".into(), 10_000.0);
             figures.insert("deliveries_per_s".into(), rate);
-            assert_eq!(told(&outcomes), expected, "of 5 events/s to 1,000");
+            assert_eq!(labelled(&outcomes), expected, "of 5 events/s to 1,000");
         }
     }
 }

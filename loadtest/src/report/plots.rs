@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_has_a_place_at_one_of_so_many() {
+    fn longest_is_drawn_at_one_of_so_many() {
         let charts = of(&outcomes());
         let last = charts[0].lines[0].points.last().copied().expect("there are points");
         assert_eq!((last.x, last.y), (99.9, 50.0));

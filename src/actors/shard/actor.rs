@@ -28,14 +28,19 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Engine, Finished, home::Moving, sockets::Sockets, turns::Turns};
+use super::{
+    Engine, ReturnedSocket, fan_out_budget::FanOutBudget, placement::StreamTransfer,
+    sockets::Sockets,
+};
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
-        explanation::{ConnectionFilter, Explanation, Survey, Surveyed},
+        connection_report::{
+            ConnectionFilter, ConnectionMatches, ConnectionQuery, ConnectionReport,
+        },
+        hub_state::{HubState, Inbox},
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
-        shared::{Inbox, Shared},
         socket::Socket,
         subscriber::{PollTicket, Subscriber},
         tls_peer::TlsPeer,
@@ -52,16 +57,16 @@ pub(crate) struct Shard;
 pub(crate) enum ShardMsg {
     /// Take on a stream that pulls from a body.
     Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
-    /// Take on a stream that another shard has accepted.
-    TakeOn(Box<Moving>),
+    /// Adopt a stream that another shard has accepted.
+    Adopt(Box<StreamTransfer>),
     /// Serve clients on this thread.
     Serve(Arc<dyn Front>),
     /// End all connections within the window; `true` on the sender when none is left.
     Drain(Duration, oneshot::Sender<()>),
     /// Explain connections: a bounded number of them.
-    Explain(Survey, oneshot::Sender<Surveyed>),
+    Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
     /// Explain connections that ended lately.
-    ExplainEnds(ConnectionFilter, oneshot::Sender<Vec<Explanation>>),
+    ExplainClosed(ConnectionFilter, oneshot::Sender<Vec<ConnectionReport>>),
     /// Take a fresh token for the connection in a slot.
     Renew(Renew, oneshot::Sender<Renewal>),
     /// A task of the shard has panicked or ended.
@@ -83,7 +88,7 @@ pub trait Front: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct LocalShard {
     index: usize,
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     engine: Weak<RefCell<Engine>>,
     sockets: Rc<RefCell<Sockets>>,
     returns: Rc<RefCell<Option<Returns>>>,
@@ -91,7 +96,7 @@ pub struct LocalShard {
 }
 
 /// Takes the sockets of answered polls.
-type Returns = Rc<dyn Fn(Finished)>;
+type Returns = Rc<dyn Fn(ReturnedSocket)>;
 
 impl LocalShard {
     /// Which shard.
@@ -100,7 +105,7 @@ impl LocalShard {
     }
 
     /// Sets who goes on with the sockets of answered polls.
-    pub fn on_handed_back(&self, returns: impl Fn(Finished) + 'static) {
+    pub fn on_returned(&self, returns: impl Fn(ReturnedSocket) + 'static) {
         *self.returns.borrow_mut() = Some(Rc::new(returns));
     }
 
@@ -123,7 +128,7 @@ impl LocalShard {
         match (subscriber.shape.transport(), io.into()) {
             (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, early) {
                 Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
-                Err(error) => unwatchable(&error),
+                Err(error) => log_register_failure(&error),
             },
             (Transport::Poll, Socket::Tls(io)) => {
                 let peer = Box::new(TlsPeer::poll(io, early));
@@ -136,25 +141,25 @@ impl LocalShard {
             (Transport::Stream, Socket::Plain(io)) => {
                 let socket = match StreamSocket::new(io) {
                     Ok(socket) => socket,
-                    Err(error) => return unwatchable(&error),
+                    Err(error) => return log_register_failure(&error),
                 };
-                let moving = Moving { subscriber, socket, head };
-                if let Some(staying) = moving.hand_on(&self.shared, self.index) {
-                    self.take_on(staying);
+                let transfer = StreamTransfer { subscriber, socket, head };
+                if let Some(staying) = transfer.send_to(&self.shared, self.index) {
+                    self.adopt(staying);
                 }
             }
         }
     }
 
     /// Takes on a stream that is to live here.
-    fn take_on(&self, stream: Moving) {
-        let Moving { mut subscriber, socket, head } = stream;
+    fn adopt(&self, stream: StreamTransfer) {
+        let StreamTransfer { mut subscriber, socket, head } = stream;
         let Some(engine) = self.engine.upgrade() else { return };
-        self.lead_lease(&mut subscriber);
+        self.set_lease_shard(&mut subscriber);
         let now_ms = self.shared.clock.now_ms();
         let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
         if let Err(error) = engine.attach_stream(subscriber, socket, &sockets, head, now_ms) {
-            unwatchable(&error);
+            log_register_failure(&error);
         }
     }
 
@@ -170,9 +175,9 @@ impl LocalShard {
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
         let now_ms = self.shared.clock.now_ms();
-        self.lead_lease(&mut subscriber);
+        self.set_lease_shard(&mut subscriber);
         engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
-        self.hand_back(&engine);
+        self.return_sockets(&engine);
     }
 
     /// Takes a stream on whose bytes are pulled as a body, or a poll whose one answer is, in the form
@@ -184,14 +189,14 @@ impl LocalShard {
     }
 
     /// Tells a lease which shard its connection comes to.
-    fn lead_lease(&self, subscriber: &mut Subscriber) {
+    fn set_lease_shard(&self, subscriber: &mut Subscriber) {
         if let Some(lease) = &mut subscriber.lease {
             lease.shard = self.index;
         }
     }
 
-    fn hand_back(&self, engine: &RefCell<Engine>) {
-        let finished = engine.borrow_mut().take_handed_back();
+    fn return_sockets(&self, engine: &RefCell<Engine>) {
+        let finished = engine.borrow_mut().take_returned();
         if finished.is_empty() {
             return;
         }
@@ -221,7 +226,7 @@ impl Drop for ShardState {
 impl ThreadLocalActor for Shard {
     type Msg = ShardMsg;
     type State = ShardState;
-    type Arguments = (Arc<Shared>, usize);
+    type Arguments = (Arc<HubState>, usize);
 
     async fn pre_start(
         &self,
@@ -263,12 +268,12 @@ impl ThreadLocalActor for Shard {
             ShardMsg::Attach(mut subscriber, reply) => {
                 let (peer, body) = BodyPeer::pair();
                 let now_ms = state.local.shared.clock.now_ms();
-                state.local.lead_lease(&mut subscriber);
+                state.local.set_lease_shard(&mut subscriber);
                 let mut engine = state.engine.borrow_mut();
                 engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
                 let _ = reply.send(body);
             }
-            ShardMsg::TakeOn(stream) => state.local.take_on(*stream),
+            ShardMsg::Adopt(stream) => state.local.adopt(*stream),
             ShardMsg::Serve(front) => {
                 let serving = front.serve(state.local.clone());
                 state.spawn(&myself, "front", serving);
@@ -284,14 +289,14 @@ impl ThreadLocalActor for Shard {
                     let _ = done.send(());
                 });
             }
-            ShardMsg::Explain(survey, reply) => {
+            ShardMsg::Explain(query, reply) => {
                 let now_ms = state.local.shared.clock.now_ms();
-                let mut surveyed = state.engine.borrow_mut().explain(&survey, now_ms);
-                surveyed.found.iter_mut().for_each(|found| found.shard = state.local.index);
-                let _ = reply.send(surveyed);
+                let mut matches = state.engine.borrow_mut().explain(&query, now_ms);
+                matches.found.iter_mut().for_each(|found| found.shard = state.local.index);
+                let _ = reply.send(matches);
             }
-            ShardMsg::ExplainEnds(filter, reply) => {
-                let mut ended = state.engine.borrow().ended_lately(&filter);
+            ShardMsg::ExplainClosed(filter, reply) => {
+                let mut ended = state.engine.borrow().recently_closed(&filter);
                 ended.iter_mut().for_each(|ended| ended.shard = state.local.index);
                 let _ = reply.send(ended);
             }
@@ -346,26 +351,27 @@ impl ShardState {
     }
 }
 
-fn unwatchable(error: &io::Error) {
-    tracing::debug!(%error, "a socket cannot be watched; it is closed");
+fn log_register_failure(error: &io::Error) {
+    tracing::debug!(%error, "a socket cannot be registered with the poller; it is closed");
 }
 
-/// The loop that serves the connections, a bounded turn at a time.
+/// The loop that serves the connections, a bounded pass at a time.
 async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine>>) {
     let wakes = engine.borrow().ready_list();
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
-    let mut look = true;
-    let mut turns = Turns::new(next_tick);
+    let mut check_sockets = true;
+    let mut budget = FanOutBudget::new(next_tick);
     loop {
-        look |= poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
+        check_sockets |=
+            poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.shared.clock.now_ms();
-            if let Some(through) = inbox.passed() {
-                engine.pass(through);
+            if let Some(through) = inbox.caught_up_to() {
+                engine.note_log_head(through);
             }
-            // However much there is to send, deadlines have their turn.
+            // However much there is to send, deadlines are checked.
             let mut more = false;
             if Instant::now() >= next_tick {
                 more = engine.tick(now_ms);
@@ -374,55 +380,55 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 }
             }
             if engine.wants_batches() {
-                for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_TURN) {
-                    engine.give(batch, now_ms);
+                for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_PASS) {
+                    engine.push_batch(batch, now_ms);
                 }
                 // One notification may stand for many batches.
                 more |= !inbox.is_empty();
             }
             let serving = Instant::now();
-            if look {
+            if check_sockets {
                 ready.clear();
                 match local.sockets.borrow_mut().ready(&mut ready) {
-                    Ok(full) => look = full,
+                    Ok(full) => check_sockets = full,
                     Err(error) => {
                         return tracing::error!(%error, "a shard cannot watch its sockets");
                     }
                 }
                 engine.serve_sockets(&ready, now_ms);
             }
-            more |= engine.serve_ready(SLOTS_PER_TURN, now_ms);
+            more |= engine.serve_ready(SLOTS_PER_PASS, now_ms);
             // Those who read history send much at a time. Live events have the thread as long.
             let sending = Instant::now();
-            turns.serve(sending - serving, sending);
+            budget.record_serving(sending - serving, sending);
             loop {
                 let has_more = engine.work(now_ms);
-                if !has_more || turns.is_served(Instant::now()) {
-                    break more | look | has_more;
+                if !has_more || budget.rounds_are_done(Instant::now()) {
+                    break more | check_sockets | has_more;
                 }
             }
         };
-        local.hand_back(&engine);
+        local.return_sockets(&engine);
         if more {
             // Threads that wait for a processor, of this process and of others, would have this one's
             // at the kernel's next tick, some milliseconds away.
             thread::yield_now();
             let now = Instant::now();
-            if turns.is_over(now) {
+            if budget.is_exhausted(now) {
                 // Let accepts, requests and registrations go ahead.
                 yield_now().await;
-                turns.others_had_it(now, Instant::now());
+                budget.record_other_work(now, Instant::now());
             }
             continue;
         }
-        turns.rest();
+        budget.reset();
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}
             () = poll_fn(|context| match local.sockets.borrow().are_ready(context) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
-            }) => look = true,
+            }) => check_sockets = true,
             () = tokio::time::sleep_until(next_tick) => {}
         }
     }
@@ -430,7 +436,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
 
 /// Between two looks at the deadlines.
 const TICK: Duration = Duration::from_millis(64);
-/// Batches taken from the ring in one turn.
-const BATCHES_PER_TURN: usize = 64;
-/// Connections looked at in one turn because they asked for it.
-const SLOTS_PER_TURN: usize = 256;
+/// Batches taken from the ring in one pass.
+const BATCHES_PER_PASS: usize = 64;
+/// Connections looked at in one pass because they asked for it.
+const SLOTS_PER_PASS: usize = 256;

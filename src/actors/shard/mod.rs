@@ -5,7 +5,8 @@
 
 mod actor;
 mod engine;
-mod home;
+mod fan_out_budget;
+mod placement;
 mod registry;
 mod rounds;
 mod sets;
@@ -14,10 +15,9 @@ mod slots;
 mod sockets;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 pub use actor::{Front, LocalShard};
-pub use engine::{Engine, Finished};
+pub use engine::{Engine, ReturnedSocket};
 pub use slot::SlotKey;
 
 pub(crate) use actor::{Shard, ShardMsg};

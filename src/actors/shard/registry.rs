@@ -12,14 +12,14 @@ use crate::{
     model::ChannelName,
 };
 
-/// The subscribers of a shard, by channel and by pattern. As long as it has any of a channel, that one's
-/// events are handed to the shard, and as long as it has patterns, all events.
+/// The subscribers of a shard, by channel and by pattern. As long as it has any of a channel, that
+/// one's events are handed to the shard, and as long as it has patterns, all events.
 #[derive(Debug)]
 pub(super) struct Registry {
     /// Whose they are.
     shard: usize,
     /// The shards that have patterns.
-    watching: Arc<ShardSet>,
+    pattern_subscribers: Arc<ShardSet>,
     channels: FxHashMap<ChannelId, Subscribers>,
     /// The slots of each pattern.
     patterns: PatternIndex<FxHashSet<u32>>,
@@ -47,15 +47,15 @@ pub(super) struct Subscribers {
     version: u64,
 }
 
-/// A place in a list whose slot has left.
+/// An index of a list whose slot has left.
 pub(super) const VACANT: u32 = u32::MAX;
 
 impl Registry {
-    /// Of the shard of that number; `watching` is where it says that it has patterns.
-    pub(super) fn new(shard: usize, watching: Arc<ShardSet>) -> Self {
+    /// Of the shard of that number; `pattern_subscribers` is where it says that it has patterns.
+    pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>) -> Self {
         Self {
             shard,
-            watching,
+            pattern_subscribers,
             channels: FxHashMap::default(),
             patterns: PatternIndex::default(),
             version: 0,
@@ -63,7 +63,7 @@ impl Registry {
         }
     }
 
-    /// Adds a plain stream and gives its place.
+    /// Adds a plain stream and gives its index.
     pub(super) fn add_plain(&mut self, slot: u32, entry: &Arc<ChannelEntry>) -> u32 {
         let subscribers = self.named(entry);
         subscribers.plain.push(slot);
@@ -80,34 +80,34 @@ impl Registry {
             self.patterns.entry(pattern, FxHashSet::default).1.insert(slot);
             self.version += u64::from(self.patterns.len() > patterns);
             if patterns == 0 {
-                self.watching.insert(self.shard);
+                self.pattern_subscribers.insert(self.shard);
             }
         }
     }
 
     /// Takes a plain stream out of its channel's list. While a round of the channel is under way
-    /// its place stays vacant; otherwise the last of the list moves there, and is returned.
+    /// its index stays vacant; otherwise the last of the list moves there, and is returned.
     pub(super) fn remove_plain(
         &mut self,
         slot: u32,
-        place: u32,
+        plain_index: u32,
         channel: ChannelId,
         in_round: bool,
     ) -> Option<u32> {
         let subscribers = self.channels.get_mut(&channel)?;
-        if place == VACANT {
+        if plain_index == VACANT {
             // It has never been in the list.
             return None;
         }
-        let place = place as usize;
-        debug_assert_eq!(subscribers.plain.get(place), Some(&slot));
+        let index = plain_index as usize;
+        debug_assert_eq!(subscribers.plain.get(index), Some(&slot));
         if in_round {
-            subscribers.plain[place] = VACANT;
+            subscribers.plain[index] = VACANT;
             subscribers.vacant += 1;
             return None;
         }
-        subscribers.plain.swap_remove(place);
-        let moved = subscribers.plain.get(place).copied();
+        subscribers.plain.swap_remove(index);
+        let moved = subscribers.plain.get(index).copied();
         self.drop_if_empty(channel);
         moved
     }
@@ -129,7 +129,7 @@ impl Registry {
                 self.patterns.remove(id);
                 self.version += 1;
                 if self.patterns.is_empty() {
-                    self.watching.remove(self.shard);
+                    self.pattern_subscribers.remove(self.shard);
                 }
             }
         }
@@ -170,16 +170,16 @@ impl Registry {
         }
     }
 
-    /// Closes the vacant places after a round; `moved` hears of every slot whose place changed.
+    /// Closes the vacant indexes after a round; `moved` is called with every slot whose index changed.
     pub(super) fn compact(&mut self, channel: ChannelId, mut moved: impl FnMut(u32, u32)) {
         let Some(subscribers) = self.channels.get_mut(&channel) else { return };
         if subscribers.vacant > 0 {
             subscribers.vacant = 0;
-            let mut place = 0;
+            let mut plain_index = 0;
             subscribers.plain.retain(|&slot| {
                 if slot != VACANT {
-                    moved(slot, place);
-                    place += 1;
+                    moved(slot, plain_index);
+                    plain_index += 1;
                 }
                 slot != VACANT
             });
@@ -240,7 +240,7 @@ impl Registry {
 }
 
 impl Subscribers {
-    /// How many places its list of plain streams has.
+    /// How long its list of plain streams is, vacant indexes included.
     pub(super) fn plain_len(&self) -> usize {
         self.plain.len()
     }
@@ -274,7 +274,7 @@ mod tests {
             id: 1,
             subscription: Subscription::new([selector], [], 1).expect("a subscription"),
             named: Vec::new(),
-            watched: Vec::new(),
+            counted_patterns: Vec::new(),
             shape: Arc::new(Shape::frames()),
             start: Start::Now,
             policy: SlowPolicy::Disconnect,
@@ -282,9 +282,9 @@ mod tests {
             hello: false,
             retry_ms: None,
             lease: None,
-            origin: None,
+            client_info: None,
             replay: None,
-            admission: Admission::take(&Arc::default(), 1).expect("a place"),
+            admission: Admission::take(&Arc::default(), 1).expect("a permit"),
         }
     }
 
@@ -307,36 +307,36 @@ mod tests {
         let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
         let name = ChannelName::parse("t/7/x").expect("a name");
         let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
-        let is_told = || backend.concerned([&*entry]).has(5);
-        let mut registry = Registry::new(5, Arc::clone(backend.watching()));
+        let gets_events = || backend.target_shards([&*entry]).contains(5);
+        let mut registry = Registry::new(5, Arc::clone(backend.pattern_subscribers()));
         // Streams of it alone, also while a round is under way.
-        assert!(!is_told());
+        assert!(!gets_events());
         assert_eq!([registry.add_plain(0, &entry), registry.add_plain(1, &entry)], [0, 1]);
         assert_eq!(registry.remove_plain(0, 0, entry.id(), false), Some(1));
-        assert!(is_told());
+        assert!(gets_events());
         assert_eq!(registry.remove_plain(1, 0, entry.id(), true), None);
-        assert!(is_told(), "until the round is through");
+        assert!(gets_events(), "until the round is through");
         registry.compact(entry.id(), |_, _| {});
-        assert!(!is_told());
+        assert!(!gets_events());
         // Those that name it among others.
         let mut naming = subscriber("t/7/x");
         naming.named.push(CountedEntry::new(Arc::clone(&entry), Transport::Stream));
         registry.add_mixed(0, &naming);
-        assert!(is_told());
+        assert!(gets_events());
         assert_eq!(registry.add_plain(1, &entry), 0);
         registry.remove_mixed(0, &naming);
-        assert!(is_told(), "there is another");
+        assert!(gets_events(), "there is another");
         assert_eq!(registry.remove_plain(1, 0, entry.id(), false), None);
-        assert!(!is_told());
+        assert!(!gets_events());
         // Patterns, whatever they match; and a look-up by them is no reason to be told.
         for pattern in ["t/*/x", "u/**"] {
             registry.add_mixed(0, &subscriber(pattern));
         }
-        assert!(is_told() && registry.look_up(&entry).is_some());
+        assert!(gets_events() && registry.look_up(&entry).is_some());
         registry.remove_mixed(0, &subscriber("t/*/x"));
-        assert!(is_told(), "there is another");
+        assert!(gets_events(), "there is another");
         registry.remove_mixed(0, &subscriber("u/**"));
-        assert!(!is_told());
+        assert!(!gets_events());
     }
 
     #[test]
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_that_are_gone_are_forgotten_some_at_a_time_and_those_with_subscribers_stay() {
+    fn evicted_channels_are_pruned_some_at_a_time_and_those_with_subscribers_stay() {
         let directory = Directory::new(10_000, 0, 1);
         let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("**"));

@@ -38,7 +38,7 @@ pub(super) struct PlainRound {
     pub(super) first: Seq,
     pub(super) last: Seq,
     pub(super) payload: Arc<Payload>,
-    /// The next place in the list, and where it ended when the round began.
+    /// The next index of the list, and where it ended when the round began.
     pub(super) next: usize,
     pub(super) end: usize,
     /// They keep their permits until the round is through.
@@ -47,7 +47,7 @@ pub(super) struct PlainRound {
 
 impl Lane {
     /// Gathers what waits, up to the bounds of a round.
-    pub(super) fn begin(&mut self, places: usize, shape: &Shape) -> bool {
+    pub(super) fn begin(&mut self, plain_count: usize, shape: &Shape) -> bool {
         let mut events: Vec<Arc<Event>> = Vec::new();
         let mut batches = Vec::new();
         let mut bytes = 0;
@@ -74,7 +74,7 @@ impl Lane {
         }
         let payload = Arc::new(Payload::new(events, shape));
         self.round =
-            Some(PlainRound { first, last, payload, next: 0, end: places, _batches: batches });
+            Some(PlainRound { first, last, payload, next: 0, end: plain_count, _batches: batches });
         true
     }
 }
@@ -96,7 +96,7 @@ pub(super) struct MixedRound {
     /// In log order.
     events: Vec<Arc<Event>>,
     /// By channel: where its events are; nothing if there is one channel only.
-    places: Vec<SmallVec<[u32; 4]>>,
+    event_indexes: Vec<SmallVec<[u32; 4]>>,
     /// What the connections receive.
     pub(super) sets: ChannelSets,
     /// The slots that receive something, and how far the walk has come.
@@ -148,18 +148,18 @@ impl MixedLane {
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
         events.sort_unstable_by_key(|(_, event)| event.seq);
         // Who receives anything of a single channel receives all of it.
-        let mut places = Vec::new();
+        let mut event_indexes = Vec::new();
         if channels.len() > 1 {
-            places.resize(channels.len(), SmallVec::new());
-            for (place, (number, _)) in events.iter().enumerate() {
-                places[*number as usize].push(place as u32);
+            event_indexes.resize(channels.len(), SmallVec::new());
+            for (index, (number, _)) in events.iter().enumerate() {
+                event_indexes[*number as usize].push(index as u32);
             }
         }
         self.round = Some(MixedRound {
             first,
             last,
             events: events.into_iter().map(|(_, event)| event).collect(),
-            places,
+            event_indexes,
             sets: ChannelSets::new(),
             due: Vec::new(),
             next: 0,
@@ -190,14 +190,14 @@ impl MixedRound {
 
     /// The events of a set, in log order.
     fn wanted(&self, set: u32) -> Vec<Arc<Event>> {
-        if self.places.is_empty() && set != ChannelSets::EMPTY {
+        if self.event_indexes.is_empty() && set != ChannelSets::EMPTY {
             return self.events.clone();
         }
         let channels = self.sets.channels(set);
-        let mut places: Vec<u32> =
-            channels.flat_map(|channel| &self.places[channel as usize]).copied().collect();
-        places.sort_unstable();
-        places.iter().map(|&place| Arc::clone(&self.events[place as usize])).collect()
+        let mut event_indexes: Vec<u32> =
+            channels.flat_map(|channel| &self.event_indexes[channel as usize]).copied().collect();
+        event_indexes.sort_unstable();
+        event_indexes.iter().map(|&index| Arc::clone(&self.events[index as usize])).collect()
     }
 
     /// Keeps a poll's answer for the others.

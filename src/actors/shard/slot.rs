@@ -10,7 +10,7 @@ use crate::{
         peer::SlotPeer,
         subscriber::{Admission, CountedEntry, PollTicket, Shape, Subscriber},
     },
-    backend::{ChannelEntry, ChannelId, Reading},
+    backend::{ChannelEntry, ChannelId, HistoryReader},
     core::Connection,
     model::{ChannelPattern, EventType},
 };
@@ -50,17 +50,17 @@ pub(super) struct Slot {
     pub(super) peer: SlotPeer,
     pub(super) subscriber: Subscribed,
     /// What it knows of history while it is behind.
-    pub(super) reading: Option<Box<Reading>>,
+    pub(super) reader: Option<Box<HistoryReader>>,
     /// When the wheel looks at it next; entries for other times are stale.
     pub(super) check_ms: u64,
     pub(super) generation: u32,
     /// When it was taken on, in seconds since 1970.
     pub(super) opened_s: u32,
     /// Where it stands in its channel's list, if it is a plain stream of one channel.
-    pub(super) place: u32,
-    /// Reads of history left in this turn.
+    pub(super) plain_index: u32,
+    /// Reads of history left in this pass.
     pub(super) reads_left: u8,
-    /// Whether it is on the engine's list of those that go on in a turn to come.
+    /// Whether it is on the engine's list of those that go on in a later pass.
     pub(super) is_queued: bool,
 }
 

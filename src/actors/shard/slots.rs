@@ -7,9 +7,9 @@ use std::ops::{Index, IndexMut};
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     pages: Vec<Box<[Option<T>]>>,
-    /// Places left by values that were removed.
+    /// Indexes left by values that were removed.
     free: Vec<u32>,
-    /// Places that have been used so far.
+    /// Indexes that have been used so far.
     used: usize,
     len: usize,
 }
@@ -78,8 +78,8 @@ impl<T> Slots<T> {
 
     /// All values with their indices.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        let places = self.pages.iter().flat_map(|page| page.iter());
-        places.enumerate().filter_map(|(index, value)| Some((index, value.as_ref()?)))
+        let slots = self.pages.iter().flat_map(|page| page.iter());
+        slots.enumerate().filter_map(|(index, value)| Some((index, value.as_ref()?)))
     }
 }
 

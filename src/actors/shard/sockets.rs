@@ -75,9 +75,9 @@ impl Sockets {
     pub(super) fn are_ready(&self, context: &mut Context<'_>) -> bool {
         match self.poll.poll_read_ready(context) {
             Poll::Pending => false,
-            // What becomes ready after this, and so after the look that follows it, is told anew.
-            Poll::Ready(Ok(mut told)) => {
-                told.clear_ready();
+            // What becomes ready after this, and so after the look that follows it, is reported anew.
+            Poll::Ready(Ok(mut ready_guard)) => {
+                ready_guard.clear_ready();
                 true
             }
             // The runtime ends; what it does not tell, the look finds.
@@ -86,5 +86,5 @@ impl Sockets {
     }
 }
 
-/// Sockets served in one turn.
+/// Sockets served in one pass.
 const READY_MAX: usize = 256;

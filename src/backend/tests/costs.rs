@@ -8,7 +8,7 @@ fn what_a_pattern_reader_costs_does_not_grow_with_the_channels() {
     for channels in [20, 2_000] {
         let log = Log::new();
         (0..channels).for_each(|n| log.say(&format!("quiet/{n}")));
-        // Channels are born meanwhile.
+        // Channels are created meanwhile.
         (0..10).for_each(|n| log.say(&format!("young/{n}")));
         let head = log.0.head();
         let all = subscription("**");
@@ -72,13 +72,13 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     let head = log.0.head();
     let patterns = many.patterns();
     // So many places of the journal at a time, to the end.
-    let begin = |start: &Start, places: u64| {
+    let begin = |start: &Start, looks_max: u64| {
         let (mut resume, looks) = looks_of(|| log.0.resume(patterns, [].iter(), start, head));
-        assert_eq!((looks, resume.reading.is_looking_back()), (places, true));
-        while resume.reading.is_looking_back() {
-            let look = || log.0.look_back(patterns, [].iter(), &mut resume.reading);
+        assert_eq!((looks, resume.reader.is_searching_start()), (looks_max, true));
+        while resume.reader.is_searching_start() {
+            let look = || log.0.search_start(patterns, [].iter(), &mut resume.reader);
             let (begun, looks) = looks_of(look);
-            assert!(looks <= places, "{looks}");
+            assert!(looks <= looks_max, "{looks}");
             begun
                 .into_iter()
                 .for_each(|begun| (resume.cursor, resume.gap) = (begun.cursor, begun.gap));
@@ -90,15 +90,15 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
         let mut resume = begin(&start, 1);
         assert_eq!(resume.cursor, Seq(12), "just before what it wants");
         assert_eq!(resume.gap.map(|gap| gap.oldest.seq), lost.then_some(Seq(12)));
-        assert_eq!(log.rest(&many, &mut resume.reading, Seq(12)), [13]);
+        assert_eq!(log.rest(&many, &mut resume.reader, Seq(12)), [13]);
     }
     let start = Start::At(log.0.position(Seq(1)));
     // Only names of what is gone are compared.
     let mut resume = begin(&start, 5);
     assert!(resume.gap.is_none() && resume.cursor == Seq(1));
-    // A loss that it knows nothing of is found by reading, and by who begins.
-    log.forget("c/x7");
-    assert_eq!(log.until_loss(&many, &mut resume.reading, Seq(1)), Seq(12));
+    // A loss that it knows nothing of is found by reading, and by a subscription that begins.
+    log.evict("c/x7");
+    assert_eq!(log.until_loss(&many, &mut resume.reader, Seq(1)), Seq(12));
     assert_eq!(begin(&start, 5).gap.expect("a gap").reason, GapReason::Evicted);
 }
 
@@ -112,9 +112,9 @@ fn going_back_within_a_piece_costs_no_new_collection() {
     let mut resume = log.begin(&subscription, &start, head);
     // The client takes one event of each piece.
     for after in 0..60 {
-        let span = Span { after: Seq(after), through: head, events_max: 10, bytes_max: 9_999 };
+        let range = SeqRange { after: Seq(after), through: head, events_max: 10, bytes_max: 9_999 };
         let ((), looks) = looks_of(|| {
-            let read = log.0.read(subscription.patterns(), [].iter(), &mut resume.reading, &span);
+            let read = log.0.read(subscription.patterns(), [].iter(), &mut resume.reader, &range);
             let piece = read.expect("nothing is lost");
             let seqs: Vec<_> = piece.events.iter().map(|event| event.seq.0).collect();
             assert_eq!(seqs, (after + 1..=after + 10).collect::<Vec<_>>());
@@ -124,7 +124,7 @@ fn going_back_within_a_piece_costs_no_new_collection() {
 }
 
 #[test]
-fn a_look_back_is_in_pieces_and_takes_no_more_at_a_time_beside_more_channels() {
+fn a_start_search_is_in_pieces_that_do_not_grow_with_the_channels() {
     for channels in [20, 2_000] {
         let log = Log::new();
         (0..channels).for_each(|n| log.say(&format!("c/{n}")));
@@ -136,22 +136,22 @@ fn a_look_back_is_in_pieces_and_takes_no_more_at_a_time_beside_more_channels() {
             assert_eq!(looks, 0);
             let mut begun = None;
             while begun.is_none() {
-                let look = || log.0.look_back(patterns, [].iter(), &mut resume.reading);
+                let look = || log.0.search_start(patterns, [].iter(), &mut resume.reader);
                 let (found, looks) = looks_of(look);
                 assert!(looks <= 3, "{looks}");
                 begun = found;
             }
             // The channels are collected anew on the way; that is in pieces too.
-            let mut span =
-                Span { after: begun.expect("begun").cursor, through: log.0.head(), ..SPAN };
+            let mut range =
+                SeqRange { after: begun.expect("begun").cursor, through: log.0.head(), ..RANGE };
             let mut seqs = Vec::new();
-            while span.after < span.through {
-                let read = || log.0.read(patterns, [].iter(), &mut resume.reading, &span);
+            while range.after < range.through {
+                let read = || log.0.read(patterns, [].iter(), &mut resume.reader, &range);
                 let (piece, looks) = looks_of(read);
                 assert!(looks <= 12, "{looks}");
                 let piece = piece.expect("nothing is lost");
                 seqs.extend(piece.events.iter().map(|event| event.seq.0));
-                span.after = piece.through;
+                range.after = piece.through;
             }
             let first = if start == Start::Earliest { 1 } else { 2 };
             assert_eq!(seqs, (first..=channels).collect::<Vec<_>>());

@@ -1,14 +1,14 @@
 //! A log without actors: what reading it costs, and what becomes of what comes and goes meanwhile.
 
 mod costs;
-mod look_back;
+mod start_search;
 
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
 };
 
-use super::{reading::Reading, *};
+use super::{reader::HistoryReader, *};
 use crate::{
     core::{Limits, Subscription},
     model::{
@@ -38,7 +38,7 @@ fn before_looks(looks: u32, act: impl FnOnce() + 'static) {
 }
 
 /// Whether it has not happened.
-fn forget_what_was_to_be_done() -> bool {
+fn clear_planned_evictions() -> bool {
     BEFORE.take().is_some()
 }
 
@@ -84,10 +84,10 @@ impl Log {
         self.0.commit(position.seq);
     }
 
-    fn forget(&self, name: &str) {
+    fn evict(&self, name: &str) {
         let entry = self.entry(name);
         self.0.evict_all(&entry);
-        assert!(self.0.directory().forget(entry));
+        assert!(self.0.directory().evict(entry));
     }
 
     /// Resumes after `after` and reads to the head; gives the seqs.
@@ -97,15 +97,15 @@ impl Log {
         let start = Start::At(self.0.position(Seq(after)));
         let mut resume = self.begin(&subscription, &start, head);
         assert!(resume.gap.is_none(), "{:?}", resume.gap);
-        self.rest(&subscription, &mut resume.reading, resume.cursor)
+        self.rest(&subscription, &mut resume.reader, resume.cursor)
     }
 
     /// Where a subscription starts, found out to the end.
     fn begin(&self, subscription: &Subscription, start: &Start, head: Seq) -> Resume {
         let patterns = subscription.patterns();
         let mut resume = self.0.resume(patterns, [].iter(), start, head);
-        while resume.reading.is_looking_back() {
-            if let Some(begun) = self.0.look_back(patterns, [].iter(), &mut resume.reading) {
+        while resume.reader.is_searching_start() {
+            if let Some(begun) = self.0.search_start(patterns, [].iter(), &mut resume.reader) {
                 (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
             }
         }
@@ -113,15 +113,20 @@ impl Log {
     }
 
     /// Reads from `after` to the head; gives the seqs.
-    fn rest(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Vec<u64> {
+    fn rest(
+        &self,
+        subscription: &Subscription,
+        reader: &mut HistoryReader,
+        after: Seq,
+    ) -> Vec<u64> {
         let through = self.0.head();
-        let mut span = Span { after, through, ..SPAN };
+        let mut range = SeqRange { after, through, ..RANGE };
         let mut seqs = Vec::new();
         loop {
-            let read = self.0.read(subscription.patterns(), [].iter(), reading, &span);
+            let read = self.0.read(subscription.patterns(), [].iter(), reader, &range);
             let piece = read.expect("nothing is lost");
             seqs.extend(piece.events.iter().map(|event| event.seq.0));
-            span.after = piece.through;
+            range.after = piece.through;
             if !piece.more {
                 return seqs;
             }
@@ -129,13 +134,18 @@ impl Log {
     }
 
     /// Reads from `after` until a loss; gives how far it has come.
-    fn until_loss(&self, subscription: &Subscription, reading: &mut Reading, after: Seq) -> Seq {
-        let mut span = Span { after, through: self.0.head(), ..SPAN };
+    fn until_loss(
+        &self,
+        subscription: &Subscription,
+        reader: &mut HistoryReader,
+        after: Seq,
+    ) -> Seq {
+        let mut range = SeqRange { after, through: self.0.head(), ..RANGE };
         loop {
-            match self.0.read(subscription.patterns(), [].iter(), reading, &span) {
-                Ok(piece) if piece.more => span.after = piece.through,
+            match self.0.read(subscription.patterns(), [].iter(), reader, &range) {
+                Ok(piece) if piece.more => range.after = piece.through,
                 Ok(_) => panic!("the loss was not noticed"),
-                Err(_) => return span.after,
+                Err(_) => return range.after,
             }
         }
     }
@@ -155,4 +165,4 @@ fn log_of(channels: &[&str]) -> Log {
     log
 }
 
-const SPAN: Span = Span { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };
+const RANGE: SeqRange = SeqRange { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };

@@ -38,7 +38,7 @@ const GAPS = {
 };
 
 const STATES = {
-  idle: "Not watching",
+  idle: "Not pattern_subscribers",
   connecting: "Connecting",
   open: "Connected",
   reconnecting: "Reconnecting",
@@ -367,7 +367,7 @@ class ConnectionTable {
   }
 
   #show({ totals, connections, next }) {
-    // Only admins are told of everyone's.
+    // Only admins are told of default_identity's.
     const counts = totals
       ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")}`
       : "Your own";
@@ -574,7 +574,7 @@ function announce(text) {
   byId("announce").textContent = text;
 }
 
-/** Sums up what came, seldom enough to be listened to. */
+/** Sums up what came, throttle enough to be listened to. */
 function announceEvents(events) {
   let told = 0;
   setInterval(() => {

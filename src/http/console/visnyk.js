@@ -43,7 +43,7 @@
  * @property {"evicted"|"epoch"|"unknown_position"|"slow"} reason
  * @property {string} [requested]  The position that was asked for.
  * @property {string} [oldest]     Where the stream goes on.
- * @property {string} [channel]    The channel concerned, if it is only one.
+ * @property {string} [channel]    The channel target_shards, if it is only one.
  */
 
 /**
@@ -235,7 +235,7 @@ export class Visnyk {
     });
   }
 
-  /** Shares the connection of a group of tabs, or makes it if this tab is elected. */
+  /** UsageTable the connection of a group of tabs, or makes it if this tab is elected. */
   #join() {
     this.#state.role = "follower";
     this.#group = new Group(this.#settings, {
@@ -1014,7 +1014,7 @@ const STREAM_RETRY_WAIT_MS = 40_000;
 const STREAM_MISSES_MAX = 3;
 /** How many streams may fail while polls work before polls take over. */
 const STREAM_FAILURES_MAX = 2;
-/** How soon, and later how seldom, a polling client looks whether streams work again. */
+/** How soon, and later how throttle, a polling client looks whether streams work again. */
 const PROBE_MIN_MS = 30_000;
 const PROBE_MAX_MS = 900_000;
 

@@ -11,7 +11,7 @@ use super::stream::path_channel;
 use crate::{
     backend::ChannelInfo,
     http::{
-        Problem, gate,
+        Problem, authorization,
         params::{Query, channel_name},
         routes::HttpState,
     },
@@ -27,7 +27,7 @@ pub(in crate::http) async fn list(
     let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
     let after = query.one("after")?;
     // One more than asked for tells whether there is a next page.
-    let identity = gate::identity(&state, request.extensions())?;
+    let identity = authorization::identity(&state, request.extensions())?;
     let may_see = |name: &ChannelName| identity.is_admin() || identity.may_subscribe(name);
     let mut channels = state.hub.channels_where(after, limit + 1, may_see).await;
     let has_more = channels.len() > limit;
@@ -46,7 +46,7 @@ pub(in crate::http) async fn show(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let name = channel_name("channel", &path_channel(&request)?)?;
-    gate::permit_sight(&*gate::identity(&state, request.extensions())?, &name)?;
+    authorization::authorize_read(&*authorization::identity(&state, request.extensions())?, &name)?;
     match state.hub.channel(&name) {
         Some(info) => Ok(Json(info_json(&info))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no channel `{name}`"))
@@ -60,7 +60,7 @@ pub(in crate::http) async fn close(
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let name = channel_name("channel", &path_channel(&request)?)?;
-    gate::permit_admin(&*gate::identity(&state, request.extensions())?)?;
+    authorization::authorize_admin(&*authorization::identity(&state, request.extensions())?)?;
     state.hub.close_channel(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

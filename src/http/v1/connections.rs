@@ -10,16 +10,16 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    actors::{ConnectionFilter, ConnectionState, Explanation},
+    actors::{ConnectionFilter, ConnectionReport, ConnectionState},
     auth::Identity,
     core::{SlowPolicy, Transport},
     http::{
-        Problem, gate,
+        Problem, authorization,
         params::{Query, channel_name},
         problem::RETRY_AFTER_S,
         routes::HttpState,
     },
-    hub::{ConnectionPlace, EndPlace},
+    hub::{ClosedCursor, ConnectionCursor},
     model::rfc3339_millis,
 };
 
@@ -37,7 +37,7 @@ pub(in crate::http) async fn list(
         Some("poll") => Some(Transport::Poll),
         Some(_) => return Err(Problem::field("transport", "`transport` is `sse` or `poll`")),
     };
-    let subject = subject_seen(&*gate::identity(&state, request.extensions())?)?;
+    let subject = subject_seen(&*authorization::identity(&state, request.extensions())?)?;
     let mut filter =
         ConnectionFilter { channel, transport, subject, ..ConnectionFilter::default() };
     let after = query.one("after")?;
@@ -57,9 +57,9 @@ pub(in crate::http) async fn list(
                     return Err(Problem::field("state", detail));
                 }
             };
-            let from = after_place(after)?;
+            let from = after_cursor(after)?;
             let page = state.hub.connections(&filter, from, limit, SELECTORS_LISTED).await;
-            let next = page.next.map(|place| format!("{}.{}", place.shard, place.slot));
+            let next = page.next.map(|cursor| format!("{}.{}", cursor.shard, cursor.slot));
             (page.connections, next, page.unanswered)
         }
     };
@@ -89,7 +89,7 @@ fn subject_seen(identity: &Identity) -> Result<Option<Arc<str>>, Problem> {
     match identity.subject() {
         _ if identity.is_admin() => Ok(None),
         Some(subject) => Ok(Some(Arc::clone(subject))),
-        None => gate::permit_admin(identity).map(|()| None),
+        None => authorization::authorize_admin(identity).map(|()| None),
     }
 }
 
@@ -99,7 +99,7 @@ pub(in crate::http) async fn show(
     Path(text): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let subject = subject_seen(&*gate::identity(&state, request.extensions())?)?;
+    let subject = subject_seen(&*authorization::identity(&state, request.extensions())?)?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse::<u64>().ok().filter(|_| digits);
     let found = match id {
@@ -121,7 +121,7 @@ pub(in crate::http) async fn show(
     }
 }
 
-fn connection_json(found: &Explanation, now_ms: u64) -> Value {
+fn connection_json(found: &ConnectionReport, now_ms: u64) -> Value {
     let mut json = Map::new();
     let mut put = |name: &str, value: Value| json.insert(name.to_owned(), value);
     put("id", found.id.to_string().into());
@@ -174,16 +174,16 @@ fn connection_json(found: &Explanation, now_ms: u64) -> Value {
 }
 
 /// The place in `after`, or the first.
-fn after_place(after: Option<&str>) -> Result<ConnectionPlace, Problem> {
-    let Some(text) = after else { return Ok(ConnectionPlace::default()) };
+fn after_cursor(after: Option<&str>) -> Result<ConnectionCursor, Problem> {
+    let Some(text) = after else { return Ok(ConnectionCursor::default()) };
     let (shard, slot) = numbers(text)?;
     let (Ok(shard), Ok(slot)) = (shard.try_into(), slot.try_into()) else {
-        return Err(not_a_place());
+        return Err(bad_cursor());
     };
-    Ok(ConnectionPlace { shard, slot })
+    Ok(ConnectionCursor { shard, slot })
 }
 
-fn after_end(after: Option<&str>) -> Result<Option<EndPlace>, Problem> {
+fn after_end(after: Option<&str>) -> Result<Option<ClosedCursor>, Problem> {
     after.map(numbers).transpose()
 }
 
@@ -191,10 +191,10 @@ fn numbers(text: &str) -> Result<(u64, u64), Problem> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let pair = text.split_once('.').filter(|_| digits);
     let pair = pair.and_then(|(first, second)| Some((first.parse().ok()?, second.parse().ok()?)));
-    pair.ok_or_else(not_a_place)
+    pair.ok_or_else(bad_cursor)
 }
 
-fn not_a_place() -> Problem {
+fn bad_cursor() -> Problem {
     Problem::field("after", "`after` is the `next` of the page before, with the same `state`")
 }
 

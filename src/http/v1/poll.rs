@@ -8,7 +8,9 @@ use axum::{
 use super::stream::subscription_in_path;
 use crate::{
     core::Subscription,
-    http::{Problem, gate, params::Query, poll, routes::HttpState, stream::Asked},
+    http::{
+        Problem, authorization, params::Query, poll, routes::HttpState, stream::ResponseContext,
+    },
     hub::PollRequest,
     model::EnvelopeAnswers,
 };
@@ -20,8 +22,8 @@ pub(in crate::http) async fn channel(
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri())?;
     let subscription = subscription_in_path(&state, &request, &query)?;
-    let (asked, poll) = ask(&state, &request, &query, subscription)?;
-    poll::respond(&state, &asked, poll).await
+    let (context, poll) = ask(&state, &request, &query, subscription)?;
+    poll::respond(&state, &context, poll).await
 }
 
 /// Several channels and patterns.
@@ -31,8 +33,8 @@ pub(in crate::http) async fn many(
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri())?;
     let subscription = query.subscription(state.hub.limits())?;
-    let (asked, poll) = ask(&state, &request, &query, subscription)?;
-    poll::respond(&state, &asked, poll).await
+    let (context, poll) = ask(&state, &request, &query, subscription)?;
+    poll::respond(&state, &context, poll).await
 }
 
 fn ask(
@@ -40,10 +42,10 @@ fn ask(
     request: &Request,
     query: &Query<'_>,
     subscription: Subscription,
-) -> Result<(Asked, PollRequest), Problem> {
-    let asked = Asked::of(request)?;
-    let identity = gate::identity(state, request.extensions())?;
-    gate::permit(&identity, &subscription)?;
+) -> Result<(ResponseContext, PollRequest), Problem> {
+    let context = ResponseContext::of(request)?;
+    let identity = authorization::identity(state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &subscription)?;
     let limits = state.hub.limits();
     let poll = PollRequest {
         subscription,
@@ -51,8 +53,8 @@ fn ask(
         encoding: &EnvelopeAnswers,
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
-        holder: gate::holder(state, &identity),
-        client: asked.client,
+        holder: authorization::holder(state, &identity),
+        client: context.client,
     };
-    Ok((asked, poll))
+    Ok((context, poll))
 }

@@ -17,9 +17,8 @@ use super::{envelope::parse_batch, stream::path_channel};
 use crate::{
     core::IdempotencyKey,
     http::{
-        Problem,
+        Problem, authorization,
         body::read_body,
-        gate,
         params::{Query, channel_name, idempotency_key},
         routes::HttpState,
     },
@@ -50,7 +49,7 @@ async fn accept(
     in_path: Option<ChannelName>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let identity = gate::identity(state, &parts.extensions)?;
+    let identity = authorization::identity(state, &parts.extensions)?;
     let query = Query::of(&parts.uri)?;
     let in_query = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
     if in_path.is_some() && in_query.is_some() {
@@ -58,7 +57,7 @@ async fn accept(
     }
     // Before the body is asked for; a batch may name more channels.
     for channel in in_path.iter().chain(&in_query) {
-        gate::permit_publish(&identity, channel)?;
+        authorization::authorize_publish(&identity, channel)?;
     }
     let key = idempotency_key(&parts.headers)?;
     let event_type = query.one("type")?.map(EventType::parse).transpose();
@@ -87,11 +86,11 @@ async fn accept(
     };
     for (index, (channel, _)) in events.iter().enumerate() {
         if index == 0 || *channel != events[index - 1].0 {
-            gate::permit_publish(&identity, channel)?;
+            authorization::authorize_publish(&identity, channel)?;
         }
     }
     let channel = events[0].0.clone();
-    let source = gate::source(&identity, &parts.extensions);
+    let source = authorization::source(&identity, &parts.extensions);
     let published = state.hub.publish(Publication { events, key, source }).await?;
     Ok(answer(&published, &channel, is_batch))
 }

@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     actors::Renewal,
-    http::{Problem, gate, problem::RETRY_AFTER_S, routes::HttpState},
+    http::{Problem, authorization, problem::RETRY_AFTER_S, routes::HttpState},
 };
 
 /// The token that the request itself carries becomes that of the connection.
@@ -16,10 +16,10 @@ pub(in crate::http) async fn renew(
     Path(text): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let identity = gate::identity(&state, request.extensions())?;
+    let identity = authorization::identity(&state, request.extensions())?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse::<u64>().ok().filter(|_| digits);
-    let until_ms = gate::until_ms(&state, &identity);
+    let until_ms = authorization::until_ms(&state, &identity);
     let renewal = match id {
         Some(id) => state.hub.renew(id, identity, until_ms).await,
         None => Some(Renewal::NoSuchConnection),

@@ -8,10 +8,10 @@ use axum::{
 use crate::{
     core::Subscription,
     http::{
-        Problem, gate,
+        Problem, authorization,
         params::{Query, channel_in_path},
         routes::HttpState,
-        stream::{self, Asked},
+        stream::{self, ResponseContext},
     },
     hub::StreamRequest,
     model::{ChannelSelector, EnvelopeEncoding, EventEncoding, MessageEncoding},
@@ -24,8 +24,8 @@ pub(in crate::http) async fn channel(
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri())?;
     let subscription = subscription_in_path(&state, &request, &query)?;
-    let (asked, stream) = ask(&state, &request, &query, subscription)?;
-    Ok(stream::respond(&state, &asked, stream).await)
+    let (context, stream) = ask(&state, &request, &query, subscription)?;
+    Ok(stream::respond(&state, &context, stream).await)
 }
 
 /// Several channels and patterns.
@@ -35,8 +35,8 @@ pub(in crate::http) async fn many(
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri())?;
     let subscription = query.subscription(state.hub.limits())?;
-    let (asked, stream) = ask(&state, &request, &query, subscription)?;
-    Ok(stream::respond(&state, &asked, stream).await)
+    let (context, stream) = ask(&state, &request, &query, subscription)?;
+    Ok(stream::respond(&state, &context, stream).await)
 }
 
 /// The channel or pattern in the path of a request, as a subscription.
@@ -60,10 +60,10 @@ fn ask(
     request: &Request,
     query: &Query<'_>,
     subscription: Subscription,
-) -> Result<(Asked, StreamRequest), Problem> {
-    let asked = Asked::of(request)?;
-    let identity = gate::identity(state, request.extensions())?;
-    gate::permit(&identity, &subscription)?;
+) -> Result<(ResponseContext, StreamRequest), Problem> {
+    let context = ResponseContext::of(request)?;
+    let identity = authorization::identity(state, request.extensions())?;
+    authorization::authorize_subscribe(&identity, &subscription)?;
     let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
         None | Some("data") => None,
         Some("envelope") => Some(&EnvelopeEncoding),
@@ -79,8 +79,8 @@ fn ask(
         policy: query.slow_policy()?,
         hello: query.switch("hello")?,
         retry_ms: None,
-        holder: gate::holder(state, &identity),
-        client: asked.client,
+        holder: authorization::holder(state, &identity),
+        client: context.client,
     };
-    Ok((asked, stream))
+    Ok((context, stream))
 }

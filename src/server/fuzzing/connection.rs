@@ -30,9 +30,10 @@ use crate::{
 pub(super) fn connection(data: &[u8]) {
     // One at a time, so that what is left open is this one's.
     static OPEN: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start(false)));
-    static GATED: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start(true)));
+    static AUTHENTICATED: LazyLock<Mutex<Server>> =
+        LazyLock::new(|| Mutex::new(Server::start(true)));
     let (server, data) = match data.strip_prefix(&[COMMAND, b'K']) {
-        Some(rest) => (&*GATED, rest),
+        Some(rest) => (&*AUTHENTICATED, rest),
         None => (&*OPEN, data),
     };
     let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,7 +20,7 @@ pub(super) fn settings(data: &[u8]) {
         }
     };
     for entry in effective.entries() {
-        assert!(effective.origin(entry.key.name).is_some());
+        assert!(effective.set_by(entry.key.name).is_some());
     }
     let printed = effective.to_toml();
     if printed.contains("***") {

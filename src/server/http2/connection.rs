@@ -18,21 +18,21 @@ use hyper::{
 use hyper_util::rt::TokioTimer;
 
 use super::{
+    flow_controlled_body::FlowControlledBody,
     frames::{FramedIo, Frames},
     streams::{OnShard, Stream, Streams},
-    watched::Watched,
 };
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{CanTake, Surface, Taken, Takeover, with_room},
+    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, with_answer_permit},
     hub::Hub,
     model::ClientAddress,
     server::{
         arrival::Arrival,
         connection::Connections,
-        outgoing::{Outgoing, Stall},
         rewind::Rewind,
+        write_progress::{Stall, WriteProgress},
     },
     telemetry::Metrics,
 };
@@ -67,28 +67,28 @@ impl Connections {
     pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
         let limits = &self.http2;
         let peer = arrival.peer();
-        let metrics = self.places.metrics();
+        let metrics = self.budget.metrics();
         let (streams, frames) = (Rc::new(Streams::default()), Rc::new(Frames::default()));
-        let outgoing = Rc::new(Outgoing::new());
+        let progress = Rc::new(WriteProgress::new());
         let on_shard = OnShard {
             streams: Rc::clone(&streams),
             write_stall: self.write_stall,
             metrics: Arc::clone(metrics),
         };
         let service = {
-            let (streams, surface) = (Rc::clone(&streams), self.surface.clone());
+            let (streams, dispatcher) = (Rc::clone(&streams), self.dispatcher.clone());
             let (hub, shard, proxies) =
                 (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
-                arrival.note(&mut request, &proxies);
+                arrival.annotate(&mut request, &proxies);
                 // Its task is begun right after this.
                 let stream = streams.begin();
-                Box::pin(respond(surface.clone(), hub.clone(), shard.clone(), request, stream))
+                Box::pin(respond(dispatcher.clone(), hub.clone(), shard.clone(), request, stream))
             })
         };
         let io = FramedIo::new(
-            Rewind::new(io, early, Rc::clone(&outgoing)),
-            Rc::clone(&outgoing),
+            Rewind::new(io, early, Rc::clone(&progress)),
+            Rc::clone(&progress),
             Rc::clone(&frames),
             limits.frames_max,
         );
@@ -108,15 +108,15 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        let mut asked_to_close = Box::pin(self.asked_to_close());
+        let mut shutdown_requested = Box::pin(self.shutdown_requested());
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
         let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
-        let mut last_words = Stall::new(LAST_WORDS);
+        let mut goaway = Stall::new(GOAWAY_TIME);
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             streams.watch(context);
-            let is_asked = !is_closing && asked_to_close.as_mut().poll(context).is_ready();
+            let is_asked = !is_closing && shutdown_requested.as_mut().poll(context).is_ready();
             let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
             if is_asked || is_idle {
                 is_closing = true;
@@ -131,15 +131,15 @@ impl Connections {
             if frames.are_too_many() {
                 return Poll::Ready(Err(Excess::Frames));
             }
-            if heads.poll(frames.half(), context).is_ready() {
+            if heads.poll(frames.partial(), context).is_ready() {
                 return Poll::Ready(Err(Excess::SlowHead));
             }
-            if written.poll(outgoing.waiting(), context).is_ready() {
+            if written.poll(progress.pending(), context).is_ready() {
                 return Poll::Ready(Err(Excess::Stalled));
             }
             // A client that does not answer the GOAWAY has nothing under way.
             let is_left = streams.idle().filter(|_| is_closing);
-            last_words.poll(is_left, context).map(|()| Ok(Ok(())))
+            goaway.poll(is_left, context).map(|()| Ok(Ok(())))
         })
         .await;
         match ended {
@@ -155,8 +155,8 @@ impl Connections {
     }
 }
 
-/// Why h2 itself ended a connection for what its client did, in a word for metrics. Its own bounds are
-/// all said with one code (RFC 9113, section 7).
+/// Why h2 itself ended a connection for what its client did, in a word for metrics. Its own bounds
+/// are all said with one code (RFC 9113, section 7).
 fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
     let is_own = error.is_go_away() && error.is_library();
@@ -187,42 +187,42 @@ impl Drop for Open {
 }
 
 async fn respond(
-    surface: Surface,
+    dispatcher: Dispatcher,
     hub: Hub,
     shard: LocalShard,
     request: Request<Incoming>,
     stream: Rc<Stream>,
-) -> Result<Response<Watched>, Infallible> {
+) -> Result<Response<FlowControlledBody>, Infallible> {
     let mut request = request.map(Body::new);
     if request.method() == Method::GET && request.body().is_end_stream() {
-        request.extensions_mut().insert(CanTake);
+        request.extensions_mut().insert(HandoffAllowed);
     }
     let client = request.extensions().get::<ClientAddress>().copied();
-    let mut response = surface.answer(request).await;
-    let takeover = response.extensions_mut().remove::<Takeover>();
-    if let Some(taken) = takeover.and_then(|takeover| takeover.take()) {
+    let mut response = dispatcher.dispatch(request).await;
+    let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
+    if let Some(handoff) = handoff_request.and_then(|request| request.take()) {
         // It is the length of the empty body that the router saw.
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        if taken.is_poll {
-            let mut body = shard.attach_body(taken.subscriber, Some(Taken::ticket_of_body()));
+        if handoff.is_poll {
+            let mut body = shard.attach_body(handoff.subscriber, Some(Handoff::body_ticket()));
             // It is written in one piece.
             let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
             // The routes saw it without its answer, and could not ask for room.
             let (parts, _) = response.into_parts();
-            let marks = parts.headers.clone();
-            response = with_room(&hub, client, Taken::poll_answer(parts, answer));
-            keep_marks(marks, response.headers_mut());
+            let headers_of_routes = parts.headers.clone();
+            response = with_answer_permit(&hub, client, Handoff::poll_answer(parts, answer));
+            keep_headers(headers_of_routes, response.headers_mut());
         } else {
-            *response.body_mut() = Body::new(shard.attach_body(taken.subscriber, None));
+            *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber, None));
         }
     }
-    Ok(response.map(|body| Watched::new(body, stream)))
+    Ok(response.map(|body| FlowControlledBody::new(body, stream)))
 }
 
 /// Puts what the routes say of every answer on one that was made after them.
-fn keep_marks(mut marks: HeaderMap, headers: &mut HeaderMap) {
-    marks.extend(std::mem::take(headers));
-    *headers = marks;
+fn keep_headers(mut headers_of_routes: HeaderMap, headers: &mut HeaderMap) {
+    headers_of_routes.extend(std::mem::take(headers));
+    *headers = headers_of_routes;
 }
 
 /// Method, scheme, authority, and the names of all four.
@@ -236,4 +236,4 @@ const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of an answer that wait in h2 for a client's windows.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a client has to take a GOAWAY when nothing is under way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const GOAWAY_TIME: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
 //! Looks at the frames that a client sends, without touching them: how many carry nothing, and
-//! whether a head is only half there.
+//! whether a head is only partly there.
 //!
 //! h2 answers pings and settings as they come, for as long as they come. Each is cheap, and their
 //! number is what makes an attack (CVE-2019-9512, -9515, -9518 and their kind).
@@ -16,9 +16,9 @@ use std::{
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::Instant;
 
-use crate::server::{outgoing::Outgoing, rewind::Rewind};
+use crate::server::{rewind::Rewind, write_progress::WriteProgress};
 
-/// What has been seen of a client's frames. Shared by the transport and whoever judges them.
+/// What has been seen of a client's frames. Shared by the transport and the connection that judges them.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// Frames without a request or content, in the period under way.
@@ -27,10 +27,10 @@ pub(super) struct Frames {
     period_began: Cell<Option<Instant>>,
     /// Bytes that the client had taken when it began.
     taken_before: Cell<u64>,
-    /// Something that must come whole in good time is only half there.
-    is_half: Cell<bool>,
+    /// Something that must come whole in good time is only partly there.
+    is_partial: Cell<bool>,
     /// How often that began.
-    halves: Cell<u64>,
+    partials: Cell<u64>,
 }
 
 impl Frames {
@@ -41,8 +41,8 @@ impl Frames {
 
     /// Whether the preface, or a request's head, has begun and not ended; with a number that is
     /// another for each.
-    pub(super) fn half(&self) -> Option<u64> {
-        self.is_half.get().then(|| self.halves.get())
+    pub(super) fn partial(&self) -> Option<u64> {
+        self.is_partial.get().then(|| self.partials.get())
     }
 
     /// Counts frames of a client that has taken so many bytes. It may open its windows as it takes
@@ -60,11 +60,11 @@ impl Frames {
         self.are_too_many.set(u64::from(self.idle_frames.get()) > may);
     }
 
-    fn set_half(&self, is_half: bool) {
-        if is_half && !self.is_half.get() {
-            self.halves.set(self.halves.get() + 1);
+    fn set_partial(&self, is_partial: bool) {
+        if is_partial && !self.is_partial.get() {
+            self.partials.set(self.partials.get() + 1);
         }
-        self.is_half.set(is_half);
+        self.is_partial.set(is_partial);
     }
 }
 
@@ -139,7 +139,7 @@ impl Scanner {
     }
 
     /// Whether what has begun must go on soon.
-    fn is_half(&self) -> bool {
+    fn is_partial(&self) -> bool {
         self.preface_left > 0
             || self.is_first
             || self.in_head
@@ -153,20 +153,20 @@ pub(super) struct FramedIo {
     scanner: Scanner,
     frames: Rc<Frames>,
     frames_max: u32,
-    outgoing: Rc<Outgoing>,
+    progress: Rc<WriteProgress>,
 }
 
 impl FramedIo {
     /// Reads until there were more than `frames_max` frames without content in a [`PERIOD`].
     pub(super) fn new(
         io: Rewind,
-        outgoing: Rc<Outgoing>,
+        progress: Rc<WriteProgress>,
         frames: Rc<Frames>,
         frames_max: u32,
     ) -> Self {
         let scanner = Scanner::new();
-        frames.set_half(true);
-        Self { io, scanner, frames, frames_max, outgoing }
+        frames.set_partial(true);
+        Self { io, scanner, frames, frames_max, progress }
     }
 }
 
@@ -187,9 +187,9 @@ impl Read for FramedIo {
         ready!(Pin::new(&mut self.io).poll_read(context, read.unfilled()))?;
         let idle = self.scanner.scan(read.filled());
         if idle > 0 {
-            self.frames.count_idle(idle, self.frames_max, self.outgoing.taken());
+            self.frames.count_idle(idle, self.frames_max, self.progress.taken());
         }
-        self.frames.set_half(self.scanner.is_half());
+        self.frames.set_partial(self.scanner.is_partial());
         buffer.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }
@@ -227,9 +227,9 @@ impl Write for FramedIo {
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 pub(in crate::server) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a client is told for whom there is no place: settings, and a GOAWAY which says that none of
+/// What a rejected client is sent: settings, and a GOAWAY which says that none of
 /// its requests was looked at, so all may be sent again (section 6.8).
-pub(in crate::server) const REFUSAL: &[u8] =
+pub(in crate::server) const GOAWAY_REJECTION: &[u8] =
     b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The time that limits of how many are for.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
@@ -266,29 +266,29 @@ mod tests {
             let mut scanner = Scanner::new();
             let idle: u32 = bytes.chunks(piece).map(|piece| scanner.scan(piece)).sum();
             assert_eq!(idle, 3, "the ping, the empty DATA, the window: in pieces of {piece}");
-            assert!(!scanner.is_half());
+            assert!(!scanner.is_partial());
         }
     }
 
     #[test]
-    fn preface_and_heads_are_half_until_they_end() {
+    fn preface_and_heads_are_partial_until_they_end() {
         let mut scanner = Scanner::new();
         scanner.scan(&PREFACE[..10]);
-        assert!(scanner.is_half());
+        assert!(scanner.is_partial());
         scanner.scan(&PREFACE[10..]);
-        assert!(scanner.is_half(), "the settings belong to it");
+        assert!(scanner.is_partial(), "the settings belong to it");
         scanner.scan(&frame(4, 0, b""));
-        assert!(!scanner.is_half());
+        assert!(!scanner.is_partial());
         let head = frame(HEADERS, 0, b"some");
         scanner.scan(&head[..11]);
-        assert!(scanner.is_half());
+        assert!(scanner.is_partial());
         scanner.scan(&head[11..]);
-        assert!(scanner.is_half(), "more is to come");
+        assert!(scanner.is_partial(), "more is to come");
         scanner.scan(&frame(CONTINUATION, 0, b"more"));
-        assert!(scanner.is_half());
+        assert!(scanner.is_partial());
         scanner.scan(&frame(CONTINUATION, END_HEADERS, b"end"));
-        assert!(!scanner.is_half());
+        assert!(!scanner.is_partial());
         scanner.scan(&frame(DATA, 0, b"12345")[..12]);
-        assert!(!scanner.is_half(), "a body has a time of its own");
+        assert!(!scanner.is_partial(), "a body has a time of its own");
     }
 }

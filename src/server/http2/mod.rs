@@ -4,8 +4,8 @@
 //! stream may do, not what a client does with very many of them, and not how long it takes.
 
 mod connection;
+mod flow_controlled_body;
 mod frames;
 mod streams;
-mod watched;
 
-pub(super) use frames::{PREFACE, REFUSAL};
+pub(super) use frames::{GOAWAY_REJECTION, PREFACE};

@@ -20,7 +20,7 @@ use tokio::{task::spawn_local, time::Instant};
 
 use super::frames::PERIOD;
 use crate::{
-    server::outgoing::{Outgoing, Stall},
+    server::write_progress::{Stall, WriteProgress},
     telemetry::Metrics,
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub(super) struct Stream {
     /// What the client takes of the answer.
-    pub(super) outgoing: Outgoing,
+    pub(super) progress: WriteProgress,
     /// The whole answer has been given to h2.
     pub(super) is_done: Cell<bool>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Stream {
 impl Streams {
     /// Begins one; its task is the next that the executor is given.
     pub(super) fn begin(&self) -> Rc<Stream> {
-        let stream = Rc::new(Stream { outgoing: Outgoing::new(), is_done: Cell::new(false) });
+        let stream = Rc::new(Stream { progress: WriteProgress::new(), is_done: Cell::new(false) });
         *self.next.borrow_mut() = Some(Rc::clone(&stream));
         self.opened.set(self.opened.get() + 1);
         stream
@@ -135,7 +135,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         if this.task.poll(context).is_ready() {
             return Poll::Ready(());
         }
-        let stalled = this.stall.poll(this.ending.stream.outgoing.waiting(), context);
+        let stalled = this.stall.poll(this.ending.stream.progress.pending(), context);
         if stalled.is_ready() {
             this.ending.by_us = true;
             this.metrics.answers_stalled.inc();

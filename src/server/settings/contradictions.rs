@@ -4,13 +4,13 @@ use super::{SECRET_BYTES_MIN, Settings, SettingsError};
 use crate::http::{MetricsAccess, OriginPattern};
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
-pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<SettingsError> {
+pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<SettingsError> {
     let mut errors = Vec::new();
-    listening(settings, &origin, &mut errors);
-    errors.extend(half_a_pair(settings, &origin));
-    errors.extend(hsts_without_tls(settings, &origin));
-    errors.extend(authentication(settings, &origin));
-    errors.extend(other_origins(settings, &origin));
+    listening(settings, &set_by, &mut errors);
+    errors.extend(half_a_pair(settings, &set_by));
+    errors.extend(hsts_without_tls(settings, &set_by));
+    errors.extend(authentication(settings, &set_by));
+    errors.extend(other_origins(settings, &set_by));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
             errors.push(SettingsError::Contradiction {
@@ -18,10 +18,10 @@ pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<
                     "{} = {} ({}) is more than {} = {} ({}):",
                     low.key,
                     low.value,
-                    origin(low.key),
+                    set_by(low.key),
                     high.key,
                     high.value,
-                    origin(high.key),
+                    set_by(high.key),
                 ),
                 reason: reason.to_owned(),
                 remedy: "lower the first or raise the second".to_owned(),
@@ -33,11 +33,11 @@ pub(super) fn find(settings: &Settings, origin: impl Fn(&str) -> String) -> Vec<
 
 fn listening(
     settings: &Settings,
-    origin: &impl Fn(&str) -> String,
+    set_by: &impl Fn(&str) -> String,
     errors: &mut Vec<SettingsError>,
 ) {
     for (at, addr) in settings.listen.iter().enumerate() {
-        let subject = format!("listen = {addr} ({})", origin("listen"));
+        let subject = format!("listen = {addr} ({})", set_by("listen"));
         if settings.listen[..at].contains(addr) && addr.socket_addr().port() != 0 {
             errors.push(SettingsError::Contradiction {
                 subject: subject.clone(),
@@ -59,14 +59,14 @@ fn listening(
 }
 
 /// A certificate without its key, or a key without its certificate.
-fn half_a_pair(settings: &Settings, origin: &impl Fn(&str) -> String) -> Option<SettingsError> {
+fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<SettingsError> {
     let (has, lacks) = match (settings.tls_cert.is_empty(), settings.tls_key.is_empty()) {
         (false, true) => ("tls_cert", "tls_key"),
         (true, false) => ("tls_key", "tls_cert"),
         _ => return None,
     };
     Some(SettingsError::Contradiction {
-        subject: format!("{has} ({})", origin(has)),
+        subject: format!("{has} ({})", set_by(has)),
         reason: format!("encrypts nothing without {lacks}"),
         remedy: format!("name the other file in {lacks}, or remove it"),
     })
@@ -75,23 +75,23 @@ fn half_a_pair(settings: &Settings, origin: &impl Fn(&str) -> String) -> Option<
 /// Browsers believe it over TLS alone.
 fn hsts_without_tls(
     settings: &Settings,
-    origin: &impl Fn(&str) -> String,
+    set_by: &impl Fn(&str) -> String,
 ) -> Option<SettingsError> {
     (settings.hsts_max_age_s > 0 && !settings.has_tls()).then(|| SettingsError::Contradiction {
         subject: format!(
             "hsts_max_age_s = {} ({})",
             settings.hsts_max_age_s,
-            origin("hsts_max_age_s")
+            set_by("hsts_max_age_s")
         ),
-        reason: "is told to nobody without tls_cert and tls_key".to_owned(),
-        remedy: "name them, or let the proxy in front tell it".to_owned(),
+        reason: "has no effect without tls_cert and tls_key".to_owned(),
+        remedy: "name them, or let the proxy in front send it".to_owned(),
     })
 }
 
 /// Settings of authentication that protect nothing, or less than they seem to.
-fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let auth = &settings.auth;
-    let said = |key: &str| format!("{key} ({})", origin(key));
+    let said = |key: &str| format!("{key} ({})", set_by(key));
     let mut errors = Vec::new();
     let mut refuse = |subject: String, reason: &str, remedy: &str| {
         let (reason, remedy) = (reason.to_owned(), remedy.to_owned());
@@ -132,7 +132,7 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
         );
     }
     if let Some(error) = auth.jwks_url.parse().err().filter(|_| !auth.jwks_url.is_empty()) {
-        let subject = format!("auth.jwks_url = {:?} ({})", auth.jwks_url, origin("auth.jwks_url"));
+        let subject = format!("auth.jwks_url = {:?} ({})", auth.jwks_url, set_by("auth.jwks_url"));
         refuse(subject, &format!("is refused: {error}"), "give the issuer's https:// address");
     }
     let has_cookie_pages = !auth.cookie_origins.is_empty() || settings.cors.credentials;
@@ -156,21 +156,21 @@ fn authentication(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<
 }
 
 /// What pages of other origins are promised.
-fn other_origins(settings: &Settings, origin: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     if !settings.cors.credentials {
         return Vec::new();
     }
-    let subject = format!("cors.credentials = true ({})", origin("cors.credentials"));
+    let subject = format!("cors.credentials = true ({})", set_by("cors.credentials"));
     let mut errors = Vec::new();
     if settings.cors_origins.iter().any(OriginPattern::is_any) {
         errors.push(SettingsError::Contradiction {
-            subject: format!("{subject} and cors_origins = \"*\" ({})", origin("cors_origins")),
+            subject: format!("{subject} and cors_origins = \"*\" ({})", set_by("cors_origins")),
             reason: "do not go together: any page could read and publish as its visitor".to_owned(),
             remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
         });
     }
     if let Some(wide) = settings.cors_origins.iter().find(|it| it.is_of_a_whole_top_level()) {
-        let (wide, from) = (String::from(wide.clone()), origin("cors_origins"));
+        let (wide, from) = (String::from(wide.clone()), set_by("cors_origins"));
         errors.push(SettingsError::Contradiction {
             subject: format!("{subject} and cors_origins = \"{wide}\" ({from})"),
             reason:

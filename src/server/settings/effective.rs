@@ -13,7 +13,7 @@ use super::{Key, Settings, SettingsError, SettingsErrors, Sources, contradiction
 #[derive(Debug, Clone)]
 pub struct Effective {
     settings: Settings,
-    origins: BTreeMap<&'static str, String>,
+    set_by: BTreeMap<&'static str, String>,
     files: Vec<PathBuf>,
 }
 
@@ -36,14 +36,14 @@ impl Effective {
         let settings: Settings = figment
             .extract()
             .map_err(|error| SettingsError::Merge { reason: error.to_string() })?;
-        let origin = |key: &str| {
+        let set_by = |key: &str| {
             figment
                 .find_metadata(key)
                 .map_or_else(String::new, |metadata| metadata.name.to_string())
         };
-        SettingsErrors::none_or(contradictions::find(&settings, origin))?;
-        let origins = keys::KEYS.iter().map(|key| (key.name, origin(key.name))).collect();
-        Ok(Self { settings, origins, files })
+        SettingsErrors::none_or(contradictions::find(&settings, set_by))?;
+        let set_by = keys::KEYS.iter().map(|key| (key.name, set_by(key.name))).collect();
+        Ok(Self { settings, set_by, files })
     }
 
     /// The values.
@@ -58,8 +58,8 @@ impl Effective {
 
     /// Where the value of `key` came from: `default`, `FILE:LINE`, `environment NAME` or
     /// `flag NAME`. `None` if there is no such key.
-    pub fn origin(&self, key: &str) -> Option<&str> {
-        self.origins.get(key).map(String::as_str)
+    pub fn set_by(&self, key: &str) -> Option<&str> {
+        self.set_by.get(key).map(String::as_str)
     }
 
     /// The files that were read, in order.
@@ -77,7 +77,7 @@ impl Effective {
             .map(|key| Entry {
                 key,
                 value: key.value_in(&root).to_string(),
-                origin: &self.origins[key.name],
+                set_by: &self.set_by[key.name],
             })
             .collect()
     }
@@ -93,7 +93,7 @@ impl Effective {
                 let _ = writeln!(text, "\n[{section}]");
             }
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name} = {} # {}", entry.value, entry.origin);
+            let _ = writeln!(text, "{name} = {} # {}", entry.value, entry.set_by);
         }
         text
     }
@@ -108,5 +108,5 @@ pub struct Entry<'a> {
     /// Its value, as TOML.
     pub value: String,
     /// Where it came from.
-    pub origin: &'a str,
+    pub set_by: &'a str,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::{Allowed, Origin};
+use super::{Allowed, SetBy};
 
 /// Everything that is wrong with the settings, one a line; never empty.
 #[derive(Debug)]
@@ -96,36 +96,36 @@ pub enum SettingsError {
         profile: String,
     },
     /// There is no such setting.
-    #[error("unknown setting {key} = {value} ({origin}): {hint}")]
+    #[error("unknown setting {key} = {value} ({set_by}): {hint}")]
     UnknownKey {
         /// The name.
         key: String,
         /// The value, unless the name sounds like a secret.
         value: String,
         /// Where it stands.
-        origin: Origin,
+        set_by: SetBy,
         /// The nearest key, or what there is.
         hint: String,
     },
     /// A name that later versions take.
-    #[error("{key} ({origin}) is not available in this version: {lacks}; remove it")]
+    #[error("{key} ({set_by}) is not available in this version: {lacks}; remove it")]
     NotAvailable {
         /// The name. Its value is not shown, since it may be a secret.
         key: String,
         /// Where it stands.
-        origin: Origin,
+        set_by: SetBy,
         /// What this version lacks.
         lacks: &'static str,
     },
     /// The value is of the wrong type or out of range.
-    #[error("{key} = {value} ({origin}) is refused: allowed is {allowed}")]
+    #[error("{key} = {value} ({set_by}) is refused: allowed is {allowed}")]
     BadValue {
         /// The setting.
         key: &'static str,
         /// Its value.
         value: String,
         /// Where it stands.
-        origin: Origin,
+        set_by: SetBy,
         /// What it may be.
         allowed: Allowed,
     },

@@ -6,7 +6,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::keys::{self, Key};
-use super::{Allowed, Origin, Settings, SettingsError, nearest};
+use super::{Allowed, SetBy, Settings, SettingsError, nearest};
 use crate::auth::JwksUrlText;
 
 /// A checked assignment. Each is a figment provider of its own: figment keeps its metadata, so that
@@ -14,7 +14,7 @@ use crate::auth::JwksUrlText;
 pub(super) struct Assignment {
     key: &'static Key,
     value: toml::Value,
-    origin: Origin,
+    set_by: SetBy,
 }
 
 impl Assignment {
@@ -22,30 +22,30 @@ impl Assignment {
     pub(super) fn from_value(
         key: &str,
         value: toml::Value,
-        origin: Origin,
+        set_by: SetBy,
     ) -> Result<Self, SettingsError> {
-        let key = find(key, &value, &origin)?;
+        let key = find(key, &value, &set_by)?;
         match key.allowed.admit(&value) {
-            Some(value) => Ok(Self { key, value, origin }),
+            Some(value) => Ok(Self { key, value, set_by }),
             None => Err(SettingsError::BadValue {
                 key: key.name,
                 value: shown_of(key, &value),
-                origin,
+                set_by,
                 allowed: key.allowed,
             }),
         }
     }
 
     /// From a variable or a flag: the key says of what type the text is.
-    pub(super) fn from_text(key: &str, text: &str, origin: Origin) -> Result<Self, SettingsError> {
+    pub(super) fn from_text(key: &str, text: &str, set_by: SetBy) -> Result<Self, SettingsError> {
         let as_text = toml::Value::String(text.to_owned());
-        let key = find(key, &as_text, &origin)?;
+        let key = find(key, &as_text, &set_by)?;
         match key.allowed.admit(&key.allowed.read(text)) {
-            Some(value) => Ok(Self { key, value, origin }),
+            Some(value) => Ok(Self { key, value, set_by }),
             None => Err(SettingsError::BadValue {
                 key: key.name,
                 value: shown_of(key, &as_text),
-                origin,
+                set_by,
                 allowed: key.allowed,
             }),
         }
@@ -58,7 +58,7 @@ impl Assignment {
         let root = toml::Value::Table(table);
         keys::KEYS
             .iter()
-            .map(|key| Self { key, value: key.value_in(&root), origin: Origin::Default })
+            .map(|key| Self { key, value: key.value_in(&root), set_by: SetBy::Default })
             .collect()
     }
 }
@@ -66,13 +66,13 @@ impl Assignment {
 impl fmt::Debug for Assignment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = shown_of(self.key, &self.value);
-        write!(f, "{} = {value} ({})", self.key.name, self.origin)
+        write!(f, "{} = {value} ({})", self.key.name, self.set_by)
     }
 }
 
 impl Provider for Assignment {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin.to_string())
+        Metadata::named(self.set_by.to_string())
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
@@ -82,23 +82,23 @@ impl Provider for Assignment {
     }
 }
 
-fn find(name: &str, value: &toml::Value, origin: &Origin) -> Result<&'static Key, SettingsError> {
+fn find(name: &str, value: &toml::Value, set_by: &SetBy) -> Result<&'static Key, SettingsError> {
     if let Some(key) = keys::KEYS.iter().find(|key| key.name == name) {
         return Ok(key);
     }
     if let Some(reserved) = keys::reserved(name) {
         return Err(SettingsError::NotAvailable {
             key: name.to_owned(),
-            origin: origin.clone(),
+            set_by: set_by.clone(),
             lacks: reserved,
         });
     }
     let value = if is_secret(name) { "(not shown)".to_owned() } else { shown(value) };
     let hint = nearest::hint(name);
-    Err(SettingsError::UnknownKey { key: name.to_owned(), value, origin: origin.clone(), hint })
+    Err(SettingsError::UnknownKey { key: name.to_owned(), value, set_by: set_by.clone(), hint })
 }
 
-/// A misspelt name may still hold a secret, and refusals end up in logs.
+/// A misspelt name may still hold a secret, and rejections end up in logs.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "token", "pass", "pwd", "credential", "jwt", "jwk", "hmac", "key", "auth"]

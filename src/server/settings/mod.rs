@@ -13,7 +13,7 @@ mod keys;
 mod layer;
 mod listen;
 mod nearest;
-mod origin;
+mod set_by;
 mod sources;
 mod values;
 
@@ -23,6 +23,6 @@ pub use effective::{Effective, Entry};
 pub use error::{SettingsError, SettingsErrors};
 pub use keys::{Allowed, Key};
 pub use listen::{ListenAddr, ListenAddrError};
-pub use origin::Origin;
+pub use set_by::SetBy;
 pub use sources::Sources;
 pub use values::{LogSettings, Settings};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::layer::Assignment;
-use super::{Origin, SettingsError, file};
+use super::{SetBy, SettingsError, file};
 
 /// What `Settings::load` reads. Nothing is taken from the process by itself: a test or an embedding
 /// program hands in its own directory, variables and flags.
@@ -43,7 +43,7 @@ impl Sources {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Self {
         self.environment.extend(variables);
-        // The order of refusals does not depend on the process that started ours.
+        // The order of rejections does not depend on the process that started ours.
         self.environment.sort();
         self
     }
@@ -94,7 +94,7 @@ impl Sources {
         let flags = self
             .flags
             .iter()
-            .map(|(flag, key, text)| Assignment::from_text(key, text, Origin::Flag(flag.clone())));
+            .map(|(flag, key, text)| Assignment::from_text(key, text, SetBy::Flag(flag.clone())));
         variables.chain(flags)
     }
 }
@@ -120,8 +120,8 @@ pub(super) fn file_assignments(path: &Path) -> Vec<Result<Assignment, SettingsEr
         Ok(lines) => lines
             .into_iter()
             .map(|line| {
-                let origin = Origin::File { path: path.to_owned(), line: line.number };
-                Assignment::from_value(&line.key, line.value, origin)
+                let set_by = SetBy::File { path: path.to_owned(), line: line.number };
+                Assignment::from_value(&line.key, line.value, set_by)
             })
             .collect(),
         Err(error) => vec![Err(error)],
@@ -134,9 +134,9 @@ fn variable(name: &OsString, value: &OsString) -> Option<Result<Assignment, Sett
     if OTHER_VARIABLES.contains(&rest) {
         return None;
     }
-    let origin = Origin::Environment(name.to_owned());
+    let set_by = SetBy::Environment(name.to_owned());
     Some(match value.to_str() {
-        Some(text) => Assignment::from_text(&key_of(rest), text, origin),
+        Some(text) => Assignment::from_text(&key_of(rest), text, set_by),
         None => Err(SettingsError::NotText { name: name.to_owned() }),
     })
 }

@@ -11,31 +11,31 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    current::Current,
+    current::CurrentCertificate,
     pair::{PairFiles, TlsError},
     reloading::Reloading,
 };
 use crate::{
     actors::{Socket, Tcp},
     server::Settings,
-    telemetry::{Metrics, Seldom},
+    telemetry::{LogThrottle, Metrics},
 };
 
 /// Makes TLS connections of accepted sockets.
 #[derive(Clone)]
-pub(in crate::server) struct Acceptor(Arc<Shared>);
+pub(in crate::server) struct Acceptor(Arc<TlsConfigs>);
 
-struct Shared {
-    serving: TlsAcceptor,
-    /// Speaks HTTP/1.1 alone, for those who are refused before there is an HTTP server.
-    refusing: TlsAcceptor,
+struct TlsConfigs {
+    for_serving: TlsAcceptor,
+    /// Speaks HTTP/1.1 alone, for connections that are rejected before there is an HTTP server.
+    for_rejecting: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
-    report: Seldom,
+    report: LogThrottle,
 }
 
 /// What a handshake gave.
-pub(in crate::server) enum Welcome {
+pub(in crate::server) enum Negotiated {
     /// HTTP/1.1 is spoken.
     Http1(Socket),
     /// HTTP/2 is.
@@ -60,7 +60,7 @@ impl Acceptor {
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = files.stamp();
-        let current = Current::new(files.read(&provider)?, Arc::clone(metrics));
+        let current = CurrentCertificate::new(files.read(&provider)?, Arc::clone(metrics));
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unfit)?
@@ -70,38 +70,38 @@ impl Acceptor {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Unfit)?;
         config.send_tls13_tickets = 1;
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        let mut refusing = config.clone();
-        refusing.alpn_protocols = vec![HTTP1.to_vec()];
-        let acceptor = Self(Arc::new(Shared {
-            serving: Arc::new(config).into(),
-            refusing: Arc::new(refusing).into(),
+        let mut for_rejecting = config.clone();
+        for_rejecting.alpn_protocols = vec![HTTP1.to_vec()];
+        let acceptor = Self(Arc::new(TlsConfigs {
+            for_serving: Arc::new(config).into(),
+            for_rejecting: Arc::new(for_rejecting).into(),
             handshake_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
             metrics: Arc::clone(metrics),
-            report: Seldom::default(),
+            report: LogThrottle::default(),
         }));
         let metrics = Arc::clone(metrics);
         Ok(Some((acceptor, Reloading { files, current, provider, metrics, seen })))
     }
 
     /// Shakes hands; `None` if that fails, which is counted.
-    pub(in crate::server) async fn welcome(&self, io: TcpStream) -> Option<Welcome> {
+    pub(in crate::server) async fn handshake(&self, io: TcpStream) -> Option<Negotiated> {
         let shared = &self.0;
-        let welcomed = timeout(shared.handshake_timeout, async {
-            if speaks_plainly(&io).await? {
+        let negotiated = timeout(shared.handshake_timeout, async {
+            if is_plain_http(&io).await? {
                 return Ok(Err(io));
             }
-            Ok::<_, io::Error>(Ok(shared.serving.accept(io).await?))
+            Ok::<_, io::Error>(Ok(shared.for_serving.accept(io).await?))
         });
-        match welcomed.await {
+        match negotiated.await {
             Ok(Ok(Ok(io))) => {
                 return Some(match io.get_ref().1.alpn_protocol() {
-                    Some(HTTP2) => Welcome::Http2(io.into()),
-                    _ => Welcome::Http1(io.into()),
+                    Some(HTTP2) => Negotiated::Http2(io.into()),
+                    _ => Negotiated::Http1(io.into()),
                 });
             }
             Ok(Ok(Err(mut io))) => {
                 self.note("plain_http");
-                tell_plain(&mut io).await;
+                answer_plain_http(&mut io).await;
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => self.note("protocol"),
             Ok(Err(_)) => self.note("closed"),
@@ -117,17 +117,17 @@ impl Acceptor {
         }
     }
 
-    /// Shakes hands with someone who is only to be refused.
-    pub(in crate::server) async fn welcome_refused<'a>(
+    /// Shakes hands on a connection that is to be rejected.
+    pub(in crate::server) async fn handshake_to_reject<'a>(
         &self,
         io: &'a mut Tcp,
     ) -> io::Result<TlsStream<&'a mut Tcp>> {
-        self.0.refusing.accept(io).await
+        self.0.for_rejecting.accept(io).await
     }
 }
 
 /// Whether the first byte is a letter, as every HTTP request begins with, and no TLS record does.
-async fn speaks_plainly(io: &TcpStream) -> io::Result<bool> {
+async fn is_plain_http(io: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     match io.peek(&mut first).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -135,17 +135,18 @@ async fn speaks_plainly(io: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Tells a client that this port speaks TLS, in words that it understands.
-async fn tell_plain(io: &mut TcpStream) {
-    let told = async {
+/// Answers a client in plain HTTP that this port speaks TLS.
+async fn answer_plain_http(io: &mut TcpStream) {
+    let answered = async {
         io.write_all(PLAIN_HTTP.as_bytes()).await?;
         io.shutdown().await?;
-        // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+        // A socket that is closed with unread bytes is reset, and the reset may overtake the
+        // answer.
         let mut bytes = [0; 1_024];
         while io.read(&mut bytes).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    let _ = timeout(TELL_TIME_MAX, told).await;
+    let _ = timeout(ANSWER_TIME_MAX, answered).await;
 }
 
 const HTTP1: &[u8] = b"http/1.1";
@@ -158,7 +159,7 @@ const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     connection: close\r\n\r\n\
     this port speaks TLS: ask again with https:// in front\n";
 /// How long a client that speaks plain HTTP has to take its answer.
-const TELL_TIME_MAX: Duration = Duration::from_secs(1);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -16,12 +16,12 @@ use crate::telemetry::Metrics;
 
 /// The certificate in use.
 #[derive(Debug)]
-pub(super) struct Current {
+pub(super) struct CurrentCertificate {
     certified: RwLock<Arc<CertifiedKey>>,
     metrics: Arc<Metrics>,
 }
 
-impl Current {
+impl CurrentCertificate {
     pub(super) fn new(pair: Pair, metrics: Arc<Metrics>) -> Arc<Self> {
         let current = Self { certified: RwLock::new(Arc::clone(&pair.certified)), metrics };
         current.replace(pair);
@@ -42,7 +42,7 @@ impl Current {
     }
 }
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.certified.read()))
     }

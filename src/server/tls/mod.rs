@@ -5,5 +5,5 @@ mod current;
 mod pair;
 mod reloading;
 
-pub(super) use acceptor::{Acceptor, Welcome};
+pub(super) use acceptor::{Acceptor, Negotiated};
 pub use pair::TlsError;

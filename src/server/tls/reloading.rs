@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    current::Current,
+    current::CurrentCertificate,
     pair::{PairFiles, Stamp},
 };
 use crate::telemetry::Metrics;
@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 /// Watches the files of a certificate.
 pub(in crate::server) struct Reloading {
     pub(super) files: PairFiles,
-    pub(super) current: Arc<Current>,
+    pub(super) current: Arc<CurrentCertificate>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) metrics: Arc<Metrics>,
     /// What the files looked like when they were last read.
@@ -39,26 +39,26 @@ impl Reloading {
     }
 
     async fn watch(mut self, every: Duration, mut hangup: Signal) {
-        let mut looks = interval(every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let asked = tokio::select! {
-                _ = looks.tick() => false,
+                _ = ticks.tick() => false,
                 _ = hangup.recv() => true,
             };
             // Files are read off the runtime's threads: they may be on a slow disk.
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look(asked);
+            let checked = tokio::task::spawn_blocking(move || {
+                self.check(asked);
                 self
             });
-            match looked.await {
+            match checked.await {
                 Ok(back) => self = back,
                 Err(error) => return tracing::error!(%error, "the certificate is watched no more"),
             }
         }
     }
 
-    fn look(&mut self, asked: bool) {
+    fn check(&mut self, asked: bool) {
         // Before they are read: what changes meanwhile is seen the next time.
         let stamp = self.files.stamp();
         if stamp == self.seen && !asked {

@@ -27,7 +27,7 @@ async fn reopened(hub: &Hub, channel: &str) {
 }
 
 #[tokio::test]
-async fn subscribers_are_told_and_a_stream_ends_with_its_last_named_channel() {
+async fn subscribers_get_a_closed_event_and_a_stream_ends_with_its_last_named_channel() {
     let hub = hub(&[]).await;
     let mut wires = Vec::new();
     for query in ["channel=a", "channel=a&channel=b", "channel=a&channel=**", "channel=a&type=t"] {
@@ -46,10 +46,10 @@ async fn subscribers_are_told_and_a_stream_ends_with_its_last_named_channel() {
     let id = field(&block, "id").to_owned();
     let closed = |id: &str, channel| format!("event: visnyk.closed\ndata: {channel}\nid: {id}\n\n");
     assert_eq!(block, closed(&id, "a"));
-    only_a.ends().await;
+    only_a.closed().await;
     // The hub's own events pass every filter.
     assert_eq!(typed.block().await, closed(&id, "a"));
-    typed.ends().await;
+    typed.closed().await;
 
     for wire in [&mut both, &mut pattern] {
         assert!(wire.block().await.starts_with("data: b is there\n"));
@@ -58,7 +58,7 @@ async fn subscribers_are_told_and_a_stream_ends_with_its_last_named_channel() {
     close(&hub, "b").await;
     let block = both.block().await;
     assert_eq!(block, closed(field(&block, "id"), "b"));
-    both.ends().await;
+    both.closed().await;
     assert_eq!(pattern.block().await, block);
     published(&hub, "c", "still there").await;
     assert!(pattern.block().await.starts_with("data: still there\n"));
@@ -103,7 +103,7 @@ async fn later_subscribers_are_sent_away_for_good() {
 }
 
 #[tokio::test]
-async fn who_was_there_before_still_gets_the_rest() {
+async fn a_subscriber_from_before_still_gets_the_rest() {
     let hub = hub(&[]).await;
     let first = published(&hub, "a", "1").await;
     published(&hub, "a", "2").await;
@@ -118,7 +118,7 @@ async fn who_was_there_before_still_gets_the_rest() {
         }
         let closed = wire.block().await;
         assert!(closed.starts_with("event: visnyk.closed\ndata: a\nid: "), "{closed}");
-        wire.ends().await;
+        wire.closed().await;
         // The reconnect of an EventSource: it has everything now, and stops.
         let fields = [("Last-Event-ID", field(&closed, "id"))];
         let answer = ask(&hub, request("GET", "/v1/channels/a/events", &fields, "")).await;
@@ -211,5 +211,5 @@ async fn what_is_not_there_cannot_be_closed() {
     wire.stream_head().await;
     assert_eq!(close(&hub, "some").await.status, 204);
     assert!(wire.block().await.contains("visnyk.closed"));
-    wire.ends().await;
+    wire.closed().await;
 }

@@ -227,7 +227,7 @@ async fn answers_made_from_a_head_alone_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_the_gate_refuses_can_be_read() {
+async fn what_authorization_refuses_can_be_read() {
     let hub = hub(&[ORIGINS, SECRET]).await;
     for (method, target) in [
         ("GET", "/v1/channels/a/events"),
@@ -246,7 +246,7 @@ async fn what_the_gate_refuses_can_be_read() {
 }
 
 #[tokio::test]
-async fn any_origin_is_let_in_by_a_star_and_never_with_credentials() {
+async fn a_star_admits_any_origin_and_never_with_credentials() {
     let hub = hub(&[("cors_origins", "*")]).await;
     for origin in [FOREIGN, ("Origin", "null")] {
         let answer = ask(&hub, request("POST", "/v1/channels/a/events", &[origin], "x")).await;

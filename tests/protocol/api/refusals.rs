@@ -51,7 +51,7 @@ async fn an_event_source_is_refused_by_a_stream_that_ends() {
 }
 
 #[tokio::test]
-async fn who_comes_back_before_the_hub_noticed_is_not_refused() {
+async fn a_client_that_comes_back_before_its_old_connection_ended_is_not_refused() {
     let hub = hub(&[("limits.connections.connections_max", "1")]).await;
     for round in 0..30 {
         let mut wire = Wire::to(&hub).await;
@@ -133,9 +133,9 @@ async fn a_drain_refuses_streams_and_answers_polls() {
     assert_eq!((answer.status, answer.has("retry-after")), (503, true));
     let answer = poll.answer().await;
     assert_eq!((answer.status, answer.field("connection")), (204, "close"));
-    poll.ends().await;
+    poll.closed().await;
     let last = stream.block().await;
     assert!(last.starts_with("retry: ") && last.lines().count() == 2, "{last}");
-    stream.ends().await;
+    stream.closed().await;
     assert!(hub.wait(super::wire::PATIENCE).await.unwrap().success());
 }

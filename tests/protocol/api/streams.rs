@@ -249,7 +249,7 @@ async fn patterns_and_names_deliver_each_event_once_in_log_order() {
         wire.stream_head().await;
         wires.push(wire);
     }
-    // Some of these channels are born now.
+    // Some of these channels are created now.
     for channel in channels {
         ask(&hub, post(&format!("/v1/events?channel={channel}"), "live")).await;
     }
@@ -273,7 +273,7 @@ async fn patterns_and_names_deliver_each_event_once_in_log_order() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told_right_after_the_first_block() {
+async fn a_gap_is_sent_right_after_the_first_block() {
     let hub = hub(&[("limits.history.events_max", "2")]).await;
     let mut ids = Vec::new();
     for n in 0..5 {

@@ -7,7 +7,7 @@ use serde_json::json;
 use visnyk::{
     auth::{Jwks, JwksUrl, JwksUrlText, KeySet, Secret, VerifyingKey},
     client::{Endpoint, Publisher, PublisherOptions},
-    http::{HttpSettings, Refuser},
+    http::{HttpSettings, RejectionWriter},
     server::{
         settings::{Settings, Sources},
         signing_secret, verifier,
@@ -67,7 +67,7 @@ async fn debug_output_has_no_secret() {
         settings.access.metrics_token = auth.metrics_token.clone();
         show("Access", &settings.access);
         show("HttpSettings", &settings);
-        show("Refuser", &Refuser::new(&settings, 1..=2));
+        show("RejectionWriter", &RejectionWriter::new(&settings, 1..=2));
     }
     show("SettingsErrors", &Settings::load(&bad).unwrap_err());
     show("JwksUrlText", &[JwksUrlText::new(url), JwksUrlText::new(bad_url)]);

@@ -126,7 +126,7 @@ async fn the_leeway_is_a_setting() {
 }
 
 #[tokio::test]
-async fn a_hub_without_a_key_asks_nobody() {
+async fn a_hub_without_a_key_has_no_authentication() {
     let hub = wire::hub(&[]).await;
     for token in ["not.a.token", "x"] {
         assert_eq!(ask_with(&hub, token, "GET", POLL, "").await.status, 204);

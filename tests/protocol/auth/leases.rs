@@ -37,7 +37,7 @@ async fn a_stream_ends_with_its_token_and_says_so() {
     assert_eq!(last_words, "event: visnyk.token_expired\ndata: {\"reason\":\"expired\"}\n\n");
     let retry = wire.block().await;
     assert!(retry.starts_with("retry: "), "{retry}");
-    wire.ends().await;
+    wire.closed().await;
     nothing_is_left(&hub).await;
     let closed = "visnyk_connections_closed_total{reason=\"token_expired\"}";
     assert_eq!(metric(&hub, closed).await, 1);
@@ -114,7 +114,7 @@ async fn a_fresh_token_of_less_ends_the_stream() {
     let last_words = wire.block().await;
     assert_eq!(last_words, "event: visnyk.token_expired\ndata: {\"reason\":\"permissions\"}\n\n");
     assert!(wire.block().await.starts_with("retry: "));
-    wire.ends().await;
+    wire.closed().await;
     let closed = "visnyk_connections_closed_total{reason=\"token_outgrown\"}";
     assert_eq!(metric(&hub, closed).await, 1);
 }

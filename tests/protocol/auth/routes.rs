@@ -1,7 +1,7 @@
 //! Every route, without a token, with one that allows nothing, and with the right one.
 
 use serde_json::{Value, json};
-use visnyk::http::{Gate, ROUTES};
+use visnyk::http::{AccessPolicy, ROUTES};
 
 use super::{
     ask_with, forbidden, hub,
@@ -28,12 +28,17 @@ fn concrete(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_route_but_the_listed_ones_lets_anyone_in_without_a_token() {
+async fn no_route_but_the_listed_ones_is_open_without_a_token() {
     let hub = hub(&[("faults", "true")]).await;
     let mut shut = 0;
     for route in ROUTES {
         let open = OPEN.contains(&route.path);
-        assert_eq!(open, matches!(route.gate, Gate::Open | Gate::Metrics), "{}", route.path);
+        assert_eq!(
+            open,
+            matches!(route.access, AccessPolicy::Open | AccessPolicy::Metrics),
+            "{}",
+            route.path
+        );
         // Preflights carry no tokens.
         for method in route.allow.split(", ").filter(|method| *method != "OPTIONS") {
             let target = format!("{}?channel=a", concrete(route.path));

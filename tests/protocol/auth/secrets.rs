@@ -87,7 +87,7 @@ async fn no_secret_is_in_logs_answers_or_listings() {
 }
 
 #[tokio::test]
-async fn a_hub_without_a_key_tells_nobody_of_tokens_either() {
+async fn a_hub_without_a_key_does_not_mention_tokens() {
     let mut hub = talkative().start().await.unwrap();
     // Pages that show a token to every hub do so to this one too.
     let claims = json!({"sub": "ann", "exp": 99_999_999_999_u64});

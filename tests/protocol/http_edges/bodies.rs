@@ -38,7 +38,7 @@ async fn a_body_in_one_piece_is_refused_and_is_not_a_request() {
                 if method == "GET" {
                     answer.refuses(400, "body");
                 }
-                wire.ends().await;
+                wire.closed().await;
             }
         }
     }
@@ -57,7 +57,7 @@ async fn a_body_sent_late_is_refused_before_it_comes_and_is_not_a_request() {
             // The hub may have closed by now, or be about to.
             let _ = wire.try_send(&body).await;
             let _ = wire.try_send(smuggled()).await;
-            wire.ends().await;
+            wire.closed().await;
         }
     }
     assert!(!exists(&hub, "smuggled").await);

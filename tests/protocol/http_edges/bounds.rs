@@ -34,7 +34,7 @@ async fn a_body_may_have_its_bound_and_no_byte_more() {
         let answer = wire.answer().await;
         assert_eq!(answer.refuses(413, "body")["bytes_max"], 1000);
         assert_eq!(answer.field("connection"), "close");
-        wire.ends().await;
+        wire.closed().await;
     }
     metric_is(&hub, "visnyk_events_published_total", 4).await;
     past(&hub, "body_too_large", 3).await;
@@ -49,7 +49,7 @@ async fn a_client_that_goes_on_sending_after_its_refusal_is_not_reset_at_once() 
         let (now, later) = request.split_at(100_000);
         wire.send(now).await;
         wire.answer().await.refuses(413, "body");
-        wire.ends().await;
+        wire.closed().await;
         // A reset on bytes that nobody reads could overtake the answer, on a longer way than this.
         for piece in later.as_bytes().chunks(200_000) {
             wire.send(piece).await;
@@ -86,7 +86,7 @@ async fn a_slow_body_is_given_up() {
         assert_eq!((answer.status, answer.field("connection")), (408, "close"));
         answer.problem();
         let _ = wire.try_send("lo").await;
-        wire.ends().await;
+        wire.closed().await;
     }
     past(&hub, "slow_body", 2).await;
     assert_eq!(metric(&hub, "visnyk_events_published_total").await, 0);
@@ -108,7 +108,7 @@ async fn a_slow_head_is_given_up_and_a_waiting_poll_is_not() {
         slow.push(wire);
     }
     for mut wire in slow {
-        wire.ends().await;
+        wire.closed().await;
     }
     // Who says nothing only keeps a connection.
     past(&hub, "slow_head", 3).await;
@@ -119,7 +119,7 @@ async fn a_slow_head_is_given_up_and_a_waiting_poll_is_not() {
     assert!(stream.block().await.starts_with("data: live\n"));
     // And then it is as slow as anyone.
     poll.send("GET ").await;
-    poll.ends().await;
+    poll.closed().await;
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_head_that_is_far_too_long_is_not_read_to_its_end() {
         wire.send(&head).await;
         let status = wire.answer().await.status;
         assert!(matches!(status, 414 | 431), "{status}");
-        wire.ends().await;
+        wire.closed().await;
     }
     assert_eq!(metric(&hub, "visnyk_channels").await, 0);
     past(&hub, "head_too_large", 4).await;

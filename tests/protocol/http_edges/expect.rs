@@ -8,7 +8,7 @@ use super::{
 const EXPECT: (&str, &str) = ("Expect", "100-continue");
 
 #[tokio::test]
-async fn a_publisher_that_asks_first_is_told_to_go_on() {
+async fn a_publisher_with_expect_gets_100_continue() {
     let hub = hub(&[]).await;
     let mut wire = Wire::to(&hub).await;
     for target in ["/v1/channels/a/events", "/v1/events?channel=a"] {

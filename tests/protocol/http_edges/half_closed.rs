@@ -15,7 +15,7 @@ async fn a_stream_ends_with_its_clients_sending_side() {
         wire.send(get(target)).await;
         wire.stream_head().await;
         wire.half_close().await;
-        wire.ends().await;
+        wire.closed().await;
     }
     nothing_is_left(&hub).await;
     metric_is(&hub, GONE, STREAMS.len() as u64).await;
@@ -41,7 +41,7 @@ async fn a_poll_ends_with_its_clients_sending_side() {
         wire.send(get(target)).await;
         metric_is(&hub, "visnyk_pollers", 1).await;
         wire.half_close().await;
-        wire.ends().await;
+        wire.closed().await;
         metric_is(&hub, GONE, count as u64 + 1).await;
         metric_is(&hub, "visnyk_pollers", 0).await;
     }
@@ -56,7 +56,7 @@ async fn a_poll_that_need_not_wait_is_answered_on_a_half_closed_socket() {
     wire.send(get("/v1/channels/a/poll?last_event_id=earliest")).await;
     wire.half_close().await;
     assert_eq!(wire.answer().await.json()["events"][0]["data"], "x");
-    wire.ends().await;
+    wire.closed().await;
     nothing_is_left(&hub).await;
 }
 
@@ -92,7 +92,7 @@ async fn a_publish_on_a_half_closed_socket_is_answered() {
         wire.send(&publish).await;
         wire.half_close().await;
         assert_eq!(wire.answer().await.status, status, "{publish}");
-        wire.ends().await;
+        wire.closed().await;
     }
     nothing_is_left(&hub).await;
 }
@@ -108,7 +108,7 @@ async fn a_body_that_breaks_off_publishes_nothing() {
         wire.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{framing}")).await;
         wire.half_close().await;
         wire.answer().await.refuses(400, "body");
-        wire.ends().await;
+        wire.closed().await;
     }
     assert!(!exists(&hub, "broken").await);
 }

@@ -32,7 +32,7 @@ async fn every_route_answers_without_a_host_and_closes() {
         let answer = wire.answer().await;
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
         assert!(!answer.has("transfer-encoding"), "{target}: {answer:?}");
-        wire.ends().await;
+        wire.closed().await;
     }
 }
 
@@ -52,7 +52,7 @@ async fn publishes_are_taken() {
         ))
         .await;
         assert_eq!(wire.answer().await.status, status);
-        wire.ends().await;
+        wire.closed().await;
     }
 }
 
@@ -88,7 +88,7 @@ async fn waiting_polls_are_answered_and_closed() {
         let answer = wire.answer().await;
         assert!(answer.text().contains("live"), "{answer:?}");
         assert_eq!(answer.field("connection"), "close");
-        wire.ends().await;
+        wire.closed().await;
     }
     assert!(!exists(&hub, "smuggled").await);
     nothing_is_left(&hub).await;
@@ -101,7 +101,7 @@ async fn head_ends_at_its_head() {
         let mut wire = Wire::to(&hub).await;
         wire.send(request(&format!("HEAD {target}"), "\r\n")).await;
         assert_eq!(wire.head().await.status, 200);
-        wire.ends().await;
+        wire.closed().await;
     }
     nothing_is_left(&hub).await;
 }
@@ -119,6 +119,6 @@ async fn a_client_that_asks_for_the_end_gets_it() {
         published(&hub, "a", "live").await;
         let answer = wire.answer().await;
         assert_eq!((answer.status, answer.field("connection")), (200, "close"));
-        wire.ends().await;
+        wire.closed().await;
     }
 }

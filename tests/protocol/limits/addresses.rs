@@ -50,7 +50,7 @@ async fn a_trusted_proxy_names_the_client_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn a_client_stays_who_it_is_when_its_socket_comes_back_from_a_poll() {
+async fn a_client_keeps_its_address_when_its_socket_comes_back_from_a_poll() {
     let hub = hub(&[("trusted_proxies", "127.0.0.2")]).await;
     let mut wire = Wire::from_source(&hub, "127.0.0.2").await;
     let poll = |client: &str| {
@@ -66,7 +66,7 @@ async fn a_client_stays_who_it_is_when_its_socket_comes_back_from_a_poll() {
 }
 
 #[tokio::test]
-async fn who_comes_by_a_proxy_is_not_this_machine() {
+async fn a_client_behind_a_proxy_is_not_this_machine() {
     let secret = "0123456789abcdef0123456789abcdef";
     let hub = hub(&[("trusted_proxies", "127.0.0.2"), ("jwt_secret", secret)]).await;
     let status = async |source: &str, fields: &[(&str, &str)]| {

@@ -6,7 +6,7 @@ use visnyk_loadtest::Hub;
 
 use super::{
     counted,
-    reports::said_seldom,
+    reports::logged_seldom,
     wire::{Answer, PATIENCE, Wire, hub, metric, metric_is, request, taken_on},
 };
 
@@ -79,7 +79,7 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_even_without_loopback() 
 }
 
 #[tokio::test]
-async fn who_is_over_a_limit_is_logged_now_and_then_with_the_address() {
+async fn a_client_over_a_limit_is_logged_at_a_bounded_rate_with_its_address() {
     let mut hub = hub(&counted(&[(MAX, "1")])).await;
     let _first = stream_from(&hub, "127.0.0.2", &[]).await;
     let begun = Instant::now();
@@ -89,5 +89,5 @@ async fn who_is_over_a_limit_is_logged_now_and_then_with_the_address() {
     let line = hub.wait_for_line("over a limit", PATIENCE).await.unwrap();
     assert!(line.contains("127.0.0.2") && line.contains("too_many_of_address"), "{line}");
     assert_eq!(metric(&hub, REFUSED).await, 20);
-    said_seldom(&hub, "over a limit", begun);
+    logged_seldom(&hub, "over a limit", begun);
 }

@@ -31,7 +31,7 @@ async fn a_target_may_have_its_bound_and_no_byte_more() {
     wire.send(get(&format!("/{}", "x".repeat(70_000)))).await;
     let status = wire.answer().await.status;
     assert!(matches!(status, 414 | 431), "{status}");
-    wire.ends().await;
+    wire.closed().await;
     metric_is(&hub, &refused_requests("head_too_large"), 1).await;
 }
 

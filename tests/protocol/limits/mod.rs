@@ -2,7 +2,7 @@
 //! come from several addresses of this machine.
 mod addresses;
 mod answers;
-mod births;
+mod channel_creation;
 mod connections;
 mod heads;
 mod rates;

@@ -90,7 +90,7 @@ async fn a_channel_takes_so_many_events_from_all_together() {
 }
 
 #[tokio::test]
-async fn who_was_too_fast_goes_on_after_the_time_it_was_told() {
+async fn a_client_over_its_rate_goes_on_after_its_retry_time() {
     let settings = [("limits.channels.events_per_s", "2"), ("limits.channels.events_burst", "2")];
     let hub = hub(&settings).await;
     let mut wire = Wire::to(&hub).await;

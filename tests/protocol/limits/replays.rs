@@ -11,7 +11,7 @@ use tokio::{
 use super::wire::{PATIENCE, Wire, hub, metric, published, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_who_resume_have_their_turn_and_lose_nothing() {
+async fn all_replays_complete_and_lose_nothing() {
     let hub = hub(&[("limits.connections.replays_max", "1")]).await;
     for number in 0..300 {
         published(&hub, "a", &format!("event {number}")).await;
@@ -51,7 +51,7 @@ async fn all_who_resume_have_their_turn_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_no_turn_in_time_is_refused_for_now_and_counted() {
+async fn a_replay_without_a_permit_in_time_is_refused_and_counted() {
     let settings =
         [("limits.connections.replays_max", "1"), ("limits.connections.replay_wait_ms", "1")];
     let hub = hub(&settings).await;
@@ -80,7 +80,7 @@ async fn who_has_no_turn_in_time_is_refused_for_now_and_counted() {
 }
 
 #[tokio::test]
-async fn who_takes_no_earlier_answer_keeps_no_turn() {
+async fn a_client_that_does_not_read_its_earlier_answer_gives_its_replay_permit_back() {
     let settings = [
         ("limits.connections.replays_max", "1"),
         ("limits.connections.send_buffer_bytes", "16384"),

@@ -13,7 +13,7 @@ use super::{
 /// Checks that the log has no more lines about something than there were seconds since it began, and
 /// the first.
 #[track_caller]
-pub(crate) fn said_seldom(hub: &Hub, about: &str, begun: Instant) {
+pub(crate) fn logged_seldom(hub: &Hub, about: &str, begun: Instant) {
     let (log, took) = (hub.stderr(), begun.elapsed());
     let lines = log.matches(about).count() as u64;
     assert!((1..=took.as_secs() + 1).contains(&lines), "{lines} in {took:?}: {log}");
@@ -38,7 +38,7 @@ async fn publishes_over_a_limit() {
     assert_eq!(metric(&hub, name).await, refused);
     let line = hub.wait_for_line("over a limit", PATIENCE).await.unwrap();
     assert!(line.contains("127.0.0.2") && line.contains("address_rate"), "{line}");
-    said_seldom(&hub, "over a limit", begun);
+    logged_seldom(&hub, "over a limit", begun);
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn connections_turned_away() {
     }
     let name = r#"visnyk_sockets_refused_total{reason="address_requests_max"}"#;
     assert_eq!(metric(&hub, name).await, TIMES);
-    let line = hub.wait_for_line("turning connections away", PATIENCE).await.unwrap();
+    let line = hub.wait_for_line("rejecting connections over a limit", PATIENCE).await.unwrap();
     assert!(line.contains("127.0.0.2") && line.contains("address_requests_max"), "{line}");
-    said_seldom(&hub, "turning connections away", begun);
+    logged_seldom(&hub, "rejecting connections over a limit", begun);
 }
 
 #[tokio::test]
@@ -68,9 +68,9 @@ async fn requests_past_a_bound() {
         ask(&hub, publish("a", "0123456789x")).await.refuses(413, "body");
     }
     assert_eq!(metric(&hub, &refused_requests("body_too_large")).await, TIMES);
-    let line = hub.wait_for_line("past a bound", PATIENCE).await.unwrap();
+    let line = hub.wait_for_line("refusing requests", PATIENCE).await.unwrap();
     assert!(line.contains("127.0.0.1") && line.contains("body_too_large"), "{line}");
-    said_seldom(&hub, "past a bound", begun);
+    logged_seldom(&hub, "refusing requests", begun);
 }
 
 #[tokio::test]
@@ -87,5 +87,5 @@ async fn tokens_that_are_refused() {
     assert_eq!(metric(&hub, &name).await, TIMES);
     let line = hub.wait_for_line("a token was refused", PATIENCE).await.unwrap();
     assert!(line.contains(reason) && !line.contains("what-is-none"), "{line}");
-    said_seldom(&hub, "a token was refused", begun);
+    logged_seldom(&hub, "a token was refused", begun);
 }

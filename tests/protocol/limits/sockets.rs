@@ -45,7 +45,7 @@ async fn an_address_has_so_many_sockets_and_streams_are_not_among_them() {
     let refused = third.answer().await;
     assert_eq!((refused.status, refused.field("retry-after")), (429, "2"), "{refused:?}");
     assert!(refused.problem()["detail"].as_str().unwrap().contains("this address"));
-    third.ends().await;
+    third.closed().await;
     let mut stream = Wire::from_source(&hub, "127.0.0.2").await;
     let fields = [("Accept", "text/event-stream")];
     stream.send(request("GET", "/v1/events?channel=a", &fields, "")).await;
@@ -68,7 +68,7 @@ async fn an_address_has_so_many_sockets_and_streams_are_not_among_them() {
 }
 
 #[tokio::test]
-async fn sockets_beyond_what_is_told_are_closed_and_delay_nobody() {
+async fn sockets_beyond_the_limit_of_rejections_are_closed_and_delay_no_other() {
     let hub = hub(&counted(&[("limits.per_address.requests_max", "1")])).await;
     let _only = kept(&hub, "127.0.0.2").await;
     // They say nothing, so those that are to be told something hold on for a second.

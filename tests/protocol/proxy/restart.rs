@@ -10,7 +10,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_loses_nothing_and_clients_come_back_when_they_are_told_to() {
+async fn a_restart_loses_nothing_and_clients_come_back_after_their_retry_time() {
     const CLIENTS: usize = 30;
     const EVENTS: usize = 20;
     let settings = [("trusted_proxies", "127.0.0.1"), ("drain_window_s", "1")];

@@ -130,7 +130,7 @@ async fn assert_calmed(behind: impl Fn(u32) -> Vec<u8>) {
 }
 
 #[tokio::test]
-async fn connections_that_break_a_rule_are_counted_and_said_now_and_then() {
+async fn connections_that_break_a_rule_are_counted_and_logged_at_a_bounded_rate() {
     const CLIENTS: u32 = 30;
     let mut besieged = Besieged::start(&[]).await;
     let began = std::time::Instant::now();
@@ -355,7 +355,7 @@ async fn answers_behind_shut_windows_have_a_bound_together() {
 }
 
 #[tokio::test]
-async fn stream_whose_window_is_shut_is_ended_and_delays_nobody() {
+async fn stream_whose_window_is_shut_is_ended_and_delays_no_other() {
     let settings = [("LIMITS__CONNECTIONS__WRITE_STALL_S", "1")];
     let mut besieged = Besieged::start(&settings).await;
     let mut clients = Vec::new();
@@ -421,7 +421,7 @@ async fn fields_of_a_head_are_as_many_and_as_long_as_over_http1() {
 }
 
 #[tokio::test]
-async fn client_for_whom_there_is_no_place_is_told_to_come_again() {
+async fn client_past_the_socket_limit_is_answered_when_to_retry() {
     let hub = TestHub::start(&[("LIMITS__CONNECTIONS__REQUESTS_MAX", "1")]).await;
     let mut first = Raw::connect(hub.address(), &[]).await;
     first.get(1, "/v1/channels/a/events").await;

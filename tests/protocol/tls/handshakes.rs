@@ -56,7 +56,7 @@ async fn both_versions_of_tls_are_spoken_and_clients_resume() {
 }
 
 #[tokio::test]
-async fn plain_http_at_a_port_of_tls_is_told_so() {
+async fn plain_http_at_a_tls_port_gets_an_answer_in_plain_http() {
     let hub = TlsHub::start(&[]).await;
     let mut io = TcpStream::connect(hub.hub.address()).await.expect("it accepts");
     io.write_all(b"GET /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -72,7 +72,7 @@ async fn plain_http_at_a_port_of_tls_is_told_so() {
 }
 
 #[tokio::test]
-async fn handshakes_that_do_not_end_are_cut_and_give_their_places_back() {
+async fn handshakes_that_do_not_end_are_cut_and_release_their_permits() {
     let hub = TlsHub::start(&[("HEADER_READ_TIMEOUT_S", "1")]).await;
     let mut silent = TcpStream::connect(hub.hub.address()).await.expect("it accepts");
     let mut half = TcpStream::connect(hub.hub.address()).await.expect("it accepts");
@@ -112,7 +112,7 @@ async fn handshakes_under_way_do_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn clients_refused_for_want_of_a_place_are_told_under_tls_too() {
+async fn clients_past_the_socket_limit_are_answered_under_tls_too() {
     let settings = [("LIMITS__CONNECTIONS__REQUESTS_MAX", "2"), ("HEADER_READ_TIMEOUT_S", "600")];
     let hub = TlsHub::start(&settings).await;
     let address = hub.hub.address();

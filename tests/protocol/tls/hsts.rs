@@ -3,7 +3,7 @@
 use super::{certificate::TlsHub, client::Client};
 
 #[tokio::test]
-async fn browsers_are_told_to_keep_to_tls_if_the_settings_say_so() {
+async fn browsers_get_hsts_if_the_settings_say_so() {
     for (settings, told) in
         [(&[][..], None), (&[("HSTS_MAX_AGE_S", "86400")], Some("max-age=86400"))]
     {
@@ -18,7 +18,7 @@ async fn browsers_are_told_to_keep_to_tls_if_the_settings_say_so() {
 }
 
 #[tokio::test]
-async fn those_who_are_refused_for_want_of_a_place_are_told_too() {
+async fn clients_past_the_socket_limit_are_answered_too() {
     let settings = [("HSTS_MAX_AGE_S", "86400"), ("LIMITS__CONNECTIONS__REQUESTS_MAX", "1")];
     let hub = TlsHub::start(&settings).await;
     let only = Client::tls_http1(&hub).await;

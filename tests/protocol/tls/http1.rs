@@ -155,7 +155,7 @@ async fn stream_that_drains_ends_with_its_retry_and_a_close_notify() {
 }
 
 #[tokio::test]
-async fn client_that_does_not_read_is_closed_and_delays_nobody() {
+async fn client_that_does_not_read_is_closed_and_delays_no_other() {
     let hub = TlsHub::start(&[("LIMITS__CONNECTIONS__SEND_BUFFER_BYTES", "4096")]).await;
     let publisher = Client::tls_http1(&hub).await;
     let mut reader = Client::tls_http1(&hub).await.stream("a", "now").await;

@@ -11,7 +11,7 @@ use crate::{
         shard::rounds::MixedSend,
         subscriber::{Form, PollTicket},
     },
-    backend::{Piece, Span},
+    backend::{Piece, SeqRange},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
 };
@@ -69,15 +69,15 @@ impl Engine {
             }
         };
         let Some(ticket) = slot.subscriber.ticket() else { return };
-        // Those who wait for the same mostly came by the same front door, so even the heads of their
-        // answers are equal.
+        // Those who wait for the same mostly came by the same front door, so even the heads of
+        // their answers are equal.
         let response = match &self.last_answer {
             Some(last) if last.fits(&encoded, position, ticket) => last.response.clone(),
             _ => {
                 let response = (ticket.respond)(&encoded, position, ticket);
                 let PollTicket { ref header_lines, keep_alive, respond } = *ticket;
                 let header_lines = header_lines.clone();
-                let response = self.hold(response);
+                let response = self.count_unsent(response);
                 self.last_answer = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
                     reply: encoded,
                     position,
@@ -101,7 +101,7 @@ impl Engine {
         let Some(ticket) = slot.subscriber.ticket() else { return };
         let reply = encoding.encode(&answer);
         let response = (ticket.respond)(&reply, answer.position, ticket);
-        let response = self.hold(response);
+        let response = self.count_unsent(response);
         self.respond(index, response, answer.position);
     }
 
@@ -111,15 +111,15 @@ impl Engine {
         let Form::Poll { limit, .. } = slot.subscriber.shape(&self.plain_shape).form else {
             return;
         };
-        let span = Span {
+        let range = SeqRange {
             after: gap.oldest.seq,
             through: self.backend.head().max(gap.oldest.seq),
             events_max: limit as usize,
             bytes_max: READ_BYTES_MAX,
         };
-        let piece = self.read_piece(index, &span);
+        let piece = self.read_piece(index, &range);
         // What has gone since, the next poll is told of.
-        let piece = piece.unwrap_or(Piece { through: span.after, ..Piece::default() });
+        let piece = piece.unwrap_or(Piece { through: range.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
         let payload = Payload::new(piece.events, slot.subscriber.shape(&self.plain_shape));
         let position = self.backend.position(piece.through);
@@ -136,7 +136,7 @@ impl Engine {
         let start = Start::At(self.backend.position(after));
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let resume = self.backend.resume(patterns, named, &start, head);
-        slot.reading = Some(Box::new(resume.reading));
+        slot.reader = Some(Box::new(resume.reader));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),
             None => self.step(index, ConnectionMsg::Writable),

@@ -1,35 +1,35 @@
-//! Taking a connection on: its place in the lists, where it starts, its first words.
+//! Takes a connection on: its entries in the lists, where it starts, its first words.
 
 use std::{io, mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Engine, READS_PER_TURN};
+use super::{Engine, READS_PER_PASS};
 use crate::{
     actors::{
-        Lease, Origin,
+        ClientInfo, Lease,
         peer::{Peer, SlotPeer, SlotWaker, StreamSocket},
         shard::{
             registry::VACANT,
             slot::{Slot, SlotKey, Subscribed},
             sockets::Sockets,
         },
-        subscriber::{PollTicket, ReplayTurn, Subscriber},
+        subscriber::{PollTicket, ReplayPermit, Subscriber},
     },
-    backend::Begun,
-    core::{Connection, ConnectionMsg, Joint, Transport},
+    backend::StartFound,
+    core::{Connection, ConnectionMsg, ConnectionStart, Transport},
     model::{Gap, Seq, Start, first_block, hello_block},
     telemetry::Metrics,
 };
 
 /// What a connection brings for its beginning alone.
-struct Newcomer {
+struct NewConnection {
     start: Start,
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
     due_ms: u64,
     lease: Option<Box<Lease>>,
-    origin: Option<Box<Origin>>,
-    replay: Option<ReplayTurn>,
+    client_info: Option<Box<ClientInfo>>,
+    replay: Option<ReplayPermit>,
     retry_ms: Option<u32>,
     hello: bool,
     /// What goes before the stream.
@@ -48,7 +48,7 @@ impl Engine {
         now_ms: u64,
     ) -> SlotKey {
         let waker = SlotWaker::new(self.next_key(), Arc::clone(&self.ready));
-        self.take_on(subscriber, SlotPeer::other(peer, waker), head, ticket, now_ms)
+        self.attach_slot(subscriber, SlotPeer::other(peer, waker), head, ticket, now_ms)
     }
 
     /// Takes on a stream whose socket `sockets` is to watch.
@@ -62,7 +62,7 @@ impl Engine {
     ) -> io::Result<SlotKey> {
         // What comes in from here on is reported.
         sockets.watch(&socket, self.next_key())?;
-        Ok(self.take_on(subscriber, SlotPeer::Socket(socket), head, None, now_ms))
+        Ok(self.attach_slot(subscriber, SlotPeer::Socket(socket), head, None, now_ms))
     }
 
     fn next_key(&self) -> SlotKey {
@@ -70,7 +70,7 @@ impl Engine {
         SlotKey { index, generation: self.generation.wrapping_add(1) }
     }
 
-    fn take_on(
+    fn attach_slot(
         &mut self,
         mut subscriber: Subscriber,
         peer: SlotPeer,
@@ -84,34 +84,34 @@ impl Engine {
         let index = key.index;
         let transport = subscriber.shape.transport();
         let (policy, due_ms) = (subscriber.policy, subscriber.ends_after_ms);
-        let newcomer = Newcomer {
+        let new = NewConnection {
             start: mem::replace(&mut subscriber.start, Start::Now),
             due_ms: due_ms.map_or(u64::MAX, |after| now_ms + after),
             lease: subscriber.lease.take(),
-            origin: subscriber.origin.take(),
+            client_info: subscriber.client_info.take(),
             replay: subscriber.replay.take(),
             retry_ms: subscriber.retry_ms,
             hello: subscriber.hello,
             head,
         };
-        // The slot first, and in it a connection that has nothing: whatever goes wrong from here on is
-        // a step of it, and ends it and takes it out of all lists.
+        // The slot first, and in it a connection that has nothing: whatever goes wrong from here on
+        // is a step of it, and ends it and takes it out of all lists.
         self.slots.insert(Slot {
-            connection: Connection::new(Joint::default(), transport, policy, now_ms),
+            connection: Connection::new(ConnectionStart::default(), transport, policy, now_ms),
             peer,
             subscriber: Subscribed::new(subscriber, ticket),
-            reading: None,
+            reader: None,
             check_ms: u64::MAX,
             opened_s: (now_ms / 1_000) as u32,
             generation: key.generation,
-            place: VACANT,
-            reads_left: READS_PER_TURN,
+            plain_index: VACANT,
+            reads_left: READS_PER_PASS,
             is_queued: false,
         });
         // Before its first words: a client that has them is counted.
         self.metrics.connections_opened.inc();
         self.gauge(transport).inc();
-        self.guarded(index, |engine| engine.begin(key, newcomer));
+        self.guarded(index, |engine| engine.begin(key, new));
         if let Some(until_ms) = self.drain_until_ms
             && self.slots.contains(index as usize)
         {
@@ -121,56 +121,57 @@ impl Engine {
         key
     }
 
-    /// Registers a connection that has just come, finds out where it starts, and takes its first step.
-    fn begin(&mut self, key: SlotKey, newcomer: Newcomer) {
+    /// Registers a connection that has just come, finds out where it starts, and takes its first
+    /// step.
+    fn begin(&mut self, key: SlotKey, new: NewConnection) {
         let index = key.index;
         let slot = &mut self.slots[index as usize];
         // Register first: whatever the log commits from here on comes as a round or lies before
         // the head that is read below.
         match &slot.subscriber {
             Subscribed::Plain(plain) => {
-                slot.place = self.registry.add_plain(index, plain.entry());
+                slot.plain_index = self.registry.add_plain(index, plain.entry());
             }
             Subscribed::Full(full) => self.registry.add_mixed(index, &full.subscriber),
         }
         let (transport, policy) = (slot.connection.transport(), slot.connection.policy());
-        let mut due_ms = newcomer.due_ms;
-        if let Some(mut lease) = newcomer.lease {
+        let mut due_ms = new.due_ms;
+        if let Some(mut lease) = new.lease {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
-            lease.settle(key);
+            lease.set_slot(key);
             self.leases.insert(index, lease);
         }
-        if let Some(origin) = newcomer.origin {
-            self.origins.insert(index, origin);
+        if let Some(client_info) = new.client_info {
+            self.client_infos.insert(index, client_info);
         }
 
         let head_seq = self.backend.head();
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
-        let resume = self.backend.resume(patterns, named, &newcomer.start, head_seq);
-        // Where it starts may have to be found out in turns; then its first words come after that.
-        let is_looking_back = resume.reading.is_looking_back();
-        let at_head = resume.cursor == head_seq && !is_looking_back;
-        slot.reading = (!at_head).then(|| Box::new(resume.reading));
-        if let Some(turn) = newcomer.replay.filter(|_| !at_head) {
-            self.replays.insert(index, turn);
+        let resume = self.backend.resume(patterns, named, &new.start, head_seq);
+        // Where it starts may have to be searched for in pieces; then its first words come after that.
+        let is_searching_start = resume.reader.is_searching_start();
+        let at_head = resume.cursor == head_seq && !is_searching_start;
+        slot.reader = (!at_head).then(|| Box::new(resume.reader));
+        if let Some(permit) = new.replay.filter(|_| !at_head) {
+            self.replays.insert(index, permit);
         }
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A closed channel still owes its closing event to those who stand before it.
-        let open = subscriber.named().filter(|entry| entry.owes_closing(resume.cursor));
+        let open = subscriber.named().filter(|entry| entry.closing_event_due(resume.cursor));
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
 
-        let head = newcomer.head;
+        let head = new.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
-        if transport == Transport::Stream && !is_looking_back {
-            let hello = newcomer.hello.then_some(id);
+        if transport == Transport::Stream && !is_searching_start {
+            let hello = new.hello.then_some(id);
             let gap = resume.gap.as_ref();
-            self.first_words(&mut preamble, newcomer.retry_ms, hello, resume.cursor, gap);
+            self.write_first_blocks(&mut preamble, new.retry_ms, hello, resume.cursor, gap);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -178,31 +179,32 @@ impl Engine {
         // If this fails, writing the rest does too, and ends it.
         let _ = slot.peer.write_all(&preamble, &mut taken);
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
-        let joint = Joint {
+        let connection_start = ConnectionStart {
             cursor: resume.cursor,
-            replay_through: if is_looking_back { Seq(u64::MAX) } else { resume.head },
+            replay_through: if is_searching_start { Seq(u64::MAX) } else { resume.head },
             preamble,
             due_ms,
             open_names,
             has_patterns,
         };
-        slot.connection = Connection::new(joint, transport, policy, self.now_ms);
+        slot.connection = Connection::new(connection_start, transport, policy, self.now_ms);
         match resume.gap {
             Some(gap) if transport == Transport::Poll => self.answer_gap(index, gap),
             _ => self.step(index, ConnectionMsg::Writable),
         }
-        self.look_at_input_unless_told(index);
+        self.check_input_unless_reported(index);
     }
 
     /// Goes on to find out where a connection starts, and lets it begin when that is known.
-    pub(super) fn look_back(&mut self, index: u32) {
+    pub(super) fn search_start(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Some(reading) = &mut slot.reading else { return };
+        let Some(reader) = &mut slot.reader else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let Some(Begun { cursor, gap }) = self.backend.look_back(patterns, named, reading) else {
-            // A look is all that it has of a turn.
+        let Some(StartFound { cursor, gap }) = self.backend.search_start(patterns, named, reader)
+        else {
+            // One step of the search is all that it does in a pass.
             slot.reads_left = 0;
-            return self.step(index, ConnectionMsg::Passed(Seq::ZERO));
+            return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));
         };
         if let Some(gap) = &gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
@@ -214,15 +216,21 @@ impl Engine {
             (Transport::Stream, gap) => {
                 let Subscribed::Full(full) = &slot.subscriber else { return };
                 let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
-                self.first_words(&mut words, retry_ms, hello.then_some(id), cursor, gap.as_ref());
+                self.write_first_blocks(
+                    &mut words,
+                    retry_ms,
+                    hello.then_some(id),
+                    cursor,
+                    gap.as_ref(),
+                );
             }
         }
         let replay_through = self.backend.head();
-        self.step(index, ConnectionMsg::Begun { cursor, replay_through, words: words.into() });
+        self.step(index, ConnectionMsg::StartFound { cursor, replay_through, words: words.into() });
     }
 
     /// What a stream begins with: its first block, and what is due to it before any event.
-    fn first_words(
+    fn write_first_blocks(
         &mut self,
         words: &mut Vec<u8>,
         retry_ms: Option<u32>,

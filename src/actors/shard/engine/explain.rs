@@ -9,8 +9,11 @@ use std::collections::VecDeque;
 use super::Engine;
 use crate::{
     actors::{
-        Lease, Origin,
-        explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey, Surveyed},
+        ClientInfo, Lease,
+        connection_report::{
+            BehindReason, ConnectionFilter, ConnectionMatches, ConnectionQuery, ConnectionReport,
+            ConnectionState,
+        },
         shard::slot::Slot,
     },
     core::{CloseReason, Transport},
@@ -19,65 +22,66 @@ use crate::{
 
 /// The connections of a shard that ended last, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct RecentEnds(VecDeque<Explanation>);
+pub(super) struct RecentlyClosed(VecDeque<ConnectionReport>);
 
 impl Engine {
     /// Explains connections, from a slot on: stops at the limit asked for, and in any case after
-    /// [`FOUND_MAX`] connections or a look at [`SLOTS_PER_SURVEY`] slots.
-    pub(crate) fn explain(&mut self, survey: &Survey, now_ms: u64) -> Surveyed {
+    /// [`FOUND_MAX`] connections or a look at [`SLOTS_PER_QUERY`] slots.
+    pub(crate) fn explain(&mut self, query: &ConnectionQuery, now_ms: u64) -> ConnectionMatches {
         self.now_ms = now_ms;
-        let limit = survey.limit.min(FOUND_MAX);
+        let limit = query.limit.min(FOUND_MAX);
         let end = self.slots.capacity() as u32;
-        let to = survey.from.saturating_add(SLOTS_PER_SURVEY).min(end);
+        let to = query.from.saturating_add(SLOTS_PER_QUERY).min(end);
         let mut found = Vec::new();
-        for index in survey.from..to {
+        for index in query.from..to {
             if found.len() >= limit {
-                return Surveyed { found, next: Some(index) };
+                return ConnectionMatches { found, next: Some(index) };
             }
             let Some(slot) = self.slots.get(index as usize) else { continue };
             let lease = self.leases.get(&index).map(|lease| &**lease);
-            let wanted = survey.filter.subject.as_ref();
-            let is_whose = wanted.is_none() || lease.and_then(|lease| lease.subject()) == wanted;
-            if is_whose && matches(slot, &survey.filter) {
+            let wanted = query.filter.subject.as_ref();
+            let subject_matches =
+                wanted.is_none() || lease.and_then(|lease| lease.subject()) == wanted;
+            if subject_matches && matches(slot, &query.filter) {
                 let position = self.safe_position(index);
                 let slot = &self.slots[index as usize];
                 let lease = self.leases.get(&index).map(|lease| &**lease);
-                let origin = self.origins.get(&index).map(|origin| &**origin);
-                found.push(describe(slot, lease, origin, position, survey.selectors_max));
+                let client_info = self.client_infos.get(&index).map(|client_info| &**client_info);
+                found.push(describe(slot, lease, client_info, position, query.selectors_max));
             }
         }
-        Surveyed { found, next: (to < end).then_some(to) }
+        ConnectionMatches { found, next: (to < end).then_some(to) }
     }
 
-    /// The connections that ended lately, newest first: at most [`ENDS_MAX`].
-    pub(crate) fn ended_lately(&self, filter: &ConnectionFilter) -> Vec<Explanation> {
-        self.ends.0.iter().rev().filter(|ended| ended.passes(filter)).cloned().collect()
+    /// The connections that ended lately, newest first: at most [`CLOSED_MAX`].
+    pub(crate) fn recently_closed(&self, filter: &ConnectionFilter) -> Vec<ConnectionReport> {
+        self.closed.0.iter().rev().filter(|ended| ended.passes(filter)).cloned().collect()
     }
 
     /// Remembers the end of a connection. A poll that got its answer is no news, and would push out
     /// what is.
-    pub(super) fn remember_end(
+    pub(super) fn record_closed(
         &mut self,
         slot: &Slot,
         lease: Option<&Lease>,
-        origin: Option<&Origin>,
+        client_info: Option<&ClientInfo>,
         reason: CloseReason,
     ) {
         if reason == CloseReason::Answered {
             return;
         }
-        if self.ends.0.len() == ENDS_MAX {
-            self.ends.0.pop_front();
+        if self.closed.0.len() == CLOSED_MAX {
+            self.closed.0.pop_front();
         }
         let position = self.backend.position(slot.connection.cursor());
-        let mut ended = describe(slot, lease, origin, position, SELECTORS_KEPT);
+        let mut ended = describe(slot, lease, client_info, position, SELECTORS_KEPT);
         ended.state = ConnectionState::Closed { reason, ended_ms: self.now_ms };
         ended.ends_ms = None;
-        self.ends.0.push_back(ended);
+        self.closed.0.push_back(ended);
     }
 }
 
-impl Explanation {
+impl ConnectionReport {
     fn passes(&self, filter: &ConnectionFilter) -> bool {
         filter.id.is_none_or(|id| id == self.id)
             && filter.transport.is_none_or(|transport| transport == self.transport)
@@ -102,15 +106,15 @@ fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
 fn describe(
     slot: &Slot,
     lease: Option<&Lease>,
-    origin: Option<&Origin>,
+    client_info: Option<&ClientInfo>,
     position: Position,
     selectors_max: usize,
-) -> Explanation {
+) -> ConnectionReport {
     let (connection, subscriber) = (&slot.connection, &slot.subscriber);
     let (lag_events, lag_bytes) = connection.lag();
     let patterns = subscriber.patterns();
     let names = subscriber.named().map(|entry| entry.name().clone());
-    Explanation {
+    ConnectionReport {
         id: subscriber.id(),
         shard: 0,
         transport: connection.transport(),
@@ -127,7 +131,7 @@ fn describe(
         written_ms: connection.written_ms(),
         policy: connection.policy(),
         peer: slot.peer.address(),
-        forwarded_for: origin.and_then(Origin::forwarded_for),
+        forwarded_for: client_info.and_then(ClientInfo::forwarded_for),
         subject: lease.and_then(|lease| lease.subject().cloned()),
         ends_ms: connection.ends_ms(),
     }
@@ -136,28 +140,28 @@ fn describe(
 fn state(slot: &Slot) -> ConnectionState {
     let connection = &slot.connection;
     if connection.is_ending() {
-        return ConnectionState::Behind(Behind::Ending);
+        return ConnectionState::Behind(BehindReason::Ending);
     }
     if !connection.is_behind() {
         return ConnectionState::Live;
     }
     ConnectionState::Behind(if connection.unsent_bytes() > 0 {
-        Behind::Blocked
+        BehindReason::Blocked
     } else if connection.transport() == Transport::Stream
         && connection.cursor() < connection.replay_through()
     {
-        Behind::Replaying
+        BehindReason::Replaying
     } else {
-        Behind::CatchingUp
+        BehindReason::CatchingUp
     })
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
 /// Slots looked at in one call.
-const SLOTS_PER_SURVEY: u32 = if cfg!(test) { 4 } else { 4_096 };
+const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };
 /// Connections explained in one call.
 const FOUND_MAX: usize = if cfg!(test) { 2 } else { 256 };
-/// Ends remembered by a shard.
-const ENDS_MAX: usize = if cfg!(test) { 5 } else { 256 };
+/// Closed connections remembered by a shard.
+const CLOSED_MAX: usize = if cfg!(test) { 5 } else { 256 };
 /// Channels, patterns, and types that are remembered of each.
 const SELECTORS_KEPT: usize = 8;

@@ -20,7 +20,7 @@ use crate::{
 
 /// A batch whose runs are being handed out.
 #[derive(Debug)]
-pub(super) struct Taking {
+pub(super) struct BatchInProgress {
     batch: Arc<Batch>,
     /// The next run.
     next: usize,
@@ -30,96 +30,96 @@ pub(super) struct Taking {
 
 impl Engine {
     /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
-    pub fn give(&mut self, batch: Arc<Batch>, now_ms: u64) {
+    pub fn push_batch(&mut self, batch: Arc<Batch>, now_ms: u64) {
         self.now_ms = now_ms;
-        self.taking.push_back(Taking { batch, next: 0, mixed: false });
+        self.batches.push_back(BatchInProgress { batch, next: 0, mixed: false });
     }
 
     /// Tells it how far the log is. It has been given all batches up to there that concern it.
-    pub fn pass(&mut self, through: Seq) {
-        self.passed = through;
-        if self.taking.is_empty() {
+    pub fn note_log_head(&mut self, through: Seq) {
+        self.log_head = through;
+        if self.batches.is_empty() {
             self.head = self.head.max(through);
         }
     }
 
     /// Whether all batches it was given have been handed out to their channels.
     pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
-        self.taking.is_empty()
+        self.batches.is_empty()
     }
 
-    /// One bounded turn of fan-out; true while there is more to do.
+    /// One bounded pass of fan-out; true while there is more to do.
     pub fn work(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        self.hand_out();
+        self.distribute();
         self.work_lanes();
         self.work_mixed();
-        self.relieve();
-        !self.taking.is_empty()
-            || !self.turns.is_empty()
+        self.enforce_unsent_limit();
+        !self.batches.is_empty()
+            || !self.lane_queue.is_empty()
             || self.mixed.round.is_some()
             || !self.mixed.waiting.is_empty()
     }
 
     /// Hands the runs of batches out: a small channel's is sent at once, a larger one's goes to
     /// its lane.
-    fn hand_out(&mut self) {
+    fn distribute(&mut self) {
         let mut left = SENDS_PER_SLICE;
-        while let Some(mut taking) = self.taking.pop_front() {
-            while let Some(run) = taking.batch.runs().get(taking.next) {
+        while let Some(mut current) = self.batches.pop_front() {
+            while let Some(run) = current.batch.runs().get(current.next) {
                 if left == 0 {
-                    self.taking.push_front(taking);
+                    self.batches.push_front(current);
                     return;
                 }
-                let index = taking.next;
-                taking.next += 1;
+                let index = current.next;
+                current.next += 1;
                 left -= 1;
                 let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
-                taking.mixed |= subscribers.has_mixed();
-                let places = subscribers.plain_len();
+                current.mixed |= subscribers.has_mixed();
+                let plain_count = subscribers.plain_len();
                 let channel = run.entry.id();
-                if places == 0 {
+                if plain_count == 0 {
                     continue;
                 }
-                if places <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
-                    self.send_run(&taking.batch, index, places);
-                    left = left.saturating_sub(places);
+                if plain_count <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
+                    self.send_run(&current.batch, index, plain_count);
+                    left = left.saturating_sub(plain_count);
                 } else {
                     let lane = self.lanes.entry(channel).or_default();
                     if lane.round.is_none() && lane.waiting.is_empty() {
-                        self.turns.push_back(channel);
+                        self.lane_queue.push_back(channel);
                     }
-                    lane.waiting.push_back((Arc::clone(&taking.batch), index));
+                    lane.waiting.push_back((Arc::clone(&current.batch), index));
                 }
             }
-            self.head = taking.batch.last();
-            if taking.mixed {
-                self.mixed.waiting.push_back(taking.batch);
+            self.head = current.batch.last();
+            if current.mixed {
+                self.mixed.waiting.push_back(current.batch);
             }
         }
-        self.head = self.head.max(self.passed);
+        self.head = self.head.max(self.log_head);
     }
 
-    /// The lanes in turn, until the sends of a slice are made.
+    /// The lanes, round robin, until the sends of a slice are made.
     fn work_lanes(&mut self) {
         let mut left = SENDS_PER_SLICE;
         while left > 0
-            && let Some(channel) = self.turns.pop_front()
+            && let Some(channel) = self.lane_queue.pop_front()
         {
             let (sent, more) = self.work_lane(channel, left);
             left = left.saturating_sub(sent.max(1));
             if more {
-                self.turns.push_back(channel);
+                self.lane_queue.push_back(channel);
             }
         }
     }
 
     /// The run of a small channel, to each of its plain streams at once.
-    fn send_run(&mut self, batch: &Arc<Batch>, run: usize, places: usize) {
+    fn send_run(&mut self, batch: &Arc<Batch>, run: usize, plain_count: usize) {
         let run = &batch.runs()[run];
         let payload = Payload::new(run.events.clone(), &self.plain_shape);
         let channel = run.entry.id();
-        self.send_slice(channel, 0, places, &payload, batch.first(), batch.last());
+        self.send_slice(channel, 0, plain_count, &payload, batch.first(), batch.last());
         self.compact(channel);
     }
 
@@ -135,7 +135,7 @@ impl Engine {
         let mut slots = std::mem::take(&mut self.scratch);
         slots.clear();
         slots.extend_from_slice(&self.registry.plain(channel)[from..to]);
-        // A slot that ends meanwhile leaves its place vacant until the slice is through.
+        // A slot that ends meanwhile leaves its index vacant until the slice is through.
         let lane_is_new = !self.lanes.contains_key(&channel);
         if lane_is_new {
             self.lanes.insert(channel, Lane::default());
@@ -152,9 +152,9 @@ impl Engine {
 
     fn compact(&mut self, channel: ChannelId) {
         let slots = &mut self.slots;
-        self.registry.compact(channel, |slot, place| {
+        self.registry.compact(channel, |slot, plain_index| {
             if let Some(slot) = slots.get_mut(slot as usize) {
-                slot.place = place;
+                slot.plain_index = plain_index;
             }
         });
     }
@@ -162,9 +162,9 @@ impl Engine {
     /// At most `sends_max` sends of a large channel's round; says how many, and whether the lane
     /// has more.
     fn work_lane(&mut self, channel: ChannelId, sends_max: usize) -> (usize, bool) {
-        let places = self.registry.plain(channel).len();
+        let plain_count = self.registry.plain(channel).len();
         let Some(lane) = self.lanes.get_mut(&channel) else { return (0, false) };
-        if lane.round.is_none() && !lane.begin(places, &self.plain_shape) {
+        if lane.round.is_none() && !lane.begin(plain_count, &self.plain_shape) {
             self.lanes.remove(&channel);
             return (0, false);
         }

@@ -22,7 +22,9 @@ use std::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use self::{answers::LastAnswer, explain::RecentEnds, fan_out::Taking, unsent::Unsent};
+use self::{
+    answers::LastAnswer, explain::RecentlyClosed, fan_out::BatchInProgress, unsent::Unsent,
+};
 use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
@@ -32,10 +34,10 @@ use super::{
 };
 use crate::{
     actors::{
-        Lease, Origin, Socket,
+        ClientInfo, Lease, Socket,
         payload::Payload,
         peer::ReadyList,
-        subscriber::{Admission, ReplayTurn, Shape},
+        subscriber::{Admission, ReplayPermit, Shape},
     },
     backend::{ChannelId, MemoryBackend},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
@@ -53,10 +55,10 @@ pub struct Engine {
     generation: u32,
     registry: Registry,
     /// Batches whose runs are being handed out, and how far the first of them is.
-    taking: VecDeque<Taking>,
+    batches: VecDeque<BatchInProgress>,
     lanes: FxHashMap<ChannelId, Lane>,
-    /// Lanes with work, in turn.
-    turns: VecDeque<ChannelId>,
+    /// Lanes with work, round robin.
+    lane_queue: VecDeque<ChannelId>,
     mixed: MixedLane,
     plain_shape: Arc<Shape>,
     wheel: Wheel<u32>,
@@ -64,26 +66,27 @@ pub struct Engine {
     /// slots, so that it costs nothing where they are not.
     leases: FxHashMap<u32, Box<Lease>>,
     /// By slot: where a connection comes from, for the same reason.
-    origins: FxHashMap<u32, Box<Origin>>,
-    /// By slot: turns of connections that are being sent history.
-    replays: FxHashMap<u32, ReplayTurn>,
+    client_infos: FxHashMap<u32, Box<ClientInfo>>,
+    /// By slot: permits of connections that are being sent history.
+    replays: FxHashMap<u32, ReplayPermit>,
     /// Slots whose deadline has come, to be looked at.
     overdue: Vec<u32>,
     ready: Arc<ReadyList>,
-    /// Slots that go on in a turn to come.
+    /// Slots that go on in a later pass.
     queued: Vec<SlotKey>,
     /// How far the log is as this shard knows it: all batches up to there that concern it have been
     /// handed out.
     head: Seq,
-    /// The same of the log when it was last looked at, if there are batches to be handed out before.
-    passed: Seq,
+    /// The same of the log when it was last looked at, if there are batches to be handed out
+    /// before.
+    log_head: Seq,
     now_ms: u64,
     random: fastrand::Rng,
     /// Bytes read from history last, for the others who read the same.
     last_read: Option<(Arc<Shape>, Arc<Payload>)>,
     /// The answer that a poll of the round in hand was given last.
     last_answer: Option<LastAnswer>,
-    handed_back: Vec<Finished>,
+    returned: Vec<ReturnedSocket>,
     drain_until_ms: Option<u64>,
     /// The slot whose next step panics: for tests of isolation.
     fault: u32,
@@ -91,7 +94,7 @@ pub struct Engine {
     due: Vec<SlotKey>,
     tally: Tally,
     /// Connections that ended lately.
-    ends: RecentEnds,
+    closed: RecentlyClosed,
     unsent: Unsent,
     /// Which connections ended since a test looked, and why.
     #[cfg(test)]
@@ -107,16 +110,16 @@ struct Tally {
 
 /// A poll's socket after its answer, for the HTTP server to go on with.
 #[derive(Debug)]
-pub struct Finished {
+pub struct ReturnedSocket {
     /// The socket.
     pub io: Socket,
     /// What was read from it already.
     pub early: Bytes,
     /// Whether requests follow. If not, the end of the answer is still to be sent.
-    pub goes_on: bool,
+    pub keep_alive: bool,
     /// What it counts against as a poll, to be given back once it counts as something else: in
-    /// between it would be nobody's, and thousands may be answered at once.
-    pub counted: (Admission, Option<Box<Origin>>),
+    /// between it would not be counted, and thousands may be answered at once.
+    pub counted: (Admission, Option<Box<ClientInfo>>),
 }
 
 impl Engine {
@@ -131,17 +134,17 @@ impl Engine {
         Self {
             limits: backend.limits().connections.clone(),
             head: backend.head(),
-            passed: Seq::ZERO,
-            registry: Registry::new(shard, Arc::clone(backend.watching())),
+            log_head: Seq::ZERO,
+            registry: Registry::new(shard, Arc::clone(backend.pattern_subscribers())),
             backend,
             metrics,
             slots: Slots::new(),
             generation: 0,
-            taking: VecDeque::new(),
+            batches: VecDeque::new(),
             lanes: FxHashMap::default(),
-            turns: VecDeque::new(),
+            lane_queue: VecDeque::new(),
             leases: FxHashMap::default(),
-            origins: FxHashMap::default(),
+            client_infos: FxHashMap::default(),
             replays: FxHashMap::default(),
             mixed: MixedLane::default(),
             plain_shape: Arc::new(Shape::frames()),
@@ -153,13 +156,13 @@ impl Engine {
             random: fastrand::Rng::with_seed(seed),
             last_read: None,
             last_answer: None,
-            handed_back: Vec::new(),
+            returned: Vec::new(),
             drain_until_ms: None,
             fault: VACANT,
             scratch: Vec::new(),
             due: Vec::new(),
             tally: Tally::default(),
-            ends: RecentEnds::default(),
+            closed: RecentlyClosed::default(),
             unsent: Unsent::default(),
             #[cfg(test)]
             ended: Vec::new(),
@@ -183,26 +186,26 @@ impl Engine {
 
     /// Whether no slot asks to be looked at.
     #[cfg(test)]
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.due.is_empty() && self.queued.is_empty() && self.ready.is_empty()
     }
 
     /// Whether it is still being found out where a connection starts.
     #[cfg(test)]
-    pub(super) fn is_looking_back(&self, key: SlotKey) -> bool {
+    pub(super) fn is_searching_start(&self, key: SlotKey) -> bool {
         let slot = self.slots.get(key.index as usize);
         let slot = slot.filter(|slot| slot.generation == key.generation);
-        let reading = slot.and_then(|slot| slot.reading.as_ref());
-        reading.is_some_and(|reading| reading.is_looking_back())
+        let reader = slot.and_then(|slot| slot.reader.as_ref());
+        reader.is_some_and(|reader| reader.is_searching_start())
     }
 
     /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
     /// way: all answers go out before any of their clients is listened to again.
-    pub fn take_handed_back(&mut self) -> Vec<Finished> {
+    pub fn take_returned(&mut self) -> Vec<ReturnedSocket> {
         if self.mixed.round.is_some() {
             return Vec::new();
         }
-        std::mem::take(&mut self.handed_back)
+        std::mem::take(&mut self.returned)
     }
 
     /// Ends every connection at a time of its own within `window_ms`, each with its own
@@ -298,7 +301,7 @@ impl Engine {
                 Effect::Read(after) => {
                     let Some(slot) = self.slots.get_mut(index as usize) else { return };
                     if slot.reads_left == 0 {
-                        slot.reads_left = READS_PER_TURN;
+                        slot.reads_left = READS_PER_PASS;
                         if !slot.is_queued {
                             slot.is_queued = true;
                             self.queued.push(slot.key(index));
@@ -323,18 +326,18 @@ impl Engine {
     /// After its steps: what only a connection that is behind needs is let go.
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        slot.reads_left = READS_PER_TURN;
-        if !slot.connection.is_behind() && slot.reading.take().is_some() {
+        slot.reads_left = READS_PER_PASS;
+        if !slot.connection.is_behind() && slot.reader.take().is_some() {
             self.replays.remove(&index);
             // Its next heartbeat may come before the check for a stall would have.
             self.schedule(index);
         }
     }
 
-    /// Ends a connection: its last words, its place in the lists, its socket.
+    /// Ends a connection: its last words, its entries in the lists, its socket.
     fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
-        if reason.invites_back() && slot.connection.rest().is_empty() {
+        if reason.asks_to_reconnect() && slot.connection.rest().is_empty() {
             let mut words = reason.token_word().map(token_block).unwrap_or_default();
             words.extend(retry_block(self.jittered_retry_ms()));
             let _ = slot.peer.write_all(&Bytes::from(words), &mut 0);
@@ -344,9 +347,9 @@ impl Engine {
             Subscribed::Plain(plain) => {
                 let channel = plain.channel();
                 let in_round = self.lanes.contains_key(&channel);
-                let moved = self.registry.remove_plain(index, slot.place, channel, in_round);
+                let moved = self.registry.remove_plain(index, slot.plain_index, channel, in_round);
                 if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
-                    moved.place = slot.place;
+                    moved.plain_index = slot.plain_index;
                 }
             }
         }
@@ -356,20 +359,20 @@ impl Engine {
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
         self.replays.remove(&index);
-        let (lease, origin) = (self.leases.remove(&index), self.origins.remove(&index));
-        self.remember_end(&slot, lease.as_deref(), origin.as_deref(), reason);
+        let (lease, client_info) = (self.leases.remove(&index), self.client_infos.remove(&index));
+        self.record_closed(&slot, lease.as_deref(), client_info.as_deref(), reason);
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
-        let goes_on = keeps && self.drain_until_ms.is_none();
+        let keep_alive = keeps && self.drain_until_ms.is_none();
         if reason == CloseReason::Answered
-            && (goes_on || slot.peer.has_last_words())
+            && (keep_alive || slot.peer.has_close_frame())
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {
-            let counted = (full.subscriber.admission, origin);
-            self.handed_back.push(Finished { io, early, counted, goes_on });
+            let counted = (full.subscriber.admission, client_info);
+            self.returned.push(ReturnedSocket { io, early, counted, keep_alive });
         }
     }
 
@@ -400,8 +403,8 @@ impl Drop for Engine {
 /// Sends in one slice of a lane: about a third of a millisecond, which is what a publisher on this
 /// shard waits while a large fan-out is under way (docs/adr/009-slices.md).
 const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 64 };
-/// Reads of history that a connection may do in one turn.
-const READS_PER_TURN: u8 = if cfg!(test) { 2 } else { 4 };
+/// Reads of history that a connection may do in one pass.
+const READS_PER_PASS: u8 = if cfg!(test) { 2 } else { 4 };
 /// Events of one read of history.
 const READ_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 128 };
 /// Frame bytes after which a read of history stops.

@@ -8,7 +8,7 @@ use crate::{
         payload::Payload,
         subscriber::{Form, Shape},
     },
-    backend::{Piece, Span},
+    backend::{Piece, SeqRange},
     core::{ConnectionMsg, Effect, FellOff},
     model::{Event, Gap, GapReason, PollAnswer, Seq, closed_block},
     telemetry::Metrics,
@@ -17,22 +17,22 @@ use crate::{
 impl Engine {
     /// Reads on from history.
     pub(super) fn read(&mut self, index: u32, after: Seq) {
-        let span = Span {
+        let range = SeqRange {
             after,
             through: self.backend.head().max(after),
             events_max: READ_EVENTS_MAX,
             bytes_max: READ_BYTES_MAX,
         };
         let Some(slot) = self.slots.get(index as usize) else { return };
-        if slot.reading.as_ref().is_some_and(|reading| reading.is_looking_back()) {
-            return self.look_back(index);
+        if slot.reader.as_ref().is_some_and(|reader| reader.is_searching_start()) {
+            return self.search_start(index);
         }
         let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
         let poll_limit = match shape.form {
             Form::Poll { limit, .. } => Some(limit as usize),
             _ => None,
         };
-        let piece = match self.read_piece(index, &span) {
+        let piece = match self.read_piece(index, &range) {
             Ok(piece) => piece,
             Err(FellOff) if poll_limit.is_some() => return self.answer_fallen_off(index, after),
             Err(FellOff) => return self.step(index, ConnectionMsg::FellOff),
@@ -42,9 +42,9 @@ impl Engine {
         if piece.events.is_empty() {
             let msg = match piece.more {
                 true => {
-                    // A look that finds nothing is all that it has of a turn.
+                    // A read that finds nothing is all that it does in a pass.
                     slot.reads_left = 0;
-                    ConnectionMsg::Passed(through)
+                    ConnectionMsg::NothingUpTo(through)
                 }
                 false => ConnectionMsg::CaughtUp(through),
             };
@@ -68,12 +68,12 @@ impl Engine {
     }
 
     /// The next piece of what a connection receives.
-    pub(super) fn read_piece(&mut self, index: u32, span: &Span) -> Result<Piece, FellOff> {
+    pub(super) fn read_piece(&mut self, index: u32, range: &SeqRange) -> Result<Piece, FellOff> {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(Piece::default()) };
-        let mut reading = slot.reading.take().unwrap_or_default();
+        let mut reader = slot.reader.take().unwrap_or_default();
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let piece = self.backend.read(patterns, named, &mut reading, span);
-        slot.reading = Some(reading);
+        let piece = self.backend.read(patterns, named, &mut reader, range);
+        slot.reader = Some(reader);
         piece
     }
 
@@ -102,7 +102,7 @@ impl Engine {
         };
         Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
-        slot.reading = None;
+        slot.reader = None;
         // That a channel is closed must not be lost with what is skipped.
         let mut words = gap.to_block();
         let mut open_names = 0;

@@ -51,7 +51,7 @@ impl Engine {
             }
         } else {
             self.metrics.fell_behind.inc();
-            // Who takes no more for now leaves its turn to those who do.
+            // A socket that would block gives its replay permit to one that does not.
             self.replays.remove(&index);
             let cursor = match begun {
                 0 => slot.connection.cursor(),
@@ -59,7 +59,7 @@ impl Engine {
             };
             let counted = payload.after(replay_through);
             let due = payload.after(cursor.max(replay_through));
-            let rest = self.hold(payload.split(taken).rest);
+            let rest = self.count_unsent(payload.split(taken).rest);
             let Some(slot) = self.slots.get_mut(index as usize) else { return };
             let blocked = ConnectionMsg::Blocked {
                 cursor,

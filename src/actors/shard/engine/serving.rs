@@ -1,4 +1,4 @@
-//! Slots that have something to do: their sockets are ready, they asked for another turn, or a
+//! Slots that have something to do: their sockets are ready, they asked to be served again, or a
 //! deadline has come. Each call looks at a bounded number of them.
 
 use super::Engine;
@@ -28,7 +28,7 @@ impl Engine {
             slot.is_queued = false;
             slot.peer.rearm();
             self.guarded(key.index, |engine| {
-                engine.look_at_input_unless_told(key.index);
+                engine.check_input_unless_reported(key.index);
                 engine.step(key.index, ConnectionMsg::Writable);
             });
         }
@@ -47,7 +47,7 @@ impl Engine {
             }
             self.guarded(index, |engine| {
                 if ready.input {
-                    engine.look_at_input(index);
+                    engine.check_input(index);
                 }
                 if ready.room {
                     engine.step(index, ConnectionMsg::Writable);
@@ -62,7 +62,7 @@ impl Engine {
         if self.overdue.is_empty() {
             self.wheel.advance(now_ms, &mut self.overdue);
         }
-        for _ in 0..DEADLINES_PER_TURN {
+        for _ in 0..DEADLINES_PER_PASS {
             let Some(index) = self.overdue.pop() else { break };
             // Of a slot that is used again, or whose deadline has moved, the entry is stale.
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
@@ -77,13 +77,13 @@ impl Engine {
         !self.overdue.is_empty()
     }
 
-    pub(super) fn look_at_input_unless_told(&mut self, index: u32) {
+    pub(super) fn check_input_unless_reported(&mut self, index: u32) {
         if self.slots.get(index as usize).is_some_and(|slot| slot.peer.wakes_for_input()) {
-            self.look_at_input(index);
+            self.check_input(index);
         }
     }
 
-    pub(super) fn look_at_input(&mut self, index: u32) {
+    pub(super) fn check_input(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         match slot.peer.poll_input() {
             Input::Quiet => {}
@@ -94,5 +94,5 @@ impl Engine {
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Deadlines and heartbeats in one turn.
-const DEADLINES_PER_TURN: usize = if cfg!(test) { 3 } else { 256 };
+/// Deadlines and heartbeats in one pass.
+const DEADLINES_PER_PASS: usize = if cfg!(test) { 3 } else { 256 };

@@ -12,20 +12,20 @@ use super::Engine;
 use crate::core::CloseReason;
 
 /// A rest that is counted.
-struct Held {
+struct CountedRest {
     bytes: Bytes,
     /// What its memory takes, however much of it has been sent.
     size: i64,
     total: Gauge,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for CountedRest {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for CountedRest {
     fn drop(&mut self) {
         self.total.dec_by(self.size);
     }
@@ -42,20 +42,20 @@ pub(super) struct Unsent {
 
 impl Engine {
     /// Counts a rest. Short ones are not worth it: they are the hub's own words.
-    pub(super) fn hold(&mut self, rest: Bytes) -> Bytes {
-        if rest.len() < HELD_BYTES_MIN {
+    pub(super) fn count_unsent(&mut self, rest: Bytes) -> Bytes {
+        if rest.len() < COUNTED_BYTES_MIN {
             return rest;
         }
         let total = self.metrics.unsent_bytes.clone();
         let size = rest.len() as i64;
         total.inc_by(size);
         self.unsent.added += size;
-        Bytes::from_owner(Held { bytes: rest, size, total })
+        Bytes::from_owner(CountedRest { bytes: rest, size, total })
     }
 
     /// Ends the slowest connections if the hub holds more than the ceiling. To be called between
     /// rounds: a round in hand must not lose any connection but the one it is at.
-    pub(super) fn relieve(&mut self) {
+    pub(super) fn enforce_unsent_limit(&mut self) {
         let max = i64::try_from(self.limits.unsent_bytes_max).unwrap_or(i64::MAX);
         let mut added = std::mem::take(&mut self.unsent.added);
         while added > 0 && self.metrics.unsent_bytes.get() > max {
@@ -75,7 +75,7 @@ impl Engine {
             let index = (self.unsent.hand + step) % end;
             let Some(slot) = self.slots.get(index as usize) else { continue };
             let bytes = slot.connection.unsent_bytes();
-            if bytes >= HELD_BYTES_MIN {
+            if bytes >= COUNTED_BYTES_MIN {
                 let written_ms = slot.connection.written_ms();
                 if slowest.is_none_or(|(oldest, ..)| written_ms < oldest) {
                     slowest = Some((written_ms, index, bytes as i64));
@@ -93,6 +93,6 @@ impl Engine {
 }
 
 /// Rests shorter than this are not counted.
-const HELD_BYTES_MIN: usize = if cfg!(test) { 16 } else { 256 };
+const COUNTED_BYTES_MIN: usize = if cfg!(test) { 16 } else { 256 };
 /// Slots among which the slowest is looked for.
 const SAMPLE_SLOTS: usize = 64;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::world::{Ask, World};
 use crate::{
     actors::{
-        Ends, Socket, Tcp,
+        Socket, SocketAddrs, Tcp,
         peer::{Input, Peer, SlotWaker},
         subscriber::{Admission, Form, PollTicket},
     },
@@ -63,7 +63,7 @@ fn waiting_with(
     let local = listener.local_addr().unwrap();
     for ticket in tickets {
         let io = TcpStream::connect(local).unwrap();
-        let io = Tcp::unwatched(io, Ends { local, peer: local });
+        let io = Tcp::unregistered(io, SocketAddrs { local, peer: local });
         let client = Box::new(Client { answers: Rc::clone(&answers), io });
         let form = Form::Poll { encoding: &EnvelopeAnswers, limit: 10 };
         let mut subscriber = world.subscriber(&Ask { form, ..Ask::stream(&["a"]) });
@@ -95,17 +95,17 @@ fn sockets_go_on_when_all_of_their_round_are_answered() {
     let tickets = (0..7).map(|_| ticket("a", respond));
     let (mut world, answers) = waiting_with(tickets, &connections);
     world.say("a", "x");
-    world.give(0);
+    world.push_batch(0);
     let now_ms = world.now_ms;
     let engine = &mut world.engines[0];
-    let mut turns = 0;
+    let mut passes = 0;
     while answers.borrow().len() < 7 {
-        assert!(engine.take_handed_back().is_empty(), "others wait for their answers");
+        assert!(engine.take_returned().is_empty(), "others wait for their answers");
         engine.work(now_ms);
-        turns += 1;
+        passes += 1;
     }
-    assert!(turns > 1, "a round of one turn shows nothing");
-    let finished = engine.take_handed_back();
+    assert!(passes > 1, "a round of one pass shows nothing");
+    let finished = engine.take_returned();
     assert_eq!(finished.len(), 7);
     assert_eq!(connections.load(Ordering::Acquire), 7, "until they count as something else");
     drop(finished);

@@ -249,8 +249,8 @@ impl Client {
     /// Called after every step and before [`read`](Self::read): notes what may have made its
     /// policy act in the step.
     pub(super) fn watch(&mut self, world: &World, kept: &Retention) {
-        if self.key.is_some_and(|key| world.engines[self.engine].is_looking_back(key)) {
-            self.watch_look_back(world, kept);
+        if self.key.is_some_and(|key| world.engines[self.engine].is_searching_start(key)) {
+            self.watch_start_search(world, kept);
         }
         let (_, most) = self.lag(world);
         self.was_over |= most.is_over(world, self.allowed_at_least(world));
@@ -260,7 +260,7 @@ impl Client {
 
     /// Where it starts is being found out. What is lost meanwhile is not due to it if it was there
     /// when it came, and it begins with the oldest event or is told of a gap.
-    fn watch_look_back(&mut self, world: &World, kept: &Retention) {
+    fn watch_start_search(&mut self, world: &World, kept: &Retention) {
         assert!(self.has_patterns() && self.blocks == 0);
         self.replay_through = world.backend.head().0;
         let lost: BTreeSet<u64> = self.lost(world, kept, self.at).collect();
@@ -348,7 +348,8 @@ impl Client {
             _ if field("data: ").is_some() => self.take(world, seq.unwrap(), block),
             _ if seq.is_some() => self.move_to(world, seq.unwrap()),
             _ => assert!(
-                text.starts_with("retry: ") && self.ended.is_some_and(CloseReason::invites_back),
+                text.starts_with("retry: ")
+                    && self.ended.is_some_and(CloseReason::asks_to_reconnect),
                 "{text:?} is nothing known"
             ),
         }
@@ -548,7 +549,7 @@ impl Client {
             assert!(stalled_ms < stall_ms + 2 * TICK_MS, "{self:?} stalls for {stalled_ms} ms");
         } else if self.ask.types.is_empty()
             && self.pipe.is_roomy()
-            && world.engines[self.engine].is_at_rest()
+            && world.engines[self.engine].is_idle()
             && self.due(world, world.backend.head()).next().is_none()
         {
             let quiet_ms = world.now_ms - self.written_ms;

@@ -30,7 +30,7 @@ fn an_event_published_between_registration_and_replay_comes_once() {
     let pipe = Pipe::new(0, usize::MAX);
     world.attach(0, &Ask::stream(&["a"]).from(Start::Earliest), &pipe);
     world.say("a", "2");
-    world.give(0);
+    world.push_batch(0);
     pipe.grant(usize::MAX);
     world.engines[0].serve_ready(9, world.now_ms);
     world.settle();
@@ -67,7 +67,7 @@ fn a_channel_created_between_registration_and_replay_is_replayed() {
 }
 
 #[test]
-fn a_channel_born_later_is_matched_on_first_sight() {
+fn a_channel_created_later_is_matched_on_first_sight() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["g/*"]));
     world.say("g/x", "1");
@@ -160,15 +160,15 @@ fn a_pattern_and_a_name_for_the_same_channel_deliver_once() {
 }
 
 #[test]
-fn a_small_channel_goes_ahead_of_a_large_one() {
+fn a_small_channel_does_not_wait_for_a_large_one() {
     let mut world = world();
     let large: Vec<_> = (0..50).map(|_| join(&mut world, &Ask::stream(&["large"]))).collect();
     let small = join(&mut world, &Ask::stream(&["small"]));
     world.say("large", "1");
     world.say("small", "2");
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
     assert_eq!(small.events(), ["2"]);
     assert!(large.iter().any(|pipe| pipe.events().is_empty()));
@@ -177,41 +177,41 @@ fn a_small_channel_goes_ahead_of_a_large_one() {
 }
 
 #[test]
-fn a_turn_makes_a_bounded_number_of_sends_however_many_small_channels_a_batch_has() {
+fn a_pass_makes_a_bounded_number_of_sends_however_many_small_channels_a_batch_has() {
     let mut world = world();
     let names: [&'static str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
     let pipes = names.map(|name| join(&mut world, &Ask::stream(&[name])));
     let events = names.map(|name| (name, NewEvent::message("x")));
     world.publish(&events);
     world.publish(&events);
-    world.give(0);
-    world.give(0);
+    world.push_batch(0);
+    world.push_batch(0);
     let mut before = 0;
-    let mut turns = 0;
+    let mut passes = 0;
     while world.engines[0].work(world.now_ms) {
         let sends: usize = pipes.iter().map(|pipe| pipe.writes() - 1).sum();
-        assert!(sends - before <= 3, "{} sends in a turn", sends - before);
+        assert!(sends - before <= 3, "{} sends in a pass", sends - before);
         before = sends;
-        turns += 1;
+        passes += 1;
     }
-    assert!(turns >= 7, "{turns} turns");
+    assert!(passes >= 7, "{passes} passes");
     assert!(pipes.iter().all(|pipe| pipe.events() == ["x", "x"]));
 }
 
 #[test]
-fn a_turn_sends_a_bounded_number_of_heartbeats() {
+fn a_pass_sends_a_bounded_number_of_heartbeats() {
     let mut world = world();
     let pipes: Vec<_> = (0..20).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
     world.now_ms += 60_000;
     let mut before = 0;
-    let mut turns = 1;
+    let mut passes = 1;
     while world.engines[0].tick(world.now_ms) {
         let sent: usize = pipes.iter().map(|pipe| pipe.writes() - 1).sum();
-        assert!(sent - before <= 3, "{} heartbeats in a turn", sent - before);
+        assert!(sent - before <= 3, "{} heartbeats in a pass", sent - before);
         before = sent;
-        turns += 1;
+        passes += 1;
     }
-    assert!(turns >= 6, "{turns} turns");
+    assert!(passes >= 6, "{passes} passes");
     assert!(pipes.iter().all(|pipe| pipe.writes() == 2), "one heartbeat each");
 }
 
@@ -223,9 +223,9 @@ fn a_connection_that_has_both_channels_is_never_overtaken() {
         (0..9).map(|_| join(&mut world, &Ask::stream(&["large", "small"]))).collect();
     world.say("large", "1");
     world.say("small", "2");
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
-    world.give(0);
+    world.push_batch(0);
     world.settle();
     assert!(both.iter().all(|pipe| pipe.events() == ["1", "2"]));
     assert!(large.iter().all(|pipe| pipe.events() == ["1"]));
@@ -236,7 +236,7 @@ fn events_that_come_while_a_round_is_under_way_are_one_send() {
     let mut world = world();
     let pipes: Vec<_> = (0..10).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
     world.say("a", "1");
-    world.give(0);
+    world.push_batch(0);
     world.engines[0].work(world.now_ms);
     for data in ["2", "3", "4"] {
         world.say("a", data);
@@ -256,10 +256,10 @@ fn a_client_that_joins_in_the_middle_of_a_gathered_round_gets_its_part() {
             join(&mut world, &Ask::stream(&["a"]));
         }
         world.say("a", "1");
-        world.give(0);
+        world.push_batch(0);
         world.engines[0].work(world.now_ms);
         world.say("a", "2");
-        world.give(0);
+        world.push_batch(0);
         let pipe = join(&mut world, &Ask::stream(&[topic]));
         world.say("a", "3");
         world.settle();
@@ -314,7 +314,7 @@ fn events_of_very_many_channels_count_as_lag() {
 }
 
 #[test]
-fn a_batch_larger_than_the_lag_bound_ends_nobody_who_reads_on() {
+fn a_batch_larger_than_the_lag_bound_ends_no_client_that_reads() {
     for topic in [&["c/*"][..], &["a"]] {
         let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
         let ask = Ask::stream(topic);
@@ -374,7 +374,7 @@ fn a_slot_reused_while_a_round_is_under_way_gets_nothing_of_it() {
             pipes.push(pipe);
         }
         world.say("a", "1");
-        world.give(0);
+        world.push_batch(0);
         world.engines[0].work(world.now_ms);
         let late: Vec<usize> = (0..10).filter(|&n| pipes[n].events().is_empty()).collect();
         assert!(!late.is_empty() && late.len() < 10, "the round is under way");
@@ -420,7 +420,7 @@ impl Peer for Panicking {
 }
 
 #[test]
-fn a_panic_while_a_connection_is_taken_on_leaves_nothing_of_it() {
+fn a_panic_while_a_connection_is_attached_leaves_nothing_of_it() {
     for (selectors, is_planted_before) in
         [(&["a"][..], false), (&["a", "g/*"], false), (&["a"], true), (&["a", "g/*"], true)]
     {
@@ -512,7 +512,7 @@ fn a_heartbeat_never_moves_past_an_undelivered_event() {
         let pipes: Vec<_> = (0..10).map(|_| join(&mut world, &Ask::stream(selectors))).collect();
         let before = pipes[0].last_id();
         world.say("a", "1");
-        world.give(0);
+        world.push_batch(0);
         world.engines[0].work(world.now_ms);
         world.tick(20_000);
         let waiting: Vec<_> = pipes.iter().filter(|pipe| pipe.events().is_empty()).collect();
@@ -573,12 +573,12 @@ fn a_stream_that_has_caught_up_gets_its_heartbeat_in_time() {
 }
 
 #[test]
-fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
+fn a_channel_created_while_a_pattern_is_listed_is_not_missed() {
     let mut world = world();
     world.say("c", "0");
     let backend = Arc::clone(&world.backend);
-    let born = std::thread::spawn(move || {
-        for seq in 2..=BIRTHS {
+    let created = std::thread::spawn(move || {
+        for seq in 2..=CREATIONS {
             let name = ChannelName::parse(&format!("c/{seq}")).unwrap();
             let entry = backend.directory().find_or_create(&name, 0).unwrap();
             let position = backend.position(crate::model::Seq(seq));
@@ -588,7 +588,7 @@ fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
                 time_ms: 0,
                 channel: name,
                 kind: crate::model::EventKind::Published,
-                frame: crate::model::Draft::new(&NewEvent::message("born")).finish(position),
+                frame: crate::model::Draft::new(&NewEvent::message("created")).finish(position),
             });
             backend.append(&entry, &event);
             backend.commit(event.seq);
@@ -600,9 +600,9 @@ fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
         }
     });
     let mut at = 1;
-    while at < BIRTHS {
+    while at < CREATIONS {
         let pipe = join_after(&mut world, &["**"], at);
-        while !world.engines[0].is_at_rest() {
+        while !world.engines[0].is_idle() {
             world.engines[0].serve_ready(9, world.now_ms);
         }
         // What it stands on now, it must have received.
@@ -613,7 +613,7 @@ fn a_channel_born_while_a_pattern_is_listed_is_not_missed() {
         pipe.hang_up();
         world.settle();
     }
-    born.join().unwrap();
+    created.join().unwrap();
 }
 
-const BIRTHS: u64 = 2_000;
+const CREATIONS: u64 = 2_000;

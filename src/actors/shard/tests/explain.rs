@@ -5,34 +5,36 @@ use super::{
     world::{Ask, START_MS, World},
 };
 use crate::{
-    actors::explanation::{Behind, ConnectionFilter, ConnectionState, Explanation, Survey},
+    actors::connection_report::{
+        BehindReason, ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState,
+    },
     core::{CloseReason, Limits},
     model::{ChannelName, NewEvent, Seq, Start},
 };
 
-fn survey(filter: ConnectionFilter) -> Survey {
-    Survey { filter, from: 0, limit: 1_000, selectors_max: 1_000 }
+fn query(filter: ConnectionFilter) -> ConnectionQuery {
+    ConnectionQuery { filter, from: 0, limit: 1_000, selectors_max: 1_000 }
 }
 
-/// All pieces of a survey; in tests a piece has at most two connections of four slots.
-fn all(world: &mut World, filter: &ConnectionFilter) -> Vec<Explanation> {
-    let mut survey = survey(filter.clone());
+/// All pieces of a query; in tests a piece has at most two connections of four slots.
+fn all(world: &mut World, filter: &ConnectionFilter) -> Vec<ConnectionReport> {
+    let mut query = query(filter.clone());
     let mut found = Vec::new();
     loop {
-        let piece = world.engines[0].explain(&survey, world.now_ms);
+        let piece = world.engines[0].explain(&query, world.now_ms);
         assert!(piece.found.len() <= 2, "{piece:?}");
         found.extend(piece.found);
         match piece.next {
             Some(next) => {
-                assert!(next > survey.from && next - survey.from <= 4, "{next}");
-                survey.from = next;
+                assert!(next > query.from && next - query.from <= 4, "{next}");
+                query.from = next;
             }
             None => return found,
         }
     }
 }
 
-fn state_of(world: &mut World, id: u64) -> Explanation {
+fn state_of(world: &mut World, id: u64) -> ConnectionReport {
     let filter = ConnectionFilter { id: Some(id), ..ConnectionFilter::default() };
     let mut found = all(world, &filter);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -57,7 +59,7 @@ fn every_connection_is_found_once_in_bounded_pieces() {
         all(&mut world, &ConnectionFilter::default()).iter().map(|found| found.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, expected);
-    let one = Survey { limit: 1, ..survey(ConnectionFilter::default()) };
+    let one = ConnectionQuery { limit: 1, ..query(ConnectionFilter::default()) };
     let piece = world.engines[0].explain(&one, world.now_ms);
     assert_eq!((piece.found.len(), piece.next), (1, Some(1)));
 }
@@ -78,7 +80,7 @@ fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
     }
     world.now_ms += 5_000;
     let found = state_of(&mut world, id);
-    assert_eq!(found.state, ConnectionState::Behind(Behind::Blocked));
+    assert_eq!(found.state, ConnectionState::Behind(BehindReason::Blocked));
     // The first event is in flight; eight are due.
     assert_eq!((found.position.seq, found.lag_events), (Seq(1), 8));
     let event = world.log[0].bytes().len() as u64;
@@ -107,7 +109,7 @@ fn replay_is_no_lag_and_is_called_what_it_is() {
     let ask = Ask::stream(&["a"]).from(Start::Earliest);
     let (id, _) = world.attach(0, &ask, &Pipe::open());
     let found = state_of(&mut world, id);
-    assert_eq!(found.state, ConnectionState::Behind(Behind::Replaying));
+    assert_eq!(found.state, ConnectionState::Behind(BehindReason::Replaying));
     assert_eq!((found.lag_events, found.lag_bytes), (0, 0));
     assert!(found.position.seq < Seq(50));
     world.settle();
@@ -148,12 +150,12 @@ fn the_last_ends_are_remembered_newest_first_and_no_more() {
         world.engines[0].close(key, CloseReason::UnexpectedInput);
         ids.insert(0, id);
     }
-    let ended = world.engines[0].ended_lately(&ConnectionFilter::default());
+    let ended = world.engines[0].recently_closed(&ConnectionFilter::default());
     assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), ids[..5]);
     let ended_ms = world.now_ms;
     let reason = CloseReason::UnexpectedInput;
     assert_eq!(ended[0].state, ConnectionState::Closed { reason, ended_ms });
     let channel = Some(ChannelName::parse("b").unwrap());
     let filter = ConnectionFilter { channel, ..ConnectionFilter::default() };
-    assert!(world.engines[0].ended_lately(&filter).is_empty());
+    assert!(world.engines[0].recently_closed(&filter).is_empty());
 }

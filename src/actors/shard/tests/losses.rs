@@ -3,7 +3,7 @@
 use super::{
     pipe::Pipe,
     world::{
-        Ask, forget, join, join_after, join_and_stop, poll, read_answer, reasons, skipping, world,
+        Ask, evict, join, join_after, join_and_stop, poll, read_answer, reasons, skipping, world,
         world_with,
     },
 };
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn a_reader_that_falls_off_history_is_ended_or_told() {
+fn a_reader_that_falls_off_history_is_ended_or_gets_a_gap() {
     for policy in [SlowPolicy::Disconnect, SlowPolicy::Skip] {
         let mut world = world_with(|limits| limits.history.events_max = 2);
         let ask = Ask { policy, ..Ask::stream(&["a"]) };
@@ -35,7 +35,7 @@ fn a_reader_that_falls_off_history_is_ended_or_told() {
 }
 
 #[test]
-fn a_gap_is_told_only_to_those_who_lost_something() {
+fn a_gap_is_sent_only_to_connections_that_lost_something() {
     let mut world = world_with(|limits| limits.history.events_max = 2);
     world.say("quiet", "q");
     for n in 0..4 {
@@ -65,7 +65,7 @@ fn a_poll_that_has_lost_something_is_answered_at_once() {
 }
 
 #[test]
-fn a_connection_that_breaks_before_its_gap_is_told_of_it_again() {
+fn a_connection_that_breaks_before_its_gap_gets_it_again() {
     let mut world = world_with(|limits| limits.history.events_max = 1);
     world.say("a", "1");
     world.say("a", "2");
@@ -89,7 +89,7 @@ fn a_connection_that_breaks_before_its_gap_is_told_of_it_again() {
 }
 
 #[test]
-fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
+fn a_reader_gets_a_gap_for_a_channel_that_was_evicted_meanwhile() {
     for reborn in [false, true] {
         let mut world = world();
         world.say("b", "0");
@@ -98,7 +98,7 @@ fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
         // It cannot be sent, and when it could be, it is gone with its channel.
         world.say("a", "1");
         world.settle();
-        forget(&mut world, "a");
+        evict(&mut world, "a");
         if reborn {
             world.entry("a");
         }
@@ -107,17 +107,17 @@ fn a_reader_is_told_of_losses_of_a_channel_that_was_forgotten_meanwhile() {
         world.settle();
         world.say("a", "3");
         world.settle();
-        assert_eq!(pipe.events(), ["gap:slow", "3"], "born anew: {reborn}");
+        assert_eq!(pipe.events(), ["gap:slow", "3"], "created anew: {reborn}");
     }
 }
 
 #[test]
-fn losses_told_at_the_start_are_not_told_again() {
+fn losses_reported_at_the_start_are_not_reported_again() {
     let mut world = world();
     world.say("b", "0");
     world.say("a", "1");
     world.settle();
-    forget(&mut world, "a");
+    evict(&mut world, "a");
     let pipe = Pipe::new(0, usize::MAX);
     world.attach(0, &Ask::stream(&["**"]).from(world.at(0)), &pipe);
     // Its members are listed anew, and the channel that has lost events is among them.
@@ -131,13 +131,13 @@ fn losses_told_at_the_start_are_not_told_again() {
 }
 
 #[test]
-fn a_quiet_pattern_is_not_told_of_a_floor_that_it_stands_above() {
+fn a_quiet_pattern_gets_no_gap_for_a_floor_below_its_position() {
     let mut world = world_with(|limits| limits.channels.forgotten_max = 1);
     let pipe = join_and_stop(&mut world, &Ask::stream(&["g/*"]));
     for name in ["x", "y", "z"] {
         world.say(name, "not for it");
         world.settle();
-        forget(&mut world, name);
+        evict(&mut world, name);
     }
     world.say("g/a", "1");
     world.settle();

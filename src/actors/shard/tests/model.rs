@@ -63,7 +63,7 @@ enum Step {
     HangUp {
         client: u8,
     },
-    /// Time passes for histories: events age, and spent channels are forgotten.
+    /// Time passes for histories: events age, and unused channels are evicted.
     Age {
         seconds: u8,
     },
@@ -164,7 +164,7 @@ impl Run {
             Step::Expire { channel } => self.expire(name(*channel)),
             Step::Give { engine, batches } => {
                 for _ in 0..=batches % 4 {
-                    self.world.give(self.engine(*engine));
+                    self.world.push_batch(self.engine(*engine));
                     self.look();
                 }
             }
@@ -280,8 +280,8 @@ impl Run {
         }
         self.world.backend.evict_all(&entry);
         self.kept.drop_all(channel);
-        if entry.is_spent() && self.world.backend.directory().forget(entry) {
-            self.kept.forget(channel);
+        if entry.is_removable() && self.world.backend.directory().evict(entry) {
+            self.kept.evict(channel);
         }
     }
 
@@ -293,9 +293,9 @@ impl Run {
         for channel in CHANNELS {
             let Some(entry) = self.world.entry_if_any(channel) else { continue };
             while self.world.backend.evict_aged(&entry, self.world.now_ms) {}
-            let is_spent = entry.is_spent() && !entry.is_closed();
-            if is_spent && self.world.backend.directory().forget(entry) {
-                self.kept.forget(channel);
+            let is_removable = entry.is_removable() && !entry.is_closed();
+            if is_removable && self.world.backend.directory().evict(entry) {
+                self.kept.evict(channel);
             }
         }
         self.look();
@@ -313,13 +313,13 @@ impl Run {
         for engine in 0..self.world.engines.len() {
             loop {
                 let now_ms = self.world.now_ms;
-                let given = self.world.give(engine);
+                let given = self.world.push_batch(engine);
                 self.look();
                 let shard = &mut self.world.engines[engine];
                 let more = shard.work(now_ms);
                 self.look();
                 let shard = &mut self.world.engines[engine];
-                if !(given | more | shard.serve_ready(2, now_ms) | !shard.is_at_rest()) {
+                if !(given | more | shard.serve_ready(2, now_ms) | !shard.is_idle()) {
                     break;
                 }
                 self.look();

@@ -18,9 +18,9 @@ pub(super) struct Retention {
     retained: HashSet<u64>,
     /// Closing events, by channel.
     closed: HashMap<String, u64>,
-    forgotten: HashSet<String>,
+    evicted: HashSet<String>,
     forgotten_max: usize,
-    /// Whether what forgotten channels have lost is known by a floor only.
+    /// Whether what evicted channels have lost is known by a floor only.
     vague: bool,
 }
 
@@ -31,7 +31,7 @@ impl Retention {
             channels: BTreeMap::new(),
             retained: HashSet::new(),
             closed: HashMap::new(),
-            forgotten: HashSet::new(),
+            evicted: HashSet::new(),
             forgotten_max,
             vague: false,
         }
@@ -86,11 +86,11 @@ impl Retention {
     }
 
     /// The directory no longer has a channel.
-    pub(super) fn forget(&mut self, name: &str) {
+    pub(super) fn evict(&mut self, name: &str) {
         self.drop_all(name);
         self.closed.remove(name);
-        self.forgotten.insert(name.to_owned());
-        self.vague |= self.forgotten.len() > self.forgotten_max;
+        self.evicted.insert(name.to_owned());
+        self.vague |= self.evicted.len() > self.forgotten_max;
     }
 
     /// Events of a channel.

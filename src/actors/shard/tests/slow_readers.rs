@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn a_client_that_never_reads_delays_nobody() {
+fn a_client_that_never_reads_delays_no_other() {
     let mut world = world_with(|limits| limits.connections.lag_events_max = 10);
     let stuck = join_and_stop(&mut world, &Ask::stream(&["a"]));
     let quick = join(&mut world, &Ask::stream(&["a"]));
@@ -115,13 +115,13 @@ fn a_poll_that_still_reads_is_not_a_slow_consumer() {
         for n in 0..50 {
             world.say("a", &n.to_string());
         }
-        // Nothing of history passes its filter, so it reads on in turns.
+        // Nothing of history passes its filter, so it reads on in several passes.
         let ask = Ask { types: vec!["t"], policy, ..poll(&["a"], Start::Earliest) };
         let pipe = join(&mut world, &ask);
         let event_type = crate::model::EventType::parse("t").ok();
         let event = NewEvent { event_type, ..NewEvent::message("it") };
         world.publish(&[("a", event.clone()), ("a", event.clone()), ("a", event)]);
-        while world.give(0) {
+        while world.push_batch(0) {
             world.engines[0].work(world.now_ms);
         }
         world.settle();

@@ -148,23 +148,23 @@ impl World {
         self.backend.commit(last);
         self.batches.push((first.0, last.0));
         let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
-        let concerned = self.backend.concerned(batch.runs().iter().map(|run| &*run.entry));
+        let target_shards = self.backend.target_shards(batch.runs().iter().map(|run| &*run.entry));
         for (engine, ring) in self.rings.iter_mut().enumerate() {
-            ring.push_back(concerned.has(engine).then(|| Arc::clone(&batch)).ok_or(last));
+            ring.push_back(target_shards.contains(engine).then(|| Arc::clone(&batch)).ok_or(last));
         }
     }
 
     /// Hands the next batch to an engine, or tells it how far the log is; false if there is none.
-    pub(super) fn give(&mut self, engine: usize) -> bool {
+    pub(super) fn push_batch(&mut self, engine: usize) -> bool {
         match self.rings[engine].pop_front() {
             None => return false,
             Some(Ok(batch)) => {
                 self.given[engine] = batch.last();
-                self.engines[engine].give(batch, self.now_ms);
+                self.engines[engine].push_batch(batch, self.now_ms);
             }
             Some(Err(through)) => {
                 self.given[engine] = through;
-                self.engines[engine].pass(through);
+                self.engines[engine].note_log_head(through);
             }
         }
         true
@@ -173,13 +173,13 @@ impl World {
     /// Lets all engines do what there is to do.
     pub(super) fn settle(&mut self) {
         for engine in 0..self.engines.len() {
-            while self.give(engine) {}
+            while self.push_batch(engine) {}
             let now_ms = self.now_ms;
             let engine = &mut self.engines[engine];
-            let mut turns = 0;
-            while engine.work(now_ms) | engine.serve_ready(256, now_ms) | !engine.is_at_rest() {
-                turns += 1;
-                assert!(turns < 100_000, "it never comes to rest");
+            let mut passes = 0;
+            while engine.work(now_ms) | engine.serve_ready(256, now_ms) | !engine.is_idle() {
+                passes += 1;
+                assert!(passes < 100_000, "it never comes to rest");
             }
         }
     }
@@ -219,7 +219,7 @@ impl World {
         Subscriber {
             id: self.next_id,
             named: named.collect(),
-            watched: Vec::new(),
+            counted_patterns: Vec::new(),
             subscription,
             shape,
             start: ask.start.clone(),
@@ -228,7 +228,7 @@ impl World {
             hello: false,
             retry_ms: None,
             lease: None,
-            origin: None,
+            client_info: None,
             replay: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }
@@ -299,10 +299,10 @@ pub(super) fn reasons(world: &mut World) -> Vec<CloseReason> {
     world.ended(0).into_iter().map(|(_, reason)| reason).collect()
 }
 
-pub(super) fn forget(world: &mut World, name: &str) {
+pub(super) fn evict(world: &mut World, name: &str) {
     let entry = world.entry(name);
     world.backend.evict_all(&entry);
-    assert!(world.backend.directory().forget(entry), "{name} is held");
+    assert!(world.backend.directory().evict(entry), "{name} is held");
 }
 
 /// Position and data of a poll's answer.

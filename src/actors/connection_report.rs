@@ -1,0 +1,132 @@
+//! What a shard says of its connections, and what it is asked.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use crate::{
+    core::{CloseReason, SlowPolicy, Transport},
+    model::{ChannelName, ChannelPattern, EventType, Position},
+};
+
+/// One connection as it is now, or as it was at its end. It holds no event data.
+#[derive(Debug, Clone)]
+pub struct ConnectionReport {
+    /// The connection's number, as `visnyk.hello` told it.
+    pub id: u64,
+    /// Which shard has it.
+    pub shard: usize,
+    /// How the client receives.
+    pub transport: Transport,
+    /// How it is, or why it is no more.
+    pub state: ConnectionState,
+    /// Channels it names; no more than were asked for.
+    pub channels: Vec<ChannelName>,
+    /// Its patterns; no more than were asked for.
+    pub patterns: Vec<ChannelPattern>,
+    /// How many channels and patterns it has in all.
+    pub selectors: usize,
+    /// The event types it filters by; none means all. No more than were asked for.
+    pub types: Vec<EventType>,
+    /// Everything of its subscription up to here has been sent, or is about to be as the rest of
+    /// an event in flight.
+    pub position: Position,
+    /// Events published since it fell behind that are not sent yet.
+    pub lag_events: u32,
+    /// Their bytes.
+    pub lag_bytes: u64,
+    /// Bytes that are ready and that its peer has not taken: the rest of one event, or of words of
+    /// the hub's own.
+    pub unsent_bytes: u64,
+    /// When it was taken on, in milliseconds since 1970; to the second.
+    pub opened_ms: u64,
+    /// When its peer last took a byte, in milliseconds since 1970.
+    pub written_ms: u64,
+    /// What happens when it lags too far.
+    pub policy: SlowPolicy,
+    /// The peer's address, where it has one.
+    pub peer: Option<SocketAddr>,
+    /// The client's address, if that peer is a proxy which speaks for it.
+    pub forwarded_for: Option<IpAddr>,
+    /// The subject of its client's token.
+    pub subject: Option<Arc<str>>,
+    /// When the hub ends it: the deadline of a poll, the age or drain of a stream.
+    pub ends_ms: Option<u64>,
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// It has everything up to the head of the log.
+    Live,
+    /// It has not.
+    Behind(BehindReason),
+    /// It is no more.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// When, in milliseconds since 1970.
+        ended_ms: u64,
+    },
+}
+
+/// Why a connection is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BehindReason {
+    /// Its peer takes no more bytes for now.
+    Blocked,
+    /// It is being sent what lay in history when it came.
+    Replaying,
+    /// It reads on from history what it could not be sent at once.
+    CatchingUp,
+    /// It ends when its last bytes are out.
+    Ending,
+}
+
+impl BehindReason {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Replaying => "replaying",
+            Self::CatchingUp => "catching_up",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// Which connections are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionFilter {
+    /// Only the one with this number.
+    pub id: Option<u64>,
+    /// Only those that receive this channel, by its name or by a pattern.
+    pub channel: Option<ChannelName>,
+    /// Only those in this state: behind (true) or live (false).
+    pub behind: Option<bool>,
+    /// Only this subject's.
+    pub subject: Option<Arc<str>>,
+    /// Only these.
+    pub transport: Option<Transport>,
+}
+
+/// A piece of a shard's connections to explain.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionQuery {
+    pub(crate) filter: ConnectionFilter,
+    /// The first slot to look at.
+    pub(crate) from: u32,
+    /// Connections at most.
+    pub(crate) limit: usize,
+    /// Channels, patterns, and types of each that are listed.
+    pub(crate) selectors_max: usize,
+}
+
+/// What a shard found.
+#[derive(Debug)]
+pub(crate) struct ConnectionMatches {
+    pub(crate) found: Vec<ConnectionReport>,
+    /// The slot to go on from; none when all were looked at.
+    pub(crate) next: Option<u32>,
+}

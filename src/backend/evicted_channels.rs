@@ -1,0 +1,179 @@
+//! What is still known of channels that are no longer in the directory: how far their events are
+//! gone, so that a resume on one of them is answered honestly, and without false gaps.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{reader::KnownLosses, walk::Walk};
+use crate::model::{ChannelName, ChannelPattern, Seq};
+
+/// The last event that evicted channels have lost: of the latest of them each, and one floor for all
+/// before.
+///
+/// A channel that is created again stays here: a reader that lists channels and then asks here
+/// misses none that came back in between, and what is known here of a living channel is true of it
+/// too.
+#[derive(Debug)]
+pub(super) struct EvictedChannels {
+    names: BTreeMap<ChannelName, (Losses, u64)>,
+    /// Names by when they were recorded. Those recorded again since are passed over.
+    order: VecDeque<(ChannelName, u64)>,
+    recorded: u64,
+    entries_max: usize,
+    floor: Losses,
+}
+
+/// How far events are gone, and the number of the latest eviction among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    pub(super) through: Seq,
+    pub(super) eviction: u64,
+}
+
+impl Losses {
+    /// Whether a reader that has everything up to `after` does not know of them.
+    pub(super) fn are_unknown(self, after: Seq, known: KnownLosses) -> bool {
+        self.through > after && !known.covers(self.through, self.eviction)
+    }
+}
+
+impl EvictedChannels {
+    pub(super) fn new(entries_max: usize) -> Self {
+        Self {
+            names: BTreeMap::new(),
+            order: VecDeque::new(),
+            recorded: 0,
+            entries_max,
+            floor: Losses::default(),
+        }
+    }
+
+    /// Remembers what `name` has lost.
+    pub(super) fn record(&mut self, name: ChannelName, losses: Losses) {
+        if losses.through == Seq::ZERO {
+            return;
+        }
+        self.recorded += 1;
+        self.names.insert(name.clone(), (losses, self.recorded));
+        self.order.push_back((name, self.recorded));
+        while self.names.len() > self.entries_max {
+            let Some((oldest, recorded)) = self.order.pop_front() else { break };
+            if self.is_latest(&oldest, recorded)
+                && let Some((losses, _)) = self.names.remove(&oldest)
+            {
+                self.floor.through = self.floor.through.max(losses.through);
+                self.floor.eviction = self.floor.eviction.max(losses.eviction);
+            }
+        }
+        // Names that are recorded again and again must not fill the order.
+        if self.order.len() > 2 * self.entries_max + 16 {
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|(name, recorded)| self.is_latest(name, *recorded));
+            self.order = order;
+        }
+    }
+
+    /// What earlier incarnations of `name` have lost.
+    pub(super) fn recall(&self, name: &ChannelName) -> Losses {
+        self.names.get(name).map_or(self.floor, |(losses, _)| *losses)
+    }
+
+    /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
+    /// has lost an event after `after` that the reader does not know of; at the end of the walk
+    /// also whether one may have that is known by the floor only. The floor comes last because it
+    /// takes the place of channels that the walk has not come to.
+    pub(super) fn have_lost(
+        &self,
+        walk: &mut Walk,
+        names_max: usize,
+        patterns: &[ChannelPattern],
+        after: Seq,
+        known: KnownLosses,
+    ) -> bool {
+        let mut lost = false;
+        walk.visit(&self.names, names_max, |name, (losses, _)| {
+            lost |= losses.are_unknown(after, known)
+                && patterns.iter().any(|pattern| pattern.matches(name));
+        });
+        lost || walk.is_over() && self.floor.are_unknown(after, known)
+    }
+
+    fn is_latest(&self, name: &ChannelName, recorded: u64) -> bool {
+        self.names.get(name).is_some_and(|(_, latest)| *latest == recorded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::parse(text).expect("a name")
+    }
+
+    fn losses(seq: u64) -> Losses {
+        Losses { through: Seq(seq), eviction: seq / 10 }
+    }
+
+    #[test]
+    fn the_latest_are_exact_and_the_others_share_a_floor() {
+        let mut evicted = EvictedChannels::new(2);
+        for (channel, seq) in [("a", 10), ("b", 20), ("a", 25), ("c", 30)] {
+            evicted.record(name(channel), losses(seq));
+        }
+        assert_eq!(evicted.recall(&name("c")), losses(30));
+        assert_eq!(evicted.recall(&name("a")), losses(25), "later than b");
+        assert_eq!(evicted.recall(&name("b")), losses(20), "the floor");
+        assert_eq!(evicted.recall(&name("never")), losses(20), "the floor");
+    }
+
+    #[test]
+    fn names_recorded_over_and_over_fill_nothing() {
+        let mut evicted = EvictedChannels::new(3);
+        for seq in 1..1_000 {
+            evicted.record(name(["a", "b"][seq as usize % 2]), losses(seq));
+        }
+        assert!(evicted.order.len() <= 2 * 3 + 16 + 1);
+        assert_eq!(evicted.recall(&name("b")), losses(999));
+        assert_eq!(evicted.floor, Losses::default());
+    }
+
+    #[test]
+    fn a_pattern_has_lost_only_of_channels_it_matches_and_only_unknown_losses() {
+        let mut evicted = EvictedChannels::new(10);
+        evicted.record(name("a/x"), Losses { through: Seq(5), eviction: 7 });
+        evicted.record(name("ab/x"), Losses { through: Seq(9), eviction: 8 });
+        let has_lost = |text, after, known| {
+            let patterns = [ChannelPattern::parse(text).expect("a pattern")];
+            let known = KnownLosses { evictions: known, through: Seq(8) };
+            evicted.have_lost(&mut Walk::new(&patterns), 9, &patterns, Seq(after), known)
+        };
+        assert!(has_lost("a/*", 4, 0));
+        assert!(!has_lost("a/*", 5, 0));
+        assert!(!has_lost("b/*", 4, 0));
+        assert!(has_lost("a/*", 4, 6));
+        assert!(!has_lost("a/*", 4, 7), "that is known");
+        assert!(has_lost("ab/*", 4, 9), "that came after all that the reader knows of");
+    }
+
+    #[test]
+    fn a_walk_in_pieces_misses_no_channel_that_goes_into_the_floor_meanwhile() {
+        let mut evicted = EvictedChannels::new(2);
+        evicted.record(name("a"), losses(10));
+        evicted.record(name("b"), losses(20));
+        let patterns = [ChannelPattern::parse("**").expect("a pattern")];
+        let mut walk = Walk::new(&patterns);
+        let mut have_lost = |evicted: &EvictedChannels, after| {
+            let known = KnownLosses::default();
+            let lost = evicted.have_lost(&mut walk, 1, &patterns, Seq(after), known);
+            (lost, walk.is_over())
+        };
+        assert_eq!(have_lost(&evicted, 15), (false, false), "a has lost nothing after that");
+        for (channel, seq) in [("c", 5), ("d", 6)] {
+            evicted.record(name(channel), losses(seq));
+        }
+        // B is known by the floor only.
+        assert_eq!(have_lost(&evicted, 15), (false, false), "c");
+        assert_eq!(have_lost(&evicted, 15), (false, false), "d");
+        assert_eq!(have_lost(&evicted, 15), (true, true));
+    }
+}

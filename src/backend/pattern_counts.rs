@@ -1,0 +1,93 @@
+//! How many living subscriptions have which pattern, for the counts that channels show.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{
+    core::{PatternId, PatternIndex, Transport},
+    model::{ChannelName, ChannelPattern},
+};
+
+/// Streams and waiting polls by pattern. Asking costs one look-up, however many patterns there
+/// are.
+#[derive(Debug, Default)]
+pub struct PatternCounts(Mutex<PatternIndex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    streams: u32,
+    pollers: u32,
+}
+
+impl Counts {
+    fn of(&mut self, transport: Transport) -> &mut u32 {
+        match transport {
+            Transport::Stream => &mut self.streams,
+            Transport::Poll => &mut self.pollers,
+        }
+    }
+}
+
+/// A pattern of a living subscription, counted as long as this lives.
+#[derive(Debug)]
+pub struct CountedPattern {
+    pattern_counts: Arc<PatternCounts>,
+    id: PatternId,
+    transport: Transport,
+}
+
+impl PatternCounts {
+    /// Counts one more subscription to `pattern`.
+    pub fn count(
+        self: &Arc<Self>,
+        pattern: &ChannelPattern,
+        transport: Transport,
+    ) -> CountedPattern {
+        let mut index = self.0.lock();
+        let (id, counts) = index.entry(pattern, Counts::default);
+        *counts.of(transport) += 1;
+        CountedPattern { pattern_counts: Arc::clone(self), id, transport }
+    }
+
+    /// Streams and polls whose patterns match `name`.
+    pub fn matching(&self, name: &ChannelName) -> (u32, u32) {
+        let (mut streams, mut pollers) = (0, 0);
+        self.0.lock().each_match(name, |_, counts| {
+            streams += counts.streams;
+            pollers += counts.pollers;
+        });
+        (streams, pollers)
+    }
+}
+
+impl Drop for CountedPattern {
+    fn drop(&mut self) {
+        let mut index = self.pattern_counts.0.lock();
+        let Some(counts) = index.get_mut(self.id) else { return };
+        *counts.of(self.transport) -= 1;
+        if counts.streams == 0 && counts.pollers == 0 {
+            index.remove(self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_counts_for_the_channels_it_matches_while_it_lives() {
+        let pattern_counts = Arc::new(PatternCounts::default());
+        let pattern = |text| ChannelPattern::parse(text).expect("a pattern");
+        let name = ChannelName::parse("a/b").expect("a name");
+        let stream = pattern_counts.count(&pattern("a/*"), Transport::Stream);
+        let poll = pattern_counts.count(&pattern("**"), Transport::Poll);
+        let _other = pattern_counts.count(&pattern("c/*"), Transport::Stream);
+        assert_eq!(pattern_counts.matching(&name), (1, 1));
+        drop(stream);
+        drop(poll);
+        assert_eq!(pattern_counts.matching(&name), (0, 0));
+        assert_eq!(pattern_counts.0.lock().len(), 1);
+    }
+}

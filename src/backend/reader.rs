@@ -1,0 +1,204 @@
+//! How a subscription reads on: channels that it names are merged, for patterns the journal is
+//! read, and what lies before the journal is replayed.
+
+use std::{mem, sync::Arc};
+
+use super::{
+    ChannelEntry, MemoryBackend,
+    journal::{Includes, Lost},
+    replay::Replay,
+    replay_heap::ReplayHeap,
+    start_search::StartSearch,
+};
+use crate::{
+    core::{FellOff, Slice},
+    model::{ChannelName, ChannelPattern, Event, Seq},
+};
+
+/// What a reader knows besides its cursor. A reader that never read has the default.
+#[derive(Debug, Default)]
+pub struct HistoryReader {
+    pub(super) known: KnownLosses,
+    pub(super) stage: ReadStage,
+}
+
+/// What a reader does besides reading the journal.
+#[derive(Debug, Default)]
+pub(super) enum ReadStage {
+    /// It reads the journal, or has no patterns.
+    #[default]
+    Direct,
+    /// It has yet to find out where it starts.
+    Searching(Box<StartSearch>),
+    /// It finds out which channels have something to give.
+    Collecting(Box<ReplayHeap>),
+    /// It reads these.
+    Merging(Box<Replay>),
+}
+
+impl HistoryReader {
+    pub(super) fn searching(state: StartSearch) -> Self {
+        Self { known: KnownLosses::default(), stage: ReadStage::Searching(Box::new(state)) }
+    }
+
+    /// Whether it has yet to be found out where the subscription starts, by
+    /// [`search_start`](MemoryBackend::search_start).
+    pub fn is_searching_start(&self) -> bool {
+        matches!(self.stage, ReadStage::Searching(_))
+    }
+}
+
+/// The losses that a reader knows of, because it started at the oldest event or was sent a gap: of
+/// events that were there when it came, by evictions up to a number. Others are unknown to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct KnownLosses {
+    pub(super) evictions: u64,
+    pub(super) through: Seq,
+}
+
+impl KnownLosses {
+    pub(super) const ALL: Self = Self { evictions: u64::MAX, through: Seq(u64::MAX) };
+
+    /// Whether it knows that events up to `through` are gone, by this eviction.
+    pub(super) fn covers(self, through: Seq, eviction: u64) -> bool {
+        eviction <= self.evictions && through <= self.through
+    }
+}
+
+/// What to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeqRange {
+    /// The reader has everything up to here.
+    pub after: Seq,
+    /// No further than this.
+    pub through: Seq,
+    /// Events at most.
+    pub events_max: usize,
+    /// No event more once there are as many frame bytes.
+    pub bytes_max: usize,
+}
+
+/// A part of what a subscription receives.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// Events, in log order.
+    pub events: Vec<Arc<Event>>,
+    /// Everything of the subscription up to here is among them or was before.
+    pub through: Seq,
+    /// Whether that is not all of the range. There need not be an event yet: one look goes only so
+    /// far.
+    pub more: bool,
+}
+
+impl MemoryBackend {
+    /// The next piece of a subscription. A read that is not at its end goes on at the piece's
+    /// `through`; going back to a place within the last piece is cheap. It must be known where the
+    /// subscription starts.
+    pub fn read<'a>(
+        &self,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+        reader: &mut HistoryReader,
+        range: &SeqRange,
+    ) -> Result<Piece, FellOff> {
+        debug_assert!(!reader.is_searching_start() && range.after <= range.through);
+        let known = reader.known;
+        if patterns.is_empty() {
+            return self.merge(named, known, range);
+        }
+        if let ReadStage::Merging(replay) = &mut reader.stage
+            && let Some(piece) = replay.read(known, range)
+        {
+            return piece;
+        }
+        let mut heap = match mem::take(&mut reader.stage) {
+            ReadStage::Collecting(heap) if heap.after() == range.after => heap,
+            _ => {
+                let wants = includes(patterns, named.clone());
+                if let Some(piece) = self.journal().read(&wants, known, range) {
+                    return piece.map_err(|Lost(_)| FellOff);
+                }
+                Box::new(ReplayHeap::new(known, range.after, range.through))
+            }
+        };
+        let nothing =
+            |through| Piece { events: Vec::new(), through, more: through < range.through };
+        if !heap.collect_some(self.directory(), patterns, named).map_err(|_| FellOff)? {
+            reader.stage = ReadStage::Collecting(heap);
+            return Ok(Piece { more: true, ..nothing(range.after) });
+        }
+        let mut replay = Box::new(heap.merge());
+        // At its end already if there is nothing to read.
+        let piece = replay.read(known, range);
+        let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(range.after))));
+        reader.stage = ReadStage::Merging(replay);
+        piece
+    }
+
+    /// The named channels of one connection, merged; there are as many as it may name.
+    fn merge<'a>(
+        &self,
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+        known: KnownLosses,
+        range: &SeqRange,
+    ) -> Result<Piece, FellOff> {
+        let count = named.clone().count();
+        let each = SeqRange {
+            events_max: match count {
+                0 | 1 => range.events_max,
+                _ => (2 * range.events_max / count).max(4),
+            },
+            ..*range
+        };
+        let mut merged = Slice::default();
+        // Past the last event of a channel that has more, the merge would leave holes.
+        let mut horizon = range.through;
+        for entry in named {
+            if entry.last_seq() <= range.after && count > 1 {
+                continue;
+            }
+            let part = entry.read(known, &each)?;
+            if part.more {
+                let last = part.events.last().map_or(range.after, |event| event.seq);
+                horizon = horizon.min(last);
+                merged.more = true;
+            }
+            match merged.events.is_empty() {
+                true => merged.events = part.events,
+                false => merged.events.extend(part.events),
+            }
+        }
+        if count > 1 {
+            merged.events.retain(|event| event.seq <= horizon);
+            merged.events.sort_unstable_by_key(|event| event.seq);
+            let mut bytes = 0;
+            let within = merged.events.iter().take(range.events_max).take_while(|event| {
+                let before = bytes;
+                bytes += event.bytes().len();
+                before < range.bytes_max
+            });
+            let within = within.count();
+            merged.more |= within < merged.events.len();
+            merged.events.truncate(within);
+        }
+        let through = match merged.events.last() {
+            Some(last) if merged.more => last.seq,
+            _ => range.through.max(range.after),
+        };
+        Ok(Piece { events: merged.events, through, more: merged.more })
+    }
+}
+
+/// Whether a subscription receives a channel.
+pub(super) fn includes<'a>(
+    patterns: &[ChannelPattern],
+    named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+) -> Includes<impl Fn(&ChannelName) -> bool> {
+    Includes {
+        weight: patterns.iter().map(ChannelPattern::weight).sum::<usize>() + named.clone().count(),
+        includes: move |channel: &ChannelName| {
+            patterns.iter().any(|pattern| pattern.matches(channel))
+                || named.clone().any(|entry| entry.name() == channel)
+        },
+    }
+}

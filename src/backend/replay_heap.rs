@@ -1,0 +1,123 @@
+//! Which channels of a subscription have something to give, found out in pieces: a hub may have a
+//! hundred thousand channels, and other tasks run between two pieces. No lock is held then.
+//!
+//! Only events up to the head of its beginning are looked for. What is published meanwhile, to
+//! channels that are created meanwhile too, comes after it. A channel that is evicted before the
+//! walk has come to it has lost what it had, and is among the evicted channels, which are looked at
+//! last. One that loses something after the walk has passed it is found out when it is read.
+
+use std::{collections::BinaryHeap, sync::Arc};
+
+use super::{
+    channel::ChannelEntry,
+    directory::Directory,
+    journal::Lost,
+    reader::KnownLosses,
+    replay::{Next, Replay},
+    walk::Walk,
+};
+use crate::{
+    core::FellOff,
+    model::{ChannelPattern, Seq},
+};
+
+/// The channels of a subscription with their next events, as far as they are collected.
+#[derive(Debug)]
+pub(super) struct ReplayHeap {
+    known: KnownLosses,
+    after: Seq,
+    /// It is complete up to here.
+    horizon: Seq,
+    /// Channels by their next event, those whose next events are the oldest.
+    oldest: BinaryHeap<Next>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Named,
+    Names(Walk),
+    Evicted(Walk),
+}
+
+impl ReplayHeap {
+    /// A heap of the channels that have events after `after` and up to `through`. It has not
+    /// looked at any.
+    pub(super) fn new(known: KnownLosses, after: Seq, through: Seq) -> Self {
+        let oldest = BinaryHeap::new();
+        Self { known, after, horizon: through, oldest, stage: Stage::Named }
+    }
+
+    /// Everything up to here is its reader's already.
+    pub(super) fn after(&self) -> Seq {
+        self.after
+    }
+
+    /// Looks at the next channels; true when it has looked at all. The subscription is the same at
+    /// each look.
+    pub(super) fn collect_some<'a>(
+        &mut self,
+        directory: &Directory,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+    ) -> Result<bool, Lost> {
+        let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
+        let names_max = (STEP_COST_MAX / (NAME_COST + weight)).max(1);
+        match &mut self.stage {
+            Stage::Named => {
+                named.clone().try_for_each(|entry| self.consider(entry))?;
+                self.stage = Stage::Names(Walk::new(patterns));
+                Ok(false)
+            }
+            Stage::Names(walk) => {
+                let entries = directory.next_names(walk, names_max);
+                if walk.is_over() {
+                    // Last, so that a channel which was evicted on the way is seen here.
+                    self.stage = Stage::Evicted(Walk::new(patterns));
+                }
+                for entry in &entries {
+                    let name = entry.name();
+                    if patterns.iter().any(|pattern| pattern.matches(name))
+                        && !named.clone().any(|named| named.id() == entry.id())
+                    {
+                        self.consider(entry)?;
+                    }
+                }
+                Ok(false)
+            }
+            Stage::Evicted(walk) => {
+                let evicted = directory.evicted_channels();
+                match evicted.have_lost(walk, names_max, patterns, self.after, self.known) {
+                    true => Err(Lost(None)),
+                    false => Ok(walk.is_over()),
+                }
+            }
+        }
+    }
+
+    /// The merge of what it has found.
+    pub(super) fn merge(self) -> Replay {
+        Replay::new(self.oldest, self.after, self.horizon)
+    }
+
+    fn consider(&mut self, entry: &Arc<ChannelEntry>) -> Result<(), Lost> {
+        let next = entry.next_after(self.after, self.known);
+        let seq = next.map_err(|FellOff| Lost(Some(entry.name().clone())))?;
+        if let Some(seq) = seq.filter(|seq| *seq <= self.horizon) {
+            self.oldest.push(Next::new(seq, entry));
+            if self.oldest.len() > CHANNELS_MAX
+                && let Some(newest) = self.oldest.pop()
+            {
+                self.horizon = newest.seq_before();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Channels of one merge, 16 bytes each.
+const CHANNELS_MAX: usize = if cfg!(test) { 3 } else { 4_096 };
+/// What one look may cost, in comparisons of a name with a pattern: a tenth of a millisecond.
+const STEP_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
+/// What it costs to come to a name and to look into its history.
+const NAME_COST: usize = 4;

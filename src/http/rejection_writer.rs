@@ -1,0 +1,200 @@
+//! The answer to a request that a server cannot serve for now, made from its head alone: for
+//! connections that are rejected before the HTTP server sees them.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::{
+    HttpSettings, Problem,
+    cors::Sharing,
+    problem::RETRY_AFTER_S,
+    request_checks::{add_hsts, add_security_headers},
+    stream::STREAM_HEADERS,
+};
+use crate::model::comment_block;
+
+/// Writes such answers.
+#[derive(Debug, Clone)]
+pub struct RejectionWriter {
+    settings: HttpSettings,
+    retry_ms: std::ops::RangeInclusive<u32>,
+}
+
+/// Why a request is rejected for now, and when to retry.
+#[derive(Debug, Clone)]
+pub struct TemporaryRejection {
+    status: StatusCode,
+    detail: &'static str,
+    retry_after_s: u32,
+}
+
+impl TemporaryRejection {
+    /// The hub has as many connections as it can.
+    pub fn full() -> Self {
+        Self::hub_fault("the hub has as many connections as it can")
+    }
+
+    /// A limit of the hub is reached: 503.
+    pub fn hub_fault(detail: &'static str) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after_s: RETRY_AFTER_S }
+    }
+
+    /// A limit of the client is reached: 429.
+    pub fn client_fault(detail: &'static str) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::hub_fault(detail) }
+    }
+
+    /// Whether it is a limit of the client.
+    pub fn is_client_fault(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// Says when to retry, in whole seconds and at least one.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        let wait_s = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
+        Self { retry_after_s: wait_s.max(1), ..self }
+    }
+}
+
+impl RejectionWriter {
+    /// As `settings` say; streams are given a reconnection time from `retry_ms`.
+    pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
+        Self { settings: settings.clone(), retry_ms }
+    }
+
+    /// The whole response to a request with this head, of which the end may be missing. It is for
+    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for a request
+    /// for a stream, since browsers give up for good on anything else; 503 or 429 for the others. A
+    /// publisher is among those, whatever it accepts: 200 would tell it that its event is
+    /// published.
+    pub fn answer(&self, head: &[u8], why: &TemporaryRejection) -> Vec<u8> {
+        let head = String::from_utf8_lossy(head);
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let reads = matches!(words.next(), Some("GET" | "HEAD"));
+        let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();
+        let (mut accepts_stream, mut origin) = (false, None);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("accept") {
+                accepts_stream |= value.contains("text/event-stream");
+            } else if name.eq_ignore_ascii_case("origin") {
+                origin = HeaderValue::from_str(value.trim()).ok();
+            }
+        }
+        let detail = why.detail;
+        let (status, mut fields, body) = if reads && accepts_stream && !self.settings.plain_refusals
+        {
+            let retry_ms = fastrand::u32(self.retry_ms.clone());
+            let fields =
+                STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            (
+                StatusCode::OK,
+                HeaderMap::from_iter(fields),
+                comment_block(&format!("refused: {detail}"), retry_ms),
+            )
+        } else {
+            let problem = Problem::new(why.status, detail);
+            let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
+            (status, headers, body.into_bytes())
+        };
+        Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
+        add_security_headers(&mut fields);
+        // A server that is set to say so speaks nothing but TLS.
+        if self.settings.hsts_max_age_s > 0 {
+            add_hsts(&mut fields, self.settings.hsts_max_age_s);
+        }
+        let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &fields {
+            response.extend_from_slice(name.as_str().as_bytes());
+            response.extend_from_slice(b": ");
+            response.extend_from_slice(value.as_bytes());
+            response.extend_from_slice(b"\r\n");
+        }
+        let end = format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        response.extend_from_slice(end.as_bytes());
+        response.extend_from_slice(&body);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(plain: bool, head: &str) -> String {
+        let settings = HttpSettings { plain_refusals: plain, ..HttpSettings::default() };
+        let answer = RejectionWriter::new(&settings, 5..=7)
+            .answer(head.as_bytes(), &TemporaryRejection::full());
+        String::from_utf8(answer).expect("text")
+    }
+
+    #[test]
+    fn an_event_source_gets_200_with_a_retry_time_and_others_503() {
+        let stream =
+            "GET /v1/events?channel=a HTTP/1.1\r\nHost: a\r\nACCEPT: text/event-stream\r\n\r\n";
+        let response = answer(false, stream);
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(response.contains("content-type: text/event-stream"), "{response}");
+        assert!(response.contains("connection: close\r\n\r\n: refused: "), "{response}");
+        assert!(["5", "6", "7"].iter().any(|ms| response.ends_with(&format!("retry: {ms}\n\n"))));
+        assert!(!response.contains("access-control"), "{response}");
+        for (plain, head) in
+            [(true, stream), (false, "GET / HTTP/1.1\r\n\r\n"), (false, ""), (false, "\u{0}")]
+        {
+            let response = answer(plain, head);
+            assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{response}");
+            assert!(response.contains("\r\nretry-after: 2\r\n"), "{response}");
+            let (head, body) = response.split_once("\r\n\r\n").expect("a body");
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{response}");
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{response}");
+        }
+    }
+
+    #[test]
+    fn only_reads_get_200() {
+        let fields = "Accept: application/json, text/event-stream\r\n\r\n";
+        for (method, status) in
+            [("GET", "200"), ("HEAD", "200"), ("POST", "503"), ("PUT", "503"), ("get", "503")]
+        {
+            let response = answer(false, &format!("{method} /v1/events HTTP/1.1\r\n{fields}"));
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {response}");
+        }
+    }
+
+    #[test]
+    fn a_client_over_its_limit_gets_429_with_a_retry_time() {
+        for (wait_ms, told_s) in [(1, 1), (1_000, 1), (1_001, 2), (0, 1)] {
+            let why =
+                TemporaryRejection::client_fault("too often").after(Duration::from_millis(wait_ms));
+            let writer = RejectionWriter::new(&HttpSettings::default(), 5..=7);
+            let response = writer.answer(b"GET /v1/poll HTTP/1.1\r\n\r\n", &why);
+            let response = String::from_utf8(response).expect("text");
+            assert!(response.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{response}");
+            assert!(response.contains(&format!("\r\nretry-after: {told_s}\r\n")), "{response}");
+            assert!(response.contains("too often"), "{response}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_has_hsts_too() {
+        for (hsts_max_age_s, response) in [(0, false), (60, true)] {
+            let settings = HttpSettings { hsts_max_age_s, ..HttpSettings::default() };
+            let writer = RejectionWriter::new(&settings, 5..=7);
+            let answer = writer.answer(b"GET / HTTP/1.1\r\n\r\n", &TemporaryRejection::full());
+            let answer = String::from_utf8(answer).expect("text");
+            let field = "\r\nstrict-transport-security: max-age=60\r\n";
+            assert_eq!(answer.contains(field), response, "{answer}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_origins_may_read_it_where_they_may_read_the_answer() {
+        for path in ["/events", "/subscribe?after=1", "/publish"] {
+            let response =
+                answer(false, &format!("GET {path} HTTP/1.1\r\nAccept: text/event-stream\r\n\r\n"));
+            assert!(response.contains("access-control-allow-origin: *\r\n"), "{response}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The body of an answer, given to h2 in small pieces, so that it can be seen whether the client
+//! takes them.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::streams::Stream;
+
+/// A body under watch.
+///
+/// h2 buffers what it is given until the client's windows let it go, and says nothing of it. So
+/// it is given [`PIECE_BYTES_MAX`] at a time, and the last byte of what is not small by itself:
+/// hyper hands that over only when windows are open for all before it.
+pub(super) struct FlowControlledBody {
+    body: Body,
+    /// What is left of a piece that was too large.
+    rest: Bytes,
+    stream: Rc<Stream>,
+}
+
+impl FlowControlledBody {
+    pub(super) fn new(body: Body, stream: Rc<Stream>) -> Self {
+        if body.is_end_stream() {
+            stream.is_done.set(true);
+        }
+        Self { body, rest: Bytes::new(), stream }
+    }
+
+    fn next_piece(&mut self) -> Bytes {
+        let length = self.rest.len();
+        let piece = match length {
+            0..=SMALL_BYTES_MAX => length,
+            _ => (length - 1).min(PIECE_BYTES_MAX),
+        };
+        self.stream.progress.begin();
+        self.stream.progress.on_written(piece);
+        if piece == length && self.body.is_end_stream() {
+            self.stream.is_done.set(true);
+        }
+        self.rest.split_to(piece)
+    }
+}
+
+impl http_body::Body for FlowControlledBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        // The piece given before is on its way.
+        this.stream.progress.flush(true);
+        while this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                None => {
+                    this.stream.is_done.set(true);
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(this.next_piece()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (self.body.size_hint().exact(), self.rest.len() as u64) {
+            (Some(length), rest) => SizeHint::with_exact(length + rest),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// Bytes given at a time: what a frame holds.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
+/// What may be left in h2's buffer unseen.
+const SMALL_BYTES_MAX: usize = 1024;

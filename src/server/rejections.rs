@@ -1,0 +1,267 @@
+//! Rejects connections past the limits, in a way that their clients understand.
+//!
+//! The head of a request is read from a rejected connection, its client is answered when to retry,
+//! and the connection is closed. Only a few are rejected at a time: the others wait in the kernel's
+//! queue meanwhile, which costs no file.
+
+use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_local,
+    time::timeout,
+};
+
+use super::{
+    accept_queue::AcceptQueue,
+    connection_limits::RejectReason,
+    http2::{GOAWAY_REJECTION, PREFACE},
+    socket_budget::{Exhausted, SocketBudget, is_no_file},
+    tls::Acceptor,
+};
+use crate::{
+    actors::Tcp,
+    http::{RejectionWriter, TemporaryRejection},
+    hub::RateLimits,
+    telemetry::{LogThrottle, Metrics},
+};
+
+/// Rejects connections, over all shards together.
+#[derive(Clone)]
+pub(super) struct Rejections(Arc<RejectionState>);
+
+struct RejectionState {
+    budget: SocketBudget,
+    writer: RejectionWriter,
+    tls: Option<Acceptor>,
+    permits: Arc<Semaphore>,
+    /// TLS handshakes for rejections: one rate for those that are the client's fault, one for the
+    /// others.
+    handshakes: Option<RateLimits<bool>>,
+    reserve: Reserve,
+    report: LogThrottle,
+    over_limit: LogThrottle,
+}
+
+impl Rejections {
+    pub(super) fn new(
+        budget: SocketBudget,
+        writer: RejectionWriter,
+        tls: Option<Acceptor>,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(REJECTIONS_MAX));
+        let handshakes = RateLimits::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
+        let (reserve, report, over_limit) =
+            (Reserve::new(), LogThrottle::default(), LogThrottle::default());
+        let shared = RejectionState {
+            budget,
+            writer,
+            tls,
+            permits,
+            handshakes,
+            reserve,
+            report,
+            over_limit,
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// Rejects a connection for which the socket budget has no permit; waits until fewer than
+    /// [`REJECTIONS_MAX`] are being rejected.
+    pub(super) async fn reject_exhausted(&self, io: Tcp, why: Exhausted) {
+        self.note(why);
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
+        let permit = permit.expect("it is never closed");
+        spawn_local(answer(self.clone(), io, TemporaryRejection::full(), permit));
+    }
+
+    /// Rejects a connection over a limit of its address or over the rate of all. It is answered if
+    /// few are being rejected; otherwise it is closed at once, so that no other connection waits
+    /// for it.
+    pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
+        let peer = io.addrs().peer.ip();
+        Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
+        if let Some(times) = self.0.over_limit.due() {
+            let reason = why.as_str();
+            tracing::warn!(reason, %peer, times, "rejecting connections over a limit");
+        }
+        // Half of the permits are reserved for rejections that are the hub's fault, not the
+        // client's.
+        if self.0.permits.available_permits() > REJECTIONS_MAX / 2
+            && let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned()
+        {
+            spawn_local(answer(self.clone(), io, why.to_rejection(), permit));
+        }
+    }
+
+    /// Rejects the next connection with a file of the reserve, since the process has no other.
+    /// False if that fails too.
+    pub(super) async fn reject_by_reserve(&self, listener: &AcceptQueue) -> bool {
+        let reserve = &self.0.reserve;
+        if !reserve.give_up() {
+            reserve.fill();
+            return false;
+        }
+        // It is there already: that it waits is why there was no file for it.
+        match listener.accept_now() {
+            Ok(io) => {
+                self.note(Exhausted::Files);
+                reserve.put_back(self.send_rejection(io, &TemporaryRejection::full()).await);
+                true
+            }
+            // If it would have to wait, that connection has gone away.
+            Err(error) => {
+                reserve.fill();
+                !is_no_file(&error)
+            }
+        }
+    }
+
+    /// Whether the reserve is full, or can be filled. If not, the next connection is rejected and
+    /// its file kept.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.0.reserve.fill()
+    }
+
+    /// Logs, at a bounded rate, that connections cannot be accepted.
+    pub(super) fn report(&self, error: &io::Error) {
+        if let Some(times) = self.0.report.due() {
+            tracing::warn!(%error, times, "cannot accept connections for now");
+        }
+    }
+
+    /// Answers a client when to retry, within [`REJECTION_TIME_MAX`]. Gives the socket back, to be
+    /// closed.
+    ///
+    /// Under TLS that takes a handshake, which costs the hub a thousand times what the connection
+    /// cost its client. Past so many a second a connection is closed without an answer.
+    async fn send_rejection(&self, mut io: Tcp, why: &TemporaryRejection) -> Tcp {
+        let writer = &self.0.writer;
+        let answered = async {
+            match &self.0.tls {
+                None => exchange(writer, &mut io, why).await,
+                Some(_) if !self.may_handshake(why) => Ok(()),
+                Some(tls) => {
+                    exchange(writer, &mut tls.handshake_to_reject(&mut io).await?, why).await
+                }
+            }
+        };
+        let _ = timeout(REJECTION_TIME_MAX, answered).await;
+        io
+    }
+
+    fn may_handshake(&self, why: &TemporaryRejection) -> bool {
+        let rates = self.0.handshakes.as_ref();
+        rates.is_none_or(|rates| rates.take(&why.is_client_fault(), 1).is_ok())
+    }
+
+    fn note(&self, why: Exhausted) {
+        Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
+        if let Some(times) = self.0.report.due() {
+            tracing::warn!(
+                reason = why.as_str(),
+                times,
+                "rejecting connections: socket limit reached"
+            );
+        }
+    }
+}
+
+async fn answer(
+    rejections: Rejections,
+    io: Tcp,
+    why: TemporaryRejection,
+    _permit: OwnedSemaphorePermit,
+) {
+    let io = rejections.send_rejection(io, &why).await;
+    rejections.0.reserve.put_back(io);
+}
+
+/// Reads a request's head, answers, and ends what the hub says on the connection.
+async fn exchange(
+    writer: &RejectionWriter,
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    why: &TemporaryRejection,
+) -> io::Result<()> {
+    let mut head = Vec::with_capacity(1_024);
+    while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if io.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    // The empty line is within the preface: the rest of that may come later.
+    match head.starts_with(PREFACE.split_at(EMPTY_LINE_END).0) {
+        true => io.write_all(GOAWAY_REJECTION).await?,
+        false => io.write_all(&writer.answer(&head, why)).await?,
+    }
+    io.shutdown().await?;
+    // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+    let mut bytes = [0; 1_024];
+    while io.read(&mut bytes).await? > 0 {}
+    Ok(())
+}
+
+/// Files kept open to be closed when none is left: a connection that is rejected takes the place of
+/// one. Shared by all accept loops, since one may lose its file to another's socket.
+#[derive(Debug)]
+struct Reserve {
+    spare: Mutex<Vec<OwnedFd>>,
+    /// What the spare ones are copies of.
+    null: Option<File>,
+}
+
+impl Reserve {
+    fn new() -> Self {
+        let reserve = Self { spare: Mutex::default(), null: File::open("/dev/null").ok() };
+        reserve.fill();
+        reserve
+    }
+
+    /// Closes one; false if there is none.
+    fn give_up(&self) -> bool {
+        self.spare.lock().pop().is_some()
+    }
+
+    /// Opens what is missing; false if that cannot be.
+    fn fill(&self) -> bool {
+        let mut spare = self.spare.lock();
+        while spare.len() < RESERVE_FILES {
+            let Some(copy) = self.null.as_ref().and_then(|null| null.try_clone().ok()) else {
+                return false;
+            };
+            spare.push(copy.into());
+        }
+        true
+    }
+
+    /// Closes a socket. If a file is missing, takes its place in the same step: between a close and
+    /// an open, another thread would have it.
+    fn put_back(&self, io: Tcp) {
+        let Ok(io) = io.into_std() else { return };
+        let mut spare = self.spare.lock();
+        if spare.len() < RESERVE_FILES
+            && let Some(null) = &self.null
+        {
+            let mut file = OwnedFd::from(io);
+            if rustix::io::dup2(null, &mut file).is_ok() {
+                spare.push(file);
+            }
+        }
+    }
+}
+
+/// Where the first empty line of HTTP/2's preface ends.
+const EMPTY_LINE_END: usize = 18;
+/// Rejections under way at a time.
+pub(super) const REJECTIONS_MAX: usize = 32;
+/// Files in reserve.
+pub(super) const RESERVE_FILES: usize = 8;
+/// TLS handshakes a second for rejections, of each kind: one and a half percent of a processor
+/// where one takes a millisecond, as with a key of RSA.
+const HANDSHAKES_PER_S: u32 = 16;
+/// How long one may take.
+const REJECTION_TIME_MAX: Duration = Duration::from_secs(1);
+/// Bytes of a request that are looked at for what it accepts.
+const HEAD_BYTES_MAX: usize = 8 * 1024;

@@ -1,0 +1,34 @@
+//! Where the value of a setting came from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value came from, in the words of messages and of `visnyk config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetBy {
+    /// Built in.
+    Default,
+    /// A settings file.
+    File {
+        /// The file, as it was named or found.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// An environment variable, by name.
+    Environment(String),
+    /// A command-line flag, by name.
+    Flag(String),
+}
+
+impl fmt::Display for SetBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The budget of sockets: how many the process may hold, and how many it holds.
+//!
+//! Streams and waiting polls are admitted by the hub; what the HTTP server holds (connections on
+//! which requests are read and answered) takes a permit here. Both together stay below the file
+//! limit, so that it is not met in the middle of something else. Streams leave some of the budget
+//! to requests: a full hub still publishes, and still says how it is.
+
+use std::{
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use crate::{hub::Hub, telemetry::Metrics};
+
+/// How the sockets are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SocketSplit {
+    /// Sockets in all.
+    pub(super) sockets_max: usize,
+    /// Connections of the HTTP server.
+    pub(super) requests_max: usize,
+    /// Streams and waiting polls.
+    pub(super) streams_max: usize,
+}
+
+impl SocketSplit {
+    /// Splits what the file limit leaves: `files_max` files, of which `taken` are open or will be
+    /// without any client. What was asked for is lowered to what there is.
+    pub(super) fn of(
+        files_max: Option<u64>,
+        taken: usize,
+        requests_max: u32,
+        connections_max: u32,
+    ) -> Self {
+        let files_max =
+            files_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let sockets_max = files_max.saturating_sub(taken + FILES_RESERVED).max(2);
+        let requests_max = (requests_max as usize).min(sockets_max);
+        let for_requests = (sockets_max / REQUESTS_PART).max(REQUESTS_MIN).min(requests_max);
+        let streams_max =
+            (connections_max as usize).min(sockets_max.saturating_sub(for_requests)).max(1);
+        Self { sockets_max, requests_max, streams_max }
+    }
+}
+
+/// The limit of open files of this process; `None` if there is none, or none that is known.
+pub(super) fn files_max() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+/// Files that are open now, and those that `shards` will open for themselves.
+pub(super) fn files_taken(shards: usize) -> usize {
+    let open = fs::read_dir("/proc/self/fd").map_or(FILES_ASSUMED, |files| files.count());
+    open + shards * FILES_PER_SHARD
+}
+
+/// The budget, and how much of it is taken.
+#[derive(Clone)]
+pub(super) struct SocketBudget(Arc<BudgetState>);
+
+struct BudgetState {
+    hub: Hub,
+    split: SocketSplit,
+    taken: AtomicUsize,
+    freed: Notify,
+}
+
+/// A permit for one socket, given back when dropped.
+pub(super) struct SocketPermit(Arc<BudgetState>);
+
+/// Why there is no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exhausted {
+    /// As many sockets as the file limit leaves.
+    Sockets,
+    /// As many connections as the HTTP server may have.
+    Requests,
+    /// No file for the connection at all: something else has taken them.
+    Files,
+}
+
+impl Exhausted {
+    /// The word in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sockets => "file_limit",
+            Self::Requests => "requests_max",
+            Self::Files => "no_file",
+        }
+    }
+}
+
+impl SocketBudget {
+    pub(super) fn new(hub: Hub, split: SocketSplit) -> Self {
+        let freed = Notify::new();
+        Self(Arc::new(BudgetState { hub, split, taken: AtomicUsize::new(0), freed }))
+    }
+
+    /// How many the HTTP server has.
+    pub(super) fn len(&self) -> usize {
+        self.0.taken.load(Ordering::Acquire)
+    }
+
+    /// Takes a permit if there is one.
+    pub(super) fn try_acquire(&self) -> Result<SocketPermit, Exhausted> {
+        let shared = &self.0;
+        let SocketSplit { sockets_max, requests_max, .. } = shared.split;
+        let streams = shared.hub.connections_admitted() as usize;
+        let fits = |taken| taken < requests_max && taken + streams < sockets_max;
+        let update = |taken| fits(taken).then_some(taken + 1);
+        match shared.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, update) {
+            Ok(_) => Ok(self.permit()),
+            Err(taken) if taken + streams >= sockets_max => Err(Exhausted::Sockets),
+            Err(_) => Err(Exhausted::Requests),
+        }
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), waiting a moment for one: when very many come at
+    /// once, each is through with its request soon.
+    pub(super) async fn acquire_within_grace(&self) -> Result<SocketPermit, Exhausted> {
+        let first = self.try_acquire();
+        if first.is_ok() {
+            return first;
+        }
+        let waited = timeout(GRACE, async {
+            loop {
+                let freed = self.0.freed.notified();
+                if let Ok(permit) = self.try_acquire() {
+                    return permit;
+                }
+                // Streams that end free a socket too, without notice.
+                let _ = timeout(POLL_EVERY, freed).await;
+            }
+        });
+        waited.await.or(first)
+    }
+
+    /// A permit for a socket that the process holds already: an answered poll's.
+    pub(super) fn acquire_unchecked(&self) -> SocketPermit {
+        self.0.taken.fetch_add(1, Ordering::AcqRel);
+        self.permit()
+    }
+
+    fn permit(&self) -> SocketPermit {
+        self.metrics().http_connections.inc();
+        SocketPermit(Arc::clone(&self.0))
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        self.0.hub.counters()
+    }
+}
+
+impl Drop for SocketPermit {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.0.hub.counters().http_connections.dec();
+        self.0.freed.notify_one();
+    }
+}
+
+/// Whether an error says that there is no file for another socket.
+pub(super) fn is_no_file(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(
+        error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+    );
+    #[cfg(not(unix))]
+    false
+}
+
+/// Files kept for rejections that are under way, and for what else the process opens for a moment.
+const FILES_RESERVED: usize = super::rejections::REJECTIONS_MAX + 16;
+/// A poller, its wake-up and more, of each shard.
+const FILES_PER_SHARD: usize = 8;
+/// Open files when the system does not say.
+const FILES_ASSUMED: usize = 64;
+/// Streams leave one in so many sockets to requests, and at least so many.
+const REQUESTS_PART: usize = 16;
+const REQUESTS_MIN: usize = 8;
+/// How long a new connection waits for a permit before it is rejected.
+const GRACE: Duration = Duration::from_millis(500);
+/// Between two attempts meanwhile.
+const POLL_EVERY: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_leave_permits_to_requests_and_both_stay_below_the_file_limit() {
+        for files_max in [0, 10, 64, 200, 1_024, 20_000, 1 << 20] {
+            for taken in [0, 20, 300] {
+                let d = SocketSplit::of(Some(files_max), taken, 10_000, 1_000_000);
+                let free = (files_max as usize).saturating_sub(taken + FILES_RESERVED);
+                assert!(d.sockets_max <= free.max(2), "{files_max} {d:?}");
+                assert!(d.requests_max >= 1 && d.streams_max >= 1, "{files_max} {d:?}");
+                assert!(d.streams_max < d.sockets_max, "{files_max} {d:?}");
+                if free > 2 * REQUESTS_MIN {
+                    assert!(d.sockets_max - d.streams_max >= REQUESTS_MIN, "{files_max} {d:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_a_bound_too() {
+        let d = SocketSplit::of(None, 20, 7, 9);
+        assert_eq!((d.requests_max, d.streams_max), (7, 9));
+        let d = SocketSplit::of(Some(20_000), 60, 10_000, 18_000);
+        assert_eq!((d.requests_max, d.streams_max), (10_000, 18_000), "{d:?}");
+    }
+
+    #[tokio::test]
+    async fn a_freed_permit_goes_to_the_next_connection() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let budget = SocketBudget::new(hub, SocketSplit::of(None, 0, 2, 10));
+        let first = budget.try_acquire().expect("a permit");
+        let second = budget.try_acquire().expect("a permit");
+        assert_eq!(budget.try_acquire().err(), Some(Exhausted::Requests));
+        let kept = budget.acquire_unchecked();
+        assert_eq!(budget.len(), 3, "a socket that is there already is not refused");
+        drop((first, kept));
+        let third = budget.acquire_within_grace().await.expect("a permit");
+        assert_eq!(budget.acquire_within_grace().await.err(), Some(Exhausted::Requests));
+        let later = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.acquire_within_grace().await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(second);
+        assert!(later.await.expect("it ends"), "it waits for a moment");
+        drop(third);
+        assert_eq!(budget.metrics().http_connections.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn streams_count_too() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let split = SocketSplit { sockets_max: 2, requests_max: 2, streams_max: 2 };
+        let budget = SocketBudget::new(hub.clone(), split);
+        let request = crate::hub::StreamRequest::channel("a").expect("a channel");
+        let stream = hub.admit_stream(request).expect("room");
+        let permit = budget.try_acquire().expect("a permit");
+        assert_eq!(budget.try_acquire().err(), Some(Exhausted::Sockets));
+        drop(stream);
+        assert!(budget.try_acquire().is_ok());
+        drop(permit);
+    }
+
+    #[test]
+    fn what_shards_open_for_themselves_counts() {
+        assert!(files_taken(1_000) > 1_000 * FILES_PER_SHARD);
+    }
+}

@@ -1,0 +1,119 @@
+//! What the HTTP server has written to a socket, and whether the client takes it.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+/// What is known of one socket. Shared by the socket and the task that watches it.
+#[derive(Debug)]
+pub(super) struct WriteProgress {
+    flushed: Cell<bool>,
+    taken: Cell<u64>,
+    speaks_http2: Cell<bool>,
+}
+
+impl WriteProgress {
+    pub(super) fn new() -> Self {
+        Self { flushed: Cell::new(true), taken: Cell::new(0), speaks_http2: Cell::new(false) }
+    }
+
+    /// The client began with the preface of HTTP/2.
+    pub(super) fn set_http2(&self) {
+        self.speaks_http2.set(true);
+    }
+
+    /// Whether it did.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.speaks_http2.get()
+    }
+
+    /// Something may wait in the server's buffer from now on.
+    pub(super) fn begin(&self) {
+        self.flushed.set(false);
+    }
+
+    /// The client's kernel took so many bytes.
+    pub(super) fn on_written(&self, bytes: usize) {
+        self.taken.set(self.taken.get() + bytes as u64);
+    }
+
+    /// The server's buffer was flushed, or not.
+    pub(super) fn flush(&self, done: bool) {
+        self.flushed.set(done);
+    }
+
+    /// Bytes that the client's kernel took so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    /// If something waits: how much was taken so far.
+    pub(super) fn pending(&self) -> Option<u64> {
+        (!self.flushed.get()).then(|| self.taken.get())
+    }
+
+    /// Whether nothing that the server wrote waits in its buffer: hyper flushes the socket only
+    /// when that buffer is empty.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed.get()
+    }
+}
+
+/// Notices what waits for too long without going on. It costs a timer only while something waits.
+#[derive(Debug)]
+pub(super) struct Stall {
+    wait: Duration,
+    so_far: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    pub(super) fn new(wait: Duration) -> Self {
+        Self { wait, so_far: 0, timer: None }
+    }
+
+    /// Ready when something has waited for the whole time; `pending` is how far it has come.
+    pub(super) fn poll(&mut self, pending: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(so_far) = pending else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        if self.timer.is_none() || so_far != self.so_far {
+            self.so_far = so_far;
+            self.timer = Some(Box::pin(tokio::time::sleep_until(Instant::now() + self.wait)));
+        }
+        let timer = self.timer.as_mut().expect("it was set");
+        timer.as_mut().poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_answer_of_which_nothing_is_taken_is_stalled() {
+        let wait = Duration::from_secs(30);
+        let (progress, mut stall) = (WriteProgress::new(), Stall::new(wait));
+        let mut stalled = async || {
+            let polled = poll_fn(|context| stall.poll(progress.pending(), context));
+            tokio::time::timeout(Duration::from_secs(29), polled).await.is_ok()
+        };
+        assert!(!stalled().await && !stalled().await, "nothing waits");
+        progress.begin();
+        assert!(!stalled().await);
+        progress.on_written(1);
+        assert!(!stalled().await, "it reads slowly");
+        assert!(stalled().await);
+        progress.flush(true);
+        assert!(!stalled().await && !stalled().await);
+    }
+}
