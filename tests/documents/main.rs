@@ -8,3 +8,4 @@ mod openapi;
 mod readme;
 mod security_docs;
 mod settings_docs;
+mod words;
