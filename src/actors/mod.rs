@@ -15,6 +15,7 @@ mod lease;
 mod log;
 mod payload;
 mod peer;
+mod reply;
 mod root;
 mod shard;
 mod shards;

@@ -22,6 +22,7 @@ use super::{
     socket::Socket,
     tcp::{SocketAddrs, Tcp},
 };
+use crate::model::PollReply;
 
 /// What a connection writes to.
 pub trait Peer: fmt::Debug {
@@ -32,6 +33,10 @@ pub trait Peer: fmt::Debug {
     /// Looks at what has come in; unless it is over, promises that `waker` will be woken when
     /// something does.
     fn poll_input(&mut self, waker: &Arc<SlotWaker>) -> Input;
+
+    /// Takes the answer of a poll as a value. A peer that is written to instead comes with a
+    /// [`PollTicket`](super::PollTicket).
+    fn answer(&mut self, _reply: PollReply) {}
 
     /// The other side's address, where there is one.
     fn address(&self) -> Option<SocketAddr> {
@@ -100,6 +105,14 @@ impl SlotPeer {
             }
         }
         Ok(())
+    }
+
+    /// Gives it the answer of a poll as a value.
+    pub(crate) fn answer(&mut self, reply: PollReply) {
+        match self {
+            Self::Socket(_) => {}
+            Self::Other(other) => other.peer.answer(reply),
+        }
     }
 
     /// Looks at what has come in.

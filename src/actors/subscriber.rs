@@ -15,7 +15,7 @@ use super::{client_info::ClientInfo, lease::Lease};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
-    model::{EventEncoding, EventType, PollEncoding, PollReply, Position, Start},
+    model::{EventEncoding, EventType, PollEncoding, PollReply, Start},
 };
 
 /// What a connection is given of the events, and how. Connections with the same shape share the
@@ -140,15 +140,16 @@ impl ReplayPermit {
     }
 }
 
-/// What a waiting poll needs for its answer.
+/// What a waiting poll needs for its answer if that is written to its peer as bytes. A peer that
+/// takes the answer as a value needs none.
 #[derive(Debug)]
 pub struct PollTicket {
     /// Header lines that go with any answer (CORS and the like), each ended by CR LF.
     pub header_lines: Bytes,
     /// Whether the socket goes back to the HTTP server after the answer.
     pub keep_alive: bool,
-    /// Writes the whole response; the protocol belongs to the front door.
-    pub respond: fn(&PollReply, Position, &PollTicket) -> Bytes,
+    /// Renders the whole response; the protocol belongs to the front door.
+    pub render: fn(&PollReply, &PollTicket) -> Bytes,
 }
 
 /// A permit for one connection of the hub, given back when dropped.

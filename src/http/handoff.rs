@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::{Problem, problem::RETRY_AFTER_S};
 use crate::{
     actors::{PollTicket, Subscriber},
-    model::{PollReply, Position},
+    model::PollReply,
 };
 
 /// On a request: the server can hand its socket off after this one.
@@ -75,63 +75,42 @@ impl Handoff {
     /// What a waiting poll keeps for its answer.
     pub fn ticket(parts: &response::Parts, keep_alive: bool) -> PollTicket {
         let header_lines = shared_lines(&parts.headers);
-        PollTicket { header_lines, keep_alive, respond: write_poll_response }
+        PollTicket { header_lines, keep_alive, render: write_poll_response }
     }
 }
 
 impl Handoff {
-    /// What a waiting poll keeps whose answer is to be read by [`poll_answer`](Self::poll_answer).
-    pub fn body_ticket() -> PollTicket {
-        PollTicket { header_lines: Bytes::new(), keep_alive: false, respond: write_poll_answer }
-    }
-
     /// The response to a poll, with the head that was prepared for it. Without an answer its shard
     /// is gone, and the client is to ask again.
-    pub fn poll_answer(mut parts: response::Parts, answer: Option<Bytes>) -> Response<Body> {
-        let read = answer.as_ref().and_then(|answer| {
-            let end = answer.iter().position(|byte| *byte == b'\n')?;
-            let mut words = std::str::from_utf8(&answer[..end]).ok()?.splitn(3, ' ');
-            let status = words.next()?.parse::<StatusCode>().ok()?;
-            // Copied, since the answer counts among what slow connections hold, where this one can
-            // no longer be ended for it; in its own place it has the bounds of answers.
-            let body = Bytes::copy_from_slice(&answer[end + 1..]);
-            Some((status, words.next()?.to_owned(), words.next()?, body))
-        });
-        let Some((status, position, media_type, body)) = read else {
+    pub fn poll_response(mut parts: response::Parts, reply: Option<PollReply>) -> Response<Body> {
+        let Some(reply) = reply else {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
             return problem.retry_after(RETRY_AFTER_S).into_response();
         };
-        parts.status = status;
-        set_position(&position, &mut parts.headers);
-        if let Ok(media_type) = HeaderValue::from_str(media_type)
-            && !media_type.is_empty()
-        {
-            parts.headers.insert(header::CONTENT_TYPE, media_type);
-        }
-        Response::from_parts(parts, Body::from(body))
+        parts.status = reply_status(&reply);
+        set_reply_headers(&reply, &mut parts.headers);
+        Response::from_parts(parts, Body::from(reply.body))
     }
 }
 
-/// The headers that every answer to a poll carries with its position.
-pub(super) fn position_headers(position: Position, headers: &mut HeaderMap) {
-    set_position(&position.to_string(), headers);
+/// The status of an answer to a poll.
+pub(super) fn reply_status(reply: &PollReply) -> StatusCode {
+    StatusCode::from_u16(reply.status).expect("encodings give known statuses")
 }
 
-fn set_position(text: &str, headers: &mut HeaderMap) {
+/// The headers that an answer to a poll carries with its position and its form.
+pub(super) fn set_reply_headers(reply: &PollReply, headers: &mut HeaderMap) {
+    if let Some(media_type) = reply.content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
     let value = |text: String| HeaderValue::from_str(&text).expect("a position is ASCII");
-    headers.insert(LAST_EVENT_ID, value(text.to_owned()));
-    headers.insert(header::ETAG, value(format!("W/\"{text}\"")));
+    let position = reply.position.to_string();
+    headers.insert(LAST_EVENT_ID, value(position.clone()));
+    headers.insert(header::ETAG, value(format!("W/\"{position}\"")));
 }
 
-/// An answer for those who write its head themselves: status, position and media type on a line.
-fn write_poll_answer(reply: &PollReply, position: Position, _: &PollTicket) -> Bytes {
-    let mut out = Vec::with_capacity(96 + reply.body.len());
-    let _ = writeln!(out, "{} {position} {}", reply.status, reply.content_type.unwrap_or(""));
-    out.extend_from_slice(&reply.body);
-    out.into()
-}
-
-fn write_poll_response(reply: &PollReply, position: Position, ticket: &PollTicket) -> Bytes {
+fn write_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
+    let position = reply.position;
     let mut out = Vec::with_capacity(256 + ticket.header_lines.len() + reply.body.len());
     let reason = if reply.status == 204 { "No Content" } else { "OK" };
     let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", reply.status);

@@ -8,13 +8,13 @@ use axum::{
 
 use super::{
     HandoffRequest, Problem,
-    handoff::position_headers,
+    handoff::{reply_status, set_reply_headers},
     routes::HttpState,
     stream::{HEADERS, ResponseContext, unsized_empty_body},
 };
 use crate::{
     hub::{PollNow, PollRequest},
-    model::{PollAnswer, PollEncoding, Start},
+    model::{PollAnswer, PollReply, Start},
 };
 
 /// Answers a poll, or lets it wait.
@@ -27,36 +27,28 @@ pub(super) async fn respond(
         return Ok(with_poll_headers(Response::new(unsized_empty_body())));
     }
     match state.hub.poll_now(&request).await? {
-        PollNow::Answer(answer) => return Ok(poll_response(request.encoding, &answer)),
-        PollNow::Wait(start) => request.start = start,
+        PollNow::Answer(answer) => return Ok(poll_response(request.encoding.encode(&answer))),
+        PollNow::Wait(position) if request.wait.is_zero() => {
+            let nothing = PollAnswer::nothing(position);
+            return Ok(poll_response(request.encoding.encode(&nothing)));
+        }
+        PollNow::Wait(position) => request.start = Start::At(position),
     }
-    if request.wait.is_zero() {
-        let Start::At(position) = request.start else { unreachable!("a wait has its position") };
-        let nothing = PollAnswer { events: Vec::new(), position, gap: None };
-        return Ok(poll_response(request.encoding, &nothing));
-    }
+    state.hub.wait_for_capacity().await;
+    let subscriber = state.hub.admit_poll(request)?;
     if context.handoff_allowed {
-        state.hub.wait_for_capacity().await;
-        let subscriber = state.hub.admit_poll(request)?;
         let mut response = with_poll_headers(Response::new(Body::empty()));
         response.extensions_mut().insert(HandoffRequest::new(subscriber, true));
         return Ok(response);
     }
-    let encoding = request.encoding;
-    let answer = state.hub.poll(request).await?;
-    Ok(poll_response(encoding, &answer))
+    Ok(poll_response(state.hub.wait_for_reply(subscriber).await?))
 }
 
-fn poll_response(encoding: &dyn PollEncoding, answer: &PollAnswer) -> Response {
-    let reply = encoding.encode(answer);
-    let mut response = Response::new(Body::from(reply.body));
-    *response.status_mut() =
-        axum::http::StatusCode::from_u16(reply.status).expect("encodings give known statuses");
-    if let Some(media_type) = reply.content_type {
-        let value = HeaderValue::from_static(media_type);
-        response.headers_mut().insert(header::CONTENT_TYPE, value);
-    }
-    position_headers(answer.position, response.headers_mut());
+fn poll_response(reply: PollReply) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = reply_status(&reply);
+    set_reply_headers(&reply, response.headers_mut());
+    *response.body_mut() = Body::from(reply.body);
     with_poll_headers(response)
 }
 

@@ -163,8 +163,9 @@ impl PollEncoding for TutorialAnswers {
         };
         PollReply {
             status: 200,
+            position: answer.position,
             content_type: Some("application/json"),
-            body: body.to_string().into_bytes(),
+            body: body.to_string().into(),
         }
     }
 }

@@ -2,17 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http_body_util::BodyExt;
-use tokio::task::yield_now;
+use tokio::{sync::oneshot, task::yield_now};
 
-use super::{
-    Hub, StreamRequest, SubscribeError, channel_creation::CreatedBy, subscribe::AdmissionRequest,
-};
+use super::{Hub, SubscribeError, channel_creation::CreatedBy, subscribe::AdmissionRequest};
 use crate::{
-    actors::{Form, Holder, Subscriber},
+    actors::{Form, Holder, ShardMsg, Subscriber},
     backend::{ChannelEntry, SeqRange, StartFound},
     core::Subscription,
-    model::{ClientAddress, PollAnswer, PollEncoding, Start},
+    model::{ClientAddress, PollAnswer, PollEncoding, PollReply, Position, Start},
     telemetry::Metrics,
 };
 
@@ -54,9 +51,9 @@ impl Hub {
 
     /// What a long-poll finds without waiting, or that it has to wait.
     ///
-    /// The position of a poll that starts now is fixed by this call: wait with [`Start::At`] its
-    /// answer's position, as [`PollNow::Wait`] gives it. A poll by patterns lets others go ahead
-    /// between looks at the journal and the hub's channels; cancelling it has no effect.
+    /// The position of a poll that starts now is fixed by this call: wait from the position that
+    /// [`PollNow::Wait`] gives. A poll by patterns yields to other tasks between looks at the
+    /// journal and the hub's channels; cancelling it has no effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.shared.backend;
         let subscription = &request.subscription;
@@ -124,39 +121,36 @@ impl Hub {
             if !open {
                 return Err(self.refused(SubscribeError::Closed));
             }
-            return Ok(PollNow::Wait(Start::At(position)));
+            return Ok(PollNow::Wait(position));
         }
         Ok(PollNow::Answer(PollAnswer { events, position, gap: resume.gap }))
     }
 
-    /// Waits for a poll's answer without a socket of the hub's own: for servers that embed it.
-    pub async fn poll(&self, request: PollRequest) -> Result<PollAnswer, SubscribeError> {
-        let until_ms = request.holder.as_ref().and_then(|holder| holder.until_ms);
-        let lasts_ms = until_ms.map_or(u64::MAX, |at| at.saturating_sub(self.now_ms()));
-        let wait = request.wait.min(Duration::from_millis(lasts_ms));
-        let deadline = tokio::time::Instant::now() + wait;
-        let mut request = request;
-        loop {
-            match self.poll_now(&request).await? {
-                PollNow::Answer(answer) => return Ok(answer),
-                PollNow::Wait(start) => request.start = start,
+    /// Answers a poll as a value: at once, or when there is something or its wait is over. Dropping the
+    /// future ends the wait.
+    ///
+    /// # Errors
+    /// As [`poll_now`](Self::poll_now) and [`admit_poll`](Self::admit_poll), and
+    /// [`SubscribeError::GoingDown`] if the shard on which it waited ends.
+    pub async fn poll(&self, mut request: PollRequest) -> Result<PollReply, SubscribeError> {
+        match self.poll_now(&request).await? {
+            PollNow::Answer(answer) => return Ok(request.encoding.encode(&answer)),
+            PollNow::Wait(position) if request.wait.is_zero() => {
+                return Ok(request.encoding.encode(&PollAnswer::nothing(position)));
             }
-            // A stream is the alarm; what there is, `poll_now` says.
-            let mut stream = StreamRequest::new(request.subscription.clone());
-            stream.start = request.start.clone();
-            stream.client = request.client;
-            stream.holder =
-                request.holder.clone().map(|holder| Holder { until_ms: None, ..holder });
-            let subscriber = self.admit_stream(stream)?;
-            let mut body = self.open(subscriber).await?;
-            let _first_block = body.frame().await;
-            if tokio::time::timeout_at(deadline, body.frame()).await.is_err() {
-                let Start::At(position) = request.start else {
-                    return Err(SubscribeError::GoingDown);
-                };
-                return Ok(PollAnswer { events: Vec::new(), position, gap: None });
-            }
+            PollNow::Wait(position) => request.start = Start::At(position),
         }
+        self.wait_for_reply(self.admit_poll(request)?).await
+    }
+
+    /// Lets an admitted poll wait on some shard for its answer. Dropping the future ends the wait.
+    pub(crate) async fn wait_for_reply(
+        &self,
+        subscriber: Subscriber,
+    ) -> Result<PollReply, SubscribeError> {
+        let (sender, reply) = oneshot::channel();
+        self.send_to_some_shard(ShardMsg::Wait(Box::new(subscriber), sender))?;
+        reply.await.map_err(|_| SubscribeError::GoingDown)
     }
 }
 
@@ -166,7 +160,7 @@ pub enum PollNow {
     /// An answer.
     Answer(PollAnswer),
     /// Nothing yet; wait from here.
-    Wait(Start),
+    Wait(Position),
 }
 
 /// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
@@ -214,8 +208,7 @@ mod tests {
                     received += answer.events.len() as u64;
                     answer.position
                 }
-                PollNow::Wait(Start::At(position)) => position,
-                PollNow::Wait(other) => panic!("{other:?}"),
+                PollNow::Wait(position) => position,
             };
             assert_eq!(position.seq.0, received, "every event of the log is one of its own");
             request.start = Start::At(position);
@@ -284,6 +277,64 @@ mod tests {
             }
         }
         assert!(found_later > 0);
+    }
+
+    /// A poll of one channel from now on.
+    fn poll_of(channel: &str, wait: Duration) -> PollRequest {
+        let name = ChannelName::parse(channel).expect("a name");
+        let selector = ChannelSelector::Name(name);
+        PollRequest {
+            subscription: Subscription::new([selector], [], 1).expect("a subscription"),
+            start: Start::Now,
+            encoding: &EnvelopeAnswers,
+            wait,
+            limit: 10,
+            holder: None,
+            client: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_poll_waits_for_its_answer_and_gets_it_as_a_value() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let polls = hub.counters().pollers.clone();
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.poll(poll_of("a", Duration::from_secs(20))).await }
+        });
+        while polls.get() == 0 {
+            yield_now().await;
+        }
+        let name = ChannelName::parse("a").expect("a name");
+        let publication = Publication::one(name, NewEvent::message("hello"));
+        let published = hub.publish(publication).await.expect("published");
+        let reply = waiting.await.expect("it ends").expect("an answer");
+        assert_eq!((reply.status, reply.position), (200, published.last));
+        assert_eq!(reply.content_type, Some("application/json"));
+        let body = std::str::from_utf8(&reply.body).expect("text");
+        assert!(body.contains(r#""data":"hello""#), "{body}");
+        for wait in [Duration::ZERO, Duration::from_millis(1)] {
+            let reply = hub.poll(poll_of("a", wait)).await.expect("an answer");
+            assert_eq!((reply.status, reply.position), (204, published.last));
+        }
+        assert_eq!(polls.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_poll_that_is_dropped_leaves_its_shard() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let polls = hub.counters().pollers.clone();
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.poll(poll_of("a", Duration::from_secs(600))).await }
+        });
+        while polls.get() == 0 {
+            yield_now().await;
+        }
+        waiting.abort();
+        while polls.get() > 0 {
+            yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -99,16 +99,21 @@ impl Hub {
 
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
+        let (reply, body) = oneshot::channel();
+        self.send_to_some_shard(ShardMsg::Attach(Box::new(subscriber), reply))?;
+        body.await.map_err(|_| SubscribeError::GoingDown)
+    }
+
+    /// Sends a message to the next shard that is alive.
+    pub(super) fn send_to_some_shard(&self, mut msg: ShardMsg) -> Result<(), SubscribeError> {
         let shards = self.shared.shards() as u32;
         let first = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
-        let mut subscriber = Box::new(subscriber);
         for offset in 0..shards {
             let index = (first.wrapping_add(offset) % shards) as usize;
             let Some(shard) = self.shared.refs.lock().shards[index].clone() else { continue };
-            let (reply, body) = oneshot::channel();
-            match shard.cast(ShardMsg::Attach(subscriber, reply)) {
-                Ok(()) => return body.await.map_err(|_| SubscribeError::GoingDown),
-                Err(ractor::MessagingErr::SendErr(ShardMsg::Attach(back, _))) => subscriber = back,
+            match shard.cast(msg) {
+                Ok(()) => return Ok(()),
+                Err(ractor::MessagingErr::SendErr(back)) => msg = back,
                 Err(_) => break,
             }
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Event, Gap, Position, encoding::write_envelope};
 
 /// The content of an answer, before a front door gives it a form.
@@ -15,15 +17,25 @@ pub struct PollAnswer {
     pub gap: Option<Gap>,
 }
 
-/// The form of an answer.
+impl PollAnswer {
+    /// The answer of a poll that found nothing.
+    pub fn nothing(position: Position) -> Self {
+        Self { events: Vec::new(), position, gap: None }
+    }
+}
+
+/// An answer in the form of a front door. The owner of the transport renders it: as the bytes of a
+/// response, as a response of an HTTP server, or as the value that it is. Clones share the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollReply {
     /// The HTTP status: 200 or 204.
     pub status: u16,
+    /// Where the next poll goes on.
+    pub position: Position,
     /// `Content-Type`, none without a body.
     pub content_type: Option<&'static str>,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// How a front door answers polls. Waiting polls with the same one share the bytes.
@@ -46,7 +58,8 @@ impl PollEncoding for EnvelopeAnswers {
 
     fn encode(&self, answer: &PollAnswer) -> PollReply {
         if answer.events.is_empty() && answer.gap.is_none() {
-            return PollReply { status: 204, content_type: None, body: Vec::new() };
+            let position = answer.position;
+            return PollReply { status: 204, position, content_type: None, body: Bytes::new() };
         }
         let mut body = Vec::with_capacity(64 + 256 * answer.events.len());
         body.extend_from_slice(b"{\"events\":[");
@@ -64,6 +77,11 @@ impl PollEncoding for EnvelopeAnswers {
             body.extend_from_slice(gap.to_json().as_bytes());
         }
         body.push(b'}');
-        PollReply { status: 200, content_type: Some("application/json"), body }
+        PollReply {
+            status: 200,
+            position: answer.position,
+            content_type: Some("application/json"),
+            body: body.into(),
+        }
     }
 }

@@ -41,12 +41,13 @@ use crate::{
         hub_state::{HubState, Inbox},
         lease::{Renew, Renewal},
         peer::{Peer, PollSocket, StreamSocket},
+        reply::ReplyPeer,
         socket::Socket,
         subscriber::{PollTicket, Subscriber},
         tls_peer::TlsPeer,
     },
     core::Transport,
-    model::ChannelName,
+    model::{ChannelName, PollReply},
 };
 
 /// The actor.
@@ -57,6 +58,8 @@ pub(crate) struct Shard;
 pub(crate) enum ShardMsg {
     /// Take on a stream that pulls from a body.
     Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
+    /// Let a poll wait whose answer is taken as a value.
+    Wait(Box<Subscriber>, oneshot::Sender<PollReply>),
     /// Adopt a stream that another shard has accepted.
     Adopt(Box<StreamTransfer>),
     /// Serve clients on this thread.
@@ -180,12 +183,21 @@ impl LocalShard {
         self.return_sockets(&engine);
     }
 
-    /// Takes a stream on whose bytes are pulled as a body, or a poll whose one answer is, in the form
-    /// that its ticket gives it. Should the shard be gone, the body is at its end.
-    pub fn attach_body(&self, subscriber: Subscriber, ticket: Option<PollTicket>) -> EventBody {
+    /// Takes a stream on whose bytes are pulled as a body. Should the shard be gone, the body is at
+    /// its end.
+    pub fn attach_body(&self, subscriber: Subscriber) -> EventBody {
         let (peer, body) = BodyPeer::pair();
-        self.attach_peer(subscriber, Box::new(peer), Bytes::new(), ticket);
+        self.attach_peer(subscriber, Box::new(peer), Bytes::new(), None);
         body
+    }
+
+    /// Lets a poll wait whose answer is taken as a value. Dropping the receiver ends the connection;
+    /// should the shard be gone, it has an error.
+    pub fn attach_poll(&self, subscriber: Subscriber) -> oneshot::Receiver<PollReply> {
+        let (sender, reply) = oneshot::channel();
+        let peer = Box::new(ReplyPeer::new(sender));
+        self.attach_peer(subscriber, peer, Bytes::new(), None);
+        reply
     }
 
     /// Tells a lease which shard its connection comes to.
@@ -265,13 +277,12 @@ impl ThreadLocalActor for Shard {
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            ShardMsg::Attach(mut subscriber, reply) => {
-                let (peer, body) = BodyPeer::pair();
-                let now_ms = state.local.shared.clock.now_ms();
-                state.local.set_lease_shard(&mut subscriber);
-                let mut engine = state.engine.borrow_mut();
-                engine.attach(*subscriber, Box::new(peer), Bytes::new(), None, now_ms);
-                let _ = reply.send(body);
+            ShardMsg::Attach(subscriber, reply) => {
+                let _ = reply.send(state.local.attach_body(*subscriber));
+            }
+            ShardMsg::Wait(subscriber, reply) => {
+                let peer = Box::new(ReplyPeer::new(reply));
+                state.local.attach_peer(*subscriber, peer, Bytes::new(), None);
             }
             ShardMsg::Adopt(stream) => state.local.adopt(*stream),
             ShardMsg::Serve(front) => {

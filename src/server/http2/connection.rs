@@ -7,7 +7,6 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, Request, Response,
     body::{Body as _, Incoming},
@@ -204,16 +203,14 @@ async fn respond(
         // It is the length of the empty body that the router saw.
         response.headers_mut().remove(header::CONTENT_LENGTH);
         if handoff.is_poll {
-            let mut body = shard.attach_body(handoff.subscriber, Some(Handoff::body_ticket()));
-            // It is written in one piece.
-            let answer = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
+            let reply = shard.attach_poll(handoff.subscriber).await.ok();
             // The routes saw it without its answer, and could not ask for room.
             let (parts, _) = response.into_parts();
             let headers_of_routes = parts.headers.clone();
-            response = with_answer_permit(&hub, client, Handoff::poll_answer(parts, answer));
+            response = with_answer_permit(&hub, client, Handoff::poll_response(parts, reply));
             keep_headers(headers_of_routes, response.headers_mut());
         } else {
-            *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber, None));
+            *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber));
         }
     }
     Ok(response.map(|body| FlowControlledBody::new(body, stream)))

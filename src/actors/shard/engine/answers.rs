@@ -13,32 +13,30 @@ use crate::{
     },
     backend::{Piece, SeqRange},
     core::ConnectionMsg,
-    model::{Gap, PollAnswer, PollReply, Position, Seq, Start},
+    model::{Gap, PollAnswer, PollReply, Seq, Start},
 };
 
 /// The answer that was written last, for the others of its round.
 #[derive(Debug)]
 pub(super) struct LastAnswer {
     reply: Arc<PollReply>,
-    position: Position,
     header_lines: Bytes,
     keep_alive: bool,
-    respond: fn(&PollReply, Position, &PollTicket) -> Bytes,
+    render: fn(&PollReply, &PollTicket) -> Bytes,
     response: Bytes,
 }
 
 impl LastAnswer {
-    fn fits(&self, reply: &Arc<PollReply>, position: Position, ticket: &PollTicket) -> bool {
+    fn fits(&self, reply: &Arc<PollReply>, ticket: &PollTicket) -> bool {
         Arc::ptr_eq(&self.reply, reply)
-            && self.position == position
             && self.keep_alive == ticket.keep_alive
             && self.header_lines == ticket.header_lines
-            && ptr::fn_addr_eq(self.respond, ticket.respond)
+            && ptr::fn_addr_eq(self.render, ticket.render)
     }
 }
 
 impl Engine {
-    /// Answers a poll from a round, with the bytes that others who wait for the same get too.
+    /// Answers a poll from a round, with the bytes that all polls get that wait for the same.
     pub(super) fn answer_round(
         &mut self,
         index: u32,
@@ -68,28 +66,27 @@ impl Engine {
                 encoded
             }
         };
-        let Some(ticket) = slot.subscriber.ticket() else { return };
-        // Those who wait for the same mostly came by the same front door, so even the heads of
-        // their answers are equal.
+        let Some(ticket) = slot.subscriber.ticket() else { return self.give(index, &encoded) };
+        // Polls that wait for the same mostly came by the same route, so even the heads of their
+        // answers are equal.
         let response = match &self.last_answer {
-            Some(last) if last.fits(&encoded, position, ticket) => last.response.clone(),
+            Some(last) if last.fits(&encoded, ticket) => last.response.clone(),
             _ => {
-                let response = (ticket.respond)(&encoded, position, ticket);
-                let PollTicket { ref header_lines, keep_alive, respond } = *ticket;
+                let response = (ticket.render)(&encoded, ticket);
+                let PollTicket { ref header_lines, keep_alive, render } = *ticket;
                 let header_lines = header_lines.clone();
                 let response = self.count_unsent(response);
                 self.last_answer = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
                     reply: encoded,
-                    position,
                     header_lines,
                     keep_alive,
-                    respond,
+                    render,
                     response: response.clone(),
                 });
                 response
             }
         };
-        self.respond(index, response, position);
+        self.respond(index, response, position.seq);
     }
 
     /// Answers a poll.
@@ -98,11 +95,11 @@ impl Engine {
         let Form::Poll { encoding, .. } = slot.subscriber.shape(&self.plain_shape).form else {
             return;
         };
-        let Some(ticket) = slot.subscriber.ticket() else { return };
         let reply = encoding.encode(&answer);
-        let response = (ticket.respond)(&reply, answer.position, ticket);
+        let Some(ticket) = slot.subscriber.ticket() else { return self.give(index, &reply) };
+        let response = (ticket.render)(&reply, ticket);
         let response = self.count_unsent(response);
-        self.respond(index, response, answer.position);
+        self.respond(index, response, reply.position.seq);
     }
 
     /// Answers a poll whose start has a gap: at once, with what is there.
@@ -143,11 +140,20 @@ impl Engine {
         }
     }
 
-    fn respond(&mut self, index: u32, rest: Bytes, position: Position) {
+    /// Gives an answer to a peer that takes it as a value.
+    fn give(&mut self, index: u32, reply: &PollReply) {
+        self.tally.sends += 1;
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        slot.peer.answer(reply.clone());
+        self.step(index, ConnectionMsg::Answered);
+    }
+
+    /// Sends an answer as bytes.
+    fn respond(&mut self, index: u32, rest: Bytes, through: Seq) {
         self.tally.sends += 1;
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let blocked = ConnectionMsg::Blocked {
-            cursor: position.seq,
+            cursor: through,
             rest,
             progressed: true,
             due: (0, 0),

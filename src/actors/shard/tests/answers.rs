@@ -21,7 +21,7 @@ use crate::{
         subscriber::{Admission, Form, PollTicket},
     },
     core::Limits,
-    model::{EnvelopeAnswers, PollReply, Position},
+    model::{EnvelopeAnswers, PollReply},
 };
 
 /// A client that takes everything, and whose socket goes on after its answer.
@@ -48,7 +48,7 @@ impl Peer for Client {
 
 /// Polls of one channel whose header lines are these.
 fn waiting(header_lines: &[&'static str]) -> (World, Rc<RefCell<Vec<Bytes>>>) {
-    let tickets = header_lines.iter().map(|lines| ticket(lines, respond));
+    let tickets = header_lines.iter().map(|lines| ticket(lines, render));
     waiting_with(tickets, &Arc::default())
 }
 
@@ -74,25 +74,25 @@ fn waiting_with(
     (world, answers)
 }
 
-fn ticket(lines: &'static str, respond: Respond) -> PollTicket {
+fn ticket(lines: &'static str, render: Render) -> PollTicket {
     let header_lines = Bytes::from_static(lines.as_bytes());
-    PollTicket { header_lines, keep_alive: true, respond }
+    PollTicket { header_lines, keep_alive: true, render }
 }
 
-fn respond(reply: &PollReply, _: Position, ticket: &PollTicket) -> Bytes {
+fn render(reply: &PollReply, ticket: &PollTicket) -> Bytes {
     [&ticket.header_lines[..], &reply.body[..]].concat().into()
 }
 
-fn respond_otherwise(reply: &PollReply, _: Position, _: &PollTicket) -> Bytes {
+fn render_otherwise(reply: &PollReply, _: &PollTicket) -> Bytes {
     [b"otherwise", &reply.body[..]].concat().into()
 }
 
-type Respond = fn(&PollReply, Position, &PollTicket) -> Bytes;
+type Render = fn(&PollReply, &PollTicket) -> Bytes;
 
 #[test]
 fn sockets_go_on_when_all_of_their_round_are_answered() {
     let connections = Arc::default();
-    let tickets = (0..7).map(|_| ticket("a", respond));
+    let tickets = (0..7).map(|_| ticket("a", render));
     let (mut world, answers) = waiting_with(tickets, &connections);
     world.say("a", "x");
     world.push_batch(0);
@@ -131,9 +131,9 @@ fn equal_answers_are_the_same_bytes_and_others_are_not() {
 }
 
 #[test]
-fn each_front_door_writes_its_own_answers() {
+fn each_front_door_renders_its_own_answers() {
     let (mut world, answers) =
-        waiting_with([ticket("a", respond), ticket("a", respond_otherwise)], &Arc::default());
+        waiting_with([ticket("a", render), ticket("a", render_otherwise)], &Arc::default());
     world.say("a", "x");
     world.settle();
     let answers = answers.borrow();

@@ -16,7 +16,7 @@ use crate::{
     core::{CloseReason, Limits, SlowPolicy, Subscription},
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, EventType,
-        NewEvent, PollReply, Position, Seq, Start,
+        NewEvent, PollReply, Seq, Start,
     },
     telemetry::Metrics,
 };
@@ -199,7 +199,7 @@ impl World {
         let ticket = matches!(ask.form, Form::Poll { .. }).then(|| PollTicket {
             header_lines: Bytes::new(),
             keep_alive: true,
-            respond,
+            render,
         });
         let engine = &mut self.engines[engine];
         let key = engine.attach(subscriber, pipe.hub_end(), Bytes::new(), ticket, self.now_ms);
@@ -246,8 +246,8 @@ impl World {
 }
 
 /// A poll's response in a form that is easy to read back: status, position, body.
-fn respond(reply: &PollReply, position: Position, _: &PollTicket) -> Bytes {
-    let mut response = format!("{} {position}\n", reply.status).into_bytes();
+fn render(reply: &PollReply, _: &PollTicket) -> Bytes {
+    let mut response = format!("{} {}\n", reply.status, reply.position).into_bytes();
     response.extend_from_slice(&reply.body);
     response.into()
 }
