@@ -1,4 +1,4 @@
-//! Events into history, with the eviction that makes room for them.
+//! Appends events to history, with the evictions that these cause.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use visnyk::model::{Draft, NewEvent};

@@ -1,4 +1,4 @@
-//! The wire bytes of an event: its frame, made once for everyone, and the envelope.
+//! The wire bytes of an event: its frame, encoded once for all subscribers, and the envelope.
 
 use std::hint::black_box;
 

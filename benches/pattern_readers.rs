@@ -55,8 +55,8 @@ fn catch_up(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How long a reader of everything has the thread at a time: the longest of its turns, from the oldest
-/// event of 100,000 channels to the head.
+/// How long a reader of everything has the thread at a time: the longest of its passes, from the
+/// oldest event of 100,000 channels to the head.
 fn longest_turn(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("longest_turn_of_a_replay_of_all");
     group.sample_size(10);

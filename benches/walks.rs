@@ -1,5 +1,4 @@
-//! What is walked through as a whole, beside as many channels and connections as a hub may have:
-//! how long it has a thread or a lock.
+//! Walks through all channels or connections of a full hub: how long one has a thread or a lock.
 
 use std::rc::Rc;
 
@@ -27,7 +26,7 @@ fn channels(criterion: &mut Criterion) {
         bencher.iter(|| backend.directory().page(None, 1_000, |_| false));
     });
     let mut names = 0;
-    group.bench_function("queue_of_the_ceiling_when_all_are_forgotten", |bencher| {
+    group.bench_function("queue_of_the_ceiling_when_all_are_evicted", |bencher| {
         bencher.iter_custom(|rounds| {
             let mut longest = std::time::Duration::ZERO;
             for _ in 0..rounds {
@@ -74,7 +73,7 @@ fn connections(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    // A reader of everything has seen all channels, which are forgotten.
+    // A reader of everything has seen all channels, which are evicted.
     group.bench_function("prune_100000_channels", |bencher| {
         bencher.iter_batched_ref(
             || {

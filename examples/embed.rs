@@ -1,4 +1,4 @@
-//! The hub inside somebody's own axum server: its routes under `/push`, and handlers of the
+//! The hub inside an axum server of your own: its routes under `/push`, and handlers of the
 //! server's own that publish and stream without HTTP in between.
 //!
 //! ```sh
@@ -49,7 +49,7 @@ async fn paid(State(hub): State<Hub>, Path(id): Path<String>) -> Result<String, 
 }
 
 async fn events(State(hub): State<Hub>, Path(id): Path<String>) -> Result<Response, StatusCode> {
-    // Here is the place to ask whether this user may see this order.
+    // Check here whether this user may see this order.
     let stream =
         StreamRequest::channel(&format!("orders/{id}")).map_err(|_| StatusCode::BAD_REQUEST)?;
     let body = hub.stream(stream).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;

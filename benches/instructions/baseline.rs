@@ -1,4 +1,4 @@
-//! What was blessed, and how what is counted compares with it.
+//! The blessed counts, and how new counts compare with them.
 
 use std::{collections::BTreeMap, env::consts, fmt::Write as _, fs, process::Command};
 
@@ -47,7 +47,7 @@ pub(crate) enum Verdict {
 }
 
 impl Baseline {
-    /// What is blessed; nothing if there is no file.
+    /// The blessed counts; empty if there is no file.
     pub(crate) fn read() -> Result<Self, String> {
         match fs::read_to_string(FILE) {
             Ok(text) => toml::from_str(&text).map_err(|error| format!("{FILE}: {error}")),
@@ -136,13 +136,13 @@ impl Baseline {
         )
     }
 
-    /// Takes a count over.
+    /// Takes a count as the blessed one.
     pub(crate) fn set(&mut self, path: &Path, counted: Counts) {
         let Counts { instructions, allocations } = rounded(counted);
         self.paths.insert(path.name.to_owned(), Blessed { instructions, allocations });
     }
 
-    /// Writes the file, in the order of the paths; those that are no more are left out.
+    /// Writes the file, in the order of the paths; removed paths are left out.
     pub(crate) fn write(&self) -> Result<(), String> {
         let mut text = format!(
             "# Instructions and allocations of the hot paths, per operation. Written by\n\
@@ -165,7 +165,7 @@ impl Baseline {
     }
 }
 
-/// Whether counts that are made up are judged as they should be. This program has no test harness.
+/// Whether invented counts are judged as they should be. This program has no test harness.
 pub(crate) fn try_judging() -> Result<(), String> {
     let path = PATHS.first().ok_or("no paths")?;
     let counts = |percent_more: f64| Counts {
@@ -189,7 +189,7 @@ pub(crate) fn try_judging() -> Result<(), String> {
 fn rounded(counts: Counts) -> Counts {
     Counts {
         instructions: (counts.instructions * 10.0).round() / 10.0,
-        // Plus zero, so that nothing is not called minus nothing.
+        // Plus zero, so that zero is not printed as minus zero.
         allocations: (counts.allocations * 100.0).round() / 100.0 + 0.0,
     }
 }

@@ -56,8 +56,8 @@ fn run(name: &str, size: &str, rounds: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs each path once, uncounted: that it works. And judges counts that are none: that what is
-/// worse would be found.
+/// Runs each path once, uncounted, to see that it works. And judges invented counts: that a worse
+/// one would be found.
 fn try_each() -> Result<(), String> {
     baseline::try_judging()?;
     for path in PATHS {

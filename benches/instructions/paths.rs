@@ -50,8 +50,8 @@ pub(crate) struct Load {
 }
 
 impl Path {
-    /// Runs it. What it leaves is forgotten, not dropped, so that the end costs the same whatever
-    /// was done.
+    /// Runs it. Its result is leaked (`mem::forget`), so that the end costs the same whatever was
+    /// done.
     pub(crate) fn run(&self, load: Load) {
         (self.run)(load);
     }
@@ -86,7 +86,7 @@ impl Path {
 pub(crate) const PATHS: &[Path] = &[
     path("encode", "frame", Per::Round, 1, 1_000, encode),
     path("append", "event", Per::Round, 1, 1_500, append),
-    // More places than a slice has sends: a lane of its own.
+    // More streams than a slice has sends: a lane of its own.
     path("fan_out_large", "delivery", Per::Each, 600, 5, fan_out_large).without_allocation(),
     path("fan_out_leased", "delivery", Per::Each, 600, 5, fan_out_leased)
         .without_allocation()
@@ -176,7 +176,7 @@ fn fan_out_large(load: Load) {
     fan_out(load, &["bench"], 1);
 }
 
-/// Whoever has shown a token has been checked, and no event asks for it again.
+/// A token is verified once, when the stream opens: no event verifies it again.
 fn fan_out_leased(load: Load) {
     let mut shard = Shard::new();
     let taken: TakenBytes = Rc::default();

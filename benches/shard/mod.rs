@@ -32,7 +32,7 @@ pub(crate) struct Shard {
     pub(crate) backend: Arc<MemoryBackend>,
     pub(crate) engine: Engine,
     last: Seq,
-    places: Arc<AtomicU32>,
+    admitted: Arc<AtomicU32>,
     frames: Arc<Shape>,
     answers: Arc<Shape>,
 }
@@ -44,7 +44,7 @@ impl Shard {
             engine: Engine::new(Arc::clone(&backend), Metrics::new(), 0, 1, NOW_MS),
             backend,
             last: Seq::ZERO,
-            places: Arc::default(),
+            admitted: Arc::default(),
             frames: Arc::new(Shape::frames()),
             answers: Arc::new(Shape {
                 form: Form::Poll { encoding: &EnvelopeAnswers, limit: 100 },
@@ -191,7 +191,7 @@ impl Shard {
             lease: None,
             client_info: None,
             replay: None,
-            admission: Admission::take(&self.places, u32::MAX).unwrap(),
+            admission: Admission::take(&self.admitted, u32::MAX).unwrap(),
         }
     }
 }

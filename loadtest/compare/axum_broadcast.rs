@@ -23,7 +23,7 @@ use tokio_stream::{Stream, StreamExt};
 
 type Channels = Arc<Mutex<HashMap<String, Channel>>>;
 
-/// Where streams and polls of a channel are told of events.
+/// Where a channel's streams and polls receive events.
 #[derive(Clone)]
 struct Channel {
     streams: broadcast::Sender<Arc<str>>,
@@ -63,7 +63,7 @@ async fn publish(
     let channel = named(&channels, channel);
     let body: Arc<str> = body.into();
     channel.last.send_modify(|(events, last)| (*events, *last) = (*events + 1, Arc::clone(&body)));
-    // It fails when nobody listens, which is no fault.
+    // It fails when there is no receiver, which is fine.
     let _ = channel.streams.send(body);
     StatusCode::NO_CONTENT
 }

@@ -1,4 +1,5 @@
-//! Receivers in a process of their own: what they spend delays nobody who is timed elsewhere.
+//! Receivers in a process of their own: the time they spend does not delay connections timed
+//! elsewhere.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ pub(crate) struct Apart {
     said: BufReader<ChildStdout>,
 }
 
-/// What the other process is told, as one line of JSON.
+/// The order for the other process, as one line of JSON.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Order {
     address: SocketAddr,
@@ -98,7 +99,7 @@ pub fn receive_apart() -> Result<(), Failure> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).map_err(Failure::io("reading the order"))?;
     let order: Order = serde_json::from_str(&line)
-        .map_err(|error| Failure::Unsupported(format!("an order that is none: {error}")))?;
+        .map_err(|error| Failure::Unsupported(format!("not an order: {error}")))?;
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);

@@ -16,8 +16,8 @@ pub(crate) struct Churn {
 
 impl Run<'_> {
     /// Publishes the plan, whose channels are numbered as their streams, to its end, replaces
-    /// connections meanwhile, and then waits until each connection has its response head. Not for all deliveries: what a connection was due when it
-    /// was closed, nobody knows.
+    /// connections meanwhile, and then waits until each connection has its response head. Not for
+    /// all deliveries: it is not known what was due to a connection when it was closed.
     pub(crate) fn churn(
         &mut self,
         receivers: &mut Receivers,

@@ -23,7 +23,7 @@ impl Answer {
         self.head.status
     }
 
-    /// The body as JSON, null if it is none.
+    /// The body as JSON, null if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }

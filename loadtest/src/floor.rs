@@ -30,7 +30,7 @@ pub(crate) fn serve(port: u16) -> std::io::Result<()> {
     loop {
         let (mut io, _) = listener.accept()?;
         let _ = io.set_nodelay(true);
-        // A client that does not ask and one that does not read hold up nobody for longer.
+        // A client that sends no request, or does not read, delays others no longer than this.
         let _ = io.set_read_timeout(Some(STALL));
         let _ = io.set_write_timeout(Some(STALL));
         let mut unread = Vec::new();
@@ -75,7 +75,7 @@ fn publish(
     }
 }
 
-/// One send to each stream; those that fail are closed and forgotten.
+/// One send to each stream; those that fail are closed and removed.
 fn send(streams: &Mutex<Vec<TcpStream>>, body: &[u8]) {
     let mut frames = Vec::with_capacity(body.len() + 16);
     for line in body.split(|byte| *byte == b'\n') {
@@ -86,7 +86,7 @@ fn send(streams: &Mutex<Vec<TcpStream>>, body: &[u8]) {
     locked(streams).retain_mut(|stream| stream.write_all(&frames).is_ok());
 }
 
-/// Forgets the streams whose client has gone.
+/// Removes the streams whose client has gone.
 fn sweep(channels: &Channels) {
     let all: Vec<_> = locked(channels).values().cloned().collect();
     for streams in all {

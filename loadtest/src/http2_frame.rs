@@ -1,6 +1,6 @@
-//! HTTP/2 as bytes, for clients that do what they are told, right or wrong.
+//! HTTP/2 as bytes, for test clients that send valid and invalid frames.
 
-/// What a client says first (RFC 9113, section 3.4).
+/// The client's connection preface (RFC 9113, section 3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The bytes of a frame (RFC 9113, section 4.1).

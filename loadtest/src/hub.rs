@@ -204,7 +204,7 @@ const LINES_MAX: usize = 10_000;
 mod tests {
     use super::*;
 
-    /// A shell in the place of the hub: `sh serve --listen …` runs the script `serve`.
+    /// A shell instead of the hub: `sh serve --listen …` runs the script `serve`.
     async fn start(script: &str, change: impl FnOnce(HubCommand) -> HubCommand) -> io::Result<Hub> {
         let name = format!("visnyk-hub-{}-{}", std::process::id(), script.len());
         let directory = std::env::temp_dir().join(name);

@@ -102,7 +102,7 @@ pub struct Verified {
     pub reordered: u64,
     /// Were not what was published.
     pub corrupt: u64,
-    /// Times that a subscriber was told that events are missing.
+    /// Gap events that subscribers received.
     #[serde(default)]
     pub gaps: u64,
 }

@@ -8,13 +8,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Says on stderr what a run does.
 #[derive(Debug)]
 pub struct Progress {
-    /// `None` where nobody would see it move.
+    /// `None` if stderr is not a terminal.
     bar: Option<ProgressBar>,
     quiet: bool,
 }
 
 impl Progress {
-    /// Bars on a terminal, plain lines where stderr is none.
+    /// Bars on a terminal, plain lines elsewhere.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-/// What a client should receive: events that can be told apart, in order.
+/// What a client should receive: distinct events, in order.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     expected: Vec<String>,
@@ -28,7 +28,7 @@ impl Sequence {
     ///
     /// # Panics
     ///
-    /// If an event occurs twice: a repetition could not be told from it.
+    /// If an event occurs twice: a repetition could not be recognised.
     pub fn new<S: Into<String>>(expected: impl IntoIterator<Item = S>) -> Self {
         let expected: Vec<String> = expected.into_iter().map(Into::into).collect();
         let mut index_of = HashMap::with_capacity(expected.len());

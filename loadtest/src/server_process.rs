@@ -62,7 +62,7 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// Starts a server that was told its address and does not say when it listens there: it does
+    /// Starts a server that was given its address and does not say when it listens there: it does
     /// once it accepts a connection.
     pub fn start_at(command: Command, address: SocketAddr) -> Result<Self, Failure> {
         let (mut server, _) = Self::spawn(command)?;
@@ -158,7 +158,7 @@ impl Drop for ServerProcess {
         // First the guard, so that it never kills a process that has got this id since.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
-        // Until it is waited for, its id and so its group's belong to nobody else.
+        // Until it is waited for, the kernel gives its id, and so its group's, to no other process.
         let (group, pids) = (self.pid(), self.pids());
         if let Some(group) = Pid::from_raw(group.cast_signed()) {
             let _ = kill_process_group(group, Signal::KILL);

@@ -1,4 +1,5 @@
-//! What a token says (RFC 7519), and whether it counts at a time. Its signature is another matter.
+//! The claims of a token (RFC 7519), and whether they are valid at a time. Its signature is checked
+//! elsewhere.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,17 +9,17 @@ use super::{
     rules::Rules,
 };
 
-/// The claims that mean something here; others are passed over. A name that comes twice is refused:
-/// two readers could each take another one.
+/// The claims that the hub reads; it ignores others. A name that comes twice is refused: two
+/// readers could each take another one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
     /// Who issued it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
-    /// Whom it is about.
+    /// The subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
-    /// Whom it is for.
+    /// The audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
     /// When it expires, in seconds since 1970; a fraction is allowed.
@@ -86,7 +87,7 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Whether they count at a time, in milliseconds since 1970.
+    /// Whether they are valid at a time, in milliseconds since 1970.
     pub(super) fn check(&self, rules: &Rules, now_ms: u64) -> Result<(), TokenError> {
         let leeway_ms = u64::from(rules.leeway_s) * 1_000;
         match self.expires_ms() {
@@ -131,9 +132,9 @@ fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1_000.0) as u64
 }
 
-/// Patterns of one list of a token.
+/// Patterns in one list of a token.
 pub(super) const PATTERNS_MAX: usize = 100;
-/// The year 5138: what is later is a mistake, as milliseconds in the place of seconds are.
+/// The year 5138: a later time is a mistake, as milliseconds instead of seconds are.
 const SECONDS_MAX: f64 = 100_000_000_000.0;
 
 #[cfg(test)]

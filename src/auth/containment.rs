@@ -1,4 +1,4 @@
-//! Whether one pattern stands for no more channels than another.
+//! Whether one pattern matches no more channels than another.
 //!
 //! The granted pattern is run as an automaton over all names of the requested one at once. Since
 //! names can be any text, a wildcard of the request is as a segment that the grant nowhere
@@ -9,8 +9,8 @@
 
 use crate::model::ChannelPattern;
 
-/// Whether every channel that `requested` stands for is one that `granted` stands for. Exact, but
-/// for patterns of more segments than [`SEGMENTS_MAX`] or with more side-by-side states than
+/// Whether every channel that `requested` matches is one that `granted` matches. Exact, but for
+/// patterns of more segments than [`SEGMENTS_MAX`] or with more side-by-side states than
 /// [`SETS_MAX`]: then it says no.
 pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
     let granted: Vec<&str> = granted.as_str().split('/').collect();
@@ -29,7 +29,7 @@ pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
         for set in sets {
             match segment {
                 "**" => {
-                    // None, one, two, … until the sets repeat.
+                    // Zero, one, two, … segments until the sets repeat.
                     let mut after = set;
                     let mut seen = Vec::new();
                     while !seen.contains(&after) {
@@ -51,8 +51,8 @@ pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
     sets.iter().all(|set| set & accepting != 0)
 }
 
-/// A pattern as an automaton: state `n` means that the first `n` segments are behind. Sets of states
-/// are bits.
+/// A pattern as an automaton: state `n` means that the first `n` segments are matched. Sets of
+/// states are bits.
 struct Automaton<'a>(&'a [&'a str]);
 
 impl Automaton<'_> {
@@ -73,7 +73,7 @@ impl Automaton<'_> {
         self.closed(next)
     }
 
-    /// With the states that are reached by `**` standing for nothing.
+    /// With the states that are reached if `**` matches zero segments.
     fn closed(&self, mut set: u128) -> u128 {
         for (state, &granted) in self.0.iter().enumerate() {
             if granted == "**" && set & (1 << state) != 0 {
@@ -84,7 +84,7 @@ impl Automaton<'_> {
     }
 }
 
-/// Adds a set, unless one that it holds is there; those that hold it go.
+/// Adds a set, unless a subset of it is there; supersets of it are removed.
 fn keep_smallest(sets: &mut Vec<u128>, set: u128) {
     if sets.iter().any(|&there| there & !set == 0) {
         return;
@@ -180,8 +180,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
-        // With a third letter for what neither spells out, and more segments than both have
-        // together, names of these lengths tell any two patterns apart.
+        // A third letter is a segment that neither spells out, and the names have more segments
+        // than both patterns together: with these, any two patterns differ on some name.
         #[test]
         fn it_agrees_with_trying_every_name(granted in any_pattern(), requested in any_pattern()) {
             let (wide, narrow) = (pattern(&granted), pattern(&requested));

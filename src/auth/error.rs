@@ -27,8 +27,8 @@ pub enum TokenError {
     /// No key has its `kid`.
     #[error("no key of this hub has the token's `kid`")]
     UnknownKey,
-    /// The issuer's keys have not been had yet. Later the same token may be good.
-    #[error("the keys of the tokens' issuer cannot be had at the moment")]
+    /// The issuer's keys have not been loaded yet. Later the same token may be valid.
+    #[error("the keys of the tokens' issuer are not available at the moment")]
     NoKeysYet,
     /// Signature and content do not go together.
     #[error("the token's signature does not match")]
@@ -54,7 +54,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Whether the same token may be good later.
+    /// Whether the same token may be valid later.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::NoKeysYet)
     }

@@ -1,4 +1,4 @@
-//! What fuzzing does to tokens and permissions.
+//! Fuzz targets of tokens and permissions.
 
 use std::sync::LazyLock;
 
@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::{KeySet, PatternTemplate, Rules, Secret, Verifier, VerifyingKey, contains};
 use crate::model::{ChannelName, ChannelPattern};
 
-/// A token as it comes: it is never taken, since nobody can guess the secret. Then the same bytes as
-/// the header and the claims, a line each, of a token that is signed as it should be: it is taken only
-/// if a second reader of its JSON agrees that it says so.
+/// The bytes as a token: it is always refused, since the fuzzer cannot guess the secret. Then the
+/// same bytes as the header and the claims, a line each, of a token with a valid signature: it is
+/// accepted only if a second reader of its JSON agrees.
 pub(crate) fn tokens(data: &[u8]) {
     static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
         let key = VerifyingKey::from_secret(&Secret::new(SECRET), Algorithm::HS256);
@@ -56,8 +56,8 @@ pub(crate) fn tokens(data: &[u8]) {
     }
 }
 
-/// Whether one pattern holds another, against all names of up to seven segments over three letters.
-/// Bytes choose the segments; the first says how many belong to the first pattern.
+/// Whether one pattern contains another, against all names of up to seven segments over three
+/// letters. Bytes choose the segments; the first says how many belong to the first pattern.
 pub(crate) fn containment(data: &[u8]) {
     let Some((&split, segments)) = data.split_first() else { return };
     if segments.len() < 2 || segments.len() > 6 {

@@ -1,4 +1,4 @@
-//! Who asks, and what they may do.
+//! Who makes a request, and what they may do.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ enum Kind {
 }
 
 impl Identity {
-    /// Whoever asks a hub without authentication: may do everything.
+    /// The identity of every request to a hub without authentication: may do everything.
     pub fn unrestricted() -> Self {
         Self {
             kind: Kind::Unrestricted,
@@ -39,15 +39,16 @@ impl Identity {
         }
     }
 
-    /// Whoever shows no token: may subscribe to these, and nothing else.
+    /// The identity of a request without a token: may subscribe to these channels, and nothing
+    /// else.
     pub fn anonymous(subscribe: Vec<ChannelPattern>) -> Self {
         Self { kind: Kind::Anonymous, subscribe, admin: false, ..Self::unrestricted() }
     }
 
-    /// The holder of a token with these claims. What anonymous clients may do, they may too.
+    /// The holder of a token with these claims. What anonymous clients may do, the holder may too.
     ///
     /// # Errors
-    /// A pattern that is none, or whose place the subject cannot take.
+    /// A pattern that does not parse, or a subject that cannot be inserted for `{sub}`.
     pub fn of_claims(claims: &Claims, for_all: &[PatternTemplate]) -> Result<Self, TokenError> {
         let subject = claims.sub.as_deref();
         let fill = |texts: &[String]| {
@@ -56,7 +57,8 @@ impl Identity {
         };
         let grants = claims.visnyk.as_ref();
         let mut subscribe = fill(grants.map_or(&[], |grants| &grants.subscribe))?;
-        // What settings give to all subjects is not a reason to refuse one who cannot have it.
+        // A pattern of the settings that this subject cannot have is not a reason to refuse the
+        // subject.
         subscribe.extend(for_all.iter().filter_map(|template| template.fill(subject).ok()));
         Ok(Self {
             kind: Kind::Holder,
@@ -68,17 +70,17 @@ impl Identity {
         })
     }
 
-    /// Whom the token is about.
+    /// The subject.
     pub fn subject(&self) -> Option<&Arc<str>> {
         self.subject.as_ref()
     }
 
-    /// Whether no token was shown where one could have been.
+    /// Whether the request had no token, on a hub with authentication.
     pub fn is_anonymous(&self) -> bool {
         self.kind == Kind::Anonymous
     }
 
-    /// Whether the hub does not ask who it is.
+    /// Whether the hub has no authentication.
     pub fn is_unrestricted(&self) -> bool {
         self.kind == Kind::Unrestricted
     }
@@ -103,8 +105,7 @@ impl Identity {
         self.is_unrestricted() || self.subscribe.iter().any(|pattern| pattern.matches(channel))
     }
 
-    /// Whether all of a pattern may be subscribed to: one of the granted patterns has to hold it by
-    /// itself.
+    /// Whether all of a pattern may be subscribed to: a single granted pattern has to contain it.
     pub fn may_subscribe_all(&self, pattern: &ChannelPattern) -> bool {
         self.is_unrestricted() || self.subscribe.iter().any(|granted| contains(granted, pattern))
     }
@@ -128,12 +129,12 @@ impl Identity {
         &self.subscribe
     }
 
-    /// Tells this subject's keys (as of publishes) from those of all others. Unambiguous: no
-    /// subject can be chosen such that its text is another's.
+    /// The prefix that separates this subject's idempotency keys from those of all others.
+    /// Unambiguous: no subject can be chosen such that its text is another's.
     pub fn scope(&self) -> String {
         match (&self.kind, &self.subject) {
             (Kind::Holder, Some(subject)) => format!("subject {}:{subject}", subject.len()),
-            (Kind::Holder, None) => "nobody".to_owned(),
+            (Kind::Holder, None) => "no subject".to_owned(),
             _ => "anonymous".to_owned(),
         }
     }

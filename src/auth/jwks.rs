@@ -1,4 +1,4 @@
-//! The keys of an issuer by its JWKS URL: kept, refreshed at a bounded rate, and kept on when the
+//! The keys of an issuer by its JWKS URL: cached, refreshed at a bounded rate, and kept while the
 //! issuer cannot be reached.
 //!
 //! Redirects are not followed, no proxy is asked, and the answer is bounded in size and time. The
@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use super::{JwksUrl, KeyError, KeySet};
 
-/// The keys could not be had.
+/// The keys could not be fetched.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FetchError {
@@ -36,7 +36,7 @@ pub enum FetchError {
     /// Another status than 200.
     #[error("the issuer answered with status {0}")]
     Status(StatusCode),
-    /// The answer is no set of keys.
+    /// The answer is not a set of keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
     /// The system's certificates cannot be read.
@@ -52,7 +52,7 @@ pub struct Jwks {
     /// At most one refresh for unknown keys in this time.
     refresh_min: Duration,
     last_attempt: Mutex<Option<Instant>>,
-    /// Held by whoever fetches, so that the others wait for the same answer.
+    /// The task that fetches holds it, so that the others wait for the same answer.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -94,21 +94,21 @@ impl Jwks {
         })
     }
 
-    /// The keys that were had last, if any ever were. An issuer that withdraws its last key has none.
+    /// The last keys that were fetched, if any. An issuer that withdraws its last key has none.
     pub fn keys(&self) -> Option<Arc<KeySet>> {
         self.keys.read().clone()
     }
 
-    /// Fetches the keys because a token names one that is not known; not if they were fetched, or
-    /// could not be, within the shortest time between two refreshes. Who comes while a fetch is
-    /// under way waits for that one. Takes at most twice [`FETCH_TIME_MAX`]: one that is under way,
-    /// and one of its own if the shortest time has passed by then. Cancelling it
-    /// cancels no fetch: a client that asks and leaves would keep the keys from the others.
+    /// Fetches the keys because a token names one that is not known; not if they were fetched, or a
+    /// fetch failed, within the shortest time between two refreshes. A call while a fetch is under
+    /// way waits for that one. Takes at most twice [`FETCH_TIME_MAX`]: one that is under way, and
+    /// one of its own if the shortest time has passed by then. Cancelling the call does not cancel
+    /// the fetch: otherwise a client that disconnects would keep the keys from the others.
     pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
         let fetching = Arc::clone(&self.fetching).lock_owned().await;
         let is_soon = self.last_attempt.lock().is_some_and(|last| {
-            // What began after the question was asked is an answer to it.
+            // A fetch that began after the call answers it.
             last >= asked || last.elapsed() < self.refresh_min
         });
         if !is_soon {
@@ -121,7 +121,7 @@ impl Jwks {
         }
     }
 
-    /// Fetches the keys now, and then again and again, until it is dropped.
+    /// Fetches the keys now, and then periodically, until it is dropped.
     pub async fn keep_fresh(&self, every: Duration) {
         loop {
             {
@@ -139,7 +139,9 @@ impl Jwks {
         match self.fetch().await {
             Ok(keys) => {
                 if keys.is_empty() {
-                    tracing::warn!("the issuer has no keys: no token of its is good any more");
+                    tracing::warn!(
+                        "the issuer has no keys: all its tokens are refused from now on"
+                    );
                 } else {
                     tracing::debug!(keys = keys.len(), "the issuer's keys were fetched");
                 }

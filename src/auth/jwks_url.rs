@@ -1,4 +1,4 @@
-//! Where an issuer has its keys: checked, and shown without credentials.
+//! The URL of an issuer's keys: checked, and shown without credentials.
 
 use std::fmt;
 
@@ -8,11 +8,12 @@ use thiserror::Error;
 
 use super::REDACTED;
 
-/// Where an issuer's keys are, as checked: `https`, or `http` to this machine.
+/// A checked URL of an issuer's keys: `https`, or `http` to this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwksUrl(Uri);
 
-/// The same as somebody wrote it, good or not. It is shown without what may be a credential in it.
+/// The same as written in the settings, valid or not. It is shown without what may be a credential
+/// in it.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct JwksUrlText(String);
@@ -21,10 +22,10 @@ pub struct JwksUrlText(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum JwksUrlError {
-    /// It is none.
+    /// It is not a URL.
     #[error("it is not a URL of the form https://host/path")]
     NotAUrl,
-    /// Whoever is on the way could put their own keys in.
+    /// An attacker on the network could replace the keys.
     #[error(
         "keys over plain http could be anyone's who is on the way; only http to a loopback address \
          is taken"
@@ -37,10 +38,10 @@ impl JwksUrl {
     pub fn parse(text: &str) -> Result<Self, JwksUrlError> {
         let uri: Uri = text.parse().map_err(|_| JwksUrlError::NotAUrl)?;
         let authority = uri.authority().ok_or(JwksUrlError::NotAUrl)?;
-        // What is shown in the place of a query is none to ask with.
+        // A shown URL has `***` instead of its query, so it cannot be fetched.
         let is_shown = uri.query() == Some(REDACTED);
         let host = authority.host();
-        // In `https://ann:password?@host`, what looks like the port is none.
+        // In `https://ann:password?@host`, the text after the colon is not a port.
         let is_plain = authority.as_str() == host || authority.port_u16().is_some();
         if authority.as_str().contains('@') || host.is_empty() || !is_plain || is_shown {
             return Err(JwksUrlError::NotAUrl);
@@ -53,7 +54,7 @@ impl JwksUrl {
         }
     }
 
-    /// What is asked for.
+    /// The URL to fetch.
     pub(super) fn uri(&self) -> &Uri {
         &self.0
     }
@@ -80,7 +81,7 @@ impl JwksUrlText {
         Self(text.into())
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -88,7 +89,7 @@ impl JwksUrlText {
     /// Checks it.
     ///
     /// # Errors
-    /// It is no URL that keys may be had from.
+    /// It is not a URL that keys may be fetched from.
     pub fn parse(&self) -> Result<JwksUrl, JwksUrlError> {
         JwksUrl::parse(&self.0)
     }
@@ -99,8 +100,8 @@ impl fmt::Display for JwksUrlText {
         if let Ok(url) = self.parse() {
             return write!(f, "{url}");
         }
-        // Nobody knows where in it the credentials are: whatever may be a user's or a query is not
-        // shown.
+        // Without a parsed URL, the credentials could be anywhere in it: everything that may be a
+        // user's or a query is not shown.
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
         let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if !scheme.is_empty() && is_scheme {
@@ -169,7 +170,7 @@ mod tests {
             assert_eq!(written.to_string(), shown);
             assert_eq!(format!("{written:?}"), format!("\"{shown}\""));
         }
-        // What was shown is not asked.
+        // A shown URL is not fetched.
         assert!(JwksUrl::parse("https://id.example/?***").is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Keys that tokens are verified with: each is for one algorithm, and a token's own say in it is
-//! only which of them to try.
+//! Keys that tokens are verified with: each is for one algorithm, and a token's header only chooses
+//! among them.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
@@ -32,13 +32,13 @@ pub enum KeyError {
     /// The algorithm takes another kind of key.
     #[error("this algorithm takes another kind of key")]
     Kind,
-    /// It is no public key in PEM, or of another kind than the algorithm needs.
+    /// It is not a public key in PEM, or of another kind than the algorithm needs.
     #[error("it is not a public key in PEM of the kind that the algorithm needs")]
     Pem,
     /// The secret has no bytes.
     #[error("the secret is empty")]
     EmptySecret,
-    /// It is no key set.
+    /// It is not a key set.
     #[error("it is not a JSON Web Key Set")]
     KeySet,
     /// A set without a key that could be used.
@@ -67,7 +67,7 @@ impl VerifyingKey {
             AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
             AlgorithmFamily::Ed => DecodingKey::from_ed_pem(pem),
         };
-        // A private key would do as well here; it has no business on a hub.
+        // A private key would verify too, but it should not be on a hub.
         let is_private = pem.windows(PRIVATE.len()).any(|window| window == PRIVATE);
         let key = key.ok().filter(|_| !is_private).ok_or(KeyError::Pem)?;
         Ok(Self { algorithm, kid: None, key })
@@ -90,7 +90,7 @@ impl VerifyingKey {
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
                 Algorithm::EdDSA
             }
-            // A secret in a set that others can read would be none.
+            // A set that others can read cannot hold a secret.
             _ => return None,
         };
         let algorithm = match common.key_algorithm {
@@ -112,11 +112,11 @@ impl KeySet {
         Self(keys.into_iter().take(KEYS_MAX).collect())
     }
 
-    /// A JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are passed over. A set
-    /// that lists no keys at all is one.
+    /// A JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are ignored. A set
+    /// that lists no keys at all is valid.
     ///
     /// # Errors
-    /// It is no set, or none of the keys it lists can be used.
+    /// It is not a set, or it lists keys and not one of them can be used.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         #[derive(Deserialize)]
         struct Set {
@@ -142,7 +142,7 @@ impl KeySet {
         self.0.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -154,7 +154,8 @@ impl KeySet {
         let kid = parts.header.kid.as_deref();
         let named = |key: &&VerifyingKey| match (kid, &key.kid) {
             (Some(asked), Some(kid)) => asked == kid,
-            // A token that names no key may be of any; a key without a name may be anyone's.
+            // A token without `kid` may be signed with any key; a key without a name may match any
+            // `kid`.
             _ => true,
         };
         let mut of_the_name = self.0.iter().filter(named).peekable();

@@ -1,9 +1,9 @@
-//! Who may do what: tokens (JWT), their keys, and the permissions they carry.
+//! Authentication and permissions: tokens (JWT), their keys, and what they allow.
 //!
-//! Nothing here knows HTTP or settings: how a token travels, and what a refusal looks like, is the
-//! business of the layers above. Nothing of a token is believed before its signature holds, and a
-//! token never says which key or algorithm is right: each key is for one algorithm, and a token's
-//! header only says which of them to try.
+//! This layer knows neither HTTP nor settings: the layers above take the token from a request and
+//! write the refusal. No claim is used before the signature is verified, and a token cannot choose
+//! how a key is used: each key is for one algorithm, and a token's header only says which of them
+//! to try.
 
 mod claims;
 mod containment;

@@ -1,5 +1,5 @@
-//! JSON that has to be an object. serde's derived code takes an array in the place of a struct too,
-//! its items in the order of the fields, which nobody who writes a token means.
+//! JSON that has to be an object. serde's derived code also takes an array for a struct, its items
+//! in the order of the fields, which no issuer means.
 
 use std::{fmt, marker::PhantomData};
 

@@ -1,4 +1,4 @@
-//! What is asked of every token, whatever its key.
+//! What every token must fulfil, whatever its key.
 
 /// The rules of a hub for tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]

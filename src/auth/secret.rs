@@ -6,11 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A secret text. `Debug` and serialization show `***`; an empty one is no secret at all.
+/// A secret text. `Debug` and serialization show `***`; an empty one means that no secret is set.
 #[derive(Clone, Default)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// What stands for a secret wherever settings are shown.
+/// The text that is shown instead of a secret.
 pub const REDACTED: &str = "***";
 
 impl Secret {
@@ -31,7 +31,7 @@ impl Secret {
         Self::new(bytes)
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -46,7 +46,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `other` is the same, in a time that tells only whether the lengths are.
+    /// Whether `other` is the same. The time taken depends only on whether the lengths are.
     pub fn matches(&self, other: &[u8]) -> bool {
         !self.is_empty() && bool::from(self.0.as_slice().ct_eq(other))
     }

@@ -1,4 +1,4 @@
-//! Patterns with a place for the subject: `users/{sub}/**`.
+//! Patterns with a variable for the subject: `users/{sub}/**`.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use crate::model::{ChannelName, ChannelPattern, SelectorError};
 #[serde(try_from = "String", into = "String")]
 pub struct PatternTemplate(String);
 
-/// Why a text is no template, or why a subject cannot be put into one.
+/// Why a text is not a template, or why a subject cannot be inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// It is no pattern.
+    /// It is not a pattern.
     #[error(transparent)]
     Pattern(#[from] SelectorError),
     /// `{sub}` within a longer segment.
@@ -36,7 +36,7 @@ pub enum TemplateError {
 impl PatternTemplate {
     /// Checks a text.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        if text.split('/').any(|segment| segment != PLACE && segment.contains(PLACE)) {
+        if text.split('/').any(|segment| segment != VARIABLE && segment.contains(VARIABLE)) {
             return Err(TemplateError::PartialPlace);
         }
         ChannelPattern::parse(text)?;
@@ -58,13 +58,13 @@ impl PatternTemplate {
             return Err(TemplateError::BadSubject);
         }
         let filled =
-            self.0.split('/').map(|segment| if segment == PLACE { subject } else { segment });
+            self.0.split('/').map(|segment| if segment == VARIABLE { subject } else { segment });
         Ok(ChannelPattern::parse(&filled.collect::<Vec<_>>().join("/"))?)
     }
 
     /// Whether it differs from subject to subject.
     pub fn has_place(&self) -> bool {
-        self.0.split('/').any(|segment| segment == PLACE)
+        self.0.split('/').any(|segment| segment == VARIABLE)
     }
 }
 
@@ -88,8 +88,8 @@ impl fmt::Display for PatternTemplate {
     }
 }
 
-/// Where the subject goes.
-const PLACE: &str = "{sub}";
+/// The variable for the subject.
+const VARIABLE: &str = "{sub}";
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Tokens that are good, forged, and confused, against a verifier.
+//! Valid, forged, and malformed tokens, against a verifier.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::EncodingKey;
@@ -189,7 +189,7 @@ fn a_subject_that_is_no_segment_fits_no_template() {
         let refused = hs256().verify_with_known(&good(&claims), NOW_MS);
         let expected = TokenError::Pattern(TemplateError::BadSubject);
         assert_eq!(refused, Err(expected), "{subject:?}");
-        // Without a template it is only a name.
+        // Without a template `{sub}` is only a name.
         let claims = lasting(json!({"sub": subject, "visnyk": {"subscribe": ["news"]}}));
         assert!(hs256().verify_with_known(&good(&claims), NOW_MS).is_ok(), "{subject:?}");
     }
@@ -236,9 +236,9 @@ fn a_set_of_keys_holds_no_secret_and_no_key_for_other_uses() {
         assert_eq!(set(json!([other])).err(), Some(KeyError::NoKey), "{member}");
     }
     assert_eq!(KeySet::from_jwks(b"{}").err(), Some(KeyError::KeySet));
-    // One that says that there are none is one.
+    // A set that lists no keys is valid.
     assert!(set(json!([])).expect("a set").is_empty());
-    // Of more keys than the bound the first count.
+    // If there are more keys than the bound, the first ones count.
     let many: Vec<Value> = (0..40).map(|_| ed.clone()).collect();
     assert_eq!(set(json!(many)).expect("keys").len(), KEYS_MAX);
 }

@@ -1,4 +1,4 @@
-//! A token in its three parts (RFC 7515, section 7.1), before anything of it is believed.
+//! A token in its three parts (RFC 7515, section 7.1), before its signature is verified.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -16,8 +16,8 @@ pub(super) struct Parts<'a> {
     pub(super) signature: &'a str,
 }
 
-/// What is read of a header. A key in it (`jwk`, `jku`, `x5c`, `x5u`) is not: whoever makes a token
-/// could name a key of their own.
+/// The members of a header that are read. A key in it (`jwk`, `jku`, `x5c`, `x5u`) is not: an
+/// attacker could name a key of their own.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     alg: String,
@@ -64,7 +64,7 @@ impl<'a> Parts<'a> {
 }
 
 impl Header {
-    /// The algorithm; `none` is none.
+    /// The algorithm; `none` is not one.
     pub(super) fn algorithm(&self) -> Result<Algorithm, TokenError> {
         self.alg.parse().map_err(|_| TokenError::Algorithm)
     }
@@ -75,5 +75,5 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// A key's name is looked up and never used otherwise; this only keeps it small.
+/// A key's name is only looked up; the bound keeps it small.
 const KID_BYTES_MAX: usize = 256;

@@ -1,4 +1,4 @@
-//! From the text of a token to who its holder is.
+//! From the text of a token to the identity of its holder.
 
 use std::sync::Arc;
 
@@ -44,11 +44,11 @@ impl Verifier {
         Identity::of_claims(&self.claims(token, now_ms)?, &self.anonymous)
     }
 
-    /// The claims of a good token.
+    /// The claims of a valid token.
     fn claims(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
         let parts = Parts::of(token, self.rules.token_bytes_max)?;
         self.verify_signature(&parts)?;
-        // Nothing of the claims is looked at before the signature holds.
+        // No claim is read before the signature is verified.
         let claims = Claims::parse(&parts.claims)?;
         claims.check(&self.rules, now_ms)?;
         Ok(claims)
@@ -67,14 +67,14 @@ impl Verifier {
         fetched.verify(parts)
     }
 
-    /// Who shows no token; `None` if nothing is allowed without one.
+    /// The identity of a request without a token; `None` if nothing is allowed without one.
     pub fn anonymous(&self) -> Option<Identity> {
         let filled = self.anonymous.iter().filter_map(|template| template.fill(None).ok());
         let patterns: Vec<_> = filled.collect();
         (!patterns.is_empty()).then(|| Identity::anonymous(patterns))
     }
 
-    /// What is asked of every token.
+    /// What every token must fulfil.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -84,7 +84,7 @@ impl Verifier {
         self.jwks.as_ref()
     }
 
-    /// What a token says, whether or not it is good: for explaining it, and for nothing else.
+    /// What a token says, valid or not: for `visnyk token --explain`, and for nothing else.
     pub fn read_unverified(&self, token: &str) -> Result<(UnverifiedHeader, Claims), TokenError> {
         let parts = Parts::of(token, self.rules.token_bytes_max)?;
         let header = UnverifiedHeader {
@@ -95,7 +95,7 @@ impl Verifier {
     }
 }
 
-/// What a header says of how its token was signed.
+/// How a token says it was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedHeader {
     /// The algorithm, if it is one that exists here.

@@ -23,7 +23,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         return Ok(());
     }
     match io::stdout().write_all(page(&effective).as_bytes()) {
-        // Whoever read our output has seen enough.
+        // The reader has closed our output: it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(CliError::failed),
     }

@@ -27,8 +27,8 @@ impl CliError {
         Self::Failed(error.into())
     }
 
-    /// Tells stderr, with the causes, and gives the exit code: 1 for a failure while running, 2 for
-    /// bad usage or settings (which is also how the parser exits).
+    /// Prints the error with its causes to stderr, and gives the exit code: 1 for a failure while
+    /// running, 2 for bad usage or settings (which is also how the parser exits).
     pub(crate) fn report(&self) -> ExitCode {
         let mut text = String::new();
         for line in self.to_string().lines() {
@@ -39,7 +39,7 @@ impl CliError {
             text.push_str(&format!("  because: {error}\n"));
             cause = error.source();
         }
-        // Nobody is left to tell if stderr is gone; the exit code remains.
+        // If stderr is closed, only the exit code remains.
         let _ = io::stderr().write_all(text.as_bytes());
         match self {
             Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),

@@ -120,7 +120,7 @@ fn read_on_a_thread(
         };
         reader.send();
         if let Err(error) = result {
-            // Nobody listens if publishing has failed already.
+            // Publishing has failed already and dropped the receiver.
             let _ = reader.sender.blocking_send(Err(error));
         }
     });
@@ -165,7 +165,7 @@ impl Reader {
                     .map_err(|source| FeedError::NotAnEnvelope { number, source })?;
                 self.push(envelope);
             }
-            // What waits in the buffer can still join; what has yet to be typed cannot.
+            // Bytes that wait in the buffer can still join; bytes still to be typed cannot.
             if !input.buffer().contains(&b'\n') && !self.send() {
                 return Ok(());
             }
@@ -185,7 +185,7 @@ impl Reader {
         self.records.push(Record { envelope, number, bytes_read });
     }
 
-    /// Hands over what has been gathered, when there is room; false if nobody wants it.
+    /// Hands over what has been gathered, when there is room; false if the receiver is gone.
     fn send(&mut self) -> bool {
         self.bytes_sent = self.bytes;
         let records = std::mem::take(&mut self.records);

@@ -1,4 +1,4 @@
-//! What `publish` and `subscribe` share: which hub they talk to, and the runtime they talk on.
+//! What `publish` and `subscribe` share: the hub's URL and token, and a runtime.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use visnyk::client::{Endpoint, EndpointError};
 
 use super::CliError;
 
-/// Which hub, and as whom.
+/// The hub to talk to, and the token to send.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HubArgs {
     /// Base URL of the hub. Under https its certificate must come from a root that the system trusts,
@@ -38,7 +38,7 @@ impl HubArgs {
     }
 }
 
-/// An error and its causes on one line, for what is told on the way.
+/// An error and its causes on one line, for progress messages.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -62,7 +62,7 @@ pub(crate) fn run_until_interrupted<T>(
             _ = tokio::signal::ctrl_c() => interrupted(),
         }
     });
-    // A write to a pipe that nobody empties must not keep the process.
+    // A write to a pipe that is never read must not keep the process.
     runtime.shutdown_background();
     result
 }

@@ -1,4 +1,4 @@
-//! The command line: what there is to say, and which command acts on it.
+//! The command line: its grammar, and one file a command.
 
 mod command;
 mod config;

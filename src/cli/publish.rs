@@ -194,7 +194,7 @@ impl Replay<'_> {
         // Where its events are in the input.
         let mut numbers = Vec::new();
         let mut bytes_read = 0;
-        // What comes after a failed read has no place in this batch; the error waits for its turn.
+        // Events after a failed read are not part of this batch; the error comes after it.
         let mut failed = None;
         while batch.len() < due {
             let Some(record) = self.records.front() else {
@@ -233,7 +233,7 @@ impl Replay<'_> {
     }
 }
 
-/// Says which part of the input it was: the one line that the hub complains of, or all of the
+/// Names the part of the input that failed: the one line that the hub's answer names, or all of the
 /// batch, whose lines are those of `numbers`.
 fn not_taken(mut error: PublishError, format: FeedFormat, numbers: &[u64]) -> Cause {
     let unit = format.unit();
@@ -263,8 +263,8 @@ impl Pace {
         Self { begun: Instant::now(), rate, sent: 0 }
     }
 
-    /// How many are due, at least one: waits until there is. A hub that was slow gets what it
-    /// missed in larger batches, so that the mean rate holds.
+    /// How many are due, at least one: waits until then. After a slow answer the events that have
+    /// become due go in larger batches, so that the mean rate holds.
     async fn due(&mut self) -> usize {
         let next_at = self.begun + Duration::from_secs_f64(self.sent as f64 / self.rate);
         tokio::time::sleep_until(next_at).await;

@@ -52,7 +52,7 @@ enum TransportArg {
     Poll,
 }
 
-/// Prints until the channels are closed, the count is reached, nobody reads, or Ctrl-C: all of
+/// Prints until the channels are closed, the count is reached, stdout is closed, or Ctrl-C: all of
 /// them success.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let mut options = SubscribeOptions::new(args.channels);
@@ -85,7 +85,7 @@ impl Printer {
             let Some(text) = self.to_text(&update) else { continue };
             match write(&mut stdout, &text).await {
                 Ok(()) => {}
-                // Nobody reads any more, which ends a pipeline in good order.
+                // The reader has closed the pipe, which ends a pipeline in good order.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 Err(error) => return Err(CliError::failed(error)),
             }

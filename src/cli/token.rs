@@ -89,7 +89,7 @@ fn minted(
         nbf: None,
         visnyk: Some(grants),
     };
-    // Whoever gets the token should not be the first to hear that it cannot work.
+    // A token that the hub would refuse is refused here already.
     Identity::of_claims(&claims, &[]).map_err(|error| CliError::Usage(error.to_string()))?;
     mint(&claims, &secret, algorithm).map_err(CliError::failed)
 }
@@ -160,13 +160,13 @@ fn explanation(
         Some(at) if at > now_ms => {
             format!("expires: {}{}", rfc3339_millis(at), until(at, now_ms))
         }
-        // Clocks may differ, and it is taken for as long as they may.
+        // Clocks may differ, so it is accepted for that much longer.
         Some(at) if verdict.is_ok() => {
             format!("expired: {}, less than {} s ago", rfc3339_millis(at), rules.leeway_s)
         }
         Some(at) => format!("expired: {}", rfc3339_millis(at)),
     });
-    // Nothing may be done with a token that is refused.
+    // A refused token allows nothing.
     let may = if verdict.is_ok() { "may" } else { "asks to" };
     let grants = claims.visnyk.clone().unwrap_or_default();
     let list = |patterns: &mut dyn Iterator<Item = &str>| {
@@ -193,7 +193,7 @@ fn until(at_ms: u64, now_ms: u64) -> String {
     }
 }
 
-/// A pattern as it counts for the subject.
+/// A pattern with the subject inserted.
 fn filled(text: &str, claims: &Claims) -> String {
     let filled = PatternTemplate::parse(text).and_then(|t| t.fill(claims.sub.as_deref()));
     match filled {
@@ -205,7 +205,7 @@ fn filled(text: &str, claims: &Claims) -> String {
 
 fn print(text: &str) -> Result<(), CliError> {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever read our output has seen enough.
+        // The reader has closed our output: it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(CliError::failed),
     }

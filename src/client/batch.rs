@@ -21,7 +21,7 @@ pub struct Envelope {
     channel: Option<String>,
 }
 
-/// Why a line is no envelope.
+/// Why a line is not an envelope.
 #[derive(Debug, Error)]
 #[error("not an envelope like {{\"data\":…,\"type\":…}}")]
 pub struct EnvelopeError(#[from] serde_json::Error);
@@ -119,7 +119,7 @@ impl Batch {
         self.events
     }
 
-    /// It has no events, and no hub would take it.
+    /// Whether it has no events; no hub takes an empty batch.
     pub fn is_empty(&self) -> bool {
         self.events == 0
     }
@@ -142,7 +142,7 @@ impl Batch {
     }
 }
 
-/// 128 bits that no other publisher will think of; they are no secret.
+/// 128 random bits that no other publisher will choose; they are not secret.
 pub(crate) fn new_idempotency_key() -> String {
     // The keys of a `RandomState` come from the operating system, unlike fastrand's seed.
     let hasher = RandomState::new();

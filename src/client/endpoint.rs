@@ -1,5 +1,4 @@
-//! Where a hub is, how it proves that it is the one, and who asks: its base URL, the roots of its
-//! certificate and the token to show.
+//! The hub's base URL, the root certificates it is verified with, and the token to send.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +11,7 @@ use thiserror::Error;
 /// A hub's base URL, which may have a path, and the token that requests carry.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// The certificates that are trusted: of a hub by `http://`, none are.
+    /// The trusted root certificates; empty for `http://`.
     tls: Arc<ClientConfig>,
     /// Without a slash at its end.
     base: String,
@@ -27,7 +26,7 @@ pub enum EndpointError {
     /// It is not `http[s]://host[:port][/path]`. What may be a credential in it is not shown.
     #[error("`{0}` is not a URL of the form http://host:port or https://host:port")]
     NotAUrl(String),
-    /// There is nothing to hold a hub's certificate against.
+    /// The hub's certificate cannot be verified without roots.
     #[error("the system's root certificates cannot be read: {0}")]
     Roots(String),
     /// The token has characters that a header cannot carry.
@@ -116,7 +115,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A text that is no base URL, to be shown: without whatever may be a user's or a query.
+/// A text that is not a base URL, to be shown: without what may be a user's or a query.
 fn without_credentials(url: &str) -> String {
     let scheme = url.find("://").map_or("", |at| &url[..at + "://".len()]);
     let is_scheme = scheme.trim_end_matches("://").bytes().all(|byte| byte.is_ascii_alphanumeric());

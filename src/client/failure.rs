@@ -1,4 +1,4 @@
-//! Why an attempt failed that is worth making again.
+//! Temporary failures: an attempt that may be repeated.
 
 use std::error::Error as StdError;
 use std::time::Duration;

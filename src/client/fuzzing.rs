@@ -1,5 +1,5 @@
-//! What fuzzing does to the client: its reader of streams reads what a slower and simpler one reads,
-//! wherever the pieces are cut.
+//! Fuzz target of the client: its SSE parser reads what a slower and simpler one reads, wherever
+//! the pieces are cut.
 //!
 //! The table is its own, as the client shares no code with the hub.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{SseEvent, SseItem, SseLimits, SseParser};
 
-/// What takes any bytes and panics where a promise is broken.
+/// A target takes any bytes and panics if a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// The client's targets, as `server::fuzzing` has the hub's.
@@ -38,7 +38,7 @@ fn read_slowly(stream: &[u8]) -> Vec<SseItem> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let (mut items, mut id, mut id_given) = (Vec::new(), String::new(), String::new());
     let (mut event_type, mut data) = (String::new(), Vec::new());
-    // What follows the last line end is no line yet.
+    // The text after the last line end is not a line yet.
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);

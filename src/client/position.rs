@@ -1,4 +1,4 @@
-//! Where a client stands in a hub's log, as the opaque token that the wire carries.
+//! A position in a hub's log, as the opaque token that the wire carries.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,9 +11,9 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position(Cow<'static, str>);
 
-/// Why a text is no position.
+/// Why a text is not a position.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no position: it has 1 to 40 characters from A-Z a-z 0-9 . _ -")]
+#[error("`{0}` is not a position: it has 1 to 40 characters from A-Z a-z 0-9 . _ -")]
 pub struct PositionError(String);
 
 impl Position {

@@ -1,4 +1,4 @@
-//! Why a hub refused a request: an RFC 9457 problem, or the little that another server said.
+//! Why a hub refused a request: an RFC 9457 problem, or the status alone from another server.
 
 use std::fmt;
 

@@ -21,7 +21,7 @@ use super::problem::Problem;
 
 /// Publishes to one hub. Each event or batch has an idempotency key, kept through all attempts,
 /// so that it is published once even if the acknowledgement of an earlier attempt was lost on
-/// the way. A hub that restarts with memory history forgets the keys together with the events.
+/// the way. A hub that restarts with memory history loses the keys together with the events.
 pub struct Publisher {
     link: Link,
     options: PublisherOptions,
@@ -84,9 +84,9 @@ pub enum PublishError {
         /// Why the last attempt failed.
         source: Failure,
     },
-    /// The answer is no acknowledgement: this is not a hub. It is not known whether it was
+    /// The answer is not an acknowledgement: this is not a hub. It is not known whether it was
     /// published.
-    #[error("the answer is no acknowledgement")]
+    #[error("the answer is not an acknowledgement")]
     NoAcknowledgement,
 }
 

@@ -353,7 +353,7 @@ async fn publisher_gives_up_after_its_time_and_reports_each_attempt() {
         sender.try_send(failure.to_string()).expect("few attempts");
     });
     let Err(PublishError::GaveUp { source, .. }) = publisher.publish("a", "x", None).await else {
-        panic!("nobody is there");
+        panic!("nothing listens there");
     };
     assert_eq!(source.to_string(), "cannot reach the hub");
     assert_eq!(reports.try_recv().as_deref(), Ok("cannot reach the hub"));

@@ -158,7 +158,7 @@ impl SseParser {
             b"event" => self.event_type = value.into_owned(),
             b"id" if !value.contains('\0') => self.id = value.into_owned(),
             b"retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                // A number beyond u64 is no time to wait: ignored like any malformed value.
+                // A number beyond u64 is not a valid time: ignored like any malformed value.
                 if let Ok(ms) = value.parse() {
                     items.push(SseItem::Retry(Duration::from_millis(ms)));
                 }
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// Bytes that lean towards what the format gives a meaning.
+    /// Bytes that often have a meaning in the format.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let word = prop_oneof![
             Just(b"data".to_vec()),
@@ -341,7 +341,7 @@ mod tests {
         proptest::collection::vec(word, 0..60).prop_map(|words| words.concat())
     }
 
-    /// The same standard on the whole text at once, as naively as it can be said.
+    /// The same standard on the whole text at once, as simply as possible.
     fn model(stream: &[u8]) -> Vec<SseItem> {
         let text = String::from_utf8_lossy(stream);
         let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);

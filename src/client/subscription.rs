@@ -83,7 +83,7 @@ pub enum SubscribeError {
     /// The hub refused, and would refuse again.
     #[error("the hub refused: {0}")]
     Refused(Problem),
-    /// The answer is no event stream, so this is not a hub.
+    /// The answer is not an event stream, so this is not a hub.
     #[error("the answer is `{0}`, not an event stream")]
     NotAStream(String),
     /// The stream broke a bound.
@@ -301,8 +301,7 @@ impl Subscription {
         Ok(Some(Update::Event(parse("an event", &data)?)))
     }
 
-    /// Reads an event in which the hub speaks for itself. What a later version may say means
-    /// nothing to this one.
+    /// Reads one of the hub's own events. A type of a later version is ignored.
     fn read_own_event(
         &mut self,
         event_type: &str,

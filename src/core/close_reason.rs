@@ -1,4 +1,4 @@
-//! Why connections end, and what their clients are told of it.
+//! Why connections end, and what their clients get to know of it.
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub enum CloseReason {
     Drained,
     /// A poll got its answer.
     Answered,
-    /// The client sent more than a stream's client has to say.
+    /// The client sent more bytes than a client of a stream may.
     UnexpectedInput,
     /// The hub held too many unsent bytes, and it was among the slowest.
     UnsentCeiling,
@@ -28,7 +28,7 @@ pub enum CloseReason {
     TokenExpired,
     /// A fresh token did not allow what it receives.
     TokenOutgrown,
-    /// Its shard ended: by a crash, or because the hub waits no longer.
+    /// Its shard ended: by a crash, or because the drain window is over.
     ShardEnded,
 }
 
@@ -69,12 +69,12 @@ impl CloseReason {
         }
     }
 
-    /// Whether the client should be told when to come back.
+    /// Whether the client gets a reconnection time.
     pub fn asks_to_reconnect(self) -> bool {
         matches!(self, Self::Aged | Self::Drained) || self.token_word().is_some()
     }
 
-    /// What the client is told of its token, if that was the reason.
+    /// The reason in the token's closing event, if the token was why it ended.
     pub fn token_word(self) -> Option<&'static str> {
         match self {
             Self::TokenExpired => Some("expired"),

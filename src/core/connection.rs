@@ -5,16 +5,16 @@
 //! The start of a subscription, a refused or partial write, a slow reader and a round it came
 //! too late for are all the same: BEHIND, until a read of history finds nothing more.
 //!
-//! The owner calls [`Connection::handle`] with what happened and performs the effect; it decides
-//! nothing itself.
+//! The owner calls [`Connection::handle`] with what happened and performs the effect; it makes no
+//! decision of its own.
 
 use bytes::{Buf, Bytes};
 
 use super::{CloseReason, ConnectionLimits, SlowPolicy};
 use crate::model::Seq;
 
-/// The state of one connection. An idle live one is small: what only one that is behind needs is
-/// in a box.
+/// The state of one connection. An idle live one is small: the fields that only a lagging one needs
+/// are in a box.
 #[derive(Debug)]
 pub struct Connection {
     /// Everything of its subscription up to here has been sent, or lies in the rest.
@@ -43,13 +43,13 @@ struct Lagging {
     replay_through: Seq,
     lag_events: u32,
     lag_bytes: u64,
-    /// The largest round that alone was more than the bound, since it fell behind: the bound is
-    /// on top of it, or a publisher's large batch would end every connection that cannot take it
-    /// at once.
+    /// The largest round that alone was more than the bound, since it fell behind: it is added to
+    /// the bound, so that a publisher's large batch does not close every connection that cannot
+    /// take it at once.
     large_events: u32,
     large_bytes: u64,
     skip: bool,
-    /// When a read last found nothing, in milliseconds: until then the peer had nothing to take.
+    /// When a read last found nothing, in milliseconds: until then the peer had no bytes to take.
     checked_ms: u64,
 }
 
@@ -103,14 +103,14 @@ pub enum ConnectionMsg {
     },
     /// All bytes of a send were taken.
     Sent {
-        /// Everything up to here is with it now.
+        /// The client has been sent everything up to here.
         through: Seq,
         /// Events among them that were not replay, and their bytes.
         sent: (u32, u64),
     },
     /// Not all bytes of a send were taken.
     Blocked {
-        /// The event in flight, or where it stood before if none is.
+        /// The event in flight; if none is, the cursor before the send.
         cursor: Seq,
         /// What is left of the event in flight.
         rest: Bytes,
@@ -123,7 +123,7 @@ pub enum ConnectionMsg {
     },
     /// The peer took this many bytes of the rest.
     RestTaken(usize),
-    /// The peer takes bytes again, or there is time for more.
+    /// The peer takes bytes again, or the next pass has begun.
     Writable,
     /// The search for its start is done.
     StartFound {
@@ -131,7 +131,7 @@ pub enum ConnectionMsg {
         cursor: Seq,
         /// Events up to here are replay.
         replay_through: Seq,
-        /// What comes first.
+        /// The preamble: bytes that come first.
         words: Bytes,
     },
     /// A read of history found nothing up to here, and there is more.
@@ -140,7 +140,7 @@ pub enum ConnectionMsg {
     CaughtUp(Seq),
     /// History no longer reaches back to the cursor.
     FellOff,
-    /// The jump that [`Effect::Skip`] asked for: on from here, with these words first.
+    /// The jump that [`Effect::Skip`] asked for: on from here, with these bytes first.
     Skipped {
         /// The newest event.
         to: Seq,
@@ -149,7 +149,7 @@ pub enum ConnectionMsg {
         /// Named channels that are not closed by then.
         open_names: u16,
     },
-    /// A channel it named is closed, and it has been told.
+    /// A channel it named is closed, and the client has been sent the closing event.
     NamedChannelClosed,
     /// A poll has its answer.
     Answered,
@@ -178,16 +178,16 @@ pub enum Effect {
     SendRest,
     /// Read history after this seq and send what is there.
     Read(Seq),
-    /// Jump to the newest event and say [`ConnectionMsg::Skipped`].
+    /// Jump to the newest event and report [`ConnectionMsg::Skipped`].
     Skip {
-        /// Where it stood.
+        /// The cursor before the jump.
         from: Seq,
     },
     /// Send a block that moves the client's position on.
     Heartbeat,
     /// Answer a poll that found nothing.
     AnswerEmpty,
-    /// It is over.
+    /// The connection has ended.
     End(CloseReason),
 }
 
@@ -198,7 +198,7 @@ pub struct ConnectionStart {
     pub cursor: Seq,
     /// Events up to here are replay.
     pub replay_through: Seq,
-    /// What is unsent of the words that come first: a response head, a first block, a gap.
+    /// The unsent part of the preamble: a response head, a first block, a gap.
     pub preamble: Bytes,
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
     pub due_ms: u64,
@@ -223,8 +223,8 @@ impl Default for ConnectionStart {
 }
 
 impl Connection {
-    /// A connection that is behind if words of its preamble are unsent or there is history to
-    /// replay; otherwise it is live at once.
+    /// A connection is behind if bytes of its preamble are unsent or there is history to replay;
+    /// otherwise it is live at once.
     pub fn new(
         start: ConnectionStart,
         transport: Transport,
@@ -248,7 +248,7 @@ impl Connection {
             policy,
             draining: false,
         };
-        // Its channels may have been closed while it was on its way here.
+        // Its channels may have been closed between its admission and its registration.
         connection.set_open_names(start.open_names);
         connection
     }
@@ -292,7 +292,7 @@ impl Connection {
                     if !lagging.rest.is_empty() {
                         return Effect::None;
                     }
-                    // Let go of what the empty rest still shares.
+                    // Release the buffer that the empty rest still shares.
                     lagging.rest = Bytes::new();
                 }
                 self.next()
@@ -346,7 +346,7 @@ impl Connection {
                 Effect::None
             }
             ConnectionMsg::Renewed { due_ms } => {
-                // A drain's time stays.
+                // The time that a drain has set stays.
                 if !self.draining {
                     self.due_ms = due_ms;
                 }
@@ -466,7 +466,7 @@ impl Connection {
                 self.lagging = Some(Box::new(lagging));
                 Effect::Read(self.cursor)
             }
-            // A poll reads once and is answered: it keeps nothing and holds nothing up.
+            // A poll reads once and is answered: it keeps nothing and delays no other connection.
             Some(_) if self.transport == Transport::Poll => Effect::None,
             Some(lagging) => {
                 lagging.add_lag(events, bytes, limits);
@@ -589,7 +589,7 @@ mod tests {
             sent: (1, 10),
         };
         assert_eq!(step(blocked), Effect::None);
-        assert_eq!(connection.lag(), (0, 0), "the event in flight is no lag");
+        assert_eq!(connection.lag(), (0, 0), "the event in flight does not count as lag");
     }
 
     #[test]
@@ -607,7 +607,7 @@ mod tests {
         for now_ms in [20_000, 40_000] {
             let passed = ConnectionMsg::NothingUpTo(Seq::ZERO);
             assert_eq!(connection.handle(passed, now_ms, &limits), Effect::Read(Seq(1)));
-            // However much comes, it is not to be sent before it has begun.
+            // However much comes, nothing is sent before the preamble.
             assert_eq!(connection.handle(round(200, 400, 0, 0), now_ms, &limits), Effect::None);
             assert_eq!(connection.handle(ConnectionMsg::Tick, now_ms, &limits), Effect::None);
         }
@@ -725,7 +725,7 @@ mod tests {
     fn a_poll_never_lags() {
         let mut connection = connection(Transport::Poll, SlowPolicy::Skip, 20_000);
         let mut step = |msg| connection.handle(msg, 0, &limits());
-        // It reads on, because a round came that it stands in the middle of.
+        // It reads on, because its cursor is within the round that came.
         assert_eq!(step(round(90, 110, 5, 50)), Effect::Read(Seq(100)));
         assert_eq!(step(round(111, 200, 90, 9_000)), Effect::None);
         assert_eq!(step(ConnectionMsg::Writable), Effect::Read(Seq(100)));

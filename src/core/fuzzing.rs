@@ -1,12 +1,11 @@
-//! What fuzzing does to the pattern index: it finds what each pattern by itself would.
+//! Fuzz target of the pattern index: it finds what each pattern by itself would.
 
 use std::collections::BTreeMap;
 
 use super::{PatternId, PatternIndex};
 use crate::model::{ChannelName, ChannelPattern, fuzzing::matches_by_table};
 
-/// Lines of text: `+PATTERN` puts one in, `-PATTERN` takes one out, any other line is a name to look
-/// up.
+/// Lines of text: `+PATTERN` inserts, `-PATTERN` removes, any other line is a name to look up.
 pub(crate) fn index(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut index: PatternIndex<Vec<String>> = PatternIndex::default();
@@ -23,8 +22,8 @@ pub(crate) fn index(data: &[u8]) {
             assert_eq!(index.find(&pattern), Some(id));
         } else if let Some(text) = line.strip_prefix('-') {
             let Some(id) = ids.get(text).copied() else { continue };
-            // Those that stand for the same names have one place, and go together.
-            let gone = index.remove(id).expect("it was put in");
+            // Patterns that match the same names have one entry, and are removed together.
+            let gone = index.remove(id).expect("it was inserted");
             assert!(gone.iter().all(|text| ids.remove(text) == Some(id)), "{gone:?}");
             assert!(index.remove(id).is_none());
         } else if let Ok(name) = ChannelName::parse(line) {

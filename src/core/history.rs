@@ -36,7 +36,7 @@ pub struct Slice {
     pub more: bool,
 }
 
-/// The cursor stands before events that have been evicted.
+/// The cursor is before events that have been evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellOff;
 
@@ -162,7 +162,7 @@ impl History {
             evicted.seqs.push(event.seq);
             evicted.bytes += Self::cost(&event);
         }
-        // A channel that was busy once does not keep its room for ever.
+        // A channel that was busy once does not keep its capacity for ever.
         if self.events.capacity() > 64 && self.events.len() * 4 < self.events.capacity() {
             self.events.shrink_to(self.events.len() * 2);
         }

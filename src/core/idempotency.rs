@@ -1,17 +1,17 @@
-//! Remembers which publishes have been answered, so that a retry publishes nothing.
+//! Remembers the answers to publishes, so that a retry publishes nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-/// Names a publish: who, where, and the key the publisher chose; with a fingerprint of what was
-/// sent under it.
+/// The name of a publish: subject, route, and the key the publisher chose; with a fingerprint of
+/// the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// Subject, route and key, as one text.
     pub scope: String,
-    /// Tells one body from another.
+    /// Distinguishes bodies.
     pub fingerprint: u64,
 }
 
@@ -26,8 +26,8 @@ pub enum Remembered<A> {
     Other,
 }
 
-/// Answers by key, for a set time and up to a set number; past the number the oldest is
-/// forgotten early.
+/// Answers by key, for a set time and up to a set number; past the number the oldest is dropped
+/// early.
 #[derive(Debug)]
 pub struct Idempotency<A> {
     answers: HashMap<Arc<str>, (u64, A)>,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn past_the_cap_the_oldest_is_forgotten() {
+    fn past_the_cap_the_oldest_is_dropped() {
         let mut keys = Idempotency::new(2, 100);
         for (i, scope) in ["a", "b", "c"].into_iter().enumerate() {
             keys.remember(key(scope, 0), i, 0);

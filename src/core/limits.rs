@@ -23,14 +23,14 @@ pub struct Limits {
     pub http2: Http2Limits,
     /// What the head of a request may have.
     pub requests: RequestLimits,
-    /// What those at one address may take.
+    /// What one address may take.
     pub per_address: AddressLimits,
     /// What one subject may take.
     pub per_subject: SubjectLimits,
 }
 
-/// Retention. Whichever bound is reached first evicts the oldest events; a client that stood
-/// before them is told by a gap event.
+/// Retention. Whichever bound is reached first evicts the oldest events; a client whose position is
+/// before them gets a gap event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -41,8 +41,8 @@ pub struct HistoryLimits {
     pub age_max_s: u32,
     /// Frame bytes kept per channel.
     pub bytes_max: u64,
-    /// Bytes kept in all channels together, bookkeeping included; past it the hub's oldest
-    /// events go first, whichever channel they are in.
+    /// Bytes kept in all channels together, bookkeeping included; past it the hub's oldest events
+    /// are evicted first, whichever channel they are in.
     pub total_bytes_max: u64,
 }
 
@@ -66,13 +66,13 @@ pub struct ChannelLimits {
     /// would create one is refused for a while (503).
     pub channels_max: u32,
     /// Seconds without use after which a channel's actor stops; a channel without history and
-    /// subscribers is then forgotten.
+    /// subscribers is then evicted.
     pub idle_s: u32,
     /// Seconds for which a deleted channel answers 410.
     pub tombstone_s: u32,
-    /// Deleted channels remembered; past it the oldest is forgotten early.
+    /// Tombstones of deleted channels; past it the oldest is removed early.
     pub tombstones_max: u32,
-    /// Forgotten channels whose last evicted event is remembered one by one; older ones share a
+    /// Evicted channels whose last evicted event is remembered one by one; older ones share a
     /// floor, below which a resume on an unknown channel is answered with a gap.
     pub forgotten_max: u32,
     /// Events a second to one channel from all its publishers; past it 429. 0 is no limit.
@@ -134,9 +134,9 @@ pub struct ConnectionLimits {
     pub replays_max: u32,
     /// Milliseconds for which a stream waits for that before it is refused for a while.
     pub replay_wait_ms: u32,
-    /// Shortest reconnection time told to clients, in milliseconds.
+    /// Shortest reconnection time sent to clients, in milliseconds.
     pub retry_min_ms: u32,
-    /// Longest reconnection time told to clients, in milliseconds.
+    /// Longest reconnection time sent to clients, in milliseconds.
     pub retry_max_ms: u32,
     /// `SO_SNDBUF` of each connection, in bytes as asked of the kernel (Linux doubles it);
     /// 0 leaves the kernel's own growing buffer.
@@ -191,14 +191,14 @@ pub struct PublishLimits {
     pub bodies_bytes_max: u64,
     /// Events in one batch; past it 413.
     pub batch_events_max: u32,
-    /// Milliseconds a publisher waits for room before 503.
+    /// Milliseconds a publisher waits for permits before 503.
     pub wait_ms: u32,
     /// Permits in all: an event takes one, and one more per KiB, until the last shard is through
     /// with it.
     pub in_flight_max: u32,
     /// Part of the permits that a single channel may hold, in percent.
     pub channel_share_percent: u8,
-    /// Idempotency keys remembered; past it the oldest is forgotten early.
+    /// Idempotency keys remembered; past it the oldest is dropped early.
     pub idempotency_keys_max: u32,
     /// Seconds for which an idempotency key is remembered.
     pub idempotency_s: u32,
@@ -248,7 +248,7 @@ pub struct Http2Limits {
     /// Requests under way on one connection, streams and waiting polls included; past it a request
     /// is reset, and may be sent again.
     pub streams_max: u32,
-    /// Requests that a client gives up within 10 seconds; past it the connection is closed.
+    /// Requests that a client resets within 10 seconds; past it the connection is closed.
     pub resets_max: u32,
     /// Frames without a request or content within 10 seconds; past it the connection is closed.
     pub frames_max: u32,
@@ -258,7 +258,7 @@ pub struct Http2Limits {
     pub connection_window_bytes: u32,
     /// Seconds without a request under way after which the connection is closed.
     pub idle_s: u32,
-    /// Seconds of silence after which a client is asked whether it is there.
+    /// Seconds of silence after which the client is sent a PING.
     pub keep_alive_s: u32,
     /// Seconds within which it must answer; then the connection is closed.
     pub keep_alive_timeout_s: u32,
@@ -298,7 +298,7 @@ impl Default for RequestLimits {
     }
 }
 
-/// What those at one IPv4 address, or in one /64 of IPv6, may take; 0 is no limit.
+/// What one IPv4 address, or one /64 of IPv6, may take; 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -311,11 +311,11 @@ pub struct AddressLimits {
     pub new_per_s: u32,
     /// New connections at once, above that rate.
     pub new_burst: u32,
-    /// Events a second from those who show no subject; past it 429.
+    /// Events a second from requests without a subject; past it 429.
     pub events_per_s: u32,
     /// Events at once, above that rate.
     pub events_burst: u32,
-    /// Channels a second that those who show no subject bring into being; past it 429.
+    /// Channels a second that requests without a subject create; past it 429.
     pub channels_per_s: u32,
     /// New channels at once, above that rate.
     pub channels_burst: u32,
@@ -352,7 +352,7 @@ impl Default for AddressLimits {
     }
 }
 
-/// What the holders of tokens with one subject may take together; 0 is no limit.
+/// What all tokens with one subject may take together; 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -1,9 +1,9 @@
-//! Many patterns at once: which of them stand for a channel, at a cost that does not grow with
-//! how many there are.
+//! Many patterns at once: finds those that match a channel, at a cost that does not grow with their
+//! number.
 //!
 //! A trie over segments. A look-up walks it with the name's segments and keeps the set of nodes
-//! that the name may have reached, each at most once, so even patterns made to confuse it cost no
-//! more than segments times nodes. No node is reached by a name that does not fit its path.
+//! that the name may have reached, each at most once, so even patterns chosen to be slow cost no
+//! more than segments times nodes. A name reaches only nodes whose path it matches.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use crate::model::{ChannelName, ChannelPattern};
 
-/// Values by pattern. Patterns that stand for the same names in other words (`**/*` and `*/**`)
-/// have one value.
+/// Values by pattern. Patterns that match the same names in other words (`**/*` and `*/**`) have
+/// one value.
 pub struct PatternIndex<T> {
     nodes: Slab<Node<T>>,
     /// Children by literal segment: of a node, and by a segment's number.
@@ -29,11 +29,11 @@ pub struct PatternIndex<T> {
     reached: Vec<u32>,
     next: Vec<u32>,
     staying: Vec<u32>,
-    /// Nodes looked at since the index is there.
+    /// Nodes visited since the index was created.
     steps: u64,
 }
 
-/// A pattern's place in the index, until it is removed.
+/// A pattern's entry in the index, until it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PatternId(u32);
 
@@ -66,7 +66,7 @@ enum Segment {
 }
 
 impl<T> PatternIndex<T> {
-    /// The value of `pattern`, made by `value` if there is none.
+    /// The value of `pattern`, made by `value` if it has no entry.
     pub fn entry(
         &mut self,
         pattern: &ChannelPattern,
@@ -86,24 +86,24 @@ impl<T> PatternIndex<T> {
         (PatternId(node), at.value.get_or_insert_with(value))
     }
 
-    /// Where `pattern` is, if it is there.
+    /// The entry of `pattern`, if it has one.
     pub fn find(&self, pattern: &ChannelPattern) -> Option<PatternId> {
         let node =
             words(pattern).into_iter().try_fold(ROOT, |node, word| self.child(node, word))?;
         self.nodes[node as usize].value.is_some().then_some(PatternId(node))
     }
 
-    /// The value at a place.
+    /// The value of an entry.
     pub fn get(&self, id: PatternId) -> Option<&T> {
         self.nodes.get(id.0 as usize)?.value.as_ref()
     }
 
-    /// The value at a place.
+    /// The value of an entry.
     pub fn get_mut(&mut self, id: PatternId) -> Option<&mut T> {
         self.nodes.get_mut(id.0 as usize)?.value.as_mut()
     }
 
-    /// Takes a pattern out.
+    /// Removes a pattern.
     pub fn remove(&mut self, id: PatternId) -> Option<T> {
         let value = self.nodes.get_mut(id.0 as usize)?.value.take()?;
         self.len -= 1;
@@ -114,7 +114,7 @@ impl<T> PatternIndex<T> {
         Some(value)
     }
 
-    /// Calls `found` with every pattern that stands for `name`, each once.
+    /// Calls `found` with every pattern that matches `name`, each once.
     pub fn each_match(&mut self, name: &ChannelName, mut found: impl FnMut(PatternId, &T)) {
         self.look_ups += 1;
         let mut reached = std::mem::take(&mut self.reached);
@@ -126,7 +126,7 @@ impl<T> PatternIndex<T> {
                 break;
             }
             let segment = self.numbers.get(segment).copied();
-            // What this segment reaches is for those after it.
+            // The nodes that this segment reaches are for the next segment.
             let stayed = staying.len();
             for at in 0..reached.len() + stayed {
                 let node = match at.checked_sub(reached.len()) {
@@ -159,18 +159,18 @@ impl<T> PatternIndex<T> {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether it has no pattern.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Nodes that all look-ups together have looked at: what they cost, apart from a hash of each
+    /// Nodes that all look-ups together have visited: their cost, apart from a hash of each
     /// segment.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Notes a node, and its child for `**`, which stands for no segment too.
+    /// Adds a node, and its child for `**`, which matches zero segments too.
     fn reach(&mut self, node: u32, reached: &mut Vec<u32>, staying: &mut Vec<u32>) {
         reached.push(node);
         let any = self.nodes[node as usize].any;
@@ -215,7 +215,7 @@ impl<T> PatternIndex<T> {
         child
     }
 
-    /// Takes a node without children and value out; gives its parent.
+    /// Removes a node without children and value; returns its parent.
     fn cut(&mut self, node: u32) -> u32 {
         let Node { parent, edge, .. } = self.nodes.remove(node as usize);
         let at = &mut self.nodes[parent as usize];

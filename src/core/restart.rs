@@ -11,7 +11,7 @@ pub struct RestartPolicy {
     pub window_ms: u64,
 }
 
-/// The restarts of late, held against a policy.
+/// The recent restarts, held against a policy.
 #[derive(Debug)]
 pub struct Restarts {
     policy: RestartPolicy,
@@ -19,13 +19,12 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// None so far.
+    /// No restarts so far.
     pub fn new(policy: RestartPolicy) -> Self {
         Self { policy, recent: VecDeque::new() }
     }
 
-    /// Counts a restart at `now_ms`; false when it would be one too many, and the fault must go
-    /// up the tree instead.
+    /// Counts a restart at `now_ms`; false if it is one too many, and the fault must be escalated.
     pub fn allow(&mut self, now_ms: u64) -> bool {
         while self.recent.front().is_some_and(|at| at + self.policy.window_ms <= now_ms) {
             self.recent.pop_front();

@@ -72,7 +72,7 @@ impl Subscription {
     }
 }
 
-/// Why selectors make no subscription.
+/// Why selectors are not a valid subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {
@@ -99,8 +99,8 @@ pub enum SubscriptionError {
     },
 }
 
-/// Segments that may have to be looked for at every place of a name, in all patterns together: with
-/// names of 128 segments that is 16,384 comparisons for a channel.
+/// Segments that may have to be searched for at every offset of a name, in all patterns together:
+/// with names of 128 segments that is 16,384 comparisons for a channel.
 const SEARCHED_SEGMENTS_MAX: usize = 128;
 
 #[cfg(test)]

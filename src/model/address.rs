@@ -1,9 +1,9 @@
-//! Who is at the other end, as far as the network says, and what limits count such clients by.
+//! The client's network address, and the address that limits count it by.
 
 // The values alone: sockets are in `std::net`.
 use ::core::net::{IpAddr, SocketAddr};
 
-/// Where a client is.
+/// The address of a client, and how the hub knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {
     ip: IpAddr,
@@ -11,32 +11,33 @@ pub struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// A client that holds the other end of its connection itself.
+    /// The peer address of the connection is the client's own.
     pub fn direct(peer: SocketAddr) -> Self {
         Self { ip: peer.ip().to_canonical(), is_forwarded: false }
     }
 
-    /// A client that a trusted proxy speaks for.
+    /// A trusted proxy names the client's address.
     pub fn forwarded(ip: IpAddr) -> Self {
         Self { ip: ip.to_canonical(), is_forwarded: true }
     }
 
-    /// Its address. An IPv4 address is one, however it was written.
+    /// The client's address. An IPv4-mapped IPv6 address is an IPv4 address.
     pub fn ip(&self) -> IpAddr {
         self.ip
     }
 
-    /// Whether a proxy says so. Then it is not this machine, whatever the address.
+    /// Whether a proxy named it. Then it never counts as this machine, even if it is a loopback
+    /// address.
     pub fn is_forwarded(&self) -> bool {
         self.is_forwarded
     }
 
-    /// Whether a program of this machine is there, and nobody behind it is known of.
+    /// Whether the client is a program of this machine, and not behind a proxy.
     pub fn is_this_machine(&self) -> bool {
         !self.is_forwarded && self.ip.is_loopback()
     }
 
-    /// What it is counted by.
+    /// What limits count it by.
     pub fn network(&self) -> Network {
         Network::of(self.ip)
     }

@@ -7,7 +7,7 @@ use super::{Event, EventType};
 /// How a stream writes an event. A front door brings its own; the hub shares the bytes among all
 /// connections that use the same one.
 pub trait EventEncoding: Send + Sync + 'static {
-    /// Tells one encoding from another.
+    /// The name of the encoding: two encodings with one name are the same.
     fn name(&self) -> &'static str;
 
     /// Appends the whole SSE block of `event` to `out`.
@@ -33,8 +33,8 @@ impl EventEncoding for EnvelopeEncoding {
     }
 }
 
-/// `format=message`: the envelope without an `event` field. A browser's `EventSource` only hears of
-/// the event names it was told of beforehand; this way one listener hears events of every type.
+/// `format=message`: the envelope without an `event` field. `EventSource` dispatches by event name;
+/// without the field, one `message` listener gets events of every type.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageEncoding;
 

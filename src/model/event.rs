@@ -1,4 +1,4 @@
-//! Events: what a publisher sends, and what the log makes of it.
+//! Events: as a publisher sends them, and as the log keeps them.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -84,7 +84,7 @@ impl NewEvent {
     }
 }
 
-/// What an event is to the hub itself.
+/// Who made an event: a publisher or the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// A publisher's.
@@ -96,7 +96,7 @@ pub enum EventKind {
 /// An event in the log: immutable, shared by everyone who receives it.
 #[derive(Debug)]
 pub struct Event {
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
     /// The log it is in.
     pub epoch: Epoch,
@@ -111,8 +111,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// What an event costs in history beside its frame, in bytes: itself, its counts, and its
-    /// place in the deque.
+    /// What an event costs in history beside its frame, in bytes: itself, its counts, and its entry
+    /// in the deque.
     pub const OVERHEAD_BYTES: u64 = (size_of::<Self>() + 40) as u64;
 
     /// The position a client has after it.

@@ -104,8 +104,8 @@ impl Frame {
     }
 }
 
-/// The block that opens a stream: no data, so no event; it sets the client's reconnection time
-/// and position (a token).
+/// The block that opens a stream: no data, so clients dispatch no event; it sets the client's
+/// reconnection time and position (a token).
 pub fn first_block(retry_ms: u32, position: impl Display) -> Vec<u8> {
     let mut block = Vec::with_capacity(64);
     let _ = write!(block, ": visnyk\nretry: {retry_ms}\nid: {position}\n\n");
@@ -121,18 +121,18 @@ pub fn position_block(position: Position) -> Vec<u8> {
     block
 }
 
-/// A reconnection time alone, as the last words of a stream that the hub ends.
+/// A reconnection time alone: the last block of a stream that the hub ends.
 pub fn retry_block(retry_ms: u32) -> Vec<u8> {
     format!("retry: {retry_ms}\n\n").into_bytes()
 }
 
-/// What tells a client that its token is the end of a stream: `expired` or `permissions`.
+/// The event that says why the stream ends with its token: `expired` or `permissions`.
 pub fn token_block(reason: &str) -> Vec<u8> {
     format!("event: visnyk.token_expired\ndata: {{\"reason\":\"{reason}\"}}\n\n").into_bytes()
 }
 
-/// What tells a client that a channel is closed when its closing event was skipped. It has no
-/// id: the client stands behind the gap already.
+/// The event that says that a channel is closed, if its closing event was skipped. It has no id:
+/// the client's position is past the gap already.
 pub fn closed_block(channel: &str) -> Vec<u8> {
     format!("event: visnyk.closed\ndata: {channel}\n\n").into_bytes()
 }

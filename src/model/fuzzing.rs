@@ -1,4 +1,4 @@
-//! What fuzzing does to values: each function takes any bytes and panics where a promise is broken.
+//! Fuzz targets for values: each function takes any bytes and panics if a property does not hold.
 
 use super::{
     ChannelName, ChannelPattern, Draft, EnvelopeEncoding, Epoch, Event, EventEncoding, EventKind,
@@ -32,8 +32,8 @@ pub(crate) fn positions(data: &[u8]) {
     }
 }
 
-/// Frames: whatever a publisher sends comes out of a stream as it went in, and nothing else does.
-/// The type, the reconnection time, the channel and the data stand in lines; the data has the rest.
+/// Frames: data that a publisher sends comes out of a stream unchanged. The first lines are type,
+/// reconnection time, channel and a part of the data; the data has the rest.
 pub(crate) fn frames(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut parts = text.splitn(4, '\u{1}');
@@ -83,7 +83,7 @@ pub(crate) fn frames(data: &[u8]) {
         assert_eq!(envelope["type"], event.event_type());
     }
 
-    // What the hub itself says never becomes anything else, whatever is put into it.
+    // The hub's own blocks stay what they are, for any input.
     let said = [
         first_block(7, position),
         position_block(position),
@@ -110,13 +110,13 @@ struct Block {
 }
 
 /// Reads a whole stream as the standard says (WHATWG HTML, section 9.2.6), with no regard to speed;
-/// an unfinished block at its end is none.
+/// it discards an unfinished block at the end.
 fn read_stream(bytes: &[u8]) -> Vec<Block> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines: Vec<&str> = text.split('\n').collect();
-    // What follows the last line end is no line yet.
+    // The text after the last line end is not a line yet.
     lines.pop();
     let (mut blocks, mut block, mut begun) = (Vec::new(), Block::default(), false);
     for line in lines {
@@ -148,8 +148,8 @@ fn read_stream(bytes: &[u8]) -> Vec<Block> {
     blocks
 }
 
-/// Names and patterns: what is taken is as it was written, and matching is as it is defined. Lines
-/// of text, the first of them a pattern.
+/// Names and patterns: parsing keeps the text, and matching follows its definition. Lines of text,
+/// the first of them a pattern.
 pub(crate) fn patterns(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.lines();

@@ -1,4 +1,4 @@
-//! What a client is told when events it should have had are gone.
+//! The gap event: events that a client should have had are gone.
 
 use super::{ChannelName, Position};
 
@@ -23,7 +23,7 @@ pub enum GapReason {
     Evicted,
     /// The position is from another incarnation of the log.
     Epoch,
-    /// The token is no position of this hub.
+    /// No hub writes such a token.
     UnknownPosition,
     /// The connection lagged and its policy skipped them.
     Slow,

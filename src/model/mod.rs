@@ -1,4 +1,4 @@
-//! The values everything else speaks of: names, patterns, positions, events and their encodings.
+//! The values of all layers: names, patterns, positions, events and their encodings.
 //! No I/O, no clock, no shared state.
 
 mod address;

@@ -58,9 +58,9 @@ impl ChannelPattern {
         self.weight.into()
     }
 
-    /// Whether `name` is one of the channels it stands for. What comes before the first `**` and
-    /// after the last is compared once; only what is between is looked for, so the time is that of
-    /// its segments times the name's ([`searched_segments`](Self::searched_segments)).
+    /// Whether `name` is one of the channels it stands for. The segments before the first `**` and
+    /// after the last are compared once; only those between are searched for, so the time is that
+    /// of their number times the name's ([`searched_segments`](Self::searched_segments)).
     pub fn matches(&self, name: &ChannelName) -> bool {
         // Most channels differ in their first letters or their last, and no segment is looked at.
         if !name.as_str().starts_with(self.literal_prefix())
@@ -107,15 +107,15 @@ fn searched_segments(pattern: &str) -> usize {
     searched
 }
 
-/// Whether what is between two `**` has its place in what a name has there. Each part between
-/// wildcards takes the first place where it fits; to take a later one is never better.
+/// Whether the segments between two `**` fit into a part of a name. Each run between wildcards
+/// takes the first segments where it fits; a later fit is never better.
 fn is_among<'a>(
     pattern: impl Iterator<Item = &'a str>,
     name: impl Iterator<Item = &'a str>,
 ) -> bool {
     let pattern: SmallVec<[&str; 16]> = pattern.collect();
     let name: SmallVec<[&str; 16]> = name.collect();
-    // The part under way: where it begins, in the pattern and in the name.
+    // The current run: its start in the pattern and in the name.
     let (mut part, mut from) = (0, 0);
     let (mut p, mut n) = (0, 0);
     while let Some(&wanted) = pattern.get(p) {

@@ -1,4 +1,4 @@
-//! What a long-poll is answered with.
+//! The answer to a long-poll.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ impl PollAnswer {
     }
 }
 
-/// An answer in the form of a front door. The owner of the transport renders it: as the bytes of a
-/// response, as a response of an HTTP server, or as the value that it is. Clones share the body.
+/// An answer in its wire form. The owner of the transport renders it: as the bytes of a response, as
+/// a response of an HTTP server, or as a value. Clones share the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollReply {
     /// The HTTP status: 200 or 204.
@@ -38,9 +38,9 @@ pub struct PollReply {
     pub body: Bytes,
 }
 
-/// How a front door answers polls. Waiting polls with the same one share the bytes.
+/// How a route answers polls. Waiting polls with the same encoding share the bytes.
 pub trait PollEncoding: Send + Sync + 'static {
-    /// Tells one encoding from another.
+    /// The name of the encoding: two encodings with one name are the same.
     fn name(&self) -> &'static str;
 
     /// Writes an answer; one without events and gap is a poll that timed out.

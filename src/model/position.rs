@@ -1,4 +1,4 @@
-//! Where a client stands: (epoch, seq), opaque on the wire.
+//! The position of a client: (epoch, seq), opaque on the wire.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ impl Epoch {
     }
 }
 
-/// The place of an event in the log; the first event has 1.
+/// The number of an event in the log; the first event has 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
 
@@ -30,7 +30,7 @@ impl Seq {
     }
 }
 
-/// A place in the log of one epoch. One position resumes all channels of a connection, on any
+/// A point in the log of one epoch. One position resumes all channels of a connection, on any
 /// transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {

@@ -1,4 +1,4 @@
-//! What jemalloc says of the heap, for builds that have it.
+//! jemalloc's statistics of the heap, for builds with jemalloc.
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tikv_jemalloc_ctl::{epoch, stats};
@@ -18,7 +18,7 @@ impl Heap {
         registry.register("heap_resident_bytes", "Bytes the allocator holds in memory", resident);
     }
 
-    /// Asks jemalloc; what it does not answer keeps its last value.
+    /// Asks jemalloc; a figure that it does not give keeps its last value.
     pub(super) fn refresh(&self) {
         // Its statistics are as of the last epoch.
         if epoch::advance().is_err() {

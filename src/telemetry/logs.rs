@@ -1,7 +1,7 @@
 //! The log: tracing events as lines of text or JSON on stderr.
 //!
-//! What a person or a script waits for at the start (`listening on …`) is no log line: the server
-//! prints it plainly, whatever is logged.
+//! The line that people and scripts wait for at the start (`listening on …`) is not part of the
+//! log: the server prints it plainly, whatever is logged.
 //!
 //! Whatever the filter says, other crates are logged at `info` at most: below that they show what
 //! clients sent. h2 logs a `:path` that it refuses as it came, and there may be a token in it.
@@ -62,7 +62,7 @@ impl FromStr for LogFilter {
     }
 }
 
-/// The text says no level, or not of what.
+/// The text is not a level, or not levels by module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a log level, nor levels by module")]
 pub struct LogFilterError;
@@ -92,7 +92,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogsError> {
     Ok(())
 }
 
-/// Why there is no log.
+/// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogsError {
@@ -107,14 +107,14 @@ pub enum LogsError {
     Taken(#[from] TryInitError),
 }
 
-/// Whether what is said there, at that level, is known to hold nothing that a client sent and that
-/// is nobody's business. Of our own code it is; a crate that is not named here may say anything.
+/// Whether log lines of that target and level are known to hold nothing that a client sent in
+/// confidence. Lines of the hub's own code are; a crate that is not named here may log anything.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
     let crate_name = metadata.target().split("::").next();
     crate_name == Some(OWN) || *metadata.level() <= Level::INFO
 }
 
-/// The crate that takes care of what it logs.
+/// The crate whose code takes care of what it logs.
 const OWN: &str = env!("CARGO_CRATE_NAME");
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

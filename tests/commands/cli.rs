@@ -406,7 +406,7 @@ async fn bad_usage_is_2_and_a_refusal_1() {
         ("publish", &["a//b", "x"], 1, "400 Bad Request"),
         ("publish", &["a", "x", "--type", "visnyk.own"], 1, "400 Bad Request"),
         ("subscribe", &[], 2, "CHANNEL"),
-        ("subscribe", &["a", "--from", "a b"], 2, "is no position"),
+        ("subscribe", &["a", "--from", "a b"], 2, "is not a position"),
         ("subscribe", &["a", "--count", "0"], 2, "--count"),
         ("subscribe", &["a//b"], 1, "400 Bad Request"),
     ];

@@ -304,7 +304,7 @@ fn addresses_beyond_loopback_need_consent() {
     assert_eq!(
         directory.refusal(open("0.0.0.0:3000")),
         ["listen = 0.0.0.0:3000 (flag --listen) reaches beyond this machine, and nothing \
-         authenticates clients: whoever reaches it may publish, read and delete; \
+         authenticates clients: every client that reaches it may publish, read and delete; \
          set VISNYK_JWT_SECRET or another key, listen on 127.0.0.1 or [::1], or accept that with \
          --insecure (insecure = true)"]
     );

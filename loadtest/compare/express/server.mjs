@@ -1,6 +1,6 @@
 // The usual Express way to broadcast Server-Sent Events: each channel is a set of open responses, a
 // publish writes to each of them. A poll is a response that waits among others; a channel keeps its
-// last event for those who ask late. One process, as it is run by most; NODE_ENV=production is
+// last event for late requests. One process, as it is run by most; NODE_ENV=production is
 // Express's own advice for speed.
 import express from 'express';
 

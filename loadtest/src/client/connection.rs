@@ -86,7 +86,7 @@ impl Connection {
                 Some(_) => return Err(refused(bytes)),
             }
         }
-        // Who stops to read is not held to what came with the head.
+        // A client that stops reading is not checked for bytes that came with the head.
         if !self.reads {
             return Ok(());
         }

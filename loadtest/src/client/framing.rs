@@ -7,13 +7,13 @@ pub(crate) enum Framing {
     UntilClose,
     /// So many bytes.
     Length(u64),
-    /// Chunks, at this place in one.
+    /// Chunks, in this state.
     Chunked(Chunk),
     /// Nothing.
     Ended,
 }
 
-/// A place in a chunked body.
+/// The state of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chunk {
     /// In a size, with its value so far and whether digits still count.
@@ -22,7 +22,7 @@ pub(crate) enum Chunk {
     Data { left: u32 },
     /// In the line end after the data.
     DataEnd,
-    /// In the trailer, at a place in a line.
+    /// In the trailer, at an offset of a line.
     Trailer { line_bytes: u32 },
 }
 

@@ -242,7 +242,7 @@ impl Inbox {
     /// Data of the hub's own events is JSON, and never begins as an event of ours does.
     fn read_other(&mut self, connection: u32, data: &[u8]) {
         if data.first() == Some(&b'{') {
-            self.ledger.say(|| format!("connection {connection} was told {}", data.escape_ascii()));
+            self.ledger.say(|| format!("connection {connection} received {}", data.escape_ascii()));
         } else {
             self.ledger.corrupt(connection, data);
         }

@@ -65,10 +65,10 @@ impl Ledger {
         });
     }
 
-    /// It was told that events are missing, which here none ever need be.
+    /// It received a gap event, which must not happen here.
     pub(crate) fn gap(&mut self, connection: u32) {
         self.verified.gaps += 1;
-        self.say(|| format!("connection {connection} was told of a gap"));
+        self.say(|| format!("connection {connection} received a gap"));
     }
 
     /// Something that explains faults without being one.
@@ -84,7 +84,7 @@ impl Ledger {
     }
 }
 
-/// Skipped events that are told apart from repeated ones when they come, for each stream.
+/// Skipped events, to distinguish late ones from repeated ones when they come, for each stream.
 const SKIPPED_MAX: usize = 10_000;
 const SAID_MAX: usize = 5;
 const SAID_BYTES: usize = 100;

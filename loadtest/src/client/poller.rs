@@ -73,7 +73,7 @@ fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
 }
 
-/// A signal in between is no error: nothing was ready.
+/// A signal in between is not an error: no socket was ready.
 fn done(result: rustix::io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(rustix::io::Errno::INTR) => Ok(0),

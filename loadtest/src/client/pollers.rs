@@ -32,7 +32,7 @@ pub(crate) struct Pollers {
     answers: u64,
     /// Polls that have been sent at all.
     asking: usize,
-    /// Whether whoever is answered waits until it is told to ask again.
+    /// Whether an answered poller waits for [`ask_again`](Self::ask_again).
     asks_when_told: bool,
     /// Those that wait for it, with their requests.
     to_ask: Vec<(usize, Vec<u8>)>,
@@ -115,12 +115,12 @@ impl Pollers {
         Ok(())
     }
 
-    /// From now on nobody asks again before [`ask_again`](Self::ask_again).
+    /// From now on no poller asks again before [`ask_again`](Self::ask_again).
     pub(crate) fn ask_when_told(&mut self) {
         self.asks_when_told = true;
     }
 
-    /// All who were answered ask again, and from now on each asks as soon as it is answered.
+    /// All answered pollers ask again, and from now on each asks as soon as it is answered.
     pub(crate) fn ask_again(&mut self) -> Result<(), Failure> {
         self.asks_when_told = false;
         for (number, request) in std::mem::take(&mut self.to_ask) {
@@ -208,7 +208,7 @@ impl Pollers {
                 Err(error) => return Err(Failure::io("reading an answer")(error.into())),
             };
             self.take(number)?;
-            // What comes later is told anew.
+            // A later event is reported anew.
             if is_all {
                 return Ok(());
             }

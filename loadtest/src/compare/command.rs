@@ -65,7 +65,7 @@ impl Run {
         let sizes = self.sizes.settled();
         let channels = sizes.channel_names();
         let mut left = 0;
-        for (round, scenario, server) in turns(self.rounds, &sizes.scenarios(), &servers) {
+        for (round, scenario, server) in schedule(self.rounds, &sizes.scenarios(), &servers) {
             if results.has(&server.name(), scenario, round) {
                 continue;
             }
@@ -118,7 +118,7 @@ impl Run {
 }
 
 /// Everything that is measured, one after the other: what is compared stands close together.
-fn turns<'a>(
+fn schedule<'a>(
     rounds: u32,
     scenarios: &'a [Scenario],
     servers: &'a [Server],

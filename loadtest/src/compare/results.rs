@@ -16,7 +16,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Those of the file; none if there is no file yet.
+    /// The outcomes of the file; empty if there is no file yet.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let outcomes = if path.exists() {
             read_results(path).map_err(|error| in_full(&error))?
@@ -99,7 +99,7 @@ fn parameters(scenario: &Scenario) -> BTreeMap<String, Value> {
     }
 }
 
-/// In place of a scenario: the installation.
+/// Instead of a scenario: the installation.
 pub(crate) const INSTALL: &str = "install";
 /// The parameter that says what went wrong.
 const FAILURE: &str = "failure";

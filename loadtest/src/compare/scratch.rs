@@ -15,7 +15,7 @@ impl Scratch {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("visnyk-compare-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // It must not be there yet, whoever made it.
+        // It must not exist yet.
         std::fs::create_dir(&path).map_err(Failure::io(format!("making {}", path.display())))?;
         Ok(Self(path))
     }

@@ -21,7 +21,7 @@ pub(super) struct Polls {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By their number, which is their token in the epoll; none where a client went away.
+    /// By their number, which is their token in the epoll; empty where a client went away.
     connections: Vec<Option<TcpStream>>,
     channels: HashMap<String, Channel>,
 }

@@ -16,7 +16,7 @@ use visnyk::model::ChannelSelector;
 use super::peer::{Counts, Hall, MemoryPeer};
 use crate::outcome::Verified;
 
-/// Who is to connect, and what has come of it.
+/// The connections to make, and what has come of them.
 #[derive(Debug)]
 pub(super) struct Crowd {
     hub: Hub,
@@ -36,7 +36,7 @@ pub(super) struct CrowdPlan {
     pub(super) channels: usize,
     /// Whether each names a second channel, which keeps it out of the plain lane.
     pub(super) mixed: bool,
-    /// One in so many is slow; 0 is none.
+    /// One in so many is slow; 0: all are fast.
     pub(super) slow_every: usize,
     /// Bytes that a slow one takes at a time.
     pub(super) slow_bytes: usize,
@@ -59,8 +59,8 @@ impl Crowd {
         self.wanted.store(connections, Ordering::Relaxed);
     }
 
-    /// One more event is about to be published to each channel; gives its number. Nobody may be
-    /// connecting meanwhile.
+    /// One more event is about to be published to each channel; gives its number. No connection may
+    /// be made meanwhile.
     pub(super) fn next_event(&self) -> u32 {
         self.published.fetch_add(1, Ordering::Relaxed) as u32
     }
@@ -139,7 +139,7 @@ async fn serve(crowd: Arc<Crowd>, shard: LocalShard) {
     let index = shard.index();
     let counts = Arc::clone(&crowd.counts[index]);
     let hall = Hall::new(counts, Arc::clone(&crowd.published), crowd.plan.slow_bytes);
-    // The connections of this shard are those whose number leaves its index.
+    // The connections of this shard: those whose number modulo the shards is its index.
     let mut next = index;
     loop {
         let target = crowd.wanted.load(Ordering::Relaxed);

@@ -42,8 +42,8 @@ pub(super) struct Counts {
     pub(super) corrupt: AtomicU64,
 }
 
-/// Bytes that are whole events, one number after the other. They are kept, so that their address
-/// is nobody else's.
+/// Bytes that are whole events, one number after the other. They are kept, so that their address is
+/// not used again.
 #[derive(Debug, Default)]
 struct Checked {
     bytes: Bytes,
@@ -188,7 +188,7 @@ impl Drop for MemoryPeer {
     }
 }
 
-/// Adds without a locked instruction: nobody else writes.
+/// Adds without a locked instruction: only this thread writes.
 fn add(count: &AtomicU64, more: u64) {
     if more > 0 {
         count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);

@@ -35,7 +35,7 @@ pub struct Memory {
     /// Events published back to back in the end.
     #[arg(long, default_value_t = 100)]
     pub burst: u32,
-    /// One connection in so many takes a little at a time; 0 is none.
+    /// One connection in so many takes a little at a time; 0: all are fast.
     #[arg(long, default_value_t = 100)]
     pub slow_every: usize,
     /// Bytes that a slow one takes at a time.

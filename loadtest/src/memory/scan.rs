@@ -1,4 +1,5 @@
-//! A stream read byte by byte, in a few bytes of state: who holds a million streams cannot buffer.
+//! A stream read byte by byte, in a few bytes of state: a process with a million streams cannot
+//! buffer.
 
 /// The data of event `number`: eight digits, sixteen times.
 pub(super) fn data(number: u32) -> String {
@@ -87,8 +88,8 @@ impl Scan {
             self.number = self.number * 10 + digit;
             return None;
         }
-        let place = POWERS[DIGITS - 1 - at % DIGITS];
-        (self.number / place % 10 != digit).then_some(Seen::Wrong)
+        let power = POWERS[DIGITS - 1 - at % DIGITS];
+        (self.number / power % 10 != digit).then_some(Seen::Wrong)
     }
 
     fn end_line(&mut self) {

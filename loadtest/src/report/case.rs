@@ -54,7 +54,7 @@ impl Spread {
         Some(Self { median, low, high, rounds: values.len() })
     }
 
-    /// "4.03 (3.98–4.11)", in the given form; without a spread where there is none to be seen.
+    /// "4.03 (3.98–4.11)", in the given form; without a spread if it is not visible.
     pub(crate) fn shown(&self, form: impl Fn(f64) -> String) -> String {
         let [median, low, high] = [self.median, self.low, self.high].map(form);
         if low == high { median } else { format!("{median} ({low}–{high})") }
@@ -104,15 +104,15 @@ pub(crate) fn cases(outcomes: &[Outcome]) -> Vec<Case<'_>> {
         case.parameters.iter().map(size).collect()
     };
     cases.sort_by(|a, b| {
-        let place = |case: &Case<'_>| scenarios.iter().position(|name| *name == case.scenario);
+        let rank = |case: &Case<'_>| scenarios.iter().position(|name| *name == case.scenario);
         let by_size = || sizes(a).partial_cmp(&sizes(b)).unwrap_or(std::cmp::Ordering::Equal);
-        place(a).cmp(&place(b)).then_with(by_size)
+        rank(a).cmp(&rank(b)).then_with(by_size)
     });
     cases
 }
 
-/// All subjects: the hub and its variants, the floor, then the others by name. A subject's place
-/// is its style in every plot.
+/// All subjects: the hub and its variants, the floor, then the others by name. A subject's index is
+/// its style in every plot.
 pub(crate) fn subjects(outcomes: &[Outcome]) -> Vec<&str> {
     let mut subjects: Vec<&str> = outcomes.iter().map(|outcome| &*outcome.subject).collect();
     subjects.sort_by_key(|name| {

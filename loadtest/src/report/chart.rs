@@ -72,7 +72,7 @@ impl Chart {
         self.lines.iter().flat_map(|line| &line.points)
     }
 
-    /// The plot in words, for those who do not see it: the axes, then each line by some points.
+    /// The plot in words, for readers who do not see it: the axes, then each line by some points.
     pub(crate) fn described(&self) -> String {
         let mut text = format!("{} against {}.", self.y.in_words(), self.x.in_words());
         for line in &self.lines {

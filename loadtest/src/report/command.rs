@@ -28,7 +28,7 @@ pub struct ReportCommand {
     pub docs: Option<PathBuf>,
 }
 
-/// Why there is no report, or only a part of it.
+/// Why a report could not be written, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {

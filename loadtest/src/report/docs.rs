@@ -76,7 +76,7 @@ pub(crate) fn written(
     Ok(out)
 }
 
-/// `None` if there is no such thing. What has not been measured is a thing all the same.
+/// `None` for an unknown name. A known scenario that was not measured has a block that says so.
 fn block(
     what: &[&str],
     folder: &str,

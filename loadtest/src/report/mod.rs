@@ -2,7 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `results` | lines of results, read with the place of whatever is wrong |
+//! | `results` | lines of results, read; an error has its file and line |
 //! | `case` | runs of the same thing gathered: medians, spread, ratios to the floor |
 //! | `figure` | what a figure is called, and its unit |
 //! | `number` | numbers for people |

@@ -104,7 +104,7 @@ fn tables(html: &mut String, cases: &[Case<'_>]) {
     );
 }
 
-/// A picture, and its points as a table for whoever would rather read.
+/// A picture, and its points as a table.
 fn figure(html: &mut String, chart: &Chart) {
     let mut rows = Vec::new();
     for line in &chart.lines {

@@ -72,7 +72,7 @@ impl Painter<'_> {
         let points = |run: &Outcome| -> Vec<Point> {
             let count = run.latency_us.map_or(0, |latency| latency.count);
             let points = run.percentiles.iter().map(|(percentile, us)| {
-                // The longest of all has no place at 100 %: it is one of so many.
+                // The maximum is at 100 %, which the axis cannot show.
                 let last = 100.0 - 100.0 / (count.max(2) as f64);
                 Point::at((percentile.min(last), us / 1_000.0))
             });

@@ -1,4 +1,4 @@
-//! Lines of results, read with the place of whatever is wrong.
+//! Lines of results, read; an error has its file and line.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub enum ReadError {
     },
 }
 
-/// Reads the outcomes of a file of JSON lines in their order. Empty lines are none.
+/// Reads the outcomes of a file of JSON lines in their order. Empty lines are skipped.
 ///
 /// # Errors
 ///

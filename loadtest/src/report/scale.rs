@@ -5,7 +5,7 @@
 pub(crate) enum Scale {
     /// Evenly, from 0: a curve that starts elsewhere would make differences look larger.
     Linear,
-    /// By powers of ten. Only values above 0 have a place.
+    /// By powers of ten. Only values above 0 can be shown.
     Log,
     /// Percentiles by 1/(1-p): each further nine has as much room as the one before.
     Tail,
@@ -22,8 +22,8 @@ pub(crate) struct Range {
 }
 
 impl Scale {
-    /// Where a value lies, in any unit; `None` if the scale has no place for it.
-    fn place(self, value: f64) -> Option<f64> {
+    /// The coordinate of a value, in any unit; `None` if the scale cannot show it.
+    fn coordinate(self, value: f64) -> Option<f64> {
         match self {
             _ if !value.is_finite() => None,
             Self::Linear => Some(value),
@@ -37,7 +37,7 @@ impl Range {
     /// The range that shows all of `values` and ends in ticks where the scale has them.
     pub(crate) fn around(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for value in values.filter(|value| scale.place(*value).is_some()) {
+        for value in values.filter(|value| scale.coordinate(*value).is_some()) {
             low = low.min(value);
             high = high.max(value);
         }
@@ -56,11 +56,11 @@ impl Range {
         Self { scale, low, high, ticks }
     }
 
-    /// Where in the range a value lies: 0 at its beginning, 1 at its end.
+    /// The fraction of the range at which a value lies: 0 at its beginning, 1 at its end.
     pub(crate) fn fraction(&self, value: f64) -> Option<f64> {
-        let low = self.scale.place(self.low)?;
-        let high = self.scale.place(self.high)?;
-        Some((self.scale.place(value)? - low) / (high - low).max(f64::MIN_POSITIVE))
+        let low = self.scale.coordinate(self.low)?;
+        let high = self.scale.coordinate(self.high)?;
+        Some((self.scale.coordinate(value)? - low) / (high - low).max(f64::MIN_POSITIVE))
     }
 }
 
@@ -138,8 +138,9 @@ mod tests {
     fn every_nine_has_as_much_room() {
         let range = range(Scale::Tail, &[0.0, 50.0, 99.995, 100.0]);
         assert_eq!(range.ticks, [50.0, 90.0, 99.0, 99.9, 99.99]);
-        let place = |value| range.fraction(value).expect("within");
-        let (first, second) = (place(99.0) - place(90.0), place(99.9) - place(99.0));
+        let coordinate = |value| range.fraction(value).expect("within");
+        let (first, second) =
+            (coordinate(99.0) - coordinate(90.0), coordinate(99.9) - coordinate(99.0));
         assert!((first - second).abs() < 1e-9);
         assert_eq!(range.fraction(100.0), None, "infinitely far");
     }

@@ -126,7 +126,7 @@ const HEADER_BYTES: f64 = 66.0;
 const MIB: f64 = 1_048_576.0;
 /// The default of `limits.history.total_bytes_max`.
 const HISTORY_BYTES: f64 = 268_435_456.0;
-/// Clients are told to come back after 2 to 4 seconds; their own delays and dials spread them.
+/// Clients get a reconnection time of 2 to 4 seconds; their own delays and dials spread them.
 const RECONNECT_S: f64 = 10.0;
 
 const LOADS: [Load; 3] = [

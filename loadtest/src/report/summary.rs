@@ -66,7 +66,7 @@ impl<'a> Summary<'a> {
     }
 
     /// The runs at a steady rate in which events were delivered more slowly than they were due, in
-    /// words: their latency is that of a queue, and what they cost is no measure for others.
+    /// words: their latency is that of a queue, and their cost cannot be compared.
     pub(crate) fn overloads(&self) -> Vec<String> {
         let line = |outcome: &Outcome| {
             let (reached, due) = overload(outcome)?;

@@ -27,7 +27,7 @@ pub(crate) fn file(chart: &Chart) -> String {
     Picture::of(chart).drawn(&style_sheet())
 }
 
-/// A plot with its places worked out.
+/// A plot with its coordinates.
 struct Picture<'a> {
     chart: &'a Chart,
     x: Range,
@@ -129,14 +129,14 @@ impl<'a> Picture<'a> {
         let style = line.style % STYLES.len();
         let mut path = String::new();
         for point in &line.points {
-            if let Some((x, y)) = self.place(point) {
+            if let Some((x, y)) = self.coordinates(point) {
                 let step = if path.is_empty() { 'M' } else { 'L' };
                 let _ = write!(path, "{step}{x:.1} {y:.1}");
             }
         }
         let _ = writeln!(svg, "<path class=\"line l{style}\" d=\"{path}\"/>");
         for point in line.some_points(MARKS) {
-            let Some((x, y)) = self.place(&point) else { continue };
+            let Some((x, y)) = self.coordinates(&point) else { continue };
             let (low, high) = point.spread;
             if low < high
                 && let (Some(low), Some(high)) = (self.y_at(low), self.y_at(high))
@@ -173,7 +173,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    fn place(&self, point: &Point) -> Option<(f64, f64)> {
+    fn coordinates(&self, point: &Point) -> Option<(f64, f64)> {
         Some((self.x_at(point.x)?, self.y_at(point.y)?))
     }
 
@@ -186,7 +186,7 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// The ticks with their places and labels, without those that would touch the one before.
+/// The ticks with their coordinates and labels, without those that would touch the one before.
 fn apart(
     range: &Range,
     at: impl Fn(f64) -> Option<f64>,
@@ -195,13 +195,13 @@ fn apart(
 ) -> Vec<(f64, String)> {
     let mut kept: Vec<(f64, String)> = Vec::new();
     for value in &range.ticks {
-        let Some(place) = at(*value) else { continue };
+        let Some(coordinate) = at(*value) else { continue };
         let label = label(*value);
         let touches = |(before, label_before): &(f64, String)| {
-            (place - before).abs() < (room(&label) + room(label_before)) / 2.0
+            (coordinate - before).abs() < (room(&label) + room(label_before)) / 2.0
         };
         if !kept.last().is_some_and(touches) {
-            kept.push((place, label));
+            kept.push((coordinate, label));
         }
     }
     kept

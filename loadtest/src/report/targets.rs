@@ -33,7 +33,7 @@ pub(crate) fn targets_table(summary: &Summary<'_>) -> Table {
         let reached = target.reached(case)?;
         let measured = [HUB, FLOOR].iter().filter_map(|subject| case.entry(subject));
         let verdict = match target.bound.is_met(reached.median) {
-            // What a queue cost is no measure of either.
+            // The cost of a queue cannot be compared either.
             _ if measured.flat_map(|entry| &entry.runs).any(|run| overload(run).is_some()) => {
                 "did not keep up"
             }

@@ -1,6 +1,6 @@
 //! Text from results made harmless: for markup, for tables in Markdown, for file names.
 //!
-//! Names in results come from whoever ran the tool. None of them may become markup or a path.
+//! The user of the tool chooses names in results. None of them may become markup or a path.
 
 use std::fmt::Write as _;
 

@@ -37,7 +37,8 @@ impl Churn {
         let plan = PublishPlan::paced(CHANNEL, 0..events, self.rate, self.payload);
         let coming = Coming { connections: 0..self.subscribers, per_s: self.per_s };
         run.churn(&mut receivers, plan, &coming)?;
-        // Everyone who is there now gets these, and has then had all there was since it came.
+        // Every connection that is there now gets these, and has then had all there was since it
+        // came.
         let last = PublishPlan::paced(CHANNEL, events..events + LAST, 10.0, self.payload);
         receivers.receive_rest(last, subject, |_| events + LAST)?;
         run.outcome.verified.events += u64::from(LAST);

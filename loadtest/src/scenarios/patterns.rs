@@ -36,7 +36,7 @@ impl Patterns {
         for &patterns in &self.patterns {
             let event_us = self.step(&mut run, patterns)?;
             let resident = run.outcome.figures.get("server_resident_bytes").copied();
-            // None at all has no place on an axis by powers of ten.
+            // An axis by powers of ten has no zero.
             if patterns > 0 {
                 cost.push((patterns as f64, event_us));
                 memory.push((patterns as f64, resident.unwrap_or(0.0)));

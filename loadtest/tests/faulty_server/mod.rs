@@ -102,7 +102,7 @@ fn serve(
                     });
                     return true;
                 }
-                // One that went away is forgotten.
+                // A client that went away is removed.
                 subscriber.socket.write_all(&frame).is_ok()
             })
         });

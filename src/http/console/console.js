@@ -27,7 +27,7 @@ const REFRESH_FAILED_MS = 10_000;
 const REFRESH_WAIT_MS = 10_000;
 /** Connections shown. */
 const PAGE_CONNECTIONS = 50;
-/** How often a screen reader is told of new events. */
+/** How often a screen reader announces new events. */
 const ANNOUNCE_MS = 5_000;
 
 const GAPS = {
@@ -367,7 +367,7 @@ class ConnectionTable {
   }
 
   #show({ totals, connections, next }) {
-    // Only admins are told of default_identity's.
+    // Only admins see default_identity's.
     const counts = totals
       ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")}`
       : "Your own";
@@ -576,12 +576,12 @@ function announce(text) {
 
 /** Sums up what came, throttle enough to be listened to. */
 function announceEvents(events) {
-  let told = 0;
+  let announced = 0;
   setInterval(() => {
-    if (events.total > told && !document.hidden) {
-      announce(plural(events.total - told, "new event"));
+    if (events.total > announced && !document.hidden) {
+      announce(plural(events.total - announced, "new event"));
     }
-    told = events.total;
+    announced = events.total;
   }, ANNOUNCE_MS);
 }
 

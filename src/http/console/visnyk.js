@@ -454,7 +454,7 @@ class Connection {
     if (!this.#stopped && (items.length > 0 || position)) this.#owner.batch(items, position);
   }
 
-  /** The hub ends a stream with its last named channel; no need to reconnect to be told so. */
+  /** The hub ends a stream with its last named channel; no need to reconnect to find out. */
   #dropChannel(name) {
     const { channels } = this.#settings;
     this.#settings = { ...this.#settings, channels: channels.filter((other) => other !== name) };
@@ -542,7 +542,7 @@ class Probes {
 
 /**
  * How long a stream may go on: as long as its token, or the next one. It is kept up where tokens come
- * from a function and say when they expire. What goes wrong here is no matter: the stream then ends
+ * from a function and say when they expire. An error here does no harm: the stream then ends
  * with its token, and the next one asks for a fresh one.
  */
 class Lease {
@@ -589,7 +589,7 @@ class Lease {
 }
 
 /**
- * The tabs of an origin that share a connection. Whoever holds the lock leads: it connects and
+ * The tabs of an origin that share a connection. The tab that holds the lock leads: it connects and
  * broadcasts what comes. The others follow, and one of them inherits the lock when it is let go,
  * with its own position, which is as far as its own handlers have come.
  *
@@ -645,7 +645,7 @@ class Group {
     this.#post({ items, position });
   }
 
-  /** Leader: passes a state on, with the position at which newcomers begin. */
+  /** Leader: passes a state on, with the position at which new tabs begin. */
   tell(state, position) {
     this.#state = state;
     this.#post({ state, start: position });
@@ -819,7 +819,7 @@ function hubUrl({ base }, path, query) {
 
 /**
  * Null if the token could not be had. The format is the envelope without an `event` field: an
- * `EventSource` only hears of the event names that it was told of beforehand.
+ * `EventSource` dispatches by event name, so each name needs a listener of its own.
  */
 async function streamToOpen(settings, position) {
   const { channels, types } = settings;
@@ -833,7 +833,7 @@ async function streamToOpen(settings, position) {
   }
 }
 
-/** How long a token is good for; null if it does not say so, or is none that can be read. */
+/** How long a token is good for; null if it has no expiry, or cannot be read. */
 function lifetimeMs(token) {
   try {
     const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
@@ -935,7 +935,7 @@ function readRetryAfter(response) {
   return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), RETRY_AFTER_MAX_MS) : 0;
 }
 
-/** An event or notice of a stream; null if it is none of ours. */
+/** An event or notice of a stream; null if it is not one of ours. */
 function parseItem({ type, data, lastEventId }) {
   const value = parseJson(data);
   const isObject = typeof value === "object" && value !== null;

@@ -43,9 +43,9 @@ enum Excess {
     SlowHead,
     /// Too many frames that carry nothing.
     Frames,
-    /// Too many requests that were given up.
+    /// Too many requests that the client reset.
     Resets,
-    /// Nothing that is written is read.
+    /// The client reads nothing.
     Stalled,
 }
 
@@ -154,8 +154,8 @@ impl Connections {
     }
 }
 
-/// Why h2 itself ended a connection for what its client did, in a word for metrics. Its own bounds
-/// are all said with one code (RFC 9113, section 7).
+/// Why h2 itself ended a connection for what its client did, in a word for metrics. All its own
+/// bounds have one code (RFC 9113, section 7).
 fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
     let is_own = error.is_go_away() && error.is_library();
@@ -163,8 +163,8 @@ fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
     Some(if reason == h2::Reason::ENHANCE_YOUR_CALM { "enhance_your_calm" } else { "protocol" })
 }
 
-/// Bytes of a head as HPACK counts them: 32 more for each field (RFC 7541, section 4.1), of which
-/// method, scheme, authority and target are some. The routes look at it exactly.
+/// Bytes of a head as HPACK counts them: 32 more for each field (RFC 7541, section 4.1), method,
+/// scheme, authority and target among them. The routes check it exactly.
 fn head_bytes_max(limits: &RequestLimits) -> u32 {
     limits.head_bytes_max + (limits.fields_max + 4) * 32 + LINE_BYTES
 }
@@ -200,7 +200,7 @@ async fn respond(
     let mut response = dispatcher.dispatch(request).await;
     let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
     if let Some(handoff) = handoff_request.and_then(|request| request.take()) {
-        // It is the length of the empty body that the router saw.
+        // It is the length of the empty body that the router sees.
         response.headers_mut().remove(header::CONTENT_LENGTH);
         if handoff.is_poll {
             let reply = shard.attach_poll(handoff.subscriber).await.ok();
@@ -216,7 +216,7 @@ async fn respond(
     Ok(response.map(|body| FlowControlledBody::new(body, stream)))
 }
 
-/// Puts what the routes say of every answer on one that was made after them.
+/// Adds the header fields of every answer to one that was made after the routes' middleware.
 fn keep_headers(mut headers_of_routes: HeaderMap, headers: &mut HeaderMap) {
     headers_of_routes.extend(std::mem::take(headers));
     *headers = headers_of_routes;

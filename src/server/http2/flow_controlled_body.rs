@@ -1,4 +1,4 @@
-//! The body of an answer, given to h2 in small pieces, so that it can be seen whether the client
+//! The body of an answer, given to h2 in small pieces, so that the hub sees whether the client
 //! takes them.
 
 use std::{
@@ -13,11 +13,11 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::streams::Stream;
 
-/// A body under watch.
+/// A body whose flow control is observed.
 ///
-/// h2 buffers what it is given until the client's windows let it go, and says nothing of it. So
-/// it is given [`PIECE_BYTES_MAX`] at a time, and the last byte of what is not small by itself:
-/// hyper hands that over only when windows are open for all before it.
+/// h2 buffers what it is given until the client's windows open, and does not report that. So it is
+/// given [`PIECE_BYTES_MAX`] at a time, and of larger bodies the last byte by itself: hyper hands
+/// that over only when windows are open for all before it.
 pub(super) struct FlowControlledBody {
     body: Body,
     /// What is left of a piece that was too large.
@@ -89,5 +89,5 @@ impl http_body::Body for FlowControlledBody {
 
 /// Bytes given at a time: what a frame holds.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
-/// What may be left in h2's buffer unseen.
+/// Bytes that may be left in h2's buffer unseen.
 const SMALL_BYTES_MAX: usize = 1024;

@@ -1,8 +1,8 @@
-//! Looks at the frames that a client sends, without touching them: how many carry nothing, and
-//! whether a head is only partly there.
+//! Counts the frames of a client that carry nothing, and knows whether a head is incomplete. The
+//! bytes are not changed.
 //!
-//! h2 answers pings and settings as they come, for as long as they come. Each is cheap, and their
-//! number is what makes an attack (CVE-2019-9512, -9515, -9518 and their kind).
+//! h2 answers pings and settings as they come, without a limit. Each is cheap; in large numbers
+//! they are an attack (CVE-2019-9512, -9515, -9518 and their kind).
 
 use std::{
     cell::Cell,
@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use crate::server::{rewind::Rewind, write_progress::WriteProgress};
 
-/// What has been seen of a client's frames. Shared by the transport and the connection that judges them.
+/// Counts of a client's frames. Shared by the transport, which counts, and the connection, which
+/// acts on them.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// Frames without a request or content, in the period under way.
@@ -27,26 +28,27 @@ pub(super) struct Frames {
     period_began: Cell<Option<Instant>>,
     /// Bytes that the client had taken when it began.
     taken_before: Cell<u64>,
-    /// Something that must come whole in good time is only partly there.
+    /// A preface or head, which must be completed in time, is incomplete.
     is_partial: Cell<bool>,
     /// How often that began.
     partials: Cell<u64>,
 }
 
 impl Frames {
-    /// Whether there were more that carry nothing than there may be. Nothing is read any more then.
+    /// Whether more frames without content came than allowed. The transport then reads nothing
+    /// more.
     pub(super) fn are_too_many(&self) -> bool {
         self.are_too_many.get()
     }
 
     /// Whether the preface, or a request's head, has begun and not ended; with a number that is
-    /// another for each.
+    /// different for each.
     pub(super) fn partial(&self) -> Option<u64> {
         self.is_partial.get().then(|| self.partials.get())
     }
 
-    /// Counts frames of a client that has taken so many bytes. It may open its windows as it takes
-    /// what is sent: a frame more for each KiB.
+    /// Counts the frames of a client that has taken so many bytes. It may open its windows as it
+    /// reads: one frame more for each KiB.
     fn count_idle(&self, frames: u32, frames_max: u32, taken: u64) {
         let now = Instant::now();
         if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
@@ -138,7 +140,7 @@ impl Scanner {
         }
     }
 
-    /// Whether what has begun must go on soon.
+    /// Whether what has begun must be completed soon.
     fn is_partial(&self) -> bool {
         self.preface_left > 0
             || self.is_first
@@ -157,7 +159,7 @@ pub(super) struct FramedIo {
 }
 
 impl FramedIo {
-    /// Reads until there were more than `frames_max` frames without content in a [`PERIOD`].
+    /// Reads until more than `frames_max` frames without content came in a [`PERIOD`].
     pub(super) fn new(
         io: Rewind,
         progress: Rc<WriteProgress>,
@@ -227,11 +229,11 @@ impl Write for FramedIo {
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 pub(in crate::server) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a rejected client is sent: settings, and a GOAWAY which says that none of
-/// its requests was looked at, so all may be sent again (section 6.8).
+/// Sent to a rejected HTTP/2 client: settings, and a GOAWAY that names no stream as processed, so
+/// the client may repeat all requests (section 6.8).
 pub(in crate::server) const GOAWAY_REJECTION: &[u8] =
     b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
-/// The time that limits of how many are for.
+/// The period of the limits.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 9;
 const READ_BYTES_MAX: usize = 8 * 1024;

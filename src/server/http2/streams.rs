@@ -1,9 +1,9 @@
 //! The requests of one HTTP/2 connection: a task each, which ends when its client takes nothing of
-//! an answer, and a count of those that clients give up.
+//! an answer, and a count of those that clients reset.
 //!
-//! A request that is begun and reset costs its client nothing and the hub a good part of a request
-//! (CVE-2023-44487, "rapid reset"). h2 bounds those that it has not handed out yet; this bounds
-//! all of them.
+//! A request that is sent and reset costs its client nothing and the hub a good part of a request
+//! (CVE-2023-44487, "rapid reset"). h2 bounds those that it has not handed out yet; this bounds all
+//! of them.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,33 +24,33 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// All streams of a connection, in the protocol's sense of the word.
+/// All streams of a connection (RFC 9113, section 5).
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// Those under way.
+    /// Streams under way.
     live: Cell<u32>,
-    /// Those there have been.
+    /// Streams ever begun.
     opened: Cell<u64>,
-    /// Those given up by the client, in the period under way.
+    /// Streams that the client reset in the current period.
     resets: Cell<u32>,
     period_began: Cell<Option<Instant>>,
-    /// The one whose task is about to begin.
+    /// The stream whose task is about to start.
     next: RefCell<Option<Rc<Stream>>>,
-    /// Who is to look when something has changed.
+    /// The task to wake when something has changed.
     watcher: RefCell<Option<Waker>>,
 }
 
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// What the client takes of the answer.
+    /// How much of the answer the client takes.
     pub(super) progress: WriteProgress,
     /// The whole answer has been given to h2.
     pub(super) is_done: Cell<bool>,
 }
 
 impl Streams {
-    /// Begins one; its task is the next that the executor is given.
+    /// Begins one; the next task given to the executor is its.
     pub(super) fn begin(&self) -> Rc<Stream> {
         let stream = Rc::new(Stream { progress: WriteProgress::new(), is_done: Cell::new(false) });
         *self.next.borrow_mut() = Some(Rc::clone(&stream));
@@ -63,7 +63,7 @@ impl Streams {
         (self.live.get() == 0).then(|| self.opened.get())
     }
 
-    /// Those given up by the client, in the period under way.
+    /// Streams that the client reset in the current period.
     pub(super) fn resets(&self) -> u32 {
         self.resets.get()
     }
@@ -140,7 +140,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
             this.ending.by_us = true;
             this.metrics.answers_stalled.inc();
         }
-        // Dropped, the stream is reset, and what h2 has of it is freed.
+        // Dropping it resets the stream and frees h2's memory of it.
         stalled
     }
 }

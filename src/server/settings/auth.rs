@@ -10,7 +10,7 @@ use crate::{
     http::MetricsAccess,
 };
 
-/// Keys besides the one secret, what is asked of tokens, and how they travel.
+/// Keys besides the one secret, the rules for tokens, and where requests carry them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -21,11 +21,11 @@ pub struct AuthSettings {
     pub public_key_files: Vec<PublicKeyFile>,
     /// A file with a JSON Web Key Set.
     pub jwks_file: String,
-    /// Where an issuer has its JSON Web Key Set.
+    /// The URL of an issuer's JSON Web Key Set.
     pub jwks_url: JwksUrlText,
     /// Seconds between two refreshes of the set.
     pub jwks_refresh_s: u32,
-    /// Seconds between two refreshes that tokens with unknown keys ask for.
+    /// Shortest time in seconds between two refreshes, if tokens with unknown keys cause them.
     pub jwks_refresh_min_s: u32,
     /// The issuer that a token must be of; empty: not checked.
     pub issuer: String,

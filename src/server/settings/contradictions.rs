@@ -47,8 +47,8 @@ fn listening(
         } else if !addr.is_loopback() && !settings.insecure && !settings.authenticates() {
             errors.push(SettingsError::Contradiction {
                 subject,
-                reason: "reaches beyond this machine, and nothing authenticates clients: whoever \
-                         reaches it may publish, read and delete"
+                reason: "reaches beyond this machine, and nothing authenticates clients: \
+                         every client that reaches it may publish, read and delete"
                     .to_owned(),
                 remedy: "set VISNYK_JWT_SECRET or another key, listen on 127.0.0.1 or [::1], or \
                          accept that with --insecure (insecure = true)"
@@ -72,7 +72,7 @@ fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<
     })
 }
 
-/// Browsers believe it over TLS alone.
+/// Browsers obey it over TLS only.
 fn hsts_without_tls(
     settings: &Settings,
     set_by: &impl Fn(&str) -> String,
@@ -116,7 +116,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     if !settings.jwt_secret.is_empty() && !settings.jwt_secret_file.is_empty() {
         refuse(
             format!("{} and {}", said("jwt_secret"), said("jwt_secret_file")),
-            "are both there, and the secret is one",
+            "are both set, and there is only one secret",
             "remove one",
         );
     }
@@ -155,7 +155,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     errors
 }
 
-/// What pages of other origins are promised.
+/// What settings allow pages of other origins.
 fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     if !settings.cors.credentials {
         return Vec::new();
@@ -173,10 +173,9 @@ fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
         let (wide, from) = (String::from(wide.clone()), set_by("cors_origins"));
         errors.push(SettingsError::Contradiction {
             subject: format!("{subject} and cors_origins = \"{wide}\" ({from})"),
-            reason:
-                "do not go together: pages of everyone with a name there could read and publish \
+            reason: "do not go together: every owner of a name there could read and publish \
                      as their visitor"
-                    .to_owned(),
+                .to_owned(),
             remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
         });
     }

@@ -103,7 +103,7 @@ impl Effective {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Entry<'a> {
-    /// Which.
+    /// Its key.
     pub key: &'static Key,
     /// Its value, as TOML.
     pub value: String,

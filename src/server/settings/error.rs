@@ -66,7 +66,7 @@ pub enum SettingsError {
     FileUnreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A file is far too long for settings.
@@ -86,7 +86,7 @@ pub enum SettingsError {
         line: usize,
         /// In bytes, from 1.
         column: usize,
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
     /// The profile could not be part of a file name.
@@ -102,7 +102,7 @@ pub enum SettingsError {
         key: String,
         /// The value, unless the name sounds like a secret.
         value: String,
-        /// Where it stands.
+        /// Its origin.
         set_by: SetBy,
         /// The nearest key, or what there is.
         hint: String,
@@ -112,7 +112,7 @@ pub enum SettingsError {
     NotAvailable {
         /// The name. Its value is not shown, since it may be a secret.
         key: String,
-        /// Where it stands.
+        /// Its origin.
         set_by: SetBy,
         /// What this version lacks.
         lacks: &'static str,
@@ -124,7 +124,7 @@ pub enum SettingsError {
         key: &'static str,
         /// Its value.
         value: String,
-        /// Where it stands.
+        /// Its origin.
         set_by: SetBy,
         /// What it may be.
         allowed: Allowed,
@@ -140,7 +140,7 @@ pub enum SettingsError {
     Contradiction {
         /// The settings with their values and origins.
         subject: String,
-        /// Why they do not.
+        /// Why they contradict each other.
         reason: String,
         /// What to change.
         remedy: String,
@@ -148,7 +148,7 @@ pub enum SettingsError {
     /// The merged values do not make settings, though each was allowed.
     #[error("the settings do not fit together: {reason}")]
     Merge {
-        /// What figment says.
+        /// figment's error.
         reason: String,
     },
 }

@@ -33,7 +33,7 @@ impl Key {
     }
 }
 
-/// What a setting may be. `Display` says it in a refusal.
+/// What a setting may be. `Display` writes it into a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allowed {
@@ -90,7 +90,7 @@ impl Allowed {
             (Self::Choice(words), toml::Value::String(word)) => words.contains(&word.as_str()),
             (Self::LogFilter, toml::Value::String(text)) => text.parse::<LogFilter>().is_ok(),
             (Self::Secret, toml::Value::String(text)) => {
-                // What `visnyk config` prints is no secret to run with.
+                // `visnyk config` prints `***`, which is not a secret to run with.
                 text != REDACTED && text.len() <= TEXT_BYTES_MAX
             }
             (Self::Text | Self::Url, toml::Value::String(text)) => is_text(text),
@@ -128,7 +128,8 @@ impl Allowed {
         admitted.then(|| value.clone())
     }
 
-    /// The value that a text means; a text that means none stays one, and is not admitted.
+    /// The value that a text means; a text without a meaning for its key stays a text, and is
+    /// refused.
     pub(super) fn read(&self, text: &str) -> toml::Value {
         let as_text = || toml::Value::String(text.to_owned());
         match self {
@@ -191,8 +192,8 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// What a reserved name will need, if `name` is one. Reserved names are refused and not ignored:
-/// whoever sets one expects a protection, or a durability, that is not there.
+/// What a reserved name will need, if `name` is one. Reserved names are refused and not ignored: to
+/// set one is to expect a protection, or a durability, that is not there.
 pub(super) fn reserved(name: &str) -> Option<&'static str> {
     let section = name.split('.').next().unwrap_or(name);
     RESERVED.iter().find(|(names, _)| names.contains(&section)).map(|(_, lacks)| *lacks)
@@ -243,9 +244,9 @@ const U32_MAX: i64 = u32::MAX as i64;
 const DAY_S: i64 = 86_400;
 /// 1 TiB: more memory than a machine would give to history.
 const BYTES_MAX: i64 = 1 << 40;
-/// A table of rates is looked through now and then.
+/// Every entry of a table of rates is visited regularly.
 const RATES_MAX: i64 = 10_000_000;
-/// A place for each is set aside in the log's queue and in every shard's.
+/// The log's queue and every shard's reserve an entry for each.
 const IN_FLIGHT_MAX: i64 = 1 << 20;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
 const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;
@@ -268,7 +269,7 @@ pub(super) const KEYS: &[Key] = &[
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
     whole("tls_reload_s", 1, DAY_S),
-    // Two years are what lists of browsers ask for.
+    // Browsers' preload lists ask for two years.
     whole("hsts_max_age_s", 0, 2 * 366 * DAY_S),
     key("jwt_secret", Allowed::Secret),
     key("jwt_secret_file", Allowed::Text),
@@ -345,7 +346,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.http2.keep_alive_s", 1, DAY_S),
     whole("limits.http2.keep_alive_timeout_s", 1, DAY_S),
     whole("limits.requests.target_bytes_max", 256, 65_534),
-    // What is more is a client's mistake, and what is less the HTTP server cannot have.
+    // More is a client's mistake; the HTTP server does not allow less.
     whole("limits.requests.head_bytes_max", 8_192, 1 << 20),
     whole("limits.requests.fields_max", 1, 1_000),
     whole("limits.per_address.requests_max", 0, U32_MAX),

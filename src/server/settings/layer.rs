@@ -1,4 +1,4 @@
-//! One value for one key from one place, checked, and in the shape in which figment merges it.
+//! One value for one key from one source, checked, and in the shape in which figment merges it.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::{Allowed, SetBy, Settings, SettingsError, nearest};
 use crate::auth::JwksUrlText;
 
 /// A checked assignment. Each is a figment provider of its own: figment keeps its metadata, so that
-/// where a value came from is known for every key and not only for every file.
+/// the origin of every key is known and not only of every file.
 pub(super) struct Assignment {
     key: &'static Key,
     value: toml::Value,

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An IP address and a port. `localhost:PORT` is read as `127.0.0.1:PORT`; other names are refused,
-/// since what they resolve to, and so who can reach the hub, could change behind the settings.
+/// An IP address and a port. `localhost:PORT` is read as `127.0.0.1:PORT`; other names are refused:
+/// the address that they resolve to could change later, and with it who can reach the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ListenAddr(SocketAddr);

@@ -2,7 +2,7 @@
 
 use super::keys::KEYS;
 
-/// What to tell someone who wrote `name`: the nearest key, or what there is in that section.
+/// The hint for an unknown `name`: the nearest key, or the keys in that section.
 pub(super) fn hint(name: &str) -> String {
     if let Some(key) = nearest(name) {
         return format!("did you mean {key}?");

@@ -1,4 +1,4 @@
-//! The places that settings are read from, gathered before anything is read.
+//! The sources that settings are read from, gathered before anything is read.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -37,7 +37,7 @@ impl Sources {
         self
     }
 
-    /// Reads the variables that begin with `VISNYK_`; others are passed over.
+    /// Reads the variables that begin with `VISNYK_`; others are ignored.
     pub fn environment(
         mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,

@@ -17,10 +17,10 @@ pub struct Settings {
     pub listen: Vec<ListenAddr>,
     /// Allows addresses beyond loopback although nothing authenticates clients.
     pub insecure: bool,
-    /// Hosts besides loopback ones that requests to a loopback address may name: what a proxy on
-    /// this machine passes on.
+    /// Hosts besides loopback ones that requests to a loopback address may name: those that a proxy
+    /// on this machine passes on.
     pub allowed_hosts: Vec<String>,
-    /// Proxies that are believed about whose requests they pass on.
+    /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<ProxyBlock>,
     /// Serves the quickstart routes (`/publish`, `/subscribe`, `/events`).
     pub quickstart: bool,
@@ -34,7 +34,7 @@ pub struct Settings {
     pub plain_refusals: bool,
     /// Origins whose pages may use the hub, besides its own.
     pub cors_origins: Vec<OriginPattern>,
-    /// How they may.
+    /// What they may do.
     pub cors: CorsSettings,
     /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps it.
     pub accept_queue_max: u32,
@@ -50,7 +50,7 @@ pub struct Settings {
     pub tls_key: String,
     /// Seconds between two looks at whether these files have changed.
     pub tls_reload_s: u32,
-    /// Seconds for which browsers are told to ask over TLS only; 0: they are not told.
+    /// Seconds for which browsers use only TLS for this host (HSTS); 0: the field is not sent.
     pub hsts_max_age_s: u32,
     /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
     /// authenticated.
@@ -59,7 +59,7 @@ pub struct Settings {
     pub jwt_secret_file: String,
     /// Channels that may be subscribed to without a token.
     pub allow_anonymous: Vec<PatternTemplate>,
-    /// Other keys, and what is asked of tokens.
+    /// Other keys, and the rules for tokens.
     pub auth: AuthSettings,
     /// What goes to the log, and how it looks.
     pub log: LogSettings,

@@ -66,7 +66,7 @@ impl Acceptor {
             .map_err(TlsError::Unfit)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<_>);
-        // Clients come back without a full handshake, and the hub keeps nothing for it.
+        // Clients resume without a full handshake, and the hub stores no session.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Unfit)?;
         config.send_tls13_tickets = 1;
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
@@ -151,7 +151,7 @@ async fn answer_plain_http(io: &mut TcpStream) {
 
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
-/// What is spoken, the better first.
+/// The protocols spoken, the preferred one first.
 const ALPN: [&[u8]; 2] = [HTTP2, HTTP1];
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\

@@ -1,4 +1,4 @@
-//! The certificate that new handshakes are given. Connections that are there keep theirs.
+//! The certificate for new handshakes. Open connections keep theirs.
 
 use std::{
     sync::Arc,

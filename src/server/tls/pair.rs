@@ -30,7 +30,7 @@ pub enum TlsError {
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A file does not hold what it should, in PEM.
@@ -61,7 +61,7 @@ pub(super) struct PairFiles {
     pub(super) key: PathBuf,
 }
 
-/// A certificate that is good to serve with.
+/// A certificate that can be served with.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
     pub(super) certified: Arc<CertifiedKey>,
@@ -69,7 +69,7 @@ pub(super) struct Pair {
     pub(super) expires: SystemTime,
 }
 
-/// What tells that a file is another than before, without reading it.
+/// Metadata by which a changed file is recognised without reading it.
 pub(super) type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
 impl PairFiles {

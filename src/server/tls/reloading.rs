@@ -1,5 +1,5 @@
-//! Takes a new certificate when its files have changed, or when it is told to. A bad one changes
-//! nothing: the old one stays in use, and is better than none.
+//! Takes a new certificate when its files have changed, or on SIGHUP. If the new one cannot be
+//! used, the old one stays in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ pub(in crate::server) struct Reloading {
     pub(super) current: Arc<CurrentCertificate>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) metrics: Arc<Metrics>,
-    /// What the files looked like when they were last read.
+    /// The files' metadata when they were last read.
     pub(super) seen: Stamp,
 }
 
@@ -53,13 +53,15 @@ impl Reloading {
             });
             match checked.await {
                 Ok(back) => self = back,
-                Err(error) => return tracing::error!(%error, "the certificate is watched no more"),
+                Err(error) => {
+                    return tracing::error!(%error, "the certificate's files are no longer watched");
+                }
             }
         }
     }
 
     fn check(&mut self, asked: bool) {
-        // Before they are read: what changes meanwhile is seen the next time.
+        // Before they are read: a change in between is seen the next time.
         let stamp = self.files.stamp();
         if stamp == self.seen && !asked {
             return;

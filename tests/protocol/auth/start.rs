@@ -49,7 +49,7 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         ),
         (
             &[("cors.credentials", "true"), ("cors_origins", "https://*.com")],
-            "pages of everyone with a name there could read and publish",
+            "every owner of a name there could read and publish",
             "name the origins of your own",
         ),
         (&[key, ("auth.jwks_refresh_s", "5")], "less often than time does", "lower the first"),
