@@ -6,22 +6,22 @@ use crate::{
     tls, tokens,
 };
 
-/// One attack, and the settings of the hub that suffers it.
+/// An attack, and the settings of the hub it runs against.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) settings: &'static [(&'static str, &'static str)],
     pub(crate) hub: HubKind,
-    /// What the attackers must get, each at least once: else they have not reached what they attack.
+    /// What the attackers must get, each at least once: else the attack has not reached its target.
     pub(crate) must: &'static [&'static str],
     pub(crate) run: fn(Target) -> Running,
 }
 
-/// What is special about a hub.
+/// The kind of hub under attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum HubKind {
     /// Nothing.
     Plain,
-    /// It asks for tokens.
+    /// It requires tokens.
     Tokens,
     /// It speaks TLS, and so do the honest.
     Tls,
@@ -151,7 +151,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("routes of administrators", tokens::admin_routes, ["401", "403"], &[], Tokens),
     attack!("half a TLS handshake", tls::half_handshakes, ["connections"], &[], Tls),
     attack!("TLS handshakes", tls::handshakes, ["handshakes"], &[], Tls),
-    attack!("what is no TLS", tls::garbage, ["connections"], &[], Tls),
+    attack!("non-TLS bytes", tls::garbage, ["connections"], &[], Tls),
     attack!("HTTP/2 rapid resets", http2::rapid_resets, ["resets"]),
     attack!("HTTP/2 resets by the hub", http2::made_resets, ["resets by the hub"]),
     attack!("HTTP/2 CONTINUATION", http2::continuations, ["frames"]),

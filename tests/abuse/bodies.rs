@@ -68,8 +68,8 @@ pub(crate) async fn held(target: Target) {
     target.by_many(200, act).await;
 }
 
-/// Bodies of a megabyte that have all but their last byte: as many as fill the room for bodies to a few
-/// bytes. Then nobody else can publish, unless there is room for them besides.
+/// Bodies of a megabyte that have all but their last byte: as many as fill the room for bodies to a
+/// few bytes. Other clients can then publish only if there is room besides.
 pub(crate) async fn filling_the_room(target: Target) {
     let body: Rc<str> = "x".repeat(1_048_575).into();
     let act = move |target: Target, _| {

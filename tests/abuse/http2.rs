@@ -134,7 +134,7 @@ pub(crate) async fn compression_bomb(target: Target) {
         for at in 0..1_000_u32 {
             let long = [&[0x40, 1, b'x', 0x7F, 0xA1, 0x1E][..], &[b'a'; 4_000]].concat();
             let mut block = [block("GET", "/healthz"), long].concat();
-            // 62 is the first place of the table that grows.
+            // 62 is the first entry of the dynamic table.
             block.extend(std::iter::repeat_n(0xBE, 12_000));
             wire.send(frame(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, &block)).await?;
             target.got("bombs");

@@ -116,12 +116,12 @@ impl Outcome {
         self.attacked.as_ref().is_ok_and(|received| received.p99 > bound)
     }
 
-    /// Whether another try may come to something else. What must not be is no matter of luck.
+    /// Whether another try may have another outcome. What must not happen fails at once.
     fn may_be_chance(&self) -> bool {
         self.faults.is_empty() && (self.is_too_slow() || !self.missing.is_empty())
     }
 
-    /// All that is wrong.
+    /// Everything that is wrong.
     fn faults(&self) -> Vec<String> {
         let mut faults = self.faults.clone();
         if !self.missing.is_empty() {
@@ -329,7 +329,7 @@ async fn look_after(attack: &Attack, hub: &Hub) -> Vec<String> {
     faults
 }
 
-/// The status and body of an answer to one who may see everything.
+/// The status and body of an answer to an admin.
 async fn ask(attack: &Attack, hub: &Hub, target: &str) -> io::Result<(u16, String)> {
     if attack.hub == HubKind::Tls {
         return timeout(PATIENCE, tls::ask(hub.address(), target)).await?;
@@ -346,7 +346,7 @@ async fn ask(attack: &Attack, hub: &Hub, target: &str) -> io::Result<(u16, Strin
     Ok((answer.status(), answer.body))
 }
 
-/// The lines of metrics that tell of something of the hub that broke and was begun anew.
+/// The lines of metrics about parts of the hub that crashed and were restarted.
 fn breakdowns(metrics: &str) -> Vec<String> {
     let is_breakdown = |line: &&str| {
         let is_count = line.contains("panicked") || line.starts_with("visnyk_restarts");
@@ -425,8 +425,8 @@ mod tests {
             outcome(1, &[], &[]),
         ]
         .into_iter();
-        let told = until_reported(|| tries.next().expect("it is tried three times at most"));
-        assert_eq!(told.faults()[0], "a forged token was taken");
+        let result = until_reported(|| tries.next().expect("it is tried three times at most"));
+        assert_eq!(result.faults()[0], "a forged token was taken");
     }
 
     #[test]
@@ -434,11 +434,11 @@ mod tests {
         for chance in [outcome(10_000, &[], &[]), outcome(1, &["429"], &[])] {
             assert_eq!(chance.faults().len(), 1);
             let mut tries = [chance, outcome(1, &[], &[])].into_iter();
-            let told = until_reported(|| tries.next().expect("the second is good"));
-            assert!(told.faults().is_empty());
+            let result = until_reported(|| tries.next().expect("the second is good"));
+            assert!(result.faults().is_empty());
         }
-        let told = until_reported(|| outcome(1, &["429"], &[]));
-        assert_eq!(told.faults(), ["it did not come about: no 429"]);
+        let result = until_reported(|| outcome(1, &["429"], &[]));
+        assert_eq!(result.faults(), ["it did not come about: no 429"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What threads had of the processors, and how long they waited for one: with that, what the honest
-//! waited is told apart from what the hub is to blame for.
+//! Processor time of threads, and how long they waited for it: it separates what the honest waited
+//! for the scheduler from what they waited for the hub.
 
 use std::{fs, ops::Sub, path::Path, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Attempts to have something read as a request that is none, most of them around sockets that are
-//! given away. Whatever is answered, the channel `smuggled` must not come to be.
+//! Attempts to have bytes read as a request that are not one, most of them around sockets that are
+//! handed off. Whatever the answers, the channel `smuggled` must not exist afterwards.
 
 use std::{rc::Rc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::target::{Target, Wire, get, request};
 
-/// All of them, over and over, cut into two pieces at another place each time.
+/// All of them, over and over, cut into two pieces at another byte each time.
 pub(crate) async fn all(target: Target) {
     let texts: Rc<[String]> = texts().into();
     let act = move |target: Target, number: usize| {
@@ -121,7 +121,7 @@ fn texts() -> Vec<String> {
     ] {
         texts.push(with("POST", post, "Transfer-Encoding: chunked\r\n", &chunks));
     }
-    // Heads that are none.
+    // Malformed heads.
     for field in ["X: a\0b\r\n", "X: a\rb\r\n", "X\r\n", ": x\r\n", "X y: z\r\n", "\u{e9}: x\r\n"] {
         let fields = format!("{field}Content-Length: {length}\r\n");
         texts.push(with("GET", poll, &fields, &smuggled));

@@ -1,5 +1,4 @@
-//! What attackers have in common: where the hub is, until when they may, a count of what they got, and
-//! what they found that must not be.
+//! What attackers share: the hub's address, a deadline, a count of what they got, and findings.
 
 use std::{
     cell::RefCell,
@@ -175,8 +174,8 @@ impl Target {
     }
 }
 
-/// Leaves a fault if it is dropped by a panic: what a task panics with is kept from all but those who
-/// wait for it, and the end of an attack waits for nobody.
+/// Leaves a fault if it is dropped by a panic: a task's panic reaches only the task that joins it,
+/// and the end of an attack joins none.
 struct Watched(Target);
 
 impl Drop for Watched {
@@ -278,9 +277,9 @@ pub(crate) fn get(target: &str) -> String {
     request("GET", target, "", "")
 }
 
-/// Gives this thread what nobody else wants of the processors (SCHED_IDLE, sched(7)). The lowest
-/// priority is not enough: such a thread may keep a processor for a slice of some milliseconds while
-/// the hub is ready to run.
+/// Gives this thread only processor time that no other thread wants (SCHED_IDLE, sched(7)). The
+/// lowest priority is not enough: such a thread may keep a processor for a slice of some
+/// milliseconds while the hub is ready to run.
 fn run_when_idle() {
     schedule("--idle");
 }
@@ -300,7 +299,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHUT_OUT: Duration = Duration::from_millis(20);
 /// Where the status in the first line of an answer ends.
 const STATUS_END: usize = "HTTP/1.1 200".len();
-/// Of one attack that are told.
+/// Faults of one attack that are reported.
 const FAULTS_MAX: usize = 5;
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub(crate) async fn handshakes(target: Target) {
     target.by_many(32, act).await;
 }
 
-/// What is no TLS, and plain requests.
+/// Bytes that are not TLS, and plain requests.
 pub(crate) async fn garbage(target: Target) {
     let act = |target: Target, number: usize| async move {
         let mut wire = target.connect().await?;

@@ -204,7 +204,7 @@ fn forgeries() -> Vec<String> {
         // Past its time and the five seconds by which clocks may differ, by one second.
         signed(&hs256, &claims("eve", now_s() - 6, &["**"]), SECRET.as_bytes()),
         signed(&hs256, &json!({"sub": "eve", "visnyk": {"publish": ["**"]}}), SECRET.as_bytes()),
-        // A subject that would make a pattern of a place for one.
+        // A subject that is a pattern, for `{sub}`.
         signed(&hs256, &claims("**", now_s() + 600, &["{sub}", "{sub}/**"]), SECRET.as_bytes()),
         signed(&hs256, &claims("a/../**", now_s() + 600, &["users/{sub}"]), SECRET.as_bytes()),
         signed(&hs256, &claims("..", now_s() + 600, &["users/{sub}"]), SECRET.as_bytes()),

@@ -205,7 +205,7 @@ describe("visnyk.js", LIMIT, () => {
       await until(page, () => hub.state.state === "closed");
       assert.equal(await page.evaluate(() => window.hub.state.reason), "gone");
 
-      // One that comes later is told by 204 or 410, and stops too.
+      // One that comes later gets 204 or 410, and stops too.
       await openClient(page, { channels: ["one"], transport });
       await until(page, () => hub.state.state === "closed");
       assert.equal(await page.evaluate(() => window.hub.state.reason), "gone");

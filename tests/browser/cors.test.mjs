@@ -159,8 +159,8 @@ describe("a page of a listed origin", { timeout: 180_000 }, () => {
     await hears(second, "error 0");
     await first.evaluate(() => source.close());
     await retry(async () => {
-      await hub.publish("a", "for whoever is there");
-      return second.evaluate(() => heard.includes("for whoever is there"));
+      await hub.publish("a", "to all");
+      return second.evaluate(() => heard.includes("to all"));
     });
   });
 

@@ -294,7 +294,7 @@ async fn both_ends_ride_out_a_restart_of_the_hub() {
         let note = BufReader::new(notes).lines().next_line().await.expect("readable");
         assert!(note.is_some_and(|note| note.contains("cannot reach the hub")));
         stage.restart_hub().await;
-        // The history of the first hub is gone, and the subscriber is told so.
+        // The history of the first hub is gone, and the subscriber gets a gap.
         subscriber.wait_for_note("events are missing (epoch)").await;
         assert!(wait(publisher).await.status.success());
         assert_eq!(subscriber.rest().await, ["after"]);
@@ -444,7 +444,7 @@ async fn credentials_are_neither_in_help_nor_in_refusals() {
 #[tokio::test]
 async fn publisher_gives_up_when_there_is_no_hub() {
     let mut publish = visnyk("publish");
-    // Port 1 is nobody's.
+    // No process listens on port 1.
     publish.args(["a", "x", "--url", "http://127.0.0.1:1", "--retry-for", "1"]);
     let output = finish(publish).await;
     assert_eq!(output.status.code(), Some(1));

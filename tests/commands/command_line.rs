@@ -174,21 +174,21 @@ fn without_a_command_it_serves_and_sigterm_ends_it_with_0() {
             .expect("it runs"),
     );
     let mut lines = BufReader::new(hub.0.stderr.take().expect("piped")).lines();
-    let mut told = Vec::new();
+    let mut printed = Vec::new();
     let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
         let port = line.strip_prefix("listening on http://127.0.0.1:").map(str::parse::<u16>);
-        told.push(line);
+        printed.push(line);
         port
     });
     assert_ne!(port.expect("a plain line says the address").expect("a port"), 0);
 
     let killed = Command::new("kill").args(["-TERM", &hub.0.id().to_string()]).status();
     assert!(killed.expect("kill runs").success());
-    told.extend(lines.map_while(Result::ok));
-    assert_eq!(hub.0.wait().expect("it ends").code(), Some(0), "{told:#?}");
+    printed.extend(lines.map_while(Result::ok));
+    assert_eq!(hub.0.wait().expect("it ends").code(), Some(0), "{printed:#?}");
     let mut logged =
-        told.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    assert!(logged.any(|line| line["level"] == "INFO"), "{told:#?}");
+        printed.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    assert!(logged.any(|line| line["level"] == "INFO"), "{printed:#?}");
 }
 
 /// A failed assertion must not leave a hub behind.

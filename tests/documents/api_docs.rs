@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 #[test]
 fn every_command_of_the_api_page_works() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    // What a reader would see as an error is one: curl by itself is content with any status.
+    // curl by itself succeeds with any status: here an error status is an error.
     fs::write(home.path().join(".curlrc"), "fail-with-body\nsilent\nshow-error\n")
         .expect("written");
     let hub = Hub::start(home.path(), &[]);
-    // What is shown with tokens needs a hub that asks for them.
+    // The examples with tokens need a hub with authentication.
     let secret = ("VISNYK_JWT_SECRET", "a secret of this test alone, 40 bytes...");
     let asking = Hub::start(home.path(), &[secret]);
     let commands = commands(include_str!("../../docs/api.md"));
@@ -28,14 +28,14 @@ fn every_command_of_the_api_page_works() {
             .current_dir(home.path())
             .output()
             .expect("sh runs");
-        let told = String::from_utf8_lossy(&output.stdout);
+        let printed = String::from_utf8_lossy(&output.stdout);
         // A stream goes on until its time is up: that is curl's code 28.
         let good = if command.contains("--max-time") { 28 } else { 0 };
         assert_eq!(output.status.code(), Some(good), "{command}\n{output:?}");
-        let is_empty = told.trim().is_empty();
-        assert_eq!(is_empty, command.contains("-X DELETE"), "{command}\n{told}");
+        let is_empty = printed.trim().is_empty();
+        assert_eq!(is_empty, command.contains("-X DELETE"), "{command}\n{printed}");
         if command.contains("--max-time") {
-            assert!(told.contains("hello"), "{command}\n{told}");
+            assert!(printed.contains("hello"), "{command}\n{printed}");
         }
     }
 }

@@ -47,7 +47,7 @@ fn every_module_of_the_library_is_a_layer() {
         line.strip_suffix(';')
     });
     for module in modules {
-        assert!(module == ALONE || rank(module).is_some(), "`{module}` has no place in the order");
+        assert!(module == ALONE || rank(module).is_some(), "`{module}` is not in the order");
     }
 }
 
@@ -181,7 +181,7 @@ fn layer_of(path: &Path) -> Option<String> {
 }
 
 /// Every path of the code, those in groups written out: `use a::{b, c::d};` gives `a::b` and
-/// `a::c::d`. A path of one part is none.
+/// `a::c::d`. A single name is not a path.
 fn paths_in(code: &str) -> Vec<Vec<String>> {
     let tokens = tokens(code);
     let mut paths = Vec::new();
@@ -209,7 +209,7 @@ fn paths_in(code: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads one path or group of paths behind `prefix`; gives the place after it.
+/// Reads one path or group of paths behind `prefix`; returns the index after it.
 fn group(
     tokens: &[String],
     mut at: usize,

@@ -223,7 +223,7 @@ async fn retries_across_a_restart_deliver_once_in_each_log_and_clients_get_a_gap
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_and_idle_connections_hold_nothing_up() {
+async fn clients_that_do_not_read_and_idle_connections_delay_no_drain() {
     let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "2")]).await;
     let request = SseRequest::new("/v1/events?channel=a&slow=skip").receive_buffer_bytes(1);
     let mut stalled = Vec::new();

@@ -176,7 +176,7 @@ async fn channel_actor_that_dies_is_restarted_and_clients_do_not_notice() {
     assert_info_is_right(&hub, &ledger).await;
 }
 
-/// Once nobody is there any more, nobody is counted, crashed or not.
+/// Once all clients have left, none is counted, crashed or not.
 async fn assert_no_client_is_counted(hub: &TestHub) {
     hub.wait_for_metric("visnyk_streams", |streams| streams == 0.0).await;
     hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 0.0).await;
@@ -212,7 +212,7 @@ async fn channel_actor_goes_on_with_its_work_after_a_restart() {
         // The first is acknowledged before its channel has an actor, the second after.
         let published = Instant::now();
         hub.publish("a", fault).await;
-        // However slowly this goes, nobody forgets a channel that has a subscriber.
+        // However slowly this goes, a channel with a subscriber is not evicted.
         let stream = hub.stream("channel=a", "now").await;
         hub.publish("a", fault).await;
         let metric = format!(r#"visnyk_restarts_total{{reason="{kind}"}}"#);
@@ -224,7 +224,7 @@ async fn channel_actor_goes_on_with_its_work_after_a_restart() {
             assert_eq!(info["events_retained"], 2, "{fault}: {info}");
         }
         drop(stream);
-        // It still evicts by age, and forgets the channel after that.
+        // It still evicts by age, and the channel is evicted after that.
         hub.wait_for_channel("a", Value::is_null).await;
         assert_eq!(hub.poll_now("channel=a", &start).await["gap"]["reason"], "evicted");
     }

@@ -219,7 +219,8 @@ async fn invariant_2_resume_over_a_channel_that_is_closed_in_mid_replay() {
         (Some("visnyk.closed"), Some("a"))
     );
     assert_eq!(stream.next_block(PATIENCE).await.unwrap(), None, "the stream ends");
-    // Who has it all is told to stop; who stands before the end still gets the rest.
+    // A client that has all of it gets the closed event and stops; one with an older position still
+    // gets the rest.
     let request = SseRequest::new("/v1/events?channel=a").from(closed.id.as_deref().unwrap());
     let stop = SseClient::connect(hub.address(), &request).await.unwrap();
     assert_eq!(stop.head().status, 204);
@@ -234,7 +235,7 @@ async fn invariant_2_resume_over_a_channel_that_is_closed_in_mid_replay() {
 
 // 3. Honest gaps.
 
-/// What a client that resumes is told of a gap, over both transports; null for none.
+/// The gap that a client gets when it resumes, over both transports; null without one.
 async fn gap_of(hub: &TestHub, query: &str, from: &str) -> Value {
     let polled = hub.poll_now(query, from).await["gap"].clone();
     // A gap stands right after the first block; a mark on a new channel says that none came.
@@ -273,14 +274,14 @@ async fn invariant_3_honest_gap_where_events_were_evicted_and_none_at_the_edge()
         if index < 5 {
             let gap = stream.next_event(PATIENCE).await.unwrap().expect("a gap");
             assert_eq!(gap.event.as_deref(), Some("visnyk.gap"), "from {index}");
-            let told: Value = serde_json::from_str(gap.data.as_deref().unwrap()).unwrap();
+            let notice: Value = serde_json::from_str(gap.data.as_deref().unwrap()).unwrap();
             let expected = serde_json::json!({
                 "reason": "evicted",
                 "requested": position,
                 "oldest": positions[5],
                 "channel": "a",
             });
-            assert_eq!(told, expected);
+            assert_eq!(notice, expected);
             assert_eq!(answer["gap"], expected);
             assert_eq!(gap.id.as_deref(), Some(positions[5].as_str()), "where it goes on");
             assert_eq!(data_of(&mut stream, 5).await, kept);
@@ -290,7 +291,7 @@ async fn invariant_3_honest_gap_where_events_were_evicted_and_none_at_the_edge()
             assert_eq!(data_of(&mut stream, rest.len()).await, rest);
         }
     }
-    // Who asks for what there is has missed nothing.
+    // A client that resumes from the oldest event has missed nothing.
     assert_eq!(hub.poll_now("channel=a", "earliest").await["gap"], Value::Null);
 }
 
@@ -316,8 +317,8 @@ async fn invariant_3_honest_gaps_are_not_sent_on_a_quiet_channel() {
     let pattern = gap_of(&hub, "channel=**", &start).await;
     assert_eq!(pattern["reason"], "evicted");
     assert_eq!(gap_of(&hub, "channel=qu/*&channel=never", &start).await, Value::Null);
-    // The ceiling of the hub takes the oldest event of all, the quiet channel's: who has it has
-    // lost nothing, and who has not is told.
+    // The ceiling of the hub evicts the oldest event of all, the quiet channel's: a client that has
+    // it has lost nothing, and one that has not gets a gap.
     let long = "x".repeat(4_000);
     for n in 0..10 {
         hub.publish(&format!("filler/{n}"), &long).await;
@@ -328,7 +329,7 @@ async fn invariant_3_honest_gaps_are_not_sent_on_a_quiet_channel() {
     assert_eq!(gap_of(&hub, "channel=quiet", &before).await["channel"], "quiet");
 }
 
-/// A hub whose channels are forgotten soon after they fall silent.
+/// A hub whose channels are evicted soon after they are idle.
 const FORGETFUL: [(&str, &str); 3] = [
     ("LIMITS__HISTORY__AGE_MAX_S", "1"),
     ("LIMITS__CHANNELS__IDLE_S", "1"),
@@ -351,7 +352,7 @@ async fn invariant_3_honest_gaps_on_channels_that_are_evicted() {
     assert_eq!(hub.poll_now("channel=a/*", &last).await["gap"], Value::Null);
     assert_eq!(hub.poll_now("channel=never", &before).await["gap"], Value::Null, "never was");
     assert_eq!(hub.poll_now("channel=b/*", &before).await["gap"], Value::Null);
-    // Born again, it still knows.
+    // Created again, it still knows.
     hub.publish("a/1", "3").await;
     assert_eq!(hub.poll_now("channel=a/1", &first).await["gap"]["reason"], "evicted");
     let rest = hub.poll_now("channel=a/1", &last).await;
@@ -395,12 +396,12 @@ async fn invariant_3_honest_gap_from_another_epoch_and_for_unknown_positions() {
     assert_eq!(hub.retained("channel=a", &old).await, ["new"], "from the oldest retained event");
     // On a channel that never was, too: another log may have had it.
     assert_eq!(gap_of(&hub, "channel=b", &old).await["reason"], "epoch");
-    // Tokens of other hubs, and a place that this log has not reached.
+    // Tokens of other hubs, and a seq that this log has not reached.
     let ahead = with_seq(&hub.publish("a", "newer").await, 1_000_000);
     for token in ["7", "some.other-hubs_token", &ahead] {
         let gap = gap_of(&hub, "channel=a", token).await;
-        let told = (gap["reason"].as_str(), gap["requested"].as_str());
-        assert_eq!(told, (Some("unknown_position"), Some(token)));
+        let notice = (gap["reason"].as_str(), gap["requested"].as_str());
+        assert_eq!(notice, (Some("unknown_position"), Some(token)));
         assert_eq!(hub.retained("channel=a", token).await, ["new", "newer"]);
     }
     // What cannot be a position is refused, not answered with a gap.
@@ -432,7 +433,7 @@ async fn invariant_4_bounded_number_of_connections() {
         hub.metric(r#"visnyk_subscriptions_refused_total{reason="too_many_connections"}"#).await,
         2.0
     );
-    // An answered poll and a closed stream give their places back.
+    // An answered poll and a closed stream release their permits.
     hub.publish("a", "x").await;
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
     drop(two);
@@ -657,7 +658,11 @@ async fn invariant_6_ack_that_stays_away_leaves_all_or_nothing() {
         assert_eq!(again.head.field("idempotent-replayed"), Some("true"));
         assert_eq!(again.json(), answer.json(), "the first answer again");
         if n % 3 == 0 {
-            assert_eq!(answer.head.field("idempotent-replayed"), None, "half a batch is none");
+            assert_eq!(
+                answer.head.field("idempotent-replayed"),
+                None,
+                "half a batch is not a batch"
+            );
         }
         firsts.push((seq(answer.json()["first_id"].as_str().unwrap()), n));
     }

@@ -192,7 +192,7 @@ async fn publishers_that_hang_up_leave_no_permit_behind() {
     settings[2] = ("LIMITS__PUBLISH__WAIT_MS", "5000");
     let hub = TestHub::start(&settings).await;
     let followers = audience(&hub, "hot", 20).await;
-    // It slows the other channel down, and what it receives nobody knows.
+    // It slows the other channel down; what it receives is not checked.
     let _others = audience(&hub, "other", 150).await;
     for _ in 0..4 {
         let mut hanging_up = JoinSet::new();
@@ -210,7 +210,7 @@ async fn publishers_that_hang_up_leave_no_permit_behind() {
     end(&hub, "hot", &ledger).await;
     assert_exact(followers, &ledger).await;
     hub.wait_for_metric("visnyk_permits_free", |free| free == 4.0).await;
-    // Who hangs up cannot know whether it was published; once, if so.
+    // A publisher that hangs up cannot know whether it was published; once, if so.
     let events = hub.channel("other").await["events_retained"].as_u64().expect("a number");
     assert!((1..=400).contains(&events), "{events}");
 }

@@ -23,7 +23,7 @@ async fn stalled(hub: &TestHub, query: &str) -> SseClient {
 #[tokio::test]
 async fn client_that_never_reads_costs_little_and_delays_no_other() {
     const STALLED: usize = 100;
-    // Nobody is to be ended for taking too long before the figures are taken.
+    // No stall time may end before the figures are taken.
     let hub = TestHub::start(&[("LIMITS__CONNECTIONS__WRITE_STALL_S", "600")]).await;
     let mut neighbour = Neighbour::new(&hub).await;
 
@@ -55,7 +55,7 @@ async fn client_that_never_reads_costs_little_and_delays_no_other() {
     assert!(beside.median < 2 * alone.median + Duration::from_millis(5), "{alone:?} {beside:?}");
     assert!(beside.p99 < 3 * alone.p99 + Duration::from_millis(50), "{alone:?} {beside:?}");
 
-    // When they read at last, they are told.
+    // When they read at last, they get a gap.
     let mut one = clients.pop().expect("a client");
     let gap = loop {
         let block = one.next_event(PATIENCE).await.expect("an event").expect("not the end");
@@ -63,8 +63,8 @@ async fn client_that_never_reads_costs_little_and_delays_no_other() {
             break block;
         }
     };
-    let told: Value = serde_json::from_str(gap.data.as_deref().expect("data")).expect("JSON");
-    assert_eq!(told["reason"], "slow");
+    let notice: Value = serde_json::from_str(gap.data.as_deref().expect("data")).expect("JSON");
+    assert_eq!(notice["reason"], "slow");
     drop(clients);
 
     // Under the default policy they do not stay that long.
@@ -248,10 +248,10 @@ async fn policy_skip_jumps_on_and_says_so() {
     };
     assert!((1..80).contains(&received), "{received} events before the gap");
     assert_eq!(gap.event.as_deref(), Some("visnyk.gap"));
-    let told: Value = serde_json::from_str(gap.data.as_deref().expect("data")).expect("JSON");
+    let notice: Value = serde_json::from_str(gap.data.as_deref().expect("data")).expect("JSON");
     let (last, newest) = (&positions[received - 1], &positions[99]);
     let expected = serde_json::json!({"reason": "slow", "requested": last, "oldest": newest});
-    assert_eq!(told, expected);
+    assert_eq!(notice, expected);
     assert_eq!(gap.id.as_ref(), Some(newest), "where it goes on");
     let live = hub.publish("a", "live").await;
     assert_eq!(data_of(&mut client, 1).await, ["live"]);
@@ -279,7 +279,7 @@ async fn client_that_falls_off_history_is_treated_by_its_policy() {
     assert_eq!(how, "end");
     assert_eq!(hub.metric(SLOW_CONSUMER).await, 1.0);
     let resumed = hub.poll_now("channel=a", &last).await;
-    assert_eq!(resumed["gap"]["reason"], "evicted", "it is told when it resumes");
+    assert_eq!(resumed["gap"]["reason"], "evicted", "it gets a gap when it resumes");
     assert_eq!(resumed["events"].as_array().map(Vec::len), Some(10));
 }
 
@@ -290,9 +290,9 @@ async fn read_to_gap_or_end(mut client: SseClient) -> (String, String) {
         match client.next_event(PATIENCE).await.expect("whole events") {
             None => return ("end".to_owned(), last),
             Some(block) if block.event.is_some() => {
-                let told: Value =
+                let notice: Value =
                     serde_json::from_str(block.data.as_deref().expect("data")).expect("JSON");
-                return (told["reason"].as_str().expect("a reason").to_owned(), last);
+                return (notice["reason"].as_str().expect("a reason").to_owned(), last);
             }
             Some(block) => last = block.id.expect("a position"),
         }
@@ -351,7 +351,7 @@ async fn poll_whose_answer_is_not_read_is_ended_too() {
     let _unread = polling.await.expect("it does not fail").expect("the head of an answer");
     hub.wait_for_metric(WRITE_STALLED, |closed| closed == 1.0).await;
     assert_eq!(hub.metric("visnyk_pollers").await, 0.0);
-    // A long answer to one who reads is no such thing.
+    // A long answer that is read does not count as one.
     let mut poll = PollClient::new(address, "/v1/poll?channel=a&timeout=60").from("earliest");
     let answer = poll.next(PATIENCE).await.expect("an answer");
     assert_eq!(answer.events[0].data.len(), 500_000);

@@ -55,5 +55,5 @@ async fn two_thousand_clients_that_stopped_reading_stay_under_the_ceiling() {
             return;
         }
     }
-    panic!("nobody is left");
+    panic!("no client is left");
 }

@@ -122,7 +122,7 @@ async fn connections_beyond_the_file_limit_are_answered_when_to_retry() {
     let mut publisher = Wire::to(&hub).await;
     assert_eq!(on(&mut publisher, publish("a", "0")).await.status, 201);
     assert!(follower.block().await.starts_with("data: 0\n"));
-    // Connections that say nothing take every place.
+    // Idle connections take every permit.
     let mut silent = Vec::new();
     let open =
         async |publisher: &mut Wire| metric_on(publisher, "visnyk_http_connections").await as usize;
@@ -151,11 +151,11 @@ async fn connections_beyond_the_file_limit_are_answered_when_to_retry() {
         assert!(follower.block().await.starts_with(&format!("data: {data}\n")));
     }
     let (took, used) = (begun.0.elapsed(), cpu(&hub) - begun.1);
-    let told = reports(&hub) - begun.2;
+    let lines = reports(&hub) - begun.2;
     println!(
-        "{rounds} rounds of two refusals and a publish in {took:?}: {used:?} of CPU, {told} reports"
+        "{rounds} rounds of two refusals and a publish in {took:?}: {used:?} of CPU, {lines} reports"
     );
-    assert!(told as u64 <= took.as_secs() + 1, "{told} in {took:?}: {}", hub.stderr());
+    assert!(lines as u64 <= took.as_secs() + 1, "{lines} in {took:?}: {}", hub.stderr());
     assert!(hub.stderr().contains("rejecting connections"), "{}", hub.stderr());
 
     // Those that wait to be refused and say nothing cost nothing.
@@ -176,7 +176,7 @@ async fn connections_beyond_the_file_limit_are_answered_when_to_retry() {
     drop(silent);
     let deadline = Instant::now() + PATIENCE;
     while ask(&hub, publish("a", "again")).await.status != 201 {
-        assert!(Instant::now() < deadline, "nobody is let in");
+        assert!(Instant::now() < deadline, "no connection is accepted");
     }
     let counted = r#"visnyk_sockets_refused_total{reason="file_limit"}"#;
     let counted = metric_on(&mut publisher, counted).await;
@@ -206,14 +206,14 @@ async fn without_a_file_to_accept_with_connections_are_refused_by_the_reserve() 
     let (took, used) = (begun.0.elapsed(), cpu(&hub) - begun.1);
     println!("{rounds} connections and publishes in {took:?} without files: {used:?} of CPU");
     assert!(used < Duration::from_millis(600), "it spins: {used:?} of CPU in {took:?}");
-    let told = reports(&hub) - begun.2;
-    assert!((1..=took.as_secs() as usize + 1).contains(&told), "{told}: {}", hub.stderr());
+    let lines = reports(&hub) - begun.2;
+    assert!((1..=took.as_secs() as usize + 1).contains(&lines), "{lines}: {}", hub.stderr());
 
     // With the reserves, and nothing else.
     limit_files(&hub, 1_000);
     let deadline = Instant::now() + PATIENCE;
     while ask(&hub, get("/healthz")).await.status != 200 {
-        assert!(Instant::now() < deadline, "nobody is let in");
+        assert!(Instant::now() < deadline, "no connection is accepted");
     }
     while metric_on(&mut publisher, "visnyk_http_connections").await > 1 {}
     // Files are there only as numbers below the limit: all of those that are open are kept.
@@ -241,7 +241,7 @@ async fn without_a_file_to_accept_with_connections_are_refused_by_the_reserve() 
     }
     limit_files(&hub, 1_000);
     while ask(&hub, get("/healthz")).await.status != 200 {
-        assert!(Instant::now() < deadline, "nobody is let in");
+        assert!(Instant::now() < deadline, "no connection is accepted");
     }
     let counted = r#"visnyk_sockets_refused_total{reason="no_file"}"#;
     let counted = metric_on(&mut publisher, counted).await;
@@ -272,7 +272,7 @@ async fn connections_without_a_stream_have_a_bound_of_their_own() {
     drop(open.pop());
     let deadline = Instant::now() + PATIENCE;
     while ask(&hub, get("/healthz")).await.status != 200 {
-        assert!(Instant::now() < deadline, "the place of the one that left is not given away");
+        assert!(Instant::now() < deadline, "the permit of the one that left is not reused");
     }
     let refused = r#"visnyk_sockets_refused_total{reason="requests_max"}"#;
     let refused = metric_on(&mut open[0], refused).await;

@@ -39,7 +39,7 @@ pub(crate) struct Follower {
     position: String,
     /// The data of what it received.
     pub(crate) received: Vec<String>,
-    /// What it was told of gaps.
+    /// The gaps it received.
     pub(crate) gaps: Vec<String>,
     /// How often it has connected.
     pub(crate) connects: usize,
@@ -146,7 +146,7 @@ impl Follower {
     /// Holds what it received against what was acknowledged.
     #[track_caller]
     pub(crate) fn assert_exact(&self, ledger: &Ledger) {
-        assert!(self.gaps.is_empty(), "{} was told of gaps: {:?}", self.name, self.gaps);
+        assert!(self.gaps.is_empty(), "{} received gaps: {:?}", self.name, self.gaps);
         let expected = ledger.sequence(&self.channels, self.started_after);
         let who = format!(
             "{} ({:?} of {:?}, connected {} times)",
@@ -206,7 +206,7 @@ impl Follower {
         }
     }
 
-    /// Connects where it stands; until it does, for no longer than is decent.
+    /// Connects at its position; until it does, for no longer than is decent.
     async fn connect(&mut self) {
         if self.transports == Transports::Both && self.connects > 0 {
             self.on_stream = !self.on_stream;

@@ -119,7 +119,7 @@ impl TestHub {
         client
     }
 
-    /// What the info route says of a channel; null if there is none.
+    /// What the info route says of a channel; null without one.
     pub(crate) async fn channel(&self, name: &str) -> Value {
         let answer = self.get(&format!("/v1/channels/{}", percent_encode(name))).await;
         if answer.status() == 404 { Value::Null } else { answer.json() }
@@ -223,5 +223,5 @@ pub(crate) async fn data_of(client: &mut SseClient, events: usize) -> Vec<String
     received
 }
 
-/// Between two looks at what nobody is told of.
+/// Between two polls for something that is not announced.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

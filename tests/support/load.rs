@@ -52,7 +52,7 @@ impl Channels {
     }
 }
 
-/// What was acknowledged: the events with their place in the log.
+/// The acknowledged events with their seqs.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Vec<Acked>>);
 
@@ -79,19 +79,19 @@ impl Ledger {
         self.0.lock().len()
     }
 
-    /// How many events a channel has, and the place of its last one.
+    /// How many events a channel has, and the seq of its last one.
     pub(crate) fn count(&self, channel: &str) -> (usize, Option<u64>) {
         let events = self.0.lock();
-        let places = events.iter().filter(|acked| acked.channel == channel).map(|acked| acked.seq);
-        (places.clone().count(), places.max())
+        let seqs = events.iter().filter(|acked| acked.channel == channel).map(|acked| acked.seq);
+        (seqs.clone().count(), seqs.max())
     }
 
-    /// What a client of these channels is to receive after a place in the log, in log order.
+    /// What a client of these channels is to receive after a seq, in log order.
     pub(crate) fn sequence(&self, channels: &Channels, after: u64) -> Sequence {
         let mut events = self.0.lock().clone();
         events.sort_unstable_by_key(|acked| acked.seq);
         let twice = events.windows(2).find(|pair| pair[0].seq == pair[1].seq);
-        assert!(twice.is_none(), "one place in the log was given twice: {twice:?}");
+        assert!(twice.is_none(), "one seq was given twice: {twice:?}");
         let wanted = events
             .into_iter()
             .filter(|acked| acked.seq > after && channels.contains(&acked.channel));

@@ -13,7 +13,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let found = targets.iter().find(|(of, _)| *of == name).map(|(_, target)| *target);
     found.unwrap_or_else(|| {
         let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
-        eprintln!("VISNYK_FUZZ_TARGET={name:?} is none of {}", names.join(", "));
+        eprintln!("VISNYK_FUZZ_TARGET={name:?} is not one of {}", names.join(", "));
         std::process::exit(2)
     })
 });

@@ -81,5 +81,5 @@ async fn channels_are_listed_page_by_page_in_the_order_of_their_names() {
         assert_eq!(listed, names, "limit {limit}");
     }
     let page = ask(&hub, get("/v1/channels?after=zzz")).await.json();
-    assert_eq!(page["channels"][0]["channel"], "і", "any text is a place in the order");
+    assert_eq!(page["channels"][0]["channel"], "і", "any text has a rank in the order");
 }

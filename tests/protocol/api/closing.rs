@@ -162,7 +162,7 @@ async fn a_tombstone_expires_and_the_name_can_be_used_anew() {
     assert_eq!(retained(&hub, "a").await.pop().unwrap().1, "new");
     let info = ask(&hub, get("/v1/channels/a")).await.json();
     assert_eq!((&info["closed"], &info["events_retained"]), (&false.into(), &1.into()));
-    // Whoever stood in the old channel has missed its end, and is told.
+    // A client whose position is in the old channel has missed its end, and gets a gap.
     let mut wire = Wire::to(&hub).await;
     wire.send(request("GET", "/v1/channels/a/events", &[("Last-Event-ID", &last)], "")).await;
     wire.stream_head().await;

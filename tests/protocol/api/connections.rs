@@ -108,7 +108,7 @@ async fn a_waiting_poll_is_explained() {
     let totals = page(&hub, "").await["totals"].clone();
     assert_eq!((&totals["polls"], &totals["streams"]), (&json!(1), &json!(0)));
 
-    // An answered poll is no news.
+    // An answered poll is not remembered.
     published(&hub, "a", "x").await;
     assert_eq!(poll.answer().await.status, 200);
     nothing_is_left(&hub).await;
@@ -304,7 +304,7 @@ async fn what_is_not_there_is_404_and_what_is_malformed_400() {
     ] {
         ask(&hub, get(&format!("/v1/connections?{query}"))).await.refuses(400, field);
     }
-    // A place beyond the last is the end.
+    // An index past the last is the end.
     assert!(listed(&hub, "after=9.9").await.is_empty());
 }
 
@@ -334,7 +334,7 @@ async fn streams_of_a_small_channel_live_together_and_those_of_a_large_one_on_ev
             assert_eq!(field(&wire.block().await, "id"), id);
         }
     }
-    // Nobody is left behind by those who leave.
+    // Streams that leave do not leave others behind.
     streams.drain(1..);
     metric_is(&hub, "visnyk_streams", 1).await;
     let id = published(&hub, "c", "to one").await;

@@ -1,5 +1,5 @@
 //! Pages of origins that the settings name: what they may read, send, and ask for beforehand. No
-//! other origin is ever told that it may.
+//! other origin is ever granted that.
 
 use visnyk_loadtest::Hub;
 
@@ -134,7 +134,7 @@ async fn a_listed_page_may_publish_and_read_every_answer() {
         assert_eq!(head.status, target_status);
         shared(&head, APP);
     }
-    // What other pages ask for, they are not told that they may read.
+    // Answers to requests of other pages grant nothing.
     for (method, target) in [
         ("GET", "/v1/channels"),
         ("GET", "/v1/channels/none"),
@@ -264,7 +264,7 @@ async fn every_answer_keeps_to_its_media_type() {
     let hardened = |answer: &Answer, policy: &str| {
         assert_eq!(answer.field("x-content-type-options"), "nosniff", "{answer:?}");
         assert_eq!(answer.field("cross-origin-resource-policy"), policy, "{answer:?}");
-        // Told over TLS alone.
+        // Sent over TLS alone.
         assert!(!answer.has("strict-transport-security"), "{answer:?}");
     };
     for (target, media_type) in [
@@ -281,7 +281,7 @@ async fn every_answer_keeps_to_its_media_type() {
         assert_eq!(answer.field("content-type"), media_type, "{target}");
         hardened(&answer, "same-origin");
     }
-    // Nor is it of use to whoever asks next by way of the same cache.
+    // Nor is it of use to the next page that asks by way of the same cache.
     for target in [
         "/v1/channels/a/poll?last_event_id=earliest",
         "/v1/channels/a/poll?timeout=0",

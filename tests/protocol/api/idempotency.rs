@@ -85,7 +85,7 @@ async fn a_retry_after_the_channel_was_closed_still_repeats_the_answer() {
 }
 
 #[tokio::test]
-async fn keys_are_forgotten_after_their_time_and_past_their_number() {
+async fn keys_expire_after_their_time_and_past_their_number() {
     let hub =
         hub(&[("limits.publish.idempotency_s", "1"), ("limits.publish.idempotency_keys_max", "2")])
             .await;

@@ -1,4 +1,5 @@
-//! Temporary refusals: an EventSource must survive them, and everybody else must understand them.
+//! Temporary refusals: an EventSource must survive them, and all other clients must understand
+//! them.
 
 use super::{
     field,
@@ -38,10 +39,10 @@ async fn an_event_source_is_refused_by_a_stream_that_ends() {
     let refused = "visnyk_subscriptions_refused_total{reason=\"too_many_connections\"}";
     assert_eq!(super::wire::metric(&hub, refused).await, 6);
 
-    // Nothing else is refused, and the place is given to the next when it is free.
+    // No other request is refused, and the permit goes to the next client when it is free.
     published(&hub, "a", "x").await;
     let answer = ask(&hub, get("/v1/channels/a/poll?last_event_id=earliest")).await;
-    assert_eq!(answer.status, 200, "a poll that need not wait takes no place");
+    assert_eq!(answer.status, 200, "a poll that need not wait takes no permit");
     drop(only);
     nothing_is_left(&hub).await;
     let mut next = Wire::to(&hub).await;

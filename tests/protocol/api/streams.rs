@@ -59,7 +59,7 @@ async fn the_head_comes_only_when_the_subscription_is_registered() {
         let mut wire = Wire::to(&hub).await;
         wire.send(get("/v1/channels/a/events")).await;
         wire.head().await;
-        // Whoever has the head has every event published from then on.
+        // A client with the head gets every event published from then on.
         published(&hub, "a", &n.to_string()).await;
         wire.block().await;
         assert!(wire.block().await.starts_with(&format!("data: {n}\n")));
@@ -291,12 +291,12 @@ async fn a_gap_is_sent_right_after_the_first_block() {
         wire.stream_head().await;
         let gap = wire.block().await;
         assert!(gap.starts_with("event: visnyk.gap\ndata: {"), "{gap}");
-        let mut told = data_json(&gap);
-        assert_eq!(told["oldest"], ids[2], "the last that is gone: {told}");
+        let mut notice = data_json(&gap);
+        assert_eq!(notice["oldest"], ids[2], "the last that is gone: {notice}");
         assert_eq!(field(&gap, "id"), ids[2]);
-        let channel = told.as_object_mut().unwrap().remove("channel");
+        let channel = notice.as_object_mut().unwrap().remove("channel");
         assert!(channel.is_none_or(|channel| channel == "a"));
-        assert_eq!(told, json!({"reason": reason, "requested": position, "oldest": ids[2]}));
+        assert_eq!(notice, json!({"reason": reason, "requested": position, "oldest": ids[2]}));
         for n in [3, 4] {
             assert_eq!(wire.block().await, format!("data: {n}\nid: {}\n\n", ids[n]));
         }

@@ -1,4 +1,4 @@
-//! What is open to those without a token.
+//! What is open to requests without a token.
 
 use super::{
     ask_with, forbidden, hub,
@@ -15,7 +15,7 @@ async fn anonymous_clients_subscribe_to_what_is_open_to_them_and_publish_nowhere
         (get("/v1/channels/other/poll?timeout=0"), 401),
         (get("/v1/poll?channel=**&timeout=0"), 401),
         (get("/v1/poll?channel=news/a&channel=other&timeout=0"), 401),
-        // Nobody has no place in a template.
+        // Without a subject, a template matches nothing.
         (get("/v1/poll?channel=users/%7Bsub%7D&timeout=0"), 401),
         (post("/v1/channels/news/events", "x"), 401),
         (post("/publish", "{\"message\":\"x\"}"), 401),
@@ -42,7 +42,7 @@ async fn what_is_open_to_all_is_open_to_holders_of_tokens_too() {
         let target = format!("/v1/poll?timeout=0&channel={channel}");
         assert_eq!(ask_with(&hub, &ann, "GET", &target, "").await.status, status, "{channel}");
     }
-    // A subject that cannot be a segment only goes without its place.
+    // A subject that cannot be a segment loses only the patterns with `{sub}`.
     let odd = grant("a/b", &[], &[]);
     assert_eq!(
         ask_with(&hub, &odd, "GET", "/v1/poll?timeout=0&channel=news", "").await.status,

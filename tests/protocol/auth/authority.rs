@@ -15,7 +15,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// What those who trust it have.
+    /// The root certificate, for clients that trust it.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }

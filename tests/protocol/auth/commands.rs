@@ -46,8 +46,8 @@ fn a_minted_token_is_explained() {
     let token = mint(&["--subject", "ann", "--subscribe", "users/{sub}/**", "--ttl", "2h"]);
     let secret = [("VISNYK_JWT_SECRET", SECRET)];
     let output = visnyk(&["token", "--explain", &token], &secret);
-    let told = said(&output);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
     for line in [
         "good: its signature holds",
         "algorithm: HS256",
@@ -56,11 +56,11 @@ fn a_minted_token_is_explained() {
         "may publish to: nothing",
         "may administer: no",
     ] {
-        assert!(told.contains(line), "{line} in {told}");
+        assert!(text.contains(line), "{line} in {text}");
     }
-    let (_, ttl) = told.split_once(", in ").unwrap();
+    let (_, ttl) = text.split_once(", in ").unwrap();
     let ttl: u64 = ttl.split(' ').next().unwrap().parse().unwrap();
-    assert!((7_100..=7_200).contains(&ttl), "{told}");
+    assert!((7_100..=7_200).contains(&ttl), "{text}");
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn what_a_token_may_do_is_what_the_settings_make_of_it() {
         (output.status.code(), said(&output))
     };
     let for_all = ("VISNYK_ALLOW_ANONYMOUS", "news/**, users/{sub}/inbox");
-    let (code, told) = explain(&token, &[for_all, ("VISNYK_AUTH__ISSUER", "id")]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, text) = explain(&token, &[for_all, ("VISNYK_AUTH__ISSUER", "id")]);
+    assert_eq!(code, Some(0), "{text}");
     let start = visnyk::model::rfc3339_millis(from * 1_000);
     for line in [
         "may publish to: \"out/ann/*\" (from \"out/{sub}/*\")",
@@ -84,42 +84,42 @@ fn what_a_token_may_do_is_what_the_settings_make_of_it() {
         "issuer: \"id\"; this hub takes \"id\"",
         &*format!("valid from: {start}"),
     ] {
-        assert!(told.lines().any(|told| told == line), "{line} in {told}");
+        assert!(text.lines().any(|it| it == line), "{line} in {text}");
     }
-    // Without such a setting nobody has more than the token says, and nobody can have another's.
-    let (_, told) = explain(&token, &[]);
-    assert!(!told.contains("allow_anonymous"), "{told}");
-    let (_, told) = explain(&mint(&["--publish", "a"]), &[for_all]);
-    let place =
+    // Without such a setting a token allows what it says and no more, and not another subject's.
+    let (_, text) = explain(&token, &[]);
+    assert!(!text.contains("allow_anonymous"), "{text}");
+    let (_, text) = explain(&mint(&["--publish", "a"]), &[for_all]);
+    let pattern =
         "\"users/{sub}/inbox\" (cannot be used: a pattern with `{sub}` needs a token with `sub`)";
-    assert!(told.contains(&format!("by allow_anonymous: \"news/**\", {place}\n")), "{told}");
-    assert!(told.contains("valid from: any time\n"), "{told}");
+    assert!(text.contains(&format!("by allow_anonymous: \"news/**\", {pattern}\n")), "{text}");
+    assert!(text.contains("valid from: any time\n"), "{text}");
     // Nothing may be done with a token that is refused, whatever it says.
     for (settings, lines) in [
         ([("VISNYK_AUTH__ISSUER", "other"), for_all], "issuer: \"id\"; this hub takes \"other\"\n"),
         ([("VISNYK_AUTH__AUDIENCE", "hub"), for_all], "audience: none; this hub takes [\"hub\"]\n"),
     ] {
-        let (code, told) = explain(&token, &settings);
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains(lines) && told.contains("asks to subscribe to: \"in\", "), "{told}");
-        assert!(!told.lines().any(|line| line.starts_with("may ")), "{told}");
+        let (code, text) = explain(&token, &settings);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(lines) && text.contains("asks to subscribe to: \"in\", "), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("may ")), "{text}");
     }
     // One that is taken although it has expired, since clocks may differ.
     let late = signed(&json!({"alg": "HS256"}), &json!({"exp": now_s() - 1}).to_string(), SECRET);
-    let (code, told) = explain(&late, &[("VISNYK_AUTH__LEEWAY_S", "300")]);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("expired: ") && told.contains(", less than 300 s ago\n"), "{told}");
+    let (code, text) = explain(&late, &[("VISNYK_AUTH__LEEWAY_S", "300")]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("expired: ") && text.contains(", less than 300 s ago\n"), "{text}");
     let soon = signed(
         &json!({"alg": "HS256"}),
         &json!({"exp": now_s() + 9_000, "nbf": now_s() + 7_200}).to_string(),
         SECRET,
     );
-    let (code, told) = explain(&soon, &[]);
-    assert_eq!(code, Some(1), "{told}");
-    let (_, left) = told.split_once("valid from: ").unwrap();
+    let (code, text) = explain(&soon, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    let (_, left) = text.split_once("valid from: ").unwrap();
     let (_, left) = left.split_once(", in ").unwrap();
     let left: u64 = left.split(' ').next().unwrap().parse().unwrap();
-    assert!((7_100..=7_200).contains(&left), "{told}");
+    assert!((7_100..=7_200).contains(&left), "{text}");
 }
 
 #[test]

@@ -70,8 +70,8 @@ async fn forged_tokens_are_refused_with_their_reason() {
         let answer = ask_with(&hub, &token, "GET", POLL, "").await;
         assert_eq!(answer.status, 401, "{what}: {answer:?}");
         assert_eq!(answer.problem()["reason"], reason, "{what}");
-        let told = String::from_utf8_lossy(&answer.body).into_owned();
-        assert!(!told.contains(&token), "{what}: {told}");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(!text.contains(&token), "{what}: {text}");
     }
     assert_eq!(metric(&hub, "visnyk_tokens_refused_total{reason=\"expired\"}").await, 1);
     // The same claims with the right secret are good.

@@ -78,7 +78,7 @@ impl Issuer {
         format!("{}/jwks.json", self.base)
     }
 
-    /// Goes away: nobody listens any more.
+    /// Stops listening.
     pub(crate) async fn goes_away(self) {
         self.task.abort();
         let _ = self.task.await;
@@ -95,7 +95,7 @@ async fn serve(
         let (socket, _) = listener.accept().await.unwrap();
         match &tls {
             None => answer_one(socket, &answer, &count).await,
-            // Whoever does not trust the certificate goes away.
+            // A client that does not trust the certificate goes away.
             Some(tls) => {
                 if let Ok(socket) = tls.accept(socket).await {
                     answer_one(socket, &answer, &count).await;

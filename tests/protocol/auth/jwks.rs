@@ -88,7 +88,7 @@ async fn unknown_keys_are_asked_for_at_a_bounded_rate() {
 async fn an_issuer_that_is_out_of_order_is_asked_no_more_often() {
     let pair = Pair::new(Algorithm::EdDSA);
     let (known, outage) = (pair.token(Some("k"), grants()), "503 Service Unavailable");
-    // Out of order from the first: nobody can have keys, and each who comes would like to.
+    // Out of order from the first: there are no keys, and each request asks for them.
     let issuer = Issuer::start(&[]).await;
     issuer.answers(outage, "");
     let settings = [("auth.jwks_url", &*issuer.url()), ("auth.jwks_refresh_min_s", "300")];
@@ -195,7 +195,7 @@ async fn without_keys_yet_tokens_are_refused_for_the_time_being() {
     assert!(answer.has("retry-after"), "{answer:?}");
     let publish = ask_with(&hub, &token, "POST", "/v1/channels/a/events", "x").await;
     assert_eq!(publish.status, 503, "{publish:?}");
-    // An EventSource would give up on that, so it is told to come back.
+    // An EventSource would give up on that, so it gets a reconnection time.
     let authorization = super::bearer(&token);
     let fields = [("Authorization", &*authorization), ("Accept", "text/event-stream")];
     let stream = wire::ask(&hub, request("GET", "/v1/channels/a/events", &fields, "")).await;
@@ -249,7 +249,7 @@ async fn an_issuer_is_asked_over_tls_and_only_if_its_certificate_is_trusted() {
         hub.wait_for_line("the issuer's keys could not be fetched", wire::PATIENCE).await.unwrap();
         let answer = poll(&hub, &pair.token(Some("k"), grants())).await;
         assert_eq!(answer.status, 503, "{name}: {answer:?}");
-        assert_eq!(issuer.asked(), 0, "it was told nothing");
+        assert_eq!(issuer.asked(), 0, "it received nothing");
     }
 }
 

@@ -140,11 +140,11 @@ async fn a_connection_takes_tokens_of_its_own_subject_only() {
         ask_with(&hub, &lasting("ann", 60, &[]), "POST", "/v1/channels/a/events", "on").await;
     assert_eq!(published.status, 201);
     assert!(wire.block().await.starts_with("data: on\n"));
-    // A stream of nobody in particular cannot be extended by anybody.
-    let nobody = token(json!({"visnyk": {"subscribe": ["**"]}}));
-    let (_wire, id) = stream(&hub, &nobody, STREAM).await;
+    // A stream without a subject cannot be extended.
+    let no_subject = token(json!({"visnyk": {"subscribe": ["**"]}}));
+    let (_wire, id) = stream(&hub, &no_subject, STREAM).await;
     let renew = format!("/v1/connections/{id}/token");
-    assert_eq!(ask_with(&hub, &nobody, "POST", &renew, "").await.status, 404);
+    assert_eq!(ask_with(&hub, &no_subject, "POST", &renew, "").await.status, 404);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Authentication against the real binary: who gets in, who does not, and what is told to whom.
+//! Authentication against the real binary: which requests are accepted, and what refusals say.
 mod algorithms;
 mod anonymous;
 mod authority;

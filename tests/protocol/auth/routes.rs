@@ -65,7 +65,7 @@ async fn no_route_but_the_listed_ones_is_open_without_a_token() {
 #[tokio::test]
 async fn a_token_without_permissions_may_do_nothing() {
     let hub = hub(&[]).await;
-    let nobody = token(json!({"sub": "ann"}));
+    let powerless = token(json!({"sub": "ann"}));
     let lines = "{\"data\":1,\"channel\":\"a\"}\n";
     for (method, target, body) in [
         ("POST", "/v1/channels/a/events", "x"),
@@ -82,14 +82,14 @@ async fn a_token_without_permissions_may_do_nothing() {
         ("GET", "/events", ""),
     ] {
         let mut wire = Wire::to(&hub).await;
-        wire.send(super::with(&nobody, method, target, body)).await;
+        wire.send(super::with(&powerless, method, target, body)).await;
         let answer = wire.head().await;
         assert_eq!(answer.status, 403, "{method} {target}: {answer:?}");
     }
     let ndjson =
-        [("Authorization", &*super::bearer(&nobody)), ("Content-Type", "application/x-ndjson")];
+        [("Authorization", &*super::bearer(&powerless)), ("Content-Type", "application/x-ndjson")];
     forbidden(&ask(&hub, request("POST", "/v1/events", &ndjson, lines)).await);
-    let list = ask_with(&hub, &nobody, "GET", "/v1/channels", "").await;
+    let list = ask_with(&hub, &powerless, "GET", "/v1/channels", "").await;
     assert_eq!(list.json(), json!({"channels": []}));
     // Nothing was published.
     let all = ask_with(&hub, &admin(), "GET", "/v1/channels", "").await;
@@ -166,7 +166,7 @@ async fn listings_show_what_the_subject_may_subscribe_to() {
     assert_eq!(names(&page), ["z"]);
     assert_eq!(page["next"], Value::Null);
     assert_eq!(ask_with(&hub, &ann, "GET", "/v1/channels/z", "").await.status, 200);
-    // Whether another's channel is there is not told.
+    // The answer does not say whether another's channel exists.
     forbidden(&ask_with(&hub, &ann, "GET", "/v1/channels/users%2Fbob", "").await);
     forbidden(&ask_with(&hub, &ann, "GET", "/v1/channels/users%2Fnone", "").await);
     let all = ask_with(&hub, &admin(), "GET", "/v1/channels", "").await.json();

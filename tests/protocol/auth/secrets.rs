@@ -10,12 +10,12 @@ use super::{
     wire::{Wire, ask, get, post, request},
 };
 
-/// Each is in one place only, so that a leak tells where from.
+/// Each is used once only, so that a leak tells its source.
 const SECRET: &str = "planted-secret-of-the-hub-4dd1c1bb";
 const METRICS: &str = "planted-metrics-token-9a27e5f0";
-/// Whoever knows one can have another's answer repeated.
+/// A client that knows one can have another's answer repeated.
 const KEY: &str = "planted-idempotency-key-77b0";
-/// What is published is nobody's business but the subscribers'.
+/// Data is for the channel's subscribers only.
 const DATA: &str = "planted-data-of-an-event-51f3";
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn no_secret_is_in_logs_answers_or_listings() {
     };
     let (in_query, in_header, in_cookie) = (sign("query"), sign("header"), sign("cookie"));
     let forged = signed(&header, "{\"exp\":99999999999}", "planted-forgers-secret-0000000000");
-    // Malformed ones may be secrets of another kind, put in the wrong place.
+    // Malformed ones may be secrets of another kind, put into the wrong field.
     let misplaced = "planted-password-in-the-wrong-place";
     let (streams, mut said) = streams_with(&hub, &in_query).await;
     let authorization = format!("Bearer {in_header}");
@@ -324,7 +324,7 @@ fn settings_are_shown_without_their_secrets() {
         assert_eq!(code, Some(code_expected));
         assert!(!said.contains("planted"), "{variables:?}: {said}");
     }
-    // What was printed is no secret to run with.
+    // The printed `***` is not a secret to run with.
     let (code, said) = config(&[], &[("VISNYK_JWT_SECRET", "***")]);
     assert_eq!(code, Some(2), "{said}");
 }

@@ -50,7 +50,7 @@ async fn a_client_that_goes_on_sending_after_its_refusal_is_not_reset_at_once() 
         wire.send(now).await;
         wire.answer().await.refuses(413, "body");
         wire.closed().await;
-        // A reset on bytes that nobody reads could overtake the answer, on a longer way than this.
+        // A reset on unread bytes could overtake the answer, on a longer way than this.
         for piece in later.as_bytes().chunks(200_000) {
             wire.send(piece).await;
         }
@@ -110,7 +110,7 @@ async fn a_slow_head_is_given_up_and_a_waiting_poll_is_not() {
     for mut wire in slow {
         wire.closed().await;
     }
-    // Who says nothing only keeps a connection.
+    // A client that sends nothing only keeps a connection.
     past(&hub, "slow_head", 3).await;
     assert_eq!(poll.answer().await.status, 204);
     // The socket went back to a server that has a fresh second for the next head.

@@ -1,5 +1,5 @@
-//! `Host` and where a request says it goes (RFC 9112, section 3.2): the guard against pages that
-//! make a name of theirs resolve to this machine must see the name that counts.
+//! `Host` and the target's authority (RFC 9112, section 3.2): the check against pages whose name
+//! resolves to this machine must see the name that counts.
 
 use super::wire::{Wire, exists, hub};
 

@@ -151,7 +151,7 @@ async fn a_long_answer_before_a_stream_goes_out_in_full() {
 async fn answers_that_wait_for_the_client_to_read_go_out_before_a_stream() {
     let hub = hub(&[]).await;
     let mut wire = Wire::to(&hub).await;
-    // Far more than the socket takes while nobody reads.
+    // Far more than the socket takes while the client does not read.
     let heads = 10_000;
     let requests = request("HEAD", "/healthz", &[], "").repeat(heads);
     wire.send(requests + &get(STREAMS[0])).await;

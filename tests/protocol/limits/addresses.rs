@@ -1,4 +1,4 @@
-//! Whom a request comes from: the other end of its socket, or whom a trusted proxy names.
+//! The client's address: the peer address of its socket, or the one that a trusted proxy names.
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ async fn a_trusted_proxy_names_the_client_and_others_do_not() {
     let _named = stream(&hub, "127.0.0.2", &["198.51.100.9, 192.0.2.1", "10.1.1.1"]).await;
     taken_on(&hub, 1).await;
     let found = peers(&hub, "").await;
-    assert_eq!(found[0].0, "192.0.2.1", "the right-most that is no proxy");
+    assert_eq!(found[0].0, "192.0.2.1", "the right-most that is not a proxy");
     assert!(found[0].1.as_str().unwrap().starts_with("127.0.0.2:"), "{found:?}");
 
     drop(_named);

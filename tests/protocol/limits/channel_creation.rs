@@ -1,4 +1,4 @@
-//! Channels that come into being because somebody names them.
+//! Channels that requests create by naming them.
 
 use visnyk_loadtest::Hub;
 
@@ -92,7 +92,7 @@ const BYTES_MAX: u64 = 3_000;
 const STREAMS: usize = 100;
 const CHANNELS: u64 = 100 * STREAMS as u64;
 
-/// Streams of a hundred channels each that nobody has named before, and what the hub has grown by.
+/// Streams of a hundred new channels each, and by how much the hub has grown.
 async fn streams_of_new_channels(hub: &Hub) -> (Vec<Wire>, u64) {
     let mut streams = Vec::new();
     let mut before = 0;

@@ -1,5 +1,5 @@
-//! Limits by whom a client is: its address, its token's subject. The real binary, over sockets that
-//! come from several addresses of this machine.
+//! Limits by client: by address, and by the subject of its token. The real binary, over sockets
+//! that come from several addresses of this machine.
 mod addresses;
 mod answers;
 mod channel_creation;

@@ -24,7 +24,7 @@ async fn all_replays_complete_and_lose_nothing() {
             1 => ("/v1/events?channel=**", [("Last-Event-ID", "earliest")]),
             _ => ("/events", [("Last-Event-ID", "earliest")]),
         };
-        // The quickstart's channel has nothing to be sent: a turn is given back for that too.
+        // The quickstart's channel has nothing to be sent: its permit is released too.
         wire.send(request("GET", target, &fields, "")).await;
         clients.spawn(async move {
             wire.stream_head().await;
@@ -41,7 +41,7 @@ async fn all_replays_complete_and_lose_nothing() {
     assert_eq!(wires.len(), 100);
     let refused = r#"visnyk_subscriptions_refused_total{reason="too_many_replays"}"#;
     assert_eq!(metric(&hub, refused).await, 0);
-    // Who reads nothing keeps no turn: it is free for the next.
+    // A client that reads nothing keeps no permit: it is free for the next.
     let mut silent = Wire::to(&hub).await;
     let earliest = [("Last-Event-ID", "earliest")];
     silent.send(request("GET", "/v1/events?channel=a", &earliest, "")).await;
@@ -62,7 +62,7 @@ async fn a_replay_without_a_permit_in_time_is_refused_and_counted() {
     let deadline = Instant::now() + PATIENCE;
     let mut refused = 0;
     while refused == 0 {
-        assert!(Instant::now() < deadline, "all have their turn in a millisecond");
+        assert!(Instant::now() < deadline, "every replay gets a permit in a millisecond");
         let mut clients = JoinSet::new();
         for _ in 0..100 {
             let mut wire = Wire::to(&hub).await;
@@ -92,7 +92,7 @@ async fn a_client_that_does_not_read_its_earlier_answer_gives_its_replay_permit_
     let ping = request("GET", "/healthz", &[], "");
     let earliest = [("Last-Event-ID", "earliest")];
     let resume = request("GET", "/v1/events?channel=a", &earliest, "");
-    // Answers that nobody reads, of as many bytes as kernels take and then some, before a resume. In
+    // Answers that are not read, of as many bytes as kernels take and then some, before a resume. In
     // some of the steps its head is due while the last of them wait in the hub.
     let mut silent: Vec<TcpStream> = Vec::new();
     for pings in 40..=300 {

@@ -50,7 +50,7 @@ async fn attack(hub: &Hub, start: String, rest: &str) -> Vec<Duration> {
     let mut ended = Vec::new();
     while ended.len() < ATTACKERS {
         assert!(begun.elapsed() < GIVEN_UP_WITHIN, "{} are left", ATTACKERS - ended.len());
-        // A connection for each: they have places beside the attackers'.
+        // A connection for each: requests have permits beside the attackers'.
         let mut publisher = Wire::to(hub).await;
         publisher.send(publish("a", &format!("event {number}"))).await;
         assert_eq!(publisher.answer().await.status, 201);

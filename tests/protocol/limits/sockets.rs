@@ -19,7 +19,7 @@ async fn kept(hub: &Hub, source: &str) -> Wire {
     wire
 }
 
-/// The same where a place was just given up: it is free a moment after the client can know.
+/// The same where a permit was just released: it is free a moment after the client can know.
 async fn kept_soon(hub: &Hub, source: &str) -> Wire {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -30,7 +30,7 @@ async fn kept_soon(hub: &Hub, source: &str) -> Wire {
             return wire;
         }
         assert_eq!(status, 429);
-        assert!(tokio::time::Instant::now() < deadline, "the place does not become free");
+        assert!(tokio::time::Instant::now() < deadline, "the permit does not become free");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
@@ -71,7 +71,7 @@ async fn an_address_has_so_many_sockets_and_streams_are_not_among_them() {
 async fn sockets_beyond_the_limit_of_rejections_are_closed_and_delay_no_other() {
     let hub = hub(&counted(&[("limits.per_address.requests_max", "1")])).await;
     let _only = kept(&hub, "127.0.0.2").await;
-    // They say nothing, so those that are to be told something hold on for a second.
+    // They send nothing, so each one that is answered holds its rejection permit for a second.
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(Wire::from_source(&hub, "127.0.0.2").await);
@@ -140,7 +140,7 @@ async fn a_polls_socket_counts_again_when_it_comes_back() {
     let mut poll = kept(&hub, "127.0.0.2").await;
     poll.send(get("/v1/poll?channel=a&timeout=1")).await;
     metric_is(&hub, "visnyk_pollers", 1).await;
-    // While it waits it is a connection, and leaves its place to another socket.
+    // While it waits it counts as a connection, and leaves its permit to another socket.
     let other = kept(&hub, "127.0.0.2").await;
     assert_eq!(poll.answer().await.status, 204);
     drop(other);

@@ -29,7 +29,7 @@ async fn a_subject_has_so_many_connections_wherever_from() {
         let (_, block) = wire.stream_head().await;
         (wire, block.starts_with(": refused: this subject"))
     };
-    let (ann, ben, nobody) = (token(Some("ann")), token(Some("ben")), token(None));
+    let (ann, ben, no_subject) = (token(Some("ann")), token(Some("ben")), token(None));
     let (first, refused) = stream("127.0.0.2", &ann).await;
     assert!(!refused);
     let (_second, refused) = stream("127.0.0.3", &token(Some("ann"))).await;
@@ -39,7 +39,10 @@ async fn a_subject_has_so_many_connections_wherever_from() {
     assert_eq!(metric(&hub, name).await, 1);
     assert!(!stream("127.0.0.2", &ben).await.1);
     for _ in 0..3 {
-        assert!(!stream("127.0.0.2", &nobody).await.1, "without a subject there is none to count");
+        assert!(
+            !stream("127.0.0.2", &no_subject).await.1,
+            "a request without a subject is not counted by subject"
+        );
     }
     taken_on(&hub, 6).await;
     drop(first);
@@ -67,7 +70,7 @@ async fn a_subject_publishes_so_many_events_whatever_its_addresses() {
         wire.send(request("POST", "/v1/events?channel=a", &fields, &lines)).await;
         wire.answer().await
     };
-    let (ann, ben, nobody) = (token(Some("ann")), token(Some("ben")), token(None));
+    let (ann, ben, no_subject) = (token(Some("ann")), token(Some("ben")), token(None));
     assert_eq!(publish("127.0.0.2", &ann, 4).await.refuses(413, "body")["events_max"], 3);
     assert_eq!(publish("127.0.0.2", &ann, 3).await.status, 201, "the address does not count");
     let mut from = (3..250).map(|number| format!("127.0.0.{number}"));
@@ -81,5 +84,5 @@ async fn a_subject_publishes_so_many_events_whatever_its_addresses() {
     assert!(metric(&hub, r#"visnyk_publishes_refused_total{reason="subject_rate"}"#).await > 0);
     assert_eq!(publish("127.0.0.2", &ben, 3).await.status, 201);
     // Without a subject, the address counts.
-    assert_eq!(publish("127.0.0.2", &nobody, 2).await.refuses(413, "body")["events_max"], 1);
+    assert_eq!(publish("127.0.0.2", &no_subject, 2).await.refuses(413, "body")["events_max"], 1);
 }

@@ -1,5 +1,5 @@
-//! A client that does as a browser's EventSource does: it gives up on any status but 200, and comes
-//! back after the time it was told last, from the position it read last.
+//! A client that behaves as a browser's EventSource: it gives up on any status but 200, and comes
+//! back after the reconnection time it got last, from the position it read last.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -128,7 +128,7 @@ fn program() -> &'static str {
     if std::path::Path::new(debian).exists() { debian } else { "nginx" }
 }
 
-/// The text that people are told to use.
+/// The configuration that docs/deploying.md shows.
 fn documented() -> String {
     let page = include_str!("../../../docs/deploying.md");
     let (_, rest) = page.split_once("```nginx\n").expect("a configuration");

@@ -19,7 +19,8 @@ async fn a_restart_loses_nothing_and_clients_come_back_after_their_retry_time() 
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         let client = Client::connect(nginx.address()).await;
-        // One that reads on, comes back when it is told to, and is done with the last event.
+        // One that reads on, comes back after its reconnection time, and is done with the last
+        // event.
         clients.spawn(client.follow("the last"));
     }
     taken_on(&first, CLIENTS as u64).await;
@@ -29,7 +30,7 @@ async fn a_restart_loses_nothing_and_clients_come_back_after_their_retry_time() 
     first.terminate().await.unwrap();
     assert_eq!(first.wait(PATIENCE).await.unwrap().code(), Some(0), "{}", first.stderr());
 
-    // Nobody is there. A browser must not be given a status that makes it give up.
+    // The hub is away. A browser must not be given a status that makes it give up.
     let mut wire = Wire::at(nginx.address()).await;
     wire.send(request("GET", "/v1/events?channel=a", &[("Accept", "text/event-stream")], "")).await;
     let away = wire.answer().await;

@@ -80,7 +80,7 @@ async fn polls_wait_behind_nginx_and_are_answered() {
     }
 }
 
-/// The documented time of nginx and the hub's own, both at a fifteenth: nobody has to wait a minute.
+/// The documented time of nginx and the hub's own, both at a fifteenth, to keep the test short.
 #[tokio::test]
 async fn documented_times_cut_neither_the_longest_poll_nor_a_quiet_stream() {
     const SCALE: u64 = 15;

@@ -28,7 +28,7 @@ impl Besieged {
         self.hub.wait_for_metric(&name, |closed| closed >= 1.0).await;
     }
 
-    /// Whoever is honest still receives.
+    /// The honest client still receives.
     async fn assert_unmoved(mut self) {
         for n in 0..10 {
             self.hub.publish("honest", &format!("event {n}")).await;
@@ -67,7 +67,7 @@ async fn head_that_does_not_end_is_cut() {
     let head = [get_head("/").as_slice(), &field].concat();
     client.send(&frame(raw::HEADERS, 0, 1, &head)).await.expect("it reads");
     let began = Instant::now();
-    // A byte now and then is no head either; of many the protocol's own bound would be the end.
+    // A byte now and then is not a head either; of many the protocol's own bound would be the end.
     let more = frame(raw::CONTINUATION, 0, 1, b"x");
     while client.send(&more[..]).await.is_ok() && began.elapsed() < PATIENCE {
         sleep(Duration::from_millis(400)).await;
@@ -314,7 +314,7 @@ async fn answers_behind_shut_windows_have_a_bound_together() {
     let held = hub.metric("visnyk_answer_bytes").await;
     assert!((5.0 * 800_000.0..=4_194_304.0).contains(&held), "{held}");
     assert_eq!(hub.metric("visnyk_answers_refused_total").await, 35.0);
-    // Others are told to come again, and what is small still goes.
+    // Others get a reconnection time, and small answers are still sent.
     let refused = hub.get(&format!("/v1/channels/a/{polls}")).await;
     assert_eq!(refused.status(), 503, "{refused:?}");
     assert!(format!("{refused:?}").contains("retry-after"), "{refused:?}");

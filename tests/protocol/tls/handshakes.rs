@@ -120,7 +120,7 @@ async fn clients_past_the_socket_limit_are_answered_under_tls_too() {
     let _idle = TcpStream::connect(address).await.expect("it accepts");
     let deadline = Instant::now() + PATIENCE;
     while metric(&client, "visnyk_http_connections").await < 2.0 {
-        assert!(Instant::now() < deadline, "the second place is not taken");
+        assert!(Instant::now() < deadline, "the second permit is not taken");
     }
     let config = tls_config(&hub.certificate.der, &["h2", "http/1.1"]);
     let mut io = dial(address, config).await.expect("a handshake");
@@ -144,7 +144,7 @@ async fn handshakes_for_refusals_are_few_however_many_are_refused() {
     let hub = TlsHub::start(&settings).await;
     let config = tls_config(&hub.certificate.der, &["http/1.1"]);
     let begun = Instant::now();
-    let (mut told, mut closed) = (0, 0);
+    let (mut answered, mut closed) = (0, 0);
     for _ in 0..ASKING {
         let Ok(mut io) = dial(hub.hub.address(), config.clone()).await else {
             closed += 1;
@@ -153,13 +153,13 @@ async fn handshakes_for_refusals_are_few_however_many_are_refused() {
         let _ = io.write_all(ASKED).await;
         let mut text = String::new();
         let _ = timeout(PATIENCE, io.read_to_string(&mut text)).await.expect("in time");
-        told += usize::from(text.starts_with("HTTP/1.1 429"));
+        answered += usize::from(text.starts_with("HTTP/1.1 429"));
     }
-    assert!(told > 0, "the first are told");
+    assert!(answered > 0, "the first are answered");
     // What there is of them at once, and sixteen for each second that it took.
     let shaken = ASKING - closed;
     let allowed = 16 + 16 * (begun.elapsed().as_secs() as usize + 1);
-    // Those whom the rate of one a second lets in are no refusals.
+    // Connections that the rate of one a second admits are not rejected.
     let served = begun.elapsed().as_secs() as usize + 2;
     assert!(shaken <= allowed + served, "{shaken} handshakes in {:?}", begun.elapsed());
 }

@@ -4,7 +4,7 @@ use super::{certificate::TlsHub, client::Client};
 
 #[tokio::test]
 async fn browsers_get_hsts_if_the_settings_say_so() {
-    for (settings, told) in
+    for (settings, expected) in
         [(&[][..], None), (&[("HSTS_MAX_AGE_S", "86400")], Some("max-age=86400"))]
     {
         let hub = TlsHub::start(settings).await;
@@ -12,7 +12,7 @@ async fn browsers_get_hsts_if_the_settings_say_so() {
         for target in ["/", "/v1/channels", "/v1/channels/none"] {
             let answer = client.send("GET", target, &[], "").await.expect("an answer");
             let field = answer.headers().get("strict-transport-security");
-            assert_eq!(field.map(|value| value.to_str().expect("text")), told, "{target}");
+            assert_eq!(field.map(|value| value.to_str().expect("text")), expected, "{target}");
         }
     }
 }

@@ -82,7 +82,7 @@ async fn connection_of_a_poll_goes_on_after_its_answer() {
 async fn last_answer_of_a_connection_comes_whole_however_slowly_it_is_read() {
     let hub = TlsHub::start(&[("LIMITS__CONNECTIONS__SEND_BUFFER_BYTES", "16384")]).await;
     let publisher = Client::tls_http1(&hub).await;
-    // About as many bytes as kernels take of an answer that nobody reads, in steps of half a record.
+    // About as many bytes as kernels take of an answer that is not read, in steps of half a record.
     for kib in (16..=160).step_by(8) {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a buffer");

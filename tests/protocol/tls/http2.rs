@@ -90,7 +90,7 @@ async fn two_hundred_streams_on_one_connection_each_receive_everything() {
     assert_eq!(metric(&publisher, "visnyk_http2_connections").await, 1.0);
     drop(client);
     wait_for(&publisher, "visnyk_http2_connections", 0.0).await;
-    assert_eq!(metric(&publisher, "visnyk_http_connections").await, 1.0, "its place is free");
+    assert_eq!(metric(&publisher, "visnyk_http_connections").await, 1.0, "its permit is free");
 }
 
 #[tokio::test]

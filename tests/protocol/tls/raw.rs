@@ -1,4 +1,4 @@
-//! An HTTP/2 client that does what it is told, frame by frame, in plain text.
+//! An HTTP/2 client that sends the frames that a test chooses, in plain text.
 
 use std::{io, net::SocketAddr};
 

@@ -54,7 +54,7 @@ async fn sighup_renews_at_once_and_bad_files_change_nothing() {
     let renewed = Certificate::new();
     fs::write(hub.cert_file(), &renewed.cert_pem).expect("it is written");
     fs::write(hub.key_file(), &renewed.key_pem).expect("it is written");
-    assert!(serves(&hub, &hub.certificate).await, "nobody has looked");
+    assert!(serves(&hub, &hub.certificate).await, "the files were not read again");
     hub.hub.signal("HUP").await.expect("it runs");
     wait_until_served(&hub, &renewed).await;
 
