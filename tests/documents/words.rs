@@ -2,6 +2,7 @@
 //! docs/architecture.md has the words to use.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -152,19 +153,24 @@ fn phrases_are_found_across_lines_and_not_across_sentences() {
 fn found_in(text: &str) -> Vec<(usize, &'static str)> {
     let tokens = tokens(text);
     let lower: Vec<String> = tokens.iter().map(|(_, token)| token.to_lowercase()).collect();
+    let words: Vec<&str> =
+        lower.iter().map(|token| token.strip_suffix("'s").unwrap_or(token)).collect();
+    let first_words: HashSet<&str> =
+        RIDDLES.iter().filter_map(|phrase| phrase.split(' ').next()).collect();
+    let old_names: HashSet<&str> = OLD_NAMES.iter().copied().collect();
     let mut found = Vec::new();
     for (at, (line, token)) in tokens.iter().enumerate() {
-        if let Some(name) = OLD_NAMES.iter().find(|name| **name == token.as_str()) {
+        if let Some(name) = old_names.get(token.as_str()) {
             found.push((*line, *name));
         }
+        if !first_words.contains(words[at]) {
+            continue;
+        }
         for &phrase in RIDDLES {
-            let mut words = phrase.split(' ').enumerate();
-            let same = |(n, word): (usize, &str)| {
-                lower
-                    .get(at + n)
-                    .is_some_and(|token| token.strip_suffix("'s").unwrap_or(token) == word)
-            };
-            if words.all(same) && !is_plain(&lower, at, phrase) {
+            let mut parts = phrase.split(' ').enumerate();
+            if parts.all(|(n, part)| words.get(at + n) == Some(&part))
+                && !is_plain(&words, at, phrase)
+            {
                 found.push((*line, phrase));
             }
         }
@@ -172,8 +178,8 @@ fn found_in(text: &str) -> Vec<(usize, &'static str)> {
     found
 }
 
-fn is_plain(tokens: &[String], at: usize, phrase: &str) -> bool {
-    let word = |at: Option<usize>| at.and_then(|at| tokens.get(at)).map_or("", String::as_str);
+fn is_plain(words: &[&str], at: usize, phrase: &str) -> bool {
+    let word = |at: Option<usize>| at.and_then(|at| words.get(at)).copied().unwrap_or_default();
     let before = word(at.checked_sub(1));
     let after = word(at.checked_add(phrase.split(' ').count()));
     PLAIN.iter().any(|(plain, befores, afters)| {
