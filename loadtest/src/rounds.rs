@@ -38,7 +38,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// `None` where the other one cannot do at all what the hub can.
+    /// `None` if the other one cannot run this scenario.
     fn measure(
         &self,
         scenario: &Scenario,

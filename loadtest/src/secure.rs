@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::failure::Failure;
 
-/// Whom it trusts, and what it speaks.
+/// The certificate that it trusts, and the protocol that it speaks.
 pub(crate) struct Trust {
     tls: Option<TlsConnector>,
     http1: bool,

@@ -131,7 +131,8 @@ fn gap_that_need_not_be_fails_the_run() {
     assert_fault(&against(Fault::Gap, "paced"), "gaps: 1");
 }
 
-/// Who comes while events flow has all that is published once it has its response head.
+/// A subscriber that connects while events flow gets all that is published once it has its response
+/// head.
 #[test]
 fn first_event_lost_by_those_that_come_fails_the_run() {
     let output = churned(Fault::LoseFirst);

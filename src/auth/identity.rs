@@ -1,4 +1,4 @@
-//! Who makes a request, and what they may do.
+//! The identity of a request, and its permissions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     model::{ChannelName, ChannelPattern},
 };
 
-/// Who makes a request, as far as the hub has been shown, with their permissions.
+/// The identity of a request, as far as its token shows, with its permissions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     kind: Kind,

@@ -27,7 +27,7 @@ pub enum JwksUrlError {
     NotAUrl,
     /// An attacker on the network could replace the keys.
     #[error(
-        "keys over plain http could be anyone's who is on the way; only http to a loopback address \
+        "an attacker on the network could replace keys over plain http; only http to a loopback address \
          is taken"
     )]
     Plain,

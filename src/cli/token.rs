@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     publish: Vec<String>,
 
-    /// Whom the token is about.
+    /// The subject of the token.
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
 

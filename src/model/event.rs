@@ -93,7 +93,7 @@ pub enum EventKind {
     Closed,
 }
 
-/// An event in the log: immutable, shared by everyone who receives it.
+/// An event in the log: immutable, shared by all connections that receive it.
 #[derive(Debug)]
 pub struct Event {
     /// Its position in the log.

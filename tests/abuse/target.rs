@@ -108,7 +108,7 @@ impl Target {
                     while Instant::now() < target.until {
                         if let Err(error) = act(target.clone(), number).await {
                             target.failed(&error);
-                            // Who is shut out does not spin.
+                            // A rejected attacker does not spin.
                             sleep(SHUT_OUT).await;
                         }
                         tokio::task::yield_now().await;

@@ -61,7 +61,7 @@ describe("the client with tokens", { timeout: 180_000 }, () => {
   test("comes back with a fresh one when a stream has ended with its token", async (t) => {
     const hub = await startGuardedHub(t, QUICK_RETRY);
     const page = await blankPage(await newContext(t, browser), hub.url);
-    // Whatever is handed in gets lost.
+    // Every renewal gets lost.
     await page.route("**/v1/connections/*/token", (route) => route.abort());
     await page.exposeFunction("freshToken", () => mint({ seconds: 3, subscribe: ["a"] }));
     await page.evaluate(async () => {

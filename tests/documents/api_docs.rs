@@ -80,7 +80,7 @@ impl Hub {
         let address = lines
             .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
             .expect("it says where it listens");
-        // Whatever else it says must not fill the pipe.
+        // Its further output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { process, address }
     }

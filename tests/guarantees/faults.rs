@@ -1,5 +1,5 @@
-//! Each kind of actor dies under load, in the real binary: everybody else's sequence stays exact,
-//! and what died is rebuilt or resumed.
+//! Each kind of actor dies under load, in the real binary: all other sequences stay exact, and the
+//! actor or its connections come back.
 
 use std::{fs, time::Duration};
 
@@ -71,7 +71,7 @@ impl Scene {
         self.go_on().await;
     }
 
-    /// Ends the load and checks everybody's sequence; gives the followers for further questions.
+    /// Ends the load and checks every follower's sequence; returns the followers.
     async fn check(mut self) -> (TestHub, Vec<Follower>, std::sync::Arc<Ledger>) {
         let ledger = self.load.end().await;
         let mut followers = Vec::new();

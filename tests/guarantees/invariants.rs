@@ -596,7 +596,7 @@ async fn invariant_5_backpressure_frees_every_permit_a_crash_included() {
 // 6. Ack means what it says.
 
 #[tokio::test]
-async fn invariant_6_ack_means_that_everybody_can_read_it() {
+async fn invariant_6_ack_means_that_all_can_read_it() {
     let hub = TestHub::start(&KEEP_ALL).await;
     let address = hub.address();
     let mut writers = tokio::task::JoinSet::new();

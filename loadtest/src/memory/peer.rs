@@ -19,7 +19,7 @@ pub(super) struct Hall {
     pub(super) published: Arc<AtomicU64>,
     /// Slow peers that wait until they take more.
     blocked: RefCell<Vec<Arc<SlotWaker>>>,
-    /// The bytes that were checked last: a round gives the same ones to everybody.
+    /// The bytes that were checked last: a round gives the same ones to all peers.
     checked: RefCell<Checked>,
     slow_bytes: usize,
 }

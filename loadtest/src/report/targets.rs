@@ -98,7 +98,7 @@ impl Bound {
     }
 }
 
-/// Whom the targets are for.
+/// The load that the targets are for.
 pub(crate) const HUB: &str = "visnyk";
 
 /// A rate at which the floor keeps up on a slow machine too.

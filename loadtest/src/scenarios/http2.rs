@@ -153,7 +153,7 @@ impl Http2 {
     }
 }
 
-/// Results say that it is under TLS, not where somebody has a certificate.
+/// Results say that it is under TLS, without the path of a certificate.
 fn whether_there<S: serde::Serializer>(
     cert: &Option<PathBuf>,
     serializer: S,

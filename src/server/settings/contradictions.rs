@@ -139,7 +139,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     if !auth.cookie.is_empty() && !has_cookie_pages {
         refuse(
             said("auth.cookie"),
-            "is sent by a browser whatever page asks, and auth.cookie_origins names no page that \
+            "is sent by a browser for requests of any page, and auth.cookie_origins names no page that \
              may publish with it",
             "name the origins of your own pages, as in auth.cookie_origins = \
              \"https://app.example.org\"",

@@ -95,7 +95,7 @@ async fn a_link_leads_to_what_is_there_and_not_to_what_waits_for_events() {
         for site in ["cross-site", "same-site"] {
             assert_eq!(status(target, site).await, 403, "{target} {site}");
         }
-        // An address that somebody typed, and the hub's own pages.
+        // A typed address, and the hub's own pages.
         for site in ["none", "same-origin"] {
             assert_eq!(status(target, site).await, 204, "{target} {site}");
         }

@@ -97,7 +97,7 @@ async fn a_full_directory_refuses_what_would_grow_it_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn permanent_refusals_are_plain_for_everybody() {
+async fn permanent_refusals_are_plain_for_all_clients() {
     let hub = hub(&[]).await;
     let answer = ask(&hub, request("GET", "/v1/events?channel=a//b", &[ACCEPT], "")).await;
     answer.refuses(400, "channel");

@@ -1,4 +1,4 @@
-//! A certificate authority that is trusted by whom a test wants.
+//! A certificate authority that a test's clients trust.
 
 use std::sync::Arc;
 

@@ -139,7 +139,7 @@ async fn a_listed_page_with_the_cookie_is_its_visitor() {
         let answer = ask_from(&split, method, app).await;
         answer.refuses(403, "Origin");
         assert_eq!(answer.field("access-control-allow-origin"), app);
-        // And who may publish with the cookie may not read for that.
+        // And an origin that may publish with the cookie may not read.
         let answer = ask_from(&split, method, own).await;
         assert_eq!(answer.status, done, "{answer:?}");
         assert!(!answer.has("access-control-allow-origin"), "{answer:?}");

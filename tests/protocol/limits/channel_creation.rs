@@ -115,7 +115,7 @@ async fn channels_without_events_cost_little() {
     let hub = hub(&[]).await;
     let (mut streams, grown) = streams_of_new_channels(&hub).await;
     assert!(grown < CHANNELS * BYTES_MAX, "{} bytes a channel", grown / CHANNELS);
-    // They are channels as any other: an event comes to who named one.
+    // They are ordinary channels: an event reaches the subscribers that named one.
     assert_eq!(ask(&hub, publish("s7%2F42", "there")).await.status, 201);
     assert!(streams[7].block().await.contains("data: there"));
 }

@@ -41,7 +41,7 @@ impl Besieged {
 async fn flood(client: &mut Raw, bytes: &[u8]) {
     let deadline = Instant::now() + PATIENCE;
     while client.send(bytes).await.is_ok() {
-        assert!(Instant::now() < deadline, "it takes whatever comes");
+        assert!(Instant::now() < deadline, "it takes all bytes");
     }
 }
 
@@ -214,7 +214,7 @@ async fn frames_that_carry_nothing_end_their_connection() {
         let deadline = Instant::now() + PATIENCE;
         use tokio::io::AsyncWriteExt;
         while writing.write_all(&many).await.is_ok() {
-            assert!(Instant::now() < deadline, "{what}: it takes whatever comes");
+            assert!(Instant::now() < deadline, "{what}: it takes all bytes");
         }
         let _ = drained.await;
         let reason = if allowed == 900 { "frames" } else { "enhance_your_calm" };
