@@ -320,6 +320,18 @@ impl ReadyList {
         }
     }
 
+    /// Wakes the shard although the list may be empty.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Whether the shard would have been woken; from then on it is asleep again.
+    #[cfg(test)]
+    pub(crate) fn take_wake(&self) -> bool {
+        let notified = std::pin::pin!(self.notify.notified());
+        notified.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
     /// Moves the list to `keys`.
     pub(crate) fn take(&self, keys: &mut Vec<SlotKey>) {
         keys.append(&mut self.keys.lock());

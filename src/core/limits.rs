@@ -128,6 +128,9 @@ pub struct ConnectionLimits {
     pub write_stall_s: u32,
     /// Seconds between heartbeats of an idle stream.
     pub heartbeat_s: u32,
+    /// Milliseconds between two looks at deadlines: heartbeats, stalls, ages, ends of polls. Nothing
+    /// else waits for it.
+    pub deadline_check_ms: u32,
     /// Seconds after which a stream is ended, so that clients spread anew; 0 is never.
     pub age_max_s: u32,
     /// Streams that are being sent history at a time; further ones wait.
@@ -158,6 +161,7 @@ impl Default for ConnectionLimits {
             slow_policy: SlowPolicy::Disconnect,
             write_stall_s: 30,
             heartbeat_s: 15,
+            deadline_check_ms: 64,
             age_max_s: 0,
             replays_max: 4_096,
             replay_wait_ms: 5_000,

@@ -20,6 +20,8 @@ mod subscribe;
 mod tests;
 mod throttled_logs;
 mod waiting;
+#[cfg(test)]
+mod wake_up_tests;
 
 use std::{fmt, sync::Arc};
 

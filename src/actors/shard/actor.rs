@@ -64,7 +64,7 @@ pub(crate) enum ShardMsg {
     Adopt(Box<StreamTransfer>),
     /// Serve clients on this thread.
     Serve(Arc<dyn Front>),
-    /// End all connections within the window; `true` on the sender when none is left.
+    /// End all connections within the window; the sender is dropped when none is left.
     Drain(Duration, oneshot::Sender<()>),
     /// Explain connections: a bounded number of them.
     Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
@@ -291,14 +291,9 @@ impl ThreadLocalActor for Shard {
             }
             ShardMsg::Drain(window, done) => {
                 let now_ms = state.local.shared.clock.now_ms();
-                state.engine.borrow_mut().drain(window.as_millis() as u64, now_ms);
-                let engine = Rc::downgrade(&state.engine);
-                spawn_local(async move {
-                    while engine.upgrade().is_some_and(|engine| !engine.borrow().is_empty()) {
-                        tokio::time::sleep(TICK).await;
-                    }
-                    let _ = done.send(());
-                });
+                let mut engine = state.engine.borrow_mut();
+                engine.drain(window.as_millis() as u64, now_ms);
+                engine.when_empty(done);
             }
             ShardMsg::Explain(query, reply) => {
                 let now_ms = state.local.shared.clock.now_ms();
@@ -373,6 +368,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
     let mut next_tick = Instant::now();
     let mut check_sockets = true;
     let mut budget = FanOutBudget::new(next_tick);
+    let tick = Duration::from_millis(local.shared.limits().connections.deadline_check_ms.into());
     loop {
         check_sockets |=
             poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
@@ -383,19 +379,13 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 engine.note_log_head(through);
             }
             // However much there is to send, deadlines are checked.
-            let mut more = false;
-            if Instant::now() >= next_tick {
-                more = engine.tick(now_ms);
-                if !more {
-                    next_tick = Instant::now() + TICK;
-                }
+            if Instant::now() >= next_tick && !engine.tick(now_ms) {
+                next_tick = Instant::now() + tick;
             }
             if engine.wants_batches() {
                 for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_PASS) {
                     engine.push_batch(batch, now_ms);
                 }
-                // One notification may stand for many batches.
-                more |= !inbox.is_empty();
             }
             let serving = Instant::now();
             if check_sockets {
@@ -408,16 +398,15 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 }
                 engine.serve_sockets(&ready, now_ms);
             }
-            more |= engine.serve_ready(SLOTS_PER_PASS, now_ms);
+            engine.serve_ready(SLOTS_PER_PASS, now_ms);
             // Those who read history send much at a time. Live events have the thread as long.
             let sending = Instant::now();
             budget.record_serving(sending - serving, sending);
-            loop {
-                let has_more = engine.work(now_ms);
-                if !has_more || budget.rounds_are_done(Instant::now()) {
-                    break more | check_sockets | has_more;
-                }
-            }
+            while engine.work(now_ms) && !budget.rounds_are_done(Instant::now()) {}
+            // Everything that the loop works at, asked at the end of the pass. A notification says
+            // what came since it was asked for last, and nothing of what is left: one stands for
+            // many batches, and the engine takes none before it has handed out those that it has.
+            check_sockets || engine.has_more() || !inbox.is_empty()
         };
         local.return_sockets(&engine);
         if more {
@@ -445,8 +434,6 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
     }
 }
 
-/// Between two looks at the deadlines.
-const TICK: Duration = Duration::from_millis(64);
 /// Batches taken from the ring in one pass.
 const BATCHES_PER_PASS: usize = 64;
 /// Connections looked at in one pass because they asked for it.

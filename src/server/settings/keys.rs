@@ -318,6 +318,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.connections.slow_policy", Allowed::Choice(&["disconnect", "skip"])),
     whole("limits.connections.write_stall_s", 1, DAY_S),
     whole("limits.connections.heartbeat_s", 1, DAY_S),
+    whole("limits.connections.deadline_check_ms", 1, 60_000),
     whole("limits.connections.age_max_s", 0, U32_MAX),
     whole("limits.connections.replays_max", 1, 1_000_000),
     whole("limits.connections.replay_wait_ms", 0, 600_000),

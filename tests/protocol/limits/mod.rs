@@ -4,6 +4,7 @@ mod addresses;
 mod answers;
 mod channel_creation;
 mod connections;
+mod deadlines;
 mod heads;
 mod rates;
 mod replays;

@@ -55,6 +55,11 @@ impl Engine {
         self.work_lanes();
         self.work_mixed();
         self.enforce_unsent_limit();
+        self.has_rounds()
+    }
+
+    /// Whether there are batches to hand out or rounds to go on with.
+    pub(super) fn has_rounds(&self) -> bool {
         !self.batches.is_empty()
             || !self.lane_queue.is_empty()
             || self.mixed.round.is_some()

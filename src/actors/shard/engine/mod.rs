@@ -21,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
 use self::{
     answers::LastAnswer, explain::RecentlyClosed, fan_out::BatchInProgress, unsent::Unsent,
@@ -88,6 +89,8 @@ pub struct Engine {
     last_answer: Option<LastAnswer>,
     returned: Vec<ReturnedSocket>,
     drain_until_ms: Option<u64>,
+    /// Dropped when it has no connection.
+    emptied: Option<oneshot::Sender<()>>,
     /// The slot whose next step panics: for tests of isolation.
     fault: u32,
     scratch: Vec<u32>,
@@ -158,6 +161,7 @@ impl Engine {
             last_answer: None,
             returned: Vec::new(),
             drain_until_ms: None,
+            emptied: None,
             fault: VACANT,
             scratch: Vec::new(),
             due: Vec::new(),
@@ -182,6 +186,19 @@ impl Engine {
     /// The list on which slots ask to be looked at.
     pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
         Arc::clone(&self.ready)
+    }
+
+    /// Whether it has something to do that nothing will wake it for: batches to hand out, rounds under
+    /// way, slots and deadlines that did not fit into the last pass.
+    pub(super) fn has_more(&self) -> bool {
+        let has_slots = !self.due.is_empty() || !self.queued.is_empty() || !self.overdue.is_empty();
+        has_slots || self.has_rounds()
+    }
+
+    /// Whether the shard's loop would have been woken; from then on it is asleep again.
+    #[cfg(test)]
+    pub(super) fn take_wake(&self) -> bool {
+        self.ready.take_wake()
     }
 
     /// Whether no slot asks to be looked at.
@@ -218,6 +235,11 @@ impl Engine {
         for index in indices {
             self.drain_slot(index, until_ms);
         }
+    }
+
+    /// Drops `done` when it has no connection.
+    pub(crate) fn when_empty(&mut self, done: oneshot::Sender<()>) {
+        self.emptied = (!self.is_empty()).then_some(done);
     }
 
     /// Ends one connection.
@@ -305,6 +327,8 @@ impl Engine {
                         if !slot.is_queued {
                             slot.is_queued = true;
                             self.queued.push(slot.key(index));
+                            // This may be called between two passes of the shard's loop.
+                            self.ready.wake();
                         }
                         return;
                     }
@@ -337,6 +361,9 @@ impl Engine {
     /// Ends a connection: its last words, its entries in the lists, its socket.
     fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
+        if self.slots.is_empty() {
+            self.emptied = None;
+        }
         if reason.asks_to_reconnect() && slot.connection.rest().is_empty() {
             let mut words = reason.token_word().map(token_block).unwrap_or_default();
             words.extend(retry_block(self.jittered_retry_ms()));

@@ -164,7 +164,9 @@ impl Run {
             Step::Expire { channel } => self.expire(name(*channel)),
             Step::Give { engine, batches } => {
                 for _ in 0..=batches % 4 {
-                    self.world.push_batch(self.engine(*engine));
+                    let engine = self.engine(*engine);
+                    self.world.push_batch(engine);
+                    self.world.end_pass(engine);
                     self.look();
                 }
             }
@@ -172,12 +174,14 @@ impl Run {
                 for _ in 0..=slices % 4 {
                     let engine = self.engine(*engine);
                     self.world.engines[engine].work(self.world.now_ms);
+                    self.world.end_pass(engine);
                     self.look();
                 }
             }
             Step::Serve { engine, slots } => {
                 let engine = self.engine(*engine);
                 self.world.engines[engine].serve_ready(usize::from(slots % 5), self.world.now_ms);
+                self.world.end_pass(engine);
             }
             Step::Settle => self.settle(),
             Step::Attach(attach) => (0..attach.copies).for_each(|_| self.attach(attach)),
@@ -311,19 +315,19 @@ impl Run {
 
     fn settle(&mut self) {
         for engine in 0..self.world.engines.len() {
-            loop {
+            // As the shard's loop does: a pass when it is woken, and another while the last has left
+            // something to do.
+            while self.world.push_batch(engine) | self.world.takes_pass(engine) {
                 let now_ms = self.world.now_ms;
-                let given = self.world.push_batch(engine);
                 self.look();
-                let shard = &mut self.world.engines[engine];
-                let more = shard.work(now_ms);
+                self.world.engines[engine].work(now_ms);
                 self.look();
-                let shard = &mut self.world.engines[engine];
-                if !(given | more | shard.serve_ready(2, now_ms) | !shard.is_idle()) {
-                    break;
-                }
+                self.world.engines[engine].serve_ready(2, now_ms);
+                self.world.end_pass(engine);
                 self.look();
             }
+            let shard = &self.world.engines[engine];
+            assert!(shard.is_idle() && !shard.has_more(), "only a tick would go on");
         }
         self.look();
         for client in &mut self.clients {

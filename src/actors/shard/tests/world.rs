@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) rings: Vec<VecDeque<Result<Arc<Batch>, Seq>>>,
     /// How far each engine has been given the log.
     pub(super) given: Vec<Seq>,
+    /// By engine: whether the last pass has left something to do.
+    pub(super) is_in_pass: Vec<bool>,
     /// The whole log; the event of seq 1 comes first.
     pub(super) log: Vec<Arc<Event>>,
     /// The first and last seqs of the batches.
@@ -81,6 +83,7 @@ impl World {
             engines: (0..engines).map(engine).collect(),
             rings: vec![VecDeque::new(); engines],
             given: vec![Seq::ZERO; engines],
+            is_in_pass: vec![false; engines],
             backend,
             metrics,
             log: Vec::new(),
@@ -170,6 +173,16 @@ impl World {
         true
     }
 
+    /// The loop of an engine's shard sleeps or goes on, by what the engine has left to do.
+    pub(super) fn end_pass(&mut self, engine: usize) {
+        self.is_in_pass[engine] = self.engines[engine].has_more();
+    }
+
+    /// Whether it goes on, or has been woken.
+    pub(super) fn takes_pass(&self, engine: usize) -> bool {
+        self.is_in_pass[engine] || self.engines[engine].take_wake()
+    }
+
     /// Lets all engines do what there is to do.
     pub(super) fn settle(&mut self) {
         for engine in 0..self.engines.len() {
@@ -187,8 +200,9 @@ impl World {
     /// Lets time pass, with a tick of each engine at the end.
     pub(super) fn tick(&mut self, ms: u64) {
         self.now_ms += ms;
-        for engine in &mut self.engines {
-            while engine.tick(self.now_ms) {}
+        for engine in 0..self.engines.len() {
+            while self.engines[engine].tick(self.now_ms) {}
+            self.end_pass(engine);
         }
     }
 
