@@ -46,7 +46,8 @@ impl Actor for Log {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             LogMsg::Commit => {
-                shared.log_awake.store(false, Ordering::Release);
+                // A swap, so that what was enqueued before the last wake-up is seen below.
+                shared.log_awake.swap(false, Ordering::AcqRel);
                 shared.committer.lock().commit(shared, CommitBudget::ALL);
                 if !shared.submissions.is_empty() && !shared.log_awake.swap(true, Ordering::AcqRel)
                 {
