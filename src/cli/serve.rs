@@ -13,8 +13,16 @@ pub(crate) struct Args {
 
 /// Runs the hub until a signal has drained it.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
-    let settings = args.settings.load()?.into_settings();
-    telemetry::init_logs(settings.log.format, &settings.log.level).map_err(CliError::failed)?;
+    let effective = args.settings.load()?;
+    let log = &effective.settings().log;
+    telemetry::init_logs(log.format, &log.level).map_err(CliError::failed)?;
+    if !effective.service_links().is_empty() {
+        tracing::info!(
+            variables = effective.service_links().join(" "),
+            "ignoring variables that a container platform sets for a service"
+        );
+    }
+    let settings = effective.into_settings();
     server::prepare();
     runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)

@@ -162,6 +162,39 @@ fn a_failure_while_running_exits_with_1() {
 }
 
 #[test]
+fn variables_of_a_container_platform_are_passed_over_with_one_line() {
+    let directory = directory();
+    let links = [
+        ("VISNYK_PORT", "tcp://10.96.0.7:3000"),
+        ("VISNYK_SERVICE_HOST", "10.96.0.7"),
+        ("VISNYK_SERVICE_PORT", "3000"),
+        ("VISNYK_SERVICE_PORT_HTTP", "3000"),
+        ("VISNYK_PORT_3000_TCP", "tcp://10.96.0.7:3000"),
+        ("VISNYK_PORT_3000_TCP_ADDR", "10.96.0.7"),
+        ("VISNYK_PORT_3000_TCP_PORT", "3000"),
+        ("VISNYK_PORT_3000_TCP_PROTO", "tcp"),
+        ("VISNYK_METRICS_PORT", "tcp://10.96.0.8:9090"),
+    ];
+    // It gets as far as its address, which another has.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let output = visnyk(&directory).args(["serve", "--listen", &address]).envs(links).output();
+    let output = output.expect("it runs");
+    assert_eq!(code(&output), 1, "{output:?}");
+    let stderr = stderr(&output);
+    let named: Vec<&str> = stderr.lines().filter(|line| line.contains("VISNYK_")).collect();
+    let [line] = named[..] else { panic!("{stderr}") };
+    assert!(links.iter().all(|(name, _)| line.contains(name)), "{line}");
+
+    for (name, value) in [("VISNYK_PORT", "3000"), ("VISNYK_SERVICE_NAME", "visnyk")] {
+        let mut command = visnyk(&directory);
+        let output = command.args(["config", "--check"]).envs(links).env(name, value).output();
+        let output = output.expect("it runs");
+        assert_eq!(code(&output), 2, "{name}={value}: {output:?}");
+    }
+}
+
+#[test]
 fn without_a_command_it_serves_and_sigterm_ends_it_with_0() {
     let directory = directory();
     write(&directory, "visnyk.toml", "drain_window_s = 0\nlog.format = \"json\"\n");

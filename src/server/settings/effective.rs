@@ -15,6 +15,7 @@ pub struct Effective {
     settings: Settings,
     set_by: BTreeMap<&'static str, String>,
     files: Vec<PathBuf>,
+    service_links: Vec<String>,
 }
 
 impl Effective {
@@ -43,7 +44,8 @@ impl Effective {
         };
         SettingsErrors::none_or(contradictions::find(&settings, set_by))?;
         let set_by = keys::KEYS.iter().map(|key| (key.name, set_by(key.name))).collect();
-        Ok(Self { settings, set_by, files })
+        let service_links = sources.service_links().map(str::to_owned).collect();
+        Ok(Self { settings, set_by, files, service_links })
     }
 
     /// The values.
@@ -65,6 +67,12 @@ impl Effective {
     /// The files that were read, in order.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)
+    }
+
+    /// Variables that were passed over, since a container platform has set them for a service whose
+    /// name begins with `visnyk`.
+    pub fn service_links(&self) -> &[String] {
+        &self.service_links
     }
 
     /// Every setting, in the order of the documentation.

@@ -13,6 +13,7 @@ mod keys;
 mod layer;
 mod listen;
 mod nearest;
+mod service_links;
 mod set_by;
 mod sources;
 mod values;

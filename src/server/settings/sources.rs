@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::layer::Assignment;
-use super::{SetBy, SettingsError, file};
+use super::{SetBy, SettingsError, file, service_links::is_service_link};
 
 /// What `Settings::load` reads. Nothing is taken from the process by itself: a test or an embedding
 /// program hands in its own directory, variables and flags.
@@ -37,7 +37,8 @@ impl Sources {
         self
     }
 
-    /// Reads the variables that begin with `VISNYK_`; others are ignored.
+    /// Reads the variables that begin with `VISNYK_`; others are ignored, and so are those that a
+    /// container platform sets for a service of such a name.
     pub fn environment(
         mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -88,6 +89,15 @@ impl Sources {
         Ok(files)
     }
 
+    /// Variables that a container platform sets for a service.
+    pub(super) fn service_links(&self) -> impl Iterator<Item = &str> {
+        self.environment.iter().filter_map(|(name, value)| {
+            let name = name.to_str()?;
+            let rest = name.strip_prefix(PREFIX)?;
+            is_service_link(rest, value.to_str()?).then_some(name)
+        })
+    }
+
     /// What the variables and the flags assign, in the order in which it is merged.
     pub(super) fn texts(&self) -> impl Iterator<Item = Result<Assignment, SettingsError>> + '_ {
         let variables = self.environment.iter().filter_map(|(name, value)| variable(name, value));
@@ -102,7 +112,7 @@ impl Sources {
 /// Variables may hold secrets: their values are left out.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |name: &&(OsString, OsString)| name.0.to_string_lossy().starts_with("VISNYK_");
+        let names = |name: &&(OsString, OsString)| name.0.to_string_lossy().starts_with(PREFIX);
         let variables = self.environment.iter().filter(names).map(|(name, _)| name);
         f.debug_struct("Sources")
             .field("directory", &self.directory)
@@ -130,12 +140,13 @@ pub(super) fn file_assignments(path: &Path) -> Vec<Result<Assignment, SettingsEr
 
 fn variable(name: &OsString, value: &OsString) -> Option<Result<Assignment, SettingsError>> {
     let name = name.to_str()?;
-    let rest = name.strip_prefix("VISNYK_")?;
+    let rest = name.strip_prefix(PREFIX)?;
     if OTHER_VARIABLES.contains(&rest) {
         return None;
     }
     let set_by = SetBy::Environment(name.to_owned());
     Some(match value.to_str() {
+        Some(text) if is_service_link(rest, text) => return None,
         Some(text) => Assignment::from_text(&key_of(rest), text, set_by),
         None => Err(SettingsError::NotText { name: name.to_owned() }),
     })
@@ -152,6 +163,9 @@ fn is_profile_name(profile: &str) -> bool {
     (1..=PROFILE_BYTES_MAX).contains(&profile.len())
         && profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
+
+/// Of the variables that set something.
+const PREFIX: &str = "VISNYK_";
 
 /// Variables with our prefix that belong to the command line, not to the settings.
 const OTHER_VARIABLES: [&str; 5] = ["URL", "TOKEN", "CONFIG", "PROFILE", "BIN"];
