@@ -17,6 +17,7 @@ mod rejections;
 mod rewind;
 mod run;
 pub mod settings;
+mod signals;
 mod socket_budget;
 mod tls;
 mod untrusted_proxy_warning;

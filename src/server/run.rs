@@ -3,10 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use super::{
     AuthenticationError, Settings, TlsError, authentication,
@@ -16,6 +13,7 @@ use super::{
     listeners,
     rejections::Rejections,
     settings::SECRET_BYTES_MIN,
+    signals::Signals,
     socket_budget::{SocketBudget, SocketSplit, files_max, files_taken},
     tls::Acceptor,
 };
@@ -49,20 +47,13 @@ pub enum RunError {
 }
 
 /// Runs a hub with `settings` until SIGTERM or SIGINT; then it is drained, and this returns. A
-/// second signal cuts the drain short.
+/// second one cuts the drain short. SIGHUP, SIGUSR1 and SIGUSR2 end nothing.
 ///
 /// # Errors
 /// An address that cannot be bound, or a failure that the actors' supervisors could not contain.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let next_signal = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    run_until(settings, next_signal).await
+    let mut signals = Signals::receive(settings.has_tls())?;
+    run_until(settings, async || signals.next_end().await).await
 }
 
 /// As [`run`], with something else in the place of signals.

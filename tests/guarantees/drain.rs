@@ -70,6 +70,30 @@ async fn five_hundred_streams_are_closed_over_the_window_each_with_its_own_retry
 }
 
 #[tokio::test]
+async fn signals_that_are_meant_for_other_servers_end_nothing() {
+    let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    for signal in ["HUP", "USR1", "USR2"] {
+        hub.signal(signal).await.expect("it runs");
+        hub.wait_for_line(&format!("SIG{signal}: "), PATIENCE).await.expect("a line");
+    }
+    assert!(hub.stderr().contains("SIGHUP: nothing to reload"), "{}", hub.stderr());
+    hub.publish("a", "still here").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["still here"]);
+
+    // Nor do they cut a drain short.
+    let begun = Instant::now();
+    hub.terminate().await.expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+    hub.signal("HUP").await.expect("it runs");
+    while stream.next_block(PATIENCE).await.expect("a block or the end").is_some() {}
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.stderr());
+    assert!(!hub.stderr().contains("a second signal"), "{}", hub.stderr());
+    assert!(begun.elapsed() < WINDOW + Duration::from_secs(3));
+}
+
+#[tokio::test]
 async fn while_it_drains_it_says_so_and_refuses_as_clients_understand() {
     let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
     let mut open = Vec::new();

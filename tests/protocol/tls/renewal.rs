@@ -48,7 +48,7 @@ async fn changed_files_are_taken_and_streams_stay() {
 
 #[tokio::test]
 async fn sighup_renews_at_once_and_bad_files_change_nothing() {
-    let hub = TlsHub::start(&[("TLS_RELOAD_S", "86400")]).await;
+    let mut hub = TlsHub::start(&[("TLS_RELOAD_S", "86400")]).await;
     let publisher = Client::tls_http1(&hub).await;
     let mut stream = Client::tls_http1(&hub).await.stream("a", "now").await;
     let renewed = Certificate::new();
@@ -57,6 +57,8 @@ async fn sighup_renews_at_once_and_bad_files_change_nothing() {
     assert!(serves(&hub, &hub.certificate).await, "the files were not read again");
     hub.hub.signal("HUP").await.expect("it runs");
     wait_until_served(&hub, &renewed).await;
+    let line = "SIGHUP: the certificate is read anew";
+    hub.hub.wait_for_line(line, PATIENCE).await.expect("a line");
 
     let bad = [
         (Some("no PEM".to_owned()), None),

@@ -1,0 +1,51 @@
+//! The signals of a hub process: two end it, and the others that are sent to servers end nothing.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What signals the process has received.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// Tools that rotate logs or ask for a state send these. Not received, they end a process at once.
+    user: [Signal; 2],
+    has_tls: bool,
+}
+
+impl Signals {
+    /// Receives them from now on. With TLS a SIGHUP also has the certificate read anew
+    /// ([`Reloading`](super::tls::Reloading)).
+    pub(super) fn receive(has_tls: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+            has_tls,
+        })
+    }
+
+    /// Waits for the next SIGTERM or SIGINT. Cancelling it loses none.
+    pub(super) async fn next_end(&mut self) {
+        let [user1, user2] = &mut self.user;
+        loop {
+            let name = tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            match (name, self.has_tls) {
+                ("SIGHUP", true) => tracing::info!("SIGHUP: the certificate is read anew"),
+                ("SIGHUP", false) => tracing::info!(
+                    "SIGHUP: nothing to reload without TLS; settings are read at the start alone"
+                ),
+                _ => tracing::info!("{name}: it does nothing here"),
+            }
+        }
+    }
+}
