@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{
+    HeaderMap, HeaderValue, StatusCode, Uri,
+    header::{self, GetAll},
+};
 
 use super::{Problem, handoff::LAST_EVENT_ID};
 use crate::{
@@ -42,6 +45,13 @@ impl<'a> Query<'a> {
             return Err(Problem::field(name, format!("`{name}` may be given once")));
         }
         Ok(first)
+    }
+
+    /// The last value of parameters that mean the same; empty ones are ignored.
+    fn last_of(&self, names: &[&str]) -> Option<&str> {
+        let mut pairs = self.0.iter().rev();
+        let found = pairs.find(|(name, value)| names.contains(&&**name) && !value.is_empty());
+        found.map(|(_, value)| &**value)
     }
 
     /// A whole number between two bounds.
@@ -97,27 +107,23 @@ impl<'a> Query<'a> {
 
     /// Where a subscription starts: the `Last-Event-ID` header, or one of the query's names for
     /// it, or a poll's `If-None-Match`.
+    ///
+    /// A value that a client adds by itself when it reconnects is never refused: a browser cannot change
+    /// it, and gives up for good on a 4xx. Only `last_event_id` is written by a page's author.
     pub(super) fn start(&self, headers: &HeaderMap, is_poll: bool) -> Result<Start, Problem> {
-        if let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) {
-            let text = value.to_str().map_err(|_| {
-                Problem::field("Last-Event-ID", "a position consists of A-Z a-z 0-9 . _ -")
-            })?;
-            return parse_start("Last-Event-ID", text);
+        if let Some(start) = last_position(headers.get_all(LAST_EVENT_ID), |text| text) {
+            return Ok(start);
         }
-        for name in ["last_event_id", "lastEventId", "lastEventID"] {
-            if let Some(text) = self.one(name)? {
-                return parse_start(name, text);
-            }
+        if let Some(text) = self.last_of(&["lastEventId", "lastEventID"]) {
+            return Ok(Start::parse_any(text));
         }
-        if is_poll && let Some(value) = headers.get(header::IF_NONE_MATCH) {
-            let text = value.to_str().ok().map(str::trim).filter(|text| !text.contains(','));
-            let Some(text) = text else {
-                let detail = "here it holds one position, as the `ETag` of the last answer gave it";
-                return Err(Problem::field("If-None-Match", detail));
-            };
-            let tag = text.strip_prefix("W/").unwrap_or(text);
-            let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            return parse_start("If-None-Match", bare.unwrap_or(tag));
+        if let Some(text) = self.last_of(&["last_event_id"]) {
+            return parse_start("last_event_id", text);
+        }
+        if is_poll
+            && let Some(start) = last_position(headers.get_all(header::IF_NONE_MATCH), opaque_tag)
+        {
+            return Ok(start);
         }
         Ok(Start::Now)
     }
@@ -184,6 +190,40 @@ pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The position that header fields of one name hold, if they hold anything: the last, where clients or
+/// proxies have put several into one field or into several. `bare` takes away what stands around one.
+fn last_position(fields: GetAll<'_, HeaderValue>, bare: fn(&str) -> &str) -> Option<Start> {
+    let mut unknown = None;
+    for field in fields.iter().rev() {
+        let text = String::from_utf8_lossy(field.as_bytes());
+        let parts = text.rsplit(',').take(POSITIONS_MAX).map(|part| bare(part.trim()));
+        for part in parts.filter(|part| !part.is_empty()) {
+            match Start::parse(part) {
+                Ok(Start::Unknown(_)) | Err(_) => {}
+                // A word of a longer text.
+                Ok(Start::Now | Start::Earliest) if text.contains(',') => {}
+                Ok(start) => return Some(start),
+            }
+            unknown.get_or_insert_with(|| Start::parse_any(text.trim()));
+        }
+    }
+    unknown
+}
+
+/// What an entity tag says (RFC 9110, section 8.8.3), without what proxies add to it, as `-gzip` or
+/// `;br`, when they compress the answer: a position ends with its digits.
+fn opaque_tag(text: &str) -> &str {
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let tag = text.strip_prefix('"').unwrap_or(text);
+    if let Some((epoch, rest)) = tag.split_once('-') {
+        let added = rest.trim_start_matches(|char: char| char.is_ascii_digit());
+        if !added.starts_with(|char: char| char.is_ascii_alphanumeric()) {
+            return &tag[..epoch.len() + 1 + rest.len() - added.len()];
+        }
+    }
+    tag.strip_suffix('"').unwrap_or(text)
+}
+
 fn parse_start(field: &str, text: &str) -> Result<Start, Problem> {
     Start::parse(text).map_err(|error| Problem::field(field, error.to_string()))
 }
@@ -205,5 +245,129 @@ pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Pro
 
 /// Parameters of one query.
 const PARAMETERS_MAX: usize = 512;
+/// Positions that are looked for in one field.
+const POSITIONS_MAX: usize = 16;
 /// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start_of(fields: &[(&'static str, &[u8])], query: &str) -> Result<Start, Problem> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let value = HeaderValue::from_bytes(value).expect("a value");
+            headers.append(*name, value);
+        }
+        let uri: Uri = format!("/?{query}").parse().expect("a target");
+        Query::of(&uri).expect("a query").start(&headers, true)
+    }
+
+    fn at(token: &str) -> Start {
+        let start = Start::parse(token).expect("a token");
+        assert!(matches!(start, Start::At(_)), "{token}");
+        start
+    }
+
+    #[test]
+    fn whatever_a_header_says_it_is_a_position_or_an_unknown_one() {
+        for name in ["last-event-id", "if-none-match"] {
+            let long = "x".repeat(30_000);
+            for foreign in [
+                "urn:uuid:5e94c686-2c0b-4f9b-958c-92ccc3bbb4eb",
+                "5e94c686-2d9",
+                "\u{456}\u{434}",
+                "a b",
+                "now, later",
+                "\"",
+                "*",
+                &long,
+                &",1".repeat(10_000),
+            ] {
+                let start = start_of(&[(name, foreign.as_bytes())], "").ok();
+                assert_eq!(start, Some(Start::parse_any(foreign)), "{name}");
+                assert!(matches!(start, Some(Start::Unknown(_))), "{name}: {foreign}");
+            }
+            let start = start_of(&[(name, b"\xff\t\x80")], "").ok();
+            assert_eq!(start, Some(Start::Unknown("\u{fffd}\t\u{fffd}".into())), "{name}");
+            for (value, start) in [
+                ("", Start::Now),
+                (" ", Start::Now),
+                (",,", Start::Now),
+                ("earliest", Start::Earliest),
+                ("a-1, b-2", at("b-2")),
+                ("a-1,urn:uuid,", at("a-1")),
+            ] {
+                assert_eq!(start_of(&[(name, value.as_bytes())], "").ok(), Some(start), "{value}");
+            }
+            let start = start_of(&[(name, b"a-1"), (name, b"b-2"), (name, b"")], "").ok();
+            assert_eq!(start, Some(at("b-2")), "{name}");
+            let start = start_of(&[(name, b"a-1"), (name, b"foreign")], "").ok();
+            assert_eq!(start, Some(at("a-1")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_entity_tag_is_read_without_what_proxies_have_added() {
+        for tag in [
+            "a-1",
+            "\"a-1\"",
+            "W/\"a-1\"",
+            "W/\"a-1-gzip\"",
+            "\"a-1-gzip\"",
+            "\"a-1--gzip\"",
+            "\"a-1;gzip\"",
+            "\"a-1-br\"",
+            "\"a-1:dtagent\"",
+            "\"a-1\"-gzip",
+            "W/\"a-1",
+            "W/\"x\", W/\"a-1-gzip\"",
+            "\"b-2\", \"a-1\"",
+        ] {
+            assert_eq!(
+                start_of(&[("if-none-match", tag.as_bytes())], "").ok(),
+                Some(at("a-1")),
+                "{tag}"
+            );
+        }
+        for (tag, start) in [
+            ("\"\"", Start::Now),
+            ("W/\"\"", Start::Now),
+            ("W/\"now\"", Start::Now),
+            ("\"a-1x\"", Start::Unknown("\"a-1x\"".into())),
+            ("\"a-\"", Start::Unknown("\"a-\"".into())),
+        ] {
+            assert_eq!(
+                start_of(&[("if-none-match", tag.as_bytes())], "").ok(),
+                Some(start),
+                "{tag}"
+            );
+        }
+        let decorated = start_of(&[("last-event-id", b"a-1-gzip")], "").ok();
+        assert_eq!(decorated, Some(Start::Unknown("a-1-gzip".into())), "no proxy changes an id");
+    }
+
+    #[test]
+    fn of_several_positions_the_one_a_reconnecting_client_adds_wins() {
+        let (id, tag) = (("last-event-id", &b"a-1"[..]), ("if-none-match", &b"a-2"[..]));
+        for (fields, query, start) in [
+            (&[id, tag][..], "lastEventId=a-3", at("a-1")),
+            (&[tag], "lastEventId=a-3&last_event_id=a-4", at("a-3")),
+            (&[tag], "lastEventID=a-3&last_event_id=earliest", at("a-3")),
+            (&[tag], "last_event_id=earliest&lastEventId=a-3", at("a-3")),
+            (&[tag], "last_event_id=&lastEventId=a-3", at("a-3")),
+            (&[tag], "last_event_id=a-3&lastEventId=", at("a-3")),
+            (&[tag], "lastEventId=a-4&lastEventID=a-3", at("a-3")),
+            (&[tag], "lastEventId=a-4&lastEventId=a-3&lastEventId=", at("a-3")),
+            (&[tag], "last_event_id=a-4&last_event_id=a-3", at("a-3")),
+            (&[tag], "last_event_id=&lastEventId=", at("a-2")),
+            (&[], "last_event_id=earliest", Start::Earliest),
+            (&[], "lastEventId=a%20b", Start::Unknown("a b".into())),
+            (&[], "", Start::Now),
+        ] {
+            assert_eq!(start_of(fields, query).ok(), Some(start), "{query}");
+        }
+        assert!(start_of(&[], "last_event_id=a%20b").is_err(), "the page's author wrote that");
+    }
+}

@@ -104,11 +104,15 @@ impl Frame {
     }
 }
 
-/// The block that opens a stream: no data, so clients dispatch no event; it sets the client's
-/// reconnection time and position (a token).
-pub fn first_block(retry_ms: u32, position: impl Display) -> Vec<u8> {
+/// The block that opens a stream: no data, so no event; it sets the client's reconnection time
+/// and position (a token), or leaves it at the one that the client came with.
+pub fn first_block(retry_ms: u32, position: Option<impl Display>) -> Vec<u8> {
     let mut block = Vec::with_capacity(64);
-    let _ = write!(block, ": visnyk\nretry: {retry_ms}\nid: {position}\n\n");
+    let _ = write!(block, ": visnyk\nretry: {retry_ms}\n");
+    if let Some(position) = position {
+        let _ = writeln!(block, "id: {position}");
+    }
+    block.push(b'\n');
     block
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn frames(data: &[u8]) {
 
     // The hub's own blocks stay what they are, for any input.
     let said = [
-        first_block(7, position),
+        first_block(7, Some(position)),
         position_block(position),
         comment_block(data, 7),
         closed_block(channel.as_str()),

@@ -7,7 +7,8 @@ use super::{ChannelName, Position};
 pub struct Gap {
     /// Why they are gone.
     pub reason: GapReason,
-    /// The position the client asked for, as it sent it.
+    /// The position the client asked for, as it sent it, or the beginning of a text that is not
+    /// a position.
     pub requested: String,
     /// Where the stream goes on.
     pub oldest: Position,

@@ -102,11 +102,25 @@ pub enum Start {
     Earliest,
     /// After this position.
     At(Position),
-    /// After a token that no hub of this kind has written: answered with a gap.
+    /// After something that no hub of this kind has written, cut to [`Start::UNKNOWN_BYTES_MAX`]
+    /// bytes: answered with a gap.
     Unknown(String),
 }
 
 impl Start {
+    /// Bytes that are kept of a text that is not a position: enough to recognize it.
+    pub const UNKNOWN_BYTES_MAX: usize = 64;
+
+    /// Reads a position that the client did not choose, such as the last id that a browser got from
+    /// another server at the same address. Never fails: any other text is [`Unknown`](Self::Unknown).
+    pub fn parse_any(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| {
+            let fits =
+                |&(at, char): &(usize, char)| at + char.len_utf8() <= Self::UNKNOWN_BYTES_MAX;
+            Self::Unknown(text.char_indices().take_while(fits).map(|(_, char)| char).collect())
+        })
+    }
+
     /// Reads what a client sends as its position: `now`, `earliest`, or a token.
     pub fn parse(token: &str) -> Result<Self, PositionError> {
         if token.len() > Position::BYTES_MAX {
@@ -165,6 +179,22 @@ mod tests {
     fn foreign_tokens_are_unknown_not_refused() {
         for token in ["7", "abc", "a-b-c", "A-1", "a-01", "-1", "a-", "a-18446744073709551616"] {
             assert_eq!(Start::parse(token), Ok(Start::Unknown(token.into())), "{token}");
+        }
+    }
+
+    #[test]
+    fn any_text_can_be_what_a_client_did_not_choose() {
+        for token in ["", "now", "earliest", "a-1", "7", &"x".repeat(40)] {
+            assert_eq!(Start::parse(token), Ok(Start::parse_any(token)), "{token}");
+        }
+        for (text, kept) in [
+            ("urn:uuid:5e94", "urn:uuid:5e94"),
+            (&*"x".repeat(64), &*"x".repeat(64)),
+            (&"x".repeat(65), &"x".repeat(64)),
+            (&"\u{1f990}".repeat(99), &"\u{1f990}".repeat(16)),
+            (&format!("x{}", "\u{1f990}".repeat(16)), &format!("x{}", "\u{1f990}".repeat(15))),
+        ] {
+            assert_eq!(Start::parse_any(text), Start::Unknown(kept.into()), "{text}");
         }
     }
 

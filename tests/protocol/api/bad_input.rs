@@ -168,11 +168,10 @@ async fn words() {
 async fn positions() {
     let hub = hub(&[]).await;
     for bad in [&LONG[..41], "a b", "a/b", "%D0%B0", "%00"] {
-        for name in ["last_event_id", "lastEventId", "lastEventID"] {
-            for route in ["/v1/channels/a/events", "/v1/channels/a/poll", "/events", "/subscribe"] {
-                let bad = bad.replace(' ', "%20");
-                ask(&hub, get(&format!("{route}?{name}={bad}"))).await.refuses(400, name);
-            }
+        for route in ["/v1/channels/a/events", "/v1/channels/a/poll", "/events", "/subscribe"] {
+            let bad = bad.replace(' ', "%20");
+            let answer = ask(&hub, get(&format!("{route}?last_event_id={bad}"))).await;
+            answer.refuses(400, "last_event_id");
         }
     }
     ask(&hub, get("/subscribe?after=a%20b")).await.refuses(400, "after");

@@ -91,16 +91,51 @@ async fn the_positions_of_a_poll_have_an_order() {
 }
 
 #[tokio::test]
-async fn an_etag_that_is_no_position_is_refused() {
+async fn what_is_no_position_in_a_header_is_answered_with_a_gap() {
     let hub = hub(&[]).await;
-    for bad in
-        ["*", "W/\"a\", W/\"b\"", "\"a b\"", "W/\"", "w/\"a\"", "\"a", "дата", &"x".repeat(41)]
+    let id = published(&hub, "a", "1").await;
+    let long = "x".repeat(20_000);
+    for foreign in
+        ["*", "W/\"a\", W/\"b\"", "\"a b\"", "\"a", "\u{434}", "urn:uuid:5e94c686", &long]
     {
-        let fields = [("If-None-Match", bad)];
-        let answer = ask(&hub, request("GET", "/v1/channels/a/poll?timeout=0", &fields, "")).await;
-        answer.refuses(400, "If-None-Match");
+        for name in ["If-None-Match", "Last-Event-ID"] {
+            let fields = [(name, foreign)];
+            let answer = ask(&hub, request("GET", "/v1/channels/a/poll", &fields, "")).await;
+            let answer = checked(answer).json();
+            assert_eq!(answer["gap"]["reason"], "unknown_position", "{name}: {foreign}");
+            assert_eq!(answer["gap"]["requested"], foreign[..foreign.len().min(64)]);
+            assert_eq!(answer["position"], id, "the next poll goes on from here");
+        }
     }
-    // No position at all, which is now.
+    // The quickstart's poll has no place for a gap; it waits, since there is nothing.
+    let fields = [("Last-Event-ID", "urn:uuid:5e94c686")];
+    let mut wire = Wire::to(&hub).await;
+    wire.send(request("GET", "/subscribe", &fields, "")).await;
+    taken_on(&hub, 1).await;
+    ask(&hub, post("/publish", r#"{"message":"2"}"#)).await;
+    assert_eq!(wire.answer().await.json()["message"], "2");
+}
+
+#[tokio::test]
+async fn an_etag_that_a_proxy_has_changed_is_a_position_still() {
+    let hub = hub(&[]).await;
+    let id = published(&hub, "a", "1").await;
+    published(&hub, "a", "2").await;
+    for tag in [
+        format!("W/\"{id}-gzip\""),
+        format!("\"{id}--gzip\""),
+        format!("\"{id};br\""),
+        format!("\"foreign\", W/\"{id}-gzip\""),
+    ] {
+        let fields = [("If-None-Match", &*tag)];
+        let answer = ask(&hub, request("GET", "/v1/channels/a/poll", &fields, "")).await;
+        assert_eq!(data(&checked(answer)), ["2"], "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn an_etag_that_says_nothing_is_now() {
+    let hub = hub(&[]).await;
     for none in ["", "\"\"", "W/\"\"", "W/\"now\""] {
         let fields = [("If-None-Match", none)];
         let answer = ask(&hub, request("GET", "/v1/channels/a/poll?timeout=0", &fields, "")).await;

@@ -77,8 +77,12 @@ async fn the_ways_to_give_a_position_and_their_order() {
     for (fields, query, first) in [
         (&header(0)[..], String::new(), 1),
         (&header(1), format!("?last_event_id={}", ids[0]), 2),
-        (&[], format!("?last_event_id={}&lastEventId={}", ids[2], ids[0]), 3),
-        (&[], format!("?lastEventId={}&lastEventID={}", ids[1], ids[0]), 2),
+        (&[], format!("?last_event_id=earliest&lastEventId={}", ids[2]), 3),
+        (&[], format!("?lastEventId={}&last_event_id={}", ids[2], ids[0]), 3),
+        (&[], format!("?lastEventId={}&lastEventID={}", ids[0], ids[1]), 2),
+        (&[], format!("?lastEventId={}&lastEventId={}", ids[0], ids[1]), 2),
+        (&[], format!("?last_event_id=&lastEventId={}", ids[1]), 2),
+        (&[], format!("?last_event_id={}&lastEventId=", ids[1]), 2),
         (&[], format!("?lastEventID={}", ids[0]), 1),
         (&[("Last-Event-ID", "")], format!("?last_event_id={}", ids[1]), 2),
         (&[], "?last_event_id=earliest".to_owned(), 0),
@@ -102,6 +106,54 @@ async fn the_ways_to_give_a_position_and_their_order() {
         assert_eq!(wire.block().await, format!("data: live\nid: {id}\n\n"));
         ids[3] = id;
     }
+}
+
+#[tokio::test]
+async fn an_id_of_another_server_is_answered_with_a_gap_and_never_refused() {
+    let hub = hub(&[]).await;
+    let id = published(&hub, "a", "1").await;
+    ask(&hub, post("/publish", r#"{"message":"1"}"#)).await;
+    let long = "x".repeat(20_000);
+    for (foreign, requested) in [
+        (&b"urn:uuid:5e94c686-2c0b-4f9b-958c-92ccc3bbb4eb"[..], None),
+        ("\"\u{434}\u{430}\" <b>".as_bytes(), None),
+        (b"a, b", None),
+        (b"\xff\xfe", Some("\u{fffd}\u{fffd}")),
+        (long.as_bytes(), Some(&long[..64])),
+    ] {
+        let requested =
+            requested.unwrap_or_else(|| std::str::from_utf8(foreign).expect("as it was sent"));
+        // Read by the hub itself, and, with a field that it leaves to it, by its HTTP server.
+        for (target, more) in [
+            ("/v1/channels/a/events", ""),
+            ("/v1/channels/a/events", "TE: trailers\r\n"),
+            ("/v1/events?channel=**&hello=1", ""),
+            ("/events", ""),
+        ] {
+            let mut wire = Wire::to(&hub).await;
+            let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{more}");
+            let last = [b"Last-Event-ID: ", foreign, b"\r\n\r\n"].concat();
+            wire.send([head.as_bytes(), &last].concat()).await;
+            let (_, first) = wire.stream_head().await;
+            assert!(!first.contains("\nid: "), "what the client has stays until the gap: {first}");
+            let mut gap = wire.block().await;
+            if target.ends_with("hello=1") {
+                gap = wire.block().await;
+            }
+            let data = data_json(&gap);
+            assert_eq!(field(&gap, "event"), "visnyk.gap");
+            assert_eq!(data["reason"], "unknown_position", "{target}");
+            assert_eq!(data["requested"], requested, "{target}");
+            assert_eq!(data["oldest"], field(&gap, "id"));
+            assert!(wire.block().await.starts_with("data: "), "and all that there is");
+        }
+    }
+    // A client of a page that was written for another server adds it to the query.
+    let mut wire = Wire::to(&hub).await;
+    wire.send(get("/v1/channels/a/events?last_event_id=earliest&lastEventId=a%20b")).await;
+    wire.stream_head().await;
+    assert!(wire.block().await.contains("unknown_position"));
+    assert_eq!(wire.block().await, format!("data: 1\nid: {id}\n\n"));
 }
 
 #[tokio::test]

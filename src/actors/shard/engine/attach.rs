@@ -240,10 +240,11 @@ impl Engine {
     ) {
         let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
         // Behind a gap the client moves on with the gap event: should the connection break
-        // before it, the client comes back from where it stood, and is told again.
+        // before it, the client comes back from where it stood, and gets the gap again. If it sent
+        // something that is not a position, the block has no id, and the client keeps what it has.
         let token = match gap {
-            Some(gap) if Start::parse(&gap.requested).is_ok() => gap.requested.clone(),
-            _ => self.backend.position(cursor).to_string(),
+            Some(gap) => Start::parse(&gap.requested).is_ok().then(|| gap.requested.clone()),
+            None => Some(self.backend.position(cursor).to_string()),
         };
         words.extend(first_block(retry_ms, token));
         if let Some(id) = hello {

@@ -65,6 +65,19 @@ fn a_poll_that_has_lost_something_is_answered_at_once() {
 }
 
 #[test]
+fn what_a_client_cannot_have_sent_as_a_token_is_not_made_its_position() {
+    let mut world = world_with(|limits| limits.history.events_max = 1);
+    world.say("a", "1");
+    for text in ["urn:uuid:5e94", &"x".repeat(64)] {
+        let pipe = join(&mut world, &Ask::stream(&["a"]).from(Start::parse_any(text)));
+        let said = pipe.text();
+        let (first, rest) = said.split_once("\n\n").unwrap();
+        assert!(!first.contains("id: ") && rest.starts_with("event: visnyk.gap\n"), "{said}");
+        assert_eq!(pipe.events(), ["gap:unknown_position", "1"]);
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_before_its_gap_gets_it_again() {
     let mut world = world_with(|limits| limits.history.events_max = 1);
     world.say("a", "1");
