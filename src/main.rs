@@ -15,8 +15,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let code = match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
-    }
+    };
+    visnyk::telemetry::flush_logs();
+    code
 }

@@ -1,10 +1,10 @@
 //! Why a command failed, and the exit code that says so.
 
 use std::error::Error;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use visnyk::server::settings::SettingsErrors;
+use visnyk::telemetry;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,7 @@ impl CliError {
             text.push_str(&format!("  because: {error}\n"));
             cause = error.source();
         }
-        // If stderr is closed, only the exit code remains.
-        let _ = io::stderr().write_all(text.as_bytes());
+        telemetry::print(&text);
         match self {
             Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,

@@ -1,5 +1,7 @@
 //! `visnyk serve`: runs the hub.
 
+use std::time::Duration;
+
 use tokio::runtime;
 use visnyk::{server, telemetry};
 
@@ -15,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let effective = args.settings.load()?;
     let log = &effective.settings().log;
-    telemetry::init_logs(log.format, &log.level).map_err(CliError::failed)?;
+    telemetry::init_logs(log.format, &log.level, log.queue_bytes_max).map_err(CliError::failed)?;
     if !effective.service_links().is_empty() {
         tracing::info!(
             variables = effective.service_links().join(" "),
@@ -24,16 +26,20 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     }
     let settings = effective.into_settings();
     server::prepare();
-    runtime::Builder::new_multi_thread()
+    let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .thread_name("visnyk-control")
         .enable_all()
         .build()
-        .map_err(CliError::failed)?
-        .block_on(server::run(settings))
-        .map_err(CliError::failed)
+        .map_err(CliError::failed)?;
+    let result = runtime.block_on(server::run(settings));
+    // A certificate on a disk that does not answer, or a name server, must not keep the process.
+    runtime.shutdown_timeout(SHUT_DOWN_TIME_MAX);
+    result.map_err(CliError::failed)
 }
 
 /// These threads run the log, the channels and the supervisors. Requests and delivery have their own:
 /// each shard is a thread with a runtime of its own, so more workers would only take its core away.
 const WORKER_THREADS: usize = 2;
+/// How long the end of the process waits for work that cannot be cancelled.
+const SHUT_DOWN_TIME_MAX: Duration = Duration::from_secs(1);

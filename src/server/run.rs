@@ -23,6 +23,7 @@ use crate::{
     core::ConnectionLimits,
     http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
     hub::{Hub, StartError},
+    telemetry,
 };
 
 /// Why a hub process ended otherwise than by a signal.
@@ -204,8 +205,8 @@ fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
             "FAULTS: anyone who reaches this hub can crash parts of it\n"
         };
     }
-    // In one write, so that nobody reads half an address.
-    let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
+    // In one piece, so that no reader gets half an address.
+    telemetry::print(&words);
 }
 
 /// What is protected, and what is not.

@@ -1,4 +1,4 @@
-//! The log: tracing events as lines of text or JSON on stderr.
+//! The log: tracing events as lines of text or JSON on stderr, written by a thread of their own.
 //!
 //! The line that people and scripts wait for at the start (`listening on …`) is not part of the
 //! log: the server prints it plainly, whatever is logged.
@@ -6,14 +6,19 @@
 //! Whatever the filter says, other crates are logged at `info` at most: below that they show what
 //! clients sent. h2 logs a `:path` that it refuses as it came, and there may be a token in it.
 
-use std::io::IsTerminal;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, Write};
+use std::panic;
 use std::str::FromStr;
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::util::TryInitError;
+
+use super::log_queue::{self, LogQueue};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,29 +72,62 @@ impl FromStr for LogFilter {
 #[error("not a log level, nor levels by module")]
 pub struct LogFilterError;
 
-/// Sends the process's tracing events to stderr. Once per process.
+/// Sends the process's tracing events to stderr, and its panics as such events. Once per process.
+///
+/// A thread of its own writes them, and nothing else waits for stderr: see
+/// [`flush_logs`](super::flush_logs). Past `queue_bytes_max` bytes that wait for it, lines are dropped
+/// and counted.
 ///
 /// # Errors
-/// If `level` is not a [`LogFilter`], or the process logs already.
-pub fn init(format: LogFormat, level: &str) -> Result<(), LogsError> {
+/// If `level` is not a [`LogFilter`], there is no thread to write, or the process logs already.
+pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), LogsError> {
     use tracing_subscriber::fmt::layer;
     use tracing_subscriber::prelude::*;
 
     let LogFilter(level) = level.parse()?;
     let filter = EnvFilter::builder().parse(level).map_err(LogsError::Parse)?;
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
+    let queue = log_queue::start(queue_bytes_max as usize).map_err(LogsError::Thread)?;
+    let writer = move || ToQueue(queue);
     match format {
         LogFormat::Text => {
             let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let lines = layer().with_writer(std::io::stderr).with_ansi(ansi);
+            let lines = layer().with_writer(writer).with_ansi(ansi);
             registry.with(lines).try_init()?;
         }
         LogFormat::Json => {
-            let lines = layer().with_writer(std::io::stderr).json().flatten_event(true);
+            let lines = layer().with_writer(writer).json().flatten_event(true);
             registry.with(lines).try_init()?;
         }
     }
+    panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// What the layer writes, a whole line at a time.
+struct ToQueue(&'static LogQueue);
+
+impl Write for ToQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The standard library's own hook writes to stderr itself, and waits for it.
+fn log_panic(panic: &panic::PanicHookInfo<'_>) {
+    let current = thread::current();
+    let thread = current.name().unwrap_or("unnamed");
+    let words = panic.to_string().replace('\n', " ");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(thread, %backtrace, "{words}"),
+        _ => tracing::error!(thread, "{words}"),
+    }
 }
 
 /// Why logging could not be set up.
@@ -102,6 +140,9 @@ pub enum LogsError {
     /// The parser behind refuses a filter that ours took.
     #[error("the log level is refused")]
     Parse(#[source] ParseError),
+    /// No thread can be started to write it.
+    #[error("no thread can be started to write the log")]
+    Thread(#[source] io::Error),
     /// Something else receives the process's tracing events.
     #[error("the process logs already")]
     Taken(#[from] TryInitError),

@@ -231,5 +231,10 @@ impl Metrics {
         r.register("channels", "Channels in the directory", self.channels.clone());
         r.register("history_bytes", "Bytes in all histories", self.history_bytes.clone());
         r.register("permits_free", "Publish permits not in use", self.permits_free.clone());
+        r.register(
+            "log_lines_dropped",
+            "Log lines of this process that stderr did not take in time",
+            super::log_queue::dropped(),
+        );
     }
 }

@@ -2,10 +2,12 @@
 
 #[cfg(feature = "jemalloc")]
 mod heap;
+mod log_queue;
 mod log_throttle;
 mod logs;
 mod metrics;
 
+pub use log_queue::{flush as flush_logs, print};
 pub(crate) use log_throttle::LogThrottle;
 pub use logs::{LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs};
 pub use metrics::{Metrics, Reason};

@@ -295,6 +295,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("cors.max_age_s", 0, DAY_S),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
+    whole("log.queue_bytes_max", 4_096, 1 << 30),
     whole("limits.history.events_max", 1, U32_MAX),
     whole("limits.history.age_max_s", 1, U32_MAX),
     whole("limits.history.bytes_max", 1, BYTES_MAX),

@@ -81,7 +81,7 @@ mod tests {
             hint("limits.poll.patience"),
             "in limits.poll there are timeout_s, timeout_max_s, limit, limit_max"
         );
-        assert_eq!(hint("log"), "in log there are format, level");
+        assert_eq!(hint("log"), "in log there are format, level, queue_bytes_max");
         assert_eq!(hint("colour"), "`visnyk config` lists the settings");
     }
 }

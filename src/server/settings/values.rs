@@ -148,10 +148,12 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// What is logged: a level, or levels by module (`info,visnyk::http=debug`).
     pub level: String,
+    /// Bytes of lines that wait for stderr to take them; past it lines are dropped.
+    pub queue_bytes_max: u32,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned() }
+        Self { format: LogFormat::Text, level: "info".to_owned(), queue_bytes_max: 1024 * 1024 }
     }
 }

@@ -23,7 +23,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
-fn mint(arguments: &[&str]) -> String {
+pub(crate) fn mint(arguments: &[&str]) -> String {
     let output = visnyk(&[&["token"], arguments].concat(), &[("VISNYK_JWT_SECRET", SECRET)]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -12,6 +12,7 @@ mod leases;
 mod routes;
 mod secrets;
 mod start;
+mod stuck_log;
 mod tokens;
 use crate::wire;
 

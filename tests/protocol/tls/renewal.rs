@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::{
+    process::Command,
+    time::{Duration, Instant, sleep},
+};
 
 use super::{
     certificate::{Certificate, TlsHub},
@@ -85,4 +88,23 @@ async fn sighup_renews_at_once_and_bad_files_change_nothing() {
     assert!(!hub.hub.stderr().contains("PRIVATE"), "{}", hub.hub.stderr());
     publisher.publish("a", "still here").await;
     assert_eq!(stream.data().await.as_deref(), Some("still here"));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_to_an_end_hold_up_neither_requests_nor_the_end() {
+    let settings = [("TLS_RELOAD_S", "86400"), ("DRAIN_WINDOW_S", "0")];
+    let mut hub = TlsHub::start(&settings).await;
+    let publisher = Client::tls_http1(&hub).await;
+    // To open one waits for a writer, as on a disk that does not answer.
+    fs::remove_file(hub.cert_file()).expect("it was there");
+    let made = Command::new("mkfifo").arg(hub.cert_file()).status().await;
+    assert!(made.expect("it runs").success());
+    hub.hub.signal("HUP").await.expect("it runs");
+    hub.hub.wait_for_line("SIGHUP: ", PATIENCE).await.expect("a line");
+    publisher.publish("a", "still here").await;
+    assert!(serves(&hub, &hub.certificate).await, "the old one stays");
+    drop(publisher);
+    hub.hub.terminate().await.expect("it runs");
+    let status = hub.hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", hub.hub.stderr());
 }
