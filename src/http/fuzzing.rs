@@ -15,7 +15,10 @@ use super::{
     params::{Query, channel_in_path, channel_name, idempotency_key},
     v1::envelope::parse_batch,
 };
-use crate::{core::Limits, model::ChannelName};
+use crate::{
+    core::Limits,
+    model::{ChannelName, Start},
+};
 
 /// A request target, and then header fields, a line each.
 pub(crate) fn requests(data: &[u8]) {
@@ -62,8 +65,14 @@ pub(crate) fn requests(data: &[u8]) {
         assert!(wanted > 0, "{uri}: {subscription:?}");
     }
     let _ = (query.slow_policy(), query.switch("hello"));
+    // Only what a page's author writes is refused.
+    let is_written = query.all("last_event_id").any(|value| !value.is_empty());
     for is_poll in [false, true] {
-        let _ = query.start(&headers, is_poll);
+        match query.start(&headers, is_poll) {
+            Ok(Start::Unknown(text)) => assert!(text.len() <= Start::UNKNOWN_BYTES_MAX),
+            Ok(_) => {}
+            Err(_) => assert!(is_written, "{uri} {headers:?}"),
+        }
     }
 }
 
