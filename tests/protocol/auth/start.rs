@@ -31,7 +31,7 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         (&[("auth.audience", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.metrics", "token")], "restricts nothing", "set VISNYK_JWT_SECRET"),
         (&[("auth.metrics_token", "x")], "restricts nothing", "set VISNYK_JWT_SECRET"),
-        (&[key, ("jwt_secret_file", "x")], "the secret is one", "remove one"),
+        (&[key, ("jwt_secret_file", "x")], "there is only one secret", "remove one"),
         (
             &[("auth.jwks_url", "http://id.example/jwks")],
             "keys over plain http",
