@@ -6,8 +6,8 @@ use std::{net::IpAddr, sync::Arc};
 use super::usage::Usage;
 use crate::model::{ClientAddress, Network};
 
-/// What is known of a connection's client. A shard keeps it beside the slot, so that it costs
-/// nothing where there is none. Dropping it gives back what it counts against.
+/// What is known of a connection's client. A shard keeps it beside the slot, so that connections
+/// without it pay nothing. Dropping it releases its permits.
 #[derive(Debug)]
 pub struct ClientInfo {
     forwarded_for: Option<IpAddr>,

@@ -1,4 +1,4 @@
-//! What a shard says of its connections, and what it is asked.
+//! Queries about a shard's connections, and the reports.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,13 +13,13 @@ use crate::{
 /// One connection as it is now, or as it was at its end. It holds no event data.
 #[derive(Debug, Clone)]
 pub struct ConnectionReport {
-    /// The connection's number, as `visnyk.hello` told it.
+    /// The connection's number, as in `visnyk.hello`.
     pub id: u64,
     /// Which shard has it.
     pub shard: usize,
     /// How the client receives.
     pub transport: Transport,
-    /// How it is, or why it is no more.
+    /// Its state, or why it was closed.
     pub state: ConnectionState,
     /// Channels it names; no more than were asked for.
     pub channels: Vec<ChannelName>,
@@ -55,14 +55,14 @@ pub struct ConnectionReport {
     pub ends_ms: Option<u64>,
 }
 
-/// How a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionState {
     /// It has everything up to the head of the log.
     Live,
-    /// It has not.
+    /// It is behind the head.
     Behind(BehindReason),
-    /// It is no more.
+    /// It was closed.
     Closed {
         /// Why.
         reason: CloseReason,

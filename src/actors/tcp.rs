@@ -266,17 +266,17 @@ mod tests {
     #[tokio::test]
     async fn a_read_of_what_is_there_does_not_register_it() {
         let (mut socket, mut client) = pair().await;
-        let nothing = socket.read_unregistered(16).expect("nobody watches");
+        let nothing = socket.read_unregistered(16).expect("not registered");
         assert_eq!(nothing.expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
         client.write_all(b"request").await.expect("sent");
         while socket.peek_len() < 7 {
             tokio::task::yield_now().await;
         }
-        let first = socket.read_unregistered(3).expect("nobody watches").expect("read");
-        let rest = socket.read_unregistered(16).expect("nobody watches").expect("read");
+        let first = socket.read_unregistered(3).expect("not registered").expect("read");
+        let rest = socket.read_unregistered(16).expect("not registered").expect("read");
         assert_eq!((&first[..], &rest[..]), (&b"req"[..], &b"uest"[..]));
         drop(client);
-        assert!(socket.read_unregistered(16).expect("nobody watches").expect("the end").is_empty());
+        assert!(socket.read_unregistered(16).expect("not registered").expect("the end").is_empty());
         assert!(!is_registered(&socket));
         socket.readable().await.expect("there is the end");
         assert!(socket.read_unregistered(16).is_none());
@@ -295,7 +295,7 @@ mod tests {
         let (mut socket, bytes) = reading.await.expect("it ends");
         assert!(is_registered(&socket) && bytes == b"abc");
         drop(client);
-        assert_eq!(socket.read(&mut [0; 1]).await.expect("read"), 0, "the end is told");
+        assert_eq!(socket.read(&mut [0; 1]).await.expect("read"), 0, "the end is read");
     }
 
     #[tokio::test]

@@ -52,8 +52,8 @@ impl TlsPeer {
         self.io.as_mut().map(|io| io.get_mut()).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Writes what is encrypted; `WouldBlock` when the kernel does not take it all, with the waker
-    /// told of room.
+    /// Writes what is encrypted; `WouldBlock` when the kernel does not take it all; then the waker
+    /// is woken when there is room.
     fn flush(&mut self, waker: &Arc<SlotWaker>) -> io::Result<()> {
         let (tcp, tls) = self.parts()?;
         while tls.wants_write() {
@@ -138,7 +138,7 @@ impl Peer for TlsPeer {
         let taken = tls.writer().write(&bytes[..bytes.len().min(RECORD_BYTES_MAX)])?;
         match self.flush(waker) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            // What did not go out goes when there is room: the waker is told of it.
+            // The rest is sent when there is room, which wakes the waker.
             _ => Ok(taken),
         }
     }

@@ -1,4 +1,4 @@
-//! Which channels there are.
+//! The directory of channels.
 
 use std::{
     collections::BTreeMap,
@@ -122,7 +122,7 @@ impl Directory {
         entries
     }
 
-    /// What is still known of channels that are no longer here.
+    /// The losses of evicted channels.
     pub(super) fn evicted_channels(&self) -> MutexGuard<'_, EvictedChannels> {
         self.evicted.lock()
     }
@@ -154,7 +154,7 @@ impl Directory {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -43,7 +43,7 @@ pub struct MemoryBackend {
 struct Ranked {
     oldest: Seq,
     id: ChannelId,
-    /// Weak, so that a place in the queue does not keep a channel from being evicted.
+    /// Weak, so that an entry in the queue does not keep a channel from being evicted.
     entry: Weak<ChannelEntry>,
 }
 
@@ -91,8 +91,8 @@ impl MemoryBackend {
         TargetShards::of(named.chain([&*self.pattern_subscribers]))
     }
 
-    /// What the info routes say of a channel: those who name it and those whose patterns match
-    /// it.
+    /// What the info routes say of a channel: subscribers that name it and those whose patterns
+    /// match it.
     pub fn info(&self, entry: &ChannelEntry) -> ChannelInfo {
         let mut info = entry.info(self.epoch);
         let (streams, pollers) = self.pattern_counts.matching(entry.name());
@@ -203,7 +203,7 @@ impl MemoryBackend {
             let Some(entry) = top.entry.upgrade() else { continue };
             let next = ranking.peek().map_or(Seq(u64::MAX), |Reverse(next)| next.oldest);
             let oldest = entry.with_history(|history| {
-                // Not further than the next channel's oldest event, and a little at a time.
+                // Up to the next channel's oldest event, a bounded number at a time.
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
                 // An actor may have evicted enough meanwhile.
@@ -277,7 +277,7 @@ mod tests {
             backend.commit(Seq(seq));
             backend.evict_all(&entry);
             assert!(backend.directory().evict(entry));
-            // Two places for the one channel there is, the slack, and the place just taken.
+            // Two entries for the one channel, the slack, and the new entry.
             assert!(backend.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
         }
     }

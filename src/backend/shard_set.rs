@@ -1,4 +1,4 @@
-//! Which shards have subscribers, so that an event wakes only those it concerns.
+//! The shards that have subscribers, so that an event wakes only its target shards.
 //!
 //! A shard registers a subscription and then looks how far the log is; the log moves its head and
 //! then looks which shards an event concerns. Between the two each has a fence, so one of them sees
@@ -18,7 +18,7 @@ pub struct ShardSet(AtomicU64);
 pub struct TargetShards(u64);
 
 impl ShardSet {
-    /// Puts a shard in. Whoever calls this looks at the log's head only afterwards.
+    /// Adds a shard. The caller must read the log's head only after this.
     pub fn insert(&self, shard: usize) {
         self.0.fetch_or(bit(shard), Ordering::Relaxed);
         fence(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! A walk over the names that a subscription's patterns may stand for, in pieces.
+//! A walk over the names that a subscription's patterns may match, in pieces.
 //!
 //! It looks at each name once that begins with the literal segments of one of the patterns, in a
 //! map that is ordered by names. Between two pieces it knows the name it has come to and nothing
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use crate::model::{ChannelName, ChannelPattern};
 
-/// Where a walk stands.
+/// The state of a walk.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The literal segments that names begin with; it is at the last of them. None begins with

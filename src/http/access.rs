@@ -1,4 +1,4 @@
-//! How clients show who they are, and what needs no showing.
+//! The settings of authentication: keys, and where requests carry tokens.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Secret, Verifier};
 
-/// The authentication of the HTTP surface. The default is none.
+/// The authentication of the HTTP surface; by default there is none.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Access {
-    /// What tokens are verified with; without it every client may do everything.
+    /// Verifies tokens; without it there is no authentication.
     pub verifier: Option<Arc<Verifier>>,
     /// Whether streams and polls take a token from the query (`token`).
     pub query_token: bool,
@@ -29,10 +29,10 @@ pub struct Access {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MetricsAccess {
-    /// Whoever asks from this machine and not by way of a proxy; others as with `Token`.
+    /// Requests from this machine and not by way of a proxy; others as with `Token`.
     #[default]
     Loopback,
-    /// Admins, and whoever has the metrics' token.
+    /// Admins, and holders of the metrics' token.
     Token,
     /// Everyone.
     Open,

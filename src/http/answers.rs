@@ -1,4 +1,4 @@
-//! Large answers take room until their clients have them.
+//! Large answers count against a memory budget until their clients have taken them.
 
 use std::{
     pin::Pin,
@@ -20,7 +20,7 @@ use crate::{
     model::ClientAddress,
 };
 
-/// Lets an answer go out if there is room for it, else a refusal in its place.
+/// Lets an answer go out if there is room for it, else a refusal instead.
 pub(crate) fn with_answer_permit(
     hub: &Hub,
     client: Option<ClientAddress>,
@@ -41,14 +41,14 @@ pub(crate) fn with_answer_permit(
     }
 }
 
-/// A body whose bytes have room.
+/// A body with its permit.
 struct PermittedBody {
     body: Body,
     room: Arc<AnswerPermit>,
 }
 
 /// Some of its bytes. An HTTP server drops a body whose last piece it has been given, but keeps the
-/// piece until the client has taken it: so each piece holds on to the room.
+/// piece until the client has taken it: so each piece holds the permit.
 struct Piece {
     bytes: Bytes,
     _room: Arc<AnswerPermit>,
@@ -85,5 +85,5 @@ impl http_body::Body for PermittedBody {
     }
 }
 
-/// Answers up to this length take no room: what a connection has of buffers anyway.
+/// Answers up to this length need no permit: a connection has buffers of that size anyway.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;

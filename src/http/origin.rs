@@ -16,7 +16,7 @@ pub struct OriginPattern {
     star: Option<usize>,
 }
 
-/// The text names no origins.
+/// The text is not an origin pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not an origin such as https://app.example.org or https://*.example.org, nor *")]
 pub struct OriginPatternError;
@@ -44,8 +44,8 @@ impl OriginPattern {
         self.text == ANY
     }
 
-    /// Whether it has a star directly above a single label, as `https://*.com` has: names below that are
-    /// many people's. Below `localhost` all are this machine's.
+    /// Whether it has a star directly above a single label, as `https://*.com` has: names below
+    /// that have many owners. All names below `localhost` are this machine's.
     pub fn is_of_a_whole_top_level(&self) -> bool {
         let domain = self.text.split_once("*.").map(|(_, domain)| domain);
         let host = domain.map(|domain| domain.split(':').next().unwrap_or_default());

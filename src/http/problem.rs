@@ -1,4 +1,4 @@
-//! Rejections as RFC 9457 problem documents: the one place where errors become status codes.
+//! Rejections as RFC 9457 problem documents: the only file where errors become status codes.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -24,8 +24,8 @@ struct Parts {
     limit_exceeded: Option<LimitExceeded>,
 }
 
-/// The bound that a refused request is past, by its word in metrics. It goes on the response: where
-/// that is looked at there is a hub to count on.
+/// The bound that a refused request exceeds, by its word in metrics. It travels on the response to
+/// the request checks, which have a hub to count it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LimitExceeded(pub(super) &'static str);
 
@@ -81,21 +81,21 @@ impl Problem {
         self
     }
 
-    /// Says that a token is needed, to one who showed none.
+    /// Says that a token is needed.
     #[must_use]
     pub fn challenge_bare(mut self) -> Self {
         self.0.challenge = Some("Bearer realm=\"visnyk\"".to_owned());
         self
     }
 
-    /// Says which bound of the hub the request is past, for it to be counted.
+    /// Names the bound that the request exceeds, so that it is counted.
     #[must_use]
     pub(super) fn limit_exceeded(mut self, bound: &'static str) -> Self {
         self.0.limit_exceeded = Some(LimitExceeded(bound));
         self
     }
 
-    /// Ends the connection: what else comes on it cannot be trusted.
+    /// Closes the connection: further bytes on it cannot be trusted.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.0.close = true;

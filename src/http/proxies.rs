@@ -1,8 +1,8 @@
-//! Proxies that are believed about whom they speak for, by `X-Forwarded-For`.
+//! Trusted proxies, which name the client in `X-Forwarded-For`.
 //!
-//! That field alone: a client that writes another one (`Forwarded`, `X-Real-IP`) would be believed
-//! by way of a proxy that passes on what it does not know. Read from the right, since each proxy
-//! appends whom it has seen and everything left of the first one that is not ours is hearsay.
+//! That field alone: a proxy passes on a field that it does not know (`Forwarded`, `X-Real-IP`) as
+//! its client wrote it. Read from the right, since each proxy appends its peer, and entries left of
+//! the first untrusted address can be forged.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ impl FromStr for ProxyBlock {
             Ok(ip) => IpNet::from(ip.to_canonical()),
             Err(_) => text.parse().map_err(|_| ProxyBlockError)?,
         };
-        // `10.1.2.3/8` is a slip of one or the other, and `/0` would believe everybody.
+        // `10.1.2.3/8` is a mistake in address or length, and `/0` would trust every peer.
         if block.addr() != block.network() || block.prefix_len() == 0 {
             return Err(ProxyBlockError);
         }
@@ -61,12 +61,12 @@ impl fmt::Display for ProxyBlock {
     }
 }
 
-/// The text is no address, nor a block whose address ends with the block's zeros.
+/// The text is not an address, nor a block whose address ends with the block's zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an IP address or a block such as 10.0.0.0/8")]
 pub struct ProxyBlockError;
 
-/// Those that are believed.
+/// The trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Arc<[ProxyBlock]>);
 
@@ -76,7 +76,7 @@ impl TrustedProxies {
         Self(blocks.into())
     }
 
-    /// Whether an address is one of theirs.
+    /// Whether an address is a trusted proxy's.
     pub fn contains(&self, ip: IpAddr) -> bool {
         // Most hubs have none, and the others few.
         !self.0.is_empty() && {
@@ -92,7 +92,7 @@ impl TrustedProxies {
 
     /// Who makes a request that came from `peer`: the right-most address of `X-Forwarded-For` that
     /// is not one of these proxies. Where the field ends, or cannot be read, it is the last one that
-    /// could: some proxy then, which is counted for all that it brings in.
+    /// could: then that is a proxy, which counts as the client.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         if !self.contains(peer.ip()) {
             return ClientAddress::direct(peer);
@@ -100,7 +100,7 @@ impl TrustedProxies {
         let mut last = None;
         let fields: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
         let hops = fields.iter().rev().flat_map(|field| {
-            // By bytes: what a client wrote may be no text, and is not to hide what a proxy appended.
+            // By bytes: a client may write invalid text, which must not hide what a proxy appended.
             field.as_bytes().rsplit(|&byte| byte == b',')
         });
         for hop in hops.take(HOPS_MAX) {
@@ -182,12 +182,12 @@ mod tests {
     fn the_right_most_that_is_no_trusted_proxy_is_the_client() {
         for (fields, expected) in [
             (&["192.0.2.1"][..], "192.0.2.1"),
-            // What a client wrote itself stands left of what the proxy has seen.
+            // The client's own entry is left of the proxy's.
             (&["198.51.100.9, 192.0.2.1"], "192.0.2.1"),
             (&["198.51.100.9", "192.0.2.1"], "192.0.2.1"),
             (&["198.51.100.9, 192.0.2.1, 10.1.1.1 , 127.0.0.1"], "192.0.2.1"),
             (&["198.51.100.9, 192.0.2.1", "10.1.1.1", "10.2.2.2"], "192.0.2.1"),
-            // None but proxies: the first of them.
+            // Only proxies: the first of them.
             (&["10.3.3.3, 10.1.1.1"], "10.3.3.3"),
             (&["2001:db9::7"], "2001:db9::7"),
             (&["[2001:db9::7]:4711"], "2001:db9::7"),

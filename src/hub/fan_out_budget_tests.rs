@@ -42,7 +42,7 @@ struct Reader {
 
 impl Peer for Reader {
     fn try_write(&mut self, bytes: &Bytes, _: &Arc<SlotWaker>) -> io::Result<usize> {
-        // The first block is no delivery.
+        // The first block is not a delivery.
         if std::mem::replace(&mut self.has_begun, true) {
             let others = self.seen.others.load(Ordering::Relaxed);
             let before = self.seen.delivered.fetch_add(1, Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub(crate) enum TooFast {
 }
 
 impl<K: Hash + Eq + Clone> RateLimits<K> {
-    /// `per_s` a second and `burst` at once, for at most `keys_max` keys; none if `per_s` is 0.
+    /// `per_s` a second and `burst` at once, for at most `keys_max` keys; no limit if `per_s` is 0.
     pub(crate) fn new(per_s: u32, burst: u32, keys_max: u32) -> Option<Self> {
         Self::with_clock(per_s, burst, keys_max, MonotonicClock)
     }
@@ -243,7 +243,7 @@ mod tests {
     fn the_table_is_looked_through_once_a_minute_and_not_each_time() {
         let (rates, clock) = rates(1, 2, 100);
         clock.advance(SWEEP_EVERY);
-        assert_eq!(rates.take(&1, 1), Ok(()), "a look finds nobody");
+        assert_eq!(rates.take(&1, 1), Ok(()), "the sweep has removed it");
         clock.advance(SWEEP_EVERY - MS);
         assert_eq!(rates.take(&2, 1), Ok(()));
         assert_eq!(rates.limiter.len(), 2, "idle for long, and not looked at yet");

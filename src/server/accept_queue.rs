@@ -1,4 +1,4 @@
-//! A shard's end of a listener: what it accepts is not registered with the runtime yet.
+//! A shard's end of a listener: accepted sockets are not registered with the runtime yet.
 
 use std::{
     io,
@@ -34,8 +34,8 @@ impl AcceptQueue {
     }
 
     /// A connection that waits; `WouldBlock` if none does, and then the next
-    /// [`accept`](Self::accept) waits for one. Without a file for it the kernel says so even when
-    /// nobody waits, and only this call finds out.
+    /// [`accept`](Self::accept) waits for one. Without a file for it the kernel says so even if no
+    /// connection waits, and only this call finds out.
     pub(super) fn accept_now(&self) -> io::Result<Tcp> {
         self.listener.try_io(Interest::READABLE, |listener| self.take(listener))
     }

@@ -1,5 +1,4 @@
-//! What the routes are told of a connection: where it came in, from whom, and whether it is
-//! encrypted.
+//! What the routes know of a connection: its local address, its peer, and whether it is encrypted.
 
 use std::{io, net::IpAddr};
 

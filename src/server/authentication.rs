@@ -1,4 +1,4 @@
-//! From the settings of authentication to what verifies tokens: reads the key files.
+//! Builds the verifier of tokens from the settings of authentication: reads the key files.
 
 use std::{
     fs::File,
@@ -33,7 +33,7 @@ pub enum AuthenticationError {
         /// What the system says.
         source: io::Error,
     },
-    /// A file is no such key.
+    /// A file is not such a key.
     #[error("{setting}: {} cannot be used: {reason}", path.display())]
     BadKey {
         /// Which setting names it.
@@ -62,12 +62,12 @@ pub enum AuthenticationError {
     /// The URL of the keys is refused.
     #[error("auth.jwks_url: {0}")]
     Url(#[from] JwksUrlError),
-    /// The keys at the URL can never be had.
+    /// The keys at the URL can never be fetched.
     #[error("auth.jwks_url: the issuer's keys cannot be asked for")]
     Jwks(#[source] FetchError),
 }
 
-/// What verifies the tokens of a hub with these settings; `None` if it authenticates nobody.
+/// What verifies the tokens of a hub with these settings; `None` without authentication.
 ///
 /// Reads the key files. Keys at a URL are not fetched here: see [`Jwks::keep_fresh`].
 ///

@@ -1,8 +1,9 @@
-//! Who may connect: sockets of each address, and new ones in a second, of each address and in all.
+//! Limits new connections: sockets of each address, and new ones a second, of each address and in
+//! all.
 //!
-//! Looked at when a connection has been accepted, before anything is read from it. Trusted proxies
-//! are let through, since they bring others; so are programs of this machine, unless the settings
-//! say that they count.
+//! Checked when a connection has been accepted, before anything is read from it. Trusted proxies
+//! are not limited, since they serve many clients; nor are programs of this machine, unless the
+//! settings count them.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ struct SocketCounts {
     in_all: Option<RateLimits<()>>,
 }
 
-/// What a socket counts against as long as requests are read from it.
+/// The permit of a socket while requests are read from it.
 pub(super) type AddressCount = Option<Usage<Network>>;
 
 /// Why a new connection is rejected.

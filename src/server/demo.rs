@@ -1,4 +1,4 @@
-//! `--demo`: something to look at.
+//! `--demo`: publishes events, for a first look.
 
 use std::time::Duration;
 

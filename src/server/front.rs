@@ -148,7 +148,8 @@ async fn accept(
                 continue;
             }
         };
-        // While nobody leaves, those that wait in the kernel's queue are refused without delay.
+        // While no connection ends, those that wait in the kernel's queue are rejected without
+        // delay.
         let budget = &connections.budget;
         let permit = match rejections.has_reserve() {
             false => Err(Exhausted::Files),

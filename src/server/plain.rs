@@ -3,8 +3,8 @@
 //!
 //! That is what a stream or a poll mostly begins with. The routes answer it without a connection of
 //! the HTTP server around them, which would be taken apart as soon as the socket is asked for
-//! (docs/adr/024-plain-requests.md). Nothing is decided here but whether a request is plain: what is
-//! malformed or out of the ordinary is not, and the HTTP server reads it and judges.
+//! (docs/adr/024-plain-requests.md). This file only decides whether a request is plain: a malformed
+//! or unusual one is not, and goes to the HTTP server.
 
 use std::mem::MaybeUninit;
 
@@ -17,7 +17,7 @@ use hyper::{
 
 /// The request that `bytes` are, if it is plain. The HTTP server would read the same of them.
 pub(super) fn plain_request(bytes: &Bytes) -> Option<Request<Body>> {
-    // Most of what is not plain is told by this.
+    // This finds most requests that are not plain.
     if !bytes.starts_with(b"GET /") || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -77,7 +77,7 @@ mod tests {
             "GET /v1/events?channel=a&x HTTP/1.1\r\nHost: h:1\r\nX-A:  1 \r\nx-a: 2\r\nConnection: \
              Keep-Alive\r\nCookie: \x7f\r\n\r\n",
         );
-        assert!(request.is_none(), "a value that is none");
+        assert!(request.is_none(), "an invalid value");
         let request = read(
             "GET /v1/events?channel=a&x HTTP/1.1\r\nHost: h:1\r\nX-A:  1 \r\nx-a: 2\r\nConnection: \
              Keep-Alive\r\n\r\n",

@@ -1,4 +1,4 @@
-//! What the process asks of the kernel before it starts.
+//! Process settings before the hub starts: open files, huge pages.
 
 /// Prepares this process to hold many connections: raises the soft limit of open files to the hard
 /// one, and has memory in small pages (docs/adr/007-allocator.md). What the kernel refuses costs

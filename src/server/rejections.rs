@@ -1,4 +1,4 @@
-//! Rejects connections past the limits, in a way that their clients understand.
+//! Rejects connections over the limits, with an answer that their clients understand.
 //!
 //! The head of a request is read from a rejected connection, its client is answered when to retry,
 //! and the connection is closed. Only a few are rejected at a time: the others wait in the kernel's
@@ -104,7 +104,7 @@ impl Rejections {
             reserve.fill();
             return false;
         }
-        // It is there already: that it waits is why there was no file for it.
+        // It is in the queue: accepting it failed for want of a file.
         match listener.accept_now() {
             Ok(io) => {
                 self.note(Exhausted::Files);
@@ -179,7 +179,7 @@ async fn answer(
     rejections.0.reserve.put_back(io);
 }
 
-/// Reads a request's head, answers, and ends what the hub says on the connection.
+/// Reads a request's head, answers, and shuts down the sending side.
 async fn exchange(
     writer: &RejectionWriter,
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -203,8 +203,8 @@ async fn exchange(
     Ok(())
 }
 
-/// Files kept open to be closed when none is left: a connection that is rejected takes the place of
-/// one. Shared by all accept loops, since one may lose its file to another's socket.
+/// Spare files, closed when the process has no file left: a rejected connection uses the freed one.
+/// Shared by all accept loops, since one may lose its file to another's socket.
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
@@ -219,7 +219,7 @@ impl Reserve {
         reserve
     }
 
-    /// Closes one; false if there is none.
+    /// Closes one; false without a spare file.
     fn give_up(&self) -> bool {
         self.spare.lock().pop().is_some()
     }
@@ -236,8 +236,8 @@ impl Reserve {
         true
     }
 
-    /// Closes a socket. If a file is missing, takes its place in the same step: between a close and
-    /// an open, another thread would have it.
+    /// Closes a socket. If a spare file is missing, replaces it in the same step: between a close
+    /// and an open, another thread would take the file.
     fn put_back(&self, io: Tcp) {
         let Ok(io) = io.into_std() else { return };
         let mut spare = self.spare.lock();

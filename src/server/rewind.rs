@@ -31,7 +31,7 @@ impl Rewind {
     }
 
     /// A socket of which nothing was read, or what may become the preface of HTTP/2. If it does,
-    /// `progress` is told, the server reads nothing, and the preface is among the bytes to be taken.
+    /// `progress` is set, the server reads nothing, and the preface is among the bytes to be taken.
     pub(super) fn new_client(io: Socket, early: Bytes, progress: Rc<WriteProgress>) -> Self {
         Self { io: TokioIo::new(io), early, is_new: true, progress }
     }

@@ -1,6 +1,6 @@
-//! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. An operator who
-//! forgot to name a proxy sees limits hit all of its clients at once, or none, and nothing else
-//! says why.
+//! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. If a proxy is
+//! missing there, limits hit all of its clients at once, or none of them; this warning is the only
+//! hint.
 
 use std::{
     net::IpAddr,
@@ -21,7 +21,7 @@ struct WarnedAddresses {
 }
 
 /// Warns of a request with `X-Forwarded-For` from an untrusted address, once for each address and
-/// for [`WARNINGS_MAX`] of them in all: anybody can write the field.
+/// for [`WARNINGS_MAX`] of them in all: every client can write the field.
 pub(super) fn warn_untrusted_forwarded_for(client: &ClientAddress, headers: &HeaderMap) {
     static WARNED: WarnedAddresses = WarnedAddresses::new();
     if WARNED.first_time(client, headers) {

@@ -1,4 +1,4 @@
-//! What the HTTP server has written to a socket, and whether the client takes it.
+//! How much the HTTP server has written to a socket, and whether the client reads it.
 
 use std::{
     cell::Cell,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// What is known of one socket. Shared by the socket and the task that watches it.
+/// The write progress of one socket. Shared by the socket and the task that watches it.
 #[derive(Debug)]
 pub(super) struct WriteProgress {
     flushed: Cell<bool>,
@@ -65,7 +65,7 @@ impl WriteProgress {
     }
 }
 
-/// Notices what waits for too long without going on. It costs a timer only while something waits.
+/// Detects a stalled write. It costs a timer only while bytes wait.
 #[derive(Debug)]
 pub(super) struct Stall {
     wait: Duration,

@@ -1,4 +1,4 @@
-//! How a shard's thread is divided between the fan-out and all else on it: accepts, requests, bodies.
+//! How a shard's thread is divided between the fan-out and other tasks: accepts, requests, bodies.
 //!
 //! A slice of the fan-out is short, so that a request waits little for it. But between two slices
 //! every task that is ready runs, and under a flood of requests these are sixty: a round of eight
@@ -69,7 +69,7 @@ mod tests {
         let start = Instant::now();
         let ms = |ms| start + Duration::from_millis(ms);
         let mut budget = FanOutBudget::new(start);
-        assert!(budget.is_exhausted(start), "a slice, where nobody had the thread before");
+        assert!(budget.is_exhausted(start), "a slice, where no other task had the thread before");
         budget.record_other_work(start, ms(3));
         assert!(!budget.is_exhausted(ms(3)) && !budget.is_exhausted(ms(11)), "below");
         assert!(budget.is_exhausted(ms(12)), "at three times what they had");

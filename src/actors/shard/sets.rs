@@ -1,5 +1,5 @@
-//! Sets of channels by number, so that connections that receive the same of a round are told by
-//! one comparison, however many channels the round has.
+//! Sets of channels by number, so that one comparison finds connections that receive the same of a
+//! round, however many channels the round has.
 
 use rustc_hash::FxHashMap;
 

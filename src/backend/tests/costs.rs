@@ -1,4 +1,5 @@
-//! What reading costs, counted in looks. None of it may grow with what the reader does not receive.
+//! The cost of reads, counted in looks. It must not grow with channels and events that the reader
+//! does not receive.
 
 use super::*;
 
@@ -71,7 +72,7 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     log.say("c/x7");
     let head = log.0.head();
     let patterns = many.patterns();
-    // So many places of the journal at a time, to the end.
+    // So many entries of the journal at a time, to the end.
     let begin = |start: &Start, looks_max: u64| {
         let (mut resume, looks) = looks_of(|| log.0.resume(patterns, [].iter(), start, head));
         assert_eq!((looks, resume.reader.is_searching_start()), (looks_max, true));

@@ -88,7 +88,7 @@ fn parse_line(
     Ok((channel, event))
 }
 
-/// What is wrong, without the place: the line that serde_json counts is always the first.
+/// What is wrong, without line and column: the line that serde_json counts is always the first.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason).to_owned()

@@ -1,5 +1,5 @@
-//! A whole connection: the real server in this process, a real socket, and whatever bytes in whatever
-//! pieces, polls and streams among them.
+//! Fuzz target of a whole connection: the real server in this process, a real socket, any bytes in
+//! any pieces, polls and streams among them.
 //!
 //! 0xFF is in no HTTP, so it is what cuts the input: it and the byte after it are a command. `P`
 //! publishes to the channels `a` and `default`, which answers polls; `C` ends the client's side, `X`
@@ -8,9 +8,9 @@
 //! the rest is for the holders of tokens: [`TOKEN`] is a good one.
 //!
 //! Held against a second reader of HTTP: every answer has the form that its head says, answers come
-//! in the order of requests, none comes to what is no request, so that a body is never read as one,
-//! and none stays away. Without the good token nothing is published where a key asks for one. Afterwards
-//! the hub has no more connections than before.
+//! in the order of requests, bytes that are not a request get none, so that a body is never read as
+//! one, and each request gets one. Without the good token nothing is published where a key asks for
+//! one. Afterwards the hub has no more connections than before.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},

@@ -20,7 +20,7 @@ pub(super) enum Tail {
     Nothing,
     /// The beginning of a head.
     Unfinished,
-    /// What is none.
+    /// Malformed bytes.
     Malformed,
 }
 
@@ -132,7 +132,7 @@ impl Answer {
     }
 }
 
-/// What is no HTTP.
+/// Bytes that are not HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 

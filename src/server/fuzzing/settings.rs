@@ -40,7 +40,7 @@ fn load(file: &str, variables: Vec<(OsString, OsString)>) -> Result<Effective, S
     effective
 }
 
-/// In memory where there is such a place.
+/// In memory where the system has such a folder.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }

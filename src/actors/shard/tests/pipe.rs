@@ -73,7 +73,7 @@ impl Pipe {
         events.collect()
     }
 
-    /// The last position it has been told.
+    /// The last position it has received.
     pub(super) fn last_id(&self) -> String {
         let text = self.text();
         let end = text.rfind("\n\n").map_or(0, |end| end + 1);

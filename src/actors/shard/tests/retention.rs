@@ -1,4 +1,4 @@
-//! What history must hold, worked out event by event.
+//! A naive model of retention: what history must hold, event by event.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -107,7 +107,7 @@ impl Retention {
         self.closed.get(name).copied()
     }
 
-    /// Whether a gap may be told although nothing is missing.
+    /// Whether a gap may be reported although nothing is missing.
     pub(super) fn is_vague(&self) -> bool {
         self.vague
     }
