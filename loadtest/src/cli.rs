@@ -154,6 +154,7 @@ const ALL: &[(&str, &str)] = &[
     ("burst --mode connections", "--subscribers 1000 --events 50"),
     ("burst --mode batch", "--subscribers 1000 --events 100"),
     ("many-channels", "--channels 100 --events 5 --rate 500"),
+    ("saturate", "--channels 50 --events 5000"),
     ("big-beside-small", "--big 1000 --duration-s 2"),
     ("patterns", "--patterns 10,1000 --channels 10 --events 20 --rate 200"),
     ("poll", "--waiting 500 --answered 2 --cycles 5"),

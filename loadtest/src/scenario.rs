@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenarios::{
     BigBesideSmall, Burst, Churn, Curves, Http2, Idle, ManyChannels, Paced, Patterns, Poll,
-    Publish, ReconnectStorm, SlowReaders, Soak,
+    Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
 };
 use crate::subject::Subject;
 
@@ -27,6 +27,8 @@ pub enum Scenario {
     Burst(Burst),
     /// Publishes in turn to many channels with few subscribers each.
     ManyChannels(ManyChannels),
+    /// Publishes to many channels as fast as answers come: rate, latency, the time to drain.
+    Saturate(Saturate),
     /// Times a channel of few subscribers alone and beside one of very many.
     BigBesideSmall(BigBesideSmall),
     /// Publishes beside ever more pattern subscriptions.
@@ -58,6 +60,7 @@ impl Scenario {
             Self::Paced(_) => "paced",
             Self::Burst(_) => "burst",
             Self::ManyChannels(_) => "many_channels",
+            Self::Saturate(_) => "saturate",
             Self::BigBesideSmall(_) => "big_beside_small",
             Self::Patterns(_) => "patterns",
             Self::Poll(_) => "poll",
@@ -101,6 +104,7 @@ pub fn run(
         Scenario::Paced(plan) => plan.run(subject, progress),
         Scenario::Burst(plan) => plan.run(subject, progress),
         Scenario::ManyChannels(plan) => plan.run(subject, progress),
+        Scenario::Saturate(plan) => plan.run(subject, progress),
         Scenario::BigBesideSmall(plan) => plan.run(subject, progress),
         Scenario::Patterns(plan) => plan.run(subject, progress),
         Scenario::Poll(plan) => plan.run(subject, progress),

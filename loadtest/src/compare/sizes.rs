@@ -25,6 +25,9 @@ pub(crate) struct Sizes {
     /// Events a second of `many-channels`, over all channels.
     #[arg(long, default_value_t = 2_000.0)]
     channels_rate: f64,
+    /// Events of `saturate`, over the same channels, published in a closed loop.
+    #[arg(long, default_value_t = 80_000)]
+    saturating_events: u32,
     /// Polls that wait at a time.
     #[arg(long, default_value_t = 5_000)]
     polls: usize,
@@ -49,6 +52,7 @@ impl Sizes {
             burst_events: 50,
             channel_events: 5,
             channels_rate: 200.0,
+            saturating_events: 2_000,
             polls: 200,
             ..self
         }
@@ -73,6 +77,11 @@ impl Sizes {
                 "many-channels --channels {channels} --subscribers {subscribers} \
                  --payload {payload} --events {} --rate {}",
                 self.channel_events, self.channels_rate
+            ),
+            format!(
+                "saturate --channels {channels} --subscribers {subscribers} --payload {payload} \
+                 --events {}",
+                self.saturating_events
             ),
             format!("poll --waiting {} --payload {payload}", self.polls),
         ]

@@ -47,6 +47,17 @@ const COLUMNS: &[Column] = &[
         value: |outcome| figure(outcome, "server_cpu_us_per_delivery"),
     },
     Column {
+        title: "saturated small channels: deliveries/s",
+        scenario: "saturate",
+        value: |outcome| figure(outcome, "deliveries_per_s"),
+    },
+    Column {
+        title: "the same: CPU, µs a delivery",
+        scenario: "saturate",
+        value: |outcome| figure(outcome, "server_cpu_us_per_delivery"),
+    },
+    Column { title: "the same: p99, ms", scenario: "saturate", value: p99_ms },
+    Column {
         title: "bytes an idle connection",
         scenario: "idle",
         value: |outcome| figure(outcome, "server_resident_bytes_per_connection"),

@@ -6,6 +6,7 @@
 //! | `paced` | one channel, events at a steady rate | 10,000 subscribers, 10 events/s |
 //! | `burst` | one channel, events back to back | 10,000 subscribers, 200 events |
 //! | `many-channels` | events to many small channels in turn | 1,000 channels x 10 subscribers |
+//! | `saturate` | publishers in a closed loop to many small channels | 200 channels x 10 subscribers, 80,000 events |
 //! | `big-beside-small` | a small channel's latency alone and beside a big one, whose receivers are another process | 10 beside 18,000 subscribers |
 //! | `patterns` | cost of an event with ever more pattern subscriptions | 100, 1,000, 10,000 |
 //! | `poll` | long-polls that wait, all answered by one event; cycles without a pause | 5,000 waiting |
@@ -29,6 +30,7 @@ mod patterns;
 mod poll;
 mod publish;
 mod reconnect_storm;
+mod saturate;
 mod slow_readers;
 mod soak;
 
@@ -44,5 +46,6 @@ pub use patterns::Patterns;
 pub use poll::Poll;
 pub use publish::Publish;
 pub use reconnect_storm::ReconnectStorm;
+pub use saturate::Saturate;
 pub use slow_readers::SlowReaders;
 pub use soak::Soak;
