@@ -10,7 +10,7 @@ use visnyk_loadtest::server_process::ServerProcess;
 
 use faulty_server::{Fault, FaultyServer};
 
-const SCENARIOS: usize = 14;
+const SCENARIOS: usize = 15;
 
 #[test]
 fn every_scenario_runs_against_the_hub() {
