@@ -18,10 +18,9 @@ use super::{
     routes::HttpState, stream,
 };
 use crate::{
-    actors::Holder,
     auth::{Identity, TokenError, Verifier},
     core::Subscription,
-    hub::Source,
+    hub::{Holder, Source},
     model::{ChannelName, ClientAddress},
 };
 

@@ -11,7 +11,7 @@ use super::{
     params::{Query, channel_name},
     routes::HttpState,
 };
-use crate::actors::Fault;
+use crate::hub::Fault;
 
 /// `POST /faults/{kind}?channel=…&shard=…`
 pub(super) async fn plant(

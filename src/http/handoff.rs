@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::{Problem, problem::RETRY_AFTER_S};
 use crate::{
-    actors::{PollTicket, Subscriber},
+    hub::{PollTicket, Subscriber},
     model::PollReply,
 };
 

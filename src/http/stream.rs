@@ -16,8 +16,7 @@ use http_body::{Body as _, Frame};
 
 use super::{HandoffAllowed, HandoffRequest, Problem, params, routes::HttpState};
 use crate::{
-    actors::Subscriber,
-    hub::{StreamRequest, SubscribeError},
+    hub::{StreamRequest, SubscribeError, Subscriber},
     model::{ClientAddress, comment_block},
 };
 

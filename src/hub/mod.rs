@@ -31,6 +31,14 @@ pub use builder::{HubBuilder, StartError};
 pub use connections::{
     ClosedCursor, ClosedPage, ConnectionCursor, ConnectionPage, ConnectionTotals, Unanswered,
 };
+// What a front door needs of the engine.
+pub use crate::{
+    actors::{
+        BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, Fault, Holder,
+        PollTicket, Renewal, Subscriber,
+    },
+    backend::ChannelInfo,
+};
 pub use error::{CloseError, PublishError, SubscribeError};
 pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};

@@ -68,6 +68,8 @@ fn bad_imports_are_caught() {
         ("http", "fn f() -> crate::server::Settings { todo!() }"),
         ("http", "use super::super::server::Settings;"),
         ("http", "use crate::client::Endpoint;"),
+        ("http", "use crate::actors::Subscriber;"),
+        ("http", "use crate::{backend::ChannelInfo, hub::Hub};"),
         ("http", "use crate::*;"),
         ("backend", "use super::super::telemetry::Metrics;"),
         ("client", "use crate::model::Position;"),
@@ -158,6 +160,10 @@ fn may_import(layer: &str, target: &str) -> bool {
     if layer == "main" {
         // The command line stands behind the library and uses it by its name.
         return target == "cli" || target == ALONE || rank(target).is_some();
+    }
+    if layer == "http" && matches!(target, "actors" | "backend") {
+        // A front door needs nothing of the engine that `hub` does not offer.
+        return false;
     }
     match (rank(layer), rank(target)) {
         (Some(layer), Some(target)) => target < layer,

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::stream::path_channel;
 use crate::{
-    backend::ChannelInfo,
     http::{
         Problem, authorization,
         params::{Query, channel_name},
         routes::HttpState,
     },
+    hub::ChannelInfo,
     model::ChannelName,
 };
 

@@ -10,7 +10,6 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    actors::{ConnectionFilter, ConnectionReport, ConnectionState},
     auth::Identity,
     core::{SlowPolicy, Transport},
     http::{
@@ -19,7 +18,7 @@ use crate::{
         problem::RETRY_AFTER_S,
         routes::HttpState,
     },
-    hub::{ClosedCursor, ConnectionCursor},
+    hub::{ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState},
     model::rfc3339_millis,
 };
 

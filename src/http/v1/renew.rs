@@ -6,8 +6,8 @@ use axum::{
 };
 
 use crate::{
-    actors::Renewal,
     http::{Problem, authorization, problem::RETRY_AFTER_S, routes::HttpState},
+    hub::Renewal,
 };
 
 /// The token that the request itself carries becomes that of the connection.
