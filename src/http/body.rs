@@ -12,11 +12,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Problem, routes::HttpState};
+use super::{Problem, state::HttpState};
 use crate::hub::BodyPermit;
 
 /// Reads a whole body within the bounds on its size, its time, and all bodies together, as text.
-/// The room it takes is to be kept until the publish is answered.
+/// The permit is to be kept until the publish is answered.
 pub(super) async fn read_body(
     state: &HttpState,
     mut body: axum::body::Body,
@@ -146,10 +146,7 @@ mod tests {
     use tokio::time::{Sleep, sleep};
 
     use super::*;
-    use crate::{
-        http::{HttpSettings, routes::state_of},
-        hub::Hub,
-    };
+    use crate::{http::HttpSettings, hub::Hub};
 
     /// A body whose pieces come after a pause each.
     struct Pieces {
@@ -194,7 +191,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_permit_is_not_the_clients_time() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let state = state_of(hub, HttpSettings::default());
+        let state = HttpState::new(hub, HttpSettings::default());
         let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
         for (pause, is_in_time) in [(wait - SECOND, true), (wait + SECOND, false)] {
             let pieces = Pieces {

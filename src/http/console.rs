@@ -5,26 +5,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::request_checks::CROSS_ORIGIN_RESOURCE_POLICY;
+use super::security_headers::CROSS_ORIGIN_RESOURCE_POLICY;
 
-pub(super) async fn page() -> Response {
+pub(super) fn page() -> Response {
     asset("text/html; charset=utf-8", include_str!("console/index.html"))
 }
 
-pub(super) async fn style() -> Response {
+pub(super) fn style() -> Response {
     asset("text/css; charset=utf-8", include_str!("console/console.css"))
 }
 
-pub(super) async fn script() -> Response {
+pub(super) fn script() -> Response {
     asset("text/javascript; charset=utf-8", include_str!("console/console.js"))
 }
 
-pub(super) async fn icon() -> Response {
+pub(super) fn icon() -> Response {
     asset("image/svg+xml", include_str!("console/favicon.svg"))
 }
 
 /// The client may be imported by pages of any origin.
-pub(super) async fn client() -> Response {
+pub(super) fn client() -> Response {
     let mut response = asset("text/javascript; charset=utf-8", include_str!("console/visnyk.js"));
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -45,8 +45,8 @@ fn asset(media_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// Only the hub's own files, and no text as script or markup, wherever it came from: what the
-/// console shows is other people's data, and its token field holds a secret.
+/// The page loads the hub's own files alone, and takes no text for script or markup: it shows data
+/// of other clients, and its token field holds a secret.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \

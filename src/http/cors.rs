@@ -1,8 +1,8 @@
 //! CORS: which pages of other origins may read answers here, and ask for what needs a preflight.
 //! Source: WHATWG Fetch, "HTTP CORS protocol".
 //!
-//! No origin is let in that the settings do not name. The quickstart routes are open to all, without
-//! credentials. What is not for pages at all (the metrics, the console) is never shared.
+//! Which origins a route is shared with is its class in the table of routes: those that the settings
+//! name, all of them without credentials (the quickstart), or none (the metrics, the console).
 
 use axum::{
     extract::Request,
@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{HttpSettings, OriginPattern, Problem, ROUTES};
+use super::{OriginPattern, Problem, route_policy::CorsClass};
 
 /// Which origins' pages may use the hub.
 #[derive(Debug, Clone)]
@@ -42,32 +42,32 @@ impl Cors {
 /// With whom the answer to a request is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// With no other origin, whichever it is.
+    /// Never with another origin.
     Closed,
-    /// With origins of which this one is none.
+    /// With origins that the settings name, and the request has none of them.
     Unlisted,
-    /// With all of them, without credentials.
+    /// With all, without credentials.
     All,
     /// With this one, which the settings name; perhaps with credentials.
     One(HeaderValue, bool),
 }
 
 impl Sharing {
-    /// What the settings say for a path and an origin, if the request has one.
-    pub(super) fn of(settings: &HttpSettings, path: &str, origin: Option<&HeaderValue>) -> Self {
-        let is_quickstart = settings.quickstart && QUICKSTART.contains(&path);
-        if !is_quickstart && !path.starts_with("/v1/") && !OPERATIONS.contains(&path) {
-            return Self::Closed;
-        }
-        let otherwise = if is_quickstart { Self::All } else { Self::Unlisted };
+    /// What the settings say for the class of a route and the origin of a request, if it has one.
+    pub(super) fn of(cors: &Cors, class: CorsClass, origin: Option<&HeaderValue>) -> Self {
+        let otherwise = match class {
+            CorsClass::Closed => return Self::Closed,
+            CorsClass::Listed => Self::Unlisted,
+            CorsClass::All => Self::All,
+        };
         let Some(origin) = origin else { return otherwise };
-        let mut admitting =
-            settings.cors.origins.iter().filter(|it| it.matches(origin.as_bytes())).peekable();
-        if admitting.peek().is_none() {
+        let mut matching =
+            cors.origins.iter().filter(|it| it.matches(origin.as_bytes())).peekable();
+        if matching.peek().is_none() {
             return otherwise;
         }
-        if admitting.any(|pattern| !pattern.is_any()) {
-            return Self::One(origin.clone(), settings.cors.credentials);
+        if matching.any(|pattern| !pattern.is_any()) {
+            return Self::One(origin.clone(), cors.credentials);
         }
         Self::All
     }
@@ -77,8 +77,7 @@ impl Sharing {
         matches!(self, Self::All | Self::One(..))
     }
 
-    /// Tells the browser (Fetch, section 3.3.2), and whoever keeps copies that others may be told
-    /// otherwise.
+    /// Tells the browser (Fetch, section 3.3.2), and caches that the answer depends on the origin.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         if *self == Self::Closed {
             return;
@@ -91,30 +90,33 @@ impl Sharing {
         }
     }
 
-    /// The answer to a preflight, if the request is one and its origin is let in. It is made before
-    /// anybody asks for a token, since a preflight carries none.
-    pub(super) fn preflight(&self, settings: &HttpSettings, request: &Request) -> Option<Response> {
+    /// The answer to a preflight, if the request is one and the route is shared with its origin. A
+    /// preflight carries no token, so it is answered before authentication. `methods` are those of
+    /// the route, if the path has one.
+    pub(super) fn preflight(
+        &self,
+        cors: &Cors,
+        request: &Request,
+        methods: Option<&'static str>,
+    ) -> Option<Response> {
         let wanted = request.headers();
         if request.method() != Method::OPTIONS
             || !wanted.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
         {
             return None;
         }
-        if *self == Self::Unlisted && !settings.cors.origins.is_empty() {
+        if *self == Self::Unlisted && !cors.origins.is_empty() {
             let detail =
                 "pages of this origin may not use the hub; `cors_origins` names those that may";
             let problem = Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin");
             return Some(problem.into_response());
         }
-        let route = ROUTES.iter().find(|route| route.matches(request.uri().path()))?;
-        if !self.is_shared() {
-            return None;
-        }
+        let methods = methods.filter(|_| self.is_shared())?;
         let mut response = StatusCode::NO_CONTENT.into_response();
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(route.allow));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED));
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, settings.cors.max_age_s.into());
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age_s.into());
         // A page of the internet that asks for a hub in a private network or on this machine (Private
         // Network Access): only one that is named.
         if matches!(self, Self::One(..)) && wanted.contains_key(PRIVATE_NETWORK_ASKED) {
@@ -136,10 +138,6 @@ impl Sharing {
     }
 }
 
-/// Open to all.
-const QUICKSTART: [&str; 3] = ["/publish", "/subscribe", "/events"];
-/// What tells of the hub as a whole, and of nobody's events.
-const OPERATIONS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 const ALLOWED: &str =
     "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, Cache-Control";
 const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed";

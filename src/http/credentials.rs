@@ -5,7 +5,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
 };
 
-use super::{Access, HttpSettings, Problem, params::decode, request_checks};
+use super::{
+    Access, HttpSettings, Problem,
+    page_origin::{is_from_foreign_page, is_own_origin},
+    params::decode,
+};
 
 /// A token as a request carries it.
 #[derive(PartialEq, Eq)]
@@ -42,15 +46,16 @@ impl Credential {
         Ok(Some(Self { token, by_cookie_alone }))
     }
 
-    /// Whether a request may rest on it: with a cookie alone, one that changes something only if
-    /// the page that asks is the hub's own or a listed one, and no request of a foreign page.
+    /// Rejects a request with a cookie alone that changes something or comes from a foreign page,
+    /// unless that page is the hub's own or a listed one.
     pub(super) fn check_origin(
         &self,
         request: &Request,
         settings: &HttpSettings,
+        waits_for_events: bool,
     ) -> Result<(), Problem> {
         let is_safe = request.method().is_safe();
-        if !self.by_cookie_alone || is_safe && !request_checks::is_from_foreign_page(request) {
+        if !self.by_cookie_alone || is_safe && !is_from_foreign_page(request, waits_for_events) {
             return Ok(());
         }
         let headers = request.headers();
@@ -61,7 +66,7 @@ impl Credential {
         let is_good = origin.is_some_and(|origin| {
             settings.access.cookie_origins.contains(&origin)
                 || settings.cors.admits_cookies(&origin)
-                || request_checks::is_own_origin(request, &origin)
+                || is_own_origin(request, &origin)
         });
         if is_good {
             return Ok(());

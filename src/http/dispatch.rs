@@ -1,198 +1,157 @@
-//! Dispatches the requests of the hub's own server: to the router, and past it what is asked for
-//! most.
+//! Dispatches requests: finds the route, checks the request, authenticates it, lets the endpoint read
+//! its parameters, authorizes what it asks for, and performs it.
 //!
-//! Streams, polls and publishes go from the checks straight to their handlers. The router would box
-//! a future and clone a service for each layer between them, which costs as much as the handler
-//! does (docs/adr/024-plain-requests.md). The checks and the handlers are the router's own.
+//! Every request takes this way, in the hub's own server and in the router for other servers. No
+//! future is boxed on it (docs/adr/029-one-dispatcher.md).
 
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{Request, State},
-    http::Method,
+    body::HttpBody as _,
+    extract::Request,
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use tower::ServiceExt;
 
 use super::{
-    AccessPolicy, HttpSettings, ROUTES, authorization, quickstart,
+    HttpSettings, Problem,
+    authentication::authenticate,
+    authorization::{Action, authorize},
+    call::{Call, Context, Next},
+    console, faults,
+    handoff::Outcome,
+    head_body::without_body,
+    health, openapi, quickstart,
     request_checks::RequestChecks,
-    routes::{HttpState, router_of, state_of},
+    route_policy::{Endpoint, Matched, route_of},
+    state::HttpState,
     v1,
 };
-use crate::hub::Hub;
+use crate::{hub::Hub, model::ClientAddress};
 
 /// All routes of a hub.
 #[derive(Debug, Clone)]
-pub(crate) struct Dispatcher(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    router: Router,
-    state: HttpState,
-}
-
-/// A handler that is called without the router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Stream,
-    Streams,
-    Poll,
-    Polls,
-    Publish,
-    PublishMany,
-    QuickstartEvents,
-    QuickstartSubscribe,
-    QuickstartPublish,
-}
+pub(crate) struct Dispatcher(Arc<HttpState>);
 
 impl Dispatcher {
     /// For a hub.
     pub(crate) fn new(hub: Hub, settings: HttpSettings) -> Self {
-        let state = state_of(hub, settings);
-        Self(Arc::new(Inner { router: router_of(&state), state }))
+        Self(Arc::new(HttpState::new(hub, settings)))
     }
 
-    /// The answer to a request.
-    pub(crate) async fn dispatch(&self, mut request: Request) -> Response {
-        let Inner { router, state } = &*self.0;
-        let Some((endpoint, access)) = Endpoint::of(&request, state.settings.quickstart) else {
-            let Ok(response) = router.clone().oneshot(request).await;
-            return response;
-        };
-        let checked = RequestChecks::of(state, &request);
-        if let Some(refusal) = checked.refusal(state, &request) {
-            return checked.mark(refusal);
+    /// The outcome of a request, for a server that can hand its socket off.
+    pub(crate) async fn dispatch(&self, request: Request) -> Outcome {
+        self.outcome(request, true).await
+    }
+
+    /// The response to a request, for a server that cannot: streams and waiting polls are bodies.
+    pub(super) async fn respond(&self, request: Request) -> Response {
+        match self.outcome(request, false).await {
+            Outcome::Response(response) => response,
+            Outcome::Handoff(_) => unreachable!("nothing is handed off where that is not possible"),
         }
-        let response = match authorization::authorize(state, access, &mut request).await {
-            Some(refusal) => refusal,
-            None => endpoint.call(state.clone(), request).await,
+    }
+
+    async fn outcome(&self, request: Request, can_hand_off: bool) -> Outcome {
+        let state = &*self.0;
+        let matched = route_of(request.uri().path(), &state.settings);
+        let checks = RequestChecks::of(state, &request, matched.as_ref().map(|found| found.route));
+        if let Some(mut rejection) = checks.rejection(state, &request) {
+            checks.mark(rejection.headers_mut());
+            return Outcome::Response(rejection);
+        }
+        let is_head = *request.method() == Method::HEAD;
+        let outcome = match matched {
+            Some(matched) => serve(state, matched, request, checks.client, can_hand_off).await,
+            None => Err(not_found(request.uri().path())),
         };
-        checked.answer(&state.hub, response)
+        let outcome = match outcome {
+            Ok(Outcome::Response(response)) if is_head => Outcome::Response(without_body(response)),
+            Ok(outcome) => outcome,
+            Err(problem) => Outcome::Response(problem.into_response()),
+        };
+        checks.complete(&state.hub, outcome)
     }
 }
 
-impl Endpoint {
-    /// The handler of a request and the access it needs, if it is called without the router.
-    fn of(request: &Request, has_quickstart: bool) -> Option<(Self, AccessPolicy)> {
-        let is_get = *request.method() == Method::GET;
-        if !is_get && *request.method() != Method::POST {
-            return None;
-        }
-        let path = request.uri().path();
-        let route = ROUTES.iter().find(|route| route.matches(path))?;
-        let endpoint = if is_get { route.get_endpoint } else { route.post_endpoint };
-        endpoint
-            .filter(|_| has_quickstart || !route.quickstart)
-            .map(|endpoint| (endpoint, route.access))
-    }
-
-    async fn call(self, state: HttpState, request: Request) -> Response {
-        let state = State(state);
-        let answer = match self {
-            Self::Stream => v1::stream::channel(state, request).await,
-            Self::Streams => v1::stream::many(state, request).await,
-            Self::Poll => v1::poll::channel(state, request).await,
-            Self::Polls => v1::poll::many(state, request).await,
-            Self::Publish => v1::publish::channel(state, request).await,
-            Self::PublishMany => v1::publish::many(state, request).await,
-            Self::QuickstartEvents => quickstart::events(state, request).await,
-            Self::QuickstartSubscribe => quickstart::subscribe(state, request).await,
-            Self::QuickstartPublish => quickstart::publish(state, request).await,
-        };
-        answer.into_response()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::{
-        body::{Body, HttpBody as _},
-        http::header,
+/// What the endpoint of a route makes of a request.
+async fn serve(
+    state: &HttpState,
+    Matched { route, parameter }: Matched,
+    mut request: Request,
+    client: Option<ClientAddress>,
+    can_hand_off: bool,
+) -> Result<Outcome, Problem> {
+    // Before it is said which methods there are.
+    let identity = match authenticate(state, route, &mut request).await {
+        Ok(identity) => identity,
+        Err(response) => return Ok(Outcome::Response(*response)),
     };
-    use http_body_util::BodyExt;
-
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_a_method_of_its_route() {
-        let mut endpoints = Vec::new();
-        for route in ROUTES {
-            for (method, endpoint) in [("GET", route.get_endpoint), ("POST", route.post_endpoint)] {
-                let allows = route.allow.split(", ").any(|allowed| allowed == method);
-                assert!(endpoint.is_none() || allows, "{method} {}", route.path);
-                endpoints.extend(endpoint);
-            }
-        }
-        for (at, endpoint) in endpoints.iter().enumerate() {
-            assert!(!endpoints[..at].contains(endpoint), "{endpoint:?} is one handler");
-        }
-        assert_eq!(endpoints.len(), 9);
+    let endpoint =
+        route.endpoint(request.method()).ok_or_else(|| Problem::method_not_allowed(route.allow))?;
+    let (parts, body) = request.into_parts();
+    let context = &Context {
+        state,
+        parts: &parts,
+        parameter: &parts.uri.path()[parameter],
+        has_body: !body.is_end_stream(),
+        can_hand_off,
+        identity,
+        client,
+    };
+    match endpoint {
+        Endpoint::Stream => run(context, v1::stream::channel(context)?).await,
+        Endpoint::StreamMany => run(context, v1::stream::many(context)?).await,
+        Endpoint::Poll => run(context, v1::poll::channel(context)?).await,
+        Endpoint::PollMany => run(context, v1::poll::many(context)?).await,
+        Endpoint::Publish => run(context, v1::publish::channel(context, body)?).await,
+        Endpoint::PublishMany => run(context, v1::publish::many(context, body)?).await,
+        Endpoint::ListChannels => run(context, v1::channels::List::of(context)?).await,
+        Endpoint::ShowChannel => run(context, v1::channels::Show::of(context)?).await,
+        Endpoint::CloseChannel => run(context, v1::channels::Close::of(context)?).await,
+        Endpoint::ListConnections => run(context, v1::connections::List::of(context)?).await,
+        Endpoint::ShowConnection => run(context, v1::connections::Show::of(context)?).await,
+        Endpoint::RenewToken => run(context, v1::renew::Renew::of(context)?).await,
+        Endpoint::QuickstartEvents => run(context, quickstart::events(context)?).await,
+        Endpoint::QuickstartSubscribe => run(context, quickstart::Subscribe::of(context)?).await,
+        Endpoint::QuickstartPublish => run(context, quickstart::Publish::of(body)).await,
+        Endpoint::Metrics => run(context, health::Metrics).await,
+        Endpoint::PlantFault => run(context, faults::Plant::of(context)?).await,
+        Endpoint::Healthz => run(context, Ready(health::healthz())).await,
+        Endpoint::Readyz => run(context, Ready(health::readyz(&state.hub))).await,
+        Endpoint::OpenApi => run(context, Ready(openapi::document())).await,
+        Endpoint::BrowserClient => run(context, Ready(console::client())).await,
+        Endpoint::ConsolePage => run(context, Ready(console::page())).await,
+        Endpoint::ConsoleStyle => run(context, Ready(console::style())).await,
+        Endpoint::ConsoleScript => run(context, Ready(console::script())).await,
+        Endpoint::ConsoleIcon => run(context, Ready(console::icon())).await,
     }
+}
 
-    /// The answer as anyone sees it. The router says the length of each body; the server does where
-    /// it was not said.
-    async fn seen(response: Response) -> String {
-        let (mut parts, body) = response.into_parts();
-        parts.headers.remove(header::CONTENT_LENGTH);
-        let body = match body.size_hint().exact() {
-            Some(_) => body.collect().await.expect("a body").to_bytes(),
-            None => "a stream".into(),
-        };
-        let mut seen = format!("{} {:?} {body:?}", parts.status, parts.headers);
-        // Each publish moves the positions on.
-        seen.retain(|letter| !letter.is_ascii_digit());
-        format!("{} {seen}", parts.status)
-    }
-
-    #[tokio::test]
-    async fn it_answers_as_the_router_does() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let settings = HttpSettings {
-            allowed_hosts: vec!["hub.example".into()],
-            hsts_max_age_s: 60,
-            ..HttpSettings::default()
-        };
-        let dispatcher = Dispatcher::new(hub, settings);
-        let paths = [
-            "/v1/channels/a/events",
-            "/v1/channels//events",
-            "/v1/channels/a%20b/events",
-            "/v1/channels/a/events/",
-            "/v1/events",
-            "/v1/events?channel=a&channel=b",
-            "/v1/channels/a/poll?timeout=0",
-            "/v1/channels/a/poll?timeout=x",
-            "/v1/poll?channel=a&timeout=0",
-            "/events",
-            "/subscribe?after=%20",
-            "/publish",
-            "/healthz",
-            "/nothing",
-        ];
-        let fields: [&[(&str, &str)]; 5] = [
-            &[("host", "hub.example")],
-            &[("host", "evil.example")],
-            &[("host", "hub.example"), ("origin", "https://evil.example")],
-            &[("host", "hub.example"), ("sec-fetch-site", "cross-site")],
-            &[("host", "hub.example"), ("last-event-id", "?")],
-        ];
-        for method in ["GET", "HEAD", "POST", "PUT", "OPTIONS"] {
-            for path in paths {
-                for fields in fields {
-                    let request = || {
-                        let mut request = Request::builder().method(method).uri(path);
-                        for (name, value) in fields {
-                            request = request.header(*name, *value);
-                        }
-                        request.body(Body::empty()).expect("a request")
-                    };
-                    let endpoint = seen(dispatcher.dispatch(request()).await).await;
-                    let Ok(routed) = dispatcher.0.router.clone().oneshot(request()).await;
-                    assert_eq!(endpoint, seen(routed).await, "{method} {path} {fields:?}");
-                }
-            }
+/// Performs a call step by step, each authorized before it.
+async fn run<C: Call>(context: &Context<'_>, mut call: C) -> Result<Outcome, Problem> {
+    loop {
+        authorize(&context.identity, call.action()).await?;
+        match call.perform(context).await? {
+            Next::Done(outcome) => return Ok(outcome),
+            Next::Authorize(next) => call = next,
         }
     }
+}
+
+/// An answer that every client may have.
+struct Ready(Response);
+
+impl Call for Ready {
+    fn action(&self) -> Action<'_> {
+        Action::Open
+    }
+
+    async fn perform(self, _: &Context<'_>) -> Result<Next<Self>, Problem> {
+        Ok(Outcome::Response(self.0).into())
+    }
+}
+
+fn not_found(path: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
 }

@@ -1,20 +1,18 @@
-//! The hand-off of a socket: how a handler asks for it, and what the server does with it.
+//! The outcome of a request: a response, or the hand-off of its socket to a shard, and what a server
+//! writes for the latter.
 
 use std::{
     cell::RefCell,
     io::Write as _,
-    net::SocketAddr,
-    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::{Problem, problem::RETRY_AFTER_S};
 use crate::{
@@ -22,84 +20,53 @@ use crate::{
     model::PollReply,
 };
 
-/// On a request: the server can hand its socket off after this one.
-#[derive(Debug, Clone, Copy)]
-pub struct HandoffAllowed;
+/// What a handler makes of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A response.
+    Response(Response),
+    /// A stream or a waiting poll: a shard takes the socket.
+    Handoff(Handoff),
+}
 
-/// On a request: the address it came in at.
-#[derive(Debug, Clone, Copy)]
-pub struct LocalAddress(pub SocketAddr);
-
-/// On a request: it came in over TLS.
-#[derive(Debug, Clone, Copy)]
-pub struct Secure;
-
-/// On a response: the server is to write its head and hand the socket off to a shard. The
-/// response is an ordinary one otherwise, so that layers apply to it.
-#[derive(Debug, Clone)]
-pub struct HandoffRequest(Arc<Mutex<Option<Handoff>>>);
-
-/// Who the socket is handed off to.
+/// A hand-off of a request's socket. Only a GET without a body asks for one.
 #[derive(Debug)]
 pub struct Handoff {
     /// The admitted subscription.
-    pub subscriber: Subscriber,
+    pub(crate) subscriber: Subscriber,
     /// Whether it waits for one answer rather than a stream.
-    pub is_poll: bool,
-}
-
-impl HandoffRequest {
-    pub(super) fn new(subscriber: Subscriber, is_poll: bool) -> Self {
-        Self(Arc::new(Mutex::new(Some(Handoff { subscriber, is_poll }))))
-    }
-
-    /// Takes it, once.
-    pub fn take(&self) -> Option<Handoff> {
-        self.0.lock().take()
-    }
+    pub(crate) is_poll: bool,
+    /// The headers of the stream or of the answer.
+    pub(crate) headers: HeaderMap,
 }
 
 impl Handoff {
     /// The head that goes before a stream. The stream ends with the connection: no length and no
     /// chunks, so every frame goes out as it is in history, and old proxies understand it too
     /// (RFC 9112, section 6.3, case 8).
-    pub fn stream_head(parts: &response::Parts) -> Bytes {
+    pub(crate) fn stream_head(headers: &HeaderMap) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        write_headers(&parts.headers, &mut head);
+        write_headers(headers, &mut head);
         write_date(&mut head);
         head.extend_from_slice(b"connection: close\r\n\r\n");
         head.into()
     }
 
     /// What a waiting poll keeps for its answer.
-    pub fn ticket(parts: &response::Parts, keep_alive: bool) -> PollTicket {
-        let header_lines = shared_lines(&parts.headers);
+    pub fn ticket(headers: &HeaderMap, keep_alive: bool) -> PollTicket {
+        let header_lines = shared_lines(headers);
         PollTicket { header_lines, keep_alive, render: write_poll_response }
     }
 }
 
-impl Handoff {
-    /// The response to a poll, with the head that was prepared for it. Without an answer its shard
-    /// is gone, and the client is to ask again.
-    pub fn poll_response(mut parts: response::Parts, reply: Option<PollReply>) -> Response<Body> {
-        let Some(reply) = reply else {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
-            return problem.retry_after(RETRY_AFTER_S).into_response();
-        };
-        parts.status = reply_status(&reply);
-        set_reply_headers(&reply, &mut parts.headers);
-        Response::from_parts(parts, Body::from(reply.body))
-    }
-}
-
-/// The status of an answer to a poll.
-pub(super) fn reply_status(reply: &PollReply) -> StatusCode {
-    StatusCode::from_u16(reply.status).expect("encodings give known statuses")
-}
-
-/// The headers that an answer to a poll carries with its position and its form.
-pub(super) fn set_reply_headers(reply: &PollReply, headers: &mut HeaderMap) {
+/// The response to a poll, with the headers that were prepared for it.
+pub(crate) fn poll_response(headers: HeaderMap, reply: PollReply) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).expect("encodings give known statuses");
+    *response.headers_mut() = headers;
+    let headers = response.headers_mut();
     if let Some(media_type) = reply.content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     }
@@ -107,6 +74,14 @@ pub(super) fn set_reply_headers(reply: &PollReply, headers: &mut HeaderMap) {
     let position = reply.position.to_string();
     headers.insert(LAST_EVENT_ID, value(position.clone()));
     headers.insert(header::ETAG, value(format!("W/\"{position}\"")));
+    *response.body_mut() = Body::from(reply.body);
+    response
+}
+
+/// The response to a poll whose shard ended before it answered.
+pub(crate) fn poll_cut_short() -> Response {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
+    problem.retry_after(RETRY_AFTER_S).into_response()
 }
 
 fn write_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
@@ -175,8 +150,10 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
-/// WHATWG HTML, section 9.2: where a client stands.
+/// WHATWG HTML, section 9.2: the position of a client.
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Room for the fields of a stream's or a poll's response, with those that all answers have.
+pub(super) const HEADERS: usize = 8;
 /// Room for the head of a response.
 const HEAD_BYTES: usize = 384;
 
@@ -187,9 +164,8 @@ mod tests {
     #[test]
     fn polls_in_a_row_share_the_lines_of_their_heads_if_they_are_equal() {
         let lines = |value: &'static str| {
-            let (mut parts, ()) = Response::new(()).into_parts();
-            parts.headers.insert(header::VARY, HeaderValue::from_static(value));
-            Handoff::ticket(&parts, true).header_lines
+            let headers = HeaderMap::from_iter([(header::VARY, HeaderValue::from_static(value))]);
+            Handoff::ticket(&headers, true).header_lines
         };
         let (first, second) = (lines("Origin"), lines("Origin"));
         assert_eq!((&first[..], first.as_ptr()), (&b"vary: Origin\r\n"[..], second.as_ptr()));

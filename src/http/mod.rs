@@ -1,14 +1,16 @@
 //! The HTTP surface: routes, problem responses, and the front doors, each of which translates to
 //! the same hub calls.
 //!
-//! [`router`] is an ordinary axum router: it runs in any server. A server that can give sockets
-//! away says so with [`HandoffAllowed`] and finds a [`HandoffRequest`] on the response of a stream
-//! or a waiting poll; for all others the response has a body.
+//! [`router`] is an ordinary axum router: it runs in any server, and its streams and waiting polls
+//! are bodies. The hub's own server calls the dispatcher behind it, which hands their sockets off.
 
 mod access;
 mod answers;
+mod arrival;
+mod authentication;
 mod authorization;
 mod body;
+mod call;
 mod console;
 mod cors;
 mod credentials;
@@ -17,9 +19,12 @@ mod faults;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod handoff;
+mod head_body;
+mod head_limits;
 mod health;
 mod openapi;
 mod origin;
+mod page_origin;
 mod params;
 mod poll;
 mod problem;
@@ -27,20 +32,26 @@ mod proxies;
 mod quickstart;
 mod rejection_writer;
 mod request_checks;
-mod routes;
+mod route_policy;
+mod router;
+mod security_headers;
+mod state;
 mod stream;
 mod v1;
 
 pub use access::{Access, MetricsAccess};
 pub(crate) use answers::with_answer_permit;
-pub use authorization::AccessPolicy;
+pub use arrival::{LocalAddress, Secure};
 pub use cors::Cors;
 pub(crate) use dispatch::Dispatcher;
-pub use handoff::{Handoff, HandoffAllowed, HandoffRequest, LocalAddress, Secure};
+pub use handoff::Handoff;
+pub(crate) use handoff::{Outcome, poll_cut_short, poll_response};
 pub(crate) use origin::is_origin;
 pub use origin::{OriginPattern, OriginPatternError};
 pub use problem::Problem;
 pub use proxies::{ProxyBlock, ProxyBlockError, TrustedProxies};
 pub(crate) use quickstart::default_channel;
 pub use rejection_writer::{RejectionWriter, TemporaryRejection};
-pub use routes::{HttpSettings, ROUTES, Route, router};
+pub use route_policy::{AccessPolicy, Exposure, ROUTES, Route};
+pub use router::router;
+pub use state::HttpSettings;

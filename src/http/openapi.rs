@@ -6,7 +6,7 @@ use axum::{
 };
 
 /// The document.
-pub(super) async fn document() -> Response {
+pub(super) fn document() -> Response {
     let headers =
         [(header::CONTENT_TYPE, "application/json"), (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
     (headers, include_str!("openapi.json")).into_response()

@@ -78,8 +78,19 @@ impl<'a> Query<'a> {
         self.subscription_to(selectors, limits)
     }
 
+    /// As [`subscription`](Self::subscription), with the channel or pattern in the path.
+    pub(super) fn subscription_in_path(
+        &self,
+        part: &str,
+        limits: &Limits,
+    ) -> Result<Subscription, Problem> {
+        let selector = ChannelSelector::parse(&path_parameter(part, "channel")?)
+            .map_err(|error| Problem::field("channel", error.to_string()))?;
+        self.subscription_to(vec![selector], limits)
+    }
+
     /// As [`subscription`](Self::subscription), with the channels given elsewhere.
-    pub(super) fn subscription_to(
+    fn subscription_to(
         &self,
         selectors: Vec<ChannelSelector>,
         limits: &Limits,
@@ -160,12 +171,15 @@ pub(super) fn channel_name(field: &str, text: &str) -> Result<ChannelName, Probl
     ChannelName::parse(text).map_err(|error| Problem::field(field, error.to_string()))
 }
 
-/// The channel that a path names, percent-decoded as one part.
-pub(super) fn channel_in_path(part: &str) -> Result<String, Problem> {
+/// The parameter of a path, percent-decoded as one part.
+pub(super) fn path_parameter<'a>(part: &'a str, field: &str) -> Result<Cow<'a, str>, Problem> {
     let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
-    decoded
-        .map(Cow::into_owned)
-        .map_err(|_| Problem::field("channel", "a channel name must be UTF-8"))
+    decoded.map_err(|_| Problem::field(field, format!("`{field}` in the path must be UTF-8")))
+}
+
+/// The channel that a path names.
+pub(super) fn channel_in_path(part: &str) -> Result<ChannelName, Problem> {
+    channel_name("channel", &path_parameter(part, "channel")?)
 }
 
 /// The idempotency key, if there is one.

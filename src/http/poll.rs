@@ -1,64 +1,79 @@
-//! Long-polls, for every front door: answered at once, or taken to a shard to wait.
+//! Long-polls, for every front door: answered at once, or handed to a shard to wait.
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::Response,
 };
 
 use super::{
-    HandoffRequest, Problem,
-    handoff::{reply_status, set_reply_headers},
-    routes::HttpState,
-    stream::{HEADERS, ResponseContext, unsized_empty_body},
+    Problem,
+    authorization::Action,
+    call::{Call, Context, Next},
+    handoff::{HEADERS, Handoff, Outcome, poll_response},
+    params,
 };
 use crate::{
     hub::{PollNow, PollRequest},
     model::{PollAnswer, PollReply, Start},
 };
 
-/// Answers a poll, or lets it wait.
-pub(super) async fn respond(
-    state: &HttpState,
-    context: &ResponseContext,
-    mut request: PollRequest,
-) -> Result<Response, Problem> {
-    if context.is_head {
-        return Ok(with_poll_headers(Response::new(unsized_empty_body())));
+/// A poll that is to be answered.
+pub(super) struct OpenPoll(pub(super) PollRequest);
+
+impl OpenPoll {
+    /// Of a request without a body.
+    pub(super) fn new(context: &Context<'_>, poll: PollRequest) -> Result<Self, Problem> {
+        params::refuse_body(context.has_body)?;
+        Ok(Self(poll))
     }
-    match state.hub.poll_now(&request).await? {
-        PollNow::Answer(answer) => return Ok(poll_response(request.encoding.encode(&answer))),
-        PollNow::Wait(position) if request.wait.is_zero() => {
-            let nothing = PollAnswer::nothing(position);
-            return Ok(poll_response(request.encoding.encode(&nothing)));
+
+    /// Answers it, or lets it wait.
+    pub(super) async fn answer(self, context: &Context<'_>) -> Result<Outcome, Problem> {
+        let (hub, Self(mut request)) = (&context.state.hub, self);
+        if context.is_head() {
+            let mut response = Response::new(Body::empty());
+            *response.headers_mut() = poll_headers();
+            return Ok(Outcome::Response(response));
         }
-        PollNow::Wait(position) => request.start = Start::At(position),
+        match hub.poll_now(&request).await? {
+            PollNow::Answer(answer) => return Ok(answered(request.encoding.encode(&answer))),
+            PollNow::Wait(position) if request.wait.is_zero() => {
+                let nothing = PollAnswer::nothing(position);
+                return Ok(answered(request.encoding.encode(&nothing)));
+            }
+            PollNow::Wait(position) => request.start = Start::At(position),
+        }
+        hub.wait_for_capacity().await;
+        let subscriber = hub.admit_poll(request)?;
+        if context.can_hand_off {
+            let headers = poll_headers();
+            return Ok(Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }));
+        }
+        Ok(answered(hub.wait_for_reply(subscriber).await?))
     }
-    state.hub.wait_for_capacity().await;
-    let subscriber = state.hub.admit_poll(request)?;
-    if context.handoff_allowed {
-        let mut response = with_poll_headers(Response::new(Body::empty()));
-        response.extensions_mut().insert(HandoffRequest::new(subscriber, true));
-        return Ok(response);
-    }
-    Ok(poll_response(state.hub.wait_for_reply(subscriber).await?))
 }
 
-fn poll_response(reply: PollReply) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = reply_status(&reply);
-    set_reply_headers(&reply, response.headers_mut());
-    *response.body_mut() = Body::from(reply.body);
-    with_poll_headers(response)
+impl Call for OpenPoll {
+    fn action(&self) -> Action<'_> {
+        Action::Subscribe(&self.0.subscription)
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        self.answer(context).await.map(Next::Done)
+    }
 }
 
-fn with_poll_headers(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
+fn answered(reply: PollReply) -> Outcome {
+    Outcome::Response(poll_response(poll_headers(), reply))
+}
+
+fn poll_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     for (name, value) in POLL_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    response
+    headers
 }
 
 const POLL_HEADERS: [(HeaderName, &str); 3] = [

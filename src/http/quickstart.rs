@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, body::Body, http::StatusCode, response::IntoResponse};
 use serde_json::{Value, json};
 
 use super::{
-    Problem, authorization,
+    Problem,
+    authentication::holder,
+    authorization::Action,
     body::read_body,
+    call::{Call, Context, Next},
+    handoff::Outcome,
     params::Query,
-    poll,
-    routes::HttpState,
-    stream::{self, ResponseContext},
+    poll::OpenPoll,
+    stream::OpenStream,
 };
 use crate::{
     core::Subscription,
@@ -28,88 +26,105 @@ use crate::{
 };
 
 /// `POST /publish` with `{"message":"…"}`.
-pub(super) async fn publish(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let identity = authorization::identity(&state, request.extensions())?;
-    authorization::authorize_publish(&identity, &default_channel())?;
-    let source = authorization::source(&identity, request.extensions());
-    let (body, _room) = read_body(&state, request.into_body()).await?;
-    let message = serde_json::from_str::<Value>(&body)
-        .ok()
-        .and_then(|value| value.get("message").and_then(Value::as_str).map(str::to_owned))
-        .filter(|message| !message.is_empty());
-    let Some(message) = message else {
-        let error = Json(json!({"error": "Message is required"}));
-        return Ok((StatusCode::BAD_REQUEST, error).into_response());
-    };
-    let event = NewEvent::message(&*message);
-    let publication = Publication { source, ..Publication::one(default_channel(), event) };
-    state.hub.publish(publication).await?;
-    Ok(Json(json!({"status": "Message sent", "message": message})).into_response())
+pub(super) struct Publish {
+    channel: ChannelName,
+    body: Body,
+}
+
+impl Publish {
+    pub(super) fn of(body: Body) -> Self {
+        Self { channel: default_channel(), body }
+    }
+}
+
+impl Call for Publish {
+    fn action(&self) -> Action<'_> {
+        Action::Publish(&self.channel)
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self { channel, body } = self;
+        let (body, _room) = read_body(context.state, body).await?;
+        let message = serde_json::from_str::<Value>(&body)
+            .ok()
+            .and_then(|value| value.get("message").and_then(Value::as_str).map(str::to_owned))
+            .filter(|message| !message.is_empty());
+        let Some(message) = message else {
+            let error = Json(json!({"error": "Message is required"}));
+            let response = (StatusCode::BAD_REQUEST, error).into_response();
+            return Ok(Outcome::Response(response).into());
+        };
+        let source = context.source();
+        let event = NewEvent::message(&*message);
+        let publication = Publication { source, ..Publication::one(channel, event) };
+        context.state.hub.publish(publication).await?;
+        let answer = Json(json!({"status": "Message sent", "message": message}));
+        Ok(Outcome::Response(answer.into_response()).into())
+    }
 }
 
 /// `GET /subscribe`: the next event.
-pub(super) async fn subscribe(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let context = ResponseContext::of(&request)?;
-    let subscription = default_subscription();
-    let identity = authorization::identity(&state, request.extensions())?;
-    authorization::authorize_subscribe(&identity, &subscription)?;
-    let query = Query::of(request.uri())?;
-    let start = match query.one("after")? {
-        Some(after) => match after.parse::<u64>() {
-            // The number of an event, as its `id` gives it.
-            Ok(seq) => {
-                let position = Position { epoch: state.hub.epoch(), seq: Seq(seq) };
-                // A number from before a restart: better twice than not at all.
-                if seq <= state.hub.head().0 { Start::At(position) } else { Start::Earliest }
-            }
-            Err(_) => {
-                Start::parse(after).map_err(|error| Problem::field("after", error.to_string()))?
-            }
-        },
-        None => query.start(request.headers(), true)?,
-    };
-    let mut request = PollRequest {
-        subscription,
-        start,
-        encoding: &TutorialAnswers,
-        wait: Duration::from_secs(state.hub.limits().poll.timeout_s.into()),
-        limit: 1,
-        holder: authorization::holder(&state, &identity),
-        client: context.client,
-    };
-    // A gap has no place in these answers: without an event behind it, the poll waits for one. To
-    // answer at once would set the client, which has no new position, off on a loop.
-    if !context.is_head
-        && let PollNow::Answer(answer) = state.hub.poll_now(&request).await?
-        && answer.events.is_empty()
-    {
-        request.start = Start::At(answer.position);
+pub(super) struct Subscribe(OpenPoll);
+
+impl Subscribe {
+    pub(super) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        let hub = &context.state.hub;
+        let query = Query::of(&context.parts.uri)?;
+        let start = match query.one("after")? {
+            Some(after) => match after.parse::<u64>() {
+                // The number of an event, as its `id` gives it.
+                Ok(seq) => {
+                    let position = Position { epoch: hub.epoch(), seq: Seq(seq) };
+                    // A number from before a restart: better twice than not at all.
+                    if seq <= hub.head().0 { Start::At(position) } else { Start::Earliest }
+                }
+                Err(_) => Start::parse(after)
+                    .map_err(|error| Problem::field("after", error.to_string()))?,
+            },
+            None => query.start(&context.parts.headers, true)?,
+        };
+        let poll = PollRequest {
+            subscription: default_subscription(),
+            start,
+            encoding: &TutorialAnswers,
+            wait: Duration::from_secs(hub.limits().poll.timeout_s.into()),
+            limit: 1,
+            holder: holder(context.state, &context.identity),
+            client: context.client,
+        };
+        OpenPoll::new(context, poll).map(Self)
     }
-    poll::respond(&state, &context, request).await
+}
+
+impl Call for Subscribe {
+    fn action(&self) -> Action<'_> {
+        self.0.action()
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self(mut poll) = self;
+        // These answers cannot carry a gap: without an event behind it, the poll waits for one. To
+        // answer at once would set the client, which has no new position, off on a loop.
+        if !context.is_head()
+            && let PollNow::Answer(answer) = context.state.hub.poll_now(&poll.0).await?
+            && answer.events.is_empty()
+        {
+            poll.0.start = Start::At(answer.position);
+        }
+        poll.answer(context).await.map(Next::Done)
+    }
 }
 
 /// `GET /events`: the stream.
-pub(super) async fn events(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let context = ResponseContext::of(&request)?;
-    let query = Query::of(request.uri())?;
+pub(super) fn events(context: &Context<'_>) -> Result<OpenStream, Problem> {
+    let query = Query::of(&context.parts.uri)?;
     let mut stream = StreamRequest::new(default_subscription());
-    let identity = authorization::identity(&state, request.extensions())?;
-    authorization::authorize_subscribe(&identity, &stream.subscription)?;
-    stream.holder = authorization::holder(&state, &identity);
+    stream.holder = holder(context.state, &context.identity);
     stream.client = context.client;
-    stream.start = query.start(request.headers(), false)?;
+    stream.start = query.start(&context.parts.headers, false)?;
     stream.encoding = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);
-    Ok(stream::respond(&state, &context, stream).await)
+    OpenStream::new(context, stream)
 }
 
 /// The quickstart channel.

@@ -9,7 +9,8 @@ use super::{
     HttpSettings, Problem,
     cors::Sharing,
     problem::RETRY_AFTER_S,
-    request_checks::{add_hsts, add_security_headers},
+    route_policy::{Exposure, route_of},
+    security_headers::{add_hsts, add_security_headers},
     stream::STREAM_HEADERS,
 };
 use crate::model::comment_block;
@@ -99,7 +100,9 @@ impl RejectionWriter {
             let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
             (status, headers, body.into_bytes())
         };
-        Sharing::of(&self.settings, path, origin.as_ref()).mark(&mut fields);
+        let matched = route_of(path, &self.settings);
+        let exposure = matched.map_or(Exposure::Api, |matched| matched.route.exposure);
+        Sharing::of(&self.settings.cors, exposure.cors(), origin.as_ref()).mark(&mut fields);
         add_security_headers(&mut fields);
         // A server that is set to say so speaks nothing but TLS.
         if self.settings.hsts_max_age_s > 0 {

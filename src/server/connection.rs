@@ -20,12 +20,7 @@ use std::{
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use hyper::{
-    Method, Request, Response, Version,
-    body::{Body as _, Incoming},
-    header,
-    http::response,
-    server::conn::http1,
-    service::service_fn,
+    Request, Response, Version, body::Incoming, header, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
 use tokio::{
@@ -47,7 +42,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, TrustedProxies},
+    http::{Dispatcher, Handoff, Outcome, TrustedProxies},
     hub::Hub,
 };
 
@@ -107,7 +102,6 @@ enum Next {
 
 /// A response that asks for its socket.
 struct PendingHandoff {
-    parts: response::Parts,
     handoff: Handoff,
     keep_alive: bool,
 }
@@ -162,10 +156,12 @@ impl Connections {
         let mut answer = None;
         if let Some(mut request) = plain_request(&early) {
             arrival.annotate(&mut request, &self.proxies);
-            match respond(&self.dispatcher, request).await {
-                Ok(response) => (answer, is_new) = (Some(response), false),
-                Err(pending_handoff) => {
-                    return hand_off(&self.shard, *pending_handoff, io, &Bytes::new());
+            let keep_alive = keeps_alive(&request);
+            match self.dispatcher.dispatch(request).await {
+                Outcome::Response(response) => (answer, is_new) = (Some(response), false),
+                Outcome::Handoff(handoff) => {
+                    let pending = PendingHandoff { handoff, keep_alive };
+                    return hand_off(&self.shard, pending, io, &Bytes::new());
                 }
             }
         }
@@ -363,35 +359,17 @@ impl Connections {
     }
 }
 
-/// The answer of the routes, or the hand-off of the socket that it asks for.
-async fn respond(
-    dispatcher: &Dispatcher,
-    mut request: Request<Body>,
-) -> Result<Response<Body>, Box<PendingHandoff>> {
-    if request.method() == Method::GET && request.body().is_end_stream() {
-        request.extensions_mut().insert(HandoffAllowed);
-    }
-    let keep_alive = request.version() == Version::HTTP_11 && !wants_close(&request);
-    let mut response = dispatcher.dispatch(request).await;
-    let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
-    match handoff_request.and_then(|request| request.take()) {
-        None => Ok(response),
-        Some(handoff) => {
-            let (parts, _) = response.into_parts();
-            Err(Box::new(PendingHandoff { parts, handoff, keep_alive }))
-        }
-    }
-}
-
+/// The response to a request. Its socket is handed off by way of `slot`.
 async fn respond_or_hand_off(
     dispatcher: &Dispatcher,
     request: Request<Incoming>,
     slot: &RefCell<Option<PendingHandoff>>,
 ) -> Result<Response<Body>, Infallible> {
-    match respond(dispatcher, request.map(Body::new)).await {
-        Ok(response) => Ok(response),
-        Err(handoff) => {
-            *slot.borrow_mut() = Some(*handoff);
+    let keep_alive = keeps_alive(&request);
+    match dispatcher.dispatch(request.map(Body::new)).await {
+        Outcome::Response(response) => Ok(response),
+        Outcome::Handoff(handoff) => {
+            *slot.borrow_mut() = Some(PendingHandoff { handoff, keep_alive });
             // hyper is not to answer; its connection is dropped at the next poll.
             pending().await
         }
@@ -445,21 +423,22 @@ async fn linger(mut io: Socket, wait: Duration) {
 }
 
 fn hand_off(shard: &LocalShard, pending_handoff: PendingHandoff, io: Socket, early: &Bytes) {
-    let PendingHandoff { parts, handoff, keep_alive } = pending_handoff;
+    let PendingHandoff { handoff, keep_alive } = pending_handoff;
     let (head, ticket) = if handoff.is_poll {
-        (Bytes::new(), Some(Handoff::ticket(&parts, keep_alive)))
+        (Bytes::new(), Some(Handoff::ticket(&handoff.headers, keep_alive)))
     } else {
-        (Handoff::stream_head(&parts), None)
+        (Handoff::stream_head(&handoff.headers), None)
     };
     shard.attach(handoff.subscriber, io, early, head, ticket);
 }
 
-fn wants_close<B>(request: &Request<B>) -> bool {
+/// Whether the connection outlives the answer to a request, as far as its client says.
+fn keeps_alive<B>(request: &Request<B>) -> bool {
     let values = request.headers().get_all(header::CONNECTION).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|option| option.trim().eq_ignore_ascii_case("close"))
+    let mut options =
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    request.version() == Version::HTTP_11
+        && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// What the HTTP server may hold of a request until it has its head: as much as is allowed, with

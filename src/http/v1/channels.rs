@@ -1,68 +1,100 @@
 //! `/v1/channels`: what channels there are, and closing one.
 
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::StatusCode,
-};
+use axum::{Json, http::StatusCode, response::IntoResponse};
 use serde_json::{Value, json};
 
-use super::stream::path_channel;
 use crate::{
     http::{
-        Problem, authorization,
-        params::{Query, channel_name},
-        routes::HttpState,
+        Problem,
+        authorization::{Action, may_read},
+        call::{Call, Context, Next},
+        handoff::Outcome,
+        params::{Query, channel_in_path},
     },
     hub::ChannelInfo,
     model::ChannelName,
 };
 
 /// A page of channels, in the order of their names.
-pub(in crate::http) async fn list(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Json<Value>, Problem> {
-    let query = Query::of(request.uri())?;
-    let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
-    let after = query.one("after")?;
-    // One more than asked for tells whether there is a next page.
-    let identity = authorization::identity(&state, request.extensions())?;
-    let may_see = |name: &ChannelName| identity.is_admin() || identity.may_subscribe(name);
-    let mut channels = state.hub.channels_where(after, limit + 1, may_see).await;
-    let has_more = channels.len() > limit;
-    channels.truncate(limit);
-    let next = channels.last().filter(|_| has_more);
-    let mut page = json!({ "channels": channels.iter().map(info_json).collect::<Vec<_>>() });
-    if let Some(last) = next {
-        page["next"] = last.channel.as_str().into();
+pub(in crate::http) struct List {
+    limit: usize,
+    after: Option<String>,
+}
+
+impl List {
+    pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        let query = Query::of(&context.parts.uri)?;
+        let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
+        Ok(Self { limit, after: query.one("after")?.map(str::to_owned) })
     }
-    Ok(Json(page))
+}
+
+impl Call for List {
+    fn action(&self) -> Action<'_> {
+        Action::ListChannels
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self { limit, after } = self;
+        let may_see = |name: &ChannelName| may_read(&context.identity, name);
+        // One more than asked for tells whether there is a next page.
+        let found = context.state.hub.channels_where(after.as_deref(), limit + 1, may_see);
+        let mut channels = found.await;
+        let has_more = channels.len() > limit;
+        channels.truncate(limit);
+        let next = channels.last().filter(|_| has_more);
+        let mut page = json!({ "channels": channels.iter().map(info_json).collect::<Vec<_>>() });
+        if let Some(last) = next {
+            page["next"] = last.channel.as_str().into();
+        }
+        Ok(Outcome::Response(Json(page).into_response()).into())
+    }
 }
 
 /// One channel.
-pub(in crate::http) async fn show(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Json<Value>, Problem> {
-    let name = channel_name("channel", &path_channel(&request)?)?;
-    authorization::authorize_read(&*authorization::identity(&state, request.extensions())?, &name)?;
-    match state.hub.channel(&name) {
-        Some(info) => Ok(Json(info_json(&info))),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no channel `{name}`"))
-            .with("channel", name.as_str())),
+pub(in crate::http) struct Show(ChannelName);
+
+impl Show {
+    pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        channel_in_path(context.parameter).map(Self)
     }
 }
 
-/// Closes one.
-pub(in crate::http) async fn close(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<StatusCode, Problem> {
-    let name = channel_name("channel", &path_channel(&request)?)?;
-    authorization::authorize_admin(&*authorization::identity(&state, request.extensions())?)?;
-    state.hub.close_channel(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+impl Call for Show {
+    fn action(&self) -> Action<'_> {
+        Action::ReadChannel(&self.0)
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self(name) = self;
+        match context.state.hub.channel(&name) {
+            Some(info) => Ok(Outcome::Response(Json(info_json(&info)).into_response()).into()),
+            None => {
+                let detail = format!("there is no channel `{name}`");
+                Err(Problem::new(StatusCode::NOT_FOUND, detail).with("channel", name.as_str()))
+            }
+        }
+    }
+}
+
+/// Closes a channel.
+pub(in crate::http) struct Close(ChannelName);
+
+impl Close {
+    pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        channel_in_path(context.parameter).map(Self)
+    }
+}
+
+impl Call for Close {
+    fn action(&self) -> Action<'_> {
+        Action::Administer
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        context.state.hub.close_channel(&self.0).await?;
+        Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
+    }
 }
 
 fn info_json(info: &ChannelInfo) -> Value {

@@ -2,122 +2,161 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, Request, State},
-    http::StatusCode,
-};
+use axum::{Json, http::StatusCode, response::IntoResponse};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    auth::Identity,
     core::{SlowPolicy, Transport},
     http::{
-        Problem, authorization,
-        params::{Query, channel_name},
+        Problem,
+        authorization::Action,
+        call::{Call, Context, Next},
+        handoff::Outcome,
+        params::{Query, channel_name, path_parameter},
         problem::RETRY_AFTER_S,
-        routes::HttpState,
     },
     hub::{ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState},
     model::rfc3339_millis,
 };
 
-/// A page of connections: of those there are, or of those that ended lately.
-pub(in crate::http) async fn list(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Json<Value>, Problem> {
-    let query = Query::of(request.uri())?;
-    let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
-    let channel = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
-    let transport = match query.one("transport")? {
-        None => None,
-        Some("sse") => Some(Transport::Stream),
-        Some("poll") => Some(Transport::Poll),
-        Some(_) => return Err(Problem::field("transport", "`transport` is `sse` or `poll`")),
-    };
-    let subject = subject_seen(&*authorization::identity(&state, request.extensions())?)?;
-    let mut filter =
-        ConnectionFilter { channel, transport, subject, ..ConnectionFilter::default() };
-    let after = query.one("after")?;
-    let (listed, next, unanswered) = match query.one("state")? {
-        Some("closed") => {
-            let page = state.hub.ended_connections(&filter, after_end(after)?, limit).await;
-            let next = page.next.map(|(ended_ms, id)| format!("{ended_ms}.{id}"));
-            (page.connections, next, page.unanswered)
-        }
-        text => {
-            filter.behind = match text {
-                None => None,
-                Some("behind") => Some(true),
-                Some("live") => Some(false),
-                Some(_) => {
-                    let detail = "`state` is `live`, `behind` or `closed`";
-                    return Err(Problem::field("state", detail));
-                }
-            };
-            let from = after_cursor(after)?;
-            let page = state.hub.connections(&filter, from, limit, SELECTORS_LISTED).await;
-            let next = page.next.map(|cursor| format!("{}.{}", cursor.shard, cursor.slot));
-            (page.connections, next, page.unanswered)
-        }
-    };
-    let totals = state.hub.connection_totals();
-    let now_ms = state.hub.now_ms();
-    let listed: Vec<Value> = listed.iter().map(|found| connection_json(found, now_ms)).collect();
-    let mut page = json!({ "connections": listed });
-    // How many others have is not a subject's business.
-    if filter.subject.is_none() {
-        page["totals"] = json!({
-            "streams": totals.streams,
-            "polls": totals.polls,
-            "connections_max": totals.connections_max,
-        });
-    }
-    if let Some(next) = next {
-        page["next"] = next.into();
-    }
-    if !unanswered.is_empty() {
-        page["unanswered_shards"] = unanswered.into();
-    }
-    Ok(Json(page))
+/// A page of connections: of those there are, or of those that were closed lately.
+pub(in crate::http) struct List {
+    filter: ConnectionFilter,
+    limit: usize,
+    from: From,
 }
 
-/// Whose connections may be seen: all, or those of one subject.
-fn subject_seen(identity: &Identity) -> Result<Option<Arc<str>>, Problem> {
-    match identity.subject() {
-        _ if identity.is_admin() => Ok(None),
-        Some(subject) => Ok(Some(Arc::clone(subject))),
-        None => authorization::authorize_admin(identity).map(|()| None),
+/// Where a page begins.
+enum From {
+    Open(ConnectionCursor),
+    Closed(Option<ClosedCursor>),
+}
+
+impl List {
+    pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        let query = Query::of(&context.parts.uri)?;
+        let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
+        let channel =
+            query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
+        let transport = match query.one("transport")? {
+            None => None,
+            Some("sse") => Some(Transport::Stream),
+            Some("poll") => Some(Transport::Poll),
+            Some(_) => return Err(Problem::field("transport", "`transport` is `sse` or `poll`")),
+        };
+        let after = query.one("after")?;
+        let (from, behind) = match query.one("state")? {
+            Some("closed") => (From::Closed(after_end(after)?), None),
+            None => (From::Open(after_cursor(after)?), None),
+            Some("behind") => (From::Open(after_cursor(after)?), Some(true)),
+            Some("live") => (From::Open(after_cursor(after)?), Some(false)),
+            Some(_) => {
+                return Err(Problem::field("state", "`state` is `live`, `behind` or `closed`"));
+            }
+        };
+        let subject = subject_read(context);
+        let filter =
+            ConnectionFilter { channel, transport, subject, behind, ..ConnectionFilter::default() };
+        Ok(Self { filter, limit, from })
     }
 }
 
-/// One connection, with all its channels and patterns; one that ended lately too.
-pub(in crate::http) async fn show(
-    State(state): State<HttpState>,
-    Path(text): Path<String>,
-    request: Request,
-) -> Result<Json<Value>, Problem> {
-    let subject = subject_seen(&*authorization::identity(&state, request.extensions())?)?;
+impl Call for List {
+    fn action(&self) -> Action<'_> {
+        Action::ReadConnections(self.filter.subject.as_ref())
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self { filter, limit, from } = self;
+        let hub = &context.state.hub;
+        let (listed, next, unanswered) = match from {
+            From::Closed(after) => {
+                let page = hub.ended_connections(&filter, after, limit).await;
+                let next = page.next.map(|(ended_ms, id)| format!("{ended_ms}.{id}"));
+                (page.connections, next, page.unanswered)
+            }
+            From::Open(from) => {
+                let page = hub.connections(&filter, from, limit, SELECTORS_LISTED).await;
+                let next = page.next.map(|cursor| format!("{}.{}", cursor.shard, cursor.slot));
+                (page.connections, next, page.unanswered)
+            }
+        };
+        let totals = hub.connection_totals();
+        let now_ms = hub.now_ms();
+        let listed: Vec<Value> =
+            listed.iter().map(|found| connection_json(found, now_ms)).collect();
+        let mut page = json!({ "connections": listed });
+        // A subject sees no figures of other clients.
+        if filter.subject.is_none() {
+            page["totals"] = json!({
+                "streams": totals.streams,
+                "polls": totals.polls,
+                "connections_max": totals.connections_max,
+            });
+        }
+        if let Some(next) = next {
+            page["next"] = next.into();
+        }
+        if !unanswered.is_empty() {
+            page["unanswered_shards"] = unanswered.into();
+        }
+        Ok(Outcome::Response(Json(page).into_response()).into())
+    }
+}
+
+/// One connection, with all its channels and patterns; one that was closed lately too.
+pub(in crate::http) struct Show {
+    /// The id as the path has it.
+    text: String,
+    subject: Option<Arc<str>>,
+}
+
+impl Show {
+    pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        let text = path_parameter(context.parameter, "id")?.into_owned();
+        Ok(Self { text, subject: subject_read(context) })
+    }
+}
+
+impl Call for Show {
+    fn action(&self) -> Action<'_> {
+        Action::ReadConnections(self.subject.as_ref())
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self { text, subject } = self;
+        let hub = &context.state.hub;
+        let found = match connection_id(&text) {
+            Some(id) => hub.connection(id).await,
+            None => Ok(None),
+        };
+        match found {
+            // A subject is not told that another's connection exists.
+            Ok(Some(found)) if subject.is_none() || found.subject == subject => {
+                let json = connection_json(&found, hub.now_ms());
+                Ok(Outcome::Response(Json(json).into_response()).into())
+            }
+            Ok(_) => {
+                let detail = format!("there is no connection `{text}`, nor did one end lately");
+                Err(Problem::new(StatusCode::NOT_FOUND, detail).with("connection", text))
+            }
+            Err(error) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+                .with("unanswered_shards", error.0)
+                .retry_after(RETRY_AFTER_S)),
+        }
+    }
+}
+
+/// The id of a connection in a path.
+pub(super) fn connection_id(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let id = text.parse::<u64>().ok().filter(|_| digits);
-    let found = match id {
-        Some(id) => state.hub.connection(id).await,
-        None => Ok(None),
-    };
-    match found {
-        // Others' connections are not there for a subject.
-        Ok(Some(found)) if subject.is_none() || found.subject == subject => {
-            Ok(Json(connection_json(&found, state.hub.now_ms())))
-        }
-        Ok(_) => {
-            let detail = format!("there is no connection `{text}`, nor did one end lately");
-            Err(Problem::new(StatusCode::NOT_FOUND, detail).with("connection", text))
-        }
-        Err(error) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-            .with("unanswered_shards", error.0)
-            .retry_after(RETRY_AFTER_S)),
-    }
+    text.parse().ok().filter(|_| digits)
+}
+
+/// Whose connections a client asks to read: an admin, and a client without a subject, all; others
+/// their own.
+fn subject_read(context: &Context<'_>) -> Option<Arc<str>> {
+    context.identity.subject().filter(|_| !context.identity.is_admin()).cloned()
 }
 
 fn connection_json(found: &ConnectionReport, now_ms: u64) -> Value {
@@ -172,7 +211,7 @@ fn connection_json(found: &ConnectionReport, now_ms: u64) -> Value {
     Value::Object(json)
 }
 
-/// The place in `after`, or the first.
+/// Where the page in `after` begins, or the first one.
 fn after_cursor(after: Option<&str>) -> Result<ConnectionCursor, Problem> {
     let Some(text) = after else { return Ok(ConnectionCursor::default()) };
     let (shard, slot) = numbers(text)?;

@@ -1,60 +1,41 @@
 //! `GET …/poll`: long-polling.
 
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
-
-use super::stream::subscription_in_path;
 use crate::{
     core::Subscription,
-    http::{
-        Problem, authorization, params::Query, poll, routes::HttpState, stream::ResponseContext,
-    },
+    http::{Problem, authentication::holder, call::Context, params::Query, poll::OpenPoll},
     hub::PollRequest,
     model::EnvelopeAnswers,
 };
 
 /// One channel.
-pub(in crate::http) async fn channel(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let query = Query::of(request.uri())?;
-    let subscription = subscription_in_path(&state, &request, &query)?;
-    let (context, poll) = ask(&state, &request, &query, subscription)?;
-    poll::respond(&state, &context, poll).await
+pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenPoll, Problem> {
+    let query = Query::of(&context.parts.uri)?;
+    let limits = context.state.hub.limits();
+    let subscription = query.subscription_in_path(context.parameter, limits)?;
+    read(context, &query, subscription)
 }
 
 /// Several channels and patterns.
-pub(in crate::http) async fn many(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let query = Query::of(request.uri())?;
-    let subscription = query.subscription(state.hub.limits())?;
-    let (context, poll) = ask(&state, &request, &query, subscription)?;
-    poll::respond(&state, &context, poll).await
+pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenPoll, Problem> {
+    let query = Query::of(&context.parts.uri)?;
+    let subscription = query.subscription(context.state.hub.limits())?;
+    read(context, &query, subscription)
 }
 
-fn ask(
-    state: &HttpState,
-    request: &Request,
+fn read(
+    context: &Context<'_>,
     query: &Query<'_>,
     subscription: Subscription,
-) -> Result<(ResponseContext, PollRequest), Problem> {
-    let context = ResponseContext::of(request)?;
-    let identity = authorization::identity(state, request.extensions())?;
-    authorization::authorize_subscribe(&identity, &subscription)?;
-    let limits = state.hub.limits();
+) -> Result<OpenPoll, Problem> {
+    let limits = context.state.hub.limits();
     let poll = PollRequest {
         subscription,
-        start: query.start(request.headers(), true)?,
+        start: query.start(&context.parts.headers, true)?,
         encoding: &EnvelopeAnswers,
         wait: query.wait(limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
-        holder: authorization::holder(state, &identity),
+        holder: holder(context.state, &context.identity),
         client: context.client,
     };
-    Ok((context, poll))
+    OpenPoll::new(context, poll)
 }

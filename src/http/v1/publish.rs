@@ -7,95 +7,139 @@ use std::{
 
 use axum::{
     Json,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::{envelope::parse_batch, stream::path_channel};
+use super::envelope::parse_batch;
 use crate::{
     core::IdempotencyKey,
     http::{
-        Problem, authorization,
+        Problem,
+        authorization::Action,
         body::read_body,
-        params::{Query, channel_name, idempotency_key},
-        routes::HttpState,
+        call::{Call, Context, Next},
+        handoff::Outcome,
+        params::{Query, channel_in_path, channel_name, idempotency_key},
     },
-    hub::{Publication, Published},
+    hub::{BodyPermit, Publication, Published},
     model::{ChannelName, EventType, NewEvent},
 };
 
+/// A publish: first with the channel that its target names, so that a client without leave sends no
+/// body, and again with its events if their lines name channels.
+pub(in crate::http) enum Publish {
+    Unread(Unread),
+    Read(Read),
+}
+
+/// What is known of a publish without its body.
+pub(in crate::http) struct Unread {
+    body: Body,
+    in_path: Option<ChannelName>,
+    in_query: Option<ChannelName>,
+    event_type: Option<EventType>,
+    retry_ms: Option<u32>,
+    is_batch: bool,
+}
+
+/// A publish with its events.
+pub(in crate::http) struct Read {
+    events: Vec<(ChannelName, NewEvent)>,
+    key: Option<IdempotencyKey>,
+    is_batch: bool,
+    /// The room that the body takes, until the publish is answered.
+    _room: BodyPermit,
+}
+
 /// To the channel in the path.
-pub(in crate::http) async fn channel(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let name = channel_name("channel", &path_channel(&request)?)?;
-    accept(&state, request, Some(name)).await
+pub(in crate::http) fn channel(context: &Context<'_>, body: Body) -> Result<Publish, Problem> {
+    read_head(context, body, Some(channel_in_path(context.parameter)?))
 }
 
 /// To the channel in the query, or of each line of a batch.
-pub(in crate::http) async fn many(
-    State(state): State<HttpState>,
-    request: Request,
-) -> Result<Response, Problem> {
-    accept(&state, request, None).await
+pub(in crate::http) fn many(context: &Context<'_>, body: Body) -> Result<Publish, Problem> {
+    read_head(context, body, None)
 }
 
-async fn accept(
-    state: &HttpState,
-    request: Request,
+impl Call for Publish {
+    fn action(&self) -> Action<'_> {
+        match self {
+            Self::Unread(Unread { in_path: Some(channel), .. })
+            | Self::Unread(Unread { in_query: Some(channel), .. }) => Action::Publish(channel),
+            Self::Unread(_) => Action::PublishBatch(&[]),
+            Self::Read(read) => Action::PublishBatch(&read.events),
+        }
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let read = match self {
+            Self::Unread(unread) => {
+                let names_more = unread.is_batch && unread.in_path.is_none();
+                let read = unread.read(context).await?;
+                if names_more {
+                    return Ok(Next::Authorize(Self::Read(read)));
+                }
+                read
+            }
+            Self::Read(read) => read,
+        };
+        let Read { events, key, is_batch, _room } = read;
+        let channel = events[0].0.clone();
+        let publication = Publication { events, key, source: context.source() };
+        let published = context.state.hub.publish(publication).await?;
+        Ok(Outcome::Response(answer(&published, &channel, is_batch)).into())
+    }
+}
+
+fn read_head(
+    context: &Context<'_>,
+    body: Body,
     in_path: Option<ChannelName>,
-) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let identity = authorization::identity(state, &parts.extensions)?;
-    let query = Query::of(&parts.uri)?;
+) -> Result<Publish, Problem> {
+    let headers = &context.parts.headers;
+    let query = Query::of(&context.parts.uri)?;
     let in_query = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
     if in_path.is_some() && in_query.is_some() {
         return Err(Problem::field("channel", "the channel is in the path already"));
     }
-    // Before the body is asked for; a batch may name more channels.
-    for channel in in_path.iter().chain(&in_query) {
-        authorization::authorize_publish(&identity, channel)?;
-    }
-    let key = idempotency_key(&parts.headers)?;
+    idempotency_key(headers)?;
     let event_type = query.one("type")?.map(EventType::parse).transpose();
     let event_type = event_type.map_err(|error| Problem::field("type", error.to_string()))?;
     let retry_ms = query.number("retry", 0, u32::MAX)?;
-    let is_batch = is_ndjson(&parts.headers);
+    let is_batch = is_ndjson(headers);
     if is_batch && (event_type.is_some() || retry_ms.is_some()) {
         let field = if event_type.is_some() { "type" } else { "retry" };
         return Err(Problem::field(field, "each line of a batch has its own"));
     }
-    let (body, _room) = read_body(state, body).await?;
-
-    let key = key.map(|key| {
-        let sent = (&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms);
-        let scope = format!("{} {} {key}", identity.scope(), parts.uri.path());
-        IdempotencyKey { scope, fingerprint: FINGERPRINTS.hash_one(sent) }
-    });
-    let events = if is_batch {
-        let events_max = state.hub.limits().publish.batch_events_max as usize;
-        parse_batch(&body, in_path.as_ref(), in_query.as_ref(), events_max)?
-    } else {
-        let Some(channel) = in_path.or(in_query) else {
-            return Err(Problem::field("channel", "name the channel to publish to"));
-        };
-        vec![(channel, NewEvent { data: body, event_type, retry_ms })]
-    };
-    for (index, (channel, _)) in events.iter().enumerate() {
-        if index == 0 || *channel != events[index - 1].0 {
-            authorization::authorize_publish(&identity, channel)?;
-        }
-    }
-    let channel = events[0].0.clone();
-    let source = authorization::source(&identity, &parts.extensions);
-    let published = state.hub.publish(Publication { events, key, source }).await?;
-    Ok(answer(&published, &channel, is_batch))
+    Ok(Publish::Unread(Unread { body, in_path, in_query, event_type, retry_ms, is_batch }))
 }
 
-/// What a publisher is told.
+impl Unread {
+    async fn read(self, context: &Context<'_>) -> Result<Read, Problem> {
+        let Self { body, in_path, in_query, event_type, retry_ms, is_batch } = self;
+        let (body, room) = read_body(context.state, body).await?;
+        let key = idempotency_key(&context.parts.headers)?.map(|key| {
+            let sent = (&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms);
+            let scope = format!("{} {} {key}", context.identity.scope(), context.parts.uri.path());
+            IdempotencyKey { scope, fingerprint: FINGERPRINTS.hash_one(sent) }
+        });
+        let events = if is_batch {
+            let events_max = context.state.hub.limits().publish.batch_events_max as usize;
+            parse_batch(&body, in_path.as_ref(), in_query.as_ref(), events_max)?
+        } else {
+            let Some(channel) = in_path.or(in_query) else {
+                return Err(Problem::field("channel", "name the channel to publish to"));
+            };
+            vec![(channel, NewEvent { data: body, event_type, retry_ms })]
+        };
+        Ok(Read { events, key, is_batch, _room: room })
+    }
+}
+
+/// The answer to a publisher.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer<'a> {
@@ -112,7 +156,7 @@ fn answer(published: &Published, channel: &ChannelName, is_batch: bool) -> Respo
     };
     let mut response = (StatusCode::CREATED, body).into_response();
     if published.replayed {
-        let yes = axum::http::HeaderValue::from_static("true");
+        let yes = HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", yes);
     }
     response

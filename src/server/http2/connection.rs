@@ -8,11 +8,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::{
-    HeaderMap, Method, Request, Response,
-    body::{Body as _, Incoming},
-    header,
-    server::conn::http2,
-    service::service_fn,
+    HeaderMap, Request, Response, body::Incoming, server::conn::http2, service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
 
@@ -24,7 +20,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{Dispatcher, Handoff, HandoffAllowed, HandoffRequest, with_answer_permit},
+    http::{Dispatcher, Handoff, Outcome, poll_cut_short, poll_response, with_answer_permit},
     hub::Hub,
     model::ClientAddress,
     server::{
@@ -192,34 +188,32 @@ async fn respond(
     request: Request<Incoming>,
     stream: Rc<Stream>,
 ) -> Result<Response<FlowControlledBody>, Infallible> {
-    let mut request = request.map(Body::new);
-    if request.method() == Method::GET && request.body().is_end_stream() {
-        request.extensions_mut().insert(HandoffAllowed);
-    }
     let client = request.extensions().get::<ClientAddress>().copied();
-    let mut response = dispatcher.dispatch(request).await;
-    let handoff_request = response.extensions_mut().remove::<HandoffRequest>();
-    if let Some(handoff) = handoff_request.and_then(|request| request.take()) {
-        // It is the length of the empty body that the router sees.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        if handoff.is_poll {
-            let reply = shard.attach_poll(handoff.subscriber).await.ok();
-            // The routes saw it without its answer, and could not ask for room.
-            let (parts, _) = response.into_parts();
-            let headers_of_routes = parts.headers.clone();
-            response = with_answer_permit(&hub, client, Handoff::poll_response(parts, reply));
-            keep_headers(headers_of_routes, response.headers_mut());
-        } else {
-            *response.body_mut() = Body::new(shard.attach_body(handoff.subscriber));
+    let response = match dispatcher.dispatch(request.map(Body::new)).await {
+        Outcome::Response(response) => response,
+        Outcome::Handoff(Handoff { subscriber, is_poll: false, headers }) => {
+            let mut response = Response::new(Body::new(shard.attach_body(subscriber)));
+            *response.headers_mut() = headers;
+            response
         }
-    }
+        Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }) => {
+            // The dispatcher had no answer yet, and could take no permit for it.
+            let answer = match shard.attach_poll(subscriber).await {
+                Ok(reply) => poll_response(headers.clone(), reply),
+                Err(_) => poll_cut_short(),
+            };
+            let mut response = with_answer_permit(&hub, client, answer);
+            keep_headers(headers, response.headers_mut());
+            response
+        }
+    };
     Ok(response.map(|body| FlowControlledBody::new(body, stream)))
 }
 
-/// Adds the header fields of every answer to one that was made after the routes' middleware.
-fn keep_headers(mut headers_of_routes: HeaderMap, headers: &mut HeaderMap) {
-    headers_of_routes.extend(std::mem::take(headers));
-    *headers = headers_of_routes;
+/// Puts the headers that the dispatcher has for every answer on one that was made after it.
+fn keep_headers(mut of_all: HeaderMap, headers: &mut HeaderMap) {
+    of_all.extend(std::mem::take(headers));
+    *headers = of_all;
 }
 
 /// Method, scheme, authority, and the names of all four.

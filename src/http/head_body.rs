@@ -1,0 +1,52 @@
+//! The body of an answer to HEAD: none, without saying that the answer to GET had none.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::header,
+    response::Response,
+};
+use http_body::{Body as _, Frame, SizeHint};
+
+/// Takes the body from an answer and leaves its length in a field, if it is known. A server would
+/// announce an empty body as one of no bytes (RFC 9110, section 9.3.2).
+pub(super) fn without_body(mut response: Response) -> Response {
+    if let Some(length) = response.body().size_hint().exact()
+        && length > 0
+    {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| unsized_body())
+}
+
+/// A body that has ended, of unknown length.
+fn unsized_body() -> Body {
+    Body::new(Unsized)
+}
+
+struct Unsized;
+
+impl http_body::Body for Unsized {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

@@ -1,0 +1,40 @@
+//! Limits of a request's head: fields, bytes of the target, bytes in all.
+
+use axum::{extract::Request, http::StatusCode};
+
+use super::Problem;
+use crate::core::RequestLimits;
+
+/// Rejects a head over a limit. The limit of the HTTP server depends on how its buffer grows; this
+/// one is exact.
+pub(super) fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
+    // The HTTP/1 parser has this limit too.
+    if request.headers().len() > limits.fields_max as usize {
+        let fields_max = limits.fields_max;
+        let detail = format!("a request has at most {fields_max} fields");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            .with("field", "head")
+            .with("fields_max", fields_max)
+            .limit_exceeded("too_many_fields"));
+    }
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes_max as usize {
+        let bytes_max = limits.target_bytes_max;
+        let detail = format!("the target of a request has at most {bytes_max} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, detail)
+            .with("field", "target")
+            .with("bytes_max", bytes_max)
+            .limit_exceeded("target_too_long"));
+    }
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let bytes: usize = target + fields.sum::<usize>();
+    if bytes > limits.head_bytes_max as usize {
+        let bytes_max = limits.head_bytes_max;
+        let detail = format!("the target and fields of a request have at most {bytes_max} bytes");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            .with("field", "head")
+            .with("bytes_max", bytes_max)
+            .limit_exceeded("head_too_large"));
+    }
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! The table of routes: path, methods, access and exposure of each. The dispatcher, the checks of
+//! requests and CORS all read the row that a request matches; the path of a request is compared
+//! with nothing else.
+
+use std::ops::Range;
+
+use axum::http::Method;
+
+use super::HttpSettings;
+
+/// One resource.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// Its path, with `{channel}` for one percent-encoded part.
+    pub path: &'static str,
+    /// Its methods, as in an `Allow` header.
+    pub allow: &'static str,
+    /// Whether it belongs to the quickstart.
+    pub quickstart: bool,
+    /// What a request needs for it.
+    pub access: AccessPolicy,
+    /// Which web pages may use it.
+    pub exposure: Exposure,
+    get: Option<Endpoint>,
+    post: Option<Endpoint>,
+    delete: Option<Endpoint>,
+}
+
+/// What a route demands of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessPolicy {
+    /// Nothing: it neither shows nor changes what belongs to a client.
+    Open,
+    /// A token, or anonymous access; safe methods take a token from the query too.
+    Subscribers,
+    /// A token, or anonymous access for safe methods.
+    Clients,
+    /// A token with `admin`.
+    Admins,
+    /// As the settings say for the metrics.
+    Metrics,
+}
+
+/// Which web pages may send requests to a route, and which may read its answers. A path without a
+/// route is as [`Api`](Self::Api): an answer that the hub makes of it may be read where the answers
+/// of the API may be, and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exposure {
+    /// Pages of the hub's own origin and of listed ones. Its answers are not stored.
+    Api,
+    /// Pages of the hub's own origin. Its answers are not stored.
+    Operations,
+    /// All pages may ask, and those of listed origins may read the answer: it is about the hub as a
+    /// whole, and about no client's events.
+    Status,
+    /// All pages may ask, and none of another origin may read the answer: files of the console.
+    Assets,
+    /// All pages, without credentials.
+    Quickstart,
+}
+
+/// Which other origins CORS lets read the answers of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CorsClass {
+    /// None.
+    Closed,
+    /// Those that the settings name.
+    Listed,
+    /// All.
+    All,
+}
+
+/// What answers one method of one route; `dispatch` has a handler for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Stream,
+    StreamMany,
+    Poll,
+    PollMany,
+    Publish,
+    PublishMany,
+    ListChannels,
+    ShowChannel,
+    CloseChannel,
+    ListConnections,
+    ShowConnection,
+    RenewToken,
+    Healthz,
+    Readyz,
+    Metrics,
+    OpenApi,
+    BrowserClient,
+    QuickstartEvents,
+    QuickstartSubscribe,
+    QuickstartPublish,
+    ConsolePage,
+    ConsoleStyle,
+    ConsoleScript,
+    ConsoleIcon,
+    PlantFault,
+}
+
+/// The route of a request.
+#[derive(Debug, Clone)]
+pub(super) struct Matched {
+    pub(super) route: &'static Route,
+    /// Where in the path its parameter is; empty for a route without one.
+    pub(super) parameter: Range<usize>,
+}
+
+impl Exposure {
+    /// Whether requests from pages that are neither the hub's own nor listed are rejected, and
+    /// answers not stored.
+    pub(super) fn is_private(self) -> bool {
+        match self {
+            Self::Api | Self::Operations => true,
+            Self::Status | Self::Assets | Self::Quickstart => false,
+        }
+    }
+
+    pub(super) fn cors(self) -> CorsClass {
+        match self {
+            Self::Api | Self::Status => CorsClass::Listed,
+            Self::Operations | Self::Assets => CorsClass::Closed,
+            Self::Quickstart => CorsClass::All,
+        }
+    }
+}
+
+impl Route {
+    const fn new(path: &'static str, access: AccessPolicy, exposure: Exposure) -> Self {
+        let (get, post, delete) = (None, None, None);
+        Self { path, allow: "", quickstart: false, access, exposure, get, post, delete }
+    }
+
+    const fn get(self, endpoint: Endpoint) -> Self {
+        Self { get: Some(endpoint), ..self }.with_allow()
+    }
+
+    const fn post(self, endpoint: Endpoint) -> Self {
+        Self { post: Some(endpoint), ..self }.with_allow()
+    }
+
+    const fn delete(self, endpoint: Endpoint) -> Self {
+        Self { delete: Some(endpoint), ..self }.with_allow()
+    }
+
+    const fn of_quickstart(self) -> Self {
+        Self { quickstart: true, ..self }.with_allow()
+    }
+
+    /// `OPTIONS` is among the methods where every page may ask for it.
+    const fn with_allow(mut self) -> Self {
+        let preflights = matches!(self.exposure, Exposure::Quickstart);
+        let methods = (self.get.is_some(), self.post.is_some(), self.delete.is_some(), preflights);
+        self.allow = match methods {
+            (true, false, false, false) => "GET, HEAD",
+            (true, false, false, true) => "GET, HEAD, OPTIONS",
+            (true, true, false, false) => "GET, HEAD, POST",
+            (true, false, true, false) => "GET, HEAD, DELETE",
+            (false, true, false, false) => "POST",
+            (false, true, false, true) => "POST, OPTIONS",
+            _ => panic!("name this set of methods"),
+        };
+        self
+    }
+
+    /// What answers a method.
+    pub(super) fn endpoint(&self, method: &Method) -> Option<Endpoint> {
+        match *method {
+            Method::GET | Method::HEAD => self.get,
+            Method::POST => self.post,
+            Method::DELETE => self.delete,
+            _ => None,
+        }
+    }
+
+    /// Whether its answers may wait for events, so that when they come says something.
+    pub(super) fn waits_for_events(&self) -> bool {
+        self.access == AccessPolicy::Subscribers
+    }
+
+    /// The parameter of a path, if the path is one of the route's. An empty one at the end of a path
+    /// is a path of another kind; within a path the endpoint says what is wrong with it.
+    fn parameter(&self, path: &str) -> Option<Range<usize>> {
+        let mut parameter = 0..0;
+        let mut parts = parts(path);
+        for own in self::parts(self.path) {
+            let part = parts.next()?;
+            if own.1.first() == Some(&b'{') {
+                parameter = part.0..part.0 + part.1.len();
+                if parameter.start == path.len() {
+                    return None;
+                }
+            } else if own.1 != part.1 {
+                return None;
+            }
+        }
+        parts.next().is_none().then_some(parameter)
+    }
+}
+
+/// The route of a path, if the settings have one for it.
+pub(super) fn route_of(path: &str, settings: &HttpSettings) -> Option<Matched> {
+    let enabled = routes(settings);
+    enabled
+        .into_iter()
+        .find_map(|route| route.parameter(path).map(|parameter| Matched { route, parameter }))
+}
+
+/// The routes that the settings have.
+pub(super) fn routes(settings: &HttpSettings) -> impl Iterator<Item = &'static Route> {
+    let quickstart = settings.quickstart;
+    let faults: &[Route] = if settings.faults { &[FAULTS] } else { &[] };
+    ROUTES.iter().filter(move |route| quickstart || !route.quickstart).chain(faults)
+}
+
+/// The parts of a path, with where each begins. As bytes: to look for a character in a text costs
+/// more, and every request is looked up.
+fn parts(path: &str) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut begin = 0;
+    path.as_bytes().split(|byte| *byte == b'/').map(move |part| {
+        let at = begin;
+        begin += part.len() + 1;
+        (at, part)
+    })
+}
+
+/// Every resource but [`FAULTS`].
+pub const ROUTES: &[Route] = &[
+    Route::new("/v1/channels/{channel}/events", AccessPolicy::Subscribers, Exposure::Api)
+        .get(Endpoint::Stream)
+        .post(Endpoint::Publish),
+    Route::new("/v1/events", AccessPolicy::Subscribers, Exposure::Api)
+        .get(Endpoint::StreamMany)
+        .post(Endpoint::PublishMany),
+    Route::new("/v1/channels/{channel}/poll", AccessPolicy::Subscribers, Exposure::Api)
+        .get(Endpoint::Poll),
+    Route::new("/v1/poll", AccessPolicy::Subscribers, Exposure::Api).get(Endpoint::PollMany),
+    Route::new("/v1/channels", AccessPolicy::Clients, Exposure::Api).get(Endpoint::ListChannels),
+    Route::new("/v1/channels/{channel}", AccessPolicy::Clients, Exposure::Api)
+        .get(Endpoint::ShowChannel)
+        .delete(Endpoint::CloseChannel),
+    Route::new("/v1/connections", AccessPolicy::Clients, Exposure::Api)
+        .get(Endpoint::ListConnections),
+    Route::new("/v1/connections/{id}", AccessPolicy::Clients, Exposure::Api)
+        .get(Endpoint::ShowConnection),
+    Route::new("/v1/connections/{id}/token", AccessPolicy::Clients, Exposure::Api)
+        .post(Endpoint::RenewToken),
+    Route::new("/healthz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Healthz),
+    Route::new("/readyz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Readyz),
+    Route::new("/metrics", AccessPolicy::Metrics, Exposure::Operations).get(Endpoint::Metrics),
+    Route::new("/openapi.json", AccessPolicy::Open, Exposure::Status).get(Endpoint::OpenApi),
+    Route::new("/visnyk.js", AccessPolicy::Open, Exposure::Assets).get(Endpoint::BrowserClient),
+    Route::new("/publish", AccessPolicy::Clients, Exposure::Quickstart)
+        .post(Endpoint::QuickstartPublish)
+        .of_quickstart(),
+    Route::new("/subscribe", AccessPolicy::Subscribers, Exposure::Quickstart)
+        .get(Endpoint::QuickstartSubscribe)
+        .of_quickstart(),
+    Route::new("/events", AccessPolicy::Subscribers, Exposure::Quickstart)
+        .get(Endpoint::QuickstartEvents)
+        .of_quickstart(),
+    Route::new("/", AccessPolicy::Open, Exposure::Assets)
+        .get(Endpoint::ConsolePage)
+        .of_quickstart(),
+    Route::new("/console.css", AccessPolicy::Open, Exposure::Assets)
+        .get(Endpoint::ConsoleStyle)
+        .of_quickstart(),
+    Route::new("/console.js", AccessPolicy::Open, Exposure::Assets)
+        .get(Endpoint::ConsoleScript)
+        .of_quickstart(),
+    Route::new("/favicon.svg", AccessPolicy::Open, Exposure::Assets)
+        .get(Endpoint::ConsoleIcon)
+        .of_quickstart(),
+];
+
+/// The fault hook, for tests alone: it is there if `HttpSettings::faults` says so.
+const FAULTS: Route = Route::new("/faults/{kind}", AccessPolicy::Admins, Exposure::Operations)
+    .post(Endpoint::PlantFault);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_matches_part_by_part() {
+        let settings = HttpSettings::default();
+        let find = |path: &str| {
+            let found = route_of(path, &settings)?;
+            Some((found.route.path, path[found.parameter].to_owned()))
+        };
+        for (path, route, parameter) in [
+            ("/", "/", ""),
+            ("/v1/events", "/v1/events", ""),
+            ("/v1/channels/a%2Fb/events", "/v1/channels/{channel}/events", "a%2Fb"),
+            ("/v1/channels/poll/poll", "/v1/channels/{channel}/poll", "poll"),
+            ("/v1/channels/events", "/v1/channels/{channel}", "events"),
+            ("/v1/connections/17/token", "/v1/connections/{id}/token", "17"),
+        ] {
+            assert_eq!(find(path), Some((route, parameter.to_owned())), "{path}");
+        }
+        for path in ["", "*", "//", "/v1", "/v1/events/", "/v1//events", "/v1/channels/"] {
+            assert_eq!(find(path), None, "{path}");
+        }
+        assert_eq!(find("/v1/channels//poll"), Some(("/v1/channels/{channel}/poll", "".into())));
+        for path in ["/v1/channels//", "/V1/events", "/faults/log", "/v1/channels/a/b/c"] {
+            assert_eq!(find(path), None, "{path}");
+        }
+        let settings = HttpSettings { faults: true, quickstart: false, ..settings };
+        assert!(route_of("/faults/log", &settings).is_some());
+        assert!(route_of("/publish", &settings).is_none() && route_of("/", &settings).is_none());
+    }
+
+    #[test]
+    fn an_endpoint_answers_one_method_of_one_route() {
+        let settings = HttpSettings { faults: true, ..HttpSettings::default() };
+        let rows: Vec<_> = routes(&settings).collect();
+        let endpoints: Vec<_> =
+            rows.iter().flat_map(|row| [row.get, row.post, row.delete]).flatten().collect();
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            assert!(!endpoints[..at].contains(endpoint), "{endpoint:?} is there twice");
+        }
+        for row in rows {
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT] {
+                let is_allowed = row.allow.split(", ").any(|allowed| allowed == method);
+                assert_eq!(row.endpoint(&method).is_some(), is_allowed, "{method} {}", row.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The whole surface as an axum router, for servers of other programs.
+
+use std::{convert::Infallible, future::Future, pin::Pin, task};
+
+use axum::{Router, extract::Request, response::Response};
+use tower::Service;
+
+use super::{HttpSettings, dispatch::Dispatcher, route_policy::routes};
+use crate::hub::Hub;
+
+/// The whole surface as a router that any axum or hyper server can run, merged or nested.
+///
+/// Each route leads to the dispatcher of the hub's own server, and streams and polls are bodies. The
+/// check of `Host` on loopback is for the hub's own server, which knows the address of a connection
+/// ([`LocalAddress`](super::LocalAddress)); hosts that the settings name are checked in any server.
+pub fn router(hub: Hub, settings: HttpSettings) -> Router {
+    let paths: Vec<_> = routes(&settings).map(|route| route.path).collect();
+    let service = Bodies(Dispatcher::new(hub, settings));
+    let router = paths
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route_service(path, service.clone()));
+    router.fallback_service(service)
+}
+
+/// The dispatcher as a service that never hands a socket off.
+#[derive(Clone)]
+struct Bodies(Dispatcher);
+
+impl Service<Request> for Bodies {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let dispatcher = self.0.clone();
+        Box::pin(async move { Ok(dispatcher.respond(request).await) })
+    }
+}

@@ -1,0 +1,71 @@
+//! The settings of the HTTP surface, and what all its requests have in common.
+
+use std::sync::Arc;
+
+use super::{Access, Cors};
+use crate::{auth::Identity, hub::Hub};
+
+/// How the HTTP surface behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpSettings {
+    /// Whether the quickstart routes and the console are there.
+    pub quickstart: bool,
+    /// Whether temporary rejections of streams are plain status codes.
+    pub plain_refusals: bool,
+    /// Whether tests may plant faults.
+    pub faults: bool,
+    /// How long a request body may take, in seconds.
+    pub body_read_timeout_s: u32,
+    /// Hosts that requests may name: on a loopback address besides names of this machine; on others
+    /// these alone, or any if the list is empty.
+    pub allowed_hosts: Vec<String>,
+    /// How clients authenticate.
+    pub access: Access,
+    /// Which other origins' pages may use the hub.
+    pub cors: Cors,
+    /// The `max-age` of `Strict-Transport-Security` in answers over TLS, in seconds; 0 leaves the
+    /// field out.
+    pub hsts_max_age_s: u32,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            quickstart: true,
+            plain_refusals: false,
+            faults: false,
+            body_read_timeout_s: 30,
+            allowed_hosts: Vec::new(),
+            access: Access::default(),
+            cors: Cors::default(),
+            hsts_max_age_s: 0,
+        }
+    }
+}
+
+/// What every request has.
+#[derive(Debug)]
+pub(super) struct HttpState {
+    pub(super) hub: Hub,
+    pub(super) settings: HttpSettings,
+    /// The identity of requests that are not authenticated: it may do everything on a hub without
+    /// authentication, and nothing on one with it.
+    pub(super) default_identity: Arc<Identity>,
+}
+
+impl HttpState {
+    pub(super) fn new(hub: Hub, settings: HttpSettings) -> Self {
+        let default_identity = match settings.access.verifier {
+            None => Identity::unrestricted(),
+            Some(_) => Identity::anonymous(Vec::new()),
+        };
+        Self { hub, settings, default_identity: Arc::new(default_identity) }
+    }
+
+    /// A reconnection time for a rejected client.
+    pub(super) fn jittered_retry_ms(&self) -> u32 {
+        let limits = &self.hub.limits().connections;
+        fastrand::u32(limits.retry_min_ms..=limits.retry_max_ms)
+    }
+}
