@@ -13,6 +13,7 @@ mod polls;
 mod publishing;
 mod quickstart;
 mod refusals;
+mod routes;
 mod streams;
 use crate::wire;
 
