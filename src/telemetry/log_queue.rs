@@ -118,7 +118,7 @@ pub(super) fn dropped() -> Counter {
 pub fn print(text: &str) {
     match IS_STARTED.load(Ordering::Acquire) {
         true => STDERR.push(text.as_bytes()),
-        // If stderr is gone, there is no other place to say so.
+        // If stderr is gone, nothing else can report it.
         false => drop(io::stderr().write_all(text.as_bytes())),
     }
 }

@@ -107,7 +107,7 @@ async fn what_is_no_position_in_a_header_is_answered_with_a_gap() {
             assert_eq!(answer["position"], id, "the next poll goes on from here");
         }
     }
-    // The quickstart's poll has no place for a gap; it waits, since there is nothing.
+    // The answers of the quickstart cannot carry a gap; without an event the poll waits.
     let fields = [("Last-Event-ID", "urn:uuid:5e94c686")];
     let mut wire = Wire::to(&hub).await;
     wire.send(request("GET", "/subscribe", &fields, "")).await;
