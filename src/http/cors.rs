@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{OriginPattern, Problem, route_policy::CorsClass};
+use super::{OriginPattern, Problem};
 
 /// Which origins' pages may use the hub.
 #[derive(Debug, Clone)]
@@ -39,7 +39,18 @@ impl Cors {
     }
 }
 
-/// With whom the answer to a request is shared.
+/// Which other origins CORS lets read the answers of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CorsClass {
+    /// None.
+    Closed,
+    /// Those that the settings name.
+    Listed,
+    /// All.
+    All,
+}
+
+/// With which origins the answer to a request is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// Never with another origin.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use axum::http::Method;
 
-use super::HttpSettings;
+use super::{HttpSettings, cors::CorsClass};
 
 /// One resource.
 #[derive(Debug, Clone, Copy)]
@@ -59,17 +59,6 @@ pub enum Exposure {
     Assets,
     /// All pages, without credentials.
     Quickstart,
-}
-
-/// Which other origins CORS lets read the answers of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CorsClass {
-    /// None.
-    Closed,
-    /// Those that the settings name.
-    Listed,
-    /// All.
-    All,
 }
 
 /// What answers one method of one route; `dispatch` has a handler for each.

@@ -32,8 +32,8 @@ use tokio::{
 use super::{
     arrival::Arrival,
     connection_limits::AddressCount,
-    http2::PREFACE,
     plain::plain_request,
+    preface::PREFACE,
     rewind::Rewind,
     socket_budget::{SocketBudget, SocketPermit},
     tls::{Acceptor, Negotiated},

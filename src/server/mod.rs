@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod http2;
 mod listeners;
 mod plain;
+mod preface;
 mod process;
 mod rejections;
 mod rewind;

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     accept_queue::AcceptQueue,
     connection_limits::RejectReason,
-    http2::{GOAWAY_REJECTION, PREFACE},
+    preface::{GOAWAY_REJECTION, PREFACE},
     socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
-use super::{http2::PREFACE, write_progress::WriteProgress};
+use super::{preface::PREFACE, write_progress::WriteProgress};
 use crate::actors::Socket;
 
 /// A socket with bytes that come before what it still has.

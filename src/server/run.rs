@@ -11,7 +11,7 @@ use super::{
     demo,
     front::HttpFront,
     listeners,
-    rejections::Rejections,
+    rejections::{REJECTIONS_MAX, Rejections},
     settings::SECRET_BYTES_MIN,
     signals::Signals,
     socket_budget::{SocketBudget, SocketSplit, files_max, files_taken},
@@ -146,7 +146,7 @@ pub(super) async fn run_until(
 
 /// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
 fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
-    let taken = files_taken(shards);
+    let taken = files_taken(shards) + REJECTIONS_MAX;
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
     let split = SocketSplit::of(files_max(), taken, requests_max, connections_max);
     limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);

@@ -31,7 +31,7 @@ pub(super) struct SocketSplit {
 
 impl SocketSplit {
     /// Splits what the file limit leaves: `files_max` files, of which `taken` are open or will be
-    /// without any client. What was asked for is lowered to what there is.
+    /// for shards and rejections. What was asked for is lowered to what there is.
     pub(super) fn of(
         files_max: Option<u64>,
         taken: usize,
@@ -179,8 +179,8 @@ pub(super) fn is_no_file(error: &io::Error) -> bool {
     false
 }
 
-/// Files kept for rejections that are under way, and for what else the process opens for a moment.
-const FILES_RESERVED: usize = super::rejections::REJECTIONS_MAX + 16;
+/// Files kept for what the process opens for a moment.
+const FILES_RESERVED: usize = 16;
 /// A poller, its wake-up and more, of each shard.
 const FILES_PER_SHARD: usize = 8;
 /// Open files when the system does not say.

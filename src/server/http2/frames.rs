@@ -16,7 +16,7 @@ use std::{
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::Instant;
 
-use crate::server::{rewind::Rewind, write_progress::WriteProgress};
+use crate::server::{preface::PREFACE, rewind::Rewind, write_progress::WriteProgress};
 
 /// Counts of a client's frames. Shared by the transport, which counts, and the connection, which
 /// acts on them.
@@ -227,12 +227,6 @@ impl Write for FramedIo {
     }
 }
 
-/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
-pub(in crate::server) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Sent to a rejected HTTP/2 client: settings, and a GOAWAY that names no stream as processed, so
-/// the client may repeat all requests (section 6.8).
-pub(in crate::server) const GOAWAY_REJECTION: &[u8] =
-    b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The period of the limits.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 9;

@@ -7,5 +7,3 @@ mod connection;
 mod flow_controlled_body;
 mod frames;
 mod streams;
-
-pub(super) use frames::{GOAWAY_REJECTION, PREFACE};
