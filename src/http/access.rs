@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Secret, Verifier};
 
-/// The authentication of the HTTP surface; by default there is none.
+/// The authentication of the HTTP surface; off by default.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Access {

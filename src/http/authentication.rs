@@ -118,7 +118,7 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
     }
 }
 
-/// Who holds a connection, and until when in the hub's own time; `None` without authentication.
+/// The holder of a connection, and until when in the hub's own time; `None` without authentication.
 pub(super) fn holder(state: &HttpState, identity: &Identity) -> Option<Holder> {
     if identity.is_unrestricted() {
         return None;

@@ -1,4 +1,4 @@
-//! Whether an identity may do something: the one place where that is decided.
+//! Authorization: decides whether an identity may do something. No other file does.
 
 use std::sync::Arc;
 

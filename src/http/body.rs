@@ -30,7 +30,7 @@ pub(super) async fn read_body(
             .limit_exceeded("body_too_large")
             .closing()
     };
-    // A length that says it all: the body is not read, nor asked for with a 100.
+    // The length is over the limit: the body is not read, nor asked for with a 100.
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
@@ -48,7 +48,7 @@ pub(super) async fn read_body(
         if (bytes.len + data.len()) as u64 > bytes_max {
             return Err(too_large());
         }
-        // Taken as the bytes come: a length that was only announced takes none from others.
+        // Counted as the bytes come: an announced length takes no memory from others.
         room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
         drop(data);
@@ -60,7 +60,7 @@ pub(super) async fn read_body(
         if !body.is_end_stream() {
             let begun = Instant::now();
             yield_to_others(bytes.len as u64 + body.size_hint().lower()).await;
-            // That was not the client's time.
+            // The wait for memory does not count as the client's time.
             until += begun.elapsed();
         }
     }
@@ -69,10 +69,9 @@ pub(super) async fn read_body(
     Ok((text, room))
 }
 
-/// Lets others have the thread before more of a body is read, which has so many bytes at least: a
-/// client can send a megabyte without a pause. Few large ones read on at a time. If each of
-/// hundreds had a piece before the thread comes to the next small request, that would wait for
-/// megabytes.
+/// Yields before more of a body of at least so many bytes is read: a client can send a megabyte
+/// without a pause. Few large bodies are read at a time: if each of hundreds had a piece before the
+/// next small request, that request would wait for megabytes.
 async fn yield_to_others(bytes: u64) {
     let permit = match bytes {
         0..=SMALL_BYTES_MAX => None,
@@ -83,13 +82,13 @@ async fn yield_to_others(bytes: u64) {
 }
 
 thread_local! {
-    /// Of the large bodies that are read on this thread.
+    /// Permits of the large bodies that are read on this thread.
     static LARGE_BODIES: Arc<Semaphore> = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
 }
 
-/// A body as it comes. What has come stays where it is until the body is whole: a buffer that grows
-/// by moving leaves holes as large as itself. Room that waits to be filled is never more than what
-/// has come, nor than 64 KiB.
+/// A body as it comes. Its bytes are not moved until the body is whole: a buffer that grows by
+/// moving leaves holes as large as itself. Its free capacity is never more than the bytes received,
+/// nor than 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -121,15 +120,16 @@ impl Gathered {
     }
 }
 
-/// Pieces that any body may come in, and bytes for each further one. A chunk of one byte costs its
-/// sender six bytes and the hub a microsecond: at ten megabytes a second, a whole processor.
+/// Pieces that any body may come in, and bytes of body that allow one more. A chunk of one byte
+/// costs its sender six bytes and the hub a microsecond: at ten megabytes a second, a whole
+/// processor.
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
 /// Large bodies that read on at a time, on one thread.
 const LARGE_BODIES_MAX: usize = 2;
-/// No body up to here is large.
+/// A body up to this size is small.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
-/// Room taken at a time for a body that comes in many pieces.
+/// Memory taken at a time for a body that comes in many pieces.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The token of a request, wherever it is carried.
+//! The token of a request: from its header, cookie or query.
 
 use axum::{
     extract::Request,
@@ -15,7 +15,7 @@ use super::{
 #[derive(PartialEq, Eq)]
 pub(super) struct Credential {
     pub(super) token: String,
-    /// Nothing but a cookie shows it: a browser adds that to whatever any page asks for.
+    /// Only a cookie carries it: a browser adds the cookie to requests of any page.
     pub(super) by_cookie_alone: bool,
 }
 
@@ -99,8 +99,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// RFC 6265, section 4.2. Another's cookie may hold any bytes, and is passed over by itself: a page
-/// beside the hub's could otherwise hide the token by setting one.
+/// RFC 6265, section 4.2. Another cookie may hold any bytes, and is skipped: otherwise a page of
+/// the same site could hide the token by setting one.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     let fields = headers.get_all(header::COOKIE).iter();
     let cookies = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
@@ -127,7 +127,7 @@ fn take_query_token(uri: &mut Uri) -> Result<Option<String>, Problem> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match decode(name, "query") {
             Ok(name) if name == PARAMETER => tokens.push(value.to_owned()),
-            // What is wrong with it, the route says.
+            // The route refuses a malformed query.
             _ => kept.push(pair),
         }
     }

@@ -1,4 +1,4 @@
-//! The fault hook: lets a test see an actor die. Off unless the settings ask for it.
+//! The fault hook: lets a test crash an actor. Off unless the settings turn it on.
 
 use axum::{http::StatusCode, response::IntoResponse};
 

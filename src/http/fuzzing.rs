@@ -1,4 +1,4 @@
-//! What fuzzing does to requests before the hub sees them: queries, paths, fields, batches.
+//! Fuzz targets of requests before the hub sees them: queries, paths, fields, batches.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ pub(crate) fn envelopes(data: &[u8]) {
                 let raw = envelope.get(name);
                 raw.map_or(Value::Null, |raw| serde_json::from_str(raw.get()).expect("JSON"))
             };
-            // A number may be one that nobody here can hold; it is passed on as it is.
+            // A number may not fit any type here; it is passed on as it is.
             match serde_json::from_str(envelope["data"].get()) {
                 Ok(Value::String(data)) => assert_eq!(event.data, data),
                 Ok(other) => {
@@ -149,7 +149,7 @@ pub(crate) fn forwarded(data: &[u8]) {
         proxies.client(peer.parse().expect("an address"), &headers)
     };
     let lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').take(8).collect();
-    // Nobody is believed who is not a proxy.
+    // The field is ignored if the peer is not a proxy.
     let stranger = client_of("192.0.2.1:5", &lines);
     assert!(!stranger.is_forwarded() && stranger.ip().to_string() == "192.0.2.1");
     // In a field of its own, and behind what the client wrote.

@@ -53,7 +53,7 @@ impl Handoff {
         head.into()
     }
 
-    /// What a waiting poll keeps for its answer.
+    /// The ticket of a waiting poll: what its answer needs.
     pub fn ticket(headers: &HeaderMap, keep_alive: bool) -> PollTicket {
         let header_lines = shared_lines(headers);
         PollTicket { header_lines, keep_alive, render: write_poll_response }
@@ -121,8 +121,8 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
-/// The lines of a head that waits. Those of one poll are mostly those of the one before, and
-/// thousands of them wait: equal ones that come in a row are one piece of memory.
+/// The header lines of a waiting answer. Consecutive polls mostly have equal lines, and thousands
+/// of polls wait: equal lines in a row share memory.
 fn shared_lines(headers: &HeaderMap) -> Bytes {
     thread_local! {
         static LAST: RefCell<(Vec<u8>, Bytes)> = const { RefCell::new((Vec::new(), Bytes::new())) };

@@ -1,4 +1,4 @@
-//! The description of the surface, OpenAPI 3.1. A test holds it against the table of routes.
+//! The description of the HTTP interface, OpenAPI 3.1. A test holds it against the table of routes.
 
 use axum::{
     http::header,

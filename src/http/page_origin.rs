@@ -78,8 +78,8 @@ fn is_listed(settings: &HttpSettings, origin: &HeaderValue) -> bool {
     origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
-/// Over TLS a page that came without it is of another origin. Without, there may be a proxy in
-/// front that speaks TLS for the hub.
+/// Over TLS, a page loaded over plain HTTP is of another origin. Without TLS here, a proxy in front
+/// may terminate it.
 fn is_same_origin(origin: &HeaderValue, host: Option<&str>, is_secure: bool) -> bool {
     let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };

@@ -1,4 +1,4 @@
-//! What requests say in their query and headers, checked.
+//! Parameters of requests, from query and headers, parsed and checked.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -194,8 +194,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Probl
     }
 }
 
-/// A request whose body has to be looked at has none on routes that give their socket away: what
-/// came later on the connection would be taken for the next request.
+/// Routes that hand the socket off refuse a body: bytes that come later on the connection would be
+/// read as the next request.
 pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     if has_body {
         let detail = "this request must not have a body";

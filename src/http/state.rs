@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Access, Cors};
 use crate::{auth::Identity, hub::Hub};
 
-/// How the HTTP surface behaves.
+/// The settings of the HTTP interface.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpSettings {

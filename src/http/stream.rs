@@ -1,4 +1,4 @@
-//! Streams, for every front door: admission, the response, rejections that EventSource survives.
+//! Streams, for every route: admission, the response, rejections that EventSource survives.
 
 use axum::{
     body::Body,

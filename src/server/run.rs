@@ -57,7 +57,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     run_until(settings, async || signals.next_end().await).await
 }
 
-/// As [`run`], with something else in the place of signals.
+/// As [`run`], with a future instead of signals.
 pub(super) async fn run_until(
     settings: Settings,
     mut next_signal: impl AsyncFnMut(),

@@ -49,7 +49,7 @@ impl SocketSplit {
     }
 }
 
-/// The limit of open files of this process; `None` if there is none, or none that is known.
+/// The limit of open files of this process; `None` if it is unlimited or not known.
 pub(super) fn files_max() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

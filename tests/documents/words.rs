@@ -98,12 +98,15 @@ const PLAIN: &[(&str, &[&str], &[&str])] = &[
 
 /// Files, phrases, and the reason why they may stand there.
 const ALLOWED: &[(&str, &str, &str)] = &[
-    ("src/http", "", "not yet rewritten"),
-    ("src/server", "", "not yet rewritten"),
-    ("src/backend", "", "not yet rewritten"),
-    ("src/actors", "", "not yet rewritten"),
-    ("src/hub", "", "not yet rewritten"),
+    ("src/http/v1/publish.rs", "", NOT_YET),
+    ("src/server", "", NOT_YET),
+    ("src/backend", "", NOT_YET),
+    ("src/actors", "", NOT_YET),
+    ("src/hub", "", NOT_YET),
 ];
+
+/// What is still to be rewritten; such an exception need not be used.
+const NOT_YET: &str = "not yet rewritten";
 
 const ROOTS: &[&str] = &[
     "src",
@@ -135,7 +138,8 @@ fn old_names_and_riddles_stand_nowhere() {
         }
     }
     assert!(faults.is_empty(), "{} times:\n{}", faults.len(), faults.join("\n"));
-    let unused: Vec<_> = ALLOWED.iter().zip(used).filter(|(_, used)| !used).collect();
+    let unused: Vec<_> =
+        ALLOWED.iter().zip(used).filter(|((_, _, why), used)| !used && *why != NOT_YET).collect();
     assert!(unused.is_empty(), "nothing needs these exceptions: {unused:?}");
 }
 

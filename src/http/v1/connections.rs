@@ -131,7 +131,7 @@ impl Call for Show {
             None => Ok(None),
         };
         match found {
-            // A subject is not told that another's connection exists.
+            // A subject does not see whether another's connection exists.
             Ok(Some(found)) if subject.is_none() || found.subject == subject => {
                 let json = connection_json(&found, hub.now_ms());
                 Ok(Outcome::Response(Json(json).into_response()).into())

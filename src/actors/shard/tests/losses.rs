@@ -1,4 +1,4 @@
-//! Losses: who is told of what is gone, and who is not.
+//! Losses: which clients get a gap for events that are gone, and which do not.
 
 use super::{
     pipe::Pipe,
