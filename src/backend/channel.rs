@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    evicted_channels::Losses,
-    reader::{KnownLosses, SeqRange},
+    losses::{KnownLosses, Losses},
+    piece::SeqRange,
     shard_set::ShardSet,
 };
 use crate::{

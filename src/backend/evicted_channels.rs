@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{reader::KnownLosses, walk::Walk};
+use super::{
+    losses::{KnownLosses, Losses},
+    walk::Walk,
+};
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
 /// The last event that evicted channels have lost: of the latest of them each, and one floor for all
@@ -20,20 +23,6 @@ pub(super) struct EvictedChannels {
     recorded: u64,
     entries_max: usize,
     floor: Losses,
-}
-
-/// How far events are gone, and the number of the latest eviction among them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Losses {
-    pub(super) through: Seq,
-    pub(super) eviction: u64,
-}
-
-impl Losses {
-    /// Whether a reader that has everything up to `after` does not know of them.
-    pub(super) fn are_unknown(self, after: Seq, known: KnownLosses) -> bool {
-        self.through > after && !known.covers(self.through, self.eviction)
-    }
 }
 
 impl EvictedChannels {

@@ -6,8 +6,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::reader::{KnownLosses, Piece, SeqRange};
-use crate::model::{ChannelName, Event, Seq};
+use super::{
+    channel::ChannelEntry,
+    losses::{KnownLosses, Lost},
+    piece::{Piece, SeqRange},
+};
+use crate::model::{ChannelName, ChannelPattern, Event, Seq};
 
 /// One entry for each of the latest events, whether it is still in history or not.
 #[derive(Debug, Default)]
@@ -23,11 +27,6 @@ enum Entry {
     Kept(Arc<Event>),
     Gone { channel: ChannelName, eviction: u64 },
 }
-
-/// An event of the subscription has been lost, and the reader does not know; its channel if that is
-/// known.
-#[derive(Debug)]
-pub(super) struct Lost(pub(super) Option<ChannelName>);
 
 impl Journal {
     /// Adds the next event of the log.
@@ -138,6 +137,20 @@ impl Journal {
 pub(super) struct Includes<F> {
     pub(super) includes: F,
     pub(super) weight: usize,
+}
+
+/// Whether a subscription receives a channel.
+pub(super) fn includes<'a>(
+    patterns: &[ChannelPattern],
+    named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+) -> Includes<impl Fn(&ChannelName) -> bool> {
+    Includes {
+        weight: patterns.iter().map(ChannelPattern::weight).sum::<usize>() + named.clone().count(),
+        includes: move |channel: &ChannelName| {
+            patterns.iter().any(|pattern| pattern.matches(channel))
+                || named.clone().any(|entry| entry.name() == channel)
+        },
+    }
 }
 
 /// Matches channels, a run of the same one once, as many as one look may.

@@ -12,8 +12,11 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    ChannelEntry, ChannelId, ChannelInfo, Directory, PatternCounts, ShardSet, TargetShards,
+    channel::{ChannelEntry, ChannelId, ChannelInfo},
+    directory::Directory,
     journal::Journal,
+    pattern_counts::PatternCounts,
+    shard_set::{ShardSet, TargetShards},
 };
 use crate::{
     core::{Evicted, History, Limits},

@@ -4,15 +4,18 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    ChannelEntry, MemoryBackend,
-    journal::{Includes, Lost},
+    channel::ChannelEntry,
+    journal::includes,
+    losses::{KnownLosses, Lost},
+    memory::MemoryBackend,
+    piece::{Piece, SeqRange},
     replay::Replay,
     replay_heap::ReplayHeap,
-    start_search::StartSearch,
+    start_state::StartSearch,
 };
 use crate::{
     core::{FellOff, Slice},
-    model::{ChannelName, ChannelPattern, Event, Seq},
+    model::ChannelPattern,
 };
 
 /// What a reader knows besides its cursor. A reader that never read has the default.
@@ -46,48 +49,6 @@ impl HistoryReader {
     pub fn is_searching_start(&self) -> bool {
         matches!(self.stage, ReadStage::Searching(_))
     }
-}
-
-/// The losses that a reader knows of, because it started at the oldest event or was sent a gap: of
-/// events that were there when it came, by evictions up to a number. Others are unknown to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct KnownLosses {
-    pub(super) evictions: u64,
-    pub(super) through: Seq,
-}
-
-impl KnownLosses {
-    pub(super) const ALL: Self = Self { evictions: u64::MAX, through: Seq(u64::MAX) };
-
-    /// Whether it knows that events up to `through` are gone, by this eviction.
-    pub(super) fn covers(self, through: Seq, eviction: u64) -> bool {
-        eviction <= self.evictions && through <= self.through
-    }
-}
-
-/// What to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeqRange {
-    /// The reader has everything up to here.
-    pub after: Seq,
-    /// No further than this.
-    pub through: Seq,
-    /// Events at most.
-    pub events_max: usize,
-    /// No event more once there are as many frame bytes.
-    pub bytes_max: usize,
-}
-
-/// A part of what a subscription receives.
-#[derive(Debug, Default)]
-pub struct Piece {
-    /// Events, in log order.
-    pub events: Vec<Arc<Event>>,
-    /// Everything of the subscription up to here is among them or was before.
-    pub through: Seq,
-    /// Whether that is not all of the range. There need not be an event yet: one look goes only so
-    /// far.
-    pub more: bool,
 }
 
 impl MemoryBackend {
@@ -186,19 +147,5 @@ impl MemoryBackend {
             _ => range.through.max(range.after),
         };
         Ok(Piece { events: merged.events, through, more: merged.more })
-    }
-}
-
-/// Whether a subscription receives a channel.
-pub(super) fn includes<'a>(
-    patterns: &[ChannelPattern],
-    named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-) -> Includes<impl Fn(&ChannelName) -> bool> {
-    Includes {
-        weight: patterns.iter().map(ChannelPattern::weight).sum::<usize>() + named.clone().count(),
-        includes: move |channel: &ChannelName| {
-            patterns.iter().any(|pattern| pattern.matches(channel))
-                || named.clone().any(|entry| entry.name() == channel)
-        },
     }
 }

@@ -10,7 +10,8 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
-    reader::{KnownLosses, Piece, SeqRange},
+    losses::KnownLosses,
+    piece::{Piece, SeqRange},
 };
 use crate::{core::FellOff, model::Seq};
 

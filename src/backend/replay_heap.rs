@@ -11,8 +11,7 @@ use std::{collections::BinaryHeap, sync::Arc};
 use super::{
     channel::ChannelEntry,
     directory::Directory,
-    journal::Lost,
-    reader::KnownLosses,
+    losses::{KnownLosses, Lost},
     replay::{Next, Replay},
     walk::Walk,
 };

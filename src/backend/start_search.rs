@@ -7,13 +7,17 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    ChannelEntry, MemoryBackend,
-    journal::{Includes, Lost},
-    reader::{HistoryReader, KnownLosses, ReadStage, SeqRange, includes},
+    channel::ChannelEntry,
+    journal::{Includes, includes},
+    losses::{KnownLosses, Lost},
+    memory::MemoryBackend,
+    piece::SeqRange,
+    reader::{HistoryReader, ReadStage},
     replay::Replay,
     replay_heap::ReplayHeap,
+    start_state::{Missed, Search, StartSearch, Target},
 };
-use crate::model::{ChannelName, ChannelPattern, Gap, GapReason, Position, Seq, Start};
+use crate::model::{ChannelName, ChannelPattern, Gap, GapReason, Seq, Start};
 
 /// Where a subscription starts.
 #[derive(Debug)]
@@ -38,33 +42,6 @@ pub struct StartFound {
     pub gap: Option<Gap>,
 }
 
-/// A search for the start, under way.
-#[derive(Debug)]
-pub(super) struct StartSearch {
-    target: Target,
-    /// The head of the log when it began; what comes after it is no concern of this.
-    head: Seq,
-    search: Search,
-}
-
-/// What is to be found out.
-#[derive(Debug)]
-enum Target {
-    /// Whether nothing has been lost after this position.
-    Continue(Position),
-    /// The oldest event after `after` that is still there.
-    Oldest { after: Seq, missed: Option<Missed> },
-}
-
-/// Where it is looked for.
-#[derive(Debug)]
-enum Search {
-    /// In the journal, which has nothing of it up to here.
-    Journal(Seq),
-    /// In the channels, since the journal does not reach back so far.
-    Channels(ReplayHeap),
-}
-
 /// What a look came to.
 enum Progress {
     /// It is known: everything up to the cursor is the client's already, and so it reads on.
@@ -73,14 +50,6 @@ enum Progress {
     More(Search),
     /// Something that the client wanted to go on from is gone.
     Lost(Lost),
-}
-
-/// Why events before the oldest one are missed.
-#[derive(Debug)]
-struct Missed {
-    reason: GapReason,
-    requested: String,
-    channel: Option<ChannelName>,
 }
 
 impl MemoryBackend {
@@ -264,29 +233,6 @@ impl MemoryBackend {
             channel,
         });
         StartFound { cursor, gap }
-    }
-}
-
-impl Target {
-    /// Everything up to here is not looked at.
-    fn after(&self) -> Seq {
-        match self {
-            Self::Continue(at) => at.seq,
-            Self::Oldest { after, .. } => *after,
-        }
-    }
-
-    /// The oldest event behind a loss, for a client that wanted to go on from a position.
-    fn behind_loss(at: Position, channel: Option<ChannelName>) -> Self {
-        let (reason, requested) = (GapReason::Evicted, at.to_string());
-        Self::Oldest { after: at.seq, missed: Some(Missed { reason, requested, channel }) }
-    }
-}
-
-impl StartSearch {
-    fn new(target: Target, head: Seq) -> Self {
-        let search = Search::Journal(target.after());
-        Self { target, head, search }
     }
 }
 

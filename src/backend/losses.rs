@@ -1,0 +1,39 @@
+//! What has gone from histories, and how much of it a reader knows.
+
+use crate::model::{ChannelName, Seq};
+
+/// How far events are gone, and the number of the latest eviction among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    pub(super) through: Seq,
+    pub(super) eviction: u64,
+}
+
+impl Losses {
+    /// Whether a reader that has everything up to `after` does not know of them.
+    pub(super) fn are_unknown(self, after: Seq, known: KnownLosses) -> bool {
+        self.through > after && !known.covers(self.through, self.eviction)
+    }
+}
+
+/// The losses that a reader knows of, because it started at the oldest event or was sent a gap: of
+/// events that were there when it came, by evictions up to a number. Others are unknown to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct KnownLosses {
+    pub(super) evictions: u64,
+    pub(super) through: Seq,
+}
+
+impl KnownLosses {
+    pub(super) const ALL: Self = Self { evictions: u64::MAX, through: Seq(u64::MAX) };
+
+    /// Whether it knows that events up to `through` are gone, by this eviction.
+    pub(super) fn covers(self, through: Seq, eviction: u64) -> bool {
+        eviction <= self.evictions && through <= self.through
+    }
+}
+
+/// An event of the subscription has been lost, and the reader does not know; its channel if that is
+/// known.
+#[derive(Debug)]
+pub(super) struct Lost(pub(super) Option<ChannelName>);

@@ -1,0 +1,62 @@
+//! How far the search for the start of a subscription has come.
+
+use super::replay_heap::ReplayHeap;
+use crate::model::{ChannelName, GapReason, Position, Seq};
+
+/// A search for the start, under way.
+#[derive(Debug)]
+pub(super) struct StartSearch {
+    pub(super) target: Target,
+    /// The head of the log when it began; what comes after it is no concern of this.
+    pub(super) head: Seq,
+    pub(super) search: Search,
+}
+
+/// What is to be found out.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Whether nothing has been lost after this position.
+    Continue(Position),
+    /// The oldest event after `after` that is still there.
+    Oldest { after: Seq, missed: Option<Missed> },
+}
+
+/// Where it is looked for.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// In the journal, which has nothing of it up to here.
+    Journal(Seq),
+    /// In the channels, since the journal does not reach back so far.
+    Channels(ReplayHeap),
+}
+
+/// Why events before the oldest one are missed.
+#[derive(Debug)]
+pub(super) struct Missed {
+    pub(super) reason: GapReason,
+    pub(super) requested: String,
+    pub(super) channel: Option<ChannelName>,
+}
+
+impl Target {
+    /// Everything up to here is not looked at.
+    pub(super) fn after(&self) -> Seq {
+        match self {
+            Self::Continue(at) => at.seq,
+            Self::Oldest { after, .. } => *after,
+        }
+    }
+
+    /// The oldest event behind a loss, for a client that wanted to go on from a position.
+    pub(super) fn behind_loss(at: Position, channel: Option<ChannelName>) -> Self {
+        let (reason, requested) = (GapReason::Evicted, at.to_string());
+        Self::Oldest { after: at.seq, missed: Some(Missed { reason, requested, channel }) }
+    }
+}
+
+impl StartSearch {
+    pub(super) fn new(target: Target, head: Seq) -> Self {
+        let search = Search::Journal(target.after());
+        Self { target, head, search }
+    }
+}
