@@ -20,10 +20,11 @@ fn channels(criterion: &mut Criterion) {
     }
     let backend = Rc::new(shard.backend.clone());
     group.bench_function("select_none", |bencher| {
-        bencher.iter(|| backend.directory().select(10_000, |entry| entry.needs_actor(0)));
+        bencher
+            .iter(|| backend.registry().directory().select(10_000, |entry| entry.needs_actor(0)));
     });
     group.bench_function("page_of_none_one_look", |bencher| {
-        bencher.iter(|| backend.directory().page(None, 1_000, |_| false));
+        bencher.iter(|| backend.registry().directory().page(None, 1_000, |_| false));
     });
     let mut names = 0;
     group.bench_function("queue_of_the_ceiling_when_all_are_evicted", |bencher| {
@@ -39,7 +40,7 @@ fn channels(criterion: &mut Criterion) {
                     shard.commit(&entry, 1);
                     longest = longest.max(begun.elapsed());
                     shard.backend.evict_all(&entry);
-                    shard.backend.directory().evict(entry);
+                    shard.backend.registry().directory().evict(entry);
                 }
             }
             longest * rounds as u32
@@ -86,7 +87,7 @@ fn connections(criterion: &mut Criterion) {
                     let batch = shard.commit(&entry, 1);
                     shard.fan_out(batch);
                     shard.backend.evict_all(&entry);
-                    shard.backend.directory().evict(entry);
+                    shard.backend.registry().directory().evict(entry);
                 }
                 shard.engine.close(key, CloseReason::PeerClosed);
                 shard

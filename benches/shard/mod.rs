@@ -17,7 +17,7 @@ use visnyk::{
         Admission, Batch, CountedEntry, Engine, Form, Holder, Input, Lease, Peer, PollTicket, Run,
         Shape, SlotKey, SlotWaker, Subscriber,
     },
-    backend::{ChannelEntry, MemoryBackend},
+    backend::{ChannelEntry, EventStore, Registry},
     core::{CloseReason, Limits, SlowPolicy, Subscription},
     http::Handoff,
     model::{
@@ -29,7 +29,7 @@ use visnyk::{
 
 /// A log with one engine.
 pub(crate) struct Shard {
-    pub(crate) backend: Arc<MemoryBackend>,
+    pub(crate) backend: Arc<EventStore>,
     pub(crate) engine: Engine,
     last: Seq,
     admitted: Arc<AtomicU32>,
@@ -39,9 +39,11 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new() -> Self {
-        let backend = Arc::new(MemoryBackend::new(Epoch::new(1, 1), Limits::default()));
+        let Limits { history, connections, .. } = Limits::default();
+        let registry = Arc::new(Registry::new(&Limits::default()));
+        let backend = Arc::new(EventStore::new(Epoch::new(1, 1), history, registry));
         Self {
-            engine: Engine::new(Arc::clone(&backend), Metrics::new(), 0, 1, NOW_MS),
+            engine: Engine::new(Arc::clone(&backend), connections, Metrics::new(), 0, 1, NOW_MS),
             backend,
             last: Seq::ZERO,
             admitted: Arc::default(),
@@ -55,7 +57,7 @@ impl Shard {
 
     pub(crate) fn entry(&self, name: &str) -> Arc<ChannelEntry> {
         let name = ChannelName::parse(name).unwrap();
-        self.backend.directory().find_or_create(&name, NOW_MS).unwrap()
+        self.backend.registry().directory().find_or_create(&name, NOW_MS).unwrap()
     }
 
     /// The next event of the log, not in history yet.

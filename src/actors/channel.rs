@@ -9,39 +9,47 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::hub_state::HubState;
-use crate::backend::ChannelEntry;
+use super::{clock::Clock, messages::ChannelMsg};
+use crate::{
+    backend::{ChannelEntry, EventStore},
+    core::Limits,
+};
 
 /// The actor.
-pub(crate) struct Channel;
+pub(super) struct Channel;
 
-/// Its messages.
+/// What it is started with.
+pub(super) struct ChannelArguments {
+    pub(super) context: Arc<ChannelContext>,
+    pub(super) entry: Arc<ChannelEntry>,
+}
+
+/// What all channel actors of a hub work on.
 #[derive(Debug)]
-pub(crate) enum ChannelMsg {
-    /// See what is due.
-    Tick,
-    /// A planted fault.
-    Panic,
+pub(crate) struct ChannelContext {
+    pub(crate) store: Arc<EventStore>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) clock: Clock,
 }
 
 /// Its state.
-pub(crate) struct ChannelState {
-    shared: Arc<HubState>,
+pub(super) struct ChannelState {
+    context: Arc<ChannelContext>,
     entry: Option<Arc<ChannelEntry>>,
 }
 
 impl Actor for Channel {
     type Msg = ChannelMsg;
     type State = ChannelState;
-    type Arguments = (Arc<HubState>, Arc<ChannelEntry>);
+    type Arguments = ChannelArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ChannelMsg>,
-        (shared, entry): Self::Arguments,
+        ChannelArguments { context, entry }: ChannelArguments,
     ) -> Result<ChannelState, ActorProcessingErr> {
         myself.cast(ChannelMsg::Tick)?;
-        Ok(ChannelState { shared, entry: Some(entry) })
+        Ok(ChannelState { context, entry: Some(entry) })
     }
 
     async fn handle(
@@ -77,15 +85,15 @@ impl ChannelState {
     /// actor for now.
     fn tick(&mut self) -> Option<Duration> {
         let entry = Arc::clone(self.entry.as_ref()?);
-        let now_ms = self.shared.clock.now_ms();
-        let limits = self.shared.limits();
-        if self.shared.backend.evict_aged(&entry, now_ms) {
+        let now_ms = self.context.clock.now_ms();
+        let limits = &self.context.limits;
+        if self.context.store.evict_aged(&entry, now_ms) {
             return Some(Duration::ZERO);
         }
         let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
         if entry.closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
             entry.expire();
-            self.shared.backend.evict_all(&entry);
+            self.context.store.evict_all(&entry);
             // A stream that names it beside others may hold it for long; it is a channel again.
             entry.reopen();
             return self.leave(entry, now_ms, 0);
@@ -114,7 +122,7 @@ impl ChannelState {
         // A closed channel stays, empty or not, until its tombstone has expired.
         let is_tombstone = entry.closed_ms().is_some_and(|closed_ms| closed_ms > 0);
         if !is_tombstone && entry.is_removable() {
-            self.shared.backend.directory().evict(entry);
+            self.context.store.registry().directory().evict(entry);
         }
         None
     }
@@ -127,11 +135,8 @@ const TICK_MIN_MS: u64 = 50;
 mod tests {
     use super::*;
     use crate::{
-        actors::Clock,
-        backend::MemoryBackend,
-        core::Limits,
+        backend::Registry,
         model::{ChannelName, Draft, Epoch, Event, EventKind, Seq},
-        telemetry::Metrics,
     };
 
     #[test]
@@ -139,14 +144,21 @@ mod tests {
         let mut limits = Limits::default();
         limits.history.age_max_s = 60;
         limits.channels.idle_s = 1;
-        let backend = MemoryBackend::new(Epoch::new(1, 1), limits);
-        let shared = HubState::new(backend, Metrics::new(), Clock::start(), 0);
+        let registry = Arc::new(Registry::new(&limits));
+        let store =
+            EventStore::new(Epoch::new(1, 1), limits.history.clone(), Arc::clone(&registry));
+        let store = Arc::new(store);
+        let context = Arc::new(ChannelContext {
+            store: Arc::clone(&store),
+            limits: Arc::new(limits),
+            clock: Clock::start(),
+        });
         let name = ChannelName::parse("c").expect("a name");
-        let now_ms = shared.clock.now_ms();
+        let now_ms = context.clock.now_ms();
         let closed_ms = now_ms - 120_000;
-        let directory = shared.backend.directory();
+        let directory = registry.directory();
         let entry = directory.find_or_create(&name, closed_ms).expect("room");
-        let position = shared.backend.position(Seq(1));
+        let position = store.position(Seq(1));
         let event = Event {
             seq: position.seq,
             epoch: position.epoch,
@@ -155,11 +167,11 @@ mod tests {
             kind: EventKind::Closed,
             frame: Draft::closed("c").finish(position),
         };
-        shared.backend.append(&entry, &Arc::new(event));
-        shared.backend.commit(Seq(1));
+        store.append(&entry, &Arc::new(event));
+        store.commit(Seq(1));
 
         let tick = |entry| {
-            let mut state = ChannelState { shared: Arc::clone(&shared), entry: Some(entry) };
+            let mut state = ChannelState { context: Arc::clone(&context), entry: Some(entry) };
             state.tick()
         };
         assert_eq!(tick(entry), None, "it needs no actor until its tombstone expires");

@@ -15,8 +15,10 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rustc_hash::FxHashMap;
 
 use super::{
-    channel::{Channel, ChannelMsg},
-    hub_state::HubState,
+    channel::{Channel, ChannelArguments, ChannelContext},
+    channels_handle::ChannelsHandle,
+    log::Log,
+    messages::{ChannelMsg, ChannelsMsg},
 };
 use crate::{
     backend::ChannelEntry,
@@ -26,26 +28,20 @@ use crate::{
 };
 
 /// The actor.
-pub(crate) struct Channels;
+pub(super) struct Channels;
 
-/// Its messages.
-#[derive(Debug)]
-pub(crate) enum ChannelsMsg {
-    /// Give this channel an actor; it has been claimed.
-    Start(Arc<ChannelEntry>),
-    /// A channel was closed; count its tombstone.
-    Closed(Arc<ChannelEntry>),
-    /// Look for channels that need an actor.
-    Sweep,
-    /// A planted fault, here or in a channel.
-    Panic(Option<ChannelName>),
-    /// Kill a channel's actor.
-    Kill(ChannelName),
+/// What it is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct ChannelsArguments {
+    pub(crate) context: Arc<ChannelContext>,
+    pub(crate) handle: Arc<ChannelsHandle>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Its state.
-pub(crate) struct ChannelsState {
-    shared: Arc<HubState>,
+pub(super) struct ChannelsState {
+    arguments: ChannelsArguments,
     children: FxHashMap<ActorId, (ActorRef<ChannelMsg>, Weak<ChannelEntry>)>,
     tombstones: VecDeque<Weak<ChannelEntry>>,
     restarts: Restarts,
@@ -54,20 +50,22 @@ pub(crate) struct ChannelsState {
 impl Actor for Channels {
     type Msg = ChannelsMsg;
     type State = ChannelsState;
-    type Arguments = Arc<HubState>;
+    type Arguments = ChannelsArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ChannelsMsg>,
-        shared: Arc<HubState>,
+        arguments: ChannelsArguments,
     ) -> Result<ChannelsState, ActorProcessingErr> {
         myself.send_interval(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
         // A predecessor's children died with it.
-        for entry in shared.backend.directory().select(usize::MAX, |_| true) {
+        let registry = arguments.context.store.registry();
+        for entry in registry.directory().select(usize::MAX, |_| true) {
             entry.release();
         }
+        arguments.handle.set(myself);
         Ok(ChannelsState {
-            shared,
+            arguments,
             children: FxHashMap::default(),
             tombstones: VecDeque::new(),
             restarts: Restarts::new(RESTARTS),
@@ -116,9 +114,9 @@ impl Actor for Channels {
         let Some((_, entry)) = state.children.remove(&actor.get_id()) else { return Ok(()) };
         let Some(error) = failure else { return Ok(()) };
         let Some(entry) = entry.upgrade() else { return Ok(()) };
-        Metrics::count(&state.shared.metrics.restarts, "channel");
+        Metrics::count(&state.arguments.metrics.restarts, "channel");
         tracing::error!(channel = %entry.name(), error, "a channel's actor failed");
-        if state.restarts.allow(state.shared.clock.now_ms()) {
+        if state.restarts.allow(state.arguments.context.clock.now_ms()) {
             state.spawn(&myself, entry).await;
         } else {
             // The sweep tries again, at its own pace.
@@ -131,7 +129,8 @@ impl Actor for Channels {
 impl ChannelsState {
     async fn spawn(&mut self, myself: &ActorRef<ChannelsMsg>, entry: Arc<ChannelEntry>) {
         let weak = Arc::downgrade(&entry);
-        let arguments = (Arc::clone(&self.shared), entry);
+        let context = Arc::clone(&self.arguments.context);
+        let arguments = ChannelArguments { context, entry };
         match Channel::spawn_linked(None, Channel, arguments, myself.get_cell()).await {
             Ok((child, _)) => {
                 self.children.insert(child.get_id(), (child, weak));
@@ -146,9 +145,9 @@ impl ChannelsState {
     }
 
     async fn sweep(&mut self, myself: &ActorRef<ChannelsMsg>) {
-        let now_ms = self.shared.clock.now_ms();
-        let shared = Arc::clone(&self.shared);
-        let directory = shared.backend.directory();
+        let ChannelsArguments { context, log, metrics, .. } = self.arguments.clone();
+        let now_ms = context.clock.now_ms();
+        let directory = context.store.registry().directory();
         let mut actors_left = SWEEP_ACTORS_MAX;
         for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_actor(now_ms)) {
             if entry.never_published() {
@@ -158,19 +157,19 @@ impl ChannelsState {
                 self.spawn(myself, entry).await;
             }
         }
-        shared.metrics.channels.set(directory.len() as i64);
-        shared.metrics.history_bytes.set(shared.backend.bytes() as i64);
-        shared.metrics.permits_free.set(shared.permits.available_permits() as i64);
+        metrics.channels.set(directory.len() as i64);
+        metrics.history_bytes.set(context.store.bytes() as i64);
+        metrics.permits_free.set(log.permits().available_permits() as i64);
     }
 
     /// Evicts a channel that has never had an event, once it is idle. It has no actor, which would
     /// cost more than all else of it: a client may name any number of channels.
     fn check_unused(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
-        let idle_ms = u64::from(self.shared.limits().channels.idle_s) * 1_000;
+        let idle_ms = u64::from(self.arguments.context.limits.channels.idle_s) * 1_000;
         let idle_at_ms = entry.used_ms() + idle_ms;
         if idle_at_ms <= now_ms && entry.has_no_subscribers() {
             // If it has been taken from the directory meanwhile, it stays, and is checked again.
-            self.shared.backend.directory().evict(entry);
+            self.arguments.context.store.registry().directory().evict(entry);
         } else {
             entry.wake_at(idle_at_ms.max(now_ms + SWEEP_INTERVAL.as_millis() as u64));
         }
@@ -180,7 +179,8 @@ impl ChannelsState {
     fn keep_tombstone(&mut self, entry: &Arc<ChannelEntry>) {
         self.tombstones.retain(|tombstone| tombstone.strong_count() > 0);
         self.tombstones.push_back(Arc::downgrade(entry));
-        while self.tombstones.len() > self.shared.limits().channels.tombstones_max as usize {
+        while self.tombstones.len() > self.arguments.context.limits.channels.tombstones_max as usize
+        {
             let Some(oldest) = self.tombstones.pop_front().and_then(|weak| weak.upgrade()) else {
                 continue;
             };
@@ -192,7 +192,7 @@ impl ChannelsState {
     }
 
     fn child(&self, name: &ChannelName) -> Option<ActorRef<ChannelMsg>> {
-        let entry = self.shared.backend.directory().find(name)?;
+        let entry = self.arguments.context.store.registry().directory().find(name)?;
         let same = |weak: &Weak<ChannelEntry>| weak.as_ptr() == Arc::as_ptr(&entry);
         self.children.values().find(|(_, weak)| same(weak)).map(|(child, _)| child.clone())
     }

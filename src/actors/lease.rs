@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use dashmap::DashMap;
 
-use super::shard::SlotKey;
+use super::slot_key::SlotKey;
 use crate::auth::Identity;
 
 /// Who holds a connection, and until when.

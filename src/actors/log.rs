@@ -1,71 +1,241 @@
-//! The log's actor: commits what publishers do not commit themselves, and fails for the log.
+//! The log: publishers append to it, and it gives their events one order.
 //!
-//! Parent: the root. Children: none. Mailbox: `Commit` is coalesced, so at most one waits; what
-//! is to be committed lies in a queue that the publish permits bound. A crash, or a panic of a
-//! commit on any thread, ends the process: an order that may have been left half-made cannot be
-//! trusted.
+//! Its writer lies under a lock. Whichever task finds it free commits: a publisher its own events and
+//! what has gathered, or the log's actor. So a publish needs no other thread to be woken and waited
+//! for (docs/adr/016-publishers-commit.md). A commit has three stages: prepare
+//! ([`Committer`]), make durable ([`DurableStage`]) and show ([`ShowStage`]). What is done under the
+//! lock is bounded, and never waits.
 
-use std::{sync::Arc, sync::atomic::Ordering};
+use std::{
+    future::poll_fn,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+use ractor::ActorRef;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::{committer::CommitBudget, hub_state::HubState};
+use super::{
+    clock::Clock,
+    committer::{CommitBudget, Committer},
+    durable_stage::DurableStage,
+    messages::LogMsg,
+    show_stage::ShowStage,
+    submission::{AppendError, Committed, Queued, Reply, Submission},
+};
+use crate::core::PublishLimits;
 
-/// The actor.
-pub(crate) struct Log;
-
-/// Its messages.
+/// The log of one hub.
 #[derive(Debug)]
-pub(crate) enum LogMsg {
-    /// There are submissions.
-    Commit,
-    /// A commit on a publisher's thread has panicked.
-    Broken,
-    /// A planted fault.
-    Panic,
+pub(crate) struct Log {
+    /// What publishers have handed in. It holds at most one entry a permit, so it is never full.
+    queue: ArrayQueue<Queued>,
+    committer: Mutex<Committer>,
+    durable: DurableStage,
+    show: ShowStage,
+    clock: Clock,
+    permits: Arc<Semaphore>,
+    actor: Mutex<Option<ActorRef<LogMsg>>>,
+    /// Whether the log's actor has been woken and has not looked since.
+    actor_awake: AtomicBool,
 }
 
-impl Actor for Log {
-    type Msg = LogMsg;
-    type State = Arc<HubState>;
-    type Arguments = Arc<HubState>;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<LogMsg>,
-        shared: Arc<HubState>,
-    ) -> Result<Arc<HubState>, ActorProcessingErr> {
-        Ok(shared)
+impl Log {
+    /// A log that goes on behind what the store of `show` has.
+    pub(crate) fn new(
+        show: ShowStage,
+        durable: DurableStage,
+        limits: &PublishLimits,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let in_flight_max = limits.in_flight_max.max(1) as usize;
+        let head = show.store.position(show.store.head());
+        Arc::new(Self {
+            queue: ArrayQueue::new(in_flight_max),
+            committer: Mutex::new(Committer::new(head, limits)),
+            durable,
+            show,
+            clock,
+            permits: Arc::new(Semaphore::new(in_flight_max)),
+            actor: Mutex::new(None),
+            actor_awake: AtomicBool::new(false),
+        })
     }
 
-    async fn handle(
-        &self,
-        myself: ActorRef<LogMsg>,
-        msg: LogMsg,
-        shared: &mut Arc<HubState>,
-    ) -> Result<(), ActorProcessingErr> {
-        match msg {
-            LogMsg::Commit => {
-                // A swap, so that what was enqueued before the last wake-up is seen below.
-                shared.log_awake.swap(false, Ordering::AcqRel);
-                shared.committer.lock().commit(shared, CommitBudget::ALL);
-                if !shared.submissions.is_empty() && !shared.log_awake.swap(true, Ordering::AcqRel)
-                {
-                    myself.cast(LogMsg::Commit)?;
-                }
-                Ok(())
-            }
-            LogMsg::Broken => Err("a commit panicked".into()),
-            LogMsg::Panic => panic!("planted fault in the log"),
+    /// The permits of publishes in flight; a submission holds as many as its events cost.
+    pub(crate) fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
+    }
+
+    /// Appends a submission, and answers once its events are durable and shown.
+    ///
+    /// Cancelling it (dropping the future) withdraws nothing: the submission stays in its place in
+    /// the order.
+    pub(crate) async fn append(&self, submission: Submission) -> Result<Committed, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let submitted = self.submit(submission, reply)?;
+        // Publishers whose requests came together are committed together.
+        yield_once().await;
+        submitted.commit();
+        answer.await.unwrap_or(Err(AppendError::Unknown))
+    }
+
+    fn submit(&self, submission: Submission, reply: Reply) -> Result<Submitted<'_>, AppendError> {
+        let is_large = submission.cost() > CommitBudget::INLINE.cost_max;
+        let queued = Queued { submission, reply };
+        self.queue.push(queued).map_err(|_| AppendError::QueueFull)?;
+        Ok(Submitted { log: self, is_large })
+    }
+
+    /// Commits what has gathered, on this thread or on that of the log's actor.
+    fn commit_gathered(&self, is_large: bool) {
+        let is_over_budget = !is_large && !self.queue.is_empty() && self.commit_inline();
+        // What is left goes to the actor: it is over the budget, or another commit is under way.
+        if is_over_budget || !self.queue.is_empty() {
+            self.wake_actor();
         }
     }
 
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<LogMsg>,
-        _: SupervisionEvent,
-        _: &mut Arc<HubState>,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
+    /// Commits what has gathered within a small budget, unless a commit is under way. Whether it
+    /// came to something that is over the budget.
+    fn commit_inline(&self) -> bool {
+        let Some(mut committer) = self.committer.try_lock() else { return false };
+        let commit = AssertUnwindSafe(|| self.commit(&mut committer, CommitBudget::INLINE));
+        if catch_unwind(commit).is_err() {
+            drop(committer);
+            self.break_down();
+            return false;
+        }
+        committer.has_deferred()
+    }
+
+    /// Commits what has gathered, up to what one commit of the actor takes. Whether more is left,
+    /// and the actor is not woken for it yet: it then goes on.
+    pub(super) fn commit_all(&self) -> bool {
+        // A swap, so that what was queued before the last wake-up is seen below.
+        self.actor_awake.swap(false, Ordering::AcqRel);
+        self.commit(&mut self.committer.lock(), CommitBudget::ALL);
+        !self.queue.is_empty() && !self.actor_awake.swap(true, Ordering::AcqRel)
+    }
+
+    /// One commit through its stages.
+    fn commit(&self, committer: &mut Committer, budget: CommitBudget) {
+        committer.run(|committer| {
+            let prepared = committer.prepare(&self.queue, budget, self.clock.now_ms());
+            if !prepared.answers.is_empty() {
+                self.durable.make_durable(prepared, &self.show);
+            }
+        });
+    }
+
+    /// Wakes the log's actor, once until it looks.
+    fn wake_actor(&self) {
+        if self.actor_awake.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if !self.cast(LogMsg::Commit) {
+            self.stop();
+        }
+    }
+
+    /// Has the log's actor fail, and with it the hub: a commit was left half-made.
+    pub(super) fn break_down(&self) {
+        self.cast(LogMsg::Broken);
+    }
+
+    /// Plants a fault in its actor.
+    pub(super) fn plant_fault(&self) {
+        self.cast(LogMsg::Panic);
+    }
+
+    fn cast(&self, msg: LogMsg) -> bool {
+        self.actor.lock().as_ref().is_some_and(|actor| actor.cast(msg).is_ok())
+    }
+
+    /// The log has an actor now.
+    pub(super) fn set_actor(&self, actor: ActorRef<LogMsg>) {
+        *self.actor.lock() = Some(actor);
+    }
+
+    /// Commits nothing more. Publishers that wait get [`AppendError::Unknown`].
+    pub(crate) fn stop(&self) {
+        self.committer.lock().stop();
+        self.durable.stop();
+        *self.actor.lock() = None;
+        self.actor_awake.store(false, Ordering::Release);
+        while self.queue.pop().is_some() {}
+    }
+}
+
+/// A submission in the queue that has not been committed by its publisher yet.
+#[derive(Debug)]
+struct Submitted<'a> {
+    log: &'a Log,
+    is_large: bool,
+}
+
+impl Submitted<'_> {
+    /// Commits it, with all that has gathered by now.
+    fn commit(self) {
+        self.log.commit_gathered(self.is_large);
+        mem::forget(self);
+    }
+}
+
+/// Covers cancellation alone: a publisher that is dropped while it yields leaves its submission in
+/// the queue, where it would wait for the next publisher.
+impl Drop for Submitted<'_> {
+    fn drop(&mut self) {
+        self.log.commit_gathered(self.is_large);
+    }
+}
+
+/// Yields once to the tasks that are ready now.
+async fn yield_once() {
+    let mut is_first = true;
+    poll_fn(|context| {
+        if mem::take(&mut is_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// What tests look at, and break.
+#[cfg(test)]
+impl Log {
+    pub(crate) fn committer(&self) -> &Mutex<Committer> {
+        &self.committer
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Queues a submission, and leaves it there.
+    pub(crate) fn submit_only(&self, submission: Submission) {
+        let (reply, _) = oneshot::channel();
+        mem::forget(self.submit(submission, reply).expect("room"));
+    }
+
+    pub(crate) fn commit_within(&self, committer: &mut Committer, budget: CommitBudget) {
+        self.commit(committer, budget);
+    }
+
+    /// Starts the thread of a delayed stage.
+    pub(crate) fn start_stage(self: &Arc<Self>) {
+        if let DurableStage::Delayed(stage) = &self.durable {
+            let (showing, failing) = (Arc::clone(self), Arc::clone(self));
+            stage.start(move |prepared| showing.show.show(prepared), move || failing.break_down());
+        }
     }
 }

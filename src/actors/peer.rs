@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
-    shard::SlotKey,
+    slot_key::SlotKey,
     socket::Socket,
     tcp::{SocketAddrs, Tcp},
 };

@@ -5,59 +5,73 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    channels::{Channels, ChannelsMsg},
-    hub_state::HubState,
-    log::{Log, LogMsg},
-    shard::{Front, ShardMsg},
-    shards::{Shards, ShardsMsg},
+    channels::{Channels, ChannelsArguments},
+    lifecycle::Lifecycle,
+    log_actor::LogActor,
+    messages::{ChannelsMsg, Fault, RootMsg, ShardMsg, ShardsMsg},
+    shard::Front,
+    shard_context::ShardContext,
+    shards::{Shards, ShardsArguments},
 };
 use crate::{
     core::{RestartPolicy, Restarts},
-    model::ChannelName,
     telemetry::Metrics,
 };
 
 /// The actor.
-pub(crate) struct Root;
+struct Root;
 
-/// Its messages.
-pub(crate) enum RootMsg {
-    /// Serve clients.
-    Serve(Arc<dyn Front>),
-    /// Plant a fault.
-    Fault(Fault),
+/// The actors of a hub.
+pub(crate) struct RootHandle {
+    root: ActorRef<RootMsg>,
+    front: watch::Sender<Option<Arc<dyn Front>>>,
 }
 
-/// An actor that a test wants to see die.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// The root panics.
-    Root,
-    /// The log panics.
-    Log,
-    /// The supervisor of the channels panics.
-    Channels,
-    /// A channel's actor panics.
-    Channel(ChannelName),
-    /// A channel's actor is killed.
-    KillChannel(ChannelName),
-    /// The supervisor of the shards panics.
-    Shards,
-    /// A shard panics.
-    Shard(usize),
-    /// A shard is killed.
-    KillShard(usize),
-    /// The next step of one connection to the channel panics.
-    Connection(ChannelName),
+impl RootHandle {
+    /// Starts the actors. The second part ends with their root.
+    pub(crate) async fn start(
+        lifecycle: Arc<Lifecycle>,
+        channels: ChannelsArguments,
+        shards: Arc<ShardContext>,
+    ) -> Result<(Self, JoinHandle<()>), SpawnErr> {
+        let front = watch::Sender::new(None);
+        let shards = ShardsArguments { context: shards, front: front.subscribe() };
+        let arguments = RootArguments { lifecycle, channels, shards };
+        let (root, ended) = Root::spawn(None, Root, arguments).await?;
+        Ok((Self { root, front }, ended))
+    }
+
+    /// Serves clients on every shard there is and will be. Only the first front is used.
+    pub(crate) fn serve(&self, front: Arc<dyn Front>) {
+        self.front.send_replace(Some(front));
+    }
+
+    /// Stops the actors.
+    pub(crate) fn stop(&self) {
+        self.root.stop(None);
+    }
+
+    /// Plants a fault.
+    pub(crate) fn plant_fault(&self, fault: Fault) {
+        // A root that has ended has no faults left.
+        let _ = self.root.cast(RootMsg::Fault(fault));
+    }
+}
+
+/// What it is started with.
+struct RootArguments {
+    lifecycle: Arc<Lifecycle>,
+    channels: ChannelsArguments,
+    shards: ShardsArguments,
 }
 
 /// Its state.
-pub(crate) struct RootState {
-    shared: Arc<HubState>,
-    front: Option<Arc<dyn Front>>,
+struct RootState {
+    arguments: RootArguments,
     log: ActorId,
     channels: ActorRef<ChannelsMsg>,
     shards: ActorRef<ShardsMsg>,
@@ -67,21 +81,19 @@ pub(crate) struct RootState {
 impl Actor for Root {
     type Msg = RootMsg;
     type State = RootState;
-    type Arguments = Arc<HubState>;
+    type Arguments = RootArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<RootMsg>,
-        shared: Arc<HubState>,
+        arguments: RootArguments,
     ) -> Result<RootState, ActorProcessingErr> {
-        let cell = myself.get_cell();
-        let (log, _) = Log::spawn_linked(None, Log, Arc::clone(&shared), cell.clone()).await?;
-        let log_id = log.get_id();
-        shared.refs.lock().log = Some(log);
-        let channels = start_channels(&shared, &myself).await?;
-        let shards = start_shards(&shared, None, &myself).await?;
+        let log = Arc::clone(&arguments.channels.log);
+        let (log, _) = LogActor::spawn_linked(None, LogActor, log, myself.get_cell()).await?;
+        let channels = arguments.start_channels(&myself).await?;
+        let shards = arguments.start_shards(&myself).await?;
         let restarts = Restarts::new(RESTARTS);
-        Ok(RootState { shared, front: None, log: log_id, channels, shards, restarts })
+        Ok(RootState { arguments, log: log.get_id(), channels, shards, restarts })
     }
 
     async fn handle(
@@ -91,14 +103,9 @@ impl Actor for Root {
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            RootMsg::Serve(front) => {
-                state.front = Some(Arc::clone(&front));
-                // One that is just being restarted is given the front when it starts.
-                let _ = state.shards.cast(ShardsMsg::Serve(front));
-            }
             RootMsg::Fault(fault) => {
                 if let Err(error) = state.plant(fault) {
-                    tracing::warn!(error, "the fault found nobody");
+                    tracing::warn!(error, "the fault could not be planted");
                 }
             }
         }
@@ -130,15 +137,14 @@ impl Actor for Root {
             return Ok(());
         };
         tracing::error!(child, error, "a supervisor failed");
-        Metrics::count(&state.shared.metrics.restarts, child);
-        if !state.restarts.allow(state.shared.clock.now_ms()) {
+        Metrics::count(&state.arguments.channels.metrics.restarts, child);
+        if !state.restarts.allow(state.arguments.shards.context.clock.now_ms()) {
             return state.fail(format!("the {child} supervisor fails too often: {error}"));
         }
         let started = if child == "channels" {
-            start_channels(&state.shared, &myself).await.map(|new| state.channels = new)
+            state.arguments.start_channels(&myself).await.map(|new| state.channels = new)
         } else {
-            let front = state.front.clone();
-            start_shards(&state.shared, front, &myself).await.map(|new| state.shards = new)
+            state.arguments.start_shards(&myself).await.map(|new| state.shards = new)
         };
         match started {
             Ok(()) => Ok(()),
@@ -148,28 +154,24 @@ impl Actor for Root {
 }
 
 impl RootState {
-    /// The hub can go on no longer; whoever runs it is told.
+    /// The hub cannot go on; the program that runs it is to end.
     fn fail(&self, why: String) -> Result<(), ActorProcessingErr> {
         tracing::error!(why, "the hub fails");
-        self.shared.stop_log();
-        self.shared.fatal.send_replace(Some(why));
+        self.arguments.channels.log.stop();
+        self.arguments.lifecycle.fail(why);
         Ok(())
     }
 
     fn plant(&self, fault: Fault) -> Result<(), ActorProcessingErr> {
         tracing::warn!(?fault, "planting a fault");
-        let to_shard = |index: usize, msg: ShardMsg| match self.shared.refs.lock().shards.get(index)
-        {
-            Some(Some(shard)) => shard.cast(msg),
-            _ => Ok(()),
+        let shards = &self.arguments.shards.context.shards;
+        let to_shard = |index: usize, msg: ShardMsg| match shards.find(index) {
+            Some(shard) => shard.cast(msg),
+            None => Ok(()),
         };
         match fault {
             Fault::Root => panic!("planted fault in the root"),
-            Fault::Log => {
-                if let Some(log) = &self.shared.refs.lock().log {
-                    log.cast(LogMsg::Panic)?;
-                }
-            }
+            Fault::Log => self.arguments.channels.log.plant_fault(),
             Fault::Channels => self.channels.cast(ChannelsMsg::Panic(None))?,
             Fault::Channel(name) => self.channels.cast(ChannelsMsg::Panic(Some(name)))?,
             Fault::KillChannel(name) => self.channels.cast(ChannelsMsg::Kill(name))?,
@@ -178,7 +180,7 @@ impl RootState {
             Fault::KillShard(index) => self.shards.cast(ShardsMsg::Kill(index))?,
             Fault::Connection(name) => {
                 let planted = Arc::new(AtomicBool::new(false));
-                for index in 0..self.shared.shards() {
+                for index in 0..shards.count() {
                     let msg = ShardMsg::PanicConnection(name.clone(), Arc::clone(&planted));
                     to_shard(index, msg)?;
                 }
@@ -188,24 +190,22 @@ impl RootState {
     }
 }
 
-async fn start_channels(
-    shared: &Arc<HubState>,
-    root: &ActorRef<RootMsg>,
-) -> Result<ActorRef<ChannelsMsg>, ActorProcessingErr> {
-    let arguments = Arc::clone(shared);
-    let (channels, _) = Channels::spawn_linked(None, Channels, arguments, root.get_cell()).await?;
-    shared.refs.lock().channels = Some(channels.clone());
-    Ok(channels)
-}
+impl RootArguments {
+    async fn start_channels(
+        &self,
+        root: &ActorRef<RootMsg>,
+    ) -> Result<ActorRef<ChannelsMsg>, ActorProcessingErr> {
+        let arguments = self.channels.clone();
+        Ok(Channels::spawn_linked(None, Channels, arguments, root.get_cell()).await?.0)
+    }
 
-async fn start_shards(
-    shared: &Arc<HubState>,
-    front: Option<Arc<dyn Front>>,
-    root: &ActorRef<RootMsg>,
-) -> Result<ActorRef<ShardsMsg>, ActorProcessingErr> {
-    let arguments = (Arc::clone(shared), front);
-    let (shards, _) = Shards::spawn_linked(None, Shards, arguments, root.get_cell()).await?;
-    Ok(shards)
+    async fn start_shards(
+        &self,
+        root: &ActorRef<RootMsg>,
+    ) -> Result<ActorRef<ShardsMsg>, ActorProcessingErr> {
+        let arguments = self.shards.clone();
+        Ok(Shards::spawn_linked(None, Shards, arguments, root.get_cell()).await?.0)
+    }
 }
 
 const RESTARTS: RestartPolicy = RestartPolicy { restarts_max: 5, window_ms: 60_000 };

@@ -10,10 +10,12 @@ use ractor::{
     Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent,
     thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
 };
+use tokio::sync::watch;
 
 use super::{
-    hub_state::HubState,
-    shard::{Front, Shard, ShardMsg},
+    messages::ShardsMsg,
+    shard::{Front, Shard, ShardArguments},
+    shard_context::ShardContext,
 };
 use crate::{
     core::{RestartPolicy, Restarts},
@@ -21,22 +23,19 @@ use crate::{
 };
 
 /// The actor.
-pub(crate) struct Shards;
+pub(super) struct Shards;
 
-/// Its messages.
-pub(crate) enum ShardsMsg {
-    /// Serve clients, on every shard there is and will be.
-    Serve(Arc<dyn Front>),
-    /// Kill a shard.
-    Kill(usize),
-    /// A planted fault.
-    Panic,
+/// What it is started with.
+#[derive(Clone)]
+pub(crate) struct ShardsArguments {
+    pub(crate) context: Arc<ShardContext>,
+    /// Serves clients on every shard, once there is one.
+    pub(crate) front: watch::Receiver<Option<Arc<dyn Front>>>,
 }
 
 /// Its state.
-pub(crate) struct ShardsState {
-    shared: Arc<HubState>,
-    front: Option<Arc<dyn Front>>,
+pub(super) struct ShardsState {
+    arguments: ShardsArguments,
     children: Vec<ActorId>,
     restarts: Restarts,
 }
@@ -44,16 +43,16 @@ pub(crate) struct ShardsState {
 impl Actor for Shards {
     type Msg = ShardsMsg;
     type State = ShardsState;
-    type Arguments = (Arc<HubState>, Option<Arc<dyn Front>>);
+    type Arguments = ShardsArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ShardsMsg>,
-        (shared, front): Self::Arguments,
+        arguments: ShardsArguments,
     ) -> Result<ShardsState, ActorProcessingErr> {
         let mut state =
-            ShardsState { shared, front, children: Vec::new(), restarts: Restarts::new(RESTARTS) };
-        for index in 0..state.shared.shards() {
+            ShardsState { arguments, children: Vec::new(), restarts: Restarts::new(RESTARTS) };
+        for index in 0..state.arguments.context.shards.count() {
             let id = state.start(&myself, index).await?;
             state.children.push(id);
         }
@@ -67,14 +66,8 @@ impl Actor for Shards {
         state: &mut ShardsState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            ShardsMsg::Serve(front) => {
-                for shard in state.shared.refs.lock().shards.iter().flatten() {
-                    shard.cast(ShardMsg::Serve(Arc::clone(&front)))?;
-                }
-                state.front = Some(front);
-            }
             ShardsMsg::Kill(index) => {
-                if let Some(Some(shard)) = state.shared.refs.lock().shards.get(index) {
+                if let Some(shard) = state.arguments.context.shards.find(index) {
                     shard.kill();
                 }
             }
@@ -99,10 +92,11 @@ impl Actor for Shards {
         let Some(index) = state.children.iter().position(|id| *id == actor.get_id()) else {
             return Ok(());
         };
-        state.shared.refs.lock().shards[index] = None;
+        let context = &state.arguments.context;
+        context.shards.set(index, None);
         tracing::error!(shard = index, error, "a shard failed; its connections will resume");
-        Metrics::count(&state.shared.metrics.restarts, "shard");
-        if !state.restarts.allow(state.shared.clock.now_ms()) {
+        Metrics::count(&context.metrics.restarts, "shard");
+        if !state.restarts.allow(context.clock.now_ms()) {
             return Err("shards fail too often".into());
         }
         state.children[index] = state.start(&myself, index).await?;
@@ -116,14 +110,13 @@ impl ShardsState {
         myself: &ActorRef<ShardsMsg>,
         index: usize,
     ) -> Result<ActorId, ActorProcessingErr> {
-        let arguments = (Arc::clone(&self.shared), index);
+        let ShardsArguments { context, front } = self.arguments.clone();
+        let shards = Arc::clone(&context.shards);
+        let arguments = ShardArguments { context, index, front };
         let spawner = ThreadLocalActorSpawner::new();
         let (shard, _) = Shard::spawn_linked(None, arguments, myself.get_cell(), spawner).await?;
-        if let Some(front) = &self.front {
-            shard.cast(ShardMsg::Serve(Arc::clone(front)))?;
-        }
         let id = shard.get_id();
-        self.shared.refs.lock().shards[index] = Some(shard);
+        shards.set(index, Some(shard));
         Ok(id)
     }
 }

@@ -35,7 +35,9 @@ pub struct ChannelEntry {
     history: Mutex<History>,
     /// Newest event, so that a reader sees without a lock that there is nothing new.
     last_seq: AtomicU64,
-    /// Zero while open.
+    /// Whether its closing event has a seq, shown or not.
+    closing: AtomicBool,
+    /// Zero while open, or as long as the closing event is not shown.
     closed_seq: AtomicU64,
     closed_ms: AtomicU64,
     used_ms: AtomicU64,
@@ -68,6 +70,7 @@ impl ChannelEntry {
             eviction: AtomicU64::new(earlier.eviction),
             history: Mutex::new(History::starting_after(earlier.through)),
             last_seq: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
             closed_seq: AtomicU64::new(0),
             closed_ms: AtomicU64::new(0),
             used_ms: AtomicU64::new(now_ms),
@@ -171,7 +174,18 @@ impl ChannelEntry {
         self.last_seq.store(seq.0, Ordering::Release);
     }
 
-    /// Whether it takes no more events.
+    /// Notes that its closing event has a seq: whatever comes after it in the log is rejected, even
+    /// before readers see that it is closed.
+    pub fn begin_close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether it takes no more events. For the log alone, under its lock.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether its closing event is shown.
     pub fn is_closed(&self) -> bool {
         self.closed_seq().is_some()
     }
@@ -193,6 +207,7 @@ impl ChannelEntry {
     /// Lets it take events again, once its tombstone has expired.
     pub fn reopen(&self) {
         self.closed_seq.store(0, Ordering::Release);
+        self.closing.store(false, Ordering::Release);
     }
 
     /// When it was closed, in milliseconds since 1970.
@@ -201,6 +216,7 @@ impl ChannelEntry {
     }
 
     pub(super) fn close(&self, seq: Seq, now_ms: u64) {
+        self.begin_close();
         self.closed_ms.store(now_ms, Ordering::Release);
         self.closed_seq.store(seq.0, Ordering::Release);
     }

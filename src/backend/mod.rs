@@ -1,15 +1,16 @@
-//! What holds history: the memory backend. Shared by reference; locks are held for bounded work
-//! only and never across an await.
+//! What is known of channels ([`Registry`]) and of their events ([`EventStore`]). Shared by reference;
+//! locks are held for bounded work only and never across an await.
 
 mod channel;
 mod directory;
+mod event_store;
 mod evicted_channels;
 mod journal;
 mod losses;
-mod memory;
 mod pattern_counts;
 mod piece;
 mod reader;
+mod registry;
 mod replay;
 mod replay_heap;
 mod shard_set;
@@ -21,9 +22,10 @@ mod walk;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use directory::{Directory, DirectoryFull};
-pub use memory::MemoryBackend;
+pub use event_store::EventStore;
 pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use piece::{Piece, SeqRange};
 pub use reader::HistoryReader;
+pub use registry::Registry;
 pub use shard_set::{ShardSet, TargetShards};
 pub use start_search::{Resume, StartFound};

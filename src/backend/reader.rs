@@ -5,9 +5,9 @@ use std::{mem, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
+    event_store::EventStore,
     journal::includes,
     losses::{KnownLosses, Lost},
-    memory::MemoryBackend,
     piece::{Piece, SeqRange},
     replay::Replay,
     replay_heap::ReplayHeap,
@@ -45,13 +45,13 @@ impl HistoryReader {
     }
 
     /// Whether it has yet to be found out where the subscription starts, by
-    /// [`search_start`](MemoryBackend::search_start).
+    /// [`search_start`](EventStore::search_start).
     pub fn is_searching_start(&self) -> bool {
         matches!(self.stage, ReadStage::Searching(_))
     }
 }
 
-impl MemoryBackend {
+impl EventStore {
     /// The next piece of a subscription. A read that is not at its end goes on at the piece's
     /// `through`; going back to a place within the last piece is cheap. It must be known where the
     /// subscription starts.
@@ -84,7 +84,7 @@ impl MemoryBackend {
         };
         let nothing =
             |through| Piece { events: Vec::new(), through, more: through < range.through };
-        if !heap.collect_some(self.directory(), patterns, named).map_err(|_| FellOff)? {
+        if !heap.collect_some(self.registry().directory(), patterns, named).map_err(|_| FellOff)? {
             reader.stage = ReadStage::Collecting(heap);
             return Ok(Piece { more: true, ..nothing(range.after) });
         }

@@ -8,9 +8,9 @@ use std::{mem, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
+    event_store::EventStore,
     journal::{Includes, includes},
     losses::{KnownLosses, Lost},
-    memory::MemoryBackend,
     piece::SeqRange,
     reader::{HistoryReader, ReadStage},
     replay::Replay,
@@ -52,7 +52,7 @@ enum Progress {
     Lost(Lost),
 }
 
-impl MemoryBackend {
+impl EventStore {
     /// Where a subscription starts. `named` are the channels it names. The caller reads `head`
     /// after it has registered, so that nothing is lost between: whatever lies up to the head is
     /// found by reading, whatever comes after it is sent. What has been lost by now counts as known
@@ -111,7 +111,7 @@ impl MemoryBackend {
                 self.search_journal(&includes(patterns, named), &target, looked, head)
             }
             Search::Channels(mut heap) => {
-                match heap.collect_some(self.directory(), patterns, named) {
+                match heap.collect_some(self.registry().directory(), patterns, named) {
                     Ok(true) => self.start_merge(heap.merge(), &target, head),
                     Ok(false) => Progress::More(Search::Channels(heap)),
                     Err(lost) => Progress::Lost(lost),

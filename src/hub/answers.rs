@@ -2,63 +2,97 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Hub, quotas::OverLimit};
 use crate::{
-    actors::{HubState, Usage},
+    actors::{Usage, UsageTable},
+    core::{AddressLimits, Limits},
     model::{ClientAddress, Network},
+    telemetry::Metrics,
 };
+
+/// The budget of all answers, and of those to each address.
+#[derive(Debug)]
+pub(super) struct AnswerBudget {
+    bytes_max: u64,
+    room: Arc<Semaphore>,
+    per_address: AddressLimits,
+    of_address: Arc<UsageTable<Network>>,
+    metrics: Arc<Metrics>,
+}
 
 /// The part of the budget that one answer takes, given back when dropped. Keep it as long as any of
 /// its bytes.
 #[derive(Debug)]
 pub struct AnswerPermit {
-    shared: Arc<HubState>,
     permit: OwnedSemaphorePermit,
     _of_address: Option<Usage<Network>>,
+    metrics: Arc<Metrics>,
 }
 
-impl Hub {
-    /// Takes an answer of so many bytes from the budget; `None` if it is over the limit of all
-    /// answers, or over that of the client's address.
-    ///
-    /// It does not wait: the answer is there already, and would be held while it waits. One that is
-    /// larger than the whole budget takes all of it, since it would never be answered otherwise.
-    pub fn reserve_answer(
+impl AnswerBudget {
+    pub(super) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        let bytes_max = limits.connections.answers_bytes_max;
+        let room = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self {
+            bytes_max,
+            room: Arc::new(Semaphore::new(room)),
+            per_address: limits.per_address.clone(),
+            of_address: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Takes an answer of so many bytes from the budget; `None` if that is over it.
+    pub(super) fn reserve(
         &self,
         bytes: u64,
         client: Option<ClientAddress>,
     ) -> Option<AnswerPermit> {
-        let of_address = match self.quotas.count_answer(bytes, client) {
-            Ok(usage) => usage,
-            Err(OverLimit) => {
-                self.shared.metrics.answers_refused.inc();
-                return None;
+        let permit = self.take(bytes, client);
+        match &permit {
+            Some(taken) => {
+                self.metrics.answer_bytes.inc_by(taken.permit.num_permits() as i64);
             }
+            None => {
+                self.metrics.answers_refused.inc();
+            }
+        }
+        permit
+    }
+
+    fn take(&self, bytes: u64, client: Option<ClientAddress>) -> Option<AnswerPermit> {
+        let counted = client.filter(|client| {
+            self.per_address.count(*client) && self.per_address.answers_bytes_max > 0
+        });
+        let of_address = match counted {
+            Some(client) => Some(self.take_of_address(bytes, client)?),
+            None => None,
         };
-        let taken = bytes.min(self.shared.limits().connections.answers_bytes_max);
-        let permits = u32::try_from(taken).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.shared.answers);
-        let Ok(permit) = room.try_acquire_many_owned(permits) else {
-            self.shared.metrics.answers_refused.inc();
-            return None;
-        };
-        self.shared.metrics.answer_bytes.inc_by(i64::from(permits));
-        Some(AnswerPermit { shared: Arc::clone(&self.shared), permit, _of_address: of_address })
+        let permits = u32::try_from(bytes.min(self.bytes_max)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(permits).ok()?;
+        let metrics = Arc::clone(&self.metrics);
+        Some(AnswerPermit { permit, _of_address: of_address, metrics })
+    }
+
+    /// An answer that is larger than the budget of its address takes all of it.
+    fn take_of_address(&self, bytes: u64, client: ClientAddress) -> Option<Usage<Network>> {
+        let max = u32::try_from(self.per_address.answers_bytes_max).unwrap_or(u32::MAX);
+        let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
+        self.of_address.take_many(&client.network(), more, max)
     }
 }
 
 impl Drop for AnswerPermit {
     fn drop(&mut self) {
-        self.shared.metrics.answer_bytes.dec_by(self.permit.num_permits() as i64);
+        self.metrics.answer_bytes.dec_by(self.permit.num_permits() as i64);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Limits;
+    use crate::hub::Hub;
 
     #[tokio::test]
     async fn answers_to_one_address_leave_room_for_others() {

@@ -7,27 +7,53 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Hub, PublishError};
-use crate::{actors::HubState, telemetry::Metrics};
+use super::error::PublishError;
+use crate::{core::PublishLimits, telemetry::Metrics};
+
+/// The budget of all bodies.
+#[derive(Debug)]
+pub(super) struct BodyBudget {
+    large: Arc<Room>,
+    small: Arc<Room>,
+}
+
+#[derive(Debug)]
+struct Room {
+    bytes: Arc<Semaphore>,
+    /// Of all bodies, for messages.
+    bytes_max: u64,
+    wait: Duration,
+    metrics: Arc<Metrics>,
+}
 
 /// The part of the budget that one body takes, given back when dropped. Keep it until the publish
 /// is answered.
 #[derive(Debug)]
 pub struct BodyPermit {
-    shared: Arc<HubState>,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Hub {
+impl BodyBudget {
+    pub(super) fn new(limits: &PublishLimits, metrics: &Arc<Metrics>) -> Self {
+        let bytes_max = limits.bodies_bytes_max;
+        let bytes = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let room = |bytes: usize| {
+            Arc::new(Room {
+                bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+                bytes_max,
+                wait: Duration::from_millis(limits.wait_ms.into()),
+                metrics: Arc::clone(metrics),
+            })
+        };
+        Self { large: room(bytes), small: room(bytes / SMALL_BODIES_PART) }
+    }
+
     /// Begins a body of which nothing has been read yet; its head may say how many bytes it has.
-    ///
-    /// Small ones have a budget of their own. Otherwise 64 clients that send all but the last byte of a
-    /// megabyte each, and wait, would keep everyone from publishing anything.
-    pub fn reserve_body(&self, bytes: Option<u64>) -> BodyPermit {
+    pub(super) fn reserve(&self, bytes: Option<u64>) -> BodyPermit {
         let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
-        let room = if is_small { &self.shared.small_bodies } else { &self.shared.bodies };
-        BodyPermit { shared: Arc::clone(&self.shared), room: Arc::clone(room), permit: None }
+        let room = if is_small { &self.small } else { &self.large };
+        BodyPermit { room: Arc::clone(room), permit: None }
     }
 }
 
@@ -40,23 +66,20 @@ impl BodyPermit {
     /// # Errors
     /// There is no room. What was taken stays taken until this is dropped.
     pub async fn grow(&mut self, bytes: usize) -> Result<(), PublishError> {
-        let limits = &self.shared.limits().publish;
-        let full = PublishError::TooManyBodies { bytes_max: limits.bodies_bytes_max };
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room);
+        let room = Arc::clone(&self.room.bytes);
         let taken = match &mut self.permit {
             None => {
-                let wait = Duration::from_millis(limits.wait_ms.into());
-                let waited = timeout(wait, room.acquire_many_owned(permits)).await;
+                let waited = timeout(self.room.wait, room.acquire_many_owned(permits)).await;
                 waited.ok().and_then(Result::ok)
             }
             Some(_) => room.try_acquire_many_owned(permits).ok(),
         };
         let Some(taken) = taken else {
-            Metrics::count(&self.shared.metrics.publishes_refused, "bodies");
-            return Err(full);
+            Metrics::count(&self.room.metrics.publishes_refused, "bodies");
+            return Err(PublishError::TooManyBodies { bytes_max: self.room.bytes_max });
         };
-        self.shared.metrics.body_bytes.inc_by(i64::from(permits));
+        self.room.metrics.body_bytes.inc_by(i64::from(permits));
         match &mut self.permit {
             Some(permit) => permit.merge(taken),
             None => self.permit = Some(taken),
@@ -68,11 +91,15 @@ impl BodyPermit {
 impl Drop for BodyPermit {
     fn drop(&mut self) {
         if let Some(permit) = &self.permit {
-            self.shared.metrics.body_bytes.dec_by(permit.num_permits() as i64);
+            self.room.metrics.body_bytes.dec_by(permit.num_permits() as i64);
         }
     }
 }
 
+/// Small bodies have room of their own beside that of all others: this part of it. Otherwise 64
+/// clients that send all but the last byte of a megabyte each, and wait, would keep all others from
+/// publishing.
+const SMALL_BODIES_PART: usize = 4;
 /// A body that says it has no more is small. With the defaults 2,048 of them fit into their room, more
 /// than one address may have connections for requests.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
@@ -80,7 +107,7 @@ const SMALL_BYTES_MAX: u64 = 8 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Limits;
+    use crate::{core::Limits, hub::Hub};
 
     #[tokio::test(start_paused = true)]
     async fn the_first_bytes_wait_for_room_and_further_ones_do_not() {

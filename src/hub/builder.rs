@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
-use ractor::Actor;
 use thiserror::Error;
 
-use super::{ChannelCreator, Hub, Quotas};
+use super::{
+    admission::ConnectionAdmission,
+    answers::AnswerBudget,
+    bodies::BodyBudget,
+    channel_creation::ChannelCreator,
+    handle::{Hub, HubParts},
+    quotas::Quotas,
+    throttled_logs::ThrottledLogs,
+};
 use crate::{
-    actors::{Clock, HubState, Root},
-    backend::MemoryBackend,
+    actors::{
+        ChannelContext, ChannelsArguments, ChannelsHandle, Clock, DurableStage, Inboxes, Lifecycle,
+        Log, RootHandle, ShardContext, ShardsHandle, ShowStage,
+    },
+    backend::{EventStore, Registry},
     core::Limits,
     model::Epoch,
     telemetry::Metrics,
@@ -50,33 +60,80 @@ impl HubBuilder {
 
     /// Starts the actors. Needs a tokio runtime.
     pub async fn start(self) -> Result<Hub, StartError> {
+        self.start_with(DurableStage::Memory).await
+    }
+
+    /// Starts a hub whose commits become durable by this stage.
+    pub(super) async fn start_with(self, durable: DurableStage) -> Result<Hub, StartError> {
         let shards = match self.shards {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
+        let limits = Arc::new(self.limits);
         let clock = Clock::start();
+        let metrics = Metrics::new();
+        let registry = Arc::new(Registry::new(&limits));
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
-        let quotas = Arc::new(Quotas::new(&self.limits));
-        let channel_creator = Arc::new(ChannelCreator::new(&self.limits));
-        let backend = MemoryBackend::new(epoch, self.limits);
-        let shared = HubState::new(backend, Metrics::new(), clock, shards);
-        let (root, ended) = Root::spawn(None, Root, shared.clone())
+        let store = Arc::new(EventStore::new(epoch, limits.history.clone(), Arc::clone(&registry)));
+
+        let shards = Arc::new(ShardsHandle::new(shards));
+        let in_flight_max = limits.publish.in_flight_max.max(1) as usize;
+        let inboxes = Arc::new(Inboxes::new(shards.count(), in_flight_max));
+        let channels = Arc::<ChannelsHandle>::default();
+        let show = ShowStage {
+            store: Arc::clone(&store),
+            inboxes: Arc::clone(&inboxes),
+            channels: Arc::clone(&channels),
+            metrics: Arc::clone(&metrics),
+        };
+        let log = Log::new(show, durable, &limits.publish, clock);
+        #[cfg(test)]
+        log.start_stage();
+
+        let lifecycle = Arc::new(Lifecycle::new());
+        let context =
+            ChannelContext { store: Arc::clone(&store), limits: Arc::clone(&limits), clock };
+        let channels = ChannelsArguments {
+            context: Arc::new(context),
+            handle: channels,
+            log: Arc::clone(&log),
+            metrics: Arc::clone(&metrics),
+        };
+        let context = ShardContext {
+            store: Arc::clone(&store),
+            inboxes,
+            shards: Arc::clone(&shards),
+            limits: limits.connections.clone(),
+            metrics: Arc::clone(&metrics),
+            clock,
+        };
+        let (root, ended) = RootHandle::start(Arc::clone(&lifecycle), channels, Arc::new(context))
             .await
             .map_err(|error| StartError(error.to_string()))?;
-        shared.refs.lock().root = Some(root);
-        // Without its root a hub is no hub, whatever the root died of.
-        let watched = shared.clone();
+        // Without its root a hub cannot go on, whatever ended the root.
+        let (ended_log, ended_lifecycle) = (Arc::clone(&log), Arc::clone(&lifecycle));
         tokio::spawn(async move {
             let _ = ended.await;
-            watched.stop_log();
-            watched.fatal.send_if_modified(|why| {
-                let unexpected = why.is_none() && !watched.is_draining();
-                if unexpected {
-                    *why = Some("the root of the actors ended".to_owned());
-                }
-                unexpected
-            });
+            ended_log.stop();
+            ended_lifecycle.root_ended();
         });
-        Ok(Hub { shared, quotas, channel_creator, logs: Arc::default() })
+
+        Ok(Hub(Arc::new(HubParts {
+            clock,
+            throttled_logs: ThrottledLogs::default(),
+            store,
+            log,
+            lifecycle,
+            shards,
+            root,
+            connections: ConnectionAdmission::new(&limits.connections),
+            channel_creator: ChannelCreator::new(&limits, Arc::clone(&registry)),
+            quotas: Quotas::new(&limits),
+            bodies: BodyBudget::new(&limits.publish, &metrics),
+            answers: AnswerBudget::new(&limits, Arc::clone(&metrics)),
+            limits,
+            metrics,
+            registry,
+        })))
     }
 }

@@ -6,11 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Hub, PublishError, Source, SubscribeError,
+    error::{PublishError, SubscribeError},
+    event_rate::Source,
     rate_limits::{RateLimits, TooFast},
 };
 use crate::{
-    backend::{ChannelEntry, DirectoryFull},
+    backend::{ChannelEntry, DirectoryFull, Registry},
     core::{AddressLimits, Limits},
     model::{ChannelName, ClientAddress, Network},
 };
@@ -22,9 +23,10 @@ pub(super) struct CreatedBy<'a> {
     pub(super) client: Option<ClientAddress>,
 }
 
-/// How many channels each client has created lately.
+/// Creates channels, and knows how many each client has created lately.
 #[derive(Debug)]
-pub(crate) struct ChannelCreator {
+pub(super) struct ChannelCreator {
+    registry: Arc<Registry>,
     per_address: AddressLimits,
     by_address: Option<RateLimits<Network>>,
     by_subject: Option<RateLimits<Arc<str>>>,
@@ -50,13 +52,28 @@ impl<'a> CreatedBy<'a> {
 }
 
 impl ChannelCreator {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, registry: Arc<Registry>) -> Self {
         let (address, subject) = (&limits.per_address, &limits.per_subject);
         let by_address =
             RateLimits::new(address.channels_per_s, address.channels_burst, address.rates_max);
         let by_subject =
             RateLimits::new(subject.channels_per_s, subject.channels_burst, subject.rates_max);
-        Self { per_address: address.clone(), by_address, by_subject }
+        Self { registry, per_address: address.clone(), by_address, by_subject }
+    }
+
+    /// A channel, created now if need be and within the limits.
+    pub(super) fn find_or_create(
+        &self,
+        name: &ChannelName,
+        created_by: CreatedBy<'_>,
+        now_ms: u64,
+    ) -> Result<Arc<ChannelEntry>, CreateError> {
+        let directory = self.registry.directory();
+        if let Some(entry) = directory.find(name) {
+            return Ok(entry);
+        }
+        self.take(created_by)?;
+        directory.find_or_create(name, now_ms).map_err(CreateError::Full)
     }
 
     /// Counts one more. Under a token with a subject it counts for that alone, as events do.
@@ -74,23 +91,6 @@ impl ChannelCreator {
             // One is never more than a burst.
             Some(Err(TooFast::Never { .. })) => Err(CreateError::TooMany(Duration::ZERO)),
         }
-    }
-}
-
-impl Hub {
-    /// A channel, created now if need be and within the limits.
-    pub(super) fn find_or_create(
-        &self,
-        name: &ChannelName,
-        created_by: CreatedBy<'_>,
-        now_ms: u64,
-    ) -> Result<Arc<ChannelEntry>, CreateError> {
-        let directory = self.shared.backend.directory();
-        if let Some(entry) = directory.find(name) {
-            return Ok(entry);
-        }
-        self.channel_creator.take(created_by)?;
-        directory.find_or_create(name, now_ms).map_err(CreateError::Full)
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
         let mut limits = Limits::default();
         (limits.per_address.channels_per_s, limits.per_address.channels_burst) = (1, 2);
         (limits.per_subject.channels_per_s, limits.per_subject.channels_burst) = (1, 3);
-        let channel_creator = ChannelCreator::new(&limits);
+        let channel_creator = ChannelCreator::new(&limits, Arc::new(Registry::new(&limits)));
         let ann: Arc<str> = "ann".into();
         let at = |ip: &str| {
             let address = std::net::SocketAddr::new(ip.parse().expect("an address"), 1);
@@ -141,10 +141,8 @@ mod tests {
         assert_eq!(passed(Some(&ann), at("192.0.2.1"), 4), 3, "a subject counts for itself");
         assert_eq!(passed(None, at("127.0.0.1"), 9), 9, "this machine does not count");
         assert_eq!(passed(None, None, 9), 9);
-        let none = ChannelCreator::new(&{
-            (limits.per_address.channels_per_s, limits.per_subject.channels_per_s) = (0, 0);
-            limits
-        });
+        (limits.per_address.channels_per_s, limits.per_subject.channels_per_s) = (0, 0);
+        let none = ChannelCreator::new(&limits, Arc::new(Registry::new(&limits)));
         let created_by = CreatedBy { subject: Some(&ann), client: at("192.0.2.1") };
         assert!((0..9).all(|_| none.take(created_by).is_ok()), "0 is no limit");
     }

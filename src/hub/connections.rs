@@ -2,15 +2,10 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 
-use super::Hub;
-use crate::actors::{
-    ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState, ShardMsg,
-};
+use super::handle::Hub;
+use crate::actors::{ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState};
 
 /// Where a page of connections begins: a shard, and a slot of it. A connection keeps its slot for
 /// life, so one that is there from the first page to the last is listed once.
@@ -66,11 +61,11 @@ pub struct ConnectionTotals {
 impl Hub {
     /// How many connections there are.
     pub fn connection_totals(&self) -> ConnectionTotals {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.0.metrics;
         ConnectionTotals {
             streams: metrics.streams.get().max(0) as u64,
             polls: metrics.pollers.get().max(0) as u64,
-            connections_max: self.shared.limits().connections.connections_max,
+            connections_max: self.0.limits.connections.connections_max,
         }
     }
 
@@ -79,7 +74,7 @@ impl Hub {
     ///
     /// Asks one shard at a time for a bounded piece, so that no fan-out waits for it. Takes at most
     /// a second; what has not been looked at by then comes with the next page, which begins at
-    /// `next`. Cancelling it has no effect on anyone.
+    /// `next`. Cancelling it has no effect.
     pub async fn connections(
         &self,
         filter: &ConnectionFilter,
@@ -90,7 +85,7 @@ impl Hub {
         let deadline = Instant::now() + PAGE_TIME_MAX;
         let mut page = ConnectionPage::default();
         let mut at = from;
-        while at.shard < self.shared.shards() {
+        while at.shard < self.0.shards.count() {
             if page.connections.len() >= limit || Instant::now() >= deadline {
                 page.next = Some(at);
                 break;
@@ -101,8 +96,7 @@ impl Hub {
                 limit: limit - page.connections.len(),
                 selectors_max,
             };
-            let answer = self.ask(at.shard, deadline, |reply| ShardMsg::Explain(query, reply));
-            let next = match answer.await {
+            let next = match self.0.shards.explain(at.shard, query, deadline).await {
                 Some(matches) => {
                     page.connections.extend(matches.found);
                     matches.next
@@ -131,9 +125,8 @@ impl Hub {
     ) -> ClosedPage {
         let deadline = Instant::now() + PAGE_TIME_MAX;
         let mut page = ClosedPage::default();
-        for shard in 0..self.shared.shards() {
-            let ask = |reply| ShardMsg::ExplainClosed(filter.clone(), reply);
-            match self.ask(shard, deadline, ask).await {
+        for shard in 0..self.0.shards.count() {
+            match self.0.shards.explain_closed(shard, filter.clone(), deadline).await {
                 Some(ended) => page.connections.extend(ended),
                 None => page.unanswered.push(shard),
             }
@@ -152,7 +145,7 @@ impl Hub {
     /// One connection by its number, as it is or as it ended.
     ///
     /// # Errors
-    /// Nobody knows it, and not every shard has answered.
+    /// No shard that has answered knows it, and not every shard has answered.
     pub async fn connection(&self, id: u64) -> Result<Option<ConnectionReport>, Unanswered> {
         let filter = ConnectionFilter { id: Some(id), ..ConnectionFilter::default() };
         let mut unanswered = Vec::new();
@@ -177,19 +170,6 @@ impl Hub {
             }
         }
     }
-
-    /// Asks a shard; `None` if it does not answer in time, or is not there.
-    async fn ask<T>(
-        &self,
-        shard: usize,
-        deadline: Instant,
-        msg: impl FnOnce(oneshot::Sender<T>) -> ShardMsg,
-    ) -> Option<T> {
-        let actor = self.shared.refs.lock().shards.get(shard)?.clone()?;
-        let (reply, answer) = oneshot::channel();
-        actor.cast(msg(reply)).ok()?;
-        timeout_at(deadline.min(Instant::now() + ANSWER_TIME_MAX), answer).await.ok()?.ok()
-    }
 }
 
 /// Ends in order: by their time, then by the connection's number.
@@ -202,6 +182,3 @@ fn closed_cursor(ended: &ConnectionReport) -> ClosedCursor {
 
 /// How long a page may take.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long a shard has for an answer. One that serves its connections answers within
-/// milliseconds.
-const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);

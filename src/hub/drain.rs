@@ -1,18 +1,14 @@
 //! Going down without cutting everyone off at once.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
-use super::Hub;
-use crate::actors::{Fault, Front, RootMsg, ShardMsg};
+use super::handle::Hub;
+use crate::actors::{Fault, Front};
 
 impl Hub {
-    /// Serves clients on the shards' threads.
+    /// Serves clients on the shards' threads, with the first front that is given.
     pub fn serve(&self, front: Arc<dyn Front>) {
-        if let Some(root) = &self.shared.refs.lock().root {
-            let _ = root.cast(RootMsg::Serve(front));
-        }
+        self.0.root.serve(front);
     }
 
     /// Ends all connections, each at its own time within `window` and with its own reconnection
@@ -20,40 +16,23 @@ impl Hub {
     /// until [`shut_down`](Self::shut_down). Returns when no connection is left, or a little after
     /// the window.
     pub async fn drain(&self, window: Duration) {
-        self.shared.draining.store(true, Ordering::Release);
-        let shards = self.shared.refs.lock().shards.clone();
-        let mut done = Vec::new();
-        for shard in shards.into_iter().flatten() {
-            let (sender, receiver) = oneshot::channel();
-            if shard.cast(ShardMsg::Drain(window, sender)).is_ok() {
-                done.push(receiver);
-            }
-        }
-        let all = async {
-            for receiver in done {
-                let _ = receiver.await;
-            }
-        };
-        if tokio::time::timeout(window + DRAIN_GRACE, all).await.is_err() {
+        self.0.lifecycle.start_draining();
+        let drained = self.0.shards.drain(window);
+        if tokio::time::timeout(window + DRAIN_GRACE, drained).await.is_err() {
             tracing::warn!("connections are left after the drain window");
         }
     }
 
     /// Stops the actors. What is in memory is gone.
     pub async fn shut_down(&self) {
-        self.shared.draining.store(true, Ordering::Release);
-        let root = self.shared.refs.lock().root.take();
-        if let Some(root) = root {
-            root.stop(None);
-        }
-        self.shared.stop_log();
+        self.0.lifecycle.start_draining();
+        self.0.root.stop();
+        self.0.log.stop();
     }
 
     /// Plants a fault in an actor: for tests of supervision.
     pub fn plant_fault(&self, fault: Fault) {
-        if let Some(root) = &self.shared.refs.lock().root {
-            let _ = root.cast(RootMsg::Fault(fault));
-        }
+        self.0.root.plant_fault(fault);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::EventRate;
+use super::event_rate::EventRate;
 use crate::{backend::DirectoryFull, model::ChannelName};
 
 /// A publish was not accepted; nothing of it was.

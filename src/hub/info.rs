@@ -1,10 +1,10 @@
 //! What a hub says of itself.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tokio::task::yield_now;
 
-use super::Hub;
+use super::handle::Hub;
 use crate::{
     backend::ChannelInfo,
     core::Limits,
@@ -13,10 +13,10 @@ use crate::{
 };
 
 impl Hub {
-    /// One channel, if there is such a one.
+    /// One channel, if it exists.
     pub fn channel(&self, name: &ChannelName) -> Option<ChannelInfo> {
-        let backend = &self.shared.backend;
-        backend.directory().find(name).map(|entry| backend.info(&entry))
+        let entry = self.0.registry.directory().find(name)?;
+        Some(self.0.registry.info(&entry, self.epoch()))
     }
 
     /// Up to `limit` channels after the name `after`, in the order of their names.
@@ -24,21 +24,21 @@ impl Hub {
         self.channels_where(after, limit, |_| true).await
     }
 
-    /// The same of those channels that are wanted. It looks at some names at a time and lets others go
-    /// ahead in between. Cancelling it has no effect.
+    /// The same of those channels that are wanted. It looks at some names at a time and yields in
+    /// between. Cancelling it has no effect.
     pub async fn channels_where(
         &self,
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
     ) -> Vec<ChannelInfo> {
-        let backend = &self.shared.backend;
+        let (registry, epoch) = (&self.0.registry, self.epoch());
         let mut infos = Vec::new();
         let mut last: Option<ChannelName> = None;
         while infos.len() < limit {
             let from = last.as_ref().map(ChannelName::as_str).or(after);
-            let (found, next) = backend.directory().page(from, limit - infos.len(), &wanted);
-            infos.extend(found.iter().map(|entry| backend.info(entry)));
+            let (found, next) = registry.directory().page(from, limit - infos.len(), &wanted);
+            infos.extend(found.iter().map(|entry| registry.info(entry, epoch)));
             if next.is_none() || infos.len() == limit {
                 break;
             }
@@ -50,50 +50,48 @@ impl Hub {
 
     /// The limits it runs with.
     pub fn limits(&self) -> &Limits {
-        self.shared.limits()
+        &self.0.limits
     }
 
     /// The incarnation of its log.
     pub fn epoch(&self) -> Epoch {
-        self.shared.backend.epoch()
+        self.0.store.epoch()
     }
 
     /// The newest event in its log.
     pub fn head(&self) -> Seq {
-        self.shared.backend.head()
+        self.0.store.head()
     }
 
     /// The hub's clock: milliseconds since 1970 that never go back.
     pub fn now_ms(&self) -> u64 {
-        self.shared.clock.now_ms()
+        self.0.clock.now_ms()
     }
 
     /// Its metrics, as Prometheus scrapes them.
     pub fn metrics(&self) -> String {
-        self.shared.metrics.render()
+        self.0.metrics.render()
     }
 
     /// What it counts, for the layers around it to count on.
     pub(crate) fn counters(&self) -> &Arc<Metrics> {
-        &self.shared.metrics
+        &self.0.metrics
     }
 
     /// How many streams and polls have been admitted and have not ended.
     pub fn connections_admitted(&self) -> u32 {
-        self.shared.connections.load(Ordering::Acquire)
+        self.0.connections.admitted()
     }
 
     /// Whether it takes publishes and subscriptions.
     pub fn is_ready(&self) -> bool {
-        !self.shared.is_draining() && self.shared.fatal.borrow().is_none()
+        !self.0.lifecycle.is_draining() && !self.0.lifecycle.has_failed()
     }
 
-    /// Waits until the hub can go on no longer, and says why. Whoever runs it should end the
-    /// process and let the service manager start it anew.
+    /// Waits until the hub cannot go on, and says why. The program should then end, and its service
+    /// manager start it again.
     pub async fn failed(&self) -> String {
-        let mut fatal = self.shared.fatal.subscribe();
-        let why = fatal.wait_for(Option::is_some).await;
-        why.ok().and_then(|why| why.clone()).unwrap_or_default()
+        self.0.lifecycle.failed().await
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, task::yield_now};
+use tokio::task::yield_now;
 
-use super::{Hub, SubscribeError, channel_creation::CreatedBy, subscribe::AdmissionRequest};
+use super::{
+    channel_creation::CreatedBy, error::SubscribeError, handle::Hub, subscribe::AdmissionRequest,
+};
 use crate::{
-    actors::{Form, Holder, ShardMsg, Subscriber},
+    actors::{Form, Holder, Subscriber},
     backend::{ChannelEntry, SeqRange, StartFound},
     core::Subscription,
     model::{ClientAddress, PollAnswer, PollEncoding, PollReply, Position, Start},
@@ -55,7 +57,7 @@ impl Hub {
     /// [`PollNow::Wait`] gives. A poll by patterns yields to other tasks between looks at the
     /// journal and the hub's channels; cancelling it has no effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
-        let backend = &self.shared.backend;
+        let backend = &self.0.store;
         let subscription = &request.subscription;
         let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
         let created_by = CreatedBy { subject, client: request.client };
@@ -64,8 +66,9 @@ impl Hub {
         let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
         let mut open = !subscription.patterns().is_empty();
         for name in subscription.names() {
-            let now_ms = self.shared.clock.now_ms();
-            let entry = self.find_or_create(name, created_by, now_ms).map_err(|why| {
+            let now_ms = self.0.clock.now_ms();
+            let entry = self.0.channel_creator.find_or_create(name, created_by, now_ms);
+            let entry = entry.map_err(|why| {
                 let error = SubscribeError::from(why);
                 self.log_if_client_limit(&error, request.client);
                 self.refused(error)
@@ -115,7 +118,7 @@ impl Hub {
         }
         let position = backend.position(through);
         if let Some(gap) = &resume.gap {
-            Metrics::count(&self.shared.metrics.gaps, gap.reason.as_str());
+            Metrics::count(&self.0.metrics.gaps, gap.reason.as_str());
         }
         if events.is_empty() && resume.gap.is_none() {
             if !open {
@@ -148,9 +151,7 @@ impl Hub {
         &self,
         subscriber: Subscriber,
     ) -> Result<PollReply, SubscribeError> {
-        let (sender, reply) = oneshot::channel();
-        self.send_to_some_shard(ShardMsg::Wait(Box::new(subscriber), sender))?;
-        reply.await.map_err(|_| SubscribeError::GoingDown)
+        self.0.shards.wait_for_reply(subscriber).await.ok_or(SubscribeError::GoingDown)
     }
 }
 
@@ -241,7 +242,7 @@ mod tests {
             let pattern = ChannelSelector::parse("p/*").expect("a pattern");
             let request = PollRequest {
                 subscription: Subscription::new([pattern], [], 1).expect("a subscription"),
-                start: Start::At(hub.shared.backend.position(Seq(1))),
+                start: Start::At(hub.0.store.position(Seq(1))),
                 encoding: &EnvelopeAnswers,
                 wait: Duration::ZERO,
                 limit: 100,

@@ -2,16 +2,21 @@
 //!
 //! Only the publisher's own task ever waits, and no longer than the publish wait time.
 
-use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use super::{CloseError, Hub, PublishError, Source, channel_creation::CreatedBy};
+use super::{
+    channel_creation::CreatedBy,
+    error::{CloseError, PublishError},
+    event_rate::Source,
+    handle::Hub,
+};
 use crate::{
-    actors::{CommitError, Submission, cost},
+    actors::{AppendError, Submission, cost},
     backend::ChannelEntry,
     core::IdempotencyKey,
     model::{ChannelName, ChannelNameError, Draft, EventKind, NewEvent, Position},
@@ -79,36 +84,36 @@ impl Hub {
                 PublishError::TooManyNewChannels { .. } => "too_many_new_channels",
                 _ => return result,
             };
-            Metrics::count(&self.shared.metrics.publishes_refused, reason);
+            Metrics::count(&self.0.metrics.publishes_refused, reason);
             if matches!(
                 error,
                 PublishError::TooFast { .. }
                     | PublishError::OverBurst { .. }
                     | PublishError::TooManyNewChannels { .. }
             ) {
-                self.log_over_limit(reason, client);
+                self.0.throttled_logs.over_limit(reason, client);
             }
         }
         result
     }
 
     async fn try_publish(&self, publication: Publication) -> Result<Published, PublishError> {
-        let events_max = self.shared.limits().publish.batch_events_max as usize;
+        let events_max = self.0.limits.publish.batch_events_max as usize;
         if publication.events.is_empty() {
             return Err(PublishError::Empty);
         }
         if publication.events.len() > events_max {
             return Err(PublishError::TooMany { events_max });
         }
-        self.quotas.check_rates(publication.source.as_ref(), &publication.events)?;
-        let now_ms = self.shared.clock.now_ms();
+        self.0.quotas.check_rates(publication.source.as_ref(), &publication.events)?;
+        let now_ms = self.0.clock.now_ms();
         let created_by = CreatedBy::of(publication.source.as_ref());
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
             Vec::with_capacity(publication.events.len());
         for (name, event) in &publication.events {
             let entry = match events.last() {
                 Some((last, _)) if last.name() == name => Arc::clone(last),
-                _ => self.find_or_create(name, created_by, now_ms)?,
+                _ => self.0.channel_creator.find_or_create(name, created_by, now_ms)?,
             };
             events.push((entry, Draft::new(event)));
         }
@@ -118,7 +123,7 @@ impl Hub {
     /// Closes a channel: its subscribers are told in log order, and it takes no more events until
     /// its tombstone expires.
     pub async fn close_channel(&self, name: &ChannelName) -> Result<Published, CloseError> {
-        let Some(entry) = self.shared.backend.directory().find(name) else {
+        let Some(entry) = self.0.registry.directory().find(name) else {
             return Err(CloseError::NoSuchChannel(name.clone()));
         };
         let draft = Draft::closed(name.as_str());
@@ -131,31 +136,24 @@ impl Hub {
         kind: EventKind,
         key: Option<IdempotencyKey>,
     ) -> Result<Published, PublishError> {
-        let wait_ms = self.shared.limits().publish.wait_ms;
+        let wait_ms = self.0.limits.publish.wait_ms;
         let admission =
             timeout(Duration::from_millis(wait_ms.into()), self.acquire_permits(&events));
         let Ok(permits) = admission.await else {
             return Err(PublishError::Overloaded { wait_ms });
         };
-        let (reply, answer) = oneshot::channel();
-        let submission = Submission { events, kind, key, permits, reply };
-        let Ok(queued) = self.shared.enqueue(submission) else {
-            // Every submission in the queue holds a permit, and the queue has room for each.
-            return Err(PublishError::Overloaded { wait_ms });
-        };
-        // Publishers whose requests came together are committed together.
-        yield_once().await;
-        drop(queued);
-        match answer.await {
-            Ok(Ok(committed)) => Ok(Published {
+        let submission = Submission { events, kind, key, permits };
+        match self.0.log.append(submission).await {
+            Ok(committed) => Ok(Published {
                 first: committed.first,
                 last: committed.last,
                 events: committed.events,
                 replayed: committed.replayed,
             }),
-            Ok(Err(CommitError::Closed(name))) => Err(PublishError::Closed(name)),
-            Ok(Err(CommitError::KeyReused)) => Err(PublishError::KeyReused),
-            Err(_) => Err(PublishError::GoingDown),
+            Err(AppendError::Closed(name)) => Err(PublishError::Closed(name)),
+            Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
+            Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
+            Err(AppendError::Unknown) => Err(PublishError::GoingDown),
         }
     }
 
@@ -175,7 +173,7 @@ impl Hub {
                 _ => costs.push((entry, cost)),
             }
         }
-        let publish = &self.shared.limits().publish;
+        let publish = &self.0.limits.publish;
         let all = publish.in_flight_max.max(1) as usize;
         let publish_permits = (all * usize::from(publish.channel_share_percent) / 100).max(1);
         let total: usize = costs.iter().map(|(_, cost)| cost).sum();
@@ -183,22 +181,9 @@ impl Hub {
         for (entry, cost) in costs {
             permits.push(acquire(entry.publish_permits(), cost.min(publish_permits)).await);
         }
-        permits.push(acquire(&self.shared.permits, total.min(all)).await);
+        permits.push(acquire(self.0.log.permits(), total.min(all)).await);
         permits
     }
-}
-
-/// Yields once to the tasks that are ready now.
-async fn yield_once() {
-    let mut is_first = true;
-    poll_fn(|context| {
-        if mem::take(&mut is_first) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
 }
 
 async fn acquire(permits: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {

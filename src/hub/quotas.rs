@@ -6,69 +6,23 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::{
-    PublishError, SubscribeError,
+    error::{PublishError, SubscribeError},
+    event_rate::{EventRate, Source},
     rate_limits::{RateLimits, TooFast},
 };
 use crate::{
-    actors::{ClientInfo, Usage, UsageTable},
+    actors::{ClientInfo, UsageTable},
     core::{AddressLimits, Limits, SubjectLimits},
     model::{ChannelName, ClientAddress, Network, NewEvent},
 };
 
-/// Whose events are counted together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Source {
-    /// The subject of a token, wherever it publishes from.
-    Subject(Arc<str>),
-    /// An address, of those who have shown no subject.
-    Client(ClientAddress),
-}
-
-/// The limit that a publisher is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EventRate {
-    /// What a subject may publish.
-    Subject,
-    /// What those at an address may.
-    Address,
-    /// What a channel takes, from all publishers.
-    Channel,
-}
-
-impl EventRate {
-    /// The word in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Subject => "subject_rate",
-            Self::Address => "address_rate",
-            Self::Channel => "channel_rate",
-        }
-    }
-
-    /// Who is too fast, in a sentence.
-    pub(super) fn description(self) -> &'static str {
-        match self {
-            Self::Subject => "this subject publishes",
-            Self::Address => "this address publishes",
-            Self::Channel => "the channel is published to",
-        }
-    }
-}
-
-/// A client has as much under way as it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OverLimit;
-
 /// The counts of all clients of a hub.
 #[derive(Debug)]
-pub(crate) struct Quotas {
+pub(super) struct Quotas {
     per_address: AddressLimits,
     per_subject: SubjectLimits,
     of_address: Arc<UsageTable<Network>>,
     of_subject: Arc<UsageTable<Arc<str>>>,
-    answers_of_address: Arc<UsageTable<Network>>,
     by_address: Option<RateLimits<Network>>,
     by_subject: Option<RateLimits<Arc<str>>>,
     to_channel: Option<RateLimits<ChannelName>>,
@@ -81,7 +35,6 @@ impl Quotas {
         Self {
             of_address: Arc::default(),
             of_subject: Arc::default(),
-            answers_of_address: Arc::default(),
             by_address: RateLimits::new(
                 address.events_per_s,
                 address.events_burst,
@@ -126,22 +79,6 @@ impl Quotas {
             }
         };
         Ok(ClientInfo::new(client, of_address, of_subject))
-    }
-
-    /// Counts the bytes of an answer against its client's address, if that counts. One that is larger
-    /// than the share takes all of it.
-    pub(super) fn count_answer(
-        &self,
-        bytes: u64,
-        client: Option<ClientAddress>,
-    ) -> Result<Option<Usage<Network>>, OverLimit> {
-        let bytes_max = self.per_address.answers_bytes_max;
-        let counted = client.filter(|client| self.per_address.count(*client) && bytes_max > 0);
-        let Some(client) = counted else { return Ok(None) };
-        let max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-        let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
-        let usage = self.answers_of_address.take_many(&client.network(), more, max);
-        usage.map(Some).ok_or(OverLimit)
     }
 
     /// Lets events pass if their source and their channels may have so many now. A batch counts as

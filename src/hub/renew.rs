@@ -1,12 +1,10 @@
 //! Fresh tokens for living connections.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::{sync::oneshot, time::timeout};
-
-use super::Hub;
+use super::handle::Hub;
 use crate::{
-    actors::{Renew, Renewal, ShardMsg},
+    actors::{Renew, Renewal},
     auth::Identity,
 };
 
@@ -23,16 +21,10 @@ impl Hub {
         identity: Arc<Identity>,
         until_ms: Option<u64>,
     ) -> Option<Renewal> {
-        let Some((shard, key)) = self.shared.leases.find(id) else {
+        let Some((shard, key)) = self.0.connections.find_leased(id) else {
             return Some(Renewal::NoSuchConnection);
         };
-        let actor = self.shared.refs.lock().shards.get(shard)?.clone()?;
-        let (reply, answer) = oneshot::channel();
         let renew = Renew { key, id, identity, until_ms: until_ms.unwrap_or(u64::MAX) };
-        actor.cast(ShardMsg::Renew(renew, reply)).ok()?;
-        timeout(ANSWER_TIME_MAX, answer).await.ok()?.ok()
+        self.0.shards.renew(shard, renew).await
     }
 }
-
-/// How long a shard has for an answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);

@@ -1,14 +1,8 @@
 //! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
 
-use std::sync::atomic::Ordering;
-
-use tokio::sync::oneshot;
-
-use super::{Hub, SubscribeError, channel_creation::CreatedBy};
+use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
-    actors::{
-        Admission, CountedEntry, EventBody, Form, Holder, Lease, Shape, ShardMsg, Subscriber,
-    },
+    actors::{CountedEntry, EventBody, Form, Holder, Shape, Subscriber},
     core::{SlowPolicy, Subscription},
     model::{ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, SelectorError, Start},
     telemetry::Metrics,
@@ -66,7 +60,7 @@ impl Hub {
     /// ([`open`](Self::open)).
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
         let form = request.encoding.map_or(Form::Frames, Form::Encoded);
-        let age_max_s = self.shared.limits().connections.age_max_s;
+        let age_max_s = self.0.limits.connections.age_max_s;
         // Not all at the same age: those that came together should not leave together.
         let age_max_ms = u64::from(age_max_s) * 1_000;
         let age_max_ms =
@@ -99,25 +93,7 @@ impl Hub {
 
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
-        let (reply, body) = oneshot::channel();
-        self.send_to_some_shard(ShardMsg::Attach(Box::new(subscriber), reply))?;
-        body.await.map_err(|_| SubscribeError::GoingDown)
-    }
-
-    /// Sends a message to the next shard that is alive.
-    pub(super) fn send_to_some_shard(&self, mut msg: ShardMsg) -> Result<(), SubscribeError> {
-        let shards = self.shared.shards() as u32;
-        let first = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
-        for offset in 0..shards {
-            let index = (first.wrapping_add(offset) % shards) as usize;
-            let Some(shard) = self.shared.refs.lock().shards[index].clone() else { continue };
-            match shard.cast(msg) {
-                Ok(()) => return Ok(()),
-                Err(ractor::MessagingErr::SendErr(back)) => msg = back,
-                Err(_) => break,
-            }
-        }
-        Err(SubscribeError::GoingDown)
+        self.0.shards.attach(subscriber).await.ok_or(SubscribeError::GoingDown)
     }
 
     pub(super) fn admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
@@ -134,17 +110,18 @@ impl Hub {
         client: Option<ClientAddress>,
     ) {
         if error.is_client_limit() {
-            self.log_over_limit(error.as_str(), client.map(|client| client.ip()));
+            let client = client.map(|client| client.ip());
+            self.0.throttled_logs.over_limit(error.as_str(), client);
         }
     }
 
     pub(super) fn refused(&self, error: SubscribeError) -> SubscribeError {
-        Metrics::count(&self.shared.metrics.subscriptions_refused, error.as_str());
+        Metrics::count(&self.0.metrics.subscriptions_refused, error.as_str());
         error
     }
 
     fn try_admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
-        if self.shared.is_draining() {
+        if self.0.lifecycle.is_draining() {
             return Err(SubscribeError::GoingDown);
         }
         let AdmissionRequest {
@@ -160,16 +137,17 @@ impl Hub {
         } = asked;
         let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
         let created_by = CreatedBy { subject, client };
-        let client_info = self.quotas.count_connection(client, subject)?;
-        let connections = &self.shared.limits().connections;
+        let client_info = self.0.quotas.count_connection(client, subject)?;
+        let connections = &self.0.limits.connections;
         let connections_max = connections.connections_max;
-        let admission = Admission::take(&self.shared.connections, connections_max)
-            .ok_or(SubscribeError::TooManyConnections { connections_max })?;
-        let now_ms = self.shared.clock.now_ms();
-        let shape = self.shared.intern(Shape { form, types: subscription.types().to_vec().into() });
+        let admission = self.0.connections.take();
+        let admission = admission.ok_or(SubscribeError::TooManyConnections { connections_max })?;
+        let now_ms = self.0.clock.now_ms();
+        let shape =
+            self.0.connections.intern(Shape { form, types: subscription.types().to_vec().into() });
         let mut named = Vec::with_capacity(subscription.names().len());
         for name in subscription.names() {
-            let entry = self.find_or_create(name, created_by, now_ms)?;
+            let entry = self.0.channel_creator.find_or_create(name, created_by, now_ms)?;
             entry.touch(now_ms);
             named.push(CountedEntry::new(entry, shape.transport()));
         }
@@ -179,10 +157,10 @@ impl Hub {
             return Err(SubscribeError::Closed);
         }
         let transport = shape.transport();
-        let pattern_counts = self.shared.backend.pattern_counts();
+        let pattern_counts = self.0.registry.pattern_counts();
         let watch = |pattern: &ChannelPattern| pattern_counts.count(pattern, transport);
-        let id = self.shared.connection_ids.fetch_add(1, Ordering::Relaxed) + 1;
-        let lease = holder.map(|holder| Box::new(Lease::new(id, holder, &self.shared.leases)));
+        let id = self.0.connections.next_id();
+        let lease = holder.map(|holder| Box::new(self.0.connections.lease(id, holder)));
         Ok(Subscriber {
             id,
             counted_patterns: subscription.patterns().iter().map(watch).collect(),
@@ -207,7 +185,7 @@ impl Hub {
         let Some(closed) = counted.entry().closed_seq() else { return false };
         match start {
             Start::Now => true,
-            Start::At(at) => at.epoch == self.shared.backend.epoch() && at.seq >= closed,
+            Start::At(at) => at.epoch == self.0.store.epoch() && at.seq >= closed,
             Start::Earliest | Start::Unknown(_) => false,
         }
     }

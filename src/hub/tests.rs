@@ -7,11 +7,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Hub, Publication, PublishError};
 use crate::{
-    actors::{CommitBudget, HubState, Submission},
+    actors::{CommitBudget, Log, Submission},
     core::Limits,
     model::{ChannelName, Draft, EventKind, NewEvent, Seq},
 };
@@ -25,25 +25,25 @@ fn publication(data: &str) -> Publication {
 async fn a_commit_that_panics_on_a_publishers_thread_ends_the_hub_and_nothing_is_committed_after() {
     let hub = Hub::builder().shards(1).start().await.expect("it starts");
     hub.publish(publication("1")).await.expect("published");
-    hub.shared().committer.lock().plant_panic(true);
+    hub.0.log.committer().lock().plant_panic(true);
     let answer = hub.publish(publication("2")).await;
     assert_eq!(answer, Err(PublishError::GoingDown));
     let why = tokio::time::timeout(std::time::Duration::from_secs(10), hub.failed()).await;
     assert!(why.expect("it fails").contains("the log failed"));
-    hub.shared().committer.lock().plant_panic(false);
+    hub.0.log.committer().lock().plant_panic(false);
     let answer = hub.publish(publication("3")).await;
     assert_eq!(answer, Err(PublishError::GoingDown));
-    assert_eq!(hub.shared().backend.head(), Seq(1));
+    assert_eq!(hub.head(), Seq(1));
 }
 
 #[tokio::test]
 async fn a_commit_that_panics_on_any_thread_is_the_last() {
     let hub = Hub::builder().shards(1).start().await.expect("it starts");
-    let mut committer = hub.shared().committer.lock();
-    committer.commit(hub.shared(), CommitBudget::ALL);
+    let mut committer = hub.0.log.committer().lock();
+    hub.0.log.commit_within(&mut committer, CommitBudget::ALL);
     assert!(!committer.is_stopped());
     committer.plant_panic(true);
-    let commit = AssertUnwindSafe(|| committer.commit(hub.shared(), CommitBudget::ALL));
+    let commit = AssertUnwindSafe(|| hub.0.log.commit_within(&mut committer, CommitBudget::ALL));
     assert!(catch_unwind(commit).is_err());
     assert!(committer.is_stopped());
 }
@@ -51,7 +51,7 @@ async fn a_commit_that_panics_on_any_thread_is_the_last() {
 /// What the channel's publisher waits for before an event is handed in.
 async fn room(hub: &Hub, channel: &str) -> Vec<OwnedSemaphorePermit> {
     let name = ChannelName::parse(channel).expect("a name");
-    let entry = hub.shared().backend.directory().find_or_create(&name, 0).expect("room");
+    let entry = hub.0.registry.directory().find_or_create(&name, 0).expect("room");
     hub.acquire_permits(&[(entry, Draft::new(&NewEvent::message("1")))]).await
 }
 
@@ -86,37 +86,34 @@ async fn a_channel_at_its_limit_waits_and_another_does_not() {
     assert!(at_once(pin!(room(&hub, "third"))).is_some());
 }
 
-/// Hands in an event with so much data, and wakes nobody.
-fn enqueue_without_waking(shared: &HubState, bytes: usize) {
+/// Submits an event with so much data, and does not commit it.
+fn submit_only(hub: &Hub, bytes: usize) {
     let name = ChannelName::parse("a").expect("a name");
-    let entry = shared.backend.directory().find_or_create(&name, 0).expect("room");
+    let entry = hub.0.registry.directory().find_or_create(&name, 0).expect("room");
     let draft = Draft::new(&NewEvent::message("x".repeat(bytes)));
-    let (reply, _) = oneshot::channel();
     let (kind, key, permits) = (EventKind::Published, None, Vec::new());
-    let submission = Submission { events: vec![(entry, draft)], kind, key, permits, reply };
-    shared.submissions.push(submission).expect("room");
+    hub.0.log.submit_only(Submission { events: vec![(entry, draft)], kind, key, permits });
 }
 
 #[tokio::test]
 async fn an_inline_commit_is_bounded_in_bytes_and_the_rest_keeps_its_order() {
     let hub = Hub::builder().shards(1).start().await.expect("it starts");
-    let shared = hub.shared();
-    let head = || shared.backend.head().0;
-    let mut committer = shared.committer.lock();
+    let log = &hub.0.log;
+    let mut committer = log.committer().lock();
     let kib_max = CommitBudget::INLINE.cost_max - 1;
-    enqueue_without_waking(shared, kib_max * 1_024);
-    committer.commit(shared, CommitBudget::INLINE);
-    assert_eq!(head(), 1, "at the bound");
+    submit_only(&hub, kib_max * 1_024);
+    log.commit_within(&mut committer, CommitBudget::INLINE);
+    assert_eq!(hub.head(), Seq(1), "at the bound");
     for bytes in [1, (kib_max + 1) * 1_024, 1] {
-        enqueue_without_waking(shared, bytes);
+        submit_only(&hub, bytes);
     }
     for _ in 0..2 {
-        committer.commit(shared, CommitBudget::INLINE);
-        assert_eq!((head(), shared.submissions.len()), (2, 1), "above");
+        log.commit_within(&mut committer, CommitBudget::INLINE);
+        assert_eq!((hub.head(), log.queued()), (Seq(2), 1), "above");
     }
     assert!(committer.has_deferred());
-    committer.commit(shared, CommitBudget::ALL);
-    assert_eq!((head(), committer.has_deferred()), (4, false));
+    log.commit_within(&mut committer, CommitBudget::ALL);
+    assert_eq!((hub.head(), committer.has_deferred()), (Seq(4), false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,18 +124,18 @@ async fn the_actor_commits_what_is_over_the_inline_budget_or_comes_during_anothe
         large.events = vec![large.events[0].clone(); events];
         assert_eq!(hub.publish(large).await.expect("published").events, events);
     }
-    let shared = Arc::clone(hub.shared());
+    let log = Arc::clone(&hub.0.log);
     let (locked, wait_locked) = mpsc::channel();
     let (free, wait_free) = mpsc::channel::<()>();
-    let other = Arc::clone(&shared);
+    let other: Arc<Log> = Arc::clone(&log);
     let other = std::thread::spawn(move || {
-        let _held = other.committer.lock();
-        locked.send(()).expect("somebody waits");
+        let _held = other.committer().lock();
+        locked.send(()).expect("the test waits");
         wait_free.recv().expect("it is let go");
     });
     wait_locked.recv().expect("it is held");
     let publishing = tokio::spawn(async move { hub.publish(publication("1")).await });
-    while shared.submissions.is_empty() {
+    while log.queued() == 0 {
         tokio::task::yield_now().await;
     }
     free.send(()).expect("it waits");

@@ -1,12 +1,9 @@
 //! What a subscription waits for before it is admitted: capacity for its connection, and a permit
 //! for its replay. Both for a bounded time.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{Hub, SubscribeError};
+use super::{error::SubscribeError, handle::Hub};
 use crate::{actors::ReplayPermit, model::Start};
 
 impl Hub {
@@ -14,17 +11,15 @@ impl Hub {
     /// back all at once are here again before the hub has noticed that they left. Cancelling it has
     /// no effect.
     pub async fn wait_for_capacity(&self) {
-        let connections_max = self.shared.limits().connections.connections_max;
-        let has_room = || self.shared.connections.load(Ordering::Acquire) < connections_max;
         let deadline = tokio::time::Instant::now() + CAPACITY_WAIT_MAX;
-        while !has_room() && tokio::time::Instant::now() < deadline {
+        while !self.0.connections.has_room() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(CAPACITY_POLL_EVERY).await;
         }
     }
 
     /// A permit for the replay of a stream that starts there; waits for one while all are taken. A
     /// stream that starts at the head needs none. Put it into the subscriber
-    /// ([`Subscriber::replay`]). Cancelling it has no effect on anyone.
+    /// ([`Subscriber::replay`]). Cancelling it has no effect.
     ///
     /// # Errors
     /// All permits stayed taken for too long.
@@ -32,22 +27,19 @@ impl Hub {
         &self,
         start: &Start,
     ) -> Result<Option<ReplayPermit>, SubscribeError> {
-        let backend = &self.shared.backend;
+        let store = &self.0.store;
         let is_at_head = match start {
             Start::Now => true,
-            Start::At(at) => at.epoch == backend.epoch() && at.seq == backend.head(),
+            Start::At(at) => at.epoch == store.epoch() && at.seq == store.head(),
             Start::Earliest | Start::Unknown(_) => false,
         };
         if is_at_head {
             return Ok(None);
         }
-        let limits = &self.shared.limits().connections;
-        let permit = Arc::clone(&self.shared.replays).acquire_owned();
-        let wait = Duration::from_millis(limits.replay_wait_ms.into());
-        match tokio::time::timeout(wait, permit).await {
-            Ok(Ok(permit)) => Ok(Some(ReplayPermit::new(permit))),
-            _ => {
-                let replays_max = limits.replays_max;
+        match self.0.connections.replay_permit().await {
+            Some(permit) => Ok(Some(permit)),
+            None => {
+                let replays_max = self.0.limits.connections.replays_max;
                 Err(self.refused(SubscribeError::TooManyReplays { replays_max }))
             }
         }

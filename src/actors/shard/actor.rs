@@ -7,14 +7,11 @@
 
 use std::{
     cell::RefCell,
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io,
     pin::Pin,
     rc::{Rc, Weak},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     thread,
     time::Duration,
@@ -29,56 +26,37 @@ use tokio::{
 };
 
 use super::{
-    Engine, ReturnedSocket, fan_out_budget::FanOutBudget, placement::StreamTransfer,
+    engine::{Engine, ReturnedSocket},
+    fan_out_budget::FanOutBudget,
     sockets::Sockets,
 };
 use crate::{
     actors::{
         body::{BodyPeer, EventBody},
-        connection_report::{
-            ConnectionFilter, ConnectionMatches, ConnectionQuery, ConnectionReport,
-        },
-        hub_state::{HubState, Inbox},
-        lease::{Renew, Renewal},
+        inbox::Inbox,
+        lease::Renew,
+        messages::{ShardMsg, StreamTransfer},
         peer::{Peer, PollSocket, StreamSocket},
         reply::ReplyPeer,
+        shard_context::ShardContext,
         socket::Socket,
         subscriber::{PollTicket, Subscriber},
         tls_peer::TlsPeer,
     },
     core::Transport,
-    model::{ChannelName, PollReply},
+    model::PollReply,
 };
 
 /// The actor.
 #[derive(Default)]
-pub(crate) struct Shard;
+pub(in crate::actors) struct Shard;
 
-/// Its messages.
-pub(crate) enum ShardMsg {
-    /// Take on a stream that pulls from a body.
-    Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
-    /// Let a poll wait whose answer is taken as a value.
-    Wait(Box<Subscriber>, oneshot::Sender<PollReply>),
-    /// Adopt a stream that another shard has accepted.
-    Adopt(Box<StreamTransfer>),
-    /// Serve clients on this thread.
-    Serve(Arc<dyn Front>),
-    /// End all connections within the window; the sender is dropped when none is left.
-    Drain(Duration, oneshot::Sender<()>),
-    /// Explain connections: a bounded number of them.
-    Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
-    /// Explain connections that ended lately.
-    ExplainClosed(ConnectionFilter, oneshot::Sender<Vec<ConnectionReport>>),
-    /// Take a fresh token for the connection in a slot.
-    Renew(Renew, oneshot::Sender<Renewal>),
-    /// A task of the shard has panicked or ended.
-    TaskEnded(&'static str),
-    /// A planted fault.
-    Panic,
-    /// A planted fault in one connection to the channel; the first shard that has one takes the
-    /// token.
-    PanicConnection(ChannelName, Arc<AtomicBool>),
+/// What it is started with.
+pub(in crate::actors) struct ShardArguments {
+    pub(in crate::actors) context: Arc<ShardContext>,
+    pub(in crate::actors) index: usize,
+    /// Serves clients on this thread, once there is one.
+    pub(in crate::actors) front: watch::Receiver<Option<Arc<dyn Front>>>,
 }
 
 /// Serves clients on a shard's thread: accepts, speaks a protocol, and hands sockets over.
@@ -91,7 +69,7 @@ pub trait Front: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct LocalShard {
     index: usize,
-    shared: Arc<HubState>,
+    context: Arc<ShardContext>,
     engine: Weak<RefCell<Engine>>,
     sockets: Rc<RefCell<Sockets>>,
     returns: Rc<RefCell<Option<Returns>>>,
@@ -147,7 +125,7 @@ impl LocalShard {
                     Err(error) => return log_register_failure(&error),
                 };
                 let transfer = StreamTransfer { subscriber, socket, head };
-                if let Some(staying) = transfer.send_to(&self.shared, self.index) {
+                if let Some(staying) = transfer.send_to(&self.context.shards, self.index) {
                     self.adopt(staying);
                 }
             }
@@ -159,7 +137,7 @@ impl LocalShard {
         let StreamTransfer { mut subscriber, socket, head } = stream;
         let Some(engine) = self.engine.upgrade() else { return };
         self.set_lease_shard(&mut subscriber);
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         let (mut engine, sockets) = (engine.borrow_mut(), self.sockets.borrow());
         if let Err(error) = engine.attach_stream(subscriber, socket, &sockets, head, now_ms) {
             log_register_failure(&error);
@@ -177,7 +155,7 @@ impl LocalShard {
         ticket: Option<PollTicket>,
     ) {
         let Some(engine) = self.engine.upgrade() else { return };
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         self.set_lease_shard(&mut subscriber);
         engine.borrow_mut().attach(subscriber, peer, head, ticket, now_ms);
         self.return_sockets(&engine);
@@ -220,7 +198,7 @@ impl LocalShard {
 }
 
 /// Its state. Dropping it ends the tasks and with them the connections.
-pub(crate) struct ShardState {
+pub(in crate::actors) struct ShardState {
     local: LocalShard,
     engine: Rc<RefCell<Engine>>,
     tasks: Vec<AbortHandle>,
@@ -238,27 +216,28 @@ impl Drop for ShardState {
 impl ThreadLocalActor for Shard {
     type Msg = ShardMsg;
     type State = ShardState;
-    type Arguments = (Arc<HubState>, usize);
+    type Arguments = ShardArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ShardMsg>,
-        (shared, index): Self::Arguments,
+        ShardArguments { context, index, front }: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
         // Open before the engine reads the head, so that no batch falls between the two.
-        let inbox = shared.open_inbox(index);
+        let inbox = context.inboxes.open(index);
         let engine = Engine::new(
-            Arc::clone(&shared.backend),
-            Arc::clone(&shared.metrics),
+            Arc::clone(&context.store),
+            context.limits.clone(),
+            Arc::clone(&context.metrics),
             index,
             fastrand::u64(..),
-            shared.clock.now_ms(),
+            context.clock.now_ms(),
         );
         let engine = Rc::new(RefCell::new(engine));
         let (alive_sender, alive) = watch::channel(());
         let local = LocalShard {
             index,
-            shared,
+            context,
             engine: Rc::downgrade(&engine),
             sockets: Rc::new(RefCell::new(Sockets::new()?)),
             returns: Rc::default(),
@@ -266,13 +245,14 @@ impl ThreadLocalActor for Shard {
         };
         let mut state =
             ShardState { local: local.clone(), engine, tasks: Vec::new(), _alive: alive_sender };
-        state.spawn(&myself, "fan-out", fan_out(local, inbox, Rc::clone(&state.engine)));
+        state.spawn(&myself, "fan-out", fan_out(local.clone(), inbox, Rc::clone(&state.engine)));
+        state.spawn(&myself, "front", serve(front, local));
         Ok(state)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<ShardMsg>,
+        _: ActorRef<ShardMsg>,
         msg: ShardMsg,
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
@@ -285,18 +265,14 @@ impl ThreadLocalActor for Shard {
                 state.local.attach_peer(*subscriber, peer, Bytes::new(), None);
             }
             ShardMsg::Adopt(stream) => state.local.adopt(*stream),
-            ShardMsg::Serve(front) => {
-                let serving = front.serve(state.local.clone());
-                state.spawn(&myself, "front", serving);
-            }
             ShardMsg::Drain(window, done) => {
-                let now_ms = state.local.shared.clock.now_ms();
+                let now_ms = state.local.context.clock.now_ms();
                 let mut engine = state.engine.borrow_mut();
                 engine.drain(window.as_millis() as u64, now_ms);
                 engine.when_empty(done);
             }
             ShardMsg::Explain(query, reply) => {
-                let now_ms = state.local.shared.clock.now_ms();
+                let now_ms = state.local.context.clock.now_ms();
                 let mut matches = state.engine.borrow_mut().explain(&query, now_ms);
                 matches.found.iter_mut().for_each(|found| found.shard = state.local.index);
                 let _ = reply.send(matches);
@@ -308,7 +284,7 @@ impl ThreadLocalActor for Shard {
             }
             ShardMsg::Renew(renew, reply) => {
                 let Renew { key, id, identity, until_ms } = renew;
-                let now_ms = state.local.shared.clock.now_ms();
+                let now_ms = state.local.context.clock.now_ms();
                 let mut engine = state.engine.borrow_mut();
                 let _ = reply.send(engine.renew(key, id, &identity, until_ms, now_ms));
             }
@@ -357,6 +333,16 @@ impl ShardState {
     }
 }
 
+/// Serves clients as soon as there is a front.
+async fn serve(mut front: watch::Receiver<Option<Arc<dyn Front>>>, shard: LocalShard) {
+    let found = front.wait_for(Option::is_some).await.map(|front| front.clone());
+    match found {
+        Ok(Some(front)) => front.serve(shard).await,
+        // The hub has been dropped, and none can come any more; streams that are open go on.
+        _ => pending().await,
+    }
+}
+
 fn log_register_failure(error: &io::Error) {
     tracing::debug!(%error, "a socket cannot be registered with the poller; it is closed");
 }
@@ -368,13 +354,13 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
     let mut next_tick = Instant::now();
     let mut check_sockets = true;
     let mut budget = FanOutBudget::new(next_tick);
-    let tick = Duration::from_millis(local.shared.limits().connections.deadline_check_ms.into());
+    let tick = Duration::from_millis(local.context.limits.deadline_check_ms.into());
     loop {
         check_sockets |=
             poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
         let more = {
             let mut engine = engine.borrow_mut();
-            let now_ms = local.shared.clock.now_ms();
+            let now_ms = local.context.clock.now_ms();
             if let Some(through) = inbox.caught_up_to() {
                 engine.note_log_head(through);
             }

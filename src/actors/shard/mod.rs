@@ -18,6 +18,5 @@ mod tests;
 
 pub use actor::{Front, LocalShard};
 pub use engine::{Engine, ReturnedSocket};
-pub use slot::SlotKey;
 
-pub(crate) use actor::{Shard, ShardMsg};
+pub(super) use actor::{Shard, ShardArguments};

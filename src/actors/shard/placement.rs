@@ -8,32 +8,15 @@
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-use ractor::MessagingErr;
-
-use super::{ShardMsg, slot::Subscribed};
-use crate::actors::{hub_state::HubState, peer::StreamSocket, subscriber::Subscriber};
-
-/// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is
-/// closed, as those that it has, and the client resumes.
-pub(crate) struct StreamTransfer {
-    pub(super) subscriber: Subscriber,
-    pub(super) socket: StreamSocket,
-    /// What goes before the stream.
-    pub(super) head: Bytes,
-}
+use super::slot::Subscribed;
+use crate::actors::{messages::StreamTransfer, shards_handle::ShardsHandle};
 
 impl StreamTransfer {
     /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it
     /// back if that is this one, or the other is not there.
-    pub(super) fn send_to(self, shared: &HubState, here: usize) -> Option<Self> {
+    pub(super) fn send_to(self, shards: &ShardsHandle, here: usize) -> Option<Self> {
         let Some(target) = self.target(here) else { return Some(self) };
-        let target = shared.refs.lock().shards.get(target).cloned().flatten();
-        let Some(target) = target else { return Some(self) };
-        match target.cast(ShardMsg::Adopt(Box::new(self))) {
-            Err(MessagingErr::SendErr(ShardMsg::Adopt(transfer))) => Some(*transfer),
-            _ => None,
-        }
+        shards.adopt(target, self)
     }
 
     fn target(&self, here: usize) -> Option<usize> {

@@ -263,9 +263,9 @@ mod tests {
     use super::*;
     use crate::{
         actors::subscriber::{Admission, CountedEntry, Shape},
-        backend::{Directory, MemoryBackend},
+        backend::{self, Directory},
         core::{Limits, SlowPolicy, Subscription, Transport},
-        model::{ChannelSelector, Epoch, Start},
+        model::{ChannelSelector, Start},
     };
 
     fn subscriber(pattern: &str) -> Subscriber {
@@ -304,11 +304,11 @@ mod tests {
 
     #[test]
     fn a_shard_says_what_it_has_as_long_as_it_has_it() {
-        let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
+        let channels = backend::Registry::new(&Limits::default());
         let name = ChannelName::parse("t/7/x").expect("a name");
-        let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
-        let gets_events = || backend.target_shards([&*entry]).contains(5);
-        let mut registry = Registry::new(5, Arc::clone(backend.pattern_subscribers()));
+        let entry = channels.directory().find_or_create(&name, 0).expect("room for it");
+        let gets_events = || channels.target_shards([&*entry]).contains(5);
+        let mut registry = Registry::new(5, Arc::clone(channels.pattern_subscribers()));
         // Streams of it alone, also while a round is under way.
         assert!(!gets_events());
         assert_eq!([registry.add_plain(0, &entry), registry.add_plain(1, &entry)], [0, 1]);

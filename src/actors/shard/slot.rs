@@ -3,44 +3,18 @@
 //! Two cache lines. What a plain stream of one channel needs is in them; what only others need
 //! (several channels, patterns, polls, connections that are behind) is in boxes.
 
-use std::{fmt, slice, sync::Arc};
+use std::{slice, sync::Arc};
 
 use crate::{
     actors::{
         peer::SlotPeer,
+        slot_key::SlotKey,
         subscriber::{Admission, CountedEntry, PollTicket, Shape, Subscriber},
     },
     backend::{ChannelEntry, ChannelId, HistoryReader},
     core::Connection,
     model::{ChannelPattern, EventType},
 };
-
-/// The address of a connection within its shard. A slot that is used again has another
-/// generation, so an old address finds nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SlotKey {
-    pub(in crate::actors) index: u32,
-    pub(in crate::actors) generation: u32,
-}
-
-impl SlotKey {
-    /// The key as a poller's token. Where that has 32 bits it is the index alone, and a late
-    /// report of a slot's former socket costs its successor a look for nothing.
-    pub(super) fn token(self) -> usize {
-        (u64::from(self.generation) << 32 | u64::from(self.index)) as usize
-    }
-
-    /// The slot of a token.
-    pub(super) fn index_of(token: usize) -> u32 {
-        token as u32
-    }
-}
-
-impl fmt::Display for SlotKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
-    }
-}
 
 /// One connection.
 #[derive(Debug)]

@@ -14,8 +14,7 @@ use std::{
 use mio::{Events, Interest, Token, unix::SourceFd};
 use tokio::io::unix::AsyncFd;
 
-use super::slot::SlotKey;
-use crate::actors::peer::StreamSocket;
+use crate::actors::{peer::StreamSocket, slot_key::SlotKey};
 
 /// The poller. It is itself watched by the shard's runtime.
 #[derive(Debug)]

@@ -57,16 +57,18 @@ fn looks_of<T>(act: impl FnOnce() -> T) -> (T, u64) {
     (done, LOOKS.get() - before)
 }
 
-struct Log(MemoryBackend);
+struct Log(EventStore);
 
 impl Log {
     fn new() -> Self {
-        Self(MemoryBackend::new(Epoch::new(0, 1), Limits::default()))
+        let limits = Limits::default();
+        let registry = Arc::new(Registry::new(&limits));
+        Self(EventStore::new(Epoch::new(0, 1), limits.history, registry))
     }
 
     fn entry(&self, name: &str) -> Arc<ChannelEntry> {
         let name = ChannelName::parse(name).expect("a name");
-        self.0.directory().find_or_create(&name, 0).expect("room for it")
+        self.0.registry().directory().find_or_create(&name, 0).expect("room for it")
     }
 
     fn say(&self, name: &str) {
@@ -87,7 +89,7 @@ impl Log {
     fn evict(&self, name: &str) {
         let entry = self.entry(name);
         self.0.evict_all(&entry);
-        assert!(self.0.directory().evict(entry));
+        assert!(self.0.registry().directory().evict(entry));
     }
 
     /// Resumes after `after` and reads to the head; gives the seqs.

@@ -11,9 +11,10 @@ use crate::{
         peer::{Peer, SlotPeer, SlotWaker, StreamSocket},
         shard::{
             registry::VACANT,
-            slot::{Slot, SlotKey, Subscribed},
+            slot::{Slot, Subscribed},
             sockets::Sockets,
         },
+        slot_key::SlotKey,
         subscriber::{PollTicket, ReplayPermit, Subscriber},
     },
     backend::StartFound,

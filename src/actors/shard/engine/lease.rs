@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::{
-    actors::{lease::Renewal, shard::SlotKey},
+    actors::{lease::Renewal, slot_key::SlotKey},
     auth::Identity,
     core::{CloseReason, ConnectionMsg},
 };

@@ -30,7 +30,7 @@ use super::{
     registry::{Registry, VACANT},
     rounds::{Lane, MixedLane},
     sets::ChannelSets,
-    slot::{Slot, SlotKey, Subscribed},
+    slot::{Slot, Subscribed},
     slots::Slots,
 };
 use crate::{
@@ -38,9 +38,10 @@ use crate::{
         ClientInfo, Lease, Socket,
         payload::Payload,
         peer::ReadyList,
+        slot_key::SlotKey,
         subscriber::{Admission, ReplayPermit, Shape},
     },
-    backend::{ChannelId, MemoryBackend},
+    backend::{ChannelId, EventStore},
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport, Wheel},
     model::{PollAnswer, Seq, retry_block, token_block},
     telemetry::Metrics,
@@ -49,7 +50,7 @@ use crate::{
 /// The connections of one shard and the rounds that serve them.
 #[derive(Debug)]
 pub struct Engine {
-    backend: Arc<MemoryBackend>,
+    backend: Arc<EventStore>,
     metrics: Arc<Metrics>,
     limits: ConnectionLimits,
     slots: Slots<Slot>,
@@ -128,17 +129,18 @@ pub struct ReturnedSocket {
 impl Engine {
     /// An empty shard, which is the one of that number; `seed` drives its jitter.
     pub fn new(
-        backend: Arc<MemoryBackend>,
+        backend: Arc<EventStore>,
+        limits: ConnectionLimits,
         metrics: Arc<Metrics>,
         shard: usize,
         seed: u64,
         now_ms: u64,
     ) -> Self {
         Self {
-            limits: backend.limits().connections.clone(),
+            limits,
             head: backend.head(),
             log_head: Seq::ZERO,
-            registry: Registry::new(shard, Arc::clone(backend.pattern_subscribers())),
+            registry: Registry::new(shard, Arc::clone(backend.registry().pattern_subscribers())),
             backend,
             metrics,
             slots: Slots::new(),

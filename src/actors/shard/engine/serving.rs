@@ -3,10 +3,7 @@
 
 use super::Engine;
 use crate::{
-    actors::{
-        peer::Input,
-        shard::{slot::SlotKey, sockets::Ready},
-    },
+    actors::{peer::Input, shard::sockets::Ready, slot_key::SlotKey},
     core::{CloseReason, ConnectionMsg},
 };
 
@@ -73,7 +70,7 @@ impl Engine {
             self.guarded(index, |engine| engine.step(index, ConnectionMsg::Tick));
             self.schedule(index);
         }
-        self.registry.prune(self.backend.directory().len());
+        self.registry.prune(self.backend.registry().directory().len());
         !self.overdue.is_empty()
     }
 

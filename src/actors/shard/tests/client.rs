@@ -15,10 +15,8 @@ use super::{
 };
 use crate::{
     actors::{
-        shard::{
-            SlotKey,
-            rounds::{ROUND_BYTES_MAX, ROUND_EVENTS_MAX},
-        },
+        shard::rounds::{ROUND_BYTES_MAX, ROUND_EVENTS_MAX},
+        slot_key::SlotKey,
         subscriber::Form,
     },
     core::{CloseReason, SlowPolicy, Transport},
@@ -475,7 +473,7 @@ impl Client {
                 );
             }
             CloseReason::WriteStalled => {
-                let stall_ms = u64::from(world.backend.limits().connections.write_stall_s) * 1_000;
+                let stall_ms = u64::from(world.limits.connections.write_stall_s) * 1_000;
                 assert!(world.now_ms - self.written_ms >= stall_ms);
             }
             CloseReason::ChannelClosed => {
@@ -540,7 +538,7 @@ impl Client {
         if self.ended.is_some() || self.is_poll() {
             return;
         }
-        let limits = &world.backend.limits().connections;
+        let limits = &world.limits.connections;
         let stall_ms = u64::from(limits.write_stall_s) * 1_000;
         let heartbeat_ms = u64::from(limits.heartbeat_s) * 1_000;
         let since = self.blocked_ms.map(|ms| ms.max(self.written_ms));
@@ -587,14 +585,14 @@ impl Lag {
 
     /// Whether it is over the bounds and what large batches allow on top of them.
     fn is_over(self, world: &World, allowed: Lag) -> bool {
-        let limits = &world.backend.limits().connections;
+        let limits = &world.limits.connections;
         self.events > limits.lag_events_max + allowed.events
             || self.bytes > limits.lag_bytes_max + allowed.bytes
     }
 
     /// What a round of this size allows on top of the bounds.
     fn allows(self, world: &World) -> Lag {
-        let limits = &world.backend.limits().connections;
+        let limits = &world.limits.connections;
         Lag {
             events: if self.events > limits.lag_events_max { self.events } else { 0 },
             bytes: if self.bytes > limits.lag_bytes_max { self.bytes } else { 0 },

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     actors::{
         peer::{Input, Peer, SlotWaker},
-        shard::SlotKey,
+        slot_key::SlotKey,
         subscriber::Form,
     },
     core::CloseReason,
@@ -580,7 +580,7 @@ fn a_channel_created_while_a_pattern_is_listed_is_not_missed() {
     let created = std::thread::spawn(move || {
         for seq in 2..=CREATIONS {
             let name = ChannelName::parse(&format!("c/{seq}")).unwrap();
-            let entry = backend.directory().find_or_create(&name, 0).unwrap();
+            let entry = backend.registry().directory().find_or_create(&name, 0).unwrap();
             let position = backend.position(crate::model::Seq(seq));
             let event = Arc::new(crate::model::Event {
                 seq: position.seq,

@@ -284,7 +284,7 @@ impl Run {
         }
         self.world.backend.evict_all(&entry);
         self.kept.drop_all(channel);
-        if entry.is_removable() && self.world.backend.directory().evict(entry) {
+        if entry.is_removable() && self.world.backend.registry().directory().evict(entry) {
             self.kept.evict(channel);
         }
     }
@@ -298,7 +298,7 @@ impl Run {
             let Some(entry) = self.world.entry_if_any(channel) else { continue };
             while self.world.backend.evict_aged(&entry, self.world.now_ms) {}
             let is_removable = entry.is_removable() && !entry.is_closed();
-            if is_removable && self.world.backend.directory().evict(entry) {
+            if is_removable && self.world.backend.registry().directory().evict(entry) {
                 self.kept.evict(channel);
             }
         }

@@ -9,10 +9,11 @@ use super::pipe::Pipe;
 use crate::{
     actors::{
         batch::{Batch, Run},
-        shard::{Engine, SlotKey},
+        shard::Engine,
+        slot_key::SlotKey,
         subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber},
     },
-    backend::{ChannelEntry, MemoryBackend},
+    backend::{ChannelEntry, EventStore, Registry},
     core::{CloseReason, Limits, SlowPolicy, Subscription},
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, EventType,
@@ -23,7 +24,8 @@ use crate::{
 
 /// Everything of a hub but its actors. Nothing happens by itself.
 pub(super) struct World {
-    pub(super) backend: Arc<MemoryBackend>,
+    pub(super) backend: Arc<EventStore>,
+    pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) engines: Vec<Engine>,
     /// Batches that an engine has not been given yet, or their last seqs if they do not concern it.
@@ -73,11 +75,13 @@ impl Ask {
 
 impl World {
     pub(super) fn new(limits: Limits, engines: usize) -> Self {
-        let backend = Arc::new(MemoryBackend::new(Epoch::new(1_000, 7), limits));
+        let registry = Arc::new(Registry::new(&limits));
+        let retention = limits.history.clone();
+        let backend = Arc::new(EventStore::new(Epoch::new(1_000, 7), retention, registry));
         let metrics = Metrics::new();
         let engine = |index| {
             let (backend, metrics) = (Arc::clone(&backend), Arc::clone(&metrics));
-            Engine::new(backend, metrics, index, index as u64, START_MS)
+            Engine::new(backend, limits.connections.clone(), metrics, index, index as u64, START_MS)
         };
         Self {
             engines: (0..engines).map(engine).collect(),
@@ -85,6 +89,7 @@ impl World {
             given: vec![Seq::ZERO; engines],
             is_in_pass: vec![false; engines],
             backend,
+            limits,
             metrics,
             log: Vec::new(),
             batches: Vec::new(),
@@ -96,11 +101,11 @@ impl World {
 
     pub(super) fn entry(&self, name: &str) -> Arc<ChannelEntry> {
         let name = ChannelName::parse(name).unwrap();
-        self.backend.directory().find_or_create(&name, self.now_ms).unwrap()
+        self.backend.registry().directory().find_or_create(&name, self.now_ms).unwrap()
     }
 
     pub(super) fn entry_if_any(&self, name: &str) -> Option<Arc<ChannelEntry>> {
-        self.backend.directory().find(&ChannelName::parse(name).unwrap())
+        self.backend.registry().directory().find(&ChannelName::parse(name).unwrap())
     }
 
     /// Commits a batch, as the log does: history first, then on its way to the engines. Events
@@ -151,7 +156,8 @@ impl World {
         self.backend.commit(last);
         self.batches.push((first.0, last.0));
         let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
-        let target_shards = self.backend.target_shards(batch.runs().iter().map(|run| &*run.entry));
+        let target_shards =
+            self.backend.registry().target_shards(batch.runs().iter().map(|run| &*run.entry));
         for (engine, ring) in self.rings.iter_mut().enumerate() {
             ring.push_back(target_shards.contains(engine).then(|| Arc::clone(&batch)).ok_or(last));
         }
@@ -316,7 +322,7 @@ pub(super) fn reasons(world: &mut World) -> Vec<CloseReason> {
 pub(super) fn evict(world: &mut World, name: &str) {
     let entry = world.entry(name);
     world.backend.evict_all(&entry);
-    assert!(world.backend.directory().evict(entry), "{name} is held");
+    assert!(world.backend.registry().directory().evict(entry), "{name} is held");
 }
 
 /// Position and data of a poll's answer.

@@ -1,4 +1,7 @@
-//! The memory backend: histories in this process, under one ceiling.
+//! The events that readers see: histories in this process, under one ceiling of memory.
+//!
+//! Only the last stage of a commit appends here, so whatever is found here is shown: it is as durable
+//! as the log promises (docs/adr/030-a-seam-for-storage.md).
 
 use std::{
     cmp::Reverse,
@@ -12,31 +15,26 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    channel::{ChannelEntry, ChannelId, ChannelInfo},
-    directory::Directory,
+    channel::{ChannelEntry, ChannelId},
     journal::Journal,
-    pattern_counts::PatternCounts,
-    shard_set::{ShardSet, TargetShards},
+    registry::Registry,
 };
 use crate::{
-    core::{Evicted, History, Limits},
+    core::{Evicted, History, HistoryLimits},
     model::{Epoch, Event, EventKind, Position, Seq},
 };
 
-/// The log's memory: every channel's history, and the head of the log.
+/// Every channel's history, the latest events in the log's order, and the head of the log.
 #[derive(Debug)]
-pub struct MemoryBackend {
+pub struct EventStore {
     epoch: Epoch,
-    limits: Limits,
-    directory: Directory,
-    pattern_counts: Arc<PatternCounts>,
-    /// The shards that have connections with patterns.
-    pattern_subscribers: Arc<ShardSet>,
-    /// The newest seq whose batch is in the histories as a whole.
+    retention: HistoryLimits,
+    registry: Arc<Registry>,
+    /// The newest seq that is shown, with all before it.
     head: AtomicU64,
     bytes: AtomicU64,
     /// Channels by their oldest event, for the ceiling. One entry a channel, corrected when it
-    /// comes to the top; only the log's thread takes this lock.
+    /// comes to the top; only the thread that shows a commit takes this lock.
     ranking: Mutex<BinaryHeap<Reverse<Ranked>>>,
     /// Its lock is taken under that of a history, never the other way round.
     journal: RwLock<Journal>,
@@ -50,23 +48,13 @@ struct Ranked {
     entry: Weak<ChannelEntry>,
 }
 
-impl MemoryBackend {
-    /// An empty log.
-    pub fn new(epoch: Epoch, limits: Limits) -> Self {
-        let publish_permits = (limits.publish.in_flight_max as usize
-            * usize::from(limits.publish.channel_share_percent))
-            / 100;
-        let channels = &limits.channels;
+impl EventStore {
+    /// An empty store of the channels of `registry`.
+    pub fn new(epoch: Epoch, retention: HistoryLimits, registry: Arc<Registry>) -> Self {
         Self {
             epoch,
-            directory: Directory::new(
-                channels.channels_max as usize,
-                channels.forgotten_max as usize,
-                publish_permits.max(1),
-            ),
-            pattern_counts: Arc::default(),
-            pattern_subscribers: Arc::default(),
-            limits,
+            retention,
+            registry,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             ranking: Mutex::new(BinaryHeap::new()),
@@ -74,49 +62,14 @@ impl MemoryBackend {
         }
     }
 
-    /// How many subscriptions have which pattern.
-    pub fn pattern_counts(&self) -> &Arc<PatternCounts> {
-        &self.pattern_counts
-    }
-
-    /// The shards that have connections with patterns.
-    pub fn pattern_subscribers(&self) -> &Arc<ShardSet> {
-        &self.pattern_subscribers
-    }
-
-    /// The shards that events of these channels concern, once they are committed: of every other,
-    /// all connections begin behind them.
-    pub fn target_shards<'a>(
-        &'a self,
-        channels: impl IntoIterator<Item = &'a ChannelEntry>,
-    ) -> TargetShards {
-        let named = channels.into_iter().map(ChannelEntry::shards);
-        TargetShards::of(named.chain([&*self.pattern_subscribers]))
-    }
-
-    /// What the info routes say of a channel: subscribers that name it and those whose patterns
-    /// match it.
-    pub fn info(&self, entry: &ChannelEntry) -> ChannelInfo {
-        let mut info = entry.info(self.epoch);
-        let (streams, pollers) = self.pattern_counts.matching(entry.name());
-        info.subscribers += streams;
-        info.pollers += pollers;
-        info
-    }
-
     /// This incarnation of the log.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// The limits it keeps.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// The channels.
-    pub fn directory(&self) -> &Directory {
-        &self.directory
+    /// The channels whose events it holds.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// The newest seq that readers may count on: everything up to it is in the histories.
@@ -134,12 +87,12 @@ impl MemoryBackend {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Puts one event into its channel's history. Only the log calls this, in order of seq, and
-    /// [`commit`](Self::commit) at the end of each batch.
+    /// Puts one event into its channel's history. Only the last stage of a commit calls this, in
+    /// order of seq, and [`commit`](Self::commit) at its end.
     pub fn append(&self, entry: &Arc<ChannelEntry>, event: &Arc<Event>) {
         self.bytes.fetch_add(History::cost(event), Ordering::Relaxed);
         entry.with_history(|history| {
-            let evicted = history.append(Arc::clone(event), &self.limits.history);
+            let evicted = history.append(Arc::clone(event), &self.retention);
             let mut journal = self.journal.write();
             journal.append(Arc::clone(event));
             self.note(&mut journal, entry, &evicted);
@@ -152,7 +105,7 @@ impl MemoryBackend {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
             let mut ranking = self.ranking.lock();
             // Below the ceiling nothing else removes the entries of evicted channels.
-            if ranking.len() > 2 * self.directory.len() + RANKING_SLACK {
+            if ranking.len() > 2 * self.registry.directory().len() + RANKING_SLACK {
                 ranking.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
             }
             ranking.push(Reverse(ranked));
@@ -162,7 +115,7 @@ impl MemoryBackend {
     /// Shows the batch that ends with `head` to readers, then makes room under the ceiling.
     pub fn commit(&self, head: Seq) {
         self.head.store(head.0, Ordering::Release);
-        if self.bytes() > self.limits.history.total_bytes_max {
+        if self.bytes() > self.retention.total_bytes_max {
             self.make_room();
         }
     }
@@ -170,7 +123,7 @@ impl MemoryBackend {
     /// Evicts what is older than the age bound from one channel, in bounded steps; true when
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
-        let oldest_ms = now_ms.saturating_sub(u64::from(self.limits.history.age_max_s) * 1_000);
+        let oldest_ms = now_ms.saturating_sub(u64::from(self.retention.age_max_s) * 1_000);
         entry.with_history(|history| {
             let evicted = history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP);
             self.note(&mut self.journal.write(), entry, &evicted);
@@ -201,7 +154,7 @@ impl MemoryBackend {
 
     fn make_room(&self) {
         let mut ranking = self.ranking.lock();
-        while self.bytes() > self.limits.history.total_bytes_max {
+        while self.bytes() > self.retention.total_bytes_max {
             let Some(Reverse(top)) = ranking.pop() else { break };
             let Some(entry) = top.entry.upgrade() else { continue };
             let next = ranking.peek().map_or(Seq(u64::MAX), |Reverse(next)| next.oldest);
@@ -210,7 +163,7 @@ impl MemoryBackend {
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
                 // An actor may have evicted enough meanwhile.
-                let over = self.bytes().saturating_sub(self.limits.history.total_bytes_max);
+                let over = self.bytes().saturating_sub(self.retention.total_bytes_max);
                 let step = history.read(history.evicted_through(), next, 64, usize::MAX);
                 for event in step.map(|slice| slice.events).unwrap_or_default() {
                     if bytes >= over {
@@ -259,15 +212,20 @@ const AGED_EVENTS_PER_STEP: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChannelName, Draft, NewEvent};
+    use crate::{
+        core::Limits,
+        model::{ChannelName, Draft, NewEvent},
+    };
 
     #[test]
     fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {
-        let backend = MemoryBackend::new(Epoch::new(0, 1), Limits::default());
+        let registry = Arc::new(Registry::new(&Limits::default()));
+        let store =
+            EventStore::new(Epoch::new(0, 1), HistoryLimits::default(), Arc::clone(&registry));
         for seq in 1..=3 * RANKING_SLACK as u64 {
             let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");
-            let entry = backend.directory().find_or_create(&name, 0).expect("room for it");
-            let position = backend.position(Seq(seq));
+            let entry = registry.directory().find_or_create(&name, 0).expect("room for it");
+            let position = store.position(Seq(seq));
             let event = Event {
                 seq: position.seq,
                 epoch: position.epoch,
@@ -276,12 +234,12 @@ mod tests {
                 kind: EventKind::Published,
                 frame: Draft::new(&NewEvent::message("x")).finish(position),
             };
-            backend.append(&entry, &Arc::new(event));
-            backend.commit(Seq(seq));
-            backend.evict_all(&entry);
-            assert!(backend.directory().evict(entry));
+            store.append(&entry, &Arc::new(event));
+            store.commit(Seq(seq));
+            store.evict_all(&entry);
+            assert!(registry.directory().evict(entry));
             // Two entries for the one channel, the slack, and the new entry.
-            assert!(backend.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
+            assert!(store.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
         }
     }
 }

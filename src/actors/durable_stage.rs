@@ -1,0 +1,38 @@
+//! The second stage of a commit, *make durable*: what has to be done before its events may be shown.
+
+#[cfg(test)]
+use super::delayed_stage::DelayedStage;
+use super::{committer::Prepared, show_stage::ShowStage};
+
+/// What a hub's log does with prepared commits.
+#[derive(Debug)]
+pub(crate) enum DurableStage {
+    /// Nothing: events in memory are as durable as the process, and are shown on the thread that
+    /// has prepared them, under the log's lock.
+    Memory,
+    /// A stand-in for a disk, which shows commits later and on a thread of its own.
+    #[cfg(test)]
+    Delayed(DelayedStage),
+}
+
+impl DurableStage {
+    /// Makes a commit durable and has it shown, in the order of these calls. The log's lock is
+    /// held, on the thread of a publisher or of the log's actor: an engine that waits queues the
+    /// commit here, and waits elsewhere.
+    pub(super) fn make_durable(&self, prepared: Prepared, show: &ShowStage) {
+        match self {
+            Self::Memory => show.show(prepared),
+            #[cfg(test)]
+            Self::Delayed(stage) => stage.queue(prepared),
+        }
+    }
+
+    /// The log has ended: commits that are not shown by now never are.
+    pub(super) fn stop(&self) {
+        match self {
+            Self::Memory => {}
+            #[cfg(test)]
+            Self::Delayed(stage) => stage.stop(),
+        }
+    }
+}

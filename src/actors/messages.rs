@@ -1,0 +1,129 @@
+//! What the actors are told.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    body::EventBody,
+    connection_report::{ConnectionFilter, ConnectionMatches, ConnectionQuery, ConnectionReport},
+    lease::{Renew, Renewal},
+    peer::StreamSocket,
+    subscriber::Subscriber,
+};
+use crate::{
+    backend::ChannelEntry,
+    model::{ChannelName, PollReply},
+};
+
+/// To the root.
+#[derive(Debug)]
+pub(super) enum RootMsg {
+    /// Plant a fault.
+    Fault(Fault),
+}
+
+/// An actor that a test wants to see die.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The root panics.
+    Root,
+    /// The log panics.
+    Log,
+    /// The supervisor of the channels panics.
+    Channels,
+    /// A channel's actor panics.
+    Channel(ChannelName),
+    /// A channel's actor is killed.
+    KillChannel(ChannelName),
+    /// The supervisor of the shards panics.
+    Shards,
+    /// A shard panics.
+    Shard(usize),
+    /// A shard is killed.
+    KillShard(usize),
+    /// The next step of one connection to the channel panics.
+    Connection(ChannelName),
+}
+
+/// To the log's actor.
+#[derive(Debug)]
+pub(super) enum LogMsg {
+    /// There are submissions.
+    Commit,
+    /// A commit on another thread has failed.
+    Broken,
+    /// A planted fault.
+    Panic,
+}
+
+/// To the supervisor of the channels.
+#[derive(Debug)]
+pub(super) enum ChannelsMsg {
+    /// Give this channel an actor; it has been claimed.
+    Start(Arc<ChannelEntry>),
+    /// A channel was closed; count its tombstone.
+    Closed(Arc<ChannelEntry>),
+    /// Look for channels that need an actor.
+    Sweep,
+    /// A planted fault, here or in a channel.
+    Panic(Option<ChannelName>),
+    /// Kill a channel's actor.
+    Kill(ChannelName),
+}
+
+/// To a channel's actor.
+#[derive(Debug)]
+pub(super) enum ChannelMsg {
+    /// See what is due.
+    Tick,
+    /// A planted fault.
+    Panic,
+}
+
+/// To the supervisor of the shards.
+#[derive(Debug)]
+pub(super) enum ShardsMsg {
+    /// Kill a shard.
+    Kill(usize),
+    /// A planted fault.
+    Panic,
+}
+
+/// To a shard.
+pub(super) enum ShardMsg {
+    /// Take on a stream that pulls from a body.
+    Attach(Box<Subscriber>, oneshot::Sender<EventBody>),
+    /// Let a poll wait whose answer is taken as a value.
+    Wait(Box<Subscriber>, oneshot::Sender<PollReply>),
+    /// Adopt a stream that another shard has accepted.
+    Adopt(Box<StreamTransfer>),
+    /// End all connections within the window; the sender is dropped when none is left.
+    Drain(Duration, oneshot::Sender<()>),
+    /// Explain connections: a bounded number of them.
+    Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
+    /// Explain connections that ended lately.
+    ExplainClosed(ConnectionFilter, oneshot::Sender<Vec<ConnectionReport>>),
+    /// Take a fresh token for the connection in a slot.
+    Renew(Renew, oneshot::Sender<Renewal>),
+    /// A task of the shard has panicked or ended.
+    TaskEnded(&'static str),
+    /// A planted fault.
+    Panic,
+    /// A planted fault in one connection to the channel; the first shard that has one takes the
+    /// token.
+    PanicConnection(ChannelName, Arc<AtomicBool>),
+}
+
+/// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is
+/// closed, as those that it has, and the client resumes.
+pub(super) struct StreamTransfer {
+    pub(super) subscriber: Subscriber,
+    pub(super) socket: StreamSocket,
+    /// What goes before the stream.
+    pub(super) head: Bytes,
+}

@@ -1,0 +1,17 @@
+//! What all shards of a hub work on.
+
+use std::sync::Arc;
+
+use super::{clock::Clock, inbox::Inboxes, shards_handle::ShardsHandle};
+use crate::{backend::EventStore, core::ConnectionLimits, telemetry::Metrics};
+
+/// What a shard uses of its hub.
+#[derive(Debug)]
+pub(crate) struct ShardContext {
+    pub(crate) store: Arc<EventStore>,
+    pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) shards: Arc<ShardsHandle>,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+}

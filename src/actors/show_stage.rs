@@ -1,0 +1,81 @@
+//! The last stage of a commit, *show*: one function, whatever made the events durable.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    batch::{Batch, Run},
+    channels_handle::ChannelsHandle,
+    committer::Prepared,
+    inbox::Inboxes,
+    submission::AppendError,
+};
+use crate::{
+    backend::{ChannelId, EventStore},
+    telemetry::Metrics,
+};
+
+/// Where durable events go: histories, publishers, shards.
+#[derive(Debug)]
+pub(crate) struct ShowStage {
+    pub(crate) store: Arc<EventStore>,
+    pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) channels: Arc<ChannelsHandle>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl ShowStage {
+    /// Shows a commit. One at a time, and in the order in which they were prepared.
+    pub(super) fn show(&self, prepared: Prepared) {
+        let Prepared { events, answers, permits, time_ms } = prepared;
+        let range = match (events.first(), events.last()) {
+            (Some((_, first)), Some((_, last))) => Some((first.seq, last.seq)),
+            _ => None,
+        };
+        let mut runs: Vec<Run> = Vec::new();
+        let mut by_channel: FxHashMap<ChannelId, usize> = FxHashMap::default();
+        for (entry, event) in events {
+            self.store.append(&entry, &event);
+            let run = *by_channel.entry(entry.id()).or_insert_with(|| {
+                runs.push(Run { entry, events: Vec::new() });
+                runs.len() - 1
+            });
+            runs[run].events.push(event);
+        }
+        if let Some((_, last)) = range {
+            self.store.commit(last);
+        }
+        // The publishers first: their answer does not wait for the fan-out.
+        for (reply, answer) in answers {
+            match &answer {
+                Ok(committed) if committed.replayed => {
+                    self.metrics.publishes_replayed.inc();
+                }
+                Err(AppendError::Closed(_)) => {
+                    Metrics::count(&self.metrics.publishes_refused, "closed");
+                }
+                _ => {}
+            }
+            // A publisher that is gone does not need it.
+            let _ = reply.send(answer);
+        }
+        let Some((first, last)) = range else { return };
+        let events: usize = runs.iter().map(|run| run.events.len()).sum();
+        let bytes: usize = runs.iter().map(Run::bytes).sum();
+        self.metrics.events_published.inc_by(events as u64);
+        self.metrics.bytes_published.inc_by(bytes as u64);
+        for run in &runs {
+            run.entry.touch(time_ms);
+            self.channels.ensure_actor(&run.entry);
+        }
+        let batch = Arc::new(Batch::new(first, last, runs, permits));
+        // Asked after the head has moved.
+        let registry = self.store.registry();
+        let targets = registry.target_shards(batch.runs().iter().map(|run| &*run.entry));
+        self.inboxes.deliver(&batch, targets);
+        for run in batch.runs().iter().filter(|run| run.closes()) {
+            self.channels.closed(&run.entry);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What this process knows of channels beside their events: names, counts, the shards that serve
+//! them, and the permits of their publishers. It is gone with the process, whatever keeps the events.
+
+use std::sync::Arc;
+
+use super::{
+    channel::{ChannelEntry, ChannelInfo},
+    directory::Directory,
+    pattern_counts::PatternCounts,
+    shard_set::{ShardSet, TargetShards},
+};
+use crate::{core::Limits, model::Epoch};
+
+/// The channels of one hub.
+#[derive(Debug)]
+pub struct Registry {
+    directory: Directory,
+    pattern_counts: Arc<PatternCounts>,
+    pattern_subscribers: Arc<ShardSet>,
+}
+
+impl Registry {
+    /// An empty registry, which holds as many channels as `limits` allows.
+    pub fn new(limits: &Limits) -> Self {
+        let publish = &limits.publish;
+        let publish_permits =
+            (publish.in_flight_max as usize * usize::from(publish.channel_share_percent)) / 100;
+        let channels = &limits.channels;
+        Self {
+            directory: Directory::new(
+                channels.channels_max as usize,
+                channels.forgotten_max as usize,
+                publish_permits.max(1),
+            ),
+            pattern_counts: Arc::default(),
+            pattern_subscribers: Arc::default(),
+        }
+    }
+
+    /// The channels by name.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// How many subscriptions have which pattern.
+    pub fn pattern_counts(&self) -> &Arc<PatternCounts> {
+        &self.pattern_counts
+    }
+
+    /// The shards that have connections with patterns.
+    pub fn pattern_subscribers(&self) -> &Arc<ShardSet> {
+        &self.pattern_subscribers
+    }
+
+    /// The shards that events of these channels concern. To be asked after the head has moved: all
+    /// connections of any other shard then begin behind these events.
+    pub fn target_shards<'a>(
+        &'a self,
+        channels: impl IntoIterator<Item = &'a ChannelEntry>,
+    ) -> TargetShards {
+        let named = channels.into_iter().map(ChannelEntry::shards);
+        TargetShards::of(named.chain([&*self.pattern_subscribers]))
+    }
+
+    /// What the info routes say of a channel. Its subscribers are those that name it and those
+    /// whose patterns match it.
+    pub fn info(&self, entry: &ChannelEntry, epoch: Epoch) -> ChannelInfo {
+        let mut info = entry.info(epoch);
+        let (streams, pollers) = self.pattern_counts.matching(entry.name());
+        info.subscribers += streams;
+        info.pollers += pollers;
+        info
+    }
+}

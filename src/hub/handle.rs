@@ -1,0 +1,47 @@
+//! The handle to a hub, and what it holds.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    admission::ConnectionAdmission, answers::AnswerBudget, bodies::BodyBudget,
+    channel_creation::ChannelCreator, quotas::Quotas, throttled_logs::ThrottledLogs,
+};
+use crate::{
+    actors::{Clock, Lifecycle, Log, RootHandle, ShardsHandle},
+    backend::{EventStore, Registry},
+    core::Limits,
+    telemetry::Metrics,
+};
+
+/// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
+/// does not stop it.
+#[derive(Clone)]
+pub struct Hub(pub(super) Arc<HubParts>);
+
+/// The parts of a hub, each of which knows only what it uses.
+pub(super) struct HubParts {
+    pub(super) limits: Arc<Limits>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) throttled_logs: ThrottledLogs,
+    // Channels and their events.
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<EventStore>,
+    pub(super) log: Arc<Log>,
+    // Actors.
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) shards: Arc<ShardsHandle>,
+    pub(super) root: RootHandle,
+    // What clients may take.
+    pub(super) connections: ConnectionAdmission,
+    pub(super) channel_creator: ChannelCreator,
+    pub(super) quotas: Quotas,
+    pub(super) bodies: BodyBudget,
+    pub(super) answers: AnswerBudget,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
