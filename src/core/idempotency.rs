@@ -1,18 +1,43 @@
 //! Remembers the answers to publishes, so that a retry publishes nothing.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
-/// The name of a publish: subject, route, and the key the publisher chose; with a fingerprint of
-/// the body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use aws_lc_rs::digest::{Context, SHA256};
+
+/// Names a publish: who publishes, where, and the key the publisher chose; with a fingerprint of
+/// what was sent under it.
+///
+/// Both are the first 16 bytes of a SHA-256 digest. They are the same in every process, so a log on
+/// disk can keep them and another node can compare them; they have one size, whatever a client
+/// sends; and a client cannot make two bodies that have the same fingerprint, as it could for a
+/// faster hash without a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Subject, route and key, as one text.
-    pub scope: String,
-    /// Distinguishes bodies.
-    pub fingerprint: u64,
+    scope: Fingerprint,
+    sent: Fingerprint,
+}
+
+type Fingerprint = [u8; 16];
+
+impl IdempotencyKey {
+    /// The key of what was `sent`, in a `scope` of subject, route and key. The parts of each are
+    /// told apart: `["a", "b"]` is not `["ab"]`.
+    pub fn new(scope: &[&[u8]], sent: &[&[u8]]) -> Self {
+        Self { scope: fingerprint(scope), sent: fingerprint(sent) }
+    }
+}
+
+fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+    let mut digest = Context::new(&SHA256);
+    for part in parts {
+        digest.update(&(part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let mut first = Fingerprint::default();
+    for (byte, of_digest) in first.iter_mut().zip(digest.finish().as_ref()) {
+        *byte = *of_digest;
+    }
+    first
 }
 
 /// What is remembered of a key.
@@ -30,8 +55,8 @@ pub enum Remembered<A> {
 /// early.
 #[derive(Debug)]
 pub struct Idempotency<A> {
-    answers: HashMap<Arc<str>, (u64, A)>,
-    order: VecDeque<(u64, Arc<str>)>,
+    answers: HashMap<Fingerprint, (Fingerprint, A)>,
+    order: VecDeque<(u64, Fingerprint)>,
     keys_max: usize,
     keep_ms: u64,
 }
@@ -44,12 +69,10 @@ impl<A: Clone> Idempotency<A> {
 
     /// What is known of `key` at `now_ms`.
     pub fn look_up(&mut self, key: &IdempotencyKey, now_ms: u64) -> Remembered<A> {
-        self.forget_before(now_ms);
-        match self.answers.get(&*key.scope) {
+        self.evict_before(now_ms);
+        match self.answers.get(&key.scope) {
             None => Remembered::No,
-            Some((fingerprint, answer)) if *fingerprint == key.fingerprint => {
-                Remembered::Same(answer.clone())
-            }
+            Some((sent, answer)) if *sent == key.sent => Remembered::Same(answer.clone()),
             Some(_) => Remembered::Other,
         }
     }
@@ -60,11 +83,10 @@ impl<A: Clone> Idempotency<A> {
             return;
         }
         while self.answers.len() >= self.keys_max {
-            self.forget_oldest();
+            self.evict_oldest();
         }
-        let scope: Arc<str> = key.scope.into();
-        self.order.push_back((now_ms, Arc::clone(&scope)));
-        self.answers.insert(scope, (key.fingerprint, answer));
+        self.order.push_back((now_ms, key.scope));
+        self.answers.insert(key.scope, (key.sent, answer));
     }
 
     /// Keys remembered.
@@ -77,13 +99,13 @@ impl<A: Clone> Idempotency<A> {
         self.answers.is_empty()
     }
 
-    fn forget_before(&mut self, now_ms: u64) {
+    fn evict_before(&mut self, now_ms: u64) {
         while self.order.front().is_some_and(|(at, _)| at + self.keep_ms <= now_ms) {
-            self.forget_oldest();
+            self.evict_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
+    fn evict_oldest(&mut self) {
         if let Some((_, scope)) = self.order.pop_front() {
             self.answers.remove(&scope);
         }
@@ -94,17 +116,17 @@ impl<A: Clone> Idempotency<A> {
 mod tests {
     use super::*;
 
-    fn key(scope: &str, fingerprint: u64) -> IdempotencyKey {
-        IdempotencyKey { scope: scope.into(), fingerprint }
+    fn key(scope: &str, sent: &str) -> IdempotencyKey {
+        IdempotencyKey::new(&[scope.as_bytes()], &[sent.as_bytes()])
     }
 
     #[test]
     fn a_key_is_remembered_for_its_time_and_not_longer() {
         let mut keys = Idempotency::new(10, 100);
-        keys.remember(key("a", 1), "answer", 0);
-        assert_eq!(keys.look_up(&key("a", 1), 99), Remembered::Same("answer"));
-        assert_eq!(keys.look_up(&key("a", 2), 99), Remembered::Other);
-        assert_eq!(keys.look_up(&key("a", 1), 100), Remembered::No);
+        keys.remember(key("a", "1"), "answer", 0);
+        assert_eq!(keys.look_up(&key("a", "1"), 99), Remembered::Same("answer"));
+        assert_eq!(keys.look_up(&key("a", "2"), 99), Remembered::Other);
+        assert_eq!(keys.look_up(&key("a", "1"), 100), Remembered::No);
         assert!(keys.is_empty());
     }
 
@@ -112,10 +134,21 @@ mod tests {
     fn past_the_cap_the_oldest_is_dropped() {
         let mut keys = Idempotency::new(2, 100);
         for (i, scope) in ["a", "b", "c"].into_iter().enumerate() {
-            keys.remember(key(scope, 0), i, 0);
+            keys.remember(key(scope, ""), i, 0);
         }
         assert_eq!(keys.len(), 2);
-        assert_eq!(keys.look_up(&key("a", 0), 1), Remembered::No);
-        assert_eq!(keys.look_up(&key("c", 0), 1), Remembered::Same(2));
+        assert_eq!(keys.look_up(&key("a", ""), 1), Remembered::No);
+        assert_eq!(keys.look_up(&key("c", ""), 1), Remembered::Same(2));
+    }
+
+    #[test]
+    fn fingerprints_are_the_same_in_every_process_and_tell_parts_apart() {
+        // `printf '\1\0\0\0\0\0\0\0a' | sha256sum`
+        let hex: String = key("a", "").scope.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "ae6121c88ba555f64c3d812123eb799d");
+        let parts = |parts: &[&[u8]]| IdempotencyKey::new(parts, &[]);
+        assert_ne!(parts(&[b"a", b"b"]), parts(&[b"ab"]));
+        assert_ne!(parts(&[b"a", b""]), parts(&[b"", b"a"]));
+        assert_ne!(parts(&[b"a"]), parts(&[b"a", b""]));
     }
 }

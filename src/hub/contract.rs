@@ -1,1 +1,405 @@
+//! What a log promises, whatever makes its commits durable: one suite, run on every engine.
 
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use super::{
+    CloseError, Hub, PollNow, PollRequest, Publication, PublishError, Published, StreamRequest,
+    connections::ConnectionCursor,
+};
+use crate::{
+    actors::{ConnectionFilter, DelayedStage, DurableStage, Front, LocalShard},
+    core::{IdempotencyKey, Subscription},
+    model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Position, Seq, Start},
+};
+
+/// An engine: a hub, and a way to hold up what makes its commits durable.
+struct Engine {
+    hub: Hub,
+    stage: Option<DelayedStage>,
+}
+
+/// Runs the suite on an engine.
+macro_rules! contract {
+    ($engine:ident, $start:expr, [$($promise:ident),* $(,)?]) => {
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    let engine: super::Engine = $start.await;
+                    super::$promise(&engine).await;
+                    engine.hub.shut_down().await;
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! contract_of {
+    ($engine:ident, $start:expr) => {
+        contract!(
+            $engine,
+            $start,
+            [
+                events_have_one_order_and_an_append_is_atomic,
+                a_reader_gets_what_is_behind_its_position_once,
+                a_stream_skips_nothing,
+                what_is_refused_is_never_seen,
+                a_key_has_one_result_from_the_moment_it_is_sequenced,
+                nothing_goes_behind_a_close,
+                a_publisher_that_gives_up_leaves_its_events_in_the_order,
+                what_is_not_durable_is_not_shown,
+            ]
+        );
+    };
+}
+
+contract_of!(memory, super::Engine::memory());
+contract_of!(delayed, super::Engine::delayed());
+
+impl Engine {
+    async fn memory() -> Self {
+        let hub = Hub::builder().shards(1).start().await.expect("it starts");
+        Self { hub, stage: None }
+    }
+
+    async fn delayed() -> Self {
+        let stage = DelayedStage::default();
+        let durable = DurableStage::Delayed(stage.clone());
+        let hub = Hub::builder().shards(1).start_with(durable).await.expect("it starts");
+        Self { hub, stage: Some(stage) }
+    }
+
+    /// Lets nothing become durable, where that takes time at all.
+    fn hold(&self) {
+        if let Some(stage) = &self.stage {
+            stage.hold();
+        }
+    }
+
+    fn release(&self) {
+        if let Some(stage) = &self.stage {
+            stage.release();
+        }
+    }
+
+    /// Publishes in a task, and waits until the events have their seqs: they are shown, or wait to
+    /// be durable as the commits before them.
+    async fn sequence(
+        &self,
+        publication: Publication,
+        commits: usize,
+    ) -> JoinHandle<Result<Published, PublishError>> {
+        let hub = self.hub.clone();
+        let publishing = tokio::spawn(async move { hub.publish(publication).await });
+        self.has_sequenced(commits, || publishing.is_finished()).await;
+        publishing
+    }
+
+    async fn has_sequenced(&self, commits: usize, is_shown: impl Fn() -> bool) {
+        let is_sequenced = || match &self.stage {
+            Some(stage) => stage.queued() >= commits,
+            None => is_shown(),
+        };
+        while !is_sequenced() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// All that a poll for everything gets from a position on, and where it ends.
+    async fn read(&self, mut start: Start) -> (Vec<(Seq, String)>, Position) {
+        let mut events = Vec::new();
+        loop {
+            let request = PollRequest {
+                subscription: everything(),
+                start,
+                encoding: &EnvelopeAnswers,
+                wait: Duration::ZERO,
+                limit: 7,
+                holder: None,
+                client: None,
+            };
+            match self.hub.poll_now(&request).await.expect("an answer") {
+                PollNow::Answer(answer) => {
+                    assert_eq!(answer.gap, None);
+                    let read = answer.events.iter();
+                    events.extend(read.map(|event| (event.seq, event.data().into_owned())));
+                    start = Start::At(answer.position);
+                }
+                PollNow::Wait(Start::At(position)) => return (events, position),
+                PollNow::Wait(other) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn all(&self) -> Vec<(Seq, String)> {
+        self.read(Start::Earliest).await.0
+    }
+}
+
+async fn events_have_one_order_and_an_append_is_atomic(engine: &Engine) {
+    let publishers = (0..PUBLISHERS).map(|publisher| {
+        let hub = engine.hub.clone();
+        tokio::spawn(async move {
+            let mut acknowledged: Vec<(Published, Vec<String>)> = Vec::new();
+            for n in 0..PUBLISHES {
+                let events: Vec<_> = (0..=n % 3)
+                    .map(|i| (name(&format!("c/{}", i % 2)), format!("{publisher}.{n}.{i}")))
+                    .collect();
+                let data: Vec<String> = events.iter().map(|(_, data)| data.clone()).collect();
+                let events = events.into_iter();
+                let events = events.map(|(name, data)| (name, NewEvent::message(data))).collect();
+                let publication = Publication { events, ..Publication::default() };
+                let published = hub.publish(publication).await.expect("published");
+                if let Some((before, _)) = acknowledged.last() {
+                    assert!(before.last.seq < published.first.seq, "acknowledged before");
+                }
+                acknowledged.push((published, data));
+            }
+            acknowledged
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    let mut expected = BTreeMap::new();
+    for publisher in publishers {
+        for (published, data) in publisher.await.expect("it ends") {
+            for (seq, data) in (published.first.seq.0..=published.last.seq.0).zip(&data) {
+                let before = expected.insert(Seq(seq), data.clone());
+                assert_eq!(before, None, "a seq means one event");
+            }
+            assert_eq!(published.events, data.len());
+        }
+    }
+    assert_eq!(engine.all().await, expected.into_iter().collect::<Vec<_>>());
+}
+
+async fn a_reader_gets_what_is_behind_its_position_once(engine: &Engine) {
+    let publisher = {
+        let hub = engine.hub.clone();
+        tokio::spawn(async move {
+            for n in 1..=EVENTS {
+                hub.publish(message("a", &n.to_string())).await.expect("published");
+            }
+        })
+    };
+    let (mut read, mut at) = (Vec::new(), Start::Earliest);
+    while read.len() < EVENTS {
+        let (events, position) = engine.read(at).await;
+        assert!(events.iter().all(|(seq, _)| *seq <= position.seq));
+        read.extend(events);
+        at = Start::At(position);
+    }
+    publisher.await.expect("it ends");
+    let expected: Vec<_> = (1..=EVENTS).map(|n| (Seq(n as u64), n.to_string())).collect();
+    assert_eq!(read, expected);
+}
+
+async fn a_stream_skips_nothing(engine: &Engine) {
+    let mut request = StreamRequest::new(everything());
+    request.start = Start::Earliest;
+    let mut body = engine.hub.stream(request).await.expect("a stream");
+    let publisher = {
+        let hub = engine.hub.clone();
+        tokio::spawn(async move {
+            for n in 1..=EVENTS {
+                hub.publish(message("a", &format!("<{n}>"))).await.expect("published");
+            }
+        })
+    };
+    let mut text = String::new();
+    while !text.contains(&format!("<{EVENTS}>")) {
+        let frame = http_body_util::BodyExt::frame(&mut body).await.expect("it goes on");
+        let bytes = frame.expect("no error").into_data().expect("data");
+        text.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    publisher.await.expect("it ends");
+    let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: <")).collect();
+    let expected: Vec<String> = (1..=EVENTS).map(|n| format!("{n}>")).collect();
+    assert_eq!(data, expected);
+}
+
+async fn what_is_refused_is_never_seen(engine: &Engine) {
+    let hub = &engine.hub;
+    hub.publish(message("closed", "1")).await.expect("published");
+    hub.close_channel(&name("closed")).await.expect("closed");
+    let key = key("k", "2");
+    hub.publish(Publication { key: Some(key), ..message("a", "2") }).await.expect("published");
+
+    let mut batch = message("a", "refused with the other");
+    batch.events.extend(message("closed", "refused").events);
+    assert_eq!(hub.publish(batch).await, Err(PublishError::Closed(name("closed"))));
+    let reused = Publication { key: Some(self::key("k", "3")), ..message("a", "refused") };
+    assert_eq!(hub.publish(reused).await, Err(PublishError::KeyReused));
+    hub.publish(message("a", "4")).await.expect("published");
+
+    let data: Vec<String> = engine.all().await.into_iter().map(|(_, data)| data).collect();
+    assert!(!data.iter().any(|data| data.contains("refused")), "{data:?}");
+    assert_eq!(hub.head(), Seq(data.len() as u64), "nothing else has a seq");
+}
+
+async fn a_key_has_one_result_from_the_moment_it_is_sequenced(engine: &Engine) {
+    let publication = || Publication { key: Some(key("k", "1")), ..message("a", "1") };
+    engine.hold();
+    let first = engine.sequence(publication(), 1).await;
+    let again = engine.sequence(publication(), 2).await;
+    let other = Publication { key: Some(key("k", "2")), ..message("a", "2") };
+    let other = engine.sequence(other, 3).await;
+    let is_answered = [&first, &again, &other].map(JoinHandle::is_finished);
+    assert_eq!(is_answered, [engine.stage.is_none(); 3], "not before it is durable");
+    engine.release();
+    let first = first.await.expect("it ends").expect("published");
+    let again = again.await.expect("it ends").expect("the same");
+    assert_eq!(again, Published { replayed: true, ..first });
+    assert_eq!(other.await.expect("it ends"), Err(PublishError::KeyReused));
+    assert_eq!(engine.all().await, [(Seq(1), "1".to_owned())]);
+}
+
+async fn nothing_goes_behind_a_close(engine: &Engine) {
+    let hub = &engine.hub;
+    hub.publish(message("a", "1")).await.expect("published");
+    engine.hold();
+    let closing = {
+        let hub = hub.clone();
+        tokio::spawn(async move { hub.close_channel(&name("a")).await })
+    };
+    engine.has_sequenced(1, || closing.is_finished()).await;
+    let behind = engine.sequence(message("a", "2"), 2).await;
+    let is_closed = hub.channel(&name("a")).expect("it is there").closed;
+    assert_eq!(is_closed, engine.stage.is_none(), "readers see it when it is durable");
+    assert_eq!(behind.is_finished(), engine.stage.is_none(), "the refusal rests on it");
+    engine.release();
+    let closed = closing.await.expect("it ends").expect("closed");
+    assert_eq!(closed.last.seq, Seq(2));
+    assert_eq!(behind.await.expect("it ends"), Err(PublishError::Closed(name("a"))));
+    assert!(hub.channel(&name("a")).expect("it is there").closed);
+    let again = hub.close_channel(&name("a")).await;
+    assert_eq!(again, Err(CloseError::Publish(PublishError::Closed(name("a")))));
+    assert_eq!(hub.head(), Seq(2));
+}
+
+async fn a_publisher_that_gives_up_leaves_its_events_in_the_order(engine: &Engine) {
+    // One gives up while it lets others submit, one while it waits for its answer.
+    engine.hold();
+    for (n, data) in ["1", "2"].iter().enumerate() {
+        let mut publish = pin!(engine.hub.publish(message("a", data)));
+        for _ in 0..=n {
+            let is_pending = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(is_pending.is_pending() || engine.stage.is_none());
+            if is_pending.is_ready() {
+                break;
+            }
+        }
+    }
+    engine.release();
+    engine.hub.publish(message("a", "3")).await.expect("published");
+    let expected = ["1", "2", "3"].iter().zip(1..).map(|(data, seq)| (Seq(seq), (*data).into()));
+    assert_eq!(engine.all().await, expected.collect::<Vec<(Seq, String)>>());
+}
+
+async fn what_is_not_durable_is_not_shown(engine: &Engine) {
+    let hub = &engine.hub;
+    let first = hub.publish(message("a", "1")).await.expect("published").last;
+    engine.hold();
+    let publishing = engine.sequence(message("a", "2"), 1).await;
+    let seen = if engine.stage.is_some() { 1 } else { 2 };
+    assert_eq!(hub.head(), Seq(seen));
+    assert_eq!(engine.all().await.len() as u64, seen);
+    assert_eq!(engine.read(Start::At(first)).await.1.seq, Seq(seen));
+    let channel = hub.channel(&name("a")).expect("it is there");
+    assert_eq!((channel.events_retained, channel.last_id.map(|at| at.seq.0)), (seen, Some(seen)));
+    engine.release();
+    publishing.await.expect("it ends").expect("published");
+    assert_eq!(hub.head(), Seq(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_serves_its_clients_while_a_publish_from_its_thread_waits() {
+    let engine = Engine::delayed().await;
+    let hub = &engine.hub;
+    engine.hold();
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    hub.serve(Arc::new(PublishingFront { hub: hub.clone(), answers }));
+    engine.has_sequenced(1, || unreachable!("it is held")).await;
+    // The only shard takes a stream on, and is asked about it.
+    let stream = StreamRequest::channel("a").expect("a channel");
+    let mut body = hub.stream(stream).await.expect("a stream");
+    let _first_block = http_body_util::BodyExt::frame(&mut body).await.expect("it begins");
+    let page =
+        hub.connections(&ConnectionFilter::default(), ConnectionCursor::default(), 9, 9).await;
+    assert_eq!((page.connections.len(), page.unanswered), (1, vec![]));
+    assert!(answered.try_recv().is_err(), "no publish is answered");
+    engine.release();
+    for _ in 0..PUBLISHES {
+        answered.recv().await.expect("an answer").expect("published");
+    }
+    hub.shut_down().await;
+}
+
+/// Publishes on a shard's thread, as requests do.
+struct PublishingFront {
+    hub: Hub,
+    answers: mpsc::UnboundedSender<Result<Published, PublishError>>,
+}
+
+impl Front for PublishingFront {
+    fn serve(&self, _: LocalShard) -> Pin<Box<dyn Future<Output = ()>>> {
+        for n in 0..PUBLISHES {
+            let (hub, answers) = (self.hub.clone(), self.answers.clone());
+            tokio::task::spawn_local(async move {
+                let answer = hub.publish(message("a", &n.to_string())).await;
+                answers.send(answer).expect("the test waits");
+            });
+        }
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more() {
+    let engine = Engine::delayed().await;
+    let (hub, stage) = (&engine.hub, engine.stage.as_ref().expect("a delayed one"));
+    hub.publish(message("a", "1")).await.expect("published");
+    stage.hold();
+    stage.fail();
+    let unknown = engine.sequence(message("a", "2"), 1).await;
+    let behind = engine.sequence(message("a", "3"), 2).await;
+    stage.release();
+    for publishing in [unknown, behind] {
+        assert_eq!(publishing.await.expect("it ends"), Err(PublishError::GoingDown));
+    }
+    let why = timeout(Duration::from_secs(10), hub.failed()).await.expect("it fails");
+    assert!(why.contains("the log failed"), "{why}");
+    assert_eq!(hub.publish(message("a", "4")).await, Err(PublishError::GoingDown));
+    assert_eq!(engine.all().await, [(Seq(1), "1".to_owned())]);
+    assert_eq!(hub.head(), Seq(1));
+    hub.shut_down().await;
+}
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text).expect("a name")
+}
+
+fn message(channel: &str, data: &str) -> Publication {
+    Publication::one(name(channel), NewEvent::message(data))
+}
+
+fn key(scope: &str, sent: &str) -> IdempotencyKey {
+    IdempotencyKey::new(&[scope.as_bytes()], &[sent.as_bytes()])
+}
+
+fn everything() -> Subscription {
+    let pattern = ChannelSelector::parse("**").expect("a pattern");
+    Subscription::new([pattern], [], 1).expect("a subscription")
+}
+
+const PUBLISHERS: usize = 4;
+const PUBLISHES: usize = 30;
+const EVENTS: usize = 200;

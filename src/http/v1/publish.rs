@@ -1,10 +1,5 @@
 //! `POST …/events`: one event, or a batch.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::LazyLock,
-};
-
 use axum::{
     Json,
     body::Body,
@@ -122,9 +117,20 @@ impl Unread {
         let Self { body, in_path, in_query, event_type, retry_ms, is_batch } = self;
         let (body, room) = read_body(context.state, body).await?;
         let key = idempotency_key(&context.parts.headers)?.map(|key| {
-            let sent = (&body, is_batch, in_query.as_ref(), event_type.as_ref(), retry_ms);
-            let scope = format!("{} {} {key}", context.identity.scope(), context.parts.uri.path());
-            IdempotencyKey { scope, fingerprint: FINGERPRINTS.hash_one(sent) }
+            let subject = context.identity.scope();
+            let channel = in_query.as_ref().map_or("", ChannelName::as_str);
+            let event_type = event_type.as_ref().map_or("", EventType::as_str);
+            let retry_ms = retry_ms.map(u32::to_le_bytes);
+            IdempotencyKey::new(
+                &[subject.as_bytes(), context.parts.uri.path().as_bytes(), key.as_bytes()],
+                &[
+                    body.as_bytes(),
+                    &[u8::from(is_batch)],
+                    channel.as_bytes(),
+                    event_type.as_bytes(),
+                    retry_ms.as_ref().map_or(&[], |bytes| bytes.as_slice()),
+                ],
+            )
         });
         let events = if is_batch {
             let events_max = context.state.hub.limits().publish.batch_events_max as usize;
@@ -169,6 +175,3 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
         essence.eq_ignore_ascii_case("application/x-ndjson")
     })
 }
-
-/// Tells bodies apart, with keys that nobody outside can guess collisions for.
-static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
