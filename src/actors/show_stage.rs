@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::{
     batch::{Batch, Run},
     channels_handle::ChannelsHandle,
@@ -11,10 +9,7 @@ use super::{
     inbox::Inboxes,
     submission::AppendError,
 };
-use crate::{
-    backend::{ChannelId, EventStore},
-    telemetry::Metrics,
-};
+use crate::{backend::EventStore, telemetry::Metrics};
 
 /// Where durable events go: histories, publishers, shards.
 #[derive(Debug)]
@@ -33,15 +28,8 @@ impl ShowStage {
             (Some((_, first)), Some((_, last))) => Some((first.seq, last.seq)),
             _ => None,
         };
-        let mut runs: Vec<Run> = Vec::new();
-        let mut by_channel: FxHashMap<ChannelId, usize> = FxHashMap::default();
-        for (entry, event) in events {
-            self.store.append(&entry, &event);
-            let run = *by_channel.entry(entry.id()).or_insert_with(|| {
-                runs.push(Run { entry, events: Vec::new() });
-                runs.len() - 1
-            });
-            runs[run].events.push(event);
+        for (entry, event) in &events {
+            self.store.append(entry, event);
         }
         if let Some((_, last)) = range {
             self.store.commit(last);
@@ -61,9 +49,9 @@ impl ShowStage {
             let _ = reply.send(answer);
         }
         let Some((first, last)) = range else { return };
-        let events: usize = runs.iter().map(|run| run.events.len()).sum();
+        self.metrics.events_published.inc_by(events.len() as u64);
+        let runs = Run::by_channel(events);
         let bytes: usize = runs.iter().map(Run::bytes).sum();
-        self.metrics.events_published.inc_by(events as u64);
         self.metrics.bytes_published.inc_by(bytes as u64);
         for run in &runs {
             run.entry.touch(time_ms);

@@ -134,8 +134,7 @@ impl Engine {
                     events.extend(read.map(|event| (event.seq, event.data().into_owned())));
                     start = Start::At(answer.position);
                 }
-                PollNow::Wait(Start::At(position)) => return (events, position),
-                PollNow::Wait(other) => panic!("{other:?}"),
+                PollNow::Wait(position) => return (events, position),
             }
         }
     }
