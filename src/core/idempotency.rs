@@ -21,7 +21,7 @@ type Fingerprint = [u8; 16];
 
 impl IdempotencyKey {
     /// The key of what was `sent`, in a `scope` of subject, route and key. The parts of each are
-    /// told apart: `["a", "b"]` is not `["ab"]`.
+    /// kept apart: `["a", "b"]` is not `["ab"]`.
     pub fn new(scope: &[&[u8]], sent: &[&[u8]]) -> Self {
         Self { scope: fingerprint(scope), sent: fingerprint(sent) }
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_are_the_same_in_every_process_and_tell_parts_apart() {
+    fn fingerprints_are_the_same_in_every_process_and_keep_parts_apart() {
         // `printf '\1\0\0\0\0\0\0\0a' | sha256sum`
         let hex: String = key("a", "").scope.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "ae6121c88ba555f64c3d812123eb799d");
