@@ -115,9 +115,7 @@ async fn what_is_left_in_a_shards_ring_when_publishing_ends_is_delivered() {
     }
     held_up.wait();
     seen.wait_for(&seen.deliveries, SHARDS * SUBSCRIBERS * EVENTS).await;
-    let shared = hub.shared();
-    let all = shared.limits().publish.in_flight_max as usize;
-    let free = shared.permits.acquire_many(all as u32);
+    let free = hub.0.log.permits().acquire_many(hub.limits().publish.in_flight_max);
     drop(timeout(PATIENCE, free).await.expect("no batch is held on to"));
 }
 
@@ -151,7 +149,7 @@ async fn a_drain_is_over_when_the_last_client_has_left() {
         let hub = hub.clone();
         async move { hub.drain(2 * PATIENCE).await }
     });
-    while !hub.shared().is_draining() {
+    while !hub.0.lifecycle.is_draining() {
         tokio::task::yield_now().await;
     }
     let early = timeout(Duration::from_millis(50), &mut draining).await;

@@ -55,7 +55,7 @@ fn every_module_of_the_library_is_a_layer() {
 fn bad_imports_are_caught() {
     for (layer, bad) in [
         ("model", "use crate::core::Limits;"),
-        ("core", "use crate::{\n    model::Event,\n    backend::MemoryBackend,\n};"),
+        ("core", "use crate::{\n    model::Event,\n    backend::EventStore,\n};"),
         ("core", "use std::{sync::Arc, time::{Duration, Instant}};"),
         ("core", "fn now() -> std::time::SystemTime { std::time::SystemTime::now() }"),
         ("core", "use tokio::sync::Notify;"),
@@ -64,7 +64,7 @@ fn bad_imports_are_caught() {
         ("model", "use std::time::Instant;"),
         ("hub", "use crate::http::Problem;"),
         ("hub", "pub(crate) use crate :: server :: run;"),
-        ("hub", "pub use crate::{actors::{HubState, Fault}, http::{self, Problem}};"),
+        ("hub", "pub use crate::{actors::{Log, Fault}, http::{self, Problem}};"),
         ("http", "fn f() -> crate::server::Settings { todo!() }"),
         ("http", "use super::super::server::Settings;"),
         ("http", "use crate::client::Endpoint;"),
