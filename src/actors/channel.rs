@@ -1,4 +1,4 @@
-//! A channel's actor: it looks after one channel's age.
+//! A channel's actor: evicts old events, and the channel when it is empty.
 //!
 //! Parent: the channels supervisor. Children: none. Mailbox: one tick at a time. It evicts what
 //! is too old, evicts the channel when nothing is left of it, lets tombstones expire, and stops

@@ -18,7 +18,7 @@ use crate::{
 /// A commit between its stages: its events have their seqs, and no reader sees them yet.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    /// In the order of the log. There are none if every submission was refused.
+    /// In the order of the log. Empty if every submission was refused.
     pub(super) events: Vec<(Arc<ChannelEntry>, Arc<Event>)>,
     /// To publishers, in the order of their submissions. Those that were refused are answered with
     /// the others, since a refusal may rest on an event that is not durable yet.
@@ -42,7 +42,7 @@ pub(crate) struct Committer {
     panics: bool,
 }
 
-/// How much of what has gathered one commit takes at most.
+/// How much of the queue one commit takes at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitBudget {
     submissions_max: usize,

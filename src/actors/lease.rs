@@ -1,4 +1,4 @@
-//! How long a connection may go on: until its client's token expires, or a fresh one is handed in.
+//! The lease of a connection: it lasts until its client's token expires; a fresh token renews it.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use super::slot_key::SlotKey;
 use crate::auth::Identity;
 
-/// Who holds a connection, and until when.
+/// The holder of a connection, and until when.
 #[derive(Debug, Clone, Default)]
 pub struct Holder {
     /// The subject of the token.
@@ -43,7 +43,7 @@ pub enum Renewal {
     Renewed,
     /// The fresh token does not allow what it receives: it is ended.
     Ended,
-    /// There is no such connection of this subject.
+    /// This subject has no such connection.
     NoSuchConnection,
 }
 
@@ -64,8 +64,8 @@ impl Lease {
         Self { id, subject, until_ms, due_ms: u64::MAX, shard: 0, leases: Arc::clone(leases) }
     }
 
-    /// One that is in no hub's list, so that nobody can hand a fresh token in: for an engine that is
-    /// run by itself.
+    /// A lease that is not in a hub's table, so it cannot be renewed: for an engine that runs by
+    /// itself.
     pub fn alone(id: u64, holder: Holder) -> Self {
         Self::new(id, holder, &Arc::default())
     }
@@ -78,7 +78,7 @@ impl Lease {
         }
     }
 
-    /// Whose connection it is.
+    /// The subject of its holder.
     pub fn subject(&self) -> Option<&Arc<str>> {
         self.subject.as_ref()
     }
@@ -98,7 +98,7 @@ impl fmt::Debug for Lease {
 }
 
 impl Leases {
-    /// Where a connection is.
+    /// The address of a connection.
     pub(crate) fn find(&self, id: u64) -> Option<SlotAddress> {
         self.0.get(&id).and_then(|entry| *entry)
     }

@@ -35,7 +35,7 @@ use crate::core::PublishLimits;
 /// The log of one hub.
 #[derive(Debug)]
 pub(crate) struct Log {
-    /// What publishers have handed in. It holds at most one entry a permit, so it is never full.
+    /// Queued submissions. At most one entry a permit, so it is never full.
     queue: ArrayQueue<Queued>,
     committer: Mutex<Committer>,
     durable: DurableStage,
@@ -76,8 +76,7 @@ impl Log {
 
     /// Appends a submission, and answers once its events are durable and shown.
     ///
-    /// Cancelling it (dropping the future) withdraws nothing: the submission stays in its place in
-    /// the order.
+    /// Cancelling it (dropping the future) withdraws nothing: the submission stays in the order.
     pub(crate) async fn append(&self, submission: Submission) -> Result<Committed, AppendError> {
         let (reply, answer) = oneshot::channel();
         let submitted = self.submit(submission, reply)?;
@@ -97,14 +96,14 @@ impl Log {
     /// Commits what has gathered, on this thread or on that of the log's actor.
     fn commit_gathered(&self, is_large: bool) {
         let is_over_budget = !is_large && !self.queue.is_empty() && self.commit_inline();
-        // What is left goes to the actor: it is over the budget, or another commit is under way.
+        // The actor commits the rest: it is over the budget, or another commit is under way.
         if is_over_budget || !self.queue.is_empty() {
             self.wake_actor();
         }
     }
 
-    /// Commits what has gathered within a small budget, unless a commit is under way. Whether it
-    /// came to something that is over the budget.
+    /// Commits the queue within a small budget, unless a commit is under way. Returns whether a
+    /// submission over the budget is left.
     fn commit_inline(&self) -> bool {
         let Some(mut committer) = self.committer.try_lock() else { return false };
         let commit = AssertUnwindSafe(|| self.commit(&mut committer, CommitBudget::INLINE));

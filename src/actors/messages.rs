@@ -1,4 +1,4 @@
-//! What the actors are told.
+//! The messages of the actors.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -79,7 +79,7 @@ pub(super) enum ChannelsMsg {
 /// To a channel's actor.
 #[derive(Debug)]
 pub(super) enum ChannelMsg {
-    /// See what is due.
+    /// Do what is due.
     Tick,
     /// A planted fault.
     Panic,

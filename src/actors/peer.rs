@@ -1,5 +1,5 @@
-//! The other end of a connection: something that takes bytes without blocking and wakes its slot
-//! when it takes more, or has gone.
+//! The peer of a connection: takes bytes without blocking, and wakes its slot when it takes more or
+//! has closed.
 
 use std::{
     fmt,
@@ -123,8 +123,7 @@ impl SlotPeer {
         }
     }
 
-    /// Whether it has to be looked at for input with every wake-up. What came on a socket is
-    /// told apart by the poller.
+    /// Whether every wake-up has to check it for input. For sockets the poller reports input.
     pub(crate) fn wakes_for_input(&self) -> bool {
         matches!(self, Self::Other(_))
     }
@@ -350,5 +349,5 @@ impl ReadyList {
 
 /// Bytes of a next request kept while a poll waits.
 pub(super) const EARLY_BYTES_MAX: usize = 8 * 1024;
-/// Bytes a stream's client may send for nothing.
+/// Bytes a stream's client may send; they are dropped.
 pub(super) const DROPPED_BYTES_MAX: u16 = 16 * 1024;

@@ -64,7 +64,7 @@ impl ShardsHandle {
         reply.await.ok()
     }
 
-    /// Sends a message to the next shard that runs; false if there is none.
+    /// Sends a message to the next shard that runs; false if no shard runs.
     fn send_to_some(&self, mut msg: ShardMsg) -> bool {
         let count = self.count as u32;
         let first = self.next.fetch_add(1, Ordering::Relaxed);

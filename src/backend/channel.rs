@@ -18,7 +18,7 @@ use crate::{
     model::{ChannelName, Epoch, Position, Seq},
 };
 
-/// Tells one incarnation of a channel from another; never reused.
+/// The identity of one incarnation of a channel; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u64);
 
@@ -33,7 +33,7 @@ pub struct ChannelEntry {
     /// The number of the latest eviction from it, its earlier incarnations included.
     eviction: AtomicU64,
     history: Mutex<History>,
-    /// Newest event, so that a reader sees without a lock that there is nothing new.
+    /// The newest seq, so that a reader sees without a lock that there is nothing new.
     last_seq: AtomicU64,
     /// Whether its closing event has a seq, shown or not.
     closing: AtomicBool,
@@ -101,13 +101,13 @@ impl ChannelEntry {
         read(&mut self.history.lock())
     }
 
-    /// How far its events are gone, and since when.
+    /// The losses of the channel: the last evicted seq, and the number of the eviction.
     pub(super) fn losses(&self) -> Losses {
         let through = self.with_history(|history| history.evicted_through());
         Losses { through, eviction: self.eviction.load(Ordering::Relaxed) }
     }
 
-    /// Whether events after `after` are gone.
+    /// Whether events after `after` have been evicted.
     pub(super) fn has_lost(&self, after: Seq) -> bool {
         self.losses().through > after
     }
@@ -122,8 +122,8 @@ impl ChannelEntry {
         self.with_history(|history| self.read_from(history, known, range))
     }
 
-    /// Those, and where the next event after them is. It is asked for under the same lock: should
-    /// it go before it is read, that is a loss like any other.
+    /// These events, and the seq of the next event after them. It is read under the same lock: if
+    /// that event is evicted before it is read, it is a loss like any other.
     pub(super) fn read_and_next(
         &self,
         known: KnownLosses,
@@ -198,8 +198,8 @@ impl ChannelEntry {
         }
     }
 
-    /// Whether a reader that has everything up to `cursor` is not told yet that it is closed, or
-    /// it is not. A closing event that has gone is covered by a gap.
+    /// Whether a reader that has everything up to `cursor` still has to get the closing event, or
+    /// the channel is open. An evicted closing event is covered by a gap.
     pub fn closing_event_due(&self, cursor: Seq) -> bool {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }

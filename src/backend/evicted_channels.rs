@@ -1,5 +1,5 @@
-//! What is still known of channels that are no longer in the directory: how far their events are
-//! gone, so that a resume on one of them is answered honestly, and without false gaps.
+//! Evicted channels: the last event that each has lost, so that a resume on one of them gets a gap
+//! if it lost something, and no false gap.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -69,7 +69,7 @@ impl EvictedChannels {
     /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
     /// has lost an event after `after` that the reader does not know of; at the end of the walk
     /// also whether one may have that is known by the floor only. The floor comes last because it
-    /// takes the place of channels that the walk has not come to.
+    /// stands for channels that the walk has not come to.
     pub(super) fn have_lost(
         &self,
         walk: &mut Walk,

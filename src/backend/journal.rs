@@ -1,8 +1,8 @@
 //! The latest events of the log in its order, whichever channels they are in.
 //!
-//! Pattern subscribers read on from here: it costs what the log has had since, not a look at every
-//! channel there is. An entry whose event has been evicted stays, so that a loss is seen where it
-//! is; and a channel created, evicted or created again needs no case of its own.
+//! Pattern subscribers read it from their cursor on: the cost is that of the events since, not a
+//! look at every channel. An entry whose event has been evicted stays, so that a reader finds the
+//! loss in order; and channels that are created or evicted need no special case.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::model::{ChannelName, ChannelPattern, Event, Seq};
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     entries: VecDeque<Entry>,
-    /// Every event after this one has an entry.
+    /// Every event after this seq has an entry.
     after: Seq,
     evictions: u64,
 }
@@ -53,14 +53,14 @@ impl Journal {
         self.evictions
     }
 
-    /// What has been lost by now, of everything up to `through`.
+    /// The losses so far of events up to `through`.
     pub(super) fn known_losses(&self, through: Seq) -> KnownLosses {
         KnownLosses { evictions: self.evictions, through }
     }
 
     /// The events of the channels that `includes` names in `range`, as far as one look goes;
-    /// nothing when the journal does not reach back that far. Losses that the reader does not know
-    /// of end it.
+    /// nothing when the journal does not reach back that far. A loss that the reader does not know
+    /// of ends the read.
     pub(super) fn read(
         &self,
         includes: &Includes<impl Fn(&ChannelName) -> bool>,
@@ -102,7 +102,7 @@ impl Journal {
         Some(Ok(piece))
     }
 
-    /// Looks for losses of the channels that `includes` names in `range`; gives how far it has
+    /// Looks for losses of the channels that `includes` names in `range`; returns how far it has
     /// looked. `None` when the journal does not reach back that far.
     pub(super) fn find_losses(
         &self,

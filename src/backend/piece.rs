@@ -7,7 +7,7 @@ use crate::model::{Event, Seq};
 /// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeqRange {
-    /// The reader has everything up to here.
+    /// The reader has all events up to here.
     pub after: Seq,
     /// No further than this.
     pub through: Seq,
@@ -17,12 +17,12 @@ pub struct SeqRange {
     pub bytes_max: usize,
 }
 
-/// A part of what a subscription receives.
+/// A piece of a subscription's events.
 #[derive(Debug, Default)]
 pub struct Piece {
     /// Events, in log order.
     pub events: Vec<Arc<Event>>,
-    /// Everything of the subscription up to here is among them or was before.
+    /// The reader then has all events of the subscription up to here.
     pub through: Seq,
     /// Whether that is not all of the range. There need not be an event yet: one look goes only so
     /// far.

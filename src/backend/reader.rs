@@ -1,5 +1,5 @@
-//! How a subscription reads on: channels that it names are merged, for patterns the journal is
-//! read, and what lies before the journal is replayed.
+//! Reads a subscription's events after its cursor: merges the channels it names, reads the journal
+//! for its patterns, and replays events older than the journal.
 
 use std::{mem, sync::Arc};
 
@@ -18,24 +18,24 @@ use crate::{
     model::ChannelPattern,
 };
 
-/// What a reader knows besides its cursor. A reader that never read has the default.
+/// The state of a reader besides its cursor. A new reader has the default.
 #[derive(Debug, Default)]
 pub struct HistoryReader {
     pub(super) known: KnownLosses,
     pub(super) stage: ReadStage,
 }
 
-/// What a reader does besides reading the journal.
+/// The stage of a reader.
 #[derive(Debug, Default)]
 pub(super) enum ReadStage {
     /// It reads the journal, or has no patterns.
     #[default]
     Direct,
-    /// It has yet to find out where it starts.
+    /// It searches for its start.
     Searching(Box<StartSearch>),
-    /// It finds out which channels have something to give.
+    /// It collects the channels that have events for it.
     Collecting(Box<ReplayHeap>),
-    /// It reads these.
+    /// It merges these channels.
     Merging(Box<Replay>),
 }
 
@@ -53,8 +53,8 @@ impl HistoryReader {
 
 impl EventStore {
     /// The next piece of a subscription. A read that is not at its end goes on at the piece's
-    /// `through`; going back to a place within the last piece is cheap. It must be known where the
-    /// subscription starts.
+    /// `through`; going back to a cursor within the last piece is cheap. The start of the
+    /// subscription must be known.
     pub fn read<'a>(
         &self,
         patterns: &[ChannelPattern],

@@ -1,10 +1,10 @@
-//! Replay for pattern subscribers whose position is older than the journal: a merge of the channels
-//! that have something to give, by their next events.
+//! Replay for pattern subscribers whose position is older than the journal: merges the channels
+//! that have events for them, by their next events.
 //!
 //! The merge holds a bounded number of channels: those whose next events are the oldest. It goes as
 //! far as it knows no other channel to have an event, then they are collected again
-//! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a reader that is held up keeps a bounded
-//! piece of memory, and a piece of the replay costs what it gives, not a look at every channel.
+//! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a slow reader holds bounded memory, and the
+//! cost of a piece is that of its events, not a look at every channel.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
@@ -43,7 +43,7 @@ impl Next {
         Self { seq, entry: Arc::clone(entry) }
     }
 
-    /// Where a reader stands that has everything before it.
+    /// The cursor of a reader that has everything before it.
     pub(super) fn seq_before(&self) -> Seq {
         Seq(self.seq.0 - 1)
     }
@@ -112,7 +112,7 @@ impl Replay {
                 self.next.push(Reverse(top));
                 break;
             }
-            // What was gone back to may be there twice.
+            // After going back a channel may be in the heap twice.
             while self.next.peek().is_some_and(|Reverse(next)| next.seq == top.seq) {
                 self.next.pop();
             }

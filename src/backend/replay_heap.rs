@@ -1,10 +1,10 @@
-//! Which channels of a subscription have something to give, found out in pieces: a hub may have a
-//! hundred thousand channels, and other tasks run between two pieces. No lock is held then.
+//! Collects the channels that have events for a subscription, in pieces: a hub may have a hundred
+//! thousand channels, and other tasks run between two pieces. No lock is held then.
 //!
 //! Only events up to the head of its beginning are looked for. What is published meanwhile, to
 //! channels that are created meanwhile too, comes after it. A channel that is evicted before the
 //! walk has come to it has lost what it had, and is among the evicted channels, which are looked at
-//! last. One that loses something after the walk has passed it is found out when it is read.
+//! last. A loss after the walk has passed a channel is found when the channel is read.
 
 use std::{collections::BinaryHeap, sync::Arc};
 

@@ -1,8 +1,8 @@
-//! Where a subscription starts, and what it missed.
+//! Finds where a subscription starts, and what it missed.
 //!
-//! Mostly that is known after one look. For patterns, if one look at the journal does not reach it,
-//! or it lies before the journal, it is searched for in pieces, and the subscription begins when it
-//! is found.
+//! Mostly one look finds both. For patterns, if one look at the journal does not reach the start,
+//! or it is older than the journal, the search takes several passes, and the subscription starts
+//! when it ends.
 
 use std::{mem, sync::Arc};
 
@@ -33,7 +33,7 @@ pub struct Resume {
     pub reader: HistoryReader,
 }
 
-/// Where a subscription starts, found out in pieces.
+/// The result of a search for the start.
 #[derive(Debug)]
 pub struct StartFound {
     /// Everything up to here is the client's already.
@@ -42,13 +42,13 @@ pub struct StartFound {
     pub gap: Option<Gap>,
 }
 
-/// What a look came to.
+/// The progress of a search after a look.
 enum Progress {
     /// It is known: everything up to the cursor is the client's already, and so it reads on.
     Found { cursor: Seq, reader: HistoryReader },
     /// There is more to look at.
     More(Search),
-    /// Something that the client wanted to go on from is gone.
+    /// An event after the client's position has been lost.
     Lost(Lost),
 }
 
@@ -92,7 +92,7 @@ impl EventStore {
         Resume { cursor, head, gap, reader }
     }
 
-    /// Goes on to find out where a subscription starts; nothing while there is more to look at. One
+    /// Searches further for the start of a subscription; `None` while there is more to look at. One
     /// look costs a tenth of a millisecond, and no lock is held between two. What has been lost by
     /// the last, of what was published before the first, counts as known, as above.
     pub fn search_start<'a>(
@@ -124,7 +124,7 @@ impl EventStore {
                 return Some(self.start_found(cursor, target));
             }
             (Progress::More(search), target) => StartSearch { target, head, search },
-            // What has come and gone since is missed too.
+            // Events published and evicted since are missed too.
             (Progress::Lost(Lost(channel)), Target::Continue(at)) => {
                 StartSearch::new(Target::behind_loss(at, channel), self.head())
             }
@@ -236,7 +236,7 @@ impl EventStore {
     }
 }
 
-/// Just before the oldest event, or at the head if there is none.
+/// Just before the oldest event, or at the head without events.
 fn before(oldest: Option<Seq>, after: Seq, head: Seq) -> Seq {
     oldest.map_or(head.max(after), |seq| Seq(seq.0 - 1))
 }

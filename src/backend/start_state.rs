@@ -7,12 +7,12 @@ use crate::model::{ChannelName, GapReason, Position, Seq};
 #[derive(Debug)]
 pub(super) struct StartSearch {
     pub(super) target: Target,
-    /// The head of the log when it began; what comes after it is no concern of this.
+    /// The head of the log when it began; later events do not matter here.
     pub(super) head: Seq,
     pub(super) search: Search,
 }
 
-/// What is to be found out.
+/// What the search looks for.
 #[derive(Debug)]
 pub(super) enum Target {
     /// Whether nothing has been lost after this position.
@@ -21,7 +21,7 @@ pub(super) enum Target {
     Oldest { after: Seq, missed: Option<Missed> },
 }
 
-/// Where it is looked for.
+/// Where the search looks.
 #[derive(Debug)]
 pub(super) enum Search {
     /// In the journal, which has nothing of it up to here.
@@ -39,7 +39,7 @@ pub(super) struct Missed {
 }
 
 impl Target {
-    /// Everything up to here is not looked at.
+    /// The search skips everything up to here.
     pub(super) fn after(&self) -> Seq {
         match self {
             Self::Continue(at) => at.seq,

@@ -17,7 +17,7 @@ pub struct Route {
     pub allow: &'static str,
     /// Whether it belongs to the quickstart.
     pub quickstart: bool,
-    /// What a request needs for it.
+    /// The access it requires.
     pub access: AccessPolicy,
     /// Which web pages may use it.
     pub exposure: Exposure,
@@ -26,7 +26,7 @@ pub struct Route {
     delete: Option<Endpoint>,
 }
 
-/// What a route demands of a request.
+/// The access that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessPolicy {

@@ -1,4 +1,4 @@
-//! Going down without cutting everyone off at once.
+//! The drain: ends connections spread over a window.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Why a hub refuses.
+//! Errors of a hub's operations.
 
 use thiserror::Error;
 
@@ -30,7 +30,7 @@ pub enum PublishError {
         /// How long it waited.
         wait_ms: u32,
     },
-    /// Faster than its publisher, or its channel, may.
+    /// Over the rate limit of its publisher or channel.
     #[error("{} too fast: there is room again in {wait_ms} ms", .rate.description())]
     TooFast {
         /// Which limit it is over.
@@ -38,7 +38,7 @@ pub enum PublishError {
         /// When there is room again.
         wait_ms: u64,
     },
-    /// More events at once than may ever come at once.
+    /// More events than the burst of a rate limit.
     #[error("{} with more than {events_max} events at once", .rate.description())]
     OverBurst {
         /// Which limit it is over.
@@ -46,7 +46,7 @@ pub enum PublishError {
         /// The burst.
         events_max: u32,
     },
-    /// More new channels than its publisher may bring into being.
+    /// More new channels than its publisher may create.
     #[error("too many new channels: there may be another in {wait_ms} ms")]
     TooManyNewChannels {
         /// When there may be another.
@@ -101,7 +101,7 @@ pub enum SubscribeError {
         /// The limit.
         replays_max: u32,
     },
-    /// As many connections as those at its address may have.
+    /// As many connections as its address may have.
     #[error("this address has as many connections as it may ({connections_max})")]
     TooManyOfAddress {
         /// The limit.
@@ -113,7 +113,7 @@ pub enum SubscribeError {
         /// The limit.
         connections_max: u32,
     },
-    /// More new channels than its client may bring into being.
+    /// More new channels than its client may create.
     #[error("too many new channels: there may be another in {wait_ms} ms")]
     TooManyNewChannels {
         /// When there may be another.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::model::ClientAddress;
 
-/// Whose events are counted together.
+/// What events are counted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
     /// The subject of a token, wherever it publishes from.
     Subject(Arc<str>),
-    /// An address, of those who have shown no subject.
+    /// An address, for requests without a subject.
     Client(ClientAddress),
 }
 
@@ -20,7 +20,7 @@ pub enum Source {
 pub enum EventRate {
     /// What a subject may publish.
     Subject,
-    /// What those at an address may.
+    /// What an address may publish.
     Address,
     /// What a channel takes, from all publishers.
     Channel,
@@ -36,7 +36,7 @@ impl EventRate {
         }
     }
 
-    /// Who is too fast, in a sentence.
+    /// The limit, in a sentence.
     pub(super) fn description(self) -> &'static str {
         match self {
             Self::Subject => "this subject publishes",

@@ -1,4 +1,4 @@
-//! What a hub says of itself.
+//! Information about a hub: channels, limits, metrics, health.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The library's face: build a hub, publish, subscribe, ask, drain. Cheap to clone.
+//! The library's interface: build a hub, publish, subscribe, query, drain. Cheap to clone.
 
 mod admission;
 mod answers;

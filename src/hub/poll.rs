@@ -1,4 +1,4 @@
-//! Long-polls: what one finds at once, and what it takes to let one wait.
+//! Long-polls: read at once, or admitted to wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,10 +28,9 @@ pub struct PollRequest {
     pub wait: Duration,
     /// Events at most; 0 counts as 1.
     pub limit: u32,
-    /// Whose it is, where clients are authenticated; it waits no longer than the holder's token
-    /// lasts.
+    /// Its holder, with authentication; it waits no longer than the holder's token lasts.
     pub holder: Option<Holder>,
-    /// Where its client is, if that is known.
+    /// The address of its client, if that is known.
     pub client: Option<ClientAddress>,
 }
 

@@ -38,7 +38,7 @@ impl Publication {
     /// One plain message to a channel by name.
     ///
     /// # Errors
-    /// A text that is no channel's name.
+    /// A text that is not a channel's name.
     pub fn message(channel: &str, data: impl Into<String>) -> Result<Self, ChannelNameError> {
         Ok(Self::one(ChannelName::parse(channel)?, NewEvent::message(data)))
     }
@@ -120,8 +120,8 @@ impl Hub {
         self.submit(events, EventKind::Published, publication.key).await
     }
 
-    /// Closes a channel: its subscribers are told in log order, and it takes no more events until
-    /// its tombstone expires.
+    /// Closes a channel: its subscribers get the closing event in log order, and it takes no more
+    /// events until its tombstone expires.
     pub async fn close_channel(&self, name: &ChannelName) -> Result<Published, CloseError> {
         let Some(entry) = self.0.registry.directory().find(name) else {
             return Err(CloseError::NoSuchChannel(name.clone()));

@@ -1,5 +1,5 @@
-//! What one client may take of the hub: connections and events, counted by its token's subject and
-//! by its address; and what one channel may be given.
+//! Quotas: connections and events of one client, by its token's subject and by its address; and
+//! events of one channel.
 
 use std::sync::Arc;
 
@@ -81,8 +81,8 @@ impl Quotas {
         Ok(ClientInfo::new(client, of_address, of_subject))
     }
 
-    /// Lets events pass if their source and their channels may have so many now. A batch counts as
-    /// its events. What a source has used up is not given back when a channel then refuses.
+    /// Counts events against the rates of their source and their channels. A batch counts as its
+    /// events. What a source has used up is not given back when a channel then refuses.
     pub(super) fn check_rates(
         &self,
         source: Option<&Source>,
@@ -149,7 +149,7 @@ mod tests {
             quotas.count_connection(client("192.0.2.2"), Some(&sub)).expect("another address");
         let fourth = quotas.count_connection(client("192.0.2.2"), Some(&sub));
         assert_eq!(fourth.err(), Some(SubscribeError::TooManyOfSubject { connections_max: 3 }));
-        let fourth = quotas.count_connection(client("192.0.2.2"), None).expect("nobody's");
+        let fourth = quotas.count_connection(client("192.0.2.2"), None).expect("without a subject");
         let fifth = quotas.count_connection(client("192.0.2.2"), None);
         assert!(fifth.is_err(), "what the subject was refused has taken nothing of the address");
         drop((first, second, third, fourth));

@@ -1,10 +1,9 @@
-//! One HTTP/1 connection: hyper parses and answers; a stream or a waiting poll is taken back from
-//! it and given to the shard, and hyper's buffers are freed. What a plain request asks for is
-//! known before hyper comes in, and mostly it never does.
+//! One HTTP/1 connection: hyper parses and answers; the socket of a stream or a waiting poll is
+//! handed off to the shard, and hyper's buffers are freed. A plain request is parsed before hyper
+//! starts, and mostly hyper never does.
 //!
-//! Only the socket of a GET without a body is handed off: what came late of a body would be read as
-//! the next request when a poll's socket goes back. And only when everything written before has
-//! gone out.
+//! Only the socket of a GET without a body is handed off: late bytes of a body would be read as the
+//! next request when a poll's socket goes back. And only once all earlier bytes have been written.
 
 use std::{
     cell::{Cell, RefCell},
@@ -46,7 +45,7 @@ use crate::{
     hub::Hub,
 };
 
-/// What every connection of a shard has in common.
+/// What all connections of a shard share.
 pub(super) struct Connections {
     pub(super) hub: Hub,
     pub(super) dispatcher: Dispatcher,
@@ -59,7 +58,7 @@ pub(super) struct Connections {
     pub(super) request_limits: RequestLimits,
     /// Where all connections are encrypted.
     pub(super) tls: Option<Acceptor>,
-    /// Who is believed about whom a request comes from.
+    /// The trusted proxies.
     pub(super) proxies: TrustedProxies,
     /// The bounds of HTTP/2.
     pub(super) http2: Http2Limits,
@@ -75,7 +74,7 @@ pub(super) enum Accepted {
     Http2(Socket),
 }
 
-/// What a connection counts against while requests are read from it.
+/// The permits of a connection while requests are read from it.
 pub(super) type HeldPermits = (SocketPermit, AddressCount);
 
 /// How the HTTP server's part of a connection ended.
@@ -90,7 +89,7 @@ enum Ended {
     Http2,
 }
 
-/// What serves a connection after the HTTP/1 server.
+/// What follows the HTTP/1 server on a connection.
 enum Next {
     /// It is over.
     Closed,
@@ -132,7 +131,7 @@ impl Connections {
     /// Serves a connection until it ends, its shard is gone, or it is handed off.
     pub(super) async fn serve(self: Rc<Self>, accepted: Accepted, _held: HeldPermits) {
         tokio::select! {
-            // Most are through at once, and never need to hear from their shard.
+            // Most are done at the first poll, and never wait for their shard's end.
             biased;
             () = Box::pin(self.serve_requests(accepted)) => {}
             () = self.shard.gone() => {}
@@ -203,8 +202,8 @@ impl Connections {
         }
     }
 
-    /// What a client says first; nothing if it has ended, or says nothing for a while. hyper, with
-    /// its buffers, is there for those.
+    /// The first bytes of a client; none if it has ended, or sends nothing for a while: then hyper
+    /// serves it.
     async fn wait_for_bytes(&self, io: &mut Socket) -> io::Result<Bytes> {
         let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
         tokio::select! {
@@ -217,8 +216,8 @@ impl Connections {
         Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
     }
 
-    /// Goes on with a connection on which a poll was answered. It has no part of the HTTP server,
-    /// and none of its buffers, before its client says something: thousands are answered at once.
+    /// Goes on with a connection on which a poll was answered. It has no buffers of the HTTP server
+    /// before its client sends something: thousands are answered at once.
     pub(super) async fn serve_next(
         self: Rc<Self>,
         mut io: Socket,
@@ -283,7 +282,7 @@ impl Connections {
             .header_read_timeout(self.header_read_timeout)
             .max_headers(self.request_limits.fields_max as usize)
             .max_buf_size(buffer_bytes_max(&self.request_limits))
-            // A publisher that ends its side when it has said all (`nc -N`) still gets its answer.
+            // A publisher that shuts down its sending side (`nc -N`) still gets its answer.
             .half_close(true)
             .serve_connection(io, service);
         let mut shutdown_requested = pin!(self.shutdown_requested());
@@ -413,7 +412,7 @@ async fn linger(mut io: Socket, wait: Duration) {
         loop {
             match io.read(&mut bytes).await? {
                 0 => return Ok::<_, std::io::Error>(()),
-                // Who sends as fast as it can is slowed down: what it sends is for nothing.
+                // A client that sends without a pause is throttled: its bytes are dropped.
                 LINGER_BYTES => sleep(LINGER_PAUSE).await,
                 _ => {}
             }
@@ -441,8 +440,8 @@ fn keeps_alive<B>(request: &Request<B>) -> bool {
         && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
-/// What the HTTP server may hold of a request until it has its head: as much as is allowed, with
-/// what stands between the fields. The routes look at it exactly.
+/// Bytes that the HTTP server may buffer for a head: the limit, with the bytes between the fields.
+/// The routes check the limit exactly.
 fn buffer_bytes_max(limits: &RequestLimits) -> usize {
     limits.head_bytes_max as usize + limits.fields_max as usize * ": \r\n".len() + LINE_BYTES
 }

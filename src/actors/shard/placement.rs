@@ -1,9 +1,9 @@
-//! Which shard serves a stream. Streams of a small channel share a shard, that of the first of
+//! The shard that serves a stream. Streams of a small channel share a shard, that of the first of
 //! them: an event of it wakes one thread.
 //!
 //! Which shard accepts a connection is chance. A stream that was accepted elsewhere is sent to that
-//! shard as soon as it is known for what it is, before it is registered anywhere. Streams of large
-//! channels stay where they are, so that every shard has its part of a large fan-out
+//! shard as soon as its channel is known, before it is registered. Streams of large channels stay
+//! where they are, so that every shard has its part of a large fan-out
 //! (docs/adr/025-target-shards.md).
 
 use std::sync::atomic::Ordering;

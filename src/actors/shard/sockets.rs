@@ -1,4 +1,4 @@
-//! The sockets of a shard's streams, watched by one poller of the shard's own.
+//! The sockets of a shard's streams, and the poller that watches them.
 //!
 //! A socket under tokio costs an allocation of 256 bytes and a waker; here it costs nothing in
 //! user space, and one call serves all that are ready. Registration is edge-triggered for both
@@ -70,7 +70,7 @@ impl Sockets {
 
     /// Whether a socket may have become ready since the last call; then look at all
     /// ([`ready`](Self::ready)). If none has, `context` is woken when one does. It costs no system
-    /// call: the runtime has been told.
+    /// call: the runtime watches the poller.
     pub(super) fn are_ready(&self, context: &mut Context<'_>) -> bool {
         match self.poll.poll_read_ready(context) {
             Poll::Pending => false,

@@ -1,4 +1,4 @@
-//! A log without actors: what reading it costs, and what becomes of what comes and goes meanwhile.
+//! A log without actors: the cost of reads, and the results of changes during a read.
 
 mod costs;
 mod start_search;
@@ -21,7 +21,7 @@ thread_local! {
     static LOOKS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A look at a name, at a place of the journal, at a channel of a replay.
+/// A look at a name, at an entry of the journal, at a channel of a replay.
 pub(super) fn look() {
     LOOKS.set(LOOKS.get() + 1);
 }
@@ -32,7 +32,7 @@ thread_local! {
     static BEFORE: RefCell<Option<(u32, Act)>> = const { RefCell::new(None) };
 }
 
-/// Lets something happen after so many more holds of a history's lock.
+/// Runs a function after so many more holds of a history's lock.
 fn before_looks(looks: u32, act: impl FnOnce() + 'static) {
     BEFORE.set(Some((looks, Box::new(act))));
 }

@@ -163,7 +163,7 @@ impl World {
         }
     }
 
-    /// Hands the next batch to an engine, or tells it how far the log is; false if there is none.
+    /// Hands the next batch to an engine, or tells it how far the log is; false without a batch.
     pub(super) fn push_batch(&mut self, engine: usize) -> bool {
         match self.rings[engine].pop_front() {
             None => return false,
@@ -259,7 +259,7 @@ impl World {
         std::mem::take(&mut self.engines[engine].ended)
     }
 
-    /// A place in this log.
+    /// A position in this log.
     pub(super) fn at(&self, seq: u64) -> Start {
         Start::At(self.backend.position(Seq(seq)))
     }
