@@ -2,11 +2,12 @@
 //! subscriber.
 //!
 //! Large channels have a lane of their own, walked a slice at a time, so that small channels and
-//! registrations go ahead. Connections that are not plain streams of one channel share one lane,
+//! registrations wait for a slice and not for a round. Connections that are not plain streams of one channel share one lane,
 //! in log order, so none of them is ever overtaken.
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::Arc,
 };
 
@@ -28,26 +29,50 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// Batches that wait, each with the run that is this channel's.
-    pub(super) waiting: VecDeque<(Arc<Batch>, usize)>,
-    pub(super) round: Option<PlainRound>,
+    waiting: VecDeque<(Arc<Batch>, usize)>,
+    round: Option<PlainRound>,
 }
 
 /// One send to each plain stream of a channel.
 #[derive(Debug)]
 pub(super) struct PlainRound {
-    pub(super) first: Seq,
-    pub(super) last: Seq,
-    pub(super) payload: Arc<Payload>,
+    first: Seq,
+    last: Seq,
+    payload: Arc<Payload>,
     /// The next index of the list, and where it ended when the round began.
-    pub(super) next: usize,
-    pub(super) end: usize,
+    next: usize,
+    end: usize,
     /// They keep their permits until the round is through.
     _batches: Vec<Arc<Batch>>,
 }
 
 impl Lane {
+    /// Whether it has neither a round nor a batch.
+    pub(super) fn is_idle(&self) -> bool {
+        self.round.is_none() && self.waiting.is_empty()
+    }
+
+    /// Takes a batch, and the run in it that is this channel's.
+    pub(super) fn push(&mut self, batch: Arc<Batch>, run: usize) {
+        self.waiting.push_back((batch, run));
+    }
+
+    /// The round under way, or a new one of what waits; nothing if nothing does.
+    pub(super) fn round(&mut self, plain_count: usize, shape: &Shape) -> Option<&mut PlainRound> {
+        if self.round.is_none() {
+            self.round = self.begin(plain_count, shape);
+        }
+        self.round.as_mut()
+    }
+
+    /// The round is through; true if another waits.
+    pub(super) fn end_round(&mut self) -> bool {
+        self.round = None;
+        !self.waiting.is_empty()
+    }
+
     /// Gathers what waits, up to the bounds of a round.
-    pub(super) fn begin(&mut self, plain_count: usize, shape: &Shape) -> bool {
+    fn begin(&mut self, plain_count: usize, shape: &Shape) -> Option<PlainRound> {
         let mut events: Vec<Arc<Event>> = Vec::new();
         let mut batches = Vec::new();
         let mut bytes = 0;
@@ -70,39 +95,66 @@ impl Lane {
             batches.extend(self.waiting.pop_front().map(|(batch, _)| batch));
         }
         if events.is_empty() {
-            return false;
+            return None;
         }
         let payload = Arc::new(Payload::new(events, shape));
-        self.round =
-            Some(PlainRound { first, last, payload, next: 0, end: plain_count, _batches: batches });
-        true
+        Some(PlainRound { first, last, payload, next: 0, end: plain_count, _batches: batches })
+    }
+}
+
+impl PlainRound {
+    /// First seq of the round.
+    pub(super) fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// Last seq of the round.
+    pub(super) fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// What each is sent.
+    pub(super) fn payload(&self) -> &Arc<Payload> {
+        &self.payload
+    }
+
+    /// The indexes of the next sends.
+    pub(super) fn next_slice(&mut self, sends_max: usize) -> Range<usize> {
+        let from = self.next;
+        self.next = (from + sends_max).min(self.end);
+        from..self.next
+    }
+
+    /// Whether it has no further slice.
+    pub(super) fn is_over(&self) -> bool {
+        self.next >= self.end
     }
 }
 
 /// The lane of all connections with several channels, patterns, filters, other forms, or polls.
 #[derive(Debug, Default)]
 pub(super) struct MixedLane {
-    pub(super) waiting: VecDeque<Arc<Batch>>,
-    pub(super) round: Option<MixedRound>,
+    waiting: VecDeque<Arc<Batch>>,
+    round: Option<MixedRound>,
     /// By slot: the set of the round's channels that it receives. All empty between rounds.
-    pub(super) sets: Vec<u32>,
+    sets: Vec<u32>,
 }
 
 /// One send to each connection that receives any channel of the round.
 #[derive(Debug)]
 pub(super) struct MixedRound {
-    pub(super) first: Seq,
-    pub(super) last: Seq,
+    first: Seq,
+    last: Seq,
     /// In log order.
     events: Vec<Arc<Event>>,
     /// By channel: where its events are; nothing if there is one channel only.
     event_indexes: Vec<SmallVec<[u32; 4]>>,
     /// What the connections receive.
-    pub(super) sets: ChannelSets,
+    sets: ChannelSets,
     /// The slots that receive something, and how far the walk has come.
-    pub(super) due: Vec<u32>,
-    pub(super) next: usize,
-    /// Sends made so far, by what they hold: shared by all who receive the same.
+    due: Vec<u32>,
+    next: usize,
+    /// Sends made so far, by what they hold: shared by all connections that receive the same.
     sends: HashMap<(u32, usize), MixedSend, FxBuildHasher>,
     sends_bytes: usize,
     _batches: Vec<Arc<Batch>>,
@@ -119,9 +171,59 @@ pub(super) struct MixedSend {
 }
 
 impl MixedLane {
+    /// Whether it has neither a round nor a batch.
+    pub(super) fn is_idle(&self) -> bool {
+        self.round.is_none() && self.waiting.is_empty()
+    }
+
+    /// Takes a batch.
+    pub(super) fn push(&mut self, batch: Arc<Batch>) {
+        self.waiting.push_back(batch);
+    }
+
+    /// Whether a round is under way.
+    pub(super) fn has_round(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// Takes the round under way.
+    pub(super) fn take_round(&mut self) -> Option<MixedRound> {
+        self.round.take()
+    }
+
+    /// Gives the round back; false if it is over.
+    pub(super) fn return_round(&mut self, round: MixedRound) -> bool {
+        if round.next < round.due.len() {
+            self.round = Some(round);
+        }
+        self.round.is_some()
+    }
+
+    /// A slot receives a channel of the round that begins.
+    pub(super) fn add_due(&mut self, slot: u32, channel: u32) {
+        let Some(round) = &mut self.round else { return };
+        let set = &mut self.sets[slot as usize];
+        if *set == ChannelSets::EMPTY {
+            round.due.push(slot);
+        }
+        *set = round.sets.with(*set, channel);
+    }
+
+    /// The set of channels that a slot is due; it is due none from now on.
+    pub(super) fn take_set(&mut self, slot: u32) -> u32 {
+        std::mem::take(&mut self.sets[slot as usize])
+    }
+
+    /// The connection of a slot has ended.
+    pub(super) fn clear_set(&mut self, slot: u32) {
+        if let Some(set) = self.sets.get_mut(slot as usize) {
+            *set = ChannelSets::EMPTY;
+        }
+    }
+
     /// Gathers what waits, up to the bounds of a round; gives its channels, each by a run of it,
-    /// for the caller to fill in who receives them.
-    pub(super) fn begin(&mut self) -> Option<Vec<(Arc<Batch>, usize)>> {
+    /// for the caller to [add](Self::add_due) the slots that receive them, `slots` at most.
+    pub(super) fn begin(&mut self, slots: usize) -> Option<Vec<(Arc<Batch>, usize)>> {
         let mut numbers: FxHashMap<ChannelId, u32> = FxHashMap::default();
         let mut channels = Vec::new();
         let mut batches: Vec<Arc<Batch>> = Vec::new();
@@ -146,8 +248,9 @@ impl MixedLane {
             batches.extend(self.waiting.pop_front());
         }
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
+        self.sets.resize(slots.max(self.sets.len()), ChannelSets::EMPTY);
         events.sort_unstable_by_key(|(_, event)| event.seq);
-        // Who receives anything of a single channel receives all of it.
+        // A connection that receives anything of a single channel receives all of it.
         let mut event_indexes = Vec::new();
         if channels.len() > 1 {
             event_indexes.resize(channels.len(), SmallVec::new());
@@ -172,6 +275,23 @@ impl MixedLane {
 }
 
 impl MixedRound {
+    /// First seq of the round.
+    pub(super) fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// Last seq of the round.
+    pub(super) fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// The next slot that receives something.
+    pub(super) fn next_due(&mut self) -> Option<u32> {
+        let slot = self.due.get(self.next).copied()?;
+        self.next += 1;
+        Some(slot)
+    }
+
     /// What connections of this set of channels and this shape are sent.
     pub(super) fn send(&mut self, set: u32, shape: &Arc<Shape>) -> MixedSend {
         let key = (set, Arc::as_ptr(shape) as usize);

@@ -4,7 +4,7 @@ use std::{io, mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Engine, READS_PER_PASS};
+use super::engine::{Engine, READS_PER_PASS};
 use crate::{
     actors::{
         ClientInfo, Lease,
@@ -48,7 +48,7 @@ impl Engine {
         ticket: Option<PollTicket>,
         now_ms: u64,
     ) -> SlotKey {
-        let waker = SlotWaker::new(self.next_key(), Arc::clone(&self.ready));
+        let waker = SlotWaker::new(self.next_key(), Arc::clone(self.ready.list()));
         self.attach_slot(subscriber, SlotPeer::other(peer, waker), head, ticket, now_ms)
     }
 
@@ -129,22 +129,17 @@ impl Engine {
         let slot = &mut self.slots[index as usize];
         // Register first: whatever the log commits from here on comes as a round or lies before
         // the head that is read below.
-        match &slot.subscriber {
-            Subscribed::Plain(plain) => {
-                slot.plain_index = self.registry.add_plain(index, plain.entry());
-            }
-            Subscribed::Full(full) => self.registry.add_mixed(index, &full.subscriber),
-        }
+        slot.plain_index = self.fan_out.subscribe(index, &slot.subscriber);
         let (transport, policy) = (slot.connection.transport(), slot.connection.policy());
         let mut due_ms = new.due_ms;
         if let Some(mut lease) = new.lease {
             lease.due_ms = due_ms;
             due_ms = due_ms.min(lease.until_ms);
             lease.set_slot(key);
-            self.leases.insert(index, lease);
+            self.extras.add_lease(index, lease);
         }
         if let Some(client_info) = new.client_info {
-            self.client_infos.insert(index, client_info);
+            self.extras.add_client_info(index, client_info);
         }
 
         let head_seq = self.backend.head();
@@ -156,7 +151,7 @@ impl Engine {
         let at_head = resume.cursor == head_seq && !is_searching_start;
         slot.reader = (!at_head).then(|| Box::new(resume.reader));
         if let Some(permit) = new.replay.filter(|_| !at_head) {
-            self.replays.insert(index, permit);
+            self.extras.add_replay(index, permit);
         }
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());

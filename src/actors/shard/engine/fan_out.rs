@@ -1,26 +1,55 @@
-//! Batches of the log become rounds, and rounds sends: a bounded slice at a time.
+//! Who receives which event, and in what order: batches of the log become rounds of lanes, and
+//! rounds a bounded slice of sends at a time.
+//!
+//! It knows slots by their numbers alone. The engine asks for the next slice, makes its sends, and
+//! says when they are made.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use super::{Engine, SENDS_PER_SLICE};
+use rustc_hash::FxHashMap;
+
 use crate::{
     actors::{
         batch::Batch,
         payload::Payload,
         shard::{
-            registry::VACANT,
-            rounds::{Lane, MixedSend, PlainRound},
-            sets::ChannelSets,
+            registry::{Registry, VACANT},
+            rounds::{Lane, MixedLane, MixedRound},
+            slot::{Slot, Subscribed},
+            slots::Slots,
         },
+        subscriber::Shape,
     },
-    backend::ChannelId,
-    core::{ConnectionMsg, Effect, Transport},
-    model::{PollReply, Seq},
+    backend::{ChannelId, ShardSet},
+    model::Seq,
 };
+
+/// The subscribers of a shard and the rounds on their way to them.
+#[derive(Debug)]
+pub(super) struct FanOut {
+    registry: Registry,
+    /// Batches whose runs are being handed out, and how far the first of them is.
+    batches: VecDeque<BatchInProgress>,
+    lanes: FxHashMap<ChannelId, Lane>,
+    /// Lanes with work, round robin.
+    lane_queue: VecDeque<ChannelId>,
+    mixed: MixedLane,
+    plain_shape: Arc<Shape>,
+    /// The channel to whose plain streams a slice is being sent.
+    sending: Option<ChannelId>,
+    /// How far the log is as this shard knows it: all batches up to there that concern it have been
+    /// handed out.
+    head: Seq,
+    /// The same of the log when it was last looked at, if there are batches to be handed out
+    /// before.
+    log_head: Seq,
+    /// The slots of the slice in hand.
+    scratch: Vec<u32>,
+}
 
 /// A batch whose runs are being handed out.
 #[derive(Debug)]
-pub(super) struct BatchInProgress {
+struct BatchInProgress {
     batch: Arc<Batch>,
     /// The next run.
     next: usize,
@@ -28,15 +57,64 @@ pub(super) struct BatchInProgress {
     mixed: bool,
 }
 
-impl Engine {
-    /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
-    pub fn push_batch(&mut self, batch: Arc<Batch>, now_ms: u64) {
-        self.now_ms = now_ms;
+/// Sends to plain streams of one channel; `payload` is owned by a small channel, and shared by the
+/// slices of a large one's round.
+#[derive(Debug)]
+pub(super) struct PlainSlice<P> {
+    channel: ChannelId,
+    /// Where in the channel's list.
+    range: Range<usize>,
+    /// What each is sent.
+    pub(super) payload: P,
+    /// First and last seq of the round.
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    /// Whether the round ends with it.
+    ends_round: bool,
+}
+
+impl<P> PlainSlice<P> {
+    /// How many sends it is.
+    pub(super) fn len(&self) -> usize {
+        self.range.len()
+    }
+}
+
+impl FanOut {
+    /// Of the shard of that number, whose log is at `head`; `pattern_subscribers` is where it says
+    /// that it has patterns.
+    pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>, head: Seq) -> Self {
+        Self {
+            registry: Registry::new(shard, pattern_subscribers),
+            batches: VecDeque::new(),
+            lanes: FxHashMap::default(),
+            lane_queue: VecDeque::new(),
+            mixed: MixedLane::default(),
+            plain_shape: Arc::new(Shape::frames()),
+            sending: None,
+            head,
+            log_head: Seq::ZERO,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The shape of all plain streams.
+    pub(super) fn plain_shape(&self) -> &Arc<Shape> {
+        &self.plain_shape
+    }
+
+    /// How far the log is as the connections that are not behind have it.
+    pub(super) fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// Takes a batch of the log.
+    pub(super) fn push(&mut self, batch: Arc<Batch>) {
         self.batches.push_back(BatchInProgress { batch, next: 0, mixed: false });
     }
 
     /// Tells it how far the log is. It has been given all batches up to there that concern it.
-    pub fn note_log_head(&mut self, through: Seq) {
+    pub(super) fn note_log_head(&mut self, through: Seq) {
         self.log_head = through;
         if self.batches.is_empty() {
             self.head = self.head.max(through);
@@ -44,41 +122,77 @@ impl Engine {
     }
 
     /// Whether all batches it was given have been handed out to their channels.
-    pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
+    pub(super) fn wants_batches(&self) -> bool {
         self.batches.is_empty()
     }
 
-    /// One bounded pass of fan-out; true while there is more to do.
-    pub fn work(&mut self, now_ms: u64) -> bool {
-        self.now_ms = now_ms;
-        self.distribute();
-        self.work_lanes();
-        self.work_mixed();
-        self.enforce_unsent_limit();
-        self.has_rounds()
+    /// Whether there is anything to send.
+    pub(super) fn has_work(&self) -> bool {
+        !self.batches.is_empty() || !self.lane_queue.is_empty() || !self.mixed.is_idle()
     }
 
-    /// Whether there are batches to hand out or rounds to go on with.
-    pub(super) fn has_rounds(&self) -> bool {
-        !self.batches.is_empty()
-            || !self.lane_queue.is_empty()
-            || self.mixed.round.is_some()
-            || !self.mixed.waiting.is_empty()
+    /// Whether a live connection of this kind has everything up to the [`head`](Self::head).
+    pub(super) fn is_idle_for(&self, subscriber: &Subscribed) -> bool {
+        match subscriber {
+            Subscribed::Plain(plain) => !self.is_in_round(plain.channel()),
+            Subscribed::Full(_) => self.mixed.is_idle(),
+        }
     }
 
-    /// Hands the runs of batches out: a small channel's is sent at once, a larger one's goes to
-    /// its lane.
-    fn distribute(&mut self) {
-        let mut left = SENDS_PER_SLICE;
-        while let Some(mut current) = self.batches.pop_front() {
+    /// Whether a round of the mixed lane is under way.
+    pub(super) fn is_in_mixed_round(&self) -> bool {
+        self.mixed.has_round()
+    }
+
+    /// Enters a connection in the lists; gives the index of a plain stream in that of its channel.
+    pub(super) fn subscribe(&mut self, slot: u32, subscriber: &Subscribed) -> u32 {
+        match subscriber {
+            Subscribed::Plain(plain) => self.registry.add_plain(slot, plain.entry()),
+            Subscribed::Full(full) => {
+                self.registry.add_mixed(slot, &full.subscriber);
+                VACANT
+            }
+        }
+    }
+
+    /// Takes a connection out of the lists. Should another slot get its index in its channel's list,
+    /// that is returned.
+    pub(super) fn unsubscribe(
+        &mut self,
+        slot: u32,
+        subscriber: &Subscribed,
+        plain_index: u32,
+    ) -> Option<u32> {
+        self.mixed.clear_set(slot);
+        match subscriber {
+            Subscribed::Plain(plain) => {
+                let channel = plain.channel();
+                let is_in_round = self.is_in_round(channel);
+                self.registry.remove_plain(slot, plain_index, channel, is_in_round)
+            }
+            Subscribed::Full(full) => {
+                self.registry.remove_mixed(slot, &full.subscriber);
+                None
+            }
+        }
+    }
+
+    /// Forgets channels without subscribers here, some at each call.
+    pub(super) fn prune(&mut self, channels: usize) {
+        self.registry.prune(channels);
+    }
+
+    /// Hands runs of batches out until `left` is used up: a large channel's goes to its lane, and the
+    /// first of a small channel is returned, to be sent now.
+    pub(super) fn next_small_run(&mut self, left: &mut usize) -> Option<PlainSlice<Payload>> {
+        while let Some(current) = self.batches.front_mut() {
             while let Some(run) = current.batch.runs().get(current.next) {
-                if left == 0 {
-                    self.batches.push_front(current);
-                    return;
+                if *left == 0 {
+                    return None;
                 }
                 let index = current.next;
                 current.next += 1;
-                left -= 1;
+                *left -= 1;
                 let Some(subscribers) = self.registry.look_up(&run.entry) else { continue };
                 current.mixed |= subscribers.has_mixed();
                 let plain_count = subscribers.plain_len();
@@ -87,205 +201,135 @@ impl Engine {
                     continue;
                 }
                 if plain_count <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
-                    self.send_run(&current.batch, index, plain_count);
-                    left = left.saturating_sub(plain_count);
-                } else {
-                    let lane = self.lanes.entry(channel).or_default();
-                    if lane.round.is_none() && lane.waiting.is_empty() {
-                        self.lane_queue.push_back(channel);
-                    }
-                    lane.waiting.push_back((Arc::clone(&current.batch), index));
+                    *left = left.saturating_sub(plain_count);
+                    return Some(PlainSlice {
+                        channel,
+                        range: 0..plain_count,
+                        payload: Payload::new(run.events.clone(), &self.plain_shape),
+                        first: current.batch.first(),
+                        last: current.batch.last(),
+                        ends_round: true,
+                    });
                 }
+                let lane = self.lanes.entry(channel).or_default();
+                if lane.is_idle() {
+                    self.lane_queue.push_back(channel);
+                }
+                lane.push(Arc::clone(&current.batch), index);
             }
             self.head = current.batch.last();
-            if current.mixed {
-                self.mixed.waiting.push_back(current.batch);
+            if let Some(BatchInProgress { batch, mixed: true, .. }) = self.batches.pop_front() {
+                self.mixed.push(batch);
             }
         }
         self.head = self.head.max(self.log_head);
+        None
     }
 
-    /// The lanes, round robin, until the sends of a slice are made.
-    fn work_lanes(&mut self) {
-        let mut left = SENDS_PER_SLICE;
-        while left > 0
-            && let Some(channel) = self.lane_queue.pop_front()
-        {
-            let (sent, more) = self.work_lane(channel, left);
-            left = left.saturating_sub(sent.max(1));
-            if more {
-                self.lane_queue.push_back(channel);
-            }
+    /// The next slice of the next lane: at most `sends_max` sends.
+    pub(super) fn next_slice(&mut self, sends_max: usize) -> Option<PlainSlice<Arc<Payload>>> {
+        while let Some(channel) = self.lane_queue.pop_front() {
+            let plain_count = self.registry.plain(channel).len();
+            let Some(lane) = self.lanes.get_mut(&channel) else { continue };
+            let Some(round) = lane.round(plain_count, &self.plain_shape) else {
+                self.lanes.remove(&channel);
+                continue;
+            };
+            let range = round.next_slice(sends_max);
+            return Some(PlainSlice {
+                channel,
+                range,
+                payload: Arc::clone(round.payload()),
+                first: round.first(),
+                last: round.last(),
+                ends_round: round.is_over(),
+            });
         }
+        None
     }
 
-    /// The run of a small channel, to each of its plain streams at once.
-    fn send_run(&mut self, batch: &Arc<Batch>, run: usize, plain_count: usize) {
-        let run = &batch.runs()[run];
-        let payload = Payload::new(run.events.clone(), &self.plain_shape);
-        let channel = run.entry.id();
-        self.send_slice(channel, 0, plain_count, &payload, batch.first(), batch.last());
-        self.compact(channel);
-    }
-
-    fn send_slice(
-        &mut self,
-        channel: ChannelId,
-        from: usize,
-        to: usize,
-        payload: &Payload,
-        first: Seq,
-        last: Seq,
-    ) {
+    /// The slots of a slice, to be given back with [`end_slice`](Self::end_slice) or
+    /// [`end_small_run`](Self::end_small_run). A slot that ends meanwhile leaves its index vacant.
+    pub(super) fn begin_slice<P>(&mut self, slice: &PlainSlice<P>) -> Vec<u32> {
+        self.sending = Some(slice.channel);
         let mut slots = std::mem::take(&mut self.scratch);
         slots.clear();
-        slots.extend_from_slice(&self.registry.plain(channel)[from..to]);
-        // A slot that ends meanwhile leaves its index vacant until the slice is through.
-        let lane_is_new = !self.lanes.contains_key(&channel);
-        if lane_is_new {
-            self.lanes.insert(channel, Lane::default());
-        }
-        for &index in slots.iter().filter(|&&index| index != VACANT) {
-            self.guarded(index, |engine| engine.offer(index, payload, None, first, last));
-        }
-        self.flush_tally();
-        if lane_is_new {
-            self.lanes.remove(&channel);
-        }
-        self.scratch = slots;
+        slots.extend_from_slice(&self.registry.plain(slice.channel)[slice.range.clone()]);
+        slots
     }
 
-    fn compact(&mut self, channel: ChannelId) {
-        let slots = &mut self.slots;
+    /// The sends of a small channel's run are made.
+    pub(super) fn end_small_run(
+        &mut self,
+        run: &PlainSlice<Payload>,
+        sent: Vec<u32>,
+        slots: &mut Slots<Slot>,
+    ) {
+        (self.sending, self.scratch) = (None, sent);
+        self.compact(run.channel, slots);
+    }
+
+    /// The sends of a lane's slice are made.
+    pub(super) fn end_slice(
+        &mut self,
+        slice: &PlainSlice<Arc<Payload>>,
+        sent: Vec<u32>,
+        slots: &mut Slots<Slot>,
+    ) {
+        (self.sending, self.scratch) = (None, sent);
+        if slice.ends_round {
+            let has_more = self.lanes.get_mut(&slice.channel).is_some_and(Lane::end_round);
+            if !has_more {
+                self.lanes.remove(&slice.channel);
+            }
+            self.compact(slice.channel, slots);
+            if !has_more {
+                return;
+            }
+        }
+        self.lane_queue.push_back(slice.channel);
+    }
+
+    /// The round of the mixed lane that is under way, or a new one; to be given back with
+    /// [`return_mixed_round`](Self::return_mixed_round).
+    pub(super) fn take_mixed_round(&mut self, slots: &Slots<Slot>) -> Option<MixedRound> {
+        if !self.mixed.has_round() {
+            let channels = self.mixed.begin(slots.capacity())?;
+            for (number, (batch, run)) in channels.iter().enumerate() {
+                let entry = &batch.runs()[*run].entry;
+                if self.registry.look_up(entry).is_some() {
+                    let mixed = &mut self.mixed;
+                    self.registry.each_mixed(entry.id(), |slot| mixed.add_due(slot, number as u32));
+                }
+            }
+        }
+        self.mixed.take_round()
+    }
+
+    /// The set of channels of the round that a slot is due; it is due none from now on.
+    pub(super) fn take_set(&mut self, slot: u32) -> u32 {
+        self.mixed.take_set(slot)
+    }
+
+    /// Gives a round back; false if it is over.
+    pub(super) fn return_mixed_round(&mut self, round: MixedRound) -> bool {
+        self.mixed.return_round(round)
+    }
+
+    fn is_in_round(&self, channel: ChannelId) -> bool {
+        self.sending == Some(channel) || self.lanes.contains_key(&channel)
+    }
+
+    fn compact(&mut self, channel: ChannelId, slots: &mut Slots<Slot>) {
         self.registry.compact(channel, |slot, plain_index| {
             if let Some(slot) = slots.get_mut(slot as usize) {
                 slot.plain_index = plain_index;
             }
         });
     }
-
-    /// At most `sends_max` sends of a large channel's round; says how many, and whether the lane
-    /// has more.
-    fn work_lane(&mut self, channel: ChannelId, sends_max: usize) -> (usize, bool) {
-        let plain_count = self.registry.plain(channel).len();
-        let Some(lane) = self.lanes.get_mut(&channel) else { return (0, false) };
-        if lane.round.is_none() && !lane.begin(plain_count, &self.plain_shape) {
-            self.lanes.remove(&channel);
-            return (0, false);
-        }
-        let Some(round) = &mut lane.round else { return (0, false) };
-        let from = round.next;
-        let to = (from + sends_max).min(round.end);
-        round.next = to;
-        let PlainRound { first, last, end, .. } = *round;
-        let payload = Arc::clone(&round.payload);
-        self.send_slice(channel, from, to, &payload, first, last);
-        if to < end {
-            return (to - from, true);
-        }
-        if let Some(lane) = self.lanes.get_mut(&channel) {
-            lane.round = None;
-            if !lane.waiting.is_empty() {
-                self.compact(channel);
-                return (to - from, true);
-            }
-        }
-        self.lanes.remove(&channel);
-        self.compact(channel);
-        (to - from, false)
-    }
-
-    /// One slice of the mixed lane.
-    fn work_mixed(&mut self) {
-        if self.mixed.round.is_none() {
-            let Some(channels) = self.mixed.begin() else { return };
-            self.mark_mixed(&channels);
-        }
-        let Some(mut round) = self.mixed.round.take() else { return };
-        let to = (round.next + SENDS_PER_SLICE).min(round.due.len());
-        for at in round.next..to {
-            let index = round.due[at];
-            let set = std::mem::take(&mut self.mixed.sets[index as usize]);
-            let Some(slot) = self.slots.get(index as usize) else { continue };
-            let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
-            let (first, last) = (round.first, round.last);
-            let send = round.send(set, &shape);
-            let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;
-            let mut reply = None;
-            self.guarded(index, |engine| {
-                engine.offer(index, &send.payload, Some((&send, &mut reply)), first, last);
-            });
-            if wants_reply && let Some(reply) = reply {
-                round.keep_reply(set, &shape, reply);
-            }
-        }
-        self.flush_tally();
-        round.next = to;
-        if to < round.due.len() {
-            self.mixed.round = Some(round);
-        } else {
-            self.last_answer = None;
-        }
-    }
-
-    fn flush_tally(&mut self) {
-        let tally = std::mem::take(&mut self.tally);
-        self.metrics.sends.inc_by(tally.sends);
-        self.metrics.deliveries.inc_by(tally.deliveries);
-    }
-
-    /// Finds who receives something of the round that begins.
-    fn mark_mixed(&mut self, channels: &[(Arc<Batch>, usize)]) {
-        let Some(round) = &mut self.mixed.round else { return };
-        let sets = &mut self.mixed.sets;
-        sets.resize(self.slots.capacity().max(sets.len()), ChannelSets::EMPTY);
-        for (number, (batch, run)) in channels.iter().enumerate() {
-            let entry = &batch.runs()[*run].entry;
-            if self.registry.look_up(entry).is_none() {
-                continue;
-            }
-            self.registry.each_mixed(entry.id(), |slot| {
-                let set = &mut sets[slot as usize];
-                if *set == ChannelSets::EMPTY {
-                    round.due.push(slot);
-                }
-                *set = round.sets.with(*set, number as u32);
-            });
-        }
-    }
-
-    /// Offers a round's send to a connection.
-    fn offer(
-        &mut self,
-        index: u32,
-        payload: &Payload,
-        poll: Option<(&MixedSend, &mut Option<Arc<PollReply>>)>,
-        first: Seq,
-        last: Seq,
-    ) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        if payload.events().is_empty() {
-            // Nothing of the round passes its filter.
-            if slot.connection.cursor() < first {
-                slot.connection.advance_idle(last);
-            }
-            return;
-        }
-        let counted_through = slot.connection.counted_through();
-        let (events, bytes) = match counted_through < first {
-            true => (payload.events().len() as u32, payload.bytes().len() as u64),
-            false => payload.after(counted_through),
-        };
-        let round = ConnectionMsg::Round { first, last, events, bytes };
-        let effect = slot.connection.handle(round, self.now_ms, &self.limits);
-        match effect {
-            Effect::Send => match poll {
-                Some((send, reply)) if slot.connection.transport() == Transport::Poll => {
-                    self.answer_round(index, send, reply, last);
-                }
-                _ => self.send(index, payload, last, None),
-            },
-            effect => self.perform(index, effect),
-        }
-    }
 }
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Sends in one slice of a lane: about a third of a millisecond, which is what a publisher on this
+/// shard waits while a large fan-out is under way (docs/adr/009-slices.md).
+pub(super) const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 64 };

@@ -1,6 +1,6 @@
 //! Leases: a connection ends with its client's token, unless a fresh one is handed in.
 
-use super::Engine;
+use super::engine::Engine;
 use crate::{
     actors::{lease::Renewal, slot_key::SlotKey},
     auth::Identity,
@@ -19,7 +19,7 @@ impl Engine {
         now_ms: u64,
     ) -> Renewal {
         self.now_ms = now_ms;
-        let found = self.slots.get_mut(key.index as usize).zip(self.leases.get_mut(&key.index));
+        let found = self.slots.get_mut(key.index as usize).zip(self.extras.lease_mut(key.index));
         // The slot may be another's by now.
         let found = found
             .filter(|(slot, _)| slot.generation == key.generation && slot.subscriber.id() == id);
@@ -46,7 +46,7 @@ impl Engine {
 
     /// Why a connection that is due ends: by its age, or with its token.
     pub(super) fn due_reason(&self, index: u32, reason: CloseReason) -> CloseReason {
-        match self.leases.get(&index) {
+        match self.extras.lease(index) {
             Some(lease) if reason == CloseReason::Aged && lease.until_ms <= self.now_ms => {
                 CloseReason::TokenExpired
             }

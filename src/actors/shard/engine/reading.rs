@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Engine, READ_BYTES_MAX, READ_EVENTS_MAX};
+use super::engine::Engine;
 use crate::{
-    actors::{
-        payload::Payload,
-        subscriber::{Form, Shape},
-    },
+    actors::{payload::Payload, subscriber::Form},
     backend::{Piece, SeqRange},
     core::{ConnectionMsg, Effect, FellOff},
-    model::{Event, Gap, GapReason, PollAnswer, Seq, closed_block},
+    model::{Gap, GapReason, PollAnswer, Seq, closed_block},
     telemetry::Metrics,
 };
 
@@ -27,7 +24,7 @@ impl Engine {
         if slot.reader.as_ref().is_some_and(|reader| reader.is_searching_start()) {
             return self.search_start(index);
         }
-        let shape = Arc::clone(slot.subscriber.shape(&self.plain_shape));
+        let shape = Arc::clone(slot.subscriber.shape(self.fan_out.plain_shape()));
         let poll_limit = match shape.form {
             Form::Poll { limit, .. } => Some(limit as usize),
             _ => None,
@@ -63,7 +60,7 @@ impl Engine {
             let position = self.backend.position(through);
             return self.answer(index, PollAnswer { events, position, gap: None });
         }
-        let payload = self.read_payload(&shape, piece.events);
+        let payload = self.read_cache.payload(&shape, piece.events);
         self.send(index, &payload, through, (!piece.more).then_some(through));
     }
 
@@ -75,20 +72,6 @@ impl Engine {
         let piece = self.backend.read(patterns, named, &mut reader, range);
         slot.reader = Some(reader);
         piece
-    }
-
-    /// The bytes of a read, shared with the next connection that reads the same.
-    fn read_payload(&mut self, shape: &Arc<Shape>, events: Vec<Arc<Event>>) -> Arc<Payload> {
-        if let Some((last_shape, payload)) = &self.last_read
-            && Arc::ptr_eq(last_shape, shape)
-            && payload.events().len() == events.len()
-            && payload.events().iter().zip(&events).all(|(last, event)| Arc::ptr_eq(last, event))
-        {
-            return Arc::clone(payload);
-        }
-        let payload = Arc::new(Payload::new(events, shape));
-        self.last_read = Some((Arc::clone(shape), Arc::clone(&payload)));
-        payload
     }
 
     /// Jumps to the newest event, and says so.
@@ -117,3 +100,9 @@ impl Engine {
         slot.connection.handle(msg, self.now_ms, &self.limits)
     }
 }
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Events of one read of history.
+const READ_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 128 };
+/// Frame bytes after which a read of history stops.
+pub(super) const READ_BYTES_MAX: usize = if cfg!(test) { 700 } else { 48 * 1024 };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Engine;
+use super::engine::Engine;
 use crate::{
-    actors::{payload::Payload, shard::slot::Subscribed},
+    actors::payload::Payload,
     core::{CloseReason, ConnectionMsg, Effect},
     model::{Event, EventKind, Position, Seq, position_block},
 };
@@ -38,8 +38,7 @@ impl Engine {
         }
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let effect = if complete {
-            self.tally.sends += 1;
-            self.tally.deliveries += begun as u64;
+            self.tally.count(begun);
             let sent = ConnectionMsg::Sent { through, sent: payload.after(replay_through) };
             let effect = slot.connection.handle(sent, self.now_ms, &self.limits);
             match caught_up {
@@ -52,14 +51,14 @@ impl Engine {
         } else {
             self.metrics.fell_behind.inc();
             // A socket that would block gives its replay permit to one that does not.
-            self.replays.remove(&index);
+            self.extras.end_replay(index);
             let cursor = match begun {
                 0 => slot.connection.cursor(),
                 _ => payload.events()[begun - 1].seq,
             };
             let counted = payload.after(replay_through);
             let due = payload.after(cursor.max(replay_through));
-            let rest = self.count_unsent(payload.split(taken).rest);
+            let rest = self.unsent.count(payload.split(taken).rest);
             let Some(slot) = self.slots.get_mut(index as usize) else { return };
             let blocked = ConnectionMsg::Blocked {
                 cursor,
@@ -68,8 +67,7 @@ impl Engine {
                 due,
                 sent: (counted.0 - due.0, counted.1 - due.1),
             };
-            self.tally.sends += 1;
-            self.tally.deliveries += begun as u64;
+            self.tally.count(begun);
             slot.connection.handle(blocked, self.now_ms, &self.limits)
         };
         self.perform(index, effect);
@@ -94,7 +92,7 @@ impl Engine {
             Err(_) => Effect::End(CloseReason::PeerClosed),
             Ok(()) => {
                 if taken < rest.len() {
-                    self.replays.remove(&index);
+                    self.extras.end_replay(index);
                 }
                 drop(rest);
                 let msg = ConnectionMsg::RestTaken(taken);
@@ -107,14 +105,10 @@ impl Engine {
     /// this shard has been given, unless its lane is still at it.
     pub(super) fn safe_position(&mut self, index: u32) -> Position {
         let Some(slot) = self.slots.get_mut(index as usize) else {
-            return self.backend.position(self.head);
+            return self.backend.position(self.fan_out.head());
         };
-        let lane_is_idle = match &slot.subscriber {
-            Subscribed::Plain(plain) => !self.lanes.contains_key(&plain.channel()),
-            Subscribed::Full(_) => self.mixed.round.is_none() && self.mixed.waiting.is_empty(),
-        };
-        if lane_is_idle {
-            slot.connection.advance_idle(self.head);
+        if self.fan_out.is_idle_for(&slot.subscriber) {
+            slot.connection.advance_idle(self.fan_out.head());
         }
         self.backend.position(slot.connection.cursor())
     }

@@ -1,7 +1,7 @@
 //! Slots that have something to do: their sockets are ready, they asked to be served again, or a
 //! deadline has come. Each call looks at a bounded number of them.
 
-use super::Engine;
+use super::{engine::Engine, schedule::Schedule};
 use crate::{
     actors::{peer::Input, shard::sockets::Ready, slot_key::SlotKey},
     core::{CloseReason, ConnectionMsg},
@@ -12,12 +12,9 @@ impl Engine {
     /// more.
     pub fn serve_ready(&mut self, slots_max: usize, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        if self.due.is_empty() {
-            self.ready.take(&mut self.due);
-            self.due.append(&mut self.queued);
-        }
+        self.ready.begin_pass();
         for _ in 0..slots_max {
-            let Some(key) = self.due.pop() else { break };
+            let Some(key) = self.ready.next() else { break };
             let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
             if slot.generation != key.generation {
                 continue;
@@ -29,7 +26,7 @@ impl Engine {
                 engine.step(key.index, ConnectionMsg::Writable);
             });
         }
-        !self.due.is_empty() || !self.queued.is_empty()
+        self.ready.has_more()
     }
 
     /// Serves the sockets that a poller has reported.
@@ -56,22 +53,19 @@ impl Engine {
     /// Lets deadlines and heartbeats happen, a bounded number at a time; true while more are due.
     pub fn tick(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        if self.overdue.is_empty() {
-            self.wheel.advance(now_ms, &mut self.overdue);
-        }
+        self.schedule.advance(now_ms);
         for _ in 0..DEADLINES_PER_PASS {
-            let Some(index) = self.overdue.pop() else { break };
+            let Some(index) = self.schedule.next_overdue() else { break };
             // Of a slot that is used again, or whose deadline has moved, the entry is stale.
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            if slot.check_ms > now_ms {
+            if !Schedule::is_due(slot, now_ms) {
                 continue;
             }
-            slot.check_ms = u64::MAX;
             self.guarded(index, |engine| engine.step(index, ConnectionMsg::Tick));
             self.schedule(index);
         }
-        self.registry.prune(self.backend.registry().directory().len());
-        !self.overdue.is_empty()
+        self.fan_out.prune(self.backend.registry().directory().len());
+        self.schedule.has_overdue()
     }
 
     pub(super) fn check_input_unless_reported(&mut self, index: u32) {

@@ -8,8 +8,10 @@
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::Engine;
-use crate::core::CloseReason;
+use crate::{
+    actors::shard::{slot::Slot, slots::Slots},
+    telemetry::Metrics,
+};
 
 /// A rest that is counted.
 struct CountedRest {
@@ -31,49 +33,55 @@ impl Drop for CountedRest {
     }
 }
 
-/// What the ceiling needs to know between two looks.
-#[derive(Debug, Default)]
-pub(super) struct Unsent {
-    /// Bytes that this shard has added since it looked last.
+/// What one shard has added to the unsent bytes of the hub, and the ceiling on these.
+#[derive(Debug)]
+pub(super) struct UnsentBudget {
+    /// Of the whole hub.
+    total: Gauge,
+    bytes_max: i64,
+    /// Bytes that this shard has added since it last looked at the ceiling.
     added: i64,
     /// Where the search for the slowest goes on.
     hand: u32,
 }
 
-impl Engine {
-    /// Counts a rest. Short ones are not worth it: they are the hub's own words.
-    pub(super) fn count_unsent(&mut self, rest: Bytes) -> Bytes {
+impl UnsentBudget {
+    pub(super) fn new(metrics: &Metrics, bytes_max: u64) -> Self {
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        Self { total: metrics.unsent_bytes.clone(), bytes_max, added: 0, hand: 0 }
+    }
+
+    /// Counts a rest. Short ones are not worth it: they are the hub's own blocks.
+    pub(super) fn count(&mut self, rest: Bytes) -> Bytes {
         if rest.len() < COUNTED_BYTES_MIN {
             return rest;
         }
-        let total = self.metrics.unsent_bytes.clone();
+        let total = self.total.clone();
         let size = rest.len() as i64;
         total.inc_by(size);
-        self.unsent.added += size;
+        self.added += size;
         Bytes::from_owner(CountedRest { bytes: rest, size, total })
     }
 
-    /// Ends the slowest connections if the hub holds more than the ceiling. To be called between
-    /// rounds: a round in hand must not lose any connection but the one it is at.
-    pub(super) fn enforce_unsent_limit(&mut self) {
-        let max = i64::try_from(self.limits.unsent_bytes_max).unwrap_or(i64::MAX);
-        let mut added = std::mem::take(&mut self.unsent.added);
-        while added > 0 && self.metrics.unsent_bytes.get() > max {
-            let Some((index, bytes)) = self.slowest() else { return };
-            self.finish(index, CloseReason::UnsentCeiling);
-            added -= bytes;
-        }
+    /// What the shard has added since the last call.
+    pub(super) fn take_added(&mut self) -> i64 {
+        std::mem::take(&mut self.added)
     }
 
-    /// Of a sample of its slots, the one with a rest that has taken no byte for longest. The next
-    /// call looks at other slots.
-    fn slowest(&mut self) -> Option<(u32, i64)> {
-        let end = self.slots.capacity() as u32;
+    /// Whether the hub holds more than the ceiling.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.total.get() > self.bytes_max
+    }
+
+    /// Of a sample of the slots, the one with a rest that has taken no byte for longest, and the size
+    /// of that. The next call looks at other slots.
+    pub(super) fn slowest(&mut self, slots: &Slots<Slot>) -> Option<(u32, i64)> {
+        let end = slots.capacity() as u32;
         let mut slowest: Option<(u64, u32, i64)> = None;
         let mut looked_at = 0;
         for step in 0..end {
-            let index = (self.unsent.hand + step) % end;
-            let Some(slot) = self.slots.get(index as usize) else { continue };
+            let index = (self.hand + step) % end;
+            let Some(slot) = slots.get(index as usize) else { continue };
             let bytes = slot.connection.unsent_bytes();
             if bytes >= COUNTED_BYTES_MIN {
                 let written_ms = slot.connection.written_ms();
@@ -84,7 +92,7 @@ impl Engine {
             looked_at += 1;
             // At least one is found: there is something to free, or nothing of this shard's.
             if looked_at >= SAMPLE_SLOTS && slowest.is_some() {
-                self.unsent.hand = index + 1;
+                self.hand = index + 1;
                 break;
             }
         }

@@ -1,0 +1,68 @@
+//! The answer that a poll of the round in hand was given last, for others that wait for the same.
+
+use std::{ptr, sync::Arc};
+
+use bytes::Bytes;
+
+use super::unsent::UnsentBudget;
+use crate::{actors::subscriber::PollTicket, model::PollReply};
+
+/// One answer as bytes.
+#[derive(Debug, Default)]
+pub(super) struct AnswerCache {
+    last: Option<LastAnswer>,
+}
+
+#[derive(Debug)]
+struct LastAnswer {
+    reply: Arc<PollReply>,
+    header_lines: Bytes,
+    keep_alive: bool,
+    render: fn(&PollReply, &PollTicket) -> Bytes,
+    response: Bytes,
+}
+
+impl AnswerCache {
+    /// The bytes of an answer. Polls that wait for the same mostly came by the same route, so even
+    /// the heads of their answers are equal.
+    pub(super) fn render(
+        &mut self,
+        reply: &Arc<PollReply>,
+        ticket: &PollTicket,
+        unsent: &mut UnsentBudget,
+    ) -> Bytes {
+        if let Some(last) = &self.last
+            && last.fits(reply, ticket)
+        {
+            return last.response.clone();
+        }
+        let PollTicket { ref header_lines, keep_alive, render } = *ticket;
+        let response = unsent.count(render(reply, ticket));
+        self.last = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
+            reply: Arc::clone(reply),
+            header_lines: header_lines.clone(),
+            keep_alive,
+            render,
+            response: response.clone(),
+        });
+        response
+    }
+
+    /// The round is over.
+    pub(super) fn clear(&mut self) {
+        self.last = None;
+    }
+}
+
+impl LastAnswer {
+    fn fits(&self, reply: &Arc<PollReply>, ticket: &PollTicket) -> bool {
+        Arc::ptr_eq(&self.reply, reply)
+            && self.keep_alive == ticket.keep_alive
+            && self.header_lines == ticket.header_lines
+            && ptr::fn_addr_eq(self.render, ticket.render)
+    }
+}
+
+/// Bytes of an answer that its clients share. Of a larger one each has its own, so that the ceiling
+/// on unsent bytes gets them back by ending one client.
+const SHARED_BYTES_MAX: usize = 8 * 1024;

@@ -1,0 +1,149 @@
+//! The sends of the fan-out: a bounded number in each pass.
+
+use std::sync::Arc;
+
+use super::{
+    engine::Engine,
+    fan_out::{PlainSlice, SENDS_PER_SLICE},
+};
+use crate::{
+    actors::{
+        batch::Batch,
+        payload::Payload,
+        shard::{registry::VACANT, rounds::MixedSend},
+    },
+    core::{CloseReason, ConnectionMsg, Effect, Transport},
+    model::{PollReply, Seq},
+};
+
+impl Engine {
+    /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
+    pub fn push_batch(&mut self, batch: Arc<Batch>, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.fan_out.push(batch);
+    }
+
+    /// Tells it how far the log is. It has been given all batches up to there that concern it.
+    pub fn note_log_head(&mut self, through: Seq) {
+        self.fan_out.note_log_head(through);
+    }
+
+    /// Whether all batches it was given have been handed out to their channels.
+    pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
+        self.fan_out.wants_batches()
+    }
+
+    /// One bounded pass of fan-out; true while there is more to do.
+    pub fn work(&mut self, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        self.work_batches();
+        self.work_lanes();
+        self.work_mixed();
+        self.enforce_unsent_limit();
+        self.fan_out.has_work()
+    }
+
+    /// Hands the runs of batches out: a small channel's is sent at once, a larger one's goes to
+    /// its lane.
+    fn work_batches(&mut self) {
+        let mut left = SENDS_PER_SLICE;
+        while let Some(run) = self.fan_out.next_small_run(&mut left) {
+            let sent = self.send_slice(&run, &run.payload);
+            self.fan_out.end_small_run(&run, sent, &mut self.slots);
+        }
+    }
+
+    /// The lanes, round robin, until the sends of a slice are made.
+    fn work_lanes(&mut self) {
+        let mut left = SENDS_PER_SLICE;
+        while left > 0
+            && let Some(slice) = self.fan_out.next_slice(left)
+        {
+            left = left.saturating_sub(slice.len().max(1));
+            let sent = self.send_slice(&slice, &slice.payload);
+            self.fan_out.end_slice(&slice, sent, &mut self.slots);
+        }
+    }
+
+    /// Makes the sends of a slice; gives the slots back that they went to.
+    fn send_slice<P>(&mut self, slice: &PlainSlice<P>, payload: &Payload) -> Vec<u32> {
+        let slots = self.fan_out.begin_slice(slice);
+        let (first, last) = (slice.first, slice.last);
+        for &index in slots.iter().filter(|&&index| index != VACANT) {
+            self.guarded(index, |engine| engine.offer(index, payload, None, first, last));
+        }
+        self.tally.flush(&self.metrics);
+        slots
+    }
+
+    /// One slice of the mixed lane.
+    fn work_mixed(&mut self) {
+        let Some(mut round) = self.fan_out.take_mixed_round(&self.slots) else { return };
+        let (first, last) = (round.first(), round.last());
+        for _ in 0..SENDS_PER_SLICE {
+            let Some(index) = round.next_due() else { break };
+            let set = self.fan_out.take_set(index);
+            let Some(slot) = self.slots.get(index as usize) else { continue };
+            let shape = Arc::clone(slot.subscriber.shape(self.fan_out.plain_shape()));
+            let send = round.send(set, &shape);
+            let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;
+            let mut reply = None;
+            self.guarded(index, |engine| {
+                engine.offer(index, &send.payload, Some((&send, &mut reply)), first, last);
+            });
+            if wants_reply && let Some(reply) = reply {
+                round.keep_reply(set, &shape, reply);
+            }
+        }
+        self.tally.flush(&self.metrics);
+        if !self.fan_out.return_mixed_round(round) {
+            self.answers.clear();
+        }
+    }
+
+    /// Ends the slowest connections if the hub holds more unsent bytes than the ceiling. Between
+    /// rounds: a round in hand must not lose any connection but the one it is at.
+    fn enforce_unsent_limit(&mut self) {
+        let mut added = self.unsent.take_added();
+        while added > 0 && self.unsent.is_exceeded() {
+            let Some((index, bytes)) = self.unsent.slowest(&self.slots) else { return };
+            self.finish(index, CloseReason::UnsentCeiling);
+            added -= bytes;
+        }
+    }
+
+    /// Offers a round's send to a connection.
+    fn offer(
+        &mut self,
+        index: u32,
+        payload: &Payload,
+        poll: Option<(&MixedSend, &mut Option<Arc<PollReply>>)>,
+        first: Seq,
+        last: Seq,
+    ) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if payload.events().is_empty() {
+            // Nothing of the round passes its filter.
+            if slot.connection.cursor() < first {
+                slot.connection.advance_idle(last);
+            }
+            return;
+        }
+        let counted_through = slot.connection.counted_through();
+        let (events, bytes) = match counted_through < first {
+            true => (payload.events().len() as u32, payload.bytes().len() as u64),
+            false => payload.after(counted_through),
+        };
+        let round = ConnectionMsg::Round { first, last, events, bytes };
+        let effect = slot.connection.handle(round, self.now_ms, &self.limits);
+        match effect {
+            Effect::Send => match poll {
+                Some((send, reply)) if slot.connection.transport() == Transport::Poll => {
+                    self.answer_round(index, send, reply, last);
+                }
+                _ => self.send(index, payload, last, None),
+            },
+            effect => self.perform(index, effect),
+        }
+    }
+}

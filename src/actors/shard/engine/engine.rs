@@ -1,0 +1,348 @@
+//! The shard without its thread: its connections, and the steps that each of them takes.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    answer_cache::AnswerCache, extras::Extras, fan_out::FanOut, planted_fault::PlantedFault,
+    read_cache::ReadCache, ready_slots::ReadySlots, recently_closed::RecentlyClosed,
+    schedule::Schedule, tally::Tally, unsent::UnsentBudget,
+};
+use crate::{
+    actors::{
+        ClientInfo, Socket,
+        peer::ReadyList,
+        shard::{
+            slot::{Slot, Subscribed},
+            slots::Slots,
+        },
+        slot_key::SlotKey,
+        subscriber::Admission,
+    },
+    backend::EventStore,
+    core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport},
+    model::{PollAnswer, retry_block, token_block},
+    telemetry::Metrics,
+};
+
+/// The connections of one shard and the rounds that serve them.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) backend: Arc<EventStore>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: ConnectionLimits,
+    pub(super) now_ms: u64,
+    pub(super) slots: Slots<Slot>,
+    /// That of the latest slot.
+    pub(super) generation: u32,
+    pub(super) extras: Extras,
+    pub(super) fan_out: FanOut,
+    pub(super) schedule: Schedule,
+    pub(super) ready: ReadySlots,
+    pub(super) read_cache: ReadCache,
+    pub(super) answers: AnswerCache,
+    pub(super) unsent: UnsentBudget,
+    pub(super) tally: Tally,
+    pub(super) closed: RecentlyClosed,
+    returned: Vec<ReturnedSocket>,
+    pub(super) drain_until_ms: Option<u64>,
+    /// Dropped when it has no connection.
+    emptied: Option<oneshot::Sender<()>>,
+    random: fastrand::Rng,
+    fault: PlantedFault,
+    /// Which connections ended since a test looked, and why.
+    #[cfg(test)]
+    pub(in crate::actors::shard) ended: Vec<(u64, CloseReason)>,
+}
+
+/// A poll's socket after its answer, for the HTTP server to go on with.
+#[derive(Debug)]
+pub struct ReturnedSocket {
+    /// The socket.
+    pub io: Socket,
+    /// What was read from it already.
+    pub early: Bytes,
+    /// Whether requests follow. If not, the end of the answer is still to be sent.
+    pub keep_alive: bool,
+    /// What it counts against as a poll, to be given back once it counts as something else: in
+    /// between it would not be counted, and thousands may be answered at once.
+    pub counted: (Admission, Option<Box<ClientInfo>>),
+}
+
+impl Engine {
+    /// An empty shard, which is the one of that number; `seed` drives its jitter.
+    pub fn new(
+        backend: Arc<EventStore>,
+        limits: ConnectionLimits,
+        metrics: Arc<Metrics>,
+        shard: usize,
+        seed: u64,
+        now_ms: u64,
+    ) -> Self {
+        let pattern_subscribers = Arc::clone(backend.registry().pattern_subscribers());
+        Self {
+            fan_out: FanOut::new(shard, pattern_subscribers, backend.head()),
+            unsent: UnsentBudget::new(&metrics, limits.unsent_bytes_max),
+            backend,
+            metrics,
+            limits,
+            now_ms,
+            slots: Slots::new(),
+            generation: 0,
+            extras: Extras::default(),
+            schedule: Schedule::new(now_ms),
+            ready: ReadySlots::default(),
+            read_cache: ReadCache::default(),
+            answers: AnswerCache::default(),
+            tally: Tally::default(),
+            closed: RecentlyClosed::default(),
+            returned: Vec::new(),
+            drain_until_ms: None,
+            emptied: None,
+            random: fastrand::Rng::with_seed(seed),
+            fault: PlantedFault::NONE,
+            #[cfg(test)]
+            ended: Vec::new(),
+        }
+    }
+
+    /// How many connections it has.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The list on which slots ask to be looked at.
+    pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
+        Arc::clone(self.ready.list())
+    }
+
+    /// Whether no slot asks to be looked at.
+    #[cfg(test)]
+    pub(in crate::actors::shard) fn is_idle(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Whether it has something to do that nothing will wake it for: batches to hand out, rounds under
+    /// way, slots and deadlines that did not fit into the last pass.
+    pub(in crate::actors::shard) fn has_more(&self) -> bool {
+        self.ready.has_more() || self.schedule.has_overdue() || self.fan_out.has_work()
+    }
+
+    /// Whether the shard's loop would have been woken; from then on it is asleep again.
+    #[cfg(test)]
+    pub(in crate::actors::shard) fn take_wake(&self) -> bool {
+        self.ready.list().take_wake()
+    }
+
+    /// Whether it is still being found out where a connection starts.
+    #[cfg(test)]
+    pub(in crate::actors::shard) fn is_searching_start(&self, key: SlotKey) -> bool {
+        let slot = self.slots.get(key.index as usize);
+        let slot = slot.filter(|slot| slot.generation == key.generation);
+        let reader = slot.and_then(|slot| slot.reader.as_ref());
+        reader.is_some_and(|reader| reader.is_searching_start())
+    }
+
+    /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
+    /// way: all answers go out before any of their clients is listened to again.
+    pub fn take_returned(&mut self) -> Vec<ReturnedSocket> {
+        if self.fan_out.is_in_mixed_round() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.returned)
+    }
+
+    /// Ends every connection at a time of its own within `window_ms`, each with its own
+    /// reconnection time; those that come later too.
+    pub fn drain(&mut self, window_ms: u64, now_ms: u64) {
+        self.now_ms = now_ms;
+        let until_ms = now_ms + window_ms;
+        self.drain_until_ms = Some(until_ms);
+        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
+        for index in indices {
+            self.drain_slot(index, until_ms);
+        }
+    }
+
+    /// Drops `done` when it has no connection.
+    pub(crate) fn when_empty(&mut self, done: oneshot::Sender<()>) {
+        self.emptied = (!self.is_empty()).then_some(done);
+    }
+
+    /// Ends one connection.
+    pub fn close(&mut self, key: SlotKey, reason: CloseReason) {
+        if self.slots.get(key.index as usize).is_some_and(|s| s.generation == key.generation) {
+            self.finish(key.index, reason);
+        }
+    }
+
+    /// Makes the next step of some connection to `channel` panic; false if there is none.
+    pub fn plant_fault(&mut self, channel: &crate::model::ChannelName) -> bool {
+        let found = self
+            .slots
+            .iter()
+            .find(|(_, slot)| slot.subscriber.named().any(|entry| entry.name() == channel));
+        if let Some((index, _)) = found {
+            self.fault.plant(index as u32);
+        }
+        found.is_some()
+    }
+
+    /// Takes a planted fault back.
+    pub fn withdraw_fault(&mut self) {
+        self.fault.withdraw();
+    }
+
+    /// Makes the beginning of the next connection panic, before anything else of it.
+    #[cfg(test)]
+    pub(in crate::actors::shard) fn plant_fault_in_next(&mut self) {
+        self.fault.plant(self.slots.vacant_key() as u32);
+    }
+
+    pub(super) fn drain_slot(&mut self, index: u32, until_ms: u64) {
+        let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
+        let slot = &mut self.slots[index as usize];
+        if let Subscribed::Full(full) = &mut slot.subscriber
+            && let Some(ticket) = &mut full.ticket
+        {
+            ticket.keep_alive = false;
+        }
+        slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
+        self.schedule(index);
+    }
+
+    /// Enters the time at which a slot is to be looked at next.
+    pub(super) fn schedule(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        self.schedule.enter(index, slot, &self.limits);
+    }
+
+    /// Runs one step of a connection; a panic in it ends that connection.
+    pub(super) fn guarded(&mut self, index: u32, step: impl FnOnce(&mut Self)) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.fault.strike(index);
+            step(self);
+        }));
+        if outcome.is_err() {
+            tracing::error!(slot = index, "a connection's step panicked; the connection is ended");
+            self.finish(index, CloseReason::Panicked);
+        }
+    }
+
+    /// Tells a connection what happened, and performs what follows.
+    pub(super) fn step(&mut self, index: u32, msg: ConnectionMsg) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let effect = slot.connection.handle(msg, self.now_ms, &self.limits);
+        self.perform(index, effect);
+    }
+
+    /// Performs an effect and those that follow from it. A connection that could go on reading
+    /// history for long is put on the ready list instead.
+    pub(super) fn perform(&mut self, index: u32, mut effect: Effect) {
+        loop {
+            effect = match effect {
+                Effect::None | Effect::Send => return self.settle(index),
+                Effect::SendRest => self.send_rest(index),
+                Effect::Read(after) => {
+                    let Some(slot) = self.slots.get_mut(index as usize) else { return };
+                    if slot.reads_left == 0 {
+                        slot.reads_left = READS_PER_PASS;
+                        return self.ready.put_off(index, slot);
+                    }
+                    slot.reads_left -= 1;
+                    return self.read(index, after);
+                }
+                Effect::Skip { from } => self.skip(index, from),
+                Effect::Heartbeat => return self.heartbeat(index),
+                Effect::AnswerEmpty => {
+                    let position = self.safe_position(index);
+                    let answer = PollAnswer { events: Vec::new(), position, gap: None };
+                    return self.answer(index, answer);
+                }
+                Effect::End(reason) => return self.finish(index, self.due_reason(index, reason)),
+            };
+        }
+    }
+
+    /// After its steps: what only a connection that is behind needs is let go.
+    fn settle(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        slot.reads_left = READS_PER_PASS;
+        if !slot.connection.is_behind() && slot.reader.take().is_some() {
+            self.extras.end_replay(index);
+            // Its next heartbeat may come before the check for a stall would have.
+            self.schedule(index);
+        }
+    }
+
+    /// Ends a connection: its last words, its entries in the lists, its socket.
+    pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
+        let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
+        if reason.asks_to_reconnect() && slot.connection.rest().is_empty() {
+            let mut words = reason.token_word().map(token_block).unwrap_or_default();
+            words.extend(retry_block(self.jittered_retry_ms()));
+            let _ = slot.peer.write_all(&Bytes::from(words), &mut 0);
+        }
+        if self.slots.is_empty() {
+            self.emptied = None;
+        }
+        let moved = self.fan_out.unsubscribe(index, &slot.subscriber, slot.plain_index);
+        if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
+            moved.plain_index = slot.plain_index;
+        }
+        self.gauge(slot.connection.transport()).dec();
+        Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        let (lease, client_info) = self.extras.remove(index);
+        let position = self.backend.position(slot.connection.cursor());
+        let end = (reason, self.now_ms);
+        self.closed.record(&slot, lease.as_deref(), client_info.as_deref(), position, end);
+        #[cfg(test)]
+        self.ended.push((slot.subscriber.id(), reason));
+        tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
+        let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
+        let keep_alive = keeps && self.drain_until_ms.is_none();
+        if reason == CloseReason::Answered
+            && (keep_alive || slot.peer.has_close_frame())
+            && let Some((io, early)) = slot.peer.into_socket()
+            && let Subscribed::Full(full) = slot.subscriber
+        {
+            let counted = (full.subscriber.admission, client_info);
+            self.returned.push(ReturnedSocket { io, early, counted, keep_alive });
+        }
+    }
+
+    pub(super) fn gauge(&self, transport: Transport) -> &prometheus_client::metrics::gauge::Gauge {
+        match transport {
+            Transport::Stream => &self.metrics.streams,
+            Transport::Poll => &self.metrics.pollers,
+        }
+    }
+
+    pub(super) fn jittered_retry_ms(&mut self) -> u32 {
+        self.random.u32(self.limits.retry_min_ms..=self.limits.retry_max_ms)
+    }
+}
+
+impl Drop for Engine {
+    /// A shard that ends, by a crash too, takes its connections along: they count no longer.
+    fn drop(&mut self) {
+        for (_, slot) in self.slots.iter() {
+            self.gauge(slot.connection.transport()).dec();
+            let reason = CloseReason::ShardEnded.as_str();
+            Metrics::count(&self.metrics.connections_closed, reason);
+        }
+    }
+}
+
+/// Reads of history that a connection may do in one pass.
+pub(super) const READS_PER_PASS: u8 = if cfg!(test) { 2 } else { 4 };

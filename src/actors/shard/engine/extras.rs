@@ -1,0 +1,54 @@
+//! What only some connections have, by slot. It is not in the slots, so that it costs nothing where
+//! it is not used.
+
+use rustc_hash::FxHashMap;
+
+use crate::actors::{ClientInfo, Lease, subscriber::ReplayPermit};
+
+/// Leases, client addresses and replay permits.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// How long a connection may go on, where clients are authenticated.
+    leases: FxHashMap<u32, Box<Lease>>,
+    /// Where a connection comes from, if its socket does not say it all.
+    client_infos: FxHashMap<u32, Box<ClientInfo>>,
+    /// The permits of connections that are being sent history.
+    replays: FxHashMap<u32, ReplayPermit>,
+}
+
+impl Extras {
+    pub(super) fn add_lease(&mut self, index: u32, lease: Box<Lease>) {
+        self.leases.insert(index, lease);
+    }
+
+    pub(super) fn add_client_info(&mut self, index: u32, client_info: Box<ClientInfo>) {
+        self.client_infos.insert(index, client_info);
+    }
+
+    pub(super) fn add_replay(&mut self, index: u32, permit: ReplayPermit) {
+        self.replays.insert(index, permit);
+    }
+
+    pub(super) fn lease(&self, index: u32) -> Option<&Lease> {
+        self.leases.get(&index).map(|lease| &**lease)
+    }
+
+    pub(super) fn lease_mut(&mut self, index: u32) -> Option<&mut Lease> {
+        self.leases.get_mut(&index).map(|lease| &mut **lease)
+    }
+
+    pub(super) fn client_info(&self, index: u32) -> Option<&ClientInfo> {
+        self.client_infos.get(&index).map(|client_info| &**client_info)
+    }
+
+    /// Gives the replay permit of a connection back, if it has one.
+    pub(super) fn end_replay(&mut self, index: u32) {
+        self.replays.remove(&index);
+    }
+
+    /// Takes out what a connection has that ends.
+    pub(super) fn remove(&mut self, index: u32) -> (Option<Box<Lease>>, Option<Box<ClientInfo>>) {
+        self.replays.remove(&index);
+        (self.leases.remove(&index), self.client_infos.remove(&index))
+    }
+}
