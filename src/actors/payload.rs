@@ -1,4 +1,4 @@
-//! The bytes of one send: one or more events, encoded for everyone who wants them in that form.
+//! The bytes of one send: one or more events, encoded once for all connections of a shape.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::subscriber::{Form, Shape};
 use crate::{
     core::Subscription,
-    model::{Event, EventEncoding, EventKind, Seq},
+    model::{Event, EventKind, Framing, Seq},
 };
 
 /// Events and their wire bytes, in log order.
@@ -38,7 +38,7 @@ impl Payload {
         }
         match shape.form {
             Form::Frames => Self::frames(events),
-            Form::Encoded(encoding) => Self::encoded(events, encoding),
+            Form::Framed(framing) => Self::framed(events, framing),
             Form::Poll { .. } => Self::assemble(events, Bytes::new(), Vec::new()),
         }
     }
@@ -57,14 +57,11 @@ impl Payload {
         Self::assemble(events, bytes.into(), event_ends)
     }
 
-    fn encoded(events: Vec<Arc<Event>>, encoding: &'static dyn EventEncoding) -> Self {
+    fn framed(events: Vec<Arc<Event>>, framing: &'static dyn Framing) -> Self {
         let mut bytes = Vec::new();
         let mut event_ends = Vec::with_capacity(events.len());
         for event in &events {
-            match event.kind {
-                EventKind::Published => encoding.encode(event, &mut bytes),
-                EventKind::Closed => bytes.extend_from_slice(event.bytes()),
-            }
+            framing.event(event, &mut bytes);
             event_ends.push(bytes.len() as u32);
         }
         Self::assemble(events, bytes.into(), event_ends)

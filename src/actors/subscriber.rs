@@ -15,26 +15,26 @@ use super::{client_info::ClientInfo, lease::Lease};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
-    model::{EventEncoding, EventType, PollEncoding, PollReply, Start},
+    model::{EventType, Framing, PollEncoding, PollReply, Sse, Start},
 };
 
 /// What a connection is given of the events, and how. Connections with the same shape share the
 /// bytes of a round, so equal shapes should be one `Arc`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// The encoding.
+    /// How it is written.
     pub form: Form,
     /// The wanted types, sorted; none means all.
     pub types: Box<[EventType]>,
 }
 
-/// How events are written.
+/// How a connection is written to.
 #[derive(Clone, Copy)]
 pub enum Form {
-    /// As they are in history.
+    /// As server-sent events that are sent as they are in history.
     Frames,
-    /// In a front door's encoding.
-    Encoded(&'static dyn EventEncoding),
+    /// In another framing.
+    Framed(&'static dyn Framing),
     /// As the answer to a long-poll.
     Poll {
         /// The form of the answer.
@@ -45,10 +45,19 @@ pub enum Form {
 }
 
 impl Form {
+    /// The framing of a stream; the answer to a poll has none.
+    pub fn framing(&self) -> Option<&'static dyn Framing> {
+        match self {
+            Self::Frames => Some(&Sse),
+            Self::Framed(framing) => Some(*framing),
+            Self::Poll { .. } => None,
+        }
+    }
+
     fn identity(&self) -> (u8, &'static str, u32) {
         match self {
             Self::Frames => (0, "", 0),
-            Self::Encoded(encoding) => (1, encoding.name(), 0),
+            Self::Framed(framing) => (1, framing.name(), 0),
             Self::Poll { encoding, limit } => (2, encoding.name(), *limit),
         }
     }

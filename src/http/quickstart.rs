@@ -122,7 +122,7 @@ pub(super) fn events(context: &Context<'_>) -> Result<OpenStream, Problem> {
     stream.holder = holder(context.state, &context.identity);
     stream.client = context.client;
     stream.start = query.start(&context.parts.headers, false)?;
-    stream.encoding = Some(&TutorialEncoding);
+    stream.framing = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);
     OpenStream::new(context, stream)
 }

@@ -4,7 +4,7 @@ use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
     actors::{CountedEntry, EventBody, Form, Holder, Shape, Subscriber},
     core::{SlowPolicy, Subscription},
-    model::{ChannelPattern, ChannelSelector, ClientAddress, EventEncoding, SelectorError, Start},
+    model::{ChannelPattern, ChannelSelector, ClientAddress, Framing, SelectorError, Start},
     telemetry::Metrics,
 };
 
@@ -15,8 +15,8 @@ pub struct StreamRequest {
     pub subscription: Subscription,
     /// Where it starts.
     pub start: Start,
-    /// Another form than the plain one.
-    pub encoding: Option<&'static dyn EventEncoding>,
+    /// Another framing than server-sent events as history has them.
+    pub framing: Option<&'static dyn Framing>,
     /// What happens when it lags; `None` takes the hub's setting.
     pub policy: Option<SlowPolicy>,
     /// Whether it begins with its connection's id.
@@ -44,7 +44,7 @@ impl StreamRequest {
         Self {
             subscription,
             start: Start::Now,
-            encoding: None,
+            framing: None,
             policy: None,
             hello: false,
             retry_ms: None,

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{Event, EventType};
 
-/// How a stream writes an event. A front door brings its own; the hub shares the bytes among all
-/// connections that use the same one.
+/// How a stream of server-sent events writes one. A front door brings its own; the hub shares the
+/// bytes among all connections that use the same one. It is a [`Framing`](super::Framing).
 pub trait EventEncoding: Send + Sync + 'static {
     /// The name of the encoding: two encodings with one name are the same.
     fn name(&self) -> &'static str;

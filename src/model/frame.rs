@@ -1,10 +1,10 @@
-//! The SSE text of an event, encoded once and shared as [`Bytes`], and the hub's own blocks.
+//! The SSE text of an event, encoded once and shared as [`Bytes`].
 //!
 //! Field order is `event`, `retry`, `data` (a line each), `id`. The id comes last, so everything
 //! before it is encoded by the publisher's task and only the id by the log.
 //! Source: WHATWG HTML, section 9.2 "Server-sent events".
 
-use std::{borrow::Cow, fmt::Display, io::Write as _};
+use std::{borrow::Cow, io::Write as _};
 
 use bytes::Bytes;
 
@@ -102,54 +102,6 @@ impl Frame {
             Cow::Borrowed(lines)
         }
     }
-}
-
-/// The block that opens a stream: no data, so no event; it sets the client's reconnection time
-/// and position (a token), or leaves it at the one that the client came with.
-pub fn first_block(retry_ms: u32, position: Option<impl Display>) -> Vec<u8> {
-    let mut block = Vec::with_capacity(64);
-    let _ = write!(block, ": visnyk\nretry: {retry_ms}\n");
-    if let Some(position) = position {
-        let _ = writeln!(block, "id: {position}");
-    }
-    block.push(b'\n');
-    block
-}
-
-/// A heartbeat that moves the client's position on.
-pub fn position_block(position: Position) -> Vec<u8> {
-    let mut block = Vec::with_capacity(48);
-    block.extend_from_slice(ID);
-    position.write_to(&mut block);
-    block.extend_from_slice(b"\n\n");
-    block
-}
-
-/// A reconnection time alone: the last block of a stream that the hub ends.
-pub fn retry_block(retry_ms: u32) -> Vec<u8> {
-    format!("retry: {retry_ms}\n\n").into_bytes()
-}
-
-/// The event that says why the stream ends with its token: `expired` or `permissions`.
-pub fn token_block(reason: &str) -> Vec<u8> {
-    format!("event: visnyk.token_expired\ndata: {{\"reason\":\"{reason}\"}}\n\n").into_bytes()
-}
-
-/// The event that says that a channel is closed, if its closing event was skipped. It has no id:
-/// the client's position is past the gap already.
-pub fn closed_block(channel: &str) -> Vec<u8> {
-    format!("event: visnyk.closed\ndata: {channel}\n\n").into_bytes()
-}
-
-/// A comment and a reconnection time: a temporary refusal that an EventSource survives.
-pub fn comment_block(comment: &str, retry_ms: u32) -> Vec<u8> {
-    let comment = comment.replace(['\r', '\n'], " ");
-    format!(": {comment}\nretry: {retry_ms}\n\n").into_bytes()
-}
-
-/// The event that tells a client its connection's id.
-pub fn hello_block(connection: &str) -> Vec<u8> {
-    format!("event: visnyk.hello\ndata: {{\"connection\":\"{connection}\"}}\n\n").into_bytes()
 }
 
 /// A line split at LF, CR LF or CR, each of which ends a line in an SSE stream.

@@ -2,8 +2,8 @@
 
 use super::{
     ChannelName, ChannelPattern, Draft, EnvelopeEncoding, Epoch, Event, EventEncoding, EventKind,
-    EventType, MessageEncoding, NewEvent, Position, Seq, Start, closed_block, comment_block,
-    first_block, position_block,
+    EventType, Framing, MessageEncoding, NewEvent, Position, Preamble, Seq, Sse, Start,
+    comment_block,
 };
 
 /// Positions: a token has one meaning, and a position one token.
@@ -85,15 +85,23 @@ pub(crate) fn frames(data: &[u8]) {
 
     // The hub's own blocks stay what they are, for any input.
     let said = [
-        first_block(7, Some(position)),
-        position_block(position),
+        written(|out| {
+            Sse.preamble(&Preamble { retry_ms: 7, position, connection: None, gap: None }, out);
+        }),
+        written(|out| Sse.heartbeat(position, out)),
         comment_block(data, 7),
-        closed_block(channel.as_str()),
+        written(|out| Sse.channel_closed(&channel, out)),
     ];
     let read = read_stream(&said.concat());
     assert_eq!(read.len(), 4, "{read:?}");
     assert!(read[..3].iter().all(|block| block.data.is_none() && block.event.is_none()));
     assert_eq!(read[3].data.as_deref(), Some(channel.as_str()));
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out);
+    out
 }
 
 fn typed(event_type: &String) -> bool {

@@ -54,10 +54,4 @@ impl Gap {
         }
         serde_json::Value::Object(json).to_string()
     }
-
-    /// The gap as an event of a stream.
-    pub fn to_block(&self) -> Vec<u8> {
-        let (json, oldest) = (self.to_json(), self.oldest);
-        format!("event: visnyk.gap\ndata: {json}\nid: {oldest}\n\n").into_bytes()
-    }
 }

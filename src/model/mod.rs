@@ -6,22 +6,23 @@ mod channel;
 mod encoding;
 mod event;
 mod frame;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gap;
 mod pattern;
 mod poll;
 mod position;
+mod sse;
 
 pub use address::{ClientAddress, Network};
 pub use channel::{ChannelName, ChannelNameError};
 pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
 pub use event::{Event, EventKind, EventType, EventTypeError, NewEvent};
-pub use frame::{
-    Draft, Frame, closed_block, comment_block, first_block, hello_block, position_block,
-    retry_block, token_block,
-};
+pub use frame::{Draft, Frame};
+pub use framing::{Closing, Framing, Preamble};
 pub use gap::{Gap, GapReason};
 pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};
 pub use poll::{EnvelopeAnswers, PollAnswer, PollEncoding, PollReply};
 pub use position::{Epoch, Position, PositionError, Seq, Start};
+pub use sse::{Sse, comment_block};

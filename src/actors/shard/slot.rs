@@ -9,11 +9,11 @@ use crate::{
     actors::{
         peer::SlotPeer,
         slot_key::SlotKey,
-        subscriber::{Admission, CountedEntry, PollTicket, Shape, Subscriber},
+        subscriber::{Admission, CountedEntry, Form, PollTicket, Shape, Subscriber},
     },
     backend::{ChannelEntry, ChannelId, HistoryReader},
     core::Connection,
-    model::{ChannelPattern, EventType},
+    model::{ChannelPattern, EventType, Framing},
 };
 
 /// One connection.
@@ -138,6 +138,14 @@ impl Subscribed {
         match self {
             Self::Plain(_) => plain,
             Self::Full(full) => &full.subscriber.shape,
+        }
+    }
+
+    /// The framing of a stream.
+    pub(super) fn framing(&self) -> Option<&'static dyn Framing> {
+        match self {
+            Self::Plain(_) => Form::Frames.framing(),
+            Self::Full(full) => full.subscriber.shape.form.framing(),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{
     core::Subscription,
     http::{Problem, authentication::holder, call::Context, params::Query, stream::OpenStream},
     hub::StreamRequest,
-    model::{EnvelopeEncoding, EventEncoding, MessageEncoding},
+    model::{EnvelopeEncoding, Framing, MessageEncoding},
 };
 
 /// One channel.
@@ -27,7 +27,7 @@ fn read(
     query: &Query<'_>,
     subscription: Subscription,
 ) -> Result<OpenStream, Problem> {
-    let encoding: Option<&'static dyn EventEncoding> = match query.one("format")? {
+    let framing: Option<&'static dyn Framing> = match query.one("format")? {
         None | Some("data") => None,
         Some("envelope") => Some(&EnvelopeEncoding),
         Some("message") => Some(&MessageEncoding),
@@ -38,7 +38,7 @@ fn read(
     let stream = StreamRequest {
         subscription,
         start: query.start(&context.parts.headers, false)?,
-        encoding,
+        framing,
         policy: query.slow_policy()?,
         hello: query.switch("hello")?,
         retry_ms: None,

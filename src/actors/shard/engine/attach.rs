@@ -19,7 +19,7 @@ use crate::{
     },
     backend::StartFound,
     core::{Connection, ConnectionMsg, ConnectionStart, Transport},
-    model::{Gap, Seq, Start, first_block, hello_block},
+    model::{Framing, Gap, Preamble, Seq, Start},
     telemetry::Metrics,
 };
 
@@ -160,14 +160,15 @@ impl Engine {
         let open = subscriber.named().filter(|entry| entry.closing_event_due(resume.cursor));
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
+        let framing = subscriber.framing();
 
         let head = new.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
-        if transport == Transport::Stream && !is_searching_start {
+        if !is_searching_start && let Some(framing) = framing {
             let hello = new.hello.then_some(id);
             let gap = resume.gap.as_ref();
-            self.write_first_blocks(&mut preamble, new.retry_ms, hello, resume.cursor, gap);
+            self.write_preamble(framing, &mut preamble, new.retry_ms, hello, resume.cursor, gap);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -206,13 +207,14 @@ impl Engine {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         let mut words = Vec::with_capacity(PREAMBLE_BYTES);
-        match (slot.connection.transport(), gap) {
-            (Transport::Poll, Some(gap)) => return self.answer_gap(index, gap),
-            (Transport::Poll, None) => {}
-            (Transport::Stream, gap) => {
+        match (slot.subscriber.framing(), gap) {
+            (None, Some(gap)) => return self.answer_gap(index, gap),
+            (None, None) => {}
+            (Some(framing), gap) => {
                 let Subscribed::Full(full) = &slot.subscriber else { return };
                 let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
-                self.write_first_blocks(
+                self.write_preamble(
+                    framing,
                     &mut words,
                     retry_ms,
                     hello.then_some(id),
@@ -225,30 +227,19 @@ impl Engine {
         self.step(index, ConnectionMsg::StartFound { cursor, replay_through, words: words.into() });
     }
 
-    /// What a stream begins with: its first block, and what is due to it before any event.
-    fn write_first_blocks(
+    /// Writes what a stream begins with.
+    fn write_preamble(
         &mut self,
-        words: &mut Vec<u8>,
+        framing: &dyn Framing,
+        out: &mut Vec<u8>,
         retry_ms: Option<u32>,
-        hello: Option<u64>,
+        connection: Option<u64>,
         cursor: Seq,
         gap: Option<&Gap>,
     ) {
         let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
-        // Behind a gap the client moves on with the gap event: should the connection break
-        // before it, the client comes back from where it stood, and gets the gap again. If it sent
-        // something that is not a position, the block has no id, and the client keeps what it has.
-        let token = match gap {
-            Some(gap) => Start::parse(&gap.requested).is_ok().then(|| gap.requested.clone()),
-            None => Some(self.backend.position(cursor).to_string()),
-        };
-        words.extend(first_block(retry_ms, token));
-        if let Some(id) = hello {
-            words.extend(hello_block(&id.to_string()));
-        }
-        if let Some(gap) = gap {
-            words.extend(gap.to_block());
-        }
+        let position = self.backend.position(cursor);
+        framing.preamble(&Preamble { retry_ms, position, connection, gap }, out);
     }
 }
 

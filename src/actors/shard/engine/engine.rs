@@ -26,7 +26,7 @@ use crate::{
     },
     backend::EventStore,
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport},
-    model::{PollAnswer, retry_block, token_block},
+    model::{Closing, PollAnswer},
     telemetry::Metrics,
 };
 
@@ -288,10 +288,14 @@ impl Engine {
     /// Ends a connection: its last words, its entries in the lists, its socket.
     pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
-        if reason.asks_to_reconnect() && slot.connection.rest().is_empty() {
-            let mut words = reason.token_word().map(token_block).unwrap_or_default();
-            words.extend(retry_block(self.jittered_retry_ms()));
-            let _ = slot.peer.write_all(&Bytes::from(words), &mut 0);
+        if reason.asks_to_reconnect()
+            && slot.connection.rest().is_empty()
+            && let Some(framing) = slot.subscriber.framing()
+        {
+            let retry_ms = self.jittered_retry_ms();
+            let mut block = Vec::new();
+            framing.closing(&Closing { retry_ms, token: reason.token_word() }, &mut block);
+            let _ = slot.peer.write_all(&Bytes::from(block), &mut 0);
         }
         if self.slots.is_empty() {
             self.emptied = None;

@@ -7,7 +7,7 @@ use crate::{
     actors::{payload::Payload, subscriber::Form},
     backend::{Piece, SeqRange},
     core::{ConnectionMsg, Effect, FellOff},
-    model::{Gap, GapReason, PollAnswer, Seq, closed_block},
+    model::{Gap, GapReason, PollAnswer, Seq},
     telemetry::Metrics,
 };
 
@@ -86,13 +86,15 @@ impl Engine {
         Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reader = None;
+        let Some(framing) = slot.subscriber.framing() else { return Effect::None };
+        let mut words = Vec::new();
+        framing.gap(&gap, &mut words);
         // That a channel is closed must not be lost with what is skipped.
-        let mut words = gap.to_block();
         let mut open_names = 0;
         for entry in slot.subscriber.named() {
             match entry.closed_seq() {
                 Some(closed) if closed <= from => {}
-                Some(closed) if closed <= to => words.extend(closed_block(entry.name().as_str())),
+                Some(closed) if closed <= to => framing.channel_closed(entry.name(), &mut words),
                 _ => open_names += 1,
             }
         }

@@ -8,7 +8,7 @@ use super::engine::Engine;
 use crate::{
     actors::payload::Payload,
     core::{CloseReason, ConnectionMsg, Effect},
-    model::{Event, EventKind, Position, Seq, position_block},
+    model::{Event, EventKind, Position, Seq},
 };
 
 impl Engine {
@@ -115,8 +115,11 @@ impl Engine {
 
     pub(super) fn heartbeat(&mut self, index: u32) {
         let position = self.safe_position(index);
-        let block = Bytes::from(position_block(position));
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(framing) = slot.subscriber.framing() else { return };
+        let mut block = Vec::with_capacity(HEARTBEAT_BYTES);
+        framing.heartbeat(position, &mut block);
+        let block = Bytes::from(block);
         let mut taken = 0;
         let msg = match slot.peer.write_all(&block, &mut taken) {
             Err(_) => return self.finish(index, CloseReason::PeerClosed),
@@ -134,3 +137,6 @@ impl Engine {
         self.step(index, msg);
     }
 }
+
+/// Room for a heartbeat.
+const HEARTBEAT_BYTES: usize = 48;

@@ -174,7 +174,7 @@ impl Client {
 
     fn encode(&self, event: &Event) -> Bytes {
         match self.ask.form {
-            Form::Encoded(_) if event.kind == EventKind::Published => {
+            Form::Framed(_) if event.kind == EventKind::Published => {
                 let mut out = Vec::new();
                 EnvelopeEncoding.encode(event, &mut out);
                 out.into()

@@ -48,7 +48,7 @@ fn a_stream_ends_with_its_last_named_channel_and_never_with_a_pattern() {
 fn a_closing_event_passes_every_filter_and_form() {
     let mut world = world();
     let ask =
-        Ask { types: vec!["t"], form: Form::Encoded(&EnvelopeEncoding), ..Ask::stream(&["a"]) };
+        Ask { types: vec!["t"], form: Form::Framed(&EnvelopeEncoding), ..Ask::stream(&["a"]) };
     let pipe = join(&mut world, &ask);
     world.say("a", "1");
     world.close("a");

@@ -352,7 +352,7 @@ fn a_batch_larger_than_the_lag_bound_ends_no_client_that_reads() {
 #[test]
 fn every_form_gets_the_same_events() {
     let mut world = world();
-    let forms = [Form::Frames, Form::Encoded(&EnvelopeEncoding)];
+    let forms = [Form::Frames, Form::Framed(&EnvelopeEncoding)];
     let pipes = forms.map(|form| join(&mut world, &Ask { form, ..Ask::stream(&["a"]) }));
     world.say("a", "1");
     world.settle();

@@ -237,7 +237,7 @@ impl Run {
         let types = TYPE_FILTERS[usize::from(attach.types) % TYPE_FILTERS.len()];
         let (form, wait_ms) = match attach.form % 6 {
             0..=2 => (Form::Frames, None),
-            3 => (Form::Encoded(&EnvelopeEncoding), None),
+            3 => (Form::Framed(&EnvelopeEncoding), None),
             n => {
                 let limit = if n == 4 { 2 } else { 100 };
                 (Form::Poll { encoding: &EnvelopeAnswers, limit }, Some(1_500))

@@ -1,0 +1,95 @@
+//! Server-sent events: the framing of streams, and the blocks that are no events.
+//!
+//! The text of an event itself is a [`Frame`](super::Frame), written once when it is published.
+//! Source: WHATWG HTML, section 9.2 "Server-sent events".
+
+use std::io::Write as _;
+
+use super::{
+    ChannelName, Event, EventEncoding, EventKind, Gap, Position, Start,
+    framing::{Closing, Framing, Preamble},
+};
+
+/// Server-sent events as history has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Sse;
+
+impl EventEncoding for Sse {
+    fn name(&self) -> &'static str {
+        "sse"
+    }
+
+    fn encode(&self, event: &Event, out: &mut Vec<u8>) {
+        out.extend_from_slice(event.bytes());
+    }
+}
+
+/// Server-sent events in an encoding.
+impl<E: EventEncoding> Framing for E {
+    fn name(&self) -> &'static str {
+        EventEncoding::name(self)
+    }
+
+    /// The first block has no data, so it is not an event: it sets the client's reconnection time and
+    /// position. Behind a gap the client moves on with the gap event: should the connection break
+    /// before it, the client comes back from the position that it had, and gets the gap again. If it
+    /// sent something that is not a position, the block has no id, and the client keeps what it has.
+    fn preamble(&self, preamble: &Preamble<'_>, out: &mut Vec<u8>) {
+        let Preamble { retry_ms, position, connection, gap } = *preamble;
+        let _ = write!(out, ": visnyk\nretry: {retry_ms}\n");
+        match gap {
+            None => {
+                out.extend_from_slice(b"id: ");
+                position.write_to(out);
+                out.push(b'\n');
+            }
+            Some(gap) if Start::parse(&gap.requested).is_ok() => {
+                let _ = writeln!(out, "id: {}", gap.requested);
+            }
+            Some(_) => {}
+        }
+        out.push(b'\n');
+        if let Some(id) = connection {
+            let _ = write!(out, "event: visnyk.hello\ndata: {{\"connection\":\"{id}\"}}\n\n");
+        }
+        if let Some(gap) = gap {
+            self.gap(gap, out);
+        }
+    }
+
+    fn event(&self, event: &Event, out: &mut Vec<u8>) {
+        match event.kind {
+            EventKind::Published => self.encode(event, out),
+            EventKind::Closed => out.extend_from_slice(event.bytes()),
+        }
+    }
+
+    fn heartbeat(&self, position: Position, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"id: ");
+        position.write_to(out);
+        out.extend_from_slice(b"\n\n");
+    }
+
+    fn gap(&self, gap: &Gap, out: &mut Vec<u8>) {
+        let (json, oldest) = (gap.to_json(), gap.oldest);
+        let _ = write!(out, "event: visnyk.gap\ndata: {json}\nid: {oldest}\n\n");
+    }
+
+    fn channel_closed(&self, channel: &ChannelName, out: &mut Vec<u8>) {
+        let _ = write!(out, "event: visnyk.closed\ndata: {}\n\n", channel.as_str());
+    }
+
+    fn closing(&self, closing: &Closing, out: &mut Vec<u8>) {
+        if let Some(reason) = closing.token {
+            let _ =
+                write!(out, "event: visnyk.token_expired\ndata: {{\"reason\":\"{reason}\"}}\n\n");
+        }
+        let _ = write!(out, "retry: {}\n\n", closing.retry_ms);
+    }
+}
+
+/// A comment and a reconnection time: a temporary refusal that an EventSource survives.
+pub fn comment_block(comment: &str, retry_ms: u32) -> Vec<u8> {
+    let comment = comment.replace(['\r', '\n'], " ");
+    format!(": {comment}\nretry: {retry_ms}\n\n").into_bytes()
+}
