@@ -129,7 +129,7 @@ pub struct Subscriber {
     pub retry_ms: Option<u32>,
     /// Until when it may go on, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
-    /// Where it comes from, if its socket does not say it all.
+    /// Where it comes from, if that is not only its socket's address.
     pub client_info: Option<Box<ClientInfo>>,
     /// Its replay permit, given back when the replay is done or the socket takes no more for now.
     pub replay: Option<ReplayPermit>,

@@ -31,7 +31,7 @@ pub(crate) struct TlsPeer {
 
 /// What becomes of what comes in.
 enum Incoming {
-    /// Dropped, and counted: a stream's client has nothing to say.
+    /// Dropped, and counted: a stream's client sends nothing.
     Dropped(usize),
     /// Kept as the beginning of a next request; a waiting poll's.
     Kept { early: Vec<u8>, reading: bool },
@@ -185,7 +185,7 @@ impl Peer for TlsPeer {
     }
 }
 
-/// Says that this is the end, as far as the kernel takes it: without that a client cannot tell the
+/// Announces the end, as far as the kernel takes it: without that a client cannot tell the
 /// end of a stream from a cut by someone on the way.
 impl Drop for TlsPeer {
     fn drop(&mut self) {

@@ -131,8 +131,8 @@ pub enum ConnectionMsg {
         cursor: Seq,
         /// Events up to here are replay.
         replay_through: Seq,
-        /// The preamble: bytes that come first.
-        words: Bytes,
+        /// Bytes that come before any event.
+        preamble: Bytes,
     },
     /// A read of history found nothing up to here, and there is more.
     NothingUpTo(Seq),
@@ -298,10 +298,10 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::Writable => self.next(),
-            ConnectionMsg::StartFound { cursor, replay_through, words } => {
+            ConnectionMsg::StartFound { cursor, replay_through, preamble } => {
                 self.cursor = self.cursor.max(cursor);
                 if let Some(lagging) = &mut self.lagging {
-                    (lagging.rest, lagging.replay_through) = (words, replay_through);
+                    (lagging.rest, lagging.replay_through) = (preamble, replay_through);
                 }
                 self.next()
             }
@@ -611,8 +611,9 @@ mod tests {
             assert_eq!(connection.handle(round(200, 400, 0, 0), now_ms, &limits), Effect::None);
             assert_eq!(connection.handle(ConnectionMsg::Tick, now_ms, &limits), Effect::None);
         }
-        let words = Bytes::from_static(b"words");
-        let begun = ConnectionMsg::StartFound { cursor: Seq(9), replay_through: Seq(400), words };
+        let preamble = Bytes::from_static(b"first");
+        let begun =
+            ConnectionMsg::StartFound { cursor: Seq(9), replay_through: Seq(400), preamble };
         assert_eq!(connection.handle(begun, 50_000, &limits), Effect::SendRest);
         assert_eq!((connection.cursor(), connection.replay_through()), (Seq(9), Seq(400)));
         let stalled = Effect::End(CloseReason::WriteStalled);

@@ -59,7 +59,7 @@ impl Hub {
     /// ([`LocalShard::attach`](crate::actors::LocalShard::attach)) or open it as a body
     /// ([`open`](Self::open)).
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
-        let form = request.encoding.map_or(Form::Frames, Form::Encoded);
+        let form = request.framing.map_or(Form::Frames, Form::Framed);
         let age_max_s = self.0.limits.connections.age_max_s;
         // Not all at the same age: those that came together should not leave together.
         let age_max_ms = u64::from(age_max_s) * 1_000;

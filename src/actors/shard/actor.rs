@@ -85,7 +85,7 @@ impl LocalShard {
         self.index
     }
 
-    /// Sets who goes on with the sockets of answered polls.
+    /// Sets what takes the sockets of answered polls.
     pub fn on_returned(&self, returns: impl Fn(ReturnedSocket) + 'static) {
         *self.returns.borrow_mut() = Some(Rc::new(returns));
     }

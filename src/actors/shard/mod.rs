@@ -1,6 +1,6 @@
 //! A shard: the owner of a slice of the connections, on a thread of its own.
 //!
-//! [`Engine`] is the shard without its thread: synchronous, driven by whoever owns it, with the
+//! [`Engine`] is the shard without its thread: synchronous, driven by its owner, with the
 //! time as an argument. The actor around it gives it sockets, batches and time.
 
 mod actor;

@@ -51,7 +51,7 @@ pub(super) struct Subscribers {
 pub(super) const VACANT: u32 = u32::MAX;
 
 impl Registry {
-    /// Of the shard of that number; `pattern_subscribers` is where it says that it has patterns.
+    /// Of the shard of that number; `pattern_subscribers` has the shards that have patterns.
     pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>) -> Self {
         Self {
             shard,
@@ -328,7 +328,7 @@ mod tests {
         assert!(gets_events(), "there is another");
         assert_eq!(registry.remove_plain(1, 0, entry.id(), false), None);
         assert!(!gets_events());
-        // Patterns, whatever they match; and a look-up by them is no reason to be told.
+        // Patterns, whatever they match; a look-up by them does not make it a target shard.
         for pattern in ["t/*/x", "u/**"] {
             registry.add_mixed(0, &subscriber(pattern));
         }

@@ -333,5 +333,5 @@ impl MixedRound {
 pub(super) const ROUND_EVENTS_MAX: usize = if cfg!(test) { 6 } else { 256 };
 /// Frame bytes gathered into one round: no more than a socket takes at once.
 pub(super) const ROUND_BYTES_MAX: usize = if cfg!(test) { 1_000 } else { 48 * 1024 };
-/// Bytes of the sends that a mixed round keeps for those who receive the same.
+/// Bytes of the sends that a mixed round keeps for connections that receive the same.
 const SENDS_BYTES_MAX: usize = 4 * 1024 * 1024;

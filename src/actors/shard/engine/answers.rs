@@ -78,7 +78,7 @@ impl Engine {
             bytes_max: READ_BYTES_MAX,
         };
         let piece = self.read_piece(index, &range);
-        // What has gone since, the next poll is told of.
+        // Events that are gone since then are a gap of the next poll.
         let piece = piece.unwrap_or(Piece { through: range.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
         let payload = Payload::new(piece.events, slot.subscriber.shape(self.fan_out.plain_shape()));

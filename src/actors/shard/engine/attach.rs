@@ -1,4 +1,4 @@
-//! Takes a connection on: its entries in the lists, where it starts, its first words.
+//! Takes a connection on: its entries in the lists, its start, its preamble.
 
 use std::{io, mem, sync::Arc};
 
@@ -109,7 +109,7 @@ impl Engine {
             reads_left: READS_PER_PASS,
             is_queued: false,
         });
-        // Before its first words: a client that has them is counted.
+        // Before its preamble: a client that has it is counted.
         self.metrics.connections_opened.inc();
         self.gauge(transport).inc();
         self.guarded(index, |engine| engine.begin(key, new));
@@ -146,7 +146,7 @@ impl Engine {
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
         let resume = self.backend.resume(patterns, named, &new.start, head_seq);
-        // Where it starts may have to be searched for in pieces; then its first words come after that.
+        // Its start may have to be searched for in pieces; then its preamble comes after that.
         let is_searching_start = resume.reader.is_searching_start();
         let at_head = resume.cursor == head_seq && !is_searching_start;
         slot.reader = (!at_head).then(|| Box::new(resume.reader));
@@ -156,7 +156,7 @@ impl Engine {
         if let Some(gap) = &resume.gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
-        // A closed channel still owes its closing event to those who stand before it.
+        // A channel that is closed counts as open until the connection has its closing event.
         let open = subscriber.named().filter(|entry| entry.closing_event_due(resume.cursor));
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
@@ -206,7 +206,7 @@ impl Engine {
         if let Some(gap) = &gap {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
-        let mut words = Vec::with_capacity(PREAMBLE_BYTES);
+        let mut preamble = Vec::with_capacity(PREAMBLE_BYTES);
         match (slot.subscriber.framing(), gap) {
             (None, Some(gap)) => return self.answer_gap(index, gap),
             (None, None) => {}
@@ -215,7 +215,7 @@ impl Engine {
                 let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
                 self.write_preamble(
                     framing,
-                    &mut words,
+                    &mut preamble,
                     retry_ms,
                     hello.then_some(id),
                     cursor,
@@ -224,7 +224,8 @@ impl Engine {
             }
         }
         let replay_through = self.backend.head();
-        self.step(index, ConnectionMsg::StartFound { cursor, replay_through, words: words.into() });
+        let preamble = preamble.into();
+        self.step(index, ConnectionMsg::StartFound { cursor, replay_through, preamble });
     }
 
     /// Writes what a stream begins with.

@@ -285,7 +285,7 @@ impl Engine {
         }
     }
 
-    /// Ends a connection: its last words, its entries in the lists, its socket.
+    /// Ends a connection: its closing block, its entries in the lists, its socket.
     pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
         if reason.asks_to_reconnect()

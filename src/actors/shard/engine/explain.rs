@@ -1,4 +1,4 @@
-//! What the shard says of its connections, those that ended lately included.
+//! Reports of the connections of a shard, those that ended lately included.
 //!
 //! Nothing is kept for it while connections are served, but when each was taken on: everything is
 //! looked up when it is asked for, a bounded number of slots a call. What is kept is a ring of the

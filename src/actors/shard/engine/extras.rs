@@ -10,7 +10,7 @@ use crate::actors::{ClientInfo, Lease, subscriber::ReplayPermit};
 pub(super) struct Extras {
     /// How long a connection may go on, where clients are authenticated.
     leases: FxHashMap<u32, Box<Lease>>,
-    /// Where a connection comes from, if its socket does not say it all.
+    /// Where a connection comes from, if that is not only its socket's address.
     client_infos: FxHashMap<u32, Box<ClientInfo>>,
     /// The permits of connections that are being sent history.
     replays: FxHashMap<u32, ReplayPermit>,

@@ -1,8 +1,7 @@
-//! Who receives which event, and in what order: batches of the log become rounds of lanes, and
-//! rounds a bounded slice of sends at a time.
+//! Which slots receive which events, and in what order: batches of the log become rounds of lanes,
+//! and rounds become slices, each a bounded number of sends.
 //!
-//! It knows slots by their numbers alone. The engine asks for the next slice, makes its sends, and
-//! says when they are made.
+//! The engine takes the next slice, makes its sends, and gives it back.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
@@ -81,8 +80,8 @@ impl<P> PlainSlice<P> {
 }
 
 impl FanOut {
-    /// Of the shard of that number, whose log is at `head`; `pattern_subscribers` is where it says
-    /// that it has patterns.
+    /// Of the shard of that number, with the log at `head`; `pattern_subscribers` has the shards that
+    /// have patterns.
     pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>, head: Seq) -> Self {
         Self {
             registry: Registry::new(shard, pattern_subscribers),

@@ -74,7 +74,7 @@ impl Engine {
         piece
     }
 
-    /// Jumps to the newest event, and says so.
+    /// Jumps to the newest event; the connection gets a gap.
     pub(super) fn skip(&mut self, index: u32, from: Seq) -> Effect {
         let to = self.backend.head();
         let gap = Gap {
@@ -87,18 +87,18 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reader = None;
         let Some(framing) = slot.subscriber.framing() else { return Effect::None };
-        let mut words = Vec::new();
-        framing.gap(&gap, &mut words);
+        let mut blocks = Vec::new();
+        framing.gap(&gap, &mut blocks);
         // That a channel is closed must not be lost with what is skipped.
         let mut open_names = 0;
         for entry in slot.subscriber.named() {
             match entry.closed_seq() {
                 Some(closed) if closed <= from => {}
-                Some(closed) if closed <= to => framing.channel_closed(entry.name(), &mut words),
+                Some(closed) if closed <= to => framing.channel_closed(entry.name(), &mut blocks),
                 _ => open_names += 1,
             }
         }
-        let msg = ConnectionMsg::Skipped { to, gap: words.into(), open_names };
+        let msg = ConnectionMsg::Skipped { to, gap: blocks.into(), open_names };
         slot.connection.handle(msg, self.now_ms, &self.limits)
     }
 }
