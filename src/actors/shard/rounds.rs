@@ -210,11 +210,13 @@ impl MixedLane {
     }
 
     /// The set of channels that a slot is due; it is due none from now on.
+    #[inline]
     pub(super) fn take_set(&mut self, slot: u32) -> u32 {
         std::mem::take(&mut self.sets[slot as usize])
     }
 
     /// The connection of a slot has ended.
+    #[inline]
     pub(super) fn clear_set(&mut self, slot: u32) {
         if let Some(set) = self.sets.get_mut(slot as usize) {
             *set = ChannelSets::EMPTY;
@@ -286,6 +288,7 @@ impl MixedRound {
     }
 
     /// The next slot that receives something.
+    #[inline]
     pub(super) fn next_due(&mut self) -> Option<u32> {
         let slot = self.due.get(self.next).copied()?;
         self.next += 1;

@@ -25,6 +25,7 @@ struct LastAnswer {
 impl AnswerCache {
     /// The bytes of an answer. Polls that wait for the same mostly came by the same route, so even
     /// the heads of their answers are equal.
+    #[inline]
     pub(super) fn render(
         &mut self,
         reply: &Arc<PollReply>,

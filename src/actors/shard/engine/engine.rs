@@ -307,9 +307,12 @@ impl Engine {
         self.gauge(slot.connection.transport()).dec();
         Metrics::count(&self.metrics.connections_closed, reason.as_str());
         let (lease, client_info) = self.extras.remove(index);
-        let position = self.backend.position(slot.connection.cursor());
-        let end = (reason, self.now_ms);
-        self.closed.record(&slot, lease.as_deref(), client_info.as_deref(), position, end);
+        // Answers to polls would push out what is worth knowing.
+        if reason != CloseReason::Answered {
+            let position = self.backend.position(slot.connection.cursor());
+            let end = (reason, self.now_ms);
+            self.closed.record(&slot, lease.as_deref(), client_info.as_deref(), position, end);
+        }
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");

@@ -42,11 +42,13 @@ impl Extras {
     }
 
     /// Gives the replay permit of a connection back, if it has one.
+    #[inline]
     pub(super) fn end_replay(&mut self, index: u32) {
         self.replays.remove(&index);
     }
 
     /// Takes out what a connection has that ends.
+    #[inline]
     pub(super) fn remove(&mut self, index: u32) -> (Option<Box<Lease>>, Option<Box<ClientInfo>>) {
         self.replays.remove(&index);
         (self.leases.remove(&index), self.client_infos.remove(&index))

@@ -98,11 +98,13 @@ impl FanOut {
     }
 
     /// The shape of all plain streams.
+    #[inline]
     pub(super) fn plain_shape(&self) -> &Arc<Shape> {
         &self.plain_shape
     }
 
     /// How far the log is as the connections that are not behind have it.
+    #[inline]
     pub(super) fn head(&self) -> Seq {
         self.head
     }
@@ -131,6 +133,7 @@ impl FanOut {
     }
 
     /// Whether a live connection of this kind has everything up to the [`head`](Self::head).
+    #[inline]
     pub(super) fn is_idle_for(&self, subscriber: &Subscribed) -> bool {
         match subscriber {
             Subscribed::Plain(plain) => !self.is_in_round(plain.channel()),
@@ -144,6 +147,7 @@ impl FanOut {
     }
 
     /// Enters a connection in the lists; gives the index of a plain stream in that of its channel.
+    #[inline]
     pub(super) fn subscribe(&mut self, slot: u32, subscriber: &Subscribed) -> u32 {
         match subscriber {
             Subscribed::Plain(plain) => self.registry.add_plain(slot, plain.entry()),
@@ -156,6 +160,7 @@ impl FanOut {
 
     /// Takes a connection out of the lists. Should another slot get its index in its channel's list,
     /// that is returned.
+    #[inline]
     pub(super) fn unsubscribe(
         &mut self,
         slot: u32,
@@ -306,6 +311,7 @@ impl FanOut {
     }
 
     /// The set of channels of the round that a slot is due; it is due none from now on.
+    #[inline]
     pub(super) fn take_set(&mut self, slot: u32) -> u32 {
         self.mixed.take_set(slot)
     }

@@ -21,6 +21,7 @@ impl PlantedFault {
     }
 
     /// Panics if it is planted in this slot, once.
+    #[inline]
     pub(super) fn strike(&mut self, slot: u32) {
         if self.0 == slot {
             self.withdraw();

@@ -18,8 +18,7 @@ use crate::{
 pub(super) struct RecentlyClosed(VecDeque<ConnectionReport>);
 
 impl RecentlyClosed {
-    /// Records the end of a connection at a time in milliseconds. A poll that got its answer is not
-    /// recorded: polls would push out what is worth knowing.
+    /// Records the end of a connection, and when it came, in milliseconds.
     pub(super) fn record(
         &mut self,
         slot: &Slot,
@@ -28,9 +27,6 @@ impl RecentlyClosed {
         position: Position,
         (reason, ended_ms): (CloseReason, u64),
     ) {
-        if reason == CloseReason::Answered {
-            return;
-        }
         if self.0.len() == CLOSED_MAX {
             self.0.pop_front();
         }

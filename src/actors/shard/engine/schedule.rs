@@ -19,6 +19,7 @@ impl Schedule {
     }
 
     /// Enters a slot at the time of its next check, unless it is looked at before.
+    #[inline]
     pub(super) fn enter(&mut self, index: u32, slot: &mut Slot, limits: &ConnectionLimits) {
         let check_ms = slot.connection.next_check_ms(limits);
         if check_ms < slot.check_ms {

@@ -12,6 +12,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts a send with so many events.
+    #[inline]
     pub(super) fn count(&mut self, deliveries: usize) {
         self.sends += 1;
         self.deliveries += deliveries as u64;
