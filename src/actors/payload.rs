@@ -94,8 +94,8 @@ impl Payload {
         ((self.events.len() - index) as u32, bytes as u64)
     }
 
-    /// What is left when only `taken` bytes were. The rest is a copy of its own, so that a stalled
-    /// connection keeps at most one event and not the whole send.
+    /// What is left when only `taken` bytes were written. The rest is a copy of its own, so that a
+    /// stalled connection keeps at most one event and not the whole send.
     pub(crate) fn split(&self, taken: usize) -> Split {
         if taken == 0 {
             return Split { begun: 0, rest: Bytes::new() };

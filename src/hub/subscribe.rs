@@ -1,4 +1,4 @@
-//! Subscribing: what is asked for becomes an admitted [`Subscriber`], which a shard serves.
+//! Subscribing: a request becomes an admitted [`Subscriber`], which a shard serves.
 
 use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
@@ -23,9 +23,9 @@ pub struct StreamRequest {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
-    /// Whose it is, where clients are authenticated; it ends with the holder's token.
+    /// Its holder, with authentication; it ends with the holder's token.
     pub holder: Option<Holder>,
-    /// Where its client is, if that is known.
+    /// The address of its client, if that is known.
     pub client: Option<ClientAddress>,
 }
 

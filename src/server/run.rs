@@ -176,7 +176,8 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
     }
 }
 
-/// Says where the hub is, and what is not protected. Scripts wait for the first line.
+/// Prints the hub's addresses, and warnings about missing protection. Scripts wait for the first
+/// line.
 fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
     let mut words = String::new();
     let scheme = if settings.has_tls() { "https" } else { "http" };

@@ -2,8 +2,8 @@
 //!
 //! Streams and waiting polls are admitted by the hub; what the HTTP server holds (connections on
 //! which requests are read and answered) takes a permit here. Both together stay below the file
-//! limit, so that it is not met in the middle of something else. Streams leave some of the budget
-//! to requests: a full hub still publishes, and still says how it is.
+//! limit, so that other code does not run into it. Streams leave some of the budget to requests: a
+//! full hub still publishes, and still answers health checks.
 
 use std::{
     fs, io,

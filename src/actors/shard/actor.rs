@@ -385,7 +385,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
                 engine.serve_sockets(&ready, now_ms);
             }
             engine.serve_ready(SLOTS_PER_PASS, now_ms);
-            // Those who read history send much at a time. Live events have the thread as long.
+            // Readers of history send much at a time. Live events get the thread for as long.
             let sending = Instant::now();
             budget.record_serving(sending - serving, sending);
             while engine.work(now_ms) && !budget.rounds_are_done(Instant::now()) {}
@@ -401,7 +401,7 @@ async fn fan_out(local: LocalShard, inbox: Arc<Inbox>, engine: Rc<RefCell<Engine
             thread::yield_now();
             let now = Instant::now();
             if budget.is_exhausted(now) {
-                // Let accepts, requests and registrations go ahead.
+                // Let accepts, requests and registrations run.
                 yield_now().await;
                 budget.record_other_work(now, Instant::now());
             }

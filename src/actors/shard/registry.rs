@@ -1,4 +1,4 @@
-//! Which slots receive which channel.
+//! The subscribers of each channel and pattern, by slot.
 
 use std::sync::Arc;
 

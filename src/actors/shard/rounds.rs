@@ -303,7 +303,7 @@ impl MixedRound {
         }
         let payload = Arc::new(Payload::new(self.wanted(set), shape));
         let send = MixedSend { payload, reply: None, _shape: Arc::clone(shape) };
-        // Past the bound a send is made for one connection and forgotten.
+        // Past the bound a send is made for one connection and dropped.
         if self.sends_bytes < SENDS_BYTES_MAX {
             self.sends_bytes += send.payload.bytes().len();
             self.sends.insert(key, send.clone());

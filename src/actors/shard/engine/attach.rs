@@ -23,7 +23,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What a connection brings for its beginning alone.
+/// What a connection needs at its start only.
 struct NewConnection {
     start: Start,
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
@@ -38,8 +38,8 @@ struct NewConnection {
 }
 
 impl Engine {
-    /// Takes a connection on: registers it, finds out where it starts, and sends what it can.
-    /// `head` is what goes before the stream (a response head).
+    /// Attaches a connection: registers it, finds its start, and sends what it can. `head` is what
+    /// goes before the stream (a response head).
     pub fn attach(
         &mut self,
         subscriber: Subscriber,
@@ -61,7 +61,7 @@ impl Engine {
         head: Bytes,
         now_ms: u64,
     ) -> io::Result<SlotKey> {
-        // What comes in from here on is reported.
+        // From here on input is reported.
         sockets.watch(&socket, self.next_key())?;
         Ok(self.attach_slot(subscriber, SlotPeer::Socket(socket), head, None, now_ms))
     }
@@ -122,8 +122,7 @@ impl Engine {
         key
     }
 
-    /// Registers a connection that has just come, finds out where it starts, and takes its first
-    /// step.
+    /// Registers a new connection, finds its start, and takes its first step.
     fn begin(&mut self, key: SlotKey, new: NewConnection) {
         let index = key.index;
         let slot = &mut self.slots[index as usize];
@@ -192,7 +191,7 @@ impl Engine {
         self.check_input_unless_reported(index);
     }
 
-    /// Goes on to find out where a connection starts, and lets it begin when that is known.
+    /// Searches further for a connection's start, and starts it when that is known.
     pub(super) fn search_start(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(reader) = &mut slot.reader else { return };

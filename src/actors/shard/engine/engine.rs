@@ -144,7 +144,7 @@ impl Engine {
         self.ready.list().take_wake()
     }
 
-    /// Whether it is still being found out where a connection starts.
+    /// Whether a connection's start is still being searched for.
     #[cfg(test)]
     pub(in crate::actors::shard) fn is_searching_start(&self, key: SlotKey) -> bool {
         let slot = self.slots.get(key.index as usize);
@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// Makes the next step of some connection to `channel` panic; false if there is none.
+    /// Makes the next step of some connection to `channel` panic; false without such a connection.
     pub fn plant_fault(&mut self, channel: &crate::model::ChannelName) -> bool {
         let found = self
             .slots
@@ -198,12 +198,12 @@ impl Engine {
         found.is_some()
     }
 
-    /// Takes a planted fault back.
+    /// Removes a planted fault.
     pub fn withdraw_fault(&mut self) {
         self.fault.withdraw();
     }
 
-    /// Makes the beginning of the next connection panic, before anything else of it.
+    /// Makes the start of the next connection panic.
     #[cfg(test)]
     pub(in crate::actors::shard) fn plant_fault_in_next(&mut self) {
         self.fault.plant(self.slots.vacant_key() as u32);
@@ -274,7 +274,7 @@ impl Engine {
         }
     }
 
-    /// After its steps: what only a connection that is behind needs is let go.
+    /// After its steps: frees what only a connection that is behind needs.
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_PASS;

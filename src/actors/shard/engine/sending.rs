@@ -1,4 +1,4 @@
-//! Bytes to a connection's peer, and what became of them.
+//! Writes to a connection's peer, and their results.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ impl Engine {
         self.perform(index, effect);
     }
 
-    /// Tells a connection which of its named channels it has just been told are closed.
+    /// Notes which of a connection's named channels were closed by the events just sent.
     fn note_closed(&mut self, index: u32, events: &[Arc<Event>]) {
         let slot = &mut self.slots[index as usize];
         for event in events.iter().filter(|event| event.kind == EventKind::Closed) {

@@ -37,11 +37,11 @@ pub(super) struct Client {
     pub(super) ended: Option<CloseReason>,
     /// Everything up to here has been received or excused.
     at: u64,
-    /// Lost before this client came, and told or not asked for.
+    /// Lost before this client came, and reported or not asked for.
     excused: BTreeSet<u64>,
     /// The head of the log when it came.
     came_at: u64,
-    /// Lost before it was known where it starts; excused if it is told of a gap.
+    /// Lost before it was known where it starts; excused if it gets a gap.
     lost_if_told: BTreeSet<u64>,
     gap: GapDue,
     /// Events up to here are no lag.
@@ -67,7 +67,7 @@ pub(super) struct Client {
     live_at: u64,
 }
 
-/// Whether the client must be told of a gap at its start.
+/// Whether the client must get a gap at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GapDue {
     Never,
@@ -183,8 +183,8 @@ impl Client {
         }
     }
 
-    /// How far it lags: at least and at most. The event in flight is no lag, but a few bytes do
-    /// not always tell that it is one.
+    /// How far it lags: at least and at most. The event in flight is not lag, but a few bytes do
+    /// not always show that it is in flight.
     fn lag(&self, world: &World) -> (Lag, Lag) {
         let (mut least, mut most) = (Lag::default(), Lag::default());
         let taken = self.pipe.taken();
@@ -257,7 +257,7 @@ impl Client {
     }
 
     /// Where it starts is being found out. What is lost meanwhile is not due to it if it was there
-    /// when it came, and it begins with the oldest event or is told of a gap.
+    /// when it came, and it begins with the oldest event or gets a gap.
     fn watch_start_search(&mut self, world: &World, kept: &Retention) {
         assert!(self.has_patterns() && self.blocks == 0);
         self.replay_through = world.backend.head().0;
@@ -366,7 +366,7 @@ impl Client {
 
     fn take(&mut self, world: &World, seq: u64, block: &[u8]) {
         let event = &world.log[seq as usize - 1];
-        assert!(self.wants(event), "{seq} is none of its events");
+        assert!(self.wants(event), "{seq} is not one of its events");
         assert!(seq > self.at, "{seq} comes after {}", self.at);
         assert_eq!(self.encode(event), block, "the bytes of {seq}");
         if let Some(after) = self.must_skip_after {

@@ -1,4 +1,4 @@
-//! Channels that are closed: their last event, and the end of those who read them.
+//! Channels that are closed: their last event, and the end of their streams.
 
 use super::{
     pipe::Pipe,

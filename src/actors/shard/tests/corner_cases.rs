@@ -382,12 +382,12 @@ fn a_slot_reused_while_a_round_is_under_way_gets_nothing_of_it() {
         world.engines[0].close(keys[late[0]], CloseReason::PeerClosed);
         world.engines[0].close(keys[late[1]], CloseReason::PeerClosed);
         let (same, other) = (Pipe::open(), Pipe::open());
-        let places = [
+        let reused = [
             world.attach(0, &Ask::stream(selectors), &same).1.index,
             world.attach(0, &Ask::stream(&["z"]), &other).1.index,
         ];
-        assert!(places.contains(&keys[late[0]].index) && places.contains(&keys[late[1]].index));
-        // An old address finds nobody.
+        assert!(reused.contains(&keys[late[0]].index) && reused.contains(&keys[late[1]].index));
+        // An old address finds no connection.
         world.engines[0].close(keys[late[0]], CloseReason::PeerClosed);
         assert!(!same.is_ended() && !other.is_ended());
         world.settle();
@@ -438,7 +438,7 @@ fn a_panic_while_a_connection_is_attached_leaves_nothing_of_it() {
         assert!(world.engines[0].is_empty());
         assert!(world.entry("a").has_no_subscribers());
         assert_eq!(world.metrics.streams.get(), 0);
-        // Who comes next has its place, and is sent each event once.
+        // The next connection gets its slot, and is sent each event once.
         let pipes = [Pipe::open(), Pipe::open()];
         for pipe in &pipes {
             world.attach(0, &Ask::stream(selectors), pipe);
@@ -453,7 +453,7 @@ fn a_panic_while_a_connection_is_attached_leaves_nothing_of_it() {
         world.say("a", "3");
         world.settle();
         assert_eq!(pipes[1].events(), ["2", "3"], "{selectors:?}");
-        // A deadline of the one that panicked is nobody's.
+        // A deadline of the one that panicked belongs to no connection.
         world.tick(2_000);
         assert_eq!(world.ended(0).len(), 1, "only who hung up has ended");
     }
