@@ -1,14 +1,14 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use visnyk_loadtest::report::ReportCommand;
 use visnyk_loadtest::{Memory, Scenario, in_full};
 
 use crate::compare;
 use crate::floor;
+use crate::options::Options;
 use crate::rounds::{self, Rounds};
 
 /// Puts load on a hub, checks every delivery, and says what it cost.
@@ -62,39 +62,6 @@ enum Command {
     Report(ReportCommand),
 }
 
-/// What to measure, and where to put what was found.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Options {
-    /// A hub that runs already, such as http://127.0.0.1:3000; otherwise each run starts one.
-    #[arg(long, global = true, requires = "pid", value_name = "URL")]
-    pub(crate) against: Option<String>,
-    /// Its processes.
-    #[arg(long, global = true, requires = "against")]
-    pub(crate) pid: Vec<u32>,
-    /// The hub to start; by default the `visnyk` beside this program.
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "against")]
-    pub(crate) visnyk: Option<PathBuf>,
-    /// An argument for that hub; once for each.
-    #[arg(long, global = true, value_name = "ARG", allow_hyphen_values = true)]
-    pub(crate) visnyk_arg: Vec<String>,
-    /// Measures this too, in turn with the hub.
-    #[arg(long, global = true)]
-    pub(crate) interleave: Option<Other>,
-    /// How often each is measured.
-    #[arg(long, global = true, default_value_t = 1)]
-    pub(crate) rounds: u32,
-    /// Appends a line of JSON for each run to this file.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-}
-
-/// What the hub is measured beside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Other {
-    /// The plain send loop.
-    Floor,
-}
-
 impl Cli {
     pub(crate) fn run(self) -> Result<(), String> {
         match self.command {
@@ -112,7 +79,7 @@ impl Cli {
                 for (words, small) in ALL {
                     let small =
                         if quick { small.split_whitespace() } else { "".split_whitespace() };
-                    let scenario = parse_scenario(words.split_whitespace().chain(small));
+                    let scenario = Scenario::from_words(words.split_whitespace().chain(small));
                     if let Err(why) = rounds.run(&scenario) {
                         eprintln!("{why}");
                         failed.push(why);
@@ -122,27 +89,6 @@ impl Cli {
             }
         }
     }
-}
-
-impl Options {
-    /// Where the hub that runs already listens.
-    pub(crate) fn address(&self) -> Result<Option<SocketAddr>, String> {
-        let Some(url) = &self.against else { return Ok(None) };
-        let authority = url.trim_start_matches("http://").trim_end_matches('/');
-        let address = authority.parse().map_err(|_| format!("{url} is not http://ADDRESS:PORT"))?;
-        Ok(Some(address))
-    }
-}
-
-/// A scenario from the words of its command line.
-pub(crate) fn parse_scenario<'a>(words: impl Iterator<Item = &'a str>) -> Scenario {
-    #[derive(Parser)]
-    #[command(no_binary_name = true)]
-    struct Words {
-        #[command(subcommand)]
-        scenario: Scenario,
-    }
-    Words::parse_from(words).scenario
 }
 
 /// Each scenario, and the sizes that `--quick` gives it.
@@ -211,8 +157,8 @@ mod tests {
     fn all_runs_each_scenario() {
         let mut names: Vec<&str> = Vec::new();
         for (words, small) in ALL {
-            parse_scenario(words.split_whitespace());
-            parse_scenario(words.split_whitespace().chain(small.split_whitespace()));
+            Scenario::from_words(words.split_whitespace());
+            Scenario::from_words(words.split_whitespace().chain(small.split_whitespace()));
             names.extend(words.split(' ').next());
         }
         names.dedup();

@@ -6,16 +6,19 @@
 //! next body on a connection that is kept: see [`Polls`].
 
 mod polls;
+mod request;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 
 use polls::Polls;
+use request::Request;
 
 /// The streams of each channel.
 type Channels = Arc<Mutex<HashMap<String, Arc<Mutex<Vec<TcpStream>>>>>>;
@@ -39,7 +42,7 @@ pub(crate) fn serve(port: u16) -> std::io::Result<()> {
             let _ = polls.take(io, channel, &request);
         } else if request.is_stream {
             if io.write_all(STREAM_HEAD).is_ok() {
-                locked(&streams(&channels, &request.channel)).push(io);
+                streams(&channels, &request.channel).lock().push(io);
             }
         } else {
             let (channels, polls) = (Arc::clone(&channels), polls.clone());
@@ -83,15 +86,15 @@ fn send(streams: &Mutex<Vec<TcpStream>>, body: &[u8]) {
         frames.extend_from_slice(line);
         frames.extend_from_slice(b"\n\n");
     }
-    locked(streams).retain_mut(|stream| stream.write_all(&frames).is_ok());
+    streams.lock().retain_mut(|stream| stream.write_all(&frames).is_ok());
 }
 
 /// Removes the streams whose client has gone.
 fn sweep(channels: &Channels) {
-    let all: Vec<_> = locked(channels).values().cloned().collect();
+    let all: Vec<_> = channels.lock().values().cloned().collect();
     for streams in all {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        locked(&streams).retain(|stream| {
+        streams.lock().retain(|stream| {
             matches!(
                 recv(stream, &mut [0_u8; 1], flags),
                 Ok((1.., _)) | Err(rustix::io::Errno::AGAIN)
@@ -101,95 +104,14 @@ fn sweep(channels: &Channels) {
 }
 
 fn streams(channels: &Channels, channel: &str) -> Arc<Mutex<Vec<TcpStream>>> {
-    let mut channels = locked(channels);
+    let mut channels = channels.lock();
     if let Some(streams) = channels.get(channel) {
         return Arc::clone(streams);
     }
     Arc::clone(channels.entry(channel.to_owned()).or_default())
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct Request {
-    is_stream: bool,
-    channel: String,
-    /// The number of the last event that a poll's client has.
-    after: Option<u64>,
-    body: Vec<u8>,
-}
-
-impl Request {
-    /// The next request; `unread` has what came with the one before. `None` at the end.
-    fn read(io: &mut TcpStream, unread: &mut Vec<u8>) -> Option<Self> {
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            if let Some((request, length)) = Self::parse(unread) {
-                unread.drain(..length);
-                return Some(request);
-            }
-            match io.read(&mut chunk) {
-                Ok(count) if count > 0 && unread.len() < REQUEST_BYTES_MAX => {
-                    unread.extend_from_slice(&chunk[..count]);
-                }
-                _ => return None,
-            }
-        }
-    }
-
-    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        let head_bytes = memchr::memmem::find(bytes, b"\r\n\r\n")?;
-        let head = str::from_utf8(&bytes[..head_bytes]).ok()?;
-        let mut lines = head.split("\r\n");
-        let (method, rest) = lines.next()?.split_once(' ')?;
-        let (path, _) = rest.split_once(' ')?;
-        let (mut length, mut after) = (0, None);
-        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().ok()?;
-            } else if name.eq_ignore_ascii_case("last-event-id") {
-                after = Some(value.trim().parse().ok()?);
-            }
-        }
-        let body = bytes.get(head_bytes + 4..head_bytes + 4 + length)?;
-        let request = Self {
-            is_stream: method == "GET",
-            channel: path.trim_start_matches('/').to_owned(),
-            after,
-            body: body.to_vec(),
-        };
-        Some((request, head_bytes + 4 + length))
-    }
-
-    /// The channel whose next event it waits for.
-    fn polls(&self) -> Option<&str> {
-        self.channel.strip_prefix("poll/").filter(|_| self.is_stream)
-    }
-}
-
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n:\n\n";
 const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n";
 const STALL: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_secs(1);
-const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_come_one_after_the_other_out_of_any_pieces() {
-        let text = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
-            GET /poll/b HTTP/1.1\r\nLast-Event-ID: 7\r\n\r\n";
-        let (first, length) = Request::parse(text).expect("it is whole");
-        assert_eq!(
-            (first.is_stream, first.channel.as_str(), &first.body[..]),
-            (false, "a", &b"abc"[..])
-        );
-        let (second, rest) = Request::parse(&text[length..]).expect("it is whole");
-        assert_eq!((second.polls(), second.after), (Some("b"), Some(7)));
-        assert_eq!(length + rest, text.len());
-        assert!((0..length).all(|cut| Request::parse(&text[..cut]).is_none()));
-    }
-}

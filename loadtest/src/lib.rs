@@ -49,7 +49,7 @@ pub use outcome::Outcome;
 pub use poll::{PollAnswer, PollClient, PolledEvent};
 pub use progress::Progress;
 pub use publisher::Publisher;
-pub use scenario::{Scenario, Setting, run};
+pub use scenario::{Scenario, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
 pub use subject::{Delivers, Extras, LongPoll, Subject};

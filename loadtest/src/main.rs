@@ -3,6 +3,7 @@
 mod cli;
 mod compare;
 mod floor;
+mod options;
 mod rounds;
 mod summary;
 

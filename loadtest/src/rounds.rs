@@ -8,7 +8,7 @@ use visnyk_loadtest::outcome::Build;
 use visnyk_loadtest::server_process::ServerProcess;
 use visnyk_loadtest::{Failure, Memory, Outcome, Progress, Scenario, Subject, raise_open_files};
 
-use crate::cli::{Options, Other};
+use crate::options::{Options, Other};
 use crate::summary;
 
 /// How to run scenarios, and what against.

@@ -9,10 +9,8 @@ use crate::scenarios::{
     BigBesideSmall, Burst, Churn, Curves, Http2, Idle, ManyChannels, Paced, Patterns, Poll,
     Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
 };
+use crate::server_process::Setting;
 use crate::subject::Subject;
-
-/// A setting of the hub: the name of its variable, and the value.
-pub type Setting = (&'static str, String);
 
 /// A scenario with all its sizes.
 #[derive(Debug, Clone, clap::Subcommand, Serialize)]
@@ -53,6 +51,18 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    /// The scenario that these words of a command line name, with its sizes; words that name none
+    /// end the process, as those of its own command line do.
+    pub fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        #[derive(clap::Parser)]
+        #[command(no_binary_name = true)]
+        struct Words {
+            #[command(subcommand)]
+            scenario: Scenario,
+        }
+        <Words as clap::Parser>::parse_from(words).scenario
+    }
+
     /// Its name in results.
     pub fn name(&self) -> &'static str {
         match self {

@@ -6,15 +6,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::failure::Failure;
-use crate::scenario::Setting;
 use crate::subject::Subject;
+
+/// A setting of the hub: the name of its variable, and the value.
+pub type Setting = (&'static str, String);
 
 /// A running server; killed when it is dropped, and also if this process is killed before that.
 #[derive(Debug)]
@@ -102,7 +105,7 @@ impl ServerProcess {
                 if let Some(address) = parse_address(&line) {
                     let _ = sender.send(address);
                 }
-                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut said = said.lock();
                 said.push_back(line);
                 if said.len() > LINES_MAX {
                     said.pop_front();
@@ -148,7 +151,7 @@ impl ServerProcess {
 
     /// The last lines that it wrote to stderr.
     pub fn stderr(&self) -> String {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.said.lock();
         said.iter().map(|line| format!("{line}\n")).collect()
     }
 }

@@ -108,14 +108,13 @@ const FAILURE: &str = "failure";
 mod tests {
     use super::super::scratch::Scratch;
     use super::*;
-    use crate::cli::parse_scenario;
 
     #[test]
     fn what_was_measured_is_not_measured_again() {
         let scratch = Scratch::new().expect("there is room");
         let path = scratch.path().join("results.jsonl");
-        let burst = parse_scenario("burst --subscribers 10".split(' '));
-        let larger = parse_scenario("burst --subscribers 20".split(' '));
+        let burst = Scenario::from_words("burst --subscribers 10".split(' '));
+        let larger = Scenario::from_words("burst --subscribers 20".split(' '));
         let mut results = Results::open(&path).expect("no file is an empty one");
         let failure = Failure::Unsupported("no".into());
         results.add(Outcome { round: 1, ..failed(&burst, "a", &failure) }).expect("it is written");

@@ -2,8 +2,6 @@
 
 use visnyk_loadtest::Scenario;
 
-use crate::cli::parse_scenario;
-
 /// How much is measured.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub(crate) struct Sizes {
@@ -86,7 +84,7 @@ impl Sizes {
             format!("poll --waiting {} --payload {payload}", self.polls),
         ]
         .iter()
-        .map(|words| parse_scenario(words.split(' ')))
+        .map(|words| Scenario::from_words(words.split(' ')))
         .collect()
     }
 

@@ -235,11 +235,10 @@ const HUB: &str = "visnyk";
 
 #[cfg(test)]
 mod tests {
-    use visnyk_loadtest::Failure;
+    use visnyk_loadtest::{Failure, Scenario};
 
     use super::super::results::failed;
     use super::*;
-    use crate::cli::parse_scenario;
 
     fn paced(subject: &str, round: u32, cpu_us: f64) -> Outcome {
         Outcome {
@@ -269,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_absent_or_failed_is_said() {
-        let scenario = parse_scenario("paced".split(' '));
+        let scenario = Scenario::from_words("paced".split(' '));
         let verified = visnyk_loadtest::outcome::Verified { lost: 7, ..Default::default() };
         let failure = Failure::Faulty { first: "event 3 never came".into(), verified };
         let absent = Outcome {

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 
-use super::{Request, locked};
+use super::request::Request;
 
 /// All polls that wait, and their connections.
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ impl Polls {
         request: &Request,
     ) -> std::io::Result<()> {
         io.set_nonblocking(true)?;
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         let number = state.connections.len() as u64;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &io, epoll::EventData::new_u64(number), flags)?;
@@ -64,7 +65,7 @@ impl Polls {
 
     /// Answers all polls of a channel with an event.
     pub(super) fn answer(&self, channel: &str, body: &[u8]) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         let channel = state.channels.entry(channel.to_owned()).or_default();
         channel.events += 1;
         channel.answer = format!(
@@ -90,7 +91,7 @@ impl Polls {
             }
             for event in &events {
                 let data = event.data;
-                locked(&self.state).read(data.u64());
+                self.state.lock().read(data.u64());
             }
         }
     }

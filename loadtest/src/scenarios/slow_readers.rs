@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::client::{Expect, Group, PublishPlan};
 use crate::measured::Run;
 use crate::open_streams::check_open;
-use crate::scenario::Setting;
+use crate::server_process::Setting;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
 /// The sizes of `slow-readers`.

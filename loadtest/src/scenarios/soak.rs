@@ -9,8 +9,8 @@ use crate::client::{Expect, Group, Item, Pollers, PublishPlan};
 use crate::measured::Run;
 use crate::open_streams::check_open;
 use crate::outcome::Verified;
-use crate::scenario::Setting;
 use crate::scenarios::slow_readers::never_stalled;
+use crate::server_process::Setting;
 use crate::{failure::Failure, outcome::Outcome, progress::Progress, subject::Subject};
 
 /// The sizes of `soak`.
