@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use crate::paths::Load;
+use crate::load::Load;
 
 /// What a run did, or a part of it.
 #[derive(Debug, Clone, Copy, PartialEq)]

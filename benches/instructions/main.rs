@@ -15,6 +15,7 @@
 
 mod baseline;
 mod callgrind;
+mod load;
 mod paths;
 mod requests;
 #[path = "../shard/mod.rs"]
@@ -23,7 +24,8 @@ mod shard;
 use std::{collections::BTreeMap, process::ExitCode};
 
 use baseline::{Baseline, Verdict};
-use paths::{Load, MORE_THAN_ANOTHER_PERCENT, PATHS, Path};
+use load::Load;
+use paths::{MORE_THAN_ANOTHER_PERCENT, PATHS, Path};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -10,6 +10,7 @@ use visnyk::{
 
 use crate::{
     callgrind::Counts,
+    load::Load,
     requests,
     shard::{PAYLOAD, Shard, TakenBytes},
 };
@@ -38,15 +39,6 @@ enum Per {
     /// One of `size` in a round: what twice the size takes more in as many more rounds, so what
     /// a round takes by itself is not in it.
     Each,
-}
-
-/// How much of a path to run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) size: usize,
-    pub(crate) rounds: usize,
-    /// The set-up is made for so many rounds, however many are run.
-    pub(crate) rounds_max: usize,
 }
 
 impl Path {

@@ -10,7 +10,7 @@ use visnyk::{
     hub::Hub,
 };
 
-use crate::{paths::Load, shard::PAYLOAD};
+use crate::{load::Load, shard::PAYLOAD};
 
 /// Publishes, one after the other on one connection, each answered before the next.
 pub(crate) fn publish(load: Load) {
