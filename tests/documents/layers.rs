@@ -216,7 +216,7 @@ fn paths_in(code: &str) -> Vec<Vec<String>> {
 }
 
 /// Reads one path or group of paths behind `prefix`; returns the index after it.
-fn group(
+pub(crate) fn group(
     tokens: &[String],
     mut at: usize,
     prefix: &[String],
@@ -258,11 +258,11 @@ fn group(
     at
 }
 
-fn is_name(token: &str) -> bool {
+pub(crate) fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_') && token != "as" && token != "use"
 }
 
-fn tokens(code: &str) -> Vec<String> {
+pub(crate) fn tokens(code: &str) -> Vec<String> {
     let mut tokens: Vec<String> = Vec::new();
     let mut rest = code.chars().peekable();
     while let Some(c) = rest.next() {
@@ -282,7 +282,7 @@ fn tokens(code: &str) -> Vec<String> {
 }
 
 /// The code with every comment, string and character literal emptied.
-fn without_comments_and_strings(text: &str) -> String {
+pub(crate) fn without_comments_and_strings(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {

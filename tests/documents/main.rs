@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod api_docs;
+mod circles;
 mod layers;
 mod openapi;
 mod readme;
