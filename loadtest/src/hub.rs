@@ -1,19 +1,14 @@
-//! A real hub as a child process.
+//! How to start a hub.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use crate::failure::Failure;
+use crate::server_process::ServerProcess;
 
-use crate::wire::PATIENCE;
+/// A running hub.
+pub type Hub = ServerProcess;
 
 /// How to start a hub.
 #[derive(Debug, Clone)]
@@ -44,9 +39,23 @@ impl HubCommand {
     }
 
     /// Adds an argument.
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.args.push(arg.as_ref().to_owned());
+    pub fn arg(self, arg: impl AsRef<OsStr>) -> Self {
+        self.args([arg])
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
+    }
+
+    /// Sets settings by their names in a file, such as `limits.connections.max`, or by the ends of
+    /// their variables.
+    pub fn settings(self, settings: &[(&str, &str)]) -> Self {
+        settings.iter().fold(self, |command, (name, value)| {
+            let variable = name.replace('.', "__").to_ascii_uppercase();
+            command.env(format!("VISNYK_{variable}"), value)
+        })
     }
 
     /// Sets an environment variable.
@@ -63,7 +72,16 @@ impl HubCommand {
 
     /// Starts it and waits until it accepts connections. If it ends before, the error has what
     /// it said.
-    pub async fn start(&self) -> io::Result<Hub> {
+    pub async fn start(&self) -> Result<Hub, Failure> {
+        Hub::start(self.command()).await
+    }
+
+    /// The same, for a thread that may block.
+    pub fn start_blocking(&self) -> Result<Hub, Failure> {
+        Hub::start_blocking(self.command())
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--listen").arg(&self.listen).args(&self.args);
         for (name, _) in std::env::vars_os() {
@@ -75,143 +93,27 @@ impl HubCommand {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let pipe = child.stderr.take().expect("stderr is piped");
-        let (sender, said) = watch::channel(Said::default());
-        tokio::spawn(collect(pipe, sender));
-        let mut hub = Hub { child, said, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        let line = hub.wait_for_line(LISTENING, PATIENCE).await?;
-        hub.address = parse_address(&line)
-            .ok_or_else(|| io::Error::other(format!("no address in {line:?}")))?;
-        Ok(hub)
+        command
     }
 }
-
-/// A running hub; killed when it is dropped.
-#[derive(Debug)]
-pub struct Hub {
-    child: Child,
-    said: watch::Receiver<Said>,
-    address: SocketAddr,
-}
-
-/// What came on stderr.
-#[derive(Debug, Default)]
-struct Said {
-    /// The last [`LINES_MAX`] lines.
-    lines: VecDeque<String>,
-    ended: bool,
-}
-
-impl Hub {
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Its base URL, if it speaks plain HTTP.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Its process id; `None` once it has ended.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// What it wrote to stderr, up to its last 10,000 lines.
-    pub fn stderr(&self) -> String {
-        self.said.borrow().lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    /// Waits for a line on stderr that contains `part`, those that came before included.
-    pub async fn wait_for_line(&mut self, part: &str, patience: Duration) -> io::Result<String> {
-        let find = |said: &Said| said.lines.iter().find(|line| line.contains(part)).cloned();
-        let result =
-            timeout(patience, self.said.wait_for(|said| said.ended || find(said).is_some()))
-                .await
-                .map(|said| said.ok().and_then(|said| find(&said)));
-        match result {
-            Ok(Some(line)) => Ok(line),
-            Ok(None) => Err(io::Error::other(format!("it ended; stderr:\n{}", self.stderr()))),
-            Err(_) => {
-                let text = format!("no line with {part:?}; stderr:\n{}", self.stderr());
-                Err(io::Error::new(io::ErrorKind::TimedOut, text))
-            }
-        }
-    }
-
-    /// Sends SIGTERM.
-    pub async fn terminate(&self) -> io::Result<()> {
-        self.signal("TERM").await
-    }
-
-    /// Sends a signal, by its name without `SIG`.
-    pub async fn signal(&self, name: &str) -> io::Result<()> {
-        let pid = self.pid().ok_or_else(|| io::Error::other("it has ended"))?;
-        let (signal, pid) = (format!("-{name}"), pid.to_string());
-        let status = Command::new("kill").args([signal, pid]).status().await?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
-    }
-
-    /// Sends SIGKILL and waits for the end.
-    pub async fn kill(&mut self) -> io::Result<()> {
-        self.child.kill().await
-    }
-
-    /// Waits for its end.
-    pub async fn wait(&mut self, patience: Duration) -> io::Result<ExitStatus> {
-        timeout(patience, self.child.wait()).await?
-    }
-
-    /// Resident memory in bytes, as Linux counts it.
-    pub fn resident_bytes(&self) -> io::Result<u64> {
-        let pid = self.pid().ok_or_else(|| io::Error::other("it has ended"))?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        kib.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse::<u64>().ok())
-            .map(|kib| kib * 1024)
-            .ok_or_else(|| io::Error::other("no VmRSS"))
-    }
-}
-
-async fn collect(pipe: ChildStderr, said: watch::Sender<Said>) {
-    let mut lines = BufReader::new(pipe).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        said.send_modify(|said| {
-            said.lines.push_back(line);
-            if said.lines.len() > LINES_MAX {
-                said.lines.pop_front();
-            }
-        });
-    }
-    said.send_modify(|said| said.ended = true);
-}
-
-fn parse_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(LISTENING)?;
-    let (_, rest) = rest.split_once("://")?;
-    let end = rest.find(|c: char| c.is_whitespace() || c == '"' || c == '/' || c == ',');
-    rest[..end.unwrap_or(rest.len())].parse().ok()
-}
-
-const LISTENING: &str = "listening on http";
-const LINES_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A shell instead of the hub: `sh serve --listen …` runs the script `serve`.
-    async fn start(script: &str, change: impl FnOnce(HubCommand) -> HubCommand) -> io::Result<Hub> {
+    async fn start(
+        script: &str,
+        change: impl FnOnce(HubCommand) -> HubCommand,
+    ) -> Result<Hub, Failure> {
         let name = format!("visnyk-hub-{}-{}", std::process::id(), script.len());
         let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory)?;
-        std::fs::write(directory.join("serve"), script)?;
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join("serve"), script).expect("it is written");
         let hub = change(HubCommand::new("sh").directory(&directory)).start().await;
-        std::fs::remove_dir_all(directory)?;
+        std::fs::remove_dir_all(directory).expect("it is there");
         hub
     }
 
@@ -227,8 +129,8 @@ mod tests {
         assert_eq!(hub.url(), "http://127.0.0.1:4321");
         assert_eq!(hub.stderr().lines().next(), Some("--listen 127.0.0.1:1 --x hello"));
         assert!(hub.resident_bytes().expect("it runs") > 0);
-        hub.terminate().await.expect("it runs");
-        assert!(!hub.wait(PATIENCE).await.expect("it ends").success());
+        hub.terminate().expect("it runs");
+        assert!(!hub.wait(Duration::from_secs(20)).await.expect("it ends").success());
     }
 
     #[tokio::test]
@@ -236,11 +138,5 @@ mod tests {
         let script = "echo 'bad settings' >&2; exit 2";
         let error = start(script, |command| command).await.expect_err("it ends");
         assert!(error.to_string().contains("bad settings"), "{error}");
-    }
-
-    #[test]
-    fn address_may_stand_in_a_json_line() {
-        let line = r#"{"level":"INFO","message":"listening on http://[::1]:80"}"#;
-        assert_eq!(parse_address(line), "[::1]:80".parse().ok());
     }
 }

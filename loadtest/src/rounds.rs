@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use visnyk_loadtest::outcome::Build;
 use visnyk_loadtest::server_process::ServerProcess;
-use visnyk_loadtest::{Failure, Memory, Outcome, Progress, Scenario, Subject, raise_open_files};
+use visnyk_loadtest::{
+    Failure, HubCommand, Memory, Outcome, Progress, Scenario, Subject, raise_open_files,
+};
 
 use crate::options::{Options, Other};
 use crate::summary;
@@ -91,7 +93,11 @@ impl Rounds {
             Some(path) => path.clone(),
             None => this_program()?.with_file_name("visnyk"),
         };
-        let server = ServerProcess::hub(&program, &self.options.visnyk_arg, &scenario.settings())?;
+        let mut command = HubCommand::new(program).args(&self.options.visnyk_arg);
+        for (name, value) in scenario.settings() {
+            command = command.env(name, value);
+        }
+        let server = command.start_blocking()?;
         Ok((server.as_hub(), Some(server)))
     }
 }

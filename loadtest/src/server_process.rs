@@ -1,19 +1,19 @@
 //! A server under test as a child process, which never outlives this one.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::failure::Failure;
+use crate::server_figures::ServerSample;
 use crate::subject::Subject;
 
 /// A setting of the hub: the name of its variable, and the value.
@@ -25,50 +25,51 @@ pub struct ServerProcess {
     program: String,
     child: Child,
     guard: Child,
+    is_reaped: bool,
     address: SocketAddr,
-    said: Arc<Mutex<VecDeque<String>>>,
+    said: watch::Receiver<Said>,
+}
+
+/// What came on stderr.
+#[derive(Debug, Default)]
+struct Said {
+    /// The last [`LINES_MAX`] lines.
+    lines: VecDeque<String>,
+    has_ended: bool,
 }
 
 impl ServerProcess {
-    /// Starts a hub with its default settings but for these, by the names of their variables, and
-    /// with these arguments besides.
-    pub fn hub(
-        program: &Path,
-        arguments: &[String],
-        settings: &[Setting],
-    ) -> Result<Self, Failure> {
-        let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("VISNYK_") {
-                command.env_remove(name);
-            }
-        }
-        command.envs(settings.iter().map(|(name, value)| (name, value)));
-        Self::start(command)
-    }
-
     /// Starts the plain send loop: `program` is `visnyk-loadtest`.
     pub fn floor(program: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(program);
         command.args(["floor", "0"]);
-        Self::start(command)
+        Self::start_blocking(command)
     }
 
     /// Starts any server that says `listening on http://ADDRESS` on stderr.
-    pub fn start(command: Command) -> Result<Self, Failure> {
-        let (mut server, address) = Self::spawn(command)?;
-        match address.recv_timeout(PATIENCE) {
-            Ok(address) => server.address = address,
-            Err(_) => return Err(server.did_not_start()),
-        }
+    pub async fn start(command: Command) -> Result<Self, Failure> {
+        let mut server = Self::spawn(command)?;
+        let line = server.wait_for_line(LISTENING, PATIENCE).await;
+        server.address = line
+            .ok()
+            .and_then(|line| parse_address(&line))
+            .ok_or_else(|| server.did_not_start())?;
         Ok(server)
+    }
+
+    /// The same, for a thread that may block.
+    pub fn start_blocking(command: Command) -> Result<Self, Failure> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(Failure::io("starting a runtime"))?
+            .block_on(Self::start(command))
     }
 
     /// Starts a server that was given its address and does not say when it listens there: it does
     /// once it accepts a connection.
     pub fn start_at(command: Command, address: SocketAddr) -> Result<Self, Failure> {
-        let (mut server, _) = Self::spawn(command)?;
+        let mut server = Self::spawn(command)?;
         server.address = address;
         let started = Instant::now();
         while TcpStream::connect(address).is_err() {
@@ -81,8 +82,7 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// The process, and the addresses that it will say it listens on.
-    fn spawn(mut command: Command) -> Result<(Self, Receiver<SocketAddr>), Failure> {
+    fn spawn(mut command: Command) -> Result<Self, Failure> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A group of its own: what it starts is counted, and ends, with it.
@@ -96,26 +96,13 @@ impl ServerProcess {
                 return Err(Failure::io("starting sh")(error));
             }
         };
-        let said = Arc::new(Mutex::new(VecDeque::new()));
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let server = Self { program, child, guard, address: unspecified, said: Arc::clone(&said) };
-        let (sender, address) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                if let Some(address) = parse_address(&line) {
-                    let _ = sender.send(address);
-                }
-                let mut said = said.lock();
-                said.push_back(line);
-                if said.len() > LINES_MAX {
-                    said.pop_front();
-                }
-            }
-        });
-        Ok((server, address))
+        let (sender, said) = watch::channel(Said::default());
+        std::thread::spawn(move || collect(pipe, &sender));
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        Ok(Self { program, child, guard, is_reaped: false, address, said })
     }
 
-    fn did_not_start(self) -> Failure {
+    fn did_not_start(&self) -> Failure {
         Failure::Refused {
             request: format!("the start of {}", self.program),
             answer: format!("no address; it said: {}", self.stderr()),
@@ -149,24 +136,83 @@ impl ServerProcess {
         Subject::floor(self.address, self.pid())
     }
 
+    /// Its base URL, if it speaks plain HTTP.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The last lines that it wrote to stderr.
     pub fn stderr(&self) -> String {
-        let said = self.said.lock();
-        said.iter().map(|line| format!("{line}\n")).collect()
+        self.said.borrow().lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Waits for a line on stderr that contains `part`, those that came before included.
+    pub async fn wait_for_line(&mut self, part: &str, patience: Duration) -> io::Result<String> {
+        let find = |said: &Said| said.lines.iter().find(|line| line.contains(part)).cloned();
+        let found = self.said.wait_for(|said| said.has_ended || find(said).is_some());
+        let found =
+            timeout(patience, found).await.map(|said| said.ok().and_then(|said| find(&said)));
+        match found {
+            Ok(Some(line)) => Ok(line),
+            Ok(None) => Err(io::Error::other(format!("it ended; stderr:\n{}", self.stderr()))),
+            Err(_) => {
+                let text = format!("no line with {part:?}; stderr:\n{}", self.stderr());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match Pid::from_raw(self.pid().cast_signed()) {
+            Some(pid) if !self.is_reaped => Ok(kill_process(pid, signal)?),
+            _ => Err(io::Error::other("it has ended")),
+        }
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.wait(PATIENCE).await.map(drop)
+    }
+
+    /// Waits for its end: that of its stderr, which nothing else has, and then its own.
+    pub async fn wait(&mut self, patience: Duration) -> io::Result<ExitStatus> {
+        let _ = timeout(patience, self.said.wait_for(|said| said.has_ended)).await?;
+        self.reap()
+    }
+
+    /// Its resident memory, without what it started.
+    pub fn resident_bytes(&self) -> Result<u64, Failure> {
+        Ok(ServerSample::take(&[self.pid()])?.resident_bytes)
+    }
+
+    /// Until it is waited for, the kernel gives its id, and so its group's, to no other process. First
+    /// the guard, so
+    /// that it never kills a process that has got this id since.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        self.is_reaped = true;
+        self.child.wait()
     }
 }
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // First the guard, so that it never kills a process that has got this id since.
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
-        // Until it is waited for, the kernel gives its id, and so its group's, to no other process.
+        if self.is_reaped {
+            return;
+        }
         let (group, pids) = (self.pid(), self.pids());
         if let Some(group) = Pid::from_raw(group.cast_signed()) {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        let _ = self.child.wait();
+        let _ = self.reap();
         // Closing thousands of sockets takes them time, which the next server would pay for.
         let killed = Instant::now();
         while pids.iter().any(|pid| runs(*pid, group)) && killed.elapsed() < PATIENCE {
@@ -175,10 +221,24 @@ impl Drop for ServerProcess {
     }
 }
 
+fn collect(pipe: ChildStderr, said: &watch::Sender<Said>) {
+    for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+        said.send_modify(|said| {
+            said.lines.push_back(line);
+            if said.lines.len() > LINES_MAX {
+                said.lines.pop_front();
+            }
+        });
+    }
+    said.send_modify(|said| said.has_ended = true);
+}
+
 /// Kills the group of `pid` when this process ends, however that happens: its input ends then.
-fn guard(pid: u32) -> std::io::Result<Child> {
+fn guard(pid: u32) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", &format!("read line; kill -9 -{pid} 2>/dev/null")])
+        // It outlives the group of this process.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -186,7 +246,7 @@ fn guard(pid: u32) -> std::io::Result<Child> {
 }
 
 fn parse_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http")?;
+    let (_, rest) = line.split_once(LISTENING)?;
     let (_, rest) = rest.split_once("://")?;
     let end = rest.find(|c: char| c.is_whitespace() || c == '"' || c == '/' || c == ',');
     rest[..end.unwrap_or(rest.len())].parse().ok()
@@ -206,9 +266,10 @@ fn state_and_group(pid: u32) -> Option<(char, u32)> {
     Some((words.next()?.chars().next()?, words.nth(1)?.parse().ok()?))
 }
 
+const LISTENING: &str = "listening on http";
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);
-const LINES_MAX: usize = 200;
+const LINES_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -225,7 +286,7 @@ mod tests {
     #[test]
     fn what_a_server_started_is_counted_and_ends_with_it() {
         let script = "sleep 100 & sleep 100 & echo 'listening on http://127.0.0.1:9' >&2; wait";
-        let server = ServerProcess::start(sh(script)).expect("it says where it listens");
+        let server = ServerProcess::start_blocking(sh(script)).expect("it says where it listens");
         assert_eq!(server.address(), SocketAddr::from(([127, 0, 0, 1], 9)));
         let pids = server.pids();
         assert_eq!(pids.len(), 3, "{pids:?}");
@@ -249,5 +310,11 @@ mod tests {
         drop(listener);
         let failure = ServerProcess::start_at(sh("echo no >&2"), address).expect_err("it ended");
         assert!(failure.to_string().contains("the start of sh"), "{failure}");
+    }
+
+    #[test]
+    fn address_may_stand_in_a_json_line() {
+        let line = r#"{"level":"INFO","message":"listening on http://[::1]:80"}"#;
+        assert_eq!(parse_address(line), "[::1]:80".parse().ok());
     }
 }

@@ -5,8 +5,8 @@ mod faulty_server;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use visnyk_loadtest::HubCommand;
 use visnyk_loadtest::Outcome;
-use visnyk_loadtest::server_process::ServerProcess;
 
 use faulty_server::{Fault, FaultyServer};
 
@@ -144,10 +144,8 @@ fn first_event_lost_by_those_that_come_fails_the_run() {
 /// What is weighed is there: a hub that ends them is not praised for what it saved.
 #[test]
 fn slow_readers_that_are_ended_fail_the_run() {
-    let mut command = Command::new(hub());
-    command.args(["serve", "--listen", "127.0.0.1:0"]);
-    command.env("VISNYK_LIMITS__CONNECTIONS__WRITE_STALL_S", "1");
-    let hub = ServerProcess::start(command).expect("it starts");
+    let command = HubCommand::new(hub()).settings(&[("limits.connections.write_stall_s", "1")]);
+    let hub = command.start_blocking().expect("it starts");
     let (url, pid) = (format!("http://{}", hub.address()), hub.pid().to_string());
     let sizes = ["--fast", "5", "--slow", "5", "--events", "200", "--rate", "50"];
     let slow = [&["run", "slow-readers"], &sizes[..]].concat();

@@ -222,7 +222,7 @@ fn endure(attack: &Attack, sitting: &mut Sitting) -> Outcome {
     let runtime = runtime.expect("a runtime");
     let (hub, _directory) = runtime.block_on(start(attack));
     let address = hub.address();
-    let mut subject = Subject::visnyk(address, hub.pid().expect("it runs"));
+    let mut subject = Subject::visnyk(address, hub.pid());
     if attack.hub == HubKind::Tokens {
         subject.publish = |subject, channel, body| {
             let token = tokens::good(json!({"sub": "honest", "visnyk": {"publish": [AUDIENCE]}}));
@@ -252,7 +252,7 @@ fn endure(attack: &Attack, sitting: &mut Sitting) -> Outcome {
         })
     });
     let mut attackers = None;
-    let pid = hub.pid().expect("it runs");
+    let pid = hub.pid();
     let [hub_before, honest_before] = [Processor::of_process(pid), Processor::of_this_thread()];
     let attacked = honest.receive(events(mode.attack), || {
         let run = attack.run;
@@ -301,11 +301,7 @@ async fn start(attack: &Attack) -> (Hub, TempDir) {
                 .env("VISNYK_TLS_KEY", directory.path().join("key.pem"));
         }
     }
-    for (name, value) in attack.settings {
-        let variable = format!("VISNYK_{}", name.replace('.', "__").to_ascii_uppercase());
-        command = command.env(variable, value);
-    }
-    (command.start().await.expect("the hub starts"), directory)
+    (command.settings(attack.settings).start().await.expect("the hub starts"), directory)
 }
 
 /// What is wrong with the hub afterwards. What it does not answer is wrong too.

@@ -1,12 +1,13 @@
 //! The real binary: `config`, `serve` up to its address, and exit codes.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use visnyk_loadtest::server_process::ServerProcess;
 
 #[test]
 fn config_prints_a_settings_file_with_origins() {
@@ -194,44 +195,24 @@ fn variables_of_a_container_platform_are_passed_over_with_one_line() {
     }
 }
 
-#[test]
-fn without_a_command_it_serves_and_sigterm_ends_it_with_0() {
+#[tokio::test]
+async fn without_a_command_it_serves_and_sigterm_ends_it_with_0() {
     let directory = directory();
     write(&directory, "visnyk.toml", "drain_window_s = 0\nlog.format = \"json\"\n");
-    let mut hub = KilledOnDrop(
-        visnyk(&directory)
-            .args(["--listen", "127.0.0.1:0"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it runs"),
-    );
-    let mut lines = BufReader::new(hub.0.stderr.take().expect("piped")).lines();
-    let mut printed = Vec::new();
-    let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-        let port = line.strip_prefix("listening on http://127.0.0.1:").map(str::parse::<u16>);
-        printed.push(line);
-        port
-    });
-    assert_ne!(port.expect("a plain line says the address").expect("a port"), 0);
+    let mut command = visnyk(&directory);
+    command.args(["--listen", "127.0.0.1:0"]);
+    let mut hub = ServerProcess::start(command).await.expect("a plain line says the address");
+    assert_ne!(hub.address().port(), 0);
+    let plain = format!("listening on http://{}\n", hub.address());
+    assert!(hub.stderr().contains(&plain), "{}", hub.stderr());
 
-    let killed = Command::new("kill").args(["-TERM", &hub.0.id().to_string()]).status();
-    assert!(killed.expect("kill runs").success());
-    printed.extend(lines.map_while(Result::ok));
-    assert_eq!(hub.0.wait().expect("it ends").code(), Some(0), "{printed:#?}");
+    hub.terminate().expect("it runs");
+    let status = hub.wait(Duration::from_secs(20)).await.expect("it ends");
+    let printed = hub.stderr();
+    assert_eq!(status.code(), Some(0), "{printed}");
     let mut logged =
-        printed.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    assert!(logged.any(|line| line["level"] == "INFO"), "{printed:#?}");
-}
-
-/// A failed assertion must not leave a hub behind.
-struct KilledOnDrop(Child);
-
-impl Drop for KilledOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+        printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    assert!(logged.any(|line| line["level"] == "INFO"), "{printed}");
 }
 
 /// The binary, with nothing of our own environment.

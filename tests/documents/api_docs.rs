@@ -1,8 +1,9 @@
 //! Runs the commands of docs/api.md, in order, against the real binary.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+
+use visnyk_loadtest::HubCommand;
 
 #[test]
 fn every_command_of_the_api_page_works() {
@@ -10,18 +11,19 @@ fn every_command_of_the_api_page_works() {
     // curl by itself succeeds with any status: here an error status is an error.
     fs::write(home.path().join(".curlrc"), "fail-with-body\nsilent\nshow-error\n")
         .expect("written");
-    let hub = Hub::start(home.path(), &[]);
+    let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk")).directory(home.path());
+    let hub = command.start_blocking().expect("the hub starts");
     // The examples with tokens need a hub with authentication.
     let secret = ("VISNYK_JWT_SECRET", "a secret of this test alone, 40 bytes...");
-    let asking = Hub::start(home.path(), &[secret]);
+    let asking = command.env(secret.0, secret.1).start_blocking().expect("the hub starts");
     let commands = commands(include_str!("../../docs/api.md"));
     assert!(commands.len() >= 10, "{commands:?}");
     for command in commands {
         assert!(command.contains(TUTORIAL_ADDRESS), "{command}");
         let with_tokens = command.contains("visnyk token");
-        let address = if with_tokens { &asking.address } else { &hub.address };
+        let address = if with_tokens { asking.url() } else { hub.url() };
         let output = Command::new("sh")
-            .args(["-c", &command.replace(TUTORIAL_ADDRESS, address)])
+            .args(["-c", &command.replace(TUTORIAL_ADDRESS, &address)])
             .env("HOME", home.path())
             .env("PATH", path_with_the_binary())
             .env(secret.0, secret.1)
@@ -57,40 +59,6 @@ fn path_with_the_binary() -> String {
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_visnyk"));
     let folder = binary.parent().expect("a folder").display();
     format!("{folder}:{}", std::env::var("PATH").unwrap_or_default())
-}
-
-struct Hub {
-    process: Child,
-    address: String,
-}
-
-impl Hub {
-    fn start(directory: &std::path::Path, variables: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_visnyk"))
-            .args(["--listen", "127.0.0.1:0"])
-            .env_clear()
-            .envs(variables.iter().copied())
-            .current_dir(directory)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the hub runs");
-        let stderr = BufReader::new(process.stderr.take().expect("piped"));
-        let mut lines = stderr.lines().map_while(Result::ok);
-        let address = lines
-            .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
-            .expect("it says where it listens");
-        // Its further output must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address }
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 const TUTORIAL_ADDRESS: &str = "http://127.0.0.1:3000";

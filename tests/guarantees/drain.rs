@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::support::{PATIENCE, TestHub, data_of};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -24,7 +25,7 @@ async fn five_hundred_streams_are_closed_over_the_window_each_with_its_own_retry
     }
     let before = hub.publish("a", "before").await;
     let begun = Instant::now();
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
 
     let mut ends = JoinSet::new();
@@ -73,9 +74,9 @@ async fn five_hundred_streams_are_closed_over_the_window_each_with_its_own_retry
 async fn signals_that_are_meant_for_other_servers_end_nothing() {
     let mut hub = TestHub::start(&[WINDOW_SETTING]).await;
     let mut stream = hub.stream("channel=a", "now").await;
-    for signal in ["HUP", "USR1", "USR2"] {
-        hub.signal(signal).await.expect("it runs");
-        hub.wait_for_line(&format!("SIG{signal}: "), PATIENCE).await.expect("a line");
+    for (signal, name) in [(Signal::HUP, "HUP"), (Signal::USR1, "USR1"), (Signal::USR2, "USR2")] {
+        hub.signal(signal).expect("it runs");
+        hub.wait_for_line(&format!("SIG{name}: "), PATIENCE).await.expect("a line");
     }
     assert!(hub.stderr().contains("SIGHUP: nothing to reload"), "{}", hub.stderr());
     hub.publish("a", "still here").await;
@@ -83,9 +84,9 @@ async fn signals_that_are_meant_for_other_servers_end_nothing() {
 
     // Nor do they cut a drain short.
     let begun = Instant::now();
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
-    hub.signal("HUP").await.expect("it runs");
+    hub.signal(Signal::HUP).expect("it runs");
     while stream.next_block(PATIENCE).await.expect("a block or the end").is_some() {}
     let status = hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());
@@ -101,7 +102,7 @@ async fn while_it_drains_it_says_so_and_refuses_as_clients_understand() {
         open.push(hub.stream("channel=a", "now").await);
     }
     assert_eq!(hub.get("/readyz").await.status(), 200);
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
 
     let deadline = Instant::now() + Duration::from_secs(1);
@@ -145,7 +146,7 @@ async fn waiting_polls_are_answered_within_the_window() {
     }
     hub.wait_for_metric("visnyk_pollers", |pollers| pollers == POLLS as f64).await;
     let draining = Instant::now();
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     polls.join_all().await;
     let (all, after) = (begun.elapsed(), draining.elapsed());
     assert!(after < WINDOW + Duration::from_millis(700), "answered after {after:?} of {all:?}");
@@ -161,7 +162,7 @@ async fn nothing_acknowledged_while_it_drains_is_lost_to_connected_clients() {
     for _ in 0..50 {
         streams.push(hub.stream("channel=a", &start).await);
     }
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
 
     // A publisher that repeats everything under its key.
@@ -218,7 +219,7 @@ async fn retries_across_a_restart_deliver_once_in_each_log_and_clients_get_a_gap
     let keyed = [("Idempotency-Key", "the key")];
     let first = hub.request("POST", "/v1/channels/a/events", &keyed, "once").await;
     assert_eq!(first.status(), 201);
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
     // Its answer, let us say, was lost: the publisher tries again, and again, until some hub
     // answers.
@@ -263,7 +264,7 @@ async fn clients_that_do_not_read_and_idle_connections_delay_no_drain() {
     let mut half = TcpStream::connect(hub.address()).await.expect("it accepts");
     half.write_all(b"GET /v1/events?channel=a HTTP/1.1\r\nHost: ").await.expect("it reads");
     let begun = Instant::now();
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     let status = hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
@@ -282,7 +283,7 @@ async fn request_under_way_when_the_streams_have_ended_is_answered() {
     half.read_exact(&mut go_on).await.expect("a word");
     assert!(go_on.starts_with(b"HTTP/1.1 100"), "{go_on:?}");
     half.write_all(b"da").await.expect("it reads");
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
     // Nothing else is open: what it waits for now is the rest of this body.
     half.write_all(b"ta").await.expect("it reads");
@@ -297,10 +298,10 @@ async fn request_under_way_when_the_streams_have_ended_is_answered() {
 async fn second_signal_cuts_the_drain_short() {
     let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "60")]).await;
     let _streams = [hub.stream("channel=a", "now").await, hub.stream("channel=b", "now").await];
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
     let begun = Instant::now();
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     let status = hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());
     assert!(begun.elapsed() < Duration::from_secs(10));
@@ -311,7 +312,7 @@ async fn hub_without_connections_ends_at_once() {
     let mut hub = TestHub::start(&[("DRAIN_WINDOW_S", "60")]).await;
     hub.publish("a", "x").await;
     let begun = Instant::now();
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     let status = hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());
     assert!(begun.elapsed() < Duration::from_secs(10));

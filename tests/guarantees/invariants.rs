@@ -792,7 +792,7 @@ async fn invariant_8_drain_ends_each_stream_and_poll_in_good_order() {
     let polling = tokio::spawn(async move { poll.next(PATIENCE).await });
     hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 1.0).await;
     let last = hub.publish("a", "acknowledged").await;
-    hub.terminate().await.unwrap();
+    hub.terminate().unwrap();
     let mut retries = std::collections::HashSet::new();
     for mut stream in streams {
         assert_eq!(data_of(&mut stream, 1).await, ["acknowledged"]);

@@ -32,11 +32,7 @@ impl TestHub {
     }
 
     fn command(settings: &[(&str, &str)]) -> HubCommand {
-        let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"));
-        let set = |command: HubCommand, (name, value): &(&str, &str)| {
-            command.env(format!("VISNYK_{name}"), value)
-        };
-        settings.iter().fold(command, set)
+        HubCommand::new(env!("CARGO_BIN_EXE_visnyk")).settings(settings)
     }
 
     async fn start_with(command: HubCommand) -> Self {

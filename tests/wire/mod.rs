@@ -18,13 +18,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts a hub on a free port; the settings are named as in a file, with dots.
 pub(crate) async fn hub(settings: &[(&str, &str)]) -> Hub {
-    let mut command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+    let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
         .directory(env!("CARGO_TARGET_TMPDIR"))
-        .env("VISNYK_SHARDS", "2");
-    for (name, value) in settings {
-        let variable = format!("VISNYK_{}", name.replace('.', "__").to_ascii_uppercase());
-        command = command.env(variable, value);
-    }
+        .settings(&[("shards", "2")])
+        .settings(settings);
     command.start().await.expect("the hub starts")
 }
 

@@ -10,7 +10,8 @@ use clap::ValueEnum;
 use visnyk_loadtest::server_process::ServerProcess;
 use visnyk_loadtest::subject::{get_request, post_request, stream_request};
 use visnyk_loadtest::{
-    Delivers, Extras, Failure, LongPoll, Scenario, Subject, percent_encode, raise_open_files,
+    Delivers, Extras, Failure, HubCommand, LongPoll, Scenario, Subject, percent_encode,
+    raise_open_files,
 };
 
 use super::scratch::Scratch;
@@ -92,18 +93,18 @@ impl Server {
                 Ok(Running { subject: process.as_floor(), _process: process, _scratch: None })
             }
             Self::Visnyk => {
-                let process = ServerProcess::hub(&programs.visnyk, &[], &[])?;
+                let process = HubCommand::new(&programs.visnyk).start_blocking()?;
                 Ok(Running { subject: process.as_hub(), _process: process, _scratch: None })
             }
             Self::Axum => {
                 let command = Command::new(programs.built.join("axum-broadcast"));
-                Ok(self.running(ServerProcess::start(command)?, None))
+                Ok(self.running(ServerProcess::start_blocking(command)?, None))
             }
             Self::Express => {
                 let mut command = Command::new("node");
                 command.arg(programs.folder.join("express/server.mjs"));
                 command.env("NODE_ENV", "production");
-                Ok(self.running(ServerProcess::start(command)?, None))
+                Ok(self.running(ServerProcess::start_blocking(command)?, None))
             }
             Self::Nginx => self.start_nginx(programs, scenario),
             Self::DurableStreams => self.start_durable_streams(programs, channels),

@@ -115,7 +115,7 @@ async fn a_drain_refuses_streams_and_answers_polls() {
     let mut poll = Wire::to(&hub).await;
     poll.send(get("/v1/channels/a/poll?timeout=60")).await;
     super::wire::metric_is(&hub, "visnyk_pollers", 1).await;
-    hub.terminate().await.unwrap();
+    hub.terminate().unwrap();
     hub.wait_for_line("draining", super::wire::PATIENCE).await.unwrap();
     // The flag and the line are set one after the other.
     loop {

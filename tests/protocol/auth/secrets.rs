@@ -75,7 +75,7 @@ async fn no_secret_is_in_logs_answers_or_listings() {
     let listed = [("Authorization", &*authorization)];
     let connections = ask(&hub, request("GET", "/v1/connections?state=closed", &listed, "")).await;
     said += connections.text();
-    hub.terminate().await.unwrap();
+    hub.terminate().unwrap();
     hub.wait(super::wire::PATIENCE).await.unwrap();
     let logged = hub.stderr();
     assert!(logged.contains("\"level\":\"DEBUG\""), "the log says much: {logged}");
@@ -115,7 +115,7 @@ async fn a_hub_without_a_key_does_not_mention_tokens() {
     hub.wait_for_line("panicked at", super::wire::PATIENCE).await.unwrap();
     drop((streams, polling));
     said += ask(&hub, get("/v1/connections?state=closed")).await.text();
-    hub.terminate().await.unwrap();
+    hub.terminate().unwrap();
     hub.wait(super::wire::PATIENCE).await.unwrap();
     let logged = hub.stderr();
     assert!(logged.contains("\"level\":\"DEBUG\""), "the log says much: {logged}");
@@ -185,7 +185,7 @@ async fn what_cannot_be_read_is_not_logged_either() {
         }
         // It was there for all of them.
         assert_eq!(ask(&hub, get("/healthz")).await.status, 200);
-        hub.terminate().await.unwrap();
+        hub.terminate().unwrap();
         hub.wait(super::wire::PATIENCE).await.unwrap();
         let (logged, said) = (hub.stderr(), String::from_utf8_lossy(&said).into_owned());
         for words in
@@ -365,7 +365,7 @@ async fn a_key_of_tls_is_in_nothing_that_the_hub_says() {
     // Nor what is wrong with it when it has changed.
     file("good", &key.replace("PRIVATE", "PUBLIC"));
     hub.wait_for_line("the old one stays", super::wire::PATIENCE).await.unwrap();
-    hub.terminate().await.unwrap();
+    hub.terminate().unwrap();
     hub.wait(super::wire::PATIENCE).await.unwrap();
     says_nothing(&hub.stderr());
     for (cert, key) in [

@@ -81,7 +81,7 @@ async fn a_drain_is_over_when_the_last_client_has_left() {
     let mut stream = Wire::to(&hub).await;
     stream.send(get("/v1/channels/a/events")).await;
     stream.stream_head().await;
-    hub.terminate().await.expect("it runs");
+    hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
     drop(stream);
     let status = hub.wait(PATIENCE).await.expect("it ends");

@@ -27,7 +27,7 @@ async fn a_restart_loses_nothing_and_clients_come_back_after_their_retry_time() 
     for number in 0..EVENTS {
         published(&first, "a", &format!("before {number}")).await;
     }
-    first.terminate().await.unwrap();
+    first.terminate().unwrap();
     assert_eq!(first.wait(PATIENCE).await.unwrap().code(), Some(0), "{}", first.stderr());
 
     // The hub is away. A browser must not be given a status that makes it give up.
@@ -75,7 +75,7 @@ async fn what_the_hub_says_when_it_goes_down_comes_through() {
         let fields = [("Last-Event-ID", &*position)];
         polling.send(request("GET", "/v1/poll?channel=a&timeout=60", &fields, "")).await;
         metric_is(&hub, "visnyk_pollers", 1).await;
-        hub.terminate().await.unwrap();
+        hub.terminate().unwrap();
         // A hub that just went away would be an end without it, and 502 or 503.
         let answer = polling.answer().await;
         assert_eq!(answer.status, 204, "{setup:?} {answer:?}");
@@ -93,12 +93,10 @@ async fn what_the_hub_says_when_it_goes_down_comes_through() {
 
 /// A hub where another was.
 async fn again(first: &Hub, settings: &[(&str, &str)]) -> Hub {
-    let mut command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+    let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
         .listen(first.address())
-        .env("VISNYK_SHARDS", "2");
-    for (name, value) in settings {
-        command = command.env(format!("VISNYK_{}", name.to_ascii_uppercase()), value);
-    }
+        .settings(&[("shards", "2")])
+        .settings(settings);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match command.start().await {

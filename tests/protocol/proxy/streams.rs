@@ -209,7 +209,7 @@ async fn compressed_streams_go_out_event_by_event_too() {
         let text = gunzip(&compressed);
         assert!(text.contains(&format!("data: event {number}\n")), "{number}: {text}");
     }
-    hub.terminate().await.unwrap();
+    hub.terminate().unwrap();
     hub.wait(super::wire::PATIENCE).await.unwrap();
     compressed.extend(wire.rest().await);
     assert!(gunzip(&compressed).ends_with("\n\n"), "the end comes through as well");

@@ -1,6 +1,6 @@
 //! Certificates made for a test, and a hub that serves with one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
@@ -39,14 +39,9 @@ impl TlsHub {
         let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
         std::fs::write(&cert, &certificate.cert_pem).expect("it is written");
         std::fs::write(&key, &certificate.key_pem).expect("it is written");
-        let mut command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
-            .arg("--tls-cert")
-            .arg(&cert)
-            .arg("--tls-key")
-            .arg(&key);
-        for (name, value) in settings {
-            command = command.env(format!("VISNYK_{name}"), value);
-        }
+        let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+            .args([Path::new("--tls-cert"), &cert, Path::new("--tls-key"), &key])
+            .settings(settings);
         let hub = command.start().await.expect("the hub starts");
         Self { hub, certificate, directory }
     }

@@ -17,11 +17,13 @@ use super::{
 
 #[tokio::test]
 async fn hub_under_tls_says_https_and_when_its_certificate_expires() {
-    let hub = TlsHub::start(&[]).await;
+    let mut hub = TlsHub::start(&[]).await;
     let address = hub.hub.address();
-    let said = hub.hub.stderr();
-    assert!(said.contains(&format!("listening on https://{address}\n")), "{said}");
-    assert!(said.contains(&format!("console at https://{address}/\n")), "{said}");
+    for line in
+        [format!("listening on https://{address}"), format!("console at https://{address}/")]
+    {
+        assert_eq!(hub.hub.wait_for_line(&line, PATIENCE).await.expect("it is said"), line);
+    }
     let client = Client::tls_http1(&hub).await;
     let expires = metric(&client, "visnyk_tls_certificate_expires_seconds").await;
     // What rcgen makes by default is good until the year 4096.
@@ -105,7 +107,7 @@ async fn handshakes_under_way_do_not_hold_up_the_end() {
     while metric(&client, "visnyk_http_connections").await < 2.0 {}
     let began = Instant::now();
     drop(client);
-    hub.hub.terminate().await.expect("it runs");
+    hub.hub.terminate().expect("it runs");
     let status = hub.hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.hub.stderr());
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());

@@ -145,7 +145,7 @@ async fn stream_that_drains_ends_with_its_retry_and_a_close_notify() {
     io.write_all(request.as_bytes()).await.expect("it reads");
     let publisher = Client::tls_http1(&hub).await;
     while metric(&publisher, "visnyk_streams").await < 1.0 {}
-    hub.hub.terminate().await.expect("it runs");
+    hub.hub.terminate().expect("it runs");
     let mut bytes = Vec::new();
     // rustls calls an end without a close_notify an error.
     timeout(PATIENCE, io.read_to_end(&mut bytes)).await.expect("in time").expect("a good end");

@@ -237,7 +237,7 @@ async fn drain_ends_streams_each_with_its_retry_and_answers_polls() {
             }
         });
         wait_for(&client, "visnyk_pollers", 1.0).await;
-        hub.terminate().await.expect("it runs");
+        hub.terminate().expect("it runs");
         let mut retries = Vec::new();
         for mut stream in streams {
             let block = stream.block().await.expect("its last words");

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use tokio::{
     process::Command,
     time::{Duration, Instant, sleep},
@@ -28,7 +29,7 @@ async fn wait_until_served(hub: &TlsHub, certificate: &Certificate) {
 
 #[tokio::test]
 async fn changed_files_are_taken_and_streams_stay() {
-    let hub = TlsHub::start(&[("TLS_RELOAD_S", "1")]).await;
+    let mut hub = TlsHub::start(&[("TLS_RELOAD_S", "1")]).await;
     let publisher = Client::tls_http1(&hub).await;
     let mut stream = Client::tls_http1(&hub).await.stream("a", "now").await;
     let renewed = Certificate::new();
@@ -40,7 +41,7 @@ async fn changed_files_are_taken_and_streams_stay() {
         sleep(Duration::from_millis(50)).await;
     }
     assert!(serves(&hub, &hub.certificate).await, "the old one stays");
-    assert!(hub.hub.stderr().contains("the old one stays"), "{}", hub.hub.stderr());
+    hub.hub.wait_for_line("the old one stays", PATIENCE).await.expect("it is said");
     fs::write(hub.key_file(), &renewed.key_pem).expect("it is written");
     wait_until_served(&hub, &renewed).await;
     assert!(!serves(&hub, &hub.certificate).await);
@@ -58,7 +59,7 @@ async fn sighup_renews_at_once_and_bad_files_change_nothing() {
     fs::write(hub.cert_file(), &renewed.cert_pem).expect("it is written");
     fs::write(hub.key_file(), &renewed.key_pem).expect("it is written");
     assert!(serves(&hub, &hub.certificate).await, "the files were not read again");
-    hub.hub.signal("HUP").await.expect("it runs");
+    hub.hub.signal(Signal::HUP).expect("it runs");
     wait_until_served(&hub, &renewed).await;
     let line = "SIGHUP: the certificate is read anew";
     hub.hub.wait_for_line(line, PATIENCE).await.expect("a line");
@@ -72,7 +73,7 @@ async fn sighup_renews_at_once_and_bad_files_change_nothing() {
     for (n, (cert, key)) in bad.into_iter().enumerate() {
         fs::write(hub.cert_file(), cert.unwrap_or(renewed.cert_pem.clone())).expect("written");
         fs::write(hub.key_file(), key.unwrap_or(renewed.key_pem.clone())).expect("written");
-        hub.hub.signal("HUP").await.expect("it runs");
+        hub.hub.signal(Signal::HUP).expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         while metric(&publisher, "visnyk_tls_reloads_failed_total").await < (n + 1) as f64 {
             assert!(Instant::now() < deadline, "{}", hub.hub.stderr());
@@ -80,7 +81,7 @@ async fn sighup_renews_at_once_and_bad_files_change_nothing() {
         assert!(serves(&hub, &renewed).await);
     }
     fs::remove_file(hub.key_file()).expect("it was there");
-    hub.hub.signal("HUP").await.expect("it runs");
+    hub.hub.signal(Signal::HUP).expect("it runs");
     let deadline = Instant::now() + PATIENCE;
     while metric(&publisher, "visnyk_tls_reloads_failed_total").await < 5.0 {
         assert!(Instant::now() < deadline, "{}", hub.hub.stderr());
@@ -99,12 +100,12 @@ async fn files_that_cannot_be_read_to_an_end_hold_up_neither_requests_nor_the_en
     fs::remove_file(hub.cert_file()).expect("it was there");
     let made = Command::new("mkfifo").arg(hub.cert_file()).status().await;
     assert!(made.expect("it runs").success());
-    hub.hub.signal("HUP").await.expect("it runs");
+    hub.hub.signal(Signal::HUP).expect("it runs");
     hub.hub.wait_for_line("SIGHUP: ", PATIENCE).await.expect("a line");
     publisher.publish("a", "still here").await;
     assert!(serves(&hub, &hub.certificate).await, "the old one stays");
     drop(publisher);
-    hub.hub.terminate().await.expect("it runs");
+    hub.hub.terminate().expect("it runs");
     let status = hub.hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.hub.stderr());
 }
