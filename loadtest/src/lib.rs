@@ -8,6 +8,7 @@
 //! its client, so that a mistake of one is not repeated by the other, and they are strict where
 //! the hub's form is documented.
 
+pub mod http2_frames;
 pub mod outcome;
 pub mod report;
 pub mod scenarios;
@@ -21,8 +22,8 @@ mod client;
 mod exchange;
 mod executable;
 mod failure;
-mod http2_frame;
 mod hub;
+mod hyper_client;
 mod machine;
 mod measured;
 mod memory;
@@ -31,7 +32,6 @@ mod poll;
 mod progress;
 mod publisher;
 mod scenario;
-mod secure;
 mod sequence;
 mod server_figures;
 mod sse;
@@ -41,8 +41,8 @@ pub use apart::receive_apart;
 pub use audience::{Audience, Received};
 pub use exchange::{Answer, Exchange};
 pub use failure::{Failure, in_full};
-pub use http2_frame::{HTTP2_PREFACE, http2_frame};
 pub use hub::{Hub, HubCommand};
+pub use hyper_client::{HyperClient, dial_tls, shake_hands, tls_config};
 pub use machine::raise_open_files;
 pub use memory::Memory;
 pub use outcome::Outcome;

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use tokio::time::sleep;
-use visnyk_loadtest::{HTTP2_PREFACE, http2_frame as frame};
+use visnyk_loadtest::http2_frames::*;
 
 use crate::{
     AUDIENCE,
@@ -133,7 +133,7 @@ pub(crate) async fn compression_bomb(target: Target) {
         let mut wire = open(&target, &[]).await?;
         for at in 0..1_000_u32 {
             let long = [&[0x40, 1, b'x', 0x7F, 0xA1, 0x1E][..], &[b'a'; 4_000]].concat();
-            let mut block = [block("GET", "/healthz"), long].concat();
+            let mut block = [head("GET", "/healthz"), long].concat();
             // 62 is the first entry of the dynamic table.
             block.extend(std::iter::repeat_n(0xBE, 12_000));
             wire.send(frame(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, &block)).await?;
@@ -147,7 +147,7 @@ pub(crate) async fn compression_bomb(target: Target) {
 /// A connection with its preface and these settings.
 async fn open(target: &Target, settings: &[u8]) -> io::Result<Wire> {
     let mut wire = target.connect().await?;
-    wire.send(HTTP2_PREFACE).await?;
+    wire.send(PREFACE).await?;
     wire.send(frame(SETTINGS, 0, 0, settings)).await?;
     wire.drop_bytes(1).await?;
     target.got("connections");
@@ -159,26 +159,5 @@ fn stream_path() -> String {
 }
 
 fn headers(stream: u32, method: &str, path: &str, flags: u8) -> Vec<u8> {
-    frame(HEADERS, flags, stream, &block(method, path))
+    frame(HEADERS, flags, stream, &head(method, path))
 }
-
-/// A head of static names and literal values (RFC 7541).
-fn block(method: &str, path: &str) -> Vec<u8> {
-    let mut block = vec![if method == "POST" { 0x83 } else { 0x82 }, 0x86];
-    for (name, value) in [(0x04, path), (0x01, "localhost")] {
-        block.extend([name, value.len() as u8]);
-        block.extend(value.as_bytes());
-    }
-    block
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;

@@ -11,14 +11,14 @@ use std::{
 };
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::CertificateDer};
+use rustls::{ClientConfig, ClientConnection};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     runtime::Runtime,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
-use visnyk_loadtest::Received;
+use tokio_rustls::client::TlsStream;
+use visnyk_loadtest::{Received, dial_tls, tls_config};
 
 use crate::{
     AUDIENCE,
@@ -218,7 +218,7 @@ pub(crate) async fn ask(
     address: std::net::SocketAddr,
     target: &str,
 ) -> std::io::Result<(u16, String)> {
-    let mut io = try_dial(address).await?;
+    let mut io = dial_tls(address, config()).await?;
     io.write_all(request("GET", target, "Connection: close\r\n", "").as_bytes()).await?;
     let mut answer = String::new();
     io.read_to_string(&mut answer).await?;
@@ -228,28 +228,12 @@ pub(crate) async fn ask(
 }
 
 async fn dial(address: std::net::SocketAddr) -> TlsStream<TcpStream> {
-    try_dial(address).await.expect("a handshake")
-}
-
-async fn try_dial(address: std::net::SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-    let io = TcpStream::connect(address).await?;
-    io.set_nodelay(true)?;
-    let name = "localhost".try_into().expect("a name");
-    TlsConnector::from(config()).connect(name, io).await
+    dial_tls(address, config()).await.expect("a handshake")
 }
 
 fn config() -> Arc<ClientConfig> {
-    static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(CERTIFICATE.cert.der().to_vec())).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
-    });
+    static CONFIG: LazyLock<Arc<ClientConfig>> =
+        LazyLock::new(|| tls_config(CERTIFICATE.cert.der().clone(), &[]).expect("a certificate"));
     Arc::clone(&CONFIG)
 }
 

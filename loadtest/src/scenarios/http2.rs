@@ -2,17 +2,26 @@
 //! with a connection each: what one costs.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::{Expect, Inbox, Stamp, now_ns, thread_cpu_ns};
+use crate::hyper_client::{HyperClient, dial_tls, tls_config};
 use crate::measured::Run;
-use crate::secure::{Link, Trust};
 use crate::{failure::Failure, machine, outcome::Outcome, progress::Progress, subject::Subject};
 
 /// The sizes of `http2`.
@@ -60,7 +69,7 @@ impl Http2 {
     }
 
     async fn measure(&self, mut run: Run<'_>) -> Result<Outcome, Failure> {
-        let trust = Trust::of(self.cert.as_deref(), self.http1)?;
+        let tls = self.tls()?;
         let streams = if self.http1 { 1 } else { self.streams };
         let total = self.connections * streams;
         let inbox = Rc::new(RefCell::new(Inbox::new(run.subject.delivers)));
@@ -69,11 +78,11 @@ impl Http2 {
         let before = run.sample()?;
         let (mut links, mut receiving) = (Vec::new(), JoinSet::new());
         for connection in 0..self.connections {
-            let link = Link::open(run.subject.address, &trust).await?;
+            let link = self.open(run.subject.address, tls.as_ref()).await?;
             for _ in 0..streams {
                 let number = receiving.len() as u32;
-                let body = link.stream(&format!("/v1/channels/{CHANNEL}/events")).await?;
-                receiving.spawn_local(receive(body, number, Rc::clone(&inbox)));
+                let stream = ask(&link, "GET", Bytes::new(), 200).await?;
+                receiving.spawn_local(receive(stream, number, Rc::clone(&inbox)));
             }
             links.push(link);
             run.progress.at(((connection + 1) * streams) as u64);
@@ -100,7 +109,7 @@ impl Http2 {
         run.progress.begin("delivering", due);
         let (sample, cpu_ns) = (run.sample()?, thread_cpu_ns());
         // Opened only now: one that says nothing for a while is closed.
-        let publisher = Link::open(run.subject.address, &trust).await?;
+        let publisher = self.open(run.subject.address, tls.as_ref()).await?;
         self.publish(&publisher).await?;
         let mut came = 0;
         let mut last = Instant::now();
@@ -137,9 +146,38 @@ impl Http2 {
         Ok(run.outcome)
     }
 
-    async fn publish(&self, publisher: &Link) -> Result<(), Failure> {
+    /// What it speaks under TLS, if it does.
+    fn tls(&self) -> Result<Option<Arc<ClientConfig>>, Failure> {
+        let Some(path) = &self.cert else { return Ok(None) };
+        let unusable = |why: String| Failure::Unsupported(format!("{}: {why}", path.display()));
+        let cert = CertificateDer::from_pem_file(path).map_err(|why| unusable(why.to_string()))?;
+        let alpn = if self.http1 { "http/1.1" } else { "h2" };
+        tls_config(cert, &[alpn]).map(Some).map_err(|why| unusable(why.to_string()))
+    }
+
+    async fn open(
+        &self,
+        address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<HyperClient, Failure> {
+        let opened = async {
+            match tls {
+                None => self.speak(TcpStream::connect(address).await?).await,
+                Some(tls) => self.speak(dial_tls(address, Arc::clone(tls)).await?).await,
+            }
+        };
+        opened.await.map_err(Failure::io("connecting"))
+    }
+
+    async fn speak(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> std::io::Result<HyperClient> {
+        if self.http1 { HyperClient::http1(io).await } else { HyperClient::http2(io).await }
+    }
+
+    async fn publish(&self, publisher: &HyperClient) -> Result<(), Failure> {
         let (started, started_ns) = (Instant::now(), now_ns());
-        let target = format!("/v1/channels/{CHANNEL}/events");
         for seq in 0..self.events {
             let at = Duration::from_secs_f64(f64::from(seq) / self.rate);
             sleep_until(started + at).await;
@@ -147,7 +185,7 @@ impl Http2 {
             let due_ns = started_ns + at.as_nanos() as u64;
             let mut body = Vec::new();
             Stamp { stream: 0, seq, due_ns }.write(self.payload, &mut body);
-            publisher.post(&target, body).await?;
+            let _ = ask(publisher, "POST", body.into(), 201).await?.collect().await;
         }
         Ok(())
     }
@@ -161,12 +199,32 @@ fn whether_there<S: serde::Serializer>(
     serializer.serialize_bool(cert.is_some())
 }
 
+/// The body of an answer of the channel, if it has this status.
+async fn ask(
+    client: &HyperClient,
+    method: &str,
+    body: Bytes,
+    status: u16,
+) -> Result<Incoming, Failure> {
+    let fields: &[_] = if method == "GET" { &[("accept", "text/event-stream")] } else { &[] };
+    let target = format!("/v1/channels/{CHANNEL}/events");
+    let refused =
+        |answer: String| Failure::Refused { request: format!("{method} {target}"), answer };
+    let answer = client.send(method, &target, fields, body).await;
+    let answer = answer.map_err(|error| refused(error.to_string()))?;
+    match answer.status() {
+        got if got == status => Ok(answer.into_body()),
+        got => Err(refused(got.to_string())),
+    }
+}
+
 /// Receives until its stream ends, which it is not to do.
-async fn receive(mut body: crate::secure::Body, number: u32, inbox: Rc<RefCell<Inbox>>) {
+async fn receive(mut body: Incoming, number: u32, inbox: Rc<RefCell<Inbox>>) {
     let mut expect = Expect::all_of(0);
     let mut rest = Vec::new();
     loop {
-        let Some(bytes) = body.next().await else {
+        let frame = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok());
+        let Some(bytes) = frame else {
             inbox.borrow_mut().ledger.say(|| format!("stream {number} ended"));
             return;
         };

@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use serde_json::json;
-use visnyk_loadtest::{HTTP2_PREFACE, Hub, HubCommand, http2_frame as frame};
+use visnyk_loadtest::{
+    Hub, HubCommand,
+    http2_frames::{self, frame},
+};
 
 use super::{
     tokens::{admin, encode, signed, token},
@@ -158,7 +161,7 @@ async fn what_cannot_be_read_is_not_logged_either() {
             // What debug data there is in the goodbye of a client is not shown either.
             let goodbye = [&[0; 8], planted.as_bytes()].concat();
             for frame in [frame(4, 0, 0, &[]), frame(1, 5, 1, &head), frame(7, 0, 0, &goodbye)] {
-                let beginning: &[u8] = if frame[3] == 4 { HTTP2_PREFACE } else { &[] };
+                let beginning: &[u8] = if frame[3] == 4 { http2_frames::PREFACE } else { &[] };
                 // It may be gone at the first that it cannot read.
                 let _ = wire.try_send([beginning, &frame].concat()).await;
             }

@@ -3,65 +3,32 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::Incoming, client::conn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use http_body_util::BodyExt;
+use hyper::{Response, body::Incoming};
+use rustls::{ClientConfig, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use visnyk_loadtest::HyperClient;
+pub(crate) use visnyk_loadtest::{dial_tls as dial, shake_hands as greet};
 
 use super::{certificate::TlsHub, support::PATIENCE};
 
 /// What a client trusts and offers.
 pub(crate) fn tls_config(der: &[u8], alpn: &[&str]) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(der.to_vec())).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    Arc::new(config)
-}
-
-/// Connects and shakes hands.
-pub(crate) async fn dial(
-    address: SocketAddr,
-    config: Arc<ClientConfig>,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    greet(TcpStream::connect(address).await?, config).await
-}
-
-/// The same on a connection that is there.
-pub(crate) async fn greet(
-    io: TcpStream,
-    config: Arc<ClientConfig>,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let name = "localhost".try_into().expect("a name");
-    timeout(PATIENCE, TlsConnector::from(config).connect(name, io)).await?
+    visnyk_loadtest::tls_config(CertificateDer::from(der), alpn).expect("a certificate")
 }
 
 /// A connection on which requests are sent.
 #[derive(Clone)]
-pub(crate) enum Client {
-    Http1(Arc<tokio::sync::Mutex<conn::http1::SendRequest<Full<Bytes>>>>),
-    Http2(conn::http2::SendRequest<Full<Bytes>>),
-}
+pub(crate) struct Client(HyperClient);
 
 impl Client {
     /// HTTP/1.1 over a transport.
     pub(crate) async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        let (sender, connection) =
-            conn::http1::handshake(TokioIo::new(io)).await.expect("a connection");
-        tokio::spawn(connection);
-        Self::Http1(Arc::new(sender.into()))
+        Self(HyperClient::http1(io).await.expect("a connection"))
     }
 
     /// HTTP/1.1 to a hub under TLS.
@@ -72,11 +39,7 @@ impl Client {
 
     /// HTTP/2 over a transport.
     pub(crate) async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
-            .await
-            .expect("a connection");
-        tokio::spawn(connection);
-        Self::Http2(sender)
+        Self(HyperClient::http2(io).await.expect("a connection"))
     }
 
     /// HTTP/2 to a hub under TLS.
@@ -97,32 +60,8 @@ impl Client {
         target: &str,
         fields: &[(&str, &str)],
         body: &str,
-    ) -> hyper::Result<Response<Incoming>> {
-        let mut request = Request::builder().method(method);
-        request = match self {
-            Self::Http1(_) => request.uri(target).header("host", "localhost"),
-            Self::Http2(_) => request.uri(format!("https://localhost{target}")),
-        };
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        let request = request.body(body).expect("a request");
-        let answered = async {
-            match self {
-                Self::Http1(sender) => {
-                    let mut sender = sender.lock().await;
-                    sender.ready().await?;
-                    sender.send_request(request).await
-                }
-                Self::Http2(sender) => {
-                    let mut sender = sender.clone();
-                    sender.ready().await?;
-                    sender.send_request(request).await
-                }
-            }
-        };
-        timeout(PATIENCE, answered).await.expect("an answer in time")
+    ) -> std::io::Result<Response<Incoming>> {
+        self.0.send(method, target, fields, body.to_owned()).await
     }
 
     /// Sends a request and reads its whole answer.

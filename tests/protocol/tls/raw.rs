@@ -8,38 +8,13 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use visnyk_loadtest::{HTTP2_PREFACE as PREFACE, http2_frame as frame};
+pub(crate) use visnyk_loadtest::http2_frames::*;
 
 use super::support::PATIENCE;
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const WINDOW_UPDATE: u8 = 8;
-pub(crate) const CONTINUATION: u8 = 9;
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
-/// The setting of a stream's first window.
-pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
-
-/// A setting.
-pub(crate) fn setting(name: u16, value: u32) -> Vec<u8> {
-    let mut payload = name.to_be_bytes().to_vec();
-    payload.extend(value.to_be_bytes());
-    payload
-}
-
-/// The head of a GET, in HPACK without a table or Huffman's code (RFC 7541, appendix A).
+/// The head of a GET.
 pub(crate) fn get_head(path: &str) -> Vec<u8> {
-    let mut block = vec![0x82, 0x86];
-    block.extend([0x04, path.len() as u8]);
-    block.extend(path.as_bytes());
-    block.extend([0x01, 9]);
-    block.extend(b"localhost");
-    block
+    head("GET", path)
 }
 
 /// A frame that came.
