@@ -53,7 +53,7 @@ pub use scenario::{Scenario, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
 pub use subject::{Delivers, Extras, LongPoll, Subject};
-pub use wire::Head;
+pub use wire::{BodyRest, Head, Wire};
 
 /// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.
 pub fn percent_encode(text: &str) -> String {

@@ -11,6 +11,8 @@ use tokio::time::timeout;
 /// The status and the header fields of an answer.
 #[derive(Debug, Clone)]
 pub struct Head {
+    /// `HTTP/1.1`, or `HTTP/1.0`.
+    pub version: String,
     /// The status code.
     pub status: u16,
     /// Names, in lower case, and values, as they came.
@@ -26,14 +28,14 @@ impl Head {
 
 /// A connected socket and what has been read of it but not used yet.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     socket: TcpStream,
     unread: Vec<u8>,
 }
 
 /// What is still to come of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyRest {
+pub enum BodyRest {
     /// So many bytes.
     Length(usize),
     /// Chunks; this one has so many bytes left, not counting its line end.
@@ -47,9 +49,15 @@ pub(crate) enum BodyRest {
 }
 
 impl Wire {
+    /// A socket that is connected.
+    pub fn over(socket: TcpStream) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, unread: Vec::new() })
+    }
+
     /// Connects; `receive_buffer_bytes` bounds SO_RCVBUF, so that a client which does not read
     /// takes little.
-    pub(crate) async fn connect(
+    pub async fn connect(
         address: SocketAddr,
         receive_buffer_bytes: Option<u32>,
     ) -> io::Result<Self> {
@@ -57,37 +65,39 @@ impl Wire {
         if let Some(bytes) = receive_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let socket = timeout(PATIENCE, socket.connect(address)).await??;
-        socket.set_nodelay(true)?;
-        Ok(Self { socket, unread: Vec::new() })
+        Self::over(timeout(PATIENCE, socket.connect(address)).await??)
     }
 
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends these very bytes.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(PATIENCE, self.socket.write_all(bytes)).await?
     }
 
     /// Ends the sending side and leaves the receiving side open.
-    pub(crate) async fn half_close(&mut self) -> io::Result<()> {
+    pub async fn half_close(&mut self) -> io::Result<()> {
         self.socket.shutdown().await
     }
 
-    /// Reads the head of a final answer. Cancelled, it has lost nothing.
-    pub(crate) async fn read_head(&mut self) -> io::Result<Head> {
+    /// Reads the head of a final answer of HTTP/1.1. Cancelled, it has lost nothing.
+    pub async fn read_head(&mut self) -> io::Result<Head> {
         loop {
-            let head = self.read_until(b"\r\n\r\n", HEAD_BYTES_MAX).await?;
-            let head = parse_head(&head)?;
+            let head = self.read_any_head().await?;
+            if head.version != "HTTP/1.1" {
+                return Err(invalid(format!("an answer of {}", head.version)));
+            }
             if head.status >= 200 {
                 return Ok(head);
             }
         }
     }
 
+    /// Reads the head of an answer, be it an interim one. Cancelled, it has lost nothing.
+    pub async fn read_any_head(&mut self) -> io::Result<Head> {
+        parse_head(&self.read_until(b"\r\n\r\n", HEAD_BYTES_MAX).await?)
+    }
+
     /// Appends the next piece of a body to `piece`. Cancelled, it has lost nothing.
-    pub(crate) async fn read_body(
-        &mut self,
-        rest: &mut BodyRest,
-        piece: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    pub async fn read_body(&mut self, rest: &mut BodyRest, piece: &mut Vec<u8>) -> io::Result<()> {
         match *rest {
             BodyRest::Ended => {}
             BodyRest::UntilClose => {
@@ -134,7 +144,7 @@ impl Wire {
 
     /// Closes at once with a reset, as a cable that is pulled and a peer that is killed look to
     /// the other side's kernel sooner or later.
-    pub(crate) fn cut(self) -> io::Result<()> {
+    pub fn cut(self) -> io::Result<()> {
         self.socket.set_zero_linger()
     }
 
@@ -147,7 +157,9 @@ impl Wire {
         Ok(taken)
     }
 
-    async fn read_until(&mut self, end: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
+    /// Reads up to and including `end`, which must come within so many bytes. Cancelled, it has lost
+    /// nothing.
+    pub async fn read_until(&mut self, end: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut searched = 0;
         loop {
             let found = self.unread[searched..].windows(end.len()).position(|part| part == end);
@@ -164,16 +176,21 @@ impl Wire {
         }
     }
 
-    /// False at the end of the stream.
-    async fn read_more(&mut self) -> io::Result<bool> {
+    /// What has been read and not been used.
+    pub fn unread(&mut self) -> &mut Vec<u8> {
+        &mut self.unread
+    }
+
+    /// Reads what comes next; false at the end of the stream.
+    pub async fn read_more(&mut self) -> io::Result<bool> {
         Ok(self.socket.read_buf(&mut self.unread).await? > 0)
     }
 }
 
 impl BodyRest {
     /// RFC 9112, section 6.3, for the answer to a GET, POST or DELETE.
-    pub(crate) fn of(head: &Head) -> io::Result<Self> {
-        if head.status == 204 || head.status == 304 {
+    pub fn of(head: &Head) -> io::Result<Self> {
+        if matches!(head.status, 100..200 | 204 | 304) {
             return Ok(Self::Ended);
         }
         if let Some(coding) = head.field("transfer-encoding") {
@@ -197,9 +214,10 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
     let text = str::from_utf8(bytes).map_err(|_| invalid("a head that is not UTF-8"))?;
     let mut lines = text.trim_end().split("\r\n");
     let status_line = lines.next().unwrap_or_default();
-    let status = status_line
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok())
+    let (version, status) = status_line
+        .split_once(' ')
+        .filter(|(version, _)| matches!(*version, "HTTP/1.1" | "HTTP/1.0"))
+        .and_then(|(version, rest)| Some((version.to_owned(), rest.get(..3)?.parse().ok()?)))
         .ok_or_else(|| invalid(format!("status line {status_line:?}")))?;
     let fields = lines
         .map(|line| {
@@ -208,7 +226,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
             Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
         })
         .collect::<io::Result<_>>()?;
-    Ok(Head { status, fields })
+    Ok(Head { version, status, fields })
 }
 
 pub(crate) fn invalid(what: impl Into<String>) -> io::Error {

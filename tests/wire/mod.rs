@@ -3,15 +3,14 @@
 //! Every wait is bounded by [`PATIENCE`]; a wait that runs out fails the test.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, ops::Deref, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
 };
-use visnyk_loadtest::{Hub, HubCommand};
+use visnyk_loadtest::{BodyRest, Head, Hub, HubCommand};
 
 /// How long a hub on a busy machine may take for what takes it no time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,11 +27,16 @@ pub(crate) async fn hub(settings: &[(&str, &str)]) -> Hub {
 /// An answer, or the head of one.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    pub(crate) version: String,
-    pub(crate) status: u16,
-    /// Names in lower case.
-    pub(crate) fields: Vec<(String, String)>,
+    head: Head,
     pub(crate) body: Vec<u8>,
+}
+
+impl Deref for Answer {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
 }
 
 impl Answer {
@@ -45,7 +49,7 @@ impl Answer {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|(field, _)| field == name)
+        self.head.field(name).is_some()
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -80,10 +84,7 @@ impl Answer {
 
 /// One connection.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    socket: TcpStream,
-    unread: Vec<u8>,
-}
+pub(crate) struct Wire(visnyk_loadtest::Wire);
 
 impl Wire {
     pub(crate) async fn to(hub: &Hub) -> Self {
@@ -91,9 +92,7 @@ impl Wire {
     }
 
     pub(crate) async fn at(address: SocketAddr) -> Self {
-        let socket = within("connecting", TcpStream::connect(address)).await.expect("a connection");
-        socket.set_nodelay(true).expect("an open socket");
-        Self { socket, unread: Vec::new() }
+        Self(visnyk_loadtest::Wire::connect(address, None).await.expect("a connection"))
     }
 
     /// From an address of this machine other than 127.0.0.1.
@@ -104,9 +103,8 @@ impl Wire {
     /// The same, to a proxy.
     pub(crate) async fn from_source_to(address: SocketAddr, source: &str) -> Self {
         let connected = within("connecting", Self::connect_from(address, source)).await;
-        let socket = connected.expect("a connection");
-        socket.set_nodelay(true).expect("an open socket");
-        Self { socket, unread: Vec::new() }
+        let wire = connected.and_then(visnyk_loadtest::Wire::over);
+        Self(wire.expect("a connection"))
     }
 
     async fn connect_from(address: SocketAddr, source: &str) -> io::Result<TcpStream> {
@@ -121,46 +119,38 @@ impl Wire {
 
     /// Sends what a hub may refuse to read.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        within("sending", self.socket.write_all(bytes.as_ref())).await
+        within("sending", self.0.write(bytes.as_ref())).await
     }
 
     /// Ends the sending side only.
     pub(crate) async fn half_close(&mut self) {
-        self.socket.shutdown().await.expect("an open socket");
+        self.0.half_close().await.expect("an open socket");
     }
 
     /// Reads one whole answer, interim ones included.
     pub(crate) async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
-        let length = answer.field("content-length");
+        let mut rest = BodyRest::of(&answer).expect("a body's length");
         if matches!(answer.status, 100..200 | 204 | 304) {
-            assert!(!answer.has("content-length") || length == "0", "{answer:?}");
-        } else if answer.has("transfer-encoding") {
-            assert_eq!(answer.field("transfer-encoding"), "chunked");
-            answer.body = self.chunks().await;
-        } else if let Ok(length) = length.parse() {
-            answer.body = self.exactly(length).await;
-        } else {
+            assert!(!answer.has("content-length") || answer.field("content-length") == "0");
+        }
+        if rest == BodyRest::UntilClose {
             answer.body = self.rest().await;
+            return answer;
+        }
+        while rest != BodyRest::Ended {
+            let read = within("reading", self.0.read_body(&mut rest, &mut answer.body)).await;
+            read.unwrap_or_else(|error| panic!("{error}, {rest:?} to come of {answer:?}"));
         }
         answer
     }
 
     /// Reads a head: all there is of an answer to HEAD, and what comes before a stream.
     pub(crate) async fn head(&mut self) -> Answer {
-        let head = self.through("\r\n\r\n").await;
-        let mut lines = head.trim_end().split("\r\n");
-        let (version, rest) = lines.next().unwrap_or_default().split_once(' ').expect("a status");
-        let fields = lines.map(|line| {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line:?}"));
-            (name.to_ascii_lowercase(), value.trim().to_owned())
-        });
-        Answer {
-            version: version.to_owned(),
-            status: rest[..3].parse().expect("a status code"),
-            fields: fields.collect(),
-            body: Vec::new(),
-        }
+        let head = within("reading", self.0.read_any_head()).await;
+        let so_far = String::from_utf8_lossy(self.0.unread());
+        let head = head.unwrap_or_else(|error| panic!("{error} in a head, after {so_far:?}"));
+        Answer { head, body: Vec::new() }
     }
 
     /// Reads the head of a stream and its first block.
@@ -178,35 +168,27 @@ impl Wire {
 
     /// Reads up to and including `end`.
     pub(crate) async fn through(&mut self, end: &str) -> String {
-        let mut searched = 0;
-        loop {
-            let found =
-                self.unread[searched..].windows(end.len()).position(|w| w == end.as_bytes());
-            if let Some(at) = found {
-                let bytes: Vec<u8> = self.unread.drain(..searched + at + end.len()).collect();
-                return String::from_utf8(bytes).expect("UTF-8");
-            }
-            searched = (self.unread.len() + 1).saturating_sub(end.len());
-            let more = self.more().await;
-            let so_far = String::from_utf8_lossy(&self.unread);
-            assert!(matches!(more, Ok(1..)), "{more:?} before {end:?}, after {so_far:?}");
-        }
+        let bytes = within("reading", self.0.read_until(end.as_bytes(), usize::MAX)).await;
+        let so_far = String::from_utf8_lossy(self.0.unread());
+        let bytes =
+            bytes.unwrap_or_else(|error| panic!("{error} before {end:?}, after {so_far:?}"));
+        String::from_utf8(bytes).expect("UTF-8")
     }
 
     /// Reads what there is, and waits until there is something.
     pub(crate) async fn some(&mut self) -> Vec<u8> {
-        if self.unread.is_empty() {
-            let more = self.more().await;
-            assert!(matches!(more, Ok(1..)), "{more:?}");
+        if self.0.unread().is_empty() {
+            let more = within("reading", self.0.read_more()).await;
+            assert!(matches!(more, Ok(true)), "{more:?}");
         }
-        std::mem::take(&mut self.unread)
+        std::mem::take(self.0.unread())
     }
 
     /// Reads to the end of the connection, however it comes about.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
-        let all = async { while let Ok(1..) = self.more().await {} };
+        let all = async { while let Ok(true) = self.0.read_more().await {} };
         let ended = timeout(PATIENCE, all).await.is_ok();
-        let rest = std::mem::take(&mut self.unread);
+        let rest = std::mem::take(self.0.unread());
         assert!(ended, "it goes on after {:?}", String::from_utf8_lossy(&rest));
         rest
     }
@@ -220,36 +202,6 @@ impl Wire {
             let rest = String::from_utf8_lossy(&rest);
             assert!(rest.is_empty(), "{rest:?} before the end, at {caller}");
         }
-    }
-
-    /// What has been read and not been used.
-    pub(crate) fn unread(&self) -> &[u8] {
-        &self.unread
-    }
-
-    async fn chunks(&mut self) -> Vec<u8> {
-        let mut body = Vec::new();
-        loop {
-            let size = self.through("\r\n").await;
-            let size = usize::from_str_radix(size.trim_end(), 16).expect("a chunk size");
-            body.extend(self.exactly(size).await);
-            assert_eq!(self.through("\r\n").await, "\r\n");
-            if size == 0 {
-                return body;
-            }
-        }
-    }
-
-    async fn exactly(&mut self, length: usize) -> Vec<u8> {
-        while self.unread.len() < length {
-            let more = self.more().await;
-            assert!(matches!(more, Ok(1..)), "{more:?} after {} of {length}", self.unread.len());
-        }
-        self.unread.drain(..length).collect()
-    }
-
-    async fn more(&mut self) -> io::Result<usize> {
-        within("reading", self.socket.read_buf(&mut self.unread)).await
     }
 }
 
