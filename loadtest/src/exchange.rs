@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::wire::{BodyRest, Head, Wire};
+use crate::framing::Framing;
+use crate::wire::{Head, Wire};
 
 /// A whole answer.
 #[derive(Debug, Clone)]
@@ -85,11 +86,11 @@ impl Exchange {
 /// The answer, and whether the connection can carry another one.
 async fn read_answer(wire: &mut Wire) -> io::Result<(Answer, bool)> {
     let head = wire.read_head().await?;
-    let mut rest = BodyRest::of(&head)?;
+    let mut rest = head.framing()?;
     let close = head.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    let reusable = rest != BodyRest::UntilClose && !close;
+    let reusable = rest != Framing::UntilClose && !close;
     let mut body = Vec::new();
-    while rest != BodyRest::Ended {
+    while rest != Framing::Ended {
         wire.read_body(&mut rest, &mut body).await?;
     }
     let body = String::from_utf8(body).map_err(io::Error::other)?;

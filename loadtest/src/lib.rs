@@ -22,6 +22,7 @@ mod client;
 mod exchange;
 mod executable;
 mod failure;
+mod framing;
 mod hub;
 mod hyper_client;
 mod machine;
@@ -41,6 +42,7 @@ pub use apart::receive_apart;
 pub use audience::{Audience, Received};
 pub use exchange::{Answer, Exchange};
 pub use failure::{Failure, in_full};
+pub use framing::Framing;
 pub use hub::{Hub, HubCommand};
 pub use hyper_client::{HyperClient, dial_tls, shake_hands, tls_config};
 pub use machine::raise_open_files;
@@ -53,7 +55,7 @@ pub use scenario::{Scenario, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
 pub use subject::{Delivers, Extras, LongPoll, Subject};
-pub use wire::{BodyRest, Head, Wire};
+pub use wire::{Head, Wire};
 
 /// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.
 pub fn percent_encode(text: &str) -> String {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::wire::{BodyRest, Head, PATIENCE, Wire, invalid};
+use crate::framing::Framing;
+use crate::wire::{Head, PATIENCE, Wire, invalid};
 
 /// How to open a stream.
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ pub struct Block {
 pub struct SseClient {
     wire: Wire,
     head: Head,
-    rest: BodyRest,
+    rest: Framing,
     unread: Vec<u8>,
     position: Option<String>,
 }
@@ -82,7 +83,7 @@ impl SseClient {
         let mut wire = Wire::connect(address, request.receive_buffer_bytes).await?;
         wire.write(&request.to_bytes(address)).await?;
         let head = timeout(PATIENCE, wire.read_head()).await??;
-        let rest = BodyRest::of(&head)?;
+        let rest = head.framing()?;
         Ok(Self { wire, head, rest, unread: Vec::new(), position: None })
     }
 
@@ -137,7 +138,7 @@ impl SseClient {
                 return Ok(Some(block));
             }
             searched = self.unread.len().saturating_sub(1);
-            if self.rest == BodyRest::Ended {
+            if self.rest == Framing::Ended {
                 let rest = String::from_utf8_lossy(&self.unread);
                 return match rest.is_empty() {
                     true => Ok(None),

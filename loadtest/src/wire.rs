@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use crate::framing::Framing;
+
 /// The status and the header fields of an answer.
 #[derive(Debug, Clone)]
 pub struct Head {
@@ -24,6 +26,12 @@ impl Head {
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
+
+    /// Where the body behind it ends.
+    pub fn framing(&self) -> io::Result<Framing> {
+        let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Framing::of(self.status, fields).ok_or_else(|| invalid("a body of no known length"))
+    }
 }
 
 /// A connected socket and what has been read of it but not used yet.
@@ -31,21 +39,6 @@ impl Head {
 pub struct Wire {
     socket: TcpStream,
     unread: Vec<u8>,
-}
-
-/// What is still to come of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyRest {
-    /// So many bytes.
-    Length(usize),
-    /// Chunks; this one has so many bytes left, not counting its line end.
-    Chunk(usize),
-    /// Chunks, and a size line is next.
-    ChunkSize,
-    /// Everything until the connection closes.
-    UntilClose,
-    /// Nothing.
-    Ended,
 }
 
 impl Wire {
@@ -97,48 +90,20 @@ impl Wire {
     }
 
     /// Appends the next piece of a body to `piece`. Cancelled, it has lost nothing.
-    pub async fn read_body(&mut self, rest: &mut BodyRest, piece: &mut Vec<u8>) -> io::Result<()> {
-        match *rest {
-            BodyRest::Ended => {}
-            BodyRest::UntilClose => {
-                if self.unread.is_empty() && !self.read_more().await? {
-                    *rest = BodyRest::Ended;
-                }
-                piece.append(&mut self.unread);
-            }
-            BodyRest::Length(length) => {
-                let taken = self.take(length, piece).await?;
-                *rest = match length - taken {
-                    0 => BodyRest::Ended,
-                    left => BodyRest::Length(left),
-                };
-            }
-            BodyRest::ChunkSize => {
-                let line = self.read_until(b"\r\n", 1_000).await?;
-                let size = String::from_utf8_lossy(&line);
-                let size = size.trim_end().split(';').next().unwrap_or_default();
-                let size = usize::from_str_radix(size, 16)
-                    .map_err(|_| invalid(format!("chunk size {size:?}")))?;
-                *rest = BodyRest::Chunk(size);
-                if size == 0 {
-                    let trailer = self.read_until(b"\r\n", 1_000).await?;
-                    if trailer != b"\r\n" {
-                        return Err(invalid("trailers are not expected"));
-                    }
-                    *rest = BodyRest::Ended;
-                }
-            }
-            BodyRest::Chunk(0) => {
-                if self.read_until(b"\r\n", 2).await? != b"\r\n" {
-                    return Err(invalid("a chunk goes on past its size"));
-                }
-                *rest = BodyRest::ChunkSize;
-            }
-            BodyRest::Chunk(size) => {
-                let taken = self.take(size, piece).await?;
-                *rest = BodyRest::Chunk(size - taken);
-            }
+    pub async fn read_body(&mut self, rest: &mut Framing, piece: &mut Vec<u8>) -> io::Result<()> {
+        if *rest == Framing::Ended {
+            return Ok(());
         }
+        if self.unread.is_empty() && !self.read_more().await? {
+            if *rest != Framing::UntilClose {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            *rest = Framing::Ended;
+            return Ok(());
+        }
+        let decoded = rest.decode(&mut self.unread).map_err(|_| invalid("a chunk is malformed"))?;
+        piece.extend_from_slice(&self.unread[..decoded.body]);
+        self.unread.drain(..decoded.used);
         Ok(())
     }
 
@@ -146,15 +111,6 @@ impl Wire {
     /// the other side's kernel sooner or later.
     pub fn cut(self) -> io::Result<()> {
         self.socket.set_zero_linger()
-    }
-
-    async fn take(&mut self, bytes_max: usize, piece: &mut Vec<u8>) -> io::Result<usize> {
-        if self.unread.is_empty() && bytes_max > 0 && !self.read_more().await? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let taken = bytes_max.min(self.unread.len());
-        piece.extend(self.unread.drain(..taken));
-        Ok(taken)
     }
 
     /// Reads up to and including `end`, which must come within so many bytes. Cancelled, it has lost
@@ -184,29 +140,6 @@ impl Wire {
     /// Reads what comes next; false at the end of the stream.
     pub async fn read_more(&mut self) -> io::Result<bool> {
         Ok(self.socket.read_buf(&mut self.unread).await? > 0)
-    }
-}
-
-impl BodyRest {
-    /// RFC 9112, section 6.3, for the answer to a GET, POST or DELETE.
-    pub fn of(head: &Head) -> io::Result<Self> {
-        if matches!(head.status, 100..200 | 204 | 304) {
-            return Ok(Self::Ended);
-        }
-        if let Some(coding) = head.field("transfer-encoding") {
-            return match coding {
-                "chunked" => Ok(Self::ChunkSize),
-                _ => Err(invalid(format!("transfer coding {coding:?}"))),
-            };
-        }
-        match head.field("content-length") {
-            None => Ok(Self::UntilClose),
-            Some("0") => Ok(Self::Ended),
-            Some(length) => length
-                .parse()
-                .map(Self::Length)
-                .map_err(|_| invalid(format!("content length {length:?}"))),
-        }
     }
 }
 
@@ -258,9 +191,9 @@ mod tests {
 
     async fn body(bytes: &'static str) -> io::Result<String> {
         let mut wire = wire(bytes).await;
-        let mut rest = BodyRest::of(&wire.read_head().await?)?;
+        let mut rest = wire.read_head().await?.framing()?;
         let mut body = Vec::new();
-        while rest != BodyRest::Ended {
+        while rest != Framing::Ended {
             wire.read_body(&mut rest, &mut body).await?;
         }
         Ok(String::from_utf8(body).expect("UTF-8"))

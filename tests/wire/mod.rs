@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
 };
-use visnyk_loadtest::{BodyRest, Head, Hub, HubCommand};
+use visnyk_loadtest::{Framing, Head, Hub, HubCommand};
 
 /// How long a hub on a busy machine may take for what takes it no time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -130,15 +130,15 @@ impl Wire {
     /// Reads one whole answer, interim ones included.
     pub(crate) async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
-        let mut rest = BodyRest::of(&answer).expect("a body's length");
+        let mut rest = answer.framing().expect("a body's length");
         if matches!(answer.status, 100..200 | 204 | 304) {
             assert!(!answer.has("content-length") || answer.field("content-length") == "0");
         }
-        if rest == BodyRest::UntilClose {
+        if rest == Framing::UntilClose {
             answer.body = self.rest().await;
             return answer;
         }
-        while rest != BodyRest::Ended {
+        while rest != Framing::Ended {
             let read = within("reading", self.0.read_body(&mut rest, &mut answer.body)).await;
             read.unwrap_or_else(|error| panic!("{error}, {rest:?} to come of {answer:?}"));
         }

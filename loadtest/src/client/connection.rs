@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 
-use super::framing::Framing;
 use super::head::Head;
 use super::inbox::{Expect, Inbox, LastId};
 use crate::failure::Failure;
+use crate::framing::Framing;
 
 /// One subscriber, in 72 bytes.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::framing::Framing;
+use crate::framing::Framing;
 
 /// Status and framing.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,18 +35,10 @@ impl Head {
         let mut lines = text.split("\r\n");
         let status_line = lines.next()?;
         let status = status_line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
-        let mut framing = Framing::UntilClose;
-        for line in lines {
-            let (name, value) = line.split_once(':')?;
-            if name.eq_ignore_ascii_case("content-length") && framing != Framing::CHUNKED {
-                framing = Framing::Length(value.trim().parse().ok()?);
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                framing = Framing::CHUNKED;
-            }
+        if lines.clone().any(|line| !line.contains(':')) {
+            return None;
         }
-        if framing == Framing::Length(0) || status < 200 || status == 204 || status == 304 {
-            framing = Framing::Ended;
-        }
+        let framing = Framing::of(status, lines.filter_map(|line| line.split_once(':')))?;
         Some(Self { status, framing, bytes })
     }
 }

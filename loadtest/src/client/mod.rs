@@ -4,7 +4,6 @@
 mod clock;
 mod connection;
 mod dial;
-mod framing;
 mod head;
 mod inbox;
 mod latency;

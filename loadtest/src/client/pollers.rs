@@ -10,11 +10,11 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
 use super::clock::now_ns;
 use super::dial::dial;
-use super::framing::Framing;
 use super::head::Head;
 use super::inbox::{Expect, Inbox};
 use super::poller::{Poller, Ready};
 use crate::failure::Failure;
+use crate::framing::Framing;
 use crate::outcome::Verified;
 use crate::subject::{Delivers, LongPoll, Subject};
 

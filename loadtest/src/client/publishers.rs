@@ -13,12 +13,12 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::clock::{now_ns, thread_cpu_ns};
 use super::dial::dial_and_wait;
-use super::framing::Framing;
 use super::head::Head;
 use super::latency::latencies;
 use super::poller::{Poller, Ready};
 use super::stamp::Stamp;
 use crate::failure::Failure;
+use crate::framing::Framing;
 use crate::subject::Subject;
 
 /// What is to be published, and how.

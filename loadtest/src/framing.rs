@@ -2,7 +2,7 @@
 
 /// What is to come of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// Everything until the connection closes.
     UntilClose,
     /// So many bytes.
@@ -15,7 +15,7 @@ pub(crate) enum Framing {
 
 /// The state of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chunk {
+pub enum Chunk {
     /// In a size, with its value so far and whether digits still count.
     Size { bytes: u32, digits: bool },
     /// In the data.
@@ -41,6 +41,23 @@ pub(crate) struct BadChunk;
 
 impl Framing {
     pub(crate) const CHUNKED: Self = Self::Chunked(Chunk::Size { bytes: 0, digits: true });
+
+    /// That of the answer to a GET, POST or DELETE with this status and these fields; `None` where
+    /// they make no sense.
+    pub fn of<'a>(status: u16, fields: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let mut framing = Self::UntilClose;
+        for (name, value) in fields {
+            if name.eq_ignore_ascii_case("transfer-encoding") {
+                framing = (value.trim() == "chunked").then_some(Self::CHUNKED)?;
+            } else if name.eq_ignore_ascii_case("content-length") && framing != Self::CHUNKED {
+                framing = Self::Length(value.trim().parse().ok()?);
+            }
+        }
+        if framing == Self::Length(0) || status < 200 || status == 204 || status == 304 {
+            framing = Self::Ended;
+        }
+        Some(framing)
+    }
 
     /// Takes the framing out of `bytes` and moves the body in them together, to their front.
     pub(crate) fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, BadChunk> {
