@@ -58,7 +58,7 @@ enum Command {
         /// 0 is any that is free.
         port: u16,
     },
-    /// Turns results into a page, pictures, and the blocks of a page of documentation.
+    /// Turns results into pictures and the blocks of a page of documentation.
     Report(ReportCommand),
 }
 

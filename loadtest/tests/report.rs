@@ -39,7 +39,7 @@ fn results() -> String {
 }
 
 #[test]
-fn results_become_a_page_pictures_and_documentation() {
+fn results_become_pictures_and_documentation() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("r.jsonl"), results()).unwrap();
@@ -48,12 +48,10 @@ fn results_become_a_page_pictures_and_documentation() {
     fs::create_dir(path("page")).unwrap();
     fs::write(path("page/old.svg"), "").unwrap();
     fs::write(path("page/kept.conf"), "").unwrap();
-    let files = ["r.html", "plots", "page.md"].map(path);
-    let output =
-        report(&[&path("r.jsonl"), "--html", &files[0], "--plots", &files[1], "--docs", &files[2]]);
+    let files = ["plots", "page.md"].map(path);
+    let output = report(&[&path("r.jsonl"), "--plots", &files[0], "--docs", &files[1]]);
     assert!(output.status.success(), "{output:?}");
-    assert!(fs::read_to_string(&files[0]).unwrap().contains("3.00<br>×1.50"));
-    let written = fs::read_to_string(&files[2]).unwrap();
+    let written = fs::read_to_string(&files[1]).unwrap();
     assert!(written.contains("](page/paced-latency.svg)"), "{written}");
     let picture = fs::read_to_string(path("page/paced-latency.svg")).unwrap();
     assert_eq!(picture, fs::read_to_string(path("plots/paced-latency.svg")).unwrap());
@@ -66,11 +64,11 @@ fn bad_line_ends_it_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("r.jsonl"), results() + "{\"scenario\":\"paced\"}\n").unwrap();
-    let output = report(&[&path("r.jsonl"), "--html", &path("r.html")]);
+    let output = report(&[&path("r.jsonl"), "--plots", &path("plots")]);
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(&format!("{}:3: missing field", path("r.jsonl"))), "{said}");
-    assert!(!Path::new(&path("r.html")).exists(), "nothing is written of a part");
+    assert!(!Path::new(&path("plots")).exists(), "nothing is written of a part");
 }
 
 #[test]
@@ -78,7 +76,7 @@ fn nothing_to_read_or_to_write_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("r.jsonl").to_str().unwrap().to_owned();
     fs::write(&empty, "\n").unwrap();
-    assert!(!report(&[&empty, "--html", "/dev/null"]).status.success(), "no runs");
+    assert!(!report(&[&empty, "--plots", "/dev/null"]).status.success(), "no runs");
     fs::write(&empty, results()).unwrap();
     assert!(!report(&[&empty]).status.success(), "nothing asked for");
 }
@@ -88,7 +86,6 @@ fn committed_documentation_is_what_the_committed_results_give() {
     let docs = repository().join("docs");
     let command = ReportCommand {
         results: vec![docs.join("performance/results.jsonl")],
-        html: None,
         plots: None,
         docs: Some(docs.join("performance.md")),
     };
@@ -108,12 +105,8 @@ fn every_change_of_a_picture_or_a_figure_is_noticed() {
     let page = "<!-- figures: scenario paced -->\n<!-- end -->\n\
                 <!-- figures: plot paced-latency -->\n<!-- end -->\n";
     fs::write(path("page.md"), page).unwrap();
-    let command = ReportCommand {
-        results: vec![path("r.jsonl")],
-        html: None,
-        plots: None,
-        docs: Some(path("page.md")),
-    };
+    let command =
+        ReportCommand { results: vec![path("r.jsonl")], plots: None, docs: Some(path("page.md")) };
     let picture = path("page/paced-latency.svg");
     assert_eq!(command.stale().unwrap(), [path("page.md"), picture.clone()]);
     command.run().unwrap();

@@ -1,24 +1,20 @@
-//! `visnyk-loadtest report`: results into a page, pictures and documentation.
+//! `visnyk-loadtest report`: results into pictures and documentation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::docs::{DocsError, Written, written};
-use super::page::page;
 use super::results::{ReadError, read_results};
 use super::summary::Summary;
 use super::svg;
 
 /// What `visnyk-loadtest report` is asked for.
 #[derive(Debug, Clone, clap::Args)]
-#[command(group = clap::ArgGroup::new("into").required(true).multiple(true).args(["html", "plots", "docs"]))]
+#[command(group = clap::ArgGroup::new("into").required(true).multiple(true).args(["plots", "docs"]))]
 pub struct ReportCommand {
     /// Files of results, one run a line.
     #[arg(required = true, value_name = "RESULTS")]
     pub results: Vec<PathBuf>,
-    /// Writes one page with everything.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
     /// Writes each plot as a file of this folder.
     #[arg(long, value_name = "FOLDER")]
     pub plots: Option<PathBuf>,
@@ -90,11 +86,8 @@ impl ReportCommand {
         if let Some(folder) = &self.plots {
             fs::create_dir_all(folder).map_err(in_file(folder))?;
             for plot in &summary.plots {
-                write(&folder.join(format!("{}.svg", plot.chart.name)), &svg::file(&plot.chart))?;
+                write(&folder.join(format!("{}.svg", plot.name)), &svg::file(plot))?;
             }
-        }
-        if let Some(path) = &self.html {
-            write(path, &page(&summary))?;
         }
         Ok(())
     }

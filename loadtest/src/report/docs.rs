@@ -9,13 +9,11 @@
 //! | `targets` | the targets that were measured |
 //! | `scenario NAME [FIGURE...]` | the figures of a scenario, those that say most or those named |
 //! | `plot NAME` | a picture, `FOLDER/NAME.svg`, FOLDER being the page's name without its end |
-//! | `costs`, `sizing` | measured costs, and examples worked out from them |
 //!
 //! Where a plot exists at several sizes (`NAME-1-000-subscribers`), `plot NAME` is the last.
 
 use std::collections::BTreeMap;
 
-use super::sizing::{costs_table, sizing_table};
 use super::summary::{Summary, common_sizes, main_figures, scenario_table};
 use super::svg;
 use super::targets::targets_table;
@@ -90,8 +88,6 @@ fn block(
             let table = targets_table(summary);
             Some(or_unmeasured((!table.rows.is_empty()).then(|| table.markdown())))
         }
-        ["costs"] => Some(or_unmeasured(costs_table(summary).map(|table| table.markdown()))),
-        ["sizing"] => Some(or_unmeasured(sizing_table(summary).map(|table| table.markdown()))),
         ["scenario", name, figures @ ..] => {
             let cases = summary.scenario(name);
             if cases.is_empty() {
@@ -113,16 +109,15 @@ fn block(
             let scenario_ran =
                 |scenario: &str| name.starts_with(&format!("{}-", super::text::slug(scenario)));
             let larger = format!("{name}-");
-            let exact = summary.plots.iter().find(|plot| plot.chart.name == *name);
-            let largest =
-                || summary.plots.iter().rev().find(|plot| plot.chart.name.starts_with(&larger));
+            let exact = summary.plots.iter().find(|plot| plot.name == *name);
+            let largest = || summary.plots.iter().rev().find(|plot| plot.name.starts_with(&larger));
             let Some(plot) = exact.or_else(largest) else {
                 let ran = summary.cases.iter().any(|case| scenario_ran(case.scenario));
                 return (!ran).then(|| UNMEASURED.to_owned());
             };
-            let name = &plot.chart.name;
-            pictures.insert(name.clone(), svg::file(&plot.chart));
-            let alt = markdown(&format!("{}. {}", plot.chart.title, plot.chart.described()));
+            let name = &plot.name;
+            pictures.insert(name.clone(), svg::file(plot));
+            let alt = markdown(&format!("{}. {}", plot.title, plot.described()));
             Some(format!("![{alt}]({folder}/{name}.svg)\n"))
         }
         _ => None,
@@ -151,6 +146,7 @@ const UNMEASURED: &str = "*Not measured yet.*\n";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Outcome;
     use crate::report::example::outcomes;
 
     fn write(page: &str) -> Result<Written, DocsError> {
@@ -174,14 +170,9 @@ mod tests {
             ("machine", "kernel 6.1.0"),
             ("machine", "- visnyk: visnyk 1.2.3, SHA-256 0123456789ab…, 8 runs."),
             ("scenario burst", "200 events, mode pipelined, 128 bytes of payload, 5 events"),
-            ("costs", "| a client that comes back and resumes, µs of CPU | 80.0 |"),
-            ("sizing", "| cores while all reconnect within 10 s | 1.60 | 0.400 | 0.0800 |"),
             ("targets", "at most ×1.10 | ×1.10 | met |"),
             ("scenario paced", "| 1,000 | Server CPU per delivery, µs | 4.40 ×1.10 | 4.00 |"),
             ("scenario paced latency_p50_ms", "| 10,000 | Latency p50, ms |"),
-            ("costs", "| a delivery in a burst, µs of CPU | 0.330 |"),
-            ("costs", "| a delivery's id and field names, bytes | 40.0 |"),
-            ("sizing", "| connections | 200,000 |"),
             ("plot burst-latency", "](performance/burst-latency.svg)"),
             ("plot paced-latency", "](performance/paced-latency-10-000-subscribers.svg)"),
             ("scenario never_ran", UNMEASURED),
@@ -210,6 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn faults_and_runs_that_did_not_keep_up_are_reported() {
+        let mut outcomes = outcomes();
+        let page_of = |outcomes: &[Outcome]| {
+            let page = "<!-- figures: machine -->\n<!-- end -->\n";
+            written(page, "f", &Summary::of(outcomes)).expect("a good page").page
+        };
+        assert!(page_of(&outcomes).contains("none was lost, repeated, reordered or changed"));
+        for (rate, is_reported) in [(4_800.0, false), (4_700.0, true)] {
+            let figures = &mut outcomes[0].figures;
+            figures.insert("deliveries".into(), 10_000.0);
+            figures.insert("deliveries_per_s".into(), rate);
+            let page = page_of(&outcomes);
+            assert_eq!(page.contains("did not keep up"), is_reported, "of 5 events/s to 1,000");
+        }
+        outcomes[0].verified.lost = 3;
+        let page = page_of(&outcomes);
+        assert!(page.contains("Paced against visnyk, round 1: 3 lost, 0 repeated"), "{page}");
+        assert!(!page.contains("none was lost"), "{page}");
+    }
+
+    #[test]
     fn mistakes_are_reported_by_line() {
         let unknown = |what: &str| DocsError::Unknown { line: 2, what: what.to_owned() };
         for what in ["tragets", "plot burst-latencies", "scenario paced cpu", "plot"] {
@@ -222,7 +234,7 @@ mod tests {
 
     #[test]
     fn page_without_results_says_so() {
-        for what in ["machine", "targets", "costs", "sizing", "scenario paced", "plot paced-x"] {
+        for what in ["machine", "targets", "scenario paced", "plot paced-x"] {
             let page = format!("<!-- figures: {what} -->\n<!-- end -->\n");
             let written = written(&page, "f", &Summary::of(&[])).expect(what);
             assert!(written.page.contains(UNMEASURED), "{what}");

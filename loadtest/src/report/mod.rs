@@ -1,4 +1,4 @@
-//! Results read back: a report in HTML, pictures, and the tables of the documentation.
+//! Results read back: pictures, and the tables of the documentation.
 //!
 //! | module | is |
 //! |---|---|
@@ -8,11 +8,10 @@
 //! | `number` | numbers for people |
 //! | `chart`, `scale`, `svg`, `style` | a plot, its axes, its picture, how its lines look |
 //! | `plots` | which plots some results give |
-//! | `summary`, `table` | figures beside one another; tables in either form |
+//! | `summary`, `table` | figures beside one another; tables |
 //! | `text` | names from results made harmless |
-//! | `page` | the report in HTML |
 //! | `docs` | blocks of a page of the documentation, written from results |
-//! | `targets`, `sizing` | what was to be reached; arithmetic from what was measured |
+//! | `targets` | what was to be reached |
 //! | `command` | the command line |
 
 mod case;
@@ -23,11 +22,9 @@ mod docs;
 mod example;
 mod figure;
 mod number;
-mod page;
 mod plots;
 mod results;
 mod scale;
-mod sizing;
 mod style;
 mod summary;
 mod svg;

@@ -12,28 +12,19 @@ use super::scale::Scale;
 use super::text::{capitalised, slug, words};
 use crate::outcome::{Outcome, Series};
 
-/// A plot and the scenario it belongs to.
-#[derive(Debug, Clone)]
-pub(crate) struct Plot {
-    pub(crate) scenario: String,
-    pub(crate) chart: Chart,
-}
-
 /// All plots, those of a scenario together, in the order of the cases. No two have one name.
-pub(crate) fn plots(outcomes: &[Outcome], cases: &[Case<'_>]) -> Vec<Plot> {
+pub(crate) fn plots(outcomes: &[Outcome], cases: &[Case<'_>]) -> Vec<Chart> {
     let painter = Painter { subjects: subjects(outcomes) };
-    let mut plots: Vec<Plot> = Vec::new();
+    let mut plots: Vec<Chart> = Vec::new();
     for of_one in cases.chunk_by(|a, b| a.scenario == b.scenario) {
         let charts = of_one.iter().flat_map(|case| {
             let sizes = distinguishing(case, of_one);
             painter.latency(case, &sizes).into_iter().chain(painter.series(case, &sizes))
         });
-        let charts = charts.chain(painter.costs(of_one));
-        let scenario = of_one[0].scenario;
-        plots.extend(charts.map(|chart| Plot { scenario: scenario.to_owned(), chart }));
+        plots.extend(charts.chain(painter.costs(of_one)));
     }
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
-    for Plot { chart, .. } in &mut plots {
+    for chart in &mut plots {
         let times = taken.entry(chart.name.clone()).or_default();
         *times += 1;
         if *times > 1 {
@@ -255,7 +246,7 @@ mod tests {
     use crate::report::example::outcomes;
 
     fn of(outcomes: &[Outcome]) -> Vec<Chart> {
-        plots(outcomes, &cases(outcomes)).into_iter().map(|plot| plot.chart).collect()
+        plots(outcomes, &cases(outcomes))
     }
 
     #[test]

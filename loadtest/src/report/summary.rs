@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, FLOOR, cases, shown, size_in_words, subjects};
+use super::case::{Case, cases, shown, size_in_words, subjects};
+use super::chart::Chart;
 use super::figure::{is_minor, label};
 use super::number::{number, ratio, tick};
-use super::plots::{Plot, plots, varying};
+use super::plots::{plots, varying};
 use super::table::Table;
 use super::text::{capitalised, words};
 use crate::outcome::{Build, Machine, Outcome, Verified};
@@ -15,7 +16,7 @@ use crate::outcome::{Build, Machine, Outcome, Verified};
 pub(crate) struct Summary<'a> {
     pub(crate) outcomes: &'a [Outcome],
     pub(crate) cases: Vec<Case<'a>>,
-    pub(crate) plots: Vec<Plot>,
+    pub(crate) plots: Vec<Chart>,
 }
 
 impl<'a> Summary<'a> {
@@ -201,14 +202,6 @@ pub(crate) fn common_sizes(cases: &[Case<'_>]) -> String {
         (least, most) => format!("{least} to {most} rounds"),
     });
     capitalised(&parts.join(", ")) + "."
-}
-
-/// What a ratio is, wherever one is shown.
-pub(crate) fn about_ratios() -> String {
-    format!(
-        "Medians over the rounds, with the lowest and the highest in brackets; × is the median of \
-         the ratios to the {FLOOR} within each round."
-    )
 }
 
 fn run_in_words(outcome: &Outcome) -> String {

@@ -1,4 +1,4 @@
-//! A plot as SVG: for a page, and as a file of its own.
+//! A plot as SVG, a file of its own.
 //!
 //! No crate draws this. `plotters`, the best kept one, writes each colour into each element, so a
 //! picture is either light or dark; it has no titles, descriptions, dashes or markers per line
@@ -17,14 +17,9 @@ use super::scale::{Range, Scale};
 use super::style::{STYLES, style_sheet};
 use super::text::markup;
 
-/// The picture as a part of a page, which brings [`style_sheet`].
-pub(crate) fn inline(chart: &Chart) -> String {
-    Picture::of(chart).drawn("")
-}
-
 /// The picture as a file.
 pub(crate) fn file(chart: &Chart) -> String {
-    Picture::of(chart).drawn(&style_sheet())
+    Picture::of(chart).drawn()
 }
 
 /// A plot with its coordinates.
@@ -58,7 +53,7 @@ impl<'a> Picture<'a> {
         Self { chart, x, y, left: EDGE + widest + 8.0, legend }
     }
 
-    fn drawn(&self, css: &str) -> String {
+    fn drawn(&self) -> String {
         let Chart { name, title, .. } = self.chart;
         let (id, title) = (markup(name), markup(title));
         let height = BOTTOM + 46.0 + ROW * self.legend.len() as f64;
@@ -66,12 +61,10 @@ impl<'a> Picture<'a> {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" viewBox=\"0 0 {WIDTH} \
              {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
              aria-labelledby=\"{id}-t {id}-d\">\n<title id=\"{id}-t\">{title}</title>\n\
-             <desc id=\"{id}-d\">{}</desc>\n",
+             <desc id=\"{id}-d\">{}</desc>\n<style>{}</style>\n",
             markup(&self.chart.described()),
+            style_sheet(),
         );
-        if !css.is_empty() {
-            let _ = writeln!(svg, "<style>{css}</style>");
-        }
         let _ = writeln!(
             svg,
             "<rect class=\"back\" width=\"{WIDTH}\" height=\"{height}\" rx=\"6\"/>\n\
@@ -264,8 +257,7 @@ mod tests {
 
     #[test]
     fn lines_differ_in_more_than_colour() {
-        let svg = inline(&example());
-        assert!(!svg.contains("<style"), "the page brings it");
+        let svg = file(&example());
         for (index, style) in STYLES.iter().enumerate().take(2) {
             assert!(svg.contains(&format!("line l{index}")), "{svg}");
             assert!(svg.contains(style.mark), "{svg}");
