@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
 use crate::{
     auth::{Algorithm, JwksUrlText, Secret},
     http::MetricsAccess,
@@ -111,23 +110,6 @@ impl TryFrom<String> for PublicKeyFile {
 impl From<PublicKeyFile> for String {
     fn from(file: PublicKeyFile) -> Self {
         format!("{:?}:{}", file.algorithm, file.path)
-    }
-}
-
-impl Settings {
-    /// Whether clients are authenticated: there is a key of some kind.
-    pub fn authenticates(&self) -> bool {
-        let auth = &self.auth;
-        !self.jwt_secret.is_empty()
-            || !self.jwt_secret_file.is_empty()
-            || !auth.public_key_files.is_empty()
-            || !auth.jwks_file.is_empty()
-            || !auth.jwks_url.is_empty()
-    }
-
-    /// Whether only programs on this machine can reach it.
-    pub fn is_on_loopback(&self) -> bool {
-        self.listen.iter().all(|address| address.is_loopback())
     }
 }
 

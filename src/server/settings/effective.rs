@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-
-use super::layer::Assignment;
-use super::{Key, Settings, SettingsError, SettingsErrors, Sources, contradictions, keys, sources};
+use super::{
+    Key, SetBy, Settings, SettingsError, SettingsErrors, Sources, contradictions, keys, sources,
+};
 
 /// Settings that were checked and go together, with the origin of each.
 #[derive(Debug, Clone)]
@@ -18,36 +17,47 @@ pub struct Effective {
     service_links: Vec<String>,
 }
 
-impl Effective {
-    pub(super) fn load(sources: &Sources) -> Result<Self, SettingsErrors> {
+impl Settings {
+    /// Reads all layers of `sources`, rejects what is unknown, out of range or contradictory, and
+    /// records where each value came from.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first: a file that is missing or malformed, unknown
+    /// and reserved keys, bad values, and then the contradictions between good ones.
+    pub fn load(sources: &Sources) -> Result<Effective, SettingsErrors> {
         let files = sources.files()?;
         let mut errors = Vec::new();
-        let mut figment = Figment::new();
+        let mut root = Self::default().to_value();
+        let by_default = SetBy::Default.to_string();
+        let mut set_by: BTreeMap<_, _> =
+            keys::KEYS.iter().map(|key| (key.name, by_default.clone())).collect();
         let given = files.iter().flat_map(|path| sources::file_assignments(path));
-        for assignment in
-            Assignment::defaults().into_iter().map(Ok).chain(given).chain(sources.texts())
-        {
+        for assignment in given.chain(sources.texts()) {
             match assignment {
-                Ok(assignment) => figment = figment.merge(assignment),
+                Ok(assignment) => {
+                    *assignment.key.value_in(&mut root) = assignment.value;
+                    set_by.insert(assignment.key.name, assignment.set_by.to_string());
+                }
                 Err(error) => errors.push(error),
             }
         }
         SettingsErrors::none_or(errors)?;
-
-        let settings: Settings = figment
-            .extract()
-            .map_err(|error| SettingsError::Merge { reason: error.to_string() })?;
-        let set_by = |key: &str| {
-            figment
-                .find_metadata(key)
-                .map_or_else(String::new, |metadata| metadata.name.to_string())
-        };
-        SettingsErrors::none_or(contradictions::find(&settings, set_by))?;
-        let set_by = keys::KEYS.iter().map(|key| (key.name, set_by(key.name))).collect();
+        let settings: Self = root
+            .try_into()
+            .map_err(|error: toml::de::Error| SettingsError::Merge { reason: error.to_string() })?;
+        SettingsErrors::none_or(contradictions::find(&settings, |key| set_by[key].clone()))?;
         let service_links = sources.service_links().map(str::to_owned).collect();
-        Ok(Self { settings, set_by, files, service_links })
+        Ok(Effective { settings, set_by, files, service_links })
     }
 
+    /// All of them as one tree, a table a section.
+    fn to_value(&self) -> toml::Value {
+        toml::Value::try_from(self)
+            .expect("settings are tables, numbers, strings and booleans, which TOML has")
+    }
+}
+
+impl Effective {
     /// The values.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -77,14 +87,12 @@ impl Effective {
 
     /// Every setting, in the order of the documentation.
     pub fn entries(&self) -> Vec<Entry<'_>> {
-        let table = toml::Table::try_from(&self.settings)
-            .expect("settings are tables, numbers, strings and booleans, which TOML has");
-        let root = toml::Value::Table(table);
+        let mut root = self.settings.to_value();
         keys::KEYS
             .iter()
             .map(|key| Entry {
                 key,
-                value: key.value_in(&root).to_string(),
+                value: key.value_in(&mut root).to_string(),
                 set_by: &self.set_by[key.name],
             })
             .collect()

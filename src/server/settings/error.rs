@@ -148,7 +148,7 @@ pub enum SettingsError {
     /// The merged values do not make settings, though each was allowed.
     #[error("the settings do not fit together: {reason}")]
     Merge {
-        /// figment's error.
+        /// The deserializer's error.
         reason: String,
     },
 }

@@ -1,20 +1,16 @@
-//! One value for one key from one source, checked, and in the shape in which figment merges it.
+//! One value for one key from one source, checked.
 
 use std::fmt;
 
-use figment::value::{Dict, Map, Value};
-use figment::{Metadata, Profile, Provider};
-
 use super::keys::{self, Key};
-use super::{Allowed, SetBy, Settings, SettingsError, nearest};
+use super::{Allowed, SetBy, SettingsError, nearest};
 use crate::auth::JwksUrlText;
 
-/// A checked assignment. Each is a figment provider of its own: figment keeps its metadata, so that
-/// the origin of every key is known and not only of every file.
+/// A checked assignment.
 pub(super) struct Assignment {
-    key: &'static Key,
-    value: toml::Value,
-    set_by: SetBy,
+    pub(super) key: &'static Key,
+    pub(super) value: toml::Value,
+    pub(super) set_by: SetBy,
 }
 
 impl Assignment {
@@ -50,35 +46,12 @@ impl Assignment {
             }),
         }
     }
-
-    /// What `Settings::default()` assigns to every key.
-    pub(super) fn defaults() -> Vec<Self> {
-        let table = toml::Table::try_from(Settings::default())
-            .expect("settings are tables, numbers, strings and booleans, which TOML has");
-        let root = toml::Value::Table(table);
-        keys::KEYS
-            .iter()
-            .map(|key| Self { key, value: key.value_in(&root), set_by: SetBy::Default })
-            .collect()
-    }
 }
 
 impl fmt::Debug for Assignment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = shown_of(self.key, &self.value);
         write!(f, "{} = {value} ({})", self.key.name, self.set_by)
-    }
-}
-
-impl Provider for Assignment {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.set_by.to_string())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let value = figment::util::nest(self.key.name, Value::serialize(&self.value)?);
-        let dict = value.into_dict().expect("a nested value is a dictionary");
-        Ok(Profile::Default.collect(dict))
     }
 }
 

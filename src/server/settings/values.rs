@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthSettings, Effective, Key, ListenAddr, SettingsErrors, Sources, keys};
+use super::{AuthSettings, Key, ListenAddr, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
 use crate::http::{Cors, OriginPattern, ProxyBlock};
@@ -68,19 +68,24 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads all layers of `sources`, refuses what is unknown, out of range or contradictory, and
-    /// says where each value came from.
-    ///
-    /// # Errors
-    /// Everything that is wrong, not only the first: a file that is missing or malformed, unknown
-    /// and reserved keys, bad values, and then the contradictions between good ones.
-    pub fn load(sources: &Sources) -> Result<Effective, SettingsErrors> {
-        Effective::load(sources)
-    }
-
     /// Whether connections are encrypted.
     pub fn has_tls(&self) -> bool {
         !self.tls_cert.is_empty() && !self.tls_key.is_empty()
+    }
+
+    /// Whether clients are authenticated: there is a key of some kind.
+    pub fn authenticates(&self) -> bool {
+        let auth = &self.auth;
+        !self.jwt_secret.is_empty()
+            || !self.jwt_secret_file.is_empty()
+            || !auth.public_key_files.is_empty()
+            || !auth.jwks_file.is_empty()
+            || !auth.jwks_url.is_empty()
+    }
+
+    /// Whether only programs on this machine can reach it.
+    pub fn is_on_loopback(&self) -> bool {
+        self.listen.iter().all(|address| address.is_loopback())
     }
 
     /// Every key there is, in the order of the documentation.
