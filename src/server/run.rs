@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     AuthenticationError, Settings, TlsError, authentication,
@@ -135,10 +135,7 @@ pub(super) async fn run_until(
     // Requests under way are answered; what is idle is closed.
     let _ = close.send(true);
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
-    let last_call = tokio::time::Instant::now() + wait;
-    while budget.len() > 0 && tokio::time::Instant::now() < last_call {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let _ = timeout(wait, budget.emptied()).await;
     hub.shut_down().await;
     tracing::info!("stopped");
     Ok(())

@@ -72,6 +72,7 @@ struct BudgetState {
     split: SocketSplit,
     taken: AtomicUsize,
     freed: Notify,
+    emptied: Notify,
 }
 
 /// A permit for one socket, given back when dropped.
@@ -101,13 +102,17 @@ impl Exhausted {
 
 impl SocketBudget {
     pub(super) fn new(hub: Hub, split: SocketSplit) -> Self {
-        let freed = Notify::new();
-        Self(Arc::new(BudgetState { hub, split, taken: AtomicUsize::new(0), freed }))
+        let (taken, freed, emptied) = (AtomicUsize::new(0), Notify::new(), Notify::new());
+        Self(Arc::new(BudgetState { hub, split, taken, freed, emptied }))
     }
 
-    /// How many the HTTP server has.
-    pub(super) fn len(&self) -> usize {
-        self.0.taken.load(Ordering::Acquire)
+    /// Waits until the HTTP server has none. One task at a time may wait; cancelling it has no
+    /// effect.
+    pub(super) async fn emptied(&self) {
+        while self.0.taken.load(Ordering::Acquire) > 0 {
+            // It keeps one notification for whoever waits next.
+            self.0.emptied.notified().await;
+        }
     }
 
     /// Takes a permit if there is one.
@@ -162,9 +167,12 @@ impl SocketBudget {
 
 impl Drop for SocketPermit {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        let taken = self.0.taken.fetch_sub(1, Ordering::AcqRel);
         self.0.hub.counters().http_connections.dec();
         self.0.freed.notify_one();
+        if taken == 1 {
+            self.0.emptied.notify_one();
+        }
     }
 }
 
@@ -229,7 +237,7 @@ mod tests {
         let second = budget.try_acquire().expect("a permit");
         assert_eq!(budget.try_acquire().err(), Some(Exhausted::Requests));
         let kept = budget.acquire_unchecked();
-        assert_eq!(budget.len(), 3, "a socket that is there already is not refused");
+        assert_eq!(budget.0.taken.load(Ordering::Acquire), 3, "a socket that is there is kept");
         drop((first, kept));
         let third = budget.acquire_within_grace().await.expect("a permit");
         assert_eq!(budget.acquire_within_grace().await.err(), Some(Exhausted::Requests));
@@ -240,7 +248,14 @@ mod tests {
         tokio::task::yield_now().await;
         drop(second);
         assert!(later.await.expect("it ends"), "it waits for a moment");
+        let emptied = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.emptied().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!emptied.is_finished(), "one is left");
         drop(third);
+        timeout(Duration::from_secs(20), emptied).await.expect("in time").expect("it ends");
         assert_eq!(budget.metrics().http_connections.get(), 0);
     }
 

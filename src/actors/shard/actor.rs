@@ -187,13 +187,13 @@ impl LocalShard {
 
     fn return_sockets(&self, engine: &RefCell<Engine>) {
         let finished = engine.borrow_mut().take_returned();
-        if finished.is_empty() {
-            return;
+        if !finished.is_empty() {
+            let returns = self.returns.borrow().clone();
+            if let Some(returns) = returns {
+                finished.into_iter().for_each(|finished| returns(finished));
+            }
         }
-        let returns = self.returns.borrow().clone();
-        if let Some(returns) = returns {
-            finished.into_iter().for_each(|finished| returns(finished));
-        }
+        engine.borrow_mut().drop_if_empty();
     }
 }
 

@@ -51,8 +51,8 @@ pub struct Engine {
     pub(super) closed: RecentlyClosed,
     returned: Vec<ReturnedSocket>,
     pub(super) drain_until_ms: Option<u64>,
-    /// Dropped when it has no connection.
-    emptied: Option<oneshot::Sender<()>>,
+    /// Dropped once there is no connection.
+    until_empty: Vec<oneshot::Sender<()>>,
     random: fastrand::Rng,
     fault: PlantedFault,
     /// Which connections ended since a test looked, and why.
@@ -103,7 +103,7 @@ impl Engine {
             closed: RecentlyClosed::default(),
             returned: Vec::new(),
             drain_until_ms: None,
-            emptied: None,
+            until_empty: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             fault: PlantedFault::NONE,
             #[cfg(test)]
@@ -174,9 +174,18 @@ impl Engine {
         }
     }
 
-    /// Drops `done` when it has no connection.
+    /// Drops `done` once there is no connection.
     pub(crate) fn when_empty(&mut self, done: oneshot::Sender<()>) {
-        self.emptied = (!self.is_empty()).then_some(done);
+        self.until_empty.push(done);
+        self.drop_if_empty();
+    }
+
+    /// Drops what waits for that if there is no connection, nor one that has been answered and is still to
+    /// be returned to the HTTP server.
+    pub(crate) fn drop_if_empty(&mut self) {
+        if self.slots.is_empty() && self.returned.is_empty() {
+            self.until_empty.clear();
+        }
     }
 
     /// Ends one connection.
@@ -296,9 +305,6 @@ impl Engine {
             let mut block = Vec::new();
             framing.closing(&Closing { retry_ms, token: reason.token_word() }, &mut block);
             let _ = slot.peer.write_all(&Bytes::from(block), &mut 0);
-        }
-        if self.slots.is_empty() {
-            self.emptied = None;
         }
         let moved = self.fan_out.unsubscribe(index, &slot.subscriber, slot.plain_index);
         if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {

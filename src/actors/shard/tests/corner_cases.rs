@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{
     pipe::Pipe,
@@ -531,15 +532,21 @@ fn a_drain_ends_each_stream_at_its_own_time_with_its_own_retry() {
     let mut world = world();
     let pipes: Vec<_> = (0..100).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
     let poll = join(&mut world, &poll(&["a"], Start::Now));
+    let (left, mut empty) = oneshot::channel();
     world.engines[0].drain(10_000, world.now_ms);
+    world.engines[0].when_empty(left);
     let late = join(&mut world, &Ask::stream(&["a"]));
     world.tick(5_000);
     let half = pipes.iter().filter(|pipe| pipe.is_ended()).count();
     assert!((20..80).contains(&half), "{half} of 100 at half time");
+    assert_eq!(empty.try_recv(), Err(TryRecvError::Empty));
     world.say("a", "1");
     world.settle();
     world.tick(5_064);
     assert!(world.engines[0].is_empty());
+    assert_eq!(empty.try_recv(), Err(TryRecvError::Empty), "the pass of the last is not over");
+    world.engines[0].drop_if_empty();
+    assert_eq!(empty.try_recv(), Err(TryRecvError::Closed), "the drain is over");
     assert!(late.is_ended() && poll.is_ended());
     let mut retries: Vec<u32> = pipes
         .iter()
