@@ -13,19 +13,10 @@ pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<
     errors.extend(other_origins(settings, &set_by));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
-            errors.push(SettingsError::Contradiction {
-                subject: format!(
-                    "{} = {} ({}) is more than {} = {} ({}):",
-                    low.key,
-                    low.value,
-                    set_by(low.key),
-                    high.key,
-                    high.value,
-                    set_by(high.key),
-                ),
-                reason: reason.to_owned(),
-                remedy: "lower the first or raise the second".to_owned(),
-            });
+            let value =
+                |bound: &Bound| format!("{} = {} ({})", bound.key, bound.value, set_by(bound.key));
+            let subject = format!("{} is more than {}:", value(&low), value(&high));
+            errors.push(contradiction(subject, reason, "lower the first or raise the second"));
         }
     }
     errors
@@ -39,21 +30,16 @@ fn listening(
     for (at, addr) in settings.listen.iter().enumerate() {
         let subject = format!("listen = {addr} ({})", set_by("listen"));
         if settings.listen[..at].contains(addr) && addr.socket_addr().port() != 0 {
-            errors.push(SettingsError::Contradiction {
-                subject: subject.clone(),
-                reason: "is there twice, and an address is bound once".to_owned(),
-                remedy: "remove one".to_owned(),
-            });
+            let reason = "is there twice, and an address is bound once";
+            errors.push(contradiction(subject, reason, "remove one"));
         } else if !addr.is_loopback() && !settings.insecure && !settings.authenticates() {
-            errors.push(SettingsError::Contradiction {
+            errors.push(contradiction(
                 subject,
-                reason: "reaches beyond this machine, and nothing authenticates clients: \
-                         every client that reaches it may publish, read and delete"
-                    .to_owned(),
-                remedy: "set VISNYK_JWT_SECRET or another key, listen on 127.0.0.1 or [::1], or \
-                         accept that with --insecure (insecure = true)"
-                    .to_owned(),
-            });
+                "reaches beyond this machine, and nothing authenticates clients: \
+                         every client that reaches it may publish, read and delete",
+                "set VISNYK_JWT_SECRET or another key, listen on 127.0.0.1 or [::1], or \
+                         accept that with --insecure (insecure = true)",
+            ));
         }
     }
 }
@@ -65,11 +51,10 @@ fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<
         (true, false) => ("tls_key", "tls_cert"),
         _ => return None,
     };
-    Some(SettingsError::Contradiction {
-        subject: format!("{has} ({})", set_by(has)),
-        reason: format!("encrypts nothing without {lacks}"),
-        remedy: format!("name the other file in {lacks}, or remove it"),
-    })
+    let subject = format!("{has} ({})", set_by(has));
+    let reason = format!("encrypts nothing without {lacks}");
+    let remedy = format!("name the other file in {lacks}, or remove it");
+    Some(contradiction(subject, reason, remedy))
 }
 
 /// Browsers obey it over TLS only.
@@ -77,14 +62,12 @@ fn hsts_without_tls(
     settings: &Settings,
     set_by: &impl Fn(&str) -> String,
 ) -> Option<SettingsError> {
-    (settings.hsts_max_age_s > 0 && !settings.has_tls()).then(|| SettingsError::Contradiction {
-        subject: format!(
-            "hsts_max_age_s = {} ({})",
-            settings.hsts_max_age_s,
-            set_by("hsts_max_age_s")
-        ),
-        reason: "has no effect without tls_cert and tls_key".to_owned(),
-        remedy: "name them, or let the proxy in front send it".to_owned(),
+    (settings.hsts_max_age_s > 0 && !settings.has_tls()).then(|| {
+        contradiction(
+            format!("hsts_max_age_s = {} ({})", settings.hsts_max_age_s, set_by("hsts_max_age_s")),
+            "has no effect without tls_cert and tls_key",
+            "name them, or let the proxy in front send it",
+        )
     })
 }
 
@@ -94,8 +77,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     let said = |key: &str| format!("{key} ({})", set_by(key));
     let mut errors = Vec::new();
     let mut refuse = |subject: String, reason: &str, remedy: &str| {
-        let (reason, remedy) = (reason.to_owned(), remedy.to_owned());
-        errors.push(SettingsError::Contradiction { subject, reason, remedy });
+        errors.push(contradiction(subject, reason, remedy));
     };
     for (key, is_set) in [
         ("allow_anonymous", !settings.allow_anonymous.is_empty()),
@@ -163,28 +145,27 @@ fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
     let subject = format!("cors.credentials = true ({})", set_by("cors.credentials"));
     let mut errors = Vec::new();
     if settings.cors_origins.iter().any(OriginPattern::is_any) {
-        errors.push(SettingsError::Contradiction {
-            subject: format!("{subject} and cors_origins = \"*\" ({})", set_by("cors_origins")),
-            reason: "do not go together: any page could read and publish as its visitor".to_owned(),
-            remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
-        });
+        errors.push(contradiction(
+            format!("{subject} and cors_origins = \"*\" ({})", set_by("cors_origins")),
+            "do not go together: any page could read and publish as its visitor",
+            "name the origins of your own pages, or leave credentials off",
+        ));
     }
     if let Some(wide) = settings.cors_origins.iter().find(|it| it.is_of_a_whole_top_level()) {
         let (wide, from) = (String::from(wide.clone()), set_by("cors_origins"));
-        errors.push(SettingsError::Contradiction {
-            subject: format!("{subject} and cors_origins = \"{wide}\" ({from})"),
-            reason: "do not go together: every owner of a name there could read and publish \
-                     as their visitor"
-                .to_owned(),
-            remedy: "name the origins of your own pages, or leave credentials off".to_owned(),
-        });
+        errors.push(contradiction(
+            format!("{subject} and cors_origins = \"{wide}\" ({from})"),
+            "do not go together: every owner of a name there could read and publish \
+                     as their visitor",
+            "name the origins of your own pages, or leave credentials off",
+        ));
     }
     if settings.cors_origins.is_empty() {
-        errors.push(SettingsError::Contradiction {
+        errors.push(contradiction(
             subject,
-            reason: "is there, and cors_origins names no origin that it is for".to_owned(),
-            remedy: "name the origins of your own pages in cors_origins, or remove it".to_owned(),
-        });
+            "is there, and cors_origins names no origin that it is for",
+            "name the origins of your own pages in cors_origins, or remove it",
+        ));
     }
     errors
 }
@@ -243,6 +224,14 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
             "one channel would be promised more than all channels have",
         ),
     ]
+}
+
+fn contradiction(
+    subject: String,
+    reason: impl Into<String>,
+    remedy: impl Into<String>,
+) -> SettingsError {
+    SettingsError::Contradiction { subject, reason: reason.into(), remedy: remedy.into() }
 }
 
 struct Bound {
