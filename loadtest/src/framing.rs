@@ -42,8 +42,8 @@ pub(crate) struct BadChunk;
 impl Framing {
     pub(crate) const CHUNKED: Self = Self::Chunked(Chunk::Size { bytes: 0, digits: true });
 
-    /// That of the answer to a GET, POST or DELETE with this status and these fields; `None` where
-    /// they make no sense.
+    /// The framing of an answer to GET, POST or DELETE with this status and these fields; `None` if
+    /// a field cannot be parsed.
     pub fn of<'a>(status: u16, fields: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
         let mut framing = Self::UntilClose;
         for (name, value) in fields {

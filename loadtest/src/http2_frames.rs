@@ -1,7 +1,7 @@
-//! HTTP/2 as bytes, for clients that send what they are given, right or wrong (RFC 9113).
+//! HTTP/2 as bytes, for test clients that send valid and invalid frames (RFC 9113).
 #![expect(missing_docs, reason = "the names of the RFC")]
 
-/// What a client says first (section 3.4).
+/// The client's connection preface (section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;

@@ -76,7 +76,7 @@ impl HubCommand {
         Hub::start(self.command()).await
     }
 
-    /// The same, for a thread that may block.
+    /// As [`start`](Self::start), blocking the thread.
     pub fn start_blocking(&self) -> Result<Hub, Failure> {
         Hub::start_blocking(self.command())
     }

@@ -18,11 +18,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A client that trusts a certificate and no other, and offers these protocols.
+/// The settings of a client that trusts one certificate and offers these protocols.
 ///
 /// # Errors
 ///
-/// The certificate is none.
+/// The certificate cannot be parsed.
 pub fn tls_config(
     certificate: CertificateDer<'_>,
     alpn: &[&str],
@@ -38,7 +38,7 @@ pub fn tls_config(
     Ok(Arc::new(config))
 }
 
-/// Connects to `localhost` at an address and shakes hands.
+/// Connects to an address and does the TLS handshake with `localhost`.
 pub async fn dial_tls(
     address: SocketAddr,
     config: Arc<ClientConfig>,
@@ -48,7 +48,7 @@ pub async fn dial_tls(
     shake_hands(io, config).await
 }
 
-/// Shakes hands with `localhost` on a connection that is there.
+/// Does the TLS handshake with `localhost` on an open connection.
 pub async fn shake_hands(
     io: TcpStream,
     config: Arc<ClientConfig>,
@@ -121,5 +121,5 @@ impl HyperClient {
     }
 }
 
-/// For what takes no time on a machine that is alive.
+/// A limit for what takes milliseconds on a machine that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(30);

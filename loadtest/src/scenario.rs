@@ -51,8 +51,8 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// The scenario that these words of a command line name, with its sizes; words that name none
-    /// end the process, as those of its own command line do.
+    /// Parses a scenario and its sizes from the words of a command line. Ends the process with a
+    /// message if they are wrong, as the command line of this program does.
     pub fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Self {
         #[derive(clap::Parser)]
         #[command(no_binary_name = true)]

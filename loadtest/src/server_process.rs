@@ -57,7 +57,7 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// The same, for a thread that may block.
+    /// As [`start`](Self::start), blocking the thread.
     pub fn start_blocking(command: Command) -> Result<Self, Failure> {
         tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -181,20 +181,19 @@ impl ServerProcess {
         self.wait(PATIENCE).await.map(drop)
     }
 
-    /// Waits for its end: that of its stderr, which nothing else has, and then its own.
+    /// Waits until the process has closed its stderr, and then for its exit status.
     pub async fn wait(&mut self, patience: Duration) -> io::Result<ExitStatus> {
         let _ = timeout(patience, self.said.wait_for(|said| said.has_ended)).await?;
         self.reap()
     }
 
-    /// Its resident memory, without what it started.
+    /// Resident memory of the process, without its children.
     pub fn resident_bytes(&self) -> Result<u64, Failure> {
         Ok(ServerSample::take(&[self.pid()])?.resident_bytes)
     }
 
-    /// Until it is waited for, the kernel gives its id, and so its group's, to no other process. First
-    /// the guard, so
-    /// that it never kills a process that has got this id since.
+    /// Waits for the process. Until then the kernel gives its id, and so its group's, to no other
+    /// process; the guard ends first, so that it never kills a process that has got this id since.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         let _ = self.guard.kill();
         let _ = self.guard.wait();
@@ -237,7 +236,7 @@ fn collect(pipe: ChildStderr, said: &watch::Sender<Said>) {
 fn guard(pid: u32) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", &format!("read line; kill -9 -{pid} 2>/dev/null")])
-        // It outlives the group of this process.
+        // It has to outlive the process group of this process.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -27,7 +27,7 @@ impl Head {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// Where the body behind it ends.
+    /// The framing of its body.
     pub fn framing(&self) -> io::Result<Framing> {
         let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         Framing::of(self.status, fields).ok_or_else(|| invalid("a body of no known length"))
@@ -42,7 +42,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A socket that is connected.
+    /// Takes a connected socket.
     pub fn over(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         Ok(Self { socket, unread: Vec::new() })
@@ -61,7 +61,7 @@ impl Wire {
         Self::over(timeout(PATIENCE, socket.connect(address)).await??)
     }
 
-    /// Sends these very bytes.
+    /// Sends bytes as they are.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(PATIENCE, self.socket.write_all(bytes)).await?
     }
@@ -132,7 +132,7 @@ impl Wire {
         }
     }
 
-    /// What has been read and not been used.
+    /// Bytes that were read and not used yet.
     pub fn unread(&mut self) -> &mut Vec<u8> {
         &mut self.unread
     }

@@ -106,11 +106,11 @@ impl SocketBudget {
         Self(Arc::new(BudgetState { hub, split, taken, freed, emptied }))
     }
 
-    /// Waits until the HTTP server has none. One task at a time may wait; cancelling it has no
-    /// effect.
+    /// Waits until the HTTP server holds no socket. Only one task may wait at a time; cancelling it
+    /// has no effect.
     pub(super) async fn emptied(&self) {
         while self.0.taken.load(Ordering::Acquire) > 0 {
-            // It keeps one notification for whoever waits next.
+            // A notification that comes before this wait begins is kept for it.
             self.0.emptied.notified().await;
         }
     }

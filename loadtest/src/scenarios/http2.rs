@@ -146,7 +146,7 @@ impl Http2 {
         Ok(run.outcome)
     }
 
-    /// What it speaks under TLS, if it does.
+    /// The settings of TLS; `None` without a certificate.
     fn tls(&self) -> Result<Option<Arc<ClientConfig>>, Failure> {
         let Some(path) = &self.cert else { return Ok(None) };
         let unusable = |why: String| Failure::Unsupported(format!("{}: {why}", path.display()));
@@ -199,7 +199,7 @@ fn whether_there<S: serde::Serializer>(
     serializer.serialize_bool(cert.is_some())
 }
 
-/// The body of an answer of the channel, if it has this status.
+/// Sends a request to the channel and returns the body of its answer, which must have this status.
 async fn ask(
     client: &HyperClient,
     method: &str,
