@@ -37,10 +37,12 @@ struct Lines {
 }
 
 impl LogQueue {
-    /// Adds a line, or several that belong together; never waits for the writer.
+    /// Adds a line, or several that belong together; never waits for the writer. A text longer than
+    /// the bound is taken by an empty queue.
     pub(super) fn push(&self, text: &[u8]) {
         let mut lines = self.lines.lock();
-        if lines.text.len() + text.len() > self.bytes_max.load(Ordering::Relaxed) {
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        if !lines.text.is_empty() && lines.text.len() + text.len() > bytes_max {
             self.dropped.inc();
             return;
         }
@@ -74,19 +76,22 @@ impl LogQueue {
             let count = mem::take(&mut lines.count);
             lines.is_writing = true;
             drop(lines);
-            if writer.write_all(&taken).is_err() {
+            let is_written = writer.write_all(&taken).is_ok();
+            taken.clear();
+            if !is_written {
                 self.dropped.inc_by(count);
             }
-            taken.clear();
-            self.lines.lock().is_writing = false;
-            self.changed.notify_all();
+            // A writer that fails would refuse the report too, and that would be reported in turn. The
+            // report is queued before `flush` can find the queue empty.
             let dropped = self.dropped.get();
-            if mem::replace(&mut reported, dropped) < dropped {
+            if is_written && mem::replace(&mut reported, dropped) < dropped {
                 tracing::warn!(
                     dropped,
                     "log lines were dropped: the reader of stderr was too slow"
                 );
             }
+            self.lines.lock().is_writing = false;
+            self.changed.notify_all();
         }
     }
 }
@@ -180,6 +185,61 @@ mod tests {
         assert_eq!(queue.dropped.get(), 4, "and two that the writer has refused");
         queue.push(b"last\n");
         assert_eq!(read.recv().as_deref(), Ok("last\n"));
+    }
+
+    /// A writer whose reader is gone.
+    struct Broken(mpsc::Sender<()>);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.0.send(()).expect("attempts are counted");
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a logging layer writes goes to the queue.
+    struct Lines(&'static LogQueue);
+
+    impl Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.push(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_that_fails_is_tried_once_for_each_line_and_gets_no_report_of_it() {
+        let queue = LogQueue { bytes_max: AtomicUsize::new(1_000), ..LogQueue::default() };
+        let queue: &'static LogQueue = Box::leak(Box::new(queue));
+        let (attempt, attempts) = mpsc::channel();
+        thread::spawn(move || {
+            let logs = tracing_subscriber::fmt().with_writer(move || Lines(queue)).finish();
+            tracing::subscriber::with_default(logs, || queue.write_to(Broken(attempt)));
+        });
+        for written in 1..=3 {
+            queue.push(b"a line\n");
+            assert_eq!(attempts.recv(), Ok(()));
+            assert!(queue.flush(Duration::from_secs(20)));
+            assert_eq!(queue.dropped.get(), written);
+        }
+        assert!(attempts.try_recv().is_err(), "nothing else was written");
+    }
+
+    #[test]
+    fn a_text_longer_than_the_bound_finds_room_in_an_empty_queue() {
+        let queue = LogQueue { bytes_max: AtomicUsize::new(BYTES_MAX), ..LogQueue::default() };
+        queue.push("x".repeat(BYTES_MAX + 1).as_bytes());
+        assert_eq!(queue.dropped.get(), 0);
+        queue.push(b"x");
+        assert_eq!(queue.dropped.get(), 1, "and what comes behind it does not");
     }
 
     const BYTES_MAX: usize = 64;

@@ -123,10 +123,18 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let current = thread::current();
     let thread = current.name().unwrap_or("unnamed");
     let words = panic.to_string().replace('\n', " ");
+    if !tracing::enabled!(Level::ERROR) {
+        // Whatever is logged, a panic is printed.
+        return log_queue::print(&format!("thread {thread}: {words}\n"));
+    }
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         BacktraceStatus::Captured => tracing::error!(thread, %backtrace, "{words}"),
         _ => tracing::error!(thread, "{words}"),
+    }
+    if thread == "main" {
+        // Unwinding ends the process; no connection waits for this thread.
+        log_queue::flush();
     }
 }
 
