@@ -11,14 +11,14 @@ use crate::{
     model::{ChannelName, NewEvent},
 };
 
-/// What a call asks leave for.
+/// The permission that a call needs.
 #[derive(Debug)]
 pub(super) enum Action<'a> {
     /// Something that neither shows nor changes what belongs to a client.
     Open,
     Subscribe(&'a Subscription),
     Publish(&'a ChannelName),
-    /// To publish to all channels of a batch. An empty one asks for nothing yet.
+    /// To publish to all channels of a batch. An empty batch is always allowed: its channels are not known yet.
     PublishBatch(&'a [(ChannelName, NewEvent)]),
     /// To read about a channel.
     ReadChannel(&'a ChannelName),

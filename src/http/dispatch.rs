@@ -55,20 +55,22 @@ impl Dispatcher {
     async fn outcome(&self, request: Request, can_hand_off: bool) -> Outcome {
         let state = &*self.0;
         let matched = route_of(request.uri().path(), &state.settings);
+        // hyper sends no body over HTTP/1 in answer to HEAD, and does over HTTP/2.
+        let is_head = *request.method() == Method::HEAD;
+        let to_method = |response| if is_head { without_body(response) } else { response };
         let checks = RequestChecks::of(state, &request, matched.as_ref().map(|found| found.route));
         if let Some(mut rejection) = checks.rejection(state, &request) {
             checks.mark(rejection.headers_mut());
-            return Outcome::Response(rejection);
+            return Outcome::Response(to_method(rejection));
         }
-        let is_head = *request.method() == Method::HEAD;
         let outcome = match matched {
             Some(matched) => serve(state, matched, request, checks.client, can_hand_off).await,
             None => Err(not_found(request.uri().path())),
         };
         let outcome = match outcome {
-            Ok(Outcome::Response(response)) if is_head => Outcome::Response(without_body(response)),
+            Ok(Outcome::Response(response)) => Outcome::Response(to_method(response)),
             Ok(outcome) => outcome,
-            Err(problem) => Outcome::Response(problem.into_response()),
+            Err(problem) => Outcome::Response(to_method(problem.into_response())),
         };
         checks.complete(&state.hub, outcome)
     }
@@ -82,7 +84,7 @@ async fn serve(
     client: Option<ClientAddress>,
     can_hand_off: bool,
 ) -> Result<Outcome, Problem> {
-    // Before it is said which methods there are.
+    // Before the 405, whose `Allow` names the route's methods.
     let identity = match authenticate(state, route, &mut request).await {
         Ok(identity) => identity,
         Err(response) => return Ok(Outcome::Response(*response)),

@@ -47,6 +47,23 @@ async fn alpn_chooses_the_protocol() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_no_body_whatever_its_status() {
+    let hub = TlsHub::start(&[]).await;
+    let client = Client::tls_http2(&hub).await;
+    for (target, status) in [
+        ("/healthz", 200),
+        ("/nothing", 404),
+        ("/publish", 405),
+        ("/v1/channels/a%0Ab/poll", 400),
+        ("/v1/channels/none", 404),
+    ] {
+        // A client of HTTP/2 takes DATA in answer to HEAD for a protocol error (RFC 9113, 8.1.1).
+        let (answered, body) = client.ask("HEAD", target, &[], "").await;
+        assert_eq!((answered, body.as_str()), (status, ""), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_streams_on_one_connection_each_receive_everything() {
     let hub = TlsHub::start(&[]).await;
     let publisher = Client::tls_http1(&hub).await;
