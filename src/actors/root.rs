@@ -3,7 +3,10 @@
 //! Parent: none. Children: log (permanent; its failure is the hub's), channels and shards
 //! (restarted). Mailbox: control only. Its own failure is the hub's.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use tokio::{sync::watch, task::JoinHandle};
@@ -29,6 +32,7 @@ struct Root;
 pub(crate) struct RootHandle {
     root: ActorRef<RootMsg>,
     front: watch::Sender<Option<Arc<dyn Front>>>,
+    has_stopped: AtomicBool,
 }
 
 impl RootHandle {
@@ -42,16 +46,27 @@ impl RootHandle {
         let shards = ShardsArguments { context: shards, front: front.subscribe() };
         let arguments = RootArguments { lifecycle, channels, shards };
         let (root, ended) = Root::spawn(None, Root, arguments).await?;
-        Ok((Self { root, front }, ended))
+        Ok((Self { root, front, has_stopped: AtomicBool::new(false) }, ended))
     }
 
-    /// Serves clients on every shard there is and will be. Only the first front is used.
+    /// Serves clients on every shard there is and will be. Only the first front is used, and none
+    /// after the actors are stopped.
     pub(crate) fn serve(&self, front: Arc<dyn Front>) {
-        self.front.send_replace(Some(front));
+        self.front.send_if_modified(|first| {
+            let is_used = first.is_none() && !self.has_stopped.load(Ordering::Relaxed);
+            if is_used {
+                *first = Some(front);
+            }
+            is_used
+        });
     }
 
-    /// Stops the actors.
+    /// Stops the actors, and drops the front: it has a handle to the hub, which has this.
     pub(crate) fn stop(&self) {
+        self.front.send_if_modified(|front| {
+            self.has_stopped.store(true, Ordering::Relaxed);
+            front.take().is_some()
+        });
         self.root.stop(None);
     }
 

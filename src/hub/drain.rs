@@ -41,11 +41,46 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use super::*;
     use crate::{
+        actors::LocalShard,
         hub::{Publication, PublishError},
         model::{ChannelName, NewEvent},
     };
+
+    /// A front without clients. It has a handle to its hub, as each front has.
+    struct Idle(#[expect(dead_code, reason = "it is held")] Hub);
+
+    impl Front for Idle {
+        fn serve(&self, _: LocalShard) -> Pin<Box<dyn Future<Output = ()>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_front_is_dropped_with_the_end_of_its_hub() {
+        let hub = Hub::builder().shards(1).start().await.expect("it starts");
+        let front: Arc<dyn Front> = Arc::new(Idle(hub.clone()));
+        let first = Arc::downgrade(&front);
+        hub.serve(front);
+        let other: Arc<dyn Front> = Arc::new(Idle(hub.clone()));
+        let second = Arc::downgrade(&other);
+        hub.serve(other);
+        assert_eq!(second.strong_count(), 0, "only the first is used");
+        hub.shut_down().await;
+        let dropped = async {
+            while first.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("it is dropped");
+        let late: Arc<dyn Front> = Arc::new(Idle(hub.clone()));
+        let third = Arc::downgrade(&late);
+        hub.serve(late);
+        assert_eq!(third.strong_count(), 0, "none is used after the end");
+    }
 
     #[tokio::test]
     async fn a_publish_after_the_end_is_refused_and_does_not_wait() {
