@@ -323,9 +323,12 @@ impl MixedRound {
         event_indexes.iter().map(|&index| Arc::clone(&self.events[index as usize])).collect()
     }
 
-    /// Keeps a poll's answer for the others.
+    /// Keeps a poll's answer for the others, if the bound on what is kept lets it.
     pub(super) fn keep_reply(&mut self, set: u32, shape: &Arc<Shape>, reply: Arc<PollReply>) {
-        if let Some(send) = self.sends.get_mut(&(set, Arc::as_ptr(shape) as usize)) {
+        if self.sends_bytes < SENDS_BYTES_MAX
+            && let Some(send) = self.sends.get_mut(&(set, Arc::as_ptr(shape) as usize))
+        {
+            self.sends_bytes += reply.body.len();
             send.reply = Some(reply);
         }
     }
