@@ -128,9 +128,16 @@ pub(super) async fn run_until(
     }
     let window = Duration::from_secs(settings.drain_window_s.into());
     tracing::info!(window_s = window.as_secs(), "draining");
-    tokio::select! {
-        () = hub.drain(window) => {}
-        () = next_signal() => tracing::warn!("a second signal cuts the drain short"),
+    let failure = tokio::select! {
+        () = hub.drain(window) => None,
+        () = next_signal() => {
+            tracing::warn!("a second signal cuts the drain short");
+            None
+        }
+        why = hub.failed() => Some(why),
+    };
+    if let Some(why) = failure {
+        return Err(RunError::Failed(why));
     }
     // Requests under way are answered; what is idle is closed.
     let _ = close.send(true);
