@@ -42,7 +42,7 @@ impl SocketSplit {
             files_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
         let sockets_max = files_max.saturating_sub(taken + FILES_RESERVED).max(2);
         let requests_max = (requests_max as usize).min(sockets_max);
-        let for_requests = (sockets_max / REQUESTS_PART).max(REQUESTS_MIN).min(requests_max);
+        let for_requests = (sockets_max / RESERVED_FRACTION).max(REQUESTS_MIN).min(requests_max);
         let streams_max =
             (connections_max as usize).min(sockets_max.saturating_sub(for_requests)).max(1);
         Self { sockets_max, requests_max, streams_max }
@@ -143,7 +143,7 @@ impl SocketBudget {
                     return permit;
                 }
                 // Streams that end free a socket too, without notice.
-                let _ = timeout(POLL_EVERY, freed).await;
+                let _ = timeout(RETRY_INTERVAL, freed).await;
             }
         });
         waited.await.or(first)
@@ -193,13 +193,13 @@ const FILES_RESERVED: usize = 16;
 const FILES_PER_SHARD: usize = 8;
 /// Open files when the system does not say.
 const FILES_ASSUMED: usize = 64;
-/// Streams leave one in so many sockets to requests, and at least so many.
-const REQUESTS_PART: usize = 16;
+/// Of the sockets, one in so many is reserved for requests, and at least `REQUESTS_MIN`.
+const RESERVED_FRACTION: usize = 16;
 const REQUESTS_MIN: usize = 8;
 /// How long a new connection waits for a permit before it is rejected.
 const GRACE: Duration = Duration::from_millis(500);
-/// Between two attempts meanwhile.
-const POLL_EVERY: Duration = Duration::from_millis(10);
+/// Pause between two attempts to take a permit.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
