@@ -14,6 +14,8 @@ build() {
     cargo build --locked --release
     cargo build --locked --release -p visnyk-loadtest
   else
-    cargo build --locked --workspace --profile "$profile" --bins
+    # With the benches, as tests/run builds them: without them dependencies have other features, and all
+    # would be built again.
+    cargo build --locked --workspace --profile "$profile" --bins --benches
   fi
 }

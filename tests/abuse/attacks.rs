@@ -162,11 +162,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack!("HTTP/2 compression bombs", http2::compression_bomb, ["bombs"]),
 ];
 
-/// For every check: one against each kind of limit, and all that look for what must not be found.
+/// For every check: one against each kind of limit, and all that look for what must not be found. Those that
+/// go on sending after they are rejected are slowed down, so they see no answer in two seconds.
 pub(crate) const ONE_OF_EACH_KIND: &[&str] = &[
     "slow heads",
     "heads of many fields",
-    "huge bodies",
+    "bodies on polls",
     "bodies that fill the room",
     "connection flood from one address",
     "connect and reset",
