@@ -187,9 +187,12 @@ impl FanOut {
     }
 
     /// Hands runs of batches out until `left` is used up: a large channel's goes to its lane, and the
-    /// first of a small channel is returned, to be sent now.
+    /// first of a small channel is returned, to be sent now. While further batches wait, all runs go
+    /// to lanes: a lane's round is one send of what has gathered for its channel.
     pub(super) fn next_small_run(&mut self, left: &mut usize) -> Option<PlainSlice<Payload>> {
-        while let Some(current) = self.batches.front_mut() {
+        loop {
+            let is_last = self.batches.len() == 1;
+            let Some(current) = self.batches.front_mut() else { break };
             while let Some(run) = current.batch.runs().get(current.next) {
                 if *left == 0 {
                     return None;
@@ -204,7 +207,8 @@ impl FanOut {
                 if plain_count == 0 {
                     continue;
                 }
-                if plain_count <= SENDS_PER_SLICE && !self.lanes.contains_key(&channel) {
+                let is_small = plain_count <= SENDS_PER_SLICE;
+                if is_small && is_last && !self.lanes.contains_key(&channel) {
                     *left = left.saturating_sub(plain_count);
                     return Some(PlainSlice {
                         channel,
