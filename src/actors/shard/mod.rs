@@ -6,9 +6,12 @@
 mod actor;
 mod engine;
 mod fan_out_budget;
+mod front;
+mod local_shard;
 mod placement;
 mod registry;
 mod rounds;
+mod serving_loop;
 mod sets;
 mod slot;
 mod slots;
@@ -16,7 +19,8 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Front, LocalShard};
 pub use engine::{Engine, ReturnedSocket};
+pub use front::Front;
+pub use local_shard::LocalShard;
 
 pub(super) use actor::{Shard, ShardArguments};

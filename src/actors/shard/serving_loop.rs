@@ -1,0 +1,90 @@
+//! The loop that serves a shard's connections, a bounded pass at a time.
+
+use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, thread, time::Duration};
+
+use tokio::{task::yield_now, time::Instant};
+
+use super::{engine::Engine, fan_out_budget::FanOutBudget, local_shard::LocalShard};
+use crate::actors::inbox::Inbox;
+
+/// Runs until it is dropped, or the sockets can no longer be watched.
+pub(super) async fn serve_connections(
+    local: LocalShard,
+    inbox: Arc<Inbox>,
+    engine: Rc<RefCell<Engine>>,
+) {
+    let wakes = engine.borrow().ready_list();
+    let mut ready = Vec::new();
+    let mut next_tick = Instant::now();
+    let mut check_sockets = true;
+    let mut budget = FanOutBudget::new(next_tick);
+    let tick = Duration::from_millis(local.context.limits.deadline_check_ms.into());
+    loop {
+        check_sockets |=
+            poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
+        let more = {
+            let mut engine = engine.borrow_mut();
+            let now_ms = local.context.clock.now_ms();
+            if let Some(through) = inbox.caught_up_to() {
+                engine.note_log_head(through);
+            }
+            // However much there is to send, deadlines are checked.
+            if Instant::now() >= next_tick && !engine.tick(now_ms) {
+                next_tick = Instant::now() + tick;
+            }
+            if engine.wants_batches() {
+                for batch in std::iter::from_fn(|| inbox.pop()).take(BATCHES_PER_PASS) {
+                    engine.push_batch(batch, now_ms);
+                }
+            }
+            let serving = Instant::now();
+            if check_sockets {
+                ready.clear();
+                match local.sockets.borrow_mut().ready(&mut ready) {
+                    Ok(full) => check_sockets = full,
+                    Err(error) => {
+                        return tracing::error!(%error, "a shard cannot watch its sockets");
+                    }
+                }
+                engine.serve_sockets(&ready, now_ms);
+            }
+            engine.serve_ready(SLOTS_PER_PASS, now_ms);
+            // Readers of history send much at a time. Live events get the thread for as long.
+            let sending = Instant::now();
+            budget.record_serving(sending - serving, sending);
+            while engine.work(now_ms) && !budget.rounds_are_done(Instant::now()) {}
+            // Everything that the loop works at, asked at the end of the pass. A notification says
+            // what came since it was asked for last, and nothing of what is left: one stands for
+            // many batches, and the engine takes none before it has handed out those that it has.
+            check_sockets || engine.has_more() || !inbox.is_empty()
+        };
+        local.return_sockets(&engine);
+        if more {
+            // Threads that wait for a processor, of this process and of others, would have this one's
+            // at the kernel's next tick, some milliseconds away.
+            thread::yield_now();
+            let now = Instant::now();
+            if budget.is_exhausted(now) {
+                // Let accepts, requests and registrations run.
+                yield_now().await;
+                budget.record_other_work(now, Instant::now());
+            }
+            continue;
+        }
+        budget.reset();
+        tokio::select! {
+            () = inbox.filled() => {}
+            () = wakes.ready() => {}
+            () = poll_fn(|context| match local.sockets.borrow().are_ready(context) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }) => check_sockets = true,
+            () = tokio::time::sleep_until(next_tick) => {}
+        }
+    }
+}
+
+/// Batches taken from the ring in one pass.
+const BATCHES_PER_PASS: usize = 64;
+/// Connections looked at in one pass because they asked for it.
+const SLOTS_PER_PASS: usize = 256;
