@@ -85,7 +85,7 @@ impl Shard {
         }
         self.backend.commit(self.last);
         let runs = vec![Run { entry: Arc::clone(entry), events }];
-        Arc::new(Batch::new(first, self.last, runs, Vec::new()))
+        Arc::new(Batch::new(first, self.last, NOW_MS, runs, Vec::new()))
     }
 
     /// Gives a batch to the engine and sends it to everyone.

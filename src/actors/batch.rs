@@ -16,6 +16,7 @@ use crate::{
 pub struct Batch {
     first: Seq,
     last: Seq,
+    shown_ms: u64,
     runs: Vec<Run>,
     _permits: Vec<OwnedSemaphorePermit>,
 }
@@ -30,10 +31,22 @@ pub struct Run {
 }
 
 impl Batch {
-    /// A batch of at least one event; `runs` are in the order of their first events.
-    pub fn new(first: Seq, last: Seq, runs: Vec<Run>, permits: Vec<OwnedSemaphorePermit>) -> Self {
+    /// A batch of at least one event, shown at `shown_ms`; `runs` are in the order of their first
+    /// events.
+    pub fn new(
+        first: Seq,
+        last: Seq,
+        shown_ms: u64,
+        runs: Vec<Run>,
+        permits: Vec<OwnedSemaphorePermit>,
+    ) -> Self {
         debug_assert!(!runs.is_empty() && first <= last);
-        Self { first, last, runs, _permits: permits }
+        Self { first, last, shown_ms, runs, _permits: permits }
+    }
+
+    /// When its events were shown to readers, in milliseconds since 1970.
+    pub fn shown_ms(&self) -> u64 {
+        self.shown_ms
     }
 
     /// Its first seq.

@@ -160,6 +160,7 @@ impl ChannelsState {
         metrics.channels.set(directory.len() as i64);
         metrics.history_bytes.set(context.store.bytes() as i64);
         metrics.permits_free.set(log.permits().available_permits() as i64);
+        metrics.channels_throttled.set(context.store.registry().throttles().len() as i64);
     }
 
     /// Evicts a channel that has never had an event, once it is idle. It has no actor, which would

@@ -189,7 +189,7 @@ mod tests {
             };
             let run = Run { entry, events: vec![Arc::new(event)] };
             let permit = Arc::clone(&self.permits).try_acquire_owned().expect("a permit");
-            Arc::new(Batch::new(Seq(seq), Seq(seq), vec![run], vec![permit]))
+            Arc::new(Batch::new(Seq(seq), Seq(seq), 0, vec![run], vec![permit]))
         }
 
         fn deliver(&self, batch: &Arc<Batch>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     batch::{Batch, Run},
     channels_handle::ChannelsHandle,
+    clock::Clock,
     committer::Prepared,
     inbox::Inboxes,
     submission::AppendError,
@@ -18,6 +19,7 @@ pub(crate) struct ShowStage {
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) channels: Arc<ChannelsHandle>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
 }
 
 impl ShowStage {
@@ -57,7 +59,9 @@ impl ShowStage {
             run.entry.touch(time_ms);
             self.channels.ensure_actor(&run.entry);
         }
-        let batch = Arc::new(Batch::new(first, last, runs, permits));
+        // Later than `time_ms` by what it took to make them durable.
+        let shown_ms = self.clock.now_ms();
+        let batch = Arc::new(Batch::new(first, last, shown_ms, runs, permits));
         // Asked after the head has moved.
         let registry = self.store.registry();
         let targets = registry.target_shards(batch.runs().iter().map(|run| &*run.entry));

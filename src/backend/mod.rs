@@ -18,6 +18,7 @@ mod start_search;
 mod start_state;
 #[cfg(test)]
 mod tests;
+mod throttles;
 mod walk;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
@@ -29,3 +30,4 @@ pub use reader::HistoryReader;
 pub use registry::Registry;
 pub use shard_set::{ShardSet, TargetShards};
 pub use start_search::{Resume, StartFound};
+pub use throttles::{Release, Throttle, Throttles};

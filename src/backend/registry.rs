@@ -8,6 +8,7 @@ use super::{
     directory::Directory,
     pattern_counts::PatternCounts,
     shard_set::{ShardSet, TargetShards},
+    throttles::Throttles,
 };
 use crate::{core::Limits, model::Epoch};
 
@@ -17,6 +18,7 @@ pub struct Registry {
     directory: Directory,
     pattern_counts: Arc<PatternCounts>,
     pattern_subscribers: Arc<ShardSet>,
+    throttles: Arc<Throttles>,
 }
 
 impl Registry {
@@ -34,6 +36,7 @@ impl Registry {
             ),
             pattern_counts: Arc::default(),
             pattern_subscribers: Arc::default(),
+            throttles: Throttles::new(publish.delay_max_ms),
         }
     }
 
@@ -50,6 +53,11 @@ impl Registry {
     /// The shards that have connections with patterns.
     pub fn pattern_subscribers(&self) -> &Arc<ShardSet> {
         &self.pattern_subscribers
+    }
+
+    /// The channels whose publishers wait for a shard.
+    pub fn throttles(&self) -> &Arc<Throttles> {
+        &self.throttles
     }
 
     /// The shards that events of these channels concern. To be asked after the head has moved: all

@@ -195,8 +195,11 @@ pub struct PublishLimits {
     pub bodies_bytes_max: u64,
     /// Events in one batch; past it 413.
     pub batch_events_max: u32,
-    /// Milliseconds a publisher waits for permits before 503.
+    /// Milliseconds a publisher waits for permits and for the shards of its channels before 503.
     pub wait_ms: u32,
+    /// Milliseconds that an event may wait on a shard beyond the round under way; past it publishers
+    /// of its channel wait.
+    pub delay_max_ms: u32,
     /// Permits in all: an event takes one, and one more per KiB, until the last shard is through
     /// with it.
     pub in_flight_max: u32,
@@ -215,6 +218,7 @@ impl Default for PublishLimits {
             bodies_bytes_max: 64 * 1024 * 1024,
             batch_events_max: 10_000,
             wait_ms: 2_000,
+            delay_max_ms: 50,
             in_flight_max: 32_768,
             channel_share_percent: 50,
             idempotency_keys_max: 100_000,

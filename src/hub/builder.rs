@@ -85,6 +85,7 @@ impl HubBuilder {
             inboxes: Arc::clone(&inboxes),
             channels: Arc::clone(&channels),
             metrics: Arc::clone(&metrics),
+            clock,
         };
         let log = Log::new(show, durable, &limits.publish, clock);
         #[cfg(test)]

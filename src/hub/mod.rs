@@ -10,6 +10,8 @@ mod connections;
 #[cfg(test)]
 mod contract;
 mod counts;
+#[cfg(test)]
+mod delay_tests;
 mod drain;
 mod error;
 mod event_rate;

@@ -137,9 +137,11 @@ impl Hub {
         key: Option<IdempotencyKey>,
     ) -> Result<Published, PublishError> {
         let wait_ms = self.0.limits.publish.wait_ms;
-        let admission =
-            timeout(Duration::from_millis(wait_ms.into()), self.acquire_permits(&events));
-        let Ok(permits) = admission.await else {
+        let admission = async {
+            self.wait_for_shards(&events).await;
+            self.acquire_permits(&events).await
+        };
+        let Ok(permits) = timeout(Duration::from_millis(wait_ms.into()), admission).await else {
             return Err(PublishError::Overloaded { wait_ms });
         };
         let submission = Submission { events, kind, key, permits };
@@ -154,6 +156,20 @@ impl Hub {
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
             Err(AppendError::Unknown) => Err(PublishError::GoingDown),
+        }
+    }
+
+    /// Waits until no shard throttles a channel of these events. It holds no permit meanwhile, so
+    /// publishers of other channels do not wait for it.
+    async fn wait_for_shards(&self, events: &[(Arc<ChannelEntry>, Draft)]) {
+        let throttles = self.0.registry.throttles();
+        let channels = || events.iter().map(|(entry, _)| entry.id());
+        let Some(released) = throttles.first(channels()) else { return };
+        self.0.metrics.publishes_throttled.inc();
+        released.wait().await;
+        // Others of its channels, or the same one again.
+        while let Some(released) = throttles.first(channels()) {
+            released.wait().await;
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub publishes_refused: Family<Reason, Counter>,
     /// Publishes answered from memory because of their idempotency key.
     pub publishes_replayed: Counter,
+    /// Publishes that waited because a shard throttled one of their channels.
+    pub publishes_throttled: Counter,
     /// Events handed to connections (an event to a thousand connections is a thousand).
     pub deliveries: Counter,
     /// Sends to connections; a send carries one event or a batch.
@@ -78,6 +80,8 @@ pub struct Metrics {
     pub history_bytes: Gauge,
     /// Publish permits not in use.
     pub permits_free: Gauge,
+    /// Channels whose publishers wait for a shard.
+    pub channels_throttled: Gauge,
     #[cfg(feature = "jemalloc")]
     heap: super::heap::Heap,
 }
@@ -98,6 +102,7 @@ impl Metrics {
             bytes_published: Counter::default(),
             publishes_refused: Family::default(),
             publishes_replayed: Counter::default(),
+            publishes_throttled: Counter::default(),
             deliveries: Counter::default(),
             sends: Counter::default(),
             fell_behind: Counter::default(),
@@ -126,6 +131,7 @@ impl Metrics {
             channels: Gauge::default(),
             history_bytes: Gauge::default(),
             permits_free: Gauge::default(),
+            channels_throttled: Gauge::default(),
             #[cfg(feature = "jemalloc")]
             heap: super::heap::Heap::default(),
         };
@@ -158,6 +164,11 @@ impl Metrics {
             "publishes_replayed",
             "Publishes answered again under their idempotency key",
             self.publishes_replayed.clone(),
+        );
+        r.register(
+            "publishes_throttled",
+            "Publishes that waited for a shard to send what was published before",
+            self.publishes_throttled.clone(),
         );
         r.register("deliveries", "Events handed to connections", self.deliveries.clone());
         r.register("sends", "Sends to connections", self.sends.clone());
@@ -231,6 +242,11 @@ impl Metrics {
         r.register("channels", "Channels in the directory", self.channels.clone());
         r.register("history_bytes", "Bytes in all histories", self.history_bytes.clone());
         r.register("permits_free", "Publish permits not in use", self.permits_free.clone());
+        r.register(
+            "channels_throttled",
+            "Channels whose publishers wait for a shard",
+            self.channels_throttled.clone(),
+        );
         r.register(
             "log_lines_dropped",
             "Log lines of this process that stderr did not take in time",

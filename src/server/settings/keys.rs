@@ -329,6 +329,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.publish.bodies_bytes_max", 1, BYTES_MAX),
     whole("limits.publish.batch_events_max", 1, 1_000_000),
     whole("limits.publish.wait_ms", 0, 600_000),
+    whole("limits.publish.delay_max_ms", 1, 600_000),
     whole("limits.publish.in_flight_max", 1, IN_FLIGHT_MAX),
     whole("limits.publish.channel_share_percent", 1, 100),
     whole("limits.publish.idempotency_keys_max", 1, U32_MAX),

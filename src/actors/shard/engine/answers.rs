@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{engine::Engine, reading::READ_BYTES_MAX};
 use crate::{
-    actors::{payload::Payload, shard::rounds::MixedSend, subscriber::Form},
+    actors::{payload::Payload, shard::mixed_lane::MixedSend, subscriber::Form},
     backend::{Piece, SeqRange},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Seq, Start},

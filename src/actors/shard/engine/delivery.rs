@@ -10,7 +10,7 @@ use crate::{
     actors::{
         batch::Batch,
         payload::Payload,
-        shard::{registry::VACANT, rounds::MixedSend},
+        shard::{mixed_lane::MixedSend, registry::VACANT},
     },
     core::{CloseReason, ConnectionMsg, Effect, Transport},
     model::{PollReply, Seq},
@@ -47,7 +47,7 @@ impl Engine {
     /// its lane.
     fn work_batches(&mut self) {
         let mut left = SENDS_PER_SLICE;
-        while let Some(run) = self.fan_out.next_small_run(&mut left) {
+        while let Some(run) = self.fan_out.next_small_run(&mut left, self.now_ms) {
             let sent = self.send_slice(&run, &run.payload);
             self.fan_out.end_small_run(&run, sent, &mut self.slots);
         }
@@ -57,7 +57,7 @@ impl Engine {
     fn work_lanes(&mut self) {
         let mut left = SENDS_PER_SLICE;
         while left > 0
-            && let Some(slice) = self.fan_out.next_slice(left)
+            && let Some(slice) = self.fan_out.next_slice(left, self.now_ms)
         {
             left = left.saturating_sub(slice.len().max(1));
             let sent = self.send_slice(&slice, &slice.payload);
@@ -78,21 +78,26 @@ impl Engine {
 
     /// One slice of the mixed lane.
     fn work_mixed(&mut self) {
-        let Some(mut round) = self.fan_out.take_mixed_round(&self.slots) else { return };
-        let (first, last) = (round.first(), round.last());
+        let round = self.fan_out.take_mixed_round(&self.slots, self.now_ms);
+        let Some(mut round) = round else { return };
         for _ in 0..SENDS_PER_SLICE {
-            let Some(index) = round.next_due() else { break };
-            let set = self.fan_out.take_set(index);
+            let Some(due) = round.next_due() else { break };
+            let index = due.slot;
+            let Some(set) = self.fan_out.due_set(index) else { continue };
             let Some(slot) = self.slots.get(index as usize) else { continue };
             let shape = Arc::clone(slot.subscriber.shape(self.fan_out.plain_shape()));
-            let send = round.send(set, &shape);
+            let send = round.send(set, due, &shape);
+            if !round.continue_later(due, &send) {
+                self.fan_out.clear_set(index);
+            }
+            let (first, last) = (send.first, send.last);
             let wants_reply = send.reply.is_none() && shape.transport() == Transport::Poll;
             let mut reply = None;
             self.guarded(index, |engine| {
                 engine.offer(index, &send.payload, Some((&send, &mut reply)), first, last);
             });
             if wants_reply && let Some(reply) = reply {
-                round.keep_reply(set, &shape, reply);
+                round.keep_reply(set, due, &shape, reply);
             }
         }
         self.tally.flush(&self.metrics);

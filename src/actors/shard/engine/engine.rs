@@ -84,9 +84,8 @@ impl Engine {
         seed: u64,
         now_ms: u64,
     ) -> Self {
-        let pattern_subscribers = Arc::clone(backend.registry().pattern_subscribers());
         Self {
-            fan_out: FanOut::new(shard, pattern_subscribers, backend.head()),
+            fan_out: FanOut::new(shard, backend.registry(), backend.head()),
             unsent: UnsentBudget::new(&metrics, limits.unsent_bytes_max),
             backend,
             metrics,

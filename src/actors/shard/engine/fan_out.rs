@@ -9,17 +9,19 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     actors::{
-        batch::Batch,
+        batch::{Batch, Run},
         payload::Payload,
         shard::{
-            registry::{Registry, VACANT},
-            rounds::{Lane, MixedLane, MixedRound},
+            lane::Lane,
+            mixed_lane::{MixedLane, MixedRound},
+            registry::{Registry, Subscribers, VACANT},
+            sets::ChannelSets,
             slot::{Slot, Subscribed},
             slots::Slots,
         },
         subscriber::Shape,
     },
-    backend::{ChannelId, ShardSet},
+    backend::{self, ChannelId, Throttle, Throttles},
     model::Seq,
 };
 
@@ -33,6 +35,11 @@ pub(super) struct FanOut {
     /// Lanes with work, round robin.
     lane_queue: VecDeque<ChannelId>,
     mixed: MixedLane,
+    throttles: Arc<Throttles>,
+    /// The channels throttled because their batches waited too long in the ring.
+    late_in_ring: FxHashMap<ChannelId, Throttle>,
+    /// The channels throttled because what is published now would wait too long in the mixed lane.
+    late_in_mixed: FxHashMap<ChannelId, Throttle>,
     plain_shape: Arc<Shape>,
     /// The channel to whose plain streams a slice is being sent.
     sending: Option<ChannelId>,
@@ -80,15 +87,17 @@ impl<P> PlainSlice<P> {
 }
 
 impl FanOut {
-    /// Of the shard of that number, with the log at `head`; `pattern_subscribers` has the shards that
-    /// have patterns.
-    pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>, head: Seq) -> Self {
+    /// Of the shard of that number, with the log at `head`.
+    pub(super) fn new(shard: usize, channels: &backend::Registry, head: Seq) -> Self {
         Self {
-            registry: Registry::new(shard, pattern_subscribers),
+            registry: Registry::new(shard, Arc::clone(channels.pattern_subscribers())),
             batches: VecDeque::new(),
             lanes: FxHashMap::default(),
             lane_queue: VecDeque::new(),
             mixed: MixedLane::default(),
+            throttles: Arc::clone(channels.throttles()),
+            late_in_ring: FxHashMap::default(),
+            late_in_mixed: FxHashMap::default(),
             plain_shape: Arc::new(Shape::frames()),
             sending: None,
             head,
@@ -119,6 +128,7 @@ impl FanOut {
         self.log_head = through;
         if self.batches.is_empty() {
             self.head = self.head.max(through);
+            self.late_in_ring.clear();
         }
     }
 
@@ -189,10 +199,24 @@ impl FanOut {
     /// Hands runs of batches out until `left` is used up: a large channel's goes to its lane, and the
     /// first of a small channel is returned, to be sent now. While further batches wait, all runs go
     /// to lanes: a lane's round is one send of what has gathered for its channel.
-    pub(super) fn next_small_run(&mut self, left: &mut usize) -> Option<PlainSlice<Payload>> {
+    pub(super) fn next_small_run(
+        &mut self,
+        left: &mut usize,
+        now_ms: u64,
+    ) -> Option<PlainSlice<Payload>> {
         loop {
             let is_last = self.batches.len() == 1;
             let Some(current) = self.batches.front_mut() else { break };
+            if current.next == 0 {
+                let waited_ms = now_ms.saturating_sub(current.batch.shown_ms());
+                let is_late = waited_ms > self.throttles.delay_max_ms();
+                if is_late {
+                    let channels = current.batch.runs().iter().map(|run| run.entry.id());
+                    throttle_all(&self.throttles, &mut self.late_in_ring, channels);
+                } else if !self.late_in_ring.is_empty() {
+                    self.late_in_ring.clear();
+                }
+            }
             while let Some(run) = current.batch.runs().get(current.next) {
                 if *left == 0 {
                     return None;
@@ -224,10 +248,11 @@ impl FanOut {
                     self.lane_queue.push_back(channel);
                 }
                 lane.push(Arc::clone(&current.batch), index);
+                lane.check_delay(channel, &self.throttles, now_ms);
             }
             self.head = current.batch.last();
             if let Some(BatchInProgress { batch, mixed: true, .. }) = self.batches.pop_front() {
-                self.mixed.push(batch);
+                self.push_mixed(batch, now_ms);
             }
         }
         self.head = self.head.max(self.log_head);
@@ -235,23 +260,29 @@ impl FanOut {
     }
 
     /// The next slice of the next lane: at most `sends_max` sends.
-    pub(super) fn next_slice(&mut self, sends_max: usize) -> Option<PlainSlice<Arc<Payload>>> {
+    pub(super) fn next_slice(
+        &mut self,
+        sends_max: usize,
+        now_ms: u64,
+    ) -> Option<PlainSlice<Arc<Payload>>> {
         while let Some(channel) = self.lane_queue.pop_front() {
             let plain_count = self.registry.plain(channel).len();
             let Some(lane) = self.lanes.get_mut(&channel) else { continue };
-            let Some(round) = lane.round(plain_count, &self.plain_shape) else {
+            let Some(round) = lane.round(plain_count, &self.plain_shape, now_ms) else {
                 self.lanes.remove(&channel);
                 continue;
             };
             let range = round.next_slice(sends_max);
-            return Some(PlainSlice {
+            let slice = PlainSlice {
                 channel,
                 range,
                 payload: Arc::clone(round.payload()),
                 first: round.first(),
                 last: round.last(),
                 ends_round: round.is_over(),
-            });
+            };
+            lane.check_delay(channel, &self.throttles, now_ms);
+            return Some(slice);
         }
         None
     }
@@ -300,9 +331,16 @@ impl FanOut {
 
     /// The round of the mixed lane that is under way, or a new one; to be given back with
     /// [`return_mixed_round`](Self::return_mixed_round).
-    pub(super) fn take_mixed_round(&mut self, slots: &Slots<Slot>) -> Option<MixedRound> {
+    pub(super) fn take_mixed_round(
+        &mut self,
+        slots: &Slots<Slot>,
+        now_ms: u64,
+    ) -> Option<MixedRound> {
         if !self.mixed.has_round() {
-            let channels = self.mixed.begin(slots.capacity())?;
+            let channels = self.mixed.begin(slots.capacity(), now_ms)?;
+            if !self.is_mixed_late(now_ms) {
+                self.late_in_mixed.clear();
+            }
             for (number, (batch, run)) in channels.iter().enumerate() {
                 let entry = &batch.runs()[*run].entry;
                 if self.registry.look_up(entry).is_some() {
@@ -314,15 +352,44 @@ impl FanOut {
         self.mixed.take_round()
     }
 
-    /// The set of channels of the round that a slot is due; it is due none from now on.
+    /// The set of channels of the round that a slot is due; nothing if its connection has ended.
     #[inline]
-    pub(super) fn take_set(&mut self, slot: u32) -> u32 {
-        self.mixed.take_set(slot)
+    pub(super) fn due_set(&self, slot: u32) -> Option<u32> {
+        let set = self.mixed.set(slot);
+        (set != ChannelSets::EMPTY).then_some(set)
+    }
+
+    /// A slot is due nothing more of the round.
+    #[inline]
+    pub(super) fn clear_set(&mut self, slot: u32) {
+        self.mixed.clear_set(slot);
     }
 
     /// Gives a round back; false if it is over.
     pub(super) fn return_mixed_round(&mut self, round: MixedRound) -> bool {
         self.mixed.return_round(round)
+    }
+
+    /// Gives a batch to the mixed lane. If a batch would wait too long there, the channels of this
+    /// one are throttled: the others in the lane may not be published to again.
+    fn push_mixed(&mut self, batch: Arc<Batch>, now_ms: u64) {
+        self.mixed.push(Arc::clone(&batch));
+        if self.is_mixed_late(now_ms) {
+            let registry = &mut self.registry;
+            let mut has_mixed =
+                |run: &&Run| registry.look_up(&run.entry).is_some_and(Subscribers::has_mixed);
+            let channels: Vec<_> = batch
+                .runs()
+                .iter()
+                .filter(|run| has_mixed(run))
+                .map(|run| run.entry.id())
+                .collect();
+            throttle_all(&self.throttles, &mut self.late_in_mixed, channels);
+        }
+    }
+
+    fn is_mixed_late(&self, now_ms: u64) -> bool {
+        self.mixed.delay_ms(now_ms) > self.throttles.delay_max_ms()
     }
 
     fn is_in_round(&self, channel: ChannelId) -> bool {
@@ -335,6 +402,16 @@ impl FanOut {
                 slot.plain_index = plain_index;
             }
         });
+    }
+}
+
+fn throttle_all(
+    throttles: &Arc<Throttles>,
+    throttled: &mut FxHashMap<ChannelId, Throttle>,
+    channels: impl IntoIterator<Item = ChannelId>,
+) {
+    for channel in channels {
+        throttled.entry(channel).or_insert_with(|| throttles.throttle(channel));
     }
 }
 

@@ -14,11 +14,7 @@ use super::{
     world::{Ask, World},
 };
 use crate::{
-    actors::{
-        shard::rounds::{ROUND_BYTES_MAX, ROUND_EVENTS_MAX},
-        slot_key::SlotKey,
-        subscriber::Form,
-    },
+    actors::{shard::lane::ROUND, slot_key::SlotKey, subscriber::Form},
     core::{CloseReason, SlowPolicy, Transport},
     model::{
         ChannelSelector, EnvelopeEncoding, Event, EventEncoding, EventKind, EventType, Position,
@@ -230,8 +226,8 @@ impl Client {
             largest.max(self.size(world, first, last))
         });
         let gathered = Lag {
-            events: largest.events + ROUND_EVENTS_MAX as u32,
-            bytes: largest.bytes + ROUND_BYTES_MAX as u64,
+            events: largest.events + ROUND.events as u32,
+            bytes: largest.bytes + ROUND.bytes as u64,
         };
         gathered.allows(world)
     }

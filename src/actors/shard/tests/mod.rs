@@ -6,6 +6,7 @@ mod answers;
 mod client;
 mod closing;
 mod corner_cases;
+mod delays;
 mod explain;
 mod framing;
 mod leases;

@@ -155,7 +155,7 @@ impl World {
         let last = Seq(self.log.len() as u64);
         self.backend.commit(last);
         self.batches.push((first.0, last.0));
-        let batch = Arc::new(Batch::new(first, last, runs, Vec::new()));
+        let batch = Arc::new(Batch::new(first, last, self.now_ms, runs, Vec::new()));
         let target_shards =
             self.backend.registry().target_shards(batch.runs().iter().map(|run| &*run.entry));
         for (engine, ring) in self.rings.iter_mut().enumerate() {

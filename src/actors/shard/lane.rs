@@ -1,0 +1,136 @@
+//! The lane of one channel: while a round is under way, new events gather; the next is one send to
+//! each plain stream of the channel.
+//!
+//! A large channel's round is walked a slice at a time, so that small channels and registrations
+//! wait for a slice and not for a round.
+
+use std::{ops::Range, sync::Arc};
+
+use super::round_queue::{RoundBounds, RoundQueue};
+use crate::{
+    actors::{batch::Batch, payload::Payload, subscriber::Shape},
+    backend::{ChannelId, Throttle, Throttles},
+    model::{Event, Seq},
+};
+
+/// The lane of one channel.
+#[derive(Debug)]
+pub(super) struct Lane {
+    queue: RoundQueue,
+    round: Option<PlainRound>,
+    /// Held while what is published now would wait too long.
+    throttle: Option<Throttle>,
+}
+
+/// One send to each plain stream of a channel.
+#[derive(Debug)]
+pub(super) struct PlainRound {
+    first: Seq,
+    last: Seq,
+    payload: Arc<Payload>,
+    /// The next index of the list, and where it ended when the round began.
+    next: usize,
+    end: usize,
+    /// They keep their permits until the round is through.
+    _batches: Vec<Arc<Batch>>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { queue: RoundQueue::new(ROUND), round: None, throttle: None }
+    }
+}
+
+impl Lane {
+    /// Whether it has neither a round nor a batch.
+    pub(super) fn is_idle(&self) -> bool {
+        self.round.is_none() && self.queue.is_empty()
+    }
+
+    /// Takes a batch, and the run in it that is this channel's.
+    pub(super) fn push(&mut self, batch: Arc<Batch>, run: usize) {
+        self.queue.push_run(batch, run);
+    }
+
+    /// The round under way, or a new one of what waits; nothing if nothing does.
+    pub(super) fn round(
+        &mut self,
+        plain_count: usize,
+        shape: &Shape,
+        now_ms: u64,
+    ) -> Option<&mut PlainRound> {
+        if self.round.is_none() {
+            self.round = self.begin(plain_count, shape, now_ms);
+        }
+        self.round.as_mut()
+    }
+
+    /// The round is through; true if another waits.
+    pub(super) fn end_round(&mut self) -> bool {
+        self.round = None;
+        self.queue.end_round()
+    }
+
+    /// Throttles its channel while what is published now would wait too long.
+    pub(super) fn check_delay(
+        &mut self,
+        channel: ChannelId,
+        throttles: &Arc<Throttles>,
+        now_ms: u64,
+    ) {
+        let progress = self.round.as_ref().map_or((0, 0), |round| (round.next, round.end));
+        let is_late = self.queue.delay_ms(now_ms, progress) > throttles.delay_max_ms();
+        if is_late != self.throttle.is_some() {
+            self.throttle = is_late.then(|| throttles.throttle(channel));
+        }
+    }
+
+    /// Gathers what waits, up to the bounds of a round.
+    fn begin(&mut self, plain_count: usize, shape: &Shape, now_ms: u64) -> Option<PlainRound> {
+        let gathered = self.queue.begin_round(now_ms);
+        let (first, last) = (gathered.first()?.batch.first(), gathered.last()?.batch.last());
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        for waiting in &gathered {
+            events.extend(waiting.batch.runs()[waiting.run].events.iter().cloned());
+        }
+        let payload = Arc::new(Payload::new(events, shape));
+        let batches = gathered.into_iter().map(|waiting| waiting.batch).collect();
+        Some(PlainRound { first, last, payload, next: 0, end: plain_count, _batches: batches })
+    }
+}
+
+impl PlainRound {
+    /// First seq of the round.
+    pub(super) fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// Last seq of the round.
+    pub(super) fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// What each is sent.
+    pub(super) fn payload(&self) -> &Arc<Payload> {
+        &self.payload
+    }
+
+    /// The indexes of the next sends.
+    pub(super) fn next_slice(&mut self, sends_max: usize) -> Range<usize> {
+        let from = self.next;
+        self.next = (from + sends_max).min(self.end);
+        from..self.next
+    }
+
+    /// Whether it has no further slice.
+    pub(super) fn is_over(&self) -> bool {
+        self.next >= self.end
+    }
+}
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Events and frame bytes of one send: no more than a socket takes at once.
+pub(super) const ROUND: RoundBounds = match cfg!(test) {
+    true => RoundBounds { events: 6, bytes: 1_000 },
+    false => RoundBounds { events: 256, bytes: 48 * 1024 },
+};

@@ -1,0 +1,107 @@
+//! The batches that wait for the next round of a lane, and how long a batch that comes now will wait.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::actors::batch::{Batch, Run};
+
+/// The queue of a lane.
+#[derive(Debug)]
+pub(super) struct RoundQueue {
+    bounds: RoundBounds,
+    waiting: VecDeque<Waiting>,
+    events: usize,
+    bytes: usize,
+    /// When the latest round began, and how long the one before it took; nothing while the lane is
+    /// at rest.
+    begun: Option<(u64, u64)>,
+}
+
+/// A batch that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) batch: Arc<Batch>,
+    /// The run of it that is the lane's; the mixed lane takes all.
+    pub(super) run: usize,
+    events: usize,
+    bytes: usize,
+}
+
+/// What one round gathers at most; a single batch may be more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoundBounds {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+impl RoundQueue {
+    pub(super) fn new(bounds: RoundBounds) -> Self {
+        Self { bounds, waiting: VecDeque::new(), events: 0, bytes: 0, begun: None }
+    }
+
+    /// Whether no batch waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Adds one run of a batch.
+    pub(super) fn push_run(&mut self, batch: Arc<Batch>, run: usize) {
+        let (events, bytes) = (batch.runs()[run].events.len(), batch.runs()[run].bytes());
+        self.push(Waiting { batch, run, events, bytes });
+    }
+
+    /// Adds a batch with all its runs.
+    pub(super) fn push_batch(&mut self, batch: Arc<Batch>) {
+        let events = batch.runs().iter().map(|run| run.events.len()).sum();
+        let bytes = batch.runs().iter().map(Run::bytes).sum();
+        self.push(Waiting { batch, run: 0, events, bytes });
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.events += waiting.events;
+        self.bytes += waiting.bytes;
+        self.waiting.push_back(waiting);
+    }
+
+    /// Takes what the next round sends, up to its bounds.
+    pub(super) fn begin_round(&mut self, now_ms: u64) -> Vec<Waiting> {
+        let (events, bytes) = (self.events, self.bytes);
+        let mut gathered = Vec::new();
+        while let Some(next) = self.waiting.front() {
+            if !gathered.is_empty()
+                && (events - self.events + next.events > self.bounds.events
+                    || bytes - self.bytes + next.bytes > self.bounds.bytes)
+            {
+                break;
+            }
+            self.events -= next.events;
+            self.bytes -= next.bytes;
+            gathered.extend(self.waiting.pop_front());
+        }
+        if !gathered.is_empty() {
+            let took_ms = self.begun.map_or(0, |(begun_ms, _)| now_ms.saturating_sub(begun_ms));
+            self.begun = Some((now_ms, took_ms));
+        }
+        gathered
+    }
+
+    /// The round is over; true if another can begin.
+    pub(super) fn end_round(&mut self) -> bool {
+        if self.is_empty() {
+            self.begun = None;
+        }
+        !self.is_empty()
+    }
+
+    /// How long a batch that comes now will wait beyond the round under way, in milliseconds: the
+    /// rounds before its own, each as long as the latest. The one under way has made the first
+    /// number of the second number of sends.
+    pub(super) fn delay_ms(&self, now_ms: u64, (made, all): (usize, usize)) -> u64 {
+        if self.events < self.bounds.events && self.bytes < self.bounds.bytes {
+            return 0;
+        }
+        let rounds = (self.events / self.bounds.events).max(self.bytes / self.bounds.bytes);
+        let (begun_ms, took_ms) = self.begun.unwrap_or((now_ms, 0));
+        let takes_ms = now_ms.saturating_sub(begun_ms) * all as u64 / made.max(1) as u64;
+        rounds as u64 * took_ms.max(takes_ms)
+    }
+}
