@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use rustls::crypto::CryptoProvider;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use super::{
@@ -39,7 +39,8 @@ impl Reloading {
     }
 
     async fn watch(mut self, every: Duration, mut hangup: Signal) {
-        let mut ticks = interval(every);
+        // They have just been read.
+        let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let asked = tokio::select! {
