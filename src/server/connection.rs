@@ -32,10 +32,10 @@ use super::{
     arrival::Arrival,
     connection_limits::AddressCount,
     plain::plain_request,
-    preface::PREFACE,
+    preface::Protocol,
     rewind::Rewind,
     socket_budget::{SocketBudget, SocketPermit},
-    tls::{Acceptor, Negotiated},
+    tls::Acceptor,
     write_progress::{Stall, WriteProgress},
 };
 use crate::{
@@ -64,16 +64,6 @@ pub(super) struct Connections {
     pub(super) http2: Http2Limits,
 }
 
-/// A connection that is to be served.
-pub(super) enum Accepted {
-    /// Its client may speak HTTP/1 or HTTP/2; this was read already.
-    New(Socket, Bytes),
-    /// HTTP/1 is spoken on it; this was read already.
-    Http1(Socket, Bytes),
-    /// HTTP/2 is spoken on it.
-    Http2(Socket),
-}
-
 /// The permits of a connection while requests are read from it.
 pub(super) type HeldPermits = (SocketPermit, AddressCount);
 
@@ -85,18 +75,6 @@ enum Ended {
     HandedOff,
     /// The client does not read its answer.
     Stalled,
-    /// The client speaks HTTP/2.
-    Http2,
-}
-
-/// What follows the HTTP/1 server on a connection.
-enum Next {
-    /// It is over.
-    Closed,
-    /// A shard, for a stream or a poll; the bytes were read too early.
-    Shard(Socket, Bytes),
-    /// HTTP/2.
-    Http2(Socket, Bytes),
 }
 
 /// A response that asks for its socket.
@@ -110,7 +88,7 @@ impl Connections {
     pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: HeldPermits) {
         let Some(tls) = &self.tls else {
             let Ok(early) = read_first_bytes(&mut io).await else { return };
-            return self.serve(Accepted::New(io.into(), early), held).await;
+            return self.serve(io.into(), early, None, held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
         let negotiated = tokio::select! {
@@ -119,45 +97,46 @@ impl Connections {
             () = self.shutdown_requested() => None,
             () = self.shard.gone() => None,
         };
-        match negotiated {
-            None => {}
-            Some(Negotiated::Http1(io)) => {
-                self.serve(Accepted::Http1(io, Bytes::new()), held).await;
-            }
-            Some(Negotiated::Http2(io)) => self.serve(Accepted::Http2(io), held).await,
+        if let Some((io, protocol)) = negotiated {
+            self.serve(io, Bytes::new(), Some(protocol), held).await;
         }
     }
 
-    /// Serves a connection until it ends, its shard is gone, or it is handed off.
-    pub(super) async fn serve(self: Rc<Self>, accepted: Accepted, _held: HeldPermits) {
+    /// Serves a connection until it ends, its shard is gone, or it is handed off. `early` was read
+    /// already. Without a protocol the client's first bytes say it.
+    async fn serve(
+        self: Rc<Self>,
+        io: Socket,
+        early: Bytes,
+        protocol: Option<Protocol>,
+        _held: HeldPermits,
+    ) {
         tokio::select! {
             // Most are done at the first poll, and never wait for their shard's end.
             biased;
-            () = Box::pin(self.serve_requests(accepted)) => {}
+            () = Box::pin(self.serve_requests(io, early, protocol)) => {}
             () = self.shard.gone() => {}
         }
     }
 
-    async fn serve_requests(&self, accepted: Accepted) {
-        let (mut io, mut early, mut is_new) = match accepted {
-            Accepted::New(io, early) => (io, early, true),
-            Accepted::Http1(io, early) => (io, early, false),
-            Accepted::Http2(io) => {
-                let Ok(arrival) = Arrival::of(&io) else { return };
-                return Box::pin(self.serve_http2(io, Bytes::new(), arrival)).await;
-            }
-        };
+    async fn serve_requests(&self, mut io: Socket, mut early: Bytes, protocol: Option<Protocol>) {
         let Ok(arrival) = Arrival::of(&io) else { return };
-        if early.is_empty() {
-            let Ok(read) = self.wait_for_bytes(&mut io).await else { return };
+        let mut known = protocol.or_else(|| Protocol::of_first_bytes(&early));
+        if known.is_none() || (early.is_empty() && known == Some(Protocol::Http1)) {
+            let read = Box::pin(self.read_beginning(&mut io, early, protocol, arrival)).await;
+            let Some(read) = read else { return };
             early = read;
+            known = protocol.or_else(|| Protocol::of_first_bytes(&early));
+        }
+        if known == Some(Protocol::Http2) {
+            return Box::pin(self.serve_http2(io, early, arrival)).await;
         }
         let mut answer = None;
         if let Some(mut request) = plain_request(&early) {
             arrival.annotate(&mut request, &self.proxies);
             let keep_alive = keeps_alive(&request);
             match self.dispatcher.dispatch(request).await {
-                Outcome::Response(response) => (answer, is_new) = (Some(response), false),
+                Outcome::Response(response) => answer = Some(response),
                 Outcome::Handoff(handoff) => {
                     let pending = PendingHandoff { handoff, keep_alive };
                     return hand_off(&self.shard, pending, io, &Bytes::new());
@@ -165,7 +144,47 @@ impl Connections {
             }
         }
         // Its state is large, and most connections never need it.
-        Box::pin(self.serve_with_hyper(io, early, is_new, answer, arrival)).await;
+        Box::pin(self.serve_with_hyper(io, early, answer, arrival)).await;
+    }
+
+    /// Reads the first bytes of a client: until there are some, and without a protocol until they say
+    /// it or the client has ended its side. `None` if the connection is to be closed.
+    async fn read_beginning(
+        &self,
+        io: &mut Socket,
+        early: Bytes,
+        protocol: Option<Protocol>,
+        arrival: Arrival,
+    ) -> Option<Bytes> {
+        let mut bytes = BytesMut::from(early);
+        let mut timeout = pin!(sleep(self.header_read_timeout));
+        loop {
+            let has_begun = !bytes.is_empty();
+            let reading = async {
+                // No buffer is needed before there is something to read.
+                io.readable().await?;
+                bytes.reserve(FIRST_BYTES_MAX);
+                io.read_buf(&mut bytes).await
+            };
+            let read = tokio::select! {
+                biased;
+                read = reading => read.ok()?,
+                () = &mut timeout => {
+                    if has_begun {
+                        self.hub.count_refused_request("slow_head", Some(arrival.peer()));
+                    }
+                    return None;
+                }
+                () = self.shutdown_requested(), if !has_begun => return None,
+            };
+            match read {
+                0 => return has_begun.then(|| bytes.freeze()),
+                _ if protocol.or_else(|| Protocol::of_first_bytes(&bytes)).is_some() => {
+                    return Some(bytes.freeze());
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Lets hyper read the requests of a connection. `early` was read already; the `answer` to the
@@ -174,46 +193,18 @@ impl Connections {
         &self,
         io: Socket,
         early: Bytes,
-        is_new: bool,
         answer: Option<Response<Body>>,
         arrival: Arrival,
     ) {
         let progress = Rc::new(WriteProgress::new());
         let pending_handoff = Rc::default();
-        let begins_http2 = early.len().min(PREFACE.len());
-        let next = if is_new && early[..begins_http2] == PREFACE[..begins_http2] {
-            if begins_http2 == PREFACE.len() {
-                return self.serve_http2(io, early, arrival).await;
-            }
-            let io = Rewind::new_client(io, early, Rc::clone(&progress));
-            self.parse(io, progress, &pending_handoff, answer, arrival).await
-        } else {
-            let io = Rewind::new(io, early, Rc::clone(&progress));
-            self.parse(io, progress, &pending_handoff, answer, arrival).await
-        };
-        match next {
-            Next::Closed => {}
-            Next::Shard(io, early) => {
-                let pending_handoff =
-                    pending_handoff.borrow_mut().take().expect("it is why the socket is here");
-                hand_off(&self.shard, pending_handoff, io, &early);
-            }
-            Next::Http2(io, early) => self.serve_http2(io, early, arrival).await,
+        let io = Rewind::new(io, early, Rc::clone(&progress));
+        let socket = self.parse(io, progress, &pending_handoff, answer, arrival).await;
+        if let Some((io, early)) = socket {
+            let pending_handoff =
+                pending_handoff.borrow_mut().take().expect("it is why the socket is here");
+            hand_off(&self.shard, pending_handoff, io, &early);
         }
-    }
-
-    /// The first bytes of a client; none if it has ended, or sends nothing for a while: then hyper
-    /// serves it.
-    async fn wait_for_bytes(&self, io: &mut Socket) -> io::Result<Bytes> {
-        let mut bytes = BytesMut::with_capacity(FIRST_BYTES_MAX);
-        tokio::select! {
-            biased;
-            read = io.read_buf(&mut bytes) => drop(read?),
-            () = sleep(FIRST_BYTES_WAIT) => {}
-            () = self.shutdown_requested() => {}
-        }
-        // Of no bytes no buffer is kept.
-        Ok(if bytes.is_empty() { Bytes::new() } else { bytes.freeze() })
     }
 
     /// Goes on with a connection on which a poll was answered. It has no buffers of the HTTP server
@@ -236,7 +227,7 @@ impl Connections {
                 return;
             }
         }
-        self.serve(Accepted::Http1(io, early), held).await;
+        self.serve(io, early, Some(Protocol::Http1), held).await;
     }
 
     /// Sends the end of a last answer, of which some waits for the kernel to take it.
@@ -252,8 +243,8 @@ impl Connections {
         }
     }
 
-    /// Lets hyper serve the connection; gives the socket and the bytes read too early when a
-    /// response asks for them.
+    /// Lets hyper serve the connection. `None` when it is over; the socket and the bytes read too early
+    /// when a response asks for them.
     async fn parse(
         &self,
         io: Rewind,
@@ -261,7 +252,7 @@ impl Connections {
         pending_handoff: &Rc<RefCell<Option<PendingHandoff>>>,
         answer: Option<Response<Body>>,
         arrival: Arrival,
-    ) -> Next {
+    ) -> Option<(Socket, Bytes)> {
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let (pending_handoff, answer) = (Rc::clone(pending_handoff), Cell::new(answer));
@@ -302,9 +293,6 @@ impl Connections {
                             // Earlier answers are not read: the replay permit is for clients that read.
                             pending_handoff.handoff.subscriber.replay = None;
                         }
-                        if progress.speaks_http2() {
-                            return Poll::Ready(Ended::Http2);
-                        }
                     }
                 }
                 if is_closing || shutdown_requested.as_mut().poll(context).is_pending() {
@@ -318,13 +306,9 @@ impl Connections {
         .await;
         match ended {
             Ended::HandedOff => {}
-            Ended::Http2 => {
-                let (io, early) = connection.into_parts().io.into_inner();
-                return Next::Http2(io, early);
-            }
             Ended::Stalled => {
                 self.budget.metrics().answers_stalled.inc();
-                return Next::Closed;
+                return None;
             }
             Ended::Over(result) => {
                 let parts = connection.into_parts();
@@ -336,7 +320,7 @@ impl Connections {
                 }
                 let io = parts.io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return Next::Closed;
+                return None;
             }
         }
         let parts = connection.into_parts();
@@ -348,7 +332,7 @@ impl Connections {
             both.extend_from_slice(&unread);
             both.freeze()
         };
-        Next::Shard(io, early)
+        Some((io, early))
     }
 
     /// Completes when no connection is to be kept.
@@ -452,9 +436,6 @@ const LINE_BYTES: usize = 64;
 const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// How often a new connection's first bytes are looked for before the runtime watches for them.
 const FIRST_READS_MAX: usize = 3;
-/// How long they are waited for without hyper: more than most clients are away. It comes on top of
-/// the time that a head has.
-const FIRST_BYTES_WAIT: Duration = Duration::from_millis(250);
 /// How long a client may go on sending after its last answer before it is reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// What is read of that at a time, and the pause after it: four megabytes a second at most. In

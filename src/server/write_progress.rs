@@ -15,22 +15,11 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct WriteProgress {
     flushed: Cell<bool>,
     taken: Cell<u64>,
-    speaks_http2: Cell<bool>,
 }
 
 impl WriteProgress {
     pub(super) fn new() -> Self {
-        Self { flushed: Cell::new(true), taken: Cell::new(0), speaks_http2: Cell::new(false) }
-    }
-
-    /// The client began with the preface of HTTP/2.
-    pub(super) fn set_http2(&self) {
-        self.speaks_http2.set(true);
-    }
-
-    /// Whether it did.
-    pub(super) fn speaks_http2(&self) -> bool {
-        self.speaks_http2.get()
+        Self { flushed: Cell::new(true), taken: Cell::new(0) }
     }
 
     /// Something may wait in the server's buffer from now on.

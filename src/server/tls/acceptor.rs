@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     actors::{Socket, Tcp},
-    server::Settings,
+    server::{Settings, preface::Protocol},
     telemetry::{LogThrottle, Metrics},
 };
 
@@ -32,14 +32,6 @@ struct TlsConfigs {
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
     report: LogThrottle,
-}
-
-/// What a handshake gave.
-pub(in crate::server) enum Negotiated {
-    /// HTTP/1.1 is spoken.
-    Http1(Socket),
-    /// HTTP/2 is.
-    Http2(Socket),
 }
 
 impl Acceptor {
@@ -83,8 +75,8 @@ impl Acceptor {
         Ok(Some((acceptor, Reloading { files, current, provider, metrics, seen })))
     }
 
-    /// Shakes hands; `None` if that fails, which is counted.
-    pub(in crate::server) async fn handshake(&self, io: TcpStream) -> Option<Negotiated> {
+    /// Shakes hands, and settles what is spoken; `None` if that fails, which is counted.
+    pub(in crate::server) async fn handshake(&self, io: TcpStream) -> Option<(Socket, Protocol)> {
         let shared = &self.0;
         let negotiated = timeout(shared.handshake_timeout, async {
             if is_plain_http(&io).await? {
@@ -94,10 +86,11 @@ impl Acceptor {
         });
         match negotiated.await {
             Ok(Ok(Ok(io))) => {
-                return Some(match io.get_ref().1.alpn_protocol() {
-                    Some(HTTP2) => Negotiated::Http2(io.into()),
-                    _ => Negotiated::Http1(io.into()),
-                });
+                let protocol = match io.get_ref().1.alpn_protocol() {
+                    Some(HTTP2) => Protocol::Http2,
+                    _ => Protocol::Http1,
+                };
+                return Some((io.into(), protocol));
             }
             Ok(Ok(Err(mut io))) => {
                 self.note("plain_http");

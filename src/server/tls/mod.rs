@@ -5,5 +5,5 @@ mod current;
 mod pair;
 mod reloading;
 
-pub(super) use acceptor::{Acceptor, Negotiated};
+pub(super) use acceptor::Acceptor;
 pub use pair::TlsError;

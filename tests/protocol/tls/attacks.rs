@@ -48,11 +48,16 @@ async fn flood(client: &mut Raw, bytes: &[u8]) {
 #[tokio::test]
 async fn preface_that_does_not_go_on_is_cut() {
     let besieged = Besieged::start(&[("HEADER_READ_TIMEOUT_S", "1")]).await;
-    for bytes in [&raw::PREFACE[..10], raw::PREFACE, &[raw::PREFACE, &[0, 0]].concat()] {
+    for bytes in
+        [&raw::PREFACE[..3], &raw::PREFACE[..10], raw::PREFACE, &[raw::PREFACE, &[0, 0]].concat()]
+    {
         let mut client = Raw::silent(besieged.hub.address()).await;
         client.send(bytes).await.expect("it reads");
         client.ended().await;
     }
+    // Before its end it is a head of either protocol.
+    let unknown = "visnyk_requests_refused_total{reason=\"slow_head\"}";
+    besieged.hub.wait_for_metric(unknown, |refused| refused == 2.0).await;
     besieged.assert_closed_for("slow_head").await;
     besieged.hub.wait_for_metric("visnyk_http2_connections", |open| open == 1.0).await;
     besieged.assert_unmoved().await;

@@ -151,23 +151,17 @@ async fn preface_in_any_pieces_is_http2_and_nothing_else_is() {
         raw::frame(raw::HEADERS, raw::END_STREAM | raw::END_HEADERS, 1, &raw::get_head("/healthz"));
     let bytes = [raw::PREFACE, &raw::frame(raw::SETTINGS, 0, 0, &[]), &head].concat();
     for cut in [1, 3, 4, 14, 18, 23, 24, 25, 33, 40] {
-        let mut client = Raw::silent(hub.address()).await;
-        client.io.set_nodelay(true).expect("it is a socket");
-        for piece in [&bytes[..cut], &bytes[cut..cut + 1], &bytes[cut + 1..]] {
-            client.send(piece).await.expect("it reads");
-            // Each comes alone, if the machine is not too busy; both ways it must work.
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        let answer = client.next_of(raw::HEADERS).await.expect("an answer");
-        assert_eq!((answer.stream, answer.payload[0]), (1, 0x88), "200, cut at {cut}");
+        assert_answered(&hub, &[&bytes[..cut], &bytes[cut..cut + 1], &bytes[cut + 1..]]).await;
     }
+    assert_answered(&hub, &bytes.chunks(1).collect::<Vec<_>>()).await;
     for request in [
         "POST /v1/channels/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\
          Connection: close\r\n\r\nx",
         "PRINT / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "PRI / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
     ] {
-        for cut in [1, 2, 3, 5, 20] {
+        for cut in [1, 2, 3, 4, 5, 20] {
             let mut io = TcpStream::connect(hub.address()).await.expect("it accepts");
             io.write_all(&request.as_bytes()[..cut]).await.expect("it reads");
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -177,6 +171,33 @@ async fn preface_in_any_pieces_is_http2_and_nothing_else_is() {
             assert!(text.starts_with("HTTP/1."), "{request:?} cut at {cut}: {text:?}");
         }
     }
+}
+
+/// A first request that comes in these pieces is answered.
+async fn assert_answered(hub: &TestHub, pieces: &[&[u8]]) {
+    let mut client = Raw::silent(hub.address()).await;
+    client.io.set_nodelay(true).expect("it is a socket");
+    for piece in pieces {
+        client.send(piece).await.expect("it reads");
+        // Each comes alone, if the machine is not too busy; both ways it must work.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let answer = client.next_of(raw::HEADERS).await.expect("an answer");
+    assert_eq!((answer.stream, answer.payload[0]), (1, 0x88), "200, in {} pieces", pieces.len());
+}
+
+#[tokio::test]
+async fn http1_after_http2_was_agreed_ends_the_connection() {
+    let hub = TlsHub::start(&[]).await;
+    let config = tls_config(&hub.certificate.der, &["h2"]);
+    let mut io = dial(hub.hub.address(), config).await.expect("a handshake");
+    io.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it reads");
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, io.read_to_end(&mut answer)).await.expect("its end in time");
+    assert!(!answer.starts_with(b"HTTP/1"), "{answer:?}");
+    let closed = "visnyk_http2_closed_total{reason=\"protocol\"}";
+    let client = Client::tls_http2(&hub).await;
+    wait_for(&client, closed, 1.0).await;
 }
 
 #[tokio::test]
