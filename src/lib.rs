@@ -6,6 +6,7 @@ pub mod auth;
 pub mod backend;
 pub mod client;
 pub mod core;
+pub mod disk;
 pub mod http;
 pub mod hub;
 pub mod model;

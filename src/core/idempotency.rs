@@ -25,6 +25,24 @@ impl IdempotencyKey {
     pub fn new(scope: &[&[u8]], sent: &[&[u8]]) -> Self {
         Self { scope: fingerprint(scope), sent: fingerprint(sent) }
     }
+
+    /// Bytes that stand for it on a disk.
+    pub const BYTES: usize = 2 * size_of::<Fingerprint>();
+
+    /// The bytes that stand for it.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let (scope, sent) = bytes.split_at_mut(size_of::<Fingerprint>());
+        scope.copy_from_slice(&self.scope);
+        sent.copy_from_slice(&self.sent);
+        bytes
+    }
+
+    /// The key that these bytes stand for.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (scope, sent) = bytes.split_at_checked(size_of::<Fingerprint>())?;
+        Some(Self { scope: scope.try_into().ok()?, sent: sent.try_into().ok()? })
+    }
 }
 
 fn fingerprint(parts: &[&[u8]]) -> Fingerprint {

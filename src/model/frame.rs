@@ -51,6 +51,20 @@ impl Draft {
         }
     }
 
+    /// A draft of the parts that [`Frame::draft_parts`] gave; nothing if they do not fit together.
+    pub fn from_parts(text: &str, type_len: u16, data_start: u32) -> Option<Self> {
+        let data = text.get(data_start as usize..text.len().checked_sub(1)?)?;
+        let before = text.get(..data_start as usize)?;
+        let is_valid = before.ends_with("data: ")
+            && text.ends_with('\n')
+            && !data.contains('\r')
+            && (type_len == 0
+                || before.starts_with("event: ")
+                    && before.as_bytes().get(EVENT.len() + usize::from(type_len)) == Some(&b'\n'));
+        let data = (data_start, u32::try_from(text.len() - 1).ok()?);
+        is_valid.then(|| Self { text: text.as_bytes().to_vec(), type_len, data })
+    }
+
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.text.len()
@@ -85,6 +99,12 @@ impl Frame {
     /// The whole text, blank line included.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// What the log keeps of it: the text without its id, the length of its type, and where its data
+    /// begins.
+    pub fn draft_parts(&self) -> (&[u8], u16, u32) {
+        (&self.bytes[..self.data.1 as usize + 1], self.type_len, self.data.0)
     }
 
     /// The value of the `event` field.

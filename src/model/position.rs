@@ -14,6 +14,16 @@ impl Epoch {
     pub fn new(opened_unix_ms: u64, chance: u16) -> Self {
         Self(opened_unix_ms << 16 | u64::from(chance))
     }
+
+    /// The number that stands for it on a disk.
+    pub fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The epoch that a number stands for.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// The number of an event in the log; the first event has 1.

@@ -1,0 +1,171 @@
+//! The directory of a log on a real file system.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+
+use super::{
+    directory::{Directory, DirectoryFile},
+    error::OpenError,
+    recovery::LOCK,
+};
+
+/// A directory that no other process uses as a log as long as this is there.
+#[derive(Debug)]
+pub struct DataDir {
+    directory: LocalDirectory,
+    identity: u64,
+}
+
+impl DataDir {
+    /// Opens a directory, which is created if need be, and locks it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let shown = path.display().to_string();
+        let io = |error| OpenError::Io { file: shown.clone(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let directory = File::open(path).map_err(io)?;
+        let identity = directory.metadata().map_err(io)?.ino();
+        let lock_path = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(OpenError::io(LOCK))?;
+        // Held as long as the file is open. The process in it is for the message alone: in
+        // containers every process is number 1.
+        if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(OpenError::Io { file: LOCK.into(), error: error.into() });
+            }
+            let mut text = String::new();
+            let _ = lock.take(20).read_to_string(&mut text);
+            return Err(OpenError::Locked { process: text.trim().parse().ok() });
+        }
+        let write = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        write.map_err(OpenError::io(LOCK))?;
+        let directory = LocalDirectory { path: path.to_owned(), directory, _lock: lock };
+        Ok(Self { directory, identity })
+    }
+
+    /// What tells it from a copy: its inode.
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// The name of its file system, if that is one on which a log is less safe than it looks.
+    pub fn doubtful_file_system(&self) -> Option<&'static str> {
+        let kind = rustix::fs::fstatfs(&self.directory.directory).ok()?.f_type;
+        // Of linux/magic.h.
+        Some(match kind as u64 {
+            0x0102_1994 => "tmpfs: it is gone when the machine stops",
+            0x6969 => "NFS: locks and fsync depend on its server",
+            0xff53_4d42 | 0xfe53_4d42 => "SMB: locks and fsync depend on its server",
+            0x794c_7630 => "overlayfs: it is gone with its container",
+            _ => return None,
+        })
+    }
+
+    /// Its files.
+    pub fn into_directory(self) -> LocalDirectory {
+        self.directory
+    }
+}
+
+/// The files of a [`DataDir`].
+#[derive(Debug)]
+pub struct LocalDirectory {
+    path: PathBuf,
+    directory: File,
+    _lock: File,
+}
+
+impl Directory for LocalDirectory {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // Not `lost+found`.
+            if !entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.path.join(name))
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<File> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        if len > 0 {
+            match fallocate(&file, FallocateFlags::empty(), 0, len) {
+                Err(rustix::io::Errno::OPNOTSUPP) => allocate_by_writing(&file, len)?,
+                result => result?,
+            }
+        }
+        Ok(file)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+}
+
+impl DirectoryFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// For file systems that cannot allocate without it.
+fn allocate_by_writing(file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let bytes = zeros.len().min((len - at) as usize);
+        FileExt::write_all_at(file, &zeros[..bytes], at)?;
+        at += bytes as u64;
+    }
+    Ok(())
+}

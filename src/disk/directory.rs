@@ -1,0 +1,66 @@
+//! What the log needs of a file system, so that tests can simulate one.
+
+use std::io;
+
+/// One flat directory of files.
+pub trait Directory: Send + Sync + 'static {
+    /// An open file of it.
+    type File: DirectoryFile;
+
+    /// The names of its files, in any order.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Creates a file of `len` bytes, all zero, whose blocks are allocated: writing within them
+    /// cannot fail for want of room. A file of this name is replaced.
+    fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+
+    /// Renames a file, over another one if there is one.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations, renames and removals durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// An open file.
+#[expect(clippy::len_without_is_empty, reason = "it asks the file system, and may fail")]
+pub trait DirectoryFile: Send + Sync + 'static {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Reads up to `buffer.len()` bytes at `offset`; 0 is the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts it, or extends it with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes its content and its length durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Reads until `buffer` is full or the file ends; returns how many bytes there were.
+    fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match self.read_at(&mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(bytes) => read += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Whether an error says that the disk, or the part of it that this user may have, is full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

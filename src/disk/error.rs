@@ -1,0 +1,86 @@
+//! Why a log cannot be opened, or cannot go on.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::model::Seq;
+
+/// A log was not opened; nothing of it was changed, except that an unfinished write at its end may
+/// have been cut off.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file system failed.
+    #[error("{file}: {error}")]
+    Io {
+        /// Which file.
+        file: String,
+        /// The failure.
+        error: io::Error,
+    },
+    /// Another process has the log open.
+    #[error("another hub uses it{}", .process.map_or(String::new(), |id| format!(" (process {id})")))]
+    Locked {
+        /// The process that said so last, as it sees itself.
+        process: Option<u32>,
+    },
+    /// It has files, and none that says that this is a log.
+    #[error(
+        "it is not empty and not the log of a hub (there is a file `{file}`); choose an empty directory"
+    )]
+    Foreign {
+        /// One of the files.
+        file: String,
+    },
+    /// It is a copy, or was restored or moved.
+    #[error(
+        "it was copied, restored or moved: clients may know events that it does not have. \
+         `visnyk log import` makes a new log of it, whose positions clients do not take for those of this one"
+    )]
+    Moved,
+    /// Another version wrote it.
+    #[error("its format is {found}, and this version reads {known}")]
+    Format {
+        /// Its format.
+        found: u32,
+        /// What this version reads.
+        known: u32,
+    },
+    /// What was durable cannot be read any more.
+    #[error(
+        "{file} is damaged at byte {offset}: {why}. The last event before it is {}. \
+         `visnyk log verify` says more; `visnyk log repair --lose` drops what is behind it",
+        .last.0
+    )]
+    Damaged {
+        /// Which file.
+        file: String,
+        /// Where the damage begins.
+        offset: u64,
+        /// The last event that can be read.
+        last: Seq,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let file = file.into();
+        |error| Self::Io { file, error }
+    }
+}
+
+/// The log cannot take writes any more. What was handed in and not confirmed may be in it or not.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A write failed. It is not tried again: after a failed fsync the kernel takes pages for written
+    /// that are not.
+    #[error("cannot write to the log: {0}")]
+    Io(#[from] io::Error),
+    /// The log was stopped while it waited for room.
+    #[error("the log was stopped")]
+    Stopped,
+}

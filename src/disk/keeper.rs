@@ -1,0 +1,144 @@
+//! Keeps the next segment ready, and removes old ones.
+
+use std::{io, sync::Arc, time::Duration};
+
+use super::{
+    batch::Items,
+    directory::{Directory, DirectoryFile, is_full},
+    removed::{RemovedEvents, RemovedLimits},
+    segment::{self, Next, SegmentHeader, SegmentReader},
+    segments::{Sealed, Segments},
+    small_file,
+};
+use crate::model::Seq;
+
+/// How much of a log is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct LogRetention {
+    /// Bytes of segments; past it the oldest are removed. 0 is no limit.
+    pub bytes_max: u64,
+    /// Milliseconds after which a segment is removed. 0 is no limit.
+    pub age_max_ms: u64,
+    /// What is known of removed segments.
+    pub removed: RemovedLimits,
+}
+
+/// The part of an open log that works beside its writer.
+pub struct LogKeeper<D: Directory> {
+    segments: Arc<Segments<D>>,
+    segment_bytes: u64,
+    retention: LogRetention,
+    removed: RemovedEvents,
+}
+
+impl<D: Directory> LogKeeper<D> {
+    pub(super) fn new(
+        segments: Arc<Segments<D>>,
+        segment_bytes: u64,
+        retention: LogRetention,
+        removed: RemovedEvents,
+    ) -> Self {
+        Self { segments, segment_bytes, retention, removed }
+    }
+
+    /// Waits until there is something to do, or a while; false when the log has ended.
+    pub fn wait(&self, time: Duration) -> bool {
+        self.segments.wait(time)
+    }
+
+    /// Does what is due. Events before `floor` are in no history any more.
+    ///
+    /// # Errors
+    /// A file system that fails, other than for want of room.
+    pub fn work(&mut self, floor: Seq, now_ms: u64) -> io::Result<()> {
+        self.remove_old(floor, now_ms)?;
+        self.segments.prepare_spare(self.segment_bytes)?;
+        Ok(())
+    }
+
+    fn remove_old(&mut self, floor: Seq, now_ms: u64) -> io::Result<()> {
+        let LogRetention { bytes_max, age_max_ms, .. } = self.retention;
+        let oldest = self.segments.oldest(SEGMENTS_PER_PASS, |sealed, bytes| {
+            sealed.last < floor
+                || bytes_max > 0 && bytes > bytes_max
+                || age_max_ms > 0 && sealed.newest_ms + age_max_ms <= now_ms
+        });
+        let Some((last, first_kept)) = oldest.last() else { return Ok(()) };
+        for (sealed, _) in &oldest {
+            self.note_removal(sealed)?;
+        }
+        self.removed.first_base = *first_kept;
+        self.removed.previous = last.previous;
+        self.removed.prune(&self.retention.removed, now_ms);
+        self.write_losses()?;
+        let directory = &self.segments.directory;
+        for (sealed, _) in &oldest {
+            directory.remove(&segment::file_name(sealed.base))?;
+        }
+        directory.sync()?;
+        self.segments.forget_oldest(oldest.len());
+        Ok(())
+    }
+
+    /// Notes what a segment holds that will be lost.
+    fn note_removal(&mut self, sealed: &Sealed) -> io::Result<()> {
+        let name = segment::file_name(sealed.base);
+        let file = self.segments.directory.open(&name)?;
+        let mut header = [0; SegmentHeader::BYTES];
+        let read = file.read_full_at(&mut header, 0)?;
+        let mut last = Seq::ZERO;
+        if let Some(header) = SegmentHeader::decode(&header[..read]) {
+            let mut reader = SegmentReader::new(&file, &header)?;
+            while let Next::Batch(header, items) = reader.next()? {
+                let mut next = header.first;
+                for item in Items(&items).flatten() {
+                    next = self.removed.add(item, next, header.time_ms);
+                }
+                last = header.last();
+            }
+        }
+        if last != sealed.last {
+            tracing::warn!(file = name, "a segment that is removed cannot be read to its end");
+            self.removed.lose_unread(sealed.last);
+        }
+        Ok(())
+    }
+
+    /// Writes the losses file, at the expense of the reserve if the disk is full.
+    fn write_losses(&self) -> io::Result<()> {
+        let directory = &self.segments.directory;
+        let bytes = self.removed.encode();
+        match small_file::write(directory, LOSSES, &bytes) {
+            Err(error) if is_full(&error) => {
+                let _ = directory.remove(RESERVE);
+                directory.sync()?;
+                small_file::write(directory, LOSSES, &bytes)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Sets room aside for the losses file, if there is any.
+pub(super) fn reserve<D: Directory>(directory: &D) -> io::Result<()> {
+    match directory.open(RESERVE).and_then(|file| file.len()) {
+        Ok(RESERVE_BYTES) => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match directory.create(RESERVE, RESERVE_BYTES) {
+        Err(error) if is_full(&error) => {
+            let _ = directory.remove(RESERVE);
+            Ok(())
+        }
+        result => result.map(drop),
+    }
+}
+
+/// The file of [`RemovedEvents`].
+pub(super) const LOSSES: &str = "losses";
+/// The file whose room the losses file gets when there is no other.
+pub(super) const RESERVE: &str = "reserve";
+const RESERVE_BYTES: u64 = 8 << 20;
+/// Segments removed between two looks at the spare.
+const SEGMENTS_PER_PASS: usize = 8;

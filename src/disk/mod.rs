@@ -1,0 +1,30 @@
+//! The log on disk: segments of batches, written by one thread and fsynced before anyone sees what is
+//! in them (docs/adr/031-a-log-on-disk.md).
+//!
+//! Nothing here knows of channels' histories, subscribers or tasks: it stores what it is handed, says
+//! when that is durable, and reads it back.
+
+mod batch;
+mod data_dir;
+mod directory;
+mod error;
+mod keeper;
+mod recovery;
+mod removed;
+mod segment;
+mod segments;
+mod small_file;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use data_dir::{DataDir, LocalDirectory};
+pub use directory::{Directory, DirectoryFile};
+pub use error::{OpenError, WriteError};
+pub use keeper::{LogKeeper, LogRetention};
+pub use recovery::{
+    LogContents, LogStatus, OpenLog, Recovered, RecoveredEvent, Recovery, RecoveryReport,
+    SegmentContents,
+};
+pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
+pub use writer::LogWriter;

@@ -1,0 +1,417 @@
+//! Opens a log: finds out where it ends, and reads back what is in it.
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use bytes::{Buf, BufMut};
+
+use super::{
+    batch::{Item, Items},
+    directory::{Directory, DirectoryFile},
+    error::OpenError,
+    keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE},
+    removed::{RemovedEvents, StoredKey},
+    segment::{self, FORMAT, Next, SegmentHeader, SegmentReader},
+    segments::{SPARE, Sealed, Segments},
+    small_file,
+    writer::{CLEAN_END, CleanEnd, LogWriter},
+};
+use crate::model::{ChannelName, Draft, Epoch, EventKind, Seq};
+
+/// A log that is being opened.
+pub struct Recovery<D> {
+    directory: D,
+    epoch: Epoch,
+    removed: RemovedEvents,
+    bases: Vec<Seq>,
+    is_new: bool,
+}
+
+/// One thing that the log holds.
+#[derive(Debug)]
+pub enum Recovered {
+    /// An event.
+    Event(RecoveredEvent),
+    /// The key under which the events that follow were published.
+    Key(StoredKey),
+}
+
+/// An event of the log.
+#[derive(Debug)]
+pub struct RecoveredEvent {
+    /// Its number in the log.
+    pub seq: Seq,
+    /// When it was accepted, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// A publisher's, or the hub's.
+    pub kind: EventKind,
+    /// Its channel.
+    pub channel: ChannelName,
+    /// Its text without its id.
+    pub draft: Draft,
+}
+
+/// A log that is open.
+pub struct OpenLog<D: Directory> {
+    /// Writes to its end.
+    pub writer: LogWriter<D>,
+    /// Works beside the writer.
+    pub keeper: LogKeeper<D>,
+    /// Whether the disk is full, and how much of it the log takes.
+    pub status: LogStatus<D>,
+    /// What was found.
+    pub report: RecoveryReport,
+}
+
+/// What was found in a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The seq behind which the log goes on.
+    pub last: Seq,
+    /// The last event that it holds.
+    pub last_event: Seq,
+    /// Bytes of an unfinished write at its end, which were cut off.
+    pub torn_bytes: u64,
+    /// Whether it was closed when it was used last.
+    pub was_closed: bool,
+    /// Segments.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A view of an open log, for metrics and admission.
+pub struct LogStatus<D: Directory>(Arc<Segments<D>>);
+
+impl<D: Directory> LogStatus<D> {
+    /// Whether the disk has no room for another segment. Nothing new should be handed in then.
+    pub fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
+    /// Sealed segments, and their bytes.
+    pub fn sealed(&self) -> (usize, u64) {
+        self.0.sealed()
+    }
+
+    /// Ends the waiting of the writer and of the keeper.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl<D: Directory> Recovery<D> {
+    /// Looks into a directory, and makes a log of it if it is empty. `identity` is what tells the
+    /// directory from a copy of it.
+    pub fn start(directory: D, identity: u64, new_epoch: Epoch) -> Result<Self, OpenError> {
+        let names = directory.list().map_err(OpenError::io("."))?;
+        let mut bases: Vec<Seq> = names.iter().filter_map(|name| segment::base_of(name)).collect();
+        bases.sort_unstable();
+        let meta = read(&directory, META)?;
+        let epoch = match &meta {
+            Some(bytes) => {
+                let meta = Meta::decode(bytes).ok_or_else(|| damaged(META))?;
+                if meta.format != FORMAT {
+                    return Err(OpenError::Format { found: meta.format, known: FORMAT });
+                }
+                if meta.identity != identity {
+                    return Err(OpenError::Moved);
+                }
+                meta.epoch
+            }
+            None => {
+                if let Some(file) = names.into_iter().find(|name| !may_be_in_new_log(name)) {
+                    return Err(OpenError::Foreign { file });
+                }
+                let meta = Meta { format: FORMAT, epoch: new_epoch, identity };
+                small_file::write(&directory, META, &meta.encode()).map_err(OpenError::io(META))?;
+                new_epoch
+            }
+        };
+        let removed = match read(&directory, LOSSES)? {
+            Some(bytes) => RemovedEvents::decode(&bytes).ok_or_else(|| damaged(LOSSES))?,
+            None => RemovedEvents::default(),
+        };
+        Ok(Self { directory, epoch, removed, bases, is_new: meta.is_none() })
+    }
+
+    /// The epoch of the log.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What was in it before the events that are read.
+    pub fn removed(&self) -> &RemovedEvents {
+        &self.removed
+    }
+
+    /// Reads the log in its order, and opens it for writing.
+    pub fn open(
+        mut self,
+        segment_bytes: u64,
+        retention: LogRetention,
+        visit: impl FnMut(Recovered),
+    ) -> Result<OpenLog<D>, OpenError> {
+        self.finish_removal().map_err(OpenError::io(LOSSES))?;
+        let contents = self.read(visit)?;
+        self.cut_off_tail(&contents)?;
+        let LogContents { segments, mut last, last_event, previous, was_closed } = contents;
+        if was_closed {
+            self.directory.remove(CLEAN_END).map_err(OpenError::io(CLEAN_END))?;
+        } else if !self.is_new {
+            // Readers may have seen events that a disk which lies about fsync has lost: their seqs
+            // are not given out again.
+            last.0 += SEQS_SKIPPED;
+        }
+        keeper::reserve(&self.directory).map_err(OpenError::io(RESERVE))?;
+        self.directory.sync().map_err(OpenError::io("."))?;
+        let sealed: VecDeque<Sealed> =
+            segments.iter().filter_map(SegmentContents::sealed).collect();
+        let report = RecoveryReport {
+            last,
+            last_event,
+            torn_bytes: segments.iter().map(|segment| segment.torn_bytes).sum(),
+            was_closed,
+            segments: sealed.len(),
+            bytes: sealed.iter().map(|sealed| sealed.bytes).sum(),
+        };
+        let segments = Arc::new(Segments::new(self.directory, sealed));
+        let ours = || Arc::clone(&segments);
+        Ok(OpenLog {
+            writer: LogWriter::new(ours(), self.epoch, segment_bytes, last, previous),
+            keeper: LogKeeper::new(ours(), segment_bytes, retention, self.removed),
+            status: LogStatus(segments),
+            report,
+        })
+    }
+
+    /// Reads the log in its order, and changes nothing.
+    pub fn read(&self, mut visit: impl FnMut(Recovered)) -> Result<LogContents, OpenError> {
+        let mut contents = LogContents {
+            segments: Vec::with_capacity(self.bases.len()),
+            last: Seq(self.removed.first_base.0.saturating_sub(1)),
+            last_event: Seq::ZERO,
+            previous: self.removed.previous,
+            was_closed: false,
+        };
+        for (index, base) in self.bases.iter().enumerate() {
+            let is_last = index + 1 == self.bases.len();
+            self.read_segment(*base, is_last, &mut contents, &mut visit)?;
+        }
+        if let Some(bytes) = read(&self.directory, CLEAN_END)? {
+            let clean = CleanEnd::decode(&bytes).ok_or_else(|| damaged(CLEAN_END))?;
+            if clean.previous != contents.previous || clean.last < contents.last {
+                return Err(OpenError::Damaged {
+                    file: CLEAN_END.into(),
+                    offset: 0,
+                    last: contents.last_event,
+                    why: "the log does not end where it was closed",
+                });
+            }
+            contents.last = clean.last;
+            contents.was_closed = true;
+        }
+        Ok(contents)
+    }
+
+    fn read_segment(
+        &self,
+        base: Seq,
+        is_last: bool,
+        contents: &mut LogContents,
+        visit: &mut impl FnMut(Recovered),
+    ) -> Result<(), OpenError> {
+        let name = segment::file_name(base);
+        let last_event = contents.last_event;
+        let damaged = |offset, why| {
+            Err(OpenError::Damaged {
+                file: segment::file_name(base),
+                offset,
+                last: last_event,
+                why,
+            })
+        };
+        let file = self.directory.open(&name).map_err(OpenError::io(&name))?;
+        // What the process before this one wrote may be in the page cache alone.
+        file.sync().map_err(OpenError::io(&name))?;
+        let mut bytes = [0; SegmentHeader::BYTES];
+        let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(&name))?;
+        let header = SegmentHeader::decode(&bytes[..read]).filter(|header| header.base == base);
+        let Some(header) = header else { return damaged(0, "it does not begin as a segment") };
+        if header.previous != contents.previous || header.base <= contents.last {
+            return damaged(0, "a segment before it is missing, or ends too early");
+        }
+        let mut reader = SegmentReader::new(&file, &header).map_err(OpenError::io(&name))?;
+        let mut newest_ms = 0;
+        loop {
+            match reader.next().map_err(OpenError::io(&name))? {
+                Next::Batch(header, items) => {
+                    newest_ms = header.time_ms;
+                    contents.last_event = header.last();
+                    let mut next = header.first;
+                    for item in Items(&items) {
+                        let Some(item) = item else {
+                            return damaged(
+                                reader.offset,
+                                "it holds what this version does not know",
+                            );
+                        };
+                        next = visit_item(item, next, header.time_ms, visit);
+                    }
+                    if next != header.last().next() {
+                        return damaged(reader.offset, "a batch has not as many events as it says");
+                    }
+                }
+                Next::End => break,
+                Next::Invalid => {
+                    let proof = reader.find_proof_of_damage().map_err(OpenError::io(&name))?;
+                    if !is_last || proof.is_some() {
+                        let why = "what was durable cannot be read";
+                        let (offset, last) = (reader.offset, contents.last_event);
+                        return Err(OpenError::Damaged { file: name, offset, last, why });
+                    }
+                    break;
+                }
+            }
+        }
+        let end = reader.end_of_data().map_err(OpenError::io(&name))?;
+        contents.segments.push(SegmentContents {
+            base,
+            last: reader.last,
+            bytes: reader.offset,
+            torn_bytes: end.saturating_sub(reader.offset),
+            newest_ms,
+            previous: reader.previous,
+        });
+        contents.last = reader.last;
+        contents.previous = reader.previous;
+        Ok(())
+    }
+
+    /// Cuts the last segment to what it holds: an unfinished write must not come back after the next
+    /// crash. A segment that holds nothing goes.
+    fn cut_off_tail(&self, contents: &LogContents) -> Result<(), OpenError> {
+        let Some(segment) = contents.segments.last() else { return Ok(()) };
+        let name = segment::file_name(segment.base);
+        if segment.sealed().is_none() {
+            return self.directory.remove(&name).map_err(OpenError::io(&name));
+        }
+        let file = self.directory.open(&name).map_err(OpenError::io(&name))?;
+        file.set_len(segment.bytes).and_then(|()| file.sync()).map_err(OpenError::io(&name))
+    }
+
+    /// Removes segments whose removal was under way, and a spare one.
+    fn finish_removal(&mut self) -> io::Result<()> {
+        let kept = self.bases.partition_point(|base| *base < self.removed.first_base);
+        for base in self.bases.drain(..kept) {
+            self.directory.remove(&segment::file_name(base))?;
+        }
+        if self.directory.list()?.iter().any(|name| name == SPARE) {
+            self.directory.remove(SPARE)?;
+        }
+        self.directory.sync()
+    }
+}
+
+/// What was read of a log.
+#[derive(Debug)]
+pub struct LogContents {
+    /// Its segments.
+    pub segments: Vec<SegmentContents>,
+    /// The seq behind which it goes on.
+    pub last: Seq,
+    /// Its last event.
+    pub last_event: Seq,
+    /// Whether it was closed when it was used last.
+    pub was_closed: bool,
+    /// The checksum of its last batch.
+    previous: u32,
+}
+
+/// What was read of a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentContents {
+    /// At most its first event.
+    pub base: Seq,
+    /// Its last event, or the one before its base.
+    pub last: Seq,
+    /// Bytes of batches, and before them.
+    pub bytes: u64,
+    /// Bytes of an unfinished write behind them.
+    pub torn_bytes: u64,
+    /// When its last batch was written, in milliseconds since 1970.
+    pub newest_ms: u64,
+    /// The checksum of its last batch.
+    previous: u32,
+}
+
+impl SegmentContents {
+    /// Nothing if it holds no batch.
+    fn sealed(&self) -> Option<Sealed> {
+        let &Self { base, last, bytes, newest_ms, previous, .. } = self;
+        (last >= base).then_some(Sealed { base, last, previous, bytes, newest_ms })
+    }
+}
+
+/// Hands on an item; returns the seq of the next event.
+fn visit_item(item: Item, next: Seq, time_ms: u64, visit: &mut impl FnMut(Recovered)) -> Seq {
+    match item {
+        Item::Event { time_ms, kind, channel, draft } => {
+            visit(Recovered::Event(RecoveredEvent { seq: next, time_ms, kind, channel, draft }));
+            next.next()
+        }
+        Item::Key { key, events } => {
+            visit(Recovered::Key(StoredKey { key, first: next, events, time_ms }));
+            next
+        }
+    }
+}
+
+/// The file that makes a directory a log.
+#[derive(Debug)]
+struct Meta {
+    format: u32,
+    epoch: Epoch,
+    identity: u64,
+}
+
+impl Meta {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u32_le(self.format);
+        out.put_u64_le(self.epoch.to_u64());
+        out.put_u64_le(self.identity);
+        out
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            format: bytes.try_get_u32_le().ok()?,
+            epoch: Epoch::from_u64(bytes.try_get_u64_le().ok()?),
+            identity: bytes.try_get_u64_le().ok()?,
+        })
+    }
+}
+
+fn read(directory: &impl Directory, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
+    small_file::read(directory, name).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => damaged(name),
+        _ => OpenError::Io { file: name.into(), error },
+    })
+}
+
+fn damaged(name: &str) -> OpenError {
+    let why = "it is not as it was written";
+    OpenError::Damaged { file: name.into(), offset: 0, last: Seq::ZERO, why }
+}
+
+/// Whether a directory with this file may still become a log: a start before this one may have been
+/// cut short.
+fn may_be_in_new_log(name: &str) -> bool {
+    name == LOCK || name.strip_suffix(small_file::NEW) == Some(META)
+}
+
+const META: &str = "meta";
+/// The file that is locked as long as the log is open.
+pub(super) const LOCK: &str = "lock";
+/// Seqs that are not given out after an end that was not a clean one.
+const SEQS_SKIPPED: u64 = 1 << 20;

@@ -1,0 +1,211 @@
+//! The losses file: what the log still has to know of segments that it has removed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, BufMut};
+
+use super::batch::Item;
+use crate::{
+    core::IdempotencyKey,
+    model::{ChannelName, EventKind, Seq},
+};
+
+/// What removed segments held, as far as it still counts: without it a restart would give clients
+/// false gaps, open closed channels again, and publish a repeated key twice.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RemovedEvents {
+    /// The base of the first segment that is kept; zero as long as none was removed.
+    pub(super) first_base: Seq,
+    /// The checksum of the last batch that was removed.
+    pub(super) previous: u32,
+    /// The last removed event of each channel.
+    lost: BTreeMap<ChannelName, Seq>,
+    /// The same in order; entries of channels that have lost more since are passed over.
+    order: VecDeque<(Seq, ChannelName)>,
+    /// The last removed event of any channel that is not in `lost`.
+    floor: Seq,
+    closed: BTreeMap<ChannelName, (Seq, u64)>,
+    keys: VecDeque<StoredKey>,
+}
+
+/// The answer to a publish under an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredKey {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// The first of its events.
+    pub first: Seq,
+    /// How many.
+    pub events: u32,
+    /// When they were published, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// How much of removed segments is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct RemovedLimits {
+    /// Channels whose losses are known one by one.
+    pub channels_max: usize,
+    /// Milliseconds for which a closed channel is known.
+    pub closed_ms: u64,
+    /// Closed channels.
+    pub closed_max: usize,
+    /// Milliseconds for which an idempotency key is known.
+    pub keys_ms: u64,
+    /// Idempotency keys.
+    pub keys_max: usize,
+}
+
+impl RemovedEvents {
+    /// Adds an item of a segment that is about to be removed. `next` is the seq of the next event
+    /// before it, and the result that behind it.
+    pub(super) fn add(&mut self, item: Item, next: Seq, time_ms: u64) -> Seq {
+        match item {
+            Item::Event { kind, channel, time_ms, .. } => {
+                match kind {
+                    EventKind::Closed => {
+                        self.closed.insert(channel.clone(), (next, time_ms));
+                    }
+                    // It was open again.
+                    EventKind::Published => {
+                        self.closed.remove(&channel);
+                    }
+                }
+                self.order.push_back((next, channel.clone()));
+                self.lost.insert(channel, next);
+                next.next()
+            }
+            Item::Key { key, events } => {
+                self.keys.push_back(StoredKey { key, first: next, events, time_ms });
+                next
+            }
+        }
+    }
+
+    /// Notes that any channel may have lost events up to `last`: a removed segment could not be read.
+    pub(super) fn lose_unread(&mut self, last: Seq) {
+        self.lost.clear();
+        self.order.clear();
+        self.floor = last;
+    }
+
+    /// Forgets what has expired, and what is beyond the limits.
+    pub(super) fn prune(&mut self, limits: &RemovedLimits, now_ms: u64) {
+        while let Some((seq, channel)) = self.order.front() {
+            let is_latest = self.lost.get(channel) == Some(seq);
+            if is_latest && self.lost.len() <= limits.channels_max {
+                break;
+            }
+            if is_latest {
+                self.floor = self.floor.max(*seq);
+                self.lost.remove(channel);
+            }
+            self.order.pop_front();
+        }
+        if self.order.len() > 2 * self.lost.len() + 16 {
+            let lost = &self.lost;
+            self.order.retain(|(seq, channel)| lost.get(channel) == Some(seq));
+        }
+        self.closed.retain(|_, (_, at_ms)| *at_ms + limits.closed_ms > now_ms);
+        while self.closed.len() > limits.closed_max {
+            let oldest = self.closed.iter().min_by_key(|(_, (seq, _))| *seq);
+            let Some(oldest) = oldest.map(|(channel, _)| channel.clone()) else { break };
+            self.closed.remove(&oldest);
+        }
+        while self.keys.front().is_some_and(|key| {
+            key.time_ms + limits.keys_ms <= now_ms || self.keys.len() > limits.keys_max
+        }) {
+            self.keys.pop_front();
+        }
+    }
+
+    /// The last removed event of each channel, in the order in which they were removed.
+    pub fn lost(&self) -> impl Iterator<Item = (&ChannelName, Seq)> {
+        let latest = |(seq, channel): &&(Seq, ChannelName)| self.lost.get(channel) == Some(seq);
+        self.order.iter().filter(latest).map(|(seq, channel)| (channel, *seq))
+    }
+
+    /// The last removed event of any channel that [`lost`](Self::lost) does not name.
+    pub fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    /// Closed channels with the seq of their closing event, and when they were closed in milliseconds
+    /// since 1970.
+    pub fn closed(&self) -> impl Iterator<Item = (&ChannelName, Seq, u64)> {
+        self.closed.iter().map(|(channel, (seq, at_ms))| (channel, *seq, *at_ms))
+    }
+
+    /// Idempotency keys, in the order of the log.
+    pub fn keys(&self) -> impl Iterator<Item = &StoredKey> {
+        self.keys.iter()
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u64_le(self.first_base.0);
+        out.put_u32_le(self.previous);
+        out.put_u64_le(self.floor.0);
+        out.put_u32_le(self.lost.len() as u32);
+        for (channel, seq) in self.lost() {
+            put_name(&mut out, channel);
+            out.put_u64_le(seq.0);
+        }
+        out.put_u32_le(self.closed.len() as u32);
+        for (channel, (seq, at_ms)) in &self.closed {
+            put_name(&mut out, channel);
+            out.put_u64_le(seq.0);
+            out.put_u64_le(*at_ms);
+        }
+        out.put_u32_le(self.keys.len() as u32);
+        for stored in &self.keys {
+            out.put_slice(&stored.key.to_bytes());
+            out.put_u64_le(stored.first.0);
+            out.put_u32_le(stored.events);
+            out.put_u64_le(stored.time_ms);
+        }
+        out
+    }
+
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let bytes = &mut bytes;
+        let mut removed = Self {
+            first_base: Seq(bytes.try_get_u64_le().ok()?),
+            previous: bytes.try_get_u32_le().ok()?,
+            floor: Seq(bytes.try_get_u64_le().ok()?),
+            ..Self::default()
+        };
+        for _ in 0..bytes.try_get_u32_le().ok()? {
+            let (channel, seq) = (get_name(bytes)?, Seq(bytes.try_get_u64_le().ok()?));
+            removed.order.push_back((seq, channel.clone()));
+            removed.lost.insert(channel, seq);
+        }
+        for _ in 0..bytes.try_get_u32_le().ok()? {
+            let (channel, seq) = (get_name(bytes)?, Seq(bytes.try_get_u64_le().ok()?));
+            removed.closed.insert(channel, (seq, bytes.try_get_u64_le().ok()?));
+        }
+        for _ in 0..bytes.try_get_u32_le().ok()? {
+            let (key, rest) = bytes.split_at_checked(IdempotencyKey::BYTES)?;
+            *bytes = rest;
+            removed.keys.push_back(StoredKey {
+                key: IdempotencyKey::from_bytes(key)?,
+                first: Seq(bytes.try_get_u64_le().ok()?),
+                events: bytes.try_get_u32_le().ok()?,
+                time_ms: bytes.try_get_u64_le().ok()?,
+            });
+        }
+        bytes.is_empty().then_some(removed)
+    }
+}
+
+fn put_name(out: &mut Vec<u8>, channel: &ChannelName) {
+    out.put_u8(channel.as_str().len() as u8);
+    out.put_slice(channel.as_str().as_bytes());
+}
+
+fn get_name(bytes: &mut &[u8]) -> Option<ChannelName> {
+    let len = usize::from(bytes.try_get_u8().ok()?);
+    let (name, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    ChannelName::parse(std::str::from_utf8(name).ok()?).ok()
+}

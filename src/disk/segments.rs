@@ -1,0 +1,185 @@
+//! What the writer of a log and its keeper share: the list of segments, and the next one.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    directory::{Directory, is_full},
+    error::WriteError,
+};
+use crate::model::Seq;
+
+/// A segment that takes no more batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealed {
+    pub(super) base: Seq,
+    pub(super) last: Seq,
+    /// The checksum of its last batch.
+    pub(super) previous: u32,
+    pub(super) bytes: u64,
+    /// When its last batch was written, in milliseconds since 1970.
+    pub(super) newest_ms: u64,
+}
+
+/// The segments of an open log.
+pub(super) struct Segments<D: Directory> {
+    pub(super) directory: D,
+    state: Mutex<State<D::File>>,
+    changed: Condvar,
+    is_full: AtomicBool,
+}
+
+struct State<F> {
+    sealed: VecDeque<Sealed>,
+    /// The base of the segment that is written to, once there is one.
+    current: Option<Seq>,
+    spare: Spare<F>,
+    has_stopped: bool,
+}
+
+/// The next segment, allocated before it is needed, so that a full disk shows while there is room
+/// for what is under way.
+enum Spare<F> {
+    Missing,
+    Ready(F),
+    /// The writer gives it its name.
+    Taken,
+}
+
+impl<D: Directory> Segments<D> {
+    pub(super) fn new(directory: D, sealed: VecDeque<Sealed>) -> Self {
+        let state = State { sealed, current: None, spare: Spare::Missing, has_stopped: false };
+        Self {
+            directory,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            is_full: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the disk has no room for the next segment.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Allocates the spare segment if it is missing. Whether the disk is full.
+    pub(super) fn prepare_spare(&self, bytes: u64) -> std::io::Result<bool> {
+        if !matches!(self.state.lock().spare, Spare::Missing) {
+            return Ok(self.is_full());
+        }
+        match self.directory.create(SPARE, bytes) {
+            Ok(file) => self.state.lock().spare = Spare::Ready(file),
+            Err(error) if is_full(&error) => {
+                // What was allocated of it is of more use elsewhere.
+                let _ = self.directory.remove(SPARE);
+                self.is_full.store(true, Ordering::Relaxed);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        }
+        self.is_full.store(false, Ordering::Relaxed);
+        self.changed.notify_all();
+        Ok(false)
+    }
+
+    /// Takes the spare segment, which has at least `bytes` bytes. Waits for it, for room on the
+    /// disk too.
+    pub(super) fn take_spare(&self, bytes: u64, usual: u64) -> Result<D::File, WriteError> {
+        let mut state = self.state.lock();
+        loop {
+            if state.has_stopped {
+                return Err(WriteError::Stopped);
+            }
+            match std::mem::replace(&mut state.spare, Spare::Taken) {
+                Spare::Ready(file) if bytes <= usual => return Ok(file),
+                Spare::Ready(file) => {
+                    // For a batch that is larger than a segment.
+                    drop(file);
+                    match self.directory.create(SPARE, bytes) {
+                        Ok(file) => return Ok(file),
+                        Err(error) if is_full(&error) => {
+                            state.spare = Spare::Missing;
+                            self.changed.wait_for(&mut state, RETRY);
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Spare::Missing | Spare::Taken => {
+                    state.spare = Spare::Missing;
+                    self.changed.notify_all();
+                    self.changed.wait_for(&mut state, RETRY);
+                }
+            }
+        }
+    }
+
+    /// The spare segment has got its name, and is the one that is written to.
+    pub(super) fn begin(&self, base: Seq) {
+        let mut state = self.state.lock();
+        state.current = Some(base);
+        state.spare = Spare::Missing;
+        self.changed.notify_all();
+    }
+
+    /// The segment that was written to takes no more.
+    pub(super) fn seal(&self, sealed: Sealed) {
+        let mut state = self.state.lock();
+        state.current = None;
+        state.sealed.push_back(sealed);
+    }
+
+    /// The oldest sealed segments to which `removable` applies, each with the base of the one after
+    /// it; `removable` also gets the bytes of it and all after it.
+    pub(super) fn oldest(
+        &self,
+        count: usize,
+        removable: impl Fn(&Sealed, u64) -> bool,
+    ) -> Vec<(Sealed, Seq)> {
+        let state = self.state.lock();
+        let mut bytes: u64 = state.sealed.iter().map(|sealed| sealed.bytes).sum();
+        let mut oldest = Vec::new();
+        for (index, sealed) in state.sealed.iter().enumerate().take(count) {
+            let after = state.sealed.get(index + 1).map(|next| next.base).or(state.current);
+            let Some(after) = after.filter(|_| removable(sealed, bytes)) else { break };
+            bytes -= sealed.bytes;
+            oldest.push((*sealed, after));
+        }
+        oldest
+    }
+
+    /// Drops the oldest from the list.
+    pub(super) fn forget_oldest(&self, count: usize) {
+        self.state.lock().sealed.drain(..count);
+    }
+
+    /// How many sealed segments there are, and their bytes.
+    pub(super) fn sealed(&self) -> (usize, u64) {
+        let state = self.state.lock();
+        (state.sealed.len(), state.sealed.iter().map(|sealed| sealed.bytes).sum())
+    }
+
+    /// Waits until the spare segment has been used, or a while. Whether to go on.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.has_stopped && !matches!(state.spare, Spare::Missing) || self.is_full() {
+            self.changed.wait_for(&mut state, time);
+        }
+        !state.has_stopped
+    }
+
+    /// Ends all waiting.
+    pub(super) fn stop(&self) {
+        self.state.lock().has_stopped = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The file of the spare segment.
+pub(super) const SPARE: &str = "spare";
+/// How often room is looked for on a full disk.
+const RETRY: Duration = Duration::from_secs(1);

@@ -1,0 +1,197 @@
+//! A log in a real directory.
+
+use std::{fs, path::Path, sync::Arc};
+
+use super::*;
+use crate::{
+    core::IdempotencyKey,
+    model::{ChannelName, Draft, Epoch, Event, EventKind, EventType, NewEvent, Position, Seq},
+};
+
+#[test]
+fn what_was_written_is_read_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, read) = open(dir.path());
+    assert_eq!(read, Read::default());
+    log.writer.begin();
+    log.writer.add_key(&key("k"), 2);
+    log.writer.add(&event(1, "a", "one\ntwo"));
+    log.writer.add(&event(2, "b/c", ""));
+    log.writer.write(7).and_then(|()| log.writer.sync()).expect("written");
+    log.writer.begin();
+    log.writer.add(&event(3, "a", "three"));
+    log.writer.write(8).and_then(|()| log.writer.sync()).expect("written");
+    let OpenLog { writer, keeper, status, .. } = log;
+    drop((keeper, status));
+    writer.close().expect("closed");
+
+    let (log, read) = open(dir.path());
+    assert_eq!(read.events, ["1 a typed: one\ntwo", "2 b/c typed: ", "3 a typed: three"]);
+    assert_eq!(read.keys, [StoredKey { key: key("k"), first: Seq(1), events: 2, time_ms: 7 }]);
+    assert!(log.report.was_closed);
+    assert_eq!((log.report.last, log.report.last_event), (Seq(3), Seq(3)));
+    drop(log);
+
+    let (log, _) = open(dir.path());
+    assert!(!log.report.was_closed, "it was not closed");
+    assert_eq!(log.report.last_event, Seq(3));
+    assert!(log.report.last > Seq(1 << 20), "seqs are skipped");
+}
+
+#[test]
+fn a_torn_write_at_the_end_is_cut_off_and_anything_else_is_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(dir.path());
+    for seq in 1..=3 {
+        write(&mut log, &event(seq, "a", &format!("event {seq}")));
+    }
+    drop(log);
+    let segment = dir.path().join("00000000000000000001.log");
+    let whole = fs::read(&segment).expect("the segment");
+    let end = whole.iter().rposition(|byte| *byte != 0).expect("not all are zero");
+
+    let mut torn = whole.clone();
+    torn[end - 3] ^= 1;
+    fs::write(&segment, &torn).expect("it can be written");
+    let (log, read) = open(dir.path());
+    assert_eq!(read.events.len(), 2);
+    assert!(log.report.torn_bytes > 0);
+    drop(log);
+    let (log, _) = open(dir.path());
+    assert_eq!(log.report.torn_bytes, 0, "it does not come back");
+    drop(log);
+
+    let mut damaged = whole.clone();
+    damaged[150] ^= 1;
+    fs::write(&segment, &damaged).expect("it can be written");
+    let error = try_open(dir.path()).err().expect("it is damaged");
+    assert!(matches!(error, OpenError::Damaged { last: Seq(0), offset: 64, .. }), "{error}");
+}
+
+#[test]
+fn one_process_has_it_and_a_copy_or_another_directory_is_not_taken_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = open(dir.path());
+    let error = DataDir::open(dir.path()).expect_err("it is locked");
+    let us = std::process::id();
+    assert!(matches!(error, OpenError::Locked { process: Some(id) } if id == us), "{error}");
+    drop(log);
+
+    let copy = tempfile::tempdir().expect("a directory");
+    for entry in fs::read_dir(dir.path()).expect("it can be read") {
+        let entry = entry.expect("a file");
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+    }
+    assert!(matches!(try_open(copy.path()).err(), Some(OpenError::Moved)));
+
+    let other = tempfile::tempdir().expect("a directory");
+    fs::write(other.path().join("notes.txt"), "mine").expect("written");
+    let error = try_open(other.path()).err().expect("it is not ours");
+    assert!(matches!(&error, OpenError::Foreign { file } if file == "notes.txt"), "{error}");
+}
+
+#[test]
+fn old_segments_are_removed_and_what_they_held_is_known() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(dir.path());
+    for seq in 1..=40 {
+        let channel = if seq == 1 { "quiet" } else { "busy" };
+        write(&mut log, &event(seq, channel, &"x".repeat(1_000)));
+        log.keeper.work(Seq(30), 0).expect("kept");
+    }
+    drop(log);
+    let names = fs::read_dir(dir.path()).expect("it can be read").count();
+    assert!(names < 12, "{names} files");
+    let (directory, identity) = directory(dir.path());
+    let recovery = Recovery::start(directory, identity, Epoch::new(1, 1)).expect("a log");
+    let lost: Vec<(String, u64)> =
+        recovery.removed().lost().map(|(name, seq)| (name.to_string(), seq.0)).collect();
+    assert_eq!(lost[0], ("quiet".to_owned(), 1));
+    assert_eq!(lost[1].0, "busy");
+    assert!((20..30).contains(&lost[1].1), "{lost:?}");
+    let mut first = None;
+    recovery
+        .open(4_096, RETENTION, |item| {
+            if let Recovered::Event(event) = item {
+                first.get_or_insert(event.seq.0);
+            }
+        })
+        .expect("it opens");
+    assert_eq!(first, Some(lost[1].1 + 1));
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Read {
+    events: Vec<String>,
+    keys: Vec<StoredKey>,
+}
+
+fn open(path: &Path) -> (OpenLog<LocalDirectory>, Read) {
+    try_open(path).expect("it opens")
+}
+
+fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
+    let (directory, identity) = directory(path);
+    let mut read = Read::default();
+    let recovery = Recovery::start(directory, identity, Epoch::new(1, 1))?;
+    let mut log = recovery.open(4_096, RETENTION, |item| match item {
+        Recovered::Event(recovered) => {
+            let position = Position { epoch: Epoch::new(1, 1), seq: recovered.seq };
+            let frame = recovered.draft.finish(position);
+            read.events.push(format!(
+                "{} {} {}: {}",
+                recovered.seq.0,
+                recovered.channel,
+                frame.event_type().unwrap_or_default(),
+                frame.data()
+            ));
+        }
+        Recovered::Key(key) => read.keys.push(key),
+    })?;
+    log.keeper.work(Seq::ZERO, 0).expect("a spare segment");
+    Ok((log, read))
+}
+
+fn directory(path: &Path) -> (LocalDirectory, u64) {
+    let dir = DataDir::open(path).expect("a directory");
+    let identity = dir.identity();
+    (dir.into_directory(), identity)
+}
+
+fn write(log: &mut OpenLog<LocalDirectory>, event: &Event) {
+    log.writer.begin();
+    log.writer.add(event);
+    log.writer.write(0).and_then(|()| log.writer.sync()).expect("written");
+}
+
+fn event(seq: u64, channel: &str, data: &str) -> Arc<Event> {
+    let position = Position { epoch: Epoch::new(1, 1), seq: Seq(seq) };
+    let new = NewEvent {
+        event_type: Some(EventType::parse("typed").expect("a type")),
+        ..NewEvent::message(data)
+    };
+    Arc::new(Event {
+        seq: position.seq,
+        epoch: position.epoch,
+        time_ms: 7,
+        channel: ChannelName::parse(channel).expect("a name"),
+        kind: EventKind::Published,
+        frame: Draft::new(&new).finish(position),
+    })
+}
+
+fn key(scope: &str) -> IdempotencyKey {
+    IdempotencyKey::new(&[scope.as_bytes()], &[])
+}
+
+const RETENTION: LogRetention = LogRetention {
+    bytes_max: 0,
+    age_max_ms: 0,
+    removed: RemovedLimits {
+        channels_max: 10,
+        closed_ms: 1_000,
+        closed_max: 10,
+        keys_ms: 1_000,
+        keys_max: 10,
+    },
+};

@@ -1,0 +1,202 @@
+//! Writes batches to the end of the log.
+
+use std::sync::Arc;
+
+use super::{
+    batch::{BatchEncoder, BatchLink},
+    directory::{Directory, DirectoryFile},
+    error::WriteError,
+    segment::SegmentHeader,
+    segments::{SPARE, Sealed, Segments},
+    small_file,
+};
+use crate::{
+    core::IdempotencyKey,
+    model::{Epoch, Event, Seq},
+};
+
+/// The end of an open log. It has one writer.
+pub struct LogWriter<D: Directory> {
+    segments: Arc<Segments<D>>,
+    epoch: Epoch,
+    segment_bytes: u64,
+    current: Option<Current<D::File>>,
+    encoder: BatchEncoder,
+    first: Seq,
+    written: Seq,
+    durable: Seq,
+    previous: u32,
+}
+
+/// The segment that is written to.
+struct Current<F> {
+    file: F,
+    header: SegmentHeader,
+    /// Its end.
+    offset: u64,
+    /// The bytes that are allocated for it.
+    len: u64,
+    newest_ms: u64,
+}
+
+impl<D: Directory> LogWriter<D> {
+    /// A writer behind `last`, which is durable and whose batch had the checksum `previous`.
+    pub(super) fn new(
+        segments: Arc<Segments<D>>,
+        epoch: Epoch,
+        segment_bytes: u64,
+        last: Seq,
+        previous: u32,
+    ) -> Self {
+        Self {
+            segments,
+            epoch,
+            segment_bytes,
+            current: None,
+            encoder: BatchEncoder::default(),
+            first: last,
+            written: last,
+            durable: last,
+            previous,
+        }
+    }
+
+    /// Begins a batch.
+    pub fn begin(&mut self) {
+        self.encoder.begin();
+    }
+
+    /// Adds the idempotency key of a publish of `events` events, which are added next.
+    pub fn add_key(&mut self, key: &IdempotencyKey, events: usize) {
+        self.encoder.key(key, events);
+    }
+
+    /// Adds an event. The events of a batch follow each other without a hole.
+    pub fn add(&mut self, event: &Event) {
+        if self.encoder.is_empty() {
+            self.first = event.seq;
+        }
+        self.encoder.event(event.time_ms, event.kind, event.channel.as_str(), &event.frame);
+    }
+
+    /// Bytes of the batch so far.
+    pub fn batch_bytes(&self) -> usize {
+        self.encoder.len()
+    }
+
+    /// Writes the batch. It is not durable before [`sync`](Self::sync).
+    ///
+    /// Waits while there is no room for a new segment.
+    pub fn write(&mut self, now_ms: u64) -> Result<(), WriteError> {
+        if self.encoder.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.encoder.len() as u64;
+        if self.current.as_ref().is_none_or(|current| current.offset + bytes > current.len) {
+            self.roll(bytes)?;
+        }
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let (bytes, header) = self.encoder.finish(&BatchLink {
+            epoch: self.epoch,
+            first: self.first,
+            time_ms: now_ms,
+            durable: self.durable,
+            previous: self.previous,
+            seed: current.header.seed,
+        });
+        current.file.write_all_at(bytes, current.offset)?;
+        current.offset += bytes.len() as u64;
+        current.newest_ms = now_ms;
+        self.previous = header.checksum;
+        self.written = header.last();
+        Ok(())
+    }
+
+    /// Makes durable what is written.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        if let Some(current) = &self.current
+            && self.durable < self.written
+        {
+            current.file.sync()?;
+            self.durable = self.written;
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new segment, which has room for a batch of `bytes`.
+    fn roll(&mut self, bytes: u64) -> Result<(), WriteError> {
+        self.seal()?;
+        let len = (SegmentHeader::BYTES as u64 + bytes).max(self.segment_bytes);
+        let file = self.segments.take_spare(len, self.segment_bytes)?;
+        let header = SegmentHeader {
+            epoch: self.epoch,
+            base: self.written.next(),
+            previous: self.previous,
+            seed: fastrand::u32(..),
+        };
+        // It has its header before it has its name, so that a segment is never without.
+        file.write_all_at(&header.encode(), 0)?;
+        file.sync()?;
+        self.segments.directory.rename(SPARE, &header.file_name())?;
+        self.segments.directory.sync()?;
+        self.segments.begin(header.base);
+        let offset = SegmentHeader::BYTES as u64;
+        self.current = Some(Current { file, header, offset, len, newest_ms: 0 });
+        Ok(())
+    }
+
+    /// Ends the current segment, and gives back what it has not used.
+    fn seal(&mut self) -> Result<(), WriteError> {
+        self.sync()?;
+        let Some(current) = self.current.take() else { return Ok(()) };
+        current.file.set_len(current.offset)?;
+        current.file.sync()?;
+        self.segments.seal(Sealed {
+            base: current.header.base,
+            last: self.written,
+            previous: self.previous,
+            bytes: current.offset,
+            newest_ms: current.newest_ms,
+        });
+        Ok(())
+    }
+
+    /// Makes everything durable and notes that the log ended here: the next start need not
+    /// search for an unfinished write.
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.seal()?;
+        let end = CleanEnd { last: self.written, previous: self.previous };
+        small_file::write(&self.segments.directory, CLEAN_END, &end.encode())?;
+        Ok(())
+    }
+}
+
+impl<D: Directory> Drop for LogWriter<D> {
+    fn drop(&mut self) {
+        self.segments.stop();
+    }
+}
+
+/// Where a log ended when it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CleanEnd {
+    pub(super) last: Seq,
+    pub(super) previous: u32,
+}
+
+impl CleanEnd {
+    fn encode(self) -> Vec<u8> {
+        [&self.last.0.to_le_bytes()[..], &self.previous.to_le_bytes()].concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (last, previous) = bytes.split_at_checked(8)?;
+        Some(Self {
+            last: Seq(u64::from_le_bytes(last.try_into().ok()?)),
+            previous: u32::from_le_bytes(previous.try_into().ok()?),
+        })
+    }
+}
+
+/// The file that a log which was closed has.
+pub(super) const CLEAN_END: &str = "clean";
