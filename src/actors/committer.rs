@@ -36,6 +36,8 @@ pub(crate) struct Committer {
     answered: Idempotency<Committed>,
     /// The next in order, which was over the budget of the commit that came to it.
     deferred: Option<Queued>,
+    /// Every submission is refused.
+    closed: bool,
     /// Nothing is committed any more.
     stopped: bool,
     #[cfg(test)]
@@ -64,10 +66,16 @@ impl Committer {
             last: head.seq,
             answered: Idempotency::new(limits.idempotency_keys_max as usize, keep_ms),
             deferred: None,
+            closed: false,
             stopped: false,
             #[cfg(test)]
             panics: false,
         }
+    }
+
+    /// Refuses every submission from now on.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Commits nothing more.
@@ -134,6 +142,9 @@ impl Committer {
         submission: &Submission,
         now_ms: u64,
     ) -> Option<Result<Committed, AppendError>> {
+        if self.closed {
+            return Some(Err(AppendError::LogClosed));
+        }
         if let Some(key) = &submission.key {
             match self.answered.look_up(key, now_ms) {
                 Remembered::No => {}

@@ -27,6 +27,15 @@ impl DurableStage {
         }
     }
 
+    /// Whether what it has made durable is there for the next process.
+    pub(super) fn outlives_process(&self) -> bool {
+        match self {
+            Self::Memory => false,
+            #[cfg(test)]
+            Self::Delayed(_) => true,
+        }
+    }
+
     /// The log has ended: commits that are not shown by now never are.
     pub(super) fn stop(&self) {
         match self {

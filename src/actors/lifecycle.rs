@@ -7,24 +7,45 @@ use tokio::sync::watch;
 /// The state of a hub as a whole.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
-    draining: AtomicBool,
+    unready: AtomicBool,
+    draining: watch::Sender<bool>,
     /// Why the hub has failed, once it has.
     failure: watch::Sender<Option<String>>,
 }
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        Self { draining: AtomicBool::new(false), failure: watch::Sender::new(None) }
+        Self {
+            unready: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
+            failure: watch::Sender::new(None),
+        }
     }
 
     /// No subscription is admitted from now on.
     pub(crate) fn start_draining(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
     }
 
     /// Whether the hub drains, or is shut down.
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
+    }
+
+    /// Waits for a drain to begin.
+    pub(crate) async fn draining(&self) {
+        let mut draining = self.draining.subscribe();
+        let _ = draining.wait_for(|draining| *draining).await;
+    }
+
+    /// No new clients are to be sent here, though they are served.
+    pub(crate) fn become_unready(&self) {
+        self.unready.store(true, Ordering::Release);
+    }
+
+    /// Whether new clients are to be sent here.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.unready.load(Ordering::Acquire) && !self.is_draining() && !self.has_failed()
     }
 
     /// The hub has failed, and cannot go on.

@@ -163,6 +163,16 @@ impl Log {
         *self.actor.lock() = Some(actor);
     }
 
+    /// Takes no submission from now on. What it answered before is shown.
+    pub(crate) fn close(&self) {
+        self.committer.lock().close();
+    }
+
+    /// Whether events outlive the process.
+    pub(crate) fn outlives_process(&self) -> bool {
+        self.durable.outlives_process()
+    }
+
     /// Commits nothing more. Publishers that wait get [`AppendError::Unknown`].
     pub(crate) fn stop(&self) {
         self.committer.lock().stop();

@@ -43,6 +43,8 @@ pub(crate) struct Committed {
 pub(crate) enum AppendError {
     /// The channel takes no more events.
     Closed(ChannelName),
+    /// The log takes nothing more.
+    LogClosed,
     /// Another body was published under the key.
     KeyReused,
     /// The queue is full, which the permits rule out.

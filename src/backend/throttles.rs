@@ -20,7 +20,7 @@ use super::channel::ChannelId;
 pub struct Throttles {
     delay_max_ms: u64,
     channels: RwLock<FxHashMap<ChannelId, Throttled>>,
-    /// How many there are, so that a publisher takes no lock while there are none.
+    /// How many there are, so that a publisher takes a lock only while there are any.
     count: AtomicUsize,
 }
 

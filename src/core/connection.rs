@@ -153,7 +153,7 @@ pub enum ConnectionMsg {
     NamedChannelClosed,
     /// A poll has its answer.
     Answered,
-    /// The hub is going down; the connection ends at the given time.
+    /// The hub is going down; the connection ends at the given time. Again: at another.
     Drain {
         /// When, in milliseconds.
         at_ms: u64,
@@ -341,8 +341,9 @@ impl Connection {
                 self.next()
             }
             ConnectionMsg::Drain { at_ms } => {
+                let due_ms = if self.draining { u64::MAX } else { self.due_ms };
+                self.due_ms = due_ms.min(at_ms);
                 self.draining = true;
-                self.due_ms = self.due_ms.min(at_ms);
                 Effect::None
             }
             ConnectionMsg::Renewed { due_ms } => {

@@ -11,16 +11,31 @@ impl Hub {
         self.0.root.serve(front);
     }
 
+    /// Is not [ready](Self::is_ready) from now on, and takes publishes and subscriptions all the same:
+    /// for balancers that are slow to notice, before a drain.
+    pub fn become_unready(&self) {
+        self.0.lifecycle.become_unready();
+    }
+
     /// Ends all connections, each at its own time within `window` and with its own reconnection
-    /// time; polls are answered. New subscriptions are refused from now on; publishes are taken
-    /// until [`shut_down`](Self::shut_down). Returns when no connection is left, or a little after
+    /// time; polls are answered. New subscriptions are refused from now on, and so are publishes if
+    /// events are only in memory: what is acknowledged would be gone. A stream ends once it has been
+    /// sent every event, or with the window. Returns when no connection is left, or a little after
     /// the window.
     pub async fn drain(&self, window: Duration) {
         self.0.lifecycle.start_draining();
+        if !self.0.log.outlives_process() {
+            self.0.log.close();
+        }
         let drained = self.0.shards.drain(window);
         if tokio::time::timeout(window + DRAIN_GRACE, drained).await.is_err() {
             tracing::warn!("connections are left after the drain window");
         }
+    }
+
+    /// Waits for a drain to begin.
+    pub async fn draining(&self) {
+        self.0.lifecycle.draining().await;
     }
 
     /// Stops the actors. What is in memory is gone.

@@ -83,9 +83,14 @@ impl Hub {
         self.0.connections.admitted()
     }
 
-    /// Whether it takes publishes and subscriptions.
+    /// Whether new clients are to be sent here: it takes publishes and subscriptions, and no drain is near.
     pub fn is_ready(&self) -> bool {
-        !self.0.lifecycle.is_draining() && !self.0.lifecycle.has_failed()
+        self.0.lifecycle.is_ready()
+    }
+
+    /// Whether it drains, or is shut down.
+    pub fn is_draining(&self) -> bool {
+        self.0.lifecycle.is_draining()
     }
 
     /// Waits until the hub cannot go on, and says why. The program should then end, and its service

@@ -155,7 +155,7 @@ impl Hub {
             Err(AppendError::Closed(name)) => Err(PublishError::Closed(name)),
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
-            Err(AppendError::Unknown) => Err(PublishError::GoingDown),
+            Err(AppendError::LogClosed | AppendError::Unknown) => Err(PublishError::GoingDown),
         }
     }
 

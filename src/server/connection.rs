@@ -19,7 +19,8 @@ use std::{
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use hyper::{
-    Request, Response, Version, body::Incoming, header, server::conn::http1, service::service_fn,
+    Request, Response, Version, body::Incoming, header, header::HeaderValue, server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::TokioTimer;
 use tokio::{
@@ -260,11 +261,18 @@ impl Connections {
                 // The first request is the one that it answers: it was plain.
                 let (answer, pending_handoff) = (answer.take(), Rc::clone(&pending_handoff));
                 Box::pin(async move {
-                    if let Some(answer) = answer {
-                        return Ok(answer);
+                    let mut response = match answer {
+                        Some(answer) => answer,
+                        None => {
+                            arrival.annotate(&mut request, &self.proxies);
+                            respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
+                        }
+                    };
+                    if self.hub.is_draining() {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(header::CONNECTION, close);
                     }
-                    arrival.annotate(&mut request, &self.proxies);
-                    respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
+                    Ok::<_, Infallible>(response)
                 })
             })
         };
@@ -347,10 +355,10 @@ async fn respond_or_hand_off(
     dispatcher: &Dispatcher,
     request: Request<Incoming>,
     slot: &RefCell<Option<PendingHandoff>>,
-) -> Result<Response<Body>, Infallible> {
+) -> Response<Body> {
     let keep_alive = keeps_alive(&request);
     match dispatcher.dispatch(request.map(Body::new)).await {
-        Outcome::Response(response) => Ok(response),
+        Outcome::Response(response) => response,
         Outcome::Handoff(handoff) => {
             *slot.borrow_mut() = Some(PendingHandoff { handoff, keep_alive });
             // hyper is not to answer; its connection is dropped at the next poll.

@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     AuthenticationError, Settings, TlsError, authentication,
@@ -126,8 +129,20 @@ pub(super) async fn run_until(
     if let Some(why) = failure {
         return Err(RunError::Failed(why));
     }
+    if settings.drain_delay_s > 0 {
+        hub.become_unready();
+        tracing::info!(
+            delay_s = settings.drain_delay_s,
+            "not ready; the drain begins after the delay, or at a second signal"
+        );
+        tokio::select! {
+            () = sleep(Duration::from_secs(settings.drain_delay_s.into())) => {}
+            () = next_signal() => {}
+            why = hub.failed() => return Err(RunError::Failed(why)),
+        }
+    }
     let window = Duration::from_secs(settings.drain_window_s.into());
-    tracing::info!(window_s = window.as_secs(), "draining");
+    tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
     let failure = tokio::select! {
         () = hub.drain(window) => None,
         () = next_signal() => {

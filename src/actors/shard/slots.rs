@@ -61,11 +61,6 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    /// Whether there is a value.
-    pub(super) fn contains(&self, index: usize) -> bool {
-        self.get(index).is_some()
-    }
-
     /// A value.
     pub(super) fn get(&self, index: usize) -> Option<&T> {
         self.pages.get(index / PAGE_SLOTS)?[index % PAGE_SLOTS].as_ref()
@@ -116,7 +111,7 @@ mod tests {
             for (step, (inserts, index)) in steps.into_iter().enumerate() {
                 if inserts {
                     let key = slots.vacant_key();
-                    prop_assert!(!slots.contains(key));
+                    prop_assert!(slots.get(key).is_none());
                     slots.insert(step);
                     map.insert(key, step);
                 } else {

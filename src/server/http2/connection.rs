@@ -103,7 +103,8 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        let mut shutdown_requested = Box::pin(self.shutdown_requested());
+        // Its streams go on meanwhile; new ones come on another connection.
+        let mut draining = Box::pin(self.hub.draining());
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
         let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
@@ -111,7 +112,7 @@ impl Connections {
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             streams.watch(context);
-            let is_asked = !is_closing && shutdown_requested.as_mut().poll(context).is_ready();
+            let is_asked = !is_closing && draining.as_mut().poll(context).is_ready();
             let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
             if is_asked || is_idle {
                 is_closing = true;

@@ -38,6 +38,8 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps it.
     pub accept_queue_max: u32,
+    /// Seconds for which the hub is not ready, and serves, before a drain begins.
+    pub drain_delay_s: u32,
     /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
     pub drain_window_s: u32,
     /// Seconds within which the head of a request must have come.
@@ -109,6 +111,7 @@ impl Default for Settings {
             cors_origins: Vec::new(),
             cors: CorsSettings::default(),
             accept_queue_max: 65_535,
+            drain_delay_s: 0,
             drain_window_s: 10,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,

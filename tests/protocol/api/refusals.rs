@@ -105,13 +105,18 @@ async fn permanent_refusals_are_plain_for_all_clients() {
 
 #[tokio::test]
 async fn a_drain_refuses_streams_and_answers_polls() {
-    let mut hub = hub(&[("drain_window_s", "3")]).await;
-    let mut stream = Wire::to(&hub).await;
-    stream.send(get("/v1/channels/a/events")).await;
-    stream.stream_head().await;
-    let mut late = Wire::to(&hub).await;
-    late.send(get("/healthz")).await;
-    late.answer().await;
+    let mut hub = hub(&[("drain_window_s", "3"), ("shards", "1")]).await;
+    // As many as the window is for.
+    let mut streams = Vec::new();
+    for _ in 0..150 {
+        let mut stream = Wire::to(&hub).await;
+        stream.send(get("/v1/channels/a/events")).await;
+        stream.stream_head().await;
+        streams.push(stream);
+    }
+    let mut kept = Wire::to(&hub).await;
+    kept.send(get("/healthz")).await;
+    assert!(!kept.answer().await.has("connection"));
     let mut poll = Wire::to(&hub).await;
     poll.send(get("/v1/channels/a/poll?timeout=60")).await;
     super::wire::metric_is(&hub, "visnyk_pollers", 1).await;
@@ -119,24 +124,29 @@ async fn a_drain_refuses_streams_and_answers_polls() {
     hub.wait_for_line("draining", super::wire::PATIENCE).await.unwrap();
     // The flag and the line are set one after the other.
     loop {
-        late.send(get("/readyz")).await;
-        let answer = late.answer().await;
+        let answer = ask(&hub, get("/readyz")).await;
         if answer.status == 503 {
             answer.problem();
             break;
         }
     }
-    late.send(request("GET", "/v1/channels/a/events", &[ACCEPT], "")).await;
-    let answer = late.answer().await;
+    kept.send(get("/healthz")).await;
+    assert_eq!(kept.answer().await.field("connection"), "close");
+    kept.closed().await;
+    let answer = ask(&hub, request("GET", "/v1/channels/a/events", &[ACCEPT], "")).await;
     assert!(answer.status == 200 && answer.text().starts_with(": refused: "), "{answer:?}");
-    late.send(get("/v1/channels/a/poll")).await;
-    let answer = late.answer().await;
-    assert_eq!((answer.status, answer.has("retry-after")), (503, true));
+    for target in [get("/v1/channels/a/poll"), request("POST", "/v1/channels/a/events", &[], "x")] {
+        let answer = ask(&hub, target).await;
+        assert_eq!((answer.status, answer.has("retry-after")), (503, true));
+        assert_eq!(answer.field("connection"), "close");
+    }
     let answer = poll.answer().await;
     assert_eq!((answer.status, answer.field("connection")), (204, "close"));
     poll.closed().await;
-    let last = stream.block().await;
-    assert!(last.starts_with("retry: ") && last.lines().count() == 2, "{last}");
-    stream.closed().await;
+    for mut stream in streams {
+        let last = stream.block().await;
+        assert!(last.starts_with("retry: ") && last.lines().count() == 2, "{last}");
+        stream.closed().await;
+    }
     assert!(hub.wait(super::wire::PATIENCE).await.unwrap().success());
 }

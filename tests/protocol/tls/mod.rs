@@ -7,6 +7,7 @@ mod attacks;
 mod certificate;
 mod client;
 mod commands;
+mod drain;
 mod handshakes;
 mod hsts;
 mod http1;

@@ -113,11 +113,7 @@ impl Engine {
         self.metrics.connections_opened.inc();
         self.gauge(transport).inc();
         self.guarded(index, |engine| engine.begin(key, new));
-        if let Some(until_ms) = self.drain_until_ms
-            && self.slots.contains(index as usize)
-        {
-            self.drain_slot(index, until_ms);
-        }
+        self.drain_slot(index);
         self.schedule(index);
         key
     }

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    answer_cache::AnswerCache, extras::Extras, fan_out::FanOut, planted_fault::PlantedFault,
-    read_cache::ReadCache, ready_slots::ReadySlots, recently_closed::RecentlyClosed,
-    schedule::Schedule, tally::Tally, unsent::UnsentBudget,
+    answer_cache::AnswerCache, drain::Drain, extras::Extras, fan_out::FanOut,
+    planted_fault::PlantedFault, read_cache::ReadCache, ready_slots::ReadySlots,
+    recently_closed::RecentlyClosed, schedule::Schedule, tally::Tally, unsent::UnsentBudget,
 };
 use crate::{
     actors::{
@@ -50,10 +50,10 @@ pub struct Engine {
     pub(super) tally: Tally,
     pub(super) closed: RecentlyClosed,
     returned: Vec<ReturnedSocket>,
-    pub(super) drain_until_ms: Option<u64>,
+    pub(super) drain: Option<Drain>,
     /// Dropped once there is no connection.
     until_empty: Vec<oneshot::Sender<()>>,
-    random: fastrand::Rng,
+    pub(super) random: fastrand::Rng,
     fault: PlantedFault,
     /// Which connections ended since a test looked, and why.
     #[cfg(test)]
@@ -101,7 +101,7 @@ impl Engine {
             tally: Tally::default(),
             closed: RecentlyClosed::default(),
             returned: Vec::new(),
-            drain_until_ms: None,
+            drain: None,
             until_empty: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             fault: PlantedFault::NONE,
@@ -161,18 +161,6 @@ impl Engine {
         std::mem::take(&mut self.returned)
     }
 
-    /// Ends every connection at a time of its own within `window_ms`, each with its own
-    /// reconnection time; those that come later too.
-    pub fn drain(&mut self, window_ms: u64, now_ms: u64) {
-        self.now_ms = now_ms;
-        let until_ms = now_ms + window_ms;
-        self.drain_until_ms = Some(until_ms);
-        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
-        for index in indices {
-            self.drain_slot(index, until_ms);
-        }
-    }
-
     /// Drops `done` once there is no connection.
     pub(crate) fn when_empty(&mut self, done: oneshot::Sender<()>) {
         self.until_empty.push(done);
@@ -215,18 +203,6 @@ impl Engine {
     #[cfg(test)]
     pub(in crate::actors::shard) fn plant_fault_in_next(&mut self) {
         self.fault.plant(self.slots.vacant_key() as u32);
-    }
-
-    pub(super) fn drain_slot(&mut self, index: u32, until_ms: u64) {
-        let at_ms = self.random.u64(self.now_ms..=until_ms.max(self.now_ms));
-        let slot = &mut self.slots[index as usize];
-        if let Subscribed::Full(full) = &mut slot.subscriber
-            && let Some(ticket) = &mut full.ticket
-        {
-            ticket.keep_alive = false;
-        }
-        slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
-        self.schedule(index);
     }
 
     /// Enters the time at which a slot is to be looked at next.
@@ -322,7 +298,7 @@ impl Engine {
         self.ended.push((slot.subscriber.id(), reason));
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
-        let keep_alive = keeps && self.drain_until_ms.is_none();
+        let keep_alive = keeps && self.drain.is_none();
         if reason == CloseReason::Answered
             && (keep_alive || slot.peer.has_close_frame())
             && let Some((io, early)) = slot.peer.into_socket()

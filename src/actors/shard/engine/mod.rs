@@ -20,6 +20,7 @@ mod answer_cache;
 mod answers;
 mod attach;
 mod delivery;
+mod drain;
 #[expect(clippy::module_inception, reason = "the folder is named for it")]
 mod engine;
 mod explain;

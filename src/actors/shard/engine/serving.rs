@@ -61,7 +61,10 @@ impl Engine {
             if !Schedule::is_due(slot, now_ms) {
                 continue;
             }
-            self.guarded(index, |engine| engine.step(index, ConnectionMsg::Tick));
+            self.guarded(index, |engine| {
+                engine.put_off_drain(index);
+                engine.step(index, ConnectionMsg::Tick);
+            });
             self.schedule(index);
         }
         self.fan_out.prune(self.backend.registry().directory().len());

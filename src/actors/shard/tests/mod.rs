@@ -7,6 +7,7 @@ mod client;
 mod closing;
 mod corner_cases;
 mod delays;
+mod drains;
 mod explain;
 mod framing;
 mod leases;
