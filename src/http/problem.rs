@@ -71,6 +71,12 @@ impl Problem {
         self
     }
 
+    /// Says to try again soon: in a time of its own for each client, so that not all come at once.
+    #[must_use]
+    pub fn retry_soon(self) -> Self {
+        self.retry_after(fastrand::u32(RETRY_AFTER_S))
+    }
+
     /// Says what is wrong with the token that was shown (RFC 6750, section 3).
     #[must_use]
     pub fn challenge(mut self, error: &str, description: &str) -> Self {
@@ -195,7 +201,7 @@ impl From<PublishError> for Problem {
             | PublishError::TooManyBodies { .. }
             | PublishError::DirectoryFull(_)
             | PublishError::GoingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
             }
         }
     }
@@ -219,7 +225,7 @@ impl From<SubscribeError> for Problem {
         match error {
             SubscribeError::Closed => Self::new(StatusCode::GONE, detail),
             SubscribeError::TooManyOfAddress { .. } | SubscribeError::TooManyOfSubject { .. } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER_S)
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_soon()
             }
             SubscribeError::TooManyNewChannels { wait_ms } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(whole_s(wait_ms))
@@ -228,7 +234,7 @@ impl From<SubscribeError> for Problem {
             | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
             | SubscribeError::GoingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
             }
         }
     }
@@ -240,4 +246,4 @@ fn whole_s(wait_ms: u64) -> u32 {
 }
 
 /// What temporary rejections ask for, in seconds.
-pub(super) const RETRY_AFTER_S: u32 = 2;
+const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 2..=4;
