@@ -11,7 +11,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::submission::{AppendError, Committed, Queued, Reply, Submission};
 use crate::{
     backend::ChannelEntry,
-    core::{Idempotency, PublishLimits, Remembered},
+    core::{Idempotency, IdempotencyKey, PublishLimits, Remembered},
+    disk::{Directory, LogWriter, StoredKey},
     model::{Epoch, Event, EventKind, Position, Seq},
 };
 
@@ -22,9 +23,51 @@ pub(crate) struct Prepared {
     pub(super) events: Vec<(Arc<ChannelEntry>, Arc<Event>)>,
     /// To publishers, in the order of their submissions. Those that were refused are answered with
     /// the others, since a refusal may rest on an event that is not durable yet.
-    pub(super) answers: Vec<(Reply, Result<Committed, AppendError>)>,
+    pub(super) answers: Vec<Answer>,
+    /// Of the refused submissions too: they take room as long as they wait.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
     pub(super) time_ms: u64,
+}
+
+/// The answer to one submission.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) reply: Reply,
+    pub(super) outcome: Result<Committed, AppendError>,
+    /// The key of what is appended.
+    pub(super) key: Option<IdempotencyKey>,
+}
+
+impl Prepared {
+    fn hold(&mut self, permits: Vec<OwnedSemaphorePermit>) {
+        if self.permits.is_empty() {
+            self.permits = permits;
+        } else {
+            self.permits.extend(permits);
+        }
+    }
+
+    /// What its events take of a batch on disk, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.iter().map(|(_, event)| event.bytes().len() + EVENT_BYTES).sum()
+    }
+
+    /// Adds its events and keys to a batch.
+    pub(super) fn write_to<D: Directory>(&self, writer: &mut LogWriter<D>) {
+        let mut events = self.events.iter();
+        for Answer { outcome, key, .. } in &self.answers {
+            let Ok(committed) = outcome else { continue };
+            if committed.replayed {
+                continue;
+            }
+            if let Some(key) = key {
+                writer.add_key(key, committed.events);
+            }
+            for (_, event) in events.by_ref().take(committed.events) {
+                writer.add(event);
+            }
+        }
+    }
 }
 
 /// The state of the writer.
@@ -44,6 +87,9 @@ pub(crate) struct Committer {
     panics: bool,
 }
 
+/// What events take on disk beside their text, about: their channel's name and numbers.
+const EVENT_BYTES: usize = 64;
+
 /// How much of the queue one commit takes at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitBudget {
@@ -59,12 +105,25 @@ impl CommitBudget {
 }
 
 impl Committer {
-    pub(super) fn new(head: Position, limits: &PublishLimits) -> Self {
+    /// A writer that goes on behind `head`, and knows the keys of what is before it.
+    pub(super) fn new(head: Position, limits: &PublishLimits, keys: &[StoredKey]) -> Self {
         let keep_ms = u64::from(limits.idempotency_s) * 1_000;
+        let mut answered = Idempotency::new(limits.idempotency_keys_max as usize, keep_ms);
+        for stored in keys {
+            let at = |seq| Position { epoch: head.epoch, seq };
+            let last = Seq(stored.first.0 + u64::from(stored.events) - 1);
+            let committed = Committed {
+                first: at(stored.first),
+                last: at(last),
+                events: stored.events as usize,
+                replayed: false,
+            };
+            answered.remember(stored.key, committed, stored.time_ms, |_| true);
+        }
         Self {
             epoch: head.epoch,
             last: head.seq,
-            answered: Idempotency::new(limits.idempotency_keys_max as usize, keep_ms),
+            answered,
             deferred: None,
             closed: false,
             stopped: false,
@@ -78,10 +137,10 @@ impl Committer {
         self.closed = true;
     }
 
-    /// Commits nothing more.
-    pub(super) fn stop(&mut self) {
+    /// Commits nothing more. What it has taken from the queue and not committed goes back to the caller.
+    pub(super) fn stop(&mut self) -> Option<Queued> {
         self.stopped = true;
-        self.deferred = None;
+        self.deferred.take()
     }
 
     /// Runs a commit. If that panics, on whatever thread, nothing is committed any more.
@@ -97,12 +156,14 @@ impl Committer {
         self.deferred.is_some()
     }
 
-    /// Takes what has gathered, up to a bound, and gives it its order.
+    /// Takes what has gathered, up to a bound, and gives it its order. What readers see ends with
+    /// `shown`.
     pub(super) fn prepare(
         &mut self,
         queue: &ArrayQueue<Queued>,
         budget: CommitBudget,
         time_ms: u64,
+        shown: Seq,
     ) -> Prepared {
         #[cfg(test)]
         assert!(!self.panics, "planted fault in a commit");
@@ -112,11 +173,18 @@ impl Committer {
             let Some(Queued { submission, reply }) = self.next(queue, &mut cost_left) else {
                 break;
             };
-            let answer = match self.refuse_or_replay(&submission, time_ms) {
-                Some(answer) => answer,
-                None => Ok(self.sequence(submission, &mut prepared)),
+            let answer = match self.refuse_or_replay(&submission, time_ms, shown) {
+                Some(outcome) => {
+                    prepared.hold(submission.permits);
+                    Answer { reply, outcome, key: None }
+                }
+                None => {
+                    let key = submission.key;
+                    let committed = self.sequence(submission, &mut prepared, shown);
+                    Answer { reply, outcome: Ok(committed), key }
+                }
             };
-            prepared.answers.push((reply, answer));
+            prepared.answers.push(answer);
         }
         prepared
     }
@@ -141,12 +209,13 @@ impl Committer {
         &mut self,
         submission: &Submission,
         now_ms: u64,
+        shown: Seq,
     ) -> Option<Result<Committed, AppendError>> {
         if self.closed {
             return Some(Err(AppendError::LogClosed));
         }
         if let Some(key) = &submission.key {
-            match self.answered.look_up(key, now_ms) {
+            match self.answered.look_up(key, now_ms, is_shown(shown)) {
                 Remembered::No => {}
                 // It may not be durable yet. This answer goes the same way, behind it.
                 Remembered::Same(answer) => {
@@ -160,7 +229,12 @@ impl Committer {
     }
 
     /// Gives the events of a submission their seqs and ids.
-    fn sequence(&mut self, submission: Submission, prepared: &mut Prepared) -> Committed {
+    fn sequence(
+        &mut self,
+        submission: Submission,
+        prepared: &mut Prepared,
+        shown: Seq,
+    ) -> Committed {
         let Submission { events, kind, key, permits } = submission;
         let committed = Committed {
             first: Position { epoch: self.epoch, seq: self.last.next() },
@@ -184,15 +258,18 @@ impl Committer {
             prepared.events.push((entry, event));
         }
         if let Some(key) = key {
-            self.answered.remember(key, committed.clone(), prepared.time_ms);
+            let time_ms = prepared.time_ms;
+            self.answered.remember(key, committed.clone(), time_ms, is_shown(shown));
         }
-        if prepared.permits.is_empty() {
-            prepared.permits = permits;
-        } else {
-            prepared.permits.extend(permits);
-        }
+        prepared.hold(permits);
         committed
     }
+}
+
+/// Whether the events of an answer are shown. Until then its key is not evicted: a retry could
+/// publish them again while they are still written.
+fn is_shown(shown: Seq) -> impl Fn(&Committed) -> bool {
+    move |committed| committed.last.seq <= shown
 }
 
 /// What tests look at, and break.

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use super::delayed_stage::DelayedStage;
-use super::{committer::Prepared, show_stage::ShowStage};
+use super::{committer::Prepared, disk_stage::DiskStage, show_stage::ShowStage};
 
 /// What a hub's log does with prepared commits.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub(crate) enum DurableStage {
     /// Nothing: events in memory are as durable as the process, and are shown on the thread that
     /// has prepared them, under the log's lock.
     Memory,
+    /// Writes them to a log on disk, and shows them once they are fsynced.
+    Disk(DiskStage),
     /// A stand-in for a disk, which shows commits later and on a thread of its own.
     #[cfg(test)]
     Delayed(DelayedStage),
@@ -22,17 +24,29 @@ impl DurableStage {
     pub(super) fn make_durable(&self, prepared: Prepared, show: &ShowStage) {
         match self {
             Self::Memory => show.show(prepared),
+            Self::Disk(stage) => {
+                if let Err(prepared) = stage.queue(prepared)
+                    && prepared.events.is_empty()
+                {
+                    // Refusals of a log that is closed.
+                    show.show(prepared);
+                }
+            }
             #[cfg(test)]
             Self::Delayed(stage) => stage.queue(prepared),
         }
     }
 
-    /// Whether what it has made durable is there for the next process.
+    /// Whether what it has made durable is there for the next process. It then takes time.
     pub(super) fn outlives_process(&self) -> bool {
+        !matches!(self, Self::Memory)
+    }
+
+    /// Whether new commits would find no room.
+    pub(super) fn is_full(&self) -> bool {
         match self {
-            Self::Memory => false,
-            #[cfg(test)]
-            Self::Delayed(_) => true,
+            Self::Disk(stage) => stage.is_full(),
+            _ => false,
         }
     }
 
@@ -40,8 +54,17 @@ impl DurableStage {
     pub(super) fn stop(&self) {
         match self {
             Self::Memory => {}
+            Self::Disk(stage) => stage.stop(),
             #[cfg(test)]
             Self::Delayed(stage) => stage.stop(),
+        }
+    }
+
+    /// Has the commits that it has taken shown, and closes what they are stored in. Blocks until that
+    /// is done.
+    pub(super) fn finish(&self) {
+        if let Self::Disk(stage) = self {
+            stage.finish();
         }
     }
 }

@@ -8,29 +8,35 @@
 
 use std::{
     future::poll_fn,
-    mem,
+    io, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 use ractor::ActorRef;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 use super::{
     clock::Clock,
-    committer::{CommitBudget, Committer},
+    committer::{CommitBudget, Committer, Prepared},
+    disk_stage::LogAccess,
     durable_stage::DurableStage,
     messages::LogMsg,
     show_stage::ShowStage,
     submission::{AppendError, Committed, Queued, Reply, Submission},
 };
-use crate::core::PublishLimits;
+use crate::{core::PublishLimits, disk::StoredKey};
 
 /// The log of one hub.
 #[derive(Debug)]
@@ -42,28 +48,31 @@ pub(crate) struct Log {
     show: ShowStage,
     clock: Clock,
     permits: Arc<Semaphore>,
+    outcome_wait: Duration,
     actor: Mutex<Option<ActorRef<LogMsg>>>,
     /// Whether the log's actor has been woken and has not looked since.
     actor_awake: AtomicBool,
 }
 
 impl Log {
-    /// A log that goes on behind what the store of `show` has.
+    /// A log that goes on behind what the store of `show` has, and knows the keys of that.
     pub(crate) fn new(
         show: ShowStage,
         durable: DurableStage,
         limits: &PublishLimits,
         clock: Clock,
+        keys: &[StoredKey],
     ) -> Arc<Self> {
         let in_flight_max = limits.in_flight_max.max(1) as usize;
         let head = show.store.position(show.store.head());
         Arc::new(Self {
             queue: ArrayQueue::new(in_flight_max),
-            committer: Mutex::new(Committer::new(head, limits)),
+            committer: Mutex::new(Committer::new(head, limits, keys)),
             durable,
             show,
             clock,
             permits: Arc::new(Semaphore::new(in_flight_max)),
+            outcome_wait: Duration::from_millis(limits.outcome_wait_ms.into()),
             actor: Mutex::new(None),
             actor_awake: AtomicBool::new(false),
         })
@@ -76,14 +85,25 @@ impl Log {
 
     /// Appends a submission, and answers once its events are durable and shown.
     ///
-    /// Cancelling it (dropping the future) withdraws nothing: the submission stays in the order.
+    /// Cancelling it (dropping the future) withdraws nothing: the submission stays in the order. So
+    /// does one whose answer does not come in time.
     pub(crate) async fn append(&self, submission: Submission) -> Result<Committed, AppendError> {
+        if self.durable.is_full() {
+            return Err(AppendError::StorageFull);
+        }
         let (reply, answer) = oneshot::channel();
         let submitted = self.submit(submission, reply)?;
         // Publishers whose requests came together are committed together.
         yield_once().await;
         submitted.commit();
-        answer.await.unwrap_or(Err(AppendError::Unknown))
+        let outcome = match self.durable.outlives_process() {
+            false => answer.await,
+            true => match timeout(self.outcome_wait, answer).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(AppendError::Unknown),
+            },
+        };
+        outcome.unwrap_or(Err(AppendError::Unknown))
     }
 
     fn submit(&self, submission: Submission, reply: Reply) -> Result<Submitted<'_>, AppendError> {
@@ -127,7 +147,8 @@ impl Log {
     /// One commit through its stages.
     fn commit(&self, committer: &mut Committer, budget: CommitBudget) {
         committer.run(|committer| {
-            let prepared = committer.prepare(&self.queue, budget, self.clock.now_ms());
+            let prepared =
+                committer.prepare(&self.queue, budget, self.clock.now_ms(), self.show.store.head());
             if !prepared.answers.is_empty() {
                 self.durable.make_durable(prepared, &self.show);
             }
@@ -146,7 +167,7 @@ impl Log {
 
     /// Has the log's actor fail, and with it the hub: a commit was left half-made.
     pub(super) fn break_down(&self) {
-        self.cast(LogMsg::Broken);
+        self.cast(LogMsg::Failed("a commit panicked".to_owned()));
     }
 
     /// Plants a fault in its actor.
@@ -173,13 +194,71 @@ impl Log {
         self.durable.outlives_process()
     }
 
-    /// Commits nothing more. Publishers that wait get [`AppendError::Unknown`].
+    /// Commits and shows nothing more. Publishers whose events have their order get
+    /// [`AppendError::Unknown`], others [`AppendError::LogClosed`].
     pub(crate) fn stop(&self) {
-        self.committer.lock().stop();
+        self.stop_committing();
         self.durable.stop();
         *self.actor.lock() = None;
         self.actor_awake.store(false, Ordering::Release);
-        while self.queue.pop().is_some() {}
+    }
+
+    /// Takes no submission from now on, has what is committed made durable and shown, and closes what
+    /// it is stored in.
+    pub(crate) async fn finish(self: &Arc<Self>) {
+        self.close();
+        if self.outlives_process() {
+            let log = Arc::clone(self);
+            // It is an error only if the runtime ends meanwhile.
+            let _ = spawn_blocking(move || log.durable.finish()).await;
+        }
+    }
+
+    fn stop_committing(&self) {
+        let deferred = self.committer.lock().stop();
+        for Queued { reply, .. } in deferred.into_iter().chain(iter::from_fn(|| self.queue.pop())) {
+            let _ = reply.send(Err(AppendError::LogClosed));
+        }
+    }
+
+    /// Shows a commit that has become durable, on a thread of the stage that made it so.
+    fn show_prepared(&self, prepared: Prepared) {
+        if catch_unwind(AssertUnwindSafe(|| self.show.show(prepared))).is_err() {
+            self.fail("showing a commit panicked");
+        }
+    }
+
+    /// Ends the log, and with it the hub: it cannot be written any more.
+    fn fail(&self, why: &str) {
+        tracing::error!("{why}");
+        self.durable.stop();
+        self.cast(LogMsg::Failed(why.to_owned()));
+    }
+
+    /// Starts the threads of its stage, if that has any.
+    pub(crate) fn start_stage(self: &Arc<Self>) -> io::Result<()> {
+        match &self.durable {
+            DurableStage::Memory => Ok(()),
+            DurableStage::Disk(stage) => {
+                let (showing, failing, retaining) =
+                    (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+                stage.start(LogAccess {
+                    show: Box::new(move |prepared| showing.show_prepared(prepared)),
+                    fail: Arc::new(move |why| failing.fail(why)),
+                    oldest_retained: Box::new(move || retaining.show.store.oldest_retained()),
+                    clock: self.clock,
+                })
+            }
+            #[cfg(test)]
+            DurableStage::Delayed(stage) => {
+                let (showing, failing) = (Arc::clone(self), Arc::clone(self));
+                stage.start(
+                    move |prepared| showing.show_prepared(prepared),
+                    move || failing.fail("a planted fault of the disk"),
+                );
+                Ok(())
+            }
+        }
     }
 }
 
@@ -222,6 +301,10 @@ async fn yield_once() {
 /// What tests look at, and break.
 #[cfg(test)]
 impl Log {
+    pub(crate) fn durable(&self) -> &DurableStage {
+        &self.durable
+    }
+
     pub(crate) fn committer(&self) -> &Mutex<Committer> {
         &self.committer
     }
@@ -238,13 +321,5 @@ impl Log {
 
     pub(crate) fn commit_within(&self, committer: &mut Committer, budget: CommitBudget) {
         self.commit(committer, budget);
-    }
-
-    /// Starts the thread of a delayed stage.
-    pub(crate) fn start_stage(self: &Arc<Self>) {
-        if let DurableStage::Delayed(stage) = &self.durable {
-            let (showing, failing) = (Arc::clone(self), Arc::clone(self));
-            stage.start(move |prepared| showing.show.show(prepared), move || failing.break_down());
-        }
     }
 }

@@ -41,7 +41,7 @@ impl Actor for LogActor {
                 }
                 Ok(())
             }
-            LogMsg::Broken => Err("a commit panicked".into()),
+            LogMsg::Failed(why) => Err(why.into()),
             LogMsg::Panic => panic!("planted fault in the log"),
         }
     }

@@ -55,8 +55,8 @@ pub enum Fault {
 pub(super) enum LogMsg {
     /// There are submissions.
     Commit,
-    /// A commit on another thread has failed.
-    Broken,
+    /// A commit on another thread has failed, and why.
+    Failed(String),
     /// A planted fault.
     Panic,
 }

@@ -13,6 +13,7 @@ mod committer;
 mod connection_report;
 #[cfg(test)]
 mod delayed_stage;
+mod disk_stage;
 mod durable_stage;
 mod inbox;
 mod lease;
@@ -59,6 +60,7 @@ pub(crate) use committer::CommitBudget;
 pub(crate) use connection_report::ConnectionQuery;
 #[cfg(test)]
 pub(crate) use delayed_stage::DelayedStage;
+pub(crate) use disk_stage::DiskStage;
 pub(crate) use durable_stage::DurableStage;
 pub(crate) use inbox::Inboxes;
 pub(crate) use lease::{Leases, Renew, SlotAddress};

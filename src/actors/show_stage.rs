@@ -6,7 +6,7 @@ use super::{
     batch::{Batch, Run},
     channels_handle::ChannelsHandle,
     clock::Clock,
-    committer::Prepared,
+    committer::{Answer, Prepared},
     inbox::Inboxes,
     submission::AppendError,
 };
@@ -37,8 +37,8 @@ impl ShowStage {
             self.store.commit(last);
         }
         // The publishers first: their answer does not wait for the fan-out.
-        for (reply, answer) in answers {
-            match &answer {
+        for Answer { reply, outcome, .. } in answers {
+            match &outcome {
                 Ok(committed) if committed.replayed => {
                     self.metrics.publishes_replayed.inc();
                 }
@@ -48,7 +48,7 @@ impl ShowStage {
                 _ => {}
             }
             // A publisher that is gone does not need it.
-            let _ = reply.send(answer);
+            let _ = reply.send(outcome);
         }
         let Some((first, last)) = range else { return };
         self.metrics.events_published.inc_by(events.len() as u64);

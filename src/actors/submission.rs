@@ -49,7 +49,9 @@ pub(crate) enum AppendError {
     KeyReused,
     /// The queue is full, which the permits rule out.
     QueueFull,
-    /// The log ended first: the events may be in it or not.
+    /// The disk is full.
+    StorageFull,
+    /// It did not become durable in time, or the log failed: the events may be in it or not.
     Unknown,
 }
 

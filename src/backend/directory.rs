@@ -16,9 +16,10 @@ use thiserror::Error;
 use super::{
     channel::{ChannelEntry, ChannelId},
     evicted_channels::EvictedChannels,
+    losses::Losses,
     walk::Walk,
 };
-use crate::model::ChannelName;
+use crate::model::{ChannelName, Seq};
 
 /// The channels by name. A channel is created by its first publish or subscription and evicted when
 /// it is empty, open and not held.
@@ -113,6 +114,20 @@ impl Directory {
             self.len.fetch_sub(1, Ordering::AcqRel);
         }
         removed.is_some()
+    }
+
+    /// Takes over what a log on disk knows of events that it has removed: the last one of some
+    /// channels, in their order, and the last one of any other.
+    pub fn restore_losses<'a>(
+        &self,
+        lost: impl IntoIterator<Item = (&'a ChannelName, Seq)>,
+        floor: Seq,
+    ) {
+        let mut evicted = self.evicted.lock();
+        evicted.raise_floor(floor);
+        for (name, through) in lost {
+            evicted.record(name.clone(), Losses { through, eviction: 0 });
+        }
     }
 
     /// The channels of the next names of a walk, `names_max` at most.

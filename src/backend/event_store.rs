@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -120,6 +120,43 @@ impl EventStore {
         }
     }
 
+    /// Takes over a closed channel whose closing event a log on disk has removed.
+    pub fn restore_closed(&self, entry: &ChannelEntry, seq: Seq, closed_ms: u64) {
+        entry.set_last_seq(seq);
+        entry.close(seq, closed_ms);
+    }
+
+    /// The oldest event in any history, or a seq before it. Looks at a bounded number of channels.
+    pub fn oldest_retained(&self) -> Seq {
+        for _ in 0..RANKED_PER_LOOK {
+            let mut ranking = self.ranking.lock();
+            // The head before the history: what is appended meanwhile is behind it.
+            let head = self.head();
+            let Some(mut top) = ranking.peek_mut() else { return head.next() };
+            let Some(entry) = top.0.entry.upgrade() else {
+                PeekMut::pop(top);
+                continue;
+            };
+            let oldest = entry.with_history(|history| history.oldest().map(|event| event.seq));
+            match oldest {
+                Some(oldest) if oldest == top.0.oldest => return oldest,
+                Some(oldest) => top.0.oldest = oldest,
+                None => {
+                    let top = PeekMut::pop(top);
+                    entry.unrank();
+                    // An event may have come before the entry was free to be claimed again.
+                    let oldest = entry.with_history(|history| history.oldest().map(|e| e.seq));
+                    if let Some(oldest) = oldest
+                        && entry.rank()
+                    {
+                        ranking.push(Reverse(Ranked { oldest, ..top.0 }));
+                    }
+                }
+            }
+        }
+        self.ranking.lock().peek().map_or(Seq::ZERO, |Reverse(top)| top.oldest)
+    }
+
     /// Evicts what is older than the age bound from one channel, in bounded steps; true when
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
@@ -206,6 +243,8 @@ impl Ord for Ranked {
 
 /// Entries of the ceiling's queue beyond two a channel.
 const RANKING_SLACK: usize = 1_024;
+/// Channels that one look for the oldest event comes to.
+const RANKED_PER_LOOK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;
 

@@ -61,6 +61,11 @@ impl EvictedChannels {
         }
     }
 
+    /// Remembers what any channel may have lost whose losses are not known one by one.
+    pub(super) fn raise_floor(&mut self, through: Seq) {
+        self.floor.through = self.floor.through.max(through);
+    }
+
     /// What earlier incarnations of `name` have lost.
     pub(super) fn recall(&self, name: &ChannelName) -> Losses {
         self.names.get(name).map_or(self.floor, |(losses, _)| *losses)

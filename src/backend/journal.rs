@@ -31,7 +31,11 @@ enum Entry {
 impl Journal {
     /// Adds the next event of the log.
     pub(super) fn append(&mut self, event: Arc<Event>) {
-        debug_assert_eq!(event.seq.0, self.after.0 + self.entries.len() as u64 + 1);
+        if event.seq.0 != self.after.0 + self.entries.len() as u64 + 1 {
+            // Seqs were skipped before this start of the process; see `disk::Recovery`.
+            self.entries.clear();
+            self.after = Seq(event.seq.0 - 1);
+        }
         if self.entries.len() == ENTRIES_MAX {
             self.entries.pop_front();
             self.after = self.after.next();

@@ -45,6 +45,10 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "FILE")]
     jwt_secret_file: Option<String>,
 
+    /// Keeps history on disk, in this directory: nothing that was acknowledged is lost.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+
     /// File with the certificate chain of TLS, in PEM; goes together with --tls-key.
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
@@ -71,8 +75,6 @@ pub(crate) struct SettingsArgs {
 struct Reserved {
     #[arg(long, hide = true)]
     backend: Option<String>,
-    #[arg(long, hide = true)]
-    data_dir: Option<String>,
     #[arg(long, hide = true)]
     role: Option<String>,
     #[arg(long, hide = true)]
@@ -106,6 +108,7 @@ impl SettingsArgs {
             ("--log-format", "log.format", self.log_format),
             ("--log-level", "log.level", self.log_level),
             ("--jwt-secret-file", "jwt_secret_file", self.jwt_secret_file),
+            ("--data-dir", "data_dir", self.data_dir),
             ("--tls-cert", "tls_cert", self.tls_cert),
             ("--tls-key", "tls_key", self.tls_key),
         ] {
@@ -125,7 +128,6 @@ impl Reserved {
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [
             (self.backend.is_some(), "--backend", "backend"),
-            (self.data_dir.is_some(), "--data-dir", "data_dir"),
             (self.role.is_some(), "--role", "role"),
             (self.mercure, "--mercure", "mercure"),
         ]

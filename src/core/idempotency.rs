@@ -85,9 +85,15 @@ impl<A: Clone> Idempotency<A> {
         Self { answers: HashMap::new(), order: VecDeque::new(), keys_max, keep_ms }
     }
 
-    /// What is known of `key` at `now_ms`.
-    pub fn look_up(&mut self, key: &IdempotencyKey, now_ms: u64) -> Remembered<A> {
-        self.evict_before(now_ms);
+    /// What is known of `key` at `now_ms`. Only settled answers are evicted, here and by
+    /// [`remember`](Self::remember).
+    pub fn look_up(
+        &mut self,
+        key: &IdempotencyKey,
+        now_ms: u64,
+        is_settled: impl Fn(&A) -> bool,
+    ) -> Remembered<A> {
+        self.evict_before(now_ms, is_settled);
         match self.answers.get(&key.scope) {
             None => Remembered::No,
             Some((sent, answer)) if *sent == key.sent => Remembered::Same(answer.clone()),
@@ -96,11 +102,17 @@ impl<A: Clone> Idempotency<A> {
     }
 
     /// Remembers an answer to a key that [`look_up`](Self::look_up) did not know.
-    pub fn remember(&mut self, key: IdempotencyKey, answer: A, now_ms: u64) {
+    pub fn remember(
+        &mut self,
+        key: IdempotencyKey,
+        answer: A,
+        now_ms: u64,
+        is_settled: impl Fn(&A) -> bool,
+    ) {
         if self.keys_max == 0 {
             return;
         }
-        while self.answers.len() >= self.keys_max {
+        while self.answers.len() >= self.keys_max && self.is_oldest_settled(&is_settled) {
             self.evict_oldest();
         }
         self.order.push_back((now_ms, key.scope));
@@ -117,10 +129,17 @@ impl<A: Clone> Idempotency<A> {
         self.answers.is_empty()
     }
 
-    fn evict_before(&mut self, now_ms: u64) {
-        while self.order.front().is_some_and(|(at, _)| at + self.keep_ms <= now_ms) {
+    fn evict_before(&mut self, now_ms: u64, is_settled: impl Fn(&A) -> bool) {
+        while self.order.front().is_some_and(|(at, _)| at + self.keep_ms <= now_ms)
+            && self.is_oldest_settled(&is_settled)
+        {
             self.evict_oldest();
         }
+    }
+
+    fn is_oldest_settled(&self, is_settled: impl Fn(&A) -> bool) -> bool {
+        let oldest = self.order.front().and_then(|(_, scope)| self.answers.get(scope));
+        oldest.is_none_or(|(_, answer)| is_settled(answer))
     }
 
     fn evict_oldest(&mut self) {
@@ -141,10 +160,10 @@ mod tests {
     #[test]
     fn a_key_is_remembered_for_its_time_and_not_longer() {
         let mut keys = Idempotency::new(10, 100);
-        keys.remember(key("a", "1"), "answer", 0);
-        assert_eq!(keys.look_up(&key("a", "1"), 99), Remembered::Same("answer"));
-        assert_eq!(keys.look_up(&key("a", "2"), 99), Remembered::Other);
-        assert_eq!(keys.look_up(&key("a", "1"), 100), Remembered::No);
+        keys.remember(key("a", "1"), "answer", 0, |_| true);
+        assert_eq!(keys.look_up(&key("a", "1"), 99, |_| true), Remembered::Same("answer"));
+        assert_eq!(keys.look_up(&key("a", "2"), 99, |_| true), Remembered::Other);
+        assert_eq!(keys.look_up(&key("a", "1"), 100, |_| true), Remembered::No);
         assert!(keys.is_empty());
     }
 
@@ -152,11 +171,21 @@ mod tests {
     fn past_the_cap_the_oldest_is_dropped() {
         let mut keys = Idempotency::new(2, 100);
         for (i, scope) in ["a", "b", "c"].into_iter().enumerate() {
-            keys.remember(key(scope, ""), i, 0);
+            keys.remember(key(scope, ""), i, 0, |_| true);
         }
         assert_eq!(keys.len(), 2);
-        assert_eq!(keys.look_up(&key("a", ""), 1), Remembered::No);
-        assert_eq!(keys.look_up(&key("c", ""), 1), Remembered::Same(2));
+        assert_eq!(keys.look_up(&key("a", ""), 1, |_| true), Remembered::No);
+        assert_eq!(keys.look_up(&key("c", ""), 1, |_| true), Remembered::Same(2));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_settled_stays_beyond_time_and_cap() {
+        let mut keys = Idempotency::new(1, 100);
+        keys.remember(key("a", ""), 1, 0, |_| true);
+        keys.remember(key("b", ""), 2, 0, |answer| *answer != 1);
+        assert_eq!(keys.look_up(&key("a", ""), 500, |answer| *answer != 1), Remembered::Same(1));
+        assert_eq!(keys.look_up(&key("a", ""), 500, |_| true), Remembered::No);
+        assert!(keys.is_empty());
     }
 
     #[test]

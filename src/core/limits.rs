@@ -197,6 +197,9 @@ pub struct PublishLimits {
     pub batch_events_max: u32,
     /// Milliseconds a publisher waits for permits and for the shards of its channels before 503.
     pub wait_ms: u32,
+    /// Milliseconds a publisher waits for its events to become durable; past it 504: they may be in
+    /// the log or not.
+    pub outcome_wait_ms: u32,
     /// Milliseconds that an event may wait on a shard beyond the round under way; past it publishers
     /// of its channel wait.
     pub delay_max_ms: u32,
@@ -218,6 +221,7 @@ impl Default for PublishLimits {
             bodies_bytes_max: 64 * 1024 * 1024,
             batch_events_max: 10_000,
             wait_ms: 2_000,
+            outcome_wait_ms: 30_000,
             delay_max_ms: 50,
             in_flight_max: 32_768,
             channel_share_percent: 50,

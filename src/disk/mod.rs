@@ -14,6 +14,7 @@ mod removed;
 mod segment;
 mod segments;
 mod small_file;
+mod sync_policy;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -27,4 +28,5 @@ pub use recovery::{
     SegmentContents,
 };
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
+pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use writer::LogWriter;

@@ -1,6 +1,10 @@
 //! Opens a log: finds out where it ends, and reads back what is in it.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Weak},
+};
 
 use bytes::{Buf, BufMut};
 
@@ -79,23 +83,25 @@ pub struct RecoveryReport {
     pub bytes: u64,
 }
 
-/// A view of an open log, for metrics and admission.
-pub struct LogStatus<D: Directory>(Arc<Segments<D>>);
+/// A view of an open log, for metrics and admission. It does not keep it open.
+pub struct LogStatus<D: Directory>(Weak<Segments<D>>);
 
 impl<D: Directory> LogStatus<D> {
     /// Whether the disk has no room for another segment. Nothing new should be handed in then.
     pub fn is_full(&self) -> bool {
-        self.0.is_full()
+        self.0.upgrade().is_some_and(|segments| segments.is_full())
     }
 
     /// Sealed segments, and their bytes.
     pub fn sealed(&self) -> (usize, u64) {
-        self.0.sealed()
+        self.0.upgrade().map_or_else(Default::default, |segments| segments.sealed())
     }
 
     /// Ends the waiting of the writer and of the keeper.
     pub fn stop(&self) {
-        self.0.stop();
+        if let Some(segments) = self.0.upgrade() {
+            segments.stop();
+        }
     }
 }
 
@@ -179,7 +185,7 @@ impl<D: Directory> Recovery<D> {
         Ok(OpenLog {
             writer: LogWriter::new(ours(), self.epoch, segment_bytes, last, previous),
             keeper: LogKeeper::new(ours(), segment_bytes, retention, self.removed),
-            status: LogStatus(segments),
+            status: LogStatus(Arc::downgrade(&segments)),
             report,
         })
     }

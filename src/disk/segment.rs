@@ -84,6 +84,8 @@ pub(super) struct SegmentReader<'a, F> {
     pub(super) previous: u32,
     /// The last event that was read, or the one before the first.
     pub(super) last: Seq,
+    /// What was found from an offset on.
+    end_of_data: Option<(u64, u64)>,
 }
 
 /// What comes next in a segment.
@@ -108,6 +110,7 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
             len: file.len()?,
             previous: header.previous,
             last: Seq(header.base.0 - 1),
+            end_of_data: None,
         })
     }
 
@@ -163,7 +166,13 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
     }
 
     /// Where the last byte that is not zero ends, or the reader stands if all are.
-    pub(super) fn end_of_data(&self) -> io::Result<u64> {
+    pub(super) fn end_of_data(&mut self) -> io::Result<u64> {
+        if let Some((offset, end)) = self.end_of_data
+            && offset == self.offset
+        {
+            return Ok(end);
+        }
+        let zeros = vec![0; SEARCH_BYTES];
         let mut block = vec![0; SEARCH_BYTES];
         let (mut at, mut end) = (self.offset, self.offset);
         while at < self.len {
@@ -171,11 +180,15 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
             if read == 0 {
                 break;
             }
-            if let Some(index) = block[..read].iter().rposition(|byte| *byte != 0) {
+            // Comparing slices is fast in any build; most of a segment may be zeros.
+            if block[..read] != zeros[..read]
+                && let Some(index) = block[..read].iter().rposition(|byte| *byte != 0)
+            {
                 end = at + index as u64 + 1;
             }
             at += read as u64;
         }
+        self.end_of_data = Some((self.offset, end));
         Ok(end)
     }
 }
@@ -186,4 +199,4 @@ const MAGIC: u32 = u32::from_le_bytes(*b"VSEG");
 /// Of the checksums of files that are written whole.
 pub(super) const FILE_SEED: u32 = 0x5615_6e79;
 /// Bytes that are looked through at a time.
-const SEARCH_BYTES: usize = 64 * 1024;
+const SEARCH_BYTES: usize = 1 << 20;

@@ -21,8 +21,8 @@ fn what_was_written_is_read_back() {
     log.writer.begin();
     log.writer.add(&event(3, "a", "three"));
     log.writer.write(8).and_then(|()| log.writer.sync()).expect("written");
-    let OpenLog { writer, keeper, status, .. } = log;
-    drop((keeper, status));
+    let OpenLog { writer, keeper, .. } = log;
+    drop(keeper);
     writer.close().expect("closed");
 
     let (log, read) = open(dir.path());

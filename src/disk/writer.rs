@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     batch::{BatchEncoder, BatchLink},
-    directory::{Directory, DirectoryFile},
+    directory::{Directory, DirectoryFile, is_full},
     error::WriteError,
     segment::SegmentHeader,
     segments::{SPARE, Sealed, Segments},
@@ -166,8 +166,11 @@ impl<D: Directory> LogWriter<D> {
     pub fn close(mut self) -> Result<(), WriteError> {
         self.seal()?;
         let end = CleanEnd { last: self.written, previous: self.previous };
-        small_file::write(&self.segments.directory, CLEAN_END, &end.encode())?;
-        Ok(())
+        match small_file::write(&self.segments.directory, CLEAN_END, &end.encode()) {
+            // The next start then reads the log as after a crash.
+            Err(error) if is_full(&error) => Ok(()),
+            result => Ok(result?),
+        }
     }
 }
 

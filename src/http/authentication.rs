@@ -15,6 +15,7 @@ use super::{
     LocalAddress, MetricsAccess, Problem,
     authorization::no_token,
     credentials::Credential,
+    problem::RETRY_AFTER_S,
     route_policy::{AccessPolicy, Route},
     state::HttpState,
     stream,
@@ -40,7 +41,7 @@ pub(super) async fn authenticate(
         Err(Refusal::Problem(problem)) => Err(Box::new(problem.into_response())),
         Err(Refusal::Temporary(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-            let problem = problem.retry_soon();
+            let problem = problem.retry_after(RETRY_AFTER_S);
             Err(Box::new(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
                 stream::refuse_temporarily(state, accepts_stream, problem)

@@ -8,7 +8,6 @@ mod access;
 mod answers;
 mod arrival;
 mod authentication;
-mod authority;
 mod authorization;
 mod body;
 mod call;

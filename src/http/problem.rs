@@ -71,12 +71,6 @@ impl Problem {
         self
     }
 
-    /// Says to try again soon: in a time of its own for each client, so that not all come at once.
-    #[must_use]
-    pub fn retry_soon(self) -> Self {
-        self.retry_after(fastrand::u32(RETRY_AFTER_S))
-    }
-
     /// Says what is wrong with the token that was shown (RFC 6750, section 3).
     #[must_use]
     pub fn challenge(mut self, error: &str, description: &str) -> Self {
@@ -197,11 +191,18 @@ impl From<PublishError> for Problem {
                     .with("field", "body")
                     .with("events_max", events_max)
             }
+            PublishError::StorageFull => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).retry_after(STORAGE_RETRY_S)
+            }
+            // RFC 9457, section 3.1.1: a client tells it from the 504 of a proxy.
+            PublishError::Unknown => Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
+                .with("type", "outcome-unknown")
+                .retry_after(RETRY_AFTER_S),
             PublishError::Overloaded { .. }
             | PublishError::TooManyBodies { .. }
             | PublishError::DirectoryFull(_)
             | PublishError::GoingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
             }
         }
     }
@@ -225,7 +226,7 @@ impl From<SubscribeError> for Problem {
         match error {
             SubscribeError::Closed => Self::new(StatusCode::GONE, detail),
             SubscribeError::TooManyOfAddress { .. } | SubscribeError::TooManyOfSubject { .. } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_soon()
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER_S)
             }
             SubscribeError::TooManyNewChannels { wait_ms } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(whole_s(wait_ms))
@@ -234,7 +235,7 @@ impl From<SubscribeError> for Problem {
             | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
             | SubscribeError::GoingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
             }
         }
     }
@@ -245,5 +246,7 @@ fn whole_s(wait_ms: u64) -> u32 {
     u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
 }
 
+/// What a full disk asks for, in seconds: room comes as old segments go.
+const STORAGE_RETRY_S: u32 = 10;
 /// What temporary rejections ask for, in seconds.
-const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 2..=4;
+pub(super) const RETRY_AFTER_S: u32 = 2;

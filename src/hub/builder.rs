@@ -11,12 +11,13 @@ use super::{
     channel_creation::ChannelCreator,
     handle::{Hub, HubParts},
     quotas::Quotas,
+    restore::{DiskOptions, Restored, restore},
     throttled_logs::ThrottledLogs,
 };
 use crate::{
     actors::{
-        ChannelContext, ChannelsArguments, ChannelsHandle, Clock, DurableStage, Inboxes, Lifecycle,
-        Log, RootHandle, ShardContext, ShardsHandle, ShowStage,
+        ChannelContext, ChannelsArguments, ChannelsHandle, Clock, DiskStage, DurableStage, Inboxes,
+        Lifecycle, Log, RootHandle, ShardContext, ShardsHandle, ShowStage,
     },
     backend::{EventStore, Registry},
     core::Limits,
@@ -29,6 +30,7 @@ use crate::{
 pub struct HubBuilder {
     limits: Limits,
     shards: usize,
+    disk: Option<DiskOptions>,
 }
 
 /// The hub did not start.
@@ -58,13 +60,20 @@ impl HubBuilder {
         self
     }
 
-    /// Starts the actors. Needs a tokio runtime.
-    pub async fn start(self) -> Result<Hub, StartError> {
-        self.start_with(DurableStage::Memory).await
+    /// Keeps the log on disk.
+    #[must_use]
+    pub fn disk(mut self, options: DiskOptions) -> Self {
+        self.disk = Some(options);
+        self
     }
 
-    /// Starts a hub whose commits become durable by this stage.
-    pub(super) async fn start_with(self, durable: DurableStage) -> Result<Hub, StartError> {
+    /// Starts the actors. Needs a tokio runtime. With a log on disk it first reads all of that.
+    pub async fn start(self) -> Result<Hub, StartError> {
+        self.start_with(None).await
+    }
+
+    /// Starts a hub whose commits become durable by this stage, if one is given.
+    pub(super) async fn start_with(self, durable: Option<DurableStage>) -> Result<Hub, StartError> {
         let shards = match self.shards {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
@@ -74,7 +83,30 @@ impl HubBuilder {
         let metrics = Metrics::new();
         let registry = Arc::new(Registry::new(&limits));
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
-        let store = Arc::new(EventStore::new(epoch, limits.history.clone(), Arc::clone(&registry)));
+        let (store, durable, keys) = match self.disk {
+            None => {
+                let history = limits.history.clone();
+                let store = Arc::new(EventStore::new(epoch, history, Arc::clone(&registry)));
+                (store, durable.unwrap_or(DurableStage::Memory), Vec::new())
+            }
+            Some(options) => {
+                let (limits, registry) = (Arc::clone(&limits), Arc::clone(&registry));
+                let metrics = Arc::clone(&metrics.disk);
+                let now_ms = clock.now_ms();
+                let sync = options.sync;
+                let restored = tokio::task::spawn_blocking({
+                    let metrics = Arc::clone(&metrics);
+                    move || {
+                        restore(&options, &limits, &registry, &metrics, epoch, now_ms).map_err(
+                            |error| StartError(format!("{}: {error}", options.directory.display())),
+                        )
+                    }
+                });
+                let Restored { store, log, keys } =
+                    restored.await.map_err(|error| StartError(error.to_string()))??;
+                (store, DurableStage::Disk(DiskStage::new(log, sync, metrics)), keys)
+            }
+        };
 
         let shards = Arc::new(ShardsHandle::new(shards));
         let in_flight_max = limits.publish.in_flight_max.max(1) as usize;
@@ -87,9 +119,8 @@ impl HubBuilder {
             metrics: Arc::clone(&metrics),
             clock,
         };
-        let log = Log::new(show, durable, &limits.publish, clock);
-        #[cfg(test)]
-        log.start_stage();
+        let log = Log::new(show, durable, &limits.publish, clock, &keys);
+        log.start_stage().map_err(|error| StartError(error.to_string()))?;
 
         let lifecycle = Arc::new(Lifecycle::new());
         let context =

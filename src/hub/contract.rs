@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
+use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
-    CloseError, Hub, PollNow, PollRequest, Publication, PublishError, Published, StreamRequest,
-    connections::ConnectionCursor,
+    CloseError, DiskOptions, Hub, PollNow, PollRequest, Publication, PublishError, Published,
+    StreamRequest, connections::ConnectionCursor,
 };
 use crate::{
-    actors::{ConnectionFilter, DelayedStage, DurableStage, Front, LocalShard},
+    actors::{ConnectionFilter, DelayedStage, DiskStage, DurableStage, Front, LocalShard},
     core::{IdempotencyKey, Subscription},
     model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Position, Seq, Start},
 };
@@ -24,7 +25,16 @@ use crate::{
 /// An engine: a hub, and a way to hold up what makes its commits durable.
 struct Engine {
     hub: Hub,
-    stage: Option<DelayedStage>,
+    stage: Stage,
+    /// Where a log on disk is.
+    _directory: Option<TempDir>,
+}
+
+/// What makes the commits of an engine durable.
+enum Stage {
+    Memory,
+    Delayed(DelayedStage),
+    Disk,
 }
 
 /// Runs the suite on an engine.
@@ -64,30 +74,54 @@ macro_rules! contract_of {
 
 contract_of!(memory, super::Engine::memory());
 contract_of!(delayed, super::Engine::delayed());
+contract_of!(disk, super::Engine::disk());
 
 impl Engine {
     async fn memory() -> Self {
         let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        Self { hub, stage: None }
+        Self { hub, stage: Stage::Memory, _directory: None }
     }
 
     async fn delayed() -> Self {
         let stage = DelayedStage::default();
         let durable = DurableStage::Delayed(stage.clone());
-        let hub = Hub::builder().shards(1).start_with(durable).await.expect("it starts");
-        Self { hub, stage: Some(stage) }
+        let hub = Hub::builder().shards(1).start_with(Some(durable)).await.expect("it starts");
+        Self { hub, stage: Stage::Delayed(stage), _directory: None }
+    }
+
+    async fn disk() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = DiskOptions::new(directory.path());
+        let hub = Hub::builder().shards(1).disk(options).start().await.expect("it starts");
+        Self { hub, stage: Stage::Disk, _directory: Some(directory) }
+    }
+
+    /// Whether events are durable as soon as they have their seqs.
+    fn is_immediate(&self) -> bool {
+        matches!(self.stage, Stage::Memory)
+    }
+
+    fn disk_stage(&self) -> &DiskStage {
+        match self.hub.0.log.durable() {
+            DurableStage::Disk(stage) => stage,
+            _ => unreachable!("it is on disk"),
+        }
     }
 
     /// Lets nothing become durable, where that takes time at all.
     fn hold(&self) {
-        if let Some(stage) = &self.stage {
-            stage.hold();
+        match &self.stage {
+            Stage::Memory => {}
+            Stage::Delayed(stage) => stage.hold(),
+            Stage::Disk => self.disk_stage().hold(true),
         }
     }
 
     fn release(&self) {
-        if let Some(stage) = &self.stage {
-            stage.release();
+        match &self.stage {
+            Stage::Memory => {}
+            Stage::Delayed(stage) => stage.release(),
+            Stage::Disk => self.disk_stage().hold(false),
         }
     }
 
@@ -106,8 +140,9 @@ impl Engine {
 
     async fn has_sequenced(&self, commits: usize, is_shown: impl Fn() -> bool) {
         let is_sequenced = || match &self.stage {
-            Some(stage) => stage.queued() >= commits,
-            None => is_shown(),
+            Stage::Memory => is_shown(),
+            Stage::Delayed(stage) => stage.queued() >= commits,
+            Stage::Disk => self.disk_stage().queued() >= commits,
         };
         while !is_sequenced() {
             tokio::task::yield_now().await;
@@ -252,7 +287,7 @@ async fn a_key_has_one_result_from_the_moment_it_is_sequenced(engine: &Engine) {
     let other = Publication { key: Some(key("k", "2")), ..message("a", "2") };
     let other = engine.sequence(other, 3).await;
     let is_answered = [&first, &again, &other].map(JoinHandle::is_finished);
-    assert_eq!(is_answered, [engine.stage.is_none(); 3], "not before it is durable");
+    assert_eq!(is_answered, [engine.is_immediate(); 3], "not before it is durable");
     engine.release();
     let first = first.await.expect("it ends").expect("published");
     let again = again.await.expect("it ends").expect("the same");
@@ -272,8 +307,8 @@ async fn nothing_goes_behind_a_close(engine: &Engine) {
     engine.has_sequenced(1, || closing.is_finished()).await;
     let behind = engine.sequence(message("a", "2"), 2).await;
     let is_closed = hub.channel(&name("a")).expect("it is there").closed;
-    assert_eq!(is_closed, engine.stage.is_none(), "readers see it when it is durable");
-    assert_eq!(behind.is_finished(), engine.stage.is_none(), "the refusal rests on it");
+    assert_eq!(is_closed, engine.is_immediate(), "readers see it when it is durable");
+    assert_eq!(behind.is_finished(), engine.is_immediate(), "the refusal rests on it");
     engine.release();
     let closed = closing.await.expect("it ends").expect("closed");
     assert_eq!(closed.last.seq, Seq(2));
@@ -291,7 +326,7 @@ async fn a_publisher_that_gives_up_leaves_its_events_in_the_order(engine: &Engin
         let mut publish = pin!(engine.hub.publish(message("a", data)));
         for _ in 0..=n {
             let is_pending = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(is_pending.is_pending() || engine.stage.is_none());
+            assert!(is_pending.is_pending() || engine.is_immediate());
             if is_pending.is_ready() {
                 break;
             }
@@ -308,7 +343,7 @@ async fn what_is_not_durable_is_not_shown(engine: &Engine) {
     let first = hub.publish(message("a", "1")).await.expect("published").last;
     engine.hold();
     let publishing = engine.sequence(message("a", "2"), 1).await;
-    let seen = if engine.stage.is_some() { 1 } else { 2 };
+    let seen = if engine.is_immediate() { 2 } else { 1 };
     assert_eq!(hub.head(), Seq(seen));
     assert_eq!(engine.all().await.len() as u64, seen);
     assert_eq!(engine.read(Start::At(first)).await.1.seq, Seq(seen));
@@ -364,7 +399,8 @@ impl Front for PublishingFront {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more() {
     let engine = Engine::delayed().await;
-    let (hub, stage) = (&engine.hub, engine.stage.as_ref().expect("a delayed one"));
+    let hub = &engine.hub;
+    let Stage::Delayed(stage) = &engine.stage else { unreachable!("it is delayed") };
     hub.publish(message("a", "1")).await.expect("published");
     stage.hold();
     stage.fail();
@@ -372,7 +408,7 @@ async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more
     let behind = engine.sequence(message("a", "3"), 2).await;
     stage.release();
     for publishing in [unknown, behind] {
-        assert_eq!(publishing.await.expect("it ends"), Err(PublishError::GoingDown));
+        assert_eq!(publishing.await.expect("it ends"), Err(PublishError::Unknown));
     }
     let why = timeout(Duration::from_secs(10), hub.failed()).await.expect("it fails");
     assert!(why.contains("the log failed"), "{why}");

@@ -38,9 +38,11 @@ impl Hub {
         self.0.lifecycle.draining().await;
     }
 
-    /// Stops the actors. What is in memory is gone.
+    /// Stops the actors. What is in memory is gone; a log on disk is closed first, with all that it
+    /// has taken.
     pub async fn shut_down(&self) {
         self.0.lifecycle.start_draining();
+        self.0.log.finish().await;
         self.0.root.stop();
         self.0.log.stop();
     }

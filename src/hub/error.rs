@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::event_rate::EventRate;
 use crate::{backend::DirectoryFull, model::ChannelName};
 
-/// A publish was not accepted; nothing of it was.
+/// A publish was not accepted; nothing of it was, unless it is [`Unknown`](PublishError::Unknown).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -61,10 +61,16 @@ pub enum PublishError {
     /// A channel would have to be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
-    /// The hub is going down, or its log has failed: whether the events were accepted is unknown
-    /// if they had been handed in.
+    /// The disk of the log is full.
+    #[error("the disk of the hub is full")]
+    StorageFull,
+    /// The hub is going down, or its log has failed before the events were in it.
     #[error("the hub is going down")]
     GoingDown,
+    /// The events did not become durable in time, or the log failed meanwhile: they may be in it or
+    /// not. A retry under the same idempotency key is exact.
+    #[error("it is not known whether the events are in the log")]
+    Unknown,
 }
 
 impl PublishError {
@@ -77,7 +83,9 @@ impl PublishError {
                 | Self::TooFast { .. }
                 | Self::TooManyNewChannels { .. }
                 | Self::DirectoryFull(_)
+                | Self::StorageFull
                 | Self::GoingDown
+                | Self::Unknown
         )
     }
 }

@@ -24,6 +24,7 @@ mod publish;
 mod quotas;
 mod rate_limits;
 mod renew;
+mod restore;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use event_rate::{EventRate, Source};
 pub use handle::Hub;
 pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
+pub use restore::DiskOptions;
 pub use subscribe::StreamRequest;
 
 pub(crate) use rate_limits::{RateLimits, TooFast};

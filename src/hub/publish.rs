@@ -78,10 +78,15 @@ impl Hub {
                 PublishError::Overloaded { .. } => "overloaded",
                 PublishError::DirectoryFull(_) => "too_many_channels",
                 PublishError::GoingDown => "going_down",
+                PublishError::StorageFull => "storage_full",
                 PublishError::KeyReused => "key_reused",
                 PublishError::TooFast { rate, .. } => rate.as_str(),
                 PublishError::OverBurst { .. } => "over_burst",
                 PublishError::TooManyNewChannels { .. } => "too_many_new_channels",
+                PublishError::Unknown => {
+                    self.0.metrics.publishes_unknown.inc();
+                    return result;
+                }
                 _ => return result,
             };
             Metrics::count(&self.0.metrics.publishes_refused, reason);
@@ -155,7 +160,9 @@ impl Hub {
             Err(AppendError::Closed(name)) => Err(PublishError::Closed(name)),
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
-            Err(AppendError::LogClosed | AppendError::Unknown) => Err(PublishError::GoingDown),
+            Err(AppendError::StorageFull) => Err(PublishError::StorageFull),
+            Err(AppendError::LogClosed) => Err(PublishError::GoingDown),
+            Err(AppendError::Unknown) => Err(PublishError::Unknown),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     auth::Verifier,
     core::ConnectionLimits,
     http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
-    hub::{Hub, StartError},
+    hub::{DiskOptions, Hub, StartError},
     telemetry,
 };
 
@@ -82,7 +82,11 @@ pub(super) async fn run_until(
     });
     let mut limits = settings.limits.clone();
     let split = split_sockets(&mut limits.connections, shards);
-    let hub = Hub::builder().limits(limits).shards(shards).start().await?;
+    let mut builder = Hub::builder().limits(limits).shards(shards);
+    if !settings.data_dir.is_empty() {
+        builder = builder.disk(disk_options(&settings));
+    }
+    let hub = builder.start().await?;
     let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
     let reloading = match reloading {
         Some(reloading) => {
@@ -161,6 +165,18 @@ pub(super) async fn run_until(
     hub.shut_down().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The log on disk, as it is set.
+fn disk_options(settings: &Settings) -> DiskOptions {
+    let log = &settings.log;
+    DiskOptions {
+        directory: settings.data_dir.clone().into(),
+        sync: log.sync,
+        segment_bytes: log.segment_bytes,
+        bytes_max: log.bytes_max,
+        age_max: Duration::from_secs(log.age_max_s.into()),
+    }
 }
 
 /// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.

@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::DiskMetrics;
+
 /// All metrics of one hub.
 #[derive(Debug)]
 pub struct Metrics {
@@ -20,6 +22,8 @@ pub struct Metrics {
     pub bytes_published: Counter,
     /// Publishes refused, by reason.
     pub publishes_refused: Family<Reason, Counter>,
+    /// Publishes whose outcome was not known in time.
+    pub publishes_unknown: Counter,
     /// Publishes answered from memory because of their idempotency key.
     pub publishes_replayed: Counter,
     /// Publishes that waited because a shard throttled one of their channels.
@@ -82,6 +86,8 @@ pub struct Metrics {
     pub permits_free: Gauge,
     /// Channels whose publishers wait for a shard.
     pub channels_throttled: Gauge,
+    /// Of the log on disk.
+    pub disk: Arc<DiskMetrics>,
     #[cfg(feature = "jemalloc")]
     heap: super::heap::Heap,
 }
@@ -101,6 +107,7 @@ impl Metrics {
             events_published: Counter::default(),
             bytes_published: Counter::default(),
             publishes_refused: Family::default(),
+            publishes_unknown: Counter::default(),
             publishes_replayed: Counter::default(),
             publishes_throttled: Counter::default(),
             deliveries: Counter::default(),
@@ -132,6 +139,7 @@ impl Metrics {
             history_bytes: Gauge::default(),
             permits_free: Gauge::default(),
             channels_throttled: Gauge::default(),
+            disk: Arc::default(),
             #[cfg(feature = "jemalloc")]
             heap: super::heap::Heap::default(),
         };
@@ -156,10 +164,16 @@ impl Metrics {
     fn register(&mut self) {
         #[cfg(feature = "jemalloc")]
         self.heap.register(&mut self.registry);
+        self.disk.register(&mut self.registry);
         let r = &mut self.registry;
         r.register("events_published", "Events accepted", self.events_published.clone());
         r.register("bytes_published", "Frame bytes accepted", self.bytes_published.clone());
         r.register("publishes_refused", "Publishes refused", self.publishes_refused.clone());
+        r.register(
+            "publishes_unknown",
+            "Publishes that were not durable in time, or whose log failed meanwhile",
+            self.publishes_unknown.clone(),
+        );
         r.register(
             "publishes_replayed",
             "Publishes answered again under their idempotency key",

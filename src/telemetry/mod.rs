@@ -1,5 +1,6 @@
 //! Logs and metrics of the process.
 
+mod disk_metrics;
 #[cfg(feature = "jemalloc")]
 mod heap;
 mod log_queue;
@@ -7,6 +8,7 @@ mod log_throttle;
 mod logs;
 mod metrics;
 
+pub use disk_metrics::DiskMetrics;
 pub use log_queue::{flush as flush_logs, print};
 pub(crate) use log_throttle::LogThrottle;
 pub use logs::{LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs};

@@ -11,6 +11,7 @@ use crate::{
         call::{Call, Context, Next},
         handoff::Outcome,
         params::path_parameter,
+        problem::RETRY_AFTER_S,
     },
     hub::Renewal,
 };
@@ -57,7 +58,7 @@ impl Call for Renew {
             None => {
                 let detail = "the connection's shard did not answer";
                 let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-                Err(problem.retry_soon())
+                Err(problem.retry_after(RETRY_AFTER_S))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
+use crate::disk::SyncPolicy;
 use crate::http::{OriginPattern, ProxyBlock, is_origin};
 use crate::telemetry::{LogFilter, LogFormat};
 
@@ -68,6 +69,8 @@ pub enum Allowed {
     Patterns,
     /// Files of public keys, each after its algorithm and a colon.
     KeyFiles,
+    /// `always`, or an interval as in `200ms`.
+    Sync,
     /// The name of a cookie; empty for none.
     CookieName,
     /// Origins of pages.
@@ -87,6 +90,7 @@ impl Allowed {
                 (*min..=*max).contains(number)
             }
             (Self::Choice(words), toml::Value::String(word)) => words.contains(&word.as_str()),
+            (Self::Sync, toml::Value::String(text)) => text.parse::<SyncPolicy>().is_ok(),
             (Self::LogFilter, toml::Value::String(text)) => text.parse::<LogFilter>().is_ok(),
             (Self::Secret, toml::Value::String(text)) => {
                 // `visnyk config` prints `***`, which is not a secret to run with.
@@ -177,6 +181,7 @@ impl fmt::Display for Allowed {
                 "an algorithm other than HS*, a colon, and a file, as in RS256:/etc/visnyk/key.pem, \
                  or several",
             ),
+            Self::Sync => f.write_str("always, or an interval from 1ms to 60000ms"),
             Self::CookieName => f.write_str("the name of a cookie, or an empty one for none"),
             Self::Origins => f.write_str("origins such as https://app.example.org"),
             Self::OriginPatterns => f.write_str(
@@ -247,6 +252,8 @@ const BYTES_MAX: i64 = 1 << 40;
 const RATES_MAX: i64 = 10_000_000;
 /// The log's queue and every shard's reserve an entry for each.
 const IN_FLIGHT_MAX: i64 = 1 << 20;
+/// Less would be a new file, and two more fsyncs, every few events.
+const SEGMENT_BYTES_MIN: i64 = 64 << 10;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
 const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;
 
@@ -296,6 +303,11 @@ pub(super) const KEYS: &[Key] = &[
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
     whole("log.queue_bytes_max", 4_096, 1 << 30),
+    key("data_dir", Allowed::Text),
+    key("log.sync", Allowed::Sync),
+    whole("log.segment_bytes", SEGMENT_BYTES_MIN, 1 << 32),
+    whole("log.bytes_max", 0, BYTES_MAX),
+    whole("log.age_max_s", 0, U32_MAX),
     whole("limits.history.events_max", 1, U32_MAX),
     whole("limits.history.age_max_s", 1, U32_MAX),
     whole("limits.history.bytes_max", 1, BYTES_MAX),
@@ -330,6 +342,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.publish.bodies_bytes_max", 1, BYTES_MAX),
     whole("limits.publish.batch_events_max", 1, 1_000_000),
     whole("limits.publish.wait_ms", 0, 600_000),
+    whole("limits.publish.outcome_wait_ms", 1, 600_000),
     whole("limits.publish.delay_max_ms", 1, 600_000),
     whole("limits.publish.in_flight_max", 1, IN_FLIGHT_MAX),
     whole("limits.publish.channel_share_percent", 1, 100),
@@ -373,10 +386,7 @@ pub(super) const KEYS: &[Key] = &[
 
 /// First segments of names that later versions take, and what this one lacks.
 const RESERVED: &[(&[&str], &str)] = &[
-    (
-        &["backend", "data_dir"],
-        "history is kept in memory only, so nothing would survive the process",
-    ),
+    (&["backend"], "a hub keeps its own log, in memory or on disk, and shares it with no other"),
     (&["role"], "a hub is a single process that does everything"),
     (&["mercure"], "it does not speak the Mercure protocol"),
 ];

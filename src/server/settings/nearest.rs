@@ -58,7 +58,10 @@ mod tests {
             hint("limits.poll.patience"),
             "in limits.poll there are timeout_s, timeout_max_s, limit, limit_max"
         );
-        assert_eq!(hint("log"), "in log there are format, level, queue_bytes_max");
+        assert_eq!(
+            hint("log"),
+            "in log there are format, level, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s"
+        );
         assert_eq!(hint("colour"), "`visnyk config` lists the settings");
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AuthSettings, Key, ListenAddr, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::Limits;
+use crate::disk::SyncPolicy;
 use crate::http::{Cors, OriginPattern, ProxyBlock};
 use crate::telemetry::LogFormat;
 
@@ -46,6 +47,8 @@ pub struct Settings {
     pub header_read_timeout_s: u32,
     /// Seconds within which the body of a request must have come.
     pub body_read_timeout_s: u32,
+    /// The directory of the log on disk; empty keeps history in memory.
+    pub data_dir: String,
     /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
     pub tls_cert: String,
     /// A file with its key, in PEM.
@@ -115,6 +118,7 @@ impl Default for Settings {
             drain_window_s: 10,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,
+            data_dir: String::new(),
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_reload_s: 5,
@@ -158,10 +162,27 @@ pub struct LogSettings {
     pub level: String,
     /// Bytes of lines that wait for stderr to take them; past it lines are dropped.
     pub queue_bytes_max: u32,
+    /// When the log on disk is fsynced: `always` before an event is acknowledged, or at an interval as
+    /// in `200ms`.
+    pub sync: SyncPolicy,
+    /// Bytes of one file of the log on disk, allocated at once.
+    pub segment_bytes: u64,
+    /// Bytes of the log on disk; past it the oldest files are removed. 0 is no limit.
+    pub bytes_max: u64,
+    /// Seconds after which a file of the log on disk is removed; 0 is no limit.
+    pub age_max_s: u32,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned(), queue_bytes_max: 1024 * 1024 }
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+            queue_bytes_max: 1024 * 1024,
+            sync: SyncPolicy::Always,
+            segment_bytes: 64 * 1024 * 1024,
+            bytes_max: 10 * 1024 * 1024 * 1024,
+            age_max_s: 0,
+        }
     }
 }

@@ -1,0 +1,287 @@
+//! The *make durable* stage of a log on disk: one thread writes what has gathered as one batch, fsyncs
+//! it and shows it, while the next commits gather (docs/adr/031-a-log-on-disk.md).
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{clock::Clock, committer::Prepared};
+use crate::{
+    disk::{LocalDirectory, LogKeeper, LogStatus, LogWriter, OpenLog, SyncPolicy, WriteError},
+    model::Seq,
+    telemetry::DiskMetrics,
+};
+
+/// The stage.
+pub(crate) struct DiskStage {
+    gathering: Arc<Gathering>,
+    status: Arc<LogStatus<LocalDirectory>>,
+    metrics: Arc<DiskMetrics>,
+    sync: SyncPolicy,
+    /// The log until its threads start, then the threads.
+    state: Mutex<State>,
+}
+
+enum State {
+    Opened(Box<OpenedLog>),
+    Running { flusher: JoinHandle<()>, keeper: JoinHandle<()> },
+    Ended,
+}
+
+struct OpenedLog {
+    writer: LogWriter<LocalDirectory>,
+    keeper: LogKeeper<LocalDirectory>,
+}
+
+/// What its threads need of the log.
+pub(super) struct LogAccess {
+    /// Shows a commit that is durable.
+    pub(super) show: Box<dyn Fn(Prepared) + Send>,
+    /// Ends the log, which cannot be written any more.
+    pub(super) fail: Arc<dyn Fn(&str) + Send + Sync>,
+    /// The oldest event in any history, or a seq before it.
+    pub(super) oldest_retained: Box<dyn Fn() -> Seq + Send>,
+    pub(super) clock: Clock,
+}
+
+/// The commits that wait for the next write.
+#[derive(Default)]
+struct Gathering {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    commits: VecDeque<Prepared>,
+    /// Nothing more is taken; what is here is still written.
+    is_closing: bool,
+    /// Nothing is written any more.
+    has_stopped: bool,
+    /// A test holds up the next write.
+    #[cfg(test)]
+    is_held: bool,
+}
+
+impl Queue {
+    fn is_held(&self) -> bool {
+        #[cfg(test)]
+        return self.is_held;
+        #[cfg(not(test))]
+        false
+    }
+}
+
+impl DiskStage {
+    pub(crate) fn new(
+        log: OpenLog<LocalDirectory>,
+        sync: SyncPolicy,
+        metrics: Arc<DiskMetrics>,
+    ) -> Self {
+        let OpenLog { writer, keeper, status, .. } = log;
+        Self {
+            gathering: Arc::default(),
+            status: Arc::new(status),
+            metrics,
+            sync,
+            state: Mutex::new(State::Opened(Box::new(OpenedLog { writer, keeper }))),
+        }
+    }
+
+    /// Starts its threads, which end with the log.
+    pub(super) fn start(&self, log: LogAccess) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let State::Opened(opened) = mem::replace(&mut *state, State::Ended) else { return Ok(()) };
+        let OpenedLog { writer, mut keeper } = *opened;
+        let LogAccess { show, fail, oldest_retained, clock } = log;
+        let flusher = Flusher {
+            writer,
+            gathering: Arc::clone(&self.gathering),
+            metrics: Arc::clone(&self.metrics),
+            sync: self.sync,
+            synced: Instant::now(),
+            is_dirty: false,
+            show,
+            fail: Arc::clone(&fail),
+            clock,
+        };
+        let flusher = thread::Builder::new()
+            .name("visnyk-log-write".to_owned())
+            .spawn(move || flusher.run())?;
+        let (status, metrics) = (Arc::clone(&self.status), Arc::clone(&self.metrics));
+        let keeper =
+            thread::Builder::new().name("visnyk-log-keep".to_owned()).spawn(move || {
+                while keeper.wait(KEEPER_INTERVAL) {
+                    if let Err(error) = keeper.work(oldest_retained(), clock.now_ms()) {
+                        return fail(&format!("cannot remove old segments of the log: {error}"));
+                    }
+                    metrics.observe_segments(status.sealed(), status.is_full());
+                }
+            })?;
+        *state = State::Running { flusher, keeper };
+        Ok(())
+    }
+
+    /// Takes a commit, behind those it has. Gives it back once it takes nothing more.
+    pub(super) fn queue(&self, prepared: Prepared) -> Result<(), Prepared> {
+        let mut queue = self.gathering.queue.lock();
+        if queue.is_closing || queue.has_stopped {
+            return Err(prepared);
+        }
+        queue.commits.push_back(prepared);
+        self.gathering.changed.notify_all();
+        Ok(())
+    }
+
+    /// Whether the disk has no room for more than what is under way.
+    pub(super) fn is_full(&self) -> bool {
+        self.status.is_full()
+    }
+
+    /// Writes and shows nothing more.
+    pub(super) fn stop(&self) {
+        let mut queue = self.gathering.queue.lock();
+        queue.has_stopped = true;
+        let commits = mem::take(&mut queue.commits);
+        self.gathering.changed.notify_all();
+        drop(queue);
+        drop(commits);
+        self.status.stop();
+    }
+
+    /// Writes and shows what it has, and closes the log. Blocks until that is done.
+    pub(super) fn finish(&self) {
+        self.gathering.queue.lock().is_closing = true;
+        self.gathering.changed.notify_all();
+        let state = mem::replace(&mut *self.state.lock(), State::Ended);
+        if let State::Running { flusher, keeper } = state {
+            // Their panics have been reported.
+            let _ = flusher.join();
+            self.status.stop();
+            let _ = keeper.join();
+        }
+    }
+}
+
+/// Writes commits, on a thread of its own.
+struct Flusher {
+    writer: LogWriter<LocalDirectory>,
+    gathering: Arc<Gathering>,
+    metrics: Arc<DiskMetrics>,
+    sync: SyncPolicy,
+    synced: Instant,
+    /// Whether something is written and not durable.
+    is_dirty: bool,
+    show: Box<dyn Fn(Prepared) + Send>,
+    fail: Arc<dyn Fn(&str) + Send + Sync>,
+    clock: Clock,
+}
+
+impl Flusher {
+    fn run(mut self) {
+        let fail = Arc::clone(&self.fail);
+        let mut result = Ok(());
+        while result.is_ok()
+            && let Some(commits) = self.gathered()
+        {
+            result = self.flush(commits);
+        }
+        let result = result.and_then(|()| match self.gathering.queue.lock().has_stopped {
+            true => Ok(()),
+            false => self.writer.close(),
+        });
+        if let Err(error) = result {
+            fail(&error.to_string());
+        }
+    }
+
+    /// Waits for commits, as many as one batch takes, or for the time to fsync; `None` at the end.
+    fn gathered(&self) -> Option<Vec<Prepared>> {
+        let mut queue = self.gathering.queue.lock();
+        while (queue.commits.is_empty() && !queue.is_closing || queue.is_held())
+            && !queue.has_stopped
+        {
+            match self.sync {
+                SyncPolicy::Every(interval) if self.is_dirty => {
+                    let until = self.synced + interval;
+                    if self.gathering.changed.wait_until(&mut queue, until).timed_out() {
+                        return Some(Vec::new());
+                    }
+                }
+                _ => self.gathering.changed.wait(&mut queue),
+            }
+        }
+        if queue.has_stopped || queue.commits.is_empty() {
+            return None;
+        }
+        let mut commits = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = queue.commits.front()
+            && (commits.is_empty() || bytes + next.bytes() <= BATCH_BYTES_MAX)
+        {
+            bytes += next.bytes();
+            commits.extend(queue.commits.pop_front());
+        }
+        Some(commits)
+    }
+
+    fn flush(&mut self, commits: Vec<Prepared>) -> Result<(), WriteError> {
+        self.writer.begin();
+        let mut events = 0;
+        for commit in &commits {
+            commit.write_to(&mut self.writer);
+            events += commit.events.len();
+        }
+        if events > 0 {
+            self.writer.write(self.clock.now_ms())?;
+            self.is_dirty = true;
+            self.metrics.observe_batch(events, self.writer.batch_bytes());
+        }
+        let is_due = match self.sync {
+            SyncPolicy::Always => true,
+            SyncPolicy::Every(interval) => self.synced.elapsed() >= interval,
+        };
+        if self.is_dirty && is_due {
+            let started = Instant::now();
+            self.metrics.sync_started(self.clock.now_ms());
+            self.writer.sync()?;
+            self.metrics.sync_ended(started.elapsed());
+            (self.synced, self.is_dirty) = (Instant::now(), false);
+        }
+        for commit in commits {
+            (self.show)(commit);
+        }
+        Ok(())
+    }
+}
+
+/// What tests hold up and look at.
+#[cfg(test)]
+impl DiskStage {
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.gathering.queue.lock().is_held = is_held;
+        self.gathering.changed.notify_all();
+    }
+
+    /// How many commits wait to be written.
+    pub(crate) fn queued(&self) -> usize {
+        self.gathering.queue.lock().commits.len()
+    }
+}
+
+impl std::fmt::Debug for DiskStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskStage").field("sync", &self.sync).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of events in one batch; a larger commit is a batch of its own.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How often old segments are looked for.
+const KEEPER_INTERVAL: Duration = Duration::from_secs(1);

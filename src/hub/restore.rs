@@ -1,0 +1,187 @@
+//! Opens the log on disk, and fills the histories from it.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    backend::{DirectoryFull, EventStore, Registry},
+    core::Limits,
+    disk::{
+        DataDir, LocalDirectory, LogRetention, OpenError, OpenLog, Recovered, Recovery,
+        RemovedLimits, StoredKey, SyncPolicy,
+    },
+    model::{Epoch, Event, EventKind, Position},
+    telemetry::DiskMetrics,
+};
+
+/// The log of a hub on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// Its directory, which is created if need be.
+    pub directory: PathBuf,
+    /// When it is fsynced.
+    pub sync: SyncPolicy,
+    /// Bytes of one segment.
+    pub segment_bytes: u64,
+    /// Bytes of all segments; past it the oldest are removed; 0 is without limit.
+    pub bytes_max: u64,
+    /// How long a segment is kept at most; zero is without limit.
+    pub age_max: Duration,
+}
+
+impl DiskOptions {
+    /// The default options for a directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            sync: SyncPolicy::Always,
+            segment_bytes: 64 << 20,
+            bytes_max: 10 << 30,
+            age_max: Duration::ZERO,
+        }
+    }
+}
+
+/// A log that is open, and what it held.
+pub(super) struct Restored {
+    pub(super) store: Arc<EventStore>,
+    pub(super) log: OpenLog<LocalDirectory>,
+    /// The idempotency keys of its events.
+    pub(super) keys: Vec<StoredKey>,
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RestoreError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("its channels do not fit: {0}; raise limits.channels.channels_max")]
+    Channels(#[from] DirectoryFull),
+}
+
+/// Opens the log, and reads all of it. Blocks.
+pub(super) fn restore(
+    options: &DiskOptions,
+    limits: &Limits,
+    registry: &Arc<Registry>,
+    metrics: &DiskMetrics,
+    new_epoch: Epoch,
+    now_ms: u64,
+) -> Result<Restored, RestoreError> {
+    let started = Instant::now();
+    let directory = DataDir::open(&options.directory)?;
+    if let Some(doubt) = directory.doubtful_file_system() {
+        tracing::warn!("data_dir is on {doubt}");
+    }
+    let identity = directory.identity();
+    let recovery = Recovery::start(directory.into_directory(), identity, new_epoch)?;
+    let history = limits.history.clone();
+    let store = Arc::new(EventStore::new(recovery.epoch(), history, Arc::clone(registry)));
+    let mut loader = Loader {
+        store: Arc::clone(&store),
+        keys: Vec::new(),
+        tombstone_ms: u64::from(limits.channels.tombstone_s) * 1_000,
+        keys_from_ms: now_ms.saturating_sub(u64::from(limits.publish.idempotency_s) * 1_000),
+        now_ms,
+        events: 0,
+    };
+    let removed = recovery.removed();
+    registry.directory().restore_losses(removed.lost(), removed.floor());
+    for (channel, seq, closed_ms) in removed.closed() {
+        if closed_ms + loader.tombstone_ms > now_ms {
+            let entry = registry.directory().find_or_create(channel, now_ms)?;
+            store.restore_closed(&entry, seq, closed_ms);
+        }
+    }
+    for key in removed.keys() {
+        loader.key(*key);
+    }
+    let retention = LogRetention {
+        bytes_max: options.bytes_max,
+        age_max_ms: options.age_max.as_millis() as u64,
+        removed: RemovedLimits {
+            channels_max: limits.channels.forgotten_max as usize,
+            closed_ms: loader.tombstone_ms,
+            closed_max: limits.channels.tombstones_max as usize,
+            keys_ms: u64::from(limits.publish.idempotency_s) * 1_000,
+            keys_max: limits.publish.idempotency_keys_max as usize,
+        },
+    };
+    let mut full = None;
+    let log = recovery.open(options.segment_bytes, retention, |item| {
+        if full.is_none() {
+            full = loader.load(item).err();
+        }
+    })?;
+    if let Some(full) = full {
+        return Err(full.into());
+    }
+    store.commit(log.report.last);
+    let took = started.elapsed();
+    metrics.observe_recovery(took, loader.events, log.report.torn_bytes);
+    tracing::info!(
+        events = loader.events,
+        segments = log.report.segments,
+        bytes = log.report.bytes,
+        torn_bytes = log.report.torn_bytes,
+        was_closed = log.report.was_closed,
+        ms = took.as_millis() as u64,
+        "the log was read"
+    );
+    Ok(Restored { store, log, keys: loader.keys })
+}
+
+/// Puts what the log holds into the histories.
+struct Loader {
+    store: Arc<EventStore>,
+    keys: Vec<StoredKey>,
+    tombstone_ms: u64,
+    keys_from_ms: u64,
+    now_ms: u64,
+    events: u64,
+}
+
+impl Loader {
+    fn load(&mut self, item: Recovered) -> Result<(), DirectoryFull> {
+        let recovered = match item {
+            Recovered::Key(key) => {
+                self.key(key);
+                return Ok(());
+            }
+            Recovered::Event(event) => event,
+        };
+        let directory = self.store.registry().directory();
+        let entry = directory.find_or_create(&recovered.channel, self.now_ms)?;
+        if entry.is_closed() {
+            // It was open again when this was published.
+            entry.reopen();
+        }
+        let position = Position { epoch: self.store.epoch(), seq: recovered.seq };
+        let event = Event {
+            seq: recovered.seq,
+            epoch: position.epoch,
+            time_ms: recovered.time_ms,
+            channel: entry.name().clone(),
+            kind: recovered.kind,
+            frame: recovered.draft.finish(position),
+        };
+        self.store.append(&entry, &Arc::new(event));
+        self.store.commit(recovered.seq);
+        if recovered.kind == EventKind::Closed
+            && recovered.time_ms + self.tombstone_ms <= self.now_ms
+        {
+            entry.reopen();
+        }
+        self.events += 1;
+        Ok(())
+    }
+
+    fn key(&mut self, key: StoredKey) {
+        if key.time_ms >= self.keys_from_ms {
+            self.keys.push(key);
+        }
+    }
+}

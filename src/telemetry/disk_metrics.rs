@@ -1,0 +1,115 @@
+//! What the log on disk counts. Everything is at zero without one.
+
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// The metrics of one log.
+#[derive(Debug)]
+pub struct DiskMetrics {
+    sync_seconds: Histogram,
+    batch_events: Histogram,
+    batch_bytes: Histogram,
+    segments: Gauge,
+    segment_bytes: Gauge,
+    is_full: Gauge,
+    sync_began: Gauge<f64, AtomicU64>,
+    recovery_seconds: Gauge<f64, AtomicU64>,
+    recovered_events: Counter,
+    torn_bytes: Gauge<i64, AtomicI64>,
+}
+
+impl Default for DiskMetrics {
+    fn default() -> Self {
+        Self {
+            // 100 us to 13 s.
+            sync_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            batch_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 9)),
+            segments: Gauge::default(),
+            segment_bytes: Gauge::default(),
+            is_full: Gauge::default(),
+            sync_began: Gauge::default(),
+            recovery_seconds: Gauge::default(),
+            recovered_events: Counter::default(),
+            torn_bytes: Gauge::default(),
+        }
+    }
+}
+
+impl DiskMetrics {
+    /// Counts a batch that is written.
+    pub fn observe_batch(&self, events: usize, bytes: usize) {
+        self.batch_events.observe(events as f64);
+        self.batch_bytes.observe(bytes as f64);
+    }
+
+    /// Notes when an fsync begins, in milliseconds since 1970.
+    pub fn sync_started(&self, now_ms: u64) {
+        self.sync_began.set(now_ms as f64 / 1_000.0);
+    }
+
+    /// Counts an fsync.
+    pub fn sync_ended(&self, took: Duration) {
+        self.sync_began.set(0.0);
+        self.sync_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Notes how many sealed segments there are, and their bytes.
+    pub fn observe_segments(&self, (segments, bytes): (usize, u64), is_full: bool) {
+        self.segments.set(segments as i64);
+        self.segment_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.is_full.set(is_full.into());
+    }
+
+    /// Notes what the start has found.
+    pub fn observe_recovery(&self, took: Duration, events: u64, torn_bytes: u64) {
+        self.recovery_seconds.set(took.as_secs_f64());
+        self.recovered_events.inc_by(events);
+        self.torn_bytes.set(i64::try_from(torn_bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn register(&self, r: &mut Registry) {
+        let r = r.sub_registry_with_prefix("disk");
+        r.register("sync_seconds", "Time of an fsync of the log", self.sync_seconds.clone());
+        r.register("batch_events", "Events in one write to the log", self.batch_events.clone());
+        r.register("batch_bytes", "Bytes of one write to the log", self.batch_bytes.clone());
+        r.register("segments", "Sealed segments of the log", self.segments.clone());
+        r.register("segment_bytes", "Their bytes", self.segment_bytes.clone());
+        r.register(
+            "full",
+            "1 while the disk has no room for another segment",
+            self.is_full.clone(),
+        );
+        r.register(
+            "sync_began_seconds",
+            "When the fsync under way began, since 1970; 0 if none is",
+            self.sync_began.clone(),
+        );
+        r.register(
+            "recovery_seconds",
+            "Time that reading the log took at the start",
+            self.recovery_seconds.clone(),
+        );
+        r.register(
+            "recovered_events",
+            "Events read from the log at the start",
+            self.recovered_events.clone(),
+        );
+        r.register(
+            "torn_bytes",
+            "Bytes of an unfinished write that the start cut off",
+            self.torn_bytes.clone(),
+        );
+    }
+}
