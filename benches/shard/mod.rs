@@ -22,7 +22,7 @@ use visnyk::{
     http::Handoff,
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, NewEvent,
-        Seq, Start,
+        Seq, Start, TransferCoding,
     },
     telemetry::Metrics,
 };
@@ -184,6 +184,7 @@ impl Shard {
             counted_patterns: Vec::new(),
             named,
             shape,
+            coding: TransferCoding::Chunked,
             start,
             policy: SlowPolicy::Disconnect,
             ends_after_ms,

@@ -90,8 +90,13 @@ async fn read_answer(wire: &mut Wire) -> io::Result<(Answer, bool)> {
     let close = head.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let reusable = rest != Framing::UntilClose && !close;
     let mut body = Vec::new();
+    let is_stream = head.field("content-type").is_some_and(|t| t.contains("event-stream"));
     while rest != Framing::Ended {
-        wire.read_body(&mut rest, &mut body).await?;
+        match wire.read_body(&mut rest, &mut body).await {
+            // A stream that its client is to resume has no last chunk.
+            Err(error) if is_stream && error.kind() == io::ErrorKind::UnexpectedEof => break,
+            read => read?,
+        }
     }
     let body = String::from_utf8(body).map_err(io::Error::other)?;
     Ok((Answer { head, body }, reusable))

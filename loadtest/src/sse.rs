@@ -74,6 +74,7 @@ pub struct SseClient {
     rest: Framing,
     unread: Vec<u8>,
     position: Option<String>,
+    was_cut: bool,
 }
 
 impl SseClient {
@@ -84,7 +85,7 @@ impl SseClient {
         wire.write(&request.to_bytes(address)).await?;
         let head = timeout(PATIENCE, wire.read_head()).await??;
         let rest = head.framing()?;
-        Ok(Self { wire, head, rest, unread: Vec::new(), position: None })
+        Ok(Self { wire, head, rest, unread: Vec::new(), position: None, was_cut: false })
     }
 
     /// The head of the answer.
@@ -116,6 +117,11 @@ impl SseClient {
         self.position.as_deref()
     }
 
+    /// Whether a chunked stream has ended without its last chunk: its client is to come back.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
     /// Ends the sending side, which a stream has no need of.
     pub async fn half_close(&mut self) -> io::Result<()> {
         self.wire.half_close().await
@@ -129,6 +135,11 @@ impl SseClient {
     async fn read_block(&mut self) -> io::Result<Option<Block>> {
         let mut searched = 0;
         loop {
+            // A comment of no text is a heartbeat, and ends with its line.
+            if self.unread.starts_with(b":\n") {
+                self.unread.drain(..2);
+                return Ok(Some(Block { comment: Some(String::new()), ..Block::default() }));
+            }
             let found = self.unread[searched..].windows(2).position(|pair| pair == b"\n\n");
             if let Some(index) = found {
                 let bytes: Vec<u8> = self.unread.drain(..searched + index + 2).collect();
@@ -145,7 +156,17 @@ impl SseClient {
                     false => Err(invalid(format!("the stream ends within a block: {rest:?}"))),
                 };
             }
-            self.wire.read_body(&mut self.rest, &mut self.unread).await?;
+            match self.wire.read_body(&mut self.rest, &mut self.unread).await {
+                // Between two chunks.
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        && self.rest == Framing::CHUNKED =>
+                {
+                    self.rest = Framing::Ended;
+                    self.was_cut = true;
+                }
+                read => read?,
+            }
         }
     }
 }

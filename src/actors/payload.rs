@@ -1,23 +1,32 @@
 //! The bytes of one send: one or more events, encoded once for all connections of a shape.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::subscriber::{Form, Shape};
 use crate::{
     core::Subscription,
-    model::{Event, EventKind, Framing, Seq},
+    model::{CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, Event, EventKind, Framing, Seq, TransferCoding},
 };
 
 /// Events and their wire bytes, in log order.
 #[derive(Debug, Default)]
 pub(crate) struct Payload {
     events: Vec<Arc<Event>>,
+    /// Each event a chunk, for HTTP/1.1.
+    chunked: Wire,
+    /// Without chunk framing, made for the first connection that needs it.
+    plain: OnceLock<Box<Wire>>,
+    closes: bool,
+}
+
+/// The bytes of all events.
+#[derive(Debug, Default)]
+struct Wire {
     bytes: Bytes,
     /// Where each event ends in `bytes`; empty when there is at most one event.
     event_ends: Vec<u32>,
-    closes: bool,
 }
 
 /// What a partial write leaves.
@@ -36,40 +45,13 @@ impl Payload {
         if !shape.types.is_empty() {
             events.retain(|event| Subscription::wants(&shape.types, event));
         }
-        match shape.form {
-            Form::Frames => Self::frames(events),
-            Form::Framed(framing) => Self::framed(events, framing),
-            Form::Poll { .. } => Self::assemble(events, Bytes::new(), Vec::new()),
-        }
-    }
-
-    fn frames(events: Vec<Arc<Event>>) -> Self {
-        if let [only] = &events[..] {
-            let bytes = only.bytes().clone();
-            return Self::assemble(events, bytes, Vec::new());
-        }
-        let mut bytes = Vec::with_capacity(events.iter().map(|e| e.bytes().len()).sum());
-        let mut event_ends = Vec::with_capacity(events.len());
-        for event in &events {
-            bytes.extend_from_slice(event.bytes());
-            event_ends.push(bytes.len() as u32);
-        }
-        Self::assemble(events, bytes.into(), event_ends)
-    }
-
-    fn framed(events: Vec<Arc<Event>>, framing: &'static dyn Framing) -> Self {
-        let mut bytes = Vec::new();
-        let mut event_ends = Vec::with_capacity(events.len());
-        for event in &events {
-            framing.event(event, &mut bytes);
-            event_ends.push(bytes.len() as u32);
-        }
-        Self::assemble(events, bytes.into(), event_ends)
-    }
-
-    fn assemble(events: Vec<Arc<Event>>, bytes: Bytes, event_ends: Vec<u32>) -> Self {
+        let chunked = match shape.form {
+            Form::Frames => Wire::frames(&events),
+            Form::Framed(framing) => Wire::framed(&events, framing),
+            Form::Poll { .. } => Wire::default(),
+        };
         let closes = events.iter().any(|event| event.kind == EventKind::Closed);
-        Self { events, bytes, event_ends, closes }
+        Self { events, chunked, plain: OnceLock::new(), closes }
     }
 
     /// The events.
@@ -78,8 +60,14 @@ impl Payload {
     }
 
     /// The wire bytes.
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
+    #[inline]
+    pub(crate) fn bytes(&self, coding: TransferCoding) -> &Bytes {
+        &self.wire(coding).bytes
+    }
+
+    /// How many bytes it keeps, about.
+    pub(crate) fn len(&self) -> usize {
+        self.chunked.bytes.len()
     }
 
     /// Whether one of the events closes its channel.
@@ -87,30 +75,86 @@ impl Payload {
         self.closes
     }
 
-    /// How many events come after `seq`, and their bytes; a poll's form has none.
+    /// How many events come after `seq`, and their bytes, as chunks; a poll's form has none.
     pub(crate) fn after(&self, seq: Seq) -> (u32, u64) {
         let index = self.events.partition_point(|event| event.seq <= seq);
-        let bytes = self.bytes.len() - self.end_before(index);
+        let bytes = self.chunked.bytes.len() - self.end_before(index);
         ((self.events.len() - index) as u32, bytes as u64)
     }
 
     /// What is left when only `taken` bytes were written. The rest is a copy of its own, so that a
     /// stalled connection keeps at most one event and not the whole send.
-    pub(crate) fn split(&self, taken: usize) -> Split {
+    pub(crate) fn split(&self, coding: TransferCoding, taken: usize) -> Split {
         if taken == 0 {
             return Split { begun: 0, rest: Bytes::new() };
         }
-        let index = self.event_ends.partition_point(|&end| (end as usize) < taken);
-        let end = self.event_ends.get(index).map_or(self.bytes.len(), |&end| end as usize);
-        Split { begun: index + 1, rest: Bytes::copy_from_slice(&self.bytes[taken..end]) }
+        let Wire { bytes, event_ends } = self.wire(coding);
+        let index = event_ends.partition_point(|&end| (end as usize) < taken);
+        let end = event_ends.get(index).map_or(bytes.len(), |&end| end as usize);
+        Split { begun: index + 1, rest: Bytes::copy_from_slice(&bytes[taken..end]) }
+    }
+
+    #[inline]
+    fn wire(&self, coding: TransferCoding) -> &Wire {
+        match coding {
+            TransferCoding::Chunked => &self.chunked,
+            TransferCoding::None => self.plain.get_or_init(|| Box::new(self.chunked.unchunked())),
+        }
     }
 
     fn end_before(&self, index: usize) -> usize {
         match index {
             0 => 0,
-            _ if index == self.events.len() => self.bytes.len(),
-            _ => self.event_ends.get(index - 1).map_or(0, |&end| end as usize),
+            _ if index == self.events.len() => self.chunked.bytes.len(),
+            _ => self.chunked.event_ends.get(index - 1).map_or(0, |&end| end as usize),
         }
+    }
+}
+
+impl Wire {
+    fn frames(events: &[Arc<Event>]) -> Self {
+        if let [only] = events {
+            return Self { bytes: only.bytes().clone(), event_ends: Vec::new() };
+        }
+        let mut bytes = Vec::with_capacity(events.iter().map(|e| e.bytes().len()).sum());
+        let mut event_ends = Vec::with_capacity(events.len());
+        for event in events {
+            bytes.extend_from_slice(event.bytes());
+            event_ends.push(bytes.len() as u32);
+        }
+        Self { bytes: bytes.into(), event_ends }
+    }
+
+    fn framed(events: &[Arc<Event>], framing: &'static dyn Framing) -> Self {
+        let mut bytes = Vec::new();
+        let mut event_ends = Vec::with_capacity(events.len());
+        for event in events {
+            TransferCoding::Chunked.wrap(&mut bytes, |bytes| framing.event(event, bytes));
+            event_ends.push(bytes.len() as u32);
+        }
+        Self { bytes: bytes.into(), event_ends }
+    }
+
+    /// The same without chunk framing. One event is not copied.
+    fn unchunked(&self) -> Self {
+        if self.event_ends.len() < 2 {
+            let inner = CHUNK_HEAD_BYTES..self.bytes.len().max(CHUNK_TAIL_BYTES) - CHUNK_TAIL_BYTES;
+            let bytes = if self.bytes.is_empty() { Bytes::new() } else { self.bytes.slice(inner) };
+            return Self { bytes, event_ends: Vec::new() };
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut event_ends = Vec::with_capacity(self.event_ends.len());
+        let mut begin = 0;
+        for &end in &self.event_ends {
+            let end = end as usize;
+            if end > begin {
+                let text = begin + CHUNK_HEAD_BYTES..end - CHUNK_TAIL_BYTES;
+                bytes.extend_from_slice(&self.bytes[text]);
+            }
+            begin = end;
+            event_ends.push(bytes.len() as u32);
+        }
+        Self { bytes: bytes.into(), event_ends }
     }
 }
 
@@ -137,13 +181,20 @@ mod tests {
             let events: Vec<_> =
                 (1..=count).map(|seq| event(seq, &"x".repeat(seq as usize))).collect();
             let payload = Payload::new(events.clone(), &Shape::frames());
-            for taken in 1..=payload.bytes().len() {
-                let split = payload.split(taken);
-                let begun: usize = events[..split.begun].iter().map(|e| e.bytes().len()).sum();
-                assert_eq!(taken + split.rest.len(), begun, "{taken} of {count}");
-                assert!(split.rest.len() < events[split.begun - 1].bytes().len());
+            type Text = fn(&Event) -> &[u8];
+            let codings: [(TransferCoding, Text); 2] =
+                [(TransferCoding::Chunked, |e| e.bytes()), (TransferCoding::None, Event::text)];
+            for (coding, text) in codings {
+                let all: Vec<_> = events.iter().flat_map(|event| text(event)).copied().collect();
+                assert_eq!(payload.bytes(coding)[..], all);
+                for taken in 1..=all.len() {
+                    let split = payload.split(coding, taken);
+                    let begun: usize = events[..split.begun].iter().map(|e| text(e).len()).sum();
+                    assert_eq!(split.rest[..], all[taken..begun], "{taken} of {count}");
+                    assert!(split.rest.len() < text(&events[split.begun - 1]).len());
+                }
+                assert_eq!(payload.split(coding, 0).begun, 0);
             }
-            assert_eq!(payload.split(0).begun, 0);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{client_info::ClientInfo, lease::Lease};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
-    model::{EventType, Framing, PollEncoding, PollReply, Sse, Start},
+    model::{EventType, Framing, PollEncoding, PollReply, Sse, Start, TransferCoding},
 };
 
 /// What a connection is given of the events, and how. Connections with the same shape share the
@@ -117,6 +117,8 @@ pub struct Subscriber {
     pub counted_patterns: Vec<CountedPattern>,
     /// What it is given.
     pub shape: Arc<Shape>,
+    /// How the body of its stream is delimited: not at all, unless what attaches it says so.
+    pub coding: TransferCoding,
     /// Where it starts.
     pub start: Start,
     /// What happens when it lags.

@@ -19,7 +19,8 @@ use crate::model::Seq;
 pub struct Connection {
     /// Everything of its subscription up to here has been sent, or lies in the rest.
     cursor: Seq,
-    /// When the peer last took a byte.
+    /// When the peer last took a byte; with [`HEARTBEAT_MARK`] if that was a heartbeat. The mark
+    /// costs no time in a delivery, which writes the time anyway, and no byte of an idle connection.
     written_ms: u64,
     /// When the hub ends it: the deadline of a poll; age or drain of a stream. `u64::MAX`: never.
     due_ms: u64,
@@ -108,6 +109,8 @@ pub enum ConnectionMsg {
         /// Events among them that were not replay, and their bytes.
         sent: (u32, u64),
     },
+    /// All bytes of a heartbeat without a position were taken.
+    HeartbeatSent,
     /// Not all bytes of a send were taken.
     Blocked {
         /// The event in flight; if none is, the cursor before the send.
@@ -183,7 +186,7 @@ pub enum Effect {
         /// The cursor before the jump.
         from: Seq,
     },
-    /// Send a block that moves the client's position on.
+    /// Send a comment, or a block that moves the client's position on.
     Heartbeat,
     /// Answer a poll that found nothing.
     AnswerEmpty,
@@ -265,6 +268,10 @@ impl Connection {
                 if let Some(lagging) = &mut self.lagging {
                     lagging.remove_lag(sent);
                 }
+                self.next()
+            }
+            ConnectionMsg::HeartbeatSent => {
+                self.written_ms = now_ms | HEARTBEAT_MARK;
                 self.next()
             }
             ConnectionMsg::Blocked { cursor, rest, progressed, due, sent } => {
@@ -402,7 +409,12 @@ impl Connection {
 
     /// When the peer last took a byte, in milliseconds.
     pub fn written_ms(&self) -> u64 {
-        self.written_ms
+        self.written_ms & !HEARTBEAT_MARK
+    }
+
+    /// Whether nothing was written since the last heartbeat, and that had no position.
+    pub fn is_after_heartbeat(&self) -> bool {
+        self.written_ms & HEARTBEAT_MARK != 0
     }
 
     /// When the hub ends it, in milliseconds.
@@ -435,7 +447,7 @@ impl Connection {
             }
             Transport::Stream => {
                 // It may fall behind before the check comes, so the stall counts in any case.
-                let heartbeat_ms = self.written_ms + u64::from(limits.heartbeat_s) * 1_000;
+                let heartbeat_ms = self.written_ms() + u64::from(limits.heartbeat_s) * 1_000;
                 let quiet_ms =
                     if self.lagging.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
                 quiet_ms.min(self.due_ms)
@@ -494,7 +506,7 @@ impl Connection {
     }
 
     fn tick(&mut self, now_ms: u64, limits: &ConnectionLimits) -> Effect {
-        let quiet_ms = now_ms.saturating_sub(self.written_ms);
+        let quiet_ms = now_ms.saturating_sub(self.written_ms());
         if self.lagging.is_some() || self.ending.is_some() {
             let stalled_ms = now_ms.saturating_sub(self.stalled_since_ms());
             if stalled_ms >= u64::from(limits.write_stall_s) * 1_000 {
@@ -521,7 +533,7 @@ impl Connection {
     /// Since when the peer has taken nothing although there was something, if it has.
     fn stalled_since_ms(&self) -> u64 {
         let checked_ms = self.lagging.as_ref().map_or(0, |lagging| lagging.checked_ms);
-        self.written_ms.max(checked_ms)
+        self.written_ms().max(checked_ms)
     }
 
     /// A stream ends with its last named channel; a pattern may match one created later.
@@ -541,6 +553,9 @@ impl Connection {
         Effect::End(reason)
     }
 }
+
+/// In a time, that a heartbeat was written then.
+const HEARTBEAT_MARK: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {

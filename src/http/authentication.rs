@@ -44,7 +44,8 @@ pub(super) async fn authenticate(
             let problem = problem.retry_after(RETRY_AFTER_S);
             Err(Box::new(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
-                stream::refuse_temporarily(state, accepts_stream, problem)
+                let version = request.version();
+                stream::refuse_temporarily(state, accepts_stream, version, problem)
             } else {
                 problem.into_response()
             }))

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::{Problem, problem::RETRY_AFTER_S};
 use crate::{
     hub::{PollTicket, Subscriber},
-    model::PollReply,
+    model::{PollReply, TransferCoding},
 };
 
 /// What a handler makes of a request.
@@ -41,15 +41,19 @@ pub struct Handoff {
 }
 
 impl Handoff {
-    /// The head that goes before a stream. The stream ends with the connection: no length and no
-    /// chunks, so every frame goes out as it is in history, and old proxies understand it too
-    /// (RFC 9112, section 6.3, case 8).
-    pub(crate) fn stream_head(headers: &HeaderMap) -> Bytes {
+    /// The head that goes before a stream, whose connection ends with it in any case. An HTTP/1.0
+    /// client knows no chunks, and takes the end of the connection for that of the body (RFC 9112,
+    /// sections 6.1 and 6.3).
+    pub(crate) fn stream_head(headers: &HeaderMap, coding: TransferCoding) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         write_headers(headers, &mut head);
         write_date(&mut head);
-        head.extend_from_slice(b"connection: close\r\n\r\n");
+        head.extend_from_slice(match coding {
+            // Without `Connection: close`: with it undici takes a cut for the end.
+            TransferCoding::Chunked => b"transfer-encoding: chunked\r\n\r\n",
+            TransferCoding::None => b"connection: close\r\n\r\n",
+        });
         head.into()
     }
 

@@ -14,6 +14,7 @@ mod call;
 mod console;
 mod cors;
 mod credentials;
+mod cut_body;
 mod dispatch;
 mod faults;
 #[cfg(any(test, fuzzing))]
@@ -43,6 +44,7 @@ pub use access::{Access, MetricsAccess};
 pub(crate) use answers::with_answer_permit;
 pub use arrival::{LocalAddress, Secure};
 pub use cors::Cors;
+pub(crate) use cut_body::EndsByCut;
 pub(crate) use dispatch::Dispatcher;
 pub use handoff::Handoff;
 pub(crate) use handoff::{Outcome, poll_cut_short, poll_response};

@@ -13,7 +13,7 @@ use super::{
     security_headers::{add_hsts, add_security_headers},
     stream::STREAM_HEADERS,
 };
-use crate::model::comment_block;
+use crate::model::{TransferCoding, comment_block};
 
 /// Writes such answers.
 #[derive(Debug, Clone)]
@@ -76,6 +76,10 @@ impl RejectionWriter {
         let mut words = lines.next().unwrap_or_default().split(' ');
         let reads = matches!(words.next(), Some("GET" | "HEAD"));
         let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();
+        let coding = match words.next() {
+            Some("HTTP/1.1") => TransferCoding::Chunked,
+            _ => TransferCoding::None,
+        };
         let (mut accepts_stream, mut origin) = (false, None);
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("accept") {
@@ -85,21 +89,26 @@ impl RejectionWriter {
             }
         }
         let detail = why.detail;
-        let (status, mut fields, body) = if reads && accepts_stream && !self.settings.plain_refusals
-        {
-            let retry_ms = fastrand::u32(self.retry_ms.clone());
-            let fields =
-                STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
-            (
-                StatusCode::OK,
-                HeaderMap::from_iter(fields),
-                comment_block(&format!("refused: {detail}"), retry_ms),
-            )
-        } else {
-            let problem = Problem::new(why.status, detail);
-            let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
-            (status, headers, body.into_bytes())
-        };
+        let (status, mut fields, body, framing) =
+            if reads && accepts_stream && !self.settings.plain_refusals {
+                let retry_ms = fastrand::u32(self.retry_ms.clone());
+                let fields =
+                    STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
+                let block = comment_block(&format!("refused: {detail}"), retry_ms);
+                let mut body = Vec::new();
+                coding.wrap(&mut body, |out| out.extend_from_slice(&block));
+                // Without a last chunk or a length, so that the client comes back.
+                let framing = match coding {
+                    TransferCoding::Chunked => "transfer-encoding: chunked\r\n".to_owned(),
+                    TransferCoding::None => "connection: close\r\n".to_owned(),
+                };
+                (StatusCode::OK, HeaderMap::from_iter(fields), body, framing)
+            } else {
+                let problem = Problem::new(why.status, detail);
+                let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
+                let framing = format!("content-length: {}\r\nconnection: close\r\n", body.len());
+                (status, headers, body.into_bytes(), framing)
+            };
         let matched = route_of(path, &self.settings);
         let exposure = matched.map_or(Exposure::Api, |matched| matched.route.exposure);
         Sharing::of(&self.settings.cors, exposure.cors(), origin.as_ref()).mark(&mut fields);
@@ -115,8 +124,7 @@ impl RejectionWriter {
             response.extend_from_slice(value.as_bytes());
             response.extend_from_slice(b"\r\n");
         }
-        let end = format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-        response.extend_from_slice(end.as_bytes());
+        response.extend_from_slice(format!("{framing}\r\n").as_bytes());
         response.extend_from_slice(&body);
         response
     }
@@ -140,8 +148,15 @@ mod tests {
         let response = answer(false, stream);
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
         assert!(response.contains("content-type: text/event-stream"), "{response}");
-        assert!(response.contains("connection: close\r\n\r\n: refused: "), "{response}");
-        assert!(["5", "6", "7"].iter().any(|ms| response.ends_with(&format!("retry: {ms}\n\n"))));
+        let (head, body) = response.split_once("\r\n\r\n").expect("a body");
+        assert!(head.ends_with("\r\ntransfer-encoding: chunked"), "{response}");
+        let (size, block) = body.split_once("\r\n").expect("a chunk");
+        assert_eq!(Ok(block.len() - 2), usize::from_str_radix(size, 16), "one chunk, not the last");
+        assert!(block.starts_with(": refused: "), "{response}");
+        assert!(["5", "6", "7"].iter().any(|ms| block.ends_with(&format!("retry: {ms}\n\n\r\n"))));
+        let old = answer(false, &stream.replace("HTTP/1.1", "HTTP/1.0"));
+        assert!(old.contains("\r\nconnection: close\r\n\r\n: refused: "), "{old}");
+        assert!(!old.contains("chunked") && !old.contains("content-length"), "{old}");
         assert!(!response.contains("access-control"), "{response}");
         for (plain, head) in
             [(true, stream), (false, "GET / HTTP/1.1\r\n\r\n"), (false, ""), (false, "\u{0}")]

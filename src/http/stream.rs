@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 
@@ -10,6 +10,7 @@ use super::{
     Problem,
     authorization::Action,
     call::{Call, Context, Next},
+    cut_body::{CutBody, EndsByCut},
     handoff::{HEADERS, Handoff, Outcome},
     params,
     state::HttpState,
@@ -67,8 +68,8 @@ fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
         return Outcome::Response(StatusCode::NO_CONTENT.into_response());
     }
     let accepts_stream = accepts_stream(&context.parts.headers);
-    let problem = Problem::from(error.clone());
-    Outcome::Response(refuse_temporarily(context.state, accepts_stream, problem))
+    let (problem, version) = (Problem::from(error.clone()), context.parts.version);
+    Outcome::Response(refuse_temporarily(context.state, accepts_stream, version, problem))
 }
 
 /// Whether a client reads `text/event-stream`, as far as it says.
@@ -80,10 +81,11 @@ pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Rejects a request that may succeed later: with a problem, or for a client that asks for a stream
-/// with one that ends at once.
+/// with one that ends at once, and without a last chunk, so that its client comes back.
 pub(super) fn refuse_temporarily(
     state: &HttpState,
     accepts_stream: bool,
+    version: Version,
     problem: Problem,
 ) -> Response {
     if !accepts_stream || state.settings.plain_refusals {
@@ -91,10 +93,13 @@ pub(super) fn refuse_temporarily(
     }
     // A browser gives up for good on any status but 200.
     let retry_ms = state.jittered_retry_ms();
-    with_stream_headers(Body::from(comment_block(
-        &format!("refused: {}", problem.detail()),
-        retry_ms,
-    )))
+    let block = comment_block(&format!("refused: {}", problem.detail()), retry_ms);
+    if version != Version::HTTP_11 {
+        return with_stream_headers(Body::from(block));
+    }
+    let mut response = with_stream_headers(Body::new(CutBody::new(block)));
+    response.extensions_mut().insert(EndsByCut);
+    response
 }
 
 fn with_stream_headers(body: Body) -> Response {

@@ -4,7 +4,10 @@ use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
     actors::{CountedEntry, EventBody, Form, Holder, Shape, Subscriber},
     core::{SlowPolicy, Subscription},
-    model::{ChannelPattern, ChannelSelector, ClientAddress, Framing, SelectorError, Start},
+    model::{
+        ChannelPattern, ChannelSelector, ClientAddress, Framing, SelectorError, Start,
+        TransferCoding,
+    },
     telemetry::Metrics,
 };
 
@@ -167,6 +170,7 @@ impl Hub {
             named,
             subscription,
             shape,
+            coding: TransferCoding::None,
             start,
             policy: policy.unwrap_or(connections.slow_policy),
             ends_after_ms,

@@ -42,9 +42,14 @@ impl Event {
         Position { epoch: self.epoch, seq: self.seq }
     }
 
-    /// The wire bytes of the event on a plain stream.
+    /// The bytes of the event on a plain stream to an HTTP/1.1 client, chunk framing included.
     pub fn bytes(&self) -> &Bytes {
         self.frame.bytes()
+    }
+
+    /// Its SSE text, without chunk framing.
+    pub fn text(&self) -> &[u8] {
+        self.frame.text()
     }
 
     /// Its type, or `message`.

@@ -1,19 +1,23 @@
-//! The SSE text of an event, encoded once and shared as [`Bytes`].
+//! The SSE text of an event within its chunk of HTTP/1.1, encoded once and shared as [`Bytes`].
 //!
 //! Field order is `event`, `retry`, `data` (a line each), `id`. The id comes last, so everything
-//! before it is encoded by the publisher's task and only the id by the log.
+//! before it is encoded by the publisher's task and only the id, and the size of the chunk, by the log.
 //! Source: WHATWG HTML, section 9.2 "Server-sent events".
 
 use std::{borrow::Cow, io::Write as _};
 
 use bytes::Bytes;
 
-use super::{EventType, NewEvent, Position};
+use super::{
+    EventType, NewEvent, Position,
+    chunk::{CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, end_chunk},
+};
 
 /// A frame that has no id yet.
 #[derive(Debug)]
 pub struct Draft {
-    text: Vec<u8>,
+    /// Room for the head of the chunk, and the text.
+    bytes: Vec<u8>,
     type_len: u16,
     data: (u32, u32),
 }
@@ -31,7 +35,8 @@ impl Draft {
     }
 
     fn encode(event_type: Option<&str>, retry_ms: Option<u32>, data: &str) -> Self {
-        let mut text = Vec::with_capacity(data.len() + 64 + event_type.map_or(0, str::len));
+        let mut text = Vec::with_capacity(data.len() + 80 + event_type.map_or(0, str::len));
+        text.extend_from_slice(&[0; CHUNK_HEAD_BYTES]);
         if let Some(event_type) = event_type {
             field(&mut text, EVENT, event_type.as_bytes());
         }
@@ -43,11 +48,13 @@ impl Draft {
             field(&mut text, DATA, line.as_bytes());
         }
         let end = text.len() - 1;
-        let offset = |at: usize| u32::try_from(at).expect("bodies are bounded far below 4 GiB");
+        let offset = |at: usize| {
+            u32::try_from(at - CHUNK_HEAD_BYTES).expect("bodies are bounded far below 4 GiB")
+        };
         Self {
             type_len: event_type.map_or(0, |t| t.len() as u16),
             data: (offset(start), offset(end)),
-            text,
+            bytes: text,
         }
     }
 
@@ -62,32 +69,37 @@ impl Draft {
                 || before.starts_with("event: ")
                     && before.as_bytes().get(EVENT.len() + usize::from(type_len)) == Some(&b'\n'));
         let data = (data_start, u32::try_from(text.len() - 1).ok()?);
-        is_valid.then(|| Self { text: text.as_bytes().to_vec(), type_len, data })
+        is_valid.then(|| Self {
+            bytes: [&[0; CHUNK_HEAD_BYTES], text.as_bytes()].concat(),
+            type_len,
+            data,
+        })
     }
 
     /// Bytes so far.
     pub fn len(&self) -> usize {
-        self.text.len()
+        self.bytes.len()
     }
 
     /// Never: a draft has at least a data line.
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
+        self.bytes.is_empty()
     }
 
-    /// Adds the id and the blank line that ends the event.
+    /// Adds the id, the blank line that ends the event, and the framing of the chunk.
     pub fn finish(self, id: Position) -> Frame {
-        let Self { mut text, type_len, data } = self;
-        text.extend_from_slice(ID);
-        id.write_to(&mut text);
-        text.extend_from_slice(b"\n\n");
+        let Self { mut bytes, type_len, data } = self;
+        bytes.extend_from_slice(ID);
+        id.write_to(&mut bytes);
+        bytes.extend_from_slice(b"\n\n");
+        end_chunk(&mut bytes, 0);
         // History holds the frame for long: do not hold spare capacity with it.
-        text.shrink_to_fit();
-        Frame { bytes: text.into(), type_len, data }
+        bytes.shrink_to_fit();
+        Frame { bytes: bytes.into(), type_len, data }
     }
 }
 
-/// The SSE text of one event, and where its parts are in it.
+/// The SSE text of one event as a chunk, and where its parts are in it.
 #[derive(Debug, Clone)]
 pub struct Frame {
     bytes: Bytes,
@@ -96,26 +108,31 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The whole text, blank line included.
+    /// The chunk: what an HTTP/1.1 client is sent.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The whole text, blank line included and without chunk framing.
+    pub fn text(&self) -> &[u8] {
+        &self.bytes[CHUNK_HEAD_BYTES..self.bytes.len() - CHUNK_TAIL_BYTES]
     }
 
     /// What the log keeps of it: the text without its id, the length of its type, and where its data
     /// begins.
     pub fn draft_parts(&self) -> (&[u8], u16, u32) {
-        (&self.bytes[..self.data.1 as usize + 1], self.type_len, self.data.0)
+        (&self.text()[..self.data.1 as usize + 1], self.type_len, self.data.0)
     }
 
     /// The value of the `event` field.
     pub fn event_type(&self) -> Option<&str> {
         let len = usize::from(self.type_len);
-        (len > 0).then(|| text(&self.bytes[EVENT.len()..EVENT.len() + len]))
+        (len > 0).then(|| text(&self.text()[EVENT.len()..EVENT.len() + len]))
     }
 
     /// The data lines, joined by LF.
     pub fn data(&self) -> Cow<'_, str> {
-        let lines = text(&self.bytes[self.data.0 as usize..self.data.1 as usize]);
+        let lines = text(&self.text()[self.data.0 as usize..self.data.1 as usize]);
         if lines.contains('\n') {
             Cow::Owned(lines.replace("\ndata: ", "\n"))
         } else {
@@ -174,12 +191,14 @@ mod tests {
             retry_ms: Some(1500),
         };
         let frame = frame(&event);
-        assert_eq!(
-            &frame.bytes()[..],
-            b"event: tick\nretry: 1500\ndata: one\ndata: two\nid: a-7\n\n"
-        );
+        assert_eq!(frame.text(), b"event: tick\nretry: 1500\ndata: one\ndata: two\nid: a-7\n\n");
         assert_eq!(frame.event_type(), Some("tick"));
         assert_eq!(frame.data(), "one\ntwo");
+        let (size, text) = (frame.text().len(), frame.text());
+        assert_eq!(
+            frame.bytes()[..],
+            [format!("{size:08x}\r\n").as_bytes(), text, b"\r\n"].concat()
+        );
     }
 
     #[test]

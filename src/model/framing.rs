@@ -18,8 +18,9 @@ pub trait Framing: Send + Sync + 'static {
     /// Appends an event.
     fn event(&self, event: &Event, out: &mut Vec<u8>);
 
-    /// Appends a heartbeat, which moves the client's position on.
-    fn heartbeat(&self, position: Position, out: &mut Vec<u8>);
+    /// Appends a heartbeat; with a position it moves the client's on, without one it must not reach
+    /// the application.
+    fn heartbeat(&self, position: Option<Position>, out: &mut Vec<u8>);
 
     /// Appends that events are lost; the client's position is behind them.
     fn gap(&self, gap: &Gap, out: &mut Vec<u8>);

@@ -88,7 +88,7 @@ pub(crate) fn frames(data: &[u8]) {
         written(|out| {
             Sse.preamble(&Preamble { retry_ms: 7, position, connection: None, gap: None }, out);
         }),
-        written(|out| Sse.heartbeat(position, out)),
+        written(|out| Sse.heartbeat(Some(position), out)),
         comment_block(data, 7),
         written(|out| Sse.channel_closed(&channel, out)),
     ];

@@ -3,6 +3,7 @@
 
 mod address;
 mod channel;
+mod chunk;
 mod encoding;
 mod event;
 mod frame;
@@ -18,6 +19,7 @@ mod sse;
 
 pub use address::{ClientAddress, Network};
 pub use channel::{ChannelName, ChannelNameError};
+pub use chunk::{CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, LAST_CHUNK, TransferCoding};
 pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
 pub use event::{Event, EventKind};
 pub use frame::{Draft, Frame};

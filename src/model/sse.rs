@@ -6,7 +6,7 @@
 use std::io::Write as _;
 
 use super::{
-    ChannelName, Event, EventEncoding, EventKind, Gap, Position, Start,
+    ChannelName, Event, EventEncoding, EventKind, Gap, Position,
     framing::{Closing, Framing, Preamble},
 };
 
@@ -20,7 +20,7 @@ impl EventEncoding for Sse {
     }
 
     fn encode(&self, event: &Event, out: &mut Vec<u8>) {
-        out.extend_from_slice(event.bytes());
+        out.extend_from_slice(event.text());
     }
 }
 
@@ -31,26 +31,22 @@ impl<E: EventEncoding> Framing for E {
     }
 
     /// The first block has no data, so it is not an event: it sets the client's reconnection time and
-    /// position. Behind a gap the client moves on with the gap event: should the connection break
-    /// before it, the client comes back from the position that it had, and gets the gap again. If it
-    /// sent something that is not a position, the block has no id, and the client keeps what it has.
+    /// position. Many clients forget an id without data, so `visnyk.hello` has it too. Behind a gap the
+    /// client moves on with the gap event, and nothing before has an id: should the connection break
+    /// before it, the client comes back from the position that it had, and gets the gap again.
     fn preamble(&self, preamble: &Preamble<'_>, out: &mut Vec<u8>) {
         let Preamble { retry_ms, position, connection, gap } = *preamble;
         let _ = write!(out, ": visnyk\nretry: {retry_ms}\n");
-        match gap {
-            None => {
-                out.extend_from_slice(b"id: ");
-                position.write_to(out);
-                out.push(b'\n');
+        let write_id = |out: &mut Vec<u8>| {
+            if gap.is_none() {
+                id_line(position, out);
             }
-            Some(gap) if Start::parse(&gap.requested).is_ok() => {
-                let _ = writeln!(out, "id: {}", gap.requested);
-            }
-            Some(_) => {}
-        }
-        out.push(b'\n');
+            out.push(b'\n');
+        };
+        write_id(out);
         if let Some(id) = connection {
-            let _ = write!(out, "event: visnyk.hello\ndata: {{\"connection\":\"{id}\"}}\n\n");
+            let _ = write!(out, "event: visnyk.hello\ndata: {{\"connection\":\"{id}\"}}\n");
+            write_id(out);
         }
         if let Some(gap) = gap {
             self.gap(gap, out);
@@ -60,14 +56,20 @@ impl<E: EventEncoding> Framing for E {
     fn event(&self, event: &Event, out: &mut Vec<u8>) {
         match event.kind {
             EventKind::Published => self.encode(event, out),
-            EventKind::Closed => out.extend_from_slice(event.bytes()),
+            EventKind::Closed => out.extend_from_slice(event.text()),
         }
     }
 
-    fn heartbeat(&self, position: Position, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"id: ");
-        position.write_to(out);
-        out.extend_from_slice(b"\n\n");
+    /// A line that is a comment, and no empty line behind it: some clients hand each block to the
+    /// application, and JSON of no data does not parse.
+    fn heartbeat(&self, position: Option<Position>, out: &mut Vec<u8>) {
+        match position {
+            None => out.extend_from_slice(b":\n"),
+            Some(position) => {
+                id_line(position, out);
+                out.push(b'\n');
+            }
+        }
     }
 
     fn gap(&self, gap: &Gap, out: &mut Vec<u8>) {
@@ -86,6 +88,12 @@ impl<E: EventEncoding> Framing for E {
         }
         let _ = write!(out, "retry: {}\n\n", closing.retry_ms);
     }
+}
+
+fn id_line(position: Position, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"id: ");
+    position.write_to(out);
+    out.push(b'\n');
 }
 
 /// A comment and a reconnection time: a temporary refusal that an EventSource survives.

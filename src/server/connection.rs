@@ -42,8 +42,9 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{Dispatcher, Handoff, Outcome, TrustedProxies},
+    http::{Dispatcher, EndsByCut, Handoff, Outcome, TrustedProxies},
     hub::Hub,
+    model::TransferCoding,
 };
 
 /// What all connections of a shard share.
@@ -82,6 +83,7 @@ enum Ended {
 struct PendingHandoff {
     handoff: Handoff,
     keep_alive: bool,
+    coding: TransferCoding,
 }
 
 impl Connections {
@@ -135,11 +137,11 @@ impl Connections {
         let mut answer = None;
         if let Some(mut request) = plain_request(&early) {
             arrival.annotate(&mut request, &self.proxies);
-            let keep_alive = keeps_alive(&request);
+            let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
             match self.dispatcher.dispatch(request).await {
                 Outcome::Response(response) => answer = Some(response),
                 Outcome::Handoff(handoff) => {
-                    let pending = PendingHandoff { handoff, keep_alive };
+                    let pending = PendingHandoff { handoff, keep_alive, coding };
                     return hand_off(&self.shard, pending, io, &Bytes::new());
                 }
             }
@@ -268,7 +270,8 @@ impl Connections {
                             respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
                         }
                     };
-                    if self.hub.is_draining() {
+                    let ends_by_cut = response.extensions().get::<EndsByCut>().is_some();
+                    if self.hub.is_draining() && !ends_by_cut {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(header::CONNECTION, close);
                     }
@@ -356,11 +359,11 @@ async fn respond_or_hand_off(
     request: Request<Incoming>,
     slot: &RefCell<Option<PendingHandoff>>,
 ) -> Response<Body> {
-    let keep_alive = keeps_alive(&request);
+    let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
     match dispatcher.dispatch(request.map(Body::new)).await {
         Outcome::Response(response) => response,
         Outcome::Handoff(handoff) => {
-            *slot.borrow_mut() = Some(PendingHandoff { handoff, keep_alive });
+            *slot.borrow_mut() = Some(PendingHandoff { handoff, keep_alive, coding });
             // hyper is not to answer; its connection is dropped at the next poll.
             pending().await
         }
@@ -414,11 +417,12 @@ async fn linger(mut io: Socket, wait: Duration) {
 }
 
 fn hand_off(shard: &LocalShard, pending_handoff: PendingHandoff, io: Socket, early: &Bytes) {
-    let PendingHandoff { handoff, keep_alive } = pending_handoff;
+    let PendingHandoff { mut handoff, keep_alive, coding } = pending_handoff;
     let (head, ticket) = if handoff.is_poll {
         (Bytes::new(), Some(Handoff::ticket(&handoff.headers, keep_alive)))
     } else {
-        (Handoff::stream_head(&handoff.headers), None)
+        handoff.subscriber.coding = coding;
+        (Handoff::stream_head(&handoff.headers, coding), None)
     };
     shard.attach(handoff.subscriber, io, early, head, ticket);
 }
@@ -430,6 +434,14 @@ fn keeps_alive<B>(request: &Request<B>) -> bool {
         values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     request.version() == Version::HTTP_11
         && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
+/// How the body of a stream to this client is delimited (RFC 9112, section 6.1).
+fn coding_for<B>(request: &Request<B>) -> TransferCoding {
+    match request.version() {
+        Version::HTTP_11 => TransferCoding::Chunked,
+        _ => TransferCoding::None,
+    }
 }
 
 /// Bytes that the HTTP server may buffer for a head: the limit, with the bytes between the fields.

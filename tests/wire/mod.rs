@@ -84,7 +84,13 @@ impl Answer {
 
 /// One connection.
 #[derive(Debug)]
-pub(crate) struct Wire(visnyk_loadtest::Wire);
+pub(crate) struct Wire {
+    wire: visnyk_loadtest::Wire,
+    /// What is to come of the chunked stream that it reads, if it reads one.
+    stream: Option<Framing>,
+    /// What was read of that, without its chunks.
+    text: Vec<u8>,
+}
 
 impl Wire {
     pub(crate) async fn to(hub: &Hub) -> Self {
@@ -92,7 +98,11 @@ impl Wire {
     }
 
     pub(crate) async fn at(address: SocketAddr) -> Self {
-        Self(visnyk_loadtest::Wire::connect(address, None).await.expect("a connection"))
+        Self::over(visnyk_loadtest::Wire::connect(address, None).await.expect("a connection"))
+    }
+
+    fn over(wire: visnyk_loadtest::Wire) -> Self {
+        Self { wire, stream: None, text: Vec::new() }
     }
 
     /// From an address of this machine other than 127.0.0.1.
@@ -104,7 +114,7 @@ impl Wire {
     pub(crate) async fn from_source_to(address: SocketAddr, source: &str) -> Self {
         let connected = within("connecting", Self::connect_from(address, source)).await;
         let wire = connected.and_then(visnyk_loadtest::Wire::over);
-        Self(wire.expect("a connection"))
+        Self::over(wire.expect("a connection"))
     }
 
     async fn connect_from(address: SocketAddr, source: &str) -> io::Result<TcpStream> {
@@ -119,12 +129,12 @@ impl Wire {
 
     /// Sends what a hub may refuse to read.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        within("sending", self.0.write(bytes.as_ref())).await
+        within("sending", self.wire.write(bytes.as_ref())).await
     }
 
     /// Ends the sending side only.
     pub(crate) async fn half_close(&mut self) {
-        self.0.half_close().await.expect("an open socket");
+        self.wire.half_close().await.expect("an open socket");
     }
 
     /// Reads one whole answer, interim ones included.
@@ -139,7 +149,11 @@ impl Wire {
             return answer;
         }
         while rest != Framing::Ended {
-            let read = within("reading", self.0.read_body(&mut rest, &mut answer.body)).await;
+            let read = within("reading", self.wire.read_body(&mut rest, &mut answer.body)).await;
+            // A refusal that a client of a stream is to survive has no last chunk.
+            if read.is_err() && self.stream.is_some() {
+                break;
+            }
             read.unwrap_or_else(|error| panic!("{error}, {rest:?} to come of {answer:?}"));
         }
         answer
@@ -147,9 +161,12 @@ impl Wire {
 
     /// Reads a head: all there is of an answer to HEAD, and what comes before a stream.
     pub(crate) async fn head(&mut self) -> Answer {
-        let head = within("reading", self.0.read_any_head()).await;
-        let so_far = String::from_utf8_lossy(self.0.unread());
+        let head = within("reading", self.wire.read_any_head()).await;
+        let so_far = String::from_utf8_lossy(self.wire.unread());
         let head = head.unwrap_or_else(|error| panic!("{error} in a head, after {so_far:?}"));
+        let framing = head.framing().ok().filter(|framing| matches!(framing, Framing::Chunked(_)));
+        let is_stream = head.field("content-type").is_some_and(|t| t.contains("event-stream"));
+        self.stream = framing.filter(|_| is_stream);
         Answer { head, body: Vec::new() }
     }
 
@@ -161,15 +178,48 @@ impl Wire {
         (head, self.block().await)
     }
 
-    /// Reads a block of a stream, its empty line included.
+    /// Reads a block of a stream, its empty line included, or a heartbeat, which has none.
     pub(crate) async fn block(&mut self) -> String {
-        self.through("\n\n").await
+        let mut block = String::new();
+        loop {
+            let line = self.through("\n").await;
+            block += &line;
+            if line == "\n" || block == ":\n" {
+                return block;
+            }
+        }
+    }
+
+    /// Whether its stream had a last chunk.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stream == Some(Framing::Ended)
+    }
+
+    /// Reads what comes next of a chunked stream; false at its end.
+    async fn read_stream(&mut self) -> io::Result<bool> {
+        let Some(rest) = &mut self.stream else { return Ok(false) };
+        Ok(*rest != Framing::Ended && self.wire.read_body(rest, &mut self.text).await.is_ok())
     }
 
     /// Reads up to and including `end`.
     pub(crate) async fn through(&mut self, end: &str) -> String {
-        let bytes = within("reading", self.0.read_until(end.as_bytes(), usize::MAX)).await;
-        let so_far = String::from_utf8_lossy(self.0.unread());
+        if self.stream.is_some() {
+            loop {
+                let found = self.text.windows(end.len()).position(|part| part == end.as_bytes());
+                if let Some(at) = found {
+                    let text = self.text.drain(..at + end.len()).collect();
+                    return String::from_utf8(text).expect("UTF-8");
+                }
+                let more = within("reading", self.read_stream()).await;
+                let so_far = String::from_utf8_lossy(&self.text);
+                assert!(
+                    matches!(more, Ok(true)),
+                    "the stream ends before {end:?}, after {so_far:?}"
+                );
+            }
+        }
+        let bytes = within("reading", self.wire.read_until(end.as_bytes(), usize::MAX)).await;
+        let so_far = String::from_utf8_lossy(self.wire.unread());
         let bytes =
             bytes.unwrap_or_else(|error| panic!("{error} before {end:?}, after {so_far:?}"));
         String::from_utf8(bytes).expect("UTF-8")
@@ -177,18 +227,32 @@ impl Wire {
 
     /// Reads what there is, and waits until there is something.
     pub(crate) async fn some(&mut self) -> Vec<u8> {
-        if self.0.unread().is_empty() {
-            let more = within("reading", self.0.read_more()).await;
+        if self.stream.is_some() {
+            while self.text.is_empty() {
+                let more = within("reading", self.read_stream()).await;
+                assert!(matches!(more, Ok(true)), "the stream ends");
+            }
+            return std::mem::take(&mut self.text);
+        }
+        if self.wire.unread().is_empty() {
+            let more = within("reading", self.wire.read_more()).await;
             assert!(matches!(more, Ok(true)), "{more:?}");
         }
-        std::mem::take(self.0.unread())
+        std::mem::take(self.wire.unread())
     }
 
     /// Reads to the end of the connection, however it comes about.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
-        let all = async { while let Ok(true) = self.0.read_more().await {} };
+        if self.stream.is_some() {
+            let all = async { while let Ok(true) = self.read_stream().await {} };
+            let ended = timeout(PATIENCE, all).await.is_ok();
+            let rest = std::mem::take(&mut self.text);
+            assert!(ended, "it goes on after {:?}", String::from_utf8_lossy(&rest));
+            return rest;
+        }
+        let all = async { while let Ok(true) = self.wire.read_more().await {} };
         let ended = timeout(PATIENCE, all).await.is_ok();
-        let rest = std::mem::take(self.0.unread());
+        let rest = std::mem::take(self.wire.unread());
         assert!(ended, "it goes on after {:?}", String::from_utf8_lossy(&rest));
         rest
     }

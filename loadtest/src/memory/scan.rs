@@ -60,6 +60,11 @@ impl Scan {
                 // A second data line, or an event of the hub's own: a gap, a close.
                 _ => return Some(Seen::Wrong),
             },
+            // A comment of no text, which no empty line follows.
+            Line::Other if byte == b'\n' && column == 1 => {
+                *self = Self::default();
+                return Some(Seen::Position);
+            }
             Line::Other if byte == b'\n' => self.end_line(),
             Line::Other => {}
             Line::Data if byte == b'\n' => {

@@ -209,7 +209,7 @@ impl MixedRound {
         let send = self.make_send(self.wanted(set), due.sent, shape);
         // Past the bound a send is made for one connection and dropped.
         if self.sends_bytes < SENDS_BYTES_MAX {
-            self.sends_bytes += send.payload.bytes().len();
+            self.sends_bytes += send.payload.len();
             self.sends.insert(key, send.clone());
         }
         send

@@ -265,7 +265,7 @@ mod tests {
         actors::subscriber::{Admission, CountedEntry, Shape},
         backend::{self, Directory},
         core::{Limits, SlowPolicy, Subscription, Transport},
-        model::{ChannelSelector, Start},
+        model::{ChannelSelector, Start, TransferCoding},
     };
 
     fn subscriber(pattern: &str) -> Subscriber {
@@ -276,6 +276,7 @@ mod tests {
             named: Vec::new(),
             counted_patterns: Vec::new(),
             shape: Arc::new(Shape::frames()),
+            coding: TransferCoding::None,
             start: Start::Now,
             policy: SlowPolicy::Disconnect,
             ends_after_ms: None,

@@ -13,7 +13,7 @@ use crate::{
     },
     backend::{ChannelEntry, ChannelId, HistoryReader},
     core::Connection,
-    model::{ChannelPattern, EventType, Framing},
+    model::{ChannelPattern, EventType, Framing, Seq, TransferCoding},
 };
 
 /// One connection.
@@ -32,8 +32,12 @@ pub(super) struct Slot {
     pub(super) opened_s: u32,
     /// Where it stands in its channel's list, if it is a plain stream of one channel.
     pub(super) plain_index: u32,
+    /// How its body is delimited.
+    pub(super) coding: TransferCoding,
     /// Reads of history left in this pass.
     pub(super) reads_left: u8,
+    /// Heartbeats since its client's last id, if those are the last that was written.
+    pub(super) heartbeats: u8,
     /// Whether it is on the engine's list of those that go on in a later pass.
     pub(super) is_queued: bool,
 }
@@ -78,6 +82,9 @@ impl PlainSubscriber {
 /// A connection with several channels, patterns, a filter, another form, or a poll.
 #[derive(Debug)]
 pub(super) struct FullSubscriber {
+    /// The cursor before and after rounds of which nothing was for it: if it still is where they left
+    /// it, its client's last id is not after the first.
+    pub(super) passed: (Seq, Seq),
     pub(super) subscriber: Subscriber,
     pub(super) ticket: Option<PollTicket>,
 }
@@ -86,7 +93,11 @@ impl Subscribed {
     /// Keeps what is needed of `subscriber`.
     pub(super) fn new(subscriber: Subscriber, ticket: Option<PollTicket>) -> Self {
         if !Self::is_plain(&subscriber) {
-            return Self::Full(Box::new(FullSubscriber { subscriber, ticket }));
+            return Self::Full(Box::new(FullSubscriber {
+                passed: (Seq::ZERO, Seq::ZERO),
+                subscriber,
+                ticket,
+            }));
         }
         let Subscriber { id, mut named, admission, .. } = subscriber;
         let entry = named.pop().expect("a plain stream names one channel");
@@ -146,6 +157,22 @@ impl Subscribed {
         match self {
             Self::Plain(_) => Form::Frames.framing(),
             Self::Full(full) => full.subscriber.shape.form.framing(),
+        }
+    }
+
+    /// Nothing of a round was for it, which moves its cursor from `from` to `to`.
+    pub(super) fn note_passed(&mut self, from: Seq, to: Seq) {
+        if let Self::Full(full) = self {
+            let (begin, end) = full.passed;
+            full.passed = (if end == from { begin } else { from }, to);
+        }
+    }
+
+    /// A seq that its client's last id is not before, as far as is known, with the cursor at `cursor`.
+    pub(super) fn last_id(&self, cursor: Seq) -> Seq {
+        match self {
+            Self::Full(full) if full.passed.1 == cursor => full.passed.0,
+            _ => cursor,
         }
     }
 

@@ -118,7 +118,16 @@ impl Answer {
                     rest = &rest[length as usize..];
                 }
                 Framing::Chunks => {
-                    let Some(after) = chunks(rest)? else { return Ok(None) };
+                    let is_stream = head.values("content-type").any(|t| t.contains("event-stream"));
+                    let after = match chunks(rest)? {
+                        Some(after) => after,
+                        // A stream that its client is to resume has no last chunk.
+                        None if is_stream => {
+                            is_last = true;
+                            &[]
+                        }
+                        None => return Ok(None),
+                    };
                     body = before[..before.len() - after.len()].to_vec();
                     rest = after;
                 }

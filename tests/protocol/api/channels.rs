@@ -17,8 +17,9 @@ async fn a_channel_is_described() {
     poll.send(get("/v1/channels/a%2Fb/poll")).await;
     metric_is(&hub, "visnyk_pollers", 1).await;
     let info = ask(&hub, get("/v1/channels/a%2Fb")).await.json();
+    // With the framing of the chunk.
     let bytes: usize = [&first, &last]
-        .map(|id| format!("data: one\nid: {}\n\n", id.as_str().unwrap()).len())
+        .map(|id| format!("0000001b\r\ndata: one\nid: {}\n\n\r\n", id.as_str().unwrap()).len())
         .iter()
         .sum();
     let expected = json!({

@@ -47,6 +47,7 @@ async fn subscribers_get_a_closed_event_and_a_stream_ends_with_its_last_named_ch
     let closed = |id: &str, channel| format!("event: visnyk.closed\ndata: {channel}\nid: {id}\n\n");
     assert_eq!(block, closed(&id, "a"));
     only_a.closed().await;
+    assert!(only_a.has_ended(), "it is complete, and its client is to stop");
     // The hub's own events pass every filter.
     assert_eq!(typed.block().await, closed(&id, "a"));
     typed.closed().await;

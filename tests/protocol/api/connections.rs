@@ -148,7 +148,8 @@ async fn a_slow_reader_is_behind_by_what_it_has_not_been_sent() {
     assert!(position < head - 10, "{found}");
     let frame = |seq: u64| {
         let id = found["position"].as_str().unwrap().rsplit_once('-').unwrap().0.to_owned();
-        format!("data: {}\nid: {id}-{seq}\n\n", "x".repeat(20_000)).len() as u64
+        let text = format!("data: {}\nid: {id}-{seq}\n\n", "x".repeat(20_000));
+        format!("{:08x}\r\n{text}\r\n", text.len()).len() as u64
     };
     let due: u64 = (position + 1..=head).map(frame).sum();
     assert_eq!(found["lag_bytes"], due, "{found}");

@@ -135,6 +135,8 @@ async fn a_drain_refuses_streams_and_answers_polls() {
     kept.closed().await;
     let answer = ask(&hub, request("GET", "/v1/channels/a/events", &[ACCEPT], "")).await;
     assert!(answer.status == 200 && answer.text().starts_with(": refused: "), "{answer:?}");
+    // With `Connection: close` some clients would take the cut for the end.
+    assert_eq!((answer.field("transfer-encoding"), answer.has("connection")), ("chunked", false));
     for target in [get("/v1/channels/a/poll"), request("POST", "/v1/channels/a/events", &[], "x")] {
         let answer = ask(&hub, target).await;
         assert_eq!((answer.status, answer.has("retry-after")), (503, true));
@@ -147,6 +149,7 @@ async fn a_drain_refuses_streams_and_answers_polls() {
         let last = stream.block().await;
         assert!(last.starts_with("retry: ") && last.lines().count() == 2, "{last}");
         stream.closed().await;
+        assert!(!stream.has_ended(), "the client is to come back");
     }
     assert!(hub.wait(super::wire::PATIENCE).await.unwrap().success());
 }

@@ -22,12 +22,12 @@ async fn a_stream_begins_with_its_head_and_a_first_block() {
             ("x-accel-buffering", "no"),
             ("x-content-type-options", "nosniff"),
             ("vary", "Origin"),
-            ("connection", "close"),
+            ("transfer-encoding", "chunked"),
         ] {
             assert_eq!(head.field(name), value);
         }
         assert!(head.field("date").ends_with(" GMT"), "{head:?}");
-        assert!(!head.has("content-length") && !head.has("transfer-encoding"), "{head:?}");
+        assert!(!head.has("content-length") && !head.has("connection"), "{head:?}");
         let lines: Vec<&str> = first.lines().collect();
         assert!(lines[0].starts_with(": ") && lines[1].starts_with("retry: "), "{first}");
         assert!(lines[2].starts_with("id: ") && lines[3..] == [""], "{first}");
@@ -234,15 +234,17 @@ async fn a_filter_moves_the_position_past_what_it_hides() {
     let mut wire = Wire::to(&hub).await;
     wire.send(get("/v1/channels/x/events?type=seen")).await;
     wire.stream_head().await;
-    let hidden = published(&hub, "x", "hidden").await;
-    assert_eq!(wire.block().await, format!("id: {hidden}\n\n"));
+    published(&hub, "x", "hidden").await;
+    assert_eq!(wire.block().await, HEARTBEAT);
+    let hidden = published_many(&hub, "x").await;
+    assert_eq!(after_heartbeats(&mut wire).await, format!("id: {hidden}\n\n"));
     let answer = ask(&hub, post("/v1/channels/x/events?type=seen", "x")).await;
     let seen = answer.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(wire.block().await, format!("event: seen\ndata: x\nid: {seen}\n\n"));
 }
 
 #[tokio::test]
-async fn heartbeats_move_the_position_on() {
+async fn heartbeats_are_comments_and_move_a_position_that_is_far_behind_on() {
     let hub = hub(&[("limits.connections.heartbeat_s", "1")]).await;
     let mut wires = Vec::new();
     for target in ["/v1/channels/quiet/events", "/v1/events?channel=quiet&channel=still/*"] {
@@ -251,12 +253,43 @@ async fn heartbeats_move_the_position_on() {
         wire.stream_head().await;
         wires.push(wire);
     }
-    let elsewhere = published(&hub, "loud", "x").await;
+    published(&hub, "loud", "x").await;
+    for wire in &mut wires {
+        assert_eq!(wire.block().await, HEARTBEAT);
+        assert_eq!(wire.block().await, HEARTBEAT);
+    }
+    let elsewhere = published_many(&hub, "loud").await;
     for mut wire in wires {
-        assert_eq!(wire.block().await, format!("id: {elsewhere}\n\n"));
-        assert_eq!(wire.block().await, format!("id: {elsewhere}\n\n"));
+        assert_eq!(after_heartbeats(&mut wire).await, format!("id: {elsewhere}\n\n"));
+        assert_eq!(wire.block().await, HEARTBEAT);
     }
 }
+
+/// Publishes so many events that a heartbeat tells positions from before; gives the last id.
+async fn published_many(hub: &visnyk_loadtest::Hub, channel: &str) -> String {
+    let lines = "{\"data\":0}\n".repeat(4_097 / 17);
+    let mut last = String::new();
+    for _ in 0..17 {
+        let fields = [("Content-Type", "application/x-ndjson")];
+        let target = format!("/v1/channels/{channel}/events");
+        let answer = ask(hub, request("POST", &target, &fields, &lines)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        last = answer.json()["last_id"].as_str().unwrap().to_owned();
+    }
+    last
+}
+
+/// The next block that is not a heartbeat.
+async fn after_heartbeats(wire: &mut Wire) -> String {
+    loop {
+        let block = wire.block().await;
+        if block != HEARTBEAT {
+            return block;
+        }
+    }
+}
+
+const HEARTBEAT: &str = ":\n";
 
 #[tokio::test]
 async fn hello_names_the_connection() {

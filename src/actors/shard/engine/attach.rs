@@ -100,6 +100,7 @@ impl Engine {
         self.slots.insert(Slot {
             connection: Connection::new(ConnectionStart::default(), transport, policy, now_ms),
             peer,
+            coding: subscriber.coding,
             subscriber: Subscribed::new(subscriber, ticket),
             reader: None,
             check_ms: u64::MAX,
@@ -107,6 +108,7 @@ impl Engine {
             generation: key.generation,
             plain_index: VACANT,
             reads_left: READS_PER_PASS,
+            heartbeats: 0,
             is_queued: false,
         });
         // Before its preamble: a client that has it is counted.
@@ -155,7 +157,7 @@ impl Engine {
         let open = subscriber.named().filter(|entry| entry.closing_event_due(resume.cursor));
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
-        let framing = subscriber.framing();
+        let (framing, coding) = (subscriber.framing(), slot.coding);
 
         let head = new.head;
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
@@ -163,7 +165,9 @@ impl Engine {
         if !is_searching_start && let Some(framing) = framing {
             let hello = new.hello.then_some(id);
             let gap = resume.gap.as_ref();
-            self.write_preamble(framing, &mut preamble, new.retry_ms, hello, resume.cursor, gap);
+            coding.wrap(&mut preamble, |out| {
+                self.write_preamble(framing, out, new.retry_ms, hello, resume.cursor, gap);
+            });
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -207,15 +211,11 @@ impl Engine {
             (None, None) => {}
             (Some(framing), gap) => {
                 let Subscribed::Full(full) = &slot.subscriber else { return };
-                let Subscriber { id, hello, retry_ms, .. } = full.subscriber;
-                self.write_preamble(
-                    framing,
-                    &mut preamble,
-                    retry_ms,
-                    hello.then_some(id),
-                    cursor,
-                    gap.as_ref(),
-                );
+                let Subscriber { id, hello, retry_ms, coding, .. } = full.subscriber;
+                let hello = hello.then_some(id);
+                coding.wrap(&mut preamble, |out| {
+                    self.write_preamble(framing, out, retry_ms, hello, cursor, gap.as_ref());
+                });
             }
         }
         let replay_through = self.backend.head();

@@ -129,14 +129,16 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if payload.events().is_empty() {
             // Nothing of the round passes its filter.
-            if slot.connection.cursor() < first {
+            let from = slot.connection.cursor();
+            if from < first && !slot.connection.is_behind() {
                 slot.connection.advance_idle(last);
+                slot.subscriber.note_passed(from, last);
             }
             return;
         }
         let counted_through = slot.connection.counted_through();
         let (events, bytes) = match counted_through < first {
-            true => (payload.events().len() as u32, payload.bytes().len() as u64),
+            true => (payload.events().len() as u32, payload.len() as u64),
             false => payload.after(counted_through),
         };
         let round = ConnectionMsg::Round { first, last, events, bytes };

@@ -26,7 +26,7 @@ use crate::{
     },
     backend::EventStore,
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport},
-    model::{Closing, PollAnswer},
+    model::{Closing, LAST_CHUNK, PollAnswer, TransferCoding},
     telemetry::Metrics,
 };
 
@@ -272,14 +272,8 @@ impl Engine {
     /// Ends a connection: its closing block, its entries in the lists, its socket.
     pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
-        if reason.asks_to_reconnect()
-            && slot.connection.rest().is_empty()
-            && let Some(framing) = slot.subscriber.framing()
-        {
-            let retry_ms = self.jittered_retry_ms();
-            let mut block = Vec::new();
-            framing.closing(&Closing { retry_ms, token: reason.token_word() }, &mut block);
-            let _ = slot.peer.write_all(&Bytes::from(block), &mut 0);
+        if slot.connection.rest().is_empty() {
+            self.write_end(&mut slot, reason);
         }
         let moved = self.fan_out.unsubscribe(index, &slot.subscriber, slot.plain_index);
         if let Some(moved) = moved.and_then(|moved| self.slots.get_mut(moved as usize)) {
@@ -306,6 +300,23 @@ impl Engine {
         {
             let counted = (full.subscriber.admission, client_info);
             self.returned.push(ReturnedSocket { io, early, counted, keep_alive });
+        }
+    }
+
+    /// Writes what a stream ends with. The last chunk is only for a client that is not to come back:
+    /// many end for good with it, and connect anew without it (docs/adr/032-chunked-streams.md).
+    fn write_end(&mut self, slot: &mut Slot, reason: CloseReason) {
+        let Some(framing) = slot.subscriber.framing() else { return };
+        let mut end = Vec::new();
+        if reason.asks_to_reconnect() {
+            let closing =
+                Closing { retry_ms: self.jittered_retry_ms(), token: reason.token_word() };
+            slot.coding.wrap(&mut end, |out| framing.closing(&closing, out));
+        } else if reason == CloseReason::ChannelClosed && slot.coding == TransferCoding::Chunked {
+            end.extend_from_slice(LAST_CHUNK);
+        }
+        if !end.is_empty() {
+            let _ = slot.peer.write_all(&Bytes::from(end), &mut 0);
         }
     }
 

@@ -87,17 +87,18 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reader = None;
         let Some(framing) = slot.subscriber.framing() else { return Effect::None };
-        let mut blocks = Vec::new();
-        framing.gap(&gap, &mut blocks);
-        // That a channel is closed must not be lost with what is skipped.
-        let mut open_names = 0;
-        for entry in slot.subscriber.named() {
-            match entry.closed_seq() {
-                Some(closed) if closed <= from => {}
-                Some(closed) if closed <= to => framing.channel_closed(entry.name(), &mut blocks),
-                _ => open_names += 1,
+        let (mut blocks, mut open_names) = (Vec::new(), 0);
+        slot.coding.wrap(&mut blocks, |out| {
+            framing.gap(&gap, out);
+            // That a channel is closed must not be lost with what is skipped.
+            for entry in slot.subscriber.named() {
+                match entry.closed_seq() {
+                    Some(closed) if closed <= from => {}
+                    Some(closed) if closed <= to => framing.channel_closed(entry.name(), out),
+                    _ => open_names += 1,
+                }
             }
-        }
+        });
         let msg = ConnectionMsg::Skipped { to, gap: blocks.into(), open_names };
         slot.connection.handle(msg, self.now_ms, &self.limits)
     }

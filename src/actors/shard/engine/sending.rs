@@ -22,15 +22,17 @@ impl Engine {
     ) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let mut taken = 0;
-        let outcome = slot.peer.write_all(payload.bytes(), &mut taken);
+        let coding = slot.coding;
+        let bytes = payload.bytes(coding);
+        let outcome = slot.peer.write_all(bytes, &mut taken);
         let replay_through = slot.connection.replay_through();
-        let complete = taken == payload.bytes().len();
+        let complete = taken == bytes.len();
         let begun = if complete {
             payload.events().len()
         } else {
             match outcome {
                 Err(_) => return self.finish(index, CloseReason::PeerClosed),
-                Ok(()) => payload.split(taken).begun,
+                Ok(()) => payload.split(coding, taken).begun,
             }
         };
         if payload.closes() {
@@ -58,7 +60,7 @@ impl Engine {
             };
             let counted = payload.after(replay_through);
             let due = payload.after(cursor.max(replay_through));
-            let rest = self.unsent.count(payload.split(taken).rest);
+            let rest = self.unsent.count(payload.split(coding, taken).rest);
             let Some(slot) = self.slots.get_mut(index as usize) else { return };
             let blocked = ConnectionMsg::Blocked {
                 cursor,
@@ -113,21 +115,35 @@ impl Engine {
         self.backend.position(slot.connection.cursor())
     }
 
+    /// Sends a comment. It sends the position instead if that is far from the client's last id, or that
+    /// was long ago: the client would come back from where history may not reach.
     pub(super) fn heartbeat(&mut self, index: u32) {
-        let position = self.safe_position(index);
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(framing) = slot.subscriber.framing() else { return };
+        slot.heartbeats = match slot.connection.is_after_heartbeat() {
+            true => slot.heartbeats.saturating_add(1),
+            false => 1,
+        };
+        let cursor = slot.connection.cursor();
+        let heartbeats_max = (ID_AGE_MAX_S / self.limits.heartbeat_s.max(1)).clamp(1, 255);
+        let is_idle = self.fan_out.is_idle_for(&slot.subscriber);
+        let through = if is_idle { cursor.max(self.fan_out.head()) } else { cursor };
+        let passed = through.0 - slot.subscriber.last_id(cursor).0;
+        let has_id = passed > ID_EVENTS_MAX || u32::from(slot.heartbeats) >= heartbeats_max;
+        let through = if has_id { through } else { cursor };
+        let position = has_id.then(|| self.backend.position(through));
         let mut block = Vec::with_capacity(HEARTBEAT_BYTES);
-        framing.heartbeat(position, &mut block);
+        slot.coding.wrap(&mut block, |out| framing.heartbeat(position, out));
         let block = Bytes::from(block);
         let mut taken = 0;
         let msg = match slot.peer.write_all(&block, &mut taken) {
             Err(_) => return self.finish(index, CloseReason::PeerClosed),
-            Ok(()) if taken == block.len() => {
-                ConnectionMsg::Sent { through: position.seq, sent: (0, 0) }
+            Ok(()) if taken == block.len() && has_id => {
+                ConnectionMsg::Sent { through, sent: (0, 0) }
             }
+            Ok(()) if taken == block.len() => ConnectionMsg::HeartbeatSent,
             Ok(()) => ConnectionMsg::Blocked {
-                cursor: position.seq,
+                cursor: through,
                 rest: block.slice(taken..),
                 progressed: taken > 0,
                 due: (0, 0),
@@ -138,5 +154,9 @@ impl Engine {
     }
 }
 
+/// Events of the log past a client's last id, and the age of that in seconds, past which a heartbeat
+/// has an id. An `id:` without data is a message to some clients, so it comes seldom.
+const ID_EVENTS_MAX: u64 = 4_096;
+const ID_AGE_MAX_S: u32 = 300;
 /// Room for a heartbeat.
-const HEARTBEAT_BYTES: usize = 48;
+const HEARTBEAT_BYTES: usize = 64;

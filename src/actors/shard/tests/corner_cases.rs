@@ -492,18 +492,49 @@ fn a_client_that_hangs_up_is_noticed_without_a_write() {
 }
 
 #[test]
-fn a_heartbeat_moves_the_position_on_when_nothing_is_due() {
+fn a_heartbeat_has_an_id_only_if_the_last_one_is_far_behind_or_old() {
+    for (others, heartbeats, has_id) in
+        [(0, 1, false), (4_096, 1, false), (4_097, 1, true), (1, 19, false), (1, 20, true)]
+    {
+        let mut world = world();
+        let filtered = Ask { types: vec!["t"], ..Ask::stream(&["other"]) };
+        let asks = [Ask::stream(&["a"]), Ask::stream(&["a", "b"]), filtered];
+        let pipes = asks.map(|ask| join(&mut world, &ask));
+        let first = pipes[0].last_id();
+        for n in 0..others {
+            world.say("other", &n.to_string());
+            if n % 500 == 0 {
+                world.settle();
+            }
+        }
+        world.settle();
+        world.tick(14_900);
+        assert_eq!(pipes[0].writes(), 1, "too early");
+        for _ in 0..heartbeats {
+            world.tick(15_064);
+        }
+        let head = world.backend.position(world.backend.head()).to_string();
+        let last_id = if has_id { head } else { first };
+        for pipe in pipes {
+            assert_eq!(pipe.last_id(), last_id, "{others}, {heartbeats}: {}", pipe.text());
+            assert_eq!(pipe.writes(), 1 + heartbeats);
+            assert_eq!(pipe.text().ends_with("\n:\n"), !has_id, "{}", pipe.text());
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_starts_the_time_of_an_id_anew() {
     let mut world = world();
     let pipe = join(&mut world, &Ask::stream(&["a"]));
-    let mixed = join(&mut world, &Ask::stream(&["a", "b"]));
-    world.say("other", "1");
-    world.settle();
-    world.tick(14_900);
-    assert_eq!(pipe.writes(), 1);
-    world.tick(200);
-    let head = world.backend.position(world.backend.head()).to_string();
-    assert_eq!((pipe.last_id(), mixed.last_id()), (head.clone(), head));
-    assert_eq!(pipe.writes(), 2);
+    for round in 0..30 {
+        world.tick(15_064);
+        assert!(pipe.text().ends_with(":\n"), "{}", pipe.text());
+        if round % 15 == 0 {
+            world.say("a", "1");
+            world.settle();
+        }
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
     assert_eq!(found.state, ConnectionState::Behind(BehindReason::Blocked));
     // The first event is in flight; eight are due.
     assert_eq!((found.position.seq, found.lag_events), (Seq(1), 8));
-    let event = world.log[0].bytes().len() as u64;
+    let event = world.log[0].text().len() as u64;
     assert_eq!(found.unsent_bytes, event - 7);
     let due: u64 = world.log.iter().skip(2).step_by(2).map(|e| e.bytes().len() as u64).sum();
     assert_eq!(found.lag_bytes, due);

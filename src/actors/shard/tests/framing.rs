@@ -27,8 +27,8 @@ impl Framing for Tags {
         let _ = write!(out, "<{}>", event.data());
     }
 
-    fn heartbeat(&self, _: Position, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"<heartbeat>");
+    fn heartbeat(&self, position: Option<Position>, out: &mut Vec<u8>) {
+        out.extend_from_slice(if position.is_some() { b"<position>" } else { b"<heartbeat>" });
     }
 
     fn gap(&self, _: &Gap, out: &mut Vec<u8>) {

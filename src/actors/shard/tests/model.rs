@@ -18,7 +18,7 @@ use crate::{
     core::{CloseReason, Limits, SlowPolicy},
     model::{
         ChannelName, EnvelopeAnswers, EnvelopeEncoding, Epoch, EventType, NewEvent, Position, Seq,
-        Start,
+        Start, TransferCoding,
     },
 };
 
@@ -263,6 +263,10 @@ impl Run {
             selectors: selectors.to_vec(),
             types: types.to_vec(),
             form,
+            coding: match attach.form / 6 % 3 {
+                0 => TransferCoding::None,
+                _ => TransferCoding::Chunked,
+            },
             start,
             policy,
             ends_after_ms: wait_ms,

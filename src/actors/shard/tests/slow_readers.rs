@@ -43,8 +43,8 @@ fn a_reader_at_its_lag_bound_stays_and_one_event_past_it_is_ended() {
 #[test]
 fn a_reader_at_its_lag_bound_in_bytes_stays_and_one_byte_past_it_is_ended() {
     for (last, ended) in [("x", false), ("xx", true)] {
-        // Two frames of `data: x` LF `id: …-n` LF LF.
-        let frame = "data: x\nid: 130nwn-1\n\n".len() as u64;
+        // Two chunks of `data: x` LF `id: …-n` LF LF.
+        let frame = "00000015\r\ndata: x\nid: 130nwn-1\n\n\r\n".len() as u64;
         let mut world = world_with(|limits| limits.connections.lag_bytes_max = 2 * frame);
         let pipe = join_and_stop(&mut world, &Ask::stream(&["a"]));
         world.say("a", "x");

@@ -28,7 +28,7 @@ fn rests_are_counted_as_long_as_they_live() {
     let (mut world, _) = stalled(u64::MAX);
     world.say("a", &"x".repeat(100));
     world.settle();
-    let event = world.log[0].bytes().len() as i64;
+    let event = world.log[0].text().len() as i64;
     assert_eq!(world.metrics.unsent_bytes.get(), 10 * (event - 1));
     // What comes on top lies in history.
     world.say("a", &"x".repeat(100));
@@ -43,7 +43,7 @@ fn rests_are_counted_as_long_as_they_live() {
 fn past_the_ceiling_the_slowest_are_ended_and_no_more() {
     let (mut world, _) = stalled(u64::MAX);
     world.say("a", &"x".repeat(100));
-    let rest = world.log[0].bytes().len() as u64 - 1;
+    let rest = world.log[0].text().len() as u64 - 1;
     for room in [10, 9, 4, 1, 0] {
         let (mut world, ids) = stalled(room * rest);
         world.say("a", &"x".repeat(100));

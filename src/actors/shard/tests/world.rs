@@ -17,7 +17,7 @@ use crate::{
     core::{CloseReason, Limits, SlowPolicy, Subscription},
     model::{
         ChannelName, ChannelSelector, Draft, EnvelopeAnswers, Epoch, Event, EventKind, EventType,
-        NewEvent, PollReply, Seq, Start,
+        NewEvent, PollReply, Seq, Start, TransferCoding,
     },
     telemetry::Metrics,
 };
@@ -49,6 +49,7 @@ pub(super) struct Ask {
     pub(super) selectors: Vec<&'static str>,
     pub(super) types: Vec<&'static str>,
     pub(super) form: Form,
+    pub(super) coding: TransferCoding,
     pub(super) start: Start,
     pub(super) policy: SlowPolicy,
     pub(super) ends_after_ms: Option<u64>,
@@ -61,6 +62,7 @@ impl Ask {
             selectors: selectors.to_vec(),
             types: Vec::new(),
             form: Form::Frames,
+            coding: TransferCoding::None,
             start: Start::Now,
             policy: SlowPolicy::Disconnect,
             ends_after_ms: None,
@@ -242,6 +244,7 @@ impl World {
             counted_patterns: Vec::new(),
             subscription,
             shape,
+            coding: ask.coding,
             start: ask.start.clone(),
             policy: ask.policy,
             ends_after_ms: ask.ends_after_ms,
