@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{CliError, config, publish, serve, subscribe, token};
+use super::{CliError, config, log, publish, serve, subscribe, token};
 
 /// An event hub for high fan-out push over Server-Sent Events and long-polling.
 ///
@@ -28,6 +28,8 @@ enum Command {
     Token(token::Args),
     /// Prints the effective settings, with where each came from.
     Config(config::Args),
+    /// Looks at a log on disk while no hub uses it, exports it, or makes it usable again.
+    Log(log::Args),
 }
 
 impl Cli {
@@ -40,6 +42,7 @@ impl Cli {
             Some(Command::Subscribe(args)) => subscribe::run(args),
             Some(Command::Token(args)) => token::run(args),
             Some(Command::Config(args)) => config::run(args),
+            Some(Command::Log(args)) => log::run(args),
         }
     }
 }

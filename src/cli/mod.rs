@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod feed;
 mod hub;
+mod log;
 mod publish;
 mod serve;
 mod settings;

@@ -55,6 +55,13 @@ impl DataDir {
         Ok(Self { directory, identity })
     }
 
+    /// Opens the directory of a log that exists.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        let meta = fs::metadata(path);
+        meta.map_err(OpenError::io(path.display().to_string()))?;
+        Self::open(path)
+    }
+
     /// What tells it from a copy: its inode.
     pub fn identity(&self) -> u64 {
         self.identity

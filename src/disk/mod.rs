@@ -11,6 +11,7 @@ mod error;
 mod keeper;
 mod recovery;
 mod removed;
+mod repair;
 mod segment;
 mod segments;
 mod small_file;
@@ -28,5 +29,6 @@ pub use recovery::{
     SegmentContents,
 };
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
+pub use repair::Damage;
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use writer::LogWriter;

@@ -109,35 +109,58 @@ impl<D: Directory> Recovery<D> {
     /// Looks into a directory, and makes a log of it if it is empty. `identity` is what tells the
     /// directory from a copy of it.
     pub fn start(directory: D, identity: u64, new_epoch: Epoch) -> Result<Self, OpenError> {
-        let names = directory.list().map_err(OpenError::io("."))?;
-        let mut bases: Vec<Seq> = names.iter().filter_map(|name| segment::base_of(name)).collect();
-        bases.sort_unstable();
-        let meta = read(&directory, META)?;
-        let epoch = match &meta {
-            Some(bytes) => {
-                let meta = Meta::decode(bytes).ok_or_else(|| damaged(META))?;
-                if meta.format != FORMAT {
-                    return Err(OpenError::Format { found: meta.format, known: FORMAT });
-                }
-                if meta.identity != identity {
-                    return Err(OpenError::Moved);
-                }
-                meta.epoch
-            }
+        let bases = segment::bases(&directory)?;
+        let meta = Self::read_meta(&directory)?;
+        let is_new = meta.is_none();
+        let meta = match meta {
+            Some(meta) if meta.identity != identity => return Err(OpenError::Moved),
+            Some(meta) => meta,
             None => {
+                let names = directory.list().map_err(OpenError::io("."))?;
                 if let Some(file) = names.into_iter().find(|name| !may_be_in_new_log(name)) {
                     return Err(OpenError::Foreign { file });
                 }
-                let meta = Meta { format: FORMAT, epoch: new_epoch, identity };
-                small_file::write(&directory, META, &meta.encode()).map_err(OpenError::io(META))?;
-                new_epoch
+                let meta = Meta::new(new_epoch, identity);
+                meta.write(&directory)?;
+                meta
             }
         };
-        let removed = match read(&directory, LOSSES)? {
-            Some(bytes) => RemovedEvents::decode(&bytes).ok_or_else(|| damaged(LOSSES))?,
-            None => RemovedEvents::default(),
-        };
-        Ok(Self { directory, epoch, removed, bases, is_new: meta.is_none() })
+        let removed = Self::read_removed(&directory)?;
+        Ok(Self { is_new, ..Self::with(directory, meta.epoch, removed, bases) })
+    }
+
+    pub(super) fn with(
+        directory: D,
+        epoch: Epoch,
+        removed: RemovedEvents,
+        bases: Vec<Seq>,
+    ) -> Self {
+        Self { directory, epoch, removed, bases, is_new: false }
+    }
+
+    pub(super) fn read_meta(directory: &D) -> Result<Option<Meta>, OpenError> {
+        let Some(bytes) = read(directory, META)? else { return Ok(None) };
+        let meta = Meta::decode(&bytes).ok_or_else(|| damaged(META))?;
+        if meta.format != FORMAT {
+            return Err(OpenError::Format { found: meta.format, known: FORMAT });
+        }
+        Ok(Some(meta))
+    }
+
+    pub(super) fn read_removed(directory: &D) -> Result<RemovedEvents, OpenError> {
+        match read(directory, LOSSES)? {
+            Some(bytes) => RemovedEvents::decode(&bytes).ok_or_else(|| damaged(LOSSES)),
+            None => Ok(RemovedEvents::default()),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &D {
+        &self.directory
+    }
+
+    /// The bases of its segments.
+    pub(super) fn bases(&self) -> &[Seq] {
+        &self.bases
     }
 
     /// The epoch of the log.
@@ -192,34 +215,43 @@ impl<D: Directory> Recovery<D> {
 
     /// Reads the log in its order, and changes nothing.
     pub fn read(&self, mut visit: impl FnMut(Recovered)) -> Result<LogContents, OpenError> {
-        let mut contents = LogContents {
+        let mut contents = self.empty_contents();
+        for (index, base) in self.bases.iter().enumerate() {
+            let is_last = index + 1 == self.bases.len();
+            self.read_segment(*base, is_last, &mut contents, &mut visit)?;
+        }
+        self.check_clean_end(&mut contents)?;
+        Ok(contents)
+    }
+
+    pub(super) fn empty_contents(&self) -> LogContents {
+        LogContents {
             segments: Vec::with_capacity(self.bases.len()),
             last: Seq(self.removed.first_base.0.saturating_sub(1)),
             last_event: Seq::ZERO,
             previous: self.removed.previous,
             was_closed: false,
-        };
-        for (index, base) in self.bases.iter().enumerate() {
-            let is_last = index + 1 == self.bases.len();
-            self.read_segment(*base, is_last, &mut contents, &mut visit)?;
         }
-        if let Some(bytes) = read(&self.directory, CLEAN_END)? {
-            let clean = CleanEnd::decode(&bytes).ok_or_else(|| damaged(CLEAN_END))?;
-            if clean.previous != contents.previous || clean.last < contents.last {
-                return Err(OpenError::Damaged {
-                    file: CLEAN_END.into(),
-                    offset: 0,
-                    last: contents.last_event,
-                    why: "the log does not end where it was closed",
-                });
-            }
-            contents.last = clean.last;
-            contents.was_closed = true;
-        }
-        Ok(contents)
     }
 
-    fn read_segment(
+    /// Checks whether a log that was closed ends where it did then.
+    pub(super) fn check_clean_end(&self, contents: &mut LogContents) -> Result<(), OpenError> {
+        let Some(bytes) = read(&self.directory, CLEAN_END)? else { return Ok(()) };
+        let clean = CleanEnd::decode(&bytes).ok_or_else(|| damaged(CLEAN_END))?;
+        if clean.previous != contents.previous || clean.last < contents.last {
+            return Err(OpenError::Damaged {
+                file: CLEAN_END.into(),
+                offset: 0,
+                last: contents.last_event,
+                why: "the log does not end where it was closed",
+            });
+        }
+        contents.last = clean.last;
+        contents.was_closed = true;
+        Ok(())
+    }
+
+    pub(super) fn read_segment(
         &self,
         base: Seq,
         is_last: bool,
@@ -350,6 +382,16 @@ pub struct SegmentContents {
     previous: u32,
 }
 
+impl LogContents {
+    /// Goes on behind damage, with a segment that begins like this.
+    pub(super) fn go_on_with(&mut self, header: Result<Option<SegmentHeader>, OpenError>) {
+        if let Ok(Some(header)) = header {
+            self.previous = header.previous;
+            self.last = Seq(header.base.0 - 1);
+        }
+    }
+}
+
 impl SegmentContents {
     /// Nothing if it holds no batch.
     fn sealed(&self) -> Option<Sealed> {
@@ -374,13 +416,21 @@ fn visit_item(item: Item, next: Seq, time_ms: u64, visit: &mut impl FnMut(Recove
 
 /// The file that makes a directory a log.
 #[derive(Debug)]
-struct Meta {
+pub(super) struct Meta {
     format: u32,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     identity: u64,
 }
 
 impl Meta {
+    pub(super) fn new(epoch: Epoch, identity: u64) -> Self {
+        Self { format: FORMAT, epoch, identity }
+    }
+
+    pub(super) fn write(&self, directory: &impl Directory) -> Result<(), OpenError> {
+        small_file::write(directory, META, &self.encode()).map_err(OpenError::io(META))
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u32_le(self.format);
@@ -416,7 +466,7 @@ fn may_be_in_new_log(name: &str) -> bool {
     name == LOCK || name.strip_suffix(small_file::NEW) == Some(META)
 }
 
-const META: &str = "meta";
+pub(super) const META: &str = "meta";
 /// The file that is locked as long as the log is open.
 pub(super) const LOCK: &str = "lock";
 /// Seqs that are not given out after an end that was not a clean one.

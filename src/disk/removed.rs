@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Buf, BufMut};
 
-use super::batch::Item;
+use super::{batch::Item, segment::SegmentHeader};
 use crate::{
     core::IdempotencyKey,
     model::{ChannelName, EventKind, Seq},
@@ -57,6 +57,18 @@ pub struct RemovedLimits {
 }
 
 impl RemovedEvents {
+    /// What there is to know when the losses file is damaged: any channel may have lost events before
+    /// the first segment.
+    pub(super) fn unknown_before(first: Option<SegmentHeader>) -> Self {
+        let Some(header) = first else { return Self::default() };
+        Self {
+            first_base: header.base,
+            previous: header.previous,
+            floor: Seq(header.base.0 - 1),
+            ..Self::default()
+        }
+    }
+
     /// Adds an item of a segment that is about to be removed. `next` is the seq of the next event
     /// before it, and the result that behind it.
     pub(super) fn add(&mut self, item: Item, next: Seq, time_ms: u64) -> Seq {

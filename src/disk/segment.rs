@@ -6,7 +6,8 @@ use bytes::{Buf, BufMut};
 
 use super::{
     batch::{self, BatchHeader, checksum},
-    directory::DirectoryFile,
+    directory::{Directory, DirectoryFile},
+    error::OpenError,
 };
 use crate::model::{Epoch, Seq};
 
@@ -70,6 +71,27 @@ pub(super) fn file_name(base: Seq) -> String {
 pub(super) fn base_of(file_name: &str) -> Option<Seq> {
     let digits = file_name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok().map(Seq))?
+}
+
+/// The bases of the segments of a directory, in their order.
+pub(super) fn bases(directory: &impl Directory) -> Result<Vec<Seq>, OpenError> {
+    let names = directory.list().map_err(OpenError::io("."))?;
+    let mut bases: Vec<Seq> = names.iter().filter_map(|name| base_of(name)).collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// The header of the first of these segments, if that has one.
+pub(super) fn first_header(
+    directory: &impl Directory,
+    bases: &[Seq],
+) -> Result<Option<SegmentHeader>, OpenError> {
+    let Some(base) = bases.first() else { return Ok(None) };
+    let name = file_name(*base);
+    let file = directory.open(&name).map_err(OpenError::io(&name))?;
+    let mut bytes = [0; SegmentHeader::BYTES];
+    let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(&name))?;
+    Ok(SegmentHeader::decode(&bytes[..read]).filter(|header| header.base == *base))
 }
 
 /// Reads the batches of a segment in their order.

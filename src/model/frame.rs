@@ -118,6 +118,13 @@ impl Frame {
         &self.bytes[CHUNK_HEAD_BYTES..self.bytes.len() - CHUNK_TAIL_BYTES]
     }
 
+    /// The value of the `retry` field, in milliseconds.
+    pub fn retry_ms(&self) -> Option<u32> {
+        let (head, _, data_start) = self.draft_parts();
+        let head = text(&head[..data_start as usize]);
+        head.lines().find_map(|line| line.strip_prefix("retry: ")?.parse().ok())
+    }
+
     /// What the log keeps of it: the text without its id, the length of its type, and where its data
     /// begins.
     pub fn draft_parts(&self) -> (&[u8], u16, u32) {

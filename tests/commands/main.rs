@@ -3,4 +3,5 @@
 
 mod cli;
 mod command_line;
+mod log;
 mod settings;

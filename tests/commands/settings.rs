@@ -179,7 +179,7 @@ fn every_mistake_is_reported_with_its_source() {
     assert_eq!(
         directory.refusal(sources),
         [
-            "unknown setting log = 3 (visnyk.toml:1): in log there are format, level, queue_bytes_max",
+            "unknown setting log = 3 (visnyk.toml:1): in log there are format, level, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s",
             "unknown setting limits.poll.limt = 4 (visnyk.toml:3): did you mean limits.poll.limit?",
             "limits.poll.limit = 0 (visnyk.toml:4) is refused: \
          allowed is a whole number from 1 to 1000000",
@@ -285,8 +285,8 @@ fn what_later_versions_take_is_refused_without_showing_its_value() {
     assert_eq!(
         directory.refusal(sources),
         [
-            "backend (visnyk.toml:1) is not available in this version: history is kept in memory only, \
-         so nothing would survive the process; remove it",
+            "backend (visnyk.toml:1) is not available in this version: a hub keeps its own log, in \
+             memory or on disk, and shares it with no other; remove it",
             "role (visnyk.toml:2) is not available in this version: a hub is a single process that \
          does everything; remove it",
             "unknown setting jtw_secret = (not shown) (environment VISNYK_JTW_SECRET): \
