@@ -27,7 +27,7 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
         let io = |error| OpenError::Io { file: shown.clone(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        create(path).map_err(io)?;
         let directory = File::open(path).map_err(io)?;
         let identity = directory.metadata().map_err(io)?.ino();
         let lock_path = path.join(LOCK);
@@ -122,7 +122,9 @@ impl Directory for LocalDirectory {
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         if len > 0 {
-            match fallocate(&file, FallocateFlags::empty(), 0, len) {
+            // A signal may interrupt it.
+            let allocate = || fallocate(&file, FallocateFlags::empty(), 0, len);
+            match rustix::io::retry_on_intr(allocate) {
                 Err(rustix::io::Errno::OPNOTSUPP) => allocate_by_writing(&file, len)?,
                 result => result?,
             }
@@ -163,6 +165,19 @@ impl DirectoryFile for File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
+}
+
+/// Creates a directory and those above it, if need be. What is in a directory that a power cut takes
+/// away is lost, fsynced or not: so those are fsynced in which one was created.
+fn create(path: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for created in missing {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// For file systems that cannot allocate without it.

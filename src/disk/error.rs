@@ -83,4 +83,7 @@ pub enum WriteError {
     /// The log was stopped while it waited for room.
     #[error("the log was stopped")]
     Stopped,
+    /// An earlier call failed.
+    #[error("the log has failed before")]
+    Failed,
 }

@@ -61,27 +61,36 @@ impl<D: Directory> LogKeeper<D> {
         let oldest = self.segments.oldest(SEGMENTS_PER_PASS, |sealed, bytes| {
             sealed.last < floor
                 || bytes_max > 0 && bytes > bytes_max
-                || age_max_ms > 0 && sealed.newest_ms + age_max_ms <= now_ms
+                || age_max_ms > 0 && sealed.newest_ms.saturating_add(age_max_ms) <= now_ms
         });
         let Some((last, first_kept)) = oldest.last() else { return Ok(()) };
+        let mut removed = self.removed.clone();
         for (sealed, _) in &oldest {
-            self.note_removal(sealed)?;
+            self.note_removal(sealed, &mut removed)?;
         }
-        self.removed.first_base = *first_kept;
-        self.removed.previous = last.previous;
-        self.removed.prune(&self.retention.removed, now_ms);
-        self.write_losses()?;
+        removed.first_base = *first_kept;
+        removed.previous = last.previous;
+        removed.expire(&self.retention.removed, now_ms);
         let directory = &self.segments.directory;
+        let has_used_reserve = match write_losses(directory, &removed) {
+            // The hub refuses publishes meanwhile, and this is tried again.
+            Err(error) if is_full(&error) => return Ok(()),
+            result => result?,
+        };
+        self.removed = removed;
         for (sealed, _) in &oldest {
             directory.remove(&segment::file_name(sealed.base))?;
         }
         directory.sync()?;
         self.segments.forget_oldest(oldest.len());
+        if has_used_reserve {
+            reserve(directory)?;
+        }
         Ok(())
     }
 
     /// Notes what a segment holds that will be lost.
-    fn note_removal(&mut self, sealed: &Sealed) -> io::Result<()> {
+    fn note_removal(&self, sealed: &Sealed, removed: &mut RemovedEvents) -> io::Result<()> {
         let name = segment::file_name(sealed.base);
         let file = self.segments.directory.open(&name)?;
         let mut header = [0; SegmentHeader::BYTES];
@@ -92,30 +101,31 @@ impl<D: Directory> LogKeeper<D> {
             while let Next::Batch(header, items) = reader.next()? {
                 let mut next = header.first;
                 for item in Items(&items).flatten() {
-                    next = self.removed.add(item, next, header.time_ms);
+                    next = removed.add(item, next, header.time_ms);
                 }
                 last = header.last();
+                // A segment may hold far more than is kept of it.
+                removed.limit(&self.retention.removed);
             }
         }
         if last != sealed.last {
             tracing::warn!(file = name, "a segment that is removed cannot be read to its end");
-            self.removed.lose_unread(sealed.last);
+            removed.lose_unread(sealed.last);
         }
         Ok(())
     }
+}
 
-    /// Writes the losses file, at the expense of the reserve if the disk is full.
-    fn write_losses(&self) -> io::Result<()> {
-        let directory = &self.segments.directory;
-        let bytes = self.removed.encode();
-        match small_file::write(directory, LOSSES, &bytes) {
-            Err(error) if is_full(&error) => {
-                let _ = directory.remove(RESERVE);
-                directory.sync()?;
-                small_file::write(directory, LOSSES, &bytes)
-            }
-            result => result,
+/// Writes the losses file, at the expense of the reserve if the disk is full. Whether it was.
+fn write_losses<D: Directory>(directory: &D, removed: &RemovedEvents) -> io::Result<bool> {
+    let bytes = removed.encode();
+    match small_file::write(directory, LOSSES, &bytes) {
+        Err(error) if is_full(&error) => {
+            let _ = directory.remove(RESERVE);
+            directory.sync()?;
+            small_file::write(directory, LOSSES, &bytes).map(|()| true)
         }
+        result => result.map(|()| false),
     }
 }
 

@@ -4,6 +4,9 @@
 //! Nothing here knows of channels' histories, subscribers or tasks: it stores what it is handed, says
 //! when that is durable, and reads it back.
 
+#[macro_use]
+mod planted;
+
 mod batch;
 mod data_dir;
 mod directory;
@@ -14,6 +17,10 @@ mod removed;
 mod repair;
 mod segment;
 mod segments;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod simulation;
 mod small_file;
 mod sync_policy;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut};
 
 use super::{
     batch::{Item, Items},
-    directory::{Directory, DirectoryFile},
+    directory::{Directory, DirectoryFile, is_full},
     error::OpenError,
     keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE},
     removed::{RemovedEvents, StoredKey},
@@ -133,8 +133,10 @@ impl<D: Directory> Recovery<D> {
         directory: D,
         epoch: Epoch,
         removed: RemovedEvents,
-        bases: Vec<Seq>,
+        mut bases: Vec<Seq>,
     ) -> Self {
+        // The others are not removed yet.
+        bases.retain(|base| *base >= removed.first_base);
         Self { directory, epoch, removed, bases, is_new: false }
     }
 
@@ -175,7 +177,7 @@ impl<D: Directory> Recovery<D> {
 
     /// Reads the log in its order, and opens it for writing.
     pub fn open(
-        mut self,
+        self,
         segment_bytes: u64,
         retention: LogRetention,
         visit: impl FnMut(Recovered),
@@ -190,6 +192,7 @@ impl<D: Directory> Recovery<D> {
             // Readers may have seen events that a disk which lies about fsync has lost: their seqs
             // are not given out again.
             last.0 += SEQS_SKIPPED;
+            self.note_start(last).map_err(OpenError::io(STARTED_AT))?;
         }
         keeper::reserve(&self.directory).map_err(OpenError::io(RESERVE))?;
         self.directory.sync().map_err(OpenError::io("."))?;
@@ -206,7 +209,7 @@ impl<D: Directory> Recovery<D> {
         let segments = Arc::new(Segments::new(self.directory, sealed));
         let ours = || Arc::clone(&segments);
         Ok(OpenLog {
-            writer: LogWriter::new(ours(), self.epoch, segment_bytes, last, previous),
+            writer: LogWriter::new(ours(), self.epoch, last, previous),
             keeper: LogKeeper::new(ours(), segment_bytes, retention, self.removed),
             status: LogStatus(Arc::downgrade(&segments)),
             report,
@@ -220,7 +223,7 @@ impl<D: Directory> Recovery<D> {
             let is_last = index + 1 == self.bases.len();
             self.read_segment(*base, is_last, &mut contents, &mut visit)?;
         }
-        self.check_clean_end(&mut contents)?;
+        self.check_end(&mut contents)?;
         Ok(contents)
     }
 
@@ -234,8 +237,12 @@ impl<D: Directory> Recovery<D> {
         }
     }
 
-    /// Checks whether a log that was closed ends where it did then.
-    pub(super) fn check_clean_end(&self, contents: &mut LogContents) -> Result<(), OpenError> {
+    /// Finds out where the log goes on, and whether one that was closed ends where it did then.
+    pub(super) fn check_end(&self, contents: &mut LogContents) -> Result<(), OpenError> {
+        if let Some(bytes) = read(&self.directory, STARTED_AT)? {
+            let bytes = bytes.try_into().map_err(|_| damaged(STARTED_AT))?;
+            contents.last = contents.last.max(Seq(u64::from_le_bytes(bytes)));
+        }
         let Some(bytes) = read(&self.directory, CLEAN_END)? else { return Ok(()) };
         let clean = CleanEnd::decode(&bytes).ok_or_else(|| damaged(CLEAN_END))?;
         if clean.previous != contents.previous || clean.last < contents.last {
@@ -318,6 +325,7 @@ impl<D: Directory> Recovery<D> {
             bytes: reader.offset,
             torn_bytes: end.saturating_sub(reader.offset),
             newest_ms,
+            unproven: reader.unproven,
             previous: reader.previous,
         });
         contents.last = reader.last;
@@ -325,8 +333,22 @@ impl<D: Directory> Recovery<D> {
         Ok(())
     }
 
+    /// Notes the seq behind which this process goes on: if all that it writes is lost, the next one has
+    /// to skip more.
+    fn note_start(&self, last: Seq) -> io::Result<()> {
+        if is_planted!(StartIsNotNoted) {
+            return Ok(());
+        }
+        match small_file::write(&self.directory, STARTED_AT, &last.0.to_le_bytes()) {
+            // It is for disks that lie, and a full one had better start.
+            Err(error) if is_full(&error) => Ok(()),
+            result => result,
+        }
+    }
+
     /// Cuts the last segment to what it holds: an unfinished write must not come back after the next
-    /// crash. A segment that holds nothing goes.
+    /// crash. A segment that holds nothing goes. Its last batches are written again as they are: if
+    /// their fsync failed, the kernel takes them for written, and no fsync of ours would write them.
     fn cut_off_tail(&self, contents: &LogContents) -> Result<(), OpenError> {
         let Some(segment) = contents.segments.last() else { return Ok(()) };
         let name = segment::file_name(segment.base);
@@ -334,17 +356,26 @@ impl<D: Directory> Recovery<D> {
             return self.directory.remove(&name).map_err(OpenError::io(&name));
         }
         let file = self.directory.open(&name).map_err(OpenError::io(&name))?;
-        file.set_len(segment.bytes).and_then(|()| file.sync()).map_err(OpenError::io(&name))
+        let cut = || {
+            file.set_len(segment.bytes)?;
+            if !contents.was_closed && !is_planted!(TailIsTrusted) {
+                write_again(&file, segment.unproven)?;
+            }
+            file.sync()
+        };
+        cut().map_err(OpenError::io(&name))
     }
 
     /// Removes segments whose removal was under way, and a spare one.
-    fn finish_removal(&mut self) -> io::Result<()> {
-        let kept = self.bases.partition_point(|base| *base < self.removed.first_base);
-        for base in self.bases.drain(..kept) {
-            self.directory.remove(&segment::file_name(base))?;
-        }
-        if self.directory.list()?.iter().any(|name| name == SPARE) {
-            self.directory.remove(SPARE)?;
+    fn finish_removal(&self) -> io::Result<()> {
+        // The losses file may have its name in the cache alone, if the process before was killed.
+        self.directory.sync()?;
+        let names = self.directory.list()?;
+        let is_removed = |base: Seq| base < self.removed.first_base;
+        for name in names {
+            if name == SPARE || segment::base_of(&name).is_some_and(is_removed) {
+                self.directory.remove(&name)?;
+            }
         }
         self.directory.sync()
     }
@@ -378,6 +409,8 @@ pub struct SegmentContents {
     pub torn_bytes: u64,
     /// When its last batch was written, in milliseconds since 1970.
     pub newest_ms: u64,
+    /// From here on it may be in the page cache alone.
+    unproven: u64,
     /// The checksum of its last batch.
     previous: u32,
 }
@@ -411,6 +444,19 @@ fn visit_item(item: Item, next: Seq, time_ms: u64, visit: &mut impl FnMut(Recove
             visit(Recovered::Key(StoredKey { key, first: next, events, time_ms }));
             next
         }
+    }
+}
+
+/// Writes a file from `at` on as it is.
+fn write_again(file: &impl DirectoryFile, mut at: u64) -> io::Result<()> {
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let read = file.read_full_at(&mut block, at)?;
+        if read == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&block[..read], at)?;
+        at += read as u64;
     }
 }
 
@@ -467,6 +513,10 @@ fn may_be_in_new_log(name: &str) -> bool {
 }
 
 pub(super) const META: &str = "meta";
+/// Bytes that are written again at a time.
+const BLOCK_BYTES: usize = 1 << 20;
+/// The file with the seq behind which the last process that skipped seqs went on.
+pub(super) const STARTED_AT: &str = "started-at";
 /// The file that is locked as long as the log is open.
 pub(super) const LOCK: &str = "lock";
 /// Seqs that are not given out after an end that was not a clean one.

@@ -20,8 +20,8 @@ pub struct RemovedEvents {
     pub(super) previous: u32,
     /// The last removed event of each channel.
     lost: BTreeMap<ChannelName, Seq>,
-    /// The same in order; entries of channels that have lost more since are passed over.
-    order: VecDeque<(Seq, ChannelName)>,
+    /// The same in order.
+    order: BTreeMap<Seq, ChannelName>,
     /// The last removed event of any channel that is not in `lost`.
     floor: Seq,
     closed: BTreeMap<ChannelName, (Seq, u64)>,
@@ -83,8 +83,7 @@ impl RemovedEvents {
                         self.closed.remove(&channel);
                     }
                 }
-                self.order.push_back((next, channel.clone()));
-                self.lost.insert(channel, next);
+                self.lose(channel, next);
                 next.next()
             }
             Item::Key { key, events } => {
@@ -94,6 +93,13 @@ impl RemovedEvents {
         }
     }
 
+    fn lose(&mut self, channel: ChannelName, seq: Seq) {
+        if let Some(before) = self.lost.insert(channel.clone(), seq) {
+            self.order.remove(&before);
+        }
+        self.order.insert(seq, channel);
+    }
+
     /// Notes that any channel may have lost events up to `last`: a removed segment could not be read.
     pub(super) fn lose_unread(&mut self, last: Seq) {
         self.lost.clear();
@@ -101,40 +107,34 @@ impl RemovedEvents {
         self.floor = last;
     }
 
-    /// Forgets what has expired, and what is beyond the limits.
-    pub(super) fn prune(&mut self, limits: &RemovedLimits, now_ms: u64) {
-        while let Some((seq, channel)) = self.order.front() {
-            let is_latest = self.lost.get(channel) == Some(seq);
-            if is_latest && self.lost.len() <= limits.channels_max {
-                break;
-            }
-            if is_latest {
-                self.floor = self.floor.max(*seq);
-                self.lost.remove(channel);
-            }
-            self.order.pop_front();
+    /// Forgets what has expired.
+    pub(super) fn expire(&mut self, limits: &RemovedLimits, now_ms: u64) {
+        let is_kept = |at_ms: u64, kept_ms| at_ms.saturating_add(kept_ms) > now_ms;
+        self.closed.retain(|_, (_, at_ms)| is_kept(*at_ms, limits.closed_ms));
+        self.keys.retain(|key| is_kept(key.time_ms, limits.keys_ms));
+        self.limit(limits);
+    }
+
+    /// Forgets the oldest beyond the limits.
+    pub(super) fn limit(&mut self, limits: &RemovedLimits) {
+        while self.order.len() > limits.channels_max
+            && let Some((seq, channel)) = self.order.pop_first()
+        {
+            self.lost.remove(&channel);
+            self.floor = self.floor.max(seq);
         }
-        if self.order.len() > 2 * self.lost.len() + 16 {
-            let lost = &self.lost;
-            self.order.retain(|(seq, channel)| lost.get(channel) == Some(seq));
+        if let Some(excess) = self.closed.len().checked_sub(limits.closed_max + 1) {
+            let mut seqs: Vec<Seq> = self.closed.values().map(|(seq, _)| *seq).collect();
+            let (_, last_forgotten, _) = seqs.select_nth_unstable(excess);
+            let last_forgotten = *last_forgotten;
+            self.closed.retain(|_, (seq, _)| *seq > last_forgotten);
         }
-        self.closed.retain(|_, (_, at_ms)| *at_ms + limits.closed_ms > now_ms);
-        while self.closed.len() > limits.closed_max {
-            let oldest = self.closed.iter().min_by_key(|(_, (seq, _))| *seq);
-            let Some(oldest) = oldest.map(|(channel, _)| channel.clone()) else { break };
-            self.closed.remove(&oldest);
-        }
-        while self.keys.front().is_some_and(|key| {
-            key.time_ms + limits.keys_ms <= now_ms || self.keys.len() > limits.keys_max
-        }) {
-            self.keys.pop_front();
-        }
+        self.keys.drain(..self.keys.len().saturating_sub(limits.keys_max));
     }
 
     /// The last removed event of each channel, in the order in which they were removed.
     pub fn lost(&self) -> impl Iterator<Item = (&ChannelName, Seq)> {
-        let latest = |(seq, channel): &&(Seq, ChannelName)| self.lost.get(channel) == Some(seq);
-        self.order.iter().filter(latest).map(|(seq, channel)| (channel, *seq))
+        self.order.iter().map(|(seq, channel)| (channel, *seq))
     }
 
     /// The last removed event of any channel that [`lost`](Self::lost) does not name.
@@ -189,8 +189,7 @@ impl RemovedEvents {
         };
         for _ in 0..bytes.try_get_u32_le().ok()? {
             let (channel, seq) = (get_name(bytes)?, Seq(bytes.try_get_u64_le().ok()?));
-            removed.order.push_back((seq, channel.clone()));
-            removed.lost.insert(channel, seq);
+            removed.lose(channel, seq);
         }
         for _ in 0..bytes.try_get_u32_le().ok()? {
             let (channel, seq) = (get_name(bytes)?, Seq(bytes.try_get_u64_le().ok()?));

@@ -4,7 +4,7 @@ use super::{
     directory::{Directory, DirectoryFile},
     error::OpenError,
     keeper::LOSSES,
-    recovery::{LogContents, META, Meta, Recovery},
+    recovery::{LogContents, META, Meta, Recovery, STARTED_AT},
     removed::RemovedEvents,
     segment::{self, SegmentHeader},
     small_file,
@@ -83,7 +83,7 @@ impl<D: Directory> Recovery<D> {
             }
         }
         if cut.is_none()
-            && let Err(error) = self.check_clean_end(&mut contents)
+            && let Err(error) = self.check_end(&mut contents)
         {
             found.push(error);
         }
@@ -98,6 +98,7 @@ impl<D: Directory> Recovery<D> {
         // First, so that no position of the old epoch is taken for one of what is left.
         Meta::new(new_epoch, identity).write(directory)?;
         remove_if_there(directory, CLEAN_END)?;
+        remove_if_there(directory, STARTED_AT)?;
         if small_file::read(directory, LOSSES).is_err() {
             small_file::write(directory, LOSSES, &self.removed().encode())
                 .map_err(OpenError::io(LOSSES))?;

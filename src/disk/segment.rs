@@ -106,6 +106,8 @@ pub(super) struct SegmentReader<'a, F> {
     pub(super) previous: u32,
     /// The last event that was read, or the one before the first.
     pub(super) last: Seq,
+    /// From here on no batch says that those before it were durable.
+    pub(super) unproven: u64,
     /// What was found from an offset on.
     end_of_data: Option<(u64, u64)>,
 }
@@ -132,6 +134,7 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
             len: file.len()?,
             previous: header.previous,
             last: Seq(header.base.0 - 1),
+            unproven: SegmentHeader::BYTES as u64,
             end_of_data: None,
         })
     }
@@ -142,6 +145,9 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
             && header.previous == self.previous
             && header.first > self.last
         {
+            if header.durable >= self.last {
+                self.unproven = self.offset;
+            }
             self.offset += (BatchHeader::BYTES + items.len()) as u64;
             self.previous = header.checksum;
             self.last = header.last();

@@ -39,6 +39,8 @@ struct State<F> {
     /// The base of the segment that is written to, once there is one.
     current: Option<Seq>,
     spare: Spare<F>,
+    /// Bytes that the writer waits for, if the usual ones are not enough.
+    wanted: u64,
     has_stopped: bool,
 }
 
@@ -46,14 +48,16 @@ struct State<F> {
 /// for what is under way.
 enum Spare<F> {
     Missing,
-    Ready(F),
+    /// With its bytes.
+    Ready(F, u64),
     /// The writer gives it its name.
     Taken,
 }
 
 impl<D: Directory> Segments<D> {
     pub(super) fn new(directory: D, sealed: VecDeque<Sealed>) -> Self {
-        let state = State { sealed, current: None, spare: Spare::Missing, has_stopped: false };
+        let state =
+            State { sealed, current: None, spare: Spare::Missing, wanted: 0, has_stopped: false };
         Self {
             directory,
             state: Mutex::new(state),
@@ -68,12 +72,13 @@ impl<D: Directory> Segments<D> {
     }
 
     /// Allocates the spare segment if it is missing. Whether the disk is full.
-    pub(super) fn prepare_spare(&self, bytes: u64) -> std::io::Result<bool> {
-        if !matches!(self.state.lock().spare, Spare::Missing) {
-            return Ok(self.is_full());
-        }
+    pub(super) fn prepare_spare(&self, usual: u64) -> std::io::Result<bool> {
+        let bytes = match &*self.state.lock() {
+            State { spare: Spare::Missing, wanted, .. } => usual.max(*wanted),
+            _ => return Ok(self.is_full()),
+        };
         match self.directory.create(SPARE, bytes) {
-            Ok(file) => self.state.lock().spare = Spare::Ready(file),
+            Ok(file) => self.state.lock().spare = Spare::Ready(file, bytes),
             Err(error) if is_full(&error) => {
                 // What was allocated of it is of more use elsewhere.
                 let _ = self.directory.remove(SPARE);
@@ -87,34 +92,25 @@ impl<D: Directory> Segments<D> {
         Ok(false)
     }
 
-    /// Takes the spare segment, which has at least `bytes` bytes. Waits for it, for room on the
-    /// disk too.
-    pub(super) fn take_spare(&self, bytes: u64, usual: u64) -> Result<D::File, WriteError> {
+    /// Takes the spare segment, which has at least `bytes` bytes, and says how many. Waits for it,
+    /// and so for room on the disk, unless everything has stopped.
+    pub(super) fn take_spare(&self, bytes: u64) -> Result<(D::File, u64), WriteError> {
         let mut state = self.state.lock();
         loop {
+            // One that is too small is replaced.
+            if let Spare::Ready(file, len) = std::mem::replace(&mut state.spare, Spare::Taken)
+                && len >= bytes
+            {
+                state.wanted = 0;
+                return Ok((file, len));
+            }
+            state.spare = Spare::Missing;
+            state.wanted = bytes;
             if state.has_stopped {
                 return Err(WriteError::Stopped);
             }
-            match std::mem::replace(&mut state.spare, Spare::Taken) {
-                Spare::Ready(file) if bytes <= usual => return Ok(file),
-                Spare::Ready(file) => {
-                    // For a batch that is larger than a segment.
-                    drop(file);
-                    match self.directory.create(SPARE, bytes) {
-                        Ok(file) => return Ok(file),
-                        Err(error) if is_full(&error) => {
-                            state.spare = Spare::Missing;
-                            self.changed.wait_for(&mut state, RETRY);
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                Spare::Missing | Spare::Taken => {
-                    state.spare = Spare::Missing;
-                    self.changed.notify_all();
-                    self.changed.wait_for(&mut state, RETRY);
-                }
-            }
+            self.changed.notify_all();
+            self.changed.wait_for(&mut state, RETRY);
         }
     }
 
@@ -166,7 +162,8 @@ impl<D: Directory> Segments<D> {
     /// Waits until the spare segment has been used, or a while. Whether to go on.
     pub(super) fn wait(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
-        if !state.has_stopped && !matches!(state.spare, Spare::Missing) || self.is_full() {
+        let has_nothing_to_do = !matches!(state.spare, Spare::Missing) || self.is_full();
+        if has_nothing_to_do && !state.has_stopped {
             self.changed.wait_for(&mut state, time);
         }
         !state.has_stopped

@@ -19,13 +19,14 @@ use crate::{
 pub struct LogWriter<D: Directory> {
     segments: Arc<Segments<D>>,
     epoch: Epoch,
-    segment_bytes: u64,
     current: Option<Current<D::File>>,
     encoder: BatchEncoder,
     first: Seq,
     written: Seq,
     durable: Seq,
     previous: u32,
+    /// After a failure the disk may lack what the kernel takes for written.
+    has_failed: bool,
 }
 
 /// The segment that is written to.
@@ -41,23 +42,17 @@ struct Current<F> {
 
 impl<D: Directory> LogWriter<D> {
     /// A writer behind `last`, which is durable and whose batch had the checksum `previous`.
-    pub(super) fn new(
-        segments: Arc<Segments<D>>,
-        epoch: Epoch,
-        segment_bytes: u64,
-        last: Seq,
-        previous: u32,
-    ) -> Self {
+    pub(super) fn new(segments: Arc<Segments<D>>, epoch: Epoch, last: Seq, previous: u32) -> Self {
         Self {
             segments,
             epoch,
-            segment_bytes,
             current: None,
             encoder: BatchEncoder::default(),
             first: last,
             written: last,
             durable: last,
             previous,
+            has_failed: false,
         }
     }
 
@@ -88,6 +83,42 @@ impl<D: Directory> LogWriter<D> {
     ///
     /// Waits while there is no room for a new segment.
     pub fn write(&mut self, now_ms: u64) -> Result<(), WriteError> {
+        self.unless_failed(|writer| writer.write_batch(now_ms))
+    }
+
+    /// Makes durable what is written.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.unless_failed(Self::sync_current)
+    }
+
+    /// Makes everything durable and notes that the log ended here: the next start need not
+    /// search for an unfinished write.
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.unless_failed(|writer| {
+            writer.seal()?;
+            let end = CleanEnd { last: writer.written, previous: writer.previous };
+            match small_file::write(&writer.segments.directory, CLEAN_END, &end.encode()) {
+                // The next start then reads the log as after a crash.
+                Err(error) if is_full(&error) => Ok(()),
+                result => Ok(result?),
+            }
+        })
+    }
+
+    /// Does nothing more once a call has failed.
+    fn unless_failed(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        if self.has_failed && !is_planted!(FailedSyncIsRetried) {
+            return Err(WriteError::Failed);
+        }
+        let result = act(self);
+        self.has_failed = matches!(result, Err(WriteError::Io(_)));
+        result
+    }
+
+    fn write_batch(&mut self, now_ms: u64) -> Result<(), WriteError> {
         if self.encoder.is_empty() {
             return Ok(());
         }
@@ -112,8 +143,7 @@ impl<D: Directory> LogWriter<D> {
         Ok(())
     }
 
-    /// Makes durable what is written.
-    pub fn sync(&mut self) -> Result<(), WriteError> {
+    fn sync_current(&mut self) -> Result<(), WriteError> {
         if let Some(current) = &self.current
             && self.durable < self.written
         {
@@ -126,8 +156,7 @@ impl<D: Directory> LogWriter<D> {
     /// Goes on in a new segment, which has room for a batch of `bytes`.
     fn roll(&mut self, bytes: u64) -> Result<(), WriteError> {
         self.seal()?;
-        let len = (SegmentHeader::BYTES as u64 + bytes).max(self.segment_bytes);
-        let file = self.segments.take_spare(len, self.segment_bytes)?;
+        let (file, len) = self.segments.take_spare(SegmentHeader::BYTES as u64 + bytes)?;
         let header = SegmentHeader {
             epoch: self.epoch,
             base: self.written.next(),
@@ -147,7 +176,7 @@ impl<D: Directory> LogWriter<D> {
 
     /// Ends the current segment, and gives back what it has not used.
     fn seal(&mut self) -> Result<(), WriteError> {
-        self.sync()?;
+        self.sync_current()?;
         let Some(current) = self.current.take() else { return Ok(()) };
         current.file.set_len(current.offset)?;
         current.file.sync()?;
@@ -159,18 +188,6 @@ impl<D: Directory> LogWriter<D> {
             newest_ms: current.newest_ms,
         });
         Ok(())
-    }
-
-    /// Makes everything durable and notes that the log ended here: the next start need not
-    /// search for an unfinished write.
-    pub fn close(mut self) -> Result<(), WriteError> {
-        self.seal()?;
-        let end = CleanEnd { last: self.written, previous: self.previous };
-        match small_file::write(&self.segments.directory, CLEAN_END, &end.encode()) {
-            // The next start then reads the log as after a crash.
-            Err(error) if is_full(&error) => Ok(()),
-            result => Ok(result?),
-        }
     }
 }
 

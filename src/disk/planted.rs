@@ -1,0 +1,46 @@
+//! Mistakes that a test can put into the log, to see that the simulation finds them. Outside tests there
+//! are none.
+
+/// Whether the log makes this mistake.
+macro_rules! is_planted {
+    ($mistake:ident) => {{
+        #[cfg(test)]
+        let is_planted = crate::disk::planted::is_planted(crate::disk::planted::Planted::$mistake);
+        #[cfg(not(test))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+
+#[cfg(test)]
+pub(super) use switch::{Planted, is_planted, plant};
+
+#[cfg(test)]
+mod switch {
+    use std::cell::Cell;
+
+    /// A mistake in the code of the log.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(in crate::disk) enum Planted {
+        /// After a failed fsync the next one counts.
+        FailedSyncIsRetried,
+        /// A start believes what it reads of the tail, which may be in the page cache alone.
+        TailIsTrusted,
+        /// A start that skips seqs does not note it.
+        StartIsNotNoted,
+    }
+
+    thread_local! {
+        static PLANTED: Cell<Option<Planted>> = const { Cell::new(None) };
+    }
+
+    /// From now on the log makes this mistake, in this thread.
+    pub(in crate::disk) fn plant(mistake: Option<Planted>) {
+        PLANTED.set(mistake);
+    }
+
+    /// Whether the log makes this mistake.
+    pub(in crate::disk) fn is_planted(mistake: Planted) -> bool {
+        PLANTED.get() == Some(mistake)
+    }
+}

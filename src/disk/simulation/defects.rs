@@ -1,0 +1,73 @@
+//! Mistakes that the simulation must find: what it says of the log is worth no more than that. Each
+//! test prints the seed that found it.
+
+use super::{
+    super::{
+        planted::Planted::{FailedSyncIsRetried, StartIsNotNoted, TailIsTrusted},
+        simulated::Swallowed::{
+            DirectorySyncs, FileSyncs, LossesFile, SyncsAfterCut, SyncsOfLosses, SyncsOfSpare,
+        },
+    },
+    machine::{
+        Mistake::{self, Planted, PlantedOnLyingDisk, Swallowed},
+        run,
+    },
+    seeds::GENERATIONS,
+};
+
+#[test]
+fn a_skipped_fsync_is_found() {
+    find(Swallowed(FileSyncs));
+}
+
+#[test]
+fn a_skipped_fsync_of_the_directory_is_found() {
+    find(Swallowed(DirectorySyncs));
+}
+
+#[test]
+fn a_cut_that_is_not_fsynced_is_found() {
+    find(Swallowed(SyncsAfterCut));
+}
+
+#[test]
+fn a_segment_that_has_its_name_before_its_header_is_found() {
+    find(Swallowed(SyncsOfSpare));
+}
+
+#[test]
+fn an_fsync_that_is_tried_again_is_found() {
+    find(Planted(FailedSyncIsRetried));
+}
+
+/// The first seeds found it in the log itself.
+#[test]
+fn a_tail_that_a_failed_fsync_left_in_the_cache_is_found() {
+    find(Planted(TailIsTrusted));
+}
+
+/// So was this: the seqs of a process whose events were all lost were given out again.
+#[test]
+fn a_start_that_is_not_noted_is_found_on_a_lying_disk() {
+    find(PlantedOnLyingDisk(StartIsNotNoted));
+}
+
+#[test]
+fn a_forgotten_losses_file_is_found() {
+    find(Swallowed(LossesFile));
+}
+
+#[test]
+fn a_removal_before_the_losses_file_is_durable_is_found() {
+    find(Swallowed(SyncsOfLosses));
+}
+
+fn find(mistake: Mistake) {
+    let found = (0..SEEDS).find_map(|seed| {
+        run(seed, GENERATIONS, mistake, false).err().map(|fault| format!("seed {seed}: {fault}"))
+    });
+    println!("{mistake:?} is found by {}", found.expect("a seed that finds it"));
+}
+
+/// In the checks of a log without a mistake.
+const SEEDS: u64 = 1_000;

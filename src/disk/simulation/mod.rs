@@ -1,0 +1,6 @@
+//! The log on a simulated disk: random work, faults and reboots, held against what must be there.
+
+mod defects;
+mod history;
+mod machine;
+mod seeds;
