@@ -14,7 +14,7 @@ use axum::{
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{Problem, problem::RETRY_AFTER_S};
+use super::Problem;
 use crate::{
     hub::{AnswerPermit, Hub},
     model::ClientAddress,
@@ -36,7 +36,7 @@ pub(crate) fn with_answer_permit(
         None => {
             let detail = "the answers under way, or those to this address, fill the room they have";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-            problem.retry_after(RETRY_AFTER_S).into_response()
+            problem.retry_soon().into_response()
         }
     }
 }

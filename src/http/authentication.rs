@@ -15,7 +15,6 @@ use super::{
     LocalAddress, MetricsAccess, Problem,
     authorization::no_token,
     credentials::Credential,
-    problem::RETRY_AFTER_S,
     route_policy::{AccessPolicy, Route},
     state::HttpState,
     stream,
@@ -41,7 +40,7 @@ pub(super) async fn authenticate(
         Err(Refusal::Problem(problem)) => Err(Box::new(problem.into_response())),
         Err(Refusal::Temporary(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-            let problem = problem.retry_after(RETRY_AFTER_S);
+            let problem = problem.retry_soon();
             Err(Box::new(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
                 let version = request.version();

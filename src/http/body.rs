@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use smallvec::SmallVec;
@@ -19,8 +19,10 @@ use crate::hub::BodyPermit;
 /// The permit is to be kept until the publish is answered.
 pub(super) async fn read_body(
     state: &HttpState,
+    headers: &HeaderMap,
     mut body: axum::body::Body,
 ) -> Result<(String, BodyPermit), Problem> {
+    check_codings(headers)?;
     let bytes_max = state.hub.limits().publish.body_bytes_max;
     let too_large = || {
         let detail = format!("a body has at most {bytes_max} bytes");
@@ -67,6 +69,26 @@ pub(super) async fn read_body(
     let text = String::from_utf8(bytes.into_bytes());
     let text = text.map_err(|_| Problem::field("body", "the data must be UTF-8"))?;
     Ok((text, room))
+}
+
+/// Refuses a body that is not the text itself: the hub decodes nothing but chunks.
+fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_only = |field, coding: &str| {
+        let mut values = headers.get_all(field).iter();
+        values.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(coding.as_bytes()))
+    };
+    // hyper takes any that ends with chunks (RFC 9112, section 6.1).
+    if !is_only(header::TRANSFER_ENCODING, "chunked") {
+        let detail = "no `Transfer-Encoding` but `chunked` is decoded";
+        let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, detail);
+        return Err(problem.with("field", "Transfer-Encoding").closing());
+    }
+    if !is_only(header::CONTENT_ENCODING, "identity") {
+        let detail = "no `Content-Encoding` is decoded: send the data as it is";
+        let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+        return Err(problem.with("field", "Content-Encoding").closing());
+    }
+    Ok(())
 }
 
 /// Yields before more of a body of at least so many bytes is read: a client can send a megabyte
@@ -198,10 +220,10 @@ mod tests {
                 rest: [(Duration::ZERO, "x".repeat(10_000)), (pause, "rest".into())].into(),
                 pausing: None,
             };
-            let permits = LARGE_BODIES.with(Arc::clone);
+            let (permits, headers) = (LARGE_BODIES.with(Arc::clone), HeaderMap::new());
             let taken =
                 permits.acquire_many(LARGE_BODIES_MAX as u32).await.expect("it is never closed");
-            let reading = read_body(&state, Body::new(pieces));
+            let reading = read_body(&state, &headers, Body::new(pieces));
             let others = async {
                 sleep(2 * wait).await;
                 drop(taken);

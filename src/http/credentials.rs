@@ -24,7 +24,7 @@ impl Credential {
     /// route, so that nothing behind this comes to see it; it counts only where `takes_query`.
     ///
     /// # Errors
-    /// Several that are not the same, or an `Authorization` of another scheme.
+    /// Several that are not the same, or an `Authorization` with a malformed bearer token.
     pub(super) fn take(
         request: &mut Request,
         access: &Access,
@@ -83,20 +83,28 @@ pub(super) fn invalid_request(detail: &str) -> Problem {
         .challenge("invalid_request", detail)
 }
 
-/// RFC 6750, section 2.1.
+/// RFC 6750, section 2.1. Fields of other schemes are passed over: a proxy in front may ask for its own.
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(field) = fields.next() else { return Ok(None) };
-    let words = field.to_str().ok().and_then(|text| text.trim().split_once(' '));
-    let token = words.and_then(|(scheme, token)| {
-        let token = token.trim();
-        let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        (scheme.eq_ignore_ascii_case("Bearer") && is_token).then(|| token.to_owned())
+    let fields = headers.get_all(header::AUTHORIZATION).iter();
+    let mut tokens = fields.filter_map(|field| {
+        let (scheme, token) = split_scheme(field.as_bytes().trim_ascii());
+        scheme.eq_ignore_ascii_case(b"Bearer").then_some(token)
     });
-    match (token, fields.next()) {
-        (Some(token), None) => Ok(Some(token)),
+    let Some(token) = tokens.next() else { return Ok(None) };
+    let token = std::str::from_utf8(token).ok();
+    let is_token =
+        |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    match (token.filter(is_token), tokens.next()) {
+        (Some(token), None) => Ok(Some(token.to_owned())),
         _ => Err(invalid_request("`Authorization` is one `Bearer` and a token")),
     }
+}
+
+/// The scheme of credentials, and what follows it.
+fn split_scheme(credentials: &[u8]) -> (&[u8], &[u8]) {
+    let end = credentials.iter().position(|&byte| byte == b' ').unwrap_or(credentials.len());
+    let (scheme, rest) = credentials.split_at(end);
+    (scheme, rest.trim_ascii())
 }
 
 /// RFC 6265, section 4.2. Another cookie may hold any bytes, and is skipped: otherwise a page of
@@ -193,6 +201,15 @@ mod tests {
             assert_eq!(token("/a", &[("cookie", beside)]), some("x", true), "{beside}");
         }
         assert_eq!(token("/a", &[("cookie", "session=ї")]), Ok(None));
+        let basic = ("authorization", "Basic eDp5");
+        assert_eq!(token("/a", &[basic]), Ok(None));
+        assert_eq!(token("/a", &[basic, ("authorization", "Bearer x")]), some("x", false));
+        assert_eq!(token("/a?token=x", &[basic]), some("x", false));
+        assert_eq!(token("/a", &[basic, ("cookie", "session=x")]), some("x", true));
+        assert_eq!(
+            token("/a", &[("authorization", "\u{456} x"), ("cookie", "session=x")]),
+            some("x", true)
+        );
         let both = [("authorization", "Bearer x"), ("cookie", "session=x")];
         assert_eq!(token("/a?token=x", &both), some("x", false));
     }
@@ -203,7 +220,6 @@ mod tests {
             ("/a?token=y", &[("authorization", "Bearer x")][..]),
             ("/a", &[("authorization", "Bearer x"), ("cookie", "session=y")]),
             ("/a", &[("authorization", "Bearer x"), ("authorization", "Bearer x")]),
-            ("/a", &[("authorization", "Basic x")]),
             ("/a", &[("authorization", "Bearer")]),
             ("/a", &[("authorization", "Bearer a b")]),
             ("/a?token=x&token=y", &[]),

@@ -23,7 +23,7 @@ use super::{
     head_body::without_body,
     health, openapi, quickstart,
     request_checks::RequestChecks,
-    route_policy::{Endpoint, Matched, route_of},
+    route_policy::{Endpoint, Matched, encoded_path, route_of},
     state::HttpState,
     v1,
 };
@@ -155,5 +155,9 @@ impl Call for Ready {
 }
 
 fn not_found(path: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
+    let mut detail = format!("there is nothing at {path}");
+    if let Some(meant) = encoded_path(path) {
+        detail += &format!("; a `/` in a channel's name is written %2F: {meant}");
+    }
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }

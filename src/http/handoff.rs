@@ -14,7 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::{Problem, problem::RETRY_AFTER_S};
+use super::Problem;
 use crate::{
     hub::{PollTicket, Subscriber},
     model::{PollReply, TransferCoding},
@@ -85,7 +85,7 @@ pub(crate) fn poll_response(headers: HeaderMap, reply: PollReply) -> Response {
 /// The response to a poll whose shard ended before it answered.
 pub(crate) fn poll_cut_short() -> Response {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the poll was cut short");
-    problem.retry_after(RETRY_AFTER_S).into_response()
+    problem.retry_soon().into_response()
 }
 
 fn write_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {

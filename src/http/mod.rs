@@ -8,6 +8,7 @@ mod access;
 mod answers;
 mod arrival;
 mod authentication;
+mod authority;
 mod authorization;
 mod body;
 mod call;

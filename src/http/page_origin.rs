@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, Version, header},
 };
 
-use super::{HttpSettings, LocalAddress, Problem, Secure};
+use super::{
+    HttpSettings, LocalAddress, Problem, Secure,
+    authority::{Authority, default_port},
+};
 
 /// Rejects requests of pages that are neither the hub's own nor listed: with a foreign `Origin`
 /// those that may change something, and without CORS all. Such a page could not read the answer,
@@ -16,13 +19,15 @@ use super::{HttpSettings, LocalAddress, Problem, Secure};
 pub(super) fn check_page(
     settings: &HttpSettings,
     request: &Request,
-    host: Option<&str>,
+    host: Option<Authority<'_>>,
     waits_for_events: bool,
 ) -> Result<(), Problem> {
     let origin = request.headers().get(header::ORIGIN);
-    if origin.is_some_and(|origin| {
-        is_same_origin(origin, host, is_secure(request)) || is_listed(settings, origin)
-    }) {
+    if is_from_own_page(request)
+        || origin.is_some_and(|origin| {
+            is_same_origin(origin, host, is_secure(request)) || is_listed(settings, origin)
+        })
+    {
         return Ok(());
     }
     let field = match origin {
@@ -48,28 +53,44 @@ pub(super) fn is_from_foreign_page(request: &Request, waits_for_events: bool) ->
             && !waits_for_events)
 }
 
-/// The host that a request is for: of an absolute target, or of the one `Host` field. Two fields are
-/// rejected, and so is a request without one over the hub's own server (RFC 9112, section 3.2).
-pub(super) fn host(request: &Request) -> Result<Option<&str>, Problem> {
-    let refuse = || Problem::field("Host", "a request has exactly one `Host`, a name and a port");
-    let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = fields.next().map(HeaderValue::to_str).transpose().map_err(|_| refuse())?;
-    let is_ours = request.extensions().get::<LocalAddress>().is_some();
-    let is_missing = field.is_none() && is_ours && request.version() == Version::HTTP_11;
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    let host = authority.or(field);
-    // In `localhost:1@evil.example`, what looks like the name is not.
-    if fields.next().is_some() || is_missing || host.is_some_and(|host| host.contains('@')) {
-        return Err(refuse());
-    }
-    Ok(host)
+/// Whether a page of the hub's own origin sends a request, as its browser says: it knows the origin
+/// that it asks, where `Host` may have lost its port to a proxy. No page can set this field.
+fn is_from_own_page(request: &Request) -> bool {
+    request.headers().get(FETCH_SITE).is_some_and(|site| site == "same-origin")
 }
 
-/// Whether an origin is the one that a request came to, as far as its `Host` says.
+/// The authority that a request is for: of its target, or of the one `Host` field (RFC 9112, section
+/// 3.2). Two fields are rejected, and one that names no host, and over the hub's own server none at all;
+/// over HTTP/2 so is one that differs from `:authority` (RFC 9113, section 8.3.1).
+pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> {
+    let refuse = || Problem::field("Host", "a request has exactly one `Host`, a name and a port");
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    let parse = |text| Authority::parse(text).ok_or_else(refuse);
+    let field = match fields.next() {
+        Some(field) => Some(parse(field.to_str().map_err(|_| refuse())?)?),
+        None => None,
+    };
+    let is_ours = request.extensions().get::<LocalAddress>().is_some();
+    let is_missing = field.is_none() && is_ours && request.version() == Version::HTTP_11;
+    if fields.next().is_some() || is_missing {
+        return Err(refuse());
+    }
+    let uri = request.uri();
+    let Some(target) = uri.authority() else { return Ok(field) };
+    let target = parse(target.as_str())?;
+    let port = uri.scheme_str().and_then(default_port).unwrap_or_default();
+    let differs = field.is_some_and(|field| !field.is_same(&target, port));
+    if differs && request.version() == Version::HTTP_2 {
+        return Err(Problem::field("Host", "`Host` is not what `:authority` is"));
+    }
+    Ok(Some(target))
+}
+
+/// Whether an origin is the one that a request came to, as far as its browser or its `Host` says.
 pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
-    let origin = HeaderValue::from_str(origin);
-    let host = host(request);
-    matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
+    let (origin, host) = (HeaderValue::from_str(origin), host(request));
+    is_from_own_page(request)
+        || matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
 }
 
 /// Pages of these origins may change things with a cookie, and so with any other token.
@@ -80,10 +101,12 @@ fn is_listed(settings: &HttpSettings, origin: &HeaderValue) -> bool {
 
 /// Over TLS, a page loaded over plain HTTP is of another origin. Without TLS here, a proxy in front
 /// may terminate it.
-fn is_same_origin(origin: &HeaderValue, host: Option<&str>, is_secure: bool) -> bool {
+fn is_same_origin(origin: &HeaderValue, host: Option<Authority<'_>>, is_secure: bool) -> bool {
     let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };
-    authority.eq_ignore_ascii_case(host) && (!is_secure || scheme.eq_ignore_ascii_case("https"))
+    let (authority, port) = (Authority::parse(authority), default_port(scheme));
+    let (Some(authority), Some(port)) = (authority, port) else { return false };
+    authority.is_same(&host, port) && (!is_secure || scheme == "https")
 }
 
 pub(super) fn is_secure(request: &Request) -> bool {
@@ -99,9 +122,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_port_that_is_the_schemes_own_may_be_left_out() {
+        for (origin, host, expected) in [
+            ("https://hub.example", "hub.example:443", true),
+            ("http://hub.example", "hub.example:80", true),
+            ("https://hub.example", "hub.example:80", false),
+            ("http://hub.example", "hub.example:443", false),
+            ("https://hub.example:8443", "hub.example:8443", true),
+            ("https://hub.example:8443", "hub.example", false),
+            ("ftp://hub.example", "hub.example", false),
+        ] {
+            let own =
+                is_same_origin(&HeaderValue::from_static(origin), Authority::parse(host), false);
+            assert_eq!(own, expected, "{origin} {host}");
+        }
+    }
+
+    #[test]
     fn over_tls_a_page_loaded_without_is_foreign() {
         let is_own = |origin, is_secure| {
-            is_same_origin(&HeaderValue::from_static(origin), Some("hub.example"), is_secure)
+            let host = Authority::parse("hub.example");
+            is_same_origin(&HeaderValue::from_static(origin), host, is_secure)
         };
         assert!(is_own("https://hub.example", true) && is_own("https://HUB.example", true));
         assert!(!is_own("http://hub.example", true));

@@ -54,6 +54,23 @@ impl<'a> Query<'a> {
         found.map(|(_, value)| &**value)
     }
 
+    /// Refuses a parameter that is almost one of `known`: an event without the type that its publisher
+    /// meant would reach all subscribers. Others are ignored; gateways add them.
+    pub(super) fn refuse_near_misses(&self, known: &[&str]) -> Result<(), Problem> {
+        for (name, _) in &self.0 {
+            if name.len() > NEAR_BYTES_MAX || known.contains(&&**name) {
+                continue;
+            }
+            let lower = name.to_ascii_lowercase();
+            let near = known.iter().find(|known| strsim::osa_distance(&lower, known) <= 1);
+            if let Some(near) = near {
+                let detail = format!("there is no parameter `{name}`: did you mean `{near}`?");
+                return Err(Problem::field(name, detail));
+            }
+        }
+        Ok(())
+    }
+
     /// A whole number between two bounds.
     pub(super) fn number(&self, name: &str, min: u32, max: u32) -> Result<Option<u32>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
@@ -259,6 +276,8 @@ pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Pro
 
 /// Parameters of one query.
 const PARAMETERS_MAX: usize = 512;
+/// Bytes of a name that may be almost a known one.
+const NEAR_BYTES_MAX: usize = 16;
 /// Positions that are looked for in one field.
 const POSITIONS_MAX: usize = 16;
 /// Bytes of an idempotency key.

@@ -71,6 +71,12 @@ impl Problem {
         self
     }
 
+    /// Says to try again soon: in a time of its own for each client, so that not all come at once.
+    #[must_use]
+    pub fn retry_soon(self) -> Self {
+        self.retry_after(fastrand::u32(RETRY_AFTER_S))
+    }
+
     /// Says what is wrong with the token that was shown (RFC 6750, section 3).
     #[must_use]
     pub fn challenge(mut self, error: &str, description: &str) -> Self {
@@ -197,12 +203,12 @@ impl From<PublishError> for Problem {
             // RFC 9457, section 3.1.1: a client tells it from the 504 of a proxy.
             PublishError::Unknown => Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
                 .with("type", "outcome-unknown")
-                .retry_after(RETRY_AFTER_S),
+                .retry_soon(),
             PublishError::Overloaded { .. }
             | PublishError::TooManyBodies { .. }
             | PublishError::DirectoryFull(_)
             | PublishError::GoingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
             }
         }
     }
@@ -226,7 +232,7 @@ impl From<SubscribeError> for Problem {
         match error {
             SubscribeError::Closed => Self::new(StatusCode::GONE, detail),
             SubscribeError::TooManyOfAddress { .. } | SubscribeError::TooManyOfSubject { .. } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER_S)
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_soon()
             }
             SubscribeError::TooManyNewChannels { wait_ms } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(whole_s(wait_ms))
@@ -235,7 +241,7 @@ impl From<SubscribeError> for Problem {
             | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
             | SubscribeError::GoingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_S)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
             }
         }
     }
@@ -249,4 +255,4 @@ fn whole_s(wait_ms: u64) -> u32 {
 /// What a full disk asks for, in seconds: room comes as old segments go.
 const STORAGE_RETRY_S: u32 = 10;
 /// What temporary rejections ask for, in seconds.
-pub(super) const RETRY_AFTER_S: u32 = 2;
+const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 2..=4;

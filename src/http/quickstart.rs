@@ -44,15 +44,14 @@ impl Call for Publish {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self { channel, body } = self;
-        let (body, _room) = read_body(context.state, body).await?;
-        let message = serde_json::from_str::<Value>(&body)
-            .ok()
-            .and_then(|value| value.get("message").and_then(Value::as_str).map(str::to_owned))
-            .filter(|message| !message.is_empty());
-        let Some(message) = message else {
-            let error = Json(json!({"error": "Message is required"}));
-            let response = (StatusCode::BAD_REQUEST, error).into_response();
-            return Ok(Outcome::Response(response).into());
+        let (body, _room) = read_body(context.state, &context.parts.headers, body).await?;
+        let message = match read_message(&body) {
+            Ok(message) => message,
+            Err(error) => {
+                let error = Json(json!({ "error": error }));
+                let response = (StatusCode::BAD_REQUEST, error).into_response();
+                return Ok(Outcome::Response(response).into());
+            }
         };
         let source = context.source();
         let event = NewEvent::message(&*message);
@@ -60,6 +59,20 @@ impl Call for Publish {
         context.state.hub.publish(publication).await?;
         let answer = Json(json!({"status": "Message sent", "message": message}));
         Ok(Outcome::Response(answer.into_response()).into())
+    }
+}
+
+/// The message in a body, or what is wrong with the body. Tutorial clients show that.
+fn read_message(body: &str) -> Result<String, String> {
+    if body.trim().is_empty() {
+        return Err("Message is required".into());
+    }
+    let body: Value = serde_json::from_str(body).map_err(|error| format!("Not JSON: {error}"))?;
+    match body.get("message") {
+        None | Some(Value::Null) => Err("Message is required".into()),
+        Some(Value::String(message)) if message.is_empty() => Err("Message is required".into()),
+        Some(Value::String(message)) => Ok(message.clone()),
+        Some(_) => Err("Message must be a string".into()),
     }
 }
 

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use super::{
     HttpSettings, Problem,
     cors::Sharing,
-    problem::RETRY_AFTER_S,
     route_policy::{Exposure, route_of},
     security_headers::{add_hsts, add_security_headers},
     stream::STREAM_HEADERS,
@@ -27,7 +26,7 @@ pub struct RejectionWriter {
 pub struct TemporaryRejection {
     status: StatusCode,
     detail: &'static str,
-    retry_after_s: u32,
+    retry_after_s: Option<u32>,
 }
 
 impl TemporaryRejection {
@@ -38,7 +37,7 @@ impl TemporaryRejection {
 
     /// A limit of the hub is reached: 503.
     pub fn hub_fault(detail: &'static str) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after_s: RETRY_AFTER_S }
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after_s: None }
     }
 
     /// A limit of the client is reached: 429.
@@ -55,7 +54,7 @@ impl TemporaryRejection {
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let wait_s = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
-        Self { retry_after_s: wait_s.max(1), ..self }
+        Self { retry_after_s: Some(wait_s.max(1)), ..self }
     }
 }
 
@@ -105,7 +104,11 @@ impl RejectionWriter {
                 (StatusCode::OK, HeaderMap::from_iter(fields), body, framing)
             } else {
                 let problem = Problem::new(why.status, detail);
-                let (status, headers, body) = problem.retry_after(why.retry_after_s).into_parts();
+                let problem = match why.retry_after_s {
+                    Some(seconds) => problem.retry_after(seconds),
+                    None => problem.retry_soon(),
+                };
+                let (status, headers, body) = problem.into_parts();
                 let framing = format!("content-length: {}\r\nconnection: close\r\n", body.len());
                 (status, headers, body.into_bytes(), framing)
             };
@@ -163,7 +166,8 @@ mod tests {
         {
             let response = answer(plain, head);
             assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{response}");
-            assert!(response.contains("\r\nretry-after: 2\r\n"), "{response}");
+            let jittered = ["2", "3", "4"].map(|s| format!("\r\nretry-after: {s}\r\n"));
+            assert!(jittered.iter().any(|field| response.contains(field)), "{response}");
             let (head, body) = response.split_once("\r\n\r\n").expect("a body");
             assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{response}");
             assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{response}");

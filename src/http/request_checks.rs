@@ -1,12 +1,12 @@
 //! Checks every request before a handler sees it, and completes every answer.
 //!
 //! On loopback, and wherever the settings name hosts, a request for another `Host` is rejected with
-//! 421: a page cannot reach the hub by a name that it made resolve to it. On routes whose exposure
-//! says so, requests of foreign pages are rejected with 403 (`page_origin`).
+//! 421: a page cannot reach the hub by a name that it made resolve to it. Probes may name any, as they
+//! come by address. On routes whose exposure says so, requests of foreign pages are rejected with 403 (`page_origin`).
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -63,9 +63,24 @@ impl RequestChecks {
             }
             Ok(()) => {
                 let methods = self.route.map(|route| route.allow);
-                self.sharing.preflight(&state.settings.cors, request, methods)
+                let preflight = self.sharing.preflight(&state.settings.cors, request, methods);
+                preflight.or_else(|| self.options(request))
             }
         }
+    }
+
+    /// The answer to a request for the methods of a route, or for those of all (RFC 9110, section
+    /// 9.3.7).
+    fn options(&self, request: &Request) -> Option<Response> {
+        if request.method() != Method::OPTIONS {
+            return None;
+        }
+        let allow = match self.route {
+            Some(route) => route.allow,
+            None if request.uri().path() == "*" => "GET, HEAD, POST, DELETE, OPTIONS",
+            None => return None,
+        };
+        Some((StatusCode::NO_CONTENT, [(header::ALLOW, allow)]).into_response())
     }
 
     fn validate(&self, state: &HttpState, request: &Request) -> Result<(), Problem> {
@@ -74,8 +89,10 @@ impl RequestChecks {
         let local = request.extensions().get::<LocalAddress>();
         let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
         if let Some(host) = host
-            && !is_allowed_host(host_name(host), on_loopback, &state.settings.allowed_hosts)
+            && self.exposure.is_for_one_host()
+            && !is_allowed_host(host.host(), on_loopback, &state.settings.allowed_hosts)
         {
+            let host = host.as_str();
             let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
         }
@@ -113,9 +130,8 @@ impl RequestChecks {
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         self.sharing.mark(headers);
         add_security_headers(headers);
-        // Answers to other methods are not stored anyway.
-        if self.is_safe
-            && self.exposure.is_private()
+        // The API's answers to unsafe methods are not stored anyway.
+        if (self.is_safe || !self.exposure.is_private())
             && !headers.contains_key(header::CACHE_CONTROL)
         {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -123,14 +139,6 @@ impl RequestChecks {
         if let Some(max_age_s) = self.hsts_s {
             add_hsts(headers, max_age_s);
         }
-    }
-}
-
-/// The host without its port.
-fn host_name(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     }
 }
 
@@ -172,11 +180,11 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {
-        for host in ["localhost:3000", "127.0.0.1:3000", "127.1.2.3", "[::1]:3000", "LOCALHOST"] {
-            assert!(is_loopback_name(host_name(host)), "{host}");
+        for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1", "LOCALHOST", "a.localhost"] {
+            assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["example.com", "127.0.0.1.example.com", "localhost.example.com:3000", ""] {
-            assert!(!is_loopback_name(host_name(host)), "{host}");
+        for host in ["example.com", "127.0.0.1.example.com", "localhost.example.com", ""] {
+            assert!(!is_loopback_name(host), "{host}");
         }
     }
 }

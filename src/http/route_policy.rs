@@ -48,9 +48,9 @@ pub enum AccessPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exposure {
-    /// Pages of the hub's own origin and of listed ones. Its answers are not stored.
+    /// Pages of the hub's own origin and of listed ones.
     Api,
-    /// Pages of the hub's own origin. Its answers are not stored.
+    /// Pages of the hub's own origin.
     Operations,
     /// All pages may ask, and those of listed origins may read the answer: it is about the hub as a
     /// whole, and about no client's events.
@@ -100,13 +100,18 @@ pub(super) struct Matched {
 }
 
 impl Exposure {
-    /// Whether requests from pages that are neither the hub's own nor listed are rejected, and
-    /// answers not stored.
+    /// Whether requests from pages that are neither the hub's own nor listed are rejected.
     pub(super) fn is_private(self) -> bool {
         match self {
             Self::Api | Self::Operations => true,
             Self::Status | Self::Assets | Self::Quickstart => false,
         }
+    }
+
+    /// Whether requests must name a host of the hub. What is about the hub as a whole is asked for by
+    /// address too, by probes of balancers and orchestrators.
+    pub(super) fn is_for_one_host(self) -> bool {
+        self != Self::Status
     }
 
     pub(super) fn cors(self) -> CorsClass {
@@ -137,20 +142,16 @@ impl Route {
     }
 
     const fn of_quickstart(self) -> Self {
-        Self { quickstart: true, ..self }.with_allow()
+        Self { quickstart: true, ..self }
     }
 
-    /// `OPTIONS` is among the methods where every page may ask for it.
+    /// `OPTIONS` is answered everywhere, by the checks of requests.
     const fn with_allow(mut self) -> Self {
-        let preflights = matches!(self.exposure, Exposure::Quickstart);
-        let methods = (self.get.is_some(), self.post.is_some(), self.delete.is_some(), preflights);
-        self.allow = match methods {
-            (true, false, false, false) => "GET, HEAD",
-            (true, false, false, true) => "GET, HEAD, OPTIONS",
-            (true, true, false, false) => "GET, HEAD, POST",
-            (true, false, true, false) => "GET, HEAD, DELETE",
-            (false, true, false, false) => "POST",
-            (false, true, false, true) => "POST, OPTIONS",
+        self.allow = match (self.get.is_some(), self.post.is_some(), self.delete.is_some()) {
+            (true, false, false) => "GET, HEAD, OPTIONS",
+            (true, true, false) => "GET, HEAD, POST, OPTIONS",
+            (true, false, true) => "GET, HEAD, DELETE, OPTIONS",
+            (false, true, false) => "POST, OPTIONS",
             _ => panic!("name this set of methods"),
         };
         self
@@ -197,6 +198,17 @@ pub(super) fn route_of(path: &str, settings: &HttpSettings) -> Option<Matched> {
     enabled
         .into_iter()
         .find_map(|route| route.parameter(path).map(|parameter| Matched { route, parameter }))
+}
+
+/// The path that was probably meant where a `/` of a channel's name was not encoded.
+pub(super) fn encoded_path(path: &str) -> Option<String> {
+    let of_channels = ROUTES.iter().filter_map(|route| route.path.split_once("{channel}"));
+    let fits = |(before, after): (&str, &str)| {
+        let name = path.strip_prefix(before)?.strip_suffix(after)?.trim_matches('/');
+        name.contains('/').then(|| format!("{before}{}{after}", name.replace('/', "%2F")))
+    };
+    // What is behind the name leaves the shortest name.
+    of_channels.filter_map(fits).min_by_key(|fitting| fitting.matches("%2F").count())
 }
 
 /// The routes that the settings have.
@@ -301,6 +313,20 @@ mod tests {
         let settings = HttpSettings { faults: true, quickstart: false, ..settings };
         assert!(route_of("/faults/log", &settings).is_some());
         assert!(route_of("/publish", &settings).is_none() && route_of("/", &settings).is_none());
+    }
+
+    #[test]
+    fn a_name_that_was_not_encoded_is_found() {
+        for (path, meant) in [
+            ("/v1/channels/a/b/events", Some("/v1/channels/a%2Fb/events")),
+            ("/v1/channels/a/b/c/poll", Some("/v1/channels/a%2Fb%2Fc/poll")),
+            ("/v1/channels/a/b", Some("/v1/channels/a%2Fb")),
+            ("/v1/channels/a/", None),
+            ("/v1/connections/a/b", None),
+            ("/v2/channels/a/b/events", None),
+        ] {
+            assert_eq!(encoded_path(path).as_deref(), meant, "{path}");
+        }
     }
 
     #[test]

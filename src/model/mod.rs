@@ -25,7 +25,7 @@ pub use event::{Event, EventKind};
 pub use frame::{Draft, Frame};
 pub use framing::{Closing, Framing, Preamble};
 pub use gap::{Gap, GapReason};
-pub use new_event::{EventType, EventTypeError, NewEvent};
+pub use new_event::{EventType, EventTypeError, NewEvent, RETRY_MS_MAX};
 pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};
 pub use poll::{EnvelopeAnswers, PollAnswer, PollEncoding, PollReply};
 pub use position::{Epoch, Position, PositionError, Seq, Start};

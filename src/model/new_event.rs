@@ -70,9 +70,14 @@ pub struct NewEvent {
     pub data: String,
     /// The type; `None` is a plain message.
     pub event_type: Option<EventType>,
-    /// A reconnection time for the receivers, in milliseconds.
+    /// A reconnection time for the receivers, in milliseconds; [`RETRY_MS_MAX`] at most, if it comes
+    /// over HTTP.
     pub retry_ms: Option<u32>,
 }
+
+/// The longest reconnection time that a publisher may ask for: an hour. Timers of some clients take
+/// one of 25 days for none.
+pub const RETRY_MS_MAX: u32 = 3_600_000;
 
 impl NewEvent {
     /// A plain message.

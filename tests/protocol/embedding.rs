@@ -147,7 +147,7 @@ async fn the_rest_of_the_surface_is_there_under_its_prefix() {
     assert_eq!(wire.answer().await.json()["status"], "Message sent");
     wire.send(request("PUT", "/push/v1/events", &[], "")).await;
     let answer = wire.answer().await;
-    assert_eq!((answer.status, answer.field("allow")), (405, "GET, HEAD, POST"));
+    assert_eq!((answer.status, answer.field("allow")), (405, "GET, HEAD, POST, OPTIONS"));
     let foreign = [("Origin", "http://evil.example")];
     wire.send(request("POST", "/push/v1/channels/a/events", &foreign, "x")).await;
     wire.answer().await.refuses(403, "Origin");

@@ -345,7 +345,7 @@ async fn bodies_under_way_have_a_bound_together() {
     metric_is(&hub, "visnyk_body_bytes", 90_000).await;
     assert_eq!(ask(&hub, publish("a", &"y".repeat(10_000))).await.status, 201, "at the bound");
     let answer = ask(&hub, publish("a", &"y".repeat(10_001))).await;
-    assert_eq!((answer.status, answer.field("retry-after")), (503, "2"), "{answer:?}");
+    assert_eq!((answer.status, answer.has("retry-after")), (503, true), "{answer:?}");
     answer.problem();
     large.send(end).await;
     assert_eq!(large.answer().await.status, 201);

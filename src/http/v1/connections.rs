@@ -13,7 +13,6 @@ use crate::{
         call::{Call, Context, Next},
         handoff::Outcome,
         params::{Query, channel_name, path_parameter},
-        problem::RETRY_AFTER_S,
     },
     hub::{ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState},
     model::rfc3339_millis,
@@ -142,7 +141,7 @@ impl Call for Show {
             }
             Err(error) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .with("unanswered_shards", error.0)
-                .retry_after(RETRY_AFTER_S)),
+                .retry_soon()),
         }
     }
 }

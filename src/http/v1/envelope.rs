@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     http::Problem,
-    model::{ChannelName, EventType, NewEvent},
+    model::{ChannelName, EventType, NewEvent, RETRY_MS_MAX},
 };
 
 #[derive(Deserialize)]
@@ -80,10 +80,15 @@ fn parse_line(
     };
     let event_type: Option<String> = member("type", envelope.event_type, "a string")?;
     let event_type = event_type.as_deref().map(EventType::parse).transpose();
+    let what = format!("a whole number from 0 to {RETRY_MS_MAX}");
+    let retry_ms = member("retry", envelope.retry, &what)?;
+    if retry_ms.is_some_and(|retry_ms| retry_ms > RETRY_MS_MAX) {
+        return Err(Problem::field("retry", format!("`retry` is {what}")));
+    }
     let event = NewEvent {
         data: data_text(data)?,
         event_type: event_type.map_err(|error| Problem::field("type", error.to_string()))?,
-        retry_ms: member("retry", envelope.retry, "a whole number from 0 to 4294967295")?,
+        retry_ms,
     };
     Ok((channel, event))
 }
@@ -101,7 +106,11 @@ fn member<T: DeserializeOwned>(
     what: &str,
 ) -> Result<Option<T>, Problem> {
     let value = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
-    value.map_err(|_| Problem::field(name, format!("`{name}` is {what}")))
+    value.map_err(|error| {
+        // A malformed string, as with half a surrogate, is not of another type.
+        let detail = if error.is_data() { format!("`{name}` is {what}") } else { reason(&error) };
+        Problem::field(name, detail)
+    })
 }
 
 /// A string is the data; any other JSON is its own text without white space.

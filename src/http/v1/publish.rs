@@ -20,7 +20,7 @@ use crate::{
         params::{Query, channel_in_path, channel_name, idempotency_key},
     },
     hub::{BodyPermit, Publication, Published},
-    model::{ChannelName, EventType, NewEvent},
+    model::{ChannelName, EventType, NewEvent, RETRY_MS_MAX},
 };
 
 /// A publish: first with the channel that its target names, so that a client without leave sends no
@@ -96,6 +96,7 @@ fn read_head(
 ) -> Result<Publish, Problem> {
     let headers = &context.parts.headers;
     let query = Query::of(&context.parts.uri)?;
+    query.refuse_near_misses(&["channel", "type", "retry"])?;
     let in_query = query.one("channel")?.map(|text| channel_name("channel", text)).transpose()?;
     if in_path.is_some() && in_query.is_some() {
         return Err(Problem::field("channel", "the channel is in the path already"));
@@ -103,7 +104,7 @@ fn read_head(
     idempotency_key(headers)?;
     let event_type = query.one("type")?.map(EventType::parse).transpose();
     let event_type = event_type.map_err(|error| Problem::field("type", error.to_string()))?;
-    let retry_ms = query.number("retry", 0, u32::MAX)?;
+    let retry_ms = query.number("retry", 0, RETRY_MS_MAX)?;
     let is_batch = is_ndjson(headers);
     if is_batch && (event_type.is_some() || retry_ms.is_some()) {
         let field = if event_type.is_some() { "type" } else { "retry" };
@@ -115,7 +116,7 @@ fn read_head(
 impl Unread {
     async fn read(self, context: &Context<'_>) -> Result<Read, Problem> {
         let Self { body, in_path, in_query, event_type, retry_ms, is_batch } = self;
-        let (body, room) = read_body(context.state, body).await?;
+        let (body, room) = read_body(context.state, &context.parts.headers, body).await?;
         let key = idempotency_key(&context.parts.headers)?.map(|key| {
             let subject = context.identity.scope();
             let channel = in_query.as_ref().map_or("", ChannelName::as_str);

@@ -11,7 +11,6 @@ use crate::{
         call::{Call, Context, Next},
         handoff::Outcome,
         params::path_parameter,
-        problem::RETRY_AFTER_S,
     },
     hub::Renewal,
 };
@@ -58,7 +57,7 @@ impl Call for Renew {
             None => {
                 let detail = "the connection's shard did not answer";
                 let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-                Err(problem.retry_after(RETRY_AFTER_S))
+                Err(problem.retry_soon())
             }
         }
     }

@@ -27,7 +27,7 @@ pub(in crate::server) struct Acceptor(Arc<TlsConfigs>);
 
 struct TlsConfigs {
     for_serving: TlsAcceptor,
-    /// Speaks HTTP/1.1 alone, for connections that are rejected before there is an HTTP server.
+    /// Speaks HTTP/1 alone, for connections that are rejected before there is an HTTP server.
     for_rejecting: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
@@ -63,7 +63,7 @@ impl Acceptor {
         config.send_tls13_tickets = 1;
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
         let mut for_rejecting = config.clone();
-        for_rejecting.alpn_protocols = vec![HTTP1.to_vec()];
+        for_rejecting.alpn_protocols = ALPN[1..].iter().map(|name| name.to_vec()).collect();
         let acceptor = Self(Arc::new(TlsConfigs {
             for_serving: Arc::new(config).into(),
             for_rejecting: Arc::new(for_rejecting).into(),
@@ -142,10 +142,9 @@ async fn answer_plain_http(io: &mut TcpStream) {
     let _ = timeout(ANSWER_TIME_MAX, answered).await;
 }
 
-const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
 /// The protocols spoken, the preferred one first.
-const ALPN: [&[u8]; 2] = [HTTP2, HTTP1];
+const ALPN: [&[u8]; 3] = [HTTP2, b"http/1.1", b"http/1.0"];
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 55\r\n\

@@ -189,3 +189,79 @@ async fn data_that_is_not_utf_8() {
     }
     assert_eq!(metric(&hub, "visnyk_events_published_total").await, 0);
 }
+
+#[tokio::test]
+async fn bodies_that_are_encoded() {
+    let hub = hub(&[]).await;
+    for target in ["/v1/channels/a/events", "/v1/events?channel=a", "/publish"] {
+        for coding in ["gzip", "br, identity", "aes128gcm"] {
+            let fields = [("Content-Encoding", coding)];
+            ask(&hub, request("POST", target, &fields, "x")).await.refuses(415, "Content-Encoding");
+        }
+        for coding in ["gzip, chunked", "deflate , chunked"] {
+            let mut wire = Wire::to(&hub).await;
+            let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n");
+            wire.send(format!("{head}Transfer-Encoding: {coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n"))
+                .await;
+            wire.answer().await.refuses(501, "Transfer-Encoding");
+        }
+    }
+    let fields = [("Content-Encoding", "Identity")];
+    let answer = ask(&hub, request("POST", "/v1/channels/b/events", &fields, "x")).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(metric(&hub, "visnyk_events_published_total").await, 1);
+}
+
+#[tokio::test]
+async fn reconnection_times_longer_than_an_hour() {
+    let hub = hub(&[]).await;
+    for (retry, status) in [("3600000", 201), ("3600001", 400), ("4294967295", 400)] {
+        let answer = ask(&hub, post(&format!("/v1/channels/a/events?retry={retry}"), "x")).await;
+        assert_eq!(answer.status, status, "{retry}: {answer:?}");
+        let fields = [("Content-Type", "application/x-ndjson")];
+        let line = format!(r#"{{"data":"x","retry":{retry}}}"#);
+        let answer = ask(&hub, request("POST", "/v1/channels/a/events", &fields, &line)).await;
+        assert_eq!(answer.status, status, "{retry}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn parameters_that_are_almost_known() {
+    let hub = hub(&[]).await;
+    for name in ["Type", "types", "tpye", "rety", "Retry", "channels", "chanel"] {
+        let target = format!("/v1/events?channel=a&{name}=1");
+        ask(&hub, post(&target, "x")).await.refuses(400, name);
+        // An EventSource would never come back.
+        let target = format!("/v1/poll?channel=a&timeout=0&{name}=1");
+        assert_eq!(ask(&hub, get(&target)).await.status, 204, "{name}");
+    }
+    for name in ["utm_source", "cache", "_", "nonce"] {
+        let target = format!("/v1/events?channel=a&{name}=1");
+        assert_eq!(ask(&hub, post(&target, "x")).await.status, 201, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn half_a_surrogate_is_named_as_what_it_is() {
+    let hub = hub(&[]).await;
+    for member in ["data", "type", "channel"] {
+        let fields = [("Content-Type", "application/x-ndjson")];
+        let line = format!(r#"{{"data":"x","{member}":"\ud800"}}"#).replacen(
+            r#""data":"x","data""#,
+            r#""data""#,
+            1,
+        );
+        let answer = ask(&hub, request("POST", "/v1/events?channel=a", &fields, &line)).await;
+        answer.refuses(400, member);
+        let detail = answer.json()["detail"].to_string();
+        assert!(detail.contains("hex escape"), "{member}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_slash_that_is_not_encoded() {
+    let hub = hub(&[]).await;
+    let answer = ask(&hub, post("/v1/channels/a/b/events", "x")).await;
+    let detail = answer.json()["detail"].to_string();
+    assert!(answer.status == 404 && detail.contains("/v1/channels/a%2Fb/events"), "{answer:?}");
+}

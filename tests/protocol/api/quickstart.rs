@@ -50,21 +50,21 @@ async fn publish_takes_a_message_and_repeats_it() {
 #[tokio::test]
 async fn publish_without_a_message_is_refused_in_the_tutorials_words() {
     let hub = hub(&[]).await;
-    for body in [
-        "",
-        "{}",
-        "hello",
-        "[]",
-        "null",
-        r#"{"message":""}"#,
-        r#"{"message":null}"#,
-        r#"{"message":7}"#,
-        r#"{"text":"x"}"#,
-        r#"{"message":"x""#,
-    ] {
+    for body in
+        ["", "{}", "[]", "null", r#"{"message":""}"#, r#"{"message":null}"#, r#"{"text":"x"}"#]
+    {
         let answer = ask(&hub, post("/publish", body)).await;
         assert_eq!(answer.status, 400, "{body}");
         assert_eq!(answer.json(), json!({"error": "Message is required"}), "{body}");
+    }
+    for (body, error) in [
+        (r#"{"message":7}"#, "Message must be a string"),
+        ("hello", "Not JSON: expected value at line 1 column 1"),
+        (r#"{"message":"x""#, "Not JSON: EOF while parsing an object at line 1 column 14"),
+        (r#"{"message":"\ud800"}"#, "Not JSON: unexpected end of hex escape at line 1 column 19"),
+    ] {
+        let answer = ask(&hub, post("/publish", body)).await;
+        assert_eq!((answer.status, answer.json()), (400, json!({ "error": error })), "{body}");
     }
     assert_eq!(retained(&hub, "default").await, []);
 }

@@ -10,32 +10,32 @@ use super::wire::{Answer, Wire, ask, get, hub, published, request};
 type Row = (&'static str, &'static str, bool, Exposure);
 
 const EXPECTED: [Row; 21] = [
-    ("/v1/channels/{channel}/events", "GET, HEAD, POST", true, Exposure::Api),
-    ("/v1/events", "GET, HEAD, POST", true, Exposure::Api),
-    ("/v1/channels/{channel}/poll", "GET, HEAD", true, Exposure::Api),
-    ("/v1/poll", "GET, HEAD", true, Exposure::Api),
-    ("/v1/channels", "GET, HEAD", true, Exposure::Api),
-    ("/v1/channels/{channel}", "GET, HEAD, DELETE", true, Exposure::Api),
-    ("/v1/connections", "GET, HEAD", true, Exposure::Api),
-    ("/v1/connections/{id}", "GET, HEAD", true, Exposure::Api),
-    ("/v1/connections/{id}/token", "POST", true, Exposure::Api),
-    ("/healthz", "GET, HEAD", false, Exposure::Status),
-    ("/readyz", "GET, HEAD", false, Exposure::Status),
-    ("/openapi.json", "GET, HEAD", false, Exposure::Status),
+    ("/v1/channels/{channel}/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
+    ("/v1/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
+    ("/v1/channels/{channel}/poll", "GET, HEAD, OPTIONS", true, Exposure::Api),
+    ("/v1/poll", "GET, HEAD, OPTIONS", true, Exposure::Api),
+    ("/v1/channels", "GET, HEAD, OPTIONS", true, Exposure::Api),
+    ("/v1/channels/{channel}", "GET, HEAD, DELETE, OPTIONS", true, Exposure::Api),
+    ("/v1/connections", "GET, HEAD, OPTIONS", true, Exposure::Api),
+    ("/v1/connections/{id}", "GET, HEAD, OPTIONS", true, Exposure::Api),
+    ("/v1/connections/{id}/token", "POST, OPTIONS", true, Exposure::Api),
+    ("/healthz", "GET, HEAD, OPTIONS", false, Exposure::Status),
+    ("/readyz", "GET, HEAD, OPTIONS", false, Exposure::Status),
+    ("/openapi.json", "GET, HEAD, OPTIONS", false, Exposure::Status),
     // Open to this machine: `auth.metrics`.
-    ("/metrics", "GET, HEAD", false, Exposure::Operations),
-    ("/visnyk.js", "GET, HEAD", false, Exposure::Assets),
-    ("/", "GET, HEAD", false, Exposure::Assets),
-    ("/console.css", "GET, HEAD", false, Exposure::Assets),
-    ("/console.js", "GET, HEAD", false, Exposure::Assets),
-    ("/favicon.svg", "GET, HEAD", false, Exposure::Assets),
+    ("/metrics", "GET, HEAD, OPTIONS", false, Exposure::Operations),
+    ("/visnyk.js", "GET, HEAD, OPTIONS", false, Exposure::Assets),
+    ("/", "GET, HEAD, OPTIONS", false, Exposure::Assets),
+    ("/console.css", "GET, HEAD, OPTIONS", false, Exposure::Assets),
+    ("/console.js", "GET, HEAD, OPTIONS", false, Exposure::Assets),
+    ("/favicon.svg", "GET, HEAD, OPTIONS", false, Exposure::Assets),
     ("/publish", "POST, OPTIONS", true, Exposure::Quickstart),
     ("/subscribe", "GET, HEAD, OPTIONS", true, Exposure::Quickstart),
     ("/events", "GET, HEAD, OPTIONS", true, Exposure::Quickstart),
 ];
 
 /// The fault hook, which the table of routes does not show.
-const FAULTS: Row = ("/faults/{kind}", "POST", true, Exposure::Operations);
+const FAULTS: Row = ("/faults/{kind}", "POST, OPTIONS", true, Exposure::Operations);
 
 const LISTED: (&str, &str) = ("Origin", "https://app.example");
 const UNLISTED: (&str, &str) = ("Origin", "https://evil.example");
@@ -70,6 +70,18 @@ async fn a_route_takes_its_methods_and_no_others() {
 }
 
 #[tokio::test]
+async fn options_says_which_methods_there_are() {
+    let hub = hub(&[("jwt_secret", "a-secret-of-these-tests-and-of-no-hub"), FAULTS_ON]).await;
+    for (path, allow, ..) in rows() {
+        let answer = send(&hub, "OPTIONS", &target(path), &[]).await;
+        assert_eq!((answer.status, answer.field("allow")), (204, allow), "{path}: {answer:?}");
+    }
+    let answer = send(&hub, "OPTIONS", "*", &[]).await;
+    assert_eq!((answer.status, answer.has("allow")), (204, true), "{answer:?}");
+    assert_eq!(send(&hub, "OPTIONS", "/nothing", &[]).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_route_needs_a_token_or_does_not() {
     let secret = ("jwt_secret", "a-secret-of-these-tests-and-of-no-hub");
     let hub = hub(&[secret, FAULTS_ON]).await;
@@ -92,11 +104,9 @@ async fn a_route_rejects_foreign_pages_and_is_stored_as_its_exposure_says() {
         if allow.contains("HEAD") {
             let answer = send(&hub, "HEAD", &target, &[]).await;
             assert_eq!(answer.status, 200, "{path}: {answer:?}");
-            // Streams and polls of the quickstart say so themselves.
-            if exposure != Exposure::Quickstart {
-                let is_stored = !answer.field("cache-control").contains("no-store");
-                assert_eq!(is_stored, !is_private, "{path}: {answer:?}");
-            }
+            // All but the files of the console, which are asked for anew each time.
+            let is_stored = !answer.field("cache-control").contains("no-store");
+            assert_eq!(is_stored, exposure == Exposure::Assets, "{path}: {answer:?}");
             let answer = send(&hub, "HEAD", &target, &[CROSS_SITE]).await;
             assert_eq!(answer.status == 403, is_private, "{path}: {answer:?}");
         }

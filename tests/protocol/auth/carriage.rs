@@ -54,7 +54,6 @@ async fn credentials_that_disagree_are_refused() {
         (POLL.to_owned(), vec![authorization, ("Cookie", &cookie)]),
         (format!("{POLL}&token={ann}"), vec![("Cookie", &cookie)]),
         (POLL.to_owned(), vec![authorization, authorization]),
-        (POLL.to_owned(), vec![("Authorization", "Basic YTpi")]),
         (format!("{POLL}&token={ann}&token={bob}"), vec![]),
     ] {
         let answer = ask(&hub, request("GET", &target, &fields, "")).await;
@@ -62,6 +61,27 @@ async fn credentials_that_disagree_are_refused() {
     }
     let same = request("GET", &format!("{POLL}&token={ann}"), &[authorization], "");
     assert_eq!(ask(&hub, same).await.status, 204);
+}
+
+#[tokio::test]
+async fn credentials_of_another_scheme_are_passed_over() {
+    let cookies = [("auth.cookie", "session"), ("auth.cookie_origins", "https://app.example")];
+    let hub = hub(&[cookies[0], cookies[1], ("allow_anonymous", "news")]).await;
+    let basic = ("Authorization", "Basic YTpi");
+    let ann = grant("ann", &["**"], &[]);
+    let (bearer, cookie) = (bearer(&ann), format!("session={ann}"));
+    let news = "/v1/channels/news/poll?timeout=0";
+    for (target, also, status) in [
+        (POLL.to_owned(), None, 401),
+        (news.to_owned(), None, 204),
+        (format!("{POLL}&token={ann}"), None, 204),
+        (POLL.to_owned(), Some(("Cookie", &*cookie)), 204),
+        (POLL.to_owned(), Some(("Authorization", &*bearer)), 204),
+    ] {
+        let fields: Vec<_> = [basic].into_iter().chain(also).collect();
+        let answer = ask(&hub, request("GET", &target, &fields, "")).await;
+        assert_eq!(answer.status, status, "{target} {also:?}: {answer:?}");
+    }
 }
 
 #[tokio::test]

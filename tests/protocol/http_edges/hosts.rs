@@ -25,7 +25,19 @@ async fn a_foreign_host_is_misdirected_on_loopback() {
         ("192.0.2.1", 421),
         ("[2001:db8::1]:3000", 421),
     ] {
-        for target in ["/healthz", "/", "/v1/channels"] {
+        for target in ["/metrics", "/", "/v1/channels"] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: {host}");
+            assert_eq!(status(&hub, &head).await, expected, "{host} {target}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn probes_come_by_any_name_or_address() {
+    let hub = hub(&[("allowed_hosts", "hub.example")]).await;
+    for host in ["10.1.2.3:3000", "[fd00::1]:3000", "visnyk.default.svc", "hub.example"] {
+        for (target, expected) in [("/healthz", 200), ("/readyz", 200), ("/v1/channels", 421)] {
+            let expected = if host == "hub.example" { 200 } else { expected };
             let head = format!("GET {target} HTTP/1.1\r\nHost: {host}");
             assert_eq!(status(&hub, &head).await, expected, "{host} {target}");
         }
@@ -42,8 +54,16 @@ async fn a_request_has_exactly_one_host() {
         "Host: localhost\r\nHost: localhost",
         "Host: \u{456}",
         "Host: localhost:1@evil.example",
+        "Host: 127.0.0.1:3000, evil.example",
+        "Host: localhost,localhost",
+        "Host: localhost:http",
+        "Host: local host",
+        "Host: [::1",
+        "Host: localhost/",
     ] {
         let head = format!("GET /v1/channels HTTP/1.1\r\n{fields}");
+        assert_eq!(status(&hub, &head).await, 400, "{fields:?}");
+        let head = format!("GET /healthz HTTP/1.1\r\n{fields}");
         assert_eq!(status(&hub, &head).await, 400, "{fields:?}");
     }
 }
@@ -58,6 +78,27 @@ async fn an_absolute_target_says_where_it_goes() {
     ] {
         let head = format!("GET {target} HTTP/1.1\r\nHost: {host}");
         assert_eq!(status(&hub, &head).await, expected, "{target} {host}");
+    }
+}
+
+#[tokio::test]
+async fn the_hubs_own_page_is_known_whatever_port_is_left_out() {
+    let hub = hub(&[("allowed_hosts", "hub.example")]).await;
+    for (host, fields, expected) in [
+        ("hub.example:443", "Origin: https://hub.example", 201),
+        ("hub.example", "Origin: https://hub.example", 201),
+        ("hub.example:80", "Origin: http://hub.example", 201),
+        ("hub.example:80", "Origin: https://hub.example", 403),
+        ("hub.example:8443", "Origin: https://hub.example", 403),
+        ("hub.example", "Origin: https://hub.example:8443", 403),
+        // A proxy has taken the port away, and the browser knows.
+        ("hub.example", "Origin: https://hub.example:8443\r\nSec-Fetch-Site: same-origin", 201),
+        ("hub.example", "Origin: https://hub.example:8443\r\nSec-Fetch-Site: same-site", 403),
+    ] {
+        let head = format!(
+            "POST /v1/channels/a/events HTTP/1.1\r\nHost: {host}\r\n{fields}\r\nContent-Length: 0"
+        );
+        assert_eq!(status(&hub, &head).await, expected, "{host} {fields:?}");
     }
 }
 

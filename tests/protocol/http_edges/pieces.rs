@@ -89,7 +89,7 @@ async fn garbage_is_refused_and_not_waited_for() {
 async fn unusual_methods_and_targets_are_refused_and_not_waited_for() {
     let hub = hub(&[]).await;
     for (line, status) in [
-        ("OPTIONS * HTTP/1.1", 404),
+        ("OPTIONS * HTTP/1.1", 204),
         ("CONNECT localhost:80 HTTP/1.1", 404),
         ("TRACE / HTTP/1.1", 405),
         ("BREW /v1/events HTTP/1.1", 405),

@@ -46,7 +46,7 @@ async fn an_address_has_so_many_streams_and_polls_and_others_have_theirs() {
     assert!(refused.text().contains("\nretry: "), "{}", refused.text());
     let target = "/v1/poll?channel=a&timeout=60";
     let refused = ask_from(&hub, "127.0.0.2", target, &[]).await.answer().await;
-    assert_eq!((refused.status, refused.field("retry-after")), (429, "2"));
+    assert_eq!((refused.status, refused.has("retry-after")), (429, true));
     refused.problem();
     assert_eq!(metric(&hub, REFUSED).await, 2);
 

@@ -43,7 +43,7 @@ async fn an_address_has_so_many_sockets_and_streams_are_not_among_them() {
     let mut third = Wire::from_source(&hub, "127.0.0.2").await;
     third.send(get("/healthz")).await;
     let refused = third.answer().await;
-    assert_eq!((refused.status, refused.field("retry-after")), (429, "2"), "{refused:?}");
+    assert_eq!((refused.status, refused.has("retry-after")), (429, true), "{refused:?}");
     assert!(refused.problem()["detail"].as_str().unwrap().contains("this address"));
     third.closed().await;
     let mut stream = Wire::from_source(&hub, "127.0.0.2").await;

@@ -41,7 +41,7 @@ async fn a_restart_loses_nothing_and_clients_come_back_after_their_retry_time() 
     assert!((2_000..=4_000).contains(&retry), "{retry}");
     wire.send(request("GET", "/v1/poll?channel=a", &[], "")).await;
     let away = wire.answer().await;
-    assert_eq!((away.status, away.field("retry-after")), (503, "2"), "{away:?}");
+    assert_eq!((away.status, away.has("retry-after")), (503, true), "{away:?}");
 
     let second = again(&first, &settings).await;
     taken_on(&second, CLIENTS as u64).await;

@@ -173,7 +173,7 @@ async fn limits_count_clients_and_refusals_come_through_as_they_are() {
     assert!(refused.text().contains("retry: "), "{}", refused.text());
     let mut third = ask("127.0.0.8", "/v1/poll?channel=a", "*/*").await;
     let refused = third.answer().await;
-    assert_eq!((refused.status, refused.field("retry-after")), (429, "2"), "{refused:?}");
+    assert_eq!((refused.status, refused.has("retry-after")), (429, true), "{refused:?}");
     let mut other = ask("127.0.0.7", "/v1/events?channel=a", "text/event-stream").await;
     assert_eq!(other.head().await.status, 200);
     assert!(other.block().await.contains("retry: "));

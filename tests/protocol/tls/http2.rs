@@ -36,6 +36,7 @@ async fn alpn_chooses_the_protocol() {
         (&["h2", "http/1.1"][..], Some(&b"h2"[..])),
         (&["http/1.1", "h2"], Some(b"h2")),
         (&["http/1.1"], Some(b"http/1.1")),
+        (&["http/1.0"], Some(b"http/1.0")),
         (&[], None),
     ] {
         let config = tls_config(&hub.certificate.der, offered);
@@ -184,6 +185,22 @@ async fn assert_answered(hub: &TestHub, pieces: &[&[u8]]) {
     }
     let answer = client.next_of(raw::HEADERS).await.expect("an answer");
     assert_eq!((answer.stream, answer.payload[0]), (1, 0x88), "200, in {} pieces", pieces.len());
+}
+
+#[tokio::test]
+async fn a_host_other_than_the_authority_is_malformed() {
+    let hub = TestHub::start(&[]).await;
+    let client = Client::h2c(hub.address()).await;
+    for (host, status) in [
+        ("localhost", 200),
+        ("LOCALHOST:443", 200),
+        ("localhost:80", 400),
+        ("127.0.0.1", 400),
+        ("evil.example", 400),
+    ] {
+        let (answered, text) = client.ask("GET", "/v1/channels", &[("host", host)], "").await;
+        assert_eq!(answered, status, "{host}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,130 @@
+//! The authority of a URI: a host and a port, as `Host`, `:authority` and an `Origin` name it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A host, and a port if it is named (RFC 3986, section 3.2).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Authority<'a> {
+    text: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// Reads one. `None` for what names no host or several, and for one with user information: in
+    /// `localhost:1@evil.example`, what looks like the name is not.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']')?;
+                host.parse::<Ipv6Addr>().ok()?;
+                (host, port)
+            }
+            None => {
+                let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+                host.bytes().all(is_of_a_name).then_some((host, port))?
+            }
+        };
+        let port = match port {
+            "" | ":" => None,
+            _ => {
+                let digits = port.strip_prefix(':')?;
+                let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+                Some(digits.parse().ok().filter(|_| is_number)?)
+            }
+        };
+        Some(Self { text, host, port })
+    }
+
+    /// As it was written.
+    pub(super) fn as_str(&self) -> &'a str {
+        self.text
+    }
+
+    /// The host; an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &'a str {
+        self.host
+    }
+
+    /// Whether both are the same host and port, where `default_port` is meant by none.
+    pub(super) fn is_same(&self, other: &Authority<'_>, default_port: u16) -> bool {
+        let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
+        let address = |authority: &Authority<'_>| authority.host.parse::<IpAddr>().ok();
+        let is_same_host = self.host.eq_ignore_ascii_case(other.host)
+            || address(self).is_some_and(|own| address(other) == Some(own));
+        is_same_host && port(self) == port(other)
+    }
+}
+
+/// The port of a URI of `http` or `https` that names none.
+pub(super) fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+/// Whether a byte may be in a name (RFC 3986, `reg-name`), but for the comma, which joins two
+/// fields.
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_one_host_and_a_port() {
+        for (text, host, port) in [
+            ("hub.example", "hub.example", None),
+            ("hub.example:", "hub.example", None),
+            ("hub_1.example:8443", "hub_1.example", Some(8443)),
+            ("127.0.0.1:3000", "127.0.0.1", Some(3000)),
+            ("[::1]", "::1", None),
+            ("[::1]:3000", "::1", Some(3000)),
+            ("", "", None),
+        ] {
+            let parsed = Authority::parse(text).map(|parsed| (parsed.host, parsed.port));
+            assert_eq!(parsed, Some((host, port)), "{text}");
+        }
+        for text in [
+            "127.0.0.1:3000, evil.example",
+            "a,b",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "u@a",
+            "localhost:1@evil.example",
+            "a:b",
+            "a:+1",
+            "a:65536",
+            "a:1:2",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[a]",
+            "[]",
+            "\u{456}",
+        ] {
+            assert!(Authority::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_compared_with_the_port_that_is_meant() {
+        let is_same = |one, other, port| {
+            let (one, other) = (Authority::parse(one), Authority::parse(other));
+            one.expect("one").is_same(&other.expect("one"), port)
+        };
+        assert!(is_same("hub.example", "HUB.example:443", 443));
+        assert!(is_same("hub.example:8443", "hub.example:8443", 443));
+        assert!(is_same("[::1]:80", "[0:0::1]", 80));
+        assert!(!is_same("hub.example", "hub.example:443", 80));
+        assert!(!is_same("hub.example:8443", "hub.example", 443));
+        assert!(!is_same("hub.example", "hub.example.evil.example", 443));
+    }
+}
