@@ -41,14 +41,14 @@ impl Div<f64> for Counts {
 }
 
 /// Runs the path `name` under callgrind and counts what its first thread does: how often the others
-/// go to sleep is chance.
+/// go to sleep is chance. Threads run in turn, or how often this one waits for them would be too.
 pub(crate) fn count(name: &str, load: Load) -> Result<Counts, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let profiles = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut out_file = OsString::from("--callgrind-out-file=");
     out_file.push(profiles.path().join("profile"));
     let run = Command::new("valgrind")
-        .args(["--tool=callgrind", "--separate-threads=yes"])
+        .args(["--tool=callgrind", "--separate-threads=yes", "--fair-sched=try"])
         .args(["--compress-strings=no", "--compress-pos=no"])
         .arg(out_file)
         .arg(&program)
