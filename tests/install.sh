@@ -36,3 +36,11 @@ link_tools() {
   mkdir -p "$1/target"
   [ -e "$1/target/tools" ] || ln -s "$tools" "$1/target/tools"
 }
+
+# need_python PACKAGE VERSION: a package from PyPI, in an environment of its own.
+need_python() {
+  "$tools/python/bin/pip" show "$1" 2>/dev/null | grep -qx "Version: $2" && return
+  [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python" ||
+    { install_packages python3-venv && python3 -m venv "$tools/python"; }
+  "$tools/python/bin/pip" install -q "$1==$2"
+}
