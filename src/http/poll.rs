@@ -45,12 +45,11 @@ impl OpenPoll {
             PollNow::Wait(position) => request.start = Start::At(position),
         }
         hub.wait_for_capacity().await;
-        let subscriber = hub.admit_poll(request)?;
-        if context.can_hand_off {
-            let headers = poll_headers();
-            return Ok(Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }));
+        if !context.can_hand_off {
+            return Ok(answered(hub.wait_for_reply(request).await?));
         }
-        Ok(answered(hub.wait_for_reply(subscriber).await?))
+        let (subscriber, headers) = (hub.admit_poll(request)?, poll_headers());
+        Ok(Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }))
     }
 }
 

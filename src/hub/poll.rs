@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::task::yield_now;
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 
 use super::{
     channel_creation::CreatedBy, error::SubscribeError, handle::Hub, subscribe::AdmissionRequest,
@@ -133,7 +136,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`poll_now`](Self::poll_now) and [`admit_poll`](Self::admit_poll), and
-    /// [`SubscribeError::GoingDown`] if the shard on which it waited ends.
+    /// [`SubscribeError::GoingDown`] if no shard runs until its wait is over.
     pub async fn poll(&self, mut request: PollRequest) -> Result<PollReply, SubscribeError> {
         match self.poll_now(&request).await? {
             PollNow::Answer(answer) => return Ok(request.encoding.encode(&answer)),
@@ -142,15 +145,28 @@ impl Hub {
             }
             PollNow::Wait(position) => request.start = Start::At(position),
         }
-        self.wait_for_reply(self.admit_poll(request)?).await
+        self.wait_for_reply(request).await
     }
 
-    /// Lets an admitted poll wait on some shard for its answer. Dropping the future ends the wait.
+    /// Lets a poll that starts at a position wait on some shard for its answer, and on another one
+    /// for the rest of its wait if that shard ends. Dropping the future ends the wait.
     pub(crate) async fn wait_for_reply(
         &self,
-        subscriber: Subscriber,
+        mut request: PollRequest,
     ) -> Result<PollReply, SubscribeError> {
-        self.0.shards.wait_for_reply(subscriber).await.ok_or(SubscribeError::GoingDown)
+        let until = Instant::now() + request.wait;
+        loop {
+            let subscriber = self.admit_poll(request.clone())?;
+            if let Some(reply) = self.0.shards.wait_for_reply(subscriber).await {
+                return Ok(reply);
+            }
+            request.wait = until.saturating_duration_since(Instant::now());
+            if request.wait.is_zero() {
+                return Err(SubscribeError::GoingDown);
+            }
+            // The shard is started again in a moment.
+            sleep(RESTART_PAUSE.min(request.wait)).await;
+        }
     }
 }
 
@@ -163,6 +179,8 @@ pub enum PollNow {
     Wait(Position),
 }
 
+/// How long a poll whose shard has ended waits before it is handed to another.
+const RESTART_PAUSE: Duration = Duration::from_millis(20);
 /// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
 const POLL_PAGE_EVENTS: usize = 1_000;
 const POLL_PAGES_MAX: usize = 4;
@@ -176,7 +194,7 @@ mod tests {
     use super::*;
     use crate::{
         core::Limits,
-        hub::Publication,
+        hub::{Fault, Publication},
         model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Seq},
     };
 
@@ -320,6 +338,28 @@ mod tests {
         while polls.get() > 0 {
             yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_poll_whose_shard_ends_is_answered_by_its_successor() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let polls = hub.counters().pollers.clone();
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.poll(poll_of("a", Duration::from_secs(60))).await }
+        });
+        while polls.get() == 0 {
+            yield_now().await;
+        }
+        hub.plant_fault(Fault::Shard(0));
+        while !hub.metrics().contains("visnyk_restarts_total{reason=\"shard\"} 1") {
+            yield_now().await;
+        }
+        let name = ChannelName::parse("a").expect("a name");
+        let publication = Publication::one(name, NewEvent::message("hello"));
+        let published = hub.publish(publication).await.expect("published");
+        let reply = waiting.await.expect("it ends").expect("an answer");
+        assert_eq!((reply.status, reply.position), (200, published.last));
     }
 
     #[tokio::test]

@@ -53,6 +53,8 @@ pub(super) struct Connections {
     pub(super) dispatcher: Dispatcher,
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
+    /// How long a connection may be without a request after its last answer.
+    pub(super) keep_alive: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
     /// How long a client may take nothing of an answer.
     pub(super) write_stall: Duration,
@@ -79,6 +81,15 @@ enum Ended {
     Stalled,
 }
 
+/// What follows hyper on a connection.
+enum After {
+    Closed,
+    /// A next request, perhaps: none has begun for as long as a head may take.
+    Idle(Socket),
+    /// A shard, for a stream or a poll; the bytes were read too early.
+    Handoff(Socket, Bytes),
+}
+
 /// A response that asks for its socket.
 struct PendingHandoff {
     handoff: Handoff,
@@ -91,7 +102,8 @@ impl Connections {
     pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: HeldPermits) {
         let Some(tls) = &self.tls else {
             let Ok(early) = read_first_bytes(&mut io).await else { return };
-            return self.serve(io.into(), early, None, held).await;
+            let wait = self.header_read_timeout;
+            return self.serve(io.into(), early, None, wait, held).await;
         };
         let Ok(io) = io.into_tokio() else { return };
         let negotiated = tokio::select! {
@@ -101,53 +113,68 @@ impl Connections {
             () = self.shard.gone() => None,
         };
         if let Some((io, protocol)) = negotiated {
-            self.serve(io, Bytes::new(), Some(protocol), held).await;
+            let wait = self.header_read_timeout;
+            self.serve(io, Bytes::new(), Some(protocol), wait, held).await;
         }
     }
 
     /// Serves a connection until it ends, its shard is gone, or it is handed off. `early` was read
-    /// already. Without a protocol the client's first bytes say it.
+    /// already; if nothing was, the client has so long to begin. Without a protocol its first bytes say
+    /// it.
     async fn serve(
         self: Rc<Self>,
         io: Socket,
         early: Bytes,
         protocol: Option<Protocol>,
+        wait: Duration,
         _held: HeldPermits,
     ) {
         tokio::select! {
             // Most are done at the first poll, and never wait for their shard's end.
             biased;
-            () = Box::pin(self.serve_requests(io, early, protocol)) => {}
+            () = Box::pin(self.serve_requests(io, early, protocol, wait)) => {}
             () = self.shard.gone() => {}
         }
     }
 
-    async fn serve_requests(&self, mut io: Socket, mut early: Bytes, protocol: Option<Protocol>) {
+    async fn serve_requests(
+        &self,
+        mut io: Socket,
+        mut early: Bytes,
+        mut protocol: Option<Protocol>,
+        mut wait: Duration,
+    ) {
         let Ok(arrival) = Arrival::of(&io) else { return };
-        let mut known = protocol.or_else(|| Protocol::of_first_bytes(&early));
-        if known.is_none() || (early.is_empty() && known == Some(Protocol::Http1)) {
-            let read = Box::pin(self.read_beginning(&mut io, early, protocol, arrival)).await;
-            let Some(read) = read else { return };
-            early = read;
-            known = protocol.or_else(|| Protocol::of_first_bytes(&early));
-        }
-        if known == Some(Protocol::Http2) {
-            return Box::pin(self.serve_http2(io, early, arrival)).await;
-        }
-        let mut answer = None;
-        if let Some(mut request) = plain_request(&early) {
-            arrival.annotate(&mut request, &self.proxies);
-            let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
-            match self.dispatcher.dispatch(request).await {
-                Outcome::Response(response) => answer = Some(response),
-                Outcome::Handoff(handoff) => {
-                    let pending = PendingHandoff { handoff, keep_alive, coding };
-                    return hand_off(&self.shard, pending, io, &Bytes::new());
+        loop {
+            let mut known = protocol.or_else(|| Protocol::of_first_bytes(&early));
+            if known.is_none() || (early.is_empty() && known == Some(Protocol::Http1)) {
+                let read = self.read_beginning(&mut io, early, protocol, wait, arrival);
+                let Some(read) = Box::pin(read).await else { return };
+                early = read;
+                known = protocol.or_else(|| Protocol::of_first_bytes(&early));
+            }
+            if known == Some(Protocol::Http2) {
+                return Box::pin(self.serve_http2(io, early, arrival)).await;
+            }
+            let mut answer = None;
+            if let Some(mut request) = plain_request(&early) {
+                arrival.annotate(&mut request, &self.proxies);
+                let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
+                match self.dispatcher.dispatch(request).await {
+                    Outcome::Response(response) => answer = Some(response),
+                    Outcome::Handoff(handoff) => {
+                        let pending = PendingHandoff { handoff, keep_alive, coding };
+                        return hand_off(&self.shard, pending, io, &Bytes::new());
+                    }
                 }
             }
+            // Its state is large, and most connections never need it.
+            let served = Box::pin(self.serve_with_hyper(io, early, answer, arrival)).await;
+            let Some(idle) = served else { return };
+            // hyper has waited for a next request, and its buffers are given up.
+            (io, early, protocol) = (idle, Bytes::new(), Some(Protocol::Http1));
+            wait = self.keep_alive.saturating_sub(self.header_read_timeout);
         }
-        // Its state is large, and most connections never need it.
-        Box::pin(self.serve_with_hyper(io, early, answer, arrival)).await;
     }
 
     /// Reads the first bytes of a client: until there are some, and without a protocol until they say
@@ -157,10 +184,11 @@ impl Connections {
         io: &mut Socket,
         early: Bytes,
         protocol: Option<Protocol>,
+        wait: Duration,
         arrival: Arrival,
     ) -> Option<Bytes> {
         let mut bytes = BytesMut::from(early);
-        let mut timeout = pin!(sleep(self.header_read_timeout));
+        let mut timeout = pin!(sleep(wait));
         loop {
             let has_begun = !bytes.is_empty();
             let reading = async {
@@ -191,22 +219,27 @@ impl Connections {
     }
 
     /// Lets hyper read the requests of a connection. `early` was read already; the `answer` to the
-    /// request in it is there, if it was plain.
+    /// request in it is there, if it was plain. Gives the socket back if its client keeps it and has not
+    /// begun a next request for as long as a head may take.
     async fn serve_with_hyper(
         &self,
         io: Socket,
         early: Bytes,
         answer: Option<Response<Body>>,
         arrival: Arrival,
-    ) {
+    ) -> Option<Socket> {
         let progress = Rc::new(WriteProgress::new());
         let pending_handoff = Rc::default();
         let io = Rewind::new(io, early, Rc::clone(&progress));
-        let socket = self.parse(io, progress, &pending_handoff, answer, arrival).await;
-        if let Some((io, early)) = socket {
-            let pending_handoff =
-                pending_handoff.borrow_mut().take().expect("it is why the socket is here");
-            hand_off(&self.shard, pending_handoff, io, &early);
+        match self.parse(io, progress, &pending_handoff, answer, arrival).await {
+            After::Closed => None,
+            After::Idle(io) => Some(io),
+            After::Handoff(io, early) => {
+                let pending_handoff =
+                    pending_handoff.borrow_mut().take().expect("it is why the socket is here");
+                hand_off(&self.shard, pending_handoff, io, &early);
+                None
+            }
         }
     }
 
@@ -222,7 +255,7 @@ impl Connections {
             let is_there = tokio::select! {
                 biased;
                 readable = io.readable() => readable.is_ok(),
-                () = sleep(self.header_read_timeout) => false,
+                () = sleep(self.keep_alive) => false,
                 () = self.shutdown_requested() => false,
                 () = self.shard.gone() => false,
             };
@@ -230,7 +263,8 @@ impl Connections {
                 return;
             }
         }
-        self.serve(io, early, Some(Protocol::Http1), held).await;
+        let wait = self.keep_alive;
+        self.serve(io, early, Some(Protocol::Http1), wait, held).await;
     }
 
     /// Sends the end of a last answer, of which some waits for the kernel to take it.
@@ -246,8 +280,7 @@ impl Connections {
         }
     }
 
-    /// Lets hyper serve the connection. `None` when it is over; the socket and the bytes read too early
-    /// when a response asks for them.
+    /// Lets hyper serve the connection.
     async fn parse(
         &self,
         io: Rewind,
@@ -255,7 +288,7 @@ impl Connections {
         pending_handoff: &Rc<RefCell<Option<PendingHandoff>>>,
         answer: Option<Response<Body>>,
         arrival: Arrival,
-    ) -> Option<(Socket, Bytes)> {
+    ) -> After {
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let (pending_handoff, answer) = (Rc::clone(pending_handoff), Cell::new(answer));
@@ -319,19 +352,23 @@ impl Connections {
             Ended::HandedOff => {}
             Ended::Stalled => {
                 self.budget.metrics().answers_stalled.inc();
-                return None;
+                return After::Closed;
             }
             Ended::Over(result) => {
                 let parts = connection.into_parts();
+                let has_begun = !parts.read_buf.is_empty();
+                let io = parts.io.into_inner().0;
                 if let Err(error) = result {
+                    if error.is_timeout() && !has_begun && !is_closing {
+                        return After::Idle(io);
+                    }
                     tracing::debug!(%error, "a connection ended with an error");
-                    if let Some(bound) = bound_of_head(&error, !parts.read_buf.is_empty()) {
+                    if let Some(bound) = bound_of_head(&error) {
                         self.hub.count_refused_request(bound, Some(arrival.peer()));
                     }
                 }
-                let io = parts.io.into_inner().0;
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return None;
+                return After::Closed;
             }
         }
         let parts = connection.into_parts();
@@ -343,7 +380,7 @@ impl Connections {
             both.extend_from_slice(&unread);
             both.freeze()
         };
-        Some((io, early))
+        After::Handoff(io, early)
     }
 
     /// Completes when no connection is to be kept.
@@ -388,10 +425,9 @@ fn is_retryable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// The bound that hyper ended a connection for, in a word for metrics. Of a head nothing may have
-/// come: then its client only kept the connection.
-fn bound_of_head(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
-    if error.is_timeout() && has_begun {
+/// The bound that hyper ended a connection for, in a word for metrics.
+fn bound_of_head(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_timeout() {
         return Some("slow_head");
     }
     error.is_parse_too_large().then_some("head_too_large")

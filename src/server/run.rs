@@ -17,7 +17,7 @@ use super::{
     rejections::{REJECTIONS_MAX, Rejections},
     settings::SECRET_BYTES_MIN,
     signals::Signals,
-    socket_budget::{SocketBudget, SocketSplit, files_max, files_taken},
+    socket_budget::{SocketBudget, SocketSplit, files_in_use, files_max},
     tls::Acceptor,
 };
 use crate::{
@@ -106,6 +106,9 @@ pub(super) async fn run_until(
         hub: hub.clone(),
         dispatcher: Dispatcher::new(hub.clone(), http),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
+        keep_alive: Duration::from_secs(
+            settings.keep_alive_s.max(settings.header_read_timeout_s).into(),
+        ),
         closing,
         http2: settings.limits.http2.clone(),
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
@@ -181,9 +184,9 @@ fn disk_options(settings: &Settings) -> DiskOptions {
 
 /// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
 fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
-    let taken = files_taken(shards) + REJECTIONS_MAX;
+    let files_in_use = files_in_use(shards) + REJECTIONS_MAX;
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
-    let split = SocketSplit::of(files_max(), taken, requests_max, connections_max);
+    let split = SocketSplit::of(files_max(), files_in_use, requests_max, connections_max);
     limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);
     tracing::info!(
         sockets_max = split.sockets_max,

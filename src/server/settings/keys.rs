@@ -270,6 +270,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("accept_queue_max", 1, U32_MAX >> 1),
     whole("drain_delay_s", 0, DAY_S),
     whole("drain_window_s", 0, DAY_S),
+    whole("keep_alive_s", 1, DAY_S),
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
     key("data_dir", Allowed::Text),

@@ -43,6 +43,9 @@ pub struct Settings {
     pub drain_delay_s: u32,
     /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
     pub drain_window_s: u32,
+    /// Seconds that a connection may be without a request after its last answer, and no less than
+    /// `header_read_timeout_s`.
+    pub keep_alive_s: u32,
     /// Seconds within which the head of a request must have come.
     pub header_read_timeout_s: u32,
     /// Seconds within which the body of a request must have come.
@@ -116,6 +119,7 @@ impl Default for Settings {
             accept_queue_max: 65_535,
             drain_delay_s: 0,
             drain_window_s: 10,
+            keep_alive_s: 75,
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,
             data_dir: String::new(),

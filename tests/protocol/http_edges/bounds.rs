@@ -123,6 +123,47 @@ async fn a_slow_head_is_given_up_and_a_waiting_poll_is_not() {
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_for_a_next_request_longer_than_a_head_may_take() {
+    let hub = hub_that_keeps("600").await;
+    let requests = [
+        get("/healthz"),
+        publish("a", "x"),
+        get("/v1/channels/a/poll?timeout=0"),
+        get("/v1/channels/b/poll?timeout=1"),
+    ];
+    let mut kept = Vec::new();
+    for request in &requests {
+        let mut wire = Wire::to(&hub).await;
+        wire.send(request).await;
+        assert!(wire.answer().await.status < 300, "{request}");
+        kept.push(wire);
+    }
+    // The time is what is tested: longer than a head may take.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    for wire in &mut kept {
+        wire.send(publish("a", "again")).await;
+        assert_eq!(wire.answer().await.status, 201);
+        // A head that has begun has its own bound.
+        wire.send("GET ").await;
+        wire.closed().await;
+    }
+    past(&hub, "slow_head", kept.len() as u64).await;
+
+    let hub = hub_that_keeps("1").await;
+    for request in &requests {
+        let mut wire = Wire::to(&hub).await;
+        wire.send(request).await;
+        assert!(wire.answer().await.status < 300, "{request}");
+        wire.closed().await;
+    }
+    assert_eq!(metric(&hub, "visnyk_requests_refused_total{reason=\"slow_head\"}").await, 0);
+}
+
+async fn hub_that_keeps(keep_alive_s: &str) -> visnyk_loadtest::Hub {
+    hub(&[("header_read_timeout_s", "1"), ("keep_alive_s", keep_alive_s)]).await
+}
+
+#[tokio::test]
 async fn a_head_may_have_its_bound_and_no_byte_more() {
     let hub = hub(&[]).await;
     let around = "/healthz".len() + "HostlocalhostX".len();
