@@ -38,20 +38,22 @@ pub(super) async fn authorize(identity: &Identity, action: Action<'_>) -> Result
         Action::Open | Action::ListChannels | Action::RenewLease => Ok(()),
         Action::Subscribe(subscription) => match identity.refused_of(subscription) {
             None => Ok(()),
-            Some(refused) => Err(not_to_be_subscribed(identity, refused)),
+            Some(refused) => Err(subscribe_denied(identity, refused)),
         },
         Action::Publish(channel) => check_publish(identity, channel),
         Action::PublishBatch(events) => {
-            let mut before = None;
+            // Most batches have one channel, which is checked once.
+            let mut checked = None;
             for (channel, _) in events {
-                if before.replace(channel) != Some(channel) {
+                if checked != Some(channel) {
                     check_publish(identity, channel)?;
+                    checked = Some(channel);
                 }
             }
             Ok(())
         }
         Action::ReadChannel(channel) if may_read(identity, channel) => Ok(()),
-        Action::ReadChannel(channel) => Err(not_to_be_subscribed(identity, channel.as_str())),
+        Action::ReadChannel(channel) => Err(subscribe_denied(identity, channel.as_str())),
         Action::ReadConnections(Some(subject)) if identity.subject() == Some(subject) => Ok(()),
         Action::ReadConnections(_) | Action::Administer if identity.is_admin() => Ok(()),
         Action::ReadConnections(_) | Action::Administer => {
@@ -80,7 +82,7 @@ fn check_publish(identity: &Identity, channel: &ChannelName) -> Result<(), Probl
     Err(denied(identity, &detail).with("channel", channel.as_str()))
 }
 
-fn not_to_be_subscribed(identity: &Identity, channel: &str) -> Problem {
+fn subscribe_denied(identity: &Identity, channel: &str) -> Problem {
     let detail = format!("`{channel}` may not be subscribed to");
     denied(identity, &detail).with("channel", channel)
 }

@@ -30,17 +30,17 @@ pub(super) struct SocketSplit {
 }
 
 impl SocketSplit {
-    /// Splits what the file limit leaves: `files_max` files, of which `taken` are open or will be
+    /// Splits what the file limit leaves: `files_max` files, of which `files_in_use` are open or will be
     /// for shards and rejections. What was asked for is lowered to what there is.
     pub(super) fn of(
         files_max: Option<u64>,
-        taken: usize,
+        files_in_use: usize,
         requests_max: u32,
         connections_max: u32,
     ) -> Self {
         let files_max =
             files_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
-        let sockets_max = files_max.saturating_sub(taken + FILES_RESERVED).max(2);
+        let sockets_max = files_max.saturating_sub(files_in_use + FILES_RESERVED).max(2);
         let requests_max = (requests_max as usize).min(sockets_max);
         let for_requests = (sockets_max / RESERVED_FRACTION).max(REQUESTS_MIN).min(requests_max);
         let streams_max =
@@ -58,19 +58,19 @@ pub(super) fn files_max() -> Option<u64> {
 }
 
 /// Files that are open now, and those that `shards` will open for themselves.
-pub(super) fn files_taken(shards: usize) -> usize {
+pub(super) fn files_in_use(shards: usize) -> usize {
     let open = fs::read_dir("/proc/self/fd").map_or(FILES_ASSUMED, |files| files.count());
     open + shards * FILES_PER_SHARD
 }
 
-/// The budget, and how much of it is taken.
+/// The budget, and how many sockets the HTTP server holds.
 #[derive(Clone)]
 pub(super) struct SocketBudget(Arc<BudgetState>);
 
 struct BudgetState {
     hub: Hub,
     split: SocketSplit,
-    taken: AtomicUsize,
+    held: AtomicUsize,
     freed: Notify,
     emptied: Notify,
 }
@@ -102,14 +102,14 @@ impl Exhausted {
 
 impl SocketBudget {
     pub(super) fn new(hub: Hub, split: SocketSplit) -> Self {
-        let (taken, freed, emptied) = (AtomicUsize::new(0), Notify::new(), Notify::new());
-        Self(Arc::new(BudgetState { hub, split, taken, freed, emptied }))
+        let (held, freed, emptied) = (AtomicUsize::new(0), Notify::new(), Notify::new());
+        Self(Arc::new(BudgetState { hub, split, held, freed, emptied }))
     }
 
     /// Waits until the HTTP server holds no socket. Only one task may wait at a time; cancelling it
     /// has no effect.
     pub(super) async fn emptied(&self) {
-        while self.0.taken.load(Ordering::Acquire) > 0 {
+        while self.0.held.load(Ordering::Acquire) > 0 {
             // A notification that comes before this wait begins is kept for it.
             self.0.emptied.notified().await;
         }
@@ -120,11 +120,11 @@ impl SocketBudget {
         let shared = &self.0;
         let SocketSplit { sockets_max, requests_max, .. } = shared.split;
         let streams = shared.hub.connections_admitted() as usize;
-        let fits = |taken| taken < requests_max && taken + streams < sockets_max;
-        let update = |taken| fits(taken).then_some(taken + 1);
-        match shared.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, update) {
+        let fits = |held| held < requests_max && held + streams < sockets_max;
+        let update = |held| fits(held).then_some(held + 1);
+        match shared.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, update) {
             Ok(_) => Ok(self.permit()),
-            Err(taken) if taken + streams >= sockets_max => Err(Exhausted::Sockets),
+            Err(held) if held + streams >= sockets_max => Err(Exhausted::Sockets),
             Err(_) => Err(Exhausted::Requests),
         }
     }
@@ -151,7 +151,7 @@ impl SocketBudget {
 
     /// A permit for a socket that the process holds already: an answered poll's.
     pub(super) fn acquire_unchecked(&self) -> SocketPermit {
-        self.0.taken.fetch_add(1, Ordering::AcqRel);
+        self.0.held.fetch_add(1, Ordering::AcqRel);
         self.permit()
     }
 
@@ -167,10 +167,10 @@ impl SocketBudget {
 
 impl Drop for SocketPermit {
     fn drop(&mut self) {
-        let taken = self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        let held = self.0.held.fetch_sub(1, Ordering::AcqRel);
         self.0.hub.counters().http_connections.dec();
         self.0.freed.notify_one();
-        if taken == 1 {
+        if held == 1 {
             self.0.emptied.notify_one();
         }
     }
@@ -208,9 +208,9 @@ mod tests {
     #[test]
     fn streams_leave_permits_to_requests_and_both_stay_below_the_file_limit() {
         for files_max in [0, 10, 64, 200, 1_024, 20_000, 1 << 20] {
-            for taken in [0, 20, 300] {
-                let d = SocketSplit::of(Some(files_max), taken, 10_000, 1_000_000);
-                let free = (files_max as usize).saturating_sub(taken + FILES_RESERVED);
+            for files_in_use in [0, 20, 300] {
+                let d = SocketSplit::of(Some(files_max), files_in_use, 10_000, 1_000_000);
+                let free = (files_max as usize).saturating_sub(files_in_use + FILES_RESERVED);
                 assert!(d.sockets_max <= free.max(2), "{files_max} {d:?}");
                 assert!(d.requests_max >= 1 && d.streams_max >= 1, "{files_max} {d:?}");
                 assert!(d.streams_max < d.sockets_max, "{files_max} {d:?}");
@@ -237,7 +237,7 @@ mod tests {
         let second = budget.try_acquire().expect("a permit");
         assert_eq!(budget.try_acquire().err(), Some(Exhausted::Requests));
         let kept = budget.acquire_unchecked();
-        assert_eq!(budget.0.taken.load(Ordering::Acquire), 3, "a socket that is there is kept");
+        assert_eq!(budget.0.held.load(Ordering::Acquire), 3, "a socket that is there is kept");
         drop((first, kept));
         let third = budget.acquire_within_grace().await.expect("a permit");
         assert_eq!(budget.acquire_within_grace().await.err(), Some(Exhausted::Requests));
@@ -275,6 +275,6 @@ mod tests {
 
     #[test]
     fn what_shards_open_for_themselves_counts() {
-        assert!(files_taken(1_000) > 1_000 * FILES_PER_SHARD);
+        assert!(files_in_use(1_000) > 1_000 * FILES_PER_SHARD);
     }
 }
