@@ -1,7 +1,7 @@
 //! The claims of a token (RFC 7519), and whether they are valid at a time. Its signature is checked
 //! elsewhere.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     TokenError,
@@ -23,13 +23,13 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
     /// When it expires, in seconds since 1970; a fraction is allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "numeric_date")]
     pub exp: Option<f64>,
     /// From when on it is valid.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "numeric_date")]
     pub nbf: Option<f64>,
     /// When it was issued. Not checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "numeric_date")]
     pub iat: Option<f64>,
     /// What it allows.
     #[serde(
@@ -136,6 +136,15 @@ fn milliseconds(seconds: f64) -> u64 {
 pub(super) const PATTERNS_MAX: usize = 100;
 /// The year 5138: a later time is a mistake, as milliseconds instead of seconds are.
 const SECONDS_MAX: f64 = 100_000_000_000.0;
+
+/// Whole seconds are written without a fraction: many libraries take nothing else (RFC 7519, section 2,
+/// allows both).
+fn numeric_date<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match seconds {
+        Some(seconds) if seconds.fract() == 0.0 => serializer.serialize_i64(*seconds as i64),
+        seconds => seconds.serialize(serializer),
+    }
+}
 
 #[cfg(test)]
 mod tests {

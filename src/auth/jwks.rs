@@ -99,7 +99,7 @@ impl Jwks {
         self.keys.read().clone()
     }
 
-    /// Fetches the keys because a token names one that is not known; not if they were fetched, or a
+    /// Fetches the keys because none that is known verifies a token; not if they were fetched, or a
     /// fetch failed, within the shortest time between two refreshes. A call while a fetch is under
     /// way waits for that one. Takes at most twice [`FETCH_TIME_MAX`]: one that is under way, and
     /// one of its own if the shortest time has passed by then. Cancelling the call does not cancel

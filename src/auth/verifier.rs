@@ -31,7 +31,8 @@ impl Verifier {
         let result = self.verify_with_known(token, now_ms);
         let Some(jwks) = &self.jwks else { return result };
         match result {
-            Err(TokenError::UnknownKey | TokenError::NoKeysYet) => {
+            // A key may have been replaced under the same `kid`.
+            Err(TokenError::UnknownKey | TokenError::NoKeysYet | TokenError::Signature) => {
                 jwks.refresh_for_unknown().await;
                 self.verify_with_known(token, now_ms)
             }

@@ -39,7 +39,7 @@ impl CliError {
             text.push_str(&format!("  because: {error}\n"));
             cause = error.source();
         }
-        telemetry::print(&text);
+        telemetry::print_error(&text);
         match self {
             Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use std::future::Future;
 
 use tokio::runtime;
-use visnyk::client::{Endpoint, EndpointError};
+use visnyk::{
+    client::{Endpoint, EndpointError},
+    telemetry,
+};
 
 use super::CliError;
 
@@ -36,6 +39,11 @@ impl HubArgs {
             Some(token) => endpoint.with_token(&token).map_err(usage),
         }
     }
+}
+
+/// Says something on stderr. One that is closed changes nothing for the command.
+pub(crate) fn say(words: &str) {
+    telemetry::print(&format!("visnyk: {words}\n"));
 }
 
 /// An error and its causes on one line, for progress messages.

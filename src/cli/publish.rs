@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use visnyk::client::{Batch, Failure, PublishError, Publisher, PublisherOptions};
 
 use super::CliError;
 use super::feed::{Feed, FeedError, FeedFormat, Record, format_of};
-use super::hub::{HubArgs, run_until_interrupted, with_causes};
+use super::hub::{HubArgs, run_until_interrupted, say, with_causes};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -109,7 +110,8 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         result
     };
     if let Some(id) = tally.last_id.take() {
-        println!("{id}");
+        // A reader that has closed the pipe has seen enough.
+        let _ = writeln!(std::io::stdout(), "{id}");
     }
     result
 }
@@ -297,7 +299,7 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
 fn reports_to(bar: ProgressBar) -> impl Fn(&Failure, Duration) + Send + Sync + 'static {
     move |failure, wait| {
         let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
-        bar.suspend(|| eprintln!("visnyk: {failure}; again in {wait:.1} s"));
+        bar.suspend(|| say(&format!("{failure}; again in {wait:.1} s")));
     }
 }
 

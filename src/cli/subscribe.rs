@@ -8,7 +8,7 @@ use tokio::io::{AsyncWriteExt, Stdout};
 use visnyk::client::{Event, Gap, Position, SubscribeOptions, Subscription, Transport, Update};
 
 use super::CliError;
-use super::hub::{HubArgs, run_until_interrupted, with_causes};
+use super::hub::{HubArgs, run_until_interrupted, say, with_causes};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -119,12 +119,12 @@ impl Printer {
             return;
         }
         match update {
-            Update::Opened { position } => eprintln!("visnyk: subscribed at {position}"),
-            Update::Gap(gap) => eprintln!("visnyk: {}", describe_gap(gap)),
-            Update::Closed { channel } => eprintln!("visnyk: channel `{channel}` is closed"),
+            Update::Opened { position } => say(&format!("subscribed at {position}")),
+            Update::Gap(gap) => say(&describe_gap(gap)),
+            Update::Closed { channel } => say(&format!("channel `{channel}` is closed")),
             Update::Reconnecting { failure, wait } => {
                 let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
-                eprintln!("visnyk: {failure}; again in {wait:.1} s");
+                say(&format!("{failure}; again in {wait:.1} s"));
             }
             _ => {}
         }

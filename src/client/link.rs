@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 
+use super::certificate::CertificateRejected;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::problem::Problem;
@@ -33,6 +34,9 @@ pub(crate) enum ExchangeError {
     /// The hub will say the same again.
     #[error("{0}")]
     Refused(Problem),
+    /// The hub's certificate is not accepted, nor will be the next time.
+    #[error(transparent)]
+    Certificate(#[from] CertificateRejected),
     /// The body of the answer is larger than this client takes.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
@@ -83,7 +87,10 @@ impl Link {
         let response = tokio::time::timeout(patience, self.http.request(request))
             .await
             .map_err(|_| Failure::Silence(patience))?
-            .map_err(|error| Failure::Connection(Box::new(error)))?;
+            .map_err(|error| match CertificateRejected::found_in(&error) {
+                Some(rejected) => ExchangeError::Certificate(rejected),
+                None => Failure::Connection(Box::new(error)).into(),
+            })?;
         if response.status().is_success() {
             return Ok(response);
         }

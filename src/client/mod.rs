@@ -6,6 +6,7 @@
 
 mod backoff;
 mod batch;
+mod certificate;
 mod endpoint;
 mod failure;
 #[cfg(any(test, fuzzing))]
@@ -21,6 +22,7 @@ mod subscription;
 mod update;
 
 pub use batch::{Batch, BatchFull, Envelope, EnvelopeError};
+pub use certificate::CertificateRejected;
 pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
 pub use position::{Position, PositionError};

@@ -21,8 +21,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Reads the body of an answer. Whatever is not a problem document, a proxy's page for
-    /// instance, leaves the status alone.
+    /// Reads the body of an answer: a problem document, or a line of text, as what speaks TLS answers
+    /// plain HTTP with. Whatever else there is, a proxy's page for instance, leaves the status alone.
     pub(crate) fn read(status: StatusCode, body: &[u8]) -> Self {
         #[derive(Deserialize, Default)]
         #[serde(default)]
@@ -34,6 +34,7 @@ impl Problem {
         }
         let Members { title, detail, field, line } =
             serde_json::from_slice(body).unwrap_or_default();
+        let detail = detail.or_else(|| line_of_text(body));
         Self { status, title, detail, field, line }
     }
 
@@ -46,6 +47,18 @@ impl Problem {
         }
     }
 }
+
+/// The one line of a short text.
+fn line_of_text(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let is_line = text.len() <= LINE_BYTES_MAX
+        && text.starts_with(char::is_alphabetic)
+        && !text.contains(char::is_control);
+    is_line.then(|| text.to_owned())
+}
+
+/// Bytes of a text that is shown as what the hub said.
+const LINE_BYTES_MAX: usize = 200;
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,8 +88,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_text_is_shown() {
+        let problem = Problem::read(StatusCode::BAD_REQUEST, b"this port speaks TLS\n");
+        assert_eq!(problem.to_string(), "400 Bad Request: this port speaks TLS");
+    }
+
+    #[test]
     fn any_other_body_leaves_the_status() {
-        for body in [&b""[..], b"<html>", b"[1]", b"{\"line\":-1}"] {
+        for body in [&b""[..], b"<html>", b"[1]", b"{\"line\":-1}", b"two\nlines", &[b'x'; 201]] {
             let problem = Problem::read(StatusCode::BAD_GATEWAY, body);
             assert_eq!(problem.to_string(), "502 Bad Gateway");
         }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::batch::{Batch, new_idempotency_key};
+use super::certificate::CertificateRejected;
 use super::endpoint::{Endpoint, percent_encode};
 use super::failure::Failure;
 use super::link::{ExchangeError, Link, read_body};
@@ -76,6 +77,9 @@ pub enum PublishError {
     /// The hub refused it for good. Nothing of it was published.
     #[error("the hub refused: {0}")]
     Refused(Problem),
+    /// The hub's certificate is not accepted. Nothing of it was published.
+    #[error(transparent)]
+    Certificate(#[from] CertificateRejected),
     /// All attempts in the time set failed. It is not known whether it was published.
     #[error("gave up after {:.1} s", .waited.as_secs_f64())]
     GaveUp {
@@ -150,6 +154,7 @@ impl Publisher {
                 }
                 Err(ExchangeError::Failed(failure)) => failure,
                 Err(ExchangeError::Refused(problem)) => return Err(PublishError::Refused(problem)),
+                Err(ExchangeError::Certificate(rejected)) => return Err(rejected.into()),
                 Err(ExchangeError::TooLarge(_)) => return Err(PublishError::NoAcknowledgement),
             };
             let wait = backoff.next(RETRY_BASE, failure.retry_after());

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::certificate::CertificateRejected;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::link::{ExchangeError, Link, read_body};
@@ -83,6 +84,9 @@ pub enum SubscribeError {
     /// The hub refused, and would refuse again.
     #[error("the hub refused: {0}")]
     Refused(Problem),
+    /// Its certificate is not accepted.
+    #[error(transparent)]
+    Certificate(#[from] CertificateRejected),
     /// The answer is not an event stream, so this is not a hub.
     #[error("the answer is `{0}`, not an event stream")]
     NotAStream(String),
@@ -428,6 +432,7 @@ impl From<ExchangeError> for Break {
             ExchangeError::Failed(failure) => Self::Failed(failure),
             ExchangeError::Refused(problem) if problem.status == StatusCode::GONE => Self::Closed,
             ExchangeError::Refused(problem) => Self::Fatal(SubscribeError::Refused(problem)),
+            ExchangeError::Certificate(rejected) => Self::Fatal(rejected.into()),
             ExchangeError::TooLarge(max) => Self::Fatal(SubscribeError::AnswerTooLarge(max)),
         }
     }

@@ -1,7 +1,7 @@
 //! Liveness, readiness, metrics.
 
 use axum::{
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -35,9 +35,57 @@ impl Call for Metrics {
     }
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
-        let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        let headers = [(header::CONTENT_TYPE, media_type)];
-        let response = (headers, context.state.hub.metrics()).into_response();
+        let text = context.state.hub.metrics();
+        let (media_type, text) = match prefers_openmetrics(&context.parts.headers) {
+            true => (OPENMETRICS, text),
+            false => (PROMETHEUS, to_prometheus(&text)),
+        };
+        // What is sent depends on the request.
+        let headers = [(header::CONTENT_TYPE, media_type), (header::VARY, "Accept")];
+        let response = (headers, text).into_response();
         Ok(Outcome::Response(response).into())
     }
 }
+
+/// Whether a client asks for OpenMetrics and not rather for the older form, which all tools read.
+fn prefers_openmetrics(headers: &HeaderMap) -> bool {
+    let (mut openmetrics, mut older) = (0.0, 0.0_f32);
+    let fields = headers.get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
+    for range in fields.flat_map(|field| field.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+        match media_type {
+            "application/openmetrics-text" => openmetrics = weight,
+            "text/plain" | "text/*" | "*/*" => older = older.max(weight),
+            _ => {}
+        }
+    }
+    openmetrics > 0.0 && openmetrics >= older
+}
+
+/// The text format 0.0.4 of what is written as OpenMetrics: there a counter is called as its sample.
+fn to_prometheus(openmetrics: &str) -> String {
+    let mut counters: Vec<&str> = Vec::new();
+    for line in openmetrics.lines() {
+        let typed = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"));
+        counters.extend(typed);
+    }
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
+        let (keyword, rest) = match line.split_at_checked("# TYPE ".len()) {
+            Some((keyword @ ("# TYPE " | "# HELP "), rest)) => (keyword, rest),
+            _ => ("", line),
+        };
+        match rest.split_once(' ') {
+            Some((name, what)) if !keyword.is_empty() && counters.contains(&name) => {
+                text += &format!("{keyword}{name}_total {what}\n");
+            }
+            _ => text += &format!("{line}\n"),
+        }
+    }
+    text
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";

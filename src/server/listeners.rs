@@ -4,9 +4,12 @@
 use std::{
     io,
     net::{Ipv6Addr, SocketAddr, TcpListener},
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::core::ConnectionLimits;
 
 /// The listeners of all shards, and the addresses they have.
 #[derive(Debug)]
@@ -15,16 +18,16 @@ pub(super) struct Listeners {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-/// Binds `addresses` for each of `shards`. `send_buffer_bytes` (0: the kernel's own) is set on the
-/// listeners and inherited by what they accept. `backlog` connections may wait to be accepted at
-/// each listener; the kernel's `somaxconn` caps it.
+/// Binds `addresses` for each of `shards`. Socket options of `limits` are set on the listeners and inherited by
+/// what they accept. `backlog` connections may wait to be accepted at each listener; the kernel's
+/// `somaxconn` caps it.
 ///
 /// A machine without IPv6, as many containers are, has no `[::1]`: it is left out, if another
 /// address is there.
 pub(super) fn bind(
     addresses: &[SocketAddr],
     shards: usize,
-    send_buffer_bytes: u32,
+    limits: &ConnectionLimits,
     backlog: u32,
 ) -> io::Result<Listeners> {
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
@@ -39,8 +42,8 @@ pub(super) fn bind(
             result => result.map_err(|error| named(address, &error))?,
         }
         for listeners in &mut by_shard {
-            let listener = listen(address, send_buffer_bytes, backlog)
-                .map_err(|error| named(address, &error))?;
+            let listener =
+                listen(address, limits, backlog).map_err(|error| named(address, &error))?;
             // With port 0 the first shard's choice is everybody's.
             address = listener.local_addr()?;
             listeners.push(listener);
@@ -72,7 +75,7 @@ fn named(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }
 
-fn listen(address: SocketAddr, send_buffer_bytes: u32, backlog: u32) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, limits: &ConnectionLimits, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -81,14 +84,33 @@ fn listen(address: SocketAddr, send_buffer_bytes: u32, backlog: u32) -> io::Resu
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if send_buffer_bytes > 0 {
-        socket.set_send_buffer_size(send_buffer_bytes as usize)?;
+    if limits.send_buffer_bytes > 0 {
+        socket.set_send_buffer_size(limits.send_buffer_bytes as usize)?;
     }
+    detect_vanished_clients(&socket, limits)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
+/// A client that is gone without a word is noticed: the kernel takes heartbeats into its buffer and
+/// acknowledges nothing to the hub for a quarter of an hour. Streams are written to at least once a
+/// heartbeat; of what waits in silence, as polls do, the kernel asks as often.
+fn detect_vanished_clients(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
+    let heartbeat = Duration::from_secs(limits.heartbeat_s.into());
+    // The kernel takes no more of either.
+    let probes = heartbeat.min(PROBE_INTERVAL_MAX);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(probes).with_interval(probes))?;
+    #[cfg(target_os = "linux")]
+    {
+        let write_stall = Duration::from_secs(limits.write_stall_s.into());
+        socket.set_tcp_user_timeout(Some(heartbeat + write_stall))?;
+    }
+    Ok(())
+}
+
+/// The kernel's bound on `TCP_KEEPIDLE` and `TCP_KEEPINTVL`.
+const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(32_767);
 /// Linux's number for "address family not supported", which `std` gives no kind.
 const EAFNOSUPPORT: i32 = 97;
 

@@ -70,9 +70,8 @@ pub(super) async fn run_until(
         shards => shards,
     };
     let addresses: Vec<SocketAddr> = settings.listen.iter().map(|l| l.socket_addr()).collect();
-    let send_buffer_bytes = settings.limits.connections.send_buffer_bytes;
     let backlog = settings.accept_queue_max;
-    let bound = listeners::bind(&addresses, shards, send_buffer_bytes, backlog)?;
+    let bound = listeners::bind(&addresses, shards, &settings.limits.connections, backlog)?;
 
     let verifier = authentication::verifier(&settings)?.map(Arc::new);
     let fresh_keys = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {

@@ -120,7 +120,7 @@ pub(super) fn dropped() -> Counter {
 }
 
 /// Writes plain text to stderr, behind the lines that were logged before.
-pub fn print(text: &str) {
+pub(super) fn print(text: &str) {
     match IS_STARTED.load(Ordering::Acquire) {
         true => STDERR.push(text.as_bytes()),
         // If stderr is gone, nothing else can report it.

@@ -1,7 +1,7 @@
 //! The log: tracing events as lines of text or JSON on stderr, written by a thread of their own.
 //!
 //! The line that people and scripts wait for at the start (`listening on …`) is not part of the
-//! log: the server prints it plainly, whatever is logged.
+//! log: it is printed whatever is logged, as a line of text or as JSON like all others.
 //!
 //! Whatever the filter says, other crates are logged at `info` at most: below that they show what
 //! clients sent. h2 logs a `:path` that it refuses as it came, and there may be a token in it.
@@ -10,15 +10,19 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::util::TryInitError;
 
 use super::log_queue::{self, LogQueue};
+use crate::model::rfc3339_millis;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -100,9 +104,39 @@ pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), 
             registry.with(lines).try_init()?;
         }
     }
+    FORMAT.set(format).unwrap_or_else(|_| unreachable!("the process logs already"));
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }
+
+/// Prints lines to stderr whatever is logged, in the format of the log.
+pub fn print(lines: &str) {
+    print_at(Level::INFO, lines);
+}
+
+/// The same for what went wrong.
+pub fn print_error(lines: &str) {
+    print_at(Level::ERROR, lines);
+}
+
+fn print_at(level: Level, lines: &str) {
+    if FORMAT.get() != Some(&LogFormat::Json) {
+        return log_queue::print(lines);
+    }
+    let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let timestamp = rfc3339_millis(time_ms as u64);
+    let mut objects = String::new();
+    for message in lines.lines() {
+        let level = level.as_str();
+        let object =
+            json!({"timestamp": timestamp, "level": level, "message": message, "target": OWN});
+        objects += &format!("{object}\n");
+    }
+    log_queue::print(&objects);
+}
+
+/// How the process logs, once it does.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// What the layer writes, a whole line at a time.
 struct ToQueue(&'static LogQueue);
@@ -125,7 +159,7 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let words = panic.to_string().replace('\n', " ");
     if !tracing::enabled!(Level::ERROR) {
         // Whatever is logged, a panic is printed.
-        return log_queue::print(&format!("thread {thread}: {words}\n"));
+        return print_error(&format!("thread {thread}: {words}\n"));
     }
     let backtrace = Backtrace::capture();
     match backtrace.status() {

@@ -9,7 +9,9 @@ mod logs;
 mod metrics;
 
 pub use disk_metrics::DiskMetrics;
-pub use log_queue::{flush as flush_logs, print};
+pub use log_queue::flush as flush_logs;
 pub(crate) use log_throttle::LogThrottle;
-pub use logs::{LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs};
+pub use logs::{
+    LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs, print, print_error,
+};
 pub use metrics::{Metrics, Reason};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cli;
+mod closed_pipes;
 mod command_line;
 mod log;
 mod settings;

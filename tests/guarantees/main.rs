@@ -11,3 +11,4 @@ mod slow;
 mod stopped_readers;
 #[path = "../support/mod.rs"]
 mod support;
+mod vanished;

@@ -275,7 +275,7 @@ async fn every_answer_keeps_to_its_media_type() {
         ("/nothing", "application/problem+json"),
         ("/subscribe?after=!", "application/problem+json"),
         ("/healthz", "text/plain; charset=utf-8"),
-        ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
         ("/", "text/html; charset=utf-8"),
     ] {
         let answer = ask(&hub, get(target)).await;

@@ -12,9 +12,39 @@ async fn health_and_readiness() {
 }
 
 #[tokio::test]
-async fn metrics_are_in_the_openmetrics_form_and_move() {
+async fn metrics_are_in_the_form_that_is_asked_for() {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    const OLDER: &str = "text/plain; version=0.0.4; charset=utf-8";
     let hub = hub(&[]).await;
-    let answer = ask(&hub, get("/metrics")).await;
+    published(&hub, "a", "x").await;
+    for (accept, form) in [
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text; version=1.0.0; q=0.8, text/plain; q=0.8", OPENMETRICS),
+        ("application/openmetrics-text;q=0.2,text/plain;q=0.3", OLDER),
+        ("application/openmetrics-text;q=0, text/html", OLDER),
+        ("text/plain", OLDER),
+        ("*/*", OLDER),
+        ("", OLDER),
+    ] {
+        let answer = ask(&hub, request("GET", "/metrics", &[("Accept", accept)], "")).await;
+        assert_eq!(answer.field("content-type"), form, "{accept}");
+        let text = answer.text();
+        assert_eq!(text.ends_with("# EOF\n"), form == OPENMETRICS);
+        assert!(text.contains("\nvisnyk_events_published_total 1\n"), "{text}");
+        let counter = match form {
+            OPENMETRICS => "# TYPE visnyk_events_published counter\n",
+            _ => "# TYPE visnyk_events_published_total counter\n",
+        };
+        assert!(text.contains(counter), "{text}");
+        assert!(text.contains("# TYPE visnyk_streams gauge\n"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_there_and_move() {
+    let hub = hub(&[]).await;
+    let accept = ("Accept", "application/openmetrics-text");
+    let answer = ask(&hub, request("GET", "/metrics", &[accept], "")).await;
     assert!(answer.field("content-type").starts_with("application/openmetrics-text"), "{answer:?}");
     assert!(answer.text().ends_with("# EOF\n"));
     for name in [

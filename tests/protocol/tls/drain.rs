@@ -1,4 +1,4 @@
-//! What HTTP/2 clients are told when the hub goes down.
+//! HTTP/2 connections while the hub drains.
 
 use rustix::process::Signal;
 

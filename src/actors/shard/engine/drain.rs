@@ -1,71 +1,14 @@
-//! The drain: streams end spread over a window, each once its client has been sent everything.
+//! What a shard knows of a drain under way.
 
-use super::engine::Engine;
-use crate::{actors::shard::slot::Subscribed, core::ConnectionMsg, model::Seq};
+use crate::model::Seq;
 
 /// A drain under way.
 #[derive(Debug)]
 pub(super) struct Drain {
     /// The end of its window: streams end then that have not been sent everything.
-    until_ms: u64,
+    pub(super) until_ms: u64,
     /// Until when connections that read are spread.
-    spread_until_ms: u64,
+    pub(super) spread_until_ms: u64,
     /// Where the log was when it began.
-    head: Seq,
+    pub(super) head: Seq,
 }
-
-impl Engine {
-    /// Ends every connection at a time of its own within `window_ms`, each with its own
-    /// reconnection time; those that come later too. A few connections have less than the window.
-    /// A stream that has not been sent everything by its time ends as soon as it has, or with the window.
-    pub fn drain(&mut self, window_ms: u64, now_ms: u64) {
-        self.now_ms = now_ms;
-        let spread_ms = window_ms.min(self.slots.len() as u64 * SPREAD_MS);
-        self.drain = Some(Drain {
-            until_ms: now_ms + window_ms,
-            spread_until_ms: now_ms + spread_ms,
-            head: self.backend.head(),
-        });
-        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
-        for index in indices {
-            self.drain_slot(index);
-        }
-    }
-
-    /// Sets the time of a connection's end, if there is a drain.
-    pub(super) fn drain_slot(&mut self, index: u32) {
-        let Some(drain) = &self.drain else { return };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let at_ms = self.random.u64(self.now_ms..=drain.spread_until_ms.max(self.now_ms));
-        if let Subscribed::Full(full) = &mut slot.subscriber
-            && let Some(ticket) = &mut full.ticket
-        {
-            ticket.keep_alive = false;
-        }
-        slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
-        self.schedule(index);
-    }
-
-    /// Puts off the end of a connection that has not been sent everything yet. Its token still ends it.
-    pub(super) fn put_off_drain(&mut self, index: u32) {
-        let Some(drain) = self.drain.as_ref().filter(|drain| self.now_ms < drain.until_ms) else {
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let is_due = slot.connection.ends_ms().is_some_and(|due_ms| due_ms <= self.now_ms);
-        let has_token = self.extras.lease(index).is_none_or(|lease| lease.until_ms > self.now_ms);
-        let has_everything = !slot.connection.is_behind()
-            && self.fan_out.is_idle_for(&slot.subscriber)
-            && self.fan_out.wants_batches()
-            && self.fan_out.head() >= drain.head;
-        if is_due && has_token && !has_everything {
-            let at_ms = drain.until_ms.min(self.now_ms + PUT_OFF_MS);
-            slot.connection.handle(ConnectionMsg::Drain { at_ms }, self.now_ms, &self.limits);
-        }
-    }
-}
-
-/// Between the ends of two connections of a shard, on average, if the window allows it.
-const SPREAD_MS: u64 = 20;
-/// When a connection is looked at again that has not been sent everything.
-const PUT_OFF_MS: u64 = 50;

@@ -21,6 +21,7 @@ mod answers;
 mod attach;
 mod delivery;
 mod drain;
+mod draining;
 #[expect(clippy::module_inception, reason = "the folder is named for it")]
 mod engine;
 mod explain;
