@@ -68,6 +68,7 @@ impl Shard {
             seq: position.seq,
             epoch: position.epoch,
             time_ms: NOW_MS,
+            accepted_ms: NOW_MS,
             channel: entry.name().clone(),
             kind: EventKind::Published,
             frame: draft.finish(position),

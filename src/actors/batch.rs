@@ -125,6 +125,7 @@ mod tests {
                     seq: position.seq,
                     epoch: position.epoch,
                     time_ms: 0,
+                    accepted_ms: 0,
                     channel: name,
                     kind: EventKind::Published,
                     frame: Draft::new(&NewEvent::message("x")).finish(position),

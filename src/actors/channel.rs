@@ -101,7 +101,7 @@ impl ChannelState {
         let idle_ms = u64::from(limits.channels.idle_s) * 1_000;
         let age_max_ms = u64::from(limits.history.age_max_s) * 1_000;
         let aged_ms = entry.with_history(|history| {
-            history.oldest().map(|event| (event.time_ms + age_max_ms).saturating_sub(now_ms))
+            history.oldest().map(|event| (event.accepted_ms + age_max_ms).saturating_sub(now_ms))
         });
         let closed_ms = entry.closed_ms().map(|at| (at + tombstone_ms).saturating_sub(now_ms));
         let due_ms = aged_ms.into_iter().chain(closed_ms).min();
@@ -163,6 +163,7 @@ mod tests {
             seq: position.seq,
             epoch: position.epoch,
             time_ms: closed_ms,
+            accepted_ms: closed_ms,
             channel: name.clone(),
             kind: EventKind::Closed,
             frame: Draft::closed("c").finish(position),

@@ -1,4 +1,5 @@
-//! The hub's one clock: the wall clock when it started, and monotonic time since.
+//! The hub's clock: the wall clock when it started, and monotonic time since. All that is waited for goes by it.
+//! The wall clock, which may step, is for what people read.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,15 +12,33 @@ pub struct Clock {
     started_unix_ms: u64,
 }
 
+/// A moment on both clocks, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Now {
+    /// On the hub's clock.
+    pub(super) ms: u64,
+    /// On the wall clock.
+    pub(super) wall_ms: u64,
+}
+
 impl Clock {
     /// Starts now.
     pub fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_unix_ms: unix.as_millis() as u64 }
+        Self { started: Instant::now(), started_unix_ms: wall_ms() }
+    }
+
+    /// This moment, on the wall clock too.
+    pub(super) fn now(&self) -> Now {
+        Now { ms: self.now_ms(), wall_ms: wall_ms() }
     }
 
     /// The time, in milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.started_unix_ms + self.started.elapsed().as_millis() as u64
     }
+}
+
+fn wall_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix.as_millis() as u64
 }

@@ -8,6 +8,7 @@ use std::{mem, sync::Arc};
 use crossbeam_queue::ArrayQueue;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::clock::Now;
 use super::submission::{AppendError, Committed, Queued, Reply, Submission};
 use crate::{
     backend::ChannelEntry,
@@ -26,7 +27,8 @@ pub(crate) struct Prepared {
     pub(super) answers: Vec<Answer>,
     /// Of the refused submissions too: they take room as long as they wait.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
-    pub(super) time_ms: u64,
+    /// When it was prepared.
+    pub(super) now: Now,
 }
 
 /// The answer to one submission.
@@ -162,18 +164,18 @@ impl Committer {
         &mut self,
         queue: &ArrayQueue<Queued>,
         budget: CommitBudget,
-        time_ms: u64,
+        now: Now,
         shown: Seq,
     ) -> Prepared {
         #[cfg(test)]
         assert!(!self.panics, "planted fault in a commit");
-        let mut prepared = Prepared { time_ms, ..Prepared::default() };
+        let mut prepared = Prepared { now, ..Prepared::default() };
         let mut cost_left = budget.cost_max;
         for _ in 0..budget.submissions_max {
             let Some(Queued { submission, reply }) = self.next(queue, &mut cost_left) else {
                 break;
             };
-            let answer = match self.refuse_or_replay(&submission, time_ms, shown) {
+            let answer = match self.refuse_or_replay(&submission, now.ms, shown) {
                 Some(outcome) => {
                     prepared.hold(submission.permits);
                     Answer { reply, outcome, key: None }
@@ -250,7 +252,8 @@ impl Committer {
             let event = Arc::new(Event {
                 seq: self.last,
                 epoch: self.epoch,
-                time_ms: prepared.time_ms,
+                time_ms: prepared.now.wall_ms,
+                accepted_ms: prepared.now.ms,
                 channel: entry.name().clone(),
                 kind,
                 frame: draft.finish(Position { epoch: self.epoch, seq: self.last }),
@@ -258,8 +261,8 @@ impl Committer {
             prepared.events.push((entry, event));
         }
         if let Some(key) = key {
-            let time_ms = prepared.time_ms;
-            self.answered.remember(key, committed.clone(), time_ms, is_shown(shown));
+            let now_ms = prepared.now.ms;
+            self.answered.remember(key, committed.clone(), now_ms, is_shown(shown));
         }
         prepared.hold(permits);
         committed

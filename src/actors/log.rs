@@ -148,7 +148,7 @@ impl Log {
     fn commit(&self, committer: &mut Committer, budget: CommitBudget) {
         committer.run(|committer| {
             let prepared =
-                committer.prepare(&self.queue, budget, self.clock.now_ms(), self.show.store.head());
+                committer.prepare(&self.queue, budget, self.clock.now(), self.show.store.head());
             if !prepared.answers.is_empty() {
                 self.durable.make_durable(prepared, &self.show);
             }

@@ -169,6 +169,7 @@ mod tests {
             seq: position.seq,
             epoch: position.epoch,
             time_ms: 0,
+            accepted_ms: 0,
             channel: ChannelName::parse("c").expect("a name"),
             kind: EventKind::Published,
             frame: Draft::new(&NewEvent::message(data)).finish(position),

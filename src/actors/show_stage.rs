@@ -25,7 +25,7 @@ pub(crate) struct ShowStage {
 impl ShowStage {
     /// Shows a commit. One at a time, and in the order in which they were prepared.
     pub(super) fn show(&self, prepared: Prepared) {
-        let Prepared { events, answers, permits, time_ms } = prepared;
+        let Prepared { events, answers, permits, now } = prepared;
         let range = match (events.first(), events.last()) {
             (Some((_, first)), Some((_, last))) => Some((first.seq, last.seq)),
             _ => None,
@@ -56,10 +56,10 @@ impl ShowStage {
         let bytes: usize = runs.iter().map(Run::bytes).sum();
         self.metrics.bytes_published.inc_by(bytes as u64);
         for run in &runs {
-            run.entry.touch(time_ms);
+            run.entry.touch(now.ms);
             self.channels.ensure_actor(&run.entry);
         }
-        // Later than `time_ms` by what it took to make them durable.
+        // Later than `now` by what it took to make them durable.
         let shown_ms = self.clock.now_ms();
         let batch = Arc::new(Batch::new(first, last, shown_ms, runs, permits));
         // Asked after the head has moved.

@@ -99,7 +99,7 @@ impl EventStore {
         });
         entry.set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
-            entry.close(event.seq, event.time_ms);
+            entry.close(event.seq, event.accepted_ms);
         }
         if entry.rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
@@ -269,6 +269,7 @@ mod tests {
                 seq: position.seq,
                 epoch: position.epoch,
                 time_ms: 0,
+                accepted_ms: 0,
                 channel: name,
                 kind: EventKind::Published,
                 frame: Draft::new(&NewEvent::message("x")).finish(position),

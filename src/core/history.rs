@@ -65,7 +65,7 @@ impl History {
     pub fn evict_older_than(&mut self, oldest_ms: u64, events_max: usize) -> Evicted {
         let mut evicted = Evicted::default();
         while evicted.seqs.len() < events_max
-            && self.events.front().is_some_and(|event| event.time_ms < oldest_ms)
+            && self.events.front().is_some_and(|event| event.accepted_ms < oldest_ms)
         {
             self.evict_oldest(&mut evicted);
         }
@@ -182,6 +182,7 @@ mod tests {
             seq: position.seq,
             epoch: position.epoch,
             time_ms,
+            accepted_ms: time_ms,
             channel: ChannelName::parse("c").expect("a name"),
             kind: EventKind::Published,
             frame: Draft::new(&NewEvent::message(data)).finish(position),

@@ -174,6 +174,7 @@ fn event(seq: u64, channel: &str, data: &str) -> Arc<Event> {
         seq: position.seq,
         epoch: position.epoch,
         time_ms: 7,
+        accepted_ms: 7,
         channel: ChannelName::parse(channel).expect("a name"),
         kind: EventKind::Published,
         frame: Draft::new(&new).finish(position),

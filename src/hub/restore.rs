@@ -164,6 +164,7 @@ impl Loader {
             seq: recovered.seq,
             epoch: position.epoch,
             time_ms: recovered.time_ms,
+            accepted_ms: recovered.time_ms,
             channel: entry.name().clone(),
             kind: recovered.kind,
             frame: recovered.draft.finish(position),

@@ -22,8 +22,10 @@ pub struct Event {
     pub seq: Seq,
     /// The log it is in.
     pub epoch: Epoch,
-    /// When it was accepted, in milliseconds since 1970.
+    /// When it was accepted by the wall clock, in milliseconds since 1970: what clients are shown.
     pub time_ms: u64,
+    /// The same by the hub's clock, which never steps: what its age is reckoned by.
+    pub accepted_ms: u64,
     /// Its channel.
     pub channel: ChannelName,
     /// A publisher's, or the hub's.

@@ -63,6 +63,7 @@ pub(crate) fn frames(data: &[u8]) {
         seq: position.seq,
         epoch: position.epoch,
         time_ms: data.len() as u64,
+        accepted_ms: data.len() as u64,
         channel: channel.clone(),
         kind: EventKind::Published,
         frame,

@@ -2,6 +2,7 @@
 //! readers, while it drains and while parts of it fail.
 #![allow(clippy::unwrap_used)]
 
+mod clock_steps;
 mod drain;
 mod faults;
 mod fleet;

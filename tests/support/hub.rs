@@ -26,6 +26,13 @@ impl TestHub {
         Self::start_with(Self::command(settings).listen(address)).await
     }
 
+    /// Starts one with further environment variables.
+    pub(crate) async fn start_with_env(env: &[(&str, &str)]) -> Self {
+        let command =
+            env.iter().fold(Self::command(&[]), |command, (name, value)| command.env(name, value));
+        Self::start_with(command).await
+    }
+
     /// The process itself.
     pub(crate) fn into_inner(self) -> Hub {
         self.0

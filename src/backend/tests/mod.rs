@@ -78,6 +78,7 @@ impl Log {
             seq: position.seq,
             epoch: position.epoch,
             time_ms: 0,
+            accepted_ms: 0,
             channel: entry.name().clone(),
             kind: EventKind::Published,
             frame: Draft::new(&NewEvent::message("x")).finish(position),

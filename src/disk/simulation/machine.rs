@@ -393,6 +393,7 @@ impl Machine {
             seq: position.seq,
             epoch: position.epoch,
             time_ms: self.now_ms,
+            accepted_ms: self.now_ms,
             channel: ChannelName::parse(&channel).expect("a name"),
             kind,
             frame: draft.finish(position),

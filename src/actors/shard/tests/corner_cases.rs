@@ -624,6 +624,7 @@ fn a_channel_created_while_a_pattern_is_listed_is_not_missed() {
                 seq: position.seq,
                 epoch: position.epoch,
                 time_ms: 0,
+                accepted_ms: 0,
                 channel: name,
                 kind: crate::model::EventKind::Published,
                 frame: crate::model::Draft::new(&NewEvent::message("created")).finish(position),

@@ -71,7 +71,7 @@ impl Retention {
     pub(super) fn age(&mut self, now_ms: u64) {
         let oldest_ms = now_ms - u64::from(self.limits.age_max_s) * 1_000;
         for kept in self.channels.values_mut() {
-            while kept.front().is_some_and(|event| event.time_ms < oldest_ms) {
+            while kept.front().is_some_and(|event| event.accepted_ms < oldest_ms) {
                 let gone = kept.pop_front().unwrap();
                 self.retained.remove(&gone.seq.0);
             }

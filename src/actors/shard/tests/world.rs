@@ -143,6 +143,7 @@ impl World {
                 seq: position.seq,
                 epoch: position.epoch,
                 time_ms: self.now_ms,
+                accepted_ms: self.now_ms,
                 channel: entry.name().clone(),
                 kind,
                 frame: draft.finish(position),

@@ -1,0 +1,66 @@
+//! A wall clock that steps while the hub runs, by libfaketime.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::Instant;
+use visnyk::model::rfc3339_millis;
+use visnyk_loadtest::PollClient;
+
+use crate::support::{PATIENCE, TestHub};
+
+#[tokio::test]
+async fn the_time_of_events_follows_the_wall_clock_and_deadlines_do_not() {
+    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+        return println!("skipped: no libfaketime here");
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let offset = directory.path().join("offset");
+    let set_clock = |text: &str| {
+        // At once: the library may read it at any time.
+        let new = directory.path().join("new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &offset)).expect("a file");
+    };
+    set_clock("+0");
+    let env = [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", offset.to_str().expect("a path")),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let hub = TestHub::start_with_env(&env).await;
+    let start = hub.publish("a", "before").await;
+    let mut stream = hub.stream("channel=a", &start).await;
+    for (step, ahead_s) in [("+3h", 3 * 3_600), ("-3h", -3 * 3_600)] {
+        let waiting = Instant::now();
+        let target = "/v1/channels/b/poll?timeout=2";
+        let mut poll = PollClient::new(hub.address(), target);
+        let poll = tokio::spawn(async move { poll.next(PATIENCE).await.expect("an answer") });
+        hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 1.0).await;
+        set_clock(step);
+        let id = hub.publish("a", step).await;
+        let block = stream.next_block(PATIENCE).await.expect("a block").expect("the event");
+        assert_eq!(block.id.as_deref(), Some(&*id));
+        let events = hub.poll_now("channel=a", "earliest").await["events"].clone();
+        let events = events.as_array().expect("events");
+        assert_eq!(events[0]["data"], "before", "it has not aged by hours");
+        let shown = events.last().expect("the event")["time"].as_str().expect("a time").to_owned();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let around = |more_s: i64| rfc3339_millis((now as i64 + ahead_s + more_s) as u64 * 1_000);
+        assert!(around(-120) < shown && shown < around(120), "{step}: {shown}");
+        assert_eq!(poll.await.expect("it ends").answer.status(), 204);
+        let waited = waiting.elapsed();
+        assert!(waited >= Duration::from_secs(2) && waited < PATIENCE, "{step}: {waited:?}");
+    }
+}
+
+/// Where packages of it put the library; the second is for programs with threads.
+const LIBRARIES: [&str; 3] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib64/faketime/libfaketimeMT.so.1",
+];
