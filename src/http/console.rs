@@ -1,49 +1,134 @@
 //! The console page and the browser client, embedded in the binary.
 
 use axum::{
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
 use super::security_headers::CROSS_ORIGIN_RESOURCE_POLICY;
 
-pub(super) fn page() -> Response {
-    asset("text/html; charset=utf-8", include_str!("console/index.html"))
+pub(super) fn page(request: &HeaderMap) -> Response {
+    PAGE.answer(request)
 }
 
-pub(super) fn style() -> Response {
-    asset("text/css; charset=utf-8", include_str!("console/console.css"))
+pub(super) fn style(request: &HeaderMap) -> Response {
+    STYLE.answer(request)
 }
 
-pub(super) fn script() -> Response {
-    asset("text/javascript; charset=utf-8", include_str!("console/console.js"))
+pub(super) fn script(request: &HeaderMap) -> Response {
+    SCRIPT.answer(request)
 }
 
-pub(super) fn icon() -> Response {
-    asset("image/svg+xml", include_str!("console/favicon.svg"))
+pub(super) fn icon(request: &HeaderMap) -> Response {
+    ICON.answer(request)
 }
 
 /// The client may be imported by pages of any origin.
-pub(super) fn client() -> Response {
-    let mut response = asset("text/javascript; charset=utf-8", include_str!("console/visnyk.js"));
+pub(super) fn client(request: &HeaderMap) -> Response {
+    for_any_origin(CLIENT.answer(request))
+}
+
+/// The types of the client.
+pub(super) fn client_types(request: &HeaderMap) -> Response {
+    for_any_origin(CLIENT_TYPES.answer(request))
+}
+
+fn for_any_origin(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     response
 }
 
-fn asset(media_type: &'static str, text: &'static str) -> Response {
-    let headers: [(HeaderName, &str); 6] = [
-        (header::CONTENT_TYPE, media_type),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        // The address of the console may name channels.
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text).into_response()
+/// A file.
+struct Asset {
+    media_type: &'static str,
+    text: &'static [u8],
+    /// The same, compressed by gzip.
+    gzip: Option<&'static [u8]>,
+    /// Of the text.
+    hash: u64,
 }
+
+impl Asset {
+    const fn new(media_type: &'static str, text: &'static [u8]) -> Self {
+        Self { media_type, text, gzip: None, hash: hash(text) }
+    }
+
+    const fn compressed(self, gzip: &'static [u8]) -> Self {
+        Self { gzip: Some(gzip), ..self }
+    }
+
+    /// The file, or that what the browser has is still good (RFC 9110, section 13.1.2).
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let tag = format!("{:016x}", self.hash);
+        let mut response = match self.gzip.filter(|_| takes_gzip(request)) {
+            _ if has(request, &tag) => StatusCode::NOT_MODIFIED.into_response(),
+            None => self.text.into_response(),
+            Some(gzip) => ([(header::CONTENT_ENCODING, "gzip")], gzip).into_response(),
+        };
+        let headers = response.headers_mut();
+        let mut put = |name: HeaderName, value: &'static str| {
+            headers.insert(name, HeaderValue::from_static(value));
+        };
+        put(header::CONTENT_TYPE, self.media_type);
+        put(header::CACHE_CONTROL, "no-cache");
+        put(header::CONTENT_SECURITY_POLICY, POLICY);
+        put(header::X_FRAME_OPTIONS, "DENY");
+        put(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+        // The address of the console may name channels.
+        put(header::REFERRER_POLICY, "no-referrer");
+        if self.gzip.is_some() {
+            put(header::VARY, "Accept-Encoding");
+        }
+        // Weak: one for both forms.
+        let tag = HeaderValue::from_str(&format!("W/\"{tag}\"")).expect("hexadecimal digits");
+        headers.insert(header::ETAG, tag);
+        response
+    }
+}
+
+/// Whether the client has the form with this tag. Proxies that compress put something behind it.
+fn has(request: &HeaderMap, tag: &str) -> bool {
+    let fields = request.get_all(header::IF_NONE_MATCH).iter();
+    fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
+        let one = one.trim();
+        one == "*" || one.trim_start_matches("W/").trim_matches('"').starts_with(tag)
+    })
+}
+
+/// Whether the client takes gzip: names it, and not with a weight of zero (RFC 9110, section 12.5.3).
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let fields = request.get_all(header::ACCEPT_ENCODING).iter();
+    fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
+        let (coding, weight) = one.split_once(';').unwrap_or((one, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        coding.trim().eq_ignore_ascii_case("gzip") && weight.parse().is_ok_and(|q: f32| q > 0.0)
+    })
+}
+
+/// FNV-1a, of 64 bits: it tells files of one name apart, and protects nothing.
+const fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+static PAGE: Asset = Asset::new("text/html; charset=utf-8", include_bytes!("console/index.html"));
+static STYLE: Asset = Asset::new("text/css; charset=utf-8", include_bytes!("console/console.css"));
+static SCRIPT: Asset =
+    Asset::new("text/javascript; charset=utf-8", include_bytes!("console/console.js"));
+static ICON: Asset = Asset::new("image/svg+xml", include_bytes!("console/favicon.svg"));
+/// Compressed by `gzip -9n`; a test holds the two together.
+static CLIENT: Asset =
+    Asset::new("text/javascript; charset=utf-8", include_bytes!("console/visnyk.js"))
+        .compressed(include_bytes!("console/visnyk.js.gz"));
+static CLIENT_TYPES: Asset =
+    Asset::new("text/plain; charset=utf-8", include_bytes!("console/visnyk.d.ts"));
 
 /// The page loads the hub's own files alone, and takes no text for script or markup: it shows data
 /// of other clients, and its token field holds a secret.

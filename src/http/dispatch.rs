@@ -122,11 +122,14 @@ async fn serve(
         Endpoint::Healthz => run(context, Ready(health::healthz())).await,
         Endpoint::Readyz => run(context, Ready(health::readyz(&state.hub))).await,
         Endpoint::OpenApi => run(context, Ready(openapi::document())).await,
-        Endpoint::BrowserClient => run(context, Ready(console::client())).await,
-        Endpoint::ConsolePage => run(context, Ready(console::page())).await,
-        Endpoint::ConsoleStyle => run(context, Ready(console::style())).await,
-        Endpoint::ConsoleScript => run(context, Ready(console::script())).await,
-        Endpoint::ConsoleIcon => run(context, Ready(console::icon())).await,
+        Endpoint::BrowserClient => run(context, Ready(console::client(&parts.headers))).await,
+        Endpoint::BrowserClientTypes => {
+            run(context, Ready(console::client_types(&parts.headers))).await
+        }
+        Endpoint::ConsolePage => run(context, Ready(console::page(&parts.headers))).await,
+        Endpoint::ConsoleStyle => run(context, Ready(console::style(&parts.headers))).await,
+        Endpoint::ConsoleScript => run(context, Ready(console::script(&parts.headers))).await,
+        Endpoint::ConsoleIcon => run(context, Ready(console::icon(&parts.headers))).await,
     }
 }
 

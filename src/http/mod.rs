@@ -18,6 +18,7 @@ mod credentials;
 mod cut_body;
 mod dispatch;
 mod faults;
+mod foreign_origins;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod handoff;

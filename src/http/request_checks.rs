@@ -16,7 +16,7 @@ use super::{
     cors::Sharing,
     handoff::Outcome,
     head_limits::check_head_size,
-    page_origin::{check_page, host, is_secure},
+    page_origin::{check_page, host, is_own_origin, is_secure},
     problem::LimitExceeded,
     route_policy::{Exposure, Route},
     security_headers::{add_hsts, add_security_headers},
@@ -95,6 +95,13 @@ impl RequestChecks {
             let host = host.as_str();
             let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
+        }
+        if (self.exposure, &self.sharing) == (Exposure::Api, &Sharing::Unlisted)
+            && let Some(origin) = request.headers().get(header::ORIGIN)
+            && !origin.to_str().is_ok_and(|origin| is_own_origin(request, origin))
+        {
+            state.hub.count_foreign_origin();
+            state.foreign_origins.note(origin);
         }
         if self.exposure.is_private() && !self.sharing.is_shared() {
             let waits_for_events = self.route.is_some_and(Route::waits_for_events);

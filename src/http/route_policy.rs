@@ -81,6 +81,7 @@ pub(super) enum Endpoint {
     Metrics,
     OpenApi,
     BrowserClient,
+    BrowserClientTypes,
     QuickstartEvents,
     QuickstartSubscribe,
     QuickstartPublish,
@@ -255,6 +256,8 @@ pub const ROUTES: &[Route] = &[
     Route::new("/metrics", AccessPolicy::Metrics, Exposure::Operations).get(Endpoint::Metrics),
     Route::new("/openapi.json", AccessPolicy::Open, Exposure::Status).get(Endpoint::OpenApi),
     Route::new("/visnyk.js", AccessPolicy::Open, Exposure::Assets).get(Endpoint::BrowserClient),
+    Route::new("/visnyk.d.ts", AccessPolicy::Open, Exposure::Assets)
+        .get(Endpoint::BrowserClientTypes),
     Route::new("/publish", AccessPolicy::Clients, Exposure::Quickstart)
         .post(Endpoint::QuickstartPublish)
         .of_quickstart(),

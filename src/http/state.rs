@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Access, Cors};
+use super::{Access, Cors, foreign_origins::ForeignOrigins};
 use crate::{auth::Identity, hub::Hub};
 
 /// The settings of the HTTP interface.
@@ -52,6 +52,7 @@ pub(super) struct HttpState {
     /// The identity of requests that are not authenticated: it may do everything on a hub without
     /// authentication, and nothing on one with it.
     pub(super) default_identity: Arc<Identity>,
+    pub(super) foreign_origins: ForeignOrigins,
 }
 
 impl HttpState {
@@ -60,7 +61,8 @@ impl HttpState {
             None => Identity::unrestricted(),
             Some(_) => Identity::anonymous(Vec::new()),
         };
-        Self { hub, settings, default_identity: Arc::new(default_identity) }
+        let default_identity = Arc::new(default_identity);
+        Self { hub, settings, default_identity, foreign_origins: ForeignOrigins::default() }
     }
 
     /// A reconnection time for a rejected client.

@@ -18,6 +18,11 @@ impl Hub {
         self.0.throttled_logs.refused_request(reason, client);
     }
 
+    /// Counts a request of a page of an origin that CORS does not name.
+    pub(crate) fn count_foreign_origin(&self) {
+        self.0.metrics.foreign_origin_requests.inc();
+    }
+
     /// Counts an HTTP/2 connection closed for what its client did, by its reason.
     pub(crate) fn count_closed_http2(&self, reason: &'static str, peer: IpAddr) {
         Metrics::count(&self.0.metrics.http2_closed, reason);

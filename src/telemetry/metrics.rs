@@ -48,6 +48,8 @@ pub struct Metrics {
     pub subscriptions_refused: Family<Reason, Counter>,
     /// Requests refused because they are past a bound of their own, by which.
     pub requests_refused: Family<Reason, Counter>,
+    /// Requests of pages of origins that CORS does not name.
+    pub foreign_origin_requests: Counter,
     /// Tokens refused, by reason.
     pub tokens_refused: Family<Reason, Counter>,
     /// Connections of the HTTP server: on which requests are read and answered.
@@ -120,6 +122,7 @@ impl Metrics {
             connections_closed: Family::default(),
             subscriptions_refused: Family::default(),
             requests_refused: Family::default(),
+            foreign_origin_requests: Counter::default(),
             tokens_refused: Family::default(),
             http_connections: Gauge::default(),
             sockets_refused: Family::default(),
@@ -201,6 +204,11 @@ impl Metrics {
             "requests_refused",
             "Requests refused for being too long, too slow, or for asking for too much",
             self.requests_refused.clone(),
+        );
+        r.register(
+            "foreign_origin_requests",
+            "Requests of web pages of origins that cors_origins does not name",
+            self.foreign_origin_requests.clone(),
         );
         r.register("tokens_refused", "Tokens refused", self.tokens_refused.clone());
         r.register(

@@ -215,6 +215,27 @@ describe("a page of a listed origin", { timeout: 180_000 }, () => {
     });
   }
 
+  test("a page that is not listed learns why its client has nothing, and the hub counts it", async (t) => {
+    const origin = `http://localhost:${await servePages(t)}`;
+    const hub = await startHub(t);
+    for (const transport of ["auto", "poll"]) {
+      const page = await openPage(t, origin);
+      await page.evaluate(
+        async ([url, transport]) => {
+          const { Visnyk } = await import(`${url}/visnyk.js`);
+          window.hub = new Visnyk({ url, channels: "a", transport });
+        },
+        [hub.url, transport],
+      );
+      await until(page, () => hub.state.state === "closed");
+      const { reason, detail } = await page.evaluate(() => hub.state);
+      assert.equal(reason, "origin");
+      assert.match(detail, new RegExp(`--cors-origin ${origin}`));
+    }
+    const metrics = await (await fetch(`${hub.url}/metrics`)).text();
+    assert.ok(Number(/foreign_origin_requests_total (\d+)/.exec(metrics)[1]) >= 2, metrics);
+  });
+
   test("uses the client with a token of its own", async (t) => {
     const port = await servePages(t);
     const origin = `http://localhost:${port}`;

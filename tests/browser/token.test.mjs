@@ -9,6 +9,10 @@ import { blankPage, newContext, numbers, retry, startBrowser, until, untilOpen }
 import { QUICK_RETRY, mint, startGuardedHub } from "./hub.mjs";
 
 const KEPT = process.env.VISNYK_PICTURES;
+const COOKIE = {
+  VISNYK_AUTH__COOKIE: "session",
+  VISNYK_AUTH__COOKIE_ORIGINS: "https://app.example.org",
+};
 const LAPTOP = { viewport: { width: 1280, height: 800 } };
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 
@@ -93,8 +97,55 @@ describe("the client with tokens", { timeout: 180_000 }, () => {
     await untilOpen(page, "sse");
     await until(page, () => window.hub.state.state === "closed");
     const { reason, status, detail } = await page.evaluate(() => window.hub.state);
-    assert.deepEqual([reason, status], ["refused", 401]);
+    assert.deepEqual([reason, status], ["expired", 401]);
     assert.match(detail, /expired/);
+  });
+
+  test("has a cookie that expired renewed, and goes on", async (t) => {
+    const hub = await startGuardedHub(t, { ...COOKIE, ...QUICK_RETRY });
+    const context = await newContext(t, browser);
+    const login = (seconds) =>
+      context.addCookies([{ name: "session", value: mint({ seconds, subscribe: ["a"] }), url: hub.url }]);
+    for (const [transport, seconds] of [["sse", 3], ["poll", -60]]) {
+      await login(seconds);
+      const page = await blankPage(context, hub.url);
+      let refreshed = 0;
+      await page.exposeFunction("login", async () => {
+        refreshed += 1;
+        if (refreshed === 1) throw new Error("the login server is away");
+        await login(600);
+      });
+      await page.evaluate(async (transport) => {
+        const { Visnyk } = await import("/visnyk.js");
+        window.hub = new Visnyk({ channels: "a", transport, refresh: () => login() });
+        hub.on("*", ({ data }) => heard.push(data));
+      }, transport);
+      await retry(() => refreshed === 2);
+      await untilOpen(page, transport);
+      await hub.publish("a", `after ${transport}`);
+      await until(page, (data) => heard.includes(data), `after ${transport}`);
+      assert.equal(refreshed, 2);
+      await page.close();
+    }
+  });
+
+  test("says that a cookie has expired, at once and without asking again", async (t) => {
+    const hub = await startGuardedHub(t, { ...COOKIE, ...QUICK_RETRY });
+    const context = await newContext(t, browser);
+    await context.addCookies([
+      { name: "session", value: mint({ seconds: 3, subscribe: ["a"] }), url: hub.url },
+    ]);
+    const page = await blankPage(context, hub.url);
+    let streams = 0;
+    page.on("request", (request) => (streams += request.url().includes("/v1/events")));
+    await page.evaluate(async () => {
+      const { Visnyk } = await import("/visnyk.js");
+      window.hub = new Visnyk({ channels: "a" });
+    });
+    await untilOpen(page, "sse");
+    await until(page, () => window.hub.state.state === "closed");
+    const { reason, detail } = await page.evaluate(() => window.hub.state);
+    assert.deepEqual([reason, detail, streams], ["expired", "the token has expired", 1]);
   });
 
   test("stops where a fresh one allows less", async (t) => {
@@ -200,7 +251,7 @@ describe("the console of a hub that asks for tokens", { timeout: 180_000 }, () =
     await connected(page);
     await hub.publish("default", "before");
     await rows(page).getByText("before").waitFor();
-    await page.getByText("Refused", { exact: true }).first().waitFor();
+    await page.getByText("Token expired", { exact: true }).first().waitFor();
     await page.locator("#watch-error").getByText("expired").waitFor();
     await hub.publish("default", "meanwhile");
     await paste(page, mint());

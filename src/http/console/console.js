@@ -44,6 +44,7 @@ const STATES = {
   reconnecting: "Reconnecting",
   gone: "Channel closed",
   refused: "Refused",
+  expired: "Token expired",
 };
 
 /** Events in order of arrival, the oldest dropped past either bound. */

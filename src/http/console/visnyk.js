@@ -18,7 +18,9 @@
  * nor repeats an event. With `shared: true` all tabs of an origin share one connection.
  *
  * It does not store the position: keep `hub.position` yourself and hand it back as `from` if a
- * subscription should outlive the page. It does not hide gaps: `visnyk.gap` tells of each one.
+ * subscription should outlive the page. It does not hide gaps: each one is a `visnyk.gap`.
+ *
+ * docs/browser.md has examples; `visnyk.d.ts`, beside this file, has the types.
  *
  * @module
  */
@@ -63,9 +65,10 @@
  * @property {number} reconnects  How often the connection was made anew.
  * @property {number} [retryMs]   While reconnecting: how long until the next try, if it is known.
  * @property {number} [status]    The HTTP status that led here, if there was one.
- * @property {"closed"|"gone"|"refused"} [reason]  Why it is closed: `close()`, all channels were
- *   deleted, or the hub refused the subscription for good (see `detail`).
- * @property {string} [detail]    The hub's own words about it.
+ * @property {"closed"|"gone"|"refused"|"expired"|"origin"} [reason]  Why it is closed: `close()`; all
+ *   channels were deleted; the hub refused the subscription for good; the token has expired and there
+ *   is no other; pages of this origin may not read from the hub.
+ * @property {string} [detail]    The hub's own words about it, or what to do.
  */
 
 /**
@@ -81,6 +84,10 @@
  *   in the query of streams, since `EventSource` cannot send headers. A function is asked anew for
  *   every connection, and again before the token of a stream expires: a fresh one is handed to the
  *   living stream, which goes on with it.
+ * @property {() => unknown} [refresh]  Called when the token has expired that a cookie or a string in
+ *   `token` holds: gets a new cookie, say. The client goes on when the promise that it returns is
+ *   fulfilled, tries again later if it is rejected, and is closed if the hub refuses the new one too.
+ *   Without it the client is closed with the reason `expired`.
  * @property {boolean} [withCredentials]  Send cookies to another origin.
  * @property {boolean|string} [shared]  One connection for all tabs of this origin that watch the
  *   same channels with the same settings; others have their own, of which browsers allow six to
@@ -306,6 +313,8 @@ class Connection {
   #openOn = null;
   #lost = false;
   #reconnects = 0;
+  #wasAnswered = false;
+  #wasRefreshed = false;
 
   constructor(settings, position, owner) {
     this.#settings = settings;
@@ -336,8 +345,14 @@ class Connection {
   /** Ends with the transport changed, or stopped. */
   async #streamUntilItFails(mayPoll) {
     for (let failures = 0, blocked = 0; !this.#stopped; ) {
-      const { opened, silent } = await this.#stream();
+      const { opened, silent, expired, token } = await this.#stream();
       if (this.#stopped) return;
+      // Within its leeway the hub would take an expired token again and again.
+      if (expired && !(await this.#renew(EXPIRED, token))) {
+        if (this.#stopped) return;
+        await this.#wait((failures += 1), {});
+        continue;
+      }
       const answer = await this.#poll(0);
       if (this.#stopped) return;
       failures = opened ? 1 : failures + 1;
@@ -355,7 +370,7 @@ class Connection {
   /** One `EventSource`, which reconnects by itself until it gives up or is of no use. */
   async #stream() {
     const stream = await streamToOpen(this.#settings, this.#position ?? "now");
-    if (this.#stopped || stream === null) return { opened: false, silent: false };
+    if (this.#stopped || stream === null) return {};
     const { withCredentials } = this.#settings;
     return new Promise((resolve) => {
       const source = new EventSource(stream.url, { withCredentials });
@@ -364,12 +379,12 @@ class Connection {
       let opened = false;
       let misses = 0;
       let timer;
-      const finish = (silent) => {
+      const finish = (silent, expired = false) => {
         clearTimeout(timer);
         signal.removeEventListener("abort", stop);
         lease.end();
         source.close();
-        resolve({ opened, silent });
+        resolve({ opened, silent, expired, token: stream.token });
       };
       const stop = () => finish(false);
       const expectHello = (ms, silent) => {
@@ -398,7 +413,9 @@ class Connection {
       source.addEventListener("visnyk.gap", take);
       source.addEventListener("visnyk.closed", take);
       // Its own reconnection would show the same token again; the next stream asks for a fresh one.
-      source.addEventListener("visnyk.token_expired", () => finish(false));
+      source.addEventListener("visnyk.token_expired", ({ data }) => {
+        finish(false, parseJson(data)?.reason === "expired");
+      });
       source.addEventListener("error", () => {
         misses += 1;
         if (source.readyState === EventSource.CLOSED || misses > STREAM_MISSES_MAX) {
@@ -438,9 +455,54 @@ class Connection {
     const signals = signal ? [this.#stopping.signal, signal] : [this.#stopping.signal];
     const answer = await poll(this.#settings, this.#position ?? "now", waitS, signals);
     if (this.#stopped) return answer;
-    if (answer.ok) this.#take(answer.items, answer.position);
-    else if (answer.final) this.#finish(answer);
+    if (answer.ok) {
+      this.#wasRefreshed = false;
+      this.#take(answer.items, answer.position);
+    } else if (answer.final === "expired" && this.#settings.refresh && !this.#wasRefreshed) {
+      if (await this.#renew(answer)) return this.#poll(waitS, signal);
+      return {};
+    } else if (answer.final) {
+      this.#finish(answer);
+    } else if (!answer.status && !this.#wasAnswered && (await this.#isForeign(signals))) {
+      this.#finish({ final: "origin", detail: foreign(this.#settings) });
+    }
+    this.#wasAnswered ||= Boolean(answer.status);
     return answer;
+  }
+
+  /**
+   * Gets another token in place of the one that was `used` and has expired; false if it cannot be had
+   * yet, or not at all: then this is closed.
+   */
+  async #renew(expired, used) {
+    const { token, refresh } = this.#settings;
+    try {
+      if (refresh) {
+        await refresh();
+        this.#wasRefreshed = true;
+        return true;
+      }
+      if (typeof token === "function" && (await token()) !== used) return true;
+    } catch {
+      return false;
+    }
+    this.#finish(expired);
+    return false;
+  }
+
+  /** Whether the hub is there and pages of this origin are not to read from it. */
+  async #isForeign(signals) {
+    const { base } = this.#settings;
+    if (!globalThis.location || base.origin === location.origin) return false;
+    // Every page may read this file. What was not answered is asked once more: the hub may have come
+    // in between.
+    try {
+      await fetch(new URL("visnyk.js", base), { method: "HEAD", cache: "no-store" });
+    } catch {
+      return false;
+    }
+    const again = await poll(this.#settings, this.#position ?? "now", 0, signals);
+    return !this.#stopped && !again.ok && !again.status;
   }
 
   async #wait(failures, { status, retryAfterMs }) {
@@ -783,7 +845,7 @@ class Held {
 
 function parseOptions(options) {
   const { url, channels, types, from = "now", transport = "auto" } = options;
-  const { token, withCredentials = false, shared = false } = options;
+  const { token, refresh, withCredentials = false, shared = false } = options;
   if (!["auto", "sse", "poll"].includes(transport)) {
     throw new TypeError(`transport is "auto", "sse" or "poll", not ${JSON.stringify(transport)}`);
   }
@@ -796,6 +858,7 @@ function parseOptions(options) {
     from,
     transport,
     token,
+    refresh,
     withCredentials,
     shared,
   };
@@ -833,6 +896,12 @@ async function streamToOpen(settings, position) {
   }
 }
 
+/** Why a page cannot read from its hub. */
+function foreign({ base }) {
+  const { origin } = location;
+  return `${base.origin} is not open to pages of ${origin}: start it with --cors-origin ${origin}`;
+}
+
 /** How long a token is good for; null if it has no expiry, or cannot be read. */
 function lifetimeMs(token) {
   try {
@@ -862,8 +931,8 @@ function send(settings, token, url, { headers, ...init }) {
 }
 
 /**
- * One long-poll. `ok` with items and position; or `final` (`gone` or `refused`); or neither, and it
- * may be tried again. The position travels in the query, which needs no preflight.
+ * One long-poll. `ok` with items and position; or `final` (`gone`, `expired`, `refused`); or neither,
+ * and it may be tried again. The position travels in the query, which needs no preflight.
  */
 async function poll(settings, position, waitS, signals) {
   const { channels, types } = settings;
@@ -875,17 +944,19 @@ async function poll(settings, position, waitS, signals) {
     const response = await request(settings, url, { signal });
     const { status } = response;
     if (status === 204) {
-      return { ok: true, items: [], position: response.headers.get("Last-Event-ID") ?? position };
+      const reached = response.headers.get("Last-Event-ID") ?? position;
+      return { ok: true, status, items: [], position: reached };
     }
     if (status === 200) {
       const { events, position: reached, gap } = await response.json();
       const items = events.map(normalize);
       if (gap) items.unshift({ ...gap, type: "visnyk.gap" });
-      return { ok: true, items, position: reached };
+      return { ok: true, status, items, position: reached };
     }
     const problem = await readProblem(response);
     const detail = problem?.detail ?? problem?.title;
     if (status === 410) return { final: "gone", status, detail };
+    if (status === 401 && /expired/.test(detail)) return { final: "expired", status, detail };
     if (isPermanent(status)) return { final: "refused", status, detail };
     return { status, retryAfterMs: readRetryAfter(response) };
   } catch {
@@ -1029,8 +1100,11 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 /** How long a poll may wait for events, and how much longer for its answer. */
 const POLL_WAIT_S = 20;
 const POLL_GRACE_S = 10;
-/** Events in the answer to a poll. */
-const POLL_LIMIT = 100;
+/** Events in the answer to a poll: the most that the hub gives, for a client that catches up. */
+const POLL_LIMIT = 1_000;
+
+/** What is said of a token that has expired where the hub's words are not at hand. */
+const EXPIRED = { final: "expired", status: 401, detail: "the token has expired" };
 
 /** The wait after a first failure, and the longest. */
 const BACKOFF_MIN_MS = 1_000;

@@ -140,3 +140,22 @@ async fn on_loopback_a_foreign_host_is_misdirected() {
         status(host).await.refuses(421, "Host");
     }
 }
+
+#[tokio::test]
+async fn pages_of_other_origins_are_counted_and_each_origin_is_logged_once() {
+    let mut hub = hub(&[]).await;
+    let own = format!("http://{}", hub.address());
+    let host = hub.address().to_string();
+    for (times, origin) in [(0, own.as_str()), (1, FOREIGN.1), (2, FOREIGN.1), (3, "null")] {
+        let head = format!("GET /v1/channels HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n");
+        ask(&hub, head).await;
+        assert_eq!(super::wire::metric(&hub, "visnyk_foreign_origin_requests_total").await, times);
+    }
+    // The quickstart is open to all pages.
+    ask(&hub, request("POST", "/publish", &[FOREIGN], r#"{"message":"x"}"#)).await;
+    assert_eq!(super::wire::metric(&hub, "visnyk_foreign_origin_requests_total").await, 3);
+    hub.wait_for_line("--cors-origin null", super::wire::PATIENCE).await.unwrap();
+    let log = hub.stderr();
+    assert_eq!(log.matches(&format!("--cors-origin {}", FOREIGN.1)).count(), 1, "{log}");
+    assert!(!log.contains(&format!("--cors-origin {own}")), "{log}");
+}

@@ -207,6 +207,44 @@ async fn the_console_and_its_parts_are_there() {
 }
 
 #[tokio::test]
+async fn the_client_is_compressed_for_those_that_take_it_and_not_sent_again() {
+    let hub = hub(&[]).await;
+    let with = async |name: &str, value: &str| {
+        ask(&hub, request("GET", "/visnyk.js", &[(name, value)], "")).await
+    };
+    let plain = ask(&hub, get("/visnyk.js")).await;
+    assert!(!plain.has("content-encoding"), "{plain:?}");
+    assert!(plain.field("vary").contains("Accept-Encoding"), "{plain:?}");
+    for takes in ["gzip", "br, gzip;q=0.5"] {
+        let answer = with("Accept-Encoding", takes).await;
+        assert_eq!(answer.field("content-encoding"), "gzip", "{takes}");
+        assert!(answer.body.len() < plain.body.len() / 2, "{}", answer.body.len());
+        let text = crate::proxy::streams::gunzip(&answer.body);
+        assert_eq!(text, plain.text(), "run `gzip -9nkf src/http/console/visnyk.js`");
+    }
+    for takes in ["br", "gzip;q=0", "identity"] {
+        assert!(!with("Accept-Encoding", takes).await.has("content-encoding"), "{takes}");
+    }
+    let tag = plain.field("etag").to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    for known in [
+        tag.clone(),
+        format!("\"x\", {tag}"),
+        tag.replace("\"", "").replace("W/", "\"") + "-gzip\"",
+    ] {
+        let answer = with("If-None-Match", &known).await;
+        assert_eq!((answer.status, answer.body.len()), (304, 0), "{known}");
+        assert_eq!(
+            (answer.field("etag"), answer.field("access-control-allow-origin")),
+            (&*tag, "*")
+        );
+    }
+    assert_eq!(with("If-None-Match", "W/\"x\"").await.status, 200);
+    let types = ask(&hub, get("/visnyk.d.ts")).await;
+    assert!(types.text().contains("export class Visnyk"), "{types:?}");
+}
+
+#[tokio::test]
 async fn without_the_quickstart_none_of_it_is_there() {
     let hub = hub(&[("quickstart", "false")]).await;
     for target in ["/", "/subscribe", "/events", "/console.js"] {

@@ -9,7 +9,7 @@ use super::wire::{Answer, Wire, ask, get, hub, published, request};
 /// What is expected of a route: its methods, whether it needs a token, and its exposure.
 type Row = (&'static str, &'static str, bool, Exposure);
 
-const EXPECTED: [Row; 21] = [
+const EXPECTED: [Row; 22] = [
     ("/v1/channels/{channel}/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
     ("/v1/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
     ("/v1/channels/{channel}/poll", "GET, HEAD, OPTIONS", true, Exposure::Api),
@@ -25,6 +25,7 @@ const EXPECTED: [Row; 21] = [
     // Open to this machine: `auth.metrics`.
     ("/metrics", "GET, HEAD, OPTIONS", false, Exposure::Operations),
     ("/visnyk.js", "GET, HEAD, OPTIONS", false, Exposure::Assets),
+    ("/visnyk.d.ts", "GET, HEAD, OPTIONS", false, Exposure::Assets),
     ("/", "GET, HEAD, OPTIONS", false, Exposure::Assets),
     ("/console.css", "GET, HEAD, OPTIONS", false, Exposure::Assets),
     ("/console.js", "GET, HEAD, OPTIONS", false, Exposure::Assets),
@@ -127,7 +128,7 @@ async fn a_route_is_shared_with_the_origins_of_its_class() {
         let method = if allow.contains("HEAD") { "HEAD" } else { "PUT" };
         let (for_listed, for_unlisted) = match exposure {
             // The files that pages of any origin load.
-            _ if path == "/visnyk.js" => ("*", "*"),
+            _ if path.starts_with("/visnyk.") => ("*", "*"),
             _ if path == "/openapi.json" => (LISTED.1, "*"),
             Exposure::Api | Exposure::Status => (LISTED.1, ""),
             Exposure::Quickstart => (LISTED.1, "*"),

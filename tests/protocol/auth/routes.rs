@@ -10,11 +10,12 @@ use super::{
 };
 
 /// What everyone may have, token or not.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 10] = [
     "/healthz",
     "/readyz",
     "/openapi.json",
     "/visnyk.js",
+    "/visnyk.d.ts",
     "/",
     "/console.css",
     "/console.js",

@@ -5,5 +5,5 @@
 mod clients;
 mod nginx;
 mod restart;
-mod streams;
+pub(crate) mod streams;
 use crate::wire;

@@ -216,7 +216,7 @@ async fn compressed_streams_go_out_event_by_event_too() {
 }
 
 /// What there is to be had of a compressed text, its end missing or not.
-fn gunzip(compressed: &[u8]) -> String {
+pub(crate) fn gunzip(compressed: &[u8]) -> String {
     let mut gzip = Command::new("gzip")
         .arg("-dc")
         .stdin(Stdio::piped())
