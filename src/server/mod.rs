@@ -9,8 +9,11 @@ mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod http1;
 mod http2;
+mod linger;
 mod listeners;
+mod pending_handoff;
 mod plain;
 mod preface;
 mod process;

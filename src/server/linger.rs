@@ -1,0 +1,36 @@
+//! The end of a connection whose client may still be sending.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::sleep,
+};
+
+use crate::actors::Socket;
+
+/// Ends a connection whose client may still be sending: a socket closed with unread bytes is
+/// reset, and the reset may overtake the last answer (RFC 9112, section 9.6).
+pub(super) async fn linger(mut io: Socket, wait: Duration) {
+    let unheard = async {
+        io.shutdown().await?;
+        // Not in this future, which every connection has.
+        let mut bytes = vec![0; LINGER_BYTES];
+        loop {
+            match io.read(&mut bytes).await? {
+                0 => return Ok::<_, std::io::Error>(()),
+                // A client that sends without a pause is throttled: its bytes are dropped.
+                LINGER_BYTES => sleep(LINGER_PAUSE).await,
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(wait, unheard).await;
+}
+
+/// How long a client may go on sending after its last answer before it is reset.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// What is read of that at a time, and the pause after it: four megabytes a second at most. In
+/// pieces of 4 KiB, a third of what the hub did under a flood of refused bodies was to read them.
+const LINGER_BYTES: usize = 32 * 1024;
+const LINGER_PAUSE: Duration = Duration::from_millis(8);

@@ -1,0 +1,53 @@
+//! A socket that is to be handed off to the shard.
+//!
+//! Only the socket of a GET without a body is handed off: late bytes of a body would be read as the
+//! next request when a poll's socket goes back. And only once all earlier bytes have been written.
+
+use bytes::Bytes;
+use hyper::{Request, Version, header};
+
+use crate::{
+    actors::{LocalShard, Socket},
+    http::Handoff,
+    model::TransferCoding,
+};
+
+/// A response that asks for its socket.
+pub(super) struct PendingHandoff {
+    pub(super) handoff: Handoff,
+    pub(super) keep_alive: bool,
+    pub(super) coding: TransferCoding,
+}
+
+pub(super) fn hand_off(
+    shard: &LocalShard,
+    pending_handoff: PendingHandoff,
+    io: Socket,
+    early: &Bytes,
+) {
+    let PendingHandoff { mut handoff, keep_alive, coding } = pending_handoff;
+    let (head, ticket) = if handoff.is_poll {
+        (Bytes::new(), Some(Handoff::ticket(&handoff.headers, keep_alive)))
+    } else {
+        handoff.subscriber.coding = coding;
+        (Handoff::stream_head(&handoff.headers, coding), None)
+    };
+    shard.attach(handoff.subscriber, io, early, head, ticket);
+}
+
+/// Whether the connection outlives the answer to a request, as far as its client says.
+pub(super) fn keeps_alive<B>(request: &Request<B>) -> bool {
+    let values = request.headers().get_all(header::CONNECTION).iter();
+    let mut options =
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    request.version() == Version::HTTP_11
+        && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
+/// How the body of a stream to this client is delimited (RFC 9112, section 6.1).
+pub(super) fn coding_for<B>(request: &Request<B>) -> TransferCoding {
+    match request.version() {
+        Version::HTTP_11 => TransferCoding::Chunked,
+        _ => TransferCoding::None,
+    }
+}
