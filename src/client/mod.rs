@@ -18,6 +18,8 @@ mod publisher;
 #[cfg(test)]
 mod scenarios;
 mod sse;
+mod subscribe_error;
+mod subscribe_options;
 mod subscription;
 mod update;
 
@@ -29,5 +31,7 @@ pub use position::{Position, PositionError};
 pub use problem::Problem;
 pub use publisher::{Accepted, PublishError, Published, Publisher, PublisherOptions};
 pub use sse::{SseError, SseEvent, SseItem, SseLimits, SseParser};
-pub use subscription::{SubscribeError, SubscribeOptions, Subscription, Transport};
+pub use subscribe_error::SubscribeError;
+pub use subscribe_options::{SubscribeOptions, Transport};
+pub use subscription::Subscription;
 pub use update::{Event, Gap, Update};

@@ -11,100 +11,17 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
-use thiserror::Error;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::certificate::CertificateRejected;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::link::{ExchangeError, Link, read_body};
+use super::link::{Link, read_body};
 use super::position::Position;
-use super::problem::Problem;
-use super::sse::{SseError, SseEvent, SseItem, SseLimits, SseParser};
+use super::sse::{SseEvent, SseItem, SseParser};
+use super::subscribe_error::{Break, SubscribeError};
+use super::subscribe_options::{SubscribeOptions, Transport};
 use super::update::{Event, Gap, Update};
-
-/// How events travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum Transport {
-    /// One response that does not end.
-    #[default]
-    Sse,
-    /// One request after the other, each waiting for events.
-    Poll,
-}
-
-/// What to follow, and how.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SubscribeOptions {
-    /// Names and patterns.
-    pub channels: Vec<String>,
-    /// Only events of these types; empty for all.
-    pub types: Vec<String>,
-    /// Where to begin.
-    pub from: Position,
-    /// How events travel.
-    pub transport: Transport,
-    /// A stream on which nothing comes for this long counts as broken: 60 s by default, four
-    /// heartbeats of a hub.
-    pub silence_max: Duration,
-    /// How long a poll waits at the hub, 20 s by default; a hub allows 60 s.
-    pub poll_timeout: Duration,
-    /// Events in one answer to a poll, 100 by default; a hub allows 1,000.
-    pub poll_limit: u32,
-    /// What a stream may hold back; past it the subscription ends with an error.
-    pub sse_limits: SseLimits,
-    /// Bytes of one answer to a poll, 64 MiB by default; past it the subscription ends with an
-    /// error.
-    pub poll_bytes_max: usize,
-}
-
-impl SubscribeOptions {
-    /// Follows `channels` from now on, over Server-Sent Events.
-    pub fn new(channels: Vec<String>) -> Self {
-        Self {
-            channels,
-            types: Vec::new(),
-            from: Position::NOW,
-            transport: Transport::Sse,
-            silence_max: Duration::from_secs(60),
-            poll_timeout: Duration::from_secs(20),
-            poll_limit: 100,
-            sse_limits: SseLimits::default(),
-            poll_bytes_max: 64 * 1024 * 1024,
-        }
-    }
-}
-
-/// Why a subscription ended for good.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// The hub refused, and would refuse again.
-    #[error("the hub refused: {0}")]
-    Refused(Problem),
-    /// Its certificate is not accepted.
-    #[error(transparent)]
-    Certificate(#[from] CertificateRejected),
-    /// The answer is not an event stream, so this is not a hub.
-    #[error("the answer is `{0}`, not an event stream")]
-    NotAStream(String),
-    /// The stream broke a bound.
-    #[error("the stream cannot be read on")]
-    Stream(#[from] SseError),
-    /// The answer to a poll broke its bound.
-    #[error("the answer to a poll is larger than {0} bytes")]
-    AnswerTooLarge(usize),
-    /// The hub sent what this client does not understand.
-    #[error("the hub sent {what} that makes no sense: {text}")]
-    Malformed {
-        /// What it should have been.
-        what: &'static str,
-        /// Its beginning.
-        text: String,
-    },
-}
 
 /// A subscription. It connects when [`next`](Self::next) is called, and reads no further than
 /// that asks: a slow reader slows its own connection down, up to the hub's lag policy.
@@ -404,37 +321,6 @@ impl Subscription {
 impl Step {
     fn only(update: Update) -> Self {
         Self { update: Some(update), position: None }
-    }
-}
-
-/// How an exchange ends a connection.
-enum Break {
-    Failed(Failure),
-    Closed,
-    Fatal(SubscribeError),
-}
-
-impl From<Failure> for Break {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<SubscribeError> for Break {
-    fn from(error: SubscribeError) -> Self {
-        Self::Fatal(error)
-    }
-}
-
-impl From<ExchangeError> for Break {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::Failed(failure) => Self::Failed(failure),
-            ExchangeError::Refused(problem) if problem.status == StatusCode::GONE => Self::Closed,
-            ExchangeError::Refused(problem) => Self::Fatal(SubscribeError::Refused(problem)),
-            ExchangeError::Certificate(rejected) => Self::Fatal(rejected.into()),
-            ExchangeError::TooLarge(max) => Self::Fatal(SubscribeError::AnswerTooLarge(max)),
-        }
     }
 }
 
