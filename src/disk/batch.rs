@@ -54,7 +54,8 @@ impl BatchHeader {
             events: bytes.get_u32_le(),
             previous: bytes.get_u32_le(),
         };
-        (header.events > 0 && header.first > header.durable).then_some(header)
+        let is_possible = header.first.0 < SEQS_MAX && header.first > header.durable;
+        (header.events > 0 && is_possible).then_some(header)
     }
 
     /// Whether these are its items.
@@ -235,6 +236,8 @@ impl Items<'_> {
     }
 }
 
+/// No log gets here, so sums of seqs that are read do not overflow.
+pub(super) const SEQS_MAX: u64 = 1 << 62;
 /// "VBAT".
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"VBAT");
 const PUBLISHED: u8 = 1;

@@ -11,6 +11,8 @@ mod batch;
 mod data_dir;
 mod directory;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod keeper;
 mod recovery;
 mod removed;
@@ -25,6 +27,8 @@ mod small_file;
 mod sync_policy;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traps;
 mod writer;
 
 pub use data_dir::{DataDir, LocalDirectory};

@@ -1,5 +1,5 @@
-//! Mistakes that a test can put into the log, to see that the simulation finds them. Outside tests there
-//! are none.
+//! Mistakes that a test can put into the log, to see that the simulation finds them. Without `cfg(test)`
+//! `is_planted!` is false.
 
 /// Whether the log makes this mistake.
 macro_rules! is_planted {

@@ -485,7 +485,7 @@ impl Meta {
         out
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
         Some(Self {
             format: bytes.try_get_u32_le().ok()?,
             epoch: Epoch::from_u64(bytes.try_get_u64_le().ok()?),

@@ -205,7 +205,9 @@ impl RemovedEvents {
                 time_ms: bytes.try_get_u64_le().ok()?,
             });
         }
-        bytes.is_empty().then_some(removed)
+        // An event is of one channel.
+        let is_one_to_one = removed.order.len() == removed.lost.len();
+        (bytes.is_empty() && is_one_to_one).then_some(removed)
     }
 }
 

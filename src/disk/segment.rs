@@ -53,7 +53,7 @@ impl SegmentHeader {
         let epoch = Epoch::from_u64(bytes.get_u64_le());
         let base = Seq(bytes.get_u64_le());
         let seed = bytes.get_u32_le();
-        (base > Seq::ZERO).then_some(Self { epoch, base, previous, seed })
+        (1..batch::SEQS_MAX).contains(&base.0).then_some(Self { epoch, base, previous, seed })
     }
 
     /// The name of its file.

@@ -22,7 +22,7 @@ pub struct LogWriter<D: Directory> {
     current: Option<Current<D::File>>,
     encoder: BatchEncoder,
     first: Seq,
-    written: Seq,
+    pub(super) written: Seq,
     durable: Seq,
     previous: u32,
     /// After a failure the disk may lack what the kernel takes for written.

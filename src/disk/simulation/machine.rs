@@ -267,7 +267,7 @@ impl Machine {
         Ok(end)
     }
 
-    /// After a failure nothing may be taken for durable, whoever asks.
+    /// After a failure no call may say that something is durable.
     fn end_after_failure(&mut self, mut log: OpenLog<SimulatedDisk>) -> Result<End, Fault> {
         self.disk.plan(Faults::default());
         let mut end = End::Crash;

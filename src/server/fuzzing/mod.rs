@@ -6,13 +6,14 @@ mod connection;
 mod reference;
 mod settings;
 
-use crate::{auth, core, http, model};
+use crate::{auth, core, disk, http, model};
 
 /// What takes any bytes and panics where a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// All targets of the hub. The seeds of each are in `tests/fuzz/seeds/NAME`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("batches", disk::fuzzing::batches),
     ("connection", connection::connection),
     ("containment", auth::fuzzing::containment),
     ("envelopes", http::fuzzing::envelopes),
@@ -23,7 +24,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("patterns", model::fuzzing::patterns),
     ("positions", model::fuzzing::positions),
     ("requests", http::fuzzing::requests),
+    ("segments", disk::fuzzing::segments),
     ("settings", settings::settings),
+    ("small_files", disk::fuzzing::small_files),
     ("tokens", auth::fuzzing::tokens),
 ];
 
