@@ -16,6 +16,8 @@ pub(super) struct History {
     written: Vec<Written>,
     /// How many of `written` readers may have seen.
     shown: usize,
+    /// How many of them are durable.
+    synced: usize,
     /// All that readers ever saw, also what a lying disk has lost.
     seen: BTreeMap<(u64, Seq), Arc<Event>>,
     /// No event from here on may have been removed.
@@ -70,7 +72,18 @@ impl History {
         first
     }
 
-    /// Everything is durable.
+    /// Everything is durable, and shown.
+    pub(super) fn sync(&mut self) -> Result<(), Fault> {
+        self.synced = self.written.len();
+        self.show()
+    }
+
+    /// What is not durable may be lost from now on.
+    pub(super) fn lose(&mut self) {
+        self.shown = self.shown.min(self.synced);
+    }
+
+    /// Everything is shown.
     pub(super) fn show(&mut self) -> Result<(), Fault> {
         for Written { event, .. } in &self.written[self.shown..] {
             let before = self.seen.insert((event.epoch.to_u64(), event.seq), Arc::clone(event));
@@ -92,12 +105,12 @@ impl History {
         self.floor = self.floor.max(floor);
     }
 
-    /// Looks at what a start found; what it found is shown.
+    /// Looks at what a start found, which is durable and shown.
     pub(super) fn check(&mut self, end: End, found: Found<'_>) -> Result<(), Fault> {
         if self.is_lied_to && self.written.first().is_some_and(|w| w.event.epoch != found.epoch) {
             // The directory was lost, and a new log has begun.
             self.written.clear();
-            self.shown = 0;
+            (self.shown, self.synced) = (0, 0);
         }
         let removed = self.count_removed(&found)?;
         let events = found.items.iter().filter(|item| matches!(item, Recovered::Event(_))).count();
@@ -120,7 +133,7 @@ impl History {
         self.check_report(end, removed, kept, epoch, &report)?;
         self.written.truncate(kept);
         self.shown = self.shown.min(kept);
-        self.show()
+        self.sync()
     }
 
     fn count_removed(&self, found: &Found<'_>) -> Result<usize, Fault> {

@@ -81,7 +81,9 @@ pub(super) fn run(
     let mut end = End::First;
     let lying = machine.rng.u32(..generations);
     for generation in 0..generations {
-        let Some(log) = machine.start(&mut end)? else { break };
+        let Some(log) = machine.start(&mut end)? else {
+            break;
+        };
         if mistake.is_lie() {
             machine.disk.swallow((generation == lying).then_some(Swallowed::AllSyncs));
         }
@@ -104,6 +106,8 @@ struct Machine {
     segment_bytes: u64,
     retention: LogRetention,
     has_little_room: bool,
+    /// Events are shown once they are written, as with an interval between fsyncs.
+    shows_at_once: bool,
     now_ms: u64,
     newest_ms: u64,
     floor: Seq,
@@ -145,6 +149,7 @@ impl Machine {
         if let Mistake::Swallowed(calls) = mistake {
             disk.swallow(Some(calls));
         }
+        let shows_at_once = rng.u8(..4) == 0;
         let mut limit = |max: u64| if rng.bool() { 0 } else { rng.u64(1..max) };
         let retention = LogRetention {
             bytes_max: limit(8 * segment_bytes),
@@ -169,6 +174,7 @@ impl Machine {
             segment_bytes,
             retention,
             has_little_room,
+            shows_at_once,
             now_ms: 1_000_000,
             newest_ms: 1_000_000,
             floor: Seq::ZERO,
@@ -251,7 +257,7 @@ impl Machine {
         }
         let end = match log.writer.close() {
             Ok(()) => {
-                self.history.show()?;
+                self.history.sync()?;
                 self.counts.closed += 1;
                 // On a full disk there is no room for the file that says so.
                 if self.has_little_room || self.disk.has_failed() {
@@ -272,9 +278,9 @@ impl Machine {
         self.disk.plan(Faults::default());
         let mut end = End::Crash;
         match self.rng.u8(..3) {
-            0 if log.writer.sync().is_ok() => self.history.show()?,
+            0 if log.writer.sync().is_ok() => self.history.sync()?,
             1 if log.writer.close().is_ok() => {
-                self.history.show()?;
+                self.history.sync()?;
                 end = End::Unknown;
             }
             _ => {}
@@ -293,7 +299,7 @@ impl Machine {
             }
             12..16 => {
                 log.writer.sync()?;
-                self.history.show()?;
+                self.history.sync()?;
             }
             _ => {}
         }
@@ -308,9 +314,12 @@ impl Machine {
         }
         self.counts.room_again += u64::from(was_full);
         self.publish(log)?;
+        if self.shows_at_once {
+            self.history.show()?;
+        }
         if self.rng.u8(..4) > 0 {
             log.writer.sync()?;
-            self.history.show()?;
+            self.history.sync()?;
         }
         Ok(())
     }
@@ -415,6 +424,10 @@ impl Machine {
         if self.mistake.is_lie() {
             self.disk.swallow(None);
         }
-        self.disk.reboot(if self.rng.bool() { Stop::Kill } else { Stop::PowerCut });
+        let stop = if self.rng.bool() { Stop::Kill } else { Stop::PowerCut };
+        if stop == Stop::PowerCut {
+            self.history.lose();
+        }
+        self.disk.reboot(stop);
     }
 }
