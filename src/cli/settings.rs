@@ -49,6 +49,11 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
+    /// Takes the listening sockets and the log over from the hub that uses the data directory now, so
+    /// that a restart refuses no connection.
+    #[arg(long)]
+    take_over: bool,
+
     /// File with the certificate chain of TLS, in PEM; goes together with --tls-key.
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
@@ -97,9 +102,11 @@ impl SettingsArgs {
                 sources = sources.flag(flag, key, values.join(","));
             }
         }
-        for (flag, key, given) in
-            [("--insecure", "insecure", self.insecure), ("--demo", "demo", self.demo)]
-        {
+        for (flag, key, given) in [
+            ("--insecure", "insecure", self.insecure),
+            ("--demo", "demo", self.demo),
+            ("--take-over", "take_over", self.take_over),
+        ] {
             if given {
                 sources = sources.flag(flag, key, "true");
             }

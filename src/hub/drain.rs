@@ -33,6 +33,12 @@ impl Hub {
         }
     }
 
+    /// Closes the log: publishes are refused from now on, and what is acknowledged is durable. Another
+    /// process may open a log on disk then.
+    pub async fn close_log(&self) {
+        self.0.log.finish().await;
+    }
+
     /// Waits for a drain to begin.
     pub async fn draining(&self) {
         self.0.lifecycle.draining().await;

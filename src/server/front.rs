@@ -39,6 +39,8 @@ pub(super) struct HttpFront {
     pub(super) http2: Http2Limits,
     pub(super) limiter: ConnectionLimiter,
     pub(super) request_limits: RequestLimits,
+    /// Becomes true when no connection is to be accepted.
+    pub(super) accepts_no_more: watch::Receiver<bool>,
     /// Becomes true when no connection is to be kept.
     pub(super) closing: watch::Receiver<bool>,
 }
@@ -77,6 +79,7 @@ impl Front for HttpFront {
             }
         });
         let (rejections, limiter) = (self.rejections.clone(), self.limiter.clone());
+        let accepts_no_more = self.accepts_no_more.clone();
         Box::pin(async move {
             let listeners = match listeners {
                 Ok(listeners) => listeners,
@@ -92,6 +95,7 @@ impl Front for HttpFront {
                     Rc::clone(&connections),
                     rejections.clone(),
                     limiter.clone(),
+                    accepts_no_more.clone(),
                 ));
             }
             while let Some(ended) = loops.join_next().await {
@@ -104,14 +108,14 @@ impl Front for HttpFront {
     }
 }
 
-/// Accepts until it is dropped.
+/// Accepts until it may not.
 async fn accept(
     listener: AcceptQueue,
     connections: Rc<Connections>,
     rejections: Rejections,
     limiter: ConnectionLimiter,
+    mut accepts_no_more: watch::Receiver<bool>,
 ) {
-    let mut closing = connections.closing.clone();
     let mut is_full = false;
     let mut in_a_row = 0;
     loop {
@@ -122,7 +126,8 @@ async fn accept(
         in_a_row += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = closing.wait_for(|closing| *closing) => {
+            // The result holds the channel's lock, and must not outlive the wait.
+            () = async { drop(accepts_no_more.wait_for(|no_more| *no_more).await) } => {
                 drop(listener);
                 return std::future::pending().await;
             }

@@ -22,6 +22,9 @@ pub(super) struct Listeners {
 /// what they accept. `backlog` connections may wait to be accepted at each listener; the kernel's
 /// `somaxconn` caps it.
 ///
+/// Listeners that are `inherited`, from systemd or the process before this one, are used where their
+/// addresses fit, so that what waits in their queues is accepted.
+///
 /// A machine without IPv6, as many containers are, has no `[::1]`: it is left out, if another
 /// address is there.
 pub(super) fn bind(
@@ -29,11 +32,22 @@ pub(super) fn bind(
     shards: usize,
     limits: &ConnectionLimits,
     backlog: u32,
+    mut inherited: Vec<TcpListener>,
 ) -> io::Result<Listeners> {
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
     for &address in addresses {
         let mut address = address;
+        let ours = take_at(&mut inherited, address)?;
+        if let Some(first) = ours.first() {
+            bound.push(first.local_addr()?);
+            // Each shard has one at least, and each is some shard's.
+            for index in 0..shards.max(ours.len()) {
+                let listener = ours[index % ours.len()].try_clone()?;
+                by_shard[index % shards].push(listener);
+            }
+            continue;
+        }
         match refuse_if_taken(address) {
             Err(error) if is_without_ipv6(address, &error) && addresses.len() > 1 => {
                 tracing::info!(%address, "not listening there: this machine has no IPv6");
@@ -51,6 +65,21 @@ pub(super) fn bind(
         bound.push(address);
     }
     Ok(Listeners { by_shard, addresses: bound })
+}
+
+/// Takes the listeners of an address.
+fn take_at(inherited: &mut Vec<TcpListener>, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    let is_at = |listener: &mut TcpListener| {
+        let local = listener.local_addr();
+        local.is_ok_and(|local| {
+            local.ip() == address.ip() && (local.port() == address.port() || address.port() == 0)
+        })
+    };
+    let taken: Vec<TcpListener> = inherited.extract_if(.., is_at).collect();
+    for listener in &taken {
+        listener.set_nonblocking(true)?;
+    }
+    Ok(taken)
 }
 
 /// Every machine with IPv6 has `[::1]`, so it is missing only where IPv6 is.

@@ -9,6 +9,7 @@ mod demo;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod handover;
 mod http1;
 mod http2;
 mod linger;

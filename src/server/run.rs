@@ -1,10 +1,19 @@
 //! Runs a hub until a signal ends it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use listenfd::ListenFd;
 use thiserror::Error;
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -13,6 +22,7 @@ use super::{
     connection_limits::ConnectionLimiter,
     demo,
     front::HttpFront,
+    handover::{HandoverSocket, Predecessor, Successor},
     listeners,
     rejections::{REJECTIONS_MAX, Rejections},
     settings::SECRET_BYTES_MIN,
@@ -71,7 +81,13 @@ pub(super) async fn run_until(
     };
     let addresses: Vec<SocketAddr> = settings.listen.iter().map(|l| l.socket_addr()).collect();
     let backlog = settings.accept_queue_max;
-    let bound = listeners::bind(&addresses, shards, &settings.limits.connections, backlog)?;
+    let mut inherited = from_systemd()?;
+    let mut predecessor = predecessor(&settings).await?;
+    if let Some(predecessor) = &mut predecessor {
+        inherited.append(&mut predecessor.listeners);
+    }
+    let bound =
+        listeners::bind(&addresses, shards, &settings.limits.connections, backlog, inherited)?;
 
     let verifier = authentication::verifier(&settings)?.map(Arc::new);
     let fresh_keys = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {
@@ -85,6 +101,10 @@ pub(super) async fn run_until(
     if !settings.data_dir.is_empty() {
         builder = builder.disk(disk_options(&settings));
     }
+    if let Some(mut predecessor) = predecessor {
+        let waiting = spawn_blocking(move || predecessor.wait_for_log());
+        waiting.await.map_err(io::Error::from)??;
+    }
     let hub = builder.start().await?;
     let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
     let reloading = match reloading {
@@ -95,6 +115,7 @@ pub(super) async fn run_until(
         None => None,
     };
     let (close, closing) = watch::channel(false);
+    let (accept_no_more, accepts_no_more) = watch::channel(false);
     let budget = SocketBudget::new(hub.clone(), split);
     let http = http_settings(&settings, verifier);
     let connections = &settings.limits.connections;
@@ -108,6 +129,7 @@ pub(super) async fn run_until(
         keep_alive: Duration::from_secs(
             settings.keep_alive_s.max(settings.header_read_timeout_s).into(),
         ),
+        accepts_no_more,
         closing,
         http2: settings.limits.http2.clone(),
         write_stall: Duration::from_secs(connections.write_stall_s.into()),
@@ -118,14 +140,29 @@ pub(super) async fn run_until(
         proxies,
         request_limits: settings.limits.requests.clone(),
     };
-    hub.serve(Arc::new(front) as Arc<dyn Front>);
+    let front = Arc::new(front);
+    hub.serve(Arc::clone(&front) as Arc<dyn Front>);
+    let handover = handover_socket(&settings);
     print_startup(&settings, &bound.addresses);
     let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
 
-    let failure = tokio::select! {
-        () = next_signal() => None,
-        why = hub.failed() => Some(why),
+    let mut is_taken_over = false;
+    let failure = loop {
+        tokio::select! {
+            () = next_signal() => break None,
+            why = hub.failed() => break Some(why),
+            successor = successor(handover.as_ref()) => {
+                match hand_over(successor, &front, &hub, &accept_no_more).await {
+                    Ok(()) => {
+                        is_taken_over = true;
+                        break None;
+                    }
+                    Err(error) => tracing::warn!(%error, "the hub was not taken over"),
+                }
+            }
+        }
     };
+    drop(front);
     if let Some(demo) = demo {
         demo.abort();
     }
@@ -135,7 +172,7 @@ pub(super) async fn run_until(
     if let Some(why) = failure {
         return Err(RunError::Failed(why));
     }
-    if settings.drain_delay_s > 0 {
+    if settings.drain_delay_s > 0 && !is_taken_over {
         hub.become_unready();
         tracing::info!(
             delay_s = settings.drain_delay_s,
@@ -147,7 +184,11 @@ pub(super) async fn run_until(
             why = hub.failed() => return Err(RunError::Failed(why)),
         }
     }
-    let window = Duration::from_secs(settings.drain_window_s.into());
+    let mut window = Duration::from_secs(settings.drain_window_s.into());
+    if is_taken_over {
+        // What is published now only clients of the other process get.
+        window = window.min(HANDOVER_WINDOW);
+    }
     tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
     let failure = tokio::select! {
         () = hub.drain(window) => None,
@@ -161,11 +202,70 @@ pub(super) async fn run_until(
         return Err(RunError::Failed(why));
     }
     // Requests under way are answered; what is idle is closed.
-    let _ = close.send(true);
+    let _ = (accept_no_more.send(true), close.send(true));
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
     let _ = timeout(wait, budget.emptied()).await;
     hub.shut_down().await;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// The listening sockets that systemd passes (`sd_listen_fds(3)`).
+fn from_systemd() -> io::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..passed.len() {
+        listeners.extend(passed.take_tcp_listener(index)?);
+    }
+    Ok(listeners)
+}
+
+/// The hub to take over from.
+async fn predecessor(settings: &Settings) -> io::Result<Option<Predecessor>> {
+    if !settings.take_over {
+        return Ok(None);
+    }
+    let data_dir = PathBuf::from(&settings.data_dir);
+    spawn_blocking(move || Predecessor::ask(&data_dir)).await?
+}
+
+/// Where a hub with a log on disk waits for its successor.
+fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
+    if settings.data_dir.is_empty() {
+        return None;
+    }
+    let socket = HandoverSocket::listen(Path::new(&settings.data_dir));
+    let warn = |error: &io::Error| tracing::warn!(%error, "this hub cannot be taken over from");
+    socket.inspect_err(warn).ok()
+}
+
+async fn successor(handover: Option<&HandoverSocket>) -> io::Result<Successor> {
+    match handover {
+        Some(handover) => handover.successor().await,
+        None => pending().await,
+    }
+}
+
+/// Passes sockets and log on.
+async fn hand_over(
+    successor: io::Result<Successor>,
+    front: &Arc<HttpFront>,
+    hub: &Hub,
+    accept_no_more: &watch::Sender<bool>,
+) -> io::Result<()> {
+    let (mut successor, passing) = (successor?, Arc::clone(front));
+    let passed = spawn_blocking(move || {
+        successor.pass_on(passing.listeners.iter().flatten())?;
+        Ok::<_, io::Error>(successor)
+    });
+    let successor = passed.await??;
+    tracing::info!("another process takes over");
+    let _ = accept_no_more.send(true);
+    hub.close_log().await;
+    // From here on the other process has all that it needs, or has ended.
+    if let Err(error) = spawn_blocking(move || successor.log_is_closed()).await? {
+        tracing::warn!(%error, "the process that took over is gone");
+    }
     Ok(())
 }
 
@@ -275,5 +375,7 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
     words
 }
 
+/// Over which time streams are ended once another process has taken over.
+const HANDOVER_WINDOW: Duration = Duration::from_secs(1);
 /// How long the last answers may take to go out, beyond the time a publisher may wait for room.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@ mod clock_steps;
 mod drain;
 mod faults;
 mod fleet;
+mod handover;
 mod invariants;
 mod overload;
 mod slow;

@@ -8,6 +8,7 @@ pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<
     let mut errors = Vec::new();
     listening(settings, &set_by, &mut errors);
     errors.extend(half_a_pair(settings, &set_by));
+    errors.extend(take_over_without_log(settings, &set_by));
     errors.extend(hsts_without_tls(settings, &set_by));
     errors.extend(authentication(settings, &set_by));
     errors.extend(other_origins(settings, &set_by));
@@ -55,6 +56,20 @@ fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<
     let reason = format!("encrypts nothing without {lacks}");
     let remedy = format!("name the other file in {lacks}, or remove it");
     Some(contradiction(subject, reason, remedy))
+}
+
+/// A log that is taken over has a directory.
+fn take_over_without_log(
+    settings: &Settings,
+    set_by: &impl Fn(&str) -> String,
+) -> Option<SettingsError> {
+    (settings.take_over && settings.data_dir.is_empty()).then(|| {
+        contradiction(
+            format!("take_over ({})", set_by("take_over")),
+            "has no effect without data_dir",
+            "name the directory that both hubs use, or remove it",
+        )
+    })
 }
 
 /// Browsers obey it over TLS only.

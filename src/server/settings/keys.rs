@@ -274,6 +274,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("header_read_timeout_s", 1, DAY_S),
     whole("body_read_timeout_s", 1, DAY_S),
     key("data_dir", Allowed::Text),
+    key("take_over", Allowed::Switch),
     key("cors_origins", Allowed::OriginPatterns),
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),

@@ -52,6 +52,8 @@ pub struct Settings {
     pub body_read_timeout_s: u32,
     /// The directory of the log on disk; empty keeps history in memory.
     pub data_dir: String,
+    /// Takes the sockets and the log over from the hub that uses `data_dir` now, if one does.
+    pub take_over: bool,
     /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
     pub tls_cert: String,
     /// A file with its key, in PEM.
@@ -123,6 +125,7 @@ impl Default for Settings {
             header_read_timeout_s: 10,
             body_read_timeout_s: 30,
             data_dir: String::new(),
+            take_over: false,
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_reload_s: 5,
