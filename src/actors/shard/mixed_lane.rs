@@ -246,6 +246,9 @@ impl MixedRound {
     /// How many of these events one send takes. A batch is never divided: its size is what a slow
     /// connection may lag.
     fn fitting(&self, events: &[Arc<Event>]) -> usize {
+        if self.batches.len() == 1 {
+            return events.len();
+        }
         let mut bytes = 0;
         let mut whole = 0;
         for batch in &self.batches {
