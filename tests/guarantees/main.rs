@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clock_steps;
+mod disk;
 mod drain;
 mod faults;
 mod fleet;

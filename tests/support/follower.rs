@@ -28,15 +28,19 @@ pub(crate) struct Follower {
     /// Who it is, in messages.
     pub(crate) name: String,
     address: SocketAddr,
-    channels: Channels,
+    /// What it follows.
+    pub(crate) channels: Channels,
     transports: Transports,
     /// Longest time between two cuts.
     cuts: Option<Duration>,
     rng: fastrand::Rng,
     on_stream: bool,
     link: Option<Link>,
-    started_after: u64,
+    /// The seq that it started behind.
+    pub(crate) started_after: u64,
     position: String,
+    /// The seqs of what it received.
+    pub(crate) seqs: Vec<u64>,
     /// The data of what it received.
     pub(crate) received: Vec<String>,
     /// The gaps it received.
@@ -72,6 +76,7 @@ impl Follower {
             link: None,
             started_after: 0,
             position: String::new(),
+            seqs: Vec::new(),
             received: Vec::new(),
             gaps: Vec::new(),
             connects: 0,
@@ -174,6 +179,7 @@ impl Follower {
                     (_, None) => {}
                     (None, Some(data)) => self.take(data),
                     (Some("visnyk.gap"), Some(data)) => self.gaps.push(data),
+                    (Some("visnyk.closed"), Some(name)) => self.take_closing(&name),
                     (event, data) => panic!("{}: {event:?} {data:?}", self.name),
                 }
                 true
@@ -181,6 +187,7 @@ impl Follower {
             Some(Link::Poll(client)) => {
                 let Ok(answer) = client.next(STANDSTILL_MAX).await else {
                     self.link = None;
+                    sleep(AGAIN).await;
                     return false;
                 };
                 match answer.answer.status() {
@@ -197,7 +204,10 @@ impl Follower {
                 }
                 for event in answer.events {
                     self.advance(event.id);
-                    self.take(event.data);
+                    match event.event_type.as_str() {
+                        "visnyk.closed" => self.take_closing(&event.data),
+                        _ => self.take(event.data),
+                    }
                 }
                 let position = answer.answer.head.field("last-event-id").expect("a position");
                 self.advance(position.to_owned());
@@ -227,6 +237,10 @@ impl Follower {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match SseClient::connect(self.address, &request).await {
+                // The hub goes down.
+                Ok(client) if client.head().status == 503 && Instant::now() < deadline => {
+                    sleep(AGAIN).await;
+                }
                 Ok(client) => {
                     assert_eq!(client.head().status, 200, "{}", self.name);
                     self.link = Some(Link::Stream(Box::new(client)));
@@ -259,7 +273,13 @@ impl Follower {
         if data.starts_with(END) {
             self.ends += 1;
         }
+        self.seqs.push(seq(&self.position));
         self.received.push(data);
+    }
+
+    /// A channel was closed.
+    fn take_closing(&mut self, name: &str) {
+        self.take(format!("{CLOSED}{name}"));
     }
 }
 
@@ -275,6 +295,8 @@ pub(crate) async fn assert_exact(mut followers: JoinSet<Follower>, ledger: &Ledg
     }
 }
 
+/// What stands for a closing event in what it received.
+pub(crate) const CLOSED: &str = "closed: ";
 /// How long a follower may receive nothing.
 const STANDSTILL_MAX: Duration = Duration::from_secs(120);
 /// Before it tries again what was refused.

@@ -42,7 +42,8 @@ impl TestHub {
         HubCommand::new(env!("CARGO_BIN_EXE_visnyk")).settings(settings)
     }
 
-    async fn start_with(command: HubCommand) -> Self {
+    /// Starts one by a command.
+    pub(crate) async fn start_with(command: HubCommand) -> Self {
         Self(command.start().await.expect("the hub starts"))
     }
 
@@ -188,6 +189,12 @@ impl TestHub {
                 sleep(LOOK_AGAIN).await;
             }
         }
+    }
+}
+
+impl From<Hub> for TestHub {
+    fn from(hub: Hub) -> Self {
+        Self(hub)
     }
 }
 

@@ -8,7 +8,7 @@ mod load;
 
 use std::time::Duration;
 
-pub(crate) use follower::{Follower, Transports, assert_exact, run_all};
+pub(crate) use follower::{CLOSED, Follower, Transports, assert_exact, run_all};
 pub(crate) use hub::{TestHub, data_of, ndjson};
 pub(crate) use load::{Channels, END, Ledger, Load, LoadPlan};
 
