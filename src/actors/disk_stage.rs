@@ -119,7 +119,9 @@ impl DiskStage {
             thread::Builder::new().name("visnyk-log-keep".to_owned()).spawn(move || {
                 while keeper.wait(KEEPER_INTERVAL) {
                     if let Err(error) = keeper.work(oldest_retained(), clock.now_ms()) {
-                        return fail(&format!("cannot remove old segments of the log: {error}"));
+                        return fail(&format!(
+                            "cannot allocate or remove segments of the log: {error}"
+                        ));
                     }
                     metrics.observe_segments(status.sealed(), status.is_full());
                 }

@@ -49,7 +49,7 @@ impl Lifecycle {
     }
 
     /// The hub has failed, and cannot go on.
-    pub(super) fn fail(&self, why: String) {
+    pub(crate) fn fail(&self, why: String) {
         self.failure.send_replace(Some(why));
     }
 

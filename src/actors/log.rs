@@ -11,7 +11,7 @@ use std::{
     io, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
@@ -50,6 +50,8 @@ pub(crate) struct Log {
     permits: Arc<Semaphore>,
     outcome_wait: Duration,
     actor: Mutex<Option<ActorRef<LogMsg>>>,
+    /// Why it cannot be written any more.
+    failure: OnceLock<String>,
     /// Whether the log's actor has been woken and has not looked since.
     actor_awake: AtomicBool,
 }
@@ -74,6 +76,7 @@ impl Log {
             permits: Arc::new(Semaphore::new(in_flight_max)),
             outcome_wait: Duration::from_millis(limits.outcome_wait_ms.into()),
             actor: Mutex::new(None),
+            failure: OnceLock::new(),
             actor_awake: AtomicBool::new(false),
         })
     }
@@ -204,14 +207,15 @@ impl Log {
     }
 
     /// Takes no submission from now on, has what is committed made durable and shown, and closes what
-    /// it is stored in.
-    pub(crate) async fn finish(self: &Arc<Self>) {
+    /// it is stored in. Says why if that failed.
+    pub(crate) async fn finish(self: &Arc<Self>) -> Result<(), String> {
         self.close();
         if self.outlives_process() {
             let log = Arc::clone(self);
             // It is an error only if the runtime ends meanwhile.
             let _ = spawn_blocking(move || log.durable.finish()).await;
         }
+        self.failure.get().map_or(Ok(()), |why| Err(why.clone()))
     }
 
     fn stop_committing(&self) {
@@ -231,6 +235,7 @@ impl Log {
     /// Ends the log, and with it the hub: it cannot be written any more.
     fn fail(&self, why: &str) {
         tracing::error!("{why}");
+        let _ = self.failure.set(why.to_owned());
         self.durable.stop();
         self.cast(LogMsg::Failed(why.to_owned()));
     }

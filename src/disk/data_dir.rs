@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use super::{
     directory::{Directory, DirectoryFile},
     error::OpenError,
-    recovery::LOCK,
+    recovery::{self, LOCK},
 };
 
 /// A directory that no other process uses as a log as long as this is there.
@@ -30,6 +30,13 @@ impl DataDir {
         create(path).map_err(io)?;
         let directory = File::open(path).map_err(io)?;
         let identity = directory.metadata().map_err(io)?.ino();
+        // What is not a log's does not get a lock either.
+        let names = names(path).map_err(io)?;
+        if !names.iter().any(|name| name == LOCK)
+            && let Some(file) = recovery::foreign_file(names)
+        {
+            return Err(OpenError::Foreign { file });
+        }
         let lock_path = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -98,15 +105,7 @@ impl Directory for LocalDirectory {
     type File = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            // Not `lost+found`.
-            if !entry.file_type()?.is_dir() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        Ok(names)
+        names(&self.path)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
@@ -178,6 +177,19 @@ fn create(path: &Path) -> io::Result<()> {
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     }
     Ok(())
+}
+
+/// The names of the files of a directory.
+fn names(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        // Not `lost+found`.
+        if !entry.file_type()?.is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// For file systems that cannot allocate without it.

@@ -117,7 +117,7 @@ impl<D: Directory> Recovery<D> {
             Some(meta) => meta,
             None => {
                 let names = directory.list().map_err(OpenError::io("."))?;
-                if let Some(file) = names.into_iter().find(|name| !may_be_in_new_log(name)) {
+                if let Some(file) = foreign_file(names) {
                     return Err(OpenError::Foreign { file });
                 }
                 let meta = Meta::new(new_epoch, identity);
@@ -506,10 +506,13 @@ fn damaged(name: &str) -> OpenError {
     OpenError::Damaged { file: name.into(), offset: 0, last: Seq::ZERO, why }
 }
 
-/// Whether a directory with this file may still become a log: a start before this one may have been
-/// cut short.
-fn may_be_in_new_log(name: &str) -> bool {
-    name == LOCK || name.strip_suffix(small_file::NEW) == Some(META)
+/// The file because of which a directory with these is neither a log nor can become one: a start
+/// before this one may have been cut short.
+pub(super) fn foreign_file(names: Vec<String>) -> Option<String> {
+    let may_be_in_new_log =
+        |name: &str| name == LOCK || name.strip_suffix(small_file::NEW) == Some(META);
+    let is_log = names.iter().any(|name| name == META);
+    names.into_iter().find(|name| !is_log && !may_be_in_new_log(name))
 }
 
 pub(super) const META: &str = "meta";

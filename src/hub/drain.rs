@@ -34,9 +34,11 @@ impl Hub {
     }
 
     /// Closes the log: publishes are refused from now on, and what is acknowledged is durable. Another
-    /// process may open a log on disk then.
+    /// process may open a log on disk then. If that fails, so has the hub ([`failed`](Self::failed)).
     pub async fn close_log(&self) {
-        self.0.log.finish().await;
+        if let Err(why) = self.0.log.finish().await {
+            self.0.lifecycle.fail(why);
+        }
     }
 
     /// Waits for a drain to begin.
@@ -45,10 +47,10 @@ impl Hub {
     }
 
     /// Stops the actors. What is in memory is gone; a log on disk is closed first, with all that it
-    /// has taken.
+    /// has taken ([`close_log`](Self::close_log)).
     pub async fn shut_down(&self) {
         self.0.lifecycle.start_draining();
-        self.0.log.finish().await;
+        self.close_log().await;
         self.0.root.stop();
         self.0.log.stop();
     }

@@ -1,7 +1,7 @@
 //! Runs a hub until a signal ends it.
 
 use std::{
-    future::pending,
+    future::{pending, ready},
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -206,6 +206,12 @@ pub(super) async fn run_until(
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
     let _ = timeout(wait, budget.emptied()).await;
     hub.shut_down().await;
+    tokio::select! {
+        biased;
+        // The log could not be closed.
+        why = hub.failed() => return Err(RunError::Failed(why)),
+        () = ready(()) => {}
+    }
     tracing::info!("stopped");
     Ok(())
 }
