@@ -1,6 +1,5 @@
 //! A hub with a log on disk, which can be started again where it was.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use crate::support::TestHub;
 
 /// A directory of a log, and where its hub listens.
 pub(crate) struct DiskHub {
-    #[allow(dead_code, reason = "it is removed at the end")]
     directory: TempDir,
     data_dir: PathBuf,
     program: PathBuf,
@@ -21,7 +19,6 @@ pub(crate) struct DiskHub {
     listen: String,
 }
 
-#[allow(dead_code, reason = "for faults of disks and files")]
 impl DiskHub {
     /// A new directory. Nothing in its log is removed by itself.
     pub(crate) fn new() -> Self {
@@ -92,7 +89,7 @@ impl DiskHub {
 
     /// Starts it though it will not go on; what it said.
     pub(crate) async fn start_refused(&self) -> String {
-        let error = self.command().start().await.err().expect("it does not start");
+        let error = self.command().start().await.expect_err("it does not start");
         error.to_string()
     }
 
@@ -106,11 +103,6 @@ impl DiskHub {
             .arg("--data-dir")
             .arg(&self.data_dir);
         self.environment.iter().fold(command, |command, (name, value)| command.env(name, value))
-    }
-
-    /// Where it listens; it has been started.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.listen.parse().expect("an address")
     }
 
     /// A program that runs a hub by `script`, in which `"$@"` are its arguments.

@@ -63,21 +63,21 @@ impl History {
         for pair in self.log.windows(2).filter(|pair| pair[0].seq >= pair[1].seq) {
             found.push(format!("the log goes from {} to {}", pair[0].seq, pair[1].seq));
         }
-        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut indexes: HashMap<&str, usize> = HashMap::new();
         for (index, entry) in self.log.iter().enumerate() {
-            if places.insert(&entry.data, index).is_some() {
+            if indexes.insert(&entry.data, index).is_some() {
                 found.push(format!("{:?} is in the log twice", entry.data));
             }
         }
         let mut published = 0;
         for publish in &self.publishes {
-            published += self.check_publish(publish, &places, &mut found);
+            published += self.check_publish(publish, &indexes, &mut found);
         }
-        if published != places.len() {
-            let count = places.len() - published;
+        if published != indexes.len() {
+            let count = indexes.len() - published;
             found.push(format!("{count} events of the log have not been published"));
         }
-        self.check_order(&places, &mut found);
+        self.check_order(&indexes, &mut found);
         for reading in &self.readings {
             self.check_reading(reading, &mut found);
         }
@@ -88,12 +88,12 @@ impl History {
     fn check_publish(
         &self,
         publish: &Publish,
-        places: &HashMap<&str, usize>,
+        indexes: &HashMap<&str, usize>,
         found: &mut Vec<String>,
     ) -> usize {
         let Publish { events, outcome, .. } = publish;
         let there: Vec<usize> =
-            events.iter().filter_map(|(_, data)| places.get(data.as_str()).copied()).collect();
+            events.iter().filter_map(|(_, data)| indexes.get(data.as_str()).copied()).collect();
         let what = format!("{outcome:?} {:?} of {} events", events[0].1, events.len());
         match outcome {
             Outcome::Acked(_) if there.len() < events.len() => {
@@ -120,8 +120,8 @@ impl History {
     }
 
     /// What was acknowledged before another publish was sent is before it in the log.
-    fn check_order(&self, places: &HashMap<&str, usize>, found: &mut Vec<String>) {
-        let place = |publish: &Publish| places.get(publish.events[0].1.as_str()).copied();
+    fn check_order(&self, indexes: &HashMap<&str, usize>, found: &mut Vec<String>) {
+        let index_of = |publish: &Publish| indexes.get(publish.events[0].1.as_str()).copied();
         let mut by_call: Vec<&Publish> = self.publishes.iter().collect();
         by_call.sort_by_key(|publish| publish.called);
         let mut by_answer: Vec<&Publish> = self.publishes.iter().collect();
@@ -131,10 +131,10 @@ impl History {
         let mut newest = None;
         for publish in by_call {
             while let Some(before) = answered.next_if(|before| before.answered < publish.called) {
-                newest = newest.max(place(before));
+                newest = newest.max(index_of(before));
             }
-            if let (Some(newest), Some(place)) = (newest, place(publish))
-                && place <= newest
+            if let (Some(newest), Some(index)) = (newest, index_of(publish))
+                && index <= newest
             {
                 let (data, before) = (&publish.events[0].1, &self.log[newest].data);
                 found.push(format!("{data:?} is before {before:?}, which was acknowledged first"));

@@ -1,8 +1,13 @@
 //! A log on disk (docs/durability.md), held against what happens to processes, disks and files
 //! (docs/reliability.md).
 
+mod clock;
+mod damage;
 mod disk_hub;
+mod full;
 mod history;
+mod injected;
 mod kill;
 mod terminate;
+mod tools;
 mod traffic;
