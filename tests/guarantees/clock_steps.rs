@@ -59,7 +59,7 @@ async fn the_time_of_events_follows_the_wall_clock_and_deadlines_do_not() {
 }
 
 /// Where packages of it put the library; the second is for programs with threads.
-const LIBRARIES: [&str; 3] = [
+pub(crate) const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib64/faketime/libfaketimeMT.so.1",

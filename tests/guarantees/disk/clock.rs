@@ -8,9 +8,9 @@ use crate::support::{PATIENCE, TestHub, data_of, seq};
 
 /// The hub starts with its clock so far off; the machine's monotonic clock is as it is.
 async fn start_at(disk: &mut DiskHub, offset: &str) -> TestHub {
-    let library = fake_time().expect("it is there").display().to_string();
+    let library = fake_time().expect("it is there");
     disk.with_environment(&[
-        ("LD_PRELOAD", &library),
+        ("LD_PRELOAD", library),
         ("FAKETIME", offset),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
     ]);

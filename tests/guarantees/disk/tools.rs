@@ -1,7 +1,9 @@
 //! What this machine has for breaking things. A test whose tool is missing says so and ends.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+use crate::clock_steps::LIBRARIES;
 
 /// A way to make a process fail from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +34,8 @@ impl Tool {
 }
 
 /// The library that changes what a process takes for the time.
-pub(crate) fn fake_time() -> Option<PathBuf> {
-    let directories = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
-    let paths = directories.map(|path| Path::new(path).join("faketime/libfaketimeMT.so.1"));
-    paths.into_iter().find(|path| path.exists())
+pub(crate) fn fake_time() -> Option<&'static str> {
+    LIBRARIES.into_iter().find(|path| Path::new(path).exists())
 }
 
 fn succeeds(program: &str, args: &[&str]) -> bool {
