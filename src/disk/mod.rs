@@ -17,6 +17,8 @@ mod keeper;
 mod recovery;
 mod removed;
 mod repair;
+#[cfg(test)]
+mod rot;
 mod segment;
 mod segments;
 #[cfg(test)]

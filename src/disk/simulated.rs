@@ -120,6 +120,18 @@ impl SimulatedDisk {
         }
     }
 
+    /// Changes a byte of a file, at rest.
+    pub(super) fn damage(&self, name: &str, offset: u64) {
+        let mut state = self.0.lock();
+        let id = state.names[name];
+        let file = &mut state.files[id];
+        for image in [&mut file.cached, &mut file.durable] {
+            let mut byte = [0];
+            image.read(&mut byte, offset);
+            image.apply(&Change::Write(offset, vec![byte[0] ^ 0x10]));
+        }
+    }
+
     fn enter(&self, call: impl FnOnce() -> String) -> io::Result<Call<'_>> {
         let mut state = self.0.lock();
         if state.is_stopped {

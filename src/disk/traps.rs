@@ -384,7 +384,7 @@ fn a_file_that_cannot_be_read_is_a_failure_and_no_loss() {
     assert_eq!(start(&disk).1, [1, 2, 3, 4, 5]);
 }
 
-fn start(disk: &SimulatedDisk) -> (OpenLog<SimulatedDisk>, Vec<u64>) {
+pub(super) fn start(disk: &SimulatedDisk) -> (OpenLog<SimulatedDisk>, Vec<u64>) {
     start_with(disk, RETENTION)
 }
 
@@ -392,7 +392,9 @@ fn start_with(disk: &SimulatedDisk, retention: LogRetention) -> (OpenLog<Simulat
     open(disk, retention).expect("it opens")
 }
 
-fn try_start(disk: &SimulatedDisk) -> Result<(OpenLog<SimulatedDisk>, Vec<u64>), OpenError> {
+pub(super) fn try_start(
+    disk: &SimulatedDisk,
+) -> Result<(OpenLog<SimulatedDisk>, Vec<u64>), OpenError> {
     open(disk, RETENTION)
 }
 
@@ -425,7 +427,7 @@ fn wait_for(condition: impl Fn() -> bool) {
 }
 
 /// Appends an event behind all that is in the log, and returns its seq.
-fn append(log: &mut OpenLog<SimulatedDisk>, channel: &str) -> u64 {
+pub(super) fn append(log: &mut OpenLog<SimulatedDisk>, channel: &str) -> u64 {
     prepare(log);
     let seq = next(log);
     add(log, channel, seq);

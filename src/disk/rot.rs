@@ -1,0 +1,110 @@
+//! Bytes that change at rest: they are found, and what is whole can be saved.
+
+use super::{
+    segment::{SegmentHeader, base_of},
+    simulated::{SimulatedDisk, Stop},
+    traps::{append, start, try_start},
+    *,
+};
+use crate::model::{Epoch, Seq};
+
+#[test]
+fn every_changed_byte_of_a_closed_log_is_found() {
+    let disk = log(End::Close);
+    let mut changed = 0;
+    for name in files(&disk) {
+        // A step that meets each byte of a number in some file.
+        for offset in (0..len(&disk, &name)).step_by(5) {
+            disk.damage(&name, offset);
+            let error = try_start(&disk).err().unwrap_or_else(|| panic!("{name} at {offset}"));
+            assert!(matches!(error, OpenError::Damaged { .. }), "{name} at {offset}: {error}");
+            disk.damage(&name, offset);
+            changed += 1;
+        }
+    }
+    assert!(changed > 800, "{changed}");
+    assert_eq!(start(&disk).1, (5..=12).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_changed_byte_after_a_crash_is_found_unless_it_is_of_the_last_write() {
+    let disk = log(End::Crash);
+    for name in files(&disk) {
+        for offset in (0..len(&disk, &name)).step_by(41) {
+            let disk = log(End::Crash);
+            disk.damage(&name, offset);
+            match try_start(&disk) {
+                Err(OpenError::Damaged { .. }) => {
+                    assert!(name != LAST || offset < SegmentHeader::BYTES as u64)
+                }
+                Err(error) => panic!("{name} at {offset}: {error}"),
+                Ok((_, read)) => {
+                    assert_eq!(name, LAST, "{offset}");
+                    assert!(read.starts_with(&[5, 6, 7, 8, 9, 10, 11]), "{read:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repair_saves_what_is_before_the_damage_and_begins_a_new_epoch() {
+    let whole: Vec<u64> = (5..=12).collect();
+    for name in files(&log(End::Close)) {
+        for offset in [0, 9, 16, 25, 70, 140, 400] {
+            let disk = log(End::Close);
+            if len(&disk, &name) <= offset {
+                continue;
+            }
+            disk.damage(&name, offset);
+            let (recovery, found) = Recovery::examine(disk.clone()).expect("it is readable");
+            let damage = recovery.verify(found);
+            assert!(!damage.found.is_empty(), "{name} at {offset}");
+            recovery.repair(&damage, 7, Epoch::new(2, 2)).expect("repaired");
+            disk.reboot(Stop::PowerCut);
+            let recovery = Recovery::start(disk.clone(), 7, Epoch::new(3, 3)).expect("a log");
+            assert_eq!(recovery.epoch(), Epoch::new(2, 2));
+            let (log, read) = try_start(&disk).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(whole.starts_with(&read), "{name} at {offset}: {read:?}");
+            match base_of(&name) {
+                Some(base) => assert_eq!(read, (5..base.0).collect::<Vec<_>>(), "one event each"),
+                None => assert_eq!(read, whole, "{name} at {offset}"),
+            }
+            drop(log);
+        }
+    }
+}
+
+enum End {
+    Close,
+    Crash,
+}
+
+/// A log of twelve events in as many segments, of which the first four were removed.
+fn log(end: End) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(1);
+    let mut log = start(&disk).0;
+    for _ in 0..12 {
+        append(&mut log, "a");
+    }
+    log.keeper.work(Seq(5), 0).expect("removed");
+    match end {
+        End::Close => log.writer.close().expect("closed"),
+        End::Crash => drop(log),
+    }
+    disk.reboot(Stop::Kill);
+    disk
+}
+
+/// Those that are read.
+fn files(disk: &SimulatedDisk) -> Vec<String> {
+    let mut names = disk.list().expect("names");
+    names.retain(|name| !["reserve", "spare"].contains(&name.as_str()));
+    names
+}
+
+fn len(disk: &SimulatedDisk, name: &str) -> u64 {
+    disk.open(name).and_then(|file| file.len()).expect("a file")
+}
+
+const LAST: &str = "00000000000000000012.log";
