@@ -8,6 +8,7 @@ mod full;
 mod history;
 mod injected;
 mod kill;
+mod removed;
 mod terminate;
 mod tools;
 mod traffic;
