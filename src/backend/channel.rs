@@ -306,23 +306,32 @@ impl ChannelEntry {
         self.streams.load(Ordering::Relaxed) == 0 && self.pollers.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether events before its oldest one are gone, as far as is known: of a channel that was evicted
+    /// long ago they may be.
+    pub fn is_truncated(&self) -> bool {
+        self.with_history(|history| history.evicted_through() > Seq::ZERO)
+    }
+
     /// What the info routes say of it.
     pub fn info(&self, epoch: Epoch) -> ChannelInfo {
         let position = |seq| Position { epoch, seq };
-        let (events_retained, bytes_retained, first_id, last_id) = self.with_history(|history| {
-            (
-                history.len() as u64,
-                history.bytes(),
-                history.oldest().map(|event| position(event.seq)),
-                history.newest().map(|event| position(event.seq)),
-            )
-        });
+        let (truncated, events_retained, bytes_retained, first_id, last_id) =
+            self.with_history(|history| {
+                (
+                    history.evicted_through() > Seq::ZERO,
+                    history.len() as u64,
+                    history.bytes(),
+                    history.oldest().map(|event| position(event.seq)),
+                    history.newest().map(|event| position(event.seq)),
+                )
+            });
         ChannelInfo {
             channel: self.name.clone(),
             subscribers: self.streams.load(Ordering::Relaxed),
             pollers: self.pollers.load(Ordering::Relaxed),
             events_retained,
             bytes_retained,
+            truncated,
             first_id,
             last_id,
             closed: self.is_closed(),
@@ -343,6 +352,8 @@ pub struct ChannelInfo {
     pub events_retained: u64,
     /// Their frame bytes.
     pub bytes_retained: u64,
+    /// Whether events before the oldest retained one are gone.
+    pub truncated: bool,
     /// The oldest retained event.
     pub first_id: Option<Position>,
     /// The newest retained event.

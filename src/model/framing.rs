@@ -42,6 +42,8 @@ pub struct Preamble<'a> {
     pub position: Position,
     /// The connection's id, if the client asked for it.
     pub connection: Option<u64>,
+    /// Whether a channel that it names has lost events before its oldest one.
+    pub truncated: bool,
     /// Events that are lost before the first one.
     pub gap: Option<&'a Gap>,
 }

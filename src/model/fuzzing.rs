@@ -87,7 +87,10 @@ pub(crate) fn frames(data: &[u8]) {
     // The hub's own blocks stay what they are, for any input.
     let said = [
         written(|out| {
-            Sse.preamble(&Preamble { retry_ms: 7, position, connection: None, gap: None }, out);
+            Sse.preamble(
+                &Preamble { retry_ms: 7, position, connection: None, truncated: false, gap: None },
+                out,
+            );
         }),
         written(|out| Sse.heartbeat(Some(position), out)),
         comment_block(data, 7),

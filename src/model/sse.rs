@@ -35,7 +35,7 @@ impl<E: EventEncoding> Framing for E {
     /// client moves on with the gap event, and nothing before has an id: should the connection break
     /// before it, the client comes back from the position that it had, and gets the gap again.
     fn preamble(&self, preamble: &Preamble<'_>, out: &mut Vec<u8>) {
-        let Preamble { retry_ms, position, connection, gap } = *preamble;
+        let Preamble { retry_ms, position, connection, truncated, gap } = *preamble;
         let _ = write!(out, ": visnyk\nretry: {retry_ms}\n");
         let write_id = |out: &mut Vec<u8>| {
             if gap.is_none() {
@@ -45,7 +45,9 @@ impl<E: EventEncoding> Framing for E {
         };
         write_id(out);
         if let Some(id) = connection {
-            let _ = write!(out, "event: visnyk.hello\ndata: {{\"connection\":\"{id}\"}}\n");
+            let truncated = if truncated { ",\"truncated\":true" } else { "" };
+            let _ =
+                writeln!(out, "event: visnyk.hello\ndata: {{\"connection\":\"{id}\"{truncated}}}");
             write_id(out);
         }
         if let Some(gap) = gap {

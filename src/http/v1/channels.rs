@@ -104,6 +104,7 @@ fn info_json(info: &ChannelInfo) -> Value {
         "pollers": info.pollers,
         "events_retained": info.events_retained,
         "bytes_retained": info.bytes_retained,
+        "truncated": info.truncated,
         "first_id": info.first_id.map(|id| id.to_string()),
         "last_id": info.last_id.map(|id| id.to_string()),
         "closed": info.closed,

@@ -28,6 +28,7 @@ async fn a_channel_is_described() {
         "pollers": 1,
         "events_retained": 2,
         "bytes_retained": bytes,
+        "truncated": false,
         "first_id": first,
         "last_id": last,
         "closed": false,

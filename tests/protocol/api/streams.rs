@@ -386,7 +386,28 @@ async fn a_gap_is_sent_right_after_the_first_block() {
             assert_eq!(wire.block().await, format!("data: {n}\nid: {}\n\n", ids[n]));
         }
     }
-    // Nothing is missing after the last evicted event, and nothing is promised from the earliest.
+    // A channel that has lost some says so to a stream from the earliest too.
+    for (channel, truncated) in [("a", true), ("whole", false)] {
+        published(&hub, channel, "last").await;
+        let info = ask(&hub, get(&format!("/v1/channels/{channel}"))).await.json();
+        assert_eq!(info["truncated"], truncated, "{info}");
+        let mut wire = Wire::to(&hub).await;
+        wire.send(get(&format!("/v1/channels/{channel}/events?last_event_id=earliest&hello=1")))
+            .await;
+        wire.stream_head().await;
+        let hello = data_json(&wire.block().await);
+        assert_eq!(hello.get("truncated").is_some(), truncated, "{hello}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_missing_after_the_last_evicted_event() {
+    let hub = hub(&[("limits.history.events_max", "2")]).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(published(&hub, "a", &n.to_string()).await);
+    }
+    // Nor is anything promised from the earliest.
     for position in [&*ids[2], "earliest"] {
         let mut wire = Wire::to(&hub).await;
         let fields = [("Last-Event-ID", position)];

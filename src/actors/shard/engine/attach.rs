@@ -37,6 +37,18 @@ struct NewConnection {
     head: Bytes,
 }
 
+/// What `visnyk.hello` says.
+struct Hello {
+    id: u64,
+    truncated: bool,
+}
+
+impl Hello {
+    fn of(id: u64, subscriber: &Subscribed) -> Self {
+        Self { id, truncated: subscriber.named().any(|entry| entry.is_truncated()) }
+    }
+}
+
 impl Engine {
     /// Attaches a connection: registers it, finds its start, and sends what it can. `head` is what
     /// goes before the stream (a response head).
@@ -163,7 +175,7 @@ impl Engine {
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
         if !is_searching_start && let Some(framing) = framing {
-            let hello = new.hello.then_some(id);
+            let hello = new.hello.then(|| Hello::of(id, subscriber));
             let gap = resume.gap.as_ref();
             coding.wrap(&mut preamble, |out| {
                 self.write_preamble(framing, out, new.retry_ms, hello, resume.cursor, gap);
@@ -212,7 +224,7 @@ impl Engine {
             (Some(framing), gap) => {
                 let Subscribed::Full(full) = &slot.subscriber else { return };
                 let Subscriber { id, hello, retry_ms, coding, .. } = full.subscriber;
-                let hello = hello.then_some(id);
+                let hello = hello.then(|| Hello::of(id, &slot.subscriber));
                 coding.wrap(&mut preamble, |out| {
                     self.write_preamble(framing, out, retry_ms, hello, cursor, gap.as_ref());
                 });
@@ -229,13 +241,14 @@ impl Engine {
         framing: &dyn Framing,
         out: &mut Vec<u8>,
         retry_ms: Option<u32>,
-        connection: Option<u64>,
+        hello: Option<Hello>,
         cursor: Seq,
         gap: Option<&Gap>,
     ) {
         let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
         let position = self.backend.position(cursor);
-        framing.preamble(&Preamble { retry_ms, position, connection, gap }, out);
+        let (connection, truncated) = hello.map_or((None, false), |h| (Some(h.id), h.truncated));
+        framing.preamble(&Preamble { retry_ms, position, connection, truncated, gap }, out);
     }
 }
 
