@@ -159,13 +159,14 @@ impl Committer {
     }
 
     /// Takes what has gathered, up to a bound, and gives it its order. What readers see ends with
-    /// `shown`.
+    /// `shown`. While the storage is full nothing is appended.
     pub(super) fn prepare(
         &mut self,
         queue: &ArrayQueue<Queued>,
         budget: CommitBudget,
         now: Now,
         shown: Seq,
+        is_full: bool,
     ) -> Prepared {
         #[cfg(test)]
         assert!(!self.panics, "planted fault in a commit");
@@ -175,7 +176,7 @@ impl Committer {
             let Some(Queued { submission, reply }) = self.next(queue, &mut cost_left) else {
                 break;
             };
-            let answer = match self.refuse_or_replay(&submission, now.ms, shown) {
+            let answer = match self.refuse_or_replay(&submission, now.ms, shown, is_full) {
                 Some(outcome) => {
                     prepared.hold(submission.permits);
                     Answer { reply, outcome, key: None }
@@ -212,6 +213,7 @@ impl Committer {
         submission: &Submission,
         now_ms: u64,
         shown: Seq,
+        is_full: bool,
     ) -> Option<Result<Committed, AppendError>> {
         if self.closed {
             return Some(Err(AppendError::LogClosed));
@@ -225,6 +227,10 @@ impl Committer {
                 }
                 Remembered::Other => return Some(Err(AppendError::KeyReused)),
             }
+        }
+        // After the key: a retry of what is in the log has its answer all the same.
+        if is_full {
+            return Some(Err(AppendError::StorageFull));
         }
         let closed = submission.events.iter().find(|(entry, _)| entry.is_closing())?;
         Some(Err(AppendError::Closed(closed.0.name().clone())))

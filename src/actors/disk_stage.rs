@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -41,8 +42,8 @@ struct OpenedLog {
 
 /// What its threads need of the log.
 pub(super) struct LogAccess {
-    /// Shows a commit that is durable.
-    pub(super) show: Box<dyn Fn(Prepared) + Send>,
+    /// Shows a commit that is durable; false if that failed.
+    pub(super) show: Box<dyn Fn(Prepared) -> bool + Send>,
     /// Ends the log, which cannot be written any more.
     pub(super) fail: Arc<dyn Fn(&str) + Send + Sync>,
     /// The oldest event in any history, or a seq before it.
@@ -100,6 +101,8 @@ impl DiskStage {
         let State::Opened(opened) = mem::replace(&mut *state, State::Ended) else { return Ok(()) };
         let OpenedLog { writer, mut keeper } = *opened;
         let LogAccess { show, fail, oldest_retained, clock } = log;
+        // Whether there is room is known before the first publish.
+        keeper.work(Seq::ZERO, clock.now_ms())?;
         let flusher = Flusher {
             writer,
             gathering: Arc::clone(&self.gathering),
@@ -161,6 +164,7 @@ impl DiskStage {
     pub(super) fn finish(&self) {
         self.gathering.queue.lock().is_closing = true;
         self.gathering.changed.notify_all();
+        self.status.close();
         let state = mem::replace(&mut *self.state.lock(), State::Ended);
         if let State::Running { flusher, keeper } = state {
             // Their panics have been reported.
@@ -180,27 +184,30 @@ struct Flusher {
     synced: Instant,
     /// Whether something is written and not durable.
     is_dirty: bool,
-    show: Box<dyn Fn(Prepared) + Send>,
+    show: Box<dyn Fn(Prepared) -> bool + Send>,
     fail: Arc<dyn Fn(&str) + Send + Sync>,
     clock: Clock,
 }
 
 impl Flusher {
-    fn run(mut self) {
+    fn run(self) {
         let fail = Arc::clone(&self.fail);
-        let mut result = Ok(());
-        while result.is_ok()
-            && let Some(commits) = self.gathered()
-        {
-            result = self.flush(commits);
+        match catch_unwind(AssertUnwindSafe(|| self.write_all())) {
+            // Commits that found no room before the end are neither written nor shown.
+            Ok(Ok(()) | Err(WriteError::Stopped)) => {}
+            Ok(Err(error)) => fail(&error.to_string()),
+            Err(_) => fail("writing the log panicked"),
         }
-        let result = result.and_then(|()| match self.gathering.queue.lock().has_stopped {
-            true => Ok(()),
-            false => self.writer.close(),
-        });
-        if let Err(error) = result {
-            fail(&error.to_string());
+    }
+
+    /// Writes until the log ends, and closes it.
+    fn write_all(mut self) -> Result<(), WriteError> {
+        while let Some(commits) = self.gathered() {
+            self.flush(commits)?;
         }
+        // Not under the lock, which publishers take: closing takes as long as its fsyncs.
+        let has_stopped = self.gathering.queue.lock().has_stopped;
+        if has_stopped { Ok(()) } else { self.writer.close() }
     }
 
     /// Waits for commits, as many as one batch takes, or for the time to fsync; `None` at the end.
@@ -257,7 +264,9 @@ impl Flusher {
             (self.synced, self.is_dirty) = (Instant::now(), false);
         }
         for commit in commits {
-            (self.show)(commit);
+            if !(self.show)(commit) {
+                return Err(WriteError::Stopped);
+            }
         }
         Ok(())
     }

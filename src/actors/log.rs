@@ -91,9 +91,6 @@ impl Log {
     /// Cancelling it (dropping the future) withdraws nothing: the submission stays in the order. So
     /// does one whose answer does not come in time.
     pub(crate) async fn append(&self, submission: Submission) -> Result<Committed, AppendError> {
-        if self.durable.is_full() {
-            return Err(AppendError::StorageFull);
-        }
         let (reply, answer) = oneshot::channel();
         let submitted = self.submit(submission, reply)?;
         // Publishers whose requests came together are committed together.
@@ -150,8 +147,13 @@ impl Log {
     /// One commit through its stages.
     fn commit(&self, committer: &mut Committer, budget: CommitBudget) {
         committer.run(|committer| {
-            let prepared =
-                committer.prepare(&self.queue, budget, self.clock.now(), self.show.store.head());
+            let prepared = committer.prepare(
+                &self.queue,
+                budget,
+                self.clock.now(),
+                self.show.store.head(),
+                self.durable.is_full(),
+            );
             if !prepared.answers.is_empty() {
                 self.durable.make_durable(prepared, &self.show);
             }
@@ -185,6 +187,9 @@ impl Log {
     /// The log has an actor now.
     pub(super) fn set_actor(&self, actor: ActorRef<LogMsg>) {
         *self.actor.lock() = Some(actor);
+        if let Some(why) = self.failure.get() {
+            self.cast(LogMsg::Failed(why.clone()));
+        }
     }
 
     /// Takes no submission from now on. What it answered before is shown.
@@ -226,10 +231,12 @@ impl Log {
     }
 
     /// Shows a commit that has become durable, on a thread of the stage that made it so.
-    fn show_prepared(&self, prepared: Prepared) {
-        if catch_unwind(AssertUnwindSafe(|| self.show.show(prepared))).is_err() {
+    fn show_prepared(&self, prepared: Prepared) -> bool {
+        let is_shown = catch_unwind(AssertUnwindSafe(|| self.show.show(prepared))).is_ok();
+        if !is_shown {
             self.fail("showing a commit panicked");
         }
+        is_shown
     }
 
     /// Ends the log, and with it the hub: it cannot be written any more.
@@ -258,7 +265,7 @@ impl Log {
             DurableStage::Delayed(stage) => {
                 let (showing, failing) = (Arc::clone(self), Arc::clone(self));
                 stage.start(
-                    move |prepared| showing.show_prepared(prepared),
+                    move |prepared| _ = showing.show_prepared(prepared),
                     move || failing.fail("a planted fault of the disk"),
                 );
                 Ok(())

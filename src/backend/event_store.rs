@@ -157,6 +157,12 @@ impl EventStore {
         self.ranking.lock().peek().map_or(Seq::ZERO, |Reverse(top)| top.oldest)
     }
 
+    /// Goes on behind `head`: a log on disk has read its last event, and may have skipped seqs.
+    pub fn skip_to(&self, head: Seq) {
+        self.journal.write().skip_to(head);
+        self.commit(head);
+    }
+
     /// Evicts what is older than the age bound from one channel, in bounded steps; true when
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {

@@ -32,7 +32,7 @@ impl Journal {
     /// Adds the next event of the log.
     pub(super) fn append(&mut self, event: Arc<Event>) {
         if event.seq.0 != self.after.0 + self.entries.len() as u64 + 1 {
-            // Seqs were skipped before this start of the process; see `disk::Recovery`.
+            // Seqs were skipped at an earlier start; see `disk::Recovery`.
             self.entries.clear();
             self.after = Seq(event.seq.0 - 1);
         }
@@ -41,6 +41,14 @@ impl Journal {
             self.after = self.after.next();
         }
         self.entries.push_back(Entry::Kept(event));
+    }
+
+    /// The log goes on behind `head`, and has nothing between its last event and that.
+    pub(super) fn skip_to(&mut self, head: Seq) {
+        if head.0 > self.after.0 + self.entries.len() as u64 {
+            self.entries.clear();
+            self.after = head;
+        }
     }
 
     /// Notes that these events of one channel are gone; gives the number of the eviction.

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, BufMut};
 
 use super::{
-    batch::{Item, Items},
+    batch::{BatchHeader, Item, Items},
     directory::{Directory, DirectoryFile, is_full},
     error::OpenError,
     keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE},
@@ -95,6 +95,13 @@ impl<D: Directory> LogStatus<D> {
     /// Sealed segments, and their bytes.
     pub fn sealed(&self) -> (usize, u64) {
         self.0.upgrade().map_or_else(Default::default, |segments| segments.sealed())
+    }
+
+    /// Ends the waiting of the writer for room on a full disk.
+    pub fn close(&self) {
+        if let Some(segments) = self.0.upgrade() {
+            segments.close();
+        }
     }
 
     /// Ends the waiting of the writer and of the keeper.
@@ -266,14 +273,8 @@ impl<D: Directory> Recovery<D> {
         visit: &mut impl FnMut(Recovered),
     ) -> Result<(), OpenError> {
         let name = segment::file_name(base);
-        let last_event = contents.last_event;
-        let damaged = |offset, why| {
-            Err(OpenError::Damaged {
-                file: segment::file_name(base),
-                offset,
-                last: last_event,
-                why,
-            })
+        let damaged = |offset, last, why| {
+            Err(OpenError::Damaged { file: segment::file_name(base), offset, last, why })
         };
         let file = self.directory.open(&name).map_err(OpenError::io(&name))?;
         // What the process before this one wrote may be in the page cache alone.
@@ -281,38 +282,46 @@ impl<D: Directory> Recovery<D> {
         let mut bytes = [0; SegmentHeader::BYTES];
         let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(&name))?;
         let header = SegmentHeader::decode(&bytes[..read]).filter(|header| header.base == base);
-        let Some(header) = header else { return damaged(0, "it does not begin as a segment") };
+        let Some(header) = header else {
+            return damaged(0, contents.last_event, "it does not begin as a segment");
+        };
         if header.previous != contents.previous || header.base <= contents.last {
-            return damaged(0, "a segment before it is missing, or ends too early");
+            return damaged(
+                0,
+                contents.last_event,
+                "a segment before it is missing, or ends too early",
+            );
         }
         let mut reader = SegmentReader::new(&file, &header).map_err(OpenError::io(&name))?;
         let mut newest_ms = 0;
         loop {
             match reader.next().map_err(OpenError::io(&name))? {
                 Next::Batch(header, items) => {
-                    newest_ms = header.time_ms;
-                    contents.last_event = header.last();
+                    let begin = reader.offset - (BatchHeader::BYTES as u64 + u64::from(header.len));
                     let mut next = header.first;
                     for item in Items(&items) {
                         let Some(item) = item else {
                             return damaged(
-                                reader.offset,
+                                begin,
+                                contents.last_event,
                                 "it holds what this version does not know",
                             );
                         };
                         next = visit_item(item, next, header.time_ms, visit);
                     }
                     if next != header.last().next() {
-                        return damaged(reader.offset, "a batch has not as many events as it says");
+                        let why = "a batch has not as many events as it says";
+                        return damaged(begin, contents.last_event, why);
                     }
+                    newest_ms = header.time_ms;
+                    contents.last_event = header.last();
                 }
                 Next::End => break,
                 Next::Invalid => {
                     let proof = reader.find_proof_of_damage().map_err(OpenError::io(&name))?;
                     if !is_last || proof.is_some() {
                         let why = "what was durable cannot be read";
-                        let (offset, last) = (reader.offset, contents.last_event);
-                        return Err(OpenError::Damaged { file: name, offset, last, why });
+                        return damaged(reader.offset, contents.last_event, why);
                     }
                     break;
                 }
@@ -501,7 +510,7 @@ fn read(directory: &impl Directory, name: &str) -> Result<Option<Vec<u8>>, OpenE
     })
 }
 
-fn damaged(name: &str) -> OpenError {
+pub(super) fn damaged(name: &str) -> OpenError {
     let why = "it is not as it was written";
     OpenError::Damaged { file: name.into(), offset: 0, last: Seq::ZERO, why }
 }
@@ -523,4 +532,4 @@ pub(super) const STARTED_AT: &str = "started-at";
 /// The file that is locked as long as the log is open.
 pub(super) const LOCK: &str = "lock";
 /// Seqs that are not given out after an end that was not a clean one.
-const SEQS_SKIPPED: u64 = 1 << 20;
+const SEQS_SKIPPED: u64 = 1 << 32;

@@ -4,7 +4,7 @@ use super::{
     directory::{Directory, DirectoryFile},
     error::OpenError,
     keeper::LOSSES,
-    recovery::{LogContents, META, Meta, Recovery, STARTED_AT},
+    recovery::{self, LogContents, META, Meta, Recovery, STARTED_AT},
     removed::RemovedEvents,
     segment::{self, SegmentHeader},
     small_file,
@@ -42,6 +42,10 @@ impl<D: Directory> Recovery<D> {
         let meta = match Self::read_meta(&directory) {
             Ok(None) if bases.is_empty() => {
                 return Err(OpenError::Foreign { file: META.to_owned() });
+            }
+            Ok(None) => {
+                found.push(recovery::damaged(META));
+                None
             }
             Ok(meta) => meta,
             Err(error @ OpenError::Format { .. }) => return Err(error),

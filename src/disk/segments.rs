@@ -41,6 +41,8 @@ struct State<F> {
     spare: Spare<F>,
     /// Bytes that the writer waits for, if the usual ones are not enough.
     wanted: u64,
+    /// The writer does not wait for room on a full disk any more.
+    is_closing: bool,
     has_stopped: bool,
 }
 
@@ -56,8 +58,14 @@ enum Spare<F> {
 
 impl<D: Directory> Segments<D> {
     pub(super) fn new(directory: D, sealed: VecDeque<Sealed>) -> Self {
-        let state =
-            State { sealed, current: None, spare: Spare::Missing, wanted: 0, has_stopped: false };
+        let state = State {
+            sealed,
+            current: None,
+            spare: Spare::Missing,
+            wanted: 0,
+            is_closing: false,
+            has_stopped: false,
+        };
         Self {
             directory,
             state: Mutex::new(state),
@@ -106,7 +114,7 @@ impl<D: Directory> Segments<D> {
             }
             state.spare = Spare::Missing;
             state.wanted = bytes;
-            if state.has_stopped {
+            if state.has_stopped || state.is_closing && self.is_full() {
                 return Err(WriteError::Stopped);
             }
             self.changed.notify_all();
@@ -167,6 +175,12 @@ impl<D: Directory> Segments<D> {
             self.changed.wait_for(&mut state, time);
         }
         !state.has_stopped
+    }
+
+    /// Ends the waiting for room on a full disk.
+    pub(super) fn close(&self) {
+        self.state.lock().is_closing = true;
+        self.changed.notify_all();
     }
 
     /// Ends all waiting.

@@ -102,7 +102,7 @@ fn old_segments_are_removed_and_what_they_held_is_known() {
     drop(log);
     let names = fs::read_dir(dir.path()).expect("it can be read").count();
     assert!(names < 12, "{names} files");
-    let (directory, identity) = directory(dir.path());
+    let (directory, identity) = directory(dir.path()).expect("a directory");
     let recovery = Recovery::start(directory, identity, Epoch::new(1, 1)).expect("a log");
     let lost: Vec<(String, u64)> =
         recovery.removed().lost().map(|(name, seq)| (name.to_string(), seq.0)).collect();
@@ -131,7 +131,7 @@ fn open(path: &Path) -> (OpenLog<LocalDirectory>, Read) {
 }
 
 fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
-    let (directory, identity) = directory(path);
+    let (directory, identity) = directory(path)?;
     let mut read = Read::default();
     let recovery = Recovery::start(directory, identity, Epoch::new(1, 1))?;
     let mut log = recovery.open(4_096, RETENTION, |item| match item {
@@ -152,10 +152,10 @@ fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
     Ok((log, read))
 }
 
-fn directory(path: &Path) -> (LocalDirectory, u64) {
-    let dir = DataDir::open(path).expect("a directory");
+fn directory(path: &Path) -> Result<(LocalDirectory, u64), OpenError> {
+    let dir = DataDir::open(path)?;
     let identity = dir.identity();
-    (dir.into_directory(), identity)
+    Ok((dir.into_directory(), identity))
 }
 
 fn write(log: &mut OpenLog<LocalDirectory>, event: &Event) {

@@ -24,6 +24,8 @@ mod publish;
 mod quotas;
 mod rate_limits;
 mod renew;
+#[cfg(test)]
+mod restart_tests;
 mod restore;
 mod subscribe;
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::{
 };
 
 use crate::{
-    backend::{DirectoryFull, EventStore, Registry},
+    backend::{ChannelEntry, DirectoryFull, EventStore, Registry},
     core::Limits,
     disk::{
-        DataDir, LocalDirectory, LogRetention, OpenError, OpenLog, Recovered, Recovery,
-        RemovedLimits, StoredKey, SyncPolicy,
+        DataDir, LocalDirectory, LogRetention, OpenError, OpenLog, Recovered, RecoveredEvent,
+        Recovery, RemovedLimits, StoredKey, SyncPolicy,
     },
-    model::{Epoch, Event, EventKind, Position},
+    model::{ChannelName, Epoch, Event, EventKind, Position, Seq},
     telemetry::DiskMetrics,
 };
 
@@ -84,6 +84,7 @@ pub(super) fn restore(
         store: Arc::clone(&store),
         keys: Vec::new(),
         tombstone_ms: u64::from(limits.channels.tombstone_s) * 1_000,
+        age_max_ms: u64::from(limits.history.age_max_s) * 1_000,
         keys_from_ms: now_ms.saturating_sub(u64::from(limits.publish.idempotency_s) * 1_000),
         now_ms,
         events: 0,
@@ -103,7 +104,9 @@ pub(super) fn restore(
         bytes_max: options.bytes_max,
         age_max_ms: options.age_max.as_millis() as u64,
         removed: RemovedLimits {
-            channels_max: limits.channels.forgotten_max as usize,
+            // Living channels have losses too.
+            channels_max: limits.channels.forgotten_max as usize
+                + limits.channels.channels_max as usize,
             closed_ms: loader.tombstone_ms,
             closed_max: limits.channels.tombstones_max as usize,
             keys_ms: u64::from(limits.publish.idempotency_s) * 1_000,
@@ -119,7 +122,7 @@ pub(super) fn restore(
     if let Some(full) = full {
         return Err(full.into());
     }
-    store.commit(log.report.last);
+    store.skip_to(log.report.last);
     let took = started.elapsed();
     metrics.observe_recovery(took, loader.events, log.report.torn_bytes);
     tracing::info!(
@@ -139,6 +142,7 @@ struct Loader {
     store: Arc<EventStore>,
     keys: Vec<StoredKey>,
     tombstone_ms: u64,
+    age_max_ms: u64,
     keys_from_ms: u64,
     now_ms: u64,
     events: u64,
@@ -153,11 +157,24 @@ impl Loader {
             }
             Recovered::Event(event) => event,
         };
+        self.events += 1;
+        let RecoveredEvent { seq, time_ms, kind, .. } = recovered;
         let directory = self.store.registry().directory();
-        let entry = directory.find_or_create(&recovered.channel, self.now_ms)?;
+        let is_tombstone = kind == EventKind::Closed && time_ms + self.tombstone_ms > self.now_ms;
+        if time_ms + self.age_max_ms <= self.now_ms && directory.find(&recovered.channel).is_none()
+        {
+            // No history would keep it, so its channel is not created for it.
+            directory.restore_losses([(&recovered.channel, seq)], Seq::ZERO);
+            if is_tombstone {
+                let entry = self.find_or_create(&recovered.channel)?;
+                self.store.restore_closed(&entry, seq, time_ms);
+            }
+            return Ok(());
+        }
+        let entry = self.find_or_create(&recovered.channel)?;
         if entry.is_closed() {
             // It was open again when this was published.
-            entry.reopen();
+            self.reopen(&entry);
         }
         let position = Position { epoch: self.store.epoch(), seq: recovered.seq };
         let event = Event {
@@ -171,13 +188,31 @@ impl Loader {
         };
         self.store.append(&entry, &Arc::new(event));
         self.store.commit(recovered.seq);
-        if recovered.kind == EventKind::Closed
-            && recovered.time_ms + self.tombstone_ms <= self.now_ms
-        {
-            entry.reopen();
+        if kind == EventKind::Closed && !is_tombstone {
+            self.reopen(&entry);
         }
-        self.events += 1;
         Ok(())
+    }
+
+    /// The channel. Where the directory is full of channels that have nothing left, these go.
+    fn find_or_create(&self, name: &ChannelName) -> Result<Arc<ChannelEntry>, DirectoryFull> {
+        let directory = self.store.registry().directory();
+        match directory.find_or_create(name, self.now_ms) {
+            Err(_) => {
+                let is_idle = |entry: &ChannelEntry| !entry.is_closed() && entry.is_removable();
+                for entry in directory.select(EVICTED_AT_ONCE, is_idle) {
+                    directory.evict(entry);
+                }
+                directory.find_or_create(name, self.now_ms)
+            }
+            found => found,
+        }
+    }
+
+    /// As a channel does when its tombstone expires: what was before the close is gone.
+    fn reopen(&self, entry: &ChannelEntry) {
+        self.store.evict_all(entry);
+        entry.reopen();
     }
 
     fn key(&mut self, key: StoredKey) {
@@ -186,3 +221,6 @@ impl Loader {
         }
     }
 }
+
+/// Channels that are evicted at once when the directory is full.
+const EVICTED_AT_ONCE: usize = 4_096;
