@@ -2,28 +2,38 @@
 //! no connection.
 //!
 //! A hub with a log on disk waits at a Unix socket in its directory. A new process (`--take-over`) gets
-//! the listening sockets there (`SCM_RIGHTS`, unix(7)), waits until the old one has closed the log, opens
-//! it and accepts. Meanwhile connections wait in the kernel's queue, which belongs to the sockets and not
-//! to a process: a second bind would have a queue of its own, and connections in the first would be reset.
+//! the listening sockets there (`SCM_RIGHTS`, unix(7)) and does all that can fail without the log; only
+//! then it says that it takes them. It waits until the old process has closed the log, opens it and
+//! accepts. Meanwhile connections wait in the kernel's queue, which belongs to the sockets and not to a
+//! process: a second bind would have a queue of its own, and connections in the first would be reset.
+//!
+//! The other side is [`Predecessor`](super::predecessor::Predecessor).
 
 use std::{
-    fs,
-    io::{self, IoSlice, IoSliceMut, Read, Write},
+    fs::{self, File},
+    io::{self, IoSlice},
     mem::MaybeUninit,
     net::TcpListener,
     os::{
-        fd::AsFd,
-        unix::{fs::PermissionsExt, net::UnixStream},
+        fd::{AsFd, AsRawFd},
+        unix::fs::PermissionsExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::geteuid,
 };
-use tokio::net::UnixListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::{UnixListener, UnixStream},
+    time::{sleep, timeout},
+};
+
+use super::front::HttpFront;
 
 /// Where a hub waits for its successor.
 #[derive(Debug)]
@@ -37,20 +47,32 @@ impl HandoverSocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
+        let (address, _directory) = socket_address(data_dir)?;
+        let listener = UnixListener::bind(address)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         // It stays when this process ends: by then its successor may have one of this name.
         Ok(Self(listener))
     }
 
-    /// Waits for a successor.
-    pub(super) async fn successor(&self) -> io::Result<Successor> {
-        let (stream, _) = self.0.accept().await?;
-        let stream = stream.into_std()?;
-        stream.set_nonblocking(false)?;
-        stream.set_write_timeout(Some(STEP_TIME_MAX))?;
-        stream.set_read_timeout(Some(STEP_TIME_MAX))?;
-        Ok(Successor(stream))
+    /// Passes the sockets of a front on to the first process that takes them.
+    pub(super) async fn pass_on(self, front: Arc<HttpFront>) -> Successor {
+        loop {
+            let stream = match self.0.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the handover socket does not accept");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let mut successor = Successor(stream);
+            let listeners = front.listeners.iter().flatten();
+            let passing = timeout(PASS_ON_TIME_MAX, successor.pass_on(listeners));
+            match passing.await.unwrap_or_else(|late| Err(late.into())) {
+                Ok(()) => return successor,
+                Err(error) => tracing::warn!(%error, "the hub was not taken over"),
+            }
+        }
     }
 }
 
@@ -59,94 +81,60 @@ impl HandoverSocket {
 pub(super) struct Successor(UnixStream);
 
 impl Successor {
-    /// Passes the sockets on. Blocks for a bounded time.
-    pub(super) fn pass_on<'a>(
+    async fn pass_on(
         &mut self,
-        listeners: impl IntoIterator<Item = &'a TcpListener>,
+        listeners: impl IntoIterator<Item = &TcpListener>,
     ) -> io::Result<()> {
+        // Between bind and chmod others may have connected.
+        let user = self.0.peer_cred()?.uid();
+        if user != geteuid().as_raw() && user != 0 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         for listener in listeners {
-            let fds = [listener.as_fd()];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-                return Err(io::ErrorKind::OutOfMemory.into());
-            }
-            sendmsg(&self.0, &[IoSlice::new(&[LISTENER])], &mut ancillary, SendFlags::NOSIGNAL)?;
+            self.0.async_io(Interest::WRITABLE, || send(&self.0, listener)).await?;
         }
-        self.0.write_all(&[ALL_SENT])?;
-        // It has them, and is going to accept.
-        let mut taken = [0];
-        self.0.read_exact(&mut taken)
+        self.0.write_all(&[ALL_SENT]).await?;
+        // It is ready to take them.
+        self.0.read_u8().await?;
+        Ok(())
     }
 
-    /// Says that the log is closed.
-    pub(super) fn log_is_closed(mut self) -> io::Result<()> {
-        self.0.write_all(&[LOG_CLOSED])
+    /// Says that the log is closed. Fails if the process is gone.
+    pub(super) async fn log_is_closed(mut self) -> io::Result<()> {
+        self.0.write_all(&[LOG_CLOSED]).await
     }
 }
 
-/// A process that is taken over from.
-#[derive(Debug)]
-pub(super) struct Predecessor {
-    stream: UnixStream,
-    pub(super) listeners: Vec<TcpListener>,
+fn send(stream: &UnixStream, listener: &TcpListener) -> io::Result<()> {
+    let fds = [listener.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    sendmsg(stream, &[IoSlice::new(&[LISTENER])], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
-impl Predecessor {
-    /// Asks the hub that has the log of a directory for its sockets; `None` if it has no hub. Blocks
-    /// for a bounded time.
-    pub(super) fn ask(data_dir: &Path) -> io::Result<Option<Self>> {
-        let mut stream = match UnixStream::connect(data_dir.join(SOCKET)) {
-            Ok(stream) => stream,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        stream.set_read_timeout(Some(STEP_TIME_MAX))?;
-        let mut listeners = Vec::new();
-        loop {
-            let mut byte = [0];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let received = recvmsg(
-                &stream,
-                &mut [IoSliceMut::new(&mut byte)],
-                &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
-            )?;
-            if received.bytes == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            for message in ancillary.drain() {
-                if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    listeners.extend(fds.map(TcpListener::from));
-                }
-            }
-            if byte == [ALL_SENT] {
-                break;
-            }
-        }
-        stream.write_all(&[ALL_SENT])?;
-        Ok(Some(Self { stream, listeners }))
+/// The address of the socket in a directory. It is good as long as the file is open: an address has
+/// 108 bytes (unix(7)), so that a long path is replaced by that of the open directory.
+pub(super) fn socket_address(data_dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let path = data_dir.join(SOCKET);
+    if path.as_os_str().len() < ADDRESS_BYTES {
+        return Ok((path, None));
     }
-
-    /// Waits until it has closed the log. Blocks for a bounded time.
-    pub(super) fn wait_for_log(&mut self) -> io::Result<()> {
-        let mut closed = [0];
-        self.stream.read_exact(&mut closed)
-    }
+    let directory = File::open(data_dir)?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    Ok((path.into(), Some(directory)))
 }
 
 /// The file of the socket.
 const SOCKET: &str = "handover";
 const LISTENER: u8 = b'L';
-const ALL_SENT: u8 = b'E';
+pub(super) const ALL_SENT: u8 = b'E';
 const LOG_CLOSED: u8 = b'C';
-/// How long either waits for the other: an fsync may take its time.
-const STEP_TIME_MAX: Duration = Duration::from_secs(30);
+const ADDRESS_BYTES: usize = 108;
+/// How long a process that connects has to take the sockets; another one waits meanwhile.
+const PASS_ON_TIME_MAX: Duration = Duration::from_secs(5);
+/// Errors of accept last, as a want of open files does.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

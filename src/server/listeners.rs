@@ -32,13 +32,12 @@ pub(super) fn bind(
     shards: usize,
     limits: &ConnectionLimits,
     backlog: u32,
-    mut inherited: Vec<TcpListener>,
+    inherited: &[TcpListener],
 ) -> io::Result<Listeners> {
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
-    for &address in addresses {
+    for (&address, ours) in addresses.iter().zip(share_out(inherited, addresses)?) {
         let mut address = address;
-        let ours = take_at(&mut inherited, address)?;
         if let Some(first) = ours.first() {
             bound.push(first.local_addr()?);
             // Each shard has one at least, and each is some shard's.
@@ -67,19 +66,34 @@ pub(super) fn bind(
     Ok(Listeners { by_shard, addresses: bound })
 }
 
-/// Takes the listeners of an address.
-fn take_at(inherited: &mut Vec<TcpListener>, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    let is_at = |listener: &mut TcpListener| {
-        let local = listener.local_addr();
-        local.is_ok_and(|local| {
-            local.ip() == address.ip() && (local.port() == address.port() || address.port() == 0)
-        })
-    };
-    let taken: Vec<TcpListener> = inherited.extract_if(.., is_at).collect();
-    for listener in &taken {
+/// The inherited listeners of each address. An address with port 0 gets those of one port that no
+/// other address names.
+fn share_out<'a>(
+    inherited: &'a [TcpListener],
+    addresses: &[SocketAddr],
+) -> io::Result<Vec<Vec<&'a TcpListener>>> {
+    let mut left = Vec::new();
+    for listener in inherited {
         listener.set_nonblocking(true)?;
+        left.push((listener.local_addr()?, listener));
     }
-    Ok(taken)
+    let mut shares = vec![Vec::new(); addresses.len()];
+    let (chosen, exact): (Vec<usize>, Vec<usize>) =
+        (0..addresses.len()).partition(|&index| addresses[index].port() == 0);
+    for index in exact.into_iter().chain(chosen) {
+        let address = addresses[index];
+        let fits = |local: &SocketAddr| {
+            local.ip() == address.ip() && (local.port() == address.port() || address.port() == 0)
+        };
+        if let Some(first) = left.iter().map(|(local, _)| *local).find(fits) {
+            let ours = left.extract_if(.., |(local, _)| *local == first);
+            shares[index].extend(ours.map(|(_, listener)| listener));
+        }
+    }
+    for (address, _) in left {
+        tracing::warn!(%address, "an inherited socket is closed: it fits no address of listen");
+    }
+    Ok(shares)
 }
 
 /// Every machine with IPv6 has `[::1]`, so it is missing only where IPv6 is.
@@ -146,6 +160,19 @@ const EAFNOSUPPORT: i32 = 97;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_with_port_0_gets_no_socket_of_another_address() {
+        let inherited: Vec<TcpListener> =
+            (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let locals = inherited.iter().map(|listener| listener.local_addr().expect("it is bound"));
+        let locals: Vec<SocketAddr> = locals.collect();
+        let chosen: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let shares = share_out(&inherited, &[chosen, locals[0]]).expect("they are shared out");
+        let shared = shares.iter().map(|share| share.iter().map(|l| l.local_addr().ok()).collect());
+        let shared: Vec<Vec<_>> = shared.collect();
+        assert_eq!(shared, [[Some(locals[1])], [Some(locals[0])]]);
+    }
 
     #[test]
     fn only_a_missing_ipv6_loopback_is_left_out() {

@@ -3,62 +3,39 @@
 use std::{
     future::{pending, ready},
     io,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use listenfd::ListenFd;
-use thiserror::Error;
 use tokio::{
     sync::watch,
-    task::spawn_blocking,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
 use super::{
-    AuthenticationError, Settings, TlsError, authentication,
+    Settings, authentication,
     connection_limits::ConnectionLimiter,
     demo,
     front::HttpFront,
-    handover::{HandoverSocket, Predecessor, Successor},
-    listeners,
-    rejections::{REJECTIONS_MAX, Rejections},
+    handover::{HandoverSocket, Successor},
+    rejections::Rejections,
+    run_error::RunError,
     settings::SECRET_BYTES_MIN,
     signals::Signals,
-    socket_budget::{SocketBudget, SocketSplit, files_in_use, files_max},
+    socket_budget::SocketBudget,
+    starting::{Started, start},
     tls::Acceptor,
 };
 use crate::{
     actors::Front,
     auth::Verifier,
-    core::ConnectionLimits,
     http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
-    hub::{DiskOptions, Hub, StartError},
+    hub::Hub,
     telemetry,
 };
-
-/// Why a hub process ended otherwise than by a signal.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// An address cannot be listened on, or signals cannot be received.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The actors did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The keys of the settings cannot be used.
-    #[error(transparent)]
-    Authentication(#[from] AuthenticationError),
-    /// The certificate of the settings or its key cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// An actor that the hub cannot go on without has failed.
-    #[error("{0}")]
-    Failed(String),
-}
 
 /// Runs a hub with `settings` until SIGTERM or SIGINT; then it is drained, and this returns. A
 /// second one cuts the drain short. SIGHUP, SIGUSR1 and SIGUSR2 end nothing.
@@ -75,38 +52,21 @@ pub(super) async fn run_until(
     settings: Settings,
     mut next_signal: impl AsyncFnMut(),
 ) -> Result<(), RunError> {
-    let shards = match settings.shards {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        shards => shards,
+    let started = tokio::select! {
+        started = start(&settings) => started?,
+        () = next_signal() => {
+            tracing::info!("stopped before it had started");
+            return Ok(());
+        }
     };
-    let addresses: Vec<SocketAddr> = settings.listen.iter().map(|l| l.socket_addr()).collect();
-    let backlog = settings.accept_queue_max;
-    let mut inherited = from_systemd()?;
-    let mut predecessor = predecessor(&settings).await?;
-    if let Some(predecessor) = &mut predecessor {
-        inherited.append(&mut predecessor.listeners);
-    }
-    let bound =
-        listeners::bind(&addresses, shards, &settings.limits.connections, backlog, inherited)?;
-
-    let verifier = authentication::verifier(&settings)?.map(Arc::new);
+    let Started { verifier, certificate, bound, split, hub } = started;
     let fresh_keys = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {
         let every = Duration::from_secs(settings.auth.jwks_refresh_s.into());
         let jwks = Arc::clone(jwks);
         tokio::spawn(async move { jwks.keep_fresh(every).await })
     });
-    let mut limits = settings.limits.clone();
-    let split = split_sockets(&mut limits.connections, shards);
-    let mut builder = Hub::builder().limits(limits).shards(shards);
-    if !settings.data_dir.is_empty() {
-        builder = builder.disk(disk_options(&settings));
-    }
-    if let Some(mut predecessor) = predecessor {
-        let waiting = spawn_blocking(move || predecessor.wait_for_log());
-        waiting.await.map_err(io::Error::from)??;
-    }
-    let hub = builder.start().await?;
-    let (tls, reloading) = Acceptor::new(&settings, hub.counters())?.unzip();
+    let acceptor = certificate.map(|loaded| Acceptor::new(loaded, &settings, hub.counters()));
+    let (tls, reloading) = acceptor.transpose()?.unzip();
     let reloading = match reloading {
         Some(reloading) => {
             let every = Duration::from_secs(settings.tls_reload_s.into());
@@ -142,35 +102,34 @@ pub(super) async fn run_until(
     };
     let front = Arc::new(front);
     hub.serve(Arc::clone(&front) as Arc<dyn Front>);
-    let handover = handover_socket(&settings);
+    let mut passing_on = JoinSet::new();
+    if let Some(handover) = handover_socket(&settings) {
+        passing_on.spawn(handover.pass_on(Arc::clone(&front)));
+    }
     print_startup(&settings, &bound.addresses);
     let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
 
-    let mut is_taken_over = false;
-    let failure = loop {
-        tokio::select! {
-            () = next_signal() => break None,
-            why = hub.failed() => break Some(why),
-            successor = successor(handover.as_ref()) => {
-                match hand_over(successor, &front, &hub, &accept_no_more).await {
-                    Ok(()) => {
-                        is_taken_over = true;
-                        break None;
-                    }
-                    Err(error) => tracing::warn!(%error, "the hub was not taken over"),
-                }
-            }
-        }
+    let end = tokio::select! {
+        () = next_signal() => Ok(None),
+        why = hub.failed() => Err(RunError::Failed(why)),
+        successor = successor(&mut passing_on) => Ok(Some(successor)),
     };
     drop(front);
-    if let Some(demo) = demo {
-        demo.abort();
-    }
-    for task in [fresh_keys, reloading].into_iter().flatten() {
+    // A process that asks from now on waits for the end of this one.
+    passing_on.shutdown().await;
+    for task in [fresh_keys, reloading, demo].into_iter().flatten() {
         task.abort();
     }
-    if let Some(why) = failure {
-        return Err(RunError::Failed(why));
+    let successor = end?;
+    let is_taken_over = successor.is_some();
+    if let Some(successor) = successor {
+        tracing::info!("another process takes over");
+        let _ = accept_no_more.send(true);
+        closed(&hub, hub.close_log(), &mut next_signal).await?;
+        if let Err(error) = successor.log_is_closed().await {
+            let why = format!("the process that took over is gone: {error}");
+            return Err(RunError::Failed(why));
+        }
     }
     if settings.drain_delay_s > 0 && !is_taken_over {
         hub.become_unready();
@@ -205,34 +164,9 @@ pub(super) async fn run_until(
     let _ = (accept_no_more.send(true), close.send(true));
     let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
     let _ = timeout(wait, budget.emptied()).await;
-    hub.shut_down().await;
-    tokio::select! {
-        biased;
-        // The log could not be closed.
-        why = hub.failed() => return Err(RunError::Failed(why)),
-        () = ready(()) => {}
-    }
+    closed(&hub, hub.shut_down(), &mut next_signal).await?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The listening sockets that systemd passes (`sd_listen_fds(3)`).
-fn from_systemd() -> io::Result<Vec<TcpListener>> {
-    let mut passed = ListenFd::from_env();
-    let mut listeners = Vec::new();
-    for index in 0..passed.len() {
-        listeners.extend(passed.take_tcp_listener(index)?);
-    }
-    Ok(listeners)
-}
-
-/// The hub to take over from.
-async fn predecessor(settings: &Settings) -> io::Result<Option<Predecessor>> {
-    if !settings.take_over {
-        return Ok(None);
-    }
-    let data_dir = PathBuf::from(&settings.data_dir);
-    spawn_blocking(move || Predecessor::ask(&data_dir)).await?
 }
 
 /// Where a hub with a log on disk waits for its successor.
@@ -245,61 +179,35 @@ fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
     socket.inspect_err(warn).ok()
 }
 
-async fn successor(handover: Option<&HandoverSocket>) -> io::Result<Successor> {
-    match handover {
-        Some(handover) => handover.successor().await,
-        None => pending().await,
+/// Waits for a process that takes the sockets.
+async fn successor(passing_on: &mut JoinSet<Successor>) -> Successor {
+    loop {
+        match passing_on.join_next().await {
+            Some(Ok(successor)) => return successor,
+            Some(Err(error)) => tracing::error!(%error, "this hub cannot be taken over from now"),
+            None => pending().await,
+        }
     }
 }
 
-/// Passes sockets and log on.
-async fn hand_over(
-    successor: io::Result<Successor>,
-    front: &Arc<HttpFront>,
+/// Waits until the log is closed, by itself or with all actors. Another signal cuts it short.
+async fn closed(
     hub: &Hub,
-    accept_no_more: &watch::Sender<bool>,
-) -> io::Result<()> {
-    let (mut successor, passing) = (successor?, Arc::clone(front));
-    let passed = spawn_blocking(move || {
-        successor.pass_on(passing.listeners.iter().flatten())?;
-        Ok::<_, io::Error>(successor)
-    });
-    let successor = passed.await??;
-    tracing::info!("another process takes over");
-    let _ = accept_no_more.send(true);
-    hub.close_log().await;
-    // From here on the other process has all that it needs, or has ended.
-    if let Err(error) = spawn_blocking(move || successor.log_is_closed()).await? {
-        tracing::warn!(%error, "the process that took over is gone");
+    closing: impl Future<Output = ()>,
+    next_signal: &mut impl AsyncFnMut(),
+) -> Result<(), RunError> {
+    tokio::select! {
+        () = closing => {}
+        () = next_signal() => {
+            return Err(RunError::Failed("a signal cut the closing of the log short".to_owned()));
+        }
     }
-    Ok(())
-}
-
-/// The log on disk, as it is set.
-fn disk_options(settings: &Settings) -> DiskOptions {
-    let log = &settings.log;
-    DiskOptions {
-        directory: settings.data_dir.clone().into(),
-        sync: log.sync,
-        segment_bytes: log.segment_bytes,
-        bytes_max: log.bytes_max,
-        age_max: Duration::from_secs(log.age_max_s.into()),
+    tokio::select! {
+        biased;
+        // The log could not be closed.
+        why = hub.failed() => Err(RunError::Failed(why)),
+        () = ready(()) => Ok(()),
     }
-}
-
-/// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
-fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
-    let files_in_use = files_in_use(shards) + REJECTIONS_MAX;
-    let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
-    let split = SocketSplit::of(files_max(), files_in_use, requests_max, connections_max);
-    limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);
-    tracing::info!(
-        sockets_max = split.sockets_max,
-        connections_max = limits.connections_max,
-        requests_max = split.requests_max,
-        "how many connections there may be; open files are the bound where it is less than was set"
-    );
-    split
 }
 
 fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSettings {
@@ -385,3 +293,17 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
 const HANDOVER_WINDOW: Duration = Duration::from_secs(1);
 /// How long the last answers may take to go out, beyond the time a publisher may wait for room.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_cuts_the_closing_of_the_log_short() {
+        let hub = Hub::builder().shards(1).start().await.expect("it starts");
+        let ended = closed(&hub, pending(), &mut async || ()).await;
+        assert!(matches!(ended, Err(RunError::Failed(_))), "{ended:?}");
+        let ended = closed(&hub, hub.shut_down(), &mut async || pending().await).await;
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+}

@@ -1,7 +1,9 @@
 //! A restart without a refused connection: a new process takes sockets and log over, under load.
 
 use std::{
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener},
+    os::unix::net::UnixStream,
     path::Path,
     sync::{
         Arc,
@@ -11,9 +13,10 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UnixListener},
+    process::Command,
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use visnyk_loadtest::{Exchange, HubCommand, SseClient, SseRequest};
 
@@ -70,6 +73,107 @@ async fn without_a_hub_to_take_over_from_it_starts_as_ever() {
     let second = command(directory.path(), 1).start().await.expect_err("it is in use").to_string();
     assert!(second.contains("another hub uses it"), "{second}");
 }
+
+#[tokio::test]
+async fn a_successor_that_cannot_start_leaves_the_hub_serving() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let hub = command(directory.path(), 1).start().await.expect("it starts");
+    let successor = command(directory.path(), 1).listen(hub.address()).arg("--take-over");
+    let mistyped = [("tls_cert", "/nonexistent"), ("tls_key", "/nonexistent")];
+    let ended = successor.clone().settings(&mistyped).start().await.expect_err("no certificate");
+    assert!(ended.to_string().contains("tls_cert"), "{ended}");
+    let blocker = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let blocked = blocker.local_addr().expect("it is bound").to_string();
+    let ended = successor.args(["--listen", &blocked]).start().await.expect_err("it is taken");
+    assert!(ended.to_string().contains("cannot listen on"), "{ended}");
+    publish_one(hub.address(), 0).await.expect("published");
+}
+
+#[tokio::test]
+async fn a_hub_whose_successor_is_gone_ends_with_an_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut hub = command(directory.path(), 1).start().await.expect("it starts");
+    let mut successor = UnixStream::connect(directory.path().join("handover")).expect("it waits");
+    while read_byte(&mut successor) != b'E' {}
+    // What is sent to it from now on fails, as if it had ended.
+    successor.shutdown(Shutdown::Read).expect("it is open");
+    successor.write_all(b"E").expect("it waits");
+    let status = hub.wait(PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", hub.stderr());
+    assert!(hub.stderr().contains("the process that took over is gone"), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn a_successor_that_stalls_holds_up_neither_a_signal_nor_another_successor() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut hub = command(directory.path(), 1).start().await.expect("it starts");
+    let mut stalls = UnixStream::connect(directory.path().join("handover")).expect("it waits");
+    read_byte(&mut stalls);
+    let next = command(directory.path(), 1).listen(hub.address()).arg("--take-over");
+    let mut next = next.start().await.expect("it takes over");
+    assert_eq!(hub.wait(PATIENCE).await.expect("it ends").code(), Some(0), "{}", hub.stderr());
+    let mut stalls = UnixStream::connect(directory.path().join("handover")).expect("it waits");
+    read_byte(&mut stalls);
+    next.terminate().expect("it runs");
+    let status = next.wait(SOON).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", next.stderr());
+}
+
+#[tokio::test]
+async fn a_hub_that_drains_is_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let hub = command(directory.path(), 1).settings(&[("drain_delay_s", "1")]);
+    let mut hub = hub.start().await.expect("it starts");
+    publish_one(hub.address(), 0).await.expect("published");
+    hub.terminate().expect("it runs");
+    let deadline = Instant::now() + PATIENCE;
+    while !hub.stderr().contains("the drain begins after the delay") {
+        assert!(Instant::now() < deadline, "{}", hub.stderr());
+        sleep(Duration::from_millis(5)).await;
+    }
+    let next = command(directory.path(), 1).listen(hub.address()).arg("--take-over");
+    let next = next.start().await.expect("it starts");
+    assert_eq!(hub.wait(PATIENCE).await.expect("it ends").code(), Some(0), "{}", hub.stderr());
+    publish_one(next.address(), 1).await.expect("published");
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_process_that_waits_for_its_predecessor() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let silent = UnixListener::bind(directory.path().join("handover")).expect("it is bound");
+    let mut waiting = Command::new(env!("CARGO_BIN_EXE_visnyk"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--take-over", "--data-dir"])
+        .arg(directory.path())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let asked = timeout(PATIENCE, silent.accept()).await.expect("in time").expect("it asks");
+    let id = waiting.id().expect("it runs").to_string();
+    assert!(Command::new("kill").arg(id).status().await.expect("kill runs").success());
+    let status = timeout(SOON, waiting.wait()).await.expect("in time").expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    drop(asked);
+}
+
+#[tokio::test]
+async fn a_directory_with_a_long_path_is_taken_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let long = directory.path().join("x".repeat(120));
+    let mut hub = command(&long, 1).start().await.expect("it starts");
+    let next = command(&long, 1).listen(hub.address()).arg("--take-over");
+    let _next = next.start().await.expect("it takes over");
+    assert_eq!(hub.wait(PATIENCE).await.expect("it ends").code(), Some(0), "{}", hub.stderr());
+    assert!(hub.stderr().contains("another process takes over"), "{}", hub.stderr());
+}
+
+fn read_byte(stream: &mut UnixStream) -> u8 {
+    let mut byte = [0];
+    stream.read_exact(&mut byte).expect("it passes its sockets on");
+    byte[0]
+}
+
+/// Less than what a hub waits for another process.
+const SOON: Duration = Duration::from_secs(15);
 
 fn command(directory: &Path, shards: usize) -> HubCommand {
     HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -12,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     current::CurrentCertificate,
-    pair::{PairFiles, TlsError},
+    pair::{Pair, PairFiles, Stamp, TlsError},
     reloading::Reloading,
 };
 use crate::{
@@ -34,15 +37,20 @@ struct TlsConfigs {
     report: LogThrottle,
 }
 
-impl Acceptor {
-    /// As the settings say; `None` if they name no certificate. Reads the files.
+/// A certificate and its key, read and found to go together.
+pub(in crate::server) struct LoadedPair {
+    files: PairFiles,
+    pair: Pair,
+    provider: Arc<CryptoProvider>,
+    seen: Stamp,
+}
+
+impl LoadedPair {
+    /// Reads the files that the settings name; `None` if they name none.
     ///
     /// # Errors
     /// Files that cannot be used.
-    pub(in crate::server) fn new(
-        settings: &Settings,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Option<(Self, Reloading)>, TlsError> {
+    pub(in crate::server) fn read(settings: &Settings) -> Result<Option<Self>, TlsError> {
         if !settings.has_tls() {
             return Ok(None);
         }
@@ -52,7 +60,23 @@ impl Acceptor {
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = files.stamp();
-        let current = CurrentCertificate::new(files.read(&provider)?, Arc::clone(metrics));
+        let pair = files.read(&provider)?;
+        Ok(Some(Self { files, pair, provider, seen }))
+    }
+}
+
+impl Acceptor {
+    /// Serves a certificate.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub(in crate::server) fn new(
+        loaded: LoadedPair,
+        settings: &Settings,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(Self, Reloading), TlsError> {
+        let LoadedPair { files, pair, provider, seen } = loaded;
+        let current = CurrentCertificate::new(pair, Arc::clone(metrics));
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unfit)?
@@ -72,7 +96,7 @@ impl Acceptor {
             report: LogThrottle::default(),
         }));
         let metrics = Arc::clone(metrics);
-        Ok(Some((acceptor, Reloading { files, current, provider, metrics, seen })))
+        Ok((acceptor, Reloading { files, current, provider, metrics, seen }))
     }
 
     /// Shakes hands, and settles what is spoken; `None` if that fails, which is counted.

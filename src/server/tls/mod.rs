@@ -5,5 +5,5 @@ mod current;
 mod pair;
 mod reloading;
 
-pub(super) use acceptor::Acceptor;
+pub(super) use acceptor::{Acceptor, LoadedPair};
 pub use pair::TlsError;

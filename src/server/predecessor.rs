@@ -1,0 +1,147 @@
+//! Taking over from the hub that has the log of a directory: the side of the new process
+//! ([`handover`](super::handover)).
+
+use std::{
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::UnixStream,
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
+
+use super::handover::{ALL_SENT, socket_address};
+use crate::disk::{DataDir, OpenError};
+
+/// A process that is taken over from.
+#[derive(Debug)]
+pub(super) struct Predecessor {
+    data_dir: PathBuf,
+    stream: UnixStream,
+    pub(super) listeners: Vec<TcpListener>,
+}
+
+impl Predecessor {
+    /// Receives the sockets of the hub that has the log of a directory, which serves on until they are
+    /// [accepted](Self::accept); `None` if there is no hub. One that starts, drains or is being taken
+    /// over has the log and passes nothing on: it is waited for, for a bounded time.
+    pub(super) async fn find(data_dir: &Path) -> io::Result<Option<Self>> {
+        let deadline = Instant::now() + DRAIN_TIME_MAX;
+        let mut is_waiting = false;
+        loop {
+            let asked = timeout(STEP_TIME_MAX, Self::ask(data_dir)).await;
+            let asked = asked.unwrap_or_else(|late| Err(late.into()));
+            if let Some(found) = asked.map_err(|error| failed(data_dir, &error))? {
+                return Ok(Some(found));
+            }
+            if !is_locked(data_dir).await || Instant::now() > deadline {
+                return Ok(None);
+            }
+            if !is_waiting {
+                is_waiting = true;
+                tracing::info!("a hub that passes no sockets on has the log; waiting for its end");
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn ask(data_dir: &Path) -> io::Result<Option<Self>> {
+        match Self::receive(data_dir).await {
+            Err(error) if is_gone(&error) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    async fn receive(data_dir: &Path) -> io::Result<Self> {
+        let (address, _directory) = socket_address(data_dir)?;
+        let stream = UnixStream::connect(address).await?;
+        let mut listeners = Vec::new();
+        loop {
+            let receive = || receive(&stream, &mut listeners);
+            if stream.async_io(Interest::READABLE, receive).await? == ALL_SENT {
+                return Ok(Self { data_dir: data_dir.to_owned(), stream, listeners });
+            }
+        }
+    }
+
+    /// Takes the sockets: the hub that had them closes its log.
+    ///
+    /// Waits until it has, for a bounded time. If it ends instead, its log is free too.
+    pub(super) async fn accept(mut self) -> io::Result<()> {
+        let named = |error: io::Error| failed(&self.data_dir, &error);
+        self.stream.write_all(&[ALL_SENT]).await.map_err(named)?;
+        let closing = timeout(STEP_TIME_MAX, self.stream.read_u8());
+        let wait = match closing.await.unwrap_or_else(|late| Err(late.into())) {
+            Ok(_) => LOCK_TIME_MAX,
+            Err(error) if is_gone(&error) => {
+                tracing::warn!(
+                    "the hub that is taken over from did not say that its log is closed"
+                );
+                DRAIN_TIME_MAX
+            }
+            Err(error) => return Err(failed(&self.data_dir, &error)),
+        };
+        let deadline = Instant::now() + wait;
+        // Opening it says what is wrong.
+        while is_locked(&self.data_dir).await && Instant::now() < deadline {
+            sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+}
+
+/// Receives one message and the socket that comes with it.
+fn receive(stream: &UnixStream, listeners: &mut Vec<TcpListener>) -> io::Result<u8> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [IoSliceMut::new(&mut byte)];
+    let received = recvmsg(stream, &mut data, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            listeners.extend(fds.map(TcpListener::from));
+        }
+    }
+    Ok(byte[0])
+}
+
+/// Whether no process listens, or it has ended or begun to.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// Whether another process has the log of a directory.
+async fn is_locked(data_dir: &Path) -> bool {
+    let data_dir = data_dir.to_owned();
+    let opened = spawn_blocking(move || DataDir::open_existing(&data_dir).map(drop)).await;
+    matches!(opened, Ok(Err(OpenError::Locked { .. })))
+}
+
+fn failed(data_dir: &Path, error: &io::Error) -> io::Error {
+    let text = format!("cannot take over from the hub of {}: {error}", data_dir.display());
+    io::Error::new(error.kind(), text)
+}
+
+/// How long a step of the other process may take: an fsync takes its time.
+const STEP_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a hub that drains is waited for.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the lock may outlive the word that the log is closed.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,0 +1,29 @@
+//! Why a hub process ended.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::{AuthenticationError, TlsError};
+use crate::hub::StartError;
+
+/// Why a hub process ended otherwise than by a signal.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An address cannot be listened on, or signals cannot be received.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The actors did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The keys of the settings cannot be used.
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
+    /// The certificate of the settings or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An actor that the hub cannot go on without has failed.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,133 @@
+//! What a hub process does before it accepts: keys, sockets, the log.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use listenfd::ListenFd;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Settings, authentication,
+    listeners::{self, Listeners},
+    predecessor::Predecessor,
+    rejections::REJECTIONS_MAX,
+    run_error::RunError,
+    socket_budget::{SocketSplit, files_in_use, files_max},
+    tls::LoadedPair,
+};
+use crate::{
+    auth::Verifier,
+    core::ConnectionLimits,
+    hub::{DiskOptions, Hub},
+};
+
+/// What a process has once it can accept.
+pub(super) struct Started {
+    pub(super) verifier: Option<Arc<Verifier>>,
+    pub(super) certificate: Option<LoadedPair>,
+    pub(super) bound: Listeners,
+    pub(super) split: SocketSplit,
+    pub(super) hub: Hub,
+}
+
+/// Starts the hub of `settings`. Cancelling it stops nothing of a hub that is taken over from, unless
+/// that has begun to close its log.
+pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
+    let shards = match settings.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    };
+    // All that can fail without the log comes before a predecessor gives it up.
+    let verifier = authentication::verifier(settings)?.map(Arc::new);
+    let certificate = LoadedPair::read(settings)?;
+    let mut inherited = from_systemd()?;
+    let mut predecessor = None;
+    if settings.take_over {
+        predecessor = Predecessor::find(Path::new(&settings.data_dir)).await?;
+    }
+    if let Some(predecessor) = &mut predecessor {
+        inherited.append(&mut predecessor.listeners);
+    }
+    let awaits_ports = settings.take_over && predecessor.is_none();
+    let bound = bind(settings, shards, &inherited, awaits_ports).await?;
+    let mut limits = settings.limits.clone();
+    let split = split_sockets(&mut limits.connections, shards);
+    let mut builder = Hub::builder().limits(limits).shards(shards);
+    if !settings.data_dir.is_empty() {
+        builder = builder.disk(disk_options(settings));
+    }
+    if let Some(predecessor) = predecessor {
+        predecessor.accept().await?;
+    }
+    let hub = builder.start().await?;
+    Ok(Started { verifier, certificate, bound, split, hub })
+}
+
+/// The listening sockets that systemd passes (`sd_listen_fds(3)`).
+fn from_systemd() -> io::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..passed.len() {
+        listeners.extend(passed.take_tcp_listener(index)?);
+    }
+    Ok(listeners)
+}
+
+/// Listens at the addresses of the settings. A hub that has just drained frees its ports with the end
+/// of its process, a moment after its log.
+async fn bind(
+    settings: &Settings,
+    shards: usize,
+    inherited: &[TcpListener],
+    awaits_ports: bool,
+) -> io::Result<Listeners> {
+    let addresses: Vec<SocketAddr> = settings.listen.iter().map(|l| l.socket_addr()).collect();
+    let deadline = Instant::now() + PORTS_TIME_MAX;
+    loop {
+        let (limits, backlog) = (&settings.limits.connections, settings.accept_queue_max);
+        match listeners::bind(&addresses, shards, limits, backlog, inherited) {
+            Err(error)
+                if awaits_ports
+                    && error.kind() == io::ErrorKind::AddrInUse
+                    && Instant::now() < deadline => {}
+            result => return result,
+        }
+        sleep(PORTS_INTERVAL).await;
+    }
+}
+
+/// The log on disk, as it is set.
+fn disk_options(settings: &Settings) -> DiskOptions {
+    let log = &settings.log;
+    DiskOptions {
+        directory: settings.data_dir.clone().into(),
+        sync: log.sync,
+        segment_bytes: log.segment_bytes,
+        bytes_max: log.bytes_max,
+        age_max: Duration::from_secs(log.age_max_s.into()),
+    }
+}
+
+/// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
+fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
+    let files_in_use = files_in_use(shards) + REJECTIONS_MAX;
+    let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
+    let split = SocketSplit::of(files_max(), files_in_use, requests_max, connections_max);
+    limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);
+    tracing::info!(
+        sockets_max = split.sockets_max,
+        connections_max = limits.connections_max,
+        requests_max = split.requests_max,
+        "how many connections there may be; open files are the bound where it is less than was set"
+    );
+    split
+}
+
+/// How long the ports of a hub that has ended are waited for.
+const PORTS_TIME_MAX: Duration = Duration::from_secs(3);
+const PORTS_INTERVAL: Duration = Duration::from_millis(20);
