@@ -148,9 +148,13 @@ pub(super) async fn run_until(
         // What is published now only clients of the other process get.
         window = window.min(HANDOVER_WINDOW);
     }
-    tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
+    let draining = async {
+        // Said once it is so: from then on publishes to a log in memory are refused.
+        hub.draining().await;
+        tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
+    };
     let failure = tokio::select! {
-        () = hub.drain(window) => None,
+        _ = async { tokio::join!(hub.drain(window), draining) } => None,
         () = next_signal() => {
             tracing::warn!("a second signal cuts the drain short");
             None
