@@ -36,14 +36,25 @@ pub(super) fn end_chunk(out: &mut Vec<u8>, begin: usize) {
         return;
     }
     let size = u32::try_from(size).expect("bodies are bounded far below 4 GiB");
-    for (digit, shift) in (0..u32::BITS).step_by(4).rev().enumerate() {
-        out[begin + digit] = b"0123456789abcdef"[(size >> shift) as usize & 15];
-    }
-    out[begin + SIZE_DIGITS] = b'\r';
-    out[begin + SIZE_DIGITS + 1] = b'\n';
+    out[begin..begin + SIZE_DIGITS].copy_from_slice(&hex(size));
+    out[begin + SIZE_DIGITS..begin + CHUNK_HEAD_BYTES].copy_from_slice(b"\r\n");
     out.extend_from_slice(b"\r\n");
 }
 
+/// The digits of a size, all at once: each is a byte of one word.
+fn hex(size: u32) -> [u8; SIZE_DIGITS] {
+    // One digit to a byte, the last in the lowest.
+    let mut digits = u64::from(size);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & (EACH * 0x0f);
+    // Those of ten and above carry into the high half of their byte.
+    let letters = ((digits + EACH * 6) >> 4) & EACH;
+    (digits + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
+/// One in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
 /// Digits of a chunk's size. All sizes have as many, so that there is room for one before the size
 /// is known.
 const SIZE_DIGITS: usize = 8;
@@ -70,6 +81,9 @@ mod tests {
         assert_eq!(chunked("x"), "before 00000001\r\nx\r\n");
         assert!(chunked(&"x".repeat(0x1a2b)).starts_with("before 00001a2b\r\nxx"));
         assert_eq!(chunked(""), "before ");
+        for size in [0, 9, 10, 0xf, 0x10, 0x1234_5678, 0x9abc_def0, u32::MAX] {
+            assert_eq!(hex(size), *format!("{size:08x}").as_bytes());
+        }
         assert_eq!(wrapped(TransferCoding::None, "x"), "before x");
     }
 }

@@ -155,6 +155,11 @@ impl Metrics {
         family.get_or_create(&Reason { reason }).inc();
     }
 
+    /// The same counter, to be kept by who counts often.
+    pub fn counter(family: &Family<Reason, Counter>, reason: &'static str) -> Counter {
+        family.get_or_create(&Reason { reason }).clone()
+    }
+
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn render(&self) -> String {
         #[cfg(feature = "jemalloc")]

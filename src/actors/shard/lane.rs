@@ -87,7 +87,7 @@ impl Lane {
 
     /// Gathers what waits, up to the bounds of a round.
     fn begin(&mut self, plain_count: usize, shape: &Shape, now_ms: u64) -> Option<PlainRound> {
-        let gathered = self.queue.begin_round(now_ms);
+        let gathered = self.queue.begin_round(now_ms, |waiting| waiting);
         let (first, last) = (gathered.first()?.batch.first(), gathered.last()?.batch.last());
         let mut events: Vec<Arc<Event>> = Vec::new();
         for waiting in &gathered {

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{
     lane::ROUND,
-    round_queue::{RoundBounds, RoundQueue, Waiting},
+    round_queue::{RoundBounds, RoundQueue},
     sets::ChannelSets,
 };
 use crate::{
@@ -147,36 +147,14 @@ impl MixedLane {
     /// Gathers what waits, up to the bounds of a round; gives its channels, each by a run of it,
     /// for the caller to [add](Self::add_due) the slots that receive them, `slots` at most.
     pub(super) fn begin(&mut self, slots: usize, now_ms: u64) -> Option<Vec<(Arc<Batch>, usize)>> {
-        let gathered = self.queue.begin_round(now_ms);
-        let batches: Vec<_> = gathered.into_iter().map(|Waiting { batch, .. }| batch).collect();
+        let batches = self.queue.begin_round(now_ms, |waiting| waiting.batch);
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
-        let mut numbers: FxHashMap<ChannelId, u32> = FxHashMap::default();
-        let mut channels = Vec::new();
-        let mut events: Vec<(u32, Arc<Event>)> = Vec::new();
-        for batch in &batches {
-            for (index, run) in batch.runs().iter().enumerate() {
-                let next = channels.len() as u32;
-                let number = *numbers.entry(run.entry.id()).or_insert(next);
-                if number == next {
-                    channels.push((Arc::clone(batch), index));
-                }
-                events.extend(run.events.iter().map(|event| (number, Arc::clone(event))));
-            }
-        }
+        let Gathered { channels, events, event_indexes } = Gathered::of(&batches);
         self.sets.resize(slots.max(self.sets.len()), ChannelSets::EMPTY);
-        events.sort_unstable_by_key(|(_, event)| event.seq);
-        // A connection that receives anything of a single channel receives all of it.
-        let mut event_indexes = Vec::new();
-        if channels.len() > 1 {
-            event_indexes.resize(channels.len(), SmallVec::new());
-            for (index, (number, _)) in events.iter().enumerate() {
-                event_indexes[*number as usize].push(index as u32);
-            }
-        }
         self.round = Some(MixedRound {
             first,
             last,
-            events: events.into_iter().map(|(_, event)| event).collect(),
+            events,
             event_indexes,
             sets: ChannelSets::new(),
             due: Vec::new(),
@@ -187,6 +165,50 @@ impl MixedLane {
             batches,
         });
         Some(channels)
+    }
+}
+
+/// What the batches of a round hold.
+struct Gathered {
+    /// The channels, each by a run of it.
+    channels: Vec<(Arc<Batch>, usize)>,
+    events: Vec<Arc<Event>>,
+    event_indexes: Vec<SmallVec<[u32; 4]>>,
+}
+
+impl Gathered {
+    fn of(batches: &[Arc<Batch>]) -> Self {
+        // Most rounds of a hub at rest, and they need no table.
+        if let [batch] = batches
+            && let [run] = batch.runs()
+        {
+            let channels = vec![(Arc::clone(batch), 0)];
+            return Self { channels, events: run.events.clone(), event_indexes: Vec::new() };
+        }
+        let mut numbers: FxHashMap<ChannelId, u32> = FxHashMap::default();
+        let mut channels = Vec::new();
+        let mut events: Vec<(u32, Arc<Event>)> = Vec::new();
+        for batch in batches {
+            for (index, run) in batch.runs().iter().enumerate() {
+                let next = channels.len() as u32;
+                let number = *numbers.entry(run.entry.id()).or_insert(next);
+                if number == next {
+                    channels.push((Arc::clone(batch), index));
+                }
+                events.extend(run.events.iter().map(|event| (number, Arc::clone(event))));
+            }
+        }
+        events.sort_unstable_by_key(|(_, event)| event.seq);
+        // A connection that receives anything of a single channel receives all of it.
+        let mut event_indexes = Vec::new();
+        if channels.len() > 1 {
+            event_indexes.resize(channels.len(), SmallVec::new());
+            for (index, (number, _)) in events.iter().enumerate() {
+                event_indexes[*number as usize].push(index as u32);
+            }
+        }
+        let events = events.into_iter().map(|(_, event)| event).collect();
+        Self { channels, events, event_indexes }
     }
 }
 
@@ -226,7 +248,9 @@ impl MixedRound {
     /// The send of those of a set's events that come after the first `sent`.
     fn make_send(&self, mut events: Vec<Arc<Event>>, sent: u32, shape: &Arc<Shape>) -> MixedSend {
         let total = events.len();
-        events.drain(..sent as usize);
+        if sent > 0 {
+            events.drain(..sent as usize);
+        }
         let fits = self.fitting(&events);
         let more_after = (fits < events.len()).then_some(sent + fits as u32);
         let first = match sent {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::actors::batch::{Batch, Run};
+use crate::actors::batch::Batch;
 
 /// The queue of a lane.
 #[derive(Debug)]
@@ -51,8 +51,10 @@ impl RoundQueue {
 
     /// Adds a batch with all its runs.
     pub(super) fn push_batch(&mut self, batch: Arc<Batch>) {
-        let events = batch.runs().iter().map(|run| run.events.len()).sum();
-        let bytes = batch.runs().iter().map(Run::bytes).sum();
+        let (mut events, mut bytes) = (0, 0);
+        for run in batch.runs() {
+            (events, bytes) = (events + run.events.len(), bytes + run.bytes());
+        }
         self.push(Waiting { batch, run: 0, events, bytes });
     }
 
@@ -62,8 +64,8 @@ impl RoundQueue {
         self.waiting.push_back(waiting);
     }
 
-    /// Takes what the next round sends, up to its bounds.
-    pub(super) fn begin_round(&mut self, now_ms: u64) -> Vec<Waiting> {
+    /// Takes what the next round sends, up to its bounds; `take` says what of each batch.
+    pub(super) fn begin_round<T>(&mut self, now_ms: u64, take: impl Fn(Waiting) -> T) -> Vec<T> {
         let (events, bytes) = (self.events, self.bytes);
         let mut gathered = Vec::new();
         while let Some(next) = self.waiting.front() {
@@ -75,7 +77,7 @@ impl RoundQueue {
             }
             self.events -= next.events;
             self.bytes -= next.bytes;
-            gathered.extend(self.waiting.pop_front());
+            gathered.extend(self.waiting.pop_front().map(&take));
         }
         if !gathered.is_empty() {
             let took_ms = self.begun.map_or(0, |(begun_ms, _)| now_ms.saturating_sub(begun_ms));

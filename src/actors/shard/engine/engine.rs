@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::{
@@ -48,6 +49,8 @@ pub struct Engine {
     pub(super) answers: AnswerCache,
     pub(super) unsent: UnsentBudget,
     pub(super) tally: Tally,
+    /// Polls answered: the one reason that comes with each event, so it is not looked up each time.
+    answered: Counter,
     pub(super) closed: RecentlyClosed,
     returned: Vec<ReturnedSocket>,
     pub(super) drain: Option<Drain>,
@@ -87,6 +90,7 @@ impl Engine {
         Self {
             fan_out: FanOut::new(shard, backend.registry(), backend.head()),
             unsent: UnsentBudget::new(&metrics, limits.unsent_bytes_max),
+            answered: Metrics::counter(&metrics.connections_closed, CloseReason::Answered.as_str()),
             backend,
             metrics,
             limits,
@@ -280,7 +284,11 @@ impl Engine {
             moved.plain_index = slot.plain_index;
         }
         self.gauge(slot.connection.transport()).dec();
-        Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        if reason == CloseReason::Answered {
+            self.answered.inc();
+        } else {
+            Metrics::count(&self.metrics.connections_closed, reason.as_str());
+        }
         let (lease, client_info) = self.extras.remove(index);
         // Answers to polls would push out what is worth knowing.
         if reason != CloseReason::Answered {

@@ -338,7 +338,7 @@ impl FanOut {
     ) -> Option<MixedRound> {
         if !self.mixed.has_round() {
             let channels = self.mixed.begin(slots.capacity(), now_ms)?;
-            if !self.is_mixed_late(now_ms) {
+            if !self.late_in_mixed.is_empty() && !self.is_mixed_late(now_ms) {
                 self.late_in_mixed.clear();
             }
             for (number, (batch, run)) in channels.iter().enumerate() {
