@@ -95,6 +95,7 @@ impl ChannelEntry {
     }
 
     /// Runs `read` on the history, under its lock.
+    #[inline]
     pub fn with_history<T>(&self, read: impl FnOnce(&mut History) -> T) -> T {
         #[cfg(test)]
         super::tests::before_lock();
@@ -170,6 +171,7 @@ impl ChannelEntry {
         Seq(self.last_seq.load(Ordering::Acquire))
     }
 
+    #[inline]
     pub(super) fn set_last_seq(&self, seq: Seq) {
         self.last_seq.store(seq.0, Ordering::Release);
     }
@@ -273,6 +275,7 @@ impl ChannelEntry {
     }
 
     /// Claims its entry in the ceiling's queue; false when it has one.
+    #[inline]
     pub(super) fn rank(&self) -> bool {
         !self.ranked.swap(true, Ordering::AcqRel)
     }

@@ -89,6 +89,7 @@ impl EventStore {
 
     /// Puts one event into its channel's history. Only the last stage of a commit calls this, in
     /// order of seq, and [`commit`](Self::commit) at its end.
+    #[inline]
     pub fn append(&self, entry: &Arc<ChannelEntry>, event: &Arc<Event>) {
         self.bytes.fetch_add(History::cost(event), Ordering::Relaxed);
         entry.with_history(|history| {

@@ -30,6 +30,7 @@ enum Entry {
 
 impl Journal {
     /// Adds the next event of the log.
+    #[inline]
     pub(super) fn append(&mut self, event: Arc<Event>) {
         if event.seq.0 != self.after.0 + self.entries.len() as u64 + 1 {
             // Seqs were skipped at an earlier start; see `disk::Recovery`.

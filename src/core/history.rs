@@ -48,6 +48,7 @@ impl History {
 
     /// Appends `event`, whose seq is higher than any before it, and evicts what the count and
     /// byte bounds no longer allow. The newest event always stays, whatever its size.
+    #[inline]
     pub fn append(&mut self, event: Arc<Event>, limits: &HistoryLimits) -> Evicted {
         debug_assert!(self.last().is_none_or(|last| last < event.seq));
         self.bytes += event.bytes().len() as u64;
@@ -147,6 +148,7 @@ impl History {
     }
 
     /// What a history accounts for `event` hub-wide, in bytes.
+    #[inline]
     pub fn cost(event: &Event) -> u64 {
         event.bytes().len() as u64 + Event::OVERHEAD_BYTES
     }
@@ -155,6 +157,7 @@ impl History {
         self.newest().map(|event| event.seq)
     }
 
+    #[inline]
     fn evict_oldest(&mut self, evicted: &mut Evicted) {
         if let Some(event) = self.events.pop_front() {
             self.bytes -= event.bytes().len() as u64;
