@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use super::{
     directory::{Directory, DirectoryFile},
     error::OpenError,
-    recovery::{self, LOCK},
+    meta::{self, LOCK},
 };
 
 /// A directory that no other process uses as a log as long as this is there.
@@ -33,7 +33,7 @@ impl DataDir {
         // What is not a log's does not get a lock either.
         let names = names(path).map_err(io)?;
         if !names.iter().any(|name| name == LOCK)
-            && let Some(file) = recovery::foreign_file(names)
+            && let Some(file) = meta::foreign_file(names)
         {
             return Err(OpenError::Foreign { file });
         }

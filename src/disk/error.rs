@@ -66,6 +66,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// A file that is written whole is not as it was written.
+    pub(super) fn damaged_file(name: &str) -> Self {
+        let why = "it is not as it was written";
+        Self::Damaged { file: name.into(), offset: 0, last: Seq::ZERO, why }
+    }
+
     pub(super) fn io(file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
         |error| Self::Io { file, error }

@@ -8,7 +8,7 @@ use bytes::BufMut;
 use super::{
     batch::{self, BatchEncoder, BatchHeader, BatchLink, Item, Items, checksum},
     directory::DirectoryFile,
-    recovery::Meta,
+    meta::Meta,
     removed::{RemovedEvents, RemovedLimits},
     segment::{Next, SegmentHeader, SegmentReader},
     writer::CleanEnd,

@@ -15,9 +15,9 @@ use crate::model::Seq;
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRetention {
-    /// Bytes of segments; past it the oldest are removed. 0 is no limit.
+    /// Bytes of segments; past it the oldest are removed. 0: unlimited.
     pub bytes_max: u64,
-    /// Milliseconds after which a segment is removed. 0 is no limit.
+    /// Milliseconds after which a segment is removed. 0: unlimited.
     pub age_max_ms: u64,
     /// What is known of removed segments.
     pub removed: RemovedLimits,
@@ -147,7 +147,7 @@ pub(super) fn reserve<D: Directory>(directory: &D) -> io::Result<()> {
 
 /// The file of [`RemovedEvents`].
 pub(super) const LOSSES: &str = "losses";
-/// The file whose room the losses file gets when there is no other.
+/// Disk space that is freed for the losses file when the disk is full.
 pub(super) const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 8 << 20;
 /// Segments removed between two looks at the spare.

@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod keeper;
+mod meta;
 mod recovery;
 mod removed;
 mod repair;

@@ -6,15 +6,14 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use bytes::{Buf, BufMut};
-
 use super::{
     batch::{BatchHeader, Item, Items},
     directory::{Directory, DirectoryFile, is_full},
     error::OpenError,
     keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE},
+    meta::{Meta, foreign_file},
     removed::{RemovedEvents, StoredKey},
-    segment::{self, FORMAT, Next, SegmentHeader, SegmentReader},
+    segment::{self, Next, SegmentHeader, SegmentReader},
     segments::{SPARE, Sealed, Segments},
     small_file,
     writer::{CLEAN_END, CleanEnd, LogWriter},
@@ -117,7 +116,7 @@ impl<D: Directory> Recovery<D> {
     /// directory from a copy of it.
     pub fn start(directory: D, identity: u64, new_epoch: Epoch) -> Result<Self, OpenError> {
         let bases = segment::bases(&directory)?;
-        let meta = Self::read_meta(&directory)?;
+        let meta = Meta::read(&directory)?;
         let is_new = meta.is_none();
         let meta = match meta {
             Some(meta) if meta.identity != identity => return Err(OpenError::Moved),
@@ -147,18 +146,11 @@ impl<D: Directory> Recovery<D> {
         Self { directory, epoch, removed, bases, is_new: false }
     }
 
-    pub(super) fn read_meta(directory: &D) -> Result<Option<Meta>, OpenError> {
-        let Some(bytes) = read(directory, META)? else { return Ok(None) };
-        let meta = Meta::decode(&bytes).ok_or_else(|| damaged(META))?;
-        if meta.format != FORMAT {
-            return Err(OpenError::Format { found: meta.format, known: FORMAT });
-        }
-        Ok(Some(meta))
-    }
-
     pub(super) fn read_removed(directory: &D) -> Result<RemovedEvents, OpenError> {
-        match read(directory, LOSSES)? {
-            Some(bytes) => RemovedEvents::decode(&bytes).ok_or_else(|| damaged(LOSSES)),
+        match small_file::load(directory, LOSSES)? {
+            Some(bytes) => {
+                RemovedEvents::decode(&bytes).ok_or_else(|| OpenError::damaged_file(LOSSES))
+            }
             None => Ok(RemovedEvents::default()),
         }
     }
@@ -246,12 +238,12 @@ impl<D: Directory> Recovery<D> {
 
     /// Finds out where the log goes on, and whether one that was closed ends where it did then.
     pub(super) fn check_end(&self, contents: &mut LogContents) -> Result<(), OpenError> {
-        if let Some(bytes) = read(&self.directory, STARTED_AT)? {
-            let bytes = bytes.try_into().map_err(|_| damaged(STARTED_AT))?;
+        if let Some(bytes) = small_file::load(&self.directory, STARTED_AT)? {
+            let bytes = bytes.try_into().map_err(|_| OpenError::damaged_file(STARTED_AT))?;
             contents.last = contents.last.max(Seq(u64::from_le_bytes(bytes)));
         }
-        let Some(bytes) = read(&self.directory, CLEAN_END)? else { return Ok(()) };
-        let clean = CleanEnd::decode(&bytes).ok_or_else(|| damaged(CLEAN_END))?;
+        let Some(bytes) = small_file::load(&self.directory, CLEAN_END)? else { return Ok(()) };
+        let clean = CleanEnd::decode(&bytes).ok_or_else(|| OpenError::damaged_file(CLEAN_END))?;
         if clean.previous != contents.previous || clean.last < contents.last {
             return Err(OpenError::Damaged {
                 file: CLEAN_END.into(),
@@ -469,67 +461,9 @@ fn write_again(file: &impl DirectoryFile, mut at: u64) -> io::Result<()> {
     }
 }
 
-/// The file that makes a directory a log.
-#[derive(Debug)]
-pub(super) struct Meta {
-    format: u32,
-    pub(super) epoch: Epoch,
-    identity: u64,
-}
-
-impl Meta {
-    pub(super) fn new(epoch: Epoch, identity: u64) -> Self {
-        Self { format: FORMAT, epoch, identity }
-    }
-
-    pub(super) fn write(&self, directory: &impl Directory) -> Result<(), OpenError> {
-        small_file::write(directory, META, &self.encode()).map_err(OpenError::io(META))
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u32_le(self.format);
-        out.put_u64_le(self.epoch.to_u64());
-        out.put_u64_le(self.identity);
-        out
-    }
-
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        Some(Self {
-            format: bytes.try_get_u32_le().ok()?,
-            epoch: Epoch::from_u64(bytes.try_get_u64_le().ok()?),
-            identity: bytes.try_get_u64_le().ok()?,
-        })
-    }
-}
-
-fn read(directory: &impl Directory, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
-    small_file::read(directory, name).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => damaged(name),
-        _ => OpenError::Io { file: name.into(), error },
-    })
-}
-
-pub(super) fn damaged(name: &str) -> OpenError {
-    let why = "it is not as it was written";
-    OpenError::Damaged { file: name.into(), offset: 0, last: Seq::ZERO, why }
-}
-
-/// The file because of which a directory with these is neither a log nor can become one: a start
-/// before this one may have been cut short.
-pub(super) fn foreign_file(names: Vec<String>) -> Option<String> {
-    let may_be_in_new_log =
-        |name: &str| name == LOCK || name.strip_suffix(small_file::NEW) == Some(META);
-    let is_log = names.iter().any(|name| name == META);
-    names.into_iter().find(|name| !is_log && !may_be_in_new_log(name))
-}
-
-pub(super) const META: &str = "meta";
 /// Bytes that are written again at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 /// The file with the seq behind which the last process that skipped seqs went on.
 pub(super) const STARTED_AT: &str = "started-at";
-/// The file that is locked as long as the log is open.
-pub(super) const LOCK: &str = "lock";
 /// Seqs that are not given out after an end that was not a clean one.
 const SEQS_SKIPPED: u64 = 1 << 32;

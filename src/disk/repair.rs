@@ -4,7 +4,8 @@ use super::{
     directory::{Directory, DirectoryFile},
     error::OpenError,
     keeper::LOSSES,
-    recovery::{self, LogContents, META, Meta, Recovery, STARTED_AT},
+    meta::{META, Meta},
+    recovery::{LogContents, Recovery, STARTED_AT},
     removed::RemovedEvents,
     segment::{self, SegmentHeader},
     small_file,
@@ -39,12 +40,12 @@ impl<D: Directory> Recovery<D> {
     pub fn examine(directory: D) -> Result<(Self, Vec<OpenError>), OpenError> {
         let mut found = Vec::new();
         let bases = segment::bases(&directory)?;
-        let meta = match Self::read_meta(&directory) {
+        let meta = match Meta::read(&directory) {
             Ok(None) if bases.is_empty() => {
                 return Err(OpenError::Foreign { file: META.to_owned() });
             }
             Ok(None) => {
-                found.push(recovery::damaged(META));
+                found.push(OpenError::damaged_file(META));
                 None
             }
             Ok(meta) => meta,

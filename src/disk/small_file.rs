@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut};
 use super::{
     batch::checksum,
     directory::{Directory, DirectoryFile},
+    error::OpenError,
     segment::FILE_SEED,
 };
 
@@ -48,6 +49,14 @@ pub(super) fn read(directory: &impl Directory, name: &str) -> io::Result<Option<
         && head.get_u32_le() == checksum(FILE_SEED, body)
         && head.get_u64_le() == body.len() as u64;
     if is_whole { Ok(Some(body.to_vec())) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// As [`read`], with an error that names the file.
+pub(super) fn load(directory: &impl Directory, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
+    read(directory, name).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => OpenError::damaged_file(name),
+        _ => OpenError::Io { file: name.into(), error },
+    })
 }
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VFIL");

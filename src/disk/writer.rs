@@ -81,7 +81,7 @@ impl<D: Directory> LogWriter<D> {
 
     /// Writes the batch. It is not durable before [`sync`](Self::sync).
     ///
-    /// Waits while there is no room for a new segment.
+    /// Blocks until the next segment is allocated, on a full disk until space is freed.
     pub fn write(&mut self, now_ms: u64) -> Result<(), WriteError> {
         self.unless_failed(|writer| writer.write_batch(now_ms))
     }

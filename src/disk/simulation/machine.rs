@@ -259,7 +259,7 @@ impl Machine {
             Ok(()) => {
                 self.history.sync()?;
                 self.counts.closed += 1;
-                // On a full disk there is no room for the file that says so.
+                // On a full disk the file that marks a clean end cannot be written.
                 if self.has_little_room || self.disk.has_failed() {
                     End::Unknown
                 } else {
