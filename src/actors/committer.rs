@@ -108,7 +108,11 @@ impl CommitBudget {
 
 impl Committer {
     /// A writer that goes on behind `head`, and knows the keys of what is before it.
-    pub(super) fn new(head: Position, limits: &PublishLimits, keys: &[StoredKey]) -> Self {
+    pub(super) fn new(
+        head: Position,
+        limits: &PublishLimits,
+        keys: impl IntoIterator<Item = StoredKey>,
+    ) -> Self {
         let keep_ms = u64::from(limits.idempotency_s) * 1_000;
         let mut answered = Idempotency::new(limits.idempotency_keys_max as usize, keep_ms);
         for stored in keys {

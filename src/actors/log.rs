@@ -63,7 +63,7 @@ impl Log {
         durable: DurableStage,
         limits: &PublishLimits,
         clock: Clock,
-        keys: &[StoredKey],
+        keys: impl IntoIterator<Item = StoredKey>,
     ) -> Arc<Self> {
         let in_flight_max = limits.in_flight_max.max(1) as usize;
         let head = show.store.position(show.store.head());
@@ -129,7 +129,7 @@ impl Log {
         let commit = AssertUnwindSafe(|| self.commit(&mut committer, CommitBudget::INLINE));
         if catch_unwind(commit).is_err() {
             drop(committer);
-            self.break_down();
+            self.fail("a commit panicked");
             return false;
         }
         committer.has_deferred()
@@ -168,11 +168,6 @@ impl Log {
         if !self.cast(LogMsg::Commit) {
             self.stop();
         }
-    }
-
-    /// Has the log's actor fail, and with it the hub: a commit was left half-made.
-    pub(super) fn break_down(&self) {
-        self.cast(LogMsg::Failed("a commit panicked".to_owned()));
     }
 
     /// Plants a fault in its actor.

@@ -1,6 +1,6 @@
 //! Starting a hub.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use thiserror::Error;
 
@@ -87,7 +87,7 @@ impl HubBuilder {
             None => {
                 let history = limits.history.clone();
                 let store = Arc::new(EventStore::new(epoch, history, Arc::clone(&registry)));
-                (store, durable.unwrap_or(DurableStage::Memory), Vec::new())
+                (store, durable.unwrap_or(DurableStage::Memory), VecDeque::new())
             }
             Some(options) => {
                 let (limits, registry) = (Arc::clone(&limits), Arc::clone(&registry));
@@ -119,7 +119,7 @@ impl HubBuilder {
             metrics: Arc::clone(&metrics),
             clock,
         };
-        let log = Log::new(show, durable, &limits.publish, clock, &keys);
+        let log = Log::new(show, durable, &limits.publish, clock, keys);
         log.start_stage().map_err(|error| StartError(error.to_string()))?;
 
         let lifecycle = Arc::new(Lifecycle::new());

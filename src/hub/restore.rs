@@ -1,6 +1,7 @@
 //! Opens the log on disk, and fills the histories from it.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -50,7 +51,7 @@ pub(super) struct Restored {
     pub(super) store: Arc<EventStore>,
     pub(super) log: OpenLog<LocalDirectory>,
     /// The idempotency keys of its events.
-    pub(super) keys: Vec<StoredKey>,
+    pub(super) keys: VecDeque<StoredKey>,
 }
 
 /// Why a log could not be opened.
@@ -82,7 +83,8 @@ pub(super) fn restore(
     let store = Arc::new(EventStore::new(recovery.epoch(), history, Arc::clone(registry)));
     let mut loader = Loader {
         store: Arc::clone(&store),
-        keys: Vec::new(),
+        keys: VecDeque::new(),
+        keys_max: limits.publish.idempotency_keys_max as usize,
         tombstone_ms: u64::from(limits.channels.tombstone_s) * 1_000,
         age_max_ms: u64::from(limits.history.age_max_s) * 1_000,
         keys_from_ms: now_ms.saturating_sub(u64::from(limits.publish.idempotency_s) * 1_000),
@@ -140,7 +142,9 @@ pub(super) fn restore(
 /// Puts what the log holds into the histories.
 struct Loader {
     store: Arc<EventStore>,
-    keys: Vec<StoredKey>,
+    /// The latest, at most `keys_max`.
+    keys: VecDeque<StoredKey>,
+    keys_max: usize,
     tombstone_ms: u64,
     age_max_ms: u64,
     keys_from_ms: u64,
@@ -217,7 +221,10 @@ impl Loader {
 
     fn key(&mut self, key: StoredKey) {
         if key.time_ms >= self.keys_from_ms {
-            self.keys.push(key);
+            if self.keys.len() >= self.keys_max {
+                self.keys.pop_front();
+            }
+            self.keys.push_back(key);
         }
     }
 }
