@@ -191,6 +191,8 @@ const POLL_BYTES_MAX: usize = 1024 * 1024;
 mod tests {
     use std::task::Poll;
 
+    use tokio::task::JoinHandle;
+
     use super::*;
     use crate::{
         core::Limits,
@@ -312,17 +314,22 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_poll_waits_for_its_answer_and_gets_it_as_a_value() {
+    /// A hub of one shard on which a poll of `a` waits for longer than a test takes.
+    async fn hub_with_waiting_poll() -> (Hub, JoinHandle<Result<PollReply, SubscribeError>>) {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let polls = hub.counters().pollers.clone();
         let waiting = tokio::spawn({
             let hub = hub.clone();
-            async move { hub.poll(poll_of("a", Duration::from_secs(20))).await }
+            async move { hub.poll(poll_of("a", Duration::from_secs(60))).await }
         });
-        while polls.get() == 0 {
+        while hub.counters().pollers.get() == 0 {
             yield_now().await;
         }
+        (hub, waiting)
+    }
+
+    #[tokio::test]
+    async fn a_poll_waits_for_its_answer_and_gets_it_as_a_value() {
+        let (hub, waiting) = hub_with_waiting_poll().await;
         let name = ChannelName::parse("a").expect("a name");
         let publication = Publication::one(name, NewEvent::message("hello"));
         let published = hub.publish(publication).await.expect("published");
@@ -335,22 +342,14 @@ mod tests {
             let reply = hub.poll(poll_of("a", wait)).await.expect("an answer");
             assert_eq!((reply.status, reply.position), (204, published.last));
         }
-        while polls.get() > 0 {
+        while hub.counters().pollers.get() > 0 {
             yield_now().await;
         }
     }
 
     #[tokio::test]
     async fn a_poll_whose_shard_ends_is_answered_by_its_successor() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let polls = hub.counters().pollers.clone();
-        let waiting = tokio::spawn({
-            let hub = hub.clone();
-            async move { hub.poll(poll_of("a", Duration::from_secs(60))).await }
-        });
-        while polls.get() == 0 {
-            yield_now().await;
-        }
+        let (hub, waiting) = hub_with_waiting_poll().await;
         hub.plant_fault(Fault::Shard(0));
         while !hub.metrics().contains("visnyk_restarts_total{reason=\"shard\"} 1") {
             yield_now().await;
@@ -364,17 +363,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_poll_that_is_dropped_leaves_its_shard() {
-        let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let polls = hub.counters().pollers.clone();
-        let waiting = tokio::spawn({
-            let hub = hub.clone();
-            async move { hub.poll(poll_of("a", Duration::from_secs(600))).await }
-        });
-        while polls.get() == 0 {
-            yield_now().await;
-        }
+        let (hub, waiting) = hub_with_waiting_poll().await;
         waiting.abort();
-        while polls.get() > 0 {
+        while hub.counters().pollers.get() > 0 {
             yield_now().await;
         }
     }
