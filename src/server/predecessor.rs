@@ -30,8 +30,8 @@ pub(super) struct Predecessor {
 
 impl Predecessor {
     /// Receives the sockets of the hub that has the log of a directory, which serves on until they are
-    /// [accepted](Self::accept); `None` if there is no hub. One that starts, drains or is being taken
-    /// over has the log and passes nothing on: it is waited for, for a bounded time.
+    /// [accepted](Self::accept); `None` without a running hub. A hub that starts, drains or is being taken
+    /// over holds the lock and passes no sockets on: this waits for its end, for a bounded time.
     pub(super) async fn find(data_dir: &Path) -> io::Result<Option<Self>> {
         let deadline = Instant::now() + DRAIN_TIME_MAX;
         let mut is_waiting = false;

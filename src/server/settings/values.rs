@@ -174,9 +174,9 @@ pub struct LogSettings {
     pub sync: SyncPolicy,
     /// Bytes of one file of the log on disk, allocated at once.
     pub segment_bytes: u64,
-    /// Bytes of the log on disk; past it the oldest files are removed. 0 is no limit.
+    /// Bytes of the log on disk; past it the oldest files are removed. 0: unlimited.
     pub bytes_max: u64,
-    /// Seconds after which a file of the log on disk is removed; 0 is no limit.
+    /// Seconds after which a file of the log on disk is removed. 0: unlimited.
     pub age_max_s: u32,
 }
 
