@@ -1,10 +1,8 @@
 //! `visnyk config`: shows or checks the settings that `visnyk serve` would run with.
 
-use std::io::{self, Write};
-
 use visnyk::server::settings::Effective;
 
-use super::{CliError, settings};
+use super::{CliError, output::print, settings};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,11 +20,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     if args.check {
         return Ok(());
     }
-    match io::stdout().write_all(page(&effective).as_bytes()) {
-        // The reader has closed our output: it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(CliError::failed),
-    }
+    print(page(&effective))
 }
 
 fn page(effective: &Effective) -> String {

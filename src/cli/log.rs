@@ -14,7 +14,7 @@ use visnyk::{
     model::{Epoch, EventKind, Position, rfc3339_millis},
 };
 
-use super::CliError;
+use super::{CliError, output::print};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -260,12 +260,4 @@ fn progress() -> ProgressBar {
     );
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
-}
-
-fn print(bytes: &[u8]) -> Result<(), CliError> {
-    match io::stdout().write_all(bytes) {
-        // The reader has closed our output: it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(CliError::failed),
-    }
 }

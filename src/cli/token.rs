@@ -1,7 +1,7 @@
 //! `visnyk token`: mints tokens with the secret of the settings, and explains them.
 
 use std::{
-    io::{self, Write},
+    io,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +11,7 @@ use visnyk::{
     server::{self, Settings},
 };
 
-use super::{CliError, settings};
+use super::{CliError, output::print, settings};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -60,7 +60,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         None => {
             let grants =
                 GrantClaims { publish: args.publish, subscribe: args.subscribe, admin: args.admin };
-            print(&(minted(&settings, args.subject, args.ttl, grants)? + "\n"))
+            print(minted(&settings, args.subject, args.ttl, grants)? + "\n")
         }
     }
 }
@@ -104,7 +104,7 @@ fn explain(settings: &Settings, token: &str) -> Result<(), CliError> {
     };
     let now_ms = unix_time().as_millis() as u64;
     let verdict = verifier.verify_with_known(token, now_ms);
-    print(&explanation(&verifier, token, &verdict, now_ms, &settings.allow_anonymous))?;
+    print(explanation(&verifier, token, &verdict, now_ms, &settings.allow_anonymous))?;
     match verdict {
         Ok(_) => Ok(()),
         Err(TokenError::NoKeysYet) => Err(CliError::failed(
@@ -200,14 +200,6 @@ fn filled(text: &str, claims: &Claims) -> String {
         Ok(pattern) if pattern.as_str() == text => format!("{text:?}"),
         Ok(pattern) => format!("{:?} (from {text:?})", pattern.as_str()),
         Err(error) => format!("{text:?} (cannot be used: {error})"),
-    }
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // The reader has closed our output: it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(CliError::failed),
     }
 }
 

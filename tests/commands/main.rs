@@ -4,5 +4,6 @@
 mod cli;
 mod closed_pipes;
 mod command_line;
+mod completions;
 mod log;
 mod settings;

@@ -1,0 +1,19 @@
+//! `visnyk completions`: the script with which a shell completes this command line.
+
+use clap_complete::Shell;
+
+use super::{CliError, output::print};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Shell that is to complete.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Prints the script for the grammar of `definition`.
+pub(crate) fn run(args: Args, mut definition: clap::Command) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut definition, "visnyk", &mut script);
+    print(script)
+}
