@@ -91,19 +91,20 @@ impl ChannelState {
             return Some(Duration::ZERO);
         }
         let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
-        if entry.closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
+        if entry.events().closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
             entry.expire();
             self.context.store.evict_all(&entry);
             // A stream that names it beside others may hold it for long; it is a channel again.
-            entry.reopen();
+            entry.events().reopen();
             return self.leave(entry, now_ms, 0);
         }
         let idle_ms = u64::from(limits.channels.idle_s) * 1_000;
         let age_max_ms = u64::from(limits.history.age_max_s) * 1_000;
-        let aged_ms = entry.with_history(|history| {
+        let aged_ms = entry.events().with_history(|history| {
             history.oldest().map(|event| (event.accepted_ms + age_max_ms).saturating_sub(now_ms))
         });
-        let closed_ms = entry.closed_ms().map(|at| (at + tombstone_ms).saturating_sub(now_ms));
+        let closed_ms =
+            entry.events().closed_ms().map(|at| (at + tombstone_ms).saturating_sub(now_ms));
         let due_ms = aged_ms.into_iter().chain(closed_ms).min();
         if entry.used_ms() + idle_ms > now_ms {
             // What is published or closed before the next tick is due no earlier than that.
@@ -120,7 +121,7 @@ impl ChannelState {
         entry.wake_at(now_ms + next_ms.max(TICK_MIN_MS));
         entry.release();
         // A closed channel stays, empty or not, until its tombstone has expired.
-        let is_tombstone = entry.closed_ms().is_some_and(|closed_ms| closed_ms > 0);
+        let is_tombstone = entry.events().closed_ms().is_some_and(|closed_ms| closed_ms > 0);
         if !is_tombstone && entry.is_removable() {
             self.context.store.registry().directory().evict(entry);
         }
@@ -177,7 +178,7 @@ mod tests {
         };
         assert_eq!(tick(entry), None, "it needs no actor until its tombstone expires");
         let entry = directory.find(&name).expect("its tombstone");
-        assert!(entry.is_closed() && entry.is_removable());
+        assert!(entry.events().is_closed() && entry.is_removable());
         entry.expire();
         assert_eq!(tick(entry), None);
         assert!(directory.find(&name).is_none(), "it may be created anew");

@@ -150,7 +150,7 @@ impl ChannelsState {
         let directory = context.store.registry().directory();
         let mut actors_left = SWEEP_ACTORS_MAX;
         for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_actor(now_ms)) {
-            if entry.never_published() {
+            if entry.events().never_published() {
                 self.check_unused(entry, now_ms);
             } else if actors_left > 0 && entry.claim() {
                 actors_left -= 1;

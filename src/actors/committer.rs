@@ -236,7 +236,7 @@ impl Committer {
         if is_full {
             return Some(Err(AppendError::StorageFull));
         }
-        let closed = submission.events.iter().find(|(entry, _)| entry.is_closing())?;
+        let closed = submission.events.iter().find(|(entry, _)| entry.events().is_closing())?;
         Some(Err(AppendError::Closed(closed.0.name().clone())))
     }
 
@@ -257,7 +257,7 @@ impl Committer {
         for (entry, draft) in events {
             self.last = self.last.next();
             if kind == EventKind::Closed {
-                entry.begin_close();
+                entry.events().begin_close();
             }
             let event = Arc::new(Event {
                 seq: self.last,

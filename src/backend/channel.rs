@@ -1,45 +1,27 @@
-//! The shared record of one channel: its history and its counts.
+//! The registry's record of one channel: its name, its counts, who works on it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{
-    losses::{KnownLosses, Losses},
-    piece::SeqRange,
-    shard_set::ShardSet,
-};
-use crate::{
-    core::{FellOff, History, Slice},
-    model::{ChannelName, Epoch, Position, Seq},
-};
+use super::{channel_events::ChannelEvents, shard_set::ShardSet};
+use crate::model::{ChannelName, Epoch, Position, Seq};
 
 /// The identity of one incarnation of a channel; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u64);
 
-/// One channel of the directory. Everything that may publish to it or read it holds an `Arc`; it is
-/// evicted only when nothing does.
+/// The registry's record of one channel. Everything that may publish to it or read it holds an `Arc`;
+/// it is evicted only when nothing does. In it lie the events of the channel, which are the event
+/// store's, so that a publish looks a channel up once.
 #[derive(Debug)]
 pub struct ChannelEntry {
     id: ChannelId,
     name: ChannelName,
-    /// What earlier incarnations of the name have lost.
-    created_after: Seq,
-    /// The number of the latest eviction from it, its earlier incarnations included.
-    eviction: AtomicU64,
-    history: Mutex<History>,
-    /// The newest seq, so that a reader sees without a lock that there is nothing new.
-    last_seq: AtomicU64,
-    /// Whether its closing event has a seq, shown or not.
-    closing: AtomicBool,
-    /// Zero while open, or as long as the closing event is not shown.
-    closed_seq: AtomicU64,
-    closed_ms: AtomicU64,
+    events: ChannelEvents,
     used_ms: AtomicU64,
     streams: AtomicU32,
     pollers: AtomicU32,
@@ -49,8 +31,6 @@ pub struct ChannelEntry {
     claimed: AtomicBool,
     /// When it needs an actor again, in milliseconds since 1970.
     wake_at_ms: AtomicU64,
-    /// Whether the hub-wide ceiling has it in its queue.
-    ranked: AtomicBool,
     /// Its part of the publish permits.
     publish_permits: Arc<Semaphore>,
 }
@@ -59,27 +39,20 @@ impl ChannelEntry {
     pub(super) fn new(
         id: ChannelId,
         name: ChannelName,
-        earlier: Losses,
+        events: ChannelEvents,
         publish_permits: usize,
         now_ms: u64,
     ) -> Self {
         Self {
             id,
             name,
-            created_after: earlier.through,
-            eviction: AtomicU64::new(earlier.eviction),
-            history: Mutex::new(History::starting_after(earlier.through)),
-            last_seq: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
-            closed_seq: AtomicU64::new(0),
-            closed_ms: AtomicU64::new(0),
+            events,
             used_ms: AtomicU64::new(now_ms),
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
             shards: ShardSet::default(),
             claimed: AtomicBool::new(false),
             wake_at_ms: AtomicU64::new(now_ms),
-            ranked: AtomicBool::new(false),
             publish_permits: Arc::new(Semaphore::new(publish_permits)),
         }
     }
@@ -94,133 +67,10 @@ impl ChannelEntry {
         &self.name
     }
 
-    /// Runs `read` on the history, under its lock.
+    /// Its events.
     #[inline]
-    pub fn with_history<T>(&self, read: impl FnOnce(&mut History) -> T) -> T {
-        #[cfg(test)]
-        super::tests::before_lock();
-        read(&mut self.history.lock())
-    }
-
-    /// The losses of the channel: the last evicted seq, and the number of the eviction.
-    pub(super) fn losses(&self) -> Losses {
-        let through = self.with_history(|history| history.evicted_through());
-        Losses { through, eviction: self.eviction.load(Ordering::Relaxed) }
-    }
-
-    /// Whether events after `after` have been evicted.
-    pub(super) fn has_lost(&self, after: Seq) -> bool {
-        self.losses().through > after
-    }
-
-    /// Notes the number of an eviction; the caller holds the history's lock.
-    pub(super) fn set_eviction(&self, eviction: u64) {
-        self.eviction.store(eviction, Ordering::Relaxed);
-    }
-
-    /// The events of `range`, unless others of it are gone that the reader does not know of.
-    pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, FellOff> {
-        self.with_history(|history| self.read_from(history, known, range))
-    }
-
-    /// These events, and the seq of the next event after them. It is read under the same lock: if
-    /// that event is evicted before it is read, it is a loss like any other.
-    pub(super) fn read_and_next(
-        &self,
-        known: KnownLosses,
-        range: &SeqRange,
-    ) -> Result<(Slice, Option<Seq>), FellOff> {
-        self.with_history(|history| {
-            let slice = self.read_from(history, known, range)?;
-            let after = slice.events.last().map_or(range.after, |event| event.seq);
-            Ok((slice, history.next_after(after)))
-        })
-    }
-
-    fn read_from(
-        &self,
-        history: &History,
-        known: KnownLosses,
-        range: &SeqRange,
-    ) -> Result<Slice, FellOff> {
-        let mut after = range.after;
-        let evicted_through = history.evicted_through();
-        if known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
-            after = after.max(evicted_through);
-        }
-        history.read(after, range.through, range.events_max, range.bytes_max)
-    }
-
-    /// The next event after `after`, unless others after it are gone that the reader does not know
-    /// of.
-    pub(super) fn next_after(
-        &self,
-        after: Seq,
-        known: KnownLosses,
-    ) -> Result<Option<Seq>, FellOff> {
-        // Most channels have nothing, and cost no lock.
-        if self.last_seq() <= after && self.created_after <= after {
-            return Ok(None);
-        }
-        let range = SeqRange { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
-        Ok(self.read(known, &range)?.events.first().map(|event| event.seq))
-    }
-
-    /// The newest event's seq, or zero.
-    pub fn last_seq(&self) -> Seq {
-        Seq(self.last_seq.load(Ordering::Acquire))
-    }
-
-    #[inline]
-    pub(super) fn set_last_seq(&self, seq: Seq) {
-        self.last_seq.store(seq.0, Ordering::Release);
-    }
-
-    /// Notes that its closing event has a seq: whatever comes after it in the log is rejected, even
-    /// before readers see that it is closed.
-    pub fn begin_close(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
-
-    /// Whether it takes no more events. For the log alone, under its lock.
-    pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
-    /// Whether its closing event is shown.
-    pub fn is_closed(&self) -> bool {
-        self.closed_seq().is_some()
-    }
-
-    /// The seq of its closing event.
-    pub fn closed_seq(&self) -> Option<Seq> {
-        match self.closed_seq.load(Ordering::Acquire) {
-            0 => None,
-            seq => Some(Seq(seq)),
-        }
-    }
-
-    /// Whether a reader that has everything up to `cursor` still has to get the closing event, or
-    /// the channel is open. An evicted closing event is covered by a gap.
-    pub fn closing_event_due(&self, cursor: Seq) -> bool {
-        self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
-    }
-
-    /// Lets it take events again, once its tombstone has expired.
-    pub fn reopen(&self) {
-        self.closed_seq.store(0, Ordering::Release);
-        self.closing.store(false, Ordering::Release);
-    }
-
-    /// When it was closed, in milliseconds since 1970.
-    pub fn closed_ms(&self) -> Option<u64> {
-        self.is_closed().then(|| self.closed_ms.load(Ordering::Acquire))
-    }
-
-    pub(super) fn close(&self, seq: Seq, now_ms: u64) {
-        self.begin_close();
-        self.closed_ms.store(now_ms, Ordering::Release);
-        self.closed_seq.store(seq.0, Ordering::Release);
+    pub fn events(&self) -> &ChannelEvents {
+        &self.events
     }
 
     /// Notes a use, which keeps its actor for another idle time.
@@ -258,30 +108,15 @@ impl ChannelEntry {
         !self.claimed.load(Ordering::Acquire) && self.wake_at_ms.load(Ordering::Acquire) <= now_ms
     }
 
-    /// Whether it has never had an event: there is nothing to do for it but to evict it.
-    pub fn never_published(&self) -> bool {
-        self.last_seq() == Seq::ZERO
-    }
-
     /// Cuts its tombstone short.
     pub fn expire(&self) {
-        self.closed_ms.store(0, Ordering::Release);
+        self.events.expire();
         self.wake_at(0);
     }
 
     /// Whether it has neither subscribers nor events.
     pub fn is_removable(&self) -> bool {
-        self.has_no_subscribers() && self.with_history(|history| history.is_empty())
-    }
-
-    /// Claims its entry in the ceiling's queue; false when it has one.
-    #[inline]
-    pub(super) fn rank(&self) -> bool {
-        !self.ranked.swap(true, Ordering::AcqRel)
-    }
-
-    pub(super) fn unrank(&self) {
-        self.ranked.store(false, Ordering::Release);
+        self.has_no_subscribers() && self.events.with_history(|history| history.is_empty())
     }
 
     /// Its part of the publish permits.
@@ -309,17 +144,11 @@ impl ChannelEntry {
         self.streams.load(Ordering::Relaxed) == 0 && self.pollers.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether events before its oldest one are gone, as far as is known: of a channel that was evicted
-    /// long ago they may be.
-    pub fn is_truncated(&self) -> bool {
-        self.with_history(|history| history.evicted_through() > Seq::ZERO)
-    }
-
     /// What the info routes say of it.
     pub fn info(&self, epoch: Epoch) -> ChannelInfo {
         let position = |seq| Position { epoch, seq };
         let (truncated, events_retained, bytes_retained, first_id, last_id) =
-            self.with_history(|history| {
+            self.events.with_history(|history| {
                 (
                     history.evicted_through() > Seq::ZERO,
                     history.len() as u64,
@@ -337,7 +166,7 @@ impl ChannelEntry {
             truncated,
             first_id,
             last_id,
-            closed: self.is_closed(),
+            closed: self.events.is_closed(),
         }
     }
 }

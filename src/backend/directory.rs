@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::{
     channel::{ChannelEntry, ChannelId},
+    channel_events::ChannelEvents,
     evicted_channels::EvictedChannels,
     losses::Losses,
     walk::Walk,
@@ -79,12 +80,12 @@ impl Directory {
                     self.len.fetch_sub(1, Ordering::AcqRel);
                     return Err(DirectoryFull { channels_max: self.channels_max });
                 }
-                let earlier = self.evicted.lock().recall(name);
+                let events = ChannelEvents::new(self.evicted.lock().recall(name));
                 let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
                 let entry = Arc::new(ChannelEntry::new(
                     id,
                     name.clone(),
-                    earlier,
+                    events,
                     self.publish_permits,
                     now_ms,
                 ));
@@ -105,7 +106,7 @@ impl Directory {
                 && held_by_both_maps_and_the_caller
                 && kept.is_removable()
                 && {
-                    self.evicted.lock().record(name.clone(), kept.losses());
+                    self.evicted.lock().record(name.clone(), kept.events().losses());
                     names.remove(name);
                     true
                 }

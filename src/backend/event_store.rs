@@ -92,17 +92,17 @@ impl EventStore {
     #[inline]
     pub fn append(&self, entry: &Arc<ChannelEntry>, event: &Arc<Event>) {
         self.bytes.fetch_add(History::cost(event), Ordering::Relaxed);
-        entry.with_history(|history| {
+        entry.events().with_history(|history| {
             let evicted = history.append(Arc::clone(event), &self.retention);
             let mut journal = self.journal.write();
             journal.append(Arc::clone(event));
             self.note(&mut journal, entry, &evicted);
         });
-        entry.set_last_seq(event.seq);
+        entry.events().set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
-            entry.close(event.seq, event.accepted_ms);
+            entry.events().close(event.seq, event.accepted_ms);
         }
-        if entry.rank() {
+        if entry.events().rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
             let mut ranking = self.ranking.lock();
             // Below the ceiling nothing else removes the entries of evicted channels.
@@ -123,8 +123,8 @@ impl EventStore {
 
     /// Takes over a closed channel whose closing event a log on disk has removed.
     pub fn restore_closed(&self, entry: &ChannelEntry, seq: Seq, closed_ms: u64) {
-        entry.set_last_seq(seq);
-        entry.close(seq, closed_ms);
+        entry.events().set_last_seq(seq);
+        entry.events().close(seq, closed_ms);
     }
 
     /// The oldest event in any history, or a seq before it. Looks at a bounded number of channels.
@@ -138,17 +138,19 @@ impl EventStore {
                 PeekMut::pop(top);
                 continue;
             };
-            let oldest = entry.with_history(|history| history.oldest().map(|event| event.seq));
+            let oldest =
+                entry.events().with_history(|history| history.oldest().map(|event| event.seq));
             match oldest {
                 Some(oldest) if oldest == top.0.oldest => return oldest,
                 Some(oldest) => top.0.oldest = oldest,
                 None => {
                     let top = PeekMut::pop(top);
-                    entry.unrank();
+                    entry.events().unrank();
                     // An event may have come before the entry was free to be claimed again.
-                    let oldest = entry.with_history(|history| history.oldest().map(|e| e.seq));
+                    let oldest =
+                        entry.events().with_history(|history| history.oldest().map(|e| e.seq));
                     if let Some(oldest) = oldest
-                        && entry.rank()
+                        && entry.events().rank()
                     {
                         ranking.push(Reverse(Ranked { oldest, ..top.0 }));
                     }
@@ -168,7 +170,7 @@ impl EventStore {
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
         let oldest_ms = now_ms.saturating_sub(u64::from(self.retention.age_max_s) * 1_000);
-        entry.with_history(|history| {
+        entry.events().with_history(|history| {
             let evicted = history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP);
             self.note(&mut self.journal.write(), entry, &evicted);
             evicted.seqs.len() == AGED_EVENTS_PER_STEP
@@ -177,7 +179,7 @@ impl EventStore {
 
     /// Drops the history of a channel that is about to be evicted.
     pub fn evict_all(&self, entry: &ChannelEntry) {
-        entry.with_history(|history| {
+        entry.events().with_history(|history| {
             let evicted = history.evict_through(Seq(u64::MAX));
             self.note(&mut self.journal.write(), entry, &evicted);
         });
@@ -191,7 +193,7 @@ impl EventStore {
     /// Notes what has gone from a history; the caller holds its lock.
     fn note(&self, journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted) {
         if !evicted.seqs.is_empty() {
-            entry.set_eviction(journal.evict(&evicted.seqs));
+            entry.events().set_eviction(journal.evict(&evicted.seqs));
             self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         }
     }
@@ -202,7 +204,7 @@ impl EventStore {
             let Some(Reverse(top)) = ranking.pop() else { break };
             let Some(entry) = top.entry.upgrade() else { continue };
             let next = ranking.peek().map_or(Seq(u64::MAX), |Reverse(next)| next.oldest);
-            let oldest = entry.with_history(|history| {
+            let oldest = entry.events().with_history(|history| {
                 // Up to the next channel's oldest event, a bounded number at a time.
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
@@ -222,7 +224,7 @@ impl EventStore {
             });
             match oldest {
                 Some(oldest) => ranking.push(Reverse(Ranked { oldest, ..top })),
-                None => entry.unrank(),
+                None => entry.events().unrank(),
             }
         }
     }

@@ -2,6 +2,7 @@
 //! locks are held for bounded work only and never across an await.
 
 mod channel;
+mod channel_events;
 mod directory;
 mod event_store;
 mod evicted_channels;
@@ -22,6 +23,7 @@ mod throttles;
 mod walk;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
+pub use channel_events::ChannelEvents;
 pub use directory::{Directory, DirectoryFull};
 pub use event_store::EventStore;
 pub use pattern_counts::{CountedPattern, PatternCounts};

@@ -115,10 +115,10 @@ impl EventStore {
         // Past the last event of a channel that has more, the merge would leave holes.
         let mut horizon = range.through;
         for entry in named {
-            if entry.last_seq() <= range.after && count > 1 {
+            if entry.events().last_seq() <= range.after && count > 1 {
                 continue;
             }
-            let part = entry.read(known, &each)?;
+            let part = entry.events().read(known, &each)?;
             if part.more {
                 let last = part.events.last().map_or(range.after, |event| event.seq);
                 horizon = horizon.min(last);

@@ -64,7 +64,7 @@ impl Replay {
     /// Where the oldest event is that is still there, as of now.
     pub(super) fn oldest(&mut self) -> Option<Seq> {
         while let Some(Reverse(top)) = self.next.pop() {
-            let next = top.entry.next_after(self.at, KnownLosses::ALL).ok().flatten();
+            let next = top.entry.events().next_after(self.at, KnownLosses::ALL).ok().flatten();
             match next.filter(|seq| *seq <= self.horizon) {
                 Some(seq) if seq == top.seq => {
                     self.next.push(Reverse(top));
@@ -129,7 +129,7 @@ impl Replay {
                 events_max: range.events_max - piece.events.len(),
                 bytes_max: range.bytes_max - bytes,
             };
-            let (slice, next) = match top.entry.read_and_next(known, &part) {
+            let (slice, next) = match top.entry.events().read_and_next(known, &part) {
                 Ok(read) => read,
                 // What comes before the loss is still due.
                 Err(_) if !piece.events.is_empty() => {

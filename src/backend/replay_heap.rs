@@ -100,7 +100,7 @@ impl ReplayHeap {
     }
 
     fn consider(&mut self, entry: &Arc<ChannelEntry>) -> Result<(), Lost> {
-        let next = entry.next_after(self.after, self.known);
+        let next = entry.events().next_after(self.after, self.known);
         let seq = next.map_err(|FellOff| Lost(Some(entry.name().clone())))?;
         if let Some(seq) = seq.filter(|seq| *seq <= self.horizon) {
             self.oldest.push(Next::new(seq, entry));

@@ -203,19 +203,22 @@ impl EventStore {
         head: Seq,
     ) -> Resume {
         let target = match target {
-            Target::Continue(at) => match named.clone().find(|entry| entry.has_lost(at.seq)) {
-                None => {
-                    let (cursor, reader) = (at.seq, HistoryReader::default());
-                    return Resume { cursor, head, gap: None, reader };
+            Target::Continue(at) => {
+                match named.clone().find(|entry| entry.events().has_lost(at.seq)) {
+                    None => {
+                        let (cursor, reader) = (at.seq, HistoryReader::default());
+                        return Resume { cursor, head, gap: None, reader };
+                    }
+                    Some(entry) => Target::behind_loss(at, Some(entry.name().clone())),
                 }
-                Some(entry) => Target::behind_loss(at, Some(entry.name().clone())),
-            },
+            }
             oldest => oldest,
         };
         // Evictions from here on are unknown to it.
         let known = self.journal().known_losses(head);
         let after = target.after();
-        let next = |entry: &Arc<ChannelEntry>| entry.next_after(after, KnownLosses::ALL).ok()?;
+        let next =
+            |entry: &Arc<ChannelEntry>| entry.events().next_after(after, KnownLosses::ALL).ok()?;
         let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
         let StartFound { cursor, gap } = self.start_found(before(oldest, after, head), target);
         Resume { cursor, head, gap, reader: HistoryReader { known, ..HistoryReader::default() } }

@@ -75,7 +75,7 @@ impl Hub {
                 self.log_if_client_limit(&error, request.client);
                 self.refused(error)
             })?;
-            open |= !entry.is_closed();
+            open |= !entry.events().is_closed();
             named.push(entry);
         }
         let patterns = subscription.patterns();

@@ -176,7 +176,7 @@ impl Loader {
             return Ok(());
         }
         let entry = self.find_or_create(&recovered.channel)?;
-        if entry.is_closed() {
+        if entry.events().is_closed() {
             // It was open again when this was published.
             self.reopen(&entry);
         }
@@ -203,7 +203,8 @@ impl Loader {
         let directory = self.store.registry().directory();
         match directory.find_or_create(name, self.now_ms) {
             Err(_) => {
-                let is_idle = |entry: &ChannelEntry| !entry.is_closed() && entry.is_removable();
+                let is_idle =
+                    |entry: &ChannelEntry| !entry.events().is_closed() && entry.is_removable();
                 for entry in directory.select(EVICTED_AT_ONCE, is_idle) {
                     directory.evict(entry);
                 }
@@ -216,7 +217,7 @@ impl Loader {
     /// As a channel does when its tombstone expires: what was before the close is gone.
     fn reopen(&self, entry: &ChannelEntry) {
         self.store.evict_all(entry);
-        entry.reopen();
+        entry.events().reopen();
     }
 
     fn key(&mut self, key: StoredKey) {

@@ -186,7 +186,7 @@ impl Hub {
     /// Whether the channel is closed and a client that starts there has nothing more to come. One
     /// that asks for history gets what is left of it, to the closing event.
     fn nothing_left_in(&self, counted: &CountedEntry, start: &Start) -> bool {
-        let Some(closed) = counted.entry().closed_seq() else { return false };
+        let Some(closed) = counted.entry().events().closed_seq() else { return false };
         match start {
             Start::Now => true,
             Start::At(at) => at.epoch == self.0.store.epoch() && at.seq >= closed,

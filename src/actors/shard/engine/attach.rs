@@ -45,7 +45,7 @@ struct Hello {
 
 impl Hello {
     fn of(id: u64, subscriber: &Subscribed) -> Self {
-        Self { id, truncated: subscriber.named().any(|entry| entry.is_truncated()) }
+        Self { id, truncated: subscriber.named().any(|entry| entry.events().is_truncated()) }
     }
 }
 
@@ -166,7 +166,8 @@ impl Engine {
             Metrics::count(&self.metrics.gaps, gap.reason.as_str());
         }
         // A channel that is closed counts as open until the connection has its closing event.
-        let open = subscriber.named().filter(|entry| entry.closing_event_due(resume.cursor));
+        let open =
+            subscriber.named().filter(|entry| entry.events().closing_event_due(resume.cursor));
         let open_names = open.count() as u16;
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
         let (framing, coding) = (subscriber.framing(), slot.coding);

@@ -92,7 +92,7 @@ impl Engine {
             framing.gap(&gap, out);
             // That a channel is closed must not be lost with what is skipped.
             for entry in slot.subscriber.named() {
-                match entry.closed_seq() {
+                match entry.events().closed_seq() {
                     Some(closed) if closed <= from => {}
                     Some(closed) if closed <= to => framing.channel_closed(entry.name(), out),
                     _ => open_names += 1,

@@ -221,7 +221,7 @@ impl Run {
         for channel in CHANNELS {
             let entry = self.world.entry_if_any(channel);
             let held: Vec<u64> = entry.map_or(Vec::new(), |entry| {
-                entry.with_history(|history| {
+                entry.events().with_history(|history| {
                     let all =
                         history.read(history.evicted_through(), Seq(u64::MAX), 9_999, 1 << 30);
                     all.unwrap().events.iter().map(|event| event.seq.0).collect()
@@ -283,7 +283,7 @@ impl Run {
 
     fn expire(&mut self, channel: &str) {
         let Some(entry) = self.world.entry_if_any(channel) else { return };
-        if !entry.is_closed() {
+        if !entry.events().is_closed() {
             return;
         }
         self.world.backend.evict_all(&entry);
@@ -301,7 +301,7 @@ impl Run {
         for channel in CHANNELS {
             let Some(entry) = self.world.entry_if_any(channel) else { continue };
             while self.world.backend.evict_aged(&entry, self.world.now_ms) {}
-            let is_removable = entry.is_removable() && !entry.is_closed();
+            let is_removable = entry.is_removable() && !entry.events().is_closed();
             if is_removable && self.world.backend.registry().directory().evict(entry) {
                 self.kept.evict(channel);
             }

@@ -114,7 +114,7 @@ impl World {
     /// for closed channels are left out.
     pub(super) fn publish(&mut self, events: &[(&str, NewEvent)]) {
         let drafts = events.iter().map(|(name, event)| (self.entry(name), Draft::new(event)));
-        let drafts = drafts.filter(|(entry, _)| !entry.is_closed()).collect();
+        let drafts = drafts.filter(|(entry, _)| !entry.events().is_closed()).collect();
         self.commit(drafts, EventKind::Published);
     }
 
@@ -126,7 +126,7 @@ impl World {
     /// Closes a channel.
     pub(super) fn close(&mut self, name: &str) {
         let entry = self.entry(name);
-        if !entry.is_closed() {
+        if !entry.events().is_closed() {
             self.commit(vec![(entry, Draft::closed(name))], EventKind::Closed);
         }
     }
