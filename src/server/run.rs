@@ -38,7 +38,8 @@ use crate::{
 };
 
 /// Runs a hub with `settings` until SIGTERM or SIGINT; then it is drained, and this returns. A
-/// second one cuts the drain short. SIGHUP, SIGUSR1 and SIGUSR2 end nothing.
+/// second one cuts the drain short. SIGHUP, SIGUSR1 and SIGUSR2 end nothing; the last turns
+/// debug lines on and off.
 ///
 /// # Errors
 /// An address that cannot be bound, or a failure that the actors' supervisors could not contain.

@@ -1,8 +1,11 @@
-//! The signals of a hub process: two end it, and the others that are sent to servers end nothing.
+//! The signals of a hub process: two end it, one turns debug lines on and off, and the others that are
+//! sent to servers end nothing.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::telemetry;
 
 /// What signals the process has received.
 #[derive(Debug)]
@@ -10,7 +13,7 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Tools that rotate logs or ask for a state send these. Not received, they end a process at once.
+    /// Tools that rotate logs send the first. Not received, they end a process at once.
     user: [Signal; 2],
     has_tls: bool,
 }
@@ -44,8 +47,18 @@ impl Signals {
                 ("SIGHUP", false) => tracing::info!(
                     "SIGHUP: nothing to reload without TLS; settings are read at the start alone"
                 ),
+                ("SIGUSR2", _) => toggle_debug(),
                 _ => tracing::info!("{name}: it does nothing here"),
             }
         }
     }
+}
+
+/// Logs the hub's code at `debug`, or as the settings say again. The line is printed whatever is logged.
+fn toggle_debug() {
+    telemetry::print(match telemetry::toggle_debug() {
+        Some(true) => "SIGUSR2: debug lines are logged; another one ends it\n",
+        Some(false) => "SIGUSR2: the log level is that of the settings again\n",
+        None => "SIGUSR2: this process has another log\n",
+    });
 }

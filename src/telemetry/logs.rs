@@ -9,7 +9,6 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic;
-use std::str::FromStr;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,11 +16,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::util::TryInitError;
 
-use super::log_queue::{self, LogQueue};
+use super::{
+    log_filter::LogFilterError,
+    log_level,
+    log_queue::{self, LogQueue},
+};
 use crate::model::rfc3339_millis;
 
 /// How a log line looks.
@@ -41,41 +43,6 @@ impl LogFormat {
     pub const WORDS: &[&str] = &["text", "json"];
 }
 
-/// What is logged: a level (`info`), levels by module (`visnyk::http=debug`), or several of these
-/// with commas between them. Stricter than the parser behind it, which takes a misspelt level for
-/// the name of a module and then logs nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogFilter(String);
-
-impl FromStr for LogFilter {
-    type Err = LogFilterError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let directives: Vec<&str> = text.split(',').map(str::trim).collect();
-        for directive in &directives {
-            let level = match directive.rsplit_once('=') {
-                Some(("", _)) => return Err(LogFilterError),
-                Some((_, level)) => level,
-                None => directive,
-            };
-            if !LEVELS.contains(&level) {
-                return Err(LogFilterError);
-            }
-        }
-        // The parser behind takes no blanks.
-        let text = directives.join(",");
-        match EnvFilter::builder().parse(&text) {
-            Ok(_) => Ok(Self(text)),
-            Err(_) => Err(LogFilterError),
-        }
-    }
-}
-
-/// The text is not a level, or not levels by module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a log level, nor levels by module")]
-pub struct LogFilterError;
-
 /// Sends the process's tracing events to stderr, and its panics as such events. Once per process.
 ///
 /// A thread of its own writes them, and nothing else waits for stderr: see
@@ -83,13 +50,12 @@ pub struct LogFilterError;
 /// and counted.
 ///
 /// # Errors
-/// If `level` is not a [`LogFilter`], there is no thread to write, or the process logs already.
+/// If `level` is not a [`LogFilter`](super::LogFilter), there is no thread to write, or the process logs already.
 pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), LogsError> {
     use tracing_subscriber::fmt::layer;
     use tracing_subscriber::prelude::*;
 
-    let LogFilter(level) = level.parse()?;
-    let filter = EnvFilter::builder().parse(level).map_err(LogsError::Parse)?;
+    let (filter, can_change) = log_level::layer(level.parse()?).map_err(LogsError::Parse)?;
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
     let queue = log_queue::start(queue_bytes_max as usize).map_err(LogsError::Thread)?;
     let writer = move || ToQueue(queue);
@@ -104,6 +70,7 @@ pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), 
             registry.with(lines).try_init()?;
         }
     }
+    can_change();
     FORMAT.set(format).unwrap_or_else(|_| unreachable!("the process logs already"));
     panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -199,25 +166,3 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
 
 /// The crate whose code takes care of what it logs.
 const OWN: &str = env!("CARGO_CRATE_NAME");
-
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_alone_and_by_module_are_filters() {
-        for text in ["info", "off", "warn,visnyk::http=debug", "visnyk=trace, hyper=error"] {
-            assert!(text.parse::<LogFilter>().is_ok(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn misspelt_levels_and_modules_without_level_are_not() {
-        for text in ["", "inof", "INFO!", "visnyk", "=info", "visnyk=", "visnyk=loud", "info,,warn"]
-        {
-            assert_eq!(text.parse::<LogFilter>(), Err(LogFilterError), "{text:?}");
-        }
-    }
-}

@@ -3,6 +3,8 @@
 mod disk_metrics;
 #[cfg(feature = "jemalloc")]
 mod heap;
+mod log_filter;
+mod log_level;
 mod log_queue;
 mod log_throttle;
 mod logs;
@@ -11,7 +13,7 @@ mod metrics;
 pub use disk_metrics::DiskMetrics;
 pub use log_queue::flush as flush_logs;
 pub(crate) use log_throttle::LogThrottle;
-pub use logs::{
-    LogFilter, LogFilterError, LogFormat, LogsError, init as init_logs, print, print_error,
-};
+pub use log_filter::{LogFilter, LogFilterError};
+pub use log_level::{set_log_level, toggle_debug};
+pub use logs::{LogFormat, LogsError, init as init_logs, print, print_error};
 pub use metrics::{Metrics, Reason};

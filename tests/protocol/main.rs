@@ -7,6 +7,7 @@ mod auth;
 mod embedding;
 mod http_edges;
 mod limits;
+mod logs;
 mod openapi_live;
 mod proxy;
 mod sockets;

@@ -1,0 +1,97 @@
+//! What is logged, and how that changes while the process runs.
+
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+use tracing::metadata::LevelFilter;
+use tracing_subscriber::{
+    EnvFilter, Registry,
+    filter::ParseError,
+    reload::{self, Handle},
+};
+
+use super::log_filter::LogFilter;
+
+/// The filter of the process's log.
+#[derive(Debug)]
+struct Level {
+    handle: Handle<EnvFilter, Registry>,
+    wanted: Mutex<Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    filter: LogFilter,
+    /// Whether the hub's own code is logged at `debug` besides.
+    is_debugging: bool,
+}
+
+impl Wanted {
+    fn parse(&self) -> Result<EnvFilter, ParseError> {
+        let filter = EnvFilter::builder().parse(self.filter.as_str())?;
+        if !self.is_debugging || filter.max_level_hint() == Some(LevelFilter::TRACE) {
+            return Ok(filter);
+        }
+        // The last of two for one target counts.
+        EnvFilter::builder().parse(format!("{},{DEBUG}", self.filter.as_str()))
+    }
+}
+
+/// The layer that filters, whose level can be changed once the process logs by it
+/// ([`can_change`]).
+pub(super) fn layer(
+    filter: LogFilter,
+) -> Result<(reload::Layer<EnvFilter, Registry>, impl FnOnce()), ParseError> {
+    let wanted = Wanted { filter, is_debugging: false };
+    let (layer, handle) = reload::Layer::new(wanted.parse()?);
+    let can_change = move || {
+        let level = Level { handle, wanted: Mutex::new(wanted) };
+        LEVEL.set(level).unwrap_or_else(|_| unreachable!("the process logs already"));
+    };
+    Ok((layer, can_change))
+}
+
+/// Logs by another filter from now on, and without what [`toggle_debug`] added. False if the process
+/// does not log by [`init_logs`](super::init_logs).
+pub fn set_log_level(filter: LogFilter) -> bool {
+    change(|wanted| *wanted = Wanted { filter, is_debugging: false }).is_some()
+}
+
+/// Logs the hub's own code at `debug` besides, or no longer: whether it does now. `None` if the
+/// process does not log by [`init_logs`](super::init_logs).
+pub fn toggle_debug() -> Option<bool> {
+    change(|wanted| wanted.is_debugging = !wanted.is_debugging)
+}
+
+fn change(change: impl FnOnce(&mut Wanted)) -> Option<bool> {
+    let level = LEVEL.get()?;
+    let mut wanted = level.wanted.lock();
+    change(&mut wanted);
+    // A `LogFilter` was parsed before.
+    level.handle.reload(wanted.parse().ok()?).ok()?;
+    Some(wanted.is_debugging)
+}
+
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+const DEBUG: &str = concat!(env!("CARGO_CRATE_NAME"), "=debug");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debugging_adds_to_a_filter_and_takes_nothing_from_it() {
+        for (filter, debugging, hint) in [
+            ("info", "visnyk=debug,info", LevelFilter::DEBUG),
+            ("off", "visnyk=debug,off", LevelFilter::DEBUG),
+            ("visnyk=warn,error", "visnyk=debug,error", LevelFilter::DEBUG),
+            ("trace", "trace", LevelFilter::TRACE),
+        ] {
+            let filter: LogFilter = filter.parse().expect("a filter");
+            let parsed = Wanted { filter, is_debugging: true }.parse().expect("a filter");
+            assert_eq!(parsed.to_string(), debugging);
+            assert_eq!(parsed.max_level_hint(), Some(hint));
+        }
+    }
+}
