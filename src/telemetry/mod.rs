@@ -11,9 +11,9 @@ mod logs;
 mod metrics;
 
 pub use disk_metrics::DiskMetrics;
-pub use log_queue::flush as flush_logs;
-pub(crate) use log_throttle::LogThrottle;
 pub use log_filter::{LogFilter, LogFilterError};
 pub use log_level::{set_log_level, toggle_debug};
+pub use log_queue::flush as flush_logs;
+pub(crate) use log_throttle::LogThrottle;
 pub use logs::{LogFormat, LogsError, init as init_logs, print, print_error};
 pub use metrics::{Metrics, Reason};
