@@ -41,7 +41,8 @@ impl Shard {
     pub(crate) fn new() -> Self {
         let Limits { history, connections, .. } = Limits::default();
         let registry = Arc::new(Registry::new(&Limits::default()));
-        let backend = Arc::new(EventStore::new(Epoch::new(1, 1), history, registry));
+        let backend =
+            Arc::new(EventStore::new(Epoch::new(1, 1), history.total_bytes_max, registry));
         Self {
             engine: Engine::new(Arc::clone(&backend), connections, Metrics::new(), 0, 1, NOW_MS),
             backend,

@@ -99,7 +99,7 @@ impl ChannelState {
             return self.leave(entry, now_ms, 0);
         }
         let idle_ms = u64::from(limits.channels.idle_s) * 1_000;
-        let age_max_ms = u64::from(limits.history.age_max_s) * 1_000;
+        let age_max_ms = u64::from(entry.policy().history.age_max_s) * 1_000;
         let aged_ms = entry.events().with_history(|history| {
             history.oldest().map(|event| (event.accepted_ms + age_max_ms).saturating_sub(now_ms))
         });
@@ -146,8 +146,11 @@ mod tests {
         limits.history.age_max_s = 60;
         limits.channels.idle_s = 1;
         let registry = Arc::new(Registry::new(&limits));
-        let store =
-            EventStore::new(Epoch::new(1, 1), limits.history.clone(), Arc::clone(&registry));
+        let store = EventStore::new(
+            Epoch::new(1, 1),
+            limits.history.total_bytes_max,
+            Arc::clone(&registry),
+        );
         let store = Arc::new(store);
         let context = Arc::new(ChannelContext {
             store: Arc::clone(&store),

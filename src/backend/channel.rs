@@ -5,10 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
-use super::{channel_events::ChannelEvents, shard_set::ShardSet};
-use crate::model::{ChannelName, Epoch, Position, Seq};
+use super::{channel_events::ChannelEvents, losses::Losses, shard_set::ShardSet};
+use crate::{
+    core::{ChannelPolicy, Rate, TooFast},
+    model::{ChannelName, Epoch, Position, Seq},
+};
 
 /// The identity of one incarnation of a channel; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,20 +37,25 @@ pub struct ChannelEntry {
     wake_at_ms: AtomicU64,
     /// Its part of the publish permits.
     publish_permits: Arc<Semaphore>,
+    policy: RwLock<Arc<ChannelPolicy>>,
+    /// Whether its policy has a rate, so that publishers of others take no lock for it.
+    is_rate_limited: AtomicBool,
+    rate: Rate,
 }
 
 impl ChannelEntry {
     pub(super) fn new(
         id: ChannelId,
         name: ChannelName,
-        events: ChannelEvents,
+        earlier: Losses,
+        policy: Arc<ChannelPolicy>,
         publish_permits: usize,
         now_ms: u64,
     ) -> Self {
         Self {
             id,
             name,
-            events,
+            events: ChannelEvents::new(earlier, policy.history.clone()),
             used_ms: AtomicU64::new(now_ms),
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
@@ -54,6 +63,9 @@ impl ChannelEntry {
             claimed: AtomicBool::new(false),
             wake_at_ms: AtomicU64::new(now_ms),
             publish_permits: Arc::new(Semaphore::new(publish_permits)),
+            is_rate_limited: AtomicBool::new(policy.events_per_s > 0),
+            policy: RwLock::new(policy),
+            rate: Rate::default(),
         }
     }
 
@@ -71,6 +83,32 @@ impl ChannelEntry {
     #[inline]
     pub fn events(&self) -> &ChannelEvents {
         &self.events
+    }
+
+    /// What holds for it.
+    pub fn policy(&self) -> Arc<ChannelPolicy> {
+        Arc::clone(&self.policy.read())
+    }
+
+    /// Sets what holds for it from now on. Connections keep their policy.
+    pub(super) fn set_policy(&self, policy: &Arc<ChannelPolicy>) {
+        self.events.set_limits(policy.history.clone());
+        self.is_rate_limited.store(policy.events_per_s > 0, Ordering::Relaxed);
+        *self.policy.write() = Arc::clone(policy);
+        // Its events may be too old by now.
+        self.wake_at(0);
+    }
+
+    /// Whether the events that it takes in a second are limited.
+    #[inline]
+    pub fn is_rate_limited(&self) -> bool {
+        self.is_rate_limited.load(Ordering::Relaxed)
+    }
+
+    /// Takes events of its rate, or says why not.
+    pub fn take_rate(&self, now_ms: u64, events: u32) -> Result<(), TooFast> {
+        let policy = self.policy();
+        self.rate.take(now_ms, events, policy.events_per_s, policy.events_burst)
     }
 
     /// Notes a use, which keeps its actor for another idle time.

@@ -9,7 +9,7 @@ use super::{
     piece::SeqRange,
 };
 use crate::{
-    core::{FellOff, History, Slice},
+    core::{FellOff, History, HistoryLimits, Slice},
     model::Seq,
 };
 
@@ -20,7 +20,7 @@ pub struct ChannelEvents {
     created_after: Seq,
     /// The number of the latest eviction from it, its earlier incarnations included.
     eviction: AtomicU64,
-    history: Mutex<History>,
+    retained: Mutex<Retained>,
     /// The newest seq, so that a reader sees without a lock that there is nothing new.
     last_seq: AtomicU64,
     /// Whether its closing event has a seq, shown or not.
@@ -32,12 +32,20 @@ pub struct ChannelEvents {
     ranked: AtomicBool,
 }
 
+/// A history with its limits.
+#[derive(Debug)]
+struct Retained {
+    history: History,
+    limits: HistoryLimits,
+}
+
 impl ChannelEvents {
-    pub(super) fn new(earlier: Losses) -> Self {
+    pub(super) fn new(earlier: Losses, limits: HistoryLimits) -> Self {
+        let history = History::starting_after(earlier.through);
         Self {
             created_after: earlier.through,
             eviction: AtomicU64::new(earlier.eviction),
-            history: Mutex::new(History::starting_after(earlier.through)),
+            retained: Mutex::new(Retained { history, limits }),
             last_seq: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             closed_seq: AtomicU64::new(0),
@@ -51,7 +59,24 @@ impl ChannelEvents {
     pub fn with_history<T>(&self, read: impl FnOnce(&mut History) -> T) -> T {
         #[cfg(test)]
         super::tests::before_lock();
-        read(&mut self.history.lock())
+        read(&mut self.retained.lock().history)
+    }
+
+    /// Runs `change` on the history and what that may keep, under its lock.
+    #[inline]
+    pub(super) fn with_limits<T>(
+        &self,
+        change: impl FnOnce(&mut History, &HistoryLimits) -> T,
+    ) -> T {
+        #[cfg(test)]
+        super::tests::before_lock();
+        let Retained { history, limits } = &mut *self.retained.lock();
+        change(history, limits)
+    }
+
+    /// Sets what its history may keep, from the next event or look at ages on.
+    pub(super) fn set_limits(&self, limits: HistoryLimits) {
+        self.retained.lock().limits = limits;
     }
 
     /// The losses of the channel: the last evicted seq, and the number of the eviction.

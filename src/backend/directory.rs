@@ -15,12 +15,14 @@ use thiserror::Error;
 
 use super::{
     channel::{ChannelEntry, ChannelId},
-    channel_events::ChannelEvents,
     evicted_channels::EvictedChannels,
     losses::Losses,
     walk::Walk,
 };
-use crate::model::{ChannelName, Seq};
+use crate::{
+    core::{ChannelPolicies, ChannelPolicy},
+    model::{ChannelName, Seq},
+};
 
 /// The channels by name. A channel is created by its first publish or subscription and evicted when
 /// it is empty, open and not held.
@@ -35,6 +37,8 @@ pub struct Directory {
     evicted: Mutex<EvictedChannels>,
     channels_max: usize,
     publish_permits: usize,
+    /// Its lock is taken before those of `entries`.
+    policies: RwLock<ChannelPolicies>,
 }
 
 /// There are as many channels as the hub may have.
@@ -46,8 +50,13 @@ pub struct DirectoryFull {
 }
 
 impl Directory {
-    /// An empty directory; each channel may hold `share` publish permits.
-    pub fn new(channels_max: usize, evicted_max: usize, publish_permits: usize) -> Self {
+    /// An empty directory; each channel may hold so many publish permits.
+    pub fn new(
+        channels_max: usize,
+        evicted_max: usize,
+        publish_permits: usize,
+        policies: ChannelPolicies,
+    ) -> Self {
         Self {
             entries: DashMap::new(),
             names: RwLock::default(),
@@ -56,6 +65,7 @@ impl Directory {
             evicted: Mutex::new(EvictedChannels::new(evicted_max)),
             channels_max,
             publish_permits,
+            policies: RwLock::new(policies),
         }
     }
 
@@ -73,6 +83,9 @@ impl Directory {
         if let Some(entry) = self.find(name) {
             return Ok(entry);
         }
+        // Held until the channel is here: new policies find it, or are found.
+        let policies = self.policies.read();
+        let policy = policies.policy_of(name);
         match self.entries.entry(name.clone()) {
             Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
             Entry::Vacant(vacant) => {
@@ -80,12 +93,13 @@ impl Directory {
                     self.len.fetch_sub(1, Ordering::AcqRel);
                     return Err(DirectoryFull { channels_max: self.channels_max });
                 }
-                let events = ChannelEvents::new(self.evicted.lock().recall(name));
+                let earlier = self.evicted.lock().recall(name);
                 let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
                 let entry = Arc::new(ChannelEntry::new(
                     id,
                     name.clone(),
-                    events,
+                    earlier,
+                    Arc::clone(policy),
                     self.publish_permits,
                     now_ms,
                 ));
@@ -94,6 +108,27 @@ impl Directory {
                 Ok(entry)
             }
         }
+    }
+
+    /// What holds for a channel of this name, whether there is one or not.
+    pub fn policy_of(&self, name: &ChannelName) -> Arc<ChannelPolicy> {
+        Arc::clone(self.policies.read().policy_of(name))
+    }
+
+    /// Sets what holds for channels. Those that are here keep their policies until
+    /// [`renew_policies`](Self::renew_policies) has come to them.
+    pub fn set_policies(&self, policies: ChannelPolicies) {
+        *self.policies.write() = policies;
+    }
+
+    /// Gives the next channels after the name `after` the policies that hold now. The name that it
+    /// has come to, if there may be more.
+    pub fn renew_policies(&self, after: Option<&str>) -> Option<ChannelName> {
+        let (entries, last) = self.page(after, usize::MAX, |_| true);
+        for entry in entries {
+            entry.set_policy(&self.policy_of(entry.name()));
+        }
+        last
     }
 
     /// Evicts a channel that only the directory and the caller hold. Its holders took it from the

@@ -20,7 +20,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    core::{Evicted, History, HistoryLimits},
+    core::{Evicted, History},
     model::{Epoch, Event, EventKind, Position, Seq},
 };
 
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct EventStore {
     epoch: Epoch,
-    retention: HistoryLimits,
+    total_bytes_max: u64,
     registry: Arc<Registry>,
     /// The newest seq that is shown, with all before it.
     head: AtomicU64,
@@ -49,11 +49,11 @@ struct Ranked {
 }
 
 impl EventStore {
-    /// An empty store of the channels of `registry`.
-    pub fn new(epoch: Epoch, retention: HistoryLimits, registry: Arc<Registry>) -> Self {
+    /// An empty store of the channels of `registry`, which keeps so many bytes of events in memory.
+    pub fn new(epoch: Epoch, total_bytes_max: u64, registry: Arc<Registry>) -> Self {
         Self {
             epoch,
-            retention,
+            total_bytes_max,
             registry,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -92,8 +92,8 @@ impl EventStore {
     #[inline]
     pub fn append(&self, entry: &Arc<ChannelEntry>, event: &Arc<Event>) {
         self.bytes.fetch_add(History::cost(event), Ordering::Relaxed);
-        entry.events().with_history(|history| {
-            let evicted = history.append(Arc::clone(event), &self.retention);
+        entry.events().with_limits(|history, limits| {
+            let evicted = history.append(Arc::clone(event), limits);
             let mut journal = self.journal.write();
             journal.append(Arc::clone(event));
             self.note(&mut journal, entry, &evicted);
@@ -116,7 +116,7 @@ impl EventStore {
     /// Shows the batch that ends with `head` to readers, then makes room under the ceiling.
     pub fn commit(&self, head: Seq) {
         self.head.store(head.0, Ordering::Release);
-        if self.bytes() > self.retention.total_bytes_max {
+        if self.bytes() > self.total_bytes_max {
             self.make_room();
         }
     }
@@ -169,8 +169,8 @@ impl EventStore {
     /// Evicts what is older than the age bound from one channel, in bounded steps; true when
     /// there may be more.
     pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
-        let oldest_ms = now_ms.saturating_sub(u64::from(self.retention.age_max_s) * 1_000);
-        entry.events().with_history(|history| {
+        entry.events().with_limits(|history, limits| {
+            let oldest_ms = now_ms.saturating_sub(u64::from(limits.age_max_s) * 1_000);
             let evicted = history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP);
             self.note(&mut self.journal.write(), entry, &evicted);
             evicted.seqs.len() == AGED_EVENTS_PER_STEP
@@ -200,7 +200,7 @@ impl EventStore {
 
     fn make_room(&self) {
         let mut ranking = self.ranking.lock();
-        while self.bytes() > self.retention.total_bytes_max {
+        while self.bytes() > self.total_bytes_max {
             let Some(Reverse(top)) = ranking.pop() else { break };
             let Some(entry) = top.entry.upgrade() else { continue };
             let next = ranking.peek().map_or(Seq(u64::MAX), |Reverse(next)| next.oldest);
@@ -209,7 +209,7 @@ impl EventStore {
                 let mut through = Seq::ZERO;
                 let mut bytes = 0;
                 // An actor may have evicted enough meanwhile.
-                let over = self.bytes().saturating_sub(self.retention.total_bytes_max);
+                let over = self.bytes().saturating_sub(self.total_bytes_max);
                 let step = history.read(history.evicted_through(), next, 64, usize::MAX);
                 for event in step.map(|slice| slice.events).unwrap_or_default() {
                     if bytes >= over {
@@ -268,8 +268,7 @@ mod tests {
     #[test]
     fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {
         let registry = Arc::new(Registry::new(&Limits::default()));
-        let store =
-            EventStore::new(Epoch::new(0, 1), HistoryLimits::default(), Arc::clone(&registry));
+        let store = EventStore::new(Epoch::new(0, 1), u64::MAX, Arc::clone(&registry));
         for seq in 1..=3 * RANKING_SLACK as u64 {
             let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");
             let entry = registry.directory().find_or_create(&name, 0).expect("room for it");

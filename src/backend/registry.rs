@@ -10,7 +10,10 @@ use super::{
     shard_set::{ShardSet, TargetShards},
     throttles::Throttles,
 };
-use crate::{core::Limits, model::Epoch};
+use crate::{
+    core::{ChannelPolicies, ChannelRule, Limits},
+    model::Epoch,
+};
 
 /// The channels of one hub.
 #[derive(Debug)]
@@ -24,6 +27,11 @@ pub struct Registry {
 impl Registry {
     /// An empty registry, which holds as many channels as `limits` allows.
     pub fn new(limits: &Limits) -> Self {
+        Self::with_rules(limits, Vec::new())
+    }
+
+    /// The same, with rules for some channels.
+    pub fn with_rules(limits: &Limits, rules: Vec<ChannelRule>) -> Self {
         let publish = &limits.publish;
         let publish_permits =
             (publish.in_flight_max as usize * usize::from(publish.channel_share_percent)) / 100;
@@ -33,6 +41,7 @@ impl Registry {
                 channels.channels_max as usize,
                 channels.forgotten_max as usize,
                 publish_permits.max(1),
+                ChannelPolicies::new(limits, rules),
             ),
             pattern_counts: Arc::default(),
             pattern_subscribers: Arc::default(),

@@ -1,6 +1,6 @@
 //! `visnyk config`: shows or checks the settings that `visnyk serve` would run with.
 
-use visnyk::server::settings::Effective;
+use visnyk::{model::ChannelName, server::settings::Effective};
 
 use super::{CliError, output::print, settings};
 
@@ -9,6 +9,10 @@ pub(crate) struct Args {
     /// Only checks them: prints nothing and exits 0, or says what is wrong and exits 2.
     #[arg(long)]
     check: bool,
+
+    /// Prints what holds for a channel of this name, and which rule or limit says so.
+    #[arg(long, value_name = "NAME", conflicts_with = "check")]
+    channel: Option<String>,
 
     #[command(flatten)]
     settings: settings::SettingsArgs,
@@ -20,7 +24,10 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     if args.check {
         return Ok(());
     }
-    print(page(&effective))
+    let Some(name) = &args.channel else { return print(page(&effective)) };
+    let name = ChannelName::parse(name)
+        .map_err(|error| CliError::Usage(format!("--channel {name:?}: {error}")))?;
+    print(effective.channel(&name))
 }
 
 fn page(effective: &Effective) -> String {

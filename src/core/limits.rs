@@ -75,6 +75,8 @@ pub struct ChannelLimits {
     /// Evicted channels whose last evicted event is remembered one by one; older ones share a
     /// floor, below which a resume on an unknown channel is answered with a gap.
     pub forgotten_max: u32,
+    /// Rules for the channels of some patterns; a new channel is matched with each of them.
+    pub rules_max: u32,
     /// Events a second to one channel from all its publishers; past it 429. 0 is no limit.
     pub events_per_s: u32,
     /// Events to one channel at once, above its rate.
@@ -89,6 +91,7 @@ impl Default for ChannelLimits {
             tombstone_s: 3_600,
             tombstones_max: 10_000,
             forgotten_max: 10_000,
+            rules_max: 100,
             events_per_s: 0,
             events_burst: 50_000,
         }

@@ -1,6 +1,7 @@
 //! Pure state machines: they take the time as an argument and never read a clock, spawn, log or
 //! lock.
 
+mod channel_rules;
 mod close_reason;
 mod connection;
 #[cfg(any(test, fuzzing))]
@@ -9,10 +10,12 @@ mod history;
 mod idempotency;
 mod limits;
 mod pattern_index;
+mod rate;
 mod restart;
 mod subscription;
 mod wheel;
 
+pub use channel_rules::{ChannelPolicies, ChannelPolicy, ChannelRule};
 pub use close_reason::CloseReason;
 pub use connection::{Connection, ConnectionMsg, ConnectionStart, Effect, Transport};
 pub use history::{Evicted, FellOff, History, Slice};
@@ -22,6 +25,7 @@ pub use limits::{
     PublishLimits, RequestLimits, SlowPolicy, SubjectLimits,
 };
 pub use pattern_index::{PatternId, PatternIndex};
+pub use rate::{Rate, TooFast};
 pub use restart::{RestartPolicy, Restarts};
 pub use subscription::{Subscription, SubscriptionError};
 pub use wheel::Wheel;

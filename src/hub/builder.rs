@@ -12,6 +12,7 @@ use super::{
     handle::{Hub, HubParts},
     quotas::Quotas,
     restore::{DiskOptions, Restored, restore},
+    rules,
     throttled_logs::ThrottledLogs,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         Lifecycle, Log, RootHandle, ShardContext, ShardsHandle, ShowStage,
     },
     backend::{EventStore, Registry},
-    core::Limits,
+    core::{ChannelRule, Limits},
     model::Epoch,
     telemetry::Metrics,
 };
@@ -31,6 +32,7 @@ pub struct HubBuilder {
     limits: Limits,
     shards: usize,
     disk: Option<DiskOptions>,
+    rules: Vec<ChannelRule>,
 }
 
 /// The hub did not start.
@@ -67,6 +69,14 @@ impl HubBuilder {
         self
     }
 
+    /// Sets what holds for the channels of some patterns instead of the limits. For each channel the
+    /// first rule that matches holds.
+    #[must_use]
+    pub fn channel_rules(mut self, rules: Vec<ChannelRule>) -> Self {
+        self.rules = rules;
+        self
+    }
+
     /// Starts the actors. Needs a tokio runtime. With a log on disk it first reads all of that.
     pub async fn start(self) -> Result<Hub, StartError> {
         self.start_with(None).await
@@ -79,14 +89,15 @@ impl HubBuilder {
             shards => shards,
         };
         let limits = Arc::new(self.limits);
+        rules::check(&self.rules, &limits).map_err(|error| StartError(error.to_string()))?;
         let clock = Clock::start();
         let metrics = Metrics::new();
-        let registry = Arc::new(Registry::new(&limits));
+        let registry = Arc::new(Registry::with_rules(&limits, self.rules));
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
         let (store, durable, keys) = match self.disk {
             None => {
-                let history = limits.history.clone();
-                let store = Arc::new(EventStore::new(epoch, history, Arc::clone(&registry)));
+                let bytes_max = limits.history.total_bytes_max;
+                let store = Arc::new(EventStore::new(epoch, bytes_max, Arc::clone(&registry)));
                 (store, durable.unwrap_or(DurableStage::Memory), VecDeque::new())
             }
             Some(options) => {

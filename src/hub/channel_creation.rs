@@ -8,11 +8,11 @@ use std::{sync::Arc, time::Duration};
 use super::{
     error::{PublishError, SubscribeError},
     event_rate::Source,
-    rate_limits::{RateLimits, TooFast},
+    rate_limits::RateLimits,
 };
 use crate::{
     backend::{ChannelEntry, DirectoryFull, Registry},
-    core::{AddressLimits, Limits},
+    core::{AddressLimits, Limits, TooFast},
     model::{ChannelName, ClientAddress, Network},
 };
 

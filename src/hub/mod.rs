@@ -27,6 +27,7 @@ mod renew;
 #[cfg(test)]
 mod restart_tests;
 mod restore;
+mod rules;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use handle::Hub;
 pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
 pub use restore::DiskOptions;
+pub use rules::TooManyRules;
 pub use subscribe::StreamRequest;
 
-pub(crate) use rate_limits::{RateLimits, TooFast};
+pub(crate) use rate_limits::RateLimits;

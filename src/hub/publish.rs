@@ -14,6 +14,7 @@ use super::{
     error::{CloseError, PublishError},
     event_rate::Source,
     handle::Hub,
+    quotas::check_channels,
 };
 use crate::{
     actors::{AppendError, Submission, cost},
@@ -110,7 +111,7 @@ impl Hub {
         if publication.events.len() > events_max {
             return Err(PublishError::TooMany { events_max });
         }
-        self.0.quotas.check_rates(publication.source.as_ref(), &publication.events)?;
+        self.0.quotas.check_source(publication.source.as_ref(), publication.events.len())?;
         let now_ms = self.0.clock.now_ms();
         let created_by = CreatedBy::of(publication.source.as_ref());
         let mut events: Vec<(Arc<ChannelEntry>, Draft)> =
@@ -122,6 +123,7 @@ impl Hub {
             };
             events.push((entry, Draft::new(event)));
         }
+        check_channels(&events, now_ms)?;
         self.submit(events, EventKind::Published, publication.key).await
     }
 

@@ -8,12 +8,13 @@ use rustc_hash::FxHashMap;
 use super::{
     error::{PublishError, SubscribeError},
     event_rate::{EventRate, Source},
-    rate_limits::{RateLimits, TooFast},
+    rate_limits::RateLimits,
 };
 use crate::{
     actors::{ClientInfo, UsageTable},
-    core::{AddressLimits, Limits, SubjectLimits},
-    model::{ChannelName, ClientAddress, Network, NewEvent},
+    backend::{ChannelEntry, ChannelId},
+    core::{AddressLimits, Limits, SubjectLimits, TooFast},
+    model::{ClientAddress, Draft, Network},
 };
 
 /// The counts of all clients of a hub.
@@ -25,13 +26,11 @@ pub(super) struct Quotas {
     of_subject: Arc<UsageTable<Arc<str>>>,
     by_address: Option<RateLimits<Network>>,
     by_subject: Option<RateLimits<Arc<str>>>,
-    to_channel: Option<RateLimits<ChannelName>>,
 }
 
 impl Quotas {
     pub(super) fn new(limits: &Limits) -> Self {
         let (address, subject) = (&limits.per_address, &limits.per_subject);
-        let channels = &limits.channels;
         Self {
             of_address: Arc::default(),
             of_subject: Arc::default(),
@@ -44,11 +43,6 @@ impl Quotas {
                 subject.events_per_s,
                 subject.events_burst,
                 subject.rates_max,
-            ),
-            to_channel: RateLimits::new(
-                channels.events_per_s,
-                channels.events_burst,
-                channels.channels_max,
             ),
             per_address: address.clone(),
             per_subject: subject.clone(),
@@ -81,14 +75,14 @@ impl Quotas {
         Ok(ClientInfo::new(client, of_address, of_subject))
     }
 
-    /// Counts events against the rates of their source and their channels. A batch counts as its
-    /// events. What a source has used up is not given back when a channel then refuses.
-    pub(super) fn check_rates(
+    /// Counts events against the rate of their source. A batch counts as its events. What a source
+    /// has used up is not given back when a channel then refuses.
+    pub(super) fn check_source(
         &self,
         source: Option<&Source>,
-        events: &[(ChannelName, NewEvent)],
+        events: usize,
     ) -> Result<(), PublishError> {
-        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(events).unwrap_or(u32::MAX);
         match source {
             Some(Source::Subject(subject)) => {
                 take(self.by_subject.as_ref(), subject, count, EventRate::Subject)?;
@@ -99,18 +93,34 @@ impl Quotas {
             }
             _ => {}
         }
-        let Some(rates) = &self.to_channel else { return Ok(()) };
-        if let [(only, _)] = events {
-            return take(Some(rates), only, 1, EventRate::Channel);
-        }
-        let mut counts: FxHashMap<&ChannelName, u32> = FxHashMap::default();
-        for (channel, _) in events {
-            *counts.entry(channel).or_default() += 1;
-        }
-        let mut counts = counts.into_iter();
-        counts
-            .try_for_each(|(channel, count)| take(Some(rates), channel, count, EventRate::Channel))
+        Ok(())
     }
+}
+
+/// Counts events against the rates of their channels.
+pub(super) fn check_channels(
+    events: &[(Arc<ChannelEntry>, Draft)],
+    now_ms: u64,
+) -> Result<(), PublishError> {
+    let limited = || events.iter().map(|(entry, _)| entry).filter(|entry| entry.is_rate_limited());
+    if limited().next().is_none() {
+        return Ok(());
+    }
+    let mut counts: FxHashMap<ChannelId, (&ChannelEntry, u32)> = FxHashMap::default();
+    for entry in limited() {
+        counts.entry(entry.id()).or_insert((entry, 0)).1 += 1;
+    }
+    // First what never passes, which takes nothing of other channels.
+    for (entry, count) in counts.values() {
+        let burst = entry.policy().events_burst;
+        if *count > burst {
+            return Err(refusal(TooFast::Never { burst }, EventRate::Channel));
+        }
+    }
+    let mut counts = counts.into_values();
+    counts.try_for_each(|(entry, count)| {
+        entry.take_rate(now_ms, count).map_err(|why| refusal(why, EventRate::Channel))
+    })
 }
 
 fn take<K: std::hash::Hash + Eq + Clone>(
@@ -119,15 +129,24 @@ fn take<K: std::hash::Hash + Eq + Clone>(
     count: u32,
     rate: EventRate,
 ) -> Result<(), PublishError> {
-    rates.map_or(Ok(()), |rates| rates.take(key, count)).map_err(|why| match why {
+    rates.map_or(Ok(()), |rates| rates.take(key, count)).map_err(|why| refusal(why, rate))
+}
+
+fn refusal(why: TooFast, rate: EventRate) -> PublishError {
+    match why {
         TooFast::Wait(wait) => PublishError::TooFast { rate, wait_ms: wait.as_millis() as u64 },
         TooFast::Never { burst } => PublishError::OverBurst { rate, events_max: burst },
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        backend::Registry,
+        core::ChannelRule,
+        model::{ChannelName, ChannelPattern, NewEvent},
+    };
 
     fn client(text: &str) -> Option<ClientAddress> {
         Some(ClientAddress::direct(std::net::SocketAddr::new(text.parse().expect("an address"), 1)))
@@ -187,10 +206,9 @@ mod tests {
         (limits.per_address.events_per_s, limits.per_address.events_burst) = (1, 2);
         (limits.channels.events_per_s, limits.channels.events_burst) = (1, 4);
         let quotas = Quotas::new(&limits);
-        let name = |text: &str| ChannelName::parse(text).expect("a name");
-        let events = |names: &[&str]| -> Vec<_> {
-            names.iter().map(|text| (name(text), NewEvent::message("x"))).collect()
-        };
+        let mut rule = ChannelRule::new(ChannelPattern::parse("slow/*").expect("a pattern"));
+        rule.publish_per_s = Some(2);
+        let registry = Registry::with_rules(&limits, vec![rule]);
         let rate_of = |result: Result<(), PublishError>| match result {
             Ok(()) => None,
             Err(PublishError::TooFast { rate, .. } | PublishError::OverBurst { rate, .. }) => {
@@ -201,15 +219,29 @@ mod tests {
         let ann = Some(Source::Subject("ann".into()));
         let remote = client("192.0.2.1").map(Source::Client);
         let local = client("127.0.0.1").map(Source::Client);
-        let pass = |source: &Option<Source>, names: &[&str]| {
-            rate_of(quotas.check_rates(source.as_ref(), &events(names)))
+        let source =
+            |source: &Option<Source>, events| rate_of(quotas.check_source(source.as_ref(), events));
+        assert_eq!(source(&ann, 3), None, "at the burst");
+        assert_eq!(source(&ann, 1), Some(EventRate::Subject));
+        assert_eq!(source(&remote, 3), Some(EventRate::Address), "over the burst");
+        assert_eq!(source(&remote, 2), None);
+        assert_eq!(source(&local, 99), None, "this machine does not count");
+        let channels = |names: &[&str]| {
+            let entry = |text: &&str| {
+                let name = ChannelName::parse(text).expect("a name");
+                let entry = registry.directory().find_or_create(&name, 0).expect("room");
+                (entry, Draft::new(&NewEvent::message("x")))
+            };
+            check_channels(&names.iter().map(entry).collect::<Vec<_>>(), 1_000)
         };
-        assert_eq!(pass(&ann, &["a", "b", "a"]), None, "at the burst");
-        assert_eq!(pass(&ann, &["c"]), Some(EventRate::Subject));
-        assert_eq!(pass(&remote, &["c", "c", "c"]), Some(EventRate::Address), "over the burst");
-        assert_eq!(pass(&remote, &["c", "c"]), None);
-        assert_eq!(pass(&local, &["a", "a"]), None, "the channel's burst is four");
-        assert_eq!(pass(&local, &["b", "a"]), Some(EventRate::Channel));
-        assert_eq!(pass(&None, &["d", "d", "d", "d", "d"]), Some(EventRate::Channel));
+        assert_eq!(channels(&["a", "a", "b", "a"]), Ok(()), "below");
+        assert_eq!(channels(&["a"]), Ok(()), "at the burst");
+        let wait_ms = 1_000;
+        let rate = EventRate::Channel;
+        assert_eq!(channels(&["b", "a"]), Err(PublishError::TooFast { rate, wait_ms }));
+        let over = PublishError::OverBurst { rate, events_max: 4 };
+        assert_eq!(channels(&["d", "d", "d", "d", "d"]), Err(over));
+        assert_eq!(channels(&["slow/a", "slow/a"]), Ok(()), "as many at once as in a second");
+        assert_eq!(channels(&["slow/a"]), Err(PublishError::TooFast { rate, wait_ms: 500 }));
     }
 }

@@ -20,6 +20,8 @@ use governor::{
 };
 use parking_lot::Mutex;
 
+use crate::core::TooFast;
+
 /// A rate limit for each key.
 #[derive(Debug)]
 pub(crate) struct RateLimits<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
@@ -27,18 +29,6 @@ pub(crate) struct RateLimits<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
     burst: u32,
     keys_max: usize,
     swept: Mutex<C::Instant>,
-}
-
-/// Why something is over the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TooFast {
-    /// It can after this time, if nothing else comes before.
-    Wait(Duration),
-    /// It is larger than the burst by itself.
-    Never {
-        /// The burst.
-        burst: u32,
-    },
 }
 
 impl<K: Hash + Eq + Clone> RateLimits<K> {

@@ -79,14 +79,13 @@ pub(super) fn restore(
     }
     let identity = directory.identity();
     let recovery = Recovery::start(directory.into_directory(), identity, new_epoch)?;
-    let history = limits.history.clone();
-    let store = Arc::new(EventStore::new(recovery.epoch(), history, Arc::clone(registry)));
+    let bytes_max = limits.history.total_bytes_max;
+    let store = Arc::new(EventStore::new(recovery.epoch(), bytes_max, Arc::clone(registry)));
     let mut loader = Loader {
         store: Arc::clone(&store),
         keys: VecDeque::new(),
         keys_max: limits.publish.idempotency_keys_max as usize,
         tombstone_ms: u64::from(limits.channels.tombstone_s) * 1_000,
-        age_max_ms: u64::from(limits.history.age_max_s) * 1_000,
         keys_from_ms: now_ms.saturating_sub(u64::from(limits.publish.idempotency_s) * 1_000),
         now_ms,
         events: 0,
@@ -146,7 +145,6 @@ struct Loader {
     keys: VecDeque<StoredKey>,
     keys_max: usize,
     tombstone_ms: u64,
-    age_max_ms: u64,
     keys_from_ms: u64,
     now_ms: u64,
     events: u64,
@@ -165,9 +163,8 @@ impl Loader {
         let RecoveredEvent { seq, time_ms, kind, .. } = recovered;
         let directory = self.store.registry().directory();
         let is_tombstone = kind == EventKind::Closed && time_ms + self.tombstone_ms > self.now_ms;
-        if time_ms + self.age_max_ms <= self.now_ms && directory.find(&recovered.channel).is_none()
-        {
-            // No history would keep it, so its channel is not created for it.
+        if directory.find(&recovered.channel).is_none() && self.is_too_old(&recovered) {
+            // Its channel is not created for it.
             directory.restore_losses([(&recovered.channel, seq)], Seq::ZERO);
             if is_tombstone {
                 let entry = self.find_or_create(&recovered.channel)?;
@@ -196,6 +193,12 @@ impl Loader {
             self.reopen(&entry);
         }
         Ok(())
+    }
+
+    /// Whether no history would keep it.
+    fn is_too_old(&self, event: &RecoveredEvent) -> bool {
+        let policy = self.store.registry().directory().policy_of(&event.channel);
+        event.time_ms + u64::from(policy.history.age_max_s) * 1_000 <= self.now_ms
     }
 
     /// The channel. Where the directory is full of channels that have nothing left, these go.

@@ -20,7 +20,7 @@ pub struct StreamRequest {
     pub start: Start,
     /// Another framing than server-sent events as history has them.
     pub framing: Option<&'static dyn Framing>,
-    /// What happens when it lags; `None` takes the hub's setting.
+    /// What happens when it lags; `None` takes that of its channels.
     pub policy: Option<SlowPolicy>,
     /// Whether it begins with its connection's id.
     pub hello: bool,
@@ -159,6 +159,9 @@ impl Hub {
         {
             return Err(SubscribeError::Closed);
         }
+        let has_patterns = !subscription.patterns().is_empty();
+        let default = connections.slow_policy;
+        let policy = policy.unwrap_or_else(|| policy_of(&named, has_patterns, default));
         let transport = shape.transport();
         let pattern_counts = self.0.registry.pattern_counts();
         let watch = |pattern: &ChannelPattern| pattern_counts.count(pattern, transport);
@@ -172,7 +175,7 @@ impl Hub {
             shape,
             coding: TransferCoding::None,
             start,
-            policy: policy.unwrap_or(connections.slow_policy),
+            policy,
             ends_after_ms,
             hello,
             retry_ms,
@@ -192,6 +195,17 @@ impl Hub {
             Start::At(at) => at.epoch == self.0.store.epoch() && at.seq >= closed,
             Start::Earliest | Start::Unknown(_) => false,
         }
+    }
+}
+
+/// What happens to a connection that lags too far and does not ask for either. It skips events only
+/// if each of its channels allows that; patterns go by the hub's default.
+fn policy_of(named: &[CountedEntry], has_patterns: bool, default: SlowPolicy) -> SlowPolicy {
+    let of_names = named.iter().map(|counted| counted.entry().policy().slow);
+    let of_patterns = has_patterns.then_some(default);
+    match of_names.chain(of_patterns).all(|policy| policy == SlowPolicy::Skip) {
+        true => SlowPolicy::Skip,
+        false => SlowPolicy::Disconnect,
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::channel::{ChannelName, ChannelNameError, check_length, check_segments};
 
 /// A pattern over channel names: `*` stands for one segment, `**` for zero or more.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ChannelPattern {
     text: Arc<str>,
     /// Where its first wildcard begins and its last ends, in bytes; there are at most 255.
@@ -93,6 +95,20 @@ impl ChannelPattern {
     /// How many segments are between its first and its last `**`, others of these not counted.
     pub fn searched_segments(&self) -> usize {
         searched_segments(&self.text)
+    }
+}
+
+impl TryFrom<String> for ChannelPattern {
+    type Error = SelectorError;
+
+    fn try_from(text: String) -> Result<Self, SelectorError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ChannelPattern> for String {
+    fn from(pattern: ChannelPattern) -> Self {
+        pattern.text.to_string()
     }
 }
 

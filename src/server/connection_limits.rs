@@ -9,9 +9,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     actors::{Usage, UsageTable},
-    core::{AddressLimits, Limits},
+    core::{AddressLimits, Limits, TooFast},
     http::{TemporaryRejection, TrustedProxies},
-    hub::{RateLimits, TooFast},
+    hub::RateLimits,
     model::{ClientAddress, Network},
 };
 

@@ -57,7 +57,8 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     let bound = bind(settings, shards, &inherited, awaits_ports).await?;
     let mut limits = settings.limits.clone();
     let split = split_sockets(&mut limits.connections, shards);
-    let mut builder = Hub::builder().limits(limits).shards(shards);
+    let rules = settings.channels.rules.clone();
+    let mut builder = Hub::builder().limits(limits).channel_rules(rules).shards(shards);
     if !settings.data_dir.is_empty() {
         builder = builder.disk(disk_options(settings));
     }

@@ -32,6 +32,20 @@ fn config_prints_a_settings_file_with_origins() {
     ] {
         assert!(stdout.lines().any(|printed| printed == line), "{line:?} is not in\n{stdout}");
     }
+    let rules = "[{ pattern = \"a/*\", events_max = 7 }]";
+    let channel = visnyk(&directory)
+        .args(["config", "--channel", "a/b"])
+        .env("VISNYK_CHANNELS__RULES", rules)
+        .output()
+        .expect("it runs");
+    let shown = String::from_utf8(channel.stdout).expect("UTF-8");
+    assert!(shown.contains("\nevents_max = 7 # rule 1\n"), "{shown}");
+    let bad = visnyk(&directory).args(["config", "--channel", "a//b"]).output();
+    assert_eq!(code(&bad.expect("it runs")), 2);
+    let with_rules = visnyk(&directory).arg("config").env("VISNYK_CHANNELS__RULES", rules).output();
+    write(&directory, "rules.toml", &String::from_utf8_lossy(&with_rules.expect("it runs").stdout));
+    let again = visnyk(&directory).args(["config", "--config", "rules.toml", "--check"]).output();
+    assert_eq!(code(&again.expect("it runs")), 0);
     write(&directory, "again.toml", &stdout);
     let again = visnyk(&directory).args(["config", "--config", "again.toml", "--check"]).output();
     assert_eq!(code(&again.expect("it runs")), 0);

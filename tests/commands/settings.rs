@@ -237,6 +237,100 @@ fn numbers_are_held_to_their_bounds() {
 }
 
 #[test]
+fn rules_of_channels_are_read_from_files_and_variables() {
+    let directory = Directory::new().file(
+        "visnyk.toml",
+        "[[channels.rules]]\npattern = \"prices/eur\"\nevents_max = 5\n\n\
+         [[channels.rules]]\npattern = \"prices/**\"\nslow = \"skip\"\npublish_per_s = 7\n",
+    );
+    let effective = directory.load();
+    let rules = &effective.settings().channels.rules;
+    assert_eq!(rules.len(), 2);
+    assert_eq!((rules[0].pattern.as_str(), rules[0].events_max), ("prices/eur", Some(5)));
+    assert_eq!((rules[1].slow, rules[1].publish_per_s), (Some(SlowPolicy::Skip), Some(7)));
+    let channel = |name| {
+        let name = visnyk::model::ChannelName::parse(name).expect("a name");
+        effective.channel(&name).replace(&directory.prefix(), "")
+    };
+    assert_eq!(
+        channel("prices/usd"),
+        "# prices/usd: rule 2 of channels.rules (visnyk.toml:1), which is for prices/**\n\
+         events_max = 1000 # limits.history.events_max (default)\n\
+         age_max_s = 3600 # limits.history.age_max_s (default)\n\
+         bytes_max = 1048576 # limits.history.bytes_max (default)\n\
+         slow = \"skip\" # rule 2\n\
+         publish_per_s = 7 # rule 2\n"
+    );
+    assert!(channel("prices/eur").contains("\nevents_max = 5 # rule 1\n"));
+    assert!(channel("orders").starts_with("# orders: no rule of channels.rules is for it\n"));
+    let variable = variable("VISNYK_CHANNELS__RULES", "[{ pattern = \"a\", bytes_max = 9 }]");
+    let settings = Settings::load(&directory.sources().environment([variable])).expect("good");
+    let rules = &settings.settings().channels.rules;
+    assert_eq!((rules.len(), rules[0].bytes_max), (1, Some(9)), "a list replaces the one below");
+}
+
+#[test]
+fn bad_rules_of_channels_are_refused_with_their_place_and_what_is_allowed() {
+    for (rule, reason) in [
+        (
+            "pattern = \"a\"\nevents = 5",
+            "events = 5 is unknown, and a rule has pattern, events_max, ",
+        ),
+        ("events_max = 5", "it has no pattern, which says what it is for"),
+        ("pattern = \"a/b*\"", "pattern = \"a/b*\", and allowed is a channel name or a pattern, "),
+        (
+            "pattern = \"a\"\nevents_max = 0",
+            "events_max = 0, and allowed is a whole number from 1 to 4294967295",
+        ),
+        ("pattern = \"a\"\nslow = \"skp\"", "slow = \"skp\", and allowed is disconnect or skip"),
+        (
+            "pattern = \"a\"\nage_max_s = \"1h\"",
+            "age_max_s = \"1h\", and allowed is a whole number",
+        ),
+    ] {
+        let good = "[[channels.rules]]\npattern = \"**\"\n";
+        let text = format!("{good}[[channels.rules]]\n{rule}\n");
+        let directory = Directory::new().file("visnyk.toml", &text);
+        let refusal = directory.refusal(directory.sources());
+        let expected = format!("rule 2 of channels.rules (visnyk.toml:3) is refused: {reason}");
+        assert!(refusal.len() == 1 && refusal[0].starts_with(&expected), "{refusal:?}");
+    }
+    let directory = Directory::new();
+    for (text, refused) in [
+        (
+            "[1]",
+            "rule 1 of channels.rules (environment VISNYK_CHANNELS__RULES) is refused: 1 is not a ",
+        ),
+        (
+            "a/**",
+            "channels.rules = \"a/**\" (environment VISNYK_CHANNELS__RULES) is refused: allowed is an array",
+        ),
+    ] {
+        let sources = directory.sources().environment([variable("VISNYK_CHANNELS__RULES", text)]);
+        let refusal = directory.refusal(sources).join(" ");
+        assert!(refusal.starts_with(refused), "{refusal:?}");
+    }
+    // More than the one value.
+    let more = variable("VISNYK_CHANNELS__RULES", "[]\nlisten = 3");
+    assert!(Settings::load(&directory.sources().environment([more])).is_err());
+    let directory = Directory::new().file(
+        "visnyk.toml",
+        "limits.channels.rules_max = 1\nlimits.history.total_bytes_max = 2000000\n[[channels.rules]]\n\
+         pattern = \"a\"\n[[channels.rules]]\npattern = \"b\"\nbytes_max = 2000001\n",
+    );
+    let refusal = directory.refusal(directory.sources());
+    assert!(
+        refusal[0].starts_with("channels.rules (visnyk.toml:3) has 2 rules, and limits."),
+        "{refusal:?}"
+    );
+    assert!(
+        refusal[1]
+            .starts_with("bytes_max = 2000001 of rule 2 of channels.rules (visnyk.toml:3) is more"),
+        "{refusal:?}"
+    );
+}
+
+#[test]
 fn malformed_files_are_reported_with_line_and_column() {
     let directory = Directory::new().file("visnyk.toml", "shards = 1\ndemo = maybe\n");
     let refusal = directory.refusal(directory.sources());

@@ -65,6 +65,7 @@ fn in_the_table(allowed: &Allowed) -> String {
         Allowed::Text | Allowed::Url => "text".to_owned(),
         Allowed::Texts => "texts".to_owned(),
         Allowed::Patterns => "patterns".to_owned(),
+        Allowed::Rules => "rules".to_owned(),
         Allowed::KeyFiles => "keys".to_owned(),
         Allowed::CookieName => "a cookie".to_owned(),
         Allowed::Origins => "origins".to_owned(),

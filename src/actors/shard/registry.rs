@@ -264,7 +264,7 @@ mod tests {
     use crate::{
         actors::subscriber::{Admission, CountedEntry, Shape},
         backend::{self, Directory},
-        core::{Limits, SlowPolicy, Subscription, Transport},
+        core::{ChannelPolicies, Limits, SlowPolicy, Subscription, Transport},
         model::{ChannelSelector, Start, TransferCoding},
     };
 
@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn an_event_costs_one_look_up_however_many_patterns_come_and_go() {
-        let directory = Directory::new(100, 0, 1);
+        let directory =
+            Directory::new(100, 0, 1, ChannelPolicies::new(&Limits::default(), Vec::new()));
         let entry = entry(&directory, "t/7/x");
         let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("t/7/*"));
@@ -367,7 +368,8 @@ mod tests {
 
     #[test]
     fn evicted_channels_are_pruned_some_at_a_time_and_those_with_subscribers_stay() {
-        let directory = Directory::new(10_000, 0, 1);
+        let directory =
+            Directory::new(10_000, 0, 1, ChannelPolicies::new(&Limits::default(), Vec::new()));
         let mut registry = Registry::new(0, Arc::default());
         registry.add_mixed(0, &subscriber("**"));
         let entries: Vec<_> = (0..5_000).map(|n| entry(&directory, &format!("c/{n}"))).collect();

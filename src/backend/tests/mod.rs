@@ -63,7 +63,7 @@ impl Log {
     fn new() -> Self {
         let limits = Limits::default();
         let registry = Arc::new(Registry::new(&limits));
-        Self(EventStore::new(Epoch::new(0, 1), limits.history, registry))
+        Self(EventStore::new(Epoch::new(0, 1), limits.history.total_bytes_max, registry))
     }
 
     fn entry(&self, name: &str) -> Arc<ChannelEntry> {

@@ -12,6 +12,7 @@ pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<
     errors.extend(hsts_without_tls(settings, &set_by));
     errors.extend(authentication(settings, &set_by));
     errors.extend(other_origins(settings, &set_by));
+    errors.extend(channel_rules(settings, &set_by));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
             let value =
@@ -181,6 +182,36 @@ fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
             "is there, and cors_origins names no origin that it is for",
             "name the origins of your own pages in cors_origins, or remove it",
         ));
+    }
+    errors
+}
+
+/// Rules for channels that are too many, or promise more than there is.
+fn channel_rules(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+    let (rules, limits) = (&settings.channels.rules, &settings.limits);
+    let (rules_max, total) = (limits.channels.rules_max, limits.history.total_bytes_max);
+    let from = set_by("channels.rules");
+    let mut errors = Vec::new();
+    if rules.len() > rules_max as usize {
+        errors.push(contradiction(
+            format!("channels.rules ({from}) has {} rules,", rules.len()),
+            format!(
+                "and limits.channels.rules_max is {rules_max}: each new channel is matched with all"
+            ),
+            "join rules, or raise the limit",
+        ));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(bytes_max) = rule.bytes_max.filter(|bytes_max| *bytes_max > total) {
+            errors.push(contradiction(
+                format!("bytes_max = {bytes_max} of rule {} of channels.rules ({from})", index + 1),
+                format!(
+                    "is more than limits.history.total_bytes_max = {total}: one channel would be \
+                         promised more than all channels have"
+                ),
+                "lower the first or raise the second",
+            ));
+        }
     }
     errors
 }

@@ -129,6 +129,16 @@ pub enum SettingsError {
         /// What it may be.
         allowed: Allowed,
     },
+    /// A rule for channels is not one.
+    #[error("rule {number} of channels.rules ({set_by}) is refused: {reason}")]
+    BadRule {
+        /// Which, from 1.
+        number: usize,
+        /// Its origin.
+        set_by: SetBy,
+        /// The key and its value, and what is allowed.
+        reason: String,
+    },
     /// A variable is not UTF-8.
     #[error("environment {name} is refused: its value is not UTF-8")]
     NotText {

@@ -19,6 +19,8 @@ pub(super) struct Line {
     pub(super) key: String,
     /// Anything but a table.
     pub(super) value: toml::Value,
+    /// The lines of its items, if it is an array.
+    pub(super) items: Vec<usize>,
 }
 
 /// Every value of the file, tables taken apart.
@@ -72,10 +74,16 @@ fn flatten(
         match value.into_inner() {
             DeValue::Table(inner) => flatten(bytes, &key, inner, lines)?,
             leaf => {
+                let items = match &leaf {
+                    DeValue::Array(items) => {
+                        items.iter().map(|item| line_of(&bytes[..item.span().start])).collect()
+                    }
+                    _ => Vec::new(),
+                };
                 let value = ValueDeserializer::from(Spanned::new(span, leaf));
                 let value = toml::Value::deserialize(value)
                     .map_err(|error| (at, error.message().to_owned()))?;
-                lines.push(Line { number: line_of(&bytes[..at]), key, value });
+                lines.push(Line { number: line_of(&bytes[..at]), key, value, items });
             }
         }
     }

@@ -6,6 +6,7 @@ use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
 use crate::disk::SyncPolicy;
 use crate::http::{OriginPattern, ProxyBlock, is_origin};
+use crate::model::ChannelPattern;
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -67,6 +68,10 @@ pub enum Allowed {
     Texts,
     /// Channel names and patterns, with `{sub}` for the subject.
     Patterns,
+    /// A channel name or pattern.
+    Pattern,
+    /// Rules for channels: in a file an array of tables, elsewhere the same as TOML.
+    Rules,
     /// Files of public keys, each after its algorithm and a colon.
     KeyFiles,
     /// `always`, or an interval as in `200ms`.
@@ -109,6 +114,8 @@ impl Allowed {
             (Self::Patterns, toml::Value::Array(items)) => {
                 all_texts(items, |text| PatternTemplate::parse(text).is_ok())
             }
+            (Self::Pattern, toml::Value::String(text)) => ChannelPattern::parse(text).is_ok(),
+            (Self::Rules, toml::Value::Array(_)) => true,
             (Self::KeyFiles, toml::Value::Array(items)) => {
                 all_texts(items, |text| is_text(text) && PublicKeyFile::parse(text).is_some())
             }
@@ -139,6 +146,7 @@ impl Allowed {
             Self::Switch => text.parse().map_or_else(|_| as_text(), toml::Value::Boolean),
             Self::Whole { .. } => text.parse().map_or_else(|_| as_text(), toml::Value::Integer),
             Self::Addresses => list(text),
+            Self::Rules => rules(text).unwrap_or_else(as_text),
             _ if self.is_list() && text.trim().is_empty() => toml::Value::Array(Vec::new()),
             _ if self.is_list() => list(text),
             _ => as_text(),
@@ -176,6 +184,12 @@ impl fmt::Display for Allowed {
             Self::Texts => f.write_str("texts without control characters"),
             Self::Patterns => f.write_str(
                 "channel names and patterns, in which whole segments may be `*`, `**` and `{sub}`",
+            ),
+            Self::Pattern => f.write_str(
+                "a channel name or a pattern, in which whole segments may be `*` and `**`",
+            ),
+            Self::Rules => f.write_str(
+                "an array of tables, as in [{ pattern = \"prices/**\", events_max = 100 }]",
             ),
             Self::KeyFiles => f.write_str(
                 "an algorithm other than HS*, a colon, and a file, as in RS256:/etc/visnyk/key.pem, \
@@ -215,6 +229,16 @@ fn is_host(text: &str) -> bool {
 fn list(text: &str) -> toml::Value {
     let items = text.split(',').map(|item| toml::Value::String(item.trim().to_owned()));
     toml::Value::Array(items.collect())
+}
+
+/// The rules that a text means, as a variable has them.
+fn rules(text: &str) -> Option<toml::Value> {
+    if text.trim().is_empty() {
+        return Some(toml::Value::Array(Vec::new()));
+    }
+    let mut table: toml::Table = toml::from_str(&format!("rules = {text}")).ok()?;
+    let rules = table.remove("rules")?;
+    table.is_empty().then_some(rules)
 }
 
 fn all_texts(items: &[toml::Value], is_good: impl Fn(&str) -> bool) -> bool {
@@ -303,6 +327,7 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.metrics_token", Allowed::Secret),
     key("cors.credentials", Allowed::Switch),
     whole("cors.max_age_s", 0, DAY_S),
+    key("channels.rules", Allowed::Rules),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
     whole("log.queue_bytes_max", 4_096, 1 << 30),
@@ -319,6 +344,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.channels.tombstone_s", 1, U32_MAX),
     whole("limits.channels.tombstones_max", 1, U32_MAX),
     whole("limits.channels.forgotten_max", 0, U32_MAX),
+    whole("limits.channels.rules_max", 0, 10_000),
     whole("limits.channels.events_per_s", 0, U32_MAX),
     whole("limits.channels.events_burst", 1, U32_MAX),
     whole("limits.connections.connections_max", 1, U32_MAX),

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::keys::{self, Key};
-use super::{Allowed, SetBy, SettingsError, nearest};
+use super::{
+    Allowed, SetBy, SettingsError, nearest,
+    rules::{self, shown},
+};
 use crate::auth::JwksUrlText;
 
 /// A checked assignment.
@@ -14,13 +17,15 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    /// From a file: the value has a type already.
+    /// From a file: the value has a type already. `items` are the lines of its items, if it is an array.
     pub(super) fn from_value(
         key: &str,
         value: toml::Value,
         set_by: SetBy,
+        items: &[usize],
     ) -> Result<Self, SettingsError> {
         let key = find(key, &value, &set_by)?;
+        check_rules(key, &value, |index| set_by.at(items.get(index).copied()))?;
         match key.allowed.admit(&value) {
             Some(value) => Ok(Self { key, value, set_by }),
             None => Err(SettingsError::BadValue {
@@ -36,7 +41,9 @@ impl Assignment {
     pub(super) fn from_text(key: &str, text: &str, set_by: SetBy) -> Result<Self, SettingsError> {
         let as_text = toml::Value::String(text.to_owned());
         let key = find(key, &as_text, &set_by)?;
-        match key.allowed.admit(&key.allowed.read(text)) {
+        let value = key.allowed.read(text);
+        check_rules(key, &value, |_| set_by.clone())?;
+        match key.allowed.admit(&value) {
             Some(value) => Ok(Self { key, value, set_by }),
             None => Err(SettingsError::BadValue {
                 key: key.name,
@@ -71,6 +78,18 @@ fn find(name: &str, value: &toml::Value, set_by: &SetBy) -> Result<&'static Key,
     Err(SettingsError::UnknownKey { key: name.to_owned(), value, set_by: set_by.clone(), hint })
 }
 
+/// Rules have refusals of their own, which say what of which rule is wrong.
+fn check_rules(
+    key: &Key,
+    value: &toml::Value,
+    set_by: impl Fn(usize) -> SetBy,
+) -> Result<(), SettingsError> {
+    match key.allowed {
+        Allowed::Rules => rules::check(value, set_by),
+        _ => Ok(()),
+    }
+}
+
 /// A misspelt name may still hold a secret, and rejections end up in logs.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -89,14 +108,3 @@ fn shown_of(key: &Key, value: &toml::Value) -> String {
         _ => shown(value),
     }
 }
-
-/// The value as TOML, cut where it would fill the screen.
-fn shown(value: &toml::Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-const SHOWN_CHARS_MAX: usize = 200;

@@ -5,6 +5,7 @@
 //! of keys before it is merged, so that a refusal can name where the value came from.
 
 mod auth;
+mod channel_report;
 mod contradictions;
 mod effective;
 mod error;
@@ -13,6 +14,7 @@ mod keys;
 mod layer;
 mod listen;
 mod nearest;
+mod rules;
 mod service_links;
 mod set_by;
 mod sources;
@@ -26,4 +28,4 @@ pub use keys::{Allowed, Key};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use set_by::SetBy;
 pub use sources::Sources;
-pub use values::{LogSettings, Settings};
+pub use values::{ChannelSettings, LogSettings, Settings};

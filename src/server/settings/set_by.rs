@@ -22,6 +22,16 @@ pub enum SetBy {
     Flag(String),
 }
 
+impl SetBy {
+    /// The same at another line of a file.
+    pub(super) fn at(&self, line: Option<usize>) -> Self {
+        match (self, line) {
+            (Self::File { path, .. }, Some(line)) => Self::File { path: path.clone(), line },
+            _ => self.clone(),
+        }
+    }
+}
+
 impl fmt::Display for SetBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -131,7 +131,7 @@ pub(super) fn file_assignments(path: &Path) -> Vec<Result<Assignment, SettingsEr
             .into_iter()
             .map(|line| {
                 let set_by = SetBy::File { path: path.to_owned(), line: line.number };
-                Assignment::from_value(&line.key, line.value, set_by)
+                Assignment::from_value(&line.key, line.value, set_by, &line.items)
             })
             .collect(),
         Err(error) => vec![Err(error)],

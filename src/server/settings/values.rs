@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AuthSettings, Key, ListenAddr, keys};
 use crate::auth::{PatternTemplate, Secret};
-use crate::core::Limits;
+use crate::core::{ChannelRule, Limits};
 use crate::disk::SyncPolicy;
 use crate::http::{Cors, OriginPattern, ProxyBlock};
 use crate::telemetry::LogFormat;
@@ -71,6 +71,8 @@ pub struct Settings {
     pub allow_anonymous: Vec<PatternTemplate>,
     /// Other keys, and the rules for tokens.
     pub auth: AuthSettings,
+    /// What holds for some channels alone.
+    pub channels: ChannelSettings,
     /// What goes to the log, and how it looks.
     pub log: LogSettings,
     /// The bounds of the hub.
@@ -134,6 +136,7 @@ impl Default for Settings {
             jwt_secret_file: String::new(),
             allow_anonymous: Vec::new(),
             auth: AuthSettings::default(),
+            channels: ChannelSettings::default(),
             log: LogSettings::default(),
             limits: Limits::default(),
         }
@@ -156,6 +159,15 @@ impl Default for CorsSettings {
         let Cors { credentials, max_age_s, .. } = Cors::default();
         Self { credentials, max_age_s }
     }
+}
+
+/// What holds for some channels instead of the limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ChannelSettings {
+    /// For each channel the first one that matches holds.
+    pub rules: Vec<ChannelRule>,
 }
 
 /// The log on stderr.

@@ -9,6 +9,7 @@ mod heads;
 mod rates;
 mod replays;
 mod reports;
+mod rules;
 mod slowloris;
 mod sockets;
 mod subjects;

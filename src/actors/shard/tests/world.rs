@@ -78,8 +78,8 @@ impl Ask {
 impl World {
     pub(super) fn new(limits: Limits, engines: usize) -> Self {
         let registry = Arc::new(Registry::new(&limits));
-        let retention = limits.history.clone();
-        let backend = Arc::new(EventStore::new(Epoch::new(1_000, 7), retention, registry));
+        let bytes_max = limits.history.total_bytes_max;
+        let backend = Arc::new(EventStore::new(Epoch::new(1_000, 7), bytes_max, registry));
         let metrics = Metrics::new();
         let engine = |index| {
             let (backend, metrics) = (Arc::clone(&backend), Arc::clone(&metrics));

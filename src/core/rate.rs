@@ -1,0 +1,83 @@
+//! A rate with a burst above it, for one thing: the generic cell rate algorithm, which keeps one number.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// When the next event may come, as far as events have used their rate up. It has no clock.
+#[derive(Debug, Default)]
+pub struct Rate {
+    /// When all that has come would have come at an even pace, in nanoseconds.
+    even_ns: AtomicU64,
+}
+
+/// Why something is over a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooFast {
+    /// It can come after this time, if nothing else comes before.
+    Wait(Duration),
+    /// It is larger than the burst by itself.
+    Never {
+        /// The burst.
+        burst: u32,
+    },
+}
+
+impl Rate {
+    /// Takes `count` events of `per_s` a second with `burst` at once, or says why not. What is over
+    /// the rate takes nothing. A rate of 0 is no limit.
+    pub fn take(&self, now_ms: u64, count: u32, per_s: u32, burst: u32) -> Result<(), TooFast> {
+        if per_s == 0 {
+            return Ok(());
+        }
+        if count > burst {
+            return Err(TooFast::Never { burst });
+        }
+        let now_ns = now_ms.saturating_mul(1_000_000);
+        let span = |events: u32| u64::from(events) * 1_000_000_000 / u64::from(per_s);
+        let take = |even_ns: u64| {
+            let next_ns = even_ns.max(now_ns).saturating_add(span(count));
+            match next_ns.saturating_sub(now_ns).saturating_sub(span(burst)) {
+                0 => Ok(next_ns),
+                over_ns => Err(TooFast::Wait(Duration::from_nanos(over_ns))),
+            }
+        };
+        let mut even_ns = self.even_ns.load(Ordering::Relaxed);
+        loop {
+            let next_ns = take(even_ns)?;
+            let order = Ordering::Relaxed;
+            match self.even_ns.compare_exchange_weak(even_ns, next_ns, order, order) {
+                Ok(_) => return Ok(()),
+                Err(other) => even_ns = other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_burst_passes_at_once_and_then_so_many_a_second() {
+        let rate = Rate::default();
+        assert_eq!(rate.take(1_000, 2, 10, 3), Ok(()), "below");
+        assert_eq!(rate.take(1_000, 1, 10, 3), Ok(()), "at the burst");
+        assert_eq!(rate.take(1_000, 1, 10, 3), Err(TooFast::Wait(100 * MS)), "above");
+        assert_eq!(rate.take(1_099, 1, 10, 3), Err(TooFast::Wait(MS)), "a refusal takes nothing");
+        assert_eq!(rate.take(1_100, 1, 10, 3), Ok(()));
+        assert_eq!(rate.take(1_400, 3, 10, 3), Ok(()), "a whole burst again, and no more");
+        assert!(rate.take(1_400, 1, 10, 3).is_err());
+    }
+
+    #[test]
+    fn what_is_larger_than_the_burst_never_passes_and_no_rate_is_no_limit() {
+        let rate = Rate::default();
+        assert_eq!(rate.take(0, 4, 10, 3), Err(TooFast::Never { burst: 3 }));
+        assert_eq!(rate.take(0, 3, 10, 3), Ok(()));
+        assert_eq!(rate.take(0, u32::MAX, 0, 3), Ok(()));
+    }
+}

@@ -1,0 +1,91 @@
+//! Rules for channels by pattern: set at the start, and anew while the hub runs.
+
+use thiserror::Error;
+use tokio::task::yield_now;
+
+use super::handle::Hub;
+use crate::core::{ChannelPolicies, ChannelRule, Limits};
+
+/// There are more rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max): each
+/// new channel is matched with all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{rules} rules for channels are more than {rules_max}")]
+pub struct TooManyRules {
+    /// How many.
+    pub rules: usize,
+    /// The limit.
+    pub rules_max: u32,
+}
+
+impl Hub {
+    /// Sets what holds for the channels of some patterns instead of the limits. New channels have it at
+    /// once, those that exist by the time this returns. A history that keeps less from now on shrinks
+    /// with its next event. Connections keep what happens to them when they lag.
+    ///
+    /// Cancelling it leaves some channels as they were.
+    ///
+    /// # Errors
+    /// More rules than the limit; nothing has changed then.
+    pub async fn set_channel_rules(&self, rules: Vec<ChannelRule>) -> Result<(), TooManyRules> {
+        check(&rules, self.limits())?;
+        let directory = self.0.registry.directory();
+        directory.set_policies(ChannelPolicies::new(self.limits(), rules));
+        let mut last = directory.renew_policies(None);
+        while let Some(name) = last {
+            yield_now().await;
+            last = directory.renew_policies(Some(name.as_str()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether there are as many rules as there may be.
+pub(super) fn check(rules: &[ChannelRule], limits: &Limits) -> Result<(), TooManyRules> {
+    let rules_max = limits.channels.rules_max;
+    match rules.len() > rules_max as usize {
+        true => Err(TooManyRules { rules: rules.len(), rules_max }),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::Publication,
+        model::{ChannelName, ChannelPattern},
+    };
+
+    fn rule(pattern: &str, events_max: u32) -> ChannelRule {
+        let mut rule = ChannelRule::new(ChannelPattern::parse(pattern).expect("a pattern"));
+        rule.events_max = Some(events_max);
+        rule
+    }
+
+    #[tokio::test]
+    async fn rules_can_be_set_while_the_hub_runs_for_channels_that_exist_too() {
+        let hub = Hub::builder().shards(1).channel_rules(vec![rule("a/*", 3)]);
+        let hub = hub.start().await.expect("a hub");
+        let say = async |channel: &str| {
+            let message = Publication::message(channel, "x").expect("a name");
+            hub.publish(message).await.expect("published");
+            let name = ChannelName::parse(channel).expect("a name");
+            hub.channel(&name).expect("it exists").events_retained
+        };
+        // More than one look comes to.
+        for n in 0..10 {
+            for events in [1, 2, 3, 3] {
+                assert_eq!(say(&format!("a/{n}")).await, events);
+            }
+        }
+        hub.set_channel_rules(vec![rule("a/7", 4), rule("**", 1)]).await.expect("two rules");
+        for n in 0..10 {
+            assert_eq!(say(&format!("a/{n}")).await, if n == 7 { 4 } else { 1 });
+        }
+        assert_eq!((say("new").await, say("new").await), (1, 1));
+        let many = vec![rule("**", 1); 101];
+        let refused = hub.set_channel_rules(many.clone()).await;
+        assert_eq!(refused, Err(TooManyRules { rules: 101, rules_max: 100 }));
+        assert!(Hub::builder().channel_rules(many).start().await.is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! What holds for one channel, and what said so: `visnyk config --channel NAME`.
+
+use std::fmt::Write as _;
+
+use super::Effective;
+use crate::{
+    core::{ChannelPolicies, ChannelRule, SlowPolicy},
+    model::ChannelName,
+};
+
+impl Effective {
+    /// What holds for a channel, in the form of a rule, each value with what it came from beside it.
+    pub fn channel(&self, name: &ChannelName) -> String {
+        let settings = self.settings();
+        let policies = ChannelPolicies::new(&settings.limits, settings.channels.rules.clone());
+        let found = policies.rule_of(name);
+        let policy = policies.policy_of(name);
+        let set_by = |key: &str| self.set_by(key).unwrap_or_default().to_owned();
+        let rule_name = found.map(|(index, _)| format!("rule {}", index + 1)).unwrap_or_default();
+        let from = |is_in_rule: fn(&ChannelRule) -> bool, key: &str| match found {
+            Some((_, rule)) if is_in_rule(rule) => rule_name.clone(),
+            _ => format!("{key} ({})", set_by(key)),
+        };
+        // Writing to a string cannot fail.
+        let mut text = String::new();
+        let _ = match found {
+            Some((_, rule)) => writeln!(
+                text,
+                "# {name}: {rule_name} of channels.rules ({}), which is for {}",
+                set_by("channels.rules"),
+                rule.pattern
+            ),
+            None => writeln!(text, "# {name}: no rule of channels.rules is for it"),
+        };
+        let slow = match policy.slow {
+            SlowPolicy::Disconnect => "disconnect",
+            SlowPolicy::Skip => "skip",
+        };
+        let history = &policy.history;
+        for (key, value, from) in [
+            (
+                "events_max",
+                history.events_max.to_string(),
+                from(|rule| rule.events_max.is_some(), "limits.history.events_max"),
+            ),
+            (
+                "age_max_s",
+                history.age_max_s.to_string(),
+                from(|rule| rule.age_max_s.is_some(), "limits.history.age_max_s"),
+            ),
+            (
+                "bytes_max",
+                history.bytes_max.to_string(),
+                from(|rule| rule.bytes_max.is_some(), "limits.history.bytes_max"),
+            ),
+            (
+                "slow",
+                format!("\"{slow}\""),
+                from(|rule| rule.slow.is_some(), "limits.connections.slow_policy"),
+            ),
+            (
+                "publish_per_s",
+                policy.events_per_s.to_string(),
+                from(|rule| rule.publish_per_s.is_some(), "limits.channels.events_per_s"),
+            ),
+        ] {
+            let _ = writeln!(text, "{key} = {value} # {from}");
+        }
+        text
+    }
+}
