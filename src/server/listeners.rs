@@ -1,5 +1,5 @@
 //! Binding: every shard has a listener of its own for each address (`SO_REUSEPORT`), and the
-//! kernel spreads the connections.
+//! kernel spreads the connections. Listeners that were bound elsewhere are set up as the hub's own are.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::core::ConnectionLimits;
 
@@ -40,6 +40,12 @@ pub(super) fn bind(
         let mut address = address;
         if let Some(first) = ours.first() {
             bound.push(first.local_addr()?);
+            for listener in &ours {
+                let socket = SockRef::from(*listener);
+                set_options(&socket, limits)?;
+                // A listener that listens gets another bound on its queue.
+                socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+            }
             // Each shard has one at least, and each is some shard's.
             for index in 0..shards.max(ours.len()) {
                 let listener = ours[index % ours.len()].try_clone()?;
@@ -74,7 +80,6 @@ fn share_out<'a>(
 ) -> io::Result<Vec<Vec<&'a TcpListener>>> {
     let mut left = Vec::new();
     for listener in inherited {
-        listener.set_nonblocking(true)?;
         left.push((listener.local_addr()?, listener));
     }
     let mut shares = vec![Vec::new(); addresses.len()];
@@ -125,15 +130,20 @@ fn listen(address: SocketAddr, limits: &ConnectionLimits, backlog: u32) -> io::R
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    set_options(&socket, limits)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// The options that connections have from their listener.
+fn set_options(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if limits.send_buffer_bytes > 0 {
         socket.set_send_buffer_size(limits.send_buffer_bytes as usize)?;
     }
-    detect_vanished_clients(&socket, limits)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    detect_vanished_clients(socket, limits)
 }
 
 /// A client that is gone without a word is noticed: the kernel takes heartbeats into its buffer and
@@ -172,6 +182,32 @@ mod tests {
         let shared = shares.iter().map(|share| share.iter().map(|l| l.local_addr().ok()).collect());
         let shared: Vec<Vec<_>> = shared.collect();
         assert_eq!(shared, [[Some(locals[1])], [Some(locals[0])]]);
+    }
+
+    #[test]
+    fn a_listener_that_was_bound_elsewhere_gets_the_options_of_the_hubs_own() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = elsewhere.local_addr().expect("it is bound");
+        let limits = ConnectionLimits::default();
+        let inherited = [elsewhere.try_clone().expect("a copy")];
+        let listeners = bind(&[address], 2, &limits, 16, &inherited).expect("it is used");
+        assert_eq!(listeners.addresses, [address]);
+        let ours = bind(&["127.0.0.1:0".parse().expect("an address")], 1, &limits, 16, &[]);
+        let ours = ours.expect("a port of its own").by_shard.remove(0).remove(0);
+        let options = |listener: &TcpListener| {
+            let socket = SockRef::from(listener);
+            let buffer = socket.send_buffer_size().expect("a size");
+            let is_probed = socket.keepalive().expect("a flag");
+            (buffer, is_probed, socket.tcp_nodelay().expect("a flag"), user_timeout(&socket))
+        };
+        assert_eq!(options(&elsewhere), options(&ours));
+    }
+
+    fn user_timeout(socket: &SockRef<'_>) -> Option<Duration> {
+        #[cfg(target_os = "linux")]
+        return socket.tcp_user_timeout().expect("a time");
+        #[cfg(not(target_os = "linux"))]
+        return None;
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod rejections;
 mod rewind;
 mod run;
 mod run_error;
+mod service_manager;
 pub mod settings;
 mod signals;
 mod socket_budget;

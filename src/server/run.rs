@@ -23,6 +23,7 @@ use super::{
     handover::{HandoverSocket, Successor},
     rejections::Rejections,
     run_error::RunError,
+    service_manager,
     settings::SECRET_BYTES_MIN,
     signals::Signals,
     socket_budget::SocketBudget,
@@ -108,6 +109,7 @@ pub(super) async fn run_until(
         passing_on.spawn(handover.pass_on(Arc::clone(&front)));
     }
     print_startup(&settings, &bound.addresses);
+    service_manager::ready(&bound.addresses);
     let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
 
     let end = tokio::select! {
@@ -122,6 +124,7 @@ pub(super) async fn run_until(
         task.abort();
     }
     let successor = end?;
+    service_manager::stopping(stop_time_max(&settings));
     let is_taken_over = successor.is_some();
     if let Some(successor) = successor {
         tracing::info!("another process takes over");
@@ -167,11 +170,21 @@ pub(super) async fn run_until(
     }
     // Requests under way are answered; what is idle is closed.
     let _ = (accept_no_more.send(true), close.send(true));
-    let wait = Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS;
-    let _ = timeout(wait, budget.emptied()).await;
+    let _ = timeout(last_answers_time_max(&settings), budget.emptied()).await;
     closed(&hub, hub.shut_down(), &mut next_signal).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How long the requests under way have to be answered once all streams have ended.
+fn last_answers_time_max(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS
+}
+
+/// How long it takes to stop, closing the log on a disk of ordinary speed included.
+fn stop_time_max(settings: &Settings) -> Duration {
+    let drain_s = u64::from(settings.drain_delay_s) + u64::from(settings.drain_window_s);
+    Duration::from_secs(drain_s) + last_answers_time_max(settings) + LOG_CLOSING
 }
 
 /// Where a hub with a log on disk waits for its successor.
@@ -298,6 +311,8 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
 const HANDOVER_WINDOW: Duration = Duration::from_secs(1);
 /// How long the last answers may take to go out, beyond the time a publisher may wait for room.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// How long the service manager gives the log to be closed.
+const LOG_CLOSING: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

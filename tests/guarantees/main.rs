@@ -10,6 +10,7 @@ mod fleet;
 mod handover;
 mod invariants;
 mod overload;
+mod service_manager;
 mod slow;
 mod stopped_readers;
 #[path = "../support/mod.rs"]

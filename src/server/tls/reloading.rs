@@ -13,7 +13,7 @@ use super::{
     current::CurrentCertificate,
     pair::{PairFiles, Stamp},
 };
-use crate::telemetry::Metrics;
+use crate::{server::service_manager, telemetry::Metrics};
 
 /// Watches the files of a certificate.
 pub(in crate::server) struct Reloading {
@@ -47,6 +47,9 @@ impl Reloading {
                 _ = ticks.tick() => false,
                 _ = hangup.recv() => true,
             };
+            if asked {
+                service_manager::reloading();
+            }
             // Files are read off the runtime's threads: they may be on a slow disk.
             let checked = tokio::task::spawn_blocking(move || {
                 self.check(asked);
@@ -57,6 +60,9 @@ impl Reloading {
                 Err(error) => {
                     return tracing::error!(%error, "the certificate's files are no longer watched");
                 }
+            }
+            if asked {
+                service_manager::reloaded();
             }
         }
     }
