@@ -4,7 +4,12 @@
 //! and the connection is closed. Only a few are rejected at a time: the others wait in the kernel's
 //! queue meanwhile, which costs no file.
 
-use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -208,13 +213,15 @@ async fn exchange(
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
-    /// What the spare ones are copies of.
-    null: Option<File>,
+    /// What the spare ones are copies of: a socket without an address, which needs no path. A container
+    /// may have no `/dev/null`.
+    original: Option<OwnedFd>,
 }
 
 impl Reserve {
     fn new() -> Self {
-        let reserve = Self { spare: Mutex::default(), null: File::open("/dev/null").ok() };
+        let original = UnixDatagram::unbound().ok().map(OwnedFd::from);
+        let reserve = Self { spare: Mutex::default(), original };
         reserve.fill();
         reserve
     }
@@ -228,10 +235,10 @@ impl Reserve {
     fn fill(&self) -> bool {
         let mut spare = self.spare.lock();
         while spare.len() < RESERVE_FILES {
-            let Some(copy) = self.null.as_ref().and_then(|null| null.try_clone().ok()) else {
+            let Some(Ok(copy)) = self.original.as_ref().map(OwnedFd::try_clone) else {
                 return false;
             };
-            spare.push(copy.into());
+            spare.push(copy);
         }
         true
     }
@@ -242,10 +249,10 @@ impl Reserve {
         let Ok(io) = io.into_std() else { return };
         let mut spare = self.spare.lock();
         if spare.len() < RESERVE_FILES
-            && let Some(null) = &self.null
+            && let Some(original) = &self.original
         {
             let mut file = OwnedFd::from(io);
-            if rustix::io::dup2(null, &mut file).is_ok() {
+            if rustix::io::dup2(original, &mut file).is_ok() {
                 spare.push(file);
             }
         }
