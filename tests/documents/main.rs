@@ -4,6 +4,7 @@
 
 mod api_docs;
 mod circles;
+mod dist;
 mod layers;
 mod openapi;
 mod readme;
