@@ -27,7 +27,9 @@ fn every_variable_is_a_setting() {
     let mut seen = 0;
     let page = ("docs/deploying.md".into(), DEPLOYING.to_owned());
     for (path, text) in files("dist").into_iter().chain([page]) {
-        for name in text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')) {
+        for name in
+            text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+        {
             if !name.starts_with("VISNYK_") || name == "VISNYK_" || OTHERS.contains(&name) {
                 continue;
             }
@@ -118,8 +120,7 @@ fn the_settings_of_the_image_and_of_the_chart_are_taken() {
 
 #[test]
 fn commands_have_the_flags_that_are_used() {
-    for (command, flags) in
-        [("serve", &["--config", "--take-over"][..]), ("config", &["--check"])]
+    for (command, flags) in [("serve", &["--config", "--take-over"][..]), ("config", &["--check"])]
     {
         let help = Command::new(env!("CARGO_BIN_EXE_visnyk")).args([command, "--help"]).output();
         let help = help.unwrap();
