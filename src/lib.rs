@@ -10,5 +10,6 @@ pub mod disk;
 pub mod http;
 pub mod hub;
 pub mod model;
+pub mod redis;
 pub mod server;
 pub mod telemetry;

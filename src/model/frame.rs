@@ -76,6 +76,12 @@ impl Draft {
         })
     }
 
+    /// What [`from_parts`](Self::from_parts) takes: the text, the length of its type, and where its data
+    /// begins.
+    pub fn parts(&self) -> (&[u8], u16, u32) {
+        (&self.bytes[CHUNK_HEAD_BYTES..], self.type_len, self.data.0)
+    }
+
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.bytes.len()

@@ -15,6 +15,11 @@ impl Epoch {
         Self(opened_unix_ms << 16 | u64::from(chance))
     }
 
+    /// A position of this log.
+    pub fn at(self, seq: Seq) -> Position {
+        Position { epoch: self, seq }
+    }
+
     /// The number that stands for it on a disk.
     pub fn to_u64(self) -> u64 {
         self.0

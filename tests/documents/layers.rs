@@ -6,8 +6,19 @@ use std::{
 };
 
 /// The layers in their order.
-const LAYERS: [&str; 10] =
-    ["model", "core", "auth", "disk", "backend", "telemetry", "actors", "hub", "http", "server"];
+const LAYERS: [&str; 11] = [
+    "model",
+    "core",
+    "auth",
+    "disk",
+    "redis",
+    "backend",
+    "telemetry",
+    "actors",
+    "hub",
+    "http",
+    "server",
+];
 
 /// Uses nothing of this crate: it is a client, and shares no code with the hub it talks to.
 const ALONE: &str = "client";

@@ -1,0 +1,147 @@
+//! The address of a backend, as settings give it. It never holds a password.
+
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// Where the log that hubs share is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendAddress {
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// A host name or an IP address, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The number of the database.
+    pub database: u32,
+}
+
+/// Why a text is not the address of a backend. It never repeats the text, which may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BackendAddressError {
+    /// Another scheme.
+    #[error("it begins with redis:// or rediss://, or is empty for a log of the hub's own")]
+    Scheme,
+    /// A scheme that a later version is to have.
+    #[error("NATS is not supported in this version; use redis:// or rediss://")]
+    Nats,
+    /// A user or a password.
+    #[error("it must not hold a user or a password: set backend.user and backend.password_file")]
+    Credentials,
+    /// No host.
+    #[error("it has no host")]
+    Host,
+    /// A port that is not one.
+    #[error("its port is a number from 1 to 65535")]
+    Port,
+    /// A path that is not the number of a database.
+    #[error("behind the host it may have the number of a database, as in /0, and nothing else")]
+    Database,
+}
+
+impl FromStr for BackendAddress {
+    type Err = BackendAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (tls, rest) = match text.split_once("://") {
+            Some(("redis", rest)) => (false, rest),
+            Some(("rediss", rest)) => (true, rest),
+            Some(("nats" | "tls", _)) => return Err(BackendAddressError::Nats),
+            _ => return Err(BackendAddressError::Scheme),
+        };
+        if rest.contains('@') {
+            return Err(BackendAddressError::Credentials);
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains(|c: char| !c.is_ascii_digit()) {
+            return Err(BackendAddressError::Database);
+        }
+        let database = match path {
+            "" => 0,
+            digits => digits.parse().map_err(|_| BackendAddressError::Database)?,
+        };
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']').ok_or(BackendAddressError::Host)?;
+                (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
+            }
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, Some("")),
+            },
+        };
+        let port = match port.ok_or(BackendAddressError::Port)? {
+            "" => DEFAULT_PORT,
+            port => port.parse().ok().filter(|port| *port > 0).ok_or(BackendAddressError::Port)?,
+        };
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty() || !host.chars().all(is_host) {
+            return Err(BackendAddressError::Host);
+        }
+        Ok(Self { tls, host: host.to_owned(), port, database })
+    }
+}
+
+impl fmt::Display for BackendAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tls, host, port, .. } = self;
+        let scheme = if *tls { "rediss" } else { "redis" };
+        match host.contains(':') {
+            true => write!(f, "{scheme}://[{host}]:{port}"),
+            false => write!(f, "{scheme}://{host}:{port}"),
+        }
+    }
+}
+
+const DEFAULT_PORT: u16 = 6379;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        for (text, shown, database) in [
+            ("redis://localhost", "redis://localhost:6379", 0),
+            ("redis://10.0.0.1:7000/3", "redis://10.0.0.1:7000", 3),
+            ("rediss://r.example.org:6380/", "rediss://r.example.org:6380", 0),
+            ("redis://[::1]:6379", "redis://[::1]:6379", 0),
+            ("redis://[::1]", "redis://[::1]:6379", 0),
+        ] {
+            let address: BackendAddress = text.parse().expect("an address");
+            assert_eq!(
+                (address.to_string().as_str(), address.database),
+                (shown, database),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_refused_without_repeating_it() {
+        for (text, error) in [
+            ("", BackendAddressError::Scheme),
+            ("localhost:6379", BackendAddressError::Scheme),
+            ("memory:", BackendAddressError::Scheme),
+            ("http://hunter2", BackendAddressError::Scheme),
+            ("nats://hunter2", BackendAddressError::Nats),
+            ("redis://user:hunter2@host", BackendAddressError::Credentials),
+            ("redis://:hunter2@host", BackendAddressError::Credentials),
+            ("redis://", BackendAddressError::Host),
+            ("redis://:6379", BackendAddressError::Host),
+            ("redis://[::1", BackendAddressError::Host),
+            ("redis://hun ter2", BackendAddressError::Host),
+            ("redis://host:0", BackendAddressError::Port),
+            ("redis://host:hunter2", BackendAddressError::Port),
+            ("redis://[::1]x", BackendAddressError::Port),
+            ("redis://host/hunter2", BackendAddressError::Database),
+            ("redis://host/0?password=hunter2", BackendAddressError::Database),
+        ] {
+            let refused = text.parse::<BackendAddress>().expect_err(text);
+            assert_eq!(refused, error, "{text}");
+            assert!(!refused.to_string().contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A connection to a server: one command at a time, each with a time limit.
+
+use std::{
+    io::{self, Error, ErrorKind},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper_rustls::ConfigBuilderExt;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    address::BackendAddress,
+    error::RedisError,
+    resp::{self, Reply},
+};
+use crate::auth::Secret;
+
+/// How a server is reached.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// Its address.
+    pub address: BackendAddress,
+    /// A user of its access lists; empty for the default one.
+    pub user: String,
+    /// That user's password; empty for none.
+    pub password: Secret,
+    /// Certificates, in PEM, that its own is to be signed by; empty for those of this machine.
+    pub ca: Vec<u8>,
+    /// What the keys of this hub's log begin with.
+    pub namespace: String,
+}
+
+/// A connection.
+pub(super) struct Connection {
+    stream: Box<dyn Stream>,
+    buffer: BytesMut,
+    out: Vec<u8>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Connection {
+    /// Connects, with TLS if the address asks for it, and authenticates.
+    pub(super) async fn open(options: &RedisOptions) -> Result<Self, RedisError> {
+        let stream = match timeout(CONNECT_TIME_MAX, Self::connect(options)).await {
+            Ok(stream) => stream.map_err(RedisError::Unreachable)?,
+            Err(_) => return Err(RedisError::Unreachable(ErrorKind::TimedOut.into())),
+        };
+        let mut connection = Self { stream, buffer: BytesMut::new(), out: Vec::new() };
+        let password = options.password.expose();
+        if !options.user.is_empty() {
+            connection
+                .call(&[b"AUTH", options.user.as_bytes(), password], COMMAND_TIME_MAX)
+                .await?;
+        } else if !password.is_empty() {
+            connection.call(&[b"AUTH", password], COMMAND_TIME_MAX).await?;
+        }
+        if options.address.database != 0 {
+            let database = options.address.database.to_string();
+            connection.call(&[b"SELECT", database.as_bytes()], COMMAND_TIME_MAX).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn connect(options: &RedisOptions) -> io::Result<Box<dyn Stream>> {
+        let BackendAddress { tls, host, port, .. } = &options.address;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        if !tls {
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::try_from(host.clone()).map_err(Error::other)?;
+        let connector = TlsConnector::from(Arc::new(tls_config(&options.ca)?));
+        Ok(Box::new(connector.connect(name, stream).await?))
+    }
+
+    /// Sends a command and reads its reply. After an error other than [`RedisError::Refused`] and
+    /// [`RedisError::Full`] the connection is of no use. Cancelling it leaves it so, too.
+    pub(super) async fn call(
+        &mut self,
+        parts: &[&[u8]],
+        time_max: Duration,
+    ) -> Result<Reply, RedisError> {
+        self.out.clear();
+        resp::write_command(parts, &mut self.out);
+        let exchange = async {
+            self.stream.write_all(&self.out).await?;
+            self.stream.flush().await?;
+            read_reply(&mut self.stream, &mut self.buffer).await
+        };
+        let reply = match timeout(time_max, exchange).await {
+            Ok(reply) => reply.map_err(RedisError::Broken)?,
+            Err(_) => return Err(RedisError::timed_out(time_max)),
+        };
+        if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = Vec::new();
+        }
+        match reply {
+            Reply::Error(text) => Err(RedisError::answered(&text)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl Connection {
+    /// Waits until the server closes a connection that has no command under way. Cancelling it has no
+    /// effect.
+    pub(super) async fn ended(&mut self) -> RedisError {
+        match self.stream.read_buf(&mut self.buffer).await {
+            Ok(0) => RedisError::Unreachable(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => RedisError::Unexpected("a reply to no command"),
+            Err(error) => RedisError::Unreachable(error),
+        }
+    }
+}
+
+async fn read_reply(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut) -> io::Result<Reply> {
+    loop {
+        match resp::take_reply(buffer) {
+            Ok(Some(reply)) => return Ok(reply),
+            Ok(None) => {}
+            Err(malformed) => return Err(Error::new(ErrorKind::InvalidData, malformed)),
+        }
+        buffer.reserve(READ_BYTES);
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn tls_config(ca: &[u8]) -> io::Result<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Error::other)?;
+    let builder = if ca.is_empty() {
+        builder.with_native_roots()?
+    } else {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca) {
+            roots.add(certificate.map_err(Error::other)?).map_err(Error::other)?;
+        }
+        builder.with_root_certificates(roots)
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+/// The parts of a command, some of which are made for it.
+#[derive(Debug, Default)]
+pub(super) struct Command(Vec<Bytes>);
+
+impl Command {
+    pub(super) fn part(&mut self, part: impl Into<Bytes>) -> &mut Self {
+        self.0.push(part.into());
+        self
+    }
+
+    pub(super) fn number(&mut self, number: u64) -> &mut Self {
+        self.part(number.to_string())
+    }
+
+    pub(super) fn parts(&self) -> Vec<&[u8]> {
+        self.0.iter().map(|part| &part[..]).collect()
+    }
+}
+
+/// How long a connection may take to come about.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a server that does nothing else takes for a command at most.
+pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
+const READ_BYTES: usize = 64 << 10;
+/// What is kept of the buffer of commands after a large one.
+const OUT_BYTES_KEPT: usize = 1 << 20;

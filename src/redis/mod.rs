@@ -1,0 +1,20 @@
+//! A log that several hubs share, in Redis: one stream, one script that appends to it, and the protocol
+//! to talk about it (docs/adr/042-redis.md).
+//!
+//! The layer knows entries and their order. It knows nothing of histories, subscribers or publishers'
+//! tasks.
+
+mod address;
+mod connection;
+mod entry;
+mod error;
+mod resp;
+mod script;
+mod shared_log;
+
+pub use address::{BackendAddress, BackendAddressError};
+pub use connection::RedisOptions;
+pub use entry::{Entry, FORMAT, Nonce};
+pub use error::RedisError;
+pub use script::{AppendLimits, Appended, Fence, NewEntries, SubmissionOutcome};
+pub use shared_log::{LogState, RedisLog};

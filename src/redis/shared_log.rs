@@ -1,0 +1,247 @@
+//! The log of a namespace, over one connection: what a hub can ask of it and do to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    connection::{COMMAND_TIME_MAX, Command, Connection, RedisOptions},
+    entry::{Entry, Nonce},
+    error::RedisError,
+    resp::Reply,
+    script::{self, AppendLimits, Appended, Fence, NewEntries, SCRIPT},
+};
+use crate::model::{ChannelName, Epoch, Seq};
+
+/// A connection to the log. Each of its methods is one command; cancelling one leaves a connection
+/// that is of no use.
+pub struct RedisLog {
+    connection: Connection,
+    /// By which the server knows the script.
+    script: Bytes,
+    keys: Keys,
+}
+
+/// The names of its keys. They share one hash tag, so that a cluster keeps them together.
+#[derive(Debug)]
+struct Keys {
+    log: Bytes,
+    all: [Bytes; 6],
+}
+
+/// How a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogState {
+    /// Its epoch; none if there is no log.
+    pub epoch: Option<Epoch>,
+    /// The newest seq.
+    pub last: Seq,
+    /// The oldest entry that is kept.
+    pub first: Option<Seq>,
+    /// The nonce of the entry that was asked for, if there is one.
+    pub nonce: Option<Nonce>,
+}
+
+impl RedisLog {
+    /// Connects to a server, checks that it is fit to keep a log, and gives it the script.
+    pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
+        let mut connection = Connection::open(options).await?;
+        check_server(&mut connection).await?;
+        let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
+        let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
+            Reply::Bulk(hash) => hash,
+            _ => return Err(RedisError::Unexpected("the hash of the script")),
+        };
+        Ok(Self { connection, script, keys: Keys::of(&options.namespace) })
+    }
+
+    /// How the log is, and what is at `seq`.
+    pub async fn state(&mut self, seq: Seq) -> Result<LogState, RedisError> {
+        let mut command = self.command();
+        command.part("state").number(seq.0);
+        let reply = self.connection.call(&command.parts(), COMMAND_TIME_MAX).await?;
+        let unexpected = RedisError::Unexpected("the state of the log");
+        let Some([epoch, last, first, nonce]) = reply.array() else { return Err(unexpected) };
+        let Some(last) = last.number() else { return Err(unexpected) };
+        Ok(LogState {
+            epoch: epoch.number().map(Epoch::from_u64),
+            last: Seq(last),
+            first: first.number().map(Seq),
+            nonce: nonce.bytes().and_then(|bytes| bytes.try_into().ok()),
+        })
+    }
+
+    /// Begins another epoch, whose seqs are above `base`, if the log's is still the expected one; none
+    /// is the epoch of a log that does not exist. Another hub may have been faster: ask for the
+    /// [`state`](Self::state) afterwards.
+    pub async fn begin_epoch(
+        &mut self,
+        expected: Option<Epoch>,
+        new: Epoch,
+        base: Seq,
+    ) -> Result<(), RedisError> {
+        let mut command = self.command();
+        let expected = expected.map(|epoch| epoch.to_u64().to_string()).unwrap_or_default();
+        command.part("begin").part(expected).number(new.to_u64()).number(base.0);
+        self.connection.call(&command.parts(), COMMAND_TIME_MAX).await.map(drop)
+    }
+
+    /// Appends submissions in their order, each whole or not at all, if the log has what the fence
+    /// stands for.
+    pub async fn append(
+        &mut self,
+        fence: &Fence,
+        limits: &AppendLimits,
+        submissions: &[NewEntries],
+    ) -> Result<Appended, RedisError> {
+        let mut command = self.command();
+        script::write_append(&mut command, fence, limits, submissions);
+        let reply = self.connection.call(&command.parts(), COMMAND_TIME_MAX).await?;
+        script::read_appended(&reply, submissions.len())
+    }
+
+    /// Up to `count` entries after a seq, of those that are kept.
+    pub async fn read(
+        &mut self,
+        after: Seq,
+        count: usize,
+    ) -> Result<Vec<(Seq, Entry)>, RedisError> {
+        let (from, count) = (format!("({}-0", after.0), count.to_string());
+        let parts: [&[u8]; 6] =
+            [b"XRANGE", &self.keys.log, from.as_bytes(), b"+", b"COUNT", count.as_bytes()];
+        let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
+        read_entries(&reply)
+    }
+
+    /// The same, and waits for the first of them for as long as `wait`; nothing if none came.
+    pub async fn follow(
+        &mut self,
+        after: Seq,
+        count: usize,
+        wait: Duration,
+    ) -> Result<Vec<(Seq, Entry)>, RedisError> {
+        let (after, count) = (format!("{}-0", after.0), count.to_string());
+        let block = wait.as_millis().to_string();
+        let parts: [&[u8]; 8] = [
+            b"XREAD",
+            b"COUNT",
+            count.as_bytes(),
+            b"BLOCK",
+            block.as_bytes(),
+            b"STREAMS",
+            &self.keys.log,
+            after.as_bytes(),
+        ];
+        match self.connection.call(&parts, wait + COMMAND_TIME_MAX).await? {
+            Reply::Nil => Ok(Vec::new()),
+            // The one stream that was asked for: its name, and its entries.
+            reply => match reply.array() {
+                Some([stream]) => match stream.array() {
+                    Some([_, entries]) => read_entries(entries),
+                    _ => Err(NOT_A_STREAM),
+                },
+                _ => Err(NOT_A_STREAM),
+            },
+        }
+    }
+
+    /// The channels that are closed: the seq of each one's closing event, and when it was closed, in
+    /// milliseconds since 1970.
+    pub async fn closed(&mut self) -> Result<Vec<(ChannelName, Seq, u64)>, RedisError> {
+        let parts: [&[u8]; 2] = [b"HGETALL", &self.keys.all[4]];
+        let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
+        let pairs = reply.array().ok_or(RedisError::Unexpected("the closed channels"))?;
+        let read = |pair: &[Reply]| {
+            let name = ChannelName::parse(pair.first()?.text()?).ok()?;
+            let (closed_ms, seq) = pair.get(1)?.text()?.split_once(':')?;
+            Some((name, Seq(seq.parse().ok()?), closed_ms.parse().ok()?))
+        };
+        let closed = pairs.chunks(2).map(read).collect::<Option<Vec<_>>>();
+        closed.ok_or(RedisError::Unexpected("the closed channels"))
+    }
+
+    /// Waits until the server ends the connection. Cancelling it has no effect.
+    pub async fn ended(&mut self) -> RedisError {
+        self.connection.ended().await
+    }
+
+    /// Calls the script: what follows are its arguments.
+    fn command(&self) -> Command {
+        let mut command = Command::default();
+        command.part("EVALSHA").part(self.script.clone()).number(self.keys.all.len() as u64);
+        for key in &self.keys.all {
+            command.part(key.clone());
+        }
+        command
+    }
+}
+
+impl std::fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLog").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    fn of(namespace: &str) -> Self {
+        let key = |name: &str| Bytes::from(format!("{{{namespace}}}:{name}"));
+        let log = key("log");
+        let all = [
+            log.clone(),
+            key("meta"),
+            key("keys"),
+            key("keys:order"),
+            key("closed"),
+            key("closed:order"),
+        ];
+        Self { log, all }
+    }
+}
+
+/// Refuses a server that would lose events without a sign, or that cannot be written to.
+async fn check_server(connection: &mut Connection) -> Result<(), RedisError> {
+    let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
+    let info = reply.text().ok_or(RedisError::Unexpected("the server's information"))?;
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let version = field("redis_version").unwrap_or("0");
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    if major < VERSION_MIN {
+        let text =
+            format!("it is version {version}, and a shared log needs {VERSION_MIN} or later");
+        return Err(RedisError::Unsuitable(text));
+    }
+    let policy = field("maxmemory_policy").unwrap_or("noeviction");
+    if policy != "noeviction" {
+        return Err(RedisError::Unsuitable(format!(
+            "its maxmemory-policy is {policy}, which removes parts of the log when memory is full; set \
+             maxmemory-policy noeviction"
+        )));
+    }
+    if field("role").is_some_and(|role| role != "master") {
+        // As the answer to a write would be: another server is to become the master.
+        return Err(RedisError::Refused("READONLY it is a replica".to_owned()));
+    }
+    Ok(())
+}
+
+fn read_entries(reply: &Reply) -> Result<Vec<(Seq, Entry)>, RedisError> {
+    let Some(entries) = reply.array() else { return Err(NOT_A_STREAM) };
+    entries.iter().map(read_entry).collect()
+}
+
+fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
+    let Some([id, fields]) = reply.array() else { return Err(NOT_A_STREAM) };
+    let id = id.text().unwrap_or_default();
+    let foreign = || RedisError::Foreign(id.to_owned());
+    let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
+    match fields.array() {
+        Some([_, Reply::Bulk(entry)]) => Ok((Seq(seq), Entry::decode(seq, entry)?)),
+        _ => Err(foreign()),
+    }
+}
+
+const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
+/// Streams are whole, scripts see the time, and effects are replicated.
+const VERSION_MIN: u32 = 7;
