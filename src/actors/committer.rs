@@ -162,6 +162,21 @@ impl Committer {
         self.deferred.is_some()
     }
 
+    /// Whether every submission is refused.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes what has gathered, up to a bound, for an engine that gives events their order itself.
+    pub(super) fn take_gathered<'a>(
+        &'a mut self,
+        queue: &'a ArrayQueue<Queued>,
+        budget: CommitBudget,
+    ) -> impl Iterator<Item = Queued> + 'a {
+        let mut cost_left = usize::MAX;
+        (0..budget.submissions_max).map_while(move |_| self.next(queue, &mut cost_left))
+    }
+
     /// Takes what has gathered, up to a bound, and gives it its order. What readers see ends with
     /// `shown`. While the storage is full nothing is appended.
     pub(super) fn prepare(

@@ -1,8 +1,12 @@
 //! The second stage of a commit, *make durable*: what has to be done before its events may be shown.
 
+use std::sync::Arc;
+
 #[cfg(test)]
 use super::delayed_stage::DelayedStage;
-use super::{committer::Prepared, disk_stage::DiskStage, show_stage::ShowStage};
+use super::{
+    committer::Prepared, disk_stage::DiskStage, shared_stage::SharedStage, show_stage::ShowStage,
+};
 
 /// What a hub's log does with prepared commits.
 #[derive(Debug)]
@@ -12,6 +16,9 @@ pub(crate) enum DurableStage {
     Memory,
     /// Writes them to a log on disk, and shows them once they are fsynced.
     Disk(DiskStage),
+    /// Hands submissions to a log that several hubs share, which gives them their order, and shows
+    /// what that log has.
+    Shared(Arc<SharedStage>),
     /// A stand-in for a disk, which shows commits later and on a thread of its own.
     #[cfg(test)]
     Delayed(DelayedStage),
@@ -32,6 +39,8 @@ impl DurableStage {
                     show.show(prepared);
                 }
             }
+            // Submissions are handed to it before they are prepared.
+            Self::Shared(_) => show.show(prepared),
             #[cfg(test)]
             Self::Delayed(stage) => stage.queue(prepared),
         }
@@ -55,6 +64,7 @@ impl DurableStage {
         match self {
             Self::Memory => {}
             Self::Disk(stage) => stage.stop(),
+            Self::Shared(stage) => stage.stop(),
             #[cfg(test)]
             Self::Delayed(stage) => stage.stop(),
         }

@@ -33,10 +33,11 @@ use super::{
     disk_stage::LogAccess,
     durable_stage::DurableStage,
     messages::LogMsg,
+    shared_stage::SharedStage,
     show_stage::ShowStage,
     submission::{AppendError, Committed, Queued, Reply, Submission},
 };
-use crate::{core::PublishLimits, disk::StoredKey};
+use crate::{backend::EventStore, core::PublishLimits, disk::StoredKey};
 
 /// The log of one hub.
 #[derive(Debug)]
@@ -79,6 +80,11 @@ impl Log {
             failure: OnceLock::new(),
             actor_awake: AtomicBool::new(false),
         })
+    }
+
+    /// How many permits there are.
+    pub(super) fn permits_max(&self) -> usize {
+        self.queue.capacity()
     }
 
     /// The permits of publishes in flight; a submission holds as many as its events cost.
@@ -147,6 +153,11 @@ impl Log {
     /// One commit through its stages.
     fn commit(&self, committer: &mut Committer, budget: CommitBudget) {
         committer.run(|committer| {
+            if let DurableStage::Shared(stage) = &self.durable {
+                let (is_closed, now) = (committer.is_closed(), self.clock.now());
+                let gathered = committer.take_gathered(&self.queue, budget);
+                return gathered.for_each(|queued| stage.hand_over(queued, is_closed, now));
+            }
             let prepared = committer.prepare(
                 &self.queue,
                 budget,
@@ -210,7 +221,9 @@ impl Log {
     /// it is stored in. Says why if that failed.
     pub(crate) async fn finish(self: &Arc<Self>) -> Result<(), String> {
         self.close();
-        if self.outlives_process() {
+        if let DurableStage::Shared(stage) = &self.durable {
+            stage.drained().await;
+        } else if self.outlives_process() {
             let log = Arc::clone(self);
             // It is an error only if the runtime ends meanwhile.
             let _ = spawn_blocking(move || log.durable.finish()).await;
@@ -225,8 +238,21 @@ impl Log {
         }
     }
 
+    /// The log that it shares with other hubs, if it does.
+    pub(crate) fn shared(&self) -> Option<&Arc<SharedStage>> {
+        match &self.durable {
+            DurableStage::Shared(stage) => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// What readers see.
+    pub(super) fn store(&self) -> &Arc<EventStore> {
+        &self.show.store
+    }
+
     /// Shows a commit that has become durable, on a thread of the stage that made it so.
-    fn show_prepared(&self, prepared: Prepared) -> bool {
+    pub(super) fn show_prepared(&self, prepared: Prepared) -> bool {
         let is_shown = catch_unwind(AssertUnwindSafe(|| self.show.show(prepared))).is_ok();
         if !is_shown {
             self.fail("showing a commit panicked");
@@ -235,7 +261,7 @@ impl Log {
     }
 
     /// Ends the log, and with it the hub: it cannot be written any more.
-    fn fail(&self, why: &str) {
+    pub(super) fn fail(&self, why: &str) {
         tracing::error!("{why}");
         let _ = self.failure.set(why.to_owned());
         self.durable.stop();
@@ -245,7 +271,8 @@ impl Log {
     /// Starts the threads of its stage, if that has any.
     pub(crate) fn start_stage(self: &Arc<Self>) -> io::Result<()> {
         match &self.durable {
-            DurableStage::Memory => Ok(()),
+            // The bridge is an actor.
+            DurableStage::Memory | DurableStage::Shared(_) => Ok(()),
             DurableStage::Disk(stage) => {
                 let (showing, failing, retaining) =
                     (Arc::clone(self), Arc::clone(self), Arc::clone(self));

@@ -48,6 +48,8 @@ pub enum Fault {
     KillShard(usize),
     /// The next step of one connection to the channel panics.
     Connection(ChannelName),
+    /// The bridge to the log that hubs share panics.
+    Bridge,
 }
 
 /// To the log's actor.
@@ -57,6 +59,15 @@ pub(super) enum LogMsg {
     Commit,
     /// A commit on another thread has failed, and why.
     Failed(String),
+    /// A planted fault.
+    Panic,
+}
+
+/// To the bridge.
+#[derive(Debug)]
+pub(super) enum BridgeMsg {
+    /// A task of the bridge has panicked or ended.
+    TaskEnded(&'static str),
     /// A planted fault.
     Panic,
 }
@@ -104,6 +115,9 @@ pub(super) enum ShardMsg {
     Adopt(Box<StreamTransfer>),
     /// End all connections within the window; the sender is dropped when none is left.
     Drain(Duration, oneshot::Sender<()>),
+    /// End all connections now: the log is not the one that they follow any more. The sender is
+    /// dropped when that is done.
+    EndAll(oneshot::Sender<()>),
     /// Explain connections: a bounded number of them.
     Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
     /// Explain connections that ended lately.

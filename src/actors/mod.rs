@@ -4,6 +4,7 @@
 
 mod batch;
 mod body;
+mod bridge;
 mod channel;
 mod channels;
 mod channels_handle;
@@ -29,6 +30,7 @@ mod shard;
 mod shard_context;
 mod shards;
 mod shards_handle;
+mod shared_stage;
 mod show_stage;
 mod slot_key;
 mod socket;
@@ -47,11 +49,13 @@ pub use lease::{Holder, Lease, Renewal};
 pub use messages::Fault;
 pub use peer::{Input, Peer, SlotWaker};
 pub use shard::{Engine, Front, LocalShard, ReturnedSocket};
+pub use shared_stage::BackendOptions;
 pub use slot_key::SlotKey;
 pub use socket::Socket;
 pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayPermit, Shape, Subscriber};
 pub use tcp::{SocketAddrs, Tcp};
 
+pub(crate) use bridge::{BridgeArguments, Loader};
 pub(crate) use channel::ChannelContext;
 pub(crate) use channels::ChannelsArguments;
 pub(crate) use channels_handle::ChannelsHandle;
@@ -69,6 +73,7 @@ pub(crate) use log::Log;
 pub(crate) use root::RootHandle;
 pub(crate) use shard_context::ShardContext;
 pub(crate) use shards_handle::ShardsHandle;
+pub(crate) use shared_stage::SharedStage;
 pub(crate) use show_stage::ShowStage;
 pub(crate) use submission::{AppendError, Submission, cost};
 pub(crate) use usage::{Usage, UsageTable};

@@ -1,6 +1,7 @@
-//! The root of the tree: it starts the log, the channels and the shards, in this order.
+//! The root of the tree: it starts the log, the channels, the shards, and a bridge to a log that hubs
+//! share, in this order.
 //!
-//! Parent: none. Children: log (permanent; its failure is the hub's), channels and shards
+//! Parent: none. Children: log (permanent; its failure is the hub's), channels, shards and bridge
 //! (restarted). Mailbox: control only. Its own failure is the hub's.
 
 use std::sync::{
@@ -12,10 +13,11 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, Supervision
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
+    bridge::{Bridge, BridgeArguments},
     channels::{Channels, ChannelsArguments},
     lifecycle::Lifecycle,
     log_actor::LogActor,
-    messages::{ChannelsMsg, Fault, RootMsg, ShardMsg, ShardsMsg},
+    messages::{BridgeMsg, ChannelsMsg, Fault, RootMsg, ShardMsg, ShardsMsg},
     shard::Front,
     shard_context::ShardContext,
     shards::{Shards, ShardsArguments},
@@ -41,10 +43,11 @@ impl RootHandle {
         lifecycle: Arc<Lifecycle>,
         channels: ChannelsArguments,
         shards: Arc<ShardContext>,
+        bridge: Option<BridgeArguments>,
     ) -> Result<(Self, JoinHandle<()>), SpawnErr> {
         let front = watch::Sender::new(None);
         let shards = ShardsArguments { context: shards, front: front.subscribe() };
-        let arguments = RootArguments { lifecycle, channels, shards };
+        let arguments = RootArguments { lifecycle, channels, shards, bridge };
         let (root, ended) = Root::spawn(None, Root, arguments).await?;
         Ok((Self { root, front, has_stopped: AtomicBool::new(false) }, ended))
     }
@@ -82,6 +85,8 @@ struct RootArguments {
     lifecycle: Arc<Lifecycle>,
     channels: ChannelsArguments,
     shards: ShardsArguments,
+    /// For a hub that shares its log with others.
+    bridge: Option<BridgeArguments>,
 }
 
 /// Its state.
@@ -90,6 +95,7 @@ struct RootState {
     log: ActorId,
     channels: ActorRef<ChannelsMsg>,
     shards: ActorRef<ShardsMsg>,
+    bridge: Option<ActorRef<BridgeMsg>>,
     restarts: Restarts,
 }
 
@@ -107,8 +113,9 @@ impl Actor for Root {
         let (log, _) = LogActor::spawn_linked(None, LogActor, log, myself.get_cell()).await?;
         let channels = arguments.start_channels(&myself).await?;
         let shards = arguments.start_shards(&myself).await?;
+        let bridge = arguments.start_bridge(&myself).await?;
         let restarts = Restarts::new(RESTARTS);
-        Ok(RootState { arguments, log: log.get_id(), channels, shards, restarts })
+        Ok(RootState { arguments, log: log.get_id(), channels, shards, bridge, restarts })
     }
 
     async fn handle(
@@ -148,6 +155,8 @@ impl Actor for Root {
             "channels"
         } else if id == state.shards.get_id() {
             "shards"
+        } else if state.bridge.as_ref().is_some_and(|bridge| bridge.get_id() == id) {
+            "bridge"
         } else {
             return Ok(());
         };
@@ -156,10 +165,12 @@ impl Actor for Root {
         if !state.restarts.allow(state.arguments.shards.context.clock.now_ms()) {
             return state.fail(format!("the {child} supervisor fails too often: {error}"));
         }
-        let started = if child == "channels" {
-            state.arguments.start_channels(&myself).await.map(|new| state.channels = new)
-        } else {
-            state.arguments.start_shards(&myself).await.map(|new| state.shards = new)
+        let started = match child {
+            "channels" => {
+                state.arguments.start_channels(&myself).await.map(|new| state.channels = new)
+            }
+            "shards" => state.arguments.start_shards(&myself).await.map(|new| state.shards = new),
+            _ => state.arguments.start_bridge(&myself).await.map(|new| state.bridge = new),
         };
         match started {
             Ok(()) => Ok(()),
@@ -193,6 +204,11 @@ impl RootState {
             Fault::Shards => self.shards.cast(ShardsMsg::Panic)?,
             Fault::Shard(index) => to_shard(index, ShardMsg::Panic)?,
             Fault::KillShard(index) => self.shards.cast(ShardsMsg::Kill(index))?,
+            Fault::Bridge => {
+                if let Some(bridge) = &self.bridge {
+                    bridge.cast(BridgeMsg::Panic)?;
+                }
+            }
             Fault::Connection(name) => {
                 let planted = Arc::new(AtomicBool::new(false));
                 for index in 0..shards.count() {
@@ -212,6 +228,15 @@ impl RootArguments {
     ) -> Result<ActorRef<ChannelsMsg>, ActorProcessingErr> {
         let arguments = self.channels.clone();
         Ok(Channels::spawn_linked(None, Channels, arguments, root.get_cell()).await?.0)
+    }
+
+    /// Starts the bridge, if there is a log to share.
+    async fn start_bridge(
+        &self,
+        root: &ActorRef<RootMsg>,
+    ) -> Result<Option<ActorRef<BridgeMsg>>, ActorProcessingErr> {
+        let Some(arguments) = self.bridge.clone() else { return Ok(None) };
+        Ok(Some(Bridge::spawn_linked(None, Bridge, arguments, root.get_cell()).await?.0))
     }
 
     async fn start_shards(

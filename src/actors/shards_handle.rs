@@ -131,6 +131,22 @@ impl ShardsHandle {
         }
     }
 
+    /// Ends all connections of all shards; completes when that is done.
+    pub(crate) async fn end_all(&self) {
+        let shards = self.shards.lock().clone();
+        let mut ended = Vec::new();
+        for shard in shards.into_iter().flatten() {
+            let (sender, receiver) = oneshot::channel();
+            if shard.cast(ShardMsg::EndAll(sender)).is_ok() {
+                ended.push(receiver);
+            }
+        }
+        for receiver in ended {
+            // The sender is dropped, here or by a shard that fails.
+            let _ = receiver.await;
+        }
+    }
+
     async fn ask<T>(
         &self,
         shard: usize,

@@ -49,8 +49,10 @@ pub(crate) enum AppendError {
     KeyReused,
     /// The queue is full, which the permits rule out.
     QueueFull,
-    /// The disk is full.
+    /// The disk, or the server that keeps the log, is full.
     StorageFull,
+    /// The server that keeps the log could not be reached in time.
+    BackendAway,
     /// It did not become durable in time, or the log failed: the events may be in it or not.
     Unknown,
 }

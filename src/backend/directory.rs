@@ -74,11 +74,26 @@ impl Directory {
         self.entries.get(name).map(|entry| Arc::clone(&entry))
     }
 
+    /// The channel, created now if need be, past the limit if it has to be: an event of it is in a log
+    /// that other hubs have accepted it into.
+    pub fn find_or_create_always(&self, name: &ChannelName, now_ms: u64) -> Arc<ChannelEntry> {
+        self.create_within(name, now_ms, usize::MAX).expect("no limit is reached")
+    }
+
     /// The channel, created now if need be.
     pub fn find_or_create(
         &self,
         name: &ChannelName,
         now_ms: u64,
+    ) -> Result<Arc<ChannelEntry>, DirectoryFull> {
+        self.create_within(name, now_ms, self.channels_max)
+    }
+
+    fn create_within(
+        &self,
+        name: &ChannelName,
+        now_ms: u64,
+        channels_max: usize,
     ) -> Result<Arc<ChannelEntry>, DirectoryFull> {
         if let Some(entry) = self.find(name) {
             return Ok(entry);
@@ -89,9 +104,9 @@ impl Directory {
         match self.entries.entry(name.clone()) {
             Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
             Entry::Vacant(vacant) => {
-                if self.len.fetch_add(1, Ordering::AcqRel) >= self.channels_max {
+                if self.len.fetch_add(1, Ordering::AcqRel) >= channels_max {
                     self.len.fetch_sub(1, Ordering::AcqRel);
-                    return Err(DirectoryFull { channels_max: self.channels_max });
+                    return Err(DirectoryFull { channels_max });
                 }
                 let earlier = self.evicted.lock().recall(name);
                 let id = ChannelId(self.created.fetch_add(1, Ordering::AcqRel) + 1);
@@ -164,6 +179,11 @@ impl Directory {
         for (name, through) in lost {
             evicted.record(name.clone(), Losses { through, eviction: 0 });
         }
+    }
+
+    /// Any channel may have lost events up to `through`, and no more is known of evicted ones.
+    pub(super) fn reset_losses(&self, through: Seq) {
+        self.evicted.lock().reset(through);
     }
 
     /// The channels of the next names of a walk, `names_max` at most.

@@ -27,7 +27,8 @@ use crate::{
 /// Every channel's history, the latest events in the log's order, and the head of the log.
 #[derive(Debug)]
 pub struct EventStore {
-    epoch: Epoch,
+    /// Another one only when a log that hubs share has lost events.
+    epoch: AtomicU64,
     total_bytes_max: u64,
     registry: Arc<Registry>,
     /// The newest seq that is shown, with all before it.
@@ -52,7 +53,7 @@ impl EventStore {
     /// An empty store of the channels of `registry`, which keeps so many bytes of events in memory.
     pub fn new(epoch: Epoch, total_bytes_max: u64, registry: Arc<Registry>) -> Self {
         Self {
-            epoch,
+            epoch: AtomicU64::new(epoch.to_u64()),
             total_bytes_max,
             registry,
             head: AtomicU64::new(0),
@@ -64,7 +65,7 @@ impl EventStore {
 
     /// This incarnation of the log.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        Epoch::from_u64(self.epoch.load(Ordering::Acquire))
     }
 
     /// The channels whose events it holds.
@@ -79,7 +80,7 @@ impl EventStore {
 
     /// `seq` as a position of this log.
     pub fn position(&self, seq: Seq) -> Position {
-        Position { epoch: self.epoch, seq }
+        Position { epoch: self.epoch(), seq }
     }
 
     /// Bytes in all histories, bookkeeping included.
@@ -158,6 +159,26 @@ impl EventStore {
             }
         }
         self.ranking.lock().peek().map_or(Seq::ZERO, |Reverse(top)| top.oldest)
+    }
+
+    /// Drops every event and begins anew behind `head`, in an epoch that may be another. Whatever was
+    /// published up to `lost_through` counts as lost, in any channel. Connections that have read from it
+    /// before must end, and be sent their gaps when they come back.
+    pub fn reset(&self, epoch: Epoch, lost_through: Seq, head: Seq) {
+        self.epoch.store(epoch.to_u64(), Ordering::Release);
+        self.registry.directory().reset_losses(lost_through);
+        for entry in self.registry.directory().select(usize::MAX, |_| true) {
+            let bytes = entry.events().with_history(|history| {
+                let evicted = history.evict_through(Seq(u64::MAX));
+                *history = History::starting_after(lost_through);
+                evicted.bytes
+            });
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            entry.events().set_last_seq(lost_through);
+            entry.events().reopen();
+        }
+        self.journal.write().reset(head);
+        self.head.store(head.0, Ordering::Release);
     }
 
     /// Goes on behind `head`: a log on disk has read its last event, and may have skipped seqs.

@@ -66,6 +66,13 @@ impl EvictedChannels {
         self.floor.through = self.floor.through.max(through);
     }
 
+    /// Any channel may have lost events up to `through`, and no more is known.
+    pub(super) fn reset(&mut self, through: Seq) {
+        self.names.clear();
+        self.order.clear();
+        self.floor = Losses { through, eviction: 0 };
+    }
+
     /// What earlier incarnations of `name` have lost.
     pub(super) fn recall(&self, name: &ChannelName) -> Losses {
         self.names.get(name).map_or(self.floor, |(losses, _)| *losses)

@@ -52,6 +52,12 @@ impl Journal {
         }
     }
 
+    /// Forgets all events, and goes on behind `head`.
+    pub(super) fn reset(&mut self, head: Seq) {
+        self.entries.clear();
+        self.after = head;
+    }
+
     /// Notes that these events of one channel are gone; gives the number of the eviction.
     pub(super) fn evict(&mut self, seqs: &[Seq]) -> u64 {
         self.evictions += 1;

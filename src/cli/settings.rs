@@ -49,6 +49,11 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
+    /// Shares the log with other hubs, in Redis at this address (redis://HOST:PORT, or rediss:// for
+    /// TLS); memory: keeps it in this process.
+    #[arg(long, value_name = "URL")]
+    backend: Option<String>,
+
     /// Takes the listening sockets and the log over from the hub that uses the data directory now, so
     /// that a restart refuses no connection.
     #[arg(long)]
@@ -78,8 +83,6 @@ pub(crate) struct SettingsArgs {
 /// Flags of later versions. They are known so that they are refused with a reason, never ignored.
 #[derive(Debug, clap::Args)]
 struct Reserved {
-    #[arg(long, hide = true)]
-    backend: Option<String>,
     #[arg(long, hide = true)]
     role: Option<String>,
     #[arg(long, hide = true)]
@@ -116,6 +119,7 @@ impl SettingsArgs {
             ("--log-level", "log.level", self.log_level),
             ("--jwt-secret-file", "jwt_secret_file", self.jwt_secret_file),
             ("--data-dir", "data_dir", self.data_dir),
+            ("--backend", "backend.url", self.backend),
             ("--tls-cert", "tls_cert", self.tls_cert),
             ("--tls-key", "tls_key", self.tls_key),
         ] {
@@ -133,12 +137,8 @@ impl SettingsArgs {
 impl Reserved {
     /// Flag and key of those that were given.
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        [
-            (self.backend.is_some(), "--backend", "backend"),
-            (self.role.is_some(), "--role", "role"),
-            (self.mercure, "--mercure", "mercure"),
-        ]
-        .into_iter()
-        .filter_map(|(given, flag, key)| given.then_some((flag, key)))
+        [(self.role.is_some(), "--role", "role"), (self.mercure, "--mercure", "mercure")]
+            .into_iter()
+            .filter_map(|(given, flag, key)| given.then_some((flag, key)))
     }
 }

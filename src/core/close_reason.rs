@@ -30,11 +30,13 @@ pub enum CloseReason {
     TokenOutgrown,
     /// Its shard ended: by a crash, or because the drain window is over.
     ShardEnded,
+    /// The log that hubs share has lost events, or this hub has missed some of it.
+    LogChanged,
 }
 
 impl CloseReason {
     /// All of them, for metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -48,6 +50,7 @@ impl CloseReason {
         Self::TokenExpired,
         Self::TokenOutgrown,
         Self::ShardEnded,
+        Self::LogChanged,
     ];
 
     /// The word in metrics and logs.
@@ -66,12 +69,13 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::TokenOutgrown => "token_outgrown",
             Self::ShardEnded => "shard_ended",
+            Self::LogChanged => "log_changed",
         }
     }
 
     /// Whether the client gets a reconnection time.
     pub fn asks_to_reconnect(self) -> bool {
-        matches!(self, Self::Aged | Self::Drained) || self.token_word().is_some()
+        matches!(self, Self::Aged | Self::Drained | Self::LogChanged) || self.token_word().is_some()
     }
 
     /// The reason in the token's closing event, if the token was why it ended.

@@ -29,6 +29,7 @@ impl Plant {
             "shard" => Fault::Shard(shard()?),
             "kill-shard" => Fault::KillShard(shard()?),
             "connection" => Fault::Connection(channel()?),
+            "bridge" => Fault::Bridge,
             _ => return Err(Problem::field("kind", "there is no such fault")),
         };
         Ok(Self(fault))

@@ -207,6 +207,7 @@ impl From<PublishError> for Problem {
             PublishError::Overloaded { .. }
             | PublishError::TooManyBodies { .. }
             | PublishError::DirectoryFull(_)
+            | PublishError::BackendAway
             | PublishError::GoingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
             }
@@ -240,6 +241,7 @@ impl From<SubscribeError> for Problem {
             SubscribeError::TooManyConnections { .. }
             | SubscribeError::TooManyReplays { .. }
             | SubscribeError::DirectoryFull(_)
+            | SubscribeError::NotCaughtUp
             | SubscribeError::GoingDown => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
             }

@@ -13,12 +13,14 @@ use super::{
     quotas::Quotas,
     restore::{DiskOptions, Restored, restore},
     rules,
+    shared::open_shared,
     throttled_logs::ThrottledLogs,
 };
 use crate::{
     actors::{
-        ChannelContext, ChannelsArguments, ChannelsHandle, Clock, DiskStage, DurableStage, Inboxes,
-        Lifecycle, Log, RootHandle, ShardContext, ShardsHandle, ShowStage,
+        BackendOptions, BridgeArguments, ChannelContext, ChannelsArguments, ChannelsHandle, Clock,
+        DiskStage, DurableStage, Inboxes, Lifecycle, Log, RootHandle, ShardContext, ShardsHandle,
+        ShowStage,
     },
     backend::{EventStore, Registry},
     core::{ChannelRule, Limits},
@@ -33,6 +35,7 @@ pub struct HubBuilder {
     shards: usize,
     disk: Option<DiskOptions>,
     rules: Vec<ChannelRule>,
+    backend: Option<BackendOptions>,
 }
 
 /// The hub did not start.
@@ -77,7 +80,15 @@ impl HubBuilder {
         self
     }
 
-    /// Starts the actors. Needs a tokio runtime. With a log on disk it first reads all of that.
+    /// Shares the log with other hubs. It is not kept on disk then.
+    #[must_use]
+    pub fn backend(mut self, options: BackendOptions) -> Self {
+        self.backend = Some(options);
+        self
+    }
+
+    /// Starts the actors. Needs a tokio runtime. With a log on disk it first reads all of that,
+    /// and with one that hubs share what that keeps; it waits for a server that cannot be reached.
     pub async fn start(self) -> Result<Hub, StartError> {
         self.start_with(None).await
     }
@@ -88,19 +99,32 @@ impl HubBuilder {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
-        let limits = Arc::new(self.limits);
+        let mut limits = self.limits;
+        if let Some(backend) = &self.backend {
+            let publish = &mut limits.publish;
+            publish.batch_events_max = publish.batch_events_max.min(backend.batch_events_max);
+        }
+        let limits = Arc::new(limits);
         rules::check(&self.rules, &limits).map_err(|error| StartError(error.to_string()))?;
         let clock = Clock::start();
         let metrics = Metrics::new();
         let registry = Arc::new(Registry::with_rules(&limits, self.rules));
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
-        let (store, durable, keys) = match self.disk {
-            None => {
+        let (store, durable, keys) = match (self.disk, self.backend) {
+            (None, Some(options)) => {
+                let metrics = Arc::clone(&metrics.backend);
+                let loading = (Arc::clone(&registry), clock);
+                let (store, stage) = open_shared(options, &limits, loading, metrics, epoch)
+                    .await
+                    .map_err(StartError)?;
+                (store, DurableStage::Shared(stage), VecDeque::new())
+            }
+            (None, None) => {
                 let bytes_max = limits.history.total_bytes_max;
                 let store = Arc::new(EventStore::new(epoch, bytes_max, Arc::clone(&registry)));
                 (store, durable.unwrap_or(DurableStage::Memory), VecDeque::new())
             }
-            Some(options) => {
+            (Some(options), _) => {
                 let (limits, registry) = (Arc::clone(&limits), Arc::clone(&registry));
                 let metrics = Arc::clone(&metrics.disk);
                 let now_ms = clock.now_ms();
@@ -150,7 +174,14 @@ impl HubBuilder {
             metrics: Arc::clone(&metrics),
             clock,
         };
-        let (root, ended) = RootHandle::start(Arc::clone(&lifecycle), channels, Arc::new(context))
+        let bridge = log.shared().map(|_| BridgeArguments {
+            log: Arc::clone(&log),
+            shards: Arc::clone(&shards),
+            lifecycle: Arc::clone(&lifecycle),
+            clock,
+        });
+        let context = Arc::new(context);
+        let (root, ended) = RootHandle::start(Arc::clone(&lifecycle), channels, context, bridge)
             .await
             .map_err(|error| StartError(error.to_string()))?;
         // Without its root a hub cannot go on, whatever ended the root.

@@ -11,13 +11,16 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use visnyk_loadtest::RedisServer;
 
 use super::{
-    CloseError, DiskOptions, Hub, PollNow, PollRequest, Publication, PublishError, Published,
-    StreamRequest, connections::ConnectionCursor,
+    BackendOptions, CloseError, DiskOptions, Hub, PollNow, PollRequest, Publication, PublishError,
+    Published, StreamRequest, connections::ConnectionCursor,
 };
 use crate::{
-    actors::{ConnectionFilter, DelayedStage, DiskStage, DurableStage, Front, LocalShard},
+    actors::{
+        ConnectionFilter, DelayedStage, DiskStage, DurableStage, Front, LocalShard, SharedStage,
+    },
     core::{IdempotencyKey, Subscription},
     model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Position, Seq, Start},
 };
@@ -26,8 +29,12 @@ use crate::{
 struct Engine {
     hub: Hub,
     stage: Stage,
+    /// What its seqs begin behind.
+    base: u64,
     /// Where a log on disk is.
     _directory: Option<TempDir>,
+    /// What keeps a log that hubs share.
+    _server: Option<RedisServer>,
 }
 
 /// What makes the commits of an engine durable.
@@ -35,6 +42,7 @@ enum Stage {
     Memory,
     Delayed(DelayedStage),
     Disk,
+    Redis,
 }
 
 /// Runs the suite on an engine.
@@ -75,25 +83,52 @@ macro_rules! contract_of {
 contract_of!(memory, super::Engine::memory());
 contract_of!(delayed, super::Engine::delayed());
 contract_of!(disk, super::Engine::disk());
+contract_of!(redis, super::Engine::redis());
 
 impl Engine {
     async fn memory() -> Self {
         let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        Self { hub, stage: Stage::Memory, _directory: None }
+        Self::of(hub, Stage::Memory)
     }
 
     async fn delayed() -> Self {
         let stage = DelayedStage::default();
         let durable = DurableStage::Delayed(stage.clone());
         let hub = Hub::builder().shards(1).start_with(Some(durable)).await.expect("it starts");
-        Self { hub, stage: Stage::Delayed(stage), _directory: None }
+        Self::of(hub, Stage::Delayed(stage))
     }
 
     async fn disk() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let options = DiskOptions::new(directory.path());
         let hub = Hub::builder().shards(1).disk(options).start().await.expect("it starts");
-        Self { hub, stage: Stage::Disk, _directory: Some(directory) }
+        Self { _directory: Some(directory), ..Self::of(hub, Stage::Disk) }
+    }
+
+    async fn redis() -> Self {
+        let server = RedisServer::start(&[]);
+        let options = BackendOptions::new(server.url().parse().expect("an address"));
+        let hub = Hub::builder().shards(1).backend(options).start().await.expect("it starts");
+        Self { _server: Some(server), ..Self::of(hub, Stage::Redis) }
+    }
+
+    fn of(hub: Hub, stage: Stage) -> Self {
+        let base = hub.head().0;
+        Self { hub, stage, base, _directory: None, _server: None }
+    }
+
+    /// The newest seq that readers see, counted from the start.
+    fn head(&self) -> Seq {
+        self.counted(self.hub.head())
+    }
+
+    /// A seq counted from the start.
+    fn counted(&self, seq: Seq) -> Seq {
+        Seq(seq.0 - self.base)
+    }
+
+    fn shared_stage(&self) -> &SharedStage {
+        self.hub.0.log.shared().expect("it is shared")
     }
 
     /// Whether events are durable as soon as they have their seqs.
@@ -114,6 +149,7 @@ impl Engine {
             Stage::Memory => {}
             Stage::Delayed(stage) => stage.hold(),
             Stage::Disk => self.disk_stage().hold(true),
+            Stage::Redis => self.shared_stage().hold(true),
         }
     }
 
@@ -122,6 +158,7 @@ impl Engine {
             Stage::Memory => {}
             Stage::Delayed(stage) => stage.release(),
             Stage::Disk => self.disk_stage().hold(false),
+            Stage::Redis => self.shared_stage().hold(false),
         }
     }
 
@@ -143,6 +180,7 @@ impl Engine {
             Stage::Memory => is_shown(),
             Stage::Delayed(stage) => stage.queued() >= commits,
             Stage::Disk => self.disk_stage().queued() >= commits,
+            Stage::Redis => self.shared_stage().queued() >= commits,
         };
         while !is_sequenced() {
             tokio::task::yield_now().await;
@@ -166,7 +204,9 @@ impl Engine {
                 PollNow::Answer(answer) => {
                     assert_eq!(answer.gap, None);
                     let read = answer.events.iter();
-                    events.extend(read.map(|event| (event.seq, event.data().into_owned())));
+                    let read =
+                        read.map(|event| (self.counted(event.seq), event.data().into_owned()));
+                    events.extend(read);
                     start = Start::At(answer.position);
                 }
                 PollNow::Wait(position) => return (events, position),
@@ -206,7 +246,8 @@ async fn events_have_one_order_and_an_append_is_atomic(engine: &Engine) {
     for publisher in publishers {
         for (published, data) in publisher.await.expect("it ends") {
             for (seq, data) in (published.first.seq.0..=published.last.seq.0).zip(&data) {
-                let before = expected.insert(Seq(seq), data.clone());
+                let seq = engine.counted(Seq(seq));
+                let before = expected.insert(seq, data.clone());
                 assert_eq!(before, None, "a seq means one event");
             }
             assert_eq!(published.events, data.len());
@@ -227,7 +268,7 @@ async fn a_reader_gets_what_is_behind_its_position_once(engine: &Engine) {
     let (mut read, mut at) = (Vec::new(), Start::Earliest);
     while read.len() < EVENTS {
         let (events, position) = engine.read(at).await;
-        assert!(events.iter().all(|(seq, _)| *seq <= position.seq));
+        assert!(events.iter().all(|(seq, _)| *seq <= engine.counted(position.seq)));
         read.extend(events);
         at = Start::At(position);
     }
@@ -276,7 +317,7 @@ async fn what_is_refused_is_never_seen(engine: &Engine) {
 
     let data: Vec<String> = engine.all().await.into_iter().map(|(_, data)| data).collect();
     assert!(!data.iter().any(|data| data.contains("refused")), "{data:?}");
-    assert_eq!(hub.head(), Seq(data.len() as u64), "nothing else has a seq");
+    assert_eq!(engine.head(), Seq(data.len() as u64), "nothing else has a seq");
 }
 
 async fn a_key_has_one_result_from_the_moment_it_is_sequenced(engine: &Engine) {
@@ -311,12 +352,12 @@ async fn nothing_goes_behind_a_close(engine: &Engine) {
     assert_eq!(behind.is_finished(), engine.is_immediate(), "the refusal rests on it");
     engine.release();
     let closed = closing.await.expect("it ends").expect("closed");
-    assert_eq!(closed.last.seq, Seq(2));
+    assert_eq!(engine.counted(closed.last.seq), Seq(2));
     assert_eq!(behind.await.expect("it ends"), Err(PublishError::Closed(name("a"))));
     assert!(hub.channel(&name("a")).expect("it is there").closed);
     let again = hub.close_channel(&name("a")).await;
     assert_eq!(again, Err(CloseError::Publish(PublishError::Closed(name("a")))));
-    assert_eq!(hub.head(), Seq(2));
+    assert_eq!(engine.head(), Seq(2));
 }
 
 async fn a_publisher_that_gives_up_leaves_its_events_in_the_order(engine: &Engine) {
@@ -344,14 +385,17 @@ async fn what_is_not_durable_is_not_shown(engine: &Engine) {
     engine.hold();
     let publishing = engine.sequence(message("a", "2"), 1).await;
     let seen = if engine.is_immediate() { 2 } else { 1 };
-    assert_eq!(hub.head(), Seq(seen));
+    assert_eq!(engine.head(), Seq(seen));
     assert_eq!(engine.all().await.len() as u64, seen);
-    assert_eq!(engine.read(Start::At(first)).await.1.seq, Seq(seen));
+    assert_eq!(engine.counted(engine.read(Start::At(first)).await.1.seq), Seq(seen));
     let channel = hub.channel(&name("a")).expect("it is there");
-    assert_eq!((channel.events_retained, channel.last_id.map(|at| at.seq.0)), (seen, Some(seen)));
+    assert_eq!(
+        (channel.events_retained, channel.last_id.map(|at| engine.counted(at.seq).0)),
+        (seen, Some(seen))
+    );
     engine.release();
     publishing.await.expect("it ends").expect("published");
-    assert_eq!(hub.head(), Seq(2));
+    assert_eq!(engine.head(), Seq(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

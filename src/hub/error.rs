@@ -62,8 +62,11 @@ pub enum PublishError {
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
     /// The disk of the log is full.
-    #[error("the disk of the hub is full")]
+    #[error("the disk of the hub, or the server that keeps its log, is full")]
     StorageFull,
+    /// The server that keeps the log could not be reached in time.
+    #[error("the server that keeps the log cannot be reached; nothing was published")]
+    BackendAway,
     /// The hub is going down, or its log has failed before the events were in it.
     #[error("the hub is going down")]
     GoingDown,
@@ -84,6 +87,7 @@ impl PublishError {
                 | Self::TooManyNewChannels { .. }
                 | Self::DirectoryFull(_)
                 | Self::StorageFull
+                | Self::BackendAway
                 | Self::GoingDown
                 | Self::Unknown
         )
@@ -130,6 +134,9 @@ pub enum SubscribeError {
     /// A channel would have to be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
+    /// It starts at a position that this hub has not come to in time.
+    #[error("this hub has not come to the position yet")]
+    NotCaughtUp,
     /// The hub is going down.
     #[error("the hub is going down")]
     GoingDown,
@@ -161,6 +168,7 @@ impl SubscribeError {
             Self::TooManyOfSubject { .. } => "too_many_of_subject",
             Self::TooManyNewChannels { .. } => "too_many_new_channels",
             Self::DirectoryFull(_) => "too_many_channels",
+            Self::NotCaughtUp => "not_caught_up",
             Self::GoingDown => "going_down",
         }
     }

@@ -28,6 +28,7 @@ mod renew;
 mod restart_tests;
 mod restore;
 mod rules;
+mod shared;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -45,8 +46,8 @@ pub use connections::{
 // What a front door needs of the engine.
 pub use crate::{
     actors::{
-        BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, Fault, Holder,
-        PollTicket, Renewal, Subscriber,
+        BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, Fault,
+        Holder, PollTicket, Renewal, Subscriber,
     },
     backend::ChannelInfo,
 };

@@ -59,6 +59,18 @@ impl Hub {
     /// [`PollNow::Wait`] gives. A poll by patterns yields to other tasks between looks at the
     /// journal and the hub's channels; cancelling it has no effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
+        loop {
+            self.catch_up(&request.start).await?;
+            let epoch = self.0.store.epoch();
+            let found = self.look(request).await;
+            // What was found before and after the log began another epoch does not go together.
+            if self.0.store.epoch() == epoch {
+                return found;
+            }
+        }
+    }
+
+    async fn look(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         let backend = &self.0.store;
         let subscription = &request.subscription;
         let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());

@@ -80,6 +80,7 @@ impl Hub {
                 PublishError::DirectoryFull(_) => "too_many_channels",
                 PublishError::GoingDown => "going_down",
                 PublishError::StorageFull => "storage_full",
+                PublishError::BackendAway => "backend_away",
                 PublishError::KeyReused => "key_reused",
                 PublishError::TooFast { rate, .. } => rate.as_str(),
                 PublishError::OverBurst { .. } => "over_burst",
@@ -163,6 +164,7 @@ impl Hub {
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
             Err(AppendError::StorageFull) => Err(PublishError::StorageFull),
+            Err(AppendError::BackendAway) => Err(PublishError::BackendAway),
             Err(AppendError::LogClosed) => Err(PublishError::GoingDown),
             Err(AppendError::Unknown) => Err(PublishError::Unknown),
         }

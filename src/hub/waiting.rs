@@ -17,16 +17,30 @@ impl Hub {
         }
     }
 
+    /// Waits until this hub has what another hub, with which it shares its log, has sent a client already.
+    pub(super) async fn catch_up(&self, start: &Start) -> Result<(), SubscribeError> {
+        let Some(shared) = self.0.log.shared() else { return Ok(()) };
+        let at = match start {
+            Start::At(at) => Some(*at),
+            Start::Now | Start::Earliest | Start::Unknown(_) => None,
+        };
+        match shared.catch_up(at).await {
+            true => Ok(()),
+            false => Err(self.refused(SubscribeError::NotCaughtUp)),
+        }
+    }
+
     /// A permit for the replay of a stream that starts there; waits for one while all are taken. A
     /// stream that starts at the head needs none. Put it into the subscriber
     /// ([`Subscriber::replay`]). Cancelling it has no effect.
     ///
     /// # Errors
-    /// All permits stayed taken for too long.
+    /// All permits stayed taken for too long, or the position is one that this hub has not come to.
     pub async fn replay_permit(
         &self,
         start: &Start,
     ) -> Result<Option<ReplayPermit>, SubscribeError> {
+        self.catch_up(start).await?;
         let store = &self.0.store;
         let is_at_head = match start {
             Start::Now => true,

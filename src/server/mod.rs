@@ -3,6 +3,7 @@
 mod accept_queue;
 mod arrival;
 mod authentication;
+mod backend;
 mod connection;
 mod connection_limits;
 mod demo;

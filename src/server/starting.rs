@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Settings, authentication,
+    Settings, authentication, backend,
     listeners::{self, Listeners},
     predecessor::Predecessor,
     rejections::REJECTIONS_MAX,
@@ -45,6 +45,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     // All that can fail without the log comes before a predecessor gives it up.
     let verifier = authentication::verifier(settings)?.map(Arc::new);
     let certificate = LoadedPair::read(settings)?;
+    let shared = backend::options(settings)?;
     let mut inherited = from_systemd()?;
     let mut predecessor = None;
     if settings.take_over {
@@ -61,6 +62,9 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     let mut builder = Hub::builder().limits(limits).channel_rules(rules).shards(shards);
     if !settings.data_dir.is_empty() {
         builder = builder.disk(disk_options(settings));
+    }
+    if let Some(shared) = shared {
+        builder = builder.backend(shared);
     }
     if let Some(predecessor) = predecessor {
         predecessor.accept().await?;

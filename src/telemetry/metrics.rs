@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::DiskMetrics;
+use super::{BackendMetrics, DiskMetrics};
 
 /// All metrics of one hub.
 #[derive(Debug)]
@@ -90,6 +90,8 @@ pub struct Metrics {
     pub channels_throttled: Gauge,
     /// Of the log on disk.
     pub disk: Arc<DiskMetrics>,
+    /// Of the log that hubs share.
+    pub backend: Arc<BackendMetrics>,
     #[cfg(feature = "jemalloc")]
     heap: super::heap::Heap,
 }
@@ -143,6 +145,7 @@ impl Metrics {
             permits_free: Gauge::default(),
             channels_throttled: Gauge::default(),
             disk: Arc::default(),
+            backend: Arc::default(),
             #[cfg(feature = "jemalloc")]
             heap: super::heap::Heap::default(),
         };
@@ -173,6 +176,7 @@ impl Metrics {
         #[cfg(feature = "jemalloc")]
         self.heap.register(&mut self.registry);
         self.disk.register(&mut self.registry);
+        self.backend.register(&mut self.registry);
         let r = &mut self.registry;
         r.register("events_published", "Events accepted", self.events_published.clone());
         r.register("bytes_published", "Frame bytes accepted", self.bytes_published.clone());

@@ -1,5 +1,6 @@
 //! Logs and metrics of the process.
 
+mod backend_metrics;
 mod disk_metrics;
 #[cfg(feature = "jemalloc")]
 mod heap;
@@ -10,6 +11,7 @@ mod log_throttle;
 mod logs;
 mod metrics;
 
+pub use backend_metrics::BackendMetrics;
 pub use disk_metrics::DiskMetrics;
 pub use log_filter::{LogFilter, LogFilterError};
 pub use log_level::{set_log_level, toggle_debug};

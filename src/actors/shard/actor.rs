@@ -111,6 +111,10 @@ impl ThreadLocalActor for Shard {
                 engine.drain(window.as_millis() as u64, now_ms);
                 engine.when_empty(done);
             }
+            ShardMsg::EndAll(done) => {
+                state.engine.borrow_mut().end_all(state.local.context.clock.now_ms());
+                drop(done);
+            }
             ShardMsg::Explain(query, reply) => {
                 let now_ms = state.local.context.clock.now_ms();
                 let mut matches = state.engine.borrow_mut().explain(&query, now_ms);

@@ -9,6 +9,7 @@ pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<
     listening(settings, &set_by, &mut errors);
     errors.extend(half_a_pair(settings, &set_by));
     errors.extend(take_over_without_log(settings, &set_by));
+    errors.extend(backend(settings, &set_by));
     errors.extend(hsts_without_tls(settings, &set_by));
     errors.extend(authentication(settings, &set_by));
     errors.extend(other_origins(settings, &set_by));
@@ -71,6 +72,48 @@ fn take_over_without_log(
             "name the directory that both hubs use, or remove it",
         )
     })
+}
+
+/// A log has one keeper, and what is said of a server needs one.
+fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+    let backend = &settings.backend;
+    let mut errors = Vec::new();
+    if !backend.url.is_empty() && !settings.data_dir.is_empty() {
+        errors.push(contradiction(
+            format!(
+                "backend.url ({}) and data_dir ({})",
+                set_by("backend.url"),
+                set_by("data_dir")
+            ),
+            "are both set, and a log is kept in one of them",
+            "remove one",
+        ));
+    }
+    if !backend.user.is_empty() && backend.password_file.is_empty() {
+        errors.push(contradiction(
+            format!("backend.user ({})", set_by("backend.user")),
+            "has no password",
+            "name the file with it in backend.password_file",
+        ));
+    }
+    for (key, value) in [
+        ("backend.user", &backend.user),
+        ("backend.password_file", &backend.password_file),
+        ("backend.ca_file", &backend.ca_file),
+    ] {
+        let subject = format!("{key} ({})", set_by(key));
+        if !value.is_empty() && backend.url.is_empty() {
+            let remedy = "set backend.url, or remove it";
+            errors.push(contradiction(subject, "has no effect without backend.url", remedy));
+        } else if key == "backend.ca_file"
+            && !value.is_empty()
+            && !backend.url.starts_with("rediss://")
+        {
+            let remedy = "begin backend.url with rediss://, or remove it";
+            errors.push(contradiction(subject, "has no effect without TLS", remedy));
+        }
+    }
+    errors
 }
 
 /// Browsers obey it over TLS only.

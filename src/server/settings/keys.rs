@@ -7,6 +7,7 @@ use crate::auth::{PatternTemplate, REDACTED};
 use crate::disk::SyncPolicy;
 use crate::http::{OriginPattern, ProxyBlock, is_origin};
 use crate::model::ChannelPattern;
+use crate::redis::BackendAddress;
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// One setting.
@@ -63,6 +64,11 @@ pub enum Allowed {
     Text,
     /// The same, of which a user and a query are never shown.
     Url,
+    /// The address of a backend; empty, or `memory:`, for none. A bad one is never shown: it may hold a
+    /// password.
+    Backend,
+    /// A short name of letters, digits, `-`, `_`, `.` and `:`.
+    Name,
     /// Texts, possibly none: in a file a string or an array of strings, elsewhere separated by
     /// commas. The same goes for the lists that follow.
     Texts,
@@ -102,6 +108,13 @@ impl Allowed {
                 text != REDACTED && text.len() <= TEXT_BYTES_MAX
             }
             (Self::Text | Self::Url, toml::Value::String(text)) => is_text(text),
+            (Self::Backend, toml::Value::String(text)) if text == "memory:" => {
+                return Some(toml::Value::String(String::new()));
+            }
+            (Self::Backend, toml::Value::String(text)) => {
+                text.is_empty() || text.parse::<BackendAddress>().is_ok()
+            }
+            (Self::Name, toml::Value::String(text)) => is_name(text),
             (Self::CookieName, toml::Value::String(text)) => {
                 text.len() <= TEXT_BYTES_MAX && text.bytes().all(is_token_byte)
             }
@@ -181,6 +194,12 @@ impl fmt::Display for Allowed {
             Self::Hosts => f.write_str("host names without a port, such as hub.example.org"),
             Self::Secret => f.write_str("a secret, but not the `***` that stands for one"),
             Self::Text | Self::Url => f.write_str("a text without control characters, or an empty one for none"),
+            Self::Backend => f.write_str(
+                "memory: (or an empty text), redis://HOST:PORT or rediss://HOST:PORT for TLS, with /N for \
+                 another database than 0, and without a user or a password, which go into backend.user \
+                 and backend.password_file; nats:// is not available in this version",
+            ),
+            Self::Name => f.write_str("1 to 64 letters, digits, and `-`, `_`, `.`, `:`"),
             Self::Texts => f.write_str("texts without control characters"),
             Self::Patterns => f.write_str(
                 "channel names and patterns, in which whole segments may be `*`, `**` and `{sub}`",
@@ -249,6 +268,11 @@ fn is_text(text: &str) -> bool {
     text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
 /// RFC 9110, section 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -264,6 +288,8 @@ const fn whole(name: &'static str, min: i64, max: i64) -> Key {
 
 /// RFC 1035, 2.3.4.
 const HOST_BYTES_MAX: usize = 255;
+/// A name of a setting's own kind.
+const NAME_BYTES_MAX: usize = 64;
 /// A text of a setting.
 const TEXT_BYTES_MAX: usize = 4_096;
 /// What fits a `u32`.
@@ -299,6 +325,15 @@ pub(super) const KEYS: &[Key] = &[
     whole("body_read_timeout_s", 1, DAY_S),
     key("data_dir", Allowed::Text),
     key("take_over", Allowed::Switch),
+    key("backend.url", Allowed::Backend),
+    key("backend.namespace", Allowed::Name),
+    key("backend.user", Allowed::Text),
+    key("backend.password_file", Allowed::Text),
+    key("backend.ca_file", Allowed::Text),
+    whole("backend.events_max", 1, 1_000_000_000),
+    // The script of an append holds up the server for its events.
+    whole("backend.batch_events_max", 1, 10_000),
+    whole("backend.catch_up_wait_ms", 0, 600_000),
     key("cors_origins", Allowed::OriginPatterns),
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
@@ -414,7 +449,6 @@ pub(super) const KEYS: &[Key] = &[
 
 /// First segments of names that later versions take, and what this one lacks.
 const RESERVED: &[(&[&str], &str)] = &[
-    (&["backend"], "a hub keeps its own log, in memory or on disk, and shares it with no other"),
     (&["role"], "a hub is a single process that does everything"),
     (&["mercure"], "it does not speak the Mercure protocol"),
 ];

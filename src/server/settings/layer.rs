@@ -63,6 +63,8 @@ impl fmt::Debug for Assignment {
 }
 
 fn find(name: &str, value: &toml::Value, set_by: &SetBy) -> Result<&'static Key, SettingsError> {
+    // Short for the one key of its section that is always set.
+    let name = if name == "backend" { "backend.url" } else { name };
     if let Some(key) = keys::KEYS.iter().find(|key| key.name == name) {
         return Ok(key);
     }
@@ -73,7 +75,11 @@ fn find(name: &str, value: &toml::Value, set_by: &SetBy) -> Result<&'static Key,
             lacks: reserved,
         });
     }
-    let value = if is_secret(name) { "(not shown)".to_owned() } else { shown(value) };
+    let value = if is_secret(name) || has_credentials(value) {
+        "(not shown)".to_owned()
+    } else {
+        shown(value)
+    };
     let hint = nearest::hint(name);
     Err(SettingsError::UnknownKey { key: name.to_owned(), value, set_by: set_by.clone(), hint })
 }
@@ -98,13 +104,18 @@ fn is_secret(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
+/// Whether a value looks like an address with a user or a password.
+fn has_credentials(value: &toml::Value) -> bool {
+    value.as_str().is_some_and(|text| text.contains("://") && text.contains('@'))
+}
+
 /// The value of a known key, if it may be shown.
 fn shown_of(key: &Key, value: &toml::Value) -> String {
     match (key.allowed, value) {
         (Allowed::Url, toml::Value::String(url)) => {
             shown(&toml::Value::String(JwksUrlText::new(url).to_string()))
         }
-        (Allowed::Secret | Allowed::Url, _) => "(not shown)".to_owned(),
+        (Allowed::Secret | Allowed::Url | Allowed::Backend, _) => "(not shown)".to_owned(),
         _ => shown(value),
     }
 }

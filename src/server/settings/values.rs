@@ -54,6 +54,8 @@ pub struct Settings {
     pub data_dir: String,
     /// Takes the sockets and the log over from the hub that uses `data_dir` now, if one does.
     pub take_over: bool,
+    /// The log that it shares with other hubs.
+    pub backend: BackendSettings,
     /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
     pub tls_cert: String,
     /// A file with its key, in PEM.
@@ -128,6 +130,7 @@ impl Default for Settings {
             body_read_timeout_s: 30,
             data_dir: String::new(),
             take_over: false,
+            backend: BackendSettings::default(),
             tls_cert: String::new(),
             tls_key: String::new(),
             tls_reload_s: 5,
@@ -168,6 +171,44 @@ impl Default for CorsSettings {
 pub struct ChannelSettings {
     /// For each channel the first one that matches holds.
     pub rules: Vec<ChannelRule>,
+}
+
+/// The log that several hubs share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct BackendSettings {
+    /// The address of the server that keeps it; empty for a log of the hub's own.
+    pub url: String,
+    /// What its keys begin with: hubs with the same one share a log.
+    pub namespace: String,
+    /// The user of the server's access lists; empty for the default one.
+    pub user: String,
+    /// A file with that user's password.
+    pub password_file: String,
+    /// A file with the certificates, in PEM, that the server's is to be signed by.
+    pub ca_file: String,
+    /// Events that the log keeps, about.
+    pub events_max: u64,
+    /// Events of one publish, and of one append.
+    pub batch_events_max: u32,
+    /// Milliseconds that a subscription waits for the hub to have what its client has.
+    pub catch_up_wait_ms: u32,
+}
+
+impl Default for BackendSettings {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            namespace: "visnyk".to_owned(),
+            user: String::new(),
+            password_file: String::new(),
+            ca_file: String::new(),
+            events_max: 200_000,
+            batch_events_max: 256,
+            catch_up_wait_ms: 5_000,
+        }
+    }
 }
 
 /// The log on stderr.

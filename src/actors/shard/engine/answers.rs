@@ -33,7 +33,7 @@ impl Engine {
         } else {
             last
         };
-        let position = self.backend.position(through);
+        let position = self.epoch.at(through);
         let encoded = match &send.reply {
             Some(encoded) => Arc::clone(encoded),
             None => {
@@ -82,7 +82,7 @@ impl Engine {
         let piece = piece.unwrap_or(Piece { through: range.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
         let payload = Payload::new(piece.events, slot.subscriber.shape(self.fan_out.plain_shape()));
-        let position = self.backend.position(piece.through);
+        let position = self.epoch.at(piece.through);
         self.answer(
             index,
             PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) },
@@ -93,7 +93,7 @@ impl Engine {
     pub(super) fn answer_fallen_off(&mut self, index: u32, after: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let head = self.backend.head();
-        let start = Start::At(self.backend.position(after));
+        let start = Start::At(self.epoch.at(after));
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let resume = self.backend.resume(patterns, named, &start, head);
         slot.reader = Some(Box::new(resume.reader));

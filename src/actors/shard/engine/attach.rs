@@ -247,7 +247,7 @@ impl Engine {
         gap: Option<&Gap>,
     ) {
         let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
-        let position = self.backend.position(cursor);
+        let position = self.epoch.at(cursor);
         let (connection, truncated) = hello.map_or((None, false), |h| (Some(h.id), h.truncated));
         framing.preamble(&Preamble { retry_ms, position, connection, truncated, gap }, out);
     }

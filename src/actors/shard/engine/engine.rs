@@ -27,7 +27,7 @@ use crate::{
     },
     backend::EventStore,
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport},
-    model::{Closing, LAST_CHUNK, PollAnswer, TransferCoding},
+    model::{Closing, Epoch, LAST_CHUNK, PollAnswer, TransferCoding},
     telemetry::Metrics,
 };
 
@@ -35,6 +35,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     pub(super) backend: Arc<EventStore>,
+    /// That of all its connections: when the log begins another, they end.
+    pub(super) epoch: Epoch,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: ConnectionLimits,
     pub(super) now_ms: u64,
@@ -91,6 +93,7 @@ impl Engine {
             fan_out: FanOut::new(shard, backend.registry(), backend.head()),
             unsent: UnsentBudget::new(&metrics, limits.unsent_bytes_max),
             answered: Metrics::counter(&metrics.connections_closed, CloseReason::Answered.as_str()),
+            epoch: backend.epoch(),
             backend,
             metrics,
             limits,
@@ -184,6 +187,17 @@ impl Engine {
         if self.slots.get(key.index as usize).is_some_and(|s| s.generation == key.generation) {
             self.finish(key.index, reason);
         }
+    }
+
+    /// Ends all connections: the log is not the one that they follow any more. Those that come from now
+    /// on follow the one that the store has.
+    pub fn end_all(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
+        for index in indices {
+            self.finish(index, CloseReason::LogChanged);
+        }
+        self.epoch = self.backend.epoch();
     }
 
     /// Makes the next step of some connection to `channel` panic; false without such a connection.
@@ -292,7 +306,7 @@ impl Engine {
         let (lease, client_info) = self.extras.remove(index);
         // Answers to polls would push out what is worth knowing.
         if reason != CloseReason::Answered {
-            let position = self.backend.position(slot.connection.cursor());
+            let position = self.epoch.at(slot.connection.cursor());
             let end = (reason, self.now_ms);
             self.closed.record(&slot, lease.as_deref(), client_info.as_deref(), position, end);
         }

@@ -57,7 +57,7 @@ impl Engine {
                 events.truncate(limit.max(1));
                 through = events.last().map_or(through, |event| event.seq);
             }
-            let position = self.backend.position(through);
+            let position = self.epoch.at(through);
             return self.answer(index, PollAnswer { events, position, gap: None });
         }
         let payload = self.read_cache.payload(&shape, piece.events);
@@ -79,8 +79,8 @@ impl Engine {
         let to = self.backend.head();
         let gap = Gap {
             reason: GapReason::Slow,
-            requested: self.backend.position(from).to_string(),
-            oldest: self.backend.position(to),
+            requested: self.epoch.at(from).to_string(),
+            oldest: self.epoch.at(to),
             channel: None,
         };
         Metrics::count(&self.metrics.gaps, gap.reason.as_str());

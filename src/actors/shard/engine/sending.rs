@@ -107,12 +107,12 @@ impl Engine {
     /// this shard has been given, unless its lane is still at it.
     pub(super) fn safe_position(&mut self, index: u32) -> Position {
         let Some(slot) = self.slots.get_mut(index as usize) else {
-            return self.backend.position(self.fan_out.head());
+            return self.epoch.at(self.fan_out.head());
         };
         if self.fan_out.is_idle_for(&slot.subscriber) {
             slot.connection.advance_idle(self.fan_out.head());
         }
-        self.backend.position(slot.connection.cursor())
+        self.epoch.at(slot.connection.cursor())
     }
 
     /// Sends a comment. It sends the position instead if that is far from the client's last id, or that
@@ -131,7 +131,7 @@ impl Engine {
         let passed = through.0 - slot.subscriber.last_id(cursor).0;
         let has_id = passed > ID_EVENTS_MAX || u32::from(slot.heartbeats) >= heartbeats_max;
         let through = if has_id { through } else { cursor };
-        let position = has_id.then(|| self.backend.position(through));
+        let position = has_id.then(|| self.epoch.at(through));
         let mut block = Vec::with_capacity(HEARTBEAT_BYTES);
         slot.coding.wrap(&mut block, |out| framing.heartbeat(position, out));
         let block = Bytes::from(block);

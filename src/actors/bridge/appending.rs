@@ -1,0 +1,73 @@
+//! Appends what is published here: one append at a time, while the next publishes gather.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::backoff::Backoff;
+use crate::{
+    actors::{shared_stage::SharedStage, submission::AppendError},
+    redis::{Appended, RedisError, RedisLog},
+};
+
+/// Appends, over one connection after the other.
+pub(super) async fn append_forever(stage: Arc<SharedStage>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match RedisLog::connect(&stage.options.redis).await {
+            Ok(mut log) => append_on(&stage, &mut log, &mut backoff).await,
+            Err(error) => error,
+        };
+        tracing::debug!(error = &error as &dyn std::error::Error, "nothing is appended for now");
+        sleep(backoff.next()).await;
+    }
+}
+
+/// Appends until the connection is of no use.
+async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
+    let mut fenced = None;
+    loop {
+        tokio::select! {
+            () = stage.fence_other_than(fenced) => {}
+            error = log.ended() => return error,
+        }
+        tokio::select! {
+            () = stage.filled() => {}
+            error = log.ended() => return error,
+        }
+        let Some(fence) = stage.fence() else { continue };
+        let mut batch = stage.take_batch();
+        if batch.is_empty() {
+            continue;
+        }
+        let new: Vec<_> = batch.iter_mut().map(|handed| std::mem::take(&mut handed.new)).collect();
+        let began = Instant::now();
+        let result = log.append(&fence, &stage.append_limits, &new).await;
+        let events: usize = new.iter().map(|new| new.entries.len()).sum();
+        for (handed, new) in batch.iter_mut().zip(new) {
+            handed.new = new;
+        }
+        match result {
+            Ok(Appended::Done { outcomes, last }) => {
+                stage.metrics.observe_append(events, began.elapsed());
+                stage.resolve(batch, fence.epoch, outcomes, last);
+                backoff.reset();
+                fenced = None;
+            }
+            // What follows the log finds out why.
+            Ok(Appended::Fenced) => {
+                stage.put_back(batch);
+                fenced = Some(fence);
+            }
+            Err(RedisError::Full) => stage.refuse(batch, &AppendError::StorageFull),
+            Err(error) if error.leaves_outcome_open() => {
+                stage.leave_open(batch);
+                return error;
+            }
+            Err(error) => {
+                stage.put_back(batch);
+                return error;
+            }
+        }
+    }
+}

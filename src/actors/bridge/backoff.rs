@@ -1,0 +1,48 @@
+//! Pauses between attempts to reach a server: longer each time, and never the same for two hubs.
+
+use std::time::Duration;
+
+/// The pauses of one outage.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The next pause.
+    pub(super) fn next(&mut self) -> Duration {
+        let most = (FIRST_MS << self.failures.min(6)).min(MOST_MS);
+        self.failures = self.failures.saturating_add(1);
+        Duration::from_millis(fastrand::u64(most / 2..=most))
+    }
+
+    /// Whether this would be the first attempt.
+    pub(super) fn is_first(&self) -> bool {
+        self.failures == 0
+    }
+
+    /// The server answers.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+const FIRST_MS: u64 = 50;
+/// A server that is back is found within this time.
+const MOST_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let mut backoff = Backoff::default();
+        let pauses: Vec<u64> = (0..40).map(|_| backoff.next().as_millis() as u64).collect();
+        assert!((25..=50).contains(&pauses[0]));
+        assert!(pauses[8..].iter().all(|pause| (500..=1_000).contains(pause)), "{pauses:?}");
+        assert!(pauses[8..].iter().any(|pause| *pause != pauses[8]));
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(50));
+    }
+}

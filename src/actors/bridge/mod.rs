@@ -1,0 +1,13 @@
+//! The bridge between a hub and the log that it shares with others: it appends what is published here,
+//! and shows what the log has, whichever hub published it.
+
+mod actor;
+mod appending;
+mod arguments;
+mod backoff;
+mod loading;
+mod tailing;
+
+pub(super) use actor::Bridge;
+pub(crate) use arguments::BridgeArguments;
+pub(crate) use loading::Loader;

@@ -1,0 +1,287 @@
+//! Follows the log, and shows its events in their order. What it shows is continuous: it never skips an
+//! event without the clients' being sent a gap.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+
+use super::{
+    arguments::BridgeArguments,
+    backoff::Backoff,
+    loading::{Loader, PAGE_EVENTS_MIN, next_count},
+};
+use crate::{
+    actors::{
+        committer::Prepared,
+        shared_stage::{Condition, SharedStage},
+        submission::cost,
+    },
+    model::{EventKind, Seq},
+    redis::{Entry, Fence, LogState, RedisError, RedisLog},
+};
+
+/// What follows the log.
+pub(super) struct Tail {
+    arguments: BridgeArguments,
+    stage: Arc<SharedStage>,
+    loader: Loader,
+    /// Of events on their way to the shards: no more are read while these are too many.
+    permits: Arc<Semaphore>,
+    permits_max: usize,
+}
+
+/// What has become of the log since it was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Continuity {
+    /// It goes on where this hub has it.
+    Whole,
+    /// What comes next for this hub has been removed.
+    FellOff,
+    /// It has lost what this hub has shown.
+    Lost,
+    /// Another hub has found that, and begun another epoch.
+    Replaced,
+}
+
+impl Tail {
+    pub(super) fn new(arguments: BridgeArguments, stage: Arc<SharedStage>) -> Self {
+        let loader = Loader {
+            store: Arc::clone(arguments.log.store()),
+            clock: arguments.clock,
+            closed_ms: stage.append_limits.closed_ms,
+        };
+        // As many as there are of the log, so that an entry of a shard's ring is left for each batch.
+        let permits_max = arguments.log.permits_max();
+        let permits = Arc::new(Semaphore::new(permits_max));
+        Self { arguments, stage, loader, permits, permits_max }
+    }
+
+    /// Follows, over one connection after the other.
+    pub(super) async fn follow_forever(self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match RedisLog::connect(&self.stage.options.redis).await {
+                Ok(mut log) => self.follow(&mut log, &mut backoff).await,
+                Err(error) => error,
+            };
+            if matches!(error, RedisError::NewerFormat { .. } | RedisError::Foreign(_)) {
+                return self.halt(&error).await;
+            }
+            self.stage.metrics.count_disconnect();
+            if self.stage.fence().is_some() {
+                self.stage.set_condition(Condition::Away);
+            }
+            if backoff.is_first() {
+                tracing::warn!(
+                    backend = %self.stage.options.redis.address,
+                    error = &error as &dyn std::error::Error,
+                    "the log that hubs share is away; clients stay, and publishes wait and are then \
+                     refused"
+                );
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Shows nothing more: what comes next cannot be read.
+    async fn halt(&self, error: &RedisError) {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "this hub follows the shared log no further, and is not ready; replace it by a version \
+             that can read it"
+        );
+        self.stage.set_condition(Condition::Halted);
+        self.arguments.lifecycle.become_unready();
+        std::future::pending().await
+    }
+
+    /// Follows until the connection is of no use.
+    async fn follow(&self, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
+        let mut count = PAGE_EVENTS_MIN;
+        // After each reconnect, and whenever there is nothing new: a server that was emptied says nothing
+        // by itself.
+        let (mut is_due, mut is_torn) = (true, false);
+        loop {
+            if is_due {
+                if let Err(error) = self.check(log, is_torn).await {
+                    return error;
+                }
+                if !backoff.is_first() {
+                    tracing::info!("the log that hubs share is back");
+                    backoff.reset();
+                }
+                self.stage.set_condition(Condition::Following);
+            }
+            // There is one once the log was looked at.
+            let Some(fence) = self.stage.fence() else {
+                return RedisError::Unexpected("the state of the log");
+            };
+            (is_due, is_torn) = match log.follow(fence.seq, count, FOLLOW_WAIT).await {
+                Ok(entries) if entries.is_empty() => (true, false),
+                Ok(entries) => {
+                    count = next_count(&entries);
+                    let is_torn = !self.show(fence, entries).await;
+                    (is_torn, is_torn)
+                }
+                Err(error) => return error,
+            };
+        }
+    }
+
+    /// Looks whether the log goes on where this hub has it; if it does not, or if what came last did not
+    /// follow, loads it anew.
+    async fn check(&self, log: &mut RedisLog, is_torn: bool) -> Result<(), RedisError> {
+        let fence = self.stage.fence();
+        if let Some(fence) = fence {
+            let state = log.state(fence.seq).await?;
+            match continuity(&state, &fence) {
+                Continuity::Whole if !is_torn => return Ok(()),
+                Continuity::Whole | Continuity::FellOff => {
+                    self.stage.metrics.count_change("fell_off");
+                    tracing::warn!(
+                        "this hub fell off the shared log; its clients reconnect and get a gap"
+                    );
+                }
+                Continuity::Replaced => {
+                    self.stage.metrics.count_change("epoch");
+                    tracing::warn!(
+                        "the shared log has another epoch; this hub's clients reconnect and get a gap"
+                    );
+                }
+                Continuity::Lost => {
+                    self.loader.begin_epoch(log, state.epoch).await?;
+                    self.stage.metrics.count_change("epoch");
+                    tracing::error!(
+                        "the server of the shared log has lost events; it goes on in another epoch, \
+                         and clients get a gap"
+                    );
+                }
+            }
+        }
+        self.load_anew(log).await
+    }
+
+    /// Ends all connections, whose clients then come back with their positions, and loads the log.
+    async fn load_anew(&self, log: &mut RedisLog) -> Result<(), RedisError> {
+        self.stage.begin_loading();
+        let store = &self.loader.store;
+        let before = store.head();
+        let epoch = self.loader.begin(log).await?;
+        // A reader finds from now on that events are lost, at any position.
+        store.reset(epoch, before.next(), before.next());
+        self.arguments.shards.end_all().await;
+        let fence = self.loader.load(log).await?;
+        if fence.seq < before {
+            let why = "the numbers of the shared log went back";
+            self.arguments.log.fail(why);
+            return Err(RedisError::Unsuitable(why.to_owned()));
+        }
+        self.stage.has_shown(fence);
+        Ok(())
+    }
+
+    /// Shows entries that follow `fence`; false if they do not.
+    async fn show(&self, mut fence: Fence, entries: Vec<(Seq, Entry)>) -> bool {
+        let mut prepared = Prepared::default();
+        let mut costs = 0;
+        let mut entries = entries.into_iter().peekable();
+        while let Some((seq, entry)) = entries.next() {
+            if seq != fence.seq.next() {
+                return false;
+            }
+            self.stage.found(&entry.nonce, fence.epoch, seq);
+            costs += cost(&entry.draft);
+            fence = Fence { seq, nonce: Some(entry.nonce), ..fence };
+            let is_closing = entry.kind == EventKind::Closed;
+            let (entry, event) = self.loader.event(fence.epoch, seq, entry, false);
+            prepared.events.push((entry, Arc::new(event)));
+            let is_last = entries.peek().is_none_or(|(next, _)| *next != seq.next());
+            // A channel may be open again right behind its close, which is shown by then.
+            if is_closing || is_last || prepared.events.len() >= SHOWN_EVENTS_MAX {
+                let permit = self.permit(costs).await;
+                let mut prepared = std::mem::take(&mut prepared);
+                prepared.now = self.arguments.clock.now();
+                // Those of publishers are free again with their answers.
+                let permits;
+                (prepared.answers, permits) = self.stage.answers_through(seq);
+                prepared.permits = vec![permit];
+                if !self.arguments.log.show_prepared(prepared) {
+                    return false;
+                }
+                drop(permits);
+                self.stage.has_shown(fence);
+                costs = 0;
+            }
+        }
+        true
+    }
+
+    /// Waits until the shards are through with enough of what they were given before.
+    async fn permit(&self, cost: usize) -> OwnedSemaphorePermit {
+        let cost = u32::try_from(cost.clamp(1, self.permits_max)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.permits).acquire_many_owned(cost).await;
+        permit.expect("no permits are ever closed")
+    }
+}
+
+fn continuity(state: &LogState, fence: &Fence) -> Continuity {
+    match state.epoch {
+        None => return Continuity::Lost,
+        Some(epoch) if epoch != fence.epoch => return Continuity::Replaced,
+        Some(_) if state.last < fence.seq => return Continuity::Lost,
+        Some(_) => {}
+    }
+    let is_cut = state.first.is_some_and(|first| first > fence.seq.next());
+    match (fence.nonce, state.nonce) {
+        // No event has that seq: what comes next is continuous, or is not.
+        (None, _) if is_cut => Continuity::FellOff,
+        (None, _) => Continuity::Whole,
+        (Some(own), Some(found)) if own == found => Continuity::Whole,
+        (Some(_), Some(_)) => Continuity::Lost,
+        (Some(_), None) if state.first.is_some_and(|first| first > fence.seq) => {
+            Continuity::FellOff
+        }
+        (Some(_), None) => Continuity::Lost,
+    }
+}
+
+/// How long the server waits for an entry before it says that there is none.
+const FOLLOW_WAIT: Duration = Duration::from_millis(500);
+/// Events shown at once.
+const SHOWN_EVENTS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Epoch;
+
+    #[test]
+    fn a_log_goes_on_only_where_its_entry_is_the_same() {
+        let epoch = Epoch::new(1, 1);
+        let nonce = |n: u8| Some([n; 8]);
+        let fence = Fence { epoch, seq: Seq(8), nonce: nonce(8) };
+        let state =
+            LogState { epoch: Some(epoch), last: Seq(9), first: Some(Seq(3)), nonce: nonce(8) };
+        for (state, expected) in [
+            (state, Continuity::Whole),
+            (LogState { nonce: nonce(7), ..state }, Continuity::Lost),
+            (LogState { nonce: None, ..state }, Continuity::Lost),
+            (LogState { nonce: None, first: Some(Seq(8)), ..state }, Continuity::Lost),
+            (LogState { nonce: None, first: Some(Seq(9)), ..state }, Continuity::FellOff),
+            (LogState { last: Seq(7), nonce: None, ..state }, Continuity::Lost),
+            (LogState { nonce: None, first: None, ..state }, Continuity::Lost),
+            (LogState { epoch: Some(Epoch::new(2, 1)), ..state }, Continuity::Replaced),
+            (LogState { epoch: None, ..state }, Continuity::Lost),
+        ] {
+            assert_eq!(continuity(&state, &fence), expected, "{state:?}");
+        }
+        let fence = Fence { nonce: None, ..fence };
+        let first = |first| LogState { nonce: None, first, ..state };
+        assert_eq!(continuity(&first(None), &fence), Continuity::Whole);
+        assert_eq!(continuity(&first(Some(Seq(9))), &fence), Continuity::Whole);
+        assert_eq!(continuity(&first(Some(Seq(10))), &fence), Continuity::FellOff);
+    }
+}

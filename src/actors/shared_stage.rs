@@ -1,0 +1,523 @@
+//! The *make durable* stage of a log that several hubs share: publishes wait here for the bridge to
+//! append them, and their answers until this hub shows their events (docs/adr/042-redis.md).
+//!
+//! Its queue is bounded by the permits of publishes in flight, in events and in bytes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    clock::Now,
+    committer::Answer,
+    submission::{AppendError, Committed, Queued, Reply, Submission},
+};
+use crate::{
+    auth::Secret,
+    core::{ChannelLimits, PublishLimits},
+    model::{Epoch, Position, Seq},
+    redis::{
+        AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions,
+        SubmissionOutcome,
+    },
+    telemetry::BackendMetrics,
+};
+
+/// The log that a hub shares with others.
+#[derive(Debug, Clone)]
+pub struct BackendOptions {
+    /// The server that keeps it.
+    pub redis: RedisOptions,
+    /// Events that the log keeps, about; older ones are removed.
+    pub events_max: u64,
+    /// Events that are appended at once, and so those of one publish.
+    pub batch_events_max: u32,
+    /// How long a subscription waits for this hub to have what another has shown already.
+    pub catch_up_wait: Duration,
+}
+
+impl BackendOptions {
+    /// The default options for a server.
+    pub fn new(address: BackendAddress) -> Self {
+        Self {
+            redis: RedisOptions {
+                address,
+                user: String::new(),
+                password: Secret::default(),
+                ca: Vec::new(),
+                namespace: "visnyk".to_owned(),
+            },
+            events_max: 200_000,
+            batch_events_max: 256,
+            catch_up_wait: Duration::from_millis(5_000),
+        }
+    }
+}
+
+/// The stage.
+pub(crate) struct SharedStage {
+    pub(super) options: BackendOptions,
+    pub(super) append_limits: AppendLimits,
+    pub(super) metrics: std::sync::Arc<BackendMetrics>,
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    answers: Mutex<Answers>,
+    /// What this hub has of the log; none while it is loaded anew.
+    fence: watch::Sender<Option<Fence>>,
+    condition: watch::Sender<Condition>,
+    wait_max: Duration,
+    outcome_wait: Duration,
+}
+
+/// How this hub stands to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It shows what the log has.
+    Following,
+    /// The server cannot be reached.
+    Away,
+    /// The histories are loaded anew.
+    Loading,
+    /// It goes on with no event, since it could not without losing one: see the process's log.
+    Halted,
+}
+
+#[derive(Default)]
+struct Waiting {
+    queue: VecDeque<Handed>,
+    /// What the bridge has taken and not got an answer for.
+    in_call: usize,
+    has_stopped: bool,
+    /// A test holds up the next append.
+    #[cfg(test)]
+    is_held: bool,
+}
+
+/// A publish that is to be appended.
+pub(super) struct Handed {
+    pub(super) new: NewEntries,
+    bytes: usize,
+    first_nonce: Nonce,
+    handed: Instant,
+    receipt: Receipt,
+}
+
+/// Where the answer goes, and what is free again with it.
+struct Receipt {
+    reply: Reply,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+#[derive(Default)]
+struct Answers {
+    /// Up to here this hub has shown the log.
+    shown: Seq,
+    /// Answers that wait for that, in its order.
+    known: VecDeque<KnownAnswer>,
+    /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
+    /// the log, it was appended.
+    open: HashMap<Nonce, OpenAnswer>,
+}
+
+struct KnownAnswer {
+    at: Seq,
+    since: Instant,
+    outcome: Result<Committed, AppendError>,
+    receipt: Receipt,
+}
+
+struct OpenAnswer {
+    events: usize,
+    since: Instant,
+    receipt: Receipt,
+}
+
+impl SharedStage {
+    /// The stage of a hub that has loaded the log up to `fence`.
+    pub(crate) fn new(
+        options: BackendOptions,
+        publish: &PublishLimits,
+        channels: &ChannelLimits,
+        metrics: std::sync::Arc<BackendMetrics>,
+        fence: Fence,
+    ) -> Self {
+        Self {
+            append_limits: AppendLimits {
+                events_max: options.events_max,
+                keys_ms: u64::from(publish.idempotency_s) * 1_000,
+                keys_max: publish.idempotency_keys_max.into(),
+                closed_ms: u64::from(channels.tombstone_s) * 1_000,
+                closed_max: channels.tombstones_max.into(),
+            },
+            options,
+            metrics,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            answers: Mutex::new(Answers { shown: fence.seq, ..Answers::default() }),
+            fence: watch::Sender::new(Some(fence)),
+            condition: watch::Sender::new(Condition::Following),
+            wait_max: Duration::from_millis(publish.wait_ms.into()),
+            outcome_wait: Duration::from_millis(publish.outcome_wait_ms.into()),
+        }
+    }
+
+    /// Takes a publish. The log's lock is held.
+    pub(super) fn hand_over(&self, queued: Queued, is_closed: bool, now: Now) {
+        let Queued { submission, reply } = queued;
+        if is_closed {
+            let _ = reply.send(Err(AppendError::LogClosed));
+            return;
+        }
+        let handed = Handed::new(submission, reply, now);
+        let mut waiting = self.waiting.lock();
+        if waiting.has_stopped {
+            let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
+            return;
+        }
+        waiting.queue.push_back(handed);
+        self.metrics.observe_queued(waiting.queue.len());
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for publishes. Cancelling it has no effect.
+    pub(super) async fn filled(&self) {
+        loop {
+            if self.waiting.lock().has_work() {
+                return;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// The next publishes, as many as one append takes.
+    pub(super) fn take_batch(&self) -> Vec<Handed> {
+        let mut waiting = self.waiting.lock();
+        let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
+        let events_max = self.options.batch_events_max as usize;
+        while waiting.has_work()
+            && let Some(next) = waiting.queue.front()
+        {
+            events += next.new.entries.len();
+            bytes += next.bytes;
+            if !batch.is_empty() && (events > events_max || bytes > APPEND_BYTES_MAX) {
+                break;
+            }
+            batch.extend(waiting.queue.pop_front());
+        }
+        waiting.in_call = batch.len();
+        self.metrics.observe_queued(waiting.queue.len());
+        batch
+    }
+
+    /// Publishes that were certainly not appended wait again, before the others.
+    pub(super) fn put_back(&self, batch: Vec<Handed>) {
+        let mut waiting = self.waiting.lock();
+        waiting.in_call = 0;
+        for handed in batch.into_iter().rev() {
+            waiting.queue.push_front(handed);
+        }
+    }
+
+    /// Publishes have their outcomes. They are answered when this hub has shown what those rest on.
+    pub(super) fn resolve(
+        &self,
+        batch: Vec<Handed>,
+        epoch: Epoch,
+        outcomes: Vec<SubmissionOutcome>,
+        last: Seq,
+    ) {
+        let since = Instant::now();
+        let mut answers = self.answers.lock();
+        for (handed, outcome) in batch.into_iter().zip(outcomes) {
+            let outcome = match outcome {
+                SubmissionOutcome::Taken { first, events } => {
+                    Ok(committed(epoch, first, events as usize, false))
+                }
+                SubmissionOutcome::Replayed { first, events } => {
+                    Ok(committed(epoch, first, events as usize, true))
+                }
+                SubmissionOutcome::KeyReused => Err(AppendError::KeyReused),
+                SubmissionOutcome::Closed(channel) => Err(AppendError::Closed(channel)),
+            };
+            let at = match &outcome {
+                Ok(committed) if !committed.replayed => committed.last.seq,
+                _ => last,
+            };
+            answers.known.push_back(KnownAnswer { at, since, outcome, receipt: handed.receipt });
+        }
+        let shown = answers.shown;
+        let due = answers.take_through(shown);
+        drop(answers);
+        self.waiting.lock().in_call = 0;
+        send(due);
+    }
+
+    /// Publishes get this answer.
+    pub(super) fn refuse(&self, batch: Vec<Handed>, error: &AppendError) {
+        self.waiting.lock().in_call = 0;
+        for handed in batch {
+            let _ = handed.receipt.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// It is not known whether publishes were appended. Those that are found in the log were.
+    pub(super) fn leave_open(&self, batch: Vec<Handed>) {
+        let since = Instant::now();
+        let mut answers = self.answers.lock();
+        for handed in batch {
+            let events = handed.new.entries.len();
+            let open = OpenAnswer { events, since, receipt: handed.receipt };
+            answers.open.insert(handed.first_nonce, open);
+        }
+        drop(answers);
+        self.waiting.lock().in_call = 0;
+    }
+
+    /// An entry is in the log. If its append had no answer, it has one now.
+    pub(super) fn found(&self, nonce: &Nonce, epoch: Epoch, seq: Seq) {
+        let mut answers = self.answers.lock();
+        // Almost always.
+        if answers.open.is_empty() {
+            return;
+        }
+        if let Some(OpenAnswer { events, since, receipt }) = answers.open.remove(nonce) {
+            let outcome = Ok(committed(epoch, seq, events, false));
+            let at = Seq(seq.0 + events as u64 - 1);
+            let index = answers.known.partition_point(|known| known.at <= at);
+            answers.known.insert(index, KnownAnswer { at, since, outcome, receipt });
+        }
+    }
+
+    /// The answers that are due once the log is shown up to here; [`has_shown`](Self::has_shown)
+    /// follows.
+    pub(super) fn answers_through(&self, seq: Seq) -> (Vec<Answer>, Vec<OwnedSemaphorePermit>) {
+        let due = self.answers.lock().take_through(seq);
+        let mut permits = Vec::new();
+        let answers = due.into_iter().map(|KnownAnswer { outcome, receipt, .. }| {
+            permits.extend(receipt.permits);
+            Answer { reply: receipt.reply, outcome, key: None }
+        });
+        (answers.collect(), permits)
+    }
+
+    /// This hub has shown the log as far as the fence, and appends behind that.
+    pub(super) fn has_shown(&self, fence: Fence) {
+        let mut answers = self.answers.lock();
+        answers.shown = fence.seq;
+        let due = answers.take_through(fence.seq);
+        drop(answers);
+        send(due);
+        self.fence.send_replace(Some(fence));
+    }
+
+    /// The histories are loaded anew: nothing is appended meanwhile, and outcomes that are known are
+    /// answered.
+    pub(super) fn begin_loading(&self) {
+        self.set_condition(Condition::Loading);
+        self.fence.send_replace(None);
+        send(self.answers.lock().take_through(Seq(u64::MAX)));
+    }
+
+    /// What this hub has of the log; none while it is loaded anew.
+    pub(super) fn fence(&self) -> Option<Fence> {
+        *self.fence.borrow()
+    }
+
+    /// Waits until this hub has the log, at another point than `fenced`. Cancelling it has no effect.
+    pub(super) async fn fence_other_than(&self, fenced: Option<Fence>) {
+        let mut fence = self.fence.subscribe();
+        let is_other = |fence: &Option<Fence>| fence.is_some() && *fence != fenced;
+        // The sender is here.
+        let _ = fence.wait_for(is_other).await;
+    }
+
+    pub(super) fn set_condition(&self, condition: Condition) {
+        self.condition.send_if_modified(|now| {
+            let is_new = *now != condition && *now != Condition::Halted;
+            if is_new {
+                *now = condition;
+            }
+            is_new
+        });
+        self.metrics.observe_connected(*self.condition.borrow() == Condition::Following);
+    }
+
+    /// How this hub stands to the log.
+    pub(crate) fn condition(&self) -> Condition {
+        *self.condition.borrow()
+    }
+
+    /// Waits until a subscription may start there: the histories are loaded, and what another hub has
+    /// shown is shown here too. False if that took too long.
+    pub(crate) async fn catch_up(&self, at: Option<Position>) -> bool {
+        let follows = async {
+            let mut condition = self.condition.subscribe();
+            let _ = condition.wait_for(|condition| *condition != Condition::Loading).await;
+            let Some(at) = at else { return };
+            let mut fence = self.fence.subscribe();
+            let has = |fence: &Option<Fence>| {
+                fence.is_some_and(|fence| match at.epoch == fence.epoch {
+                    true => at.seq <= fence.seq,
+                    // Another hub may know of a later epoch already.
+                    false => at.epoch.to_u64() < fence.epoch.to_u64(),
+                })
+            };
+            let _ = fence.wait_for(has).await;
+        };
+        if timeout(self.options.catch_up_wait, follows).await.is_ok() {
+            return true;
+        }
+        // An epoch of a log that this one has nothing to do with is answered with a gap.
+        let is_foreign = |at: Position| self.fence().is_some_and(|fence| fence.epoch != at.epoch);
+        self.condition() != Condition::Loading && at.is_none_or(is_foreign)
+    }
+
+    /// Answers publishes that have waited for too long.
+    pub(super) fn expire(&self) {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        let mut waiting = self.waiting.lock();
+        while let Some(first) = waiting.queue.front()
+            && now.duration_since(first.handed) >= self.wait_max.max(WAIT_MIN)
+        {
+            expired.extend(waiting.queue.pop_front());
+        }
+        drop(waiting);
+        for handed in expired {
+            let _ = handed.receipt.reply.send(Err(AppendError::BackendAway));
+        }
+        let mut answers = self.answers.lock();
+        answers.open.retain(|_, open| now.duration_since(open.since) < self.outcome_wait);
+        // What is known is not kept back for long by a hub that lags.
+        let is_due = |known: &KnownAnswer| now.duration_since(known.since) >= SHOWN_WAIT_MAX;
+        let late = answers.known.iter().take_while(|known| is_due(known)).count();
+        let due: Vec<_> = answers.known.drain(..late).collect();
+        drop(answers);
+        send(due);
+    }
+
+    /// Takes nothing more. Publishes under way have an open outcome, others are refused.
+    pub(super) fn stop(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.has_stopped = true;
+        let queue = mem::take(&mut waiting.queue);
+        drop(waiting);
+        for handed in queue {
+            let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
+        }
+        *self.answers.lock() = Answers::default();
+    }
+
+    /// Waits until what was taken is answered, and not for longer than it may be.
+    pub(super) async fn drained(&self) {
+        let is_drained = || {
+            let waiting = self.waiting.lock();
+            let is_empty = waiting.queue.is_empty() && waiting.in_call == 0;
+            drop(waiting);
+            is_empty && self.answers.lock().known.is_empty()
+        };
+        let drained = async {
+            while !is_drained() {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = timeout(self.wait_max + SHOWN_WAIT_MAX, drained).await;
+    }
+}
+
+impl Handed {
+    fn new(submission: Submission, reply: Reply, now: Now) -> Self {
+        let Submission { events, kind, key, permits } = submission;
+        let mut channels = Vec::new();
+        let mut entries = Vec::with_capacity(events.len());
+        let mut bytes = 0;
+        let mut first_nonce = Nonce::default();
+        for (index, (entry, draft)) in events.iter().enumerate() {
+            let nonce = fastrand::u64(..).to_le_bytes();
+            if index == 0 {
+                first_nonce = nonce;
+            }
+            if !channels.contains(entry.name()) {
+                channels.push(entry.name().clone());
+            }
+            let encoded = Entry::encode(nonce, kind, now.wall_ms, entry.name(), draft);
+            bytes += encoded.len();
+            entries.push(Bytes::from(encoded));
+        }
+        Self {
+            new: NewEntries { key, kind, channels, entries },
+            bytes,
+            first_nonce,
+            handed: Instant::now(),
+            receipt: Receipt { reply, permits },
+        }
+    }
+}
+
+impl Waiting {
+    fn has_work(&self) -> bool {
+        #[cfg(test)]
+        if self.is_held {
+            return false;
+        }
+        !self.queue.is_empty()
+    }
+}
+
+impl Answers {
+    fn take_through(&mut self, seq: Seq) -> Vec<KnownAnswer> {
+        let due = self.known.iter().take_while(|known| known.at <= seq).count();
+        self.known.drain(..due).collect()
+    }
+}
+
+fn committed(epoch: Epoch, first: Seq, events: usize, replayed: bool) -> Committed {
+    let at = |seq| Position { epoch, seq };
+    let last = Seq(first.0 + (events as u64).saturating_sub(1));
+    Committed { first: at(first), last: at(last), events, replayed }
+}
+
+fn send(due: Vec<KnownAnswer>) {
+    for KnownAnswer { outcome, receipt, .. } in due {
+        // A publisher that is gone does not need it.
+        let _ = receipt.reply.send(outcome);
+    }
+}
+
+impl std::fmt::Debug for SharedStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedStage").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// What tests hold up and look at.
+#[cfg(test)]
+impl SharedStage {
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.waiting.lock().is_held = is_held;
+        self.arrived.notify_one();
+    }
+
+    /// How many publishes wait to be appended.
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.lock().queue.len()
+    }
+}
+
+/// Bytes of one append; a larger publish is one of its own.
+const APPEND_BYTES_MAX: usize = 256 << 10;
+/// Less would refuse publishes that only wait for the append before theirs.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+/// How long an outcome that is known waits for this hub to show what it rests on.
+const SHOWN_WAIT_MAX: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);

@@ -1,0 +1,76 @@
+//! Opens the log that several hubs share, and fills the histories from it.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use crate::{
+    actors::{BackendOptions, Clock, Loader, SharedStage},
+    backend::{EventStore, Registry},
+    core::Limits,
+    model::Epoch,
+    redis::{Fence, RedisError, RedisLog},
+    telemetry::BackendMetrics,
+};
+
+/// Loads the log. A server that cannot be reached is waited for; one that cannot be used is an error.
+pub(super) async fn open_shared(
+    options: BackendOptions,
+    limits: &Limits,
+    (registry, clock): (Arc<Registry>, Clock),
+    metrics: Arc<BackendMetrics>,
+    epoch: Epoch,
+) -> Result<(Arc<EventStore>, Arc<SharedStage>), String> {
+    let address = options.redis.address.clone();
+    // The log's epoch comes with its events.
+    let store = Arc::new(EventStore::new(epoch, limits.history.total_bytes_max, registry));
+    let closed_ms = u64::from(limits.channels.tombstone_s) * 1_000;
+    let loader = Loader { store: Arc::clone(&store), clock, closed_ms };
+    let mut attempts = 0_u32;
+    let fence = loop {
+        match load(&options, &loader).await {
+            Ok(fence) => break fence,
+            Err(error) if error.is_permanent() => {
+                return Err(format!("{address}: {}", with_causes(&error)));
+            }
+            Err(error) => {
+                if attempts.is_multiple_of(WARNED_EVERY) {
+                    tracing::warn!(
+                        backend = %address,
+                        error = &error as &dyn Error,
+                        "waiting for the server of the log that hubs share"
+                    );
+                }
+                attempts += 1;
+                sleep(fastrand::u32(50..=100) * AGAIN / 100).await;
+            }
+        }
+    };
+    tracing::info!(
+        backend = %address,
+        namespace = options.redis.namespace,
+        head = %store.position(fence.seq),
+        bytes = store.bytes(),
+        "the shared log is loaded"
+    );
+    let stage = SharedStage::new(options, &limits.publish, &limits.channels, metrics, fence);
+    Ok((store, Arc::new(stage)))
+}
+
+async fn load(options: &BackendOptions, loader: &Loader) -> Result<Fence, RedisError> {
+    let mut log = RedisLog::connect(&options.redis).await?;
+    loader.begin(&mut log).await?;
+    loader.load(&mut log).await
+}
+
+fn with_causes(error: &RedisError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// At most between two attempts to reach a server at the start.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How many attempts one line of the log stands for.
+const WARNED_EVERY: u32 = 20;

@@ -1,0 +1,87 @@
+//! What is counted of the log that hubs share. Everything is at zero without one.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// The metrics of one hub.
+#[derive(Debug)]
+pub struct BackendMetrics {
+    connected: Gauge,
+    queued: Gauge,
+    append_seconds: Histogram,
+    append_events: Histogram,
+    disconnects: Counter,
+    changes: Family<Change, Counter>,
+}
+
+/// Why the histories were loaded anew.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    reason: &'static str,
+}
+
+impl Default for BackendMetrics {
+    fn default() -> Self {
+        Self {
+            connected: Gauge::default(),
+            queued: Gauge::default(),
+            // 100 us to 13 s.
+            append_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            append_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            disconnects: Counter::default(),
+            changes: Family::default(),
+        }
+    }
+}
+
+impl BackendMetrics {
+    /// Notes whether the hub follows the log.
+    pub fn observe_connected(&self, is_connected: bool) {
+        self.connected.set(is_connected.into());
+    }
+
+    /// Notes how many publishes wait to be appended.
+    pub fn observe_queued(&self, publishes: usize) {
+        self.queued.set(i64::try_from(publishes).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an append.
+    pub fn observe_append(&self, events: usize, took: Duration) {
+        self.append_events.observe(events as f64);
+        self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a connection that broke, or did not come about.
+    pub fn count_disconnect(&self) {
+        self.disconnects.inc();
+    }
+
+    /// Counts that the histories had to be loaded anew, and why.
+    pub fn count_change(&self, reason: &'static str) {
+        self.changes.get_or_create(&Change { reason }).inc();
+    }
+
+    pub(super) fn register(&self, r: &mut Registry) {
+        let r = r.sub_registry_with_prefix("backend");
+        let connected = "1 while the hub follows the log that hubs share";
+        r.register("connected", connected, self.connected.clone());
+        let queued = "Publishes that wait to be appended to it";
+        r.register("queued", queued, self.queued.clone());
+        r.register("append_seconds", "Time of an append to it", self.append_seconds.clone());
+        r.register("append_events", "Events of an append to it", self.append_events.clone());
+        let disconnects = "Connections to its server that broke or did not come about";
+        r.register("disconnects", disconnects, self.disconnects.clone());
+        let changes = "Times that the histories were loaded anew: events were lost or missed";
+        r.register("changes", changes, self.changes.clone());
+    }
+}
