@@ -369,8 +369,7 @@ fn variables_that_are_not_text_are_refused() {
 
 #[test]
 fn what_later_versions_take_is_refused_without_showing_its_value() {
-    let directory = Directory::new()
-        .file("visnyk.toml", "backend = \"redis://user:hunter2@host\"\nrole = \"hunter2\"\n");
+    let directory = Directory::new().file("visnyk.toml", "role = \"hunter2\"\n");
     let sources = directory.sources().environment([variable("VISNYK_JTW_SECRET", "hunter2")]).flag(
         "--mercure",
         "mercure",
@@ -379,9 +378,7 @@ fn what_later_versions_take_is_refused_without_showing_its_value() {
     assert_eq!(
         directory.refusal(sources),
         [
-            "backend (visnyk.toml:1) is not available in this version: a hub keeps its own log, in \
-             memory or on disk, and shares it with no other; remove it",
-            "role (visnyk.toml:2) is not available in this version: a hub is a single process that \
+            "role (visnyk.toml:1) is not available in this version: a hub is a single process that \
          does everything; remove it",
             "unknown setting jtw_secret = (not shown) (environment VISNYK_JTW_SECRET): \
          did you mean jwt_secret?",
@@ -389,6 +386,48 @@ fn what_later_versions_take_is_refused_without_showing_its_value() {
          it does not speak the Mercure protocol; remove it",
         ]
     );
+}
+
+#[test]
+fn a_backend_is_an_address_and_a_bad_one_is_never_shown() {
+    let refused = |source: &str, from: &str| {
+        let directory = Directory::new().file("visnyk.toml", source);
+        let refusal = directory.refusal(directory.sources());
+        assert_eq!(refusal.len(), 1, "{refusal:?}");
+        let begin = format!("{from} = (not shown) (visnyk.toml:1) is refused: allowed is memory: ");
+        assert!(refusal[0].starts_with(&begin), "{refusal:?}");
+        assert!(refusal[0].contains("nats:// is not available in this version"), "{refusal:?}");
+    };
+    for url in ["redis://user:hunter2@host", "nats://host", "memory", "redis://", "http://host"] {
+        refused(&format!("backend = \"{url}\"\n"), "backend.url");
+        refused(&format!("backend.url = \"{url}\"\n"), "backend.url");
+    }
+    let directory = Directory::new().file("visnyk.toml", "backend = \"redis://host\"\n");
+    let loaded = Settings::load(&directory.sources()).expect("an address");
+    assert_eq!(loaded.settings().backend.url, "redis://host");
+    let memory = directory.sources().flag("--backend", "backend.url", "memory:");
+    assert_eq!(Settings::load(&memory).expect("good").settings().backend.url, "");
+    let both = directory.sources().flag("--data-dir", "data_dir", "d");
+    assert_eq!(
+        directory.refusal(both),
+        [
+            "backend.url (visnyk.toml:1) and data_dir (flag --data-dir) are both set, and a log is kept in \
+          one of them; remove one"
+        ]
+    );
+    let directory = Directory::new().file(
+        "visnyk.toml",
+        "[backend]\nuser = \"u\"\nca_file = \"ca.pem\"\nnamespace = \"{x}\"\n",
+    );
+    assert_eq!(
+        directory.refusal(directory.sources()),
+        [
+            "backend.namespace = \"{x}\" (visnyk.toml:4) is refused: allowed is 1 to 64 letters, digits, and \
+          `-`, `_`, `.`, `:`"
+        ]
+    );
+    let without = directory.sources().flag("-", "backend.namespace", "x");
+    assert_eq!(directory.refusal(without).len(), 1, "the file is refused all the same");
 }
 
 #[test]

@@ -63,6 +63,8 @@ fn in_the_table(allowed: &Allowed) -> String {
         Allowed::LogFilter => "levels".to_owned(),
         Allowed::Secret => "a secret".to_owned(),
         Allowed::Text | Allowed::Url => "text".to_owned(),
+        Allowed::Backend => "an address".to_owned(),
+        Allowed::Name => "a name".to_owned(),
         Allowed::Texts => "texts".to_owned(),
         Allowed::Patterns => "patterns".to_owned(),
         Allowed::Rules => "rules".to_owned(),

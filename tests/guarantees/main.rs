@@ -11,6 +11,7 @@ mod handover;
 mod invariants;
 mod overload;
 mod service_manager;
+mod shared;
 mod slow;
 mod stopped_readers;
 #[path = "../support/mod.rs"]

@@ -1,0 +1,62 @@
+//! Hubs on one server, and clients of theirs.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use visnyk_loadtest::{Answer, RedisServer, SseClient, SseRequest};
+
+use crate::support::{PATIENCE, TestHub};
+
+/// Starts a hub on a server, with further settings.
+pub(super) async fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> TestHub {
+    let url = server.url();
+    let common = [("backend.url", url.as_str()), ("shards", "2"), ("faults", "true")];
+    TestHub::start(&[&common, settings].concat()).await
+}
+
+/// Publishes, and gives the answer whatever it is.
+pub(super) async fn try_publish(hub: &TestHub, data: &str) -> Answer {
+    hub.request("POST", "/v1/channels/a/events", &[], data).await
+}
+
+/// Publishes until that is accepted.
+pub(super) async fn publish_when_back(hub: &TestHub, data: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = try_publish(hub, data).await;
+        if answer.status() == 201 {
+            return answer.json()["id"].as_str().expect("a position").to_owned();
+        }
+        assert_eq!(answer.status(), 503, "{}", answer.body);
+        assert!(Instant::now() < deadline, "{}\n{}", answer.body, hub.stderr());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until a stream ends, and gives the position of its client.
+pub(super) async fn position_at_end(mut stream: SseClient) -> String {
+    while stream.next_block(PATIENCE).await.is_ok_and(|block| block.is_some()) {}
+    stream.position().expect("a position").to_owned()
+}
+
+/// Comes back with a position, and gives the gap that it is sent and the stream.
+pub(super) async fn gap_of(hub: &TestHub, from: &str) -> (Value, SseClient) {
+    let request = SseRequest::new("/v1/events?channel=a").from(from);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = hub.open(&request).await;
+        while let Ok(Some(block)) = stream.next_block(PATIENCE).await {
+            match block.event.as_deref() {
+                Some("visnyk.gap") => {
+                    let gap = serde_json::from_str(&block.data.expect("data")).expect("JSON");
+                    return (gap, stream);
+                }
+                _ => assert_eq!(block.data, None, "an event before its gap"),
+            }
+        }
+        // Refused for the time being.
+        assert!(Instant::now() < deadline, "{}", hub.stderr());
+        sleep(Duration::from_millis(50)).await;
+    }
+}

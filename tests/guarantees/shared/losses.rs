@@ -1,0 +1,105 @@
+//! The server loses events, or a hub misses some: clients are sent a gap, and never silence.
+
+use rustix::process::Signal;
+use visnyk_loadtest::RedisServer;
+
+use super::hubs::{gap_of, hub_on, position_at_end, publish_when_back, try_publish};
+use crate::support::{data_of, seq};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_emptied_changes_the_epoch() {
+    let server = RedisServer::start(&[]);
+    let hubs = [hub_on(&server, &[]).await, hub_on(&server, &[]).await];
+    let mut streams = Vec::new();
+    for hub in &hubs {
+        streams.push(hub.stream("channel=a", "now").await);
+    }
+    let before = hubs[0].publish("a", "1").await;
+    for stream in &mut streams {
+        assert_eq!(data_of(stream, 1).await, ["1"]);
+    }
+    server.command(&["FLUSHALL"]);
+    let mut epochs = Vec::new();
+    for (hub, stream) in hubs.iter().zip(streams) {
+        let position = position_at_end(stream).await;
+        assert_eq!(position, before);
+        let (gap, _) = gap_of(hub, &position).await;
+        assert_eq!((&gap["reason"], &gap["requested"]), (&"epoch".into(), &before.as_str().into()));
+        epochs
+            .push(gap["oldest"].as_str().expect("a position").split('-').next().map(str::to_owned));
+    }
+    assert_eq!(epochs[0], epochs[1], "they agree on the new epoch");
+    let after = publish_when_back(&hubs[0], "2").await;
+    assert!(seq(&after) > seq(&before), "numbers never go back: {before} {after}");
+    hubs[1].wait_for_channel("a", |info| info["last_id"] == after.as_str()).await;
+    assert_eq!(hubs[1].retained("channel=a", "earliest").await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_the_server_changes_the_epoch_and_what_it_has_is_replayed() {
+    let mut server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[]).await;
+    hub.publish("a", "1").await;
+    server.back_up();
+    let mut stream = hub.stream("channel=a", "now").await;
+    let lost = hub.publish("a", "2").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["2"]);
+    server.put_back();
+    // Published before the hub has noticed: it is not appended behind what is lost.
+    let after = publish_when_back(&hub, "3").await;
+    assert_ne!(after.split('-').next(), lost.split('-').next(), "another epoch: {lost} {after}");
+    assert_eq!(position_at_end(stream).await, lost);
+    let (gap, mut stream) = gap_of(&hub, &lost).await;
+    assert_eq!(gap["reason"], "epoch");
+    assert_eq!(data_of(&mut stream, 2).await, ["1", "3"]);
+    let changes = hub.metric(r#"visnyk_backend_changes_total{reason="epoch"}"#).await;
+    assert_eq!(changes, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_fell_off_the_stream_sends_its_clients_a_gap() {
+    let server = RedisServer::start(&[]);
+    let settings = [("backend.events_max", "100")];
+    let (a, b) = (hub_on(&server, &settings).await, hub_on(&server, &settings).await);
+    let mut stream = b.stream("channel=a", "now").await;
+    let before = a.publish("a", "seen").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["seen"]);
+    b.signal(Signal::STOP).expect("it runs");
+    let lines: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let mut last = String::new();
+    for _ in 0..20 {
+        last = a.publish_all("a", &lines).await;
+    }
+    b.signal(Signal::CONT).expect("it is stopped");
+    // What the server had sent it before is delivered still.
+    let position = position_at_end(stream).await;
+    assert!(seq(&position) >= seq(&before) && seq(&position) < seq(&last) - 200, "{position}");
+    let (gap, mut stream) = gap_of(&b, &position).await;
+    assert_eq!(gap["reason"], "evicted");
+    let first = seq(gap["oldest"].as_str().expect("a position"));
+    assert!(first > seq(&position), "{gap}");
+    // Everything that is kept, in order.
+    let rest = data_of(&mut stream, (seq(&last) - first) as usize).await;
+    assert_eq!(rest.last().map(String::as_str), Some("99"));
+    assert!(b.metric(r#"visnyk_backend_changes_total{reason="fell_off"}"#).await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_meets_a_later_format_stops_and_skips_nothing() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[("limits.publish.wait_ms", "300")]).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    let before = hub.publish("a", "1").await;
+    let id = format!("{}-0", seq(&before) + 1);
+    let added = server.command(&["XADD", "{visnyk}:log", &id, "e", "\u{2}of a later version"]);
+    assert!(added.starts_with('$'), "{added}");
+    server.command(&["HSET", "{visnyk}:meta", "last", &(seq(&before) + 1).to_string()]);
+    assert_eq!(data_of(&mut stream, 1).await, ["1"]);
+    while hub.get("/readyz").await.status() != 503 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let refused = try_publish(&hub, "2").await;
+    assert!(matches!(refused.status(), 201 | 503), "{}", refused.body);
+    assert_eq!(hub.retained("channel=a", "earliest").await, ["1"], "it shows nothing behind it");
+    assert!(hub.stderr().contains("a later version of the hub"), "{}", hub.stderr());
+}

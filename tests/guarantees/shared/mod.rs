@@ -1,0 +1,7 @@
+//! Hubs that share a log in Redis (docs/scaling.md), held against what happens to the server and to them.
+
+mod hubs;
+mod losses;
+mod outages;
+mod start;
+mod two_hubs;
