@@ -25,7 +25,7 @@ struct Loaded {
 }
 
 impl Loader {
-    /// Begins the log if there is none.
+    /// Begins the log if it does not exist.
     pub(crate) async fn begin(&self, log: &mut RedisLog) -> Result<Epoch, RedisError> {
         loop {
             if let Some(epoch) = log.state(Seq::ZERO).await?.epoch {

@@ -248,7 +248,7 @@ fn continuity(state: &LogState, fence: &Fence) -> Continuity {
     }
 }
 
-/// How long the server waits for an entry before it says that there is none.
+/// How long the server waits for an entry before it gives up.
 const FOLLOW_WAIT: Duration = Duration::from_millis(500);
 /// Events shown at once.
 const SHOWN_EVENTS_MAX: usize = 256;

@@ -325,6 +325,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("body_read_timeout_s", 1, DAY_S),
     key("data_dir", Allowed::Text),
     key("take_over", Allowed::Switch),
+    key("cors_origins", Allowed::OriginPatterns),
     key("backend.url", Allowed::Backend),
     key("backend.namespace", Allowed::Name),
     key("backend.user", Allowed::Text),
@@ -334,7 +335,6 @@ pub(super) const KEYS: &[Key] = &[
     // The script of an append holds up the server for its events.
     whole("backend.batch_events_max", 1, 10_000),
     whole("backend.catch_up_wait_ms", 0, 600_000),
-    key("cors_origins", Allowed::OriginPatterns),
     key("tls_cert", Allowed::Text),
     key("tls_key", Allowed::Text),
     whole("tls_reload_s", 1, DAY_S),
