@@ -32,6 +32,11 @@ impl Clock {
         Now { ms: self.now_ms(), wall_ms: wall_ms() }
     }
 
+    /// When it was started, in milliseconds since 1970.
+    pub fn started_ms(&self) -> u64 {
+        self.started_unix_ms
+    }
+
     /// The time, in milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.started_unix_ms + self.started.elapsed().as_millis() as u64

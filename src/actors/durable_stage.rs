@@ -46,6 +46,17 @@ impl DurableStage {
         }
     }
 
+    /// Where events are kept, in a word.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk(_) => "disk",
+            Self::Shared(_) => "redis",
+            #[cfg(test)]
+            Self::Delayed(_) => "delayed",
+        }
+    }
+
     /// Whether what it has made durable is there for the next process. It then takes time.
     pub(super) fn outlives_process(&self) -> bool {
         !matches!(self, Self::Memory)

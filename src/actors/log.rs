@@ -203,6 +203,11 @@ impl Log {
         self.committer.lock().close();
     }
 
+    /// Where events are kept, in a word.
+    pub(crate) fn engine(&self) -> &'static str {
+        self.durable.name()
+    }
+
     /// Whether events outlive the process.
     pub(crate) fn outlives_process(&self) -> bool {
         self.durable.outlives_process()

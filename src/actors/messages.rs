@@ -122,6 +122,8 @@ pub(super) enum ShardMsg {
     Explain(ConnectionQuery, oneshot::Sender<ConnectionMatches>),
     /// Explain connections that ended lately.
     ExplainClosed(ConnectionFilter, oneshot::Sender<Vec<ConnectionReport>>),
+    /// End a connection.
+    End(EndQuery, oneshot::Sender<EndProgress>),
     /// Take a fresh token for the connection in a slot.
     Renew(Renew, oneshot::Sender<Renewal>),
     /// A task of the shard has panicked or ended.
@@ -131,6 +133,26 @@ pub(super) enum ShardMsg {
     /// A planted fault in one connection to the channel; the first shard that has one takes the
     /// token.
     PanicConnection(ChannelName, Arc<AtomicBool>),
+}
+
+/// A connection to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndQuery {
+    /// Its number.
+    pub(crate) id: u64,
+    /// The first slot to look at.
+    pub(crate) from: u32,
+}
+
+/// How far the search for a connection to end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndProgress {
+    /// It was there, and is ended.
+    Ended,
+    /// The slot to go on from.
+    GoOn(u32),
+    /// The shard does not have it.
+    NotHere,
 }
 
 /// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is

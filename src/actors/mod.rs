@@ -70,6 +70,7 @@ pub(crate) use inbox::Inboxes;
 pub(crate) use lease::{Leases, Renew, SlotAddress};
 pub(crate) use lifecycle::Lifecycle;
 pub(crate) use log::Log;
+pub(crate) use messages::{EndProgress, EndQuery};
 pub(crate) use root::RootHandle;
 pub(crate) use shard_context::ShardContext;
 pub(crate) use shards_handle::ShardsHandle;

@@ -16,7 +16,7 @@ use super::{
     body::EventBody,
     connection_report::{ConnectionFilter, ConnectionMatches, ConnectionQuery, ConnectionReport},
     lease::{Renew, Renewal},
-    messages::{ShardMsg, StreamTransfer},
+    messages::{EndProgress, EndQuery, ShardMsg, StreamTransfer},
     subscriber::Subscriber,
 };
 use crate::model::PollReply;
@@ -93,6 +93,13 @@ impl ShardsHandle {
     pub(crate) async fn renew(&self, shard: usize, renew: Renew) -> Option<Renewal> {
         self.ask(shard, Instant::now() + ANSWER_TIME_MAX, |reply| ShardMsg::Renew(renew, reply))
             .await
+    }
+
+    /// Ends a connection of a shard, if it is among the slots that are looked at; `None` if the shard
+    /// does not answer in time.
+    pub(crate) async fn end(&self, shard: usize, query: EndQuery) -> Option<EndProgress> {
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
+        self.ask(shard, deadline, |reply| ShardMsg::End(query, reply)).await
     }
 
     /// Explains connections of a shard; `None` if it does not answer in time.

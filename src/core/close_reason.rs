@@ -28,6 +28,8 @@ pub enum CloseReason {
     TokenExpired,
     /// A fresh token did not allow what it receives.
     TokenOutgrown,
+    /// An administrator ended it.
+    EndedByAdmin,
     /// Its shard ended: by a crash, or because the drain window is over.
     ShardEnded,
     /// The log that hubs share has lost events, or this hub has missed some of it.
@@ -36,7 +38,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, for metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -49,6 +51,7 @@ impl CloseReason {
         Self::Panicked,
         Self::TokenExpired,
         Self::TokenOutgrown,
+        Self::EndedByAdmin,
         Self::ShardEnded,
         Self::LogChanged,
     ];
@@ -68,6 +71,7 @@ impl CloseReason {
             Self::Panicked => "panicked",
             Self::TokenExpired => "token_expired",
             Self::TokenOutgrown => "token_outgrown",
+            Self::EndedByAdmin => "ended_by_admin",
             Self::ShardEnded => "shard_ended",
             Self::LogChanged => "log_changed",
         }
@@ -75,7 +79,13 @@ impl CloseReason {
 
     /// Whether the client gets a reconnection time.
     pub fn asks_to_reconnect(self) -> bool {
-        matches!(self, Self::Aged | Self::Drained | Self::LogChanged) || self.token_word().is_some()
+        matches!(self, Self::Aged | Self::Drained | Self::EndedByAdmin | Self::LogChanged)
+            || self.token_word().is_some()
+    }
+
+    /// What a stream says last, for people, if its client cannot know why it ends.
+    pub fn comment(self) -> Option<&'static str> {
+        (self == Self::EndedByAdmin).then_some("ended by an administrator")
     }
 
     /// The reason in the token's closing event, if the token was why it ended.

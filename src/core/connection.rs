@@ -154,6 +154,8 @@ pub enum ConnectionMsg {
     },
     /// A channel it named is closed, and the client has been sent the closing event.
     NamedChannelClosed,
+    /// A poll is about to be answered because an administrator ends it.
+    EndAfterAnswer,
     /// A poll has its answer.
     Answered,
     /// The hub is going down; the connection ends at the given time. Again: at another.
@@ -343,8 +345,12 @@ impl Connection {
                 self.set_open_names(self.open_names.saturating_sub(1));
                 Effect::None
             }
+            ConnectionMsg::EndAfterAnswer => {
+                self.ending = Some(CloseReason::EndedByAdmin);
+                Effect::None
+            }
             ConnectionMsg::Answered => {
-                self.ending = Some(CloseReason::Answered);
+                self.ending.get_or_insert(CloseReason::Answered);
                 self.next()
             }
             ConnectionMsg::Drain { at_ms } => {

@@ -75,6 +75,7 @@ pub(super) enum Endpoint {
     CloseChannel,
     ListConnections,
     ShowConnection,
+    EndConnection,
     RenewToken,
     Healthz,
     Readyz,
@@ -90,6 +91,7 @@ pub(super) enum Endpoint {
     ConsoleScript,
     ConsoleIcon,
     PlantFault,
+    Status,
 }
 
 /// The route of a request.
@@ -248,9 +250,11 @@ pub const ROUTES: &[Route] = &[
     Route::new("/v1/connections", AccessPolicy::Clients, Exposure::Api)
         .get(Endpoint::ListConnections),
     Route::new("/v1/connections/{id}", AccessPolicy::Clients, Exposure::Api)
-        .get(Endpoint::ShowConnection),
+        .get(Endpoint::ShowConnection)
+        .delete(Endpoint::EndConnection),
     Route::new("/v1/connections/{id}/token", AccessPolicy::Clients, Exposure::Api)
         .post(Endpoint::RenewToken),
+    Route::new("/v1/status", AccessPolicy::Clients, Exposure::Api).get(Endpoint::Status),
     Route::new("/healthz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Healthz),
     Route::new("/readyz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Readyz),
     Route::new("/metrics", AccessPolicy::Metrics, Exposure::Operations).get(Endpoint::Metrics),

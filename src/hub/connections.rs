@@ -5,7 +5,9 @@ use std::{cmp::Reverse, time::Duration};
 use tokio::time::Instant;
 
 use super::handle::Hub;
-use crate::actors::{ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState};
+use crate::actors::{
+    ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState, EndProgress, EndQuery,
+};
 
 /// Where a page of connections begins: a shard, and a slot of it. A connection keeps its slot for
 /// life, so one that is there from the first page to the last is listed once.
@@ -172,6 +174,34 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Ends a connection by its number: a stream with a comment and a reconnection time, a waiting poll
+    /// with the answer of its deadline. False if there is no such connection.
+    ///
+    /// Cancelling it leaves open whether it is ended.
+    ///
+    /// # Errors
+    /// No shard that has answered has it, and not every shard has answered.
+    pub async fn end_connection(&self, id: u64) -> Result<bool, Unanswered> {
+        let mut unanswered = Vec::new();
+        for shard in 0..self.0.shards.count() {
+            let mut query = EndQuery { id, from: 0 };
+            loop {
+                match self.0.shards.end(shard, query).await {
+                    Some(EndProgress::Ended) => return Ok(true),
+                    Some(EndProgress::GoOn(from)) => query.from = from,
+                    Some(EndProgress::NotHere) => break,
+                    None => {
+                        unanswered.push(shard);
+                        break;
+                    }
+                }
+            }
+        }
+        if unanswered.is_empty() { Ok(false) } else { Err(Unanswered(unanswered)) }
+    }
+}
+
 /// Ends in order: by their time, then by the connection's number.
 fn closed_cursor(ended: &ConnectionReport) -> ClosedCursor {
     match ended.state {
@@ -182,3 +212,44 @@ fn closed_cursor(ended: &ConnectionReport) -> ClosedCursor {
 
 /// How long a page may take.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::{PollRequest, StreamRequest},
+        model::{EnvelopeAnswers, Start},
+    };
+
+    #[tokio::test]
+    async fn a_poll_without_a_socket_is_answered_when_it_is_ended() {
+        let hub = Hub::builder().shards(2).start().await.expect("a hub");
+        let subscription = StreamRequest::channel("a").expect("a channel").subscription;
+        let request = PollRequest {
+            subscription,
+            start: Start::Now,
+            encoding: &EnvelopeAnswers,
+            wait: Duration::from_secs(60),
+            limit: 1,
+            holder: None,
+            client: None,
+        };
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.poll(request).await }
+        });
+        let id = loop {
+            let filter = ConnectionFilter::default();
+            let page = hub.connections(&filter, ConnectionCursor::default(), 1, 1).await;
+            match page.connections.first() {
+                Some(found) => break found.id,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(hub.end_connection(id).await, Ok(true));
+        let answered = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let reply = answered.expect("at once").expect("it does not panic").expect("an answer");
+        assert_eq!(reply.status, 204);
+        assert_eq!(hub.end_connection(id).await, Ok(false));
+    }
+}

@@ -29,6 +29,7 @@ mod restart_tests;
 mod restore;
 mod rules;
 mod shared;
+mod status;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -46,8 +47,8 @@ pub use connections::{
 // What a front door needs of the engine.
 pub use crate::{
     actors::{
-        BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, Fault,
-        Holder, PollTicket, Renewal, Subscriber,
+        BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState,
+        EventBody, Fault, Holder, PollTicket, Renewal, Subscriber,
     },
     backend::ChannelInfo,
 };
@@ -58,6 +59,7 @@ pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
 pub use restore::DiskOptions;
 pub use rules::TooManyRules;
+pub use status::{HubState, HubStatus};
 pub use subscribe::StreamRequest;
 
 pub(crate) use rate_limits::RateLimits;

@@ -55,4 +55,6 @@ pub struct Closing {
     pub retry_ms: u32,
     /// Why the client's token is the end of the stream, if it is: `expired` or `permissions`.
     pub token: Option<&'static str>,
+    /// Why the stream ends, for people to read, if there is something to say.
+    pub comment: Option<&'static str>,
 }

@@ -88,6 +88,9 @@ impl<E: EventEncoding> Framing for E {
             let _ =
                 write!(out, "event: visnyk.token_expired\ndata: {{\"reason\":\"{reason}\"}}\n\n");
         }
+        if let Some(comment) = closing.comment {
+            let _ = writeln!(out, ": {comment}");
+        }
         let _ = write!(out, "retry: {}\n\n", closing.retry_ms);
     }
 }

@@ -10,6 +10,7 @@ mod log_queue;
 mod log_throttle;
 mod logs;
 mod metrics;
+mod resident;
 
 pub use backend_metrics::BackendMetrics;
 pub use disk_metrics::DiskMetrics;
@@ -19,3 +20,4 @@ pub use log_queue::flush as flush_logs;
 pub(crate) use log_throttle::LogThrottle;
 pub use logs::{LogFormat, LogsError, init as init_logs, print, print_error};
 pub use metrics::{Metrics, Reason};
+pub use resident::resident_bytes;

@@ -126,6 +126,10 @@ impl ThreadLocalActor for Shard {
                 ended.iter_mut().for_each(|ended| ended.shard = state.local.index());
                 let _ = reply.send(ended);
             }
+            ShardMsg::End(query, reply) => {
+                let now_ms = state.local.context.clock.now_ms();
+                let _ = reply.send(state.engine.borrow_mut().end(&query, now_ms));
+            }
             ShardMsg::Renew(renew, reply) => {
                 let Renew { key, id, identity, until_ms } = renew;
                 let now_ms = state.local.context.clock.now_ms();

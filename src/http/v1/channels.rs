@@ -19,13 +19,15 @@ use crate::{
 pub(in crate::http) struct List {
     limit: usize,
     after: Option<String>,
+    prefix: String,
 }
 
 impl List {
     pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
         let query = Query::of(&context.parts.uri)?;
         let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT) as usize;
-        Ok(Self { limit, after: query.one("after")?.map(str::to_owned) })
+        let prefix = query.one("prefix")?.unwrap_or_default().to_owned();
+        Ok(Self { limit, after: query.one("after")?.map(str::to_owned), prefix })
     }
 }
 
@@ -35,8 +37,10 @@ impl Call for List {
     }
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
-        let Self { limit, after } = self;
-        let may_see = |name: &ChannelName| may_read(&context.identity, name);
+        let Self { limit, after, prefix } = self;
+        let may_see = |name: &ChannelName| {
+            name.as_str().starts_with(&prefix) && may_read(&context.identity, name)
+        };
         // One more than asked for tells whether there is a next page.
         let found = context.state.hub.channels_where(after.as_deref(), limit + 1, may_see);
         let mut channels = found.await;

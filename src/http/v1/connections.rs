@@ -14,7 +14,10 @@ use crate::{
         handoff::Outcome,
         params::{Query, channel_name, path_parameter},
     },
-    hub::{ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState},
+    hub::{
+        ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState,
+        Unanswered,
+    },
     model::rfc3339_millis,
 };
 
@@ -139,11 +142,50 @@ impl Call for Show {
                 let detail = format!("there is no connection `{text}`, nor did one end lately");
                 Err(Problem::new(StatusCode::NOT_FOUND, detail).with("connection", text))
             }
-            Err(error) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-                .with("unanswered_shards", error.0)
-                .retry_soon()),
+            Err(error) => Err(unanswered(error)),
         }
     }
+}
+
+/// Ends one connection.
+pub(in crate::http) struct End {
+    /// The id as the path has it.
+    text: String,
+}
+
+impl End {
+    pub(in crate::http) fn of(context: &Context<'_>) -> Result<Self, Problem> {
+        Ok(Self { text: path_parameter(context.parameter, "id")?.into_owned() })
+    }
+}
+
+impl Call for End {
+    fn action(&self) -> Action<'_> {
+        Action::Administer
+    }
+
+    async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
+        let Self { text } = self;
+        let ended = match connection_id(&text) {
+            Some(id) => context.state.hub.end_connection(id).await,
+            None => Ok(false),
+        };
+        match ended {
+            Ok(true) => Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into()),
+            Ok(false) => {
+                let detail = format!("there is no connection `{text}`");
+                Err(Problem::new(StatusCode::NOT_FOUND, detail).with("connection", text))
+            }
+            Err(error) => Err(unanswered(error)),
+        }
+    }
+}
+
+/// Shards that did not answer may have the connection.
+fn unanswered(error: Unanswered) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        .with("unanswered_shards", error.0)
+        .retry_soon()
 }
 
 /// The id of a connection in a path.

@@ -6,4 +6,5 @@ pub(super) mod envelope;
 pub(super) mod poll;
 pub(super) mod publish;
 pub(super) mod renew;
+pub(super) mod status;
 pub(super) mod stream;

@@ -85,3 +85,23 @@ async fn channels_are_listed_page_by_page_in_the_order_of_their_names() {
     let page = ask(&hub, get("/v1/channels?after=zzz")).await.json();
     assert_eq!(page["channels"][0]["channel"], "і", "any text has a rank in the order");
 }
+
+#[tokio::test]
+async fn a_prefix_leaves_out_all_other_names() {
+    let hub = hub(&[]).await;
+    for name in ["a", "orders", "orders%2Feu", "orders%2Fus", "other"] {
+        published(&hub, name, "x").await;
+    }
+    for (query, expected, next) in [
+        ("prefix=orders", &["orders", "orders/eu", "orders/us"][..], None),
+        ("prefix=orders/&limit=1", &["orders/eu"], Some("orders/eu")),
+        ("prefix=orders/&limit=1&after=orders/eu", &["orders/us"], None),
+        ("prefix=z", &[], None),
+        ("prefix=", &["a", "orders", "orders/eu", "orders/us", "other"], None),
+    ] {
+        let page = ask(&hub, get(&format!("/v1/channels?{query}"))).await.json();
+        let listed = page["channels"].as_array().unwrap();
+        let names: Vec<&str> = listed.iter().map(|c| c["channel"].as_str().unwrap()).collect();
+        assert_eq!((&names[..], page["next"].as_str()), (expected, next), "{query}");
+    }
+}

@@ -228,6 +228,42 @@ async fn why_a_connection_ended_is_remembered() {
 }
 
 #[tokio::test]
+async fn an_administrator_ends_a_stream_and_a_waiting_poll() {
+    let hub = hub(&[]).await;
+    let (mut wire, id) = greeted(&hub, "channel=a").await;
+    let end = |id: &str| request("DELETE", &format!("/v1/connections/{id}"), &[], "");
+    assert_eq!(ask(&hub, end(&id)).await.status, 204);
+    let last = wire.block().await;
+    let retry = last.strip_prefix(": ended by an administrator\nretry: ").unwrap_or_default();
+    let retry_ms = retry.trim_end().parse::<u32>().unwrap_or_default();
+    assert!((2_000..=4_000).contains(&retry_ms), "{last:?}");
+    // Its client is to come back, so it gets no last chunk.
+    assert_eq!(wire.rest().await, b"");
+
+    let mut poll = Wire::to(&hub).await;
+    poll.send(get("/v1/channels/a/poll?timeout=60")).await;
+    let waiting = the_one(&hub, "transport=poll").await["id"].as_str().unwrap().to_owned();
+    assert_eq!(ask(&hub, end(&waiting)).await.status, 204);
+    let answer = poll.answer().await;
+    assert_eq!((answer.status, answer.field("connection")), (204, "close"), "{answer:?}");
+    assert!(answer.field("last-event-id").ends_with("-0"), "{answer:?}");
+    poll.closed().await;
+
+    let closed = "visnyk_connections_closed_total{reason=\"ended_by_admin\"}";
+    metric_is(&hub, closed, 2).await;
+    nothing_is_left(&hub).await;
+    for id in [&*id, &waiting, "77", "x"] {
+        let answer = ask(&hub, end(id)).await;
+        assert_eq!(answer.status, 404, "{answer:?}");
+        assert_eq!(answer.problem()["connection"], id);
+    }
+    for id in [id, waiting] {
+        let ended = ask(&hub, get(&format!("/v1/connections/{id}"))).await.json();
+        assert_eq!(ended["reason"], "ended_by_admin", "{ended}");
+    }
+}
+
+#[tokio::test]
 async fn connections_are_listed_page_by_page_each_once() {
     let hub = hub(&[]).await;
     let mut streams = Vec::new();

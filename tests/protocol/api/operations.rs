@@ -1,5 +1,8 @@
 //! Health, metrics, and what is not there.
 
+use serde_json::{Value, json};
+
+use super::is_time;
 use super::wire::{Wire, ask, get, hub, metric, metric_is, published, request};
 
 #[tokio::test]
@@ -119,4 +122,40 @@ async fn the_description_is_served() {
     assert_eq!((answer.status, answer.field("content-type")), (200, "application/json"));
     assert_eq!(answer.field("access-control-allow-origin"), "*");
     assert_eq!(answer.json()["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn status_shows_the_hub_at_one_look() {
+    let hub = hub(&[("shards", "1"), ("limits.connections.connections_max", "7")]).await;
+    let id = published(&hub, "a", "x").await;
+    let mut stream = Wire::to(&hub).await;
+    stream.send(get("/v1/channels/a/events?last_event_id=earliest")).await;
+    stream.stream_head().await;
+    stream.block().await;
+    let status = ask(&hub, get("/v1/status")).await.json();
+    for (pointer, expected) in [
+        ("/version", json!(env!("CARGO_PKG_VERSION"))),
+        ("/state", json!("ready")),
+        ("/history", json!("memory")),
+        ("/position", json!(id)),
+        ("/shards", json!(1)),
+        ("/connections/streams", json!(1)),
+        ("/connections/polls", json!(0)),
+        ("/connections/max", json!(7)),
+        ("/channels/open", json!(1)),
+        ("/since_start/events_published", json!(1)),
+        ("/since_start/connections_opened", json!(1)),
+        ("/since_start/connections_closed/peer_closed", json!(0)),
+    ] {
+        assert_eq!(status.pointer(pointer), Some(&expected), "{pointer} of {status}");
+    }
+    assert!(is_time(&status["now"]) && is_time(&status["started_at"]), "{status}");
+    let figure = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap();
+    assert!(figure("/memory/resident_bytes") > 1 << 20, "{status}");
+    assert!((1..60_000).contains(&figure("/uptime_ms")), "{status}");
+    assert_eq!(figure("/memory/history_bytes_max"), 256 << 20);
+    drop(stream);
+    metric_is(&hub, "visnyk_streams", 0).await;
+    let status = ask(&hub, get("/v1/status")).await.json();
+    assert_eq!(status["since_start"]["connections_closed"]["peer_closed"], 1, "{status}");
 }

@@ -78,6 +78,8 @@ async fn a_token_without_permissions_may_do_nothing() {
         ("HEAD", "/v1/channels/a/poll", ""),
         ("GET", "/v1/channels/a", ""),
         ("DELETE", "/v1/channels/a", ""),
+        ("DELETE", "/v1/connections/1", ""),
+        ("GET", "/v1/status", ""),
         ("POST", "/publish", "{\"message\":\"x\"}"),
         ("GET", "/subscribe", ""),
         ("GET", "/events", ""),

@@ -315,7 +315,11 @@ impl Engine {
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
         let keep_alive = keeps && self.drain.is_none();
-        if reason == CloseReason::Answered
+        // A poll that an administrator ends has its answer too.
+        let is_out = slot.connection.is_ending() && slot.connection.rest().is_empty();
+        let is_answered =
+            reason == CloseReason::Answered || reason == CloseReason::EndedByAdmin && is_out;
+        if is_answered
             && (keep_alive || slot.peer.has_close_frame())
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
@@ -331,8 +335,9 @@ impl Engine {
         let Some(framing) = slot.subscriber.framing() else { return };
         let mut end = Vec::new();
         if reason.asks_to_reconnect() {
+            let retry_ms = self.jittered_retry_ms();
             let closing =
-                Closing { retry_ms: self.jittered_retry_ms(), token: reason.token_word() };
+                Closing { retry_ms, token: reason.token_word(), comment: reason.comment() };
             slot.coding.wrap(&mut end, |out| framing.closing(&closing, out));
         } else if reason == CloseReason::ChannelClosed && slot.coding == TransferCoding::Chunked {
             end.extend_from_slice(LAST_CHUNK);

@@ -22,6 +22,7 @@ mod attach;
 mod delivery;
 mod drain;
 mod draining;
+mod ending;
 #[expect(clippy::module_inception, reason = "the folder is named for it")]
 mod engine;
 mod explain;

@@ -2,13 +2,75 @@
 
 use super::{
     pipe::Pipe,
-    world::{Ask, join, join_after, join_and_stop, reasons, skipping, world, world_with},
+    world::{
+        Ask, World, join, join_after, join_and_stop, poll, read_answer, reasons, skipping, world,
+        world_with,
+    },
 };
 use crate::{
-    actors::subscriber::Form,
+    actors::{
+        messages::{EndProgress, EndQuery},
+        subscriber::Form,
+    },
     core::CloseReason,
     model::{EnvelopeEncoding, Start},
 };
+
+/// Ends a connection as an administrator does, looking on until it is found or all are looked at.
+fn end(world: &mut World, id: u64) -> EndProgress {
+    let mut query = EndQuery { id, from: 0 };
+    loop {
+        match world.engines[0].end(&query, world.now_ms) {
+            EndProgress::GoOn(from) => {
+                assert!(from > query.from && from - query.from <= 4, "a bounded look");
+                query.from = from;
+            }
+            progress => return progress,
+        }
+    }
+}
+
+#[test]
+fn an_administrator_ends_the_one_connection_in_bounded_looks() {
+    let mut world = world();
+    let pipes: Vec<_> = (0..11)
+        .map(|_| {
+            let pipe = Pipe::open();
+            (world.attach(0, &Ask::stream(&["a"]), &pipe).0, pipe)
+        })
+        .collect();
+    assert_eq!(end(&mut world, pipes[9].0), EndProgress::Ended);
+    assert_eq!(reasons(&mut world), [CloseReason::EndedByAdmin]);
+    let ended = pipes.iter().filter(|(_, pipe)| pipe.is_ended()).map(|(id, _)| *id);
+    assert_eq!(ended.collect::<Vec<_>>(), [pipes[9].0]);
+    assert_eq!(end(&mut world, pipes[9].0), EndProgress::NotHere);
+    world.say("a", "1");
+    world.settle();
+    assert!(pipes.iter().all(|(id, pipe)| *id == pipes[9].0 || pipe.events() == ["1"]));
+}
+
+#[test]
+fn a_waiting_poll_is_answered_with_its_end_and_one_that_is_behind_is_closed() {
+    let mut world = world();
+    world.say("a", "1");
+    world.settle();
+    let pipe = Pipe::open();
+    let at = world.at(1);
+    let (id, _) = world.attach(0, &poll(&["a"], at), &pipe);
+    assert_eq!(end(&mut world, id), EndProgress::Ended);
+    let (position, events) = read_answer(&pipe);
+    assert!(position.ends_with("-1") && events.is_empty(), "{position} {events:?}");
+    assert_eq!(reasons(&mut world), [CloseReason::EndedByAdmin]);
+
+    // Its client does not read its answer.
+    let pipe = Pipe::new(0, usize::MAX);
+    let (id, _) = world.attach(0, &poll(&["a"], Start::Earliest), &pipe);
+    world.settle();
+    assert_eq!(world.engines[0].len(), 1);
+    assert_eq!(end(&mut world, id), EndProgress::Ended);
+    assert!(pipe.is_ended() && world.engines[0].is_empty());
+    assert_eq!(reasons(&mut world), [CloseReason::EndedByAdmin]);
+}
 
 #[test]
 fn a_channel_closed_in_mid_replay_ends_the_stream_after_its_last_event() {

@@ -1,0 +1,54 @@
+//! Ending one connection because an administrator asks for it.
+
+use super::engine::Engine;
+use crate::{
+    actors::{
+        messages::{EndProgress, EndQuery},
+        shard::slot::Subscribed,
+    },
+    core::{CloseReason, ConnectionMsg, Transport},
+    model::PollAnswer,
+};
+
+impl Engine {
+    /// Ends a connection by its number, with a comment and a reconnection time; a poll that waits is
+    /// answered as at its deadline. Looks at no more than [`SLOTS_PER_QUERY`] slots.
+    pub(crate) fn end(&mut self, query: &EndQuery, now_ms: u64) -> EndProgress {
+        self.now_ms = now_ms;
+        let end = self.slots.capacity() as u32;
+        let to = query.from.saturating_add(SLOTS_PER_QUERY).min(end);
+        let has_number = |index: &u32| {
+            let slot = self.slots.get(*index as usize);
+            slot.is_some_and(|slot| slot.subscriber.id() == query.id)
+        };
+        match (query.from..to).find(has_number) {
+            Some(index) => {
+                self.end_slot(index);
+                EndProgress::Ended
+            }
+            None if to < end => EndProgress::GoOn(to),
+            None => EndProgress::NotHere,
+        }
+    }
+
+    fn end_slot(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let connection = &mut slot.connection;
+        let waits = connection.transport() == Transport::Poll && !connection.is_behind();
+        if !waits {
+            return self.finish(index, CloseReason::EndedByAdmin);
+        }
+        connection.handle(ConnectionMsg::EndAfterAnswer, self.now_ms, &self.limits);
+        if let Subscribed::Full(full) = &mut slot.subscriber
+            && let Some(ticket) = &mut full.ticket
+        {
+            ticket.keep_alive = false;
+        }
+        let position = self.safe_position(index);
+        self.answer(index, PollAnswer { events: Vec::new(), position, gap: None });
+    }
+}
+
+// Tests of the crate run with a bound so small that it is hit all the time.
+/// Slots looked at in one call.
+const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };

@@ -1,0 +1,113 @@
+//! The state of a hub in figures, read at one moment and without waiting.
+
+use super::handle::Hub;
+use crate::{
+    core::CloseReason,
+    model::Position,
+    telemetry::{Metrics, resident_bytes},
+};
+
+/// What a hub does now, and what it has done since it started.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HubStatus {
+    /// Whether it takes work.
+    pub state: HubState,
+    /// When it started, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Now, on the same clock.
+    pub now_ms: u64,
+    /// Where events are kept: `memory`, `disk` or `redis`.
+    pub history: &'static str,
+    /// Everything up to here is shown.
+    pub head: Position,
+    /// Threads that serve connections.
+    pub shards: usize,
+    /// Channels in the directory.
+    pub channels: u64,
+    /// Channels whose publishers wait for a shard.
+    pub channels_throttled: u64,
+    /// Bytes in all histories.
+    pub history_bytes: u64,
+    /// Bytes ready for connections whose sockets have not taken them.
+    pub unsent_bytes: u64,
+    /// Bytes of memory that the process has; `None` where the system does not say.
+    pub resident_bytes: Option<u64>,
+    /// Connections of the HTTP server: on which requests are read and answered.
+    pub http_connections: u64,
+    /// Of these and of streams, those over HTTP/2.
+    pub http2_connections: u64,
+    /// Events accepted since the start.
+    pub events_published: u64,
+    /// Their bytes.
+    pub bytes_published: u64,
+    /// Events handed to connections since the start.
+    pub deliveries: u64,
+    /// Streams and polls opened since the start.
+    pub connections_opened: u64,
+    /// Times that a connection fell behind since the start.
+    pub fell_behind: u64,
+    /// Connections ended since the start, by reason, in the order of [`CloseReason::ALL`].
+    pub connections_closed: Vec<(CloseReason, u64)>,
+}
+
+/// Whether a hub takes work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HubState {
+    /// It does.
+    Ready,
+    /// It does, and new clients should go elsewhere: a drain is near.
+    Unready,
+    /// It ends its connections.
+    Draining,
+}
+
+impl HubState {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Unready => "unready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl Hub {
+    /// What it does now, and what it has done since it started.
+    pub fn status(&self) -> HubStatus {
+        let parts = &self.0;
+        let metrics = &parts.metrics;
+        let state = match (self.is_draining(), self.is_ready()) {
+            (true, _) => HubState::Draining,
+            (false, true) => HubState::Ready,
+            (false, false) => HubState::Unready,
+        };
+        let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge| gauge.get().max(0) as u64;
+        let closed = |reason: CloseReason| {
+            (reason, Metrics::counter(&metrics.connections_closed, reason.as_str()).get())
+        };
+        HubStatus {
+            state,
+            started_ms: parts.clock.started_ms(),
+            now_ms: parts.clock.now_ms(),
+            history: parts.log.engine(),
+            head: Position { epoch: self.epoch(), seq: self.head() },
+            shards: parts.shards.count(),
+            channels: parts.registry.directory().len() as u64,
+            channels_throttled: parts.registry.throttles().len() as u64,
+            history_bytes: gauge(&metrics.history_bytes),
+            unsent_bytes: gauge(&metrics.unsent_bytes),
+            resident_bytes: resident_bytes(),
+            http_connections: gauge(&metrics.http_connections),
+            http2_connections: gauge(&metrics.http2_connections),
+            events_published: metrics.events_published.get(),
+            bytes_published: metrics.bytes_published.get(),
+            deliveries: metrics.deliveries.get(),
+            connections_opened: metrics.connections_opened.get(),
+            fell_behind: metrics.fell_behind.get(),
+            connections_closed: CloseReason::ALL.map(closed).into(),
+        }
+    }
+}
