@@ -25,8 +25,8 @@ pub(super) struct Listeners {
 /// Listeners that are `inherited`, from systemd or the process before this one, are used where their
 /// addresses fit, so that what waits in their queues is accepted.
 ///
-/// A machine without IPv6, as many containers are, has no `[::1]`: it is left out, if another
-/// address is there.
+/// A machine without IPv6, as many containers are, has no `[::1]` and no `[::]`: they are left out, if
+/// another address is there.
 pub(super) fn bind(
     addresses: &[SocketAddr],
     shards: usize,
@@ -101,9 +101,9 @@ fn share_out<'a>(
     Ok(shares)
 }
 
-/// Every machine with IPv6 has `[::1]`, so it is missing only where IPv6 is.
+/// Every machine with IPv6 has `[::1]` and `[::]`, so they are missing only where IPv6 is.
 fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
-    address.ip() == Ipv6Addr::LOCALHOST
+    (address.ip() == Ipv6Addr::LOCALHOST || address.ip() == Ipv6Addr::UNSPECIFIED)
         && (error.kind() == io::ErrorKind::AddrNotAvailable
             || error.raw_os_error() == Some(EAFNOSUPPORT))
 }
@@ -218,6 +218,7 @@ mod tests {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
         assert!(is_without_ipv6(address("[::1]:3000"), &absent));
         assert!(is_without_ipv6(address("[::1]:3000"), &no_family));
+        assert!(is_without_ipv6(address("[::]:3000"), &no_family));
         assert!(!is_without_ipv6(address("[::1]:3000"), &taken));
         assert!(!is_without_ipv6(address("[2001:db8::1]:3000"), &absent));
         assert!(!is_without_ipv6(address("127.0.0.1:3000"), &absent));

@@ -83,6 +83,25 @@ fn one_address_may_stand_alone_in_a_file() {
 }
 
 #[test]
+fn a_port_alone_is_every_address_and_is_refused_without_authentication() {
+    let listening = |sources: Sources| {
+        Settings::load(&sources).map(|effective| {
+            let listen = &effective.settings().listen;
+            listen.iter().map(ToString::to_string).collect::<Vec<_>>()
+        })
+    };
+    let directory = Directory::new();
+    let every = || directory.sources().flag("--listen", "listen", ":8080");
+    let open = listening(every().flag("--insecure", "insecure", "true")).expect("it is asked for");
+    assert_eq!(open, ["0.0.0.0:8080", "[::]:8080"]);
+    let refused = listening(every()).expect_err("nothing authenticates clients").to_string();
+    assert!(refused.contains("listen = 0.0.0.0:8080 (flag --listen) reaches beyond"), "{refused}");
+    let in_a_file =
+        Directory::new().file("visnyk.toml", "listen = [\":1\", \"127.0.0.1:2\"]\ninsecure = true");
+    assert_eq!(in_a_file.load().settings().listen.len(), 3);
+}
+
+#[test]
 fn every_key_can_be_set_by_its_variable() {
     let directory = Directory::new();
     let defaults = directory.load();
@@ -195,7 +214,8 @@ fn every_mistake_is_reported_with_its_source() {
          did you mean listen?",
             "quickstart = \"no\" (environment VISNYK_QUICKSTART) is refused: allowed is true or false",
             "listen = \"example.org:80\" (flag --listen) is refused: allowed is an IP address and port \
-         such as 127.0.0.1:3000, [::1]:3000 or localhost:3000, or several",
+         such as 127.0.0.1:3000, [::1]:3000 or localhost:3000, :3000 for every address of this machine, \
+         or several",
             "log.format = \"xml\" (flag --log-format) is refused: allowed is text or json",
             "log.level = \"inof\" (flag --log-level) is refused: allowed is off, error, warn, info, \
          debug or trace, also by module as in info,visnyk::http=debug",

@@ -140,12 +140,7 @@ impl Allowed {
                 all_texts(items, |text| text.parse::<ProxyBlock>().is_ok())
             }
             (Self::Hosts, toml::Value::Array(items)) => all_texts(items, is_host),
-            (Self::Addresses, toml::Value::Array(items)) => {
-                !items.is_empty()
-                    && items.iter().all(|item| {
-                        item.as_str().is_some_and(|text| text.parse::<ListenAddr>().is_ok())
-                    })
-            }
+            (Self::Addresses, toml::Value::Array(items)) => return all_addresses(items),
             _ => false,
         };
         admitted.then(|| value.clone())
@@ -188,8 +183,8 @@ impl fmt::Display for Allowed {
             Self::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
             Self::Choice(words) => f.write_str(&words.join(" or ")),
             Self::Addresses => f.write_str(
-                "an IP address and port such as 127.0.0.1:3000, [::1]:3000 or localhost:3000, or \
-                 several",
+                "an IP address and port such as 127.0.0.1:3000, [::1]:3000 or localhost:3000, :3000 for \
+                 every address of this machine, or several",
             ),
             Self::Hosts => f.write_str("host names without a port, such as hub.example.org"),
             Self::Secret => f.write_str("a secret, but not the `***` that stands for one"),
@@ -258,6 +253,16 @@ fn rules(text: &str) -> Option<toml::Value> {
     let mut table: toml::Table = toml::from_str(&format!("rules = {text}")).ok()?;
     let rules = table.remove("rules")?;
     table.is_empty().then_some(rules)
+}
+
+/// One or more addresses, each written out.
+fn all_addresses(items: &[toml::Value]) -> Option<toml::Value> {
+    let mut addresses = Vec::new();
+    for item in items {
+        let all = ListenAddr::parse_all(item.as_str()?).ok()?;
+        addresses.extend(all.iter().map(|address| toml::Value::String(address.to_string())));
+    }
+    (!addresses.is_empty()).then_some(toml::Value::Array(addresses))
 }
 
 fn all_texts(items: &[toml::Value], is_good: impl Fn(&str) -> bool) -> bool {

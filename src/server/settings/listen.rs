@@ -19,6 +19,16 @@ impl ListenAddr {
         Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 3000)),
     ];
 
+    /// The addresses that a text means: `:PORT` is that port of every address of the machine.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, ListenAddrError> {
+        let port =
+            text.trim().strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+        let Some(port) = port else { return Ok(vec![text.parse()?]) };
+        let port = port.parse().map_err(|_| ListenAddrError)?;
+        let every = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        Ok(every.map(|ip| Self(SocketAddr::new(ip, port))).to_vec())
+    }
+
     /// The address to bind.
     pub fn socket_addr(&self) -> SocketAddr {
         self.0
@@ -83,6 +93,20 @@ mod tests {
         let addr: ListenAddr = "localhost:0".parse().expect("an address");
         assert_eq!(addr.to_string(), "127.0.0.1:0");
         assert!(addr.is_loopback());
+    }
+
+    #[test]
+    fn a_port_alone_is_that_of_every_address() {
+        let parse = |text: &str| {
+            let all = ListenAddr::parse_all(text)?;
+            Ok(all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(parse(":8080"), Ok(vec!["0.0.0.0:8080".into(), "[::]:8080".into()]));
+        assert_eq!(parse(" 127.0.0.1:1"), Ok(vec!["127.0.0.1:1".into()]));
+        assert!(ListenAddr::parse_all(":8080").expect("all").iter().all(|a| !a.is_loopback()));
+        for text in [":", ":x", ":+1", ":65536", "::1", ":1:2", "8080"] {
+            assert_eq!(parse(text), Err(ListenAddrError), "{text}");
+        }
     }
 
     #[test]
