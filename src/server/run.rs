@@ -110,7 +110,7 @@ pub(super) async fn run_until(
     }
     print_startup(&settings, &bound.addresses);
     service_manager::ready(&bound.addresses);
-    let demo = settings.demo.then(|| tokio::spawn(demo::publish(hub.clone())));
+    let demo = settings.demo.then(|| tokio::spawn(demo::run(hub.clone())));
 
     let end = tokio::select! {
         () = next_signal() => Ok(None),
