@@ -2,7 +2,10 @@
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{CliError, completions, config, log, man, publish, serve, subscribe, token};
+use super::{
+    CliError, channels, close, completions, config, connections, disconnect, health, log, man,
+    publish, serve, status, subscribe, token, top,
+};
 
 /// An event hub for high fan-out push over Server-Sent Events and long-polling.
 ///
@@ -37,6 +40,20 @@ enum Command {
     Publish(publish::Args),
     /// Prints the events of channels as they come.
     Subscribe(subscribe::Args),
+    /// Shows a running hub at one look.
+    Status(status::Args),
+    /// Lists the channels of a running hub.
+    Channels(channels::Args),
+    /// Lists the connections of a running hub, or explains one.
+    Connections(connections::Args),
+    /// Shows rates, channels and slow connections of a running hub, again and again.
+    Top(top::Args),
+    /// Closes a channel.
+    Close(close::Args),
+    /// Ends a connection.
+    Disconnect(disconnect::Args),
+    /// Exits 0 if a hub answers: for health checks of containers.
+    Health(health::Args),
     /// Prints the script with which a shell completes this command line.
     Completions(completions::Args),
     /// Writes the manual pages into a directory.
@@ -73,9 +90,13 @@ Examples:
 `visnyk help COMMAND` explains a command, with examples.";
 
 /// The commands in the order of help, by what they are for.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 4] = [
     ("Run a hub", &["serve", "config", "token", "log"]),
     ("Use a hub", &["publish", "subscribe"]),
+    (
+        "Look after a running hub",
+        &["status", "channels", "connections", "top", "close", "disconnect", "health"],
+    ),
     ("This program", &["completions", "man"]),
 ];
 
@@ -100,6 +121,13 @@ impl Cli {
             Some(Command::Log(args)) => log::run(args),
             Some(Command::Publish(args)) => publish::run(args),
             Some(Command::Subscribe(args)) => subscribe::run(args),
+            Some(Command::Status(args)) => status::run(args),
+            Some(Command::Channels(args)) => channels::run(args),
+            Some(Command::Connections(args)) => connections::run(args),
+            Some(Command::Top(args)) => top::run(args),
+            Some(Command::Close(args)) => close::run(args),
+            Some(Command::Disconnect(args)) => disconnect::run(args),
+            Some(Command::Health(args)) => health::run(args),
             Some(Command::Completions(args)) => completions::run(args, definition()),
             Some(Command::Man(args)) => man::run(args, definition()),
         }

@@ -5,6 +5,11 @@ use clap_complete::Shell;
 use super::{CliError, output::print};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk completions bash > /etc/bash_completion.d/visnyk
+  visnyk completions zsh > \"${fpath[1]}/_visnyk\"
+  visnyk completions fish > ~/.config/fish/completions/visnyk.fish")]
 pub(crate) struct Args {
     /// Shell that is to complete.
     #[arg(value_enum)]

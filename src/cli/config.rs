@@ -5,6 +5,11 @@ use visnyk::{model::ChannelName, server::settings::Effective};
 use super::{CliError, output::print, settings};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk config                       each setting, and where it came from
+  visnyk config --check && echo good
+  visnyk config > visnyk.toml         a settings file to begin with")]
 pub(crate) struct Args {
     /// Only checks them: prints nothing and exits 0, or says what is wrong and exits 2.
     #[arg(long)]

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use visnyk::server::settings::SettingsErrors;
 use visnyk::telemetry;
 
+use super::hint::hint;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +40,11 @@ impl CliError {
         while let Some(error) = cause {
             text.push_str(&format!("  because: {error}\n"));
             cause = error.source();
+        }
+        if let Self::Failed(error) = self
+            && let Some(hint) = hint(error.as_ref())
+        {
+            text.push_str(&format!("  hint: {hint}\n"));
         }
         telemetry::print_error(&text);
         match self {

@@ -1,12 +1,14 @@
-//! What `publish` and `subscribe` share: the hub's URL and token, and a runtime.
+//! What the client commands share: the hub's URL and token, and a runtime.
 
 use std::error::Error;
 use std::fmt::Write;
 use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::runtime;
 use visnyk::{
-    client::{Endpoint, EndpointError},
+    client::{Endpoint, EndpointError, Operator},
     telemetry,
 };
 
@@ -15,29 +17,60 @@ use super::CliError;
 /// The hub to talk to, and the token to send.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HubArgs {
-    /// Base URL of the hub. Under https its certificate must come from a root that the system trusts,
-    /// or from one in the file that SSL_CERT_FILE names.
+    /// Base URL of the hub; http:// may be left out, and so may the host in :3000. Under https its
+    /// certificate must come from a root that the system trusts, or from one in the file that
+    /// SSL_CERT_FILE or --ca-cert names.
     // Parsed behind the parser of the command line, which shows what it refuses as it was given.
     #[arg(
         long,
         env = "VISNYK_URL",
         hide_env_values = true,
-        default_value = "http://127.0.0.1:3000"
+        default_value = "http://127.0.0.1:3000",
+        help_heading = "Hub"
     )]
     url: String,
     /// Token to show, if the hub wants one.
-    #[arg(long, env = "VISNYK_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "VISNYK_TOKEN", hide_env_values = true, help_heading = "Hub")]
     token: Option<String>,
+    /// File with the only root certificates to trust, in PEM: the hub's own certificate, if it is
+    /// signed by itself.
+    #[arg(long, env = "VISNYK_CA_CERT", value_name = "FILE", help_heading = "Hub")]
+    ca_cert: Option<PathBuf>,
 }
 
 impl HubArgs {
     pub(crate) fn endpoint(self) -> Result<Endpoint, CliError> {
-        let usage = |error: EndpointError| CliError::Usage(format!("--url or --token: {error}"));
-        let endpoint = Endpoint::parse(&self.url).map_err(usage)?;
+        let usage = |error: EndpointError| {
+            let flag = match error {
+                EndpointError::RootFile { .. } => "--ca-cert",
+                _ => "--url or --token",
+            };
+            CliError::Usage(format!("{flag}: {error}"))
+        };
+        let url = with_scheme(&self.url);
+        let endpoint = match &self.ca_cert {
+            Some(roots) => Endpoint::parse_with_roots(&url, roots),
+            None => Endpoint::parse(&url),
+        };
+        let endpoint = endpoint.map_err(usage)?;
         match self.token.filter(|token| !token.is_empty()) {
             None => Ok(endpoint),
             Some(token) => endpoint.with_token(&token).map_err(usage),
         }
+    }
+
+    /// For commands that look at the hub.
+    pub(crate) fn operator(self) -> Result<Operator, CliError> {
+        Ok(Operator::new(self.endpoint()?, ANSWER_TIMEOUT))
+    }
+}
+
+/// `host:port` is plain HTTP there, and `:port` on this machine, as `--listen :PORT` is at the hub.
+fn with_scheme(url: &str) -> String {
+    match url {
+        url if url.contains("://") || url.is_empty() => url.to_owned(),
+        url if url.starts_with(':') => format!("http://127.0.0.1{url}"),
+        url => format!("http://{url}"),
     }
 }
 
@@ -73,4 +106,34 @@ pub(crate) fn run_until_interrupted<T>(
     // A write to a pipe that is never read must not keep the process.
     runtime.shutdown_background();
     result
+}
+
+/// Runs a command that is one look, which Ctrl-C makes fail.
+pub(crate) fn run_once<T>(
+    command: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    run_until_interrupted(command, || Err(CliError::failed("interrupted")))
+}
+
+/// For one answer: a hub gathers a page of connections within a second.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_url_lacks_is_plain_http_on_this_machine() {
+        for (given, meant) in [
+            ("hub:3000", "http://hub:3000"),
+            ("localhost", "http://localhost"),
+            (":8080", "http://127.0.0.1:8080"),
+            ("[::1]:3000/hub", "http://[::1]:3000/hub"),
+            ("https://hub", "https://hub"),
+            ("ftp://hub", "ftp://hub"),
+            ("", ""),
+        ] {
+            assert_eq!(with_scheme(given), meant);
+        }
+    }
 }

@@ -17,6 +17,10 @@ use visnyk::{
 use super::{CliError, output::print};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk log verify --data-dir /var/lib/visnyk
+  visnyk log export --data-dir /var/lib/visnyk > events.ndjson")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

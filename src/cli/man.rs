@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::CliError;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk man /usr/local/share/man/man1")]
 pub(crate) struct Args {
     /// Directory to write them to; it is made if it is not there.
     directory: PathBuf,

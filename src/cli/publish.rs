@@ -17,6 +17,12 @@ use super::feed::{Feed, FeedError, FeedFormat, Record, format_of};
 use super::hub::{HubArgs, run_until_interrupted, say, with_causes};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk publish news 'Hello'
+  visnyk publish orders '{\"id\":7}' --type created
+  tail -f app.log | visnyk publish logs/app          each line is an event
+  visnyk publish prices --file day.ndjson --rate 50  as a live ticker")]
 pub(crate) struct Args {
     #[command(flatten)]
     hub: HubArgs,

@@ -8,6 +8,13 @@ use visnyk::{server, telemetry};
 use super::{CliError, settings};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk --demo                              on port 3000 of this machine, with something to look at
+  visnyk --data-dir /var/lib/visnyk          history on disk
+  VISNYK_JWT_SECRET=… visnyk --listen :8080  every address of this machine, with authentication
+
+All settings are in docs/configuration.md; `visnyk config` prints those in force.")]
 pub(crate) struct Args {
     #[command(flatten)]
     settings: settings::SettingsArgs,

@@ -11,42 +11,44 @@ use super::CliError;
 #[derive(Debug, clap::Args)]
 pub(crate) struct SettingsArgs {
     /// Settings file, instead of visnyk.toml in the working directory.
-    #[arg(long, env = "VISNYK_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "VISNYK_CONFIG", value_name = "FILE", help_heading = "Settings")]
     config: Option<PathBuf>,
 
     /// Reads visnyk.PROFILE.toml, beside the settings file, over it.
-    #[arg(long, env = "VISNYK_PROFILE")]
+    #[arg(long, env = "VISNYK_PROFILE", help_heading = "Settings")]
     profile: Option<String>,
 
-    /// Address to listen on, port 0 for any free one; repeatable.
+    /// Address to listen on, port 0 for any free one, :PORT for every address of this machine;
+    /// repeatable.
     /// Default: 127.0.0.1:3000 and [::1]:3000.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     listen: Vec<String>,
 
     /// Allows listening beyond loopback although nothing authenticates clients.
-    #[arg(long)]
+    #[arg(long, help_heading = "Network")]
     insecure: bool,
 
-    /// Publishes an update to the channel `default` every 3 seconds, for a first look.
-    #[arg(long)]
+    /// Publishes events on 20 channels, an update to `default` every 3 seconds among them, for a first
+    /// look.
+    #[arg(long, help_heading = "Settings")]
     demo: bool,
 
     /// How log lines look: text or json.
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", help_heading = "Log")]
     log_format: Option<String>,
 
     /// What is logged: off, error, warn, info, debug, trace, or by module as in
     /// info,visnyk::http=debug.
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", help_heading = "Log")]
     log_level: Option<String>,
 
     /// File with the secret of tokens (HS256), which turns authentication on; or the secret itself
     /// in VISNYK_JWT_SECRET.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Who may do what")]
     jwt_secret_file: Option<String>,
 
     /// Keeps history on disk, in this directory: nothing that was acknowledged is lost.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "History")]
     data_dir: Option<String>,
 
     /// Shares the log with other hubs, in Redis at this address (redis://HOST:PORT, or rediss:// for
@@ -56,24 +58,24 @@ pub(crate) struct SettingsArgs {
 
     /// Takes the listening sockets and the log over from the hub that uses the data directory now, so
     /// that a restart refuses no connection.
-    #[arg(long)]
+    #[arg(long, help_heading = "History")]
     take_over: bool,
 
     /// File with the certificate chain of TLS, in PEM; goes together with --tls-key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
     tls_cert: Option<String>,
 
     /// File with the certificate's key, in PEM.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
     tls_key: Option<String>,
 
     /// Channels that may be subscribed to without a token; repeatable.
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", help_heading = "Who may do what")]
     allow_anonymous: Vec<String>,
 
     /// Origins whose pages may use the hub, as https://app.example.org, https://*.example.org, or *
     /// for any; repeatable.
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", help_heading = "Who may do what")]
     cors_origin: Vec<String>,
 
     #[command(flatten)]

@@ -7,19 +7,28 @@ use clap::builder::NonEmptyStringValueParser;
 use tokio::io::{AsyncWriteExt, Stdout};
 use visnyk::client::{Event, Gap, Position, SubscribeOptions, Subscription, Transport, Update};
 
-use super::CliError;
 use super::hub::{HubArgs, run_until_interrupted, say, with_causes};
+use super::terminal::Terminal;
+use super::{CliError, pretty};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk subscribe news 'jobs/**'               from now on
+  visnyk subscribe news --from earliest         what is retained, and then what comes
+  visnyk subscribe news --count 1 > event.txt   one event: in a pipe its data alone
+  visnyk subscribe news --format json | jq .
+
+On a terminal it prints time, channel, type and data, without colours if NO_COLOR is set. Ctrl-C ends it.")]
 pub(crate) struct Args {
     #[command(flatten)]
     hub: HubArgs,
     /// Channels and patterns: `*` is one segment of a name, `**` any number.
     #[arg(required = true, value_name = "CHANNEL", value_parser = NonEmptyStringValueParser::new())]
     channels: Vec<String>,
-    /// What to print of an event: its data, its envelope on one line, or its block of a stream.
-    #[arg(long, value_enum, default_value_t)]
-    format: OutputFormat,
+    /// What to print of an event. Default: pretty on a terminal, data elsewhere.
+    #[arg(long, value_enum)]
+    format: Option<OutputFormat>,
     /// Where to begin: `now`, `earliest` or a position.
     #[arg(long, value_name = "POSITION", default_value_t = Position::NOW)]
     from: Position,
@@ -37,12 +46,16 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
-    #[default]
+    /// Its data.
     Data,
+    /// Its envelope on one line.
     Json,
+    /// Its block of a stream.
     Sse,
+    /// For people: time, channel, type and data, JSON with a line for each member.
+    Pretty,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -63,12 +76,16 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         TransportArg::Poll => Transport::Poll,
     };
     let subscription = Subscription::new(args.hub.endpoint()?, options);
-    let printer = Printer { format: args.format, quiet: args.quiet };
+    let terminal = Terminal::of_stdout();
+    let default = if terminal.is_some() { OutputFormat::Pretty } else { OutputFormat::Data };
+    let printer = Printer { format: args.format.unwrap_or(default), terminal, quiet: args.quiet };
     run_until_interrupted(printer.print(subscription, args.count), || Ok(()))
 }
 
 struct Printer {
     format: OutputFormat,
+    /// What is printed to, if it is one.
+    terminal: Option<Terminal>,
     quiet: bool,
 }
 
@@ -102,6 +119,11 @@ impl Printer {
         match (self.format, update) {
             (OutputFormat::Data, Update::Event(event)) => Some(format!("{}\n", event.data)),
             (OutputFormat::Json, Update::Event(event)) => Some(to_json(event) + "\n"),
+            (OutputFormat::Pretty, Update::Event(event)) => {
+                // The window may have another size by now.
+                let terminal = self.terminal.and_then(|_| Terminal::of_stdout());
+                Some(pretty::event(event, &terminal.unwrap_or(Terminal::PLAIN)))
+            }
             (OutputFormat::Sse, Update::Event(event)) => Some(event_block(event)),
             (OutputFormat::Sse, Update::Gap(gap)) => {
                 Some(format!("event: visnyk.gap\ndata: {}\n\n", to_json(gap)))
@@ -178,7 +200,8 @@ mod tests {
 
     #[test]
     fn each_format_prints_an_event_its_way() {
-        let print = |format, update| Printer { format, quiet: true }.to_text(&update);
+        let print =
+            |format, update| Printer { format, terminal: None, quiet: true }.to_text(&update);
         let (two_lines, typed) = (|| event("message", "a\nb"), || event("t", "x"));
         assert_eq!(print(OutputFormat::Data, two_lines()).as_deref(), Some("a\nb\n"));
         assert_eq!(

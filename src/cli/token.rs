@@ -14,6 +14,11 @@ use visnyk::{
 use super::{CliError, output::print, settings};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk token --subject ann --ttl 15m --publish 'users/{sub}/**' --subscribe 'users/{sub}/**'
+  visnyk token --admin                for status, channels, connections, top, close and disconnect
+  visnyk token --explain \"$TOKEN\"")]
 pub(crate) struct Args {
     /// Channels that may be subscribed to: a name or a pattern, in which a segment `{sub}` is the
     /// subject; repeatable.
@@ -32,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "1h", value_parser = ttl)]
     ttl: Duration,
 
-    /// Allows closing channels and seeing all channels and connections.
+    /// Allows closing channels, ending connections, and seeing all of both and the hub's status.
     #[arg(long)]
     admin: bool,
 

@@ -1,11 +1,15 @@
 //! The hub's base URL, the root certificates it is verified with, and the token to send.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use hyper_rustls::ConfigBuilderExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use thiserror::Error;
 
 /// A hub's base URL, which may have a path, and the token that requests carry.
@@ -29,6 +33,14 @@ pub enum EndpointError {
     /// The hub's certificate cannot be verified without roots.
     #[error("the system's root certificates cannot be read: {0}")]
     Roots(String),
+    /// A file of roots has none, or cannot be read.
+    #[error("{file} has no certificate that can be used as a root: {reason}")]
+    RootFile {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The token has characters that a header cannot carry.
     #[error("the token has characters that no token can have")]
     Token,
@@ -40,6 +52,16 @@ impl Endpoint {
     /// from a root that the system trusts, or from one in the file that the environment variable
     /// `SSL_CERT_FILE` names.
     pub fn parse(url: &str) -> Result<Self, EndpointError> {
+        Self::parse_with(url, None)
+    }
+
+    /// The same, with the roots of a file in PEM instead of the system's. A hub's own certificate, if it
+    /// is signed by itself, can be its root.
+    pub fn parse_with_roots(url: &str, roots: &Path) -> Result<Self, EndpointError> {
+        Self::parse_with(url, Some(roots))
+    }
+
+    fn parse_with(url: &str, roots: Option<&Path>) -> Result<Self, EndpointError> {
         let not_a_url = || EndpointError::NotAUrl(without_credentials(url));
         let uri: Uri = url.parse().map_err(|_| not_a_url())?;
         let scheme = match uri.scheme_str() {
@@ -52,13 +74,12 @@ impl Endpoint {
             return Err(not_a_url());
         }
         let path = uri.path().trim_end_matches('/');
-        let roots = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default protocol versions");
-        let tls = if scheme == "https" {
-            roots.with_native_roots().map_err(|error| EndpointError::Roots(error.to_string()))?
-        } else {
-            roots.with_root_certificates(RootCertStore::empty())
+        let tls = match (scheme, roots) {
+            ("https", Some(file)) => tls_config().with_root_certificates(root_file(file)?),
+            ("https", None) => tls_config()
+                .with_native_roots()
+                .map_err(|error| EndpointError::Roots(error.to_string()))?,
+            _ => tls_config().with_root_certificates(RootCertStore::empty()),
         };
         Ok(Self {
             tls: Arc::new(tls.with_no_client_auth()),
@@ -113,6 +134,26 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.base)
     }
+}
+
+fn tls_config() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default protocol versions")
+}
+
+/// The certificates of a file in PEM, as roots.
+fn root_file(path: &Path) -> Result<RootCertStore, EndpointError> {
+    let refuse = |reason: &dyn fmt::Display| EndpointError::RootFile {
+        file: path.display().to_string(),
+        reason: reason.to_string(),
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refuse(&error))? {
+        let certificate = certificate.map_err(|error| refuse(&error))?;
+        roots.add(certificate).map_err(|error| refuse(&error))?;
+    }
+    if roots.is_empty() { Err(refuse(&"it holds no certificate in PEM")) } else { Ok(roots) }
 }
 
 /// A text that is not a base URL, to be shown: without what may be a user's or a query.

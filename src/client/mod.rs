@@ -12,6 +12,7 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod link;
+mod operator;
 mod position;
 mod problem;
 mod publisher;
@@ -27,6 +28,7 @@ pub use batch::{Batch, BatchFull, Envelope, EnvelopeError};
 pub use certificate::CertificateRejected;
 pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
+pub use operator::{OperateError, Operator};
 pub use position::{Position, PositionError};
 pub use problem::Problem;
 pub use publisher::{Accepted, PublishError, Published, Publisher, PublisherOptions};

@@ -6,4 +6,6 @@ mod closed_pipes;
 mod command_line;
 mod completions;
 mod log;
+mod operating;
+mod pty;
 mod settings;

@@ -168,7 +168,7 @@ fn is_profile_name(profile: &str) -> bool {
 const PREFIX: &str = "VISNYK_";
 
 /// Variables with our prefix that belong to the command line, not to the settings.
-const OTHER_VARIABLES: [&str; 5] = ["URL", "TOKEN", "CONFIG", "PROFILE", "BIN"];
+const OTHER_VARIABLES: [&str; 6] = ["URL", "TOKEN", "CA_CERT", "CONFIG", "PROFILE", "BIN"];
 
 /// A profile is part of a file name.
 const PROFILE_BYTES_MAX: usize = 64;

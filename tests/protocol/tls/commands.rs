@@ -1,4 +1,4 @@
-//! `visnyk publish` and `visnyk subscribe` with a hub under TLS.
+//! Client commands with a hub under TLS.
 
 use std::{
     path::Path,
@@ -68,4 +68,40 @@ async fn without_any_root_a_command_says_so() {
     assert_eq!(refused.status.code(), Some(2));
     let said = stderr(&refused);
     assert!(said.contains("root certificates cannot be read"), "{said}");
+}
+
+#[tokio::test]
+async fn the_hubs_own_certificate_can_be_the_only_root() {
+    let hub = TlsHub::start(&[]).await;
+    let none = Path::new("/nonexistent/roots.pem");
+    let cert = hub.cert_file();
+    let cert = cert.to_str().expect("UTF-8");
+    for args in [&["health"][..], &["health", "--ready"], &["status", "--json"], &["channels"]] {
+        let trusted = run(&hub, none, &[args, &["--ca-cert", cert]].concat()).await;
+        assert!(trusted.status.success(), "{args:?}: {}", stderr(&trusted));
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let another = directory.path().join("another.pem");
+    std::fs::write(&another, Certificate::new().cert_pem).expect("it is written");
+    let another = another.to_str().expect("UTF-8");
+    let refused = run(&hub, none, &["health", "--ca-cert", another]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("certificate is not accepted"), "{}", stderr(&refused));
+    for file in [directory.path().join("missing.pem"), directory.path().join("empty.pem")] {
+        if file.ends_with("empty.pem") {
+            std::fs::write(&file, "no certificate").expect("it is written");
+        }
+        let file = file.to_str().expect("UTF-8");
+        let refused = run(&hub, none, &["health", "--ca-cert", file]).await;
+        assert_eq!(refused.status.code(), Some(2));
+        let said = stderr(&refused);
+        assert!(said.contains("--ca-cert: ") && said.contains(file), "{said}");
+    }
+    // Plain HTTP to a port that speaks TLS.
+    let url = format!("http://{}", hub.hub.address());
+    let mut plain = Command::new(env!("CARGO_BIN_EXE_visnyk"));
+    plain.args(["health", "--url", &url]).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    let plain = timeout(PATIENCE, plain.output()).await.expect("it ends").expect("it ran");
+    assert_eq!(plain.status.code(), Some(1));
+    assert!(stderr(&plain).contains("TLS"), "{}", stderr(&plain));
 }

@@ -1,0 +1,27 @@
+//! `visnyk disconnect`: ends one connection of a running hub.
+
+use super::{
+    CliError,
+    hub::{HubArgs, run_once},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  visnyk connections --sort lag --limit 5
+  visnyk disconnect 4711
+
+The client may come back, and browsers do: to keep it away, let its token expire or close its channel.
+With authentication this needs a token with `admin`.")]
+pub(crate) struct Args {
+    /// Number of the connection, as `visnyk connections` lists it.
+    id: String,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// Ends it.
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    let operator = args.hub.operator()?;
+    run_once(async { operator.end_connection(&args.id).await.map_err(CliError::failed) })
+}

@@ -1,0 +1,166 @@
+//! A connection in words.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{human, terminal::harmless};
+
+/// What a connection is, how it does, and what will become of it: a sentence a line.
+pub(crate) fn connection(found: &Value) -> String {
+    let text = |member: &str| found[member].as_str().map(harmless);
+    let word = |member: &str| text(member).unwrap_or_default();
+    let number = |member: &str| found[member].as_u64().unwrap_or_default();
+    let kind = match found["transport"].as_str() {
+        Some("poll") => "a waiting poll",
+        _ => "a stream",
+    };
+    let has_ended = found["state"] == "closed";
+    let mut lines = vec![format!(
+        "Connection {} {} {kind} of {}.",
+        word("id"),
+        if has_ended { "was" } else { "is" },
+        selectors(found, ", ")
+    )];
+    if let Some(types) = found["types"].as_array().filter(|types| !types.is_empty()) {
+        let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
+        lines.push(format!(
+            "It receives events of these types alone: {}.",
+            harmless(&types.join(", "))
+        ));
+    }
+    let peer = text("peer").map_or("of an address that is not known".to_owned(), |peer| {
+        text("proxy").map_or(peer.clone(), |proxy| format!("{peer}, by the proxy {proxy}"))
+    });
+    let identity = text("identity").map(|who| format!(", as {who}")).unwrap_or_default();
+    let age = human::age(Duration::from_secs(number("age_s")));
+    let idle = human::age(Duration::from_millis(number("idle_ms")));
+    lines.push(format!("Its client is {peer}{identity}."));
+    lines.push(format!(
+        "It {} open for {age}, and its client last took a byte {idle} before {}.",
+        if has_ended { "was" } else { "has been" },
+        if has_ended { "its end" } else { "now" }
+    ));
+    lines.push(format!("It has everything of its channels up to {}.", word("position")));
+    match found["state"].as_str() {
+        Some("live") => lines.push("It is live: nothing is due to it.".to_owned()),
+        Some("behind") => {
+            let reason = word("reason");
+            let why = behind(&reason);
+            let (events, bytes) = (number("lag_events"), number("lag_bytes"));
+            lines.push(format!("It is behind: {why}."));
+            lines.push(format!(
+                "{} events, {}, were published since and are not sent; {} of the event in flight wait \
+                 for its client.",
+                human::count(events),
+                human::bytes(bytes),
+                human::bytes(number("unsent_bytes"))
+            ));
+            lines.push(match found["policy"].as_str() {
+                Some("skip") => {
+                    "If it lags too far it skips to the newest event, after a gap.".to_owned()
+                }
+                _ => "If it lags too far it is closed, and can resume by its position.".to_owned(),
+            });
+        }
+        _ => lines.push(format!("It ended at {}: {}.", word("ended_at"), closed(&word("reason")))),
+    }
+    if let Some(ends_at) = text("ends_at") {
+        lines.push(format!("The hub ends it at {ends_at}."));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The channels and patterns of a connection, as far as they are listed.
+pub(crate) fn selectors(connection: &Value, between: &str) -> String {
+    let listed = ["channels", "patterns"].into_iter().flat_map(|member| {
+        connection[member].as_array().into_iter().flatten().filter_map(Value::as_str)
+    });
+    let mut listed: Vec<String> = listed.map(harmless).collect();
+    let all = connection["subscriptions"].as_u64().unwrap_or_default() as usize;
+    if all > listed.len() {
+        listed.push(format!("and {} more", all - listed.len()));
+    }
+    listed.join(between)
+}
+
+fn behind(reason: &str) -> &str {
+    match reason {
+        "blocked" => "its client takes no more bytes for now",
+        "replaying" => "it is being sent what lay in history when it came",
+        "catching_up" => "it reads from history what could not be sent at once",
+        "ending" => "it ends when its last bytes are out",
+        other => other,
+    }
+}
+
+fn closed(reason: &str) -> &str {
+    match reason {
+        "peer_closed" => "its client closed it, or is gone",
+        "slow_consumer" => {
+            "it lagged further than its bound, limits.connections.lag_events_max and lag_bytes_max"
+        }
+        "write_stalled" => "its client took no byte for limits.connections.write_stall_s",
+        "channel_closed" => "the last channel that it named was closed",
+        "aged" => "it reached limits.connections.age_max_s",
+        "drained" => "the hub was going down",
+        "unexpected_input" => "its client sent more than a client of a stream may",
+        "unsent_ceiling" => {
+            "the hub held limits.connections.unsent_bytes_max, and it was among the slowest"
+        }
+        "panicked" => "a step of it panicked, which is a defect of the hub",
+        "token_expired" => "its client's token expired",
+        "token_outgrown" => "a fresh token did not allow what it received",
+        "ended_by_admin" => "an administrator ended it",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn found() -> Value {
+        json!({
+            "id": "4711", "state": "behind", "reason": "blocked", "transport": "sse",
+            "channels": ["orders/eu"], "patterns": ["jobs/**"], "subscriptions": 3, "types": [],
+            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "unsent_bytes": 113,
+            "age_s": 3600, "idle_ms": 2150, "policy": "disconnect", "ends_at": null,
+            "peer": "203.0.113.7:50123", "identity": "ann\u{1b}[2J", "shard": 0
+        })
+    }
+
+    #[test]
+    fn a_slow_stream_is_explained() {
+        assert_eq!(
+            connection(&found()),
+            "Connection 4711 is a stream of orders/eu, jobs/**, and 1 more.\n\
+             Its client is 203.0.113.7:50123, as ann\u{fffd}[2J.\n\
+             It has been open for 1h 0m, and its client last took a byte 2s before now.\n\
+             It has everything of its channels up to w6-1042.\n\
+             It is behind: its client takes no more bytes for now.\n\
+             17 events, 3.42 KiB, were published since and are not sent; 113 B of the event in flight \
+             wait for its client.\n\
+             If it lags too far it is closed, and can resume by its position.\n"
+        );
+    }
+
+    #[test]
+    fn a_poll_that_ended_is_explained() {
+        let mut found = found();
+        for (member, value) in [
+            ("state", "closed"),
+            ("reason", "ended_by_admin"),
+            ("ended_at", "2026-01-02T03:04:05.678Z"),
+            ("transport", "poll"),
+        ] {
+            found[member] = value.into();
+        }
+        let text = connection(&found);
+        assert!(text.starts_with("Connection 4711 was a waiting poll of"), "{text}");
+        let last = "It ended at 2026-01-02T03:04:05.678Z: an administrator ended it.\n";
+        assert!(text.ends_with(last), "{text}");
+    }
+}

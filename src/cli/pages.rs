@@ -1,0 +1,111 @@
+//! Listings of a hub: page after page up to a limit, sorted, as a table or as JSON.
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+use visnyk::client::OperateError;
+
+use super::{CliError, hub::say};
+
+/// How much of a listing is wanted, and in what form.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PageArgs {
+    /// Rows at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) limit: u32,
+    /// Goes on after an earlier listing: with what that named.
+    #[arg(long, value_name = "NEXT")]
+    pub(crate) after: Option<String>,
+    /// Prints one JSON document, with the members that docs/api.md describes.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A member of a row by which rows are sorted, the largest first.
+pub(crate) trait SortKey: ValueEnum {
+    fn member(&self) -> &'static str;
+}
+
+/// The rows of a listing.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) rows: Vec<Value>,
+    /// What the next listing goes on after.
+    pub(crate) next: Option<String>,
+    /// The other members of the first page.
+    others: Map<String, Value>,
+}
+
+impl Listing {
+    /// Fetches rows in the hub's order up to the limit; or all rows up to [`SORTED_MAX`], of which those
+    /// with the largest figures are kept.
+    pub(crate) async fn fetch(
+        rows_member: &'static str,
+        args: &PageArgs,
+        sort: Option<&impl SortKey>,
+        fetch: impl AsyncFn(&[(&str, &str)]) -> Result<Value, OperateError>,
+    ) -> Result<Self, CliError> {
+        let limit = args.limit as usize;
+        let wanted = if sort.is_some() { SORTED_MAX } else { limit };
+        let mut listing = Self { rows: Vec::new(), next: args.after.clone(), others: Map::new() };
+        loop {
+            let page_limit = (wanted - listing.rows.len()).min(PAGE_MAX).to_string();
+            let mut query = vec![("limit", page_limit.as_str())];
+            query.extend(listing.next.as_deref().map(|after| ("after", after)));
+            let Value::Object(mut page) = fetch(&query).await.map_err(CliError::failed)? else {
+                return Err(CliError::failed(OperateError::NotAHub));
+            };
+            let Some(Value::Array(rows)) = page.remove(rows_member) else {
+                return Err(CliError::failed(OperateError::NotAHub));
+            };
+            listing.rows.extend(rows);
+            let next = page.remove("next").and_then(|next| Some(next.as_str()?.to_owned()));
+            // A hub that would send the same page again and again.
+            let is_stuck = next.is_some() && next == listing.next;
+            listing.next = next;
+            if listing.others.is_empty() {
+                listing.others = page;
+            }
+            if listing.next.is_none() || is_stuck || listing.rows.len() >= wanted {
+                break;
+            }
+        }
+        if let Some(sort) = sort {
+            if listing.next.take().is_some() {
+                say(&format!(
+                    "there are more than {SORTED_MAX}: only the first of them are sorted"
+                ));
+            }
+            let figure = |row: &Value| row[sort.member()].as_u64().unwrap_or(0);
+            listing.rows.sort_by_key(|row| std::cmp::Reverse(figure(row)));
+            listing.rows.truncate(limit);
+        }
+        Ok(listing)
+    }
+
+    /// One document of all rows.
+    pub(crate) fn into_json(self, rows_member: &'static str) -> String {
+        let mut document = json!({ rows_member: self.rows });
+        for (name, value) in self.others {
+            document[name] = value;
+        }
+        if let Some(next) = self.next {
+            document["next"] = next.into();
+        }
+        format!("{document:#}\n")
+    }
+
+    /// Says on stderr how to see more.
+    pub(crate) fn note_next(&self) {
+        if let Some(next) = &self.next {
+            say(&format!("there are more: --after {next}, or a larger --limit"));
+        }
+        if let Some(shards) = self.others.get("unanswered_shards") {
+            say(&format!("shards {shards} did not answer: their connections are missing"));
+        }
+    }
+}
+
+/// Rows that are fetched to be sorted.
+const SORTED_MAX: usize = 20_000;
+/// What a hub gives at once.
+const PAGE_MAX: usize = 1_000;
