@@ -1,4 +1,4 @@
-//! Why connections end, and what their clients get to know of it.
+//! The reasons for which connections end, and which of them clients are informed of.
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -6,9 +6,9 @@
 pub enum CloseReason {
     /// The client closed it, or its host is gone.
     PeerClosed,
-    /// It lagged further than its bound, or off the end of history.
+    /// It exceeded its lag limit, or its next event was evicted.
     SlowConsumer,
-    /// It took no byte for the write stall time.
+    /// Its peer accepted no byte for the write stall time.
     WriteStalled,
     /// Its last named channel was closed.
     ChannelClosed,
@@ -22,11 +22,11 @@ pub enum CloseReason {
     UnexpectedInput,
     /// The hub held too many unsent bytes, and it was among the slowest.
     UnsentCeiling,
-    /// A step of it panicked: a defect of the hub.
+    /// One of its steps panicked: a bug of the hub.
     Panicked,
     /// Its client's token expired.
     TokenExpired,
-    /// A fresh token did not allow what it receives.
+    /// A fresh token does not allow everything it receives.
     TokenOutgrown,
     /// An administrator ended it.
     EndedByAdmin,
@@ -56,7 +56,7 @@ impl CloseReason {
         Self::LogChanged,
     ];
 
-    /// The word in metrics and logs.
+    /// The label in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PeerClosed => "peer_closed",
@@ -77,7 +77,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether the client gets a reconnection time.
+    /// Whether the closing block has a `retry:`.
     pub fn asks_to_reconnect(self) -> bool {
         matches!(self, Self::Aged | Self::Drained | Self::EndedByAdmin | Self::LogChanged)
             || self.token_word().is_some()

@@ -1,12 +1,12 @@
 //! One connection: a stream or a waiting long-poll, as a state machine without I/O.
 //!
-//! A connection is LIVE (it has everything up to its cursor, and is given each round of the
-//! fan-out) or BEHIND (it has an unsent rest, or a cursor from which it reads history, or both).
-//! The start of a subscription, a refused or partial write, a slow reader and a round it came
-//! too late for are all the same: BEHIND, until a read of history finds nothing more.
+//! A connection is LIVE (it has everything up to its cursor, and receives each round of the
+//! fan-out) or BEHIND (it has an unsent rest, or reads history from its cursor, or both). It is
+//! BEHIND at the start of its subscription, after a write that the socket did not accept whole, and
+//! if it was registered during a round. It is LIVE again once a read of history finds nothing more.
 //!
-//! The owner calls [`Connection::handle`] with what happened and performs the effect; it makes no
-//! decision of its own.
+//! The owner calls [`Connection::handle`] with an event and performs the returned effect. All
+//! decisions are made here.
 
 use bytes::{Buf, Bytes};
 
@@ -17,15 +17,17 @@ use crate::model::Seq;
 /// are in a box.
 #[derive(Debug)]
 pub struct Connection {
-    /// Everything of its subscription up to here has been sent, or lies in the rest.
+    /// All events of its subscription up to this seq have been sent or are in the rest.
     cursor: Seq,
-    /// When the peer last took a byte; with [`HEARTBEAT_MARK`] if that was a heartbeat. The mark
-    /// costs no time in a delivery, which writes the time anyway, and no byte of an idle connection.
+    /// When the peer last accepted a byte; with [`HEARTBEAT_MARK`] set if that was a heartbeat. As
+    /// a bit of the time the mark costs a delivery nothing, which writes the time anyway, and needs
+    /// no further memory.
     written_ms: u64,
-    /// When the hub ends it: the deadline of a poll; age or drain of a stream. `u64::MAX`: never.
+    /// When the hub ends it: the deadline of a poll, the age or drain of a stream. `u64::MAX` is
+    /// never.
     due_ms: u64,
     lagging: Option<Box<Lagging>>,
-    /// Set once it is to end; it does when the rest is out.
+    /// Set once it is to end; it ends when the rest has been sent.
     ending: Option<CloseReason>,
     /// Named channels not closed yet.
     open_names: u16,
@@ -38,19 +40,20 @@ pub struct Connection {
 
 #[derive(Debug, Default)]
 struct Lagging {
-    /// The unsent rest of the frame in flight, or of a block of the hub's own.
+    /// The unsent rest of the frame in flight, or of a block of the hub itself.
     rest: Bytes,
     /// Events up to here are replay and do not count as lag.
     replay_through: Seq,
     lag_events: u32,
     lag_bytes: u64,
-    /// The largest round that alone was more than the bound, since it fell behind: it is added to
-    /// the bound, so that a publisher's large batch does not close every connection that cannot
-    /// take it at once.
+    /// The size of the largest round since it fell behind that alone exceeded the lag limit. It is
+    /// added to the limit, so that one large batch does not close every connection that cannot
+    /// accept it at once.
     large_events: u32,
     large_bytes: u64,
     skip: bool,
-    /// When a read last found nothing, in milliseconds: until then the peer had no bytes to take.
+    /// When a read of history last found nothing, in milliseconds: until then there were no bytes
+    /// for the peer.
     checked_ms: u64,
 }
 
@@ -67,7 +70,7 @@ impl Lagging {
         }
     }
 
-    /// Counts events as sent that were lag.
+    /// Subtracts sent events from the lag.
     fn remove_lag(&mut self, (events, bytes): (u32, u64)) {
         self.lag_events = self.lag_events.saturating_sub(events);
         self.lag_bytes = self.lag_bytes.saturating_sub(bytes);
@@ -84,11 +87,11 @@ impl Lagging {
 pub enum Transport {
     /// A stream of events.
     Stream,
-    /// One answer, then the connection goes back to where it came from.
+    /// One answer, then the connection returns to its server.
     Poll,
 }
 
-/// What happened to a connection.
+/// Something that happened to a connection.
 #[derive(Debug)]
 pub enum ConnectionMsg {
     /// The fan-out has events for it, between `first` and `last` in the log.
@@ -102,31 +105,31 @@ pub enum ConnectionMsg {
         /// Their bytes.
         bytes: u64,
     },
-    /// All bytes of a send were taken.
+    /// The peer accepted all bytes of a send.
     Sent {
         /// The client has been sent everything up to here.
         through: Seq,
         /// Events among them that were not replay, and their bytes.
         sent: (u32, u64),
     },
-    /// All bytes of a heartbeat without a position were taken.
+    /// The peer accepted all bytes of a heartbeat without a position.
     HeartbeatSent,
-    /// Not all bytes of a send were taken.
+    /// The peer did not accept all bytes of a send.
     Blocked {
-        /// The event in flight; if none is, the cursor before the send.
+        /// The seq of the event in flight, or the cursor before the send if none is.
         cursor: Seq,
-        /// What is left of the event in flight.
+        /// The unsent rest of the event in flight.
         rest: Bytes,
-        /// Whether the peer took any byte.
+        /// Whether the peer accepted any byte.
         progressed: bool,
-        /// Events of the send that are still due, and their bytes.
+        /// Events of the send that are still to be sent, and their bytes.
         due: (u32, u64),
-        /// Events that were due before and are sent now, and their bytes.
+        /// Events that counted as lag and are sent now, and their bytes.
         sent: (u32, u64),
     },
-    /// The peer took this many bytes of the rest.
+    /// The peer accepted this many bytes of the rest.
     RestTaken(usize),
-    /// The peer takes bytes again, or the next pass has begun.
+    /// The peer is writable again, or the next pass has begun.
     Writable,
     /// The search for its start is done.
     StartFound {
@@ -137,19 +140,19 @@ pub enum ConnectionMsg {
         /// Bytes that come before any event.
         preamble: Bytes,
     },
-    /// A read of history found nothing up to here, and there is more.
+    /// A read of history found no event up to this seq, and there is more to read.
     NothingUpTo(Seq),
-    /// A read of history found nothing more up to here.
+    /// A read of history found no event up to this seq, which is its end.
     CaughtUp(Seq),
     /// History no longer reaches back to the cursor.
     FellOff,
-    /// The jump that [`Effect::Skip`] asked for: on from here, with these bytes first.
+    /// The jump of [`Effect::Skip`] was made.
     Skipped {
         /// The newest event.
         to: Seq,
-        /// The gap event, and which channels are closed.
+        /// The gap event, and the closing events of channels, to be sent first.
         gap: Bytes,
-        /// Named channels that are not closed by then.
+        /// Named channels that are still open.
         open_names: u16,
     },
     /// A channel it named is closed, and the client has been sent the closing event.
@@ -158,21 +161,22 @@ pub enum ConnectionMsg {
     EndAfterAnswer,
     /// A poll has its answer.
     Answered,
-    /// The hub is going down; the connection ends at the given time. Again: at another.
+    /// The hub is draining; the connection is to end at the given time. A further message changes
+    /// the time.
     Drain {
         /// When, in milliseconds.
         at_ms: u64,
     },
-    /// It may go on until another time than before.
+    /// Its lease was renewed.
     Renewed {
-        /// When it ends now, in milliseconds; `u64::MAX` is never.
+        /// Its new end time, in milliseconds; `u64::MAX` is never.
         due_ms: u64,
     },
     /// Time has passed.
     Tick,
 }
 
-/// What the owner is to do next.
+/// What the owner must do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
@@ -181,14 +185,14 @@ pub enum Effect {
     Send,
     /// Send the rest (see [`Connection::rest`]).
     SendRest,
-    /// Read history after this seq and send what is there.
+    /// Read history after this seq, and send its events.
     Read(Seq),
     /// Jump to the newest event and report [`ConnectionMsg::Skipped`].
     Skip {
         /// The cursor before the jump.
         from: Seq,
     },
-    /// Send a comment, or a block that moves the client's position on.
+    /// Send a heartbeat: a comment, or a block with a newer position.
     Heartbeat,
     /// Answer a poll that found nothing.
     AnswerEmpty,
@@ -196,7 +200,7 @@ pub enum Effect {
     End(CloseReason),
 }
 
-/// What a connection starts with. The default is at the very beginning and of no channel.
+/// The initial state of a connection. The default starts before the first event and has no channel.
 #[derive(Debug)]
 pub struct ConnectionStart {
     /// Everything up to here is the client's already.
@@ -228,8 +232,8 @@ impl Default for ConnectionStart {
 }
 
 impl Connection {
-    /// A connection is behind if bytes of its preamble are unsent or there is history to replay;
-    /// otherwise it is live at once.
+    /// A new connection is BEHIND if part of its preamble is unsent or there is history to replay;
+    /// otherwise it is LIVE.
     pub fn new(
         start: ConnectionStart,
         transport: Transport,
@@ -258,7 +262,7 @@ impl Connection {
         connection
     }
 
-    /// The one step: what happened, at what time, and what to do about it.
+    /// The transition function: takes a message and the time, returns what the owner must do.
     pub fn handle(&mut self, msg: ConnectionMsg, now_ms: u64, limits: &ConnectionLimits) -> Effect {
         match msg {
             ConnectionMsg::Round { first, last, events, bytes } => {
@@ -370,7 +374,7 @@ impl Connection {
         }
     }
 
-    /// Bytes that come before anything else.
+    /// The unsent bytes, which must be sent before any others.
     pub fn rest(&self) -> Bytes {
         self.lagging.as_ref().map(|lagging| lagging.rest.clone()).unwrap_or_default()
     }
@@ -380,13 +384,13 @@ impl Connection {
         self.lagging.is_some()
     }
 
-    /// Everything of its subscription up to here has been sent or lies in its rest.
+    /// All events of its subscription up to this seq have been sent or are in its rest.
     pub fn cursor(&self) -> Seq {
         self.cursor
     }
 
-    /// Moves the cursor of a live connection on, when the owner knows that nothing of its
-    /// subscription lies between.
+    /// Advances the cursor of a LIVE connection, when the owner knows that no event of its
+    /// subscription is in between.
     pub fn advance_idle(&mut self, to: Seq) {
         if self.lagging.is_none() {
             self.cursor = self.cursor.max(to);
@@ -398,7 +402,7 @@ impl Connection {
         self.lagging.as_ref().map_or(self.cursor, |lagging| lagging.replay_through)
     }
 
-    /// Events up to here never count as lag: it has them, or they are replay.
+    /// Events up to this seq do not count as lag: they were sent, or are replay.
     pub fn counted_through(&self) -> Seq {
         self.cursor.max(self.replay_through())
     }
@@ -408,17 +412,17 @@ impl Connection {
         self.lagging.as_ref().map_or((0, 0), |lagging| (lagging.lag_events, lagging.lag_bytes))
     }
 
-    /// How many bytes come before anything else.
+    /// The number of unsent bytes.
     pub fn unsent_bytes(&self) -> usize {
         self.lagging.as_ref().map_or(0, |lagging| lagging.rest.len())
     }
 
-    /// When the peer last took a byte, in milliseconds.
+    /// When the peer last accepted a byte, in milliseconds.
     pub fn written_ms(&self) -> u64 {
         self.written_ms & !HEARTBEAT_MARK
     }
 
-    /// Whether nothing was written since the last heartbeat, and that had no position.
+    /// Whether the last write was a heartbeat without a position.
     pub fn is_after_heartbeat(&self) -> bool {
         self.written_ms & HEARTBEAT_MARK != 0
     }
@@ -433,7 +437,7 @@ impl Connection {
         self.policy
     }
 
-    /// Whether it is over once its rest is out.
+    /// Whether it ends once its rest is sent.
     pub fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
@@ -443,7 +447,7 @@ impl Connection {
         self.transport
     }
 
-    /// When it next has to be looked at, in milliseconds.
+    /// When it next has to be checked, in milliseconds.
     pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
         let stall_ms = self.stalled_since_ms() + u64::from(limits.write_stall_s) * 1_000;
         match self.transport {
@@ -452,7 +456,8 @@ impl Connection {
                 self.due_ms.min(if self.lagging.is_some() { stall_ms } else { u64::MAX })
             }
             Transport::Stream => {
-                // It may fall behind before the check comes, so the stall counts in any case.
+                // The stall deadline is always included, since the connection may fall behind
+                // before its next check.
                 let heartbeat_ms = self.written_ms() + u64::from(limits.heartbeat_s) * 1_000;
                 let quiet_ms =
                     if self.lagging.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
@@ -474,18 +479,19 @@ impl Connection {
         }
         match &mut self.lagging {
             None if self.cursor < first => {
-                // Nothing of its subscription lies between.
+                // No event of its subscription is in between.
                 self.cursor = Seq(first.0.saturating_sub(1));
                 Effect::Send
             }
             None => {
-                // LIVE -> BEHIND: it joined in the middle of what this round has gathered.
+                // LIVE -> BEHIND: it was registered after some of this round's events were
+                // gathered.
                 let mut lagging = Lagging { replay_through: self.cursor, ..Lagging::default() };
                 lagging.add_lag(events, bytes, limits);
                 self.lagging = Some(Box::new(lagging));
                 Effect::Read(self.cursor)
             }
-            // A poll reads once and is answered: it keeps nothing and delays no other connection.
+            // A poll has no lag limit: it reads history once and is answered.
             Some(_) if self.transport == Transport::Poll => Effect::None,
             Some(lagging) => {
                 lagging.add_lag(events, bytes, limits);
@@ -500,7 +506,7 @@ impl Connection {
         }
     }
 
-    /// What a connection that may write does next.
+    /// The next effect of a writable connection.
     fn next(&mut self) -> Effect {
         match (&self.lagging, self.ending) {
             (Some(lagging), _) if !lagging.rest.is_empty() => Effect::SendRest,
@@ -536,7 +542,8 @@ impl Connection {
         Effect::None
     }
 
-    /// Since when the peer has taken nothing although there was something, if it has.
+    /// Since when the peer has accepted no byte although bytes were waiting; `None` if it has not
+    /// stalled.
     fn stalled_since_ms(&self) -> u64 {
         let checked_ms = self.lagging.as_ref().map_or(0, |lagging| lagging.checked_ms);
         self.written_ms().max(checked_ms)
@@ -560,7 +567,7 @@ impl Connection {
     }
 }
 
-/// In a time, that a heartbeat was written then.
+/// The bit of a time that marks a heartbeat.
 const HEARTBEAT_MARK: u64 = 1 << 63;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Fuzz target of the pattern index: it finds what each pattern by itself would.
+//! Fuzz target of the pattern index: a look-up must find the same patterns as matching each by
+//! itself.
 
 use std::collections::BTreeMap;
 

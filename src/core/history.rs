@@ -32,11 +32,11 @@ pub struct Evicted {
 pub struct Slice {
     /// Events after the cursor.
     pub events: Vec<Arc<Event>>,
-    /// Whether more follow that the bounds kept out.
+    /// Whether more events follow that the limits of the read cut off.
     pub more: bool,
 }
 
-/// The cursor is before events that have been evicted.
+/// Events after the cursor have been evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellOff;
 

@@ -4,12 +4,12 @@ use std::collections::{HashMap, VecDeque};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// Names a publish: who publishes, where, and the key the publisher chose; with a fingerprint of
-/// what was sent under it.
+/// Identifies a publish by subject, route and the publisher's key, with a fingerprint of what was
+/// sent.
 ///
-/// Both are the first 16 bytes of a SHA-256 digest. They are the same in every process, so a log on
-/// disk can keep them and another node can compare them; they have one size, whatever a client
-/// sends; and a client cannot make two bodies that have the same fingerprint, as it could for a
+/// Both are the first 16 bytes of a SHA-256 digest. Every process computes the same, so a log on
+/// disk can store them and another node can compare them. Their size does not depend on the
+/// client's input. A client cannot find two bodies with the same fingerprint, as it could for a
 /// faster hash without a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -20,16 +20,16 @@ pub struct IdempotencyKey {
 type Fingerprint = [u8; 16];
 
 impl IdempotencyKey {
-    /// The key of what was `sent`, in a `scope` of subject, route and key. The parts of each are
-    /// kept apart: `["a", "b"]` is not `["ab"]`.
+    /// Hashes `scope` (subject, route, key) and `sent`. The length of each part is hashed too:
+    /// `["a", "b"]` differs from `["ab"]`.
     pub fn new(scope: &[&[u8]], sent: &[&[u8]]) -> Self {
         Self { scope: fingerprint(scope), sent: fingerprint(sent) }
     }
 
-    /// Bytes that stand for it on a disk.
+    /// Bytes of its encoding on disk.
     pub const BYTES: usize = 2 * size_of::<Fingerprint>();
 
-    /// The bytes that stand for it.
+    /// Encodes it for the disk.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let (scope, sent) = bytes.split_at_mut(size_of::<Fingerprint>());
@@ -38,7 +38,7 @@ impl IdempotencyKey {
         bytes
     }
 
-    /// The key that these bytes stand for.
+    /// Decodes it from the disk.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (scope, sent) = bytes.split_at_checked(size_of::<Fingerprint>())?;
         Some(Self { scope: scope.try_into().ok()?, sent: sent.try_into().ok()? })
@@ -58,19 +58,19 @@ fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     first
 }
 
-/// What is remembered of a key.
+/// The result of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remembered<A> {
-    /// Nothing: publish.
+    /// The key is new: publish.
     No,
-    /// The same publish was answered with this.
+    /// The same publish was answered before, with this answer.
     Same(A),
-    /// Another body was published under the key.
+    /// The key was used with a different body.
     Other,
 }
 
-/// Answers by key, for a set time and up to a set number; past the number the oldest is dropped
-/// early.
+/// Answers by key, kept for a limited time and up to a limited number; past the number the oldest
+/// is dropped early.
 #[derive(Debug)]
 pub struct Idempotency<A> {
     answers: HashMap<Fingerprint, (Fingerprint, A)>,
@@ -85,8 +85,8 @@ impl<A: Clone> Idempotency<A> {
         Self { answers: HashMap::new(), order: VecDeque::new(), keys_max, keep_ms }
     }
 
-    /// What is known of `key` at `now_ms`. Only settled answers are evicted, here and by
-    /// [`remember`](Self::remember).
+    /// Looks up `key` at `now_ms`. This and [`remember`](Self::remember) remove expired answers,
+    /// unless they are not settled.
     pub fn look_up(
         &mut self,
         key: &IdempotencyKey,

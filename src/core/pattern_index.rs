@@ -1,5 +1,5 @@
-//! Many patterns at once: finds those that match a channel, at a cost that does not grow with their
-//! number.
+//! An index of patterns: finds those that match a channel, at a cost that does not grow with the
+//! number of patterns.
 //!
 //! A trie over segments. A look-up walks it with the name's segments and keeps the set of nodes
 //! that the name may have reached, each at most once, so even patterns chosen to be slow cost no
@@ -13,19 +13,19 @@ use smallvec::SmallVec;
 
 use crate::model::{ChannelName, ChannelPattern};
 
-/// Values by pattern. Patterns that match the same names in other words (`**/*` and `*/**`) have
-/// one value.
+/// Values by pattern. Equivalent patterns (`**/*` and `*/**`) have one entry.
 pub struct PatternIndex<T> {
     nodes: Slab<Node<T>>,
-    /// Children by literal segment: of a node, and by a segment's number.
+    /// The child of a node for a literal segment, by the number of the segment.
     edges: FxHashMap<(u32, u32), u32>,
-    /// Numbers of the literal segments in use. Its hash is seeded, since clients choose the texts.
+    /// Numbers of the literal segments in use. The hash is seeded, since clients choose the
+    /// segments.
     numbers: HashMap<Arc<str>, u32>,
     segments: Slab<Literal>,
     len: usize,
     look_ups: u64,
-    /// The nodes that a look-up has reached: one buffer for the present, one for the next segment,
-    /// and one for those that stay.
+    /// Buffers of a look-up: the nodes reached at the current segment, those for the next segment,
+    /// and `**` nodes, which stay reached.
     reached: Vec<u32>,
     next: Vec<u32>,
     staying: Vec<u32>,
@@ -45,7 +45,7 @@ struct Node<T> {
     one: u32,
     /// The child for `**`. It stays reached whatever segments follow.
     any: u32,
-    /// Its literal children.
+    /// The number of its literal children.
     literals: u32,
     /// The last look-up that reached it, if it is a child for `**`.
     seen: u64,
@@ -154,7 +154,7 @@ impl<T> PatternIndex<T> {
         (self.reached, self.next, self.staying) = (reached, next, staying);
     }
 
-    /// How many patterns there are.
+    /// The number of patterns.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -164,8 +164,7 @@ impl<T> PatternIndex<T> {
         self.len == 0
     }
 
-    /// Nodes that all look-ups together have visited: their cost, apart from a hash of each
-    /// segment.
+    /// Nodes that all look-ups have visited: a measure of their cost.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -282,7 +281,7 @@ impl<T> Node<T> {
     }
 }
 
-/// A pattern's segment before it has a number.
+/// A segment of a pattern, before its literal has a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word<'a> {
     Literal(&'a str),
@@ -290,8 +289,8 @@ enum Word<'a> {
     Any,
 }
 
-/// The segments of a pattern, every run of wildcards in one order: each `*`, then at most one
-/// `**`. So no node for `**` has wildcards behind it, and fewer nodes are reached at once.
+/// The segments of a pattern in normal form: each run of wildcards becomes its `*` segments, then
+/// at most one `**`. So no node for `**` has a wildcard child, and a look-up reaches fewer nodes.
 fn words(pattern: &ChannelPattern) -> SmallVec<[Word<'_>; 8]> {
     let mut words = SmallVec::new();
     let mut any = false;

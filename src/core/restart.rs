@@ -1,4 +1,4 @@
-//! How often a supervisor restarts a child before it gives up.
+//! Limits how often a supervisor restarts a child before it escalates.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ pub struct RestartPolicy {
     pub window_ms: u64,
 }
 
-/// The recent restarts, held against a policy.
+/// The recent restarts of a child, checked against a policy.
 #[derive(Debug)]
 pub struct Restarts {
     policy: RestartPolicy,
@@ -24,7 +24,8 @@ impl Restarts {
         Self { policy, recent: VecDeque::new() }
     }
 
-    /// Counts a restart at `now_ms`; false if it is one too many, and the fault must be escalated.
+    /// Counts a restart at `now_ms`; false if it exceeds the policy, and the failure must be
+    /// escalated.
     pub fn allow(&mut self, now_ms: u64) -> bool {
         while self.recent.front().is_some_and(|at| at + self.policy.window_ms <= now_ms) {
             self.recent.pop_front();

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::model::{ChannelName, ChannelPattern, ChannelSelector, Event, EventKind, EventType};
 
-/// Channels and patterns of one connection, each once, and the types it wants of them.
+/// The channels and patterns of one connection, without duplicates, and its type filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     names: Vec<ChannelName>,
@@ -59,12 +59,12 @@ impl Subscription {
         &self.patterns
     }
 
-    /// The wanted types; none means all.
+    /// The types to receive; empty means all.
     pub fn types(&self) -> &[EventType] {
         &self.types
     }
 
-    /// Whether `types` lets an event through. The hub's own events always pass.
+    /// Whether an event passes the type filter. Events of the hub itself always pass.
     pub fn wants(types: &[EventType], event: &Event) -> bool {
         types.is_empty()
             || event.kind == EventKind::Closed
@@ -76,7 +76,7 @@ impl Subscription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {
-    /// No channel at all.
+    /// No channel or pattern.
     #[error("name at least one channel")]
     Empty,
     /// More channels and patterns than a connection may have.
@@ -85,7 +85,7 @@ pub enum SubscriptionError {
         /// The limit.
         selectors_max: usize,
     },
-    /// Patterns that take too long to match.
+    /// The patterns together are too expensive to match.
     #[error(
         "between the first and the last `**` of their patterns a connection has at most \
          {SEARCHED_SEGMENTS_MAX} segments in all"
@@ -99,8 +99,8 @@ pub enum SubscriptionError {
     },
 }
 
-/// Segments that may have to be searched for at every offset of a name, in all patterns together:
-/// with names of 128 segments that is 16,384 comparisons for a channel.
+/// Most segments, in all patterns together, that may be compared at every offset of a name. With
+/// names of 128 segments that is 16,384 comparisons for a channel.
 const SEARCHED_SEGMENTS_MAX: usize = 128;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 /// Deadlines of keys, rounded up to the tick.
 #[derive(Debug)]
 pub struct Wheel<K> {
-    /// Each with its tick since the start: in 32 bits, which makes an entry of a `u32` 8 bytes
-    /// and lasts for years.
+    /// Each key with its tick since the start. A tick has 32 bits, enough for years, so that an
+    /// entry with a `u32` key takes 8 bytes.
     buckets: Box<[Vec<(u32, K)>]>,
     tick_ms: u64,
     start_tick: u64,
@@ -31,7 +31,7 @@ impl<K> Wheel<K> {
         self.buckets[bucket].push((tick as u32, key));
     }
 
-    /// Moves the keys whose time has come by `now_ms` to `due`.
+    /// Moves the keys whose deadline is at or before `now_ms` to `due`.
     pub fn advance(&mut self, now_ms: u64, due: &mut Vec<K>) {
         let now_tick = (now_ms / self.tick_ms).saturating_sub(self.start_tick);
         // After a long sleep one rotation visits every bucket; more would visit them again.

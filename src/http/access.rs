@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Secret, Verifier};
 
-/// The authentication of the HTTP surface; off by default.
+/// The authentication of HTTP requests; off by default.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Access {
@@ -16,11 +16,11 @@ pub struct Access {
     pub query_token: bool,
     /// The cookie that may hold a token.
     pub cookie: Option<String>,
-    /// Origins besides the hub's own whose pages may change things with the cookie.
+    /// Origins besides the hub's own whose pages may use unsafe methods with the cookie.
     pub cookie_origins: Vec<String>,
     /// Who may read the metrics.
     pub metrics: MetricsAccess,
-    /// A token for the metrics alone.
+    /// A token that gives access to the metrics and nothing else.
     pub metrics_token: Secret,
 }
 
@@ -29,10 +29,10 @@ pub struct Access {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MetricsAccess {
-    /// Requests from this machine and not by way of a proxy; others as with `Token`.
+    /// Requests from this machine that did not pass a proxy; other requests as with `Token`.
     #[default]
     Loopback,
-    /// Admins, and holders of the metrics' token.
+    /// Clients with an admin token or the metrics token.
     Token,
     /// Everyone.
     Open,

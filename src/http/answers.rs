@@ -1,4 +1,4 @@
-//! Large answers count against a memory budget until their clients have taken them.
+//! Counts large answers against a memory budget until the kernel has accepted all of their bytes.
 
 use std::{
     pin::Pin,
@@ -20,13 +20,13 @@ use crate::{
     model::ClientAddress,
 };
 
-/// Lets an answer go out if there is room for it, else a refusal instead.
+/// Reserves memory for an answer; if the budget is exhausted, returns a 503 instead.
 pub(crate) fn with_answer_permit(
     hub: &Hub,
     client: Option<ClientAddress>,
     response: Response,
 ) -> Response {
-    // A stream does not say how long it is; its connection has bounds of its own.
+    // The body of a stream has no length; its connection has limits of its own.
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     if bytes <= SMALL_BYTES_MAX {
         return response;
@@ -47,8 +47,8 @@ struct PermittedBody {
     room: Arc<AnswerPermit>,
 }
 
-/// Some of its bytes. An HTTP server drops a body whose last piece it has been given, but keeps the
-/// piece until the client has taken it: so each piece holds the permit.
+/// A part of the body. hyper drops a body once it has the last part, but keeps the part until it is
+/// written: so each part holds the permit.
 struct Piece {
     bytes: Bytes,
     _room: Arc<AnswerPermit>,
@@ -85,5 +85,5 @@ impl http_body::Body for PermittedBody {
     }
 }
 
-/// Answers up to this length need no permit: a connection has buffers of that size anyway.
+/// Answers up to this length need no permit: the buffers of a connection are as large.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;

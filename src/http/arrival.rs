@@ -1,11 +1,11 @@
-//! What a server knows of the connection that a request came on, as extensions of the request.
+//! Facts about the connection of a request, which the server attaches as extensions of the request.
 
 use std::net::SocketAddr;
 
-/// On a request: the address it came in at.
+/// The local address at which the request arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalAddress(pub SocketAddr);
 
-/// On a request: it came in over TLS.
+/// Marks a request that arrived over TLS.
 #[derive(Debug, Clone, Copy)]
 pub struct Secure;

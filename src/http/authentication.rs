@@ -1,4 +1,5 @@
-//! Who makes a request: its token, verified, or the identity of requests without one.
+//! Authenticates a request: verifies its token, or gives it the identity of requests without a
+//! token.
 
 use std::{
     sync::Arc,
@@ -54,7 +55,8 @@ pub(super) async fn authenticate(
 
 enum Refusal {
     Problem(Problem),
-    /// The same token may be accepted later.
+    /// A temporary failure, such as keys that are not fetched yet: the same token may be accepted
+    /// later.
     Temporary(TokenError),
 }
 
@@ -99,7 +101,7 @@ async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<I
     })
 }
 
-/// Whether the settings let this request read the metrics without a token that is a JWT.
+/// Whether this request may read the metrics without a JWT.
 fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Credential>) -> bool {
     let access = &state.settings.access;
     let has_token =
@@ -118,7 +120,8 @@ fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Cr
     }
 }
 
-/// The holder of a connection, and until when in the hub's own time; `None` without authentication.
+/// The holder of a connection, with the expiry of its token by the hub's clock; `None` without
+/// authentication.
 pub(super) fn holder(state: &HttpState, identity: &Identity) -> Option<Holder> {
     if identity.is_unrestricted() {
         return None;
@@ -137,5 +140,6 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-/// A proxy on this machine passes on requests of other machines, and adds one of these.
+/// Fields that a proxy adds: a request with one does not come from this machine, even if the proxy
+/// does.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];

@@ -11,8 +11,8 @@ pub(super) struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Reads one. `None` for what names no host or several, and for one with user information: in
-    /// `localhost:1@evil.example`, what looks like the name is not.
+    /// Parses an authority. `None` without a host, with several, or with user information: the host
+    /// of `localhost:1@evil.example` is not `localhost`.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -36,7 +36,7 @@ impl<'a> Authority<'a> {
         Some(Self { text, host, port })
     }
 
-    /// As it was written.
+    /// The text as received.
     pub(super) fn as_str(&self) -> &'a str {
         self.text
     }
@@ -46,7 +46,8 @@ impl<'a> Authority<'a> {
         self.host
     }
 
-    /// Whether both are the same host and port, where `default_port` is meant by none.
+    /// Whether host and port are the same; `default_port` is the port of an authority that names
+    /// none.
     pub(super) fn is_same(&self, other: &Authority<'_>, default_port: u16) -> bool {
         let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
         let address = |authority: &Authority<'_>| authority.host.parse::<IpAddr>().ok();
@@ -65,8 +66,8 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether a byte may be in a name (RFC 3986, `reg-name`), but for the comma, which joins two
-/// fields.
+/// Whether a byte may be in a host name (RFC 3986, `reg-name`). The comma may not, since proxies
+/// join two fields with it.
 fn is_of_a_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
 }

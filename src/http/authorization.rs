@@ -1,4 +1,4 @@
-//! Authorization: decides whether an identity may do something. No other file does.
+//! Authorization: decides whether an identity may perform an action. No other file decides that.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::{
     model::{ChannelName, NewEvent},
 };
 
-/// The permission that a call needs.
+/// An action that a call is authorized for.
 #[derive(Debug)]
 pub(super) enum Action<'a> {
-    /// Something that neither shows nor changes what belongs to a client.
+    /// Neither shows nor changes data of clients; always allowed.
     Open,
     Subscribe(&'a Subscription),
     Publish(&'a ChannelName),
@@ -31,8 +31,8 @@ pub(super) enum Action<'a> {
     Administer,
 }
 
-/// Decides on an action. Called by the dispatcher alone, once for each step of a call; it is async
-/// so that a decision may be asked for elsewhere.
+/// Allows or rejects an action. Only the dispatcher calls it, once for each step of a call. It is
+/// async so that an external service can decide.
 pub(super) async fn authorize(identity: &Identity, action: Action<'_>) -> Result<(), Problem> {
     match action {
         Action::Open | Action::ListChannels | Action::RenewLease => Ok(()),
@@ -62,7 +62,7 @@ pub(super) async fn authorize(identity: &Identity, action: Action<'_>) -> Result
     }
 }
 
-/// Whether a channel may be read about; listings leave out the others.
+/// Whether the identity may see a channel; listings leave out other channels.
 pub(super) fn may_read(identity: &Identity, channel: &ChannelName) -> bool {
     identity.is_admin() || identity.may_subscribe(channel)
 }

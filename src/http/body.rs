@@ -15,8 +15,8 @@ use tokio::{
 use super::{Problem, state::HttpState};
 use crate::hub::BodyPermit;
 
-/// Reads a whole body within the bounds on its size, its time, and all bodies together, as text.
-/// The permit is to be kept until the publish is answered.
+/// Reads a whole body as text, within the limits on its size, its time, and the memory of all
+/// bodies. Keep the permit until the publish is answered.
 pub(super) async fn read_body(
     state: &HttpState,
     headers: &HeaderMap,
@@ -32,7 +32,8 @@ pub(super) async fn read_body(
             .limit_exceeded("body_too_large")
             .closing()
     };
-    // The length is over the limit: the body is not read, nor asked for with a 100.
+    // The announced length exceeds the limit: the body is not read, and no `100 Continue` asks for
+    // it.
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
@@ -50,7 +51,8 @@ pub(super) async fn read_body(
         if (bytes.len + data.len()) as u64 > bytes_max {
             return Err(too_large());
         }
-        // Counted as the bytes come: an announced length takes no memory from others.
+        // Memory is reserved as the bytes arrive, not by the announced length: an announcement
+        // costs the client nothing.
         room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
         drop(data);
@@ -62,7 +64,7 @@ pub(super) async fn read_body(
         if !body.is_end_stream() {
             let begun = Instant::now();
             yield_to_others(bytes.len as u64 + body.size_hint().lower()).await;
-            // The wait for memory does not count as the client's time.
+            // The time that the hub waits does not count as the client's.
             until += begun.elapsed();
         }
     }
@@ -71,13 +73,13 @@ pub(super) async fn read_body(
     Ok((text, room))
 }
 
-/// Refuses a body that is not the text itself: the hub decodes nothing but chunks.
+/// Rejects content and transfer codings: the hub decodes none but `chunked`.
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     let is_only = |field, coding: &str| {
         let mut values = headers.get_all(field).iter();
         values.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(coding.as_bytes()))
     };
-    // hyper takes any that ends with chunks (RFC 9112, section 6.1).
+    // hyper accepts any list of codings that ends with `chunked` (RFC 9112, section 6.1).
     if !is_only(header::TRANSFER_ENCODING, "chunked") {
         let detail = "no `Transfer-Encoding` but `chunked` is decoded";
         let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, detail);
@@ -91,9 +93,9 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Yields before more of a body of at least so many bytes is read: a client can send a megabyte
-/// without a pause. Few large bodies are read at a time: if each of hundreds had a piece before the
-/// next small request, that request would wait for megabytes.
+/// Yields to other tasks before more of a body of at least `bytes` is read: a client can send a
+/// megabyte without a pause. At most [`LARGE_BODIES_MAX`] large bodies are read between two yields;
+/// otherwise a small request would wait until hundreds of large ones have each read a piece.
 async fn yield_to_others(bytes: u64) {
     let permit = match bytes {
         0..=SMALL_BYTES_MAX => None,
@@ -104,13 +106,13 @@ async fn yield_to_others(bytes: u64) {
 }
 
 thread_local! {
-    /// Permits of the large bodies that are read on this thread.
+    /// Permits to read a piece of a large body, of this thread.
     static LARGE_BODIES: Arc<Semaphore> = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
 }
 
-/// A body as it comes. Its bytes are not moved until the body is whole: a buffer that grows by
-/// moving leaves holes as large as itself. Its free capacity is never more than the bytes received,
-/// nor than 64 KiB.
+/// The bytes of a body received so far, in segments. They are copied once, when the body is whole:
+/// a vector that grows by reallocation would fragment the heap. The unused capacity is at most the
+/// bytes received, and at most 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -126,7 +128,7 @@ impl Gathered {
             data = rest;
         }
         if !data.is_empty() {
-            // Most bodies come at once, and need no more.
+            // Most bodies arrive in one piece and need exactly one segment of their size.
             let mut segment = Vec::with_capacity(self.len.min(SEGMENT_BYTES).max(data.len()));
             segment.extend_from_slice(data);
             self.segments.push(segment);
@@ -142,16 +144,16 @@ impl Gathered {
     }
 }
 
-/// Pieces that any body may come in, and bytes of body that allow one more. A chunk of one byte
-/// costs its sender six bytes and the hub a microsecond: at ten megabytes a second, a whole
-/// processor.
+/// Pieces that any body may arrive in, and bytes of body for each further piece. A chunk of one
+/// byte costs its sender six bytes and the hub a microsecond: at ten megabytes a second that is a
+/// whole core.
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
-/// Large bodies that read on at a time, on one thread.
+/// Large bodies of which a thread reads a piece at a time.
 const LARGE_BODIES_MAX: usize = 2;
-/// A body up to this size is small.
+/// The largest small body.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
-/// Memory taken at a time for a body that comes in many pieces.
+/// Size of a segment for a body that arrives in many pieces.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

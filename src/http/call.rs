@@ -1,7 +1,8 @@
-//! A call: a request whose parameters were read, what it asks leave for, and its performance.
+//! A call: the parsed parameters of a request, the action that it needs to be authorized for, and
+//! how it is performed.
 //!
-//! The dispatcher authorizes the action of each call before it performs it, and no handler does so
-//! itself.
+//! The dispatcher authorizes the action of a call before it performs the call; handlers never
+//! authorize.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use axum::http::{Method, request::Parts};
 use super::{Problem, authorization::Action, handoff::Outcome, state::HttpState};
 use crate::{auth::Identity, hub::Source, model::ClientAddress};
 
-/// A request that was authenticated.
+/// An authenticated request.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     pub(super) state: &'a HttpState,
@@ -26,23 +27,24 @@ pub(super) struct Context<'a> {
 
 /// What an endpoint does for one request.
 pub(super) trait Call: Sized + Send {
-    /// What it asks leave for.
+    /// The action that must be authorized before the next step.
     fn action(&self) -> Action<'_>;
 
-    /// Does it, once the action is authorized.
+    /// Performs the next step, after its action was authorized.
     fn perform(
         self,
         context: &Context<'_>,
     ) -> impl Future<Output = Result<Next<Self>, Problem>> + Send;
 }
 
-/// What follows a step of a call.
+/// The result of a step of a call.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives for a moment, and a box is an allocation")]
 pub(super) enum Next<C> {
     /// The call is over.
     Done(Outcome),
-    /// The call goes on, once its next action is authorized: the body of its request named more.
+    /// The call has a further step, whose action must be authorized first: the body of the request
+    /// names more channels.
     Authorize(C),
 }
 
@@ -51,7 +53,8 @@ impl Context<'_> {
         self.parts.method == Method::HEAD
     }
 
-    /// What the limits count events by: a subject, or an address for clients without one.
+    /// The key under which rate limits count the events of this client: its subject, or its address
+    /// if it has none.
     pub(super) fn source(&self) -> Option<Source> {
         match self.identity.subject() {
             Some(subject) => Some(Source::Subject(Arc::clone(subject))),

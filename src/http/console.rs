@@ -23,7 +23,7 @@ pub(super) fn icon(request: &HeaderMap) -> Response {
     ICON.answer(request)
 }
 
-/// The client may be imported by pages of any origin.
+/// The browser client, which pages of any origin may import.
 pub(super) fn client(request: &HeaderMap) -> Response {
     for_any_origin(CLIENT.answer(request))
 }
@@ -44,9 +44,9 @@ fn for_any_origin(mut response: Response) -> Response {
 struct Asset {
     media_type: &'static str,
     text: &'static [u8],
-    /// The same, compressed by gzip.
+    /// The text, compressed with gzip.
     gzip: Option<&'static [u8]>,
-    /// Of the text.
+    /// The entity tag of the text.
     hash: u64,
 }
 
@@ -59,7 +59,7 @@ impl Asset {
         Self { gzip: Some(gzip), ..self }
     }
 
-    /// The file, or that what the browser has is still good (RFC 9110, section 13.1.2).
+    /// The file, or 304 if the browser's cached copy is current (RFC 9110, section 13.1.2).
     fn answer(&self, request: &HeaderMap) -> Response {
         let tag = format!("{:016x}", self.hash);
         let mut response = match self.gzip.filter(|_| takes_gzip(request)) {
@@ -76,19 +76,19 @@ impl Asset {
         put(header::CONTENT_SECURITY_POLICY, POLICY);
         put(header::X_FRAME_OPTIONS, "DENY");
         put(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-        // The address of the console may name channels.
+        // No referrer: the URL of the console may contain channel names.
         put(header::REFERRER_POLICY, "no-referrer");
         if self.gzip.is_some() {
             put(header::VARY, "Accept-Encoding");
         }
-        // Weak: one for both forms.
+        // Weak, since the compressed and the plain form have the same tag.
         let tag = HeaderValue::from_str(&format!("W/\"{tag}\"")).expect("hexadecimal digits");
         headers.insert(header::ETAG, tag);
         response
     }
 }
 
-/// Whether the client has the form with this tag. Proxies that compress put something behind it.
+/// Whether `If-None-Match` has this tag. Proxies that compress append a suffix to it.
 fn has(request: &HeaderMap, tag: &str) -> bool {
     let fields = request.get_all(header::IF_NONE_MATCH).iter();
     fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
@@ -97,7 +97,8 @@ fn has(request: &HeaderMap, tag: &str) -> bool {
     })
 }
 
-/// Whether the client takes gzip: names it, and not with a weight of zero (RFC 9110, section 12.5.3).
+/// Whether the client accepts gzip: `Accept-Encoding` has it with a weight above zero (RFC 9110,
+/// section 12.5.3).
 fn takes_gzip(request: &HeaderMap) -> bool {
     let fields = request.get_all(header::ACCEPT_ENCODING).iter();
     fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
@@ -107,7 +108,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// FNV-1a, of 64 bits: it tells files of one name apart, and protects nothing.
+/// FNV-1a with 64 bits, for cache validation only.
 const fn hash(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;
@@ -123,15 +124,15 @@ static STYLE: Asset = Asset::new("text/css; charset=utf-8", include_bytes!("cons
 static SCRIPT: Asset =
     Asset::new("text/javascript; charset=utf-8", include_bytes!("console/console.js"));
 static ICON: Asset = Asset::new("image/svg+xml", include_bytes!("console/favicon.svg"));
-/// Compressed by `gzip -9n`; a test holds the two together.
+/// Compressed with `gzip -9n`; a test checks that it matches the text.
 static CLIENT: Asset =
     Asset::new("text/javascript; charset=utf-8", include_bytes!("console/visnyk.js"))
         .compressed(include_bytes!("console/visnyk.js.gz"));
 static CLIENT_TYPES: Asset =
     Asset::new("text/plain; charset=utf-8", include_bytes!("console/visnyk.d.ts"));
 
-/// The page loads the hub's own files alone, and takes no text for script or markup: it shows data
-/// of other clients, and its token field holds a secret.
+/// The console loads only the hub's own files and never interprets text as script or markup, since
+/// it shows data of other clients and its token field holds a secret.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \

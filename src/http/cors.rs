@@ -1,8 +1,8 @@
-//! CORS: which pages of other origins may read answers here, and ask for what needs a preflight.
-//! Source: WHATWG Fetch, "HTTP CORS protocol".
+//! CORS: decides which pages of other origins may read answers, and answers preflights. Source:
+//! WHATWG Fetch, "HTTP CORS protocol".
 //!
-//! Which origins a route is shared with is its class in the table of routes: those that the settings
-//! name, all of them without credentials (the quickstart), or none (the metrics, the console).
+//! The table of routes gives each route a class: shared with the origins that the settings list,
+//! with all origins without credentials (the quickstart), or with none (the metrics, the console).
 
 use axum::{
     extract::Request,
@@ -12,11 +12,11 @@ use axum::{
 
 use super::{OriginPattern, Problem};
 
-/// Which origins' pages may use the hub.
+/// The CORS settings.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Cors {
-    /// The origins.
+    /// The allowed origins.
     pub origins: Vec<OriginPattern>,
     /// Whether their requests may carry cookies. Never together with `*`.
     pub credentials: bool,
@@ -31,7 +31,7 @@ impl Default for Cors {
 }
 
 impl Cors {
-    /// Whether an origin's pages may use the hub with cookies: one that is named.
+    /// Whether pages of this origin may send cookies: only if it matches a pattern other than `*`.
     pub(super) fn admits_cookies(&self, origin: &str) -> bool {
         let named =
             |pattern: &OriginPattern| !pattern.is_any() && pattern.matches(origin.as_bytes());
@@ -42,29 +42,30 @@ impl Cors {
 /// Which other origins CORS lets read the answers of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CorsClass {
-    /// None.
+    /// No other origin.
     Closed,
-    /// Those that the settings name.
+    /// The origins in the settings.
     Listed,
-    /// All.
+    /// All origins.
     All,
 }
 
-/// With which origins the answer to a request is shared.
+/// With which origin the answer to a request is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// Never with another origin.
     Closed,
-    /// With origins that the settings name, and the request has none of them.
+    /// The route is shared with listed origins, but the request's origin is not listed, or it has
+    /// none.
     Unlisted,
     /// With all, without credentials.
     All,
-    /// With this one, which the settings name; perhaps with credentials.
+    /// With this listed origin; the flag allows credentials.
     One(HeaderValue, bool),
 }
 
 impl Sharing {
-    /// What the settings say for the class of a route and the origin of a request, if it has one.
+    /// Decides by the settings, the class of the route, and the request's `Origin`.
     pub(super) fn of(cors: &Cors, class: CorsClass, origin: Option<&HeaderValue>) -> Self {
         let otherwise = match class {
             CorsClass::Closed => return Self::Closed,
@@ -88,7 +89,7 @@ impl Sharing {
         matches!(self, Self::All | Self::One(..))
     }
 
-    /// Tells the browser (Fetch, section 3.3.2), and caches that the answer depends on the origin.
+    /// Adds the CORS fields (Fetch, section 3.3.2), and `Vary: Origin` for caches.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         if *self == Self::Closed {
             return;
@@ -128,8 +129,8 @@ impl Sharing {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age_s.into());
-        // A page of the internet that asks for a hub in a private network or on this machine (Private
-        // Network Access): only one that is named.
+        // Private Network Access: a page from the internet may reach a hub in a private network or
+        // on this machine only if its origin is listed.
         if matches!(self, Self::One(..)) && wanted.contains_key(PRIVATE_NETWORK_ASKED) {
             headers.insert(PRIVATE_NETWORK_ALLOWED, HeaderValue::from_static("true"));
         }

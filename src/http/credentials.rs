@@ -15,16 +15,16 @@ use super::{
 #[derive(PartialEq, Eq)]
 pub(super) struct Credential {
     pub(super) token: String,
-    /// Only a cookie carries it: a browser adds the cookie to requests of any page.
+    /// The token is only in a cookie, which a browser also adds to requests of foreign pages.
     pub(super) by_cookie_alone: bool,
 }
 
 impl Credential {
-    /// The token of a request, if there is one. One in the query is taken out of it, on every
-    /// route, so that nothing behind this comes to see it; it counts only where `takes_query`.
+    /// The token of a request, if it has one. A token in the query is removed from the URI on every
+    /// route, so that no later code sees or logs it; it is accepted only with `takes_query`.
     ///
     /// # Errors
-    /// Several that are not the same, or an `Authorization` with a malformed bearer token.
+    /// Different tokens in one request, or an `Authorization` field with a malformed bearer token.
     pub(super) fn take(
         request: &mut Request,
         access: &Access,
@@ -46,8 +46,8 @@ impl Credential {
         Ok(Some(Self { token, by_cookie_alone }))
     }
 
-    /// Rejects a request with a cookie alone that changes something or comes from a foreign page,
-    /// unless that page is the hub's own or a listed one.
+    /// CSRF protection: rejects a request whose token is only in a cookie if its method is unsafe
+    /// or a foreign page sends it, unless the page is of the hub's own origin or of a listed one.
     pub(super) fn check_origin(
         &self,
         request: &Request,
@@ -76,14 +76,15 @@ impl Credential {
     }
 }
 
-/// A refusal of how a token is carried (RFC 6750, section 3.1).
+/// The rejection of a request that carries its token in an invalid way (RFC 6750, section 3.1).
 pub(super) fn invalid_request(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
         .with("field", "Authorization")
         .challenge("invalid_request", detail)
 }
 
-/// RFC 6750, section 2.1. Fields of other schemes are passed over: a proxy in front may ask for its own.
+/// The bearer token of `Authorization` (RFC 6750, section 2.1). Other schemes are ignored: a proxy
+/// in front may use its own.
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let fields = headers.get_all(header::AUTHORIZATION).iter();
     let mut tokens = fields.filter_map(|field| {
@@ -100,15 +101,15 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The scheme of credentials, and what follows it.
+/// Splits credentials into the scheme and the rest.
 fn split_scheme(credentials: &[u8]) -> (&[u8], &[u8]) {
     let end = credentials.iter().position(|&byte| byte == b' ').unwrap_or(credentials.len());
     let (scheme, rest) = credentials.split_at(end);
     (scheme, rest.trim_ascii())
 }
 
-/// RFC 6265, section 4.2. Another cookie may hold any bytes, and is skipped: otherwise a page of
-/// the same site could hide the token by setting one.
+/// The token's cookie (RFC 6265, section 4.2). Other cookies may hold any bytes and are skipped:
+/// otherwise a page of the same site could hide the token by setting an invalid one.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     let fields = headers.get_all(header::COOKIE).iter();
     let cookies = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
@@ -126,7 +127,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     Ok(Some(token.to_owned()))
 }
 
-/// Takes every `token` out of a query, however its name is encoded.
+/// Removes every `token` parameter from a query, however its name is percent-encoded.
 fn take_query_token(uri: &mut Uri) -> Result<Option<String>, Problem> {
     let Some(query) = uri.query() else { return Ok(None) };
     let mut tokens = Vec::new();
@@ -135,7 +136,7 @@ fn take_query_token(uri: &mut Uri) -> Result<Option<String>, Problem> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match decode(name, "query") {
             Ok(name) if name == PARAMETER => tokens.push(value.to_owned()),
-            // The route refuses a malformed query.
+            // The endpoint rejects a malformed query later.
             _ => kept.push(pair),
         }
     }
@@ -155,13 +156,13 @@ fn take_query_token(uri: &mut Uri) -> Result<Option<String>, Problem> {
     Ok((!first.is_empty()).then_some(first))
 }
 
-/// The origin of a page's address.
+/// The origin of a page's URL.
 fn origin_of(referer: &HeaderValue) -> Option<String> {
     let uri: Uri = referer.to_str().ok()?.parse().ok()?;
     Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
 }
 
-/// Where an EventSource, which can set no header, puts its token.
+/// The query parameter for tokens: an EventSource cannot set header fields.
 const PARAMETER: &str = "token";
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A body that ends with its connection and without its last chunk: its client is to come back.
+//! A chunked body that ends without its last chunk, by closing the connection, so that the client
+//! reconnects.
 
 use std::{
     io,
@@ -10,16 +11,16 @@ use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body::Frame;
 
-/// Marks a response with such a body. Its head has no `Connection: close`, with which undici takes the
-/// cut for the end.
+/// Marks a response with such a body. Its head must not have `Connection: close`, with which undici
+/// accepts a missing last chunk as the end of the body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EndsByCut;
 
-/// Some bytes, and then an error, for which the HTTP/1 server ends the connection.
+/// Yields some bytes, and then an error, on which hyper closes the connection.
 #[derive(Debug)]
 pub(super) struct CutBody {
     bytes: Option<Bytes>,
-    /// Whether the server has been given a time to write the bytes in.
+    /// Whether hyper has had a poll in which to write the bytes.
     has_paused: bool,
 }
 
@@ -40,7 +41,8 @@ impl HttpBody for CutBody {
         if let Some(bytes) = self.bytes.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        // hyper drops what it has not written when it sees an error, and writes when a body waits.
+        // hyper writes its buffer when the body is pending, and drops the buffer on an error: so
+        // pending once before the error.
         if !self.has_paused {
             self.has_paused = true;
             context.waker().wake_by_ref();

@@ -1,8 +1,8 @@
-//! Dispatches requests: finds the route, checks the request, authenticates it, lets the endpoint read
-//! its parameters, authorizes what it asks for, and performs it.
+//! Dispatches requests, in this order: find the route, check the request, authenticate the client,
+//! parse the parameters into a call, authorize the call, perform it.
 //!
-//! Every request takes this way, in the hub's own server and in the router for other servers. No
-//! future is boxed on it (docs/adr/029-one-dispatcher.md).
+//! Every request passes through here, in the hub's own server and in the router for other servers.
+//! No future is boxed on the way (docs/adr/029-one-dispatcher.md).
 
 use std::sync::Arc;
 
@@ -39,16 +39,17 @@ impl Dispatcher {
         Self(Arc::new(HttpState::new(hub, settings)))
     }
 
-    /// The outcome of a request, for a server that can hand its socket off.
+    /// Serves a request for a server that can hand its socket off.
     pub(crate) async fn dispatch(&self, request: Request) -> Outcome {
         self.outcome(request, true).await
     }
 
-    /// The response to a request, for a server that cannot: streams and waiting polls are bodies.
+    /// Serves a request for a server that cannot hand sockets off: streams and waiting polls are
+    /// response bodies.
     pub(super) async fn respond(&self, request: Request) -> Response {
         match self.outcome(request, false).await {
             Outcome::Response(response) => response,
-            Outcome::Handoff(_) => unreachable!("nothing is handed off where that is not possible"),
+            Outcome::Handoff(_) => unreachable!("`can_hand_off` is false"),
         }
     }
 
@@ -57,26 +58,26 @@ impl Dispatcher {
         let matched = route_of(request.uri().path(), &state.settings);
         // hyper sends no body over HTTP/1 in answer to HEAD, and does over HTTP/2.
         let is_head = *request.method() == Method::HEAD;
-        let to_method = |response| if is_head { without_body(response) } else { response };
+        let strip_body_if_head = |response| if is_head { without_body(response) } else { response };
         let checks = RequestChecks::of(state, &request, matched.as_ref().map(|found| found.route));
         if let Some(mut rejection) = checks.rejection(state, &request) {
             checks.mark(rejection.headers_mut());
-            return Outcome::Response(to_method(rejection));
+            return Outcome::Response(strip_body_if_head(rejection));
         }
         let outcome = match matched {
             Some(matched) => serve(state, matched, request, checks.client, can_hand_off).await,
             None => Err(not_found(request.uri().path())),
         };
         let outcome = match outcome {
-            Ok(Outcome::Response(response)) => Outcome::Response(to_method(response)),
+            Ok(Outcome::Response(response)) => Outcome::Response(strip_body_if_head(response)),
             Ok(outcome) => outcome,
-            Err(problem) => Outcome::Response(to_method(problem.into_response())),
+            Err(problem) => Outcome::Response(strip_body_if_head(problem.into_response())),
         };
         checks.complete(&state.hub, outcome)
     }
 }
 
-/// What the endpoint of a route makes of a request.
+/// Authenticates a request, parses it into the call of its endpoint, and runs the call.
 async fn serve(
     state: &HttpState,
     Matched { route, parameter }: Matched,
@@ -84,7 +85,7 @@ async fn serve(
     client: Option<ClientAddress>,
     can_hand_off: bool,
 ) -> Result<Outcome, Problem> {
-    // Before the 405, whose `Allow` names the route's methods.
+    // Authentication comes before the 405, whose `Allow` shows which methods the route has.
     let identity = match authenticate(state, route, &mut request).await {
         Ok(identity) => identity,
         Err(response) => return Ok(Outcome::Response(*response)),
@@ -121,21 +122,21 @@ async fn serve(
         Endpoint::QuickstartPublish => run(context, quickstart::Publish::of(body)).await,
         Endpoint::Metrics => run(context, health::Metrics).await,
         Endpoint::PlantFault => run(context, faults::Plant::of(context)?).await,
-        Endpoint::Healthz => run(context, Ready(health::healthz())).await,
-        Endpoint::Readyz => run(context, Ready(health::readyz(&state.hub))).await,
-        Endpoint::OpenApi => run(context, Ready(openapi::document())).await,
-        Endpoint::BrowserClient => run(context, Ready(console::client(&parts.headers))).await,
+        Endpoint::Healthz => run(context, Prepared(health::healthz())).await,
+        Endpoint::Readyz => run(context, Prepared(health::readyz(&state.hub))).await,
+        Endpoint::OpenApi => run(context, Prepared(openapi::document())).await,
+        Endpoint::BrowserClient => run(context, Prepared(console::client(&parts.headers))).await,
         Endpoint::BrowserClientTypes => {
-            run(context, Ready(console::client_types(&parts.headers))).await
+            run(context, Prepared(console::client_types(&parts.headers))).await
         }
-        Endpoint::ConsolePage => run(context, Ready(console::page(&parts.headers))).await,
-        Endpoint::ConsoleStyle => run(context, Ready(console::style(&parts.headers))).await,
-        Endpoint::ConsoleScript => run(context, Ready(console::script(&parts.headers))).await,
-        Endpoint::ConsoleIcon => run(context, Ready(console::icon(&parts.headers))).await,
+        Endpoint::ConsolePage => run(context, Prepared(console::page(&parts.headers))).await,
+        Endpoint::ConsoleStyle => run(context, Prepared(console::style(&parts.headers))).await,
+        Endpoint::ConsoleScript => run(context, Prepared(console::script(&parts.headers))).await,
+        Endpoint::ConsoleIcon => run(context, Prepared(console::icon(&parts.headers))).await,
     }
 }
 
-/// Performs a call step by step, each authorized before it.
+/// Performs a call. Each of its steps is authorized before it is performed.
 async fn run<C: Call>(context: &Context<'_>, mut call: C) -> Result<Outcome, Problem> {
     loop {
         authorize(&context.identity, call.action()).await?;
@@ -146,10 +147,10 @@ async fn run<C: Call>(context: &Context<'_>, mut call: C) -> Result<Outcome, Pro
     }
 }
 
-/// An answer that every client may have.
-struct Ready(Response);
+/// A prepared answer that needs no authorization.
+struct Prepared(Response);
 
-impl Call for Ready {
+impl Call for Prepared {
     fn action(&self) -> Action<'_> {
         Action::Open
     }

@@ -1,5 +1,5 @@
-//! Counts requests of web pages that may not read the answers, and logs each of their origins once:
-//! the page itself sees no more than a failed request.
+//! Counts requests of web pages whose origin CORS does not allow, and logs each origin once: the
+//! page itself gets no reason from the browser.
 
 use axum::http::HeaderValue;
 use parking_lot::Mutex;
@@ -11,8 +11,8 @@ pub(super) struct ForeignOrigins {
 }
 
 impl ForeignOrigins {
-    /// A page of an origin asked for what CORS does not share with it. Every client can send the
-    /// field, so [`LOGGED_MAX`] origins are logged in all.
+    /// Counts a request whose `Origin` CORS does not allow. Any client can send the field, so at
+    /// most [`LOGGED_MAX`] origins are logged.
     pub(super) fn note(&self, origin: &HeaderValue) {
         let text = origin.to_str().unwrap_or_default();
         if self.is_new(origin) {
@@ -37,7 +37,7 @@ impl ForeignOrigins {
 
 /// Origins that are logged in the life of a process.
 const LOGGED_MAX: usize = 64;
-/// Bytes of one: a scheme, a name, a port.
+/// Bytes of an origin that is logged: scheme, host and port fit.
 const ORIGIN_BYTES_MAX: usize = 300;
 
 #[cfg(test)]

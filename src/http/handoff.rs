@@ -1,5 +1,5 @@
-//! The outcome of a request: a response, or the hand-off of its socket to a shard, and what a server
-//! writes for the latter.
+//! The outcome of a request: a response, or the hand-off of its socket to a shard; with the
+//! response heads that are written on such a socket.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use crate::{
     model::{PollReply, TransferCoding},
 };
 
-/// What a handler makes of a request.
+/// The result of a handler.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// A response.
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
     Handoff(Handoff),
 }
 
-/// A hand-off of a request's socket. Only a GET without a body asks for one.
+/// The hand-off of a request's socket. Only a GET without a body leads to one.
 #[derive(Debug)]
 pub struct Handoff {
     /// The admitted subscription.
@@ -41,8 +41,8 @@ pub struct Handoff {
 }
 
 impl Handoff {
-    /// The head that goes before a stream, whose connection ends with it in any case. An HTTP/1.0
-    /// client knows no chunks, and takes the end of the connection for that of the body (RFC 9112,
+    /// The response head of a stream, after which the connection always ends. For an HTTP/1.0
+    /// client, which knows no chunks, the end of the connection is the end of the body (RFC 9112,
     /// sections 6.1 and 6.3).
     pub(crate) fn stream_head(headers: &HeaderMap, coding: TransferCoding) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_BYTES);
@@ -50,14 +50,15 @@ impl Handoff {
         write_headers(headers, &mut head);
         write_date(&mut head);
         head.extend_from_slice(match coding {
-            // Without `Connection: close`: with it undici takes a cut for the end.
+            // No `Connection: close` with chunks: with it undici accepts a missing last chunk as
+            // the end of the body.
             TransferCoding::Chunked => b"transfer-encoding: chunked\r\n\r\n",
             TransferCoding::None => b"connection: close\r\n\r\n",
         });
         head.into()
     }
 
-    /// The ticket of a waiting poll: what its answer needs.
+    /// The ticket of a waiting poll: the parts of its response that are known already.
     pub fn ticket(headers: &HeaderMap, keep_alive: bool) -> PollTicket {
         let header_lines = shared_lines(headers);
         PollTicket { header_lines, keep_alive, render: write_poll_response }
@@ -108,8 +109,7 @@ fn write_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
     out.into()
 }
 
-/// Writes the `Date` that a server with a clock sends (RFC 9110, section 6.6.1). It is made anew
-/// once a second.
+/// Writes the `Date` field (RFC 9110, section 6.6.1). The line is formatted once a second.
 fn write_date(out: &mut Vec<u8>) {
     thread_local! {
         static LINE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -125,8 +125,8 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
-/// The header lines of a waiting answer. Consecutive polls mostly have equal lines, and thousands
-/// of polls wait: equal lines in a row share memory.
+/// The header lines of a waiting poll's answer. Thousands of polls wait with equal lines, so
+/// consecutive polls with equal lines share their memory.
 fn shared_lines(headers: &HeaderMap) -> Bytes {
     thread_local! {
         static LAST: RefCell<(Vec<u8>, Bytes)> = const { RefCell::new((Vec::new(), Bytes::new())) };
@@ -143,7 +143,7 @@ fn shared_lines(headers: &HeaderMap) -> Bytes {
 
 fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
-        // The length and the end of the connection are up to the one that takes the socket.
+        // The code that writes to the socket adds the length and `Connection`.
         if name == header::CONTENT_LENGTH || name == header::CONNECTION {
             continue;
         }
@@ -154,11 +154,11 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
-/// WHATWG HTML, section 9.2: the position of a client.
+/// The field with a client's position (WHATWG HTML, section 9.2).
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Room for the fields of a stream's or a poll's response, with those that all answers have.
+/// Initial capacity for the fields of a stream's or poll's response.
 pub(super) const HEADERS: usize = 8;
-/// Room for the head of a response.
+/// Initial capacity for a response head, in bytes.
 const HEAD_BYTES: usize = 384;
 
 #[cfg(test)]

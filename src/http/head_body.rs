@@ -1,4 +1,4 @@
-//! The body of an answer to HEAD: none, without saying that the answer to GET had none.
+//! The body of an answer to HEAD: empty, but without `Content-Length: 0`.
 
 use std::{
     convert::Infallible,
@@ -13,8 +13,9 @@ use axum::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 
-/// Takes the body from an answer and leaves its length in a field, if it is known. A server would
-/// announce an empty body as one of no bytes (RFC 9110, section 9.3.2).
+/// Removes the body of an answer and keeps its length in `Content-Length`, if it is known. For an
+/// ordinary empty body a server would send a length of 0, which is not that of the answer to GET
+/// (RFC 9110, section 9.3.2).
 pub(super) fn without_body(mut response: Response) -> Response {
     if let Some(length) = response.body().size_hint().exact()
         && length > 0

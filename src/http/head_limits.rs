@@ -5,8 +5,8 @@ use axum::{extract::Request, http::StatusCode};
 use super::Problem;
 use crate::core::RequestLimits;
 
-/// Rejects a head over a limit. The limit of the HTTP server depends on how its buffer grows; this
-/// one is exact.
+/// Rejects a request head over a limit. hyper has a limit too, but that depends on how its buffer
+/// grows; this one is exact.
 pub(super) fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
     // The HTTP/1 parser has this limit too.
     if request.headers().len() > limits.fields_max as usize {

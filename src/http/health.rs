@@ -13,12 +13,12 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// The process answers.
+/// Liveness: 200 as long as the process answers requests.
 pub(super) fn healthz() -> Response {
     "ok\n".into_response()
 }
 
-/// The hub takes work.
+/// Readiness: 503 once a drain is near or under way.
 pub(super) fn readyz(hub: &Hub) -> Response {
     if hub.is_ready() {
         return "ready\n".into_response();
@@ -26,7 +26,7 @@ pub(super) fn readyz(hub: &Hub) -> Response {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is going down").into_response()
 }
 
-/// The metrics, for Prometheus.
+/// `GET /metrics`, for Prometheus.
 pub(super) struct Metrics;
 
 impl Call for Metrics {
@@ -40,14 +40,14 @@ impl Call for Metrics {
             true => (OPENMETRICS, text),
             false => (PROMETHEUS, to_prometheus(&text)),
         };
-        // What is sent depends on the request.
+        // `Vary`, since the format depends on the request.
         let headers = [(header::CONTENT_TYPE, media_type), (header::VARY, "Accept")];
         let response = (headers, text).into_response();
         Ok(Outcome::Response(response).into())
     }
 }
 
-/// Whether a client asks for OpenMetrics and not rather for the older form, which all tools read.
+/// Whether a client accepts OpenMetrics and gives it no lower weight than the older text format.
 fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     let (mut openmetrics, mut older) = (0.0, 0.0_f32);
     let fields = headers.get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
@@ -64,7 +64,8 @@ fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     openmetrics > 0.0 && openmetrics >= older
 }
 
-/// The text format 0.0.4 of what is written as OpenMetrics: there a counter is called as its sample.
+/// Converts OpenMetrics to the text format 0.0.4, in which the metadata of a counter has the name
+/// of its sample (`…_total`).
 fn to_prometheus(openmetrics: &str) -> String {
     let mut counters: Vec<&str> = Vec::new();
     for line in openmetrics.lines() {

@@ -1,5 +1,5 @@
-//! The HTTP surface: routes, problem responses, and the front doors, each of which translates to
-//! the same hub calls.
+//! The HTTP interface: routes, problem responses, and the front doors (wire formats), which all
+//! call the same methods of the hub.
 //!
 //! [`router`] is an ordinary axum router: it runs in any server, and its streams and waiting polls
 //! are bodies. The hub's own server calls the dispatcher behind it, which hands their sockets off.

@@ -1,4 +1,4 @@
-//! The description of the HTTP interface, OpenAPI 3.1. A test holds it against the table of routes.
+//! The OpenAPI 3.1 description of the HTTP interface. A test compares it with the table of routes.
 
 use axum::{
     http::header,

@@ -1,18 +1,18 @@
-//! Origins of web pages as settings name them: one, all below a domain, or any.
+//! Patterns of web origins in settings: one origin, all below a domain, or any.
 
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Which origins: `https://app.example.org`, `https://*.example.org`, or `*`.
+/// A pattern of origins: `https://app.example.org`, `https://*.example.org`, or `*`.
 ///
-/// `*.` stands for one or more labels of a name, never for none; scheme and port must be the same. An
-/// opaque origin (`null`, as of a sandboxed frame) is among no others than `*`.
+/// `*.` matches one or more labels; scheme and port must be equal. An opaque origin (`null`, as of
+/// a sandboxed frame) matches only `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OriginPattern {
     text: String,
-    /// Where the star is, if there is one.
+    /// The offset of the star, if there is one.
     star: Option<usize>,
 }
 
@@ -22,7 +22,7 @@ pub struct OriginPattern {
 pub struct OriginPatternError;
 
 impl OriginPattern {
-    /// Reads one.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// Anything that a browser would not send as an `Origin`, but for the star.
@@ -44,16 +44,17 @@ impl OriginPattern {
         self.text == ANY
     }
 
-    /// Whether it has a star directly above a single label, as `https://*.com` has: names below
-    /// that have many owners. All names below `localhost` are this machine's.
+    /// Whether the star is directly below a top-level domain, as in `https://*.com`, whose
+    /// subdomains have many owners. `localhost` is an exception: all names below it are this
+    /// machine.
     pub fn is_of_a_whole_top_level(&self) -> bool {
         let domain = self.text.split_once("*.").map(|(_, domain)| domain);
         let host = domain.map(|domain| domain.split(':').next().unwrap_or_default());
         host.is_some_and(|host| !host.contains('.') && host != "localhost")
     }
 
-    /// Whether an `Origin` is among them. Browsers send it in its one normal form, so the bytes are
-    /// compared as they are.
+    /// Whether an `Origin` matches. Browsers send origins in one normal form, so bytes are
+    /// compared.
     pub fn matches(&self, origin: &[u8]) -> bool {
         let Some(star) = self.star else { return origin == self.text.as_bytes() };
         if self.is_any() {
@@ -97,7 +98,7 @@ pub(crate) fn is_origin(text: &str) -> bool {
     })
 }
 
-/// Whether this is an address, which has no names below it.
+/// Whether this is an IP address, which has no subdomains.
 fn is_address(authority: &str) -> bool {
     let host = authority.split(':').next().unwrap_or_default();
     let last_label = host.rsplit('.').next().unwrap_or_default();

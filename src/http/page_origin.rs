@@ -1,7 +1,7 @@
-//! The origin of the web page that sends a request, as far as the browser says.
+//! The origin of the web page that sends a request, as the browser reports it.
 //!
-//! A page cannot hide what it is: browsers send `Origin` with every request that may change
-//! something, and `Sec-Fetch-Site` with every request to this machine or over TLS.
+//! A page cannot set or remove these fields: browsers send `Origin` with every request of an unsafe
+//! method, and `Sec-Fetch-Site` with every request to this machine or over TLS.
 
 use axum::{
     extract::Request,
@@ -13,9 +13,9 @@ use super::{
     authority::{Authority, default_port},
 };
 
-/// Rejects requests of pages that are neither the hub's own nor listed: with a foreign `Origin`
-/// those that may change something, and without CORS all. Such a page could not read the answer,
-/// but its time of arrival says when events come.
+/// Rejects requests of pages of another origin that is not listed: those with an unsafe method, and
+/// those that the browser marks as cross-site or same-site. Such a page could not read the answer,
+/// but the time of its arrival would tell the page when events come.
 pub(super) fn check_page(
     settings: &HttpSettings,
     request: &Request,
@@ -39,10 +39,11 @@ pub(super) fn check_page(
     Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
 }
 
-/// Whether a page of another origin sends a request, as far as the browser says (Fetch Metadata).
+/// Whether a page of another origin sends a request, as the browser reports it (Fetch Metadata).
 ///
-/// Following a link is not such a request: its answer is shown to the user alone. But a page that
-/// opens a window sees when the answer comes, so a link to a route that waits for events counts.
+/// A navigation, such as a followed link, does not count: only the user sees its answer. It counts
+/// on a route that waits for events, since a page that opens a window learns when the answer
+/// arrives.
 pub(super) fn is_from_foreign_page(request: &Request, waits_for_events: bool) -> bool {
     let headers = request.headers();
     let is_foreign =
@@ -53,15 +54,15 @@ pub(super) fn is_from_foreign_page(request: &Request, waits_for_events: bool) ->
             && !waits_for_events)
 }
 
-/// Whether a page of the hub's own origin sends a request, as its browser says: it knows the origin
-/// that it asks, where `Host` may have lost its port to a proxy. No page can set this field.
+/// Whether the browser reports that a page of the hub's own origin sends the request. Unlike
+/// `Host`, whose port a proxy may remove, this field is reliable; no page can set it.
 fn is_from_own_page(request: &Request) -> bool {
     request.headers().get(FETCH_SITE).is_some_and(|site| site == "same-origin")
 }
 
-/// The authority that a request is for: of its target, or of the one `Host` field (RFC 9112, section
-/// 3.2). Two fields are rejected, and one that names no host, and over the hub's own server none at all;
-/// over HTTP/2 so is one that differs from `:authority` (RFC 9113, section 8.3.1).
+/// The authority of a request: that of its target, or of its `Host` field (RFC 9112, section 3.2).
+/// Rejects two `Host` fields and an invalid one; in the hub's own server also an HTTP/1.1 request
+/// without one; over HTTP/2 also one that differs from `:authority` (RFC 9113, section 8.3.1).
 pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> {
     let refuse = || Problem::field("Host", "a request has exactly one `Host`, a name and a port");
     let mut fields = request.headers().get_all(header::HOST).iter();
@@ -86,21 +87,21 @@ pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> 
     Ok(Some(target))
 }
 
-/// Whether an origin is the one that a request came to, as far as its browser or its `Host` says.
+/// Whether an origin is that of the hub, by `Sec-Fetch-Site` or by comparison with `Host`.
 pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
     let (origin, host) = (HeaderValue::from_str(origin), host(request));
     is_from_own_page(request)
         || matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
 }
 
-/// Pages of these origins may change things with a cookie, and so with any other token.
+/// Whether pages of this origin may use a cookie for unsafe methods, and so any other token too.
 fn is_listed(settings: &HttpSettings, origin: &HeaderValue) -> bool {
     let listed = &settings.access.cookie_origins;
     origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
-/// Over TLS, a page loaded over plain HTTP is of another origin. Without TLS here, a proxy in front
-/// may terminate it.
+/// Over TLS the scheme must be `https`. Without TLS it may be either, since a proxy in front may
+/// terminate TLS.
 fn is_same_origin(origin: &HeaderValue, host: Option<Authority<'_>>, is_secure: bool) -> bool {
     let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };
@@ -114,7 +115,7 @@ pub(super) fn is_secure(request: &Request) -> bool {
 }
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// The field that says how near the page is to the hub.
+/// Fetch Metadata: the relation of the page's origin to the hub's.
 const SITE: &str = "Sec-Fetch-Site";
 
 #[cfg(test)]
@@ -146,7 +147,7 @@ mod tests {
         };
         assert!(is_own("https://hub.example", true) && is_own("https://HUB.example", true));
         assert!(!is_own("http://hub.example", true));
-        // Without, there may be a proxy in front that speaks TLS.
+        // Without TLS here, a proxy in front may terminate it.
         assert!(is_own("http://hub.example", false) && is_own("https://hub.example", false));
         assert!(!is_own("https://hub.example.evil.example", true) && !is_own("null", false));
     }

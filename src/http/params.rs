@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    /// Decodes the query; a value that is not UTF-8 is refused, not repaired.
+    /// Decodes the query; a value that is not UTF-8 is an error, not replaced.
     pub(super) fn of(uri: &'a Uri) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -37,7 +37,7 @@ impl<'a> Query<'a> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
     }
 
-    /// The one value of a parameter; two are refused.
+    /// The value of a parameter that may occur once; a second one is an error.
     pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.all(name);
         let first = values.next();
@@ -47,15 +47,16 @@ impl<'a> Query<'a> {
         Ok(first)
     }
 
-    /// The last value of parameters that mean the same; empty ones are ignored.
+    /// The last value of parameters that are synonyms; empty ones are ignored.
     fn last_of(&self, names: &[&str]) -> Option<&str> {
         let mut pairs = self.0.iter().rev();
         let found = pairs.find(|(name, value)| names.contains(&&**name) && !value.is_empty());
         found.map(|(_, value)| &**value)
     }
 
-    /// Refuses a parameter that is almost one of `known`: an event without the type that its publisher
-    /// meant would reach all subscribers. Others are ignored; gateways add them.
+    /// Rejects a parameter that looks like a misspelled one of `known`: with a misspelled `type` an
+    /// event would have no type, and reach all subscribers. Other unknown parameters are ignored,
+    /// since gateways add them.
     pub(super) fn refuse_near_misses(&self, known: &[&str]) -> Result<(), Problem> {
         for (name, _) in &self.0 {
             if name.len() > NEAR_BYTES_MAX || known.contains(&&**name) {
@@ -133,11 +134,12 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Where a subscription starts: the `Last-Event-ID` header, or one of the query's names for
-    /// it, or a poll's `If-None-Match`.
+    /// Where a subscription starts: the `Last-Event-ID` field, its synonyms in the query, or a
+    /// poll's `If-None-Match`.
     ///
-    /// A value that a client adds by itself when it reconnects is never refused: a browser cannot change
-    /// it, and gives up for good on a 4xx. Only `last_event_id` is written by a page's author.
+    /// A value that a client library sends by itself when it reconnects is never rejected: a
+    /// browser cannot change it, and does not reconnect after a 4xx. Only `last_event_id` is
+    /// written by the page's author, so an invalid one is an error.
     pub(super) fn start(&self, headers: &HeaderMap, is_poll: bool) -> Result<Start, Problem> {
         if let Some(start) = last_position(headers.get_all(LAST_EVENT_ID), |text| text) {
             return Ok(start);
@@ -163,7 +165,7 @@ impl<'a> Query<'a> {
         Ok(Duration::from_secs(seconds.into()))
     }
 
-    /// What happens to a stream that lags.
+    /// The policy for a stream that lags.
     pub(super) fn slow_policy(&self) -> Result<Option<SlowPolicy>, Problem> {
         match self.one("slow")? {
             None => Ok(None),
@@ -188,7 +190,7 @@ pub(super) fn channel_name(field: &str, text: &str) -> Result<ChannelName, Probl
     ChannelName::parse(text).map_err(|error| Problem::field(field, error.to_string()))
 }
 
-/// The parameter of a path, percent-decoded as one part.
+/// The parameter of a path, percent-decoded.
 pub(super) fn path_parameter<'a>(part: &'a str, field: &str) -> Result<Cow<'a, str>, Problem> {
     let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
     decoded.map_err(|_| Problem::field(field, format!("`{field}` in the path must be UTF-8")))
@@ -211,8 +213,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Probl
     }
 }
 
-/// Routes that hand the socket off refuse a body: bytes that come later on the connection would be
-/// read as the next request.
+/// Rejects a body on routes that hand the socket off: its bytes might arrive after the hand-off,
+/// and would be parsed as the next request.
 pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     if has_body {
         let detail = "this request must not have a body";
@@ -221,8 +223,9 @@ pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The position that header fields of one name hold, if they hold anything: the last, where clients or
-/// proxies have put several into one field or into several. `bare` takes away what stands around one.
+/// The position in the header fields of one name, if there is one. Clients or proxies may send
+/// several, in one field or in several; the last valid one counts. `bare` strips quotes and the
+/// like from an entry.
 fn last_position(fields: GetAll<'_, HeaderValue>, bare: fn(&str) -> &str) -> Option<Start> {
     let mut unknown = None;
     for field in fields.iter().rev() {
@@ -231,7 +234,7 @@ fn last_position(fields: GetAll<'_, HeaderValue>, bare: fn(&str) -> &str) -> Opt
         for part in parts.filter(|part| !part.is_empty()) {
             match Start::parse(part) {
                 Ok(Start::Unknown(_)) | Err(_) => {}
-                // A word of a longer text.
+                // A word within a longer text, not a start.
                 Ok(Start::Now | Start::Earliest) if text.contains(',') => {}
                 Ok(start) => return Some(start),
             }
@@ -241,8 +244,8 @@ fn last_position(fields: GetAll<'_, HeaderValue>, bare: fn(&str) -> &str) -> Opt
     unknown
 }
 
-/// What an entity tag says (RFC 9110, section 8.8.3), without what proxies add to it, as `-gzip` or
-/// `;br`, when they compress the answer: a position ends with its digits.
+/// The content of an entity tag (RFC 9110, section 8.8.3), without the suffix that a compressing
+/// proxy adds, such as `-gzip` or `;br`: a position ends with digits.
 fn opaque_tag(text: &str) -> &str {
     let text = text.strip_prefix("W/").unwrap_or(text);
     let tag = text.strip_prefix('"').unwrap_or(text);
@@ -274,13 +277,13 @@ pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Pro
     }
 }
 
-/// Parameters of one query.
+/// Most parameters of one query.
 const PARAMETERS_MAX: usize = 512;
-/// Bytes of a name that may be almost a known one.
+/// Longest parameter name that is compared with known names.
 const NEAR_BYTES_MAX: usize = 16;
-/// Positions that are looked for in one field.
+/// Most entries of one field that are parsed.
 const POSITIONS_MAX: usize = 16;
-/// Bytes of an idempotency key.
+/// Longest idempotency key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Long-polls, for every front door: answered at once, or handed to a shard to wait.
+//! Long-polls of all front doors: answered at once, or handed off to a shard that waits for events.
 
 use axum::{
     body::Body,
@@ -22,13 +22,13 @@ use crate::{
 pub(super) struct OpenPoll(pub(super) PollRequest);
 
 impl OpenPoll {
-    /// Of a request without a body.
+    /// Rejects a request that has a body.
     pub(super) fn new(context: &Context<'_>, poll: PollRequest) -> Result<Self, Problem> {
         params::refuse_body(context.has_body)?;
         Ok(Self(poll))
     }
 
-    /// Answers it, or lets it wait.
+    /// Answers the poll at once, or lets a shard answer it.
     pub(super) async fn answer(self, context: &Context<'_>) -> Result<Outcome, Problem> {
         let (hub, Self(mut request)) = (&context.state.hub, self);
         if context.is_head() {

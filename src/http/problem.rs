@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::hub::{CloseError, PublishError, SubscribeError};
 
-/// A refusal. Boxed, since it travels in the errors of almost every function of this layer.
+/// An error that is answered as a problem document. Boxed, since almost every function of this
+/// layer returns it.
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Parts>);
 
@@ -24,13 +25,13 @@ struct Parts {
     limit_exceeded: Option<LimitExceeded>,
 }
 
-/// The bound that a refused request exceeds, by its word in metrics. It travels on the response to
-/// the request checks, which have a hub to count it on.
+/// The metric label of the limit that a rejected request exceeds. It is an extension of the
+/// response; `RequestChecks`, which knows the hub, counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LimitExceeded(pub(super) &'static str);
 
 impl Problem {
-    /// A refusal with a status and what exactly is wrong.
+    /// A problem with a status and a detail.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             status,
@@ -57,27 +58,27 @@ impl Problem {
         problem
     }
 
-    /// Adds a member.
+    /// Adds a member to the document.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(member.to_owned(), value.into());
         self
     }
 
-    /// Says when to try again.
+    /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_s = Some(seconds);
         self
     }
 
-    /// Says to try again soon: in a time of its own for each client, so that not all come at once.
+    /// Adds a `Retry-After` of a few seconds, random so that clients do not all retry at once.
     #[must_use]
     pub fn retry_soon(self) -> Self {
         self.retry_after(fastrand::u32(RETRY_AFTER_S))
     }
 
-    /// Says what is wrong with the token that was shown (RFC 6750, section 3).
+    /// Adds `WWW-Authenticate` with the error of the token (RFC 6750, section 3).
     #[must_use]
     pub fn challenge(mut self, error: &str, description: &str) -> Self {
         let quotable = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
@@ -87,21 +88,22 @@ impl Problem {
         self
     }
 
-    /// Says that a token is needed.
+    /// Adds `WWW-Authenticate` without an error: a token is required.
     #[must_use]
     pub fn challenge_bare(mut self) -> Self {
         self.0.challenge = Some("Bearer realm=\"visnyk\"".to_owned());
         self
     }
 
-    /// Names the bound that the request exceeds, so that it is counted.
+    /// Attaches the metric label of the limit that the request exceeds.
     #[must_use]
     pub(super) fn limit_exceeded(mut self, bound: &'static str) -> Self {
         self.0.limit_exceeded = Some(LimitExceeded(bound));
         self
     }
 
-    /// Closes the connection: further bytes on it cannot be trusted.
+    /// Adds `Connection: close`: the rest of the request is not read, so the next one cannot be
+    /// found.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.0.close = true;
@@ -113,7 +115,7 @@ impl Problem {
         self.0.status
     }
 
-    /// What is wrong.
+    /// The detail.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
@@ -200,7 +202,8 @@ impl From<PublishError> for Problem {
             PublishError::StorageFull => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).retry_after(STORAGE_RETRY_S)
             }
-            // RFC 9457, section 3.1.1: a client tells it from the 504 of a proxy.
+            // A `type` of its own (RFC 9457, section 3.1.1), so that clients can distinguish it
+            // from the 504 of a proxy.
             PublishError::Unknown => Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
                 .with("type", "outcome-unknown")
                 .retry_soon(),
@@ -226,7 +229,7 @@ impl From<CloseError> for Problem {
     }
 }
 
-/// For polls; streams have their own way (see `stream`).
+/// For polls; `stream` rejects streams in another way.
 impl From<SubscribeError> for Problem {
     fn from(error: SubscribeError) -> Self {
         let detail = error.to_string();
@@ -249,12 +252,12 @@ impl From<SubscribeError> for Problem {
     }
 }
 
-/// Seconds that are no less than a wait, and no less than one.
+/// A wait in whole seconds, rounded up, and at least one.
 fn whole_s(wait_ms: u64) -> u32 {
     u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
 }
 
-/// What a full disk asks for, in seconds: room comes as old segments go.
+/// `Retry-After` of a full disk, in seconds: removing old segments frees space.
 const STORAGE_RETRY_S: u32 = 10;
-/// What temporary rejections ask for, in seconds.
+/// `Retry-After` of temporary rejections, in seconds.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 2..=4;

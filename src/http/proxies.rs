@@ -1,8 +1,8 @@
 //! Trusted proxies, which name the client in `X-Forwarded-For`.
 //!
-//! That field alone: a proxy passes on a field that it does not know (`Forwarded`, `X-Real-IP`) as
-//! its client wrote it. Read from the right, since each proxy appends its peer, and entries left of
-//! the first untrusted address can be forged.
+//! No other field is read: a proxy forwards a field that it does not know (`Forwarded`,
+//! `X-Real-IP`) as its client wrote it. The list is read from the right: each proxy appends its
+//! peer, and a client can forge all entries left of the first untrusted address.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ impl FromStr for ProxyBlock {
             Ok(ip) => IpNet::from(ip.to_canonical()),
             Err(_) => text.parse().map_err(|_| ProxyBlockError)?,
         };
-        // `10.1.2.3/8` is a mistake in address or length, and `/0` would trust every peer.
+        // `10.1.2.3/8` has a mistake in address or length, and `/0` would trust every peer.
         if block.addr() != block.network() || block.prefix_len() == 0 {
             return Err(ProxyBlockError);
         }
@@ -61,7 +61,7 @@ impl fmt::Display for ProxyBlock {
     }
 }
 
-/// The text is not an address, nor a block whose address ends with the block's zeros.
+/// The text is neither an address nor a block whose host bits are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an IP address or a block such as 10.0.0.0/8")]
 pub struct ProxyBlockError;
@@ -71,28 +71,28 @@ pub struct ProxyBlockError;
 pub struct TrustedProxies(Arc<[ProxyBlock]>);
 
 impl TrustedProxies {
-    /// All in these blocks.
+    /// Trusts all addresses in these blocks.
     pub fn new(blocks: &[ProxyBlock]) -> Self {
         Self(blocks.into())
     }
 
-    /// Whether an address is a trusted proxy's.
+    /// Whether an address belongs to a trusted proxy.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        // Most hubs have none, and the others few.
+        // A linear search: most hubs have no proxy, and others few.
         !self.0.is_empty() && {
             let ip = ip.to_canonical();
             self.0.iter().any(|block| block.0.contains(&ip))
         }
     }
 
-    /// Whether a request says that it came through a proxy.
+    /// Whether a request has `X-Forwarded-For`.
     pub fn is_forwarded(headers: &HeaderMap) -> bool {
         headers.contains_key(FORWARDED_FOR)
     }
 
-    /// Who makes a request that came from `peer`: the right-most address of `X-Forwarded-For` that
-    /// is not one of these proxies. Where the field ends, or cannot be read, it is the last one that
-    /// could: then that is a proxy, which counts as the client.
+    /// The client of a request that came from `peer`: the right-most address in `X-Forwarded-For`
+    /// that is not a trusted proxy. If the list ends or is malformed before such an address, the
+    /// left-most trusted proxy that was read counts as the client.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         if !self.contains(peer.ip()) {
             return ClientAddress::direct(peer);
@@ -100,7 +100,8 @@ impl TrustedProxies {
         let mut last = None;
         let fields: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
         let hops = fields.iter().rev().flat_map(|field| {
-            // By bytes: a client may write invalid text, which must not hide what a proxy appended.
+            // Split as bytes: a client may send invalid UTF-8, which must not hide the entries that
+            // proxies appended.
             field.as_bytes().rsplit(|&byte| byte == b',')
         });
         for hop in hops.take(HOPS_MAX) {
@@ -131,9 +132,9 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     bare.parse::<std::net::Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical())
 }
 
-/// The one field that is read.
+/// The only field that is read.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Proxies in a row that are looked at.
+/// Entries of the list that are read at most.
 const HOPS_MAX: usize = 16;
 
 #[cfg(test)]
@@ -182,12 +183,12 @@ mod tests {
     fn the_right_most_that_is_no_trusted_proxy_is_the_client() {
         for (fields, expected) in [
             (&["192.0.2.1"][..], "192.0.2.1"),
-            // The client's own entry is left of the proxy's.
+            // The entry that the client itself sent is left of the proxy's.
             (&["198.51.100.9, 192.0.2.1"], "192.0.2.1"),
             (&["198.51.100.9", "192.0.2.1"], "192.0.2.1"),
             (&["198.51.100.9, 192.0.2.1, 10.1.1.1 , 127.0.0.1"], "192.0.2.1"),
             (&["198.51.100.9, 192.0.2.1", "10.1.1.1", "10.2.2.2"], "192.0.2.1"),
-            // Only proxies: the first of them.
+            // The list has only proxies: the left-most counts.
             (&["10.3.3.3, 10.1.1.1"], "10.3.3.3"),
             (&["2001:db9::7"], "2001:db9::7"),
             (&["[2001:db9::7]:4711"], "2001:db9::7"),

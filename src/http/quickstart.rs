@@ -1,4 +1,5 @@
-//! The quickstart routes: the channel `default`, in the shape that tutorial clients expect.
+//! The quickstart routes: the channel `default`, in the JSON format that clients of well-known
+//! tutorials expect.
 
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Call for Publish {
     }
 }
 
-/// The message in a body, or what is wrong with the body. Tutorial clients show that.
+/// The message in a body, or an error text, which tutorial clients show.
 fn read_message(body: &str) -> Result<String, String> {
     if body.trim().is_empty() {
         return Err("Message is required".into());
@@ -85,10 +86,11 @@ impl Subscribe {
         let query = Query::of(&context.parts.uri)?;
         let start = match query.one("after")? {
             Some(after) => match after.parse::<u64>() {
-                // The number of an event, as its `id` gives it.
+                // The `id` of an event in a tutorial answer is its seq.
                 Ok(seq) => {
                     let position = Position { epoch: hub.epoch(), seq: Seq(seq) };
-                    // A number from before a restart: better twice than not at all.
+                    // A seq above the head is from before a restart: all retained events are sent,
+                    // some perhaps twice.
                     if seq <= hub.head().0 { Start::At(position) } else { Start::Earliest }
                 }
                 Err(_) => Start::parse(after)
@@ -116,8 +118,8 @@ impl Call for Subscribe {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self(mut poll) = self;
-        // These answers cannot carry a gap: without an event behind it, the poll waits for one. To
-        // answer at once would set the client, which has no new position, off on a loop.
+        // Tutorial answers cannot carry a gap. If there is only a gap, the poll waits for an event:
+        // an empty answer has no new position, so the client would ask again at once, for ever.
         if !context.is_head()
             && let PollNow::Answer(answer) = context.state.hub.poll_now(&poll.0).await?
             && answer.events.is_empty()
@@ -149,7 +151,7 @@ fn default_subscription() -> Subscription {
     Subscription::new([ChannelSelector::Name(default_channel())], [], 1).expect("one channel")
 }
 
-/// An event as the tutorial clients read it.
+/// An event in the tutorials' JSON format.
 fn tutorial_json(event: &Event) -> Value {
     let text = event.data();
     json!({

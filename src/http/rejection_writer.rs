@@ -1,5 +1,5 @@
-//! The answer to a request that a server cannot serve for now, made from its head alone: for
-//! connections that are rejected before the HTTP server sees them.
+//! Writes the answers to connections that are rejected over a limit, before hyper sees them. An
+//! answer is made from the head of the first request alone.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::model::{TransferCoding, comment_block};
 
-/// Writes such answers.
+/// Writes the answers of rejected connections.
 #[derive(Debug, Clone)]
 pub struct RejectionWriter {
     settings: HttpSettings,
     retry_ms: std::ops::RangeInclusive<u32>,
 }
 
-/// Why a request is rejected for now, and when to retry.
+/// Why a connection is rejected, and when its client may retry.
 #[derive(Debug, Clone)]
 pub struct TemporaryRejection {
     status: StatusCode,
@@ -30,7 +30,7 @@ pub struct TemporaryRejection {
 }
 
 impl TemporaryRejection {
-    /// The hub has as many connections as it can.
+    /// The hub's connection limit is reached.
     pub fn full() -> Self {
         Self::hub_fault("the hub has as many connections as it can")
     }
@@ -59,16 +59,16 @@ impl TemporaryRejection {
 }
 
 impl RejectionWriter {
-    /// As `settings` say; streams are given a reconnection time from `retry_ms`.
+    /// A writer with the headers of `settings`. Rejected streams get a random reconnection time
+    /// within `retry_ms`.
     pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
         Self { settings: settings.clone(), retry_ms }
     }
 
-    /// The whole response to a request with this head, of which the end may be missing. It is for
-    /// the time being, and it ends the connection: 200 with a comment and a `retry:` for a request
-    /// for a stream, since browsers give up for good on anything else; 503 or 429 for the others. A
-    /// publisher is among those, whatever it accepts: 200 would tell it that its event is
-    /// published.
+    /// The whole response to a request with this head, which may be cut short. The response ends
+    /// the connection. A GET that accepts `text/event-stream` gets 200 with a comment and a
+    /// `retry:`, since an EventSource does not reconnect after any other status. All other requests
+    /// get 503 or 429, also a POST with that `Accept`: 200 would mean that its event is published.
     pub fn answer(&self, head: &[u8], why: &TemporaryRejection) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
@@ -96,7 +96,7 @@ impl RejectionWriter {
                 let block = comment_block(&format!("refused: {detail}"), retry_ms);
                 let mut body = Vec::new();
                 coding.wrap(&mut body, |out| out.extend_from_slice(&block));
-                // Without a last chunk or a length, so that the client comes back.
+                // Without a last chunk or a length, so that the client reconnects.
                 let framing = match coding {
                     TransferCoding::Chunked => "transfer-encoding: chunked\r\n".to_owned(),
                     TransferCoding::None => "connection: close\r\n".to_owned(),
@@ -116,7 +116,7 @@ impl RejectionWriter {
         let exposure = matched.map_or(Exposure::Api, |matched| matched.route.exposure);
         Sharing::of(&self.settings.cors, exposure.cors(), origin.as_ref()).mark(&mut fields);
         add_security_headers(&mut fields);
-        // A server that is set to say so speaks nothing but TLS.
+        // The settings allow HSTS only with TLS.
         if self.settings.hsts_max_age_s > 0 {
             add_hsts(&mut fields, self.settings.hsts_max_age_s);
         }

@@ -1,8 +1,9 @@
-//! Checks every request before a handler sees it, and completes every answer.
+//! Checks every request before a handler sees it, and adds the common headers to every answer.
 //!
-//! On loopback, and wherever the settings name hosts, a request for another `Host` is rejected with
-//! 421: a page cannot reach the hub by a name that it made resolve to it. Probes may name any, as they
-//! come by address. On routes whose exposure says so, requests of foreign pages are rejected with 403 (`page_origin`).
+//! On loopback, and wherever the settings list hosts, a request with another `Host` is rejected
+//! with 421, against DNS rebinding: a page whose own name resolves to the hub's address cannot use
+//! it. Health probes are exempt, since they send an IP address. Routes whose exposure requires it
+//! reject requests of foreign pages with 403 (`page_origin`).
 
 use axum::{
     extract::Request,
@@ -24,10 +25,10 @@ use super::{
 };
 use crate::{hub::Hub, model::ClientAddress};
 
-/// What the answer to a request carries, whatever it is.
+/// What the checks found in a request, and so which headers its answer gets.
 #[derive(Debug)]
 pub(super) struct RequestChecks {
-    /// The row of the table that the request matches.
+    /// The row of the table of routes; `None` for a path without a route.
     route: Option<&'static Route>,
     sharing: Sharing,
     hsts_s: Option<u32>,
@@ -37,7 +38,7 @@ pub(super) struct RequestChecks {
 }
 
 impl RequestChecks {
-    /// Looks at a request for a route. A path without one is checked as the API is.
+    /// Examines a request. A path without a route is checked like the API.
     pub(super) fn of(state: &HttpState, request: &Request, route: Option<&'static Route>) -> Self {
         let settings = &state.settings;
         let exposure = route.map_or(Exposure::Api, |route| route.exposure);
@@ -53,7 +54,8 @@ impl RequestChecks {
         }
     }
 
-    /// The answer to a request that no handler is to see: a rejection, or the answer to a preflight.
+    /// The answer to a request that no handler serves: a rejection, or the answer to a preflight or
+    /// `OPTIONS`.
     pub(super) fn rejection(&self, state: &HttpState, request: &Request) -> Option<Response> {
         match self.validate(state, request) {
             Err(problem) => {
@@ -69,8 +71,7 @@ impl RequestChecks {
         }
     }
 
-    /// The answer to a request for the methods of a route, or for those of all (RFC 9110, section
-    /// 9.3.7).
+    /// The answer to `OPTIONS`, for one route or for `*` (RFC 9110, section 9.3.7).
     fn options(&self, request: &Request) -> Option<Response> {
         if request.method() != Method::OPTIONS {
             return None;
@@ -110,7 +111,8 @@ impl RequestChecks {
         Ok(())
     }
 
-    /// The outcome of a handler as the client is to have it, if the budget of answers has room.
+    /// Completes the outcome of a handler: reserves memory for a large answer, counts a limit that
+    /// was exceeded, adds headers.
     pub(super) fn complete(&self, hub: &Hub, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Response(response) => {
@@ -126,7 +128,7 @@ impl RequestChecks {
         }
     }
 
-    /// Counts an answer to a request over a limit.
+    /// Counts the limit that a rejected request exceeded.
     fn count(&self, hub: &Hub, response: &Response) {
         if let Some(LimitExceeded(limit)) = response.extensions().get() {
             hub.count_refused_request(limit, self.client.map(|client| client.ip()));
@@ -137,7 +139,7 @@ impl RequestChecks {
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         self.sharing.mark(headers);
         add_security_headers(headers);
-        // The API's answers to unsafe methods are not stored anyway.
+        // Caches do not store answers to unsafe methods.
         if (self.is_safe || !self.exposure.is_private())
             && !headers.contains_key(header::CACHE_CONTROL)
         {
@@ -149,8 +151,8 @@ impl RequestChecks {
     }
 }
 
-/// Whether requests may name a host: on loopback the names of this machine, elsewhere any name if
-/// the settings list none, and everywhere those that are listed.
+/// Whether a request may have this `Host`: any listed name; on loopback also the names of this
+/// machine; elsewhere any name if none is listed.
 fn is_allowed_host(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
     let is_free = if on_loopback { is_loopback_name(name) } else { allowed.is_empty() };
     is_free || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))

@@ -1,6 +1,5 @@
-//! The table of routes: path, methods, access and exposure of each. The dispatcher, the checks of
-//! requests and CORS all read the row that a request matches; the path of a request is compared
-//! with nothing else.
+//! The table of routes: path, methods, access and exposure of each. The dispatcher, the request
+//! checks and CORS all read the row that a request matches; no other code compares paths.
 
 use std::ops::Range;
 
@@ -15,7 +14,7 @@ pub struct Route {
     pub path: &'static str,
     /// Its methods, as in an `Allow` header.
     pub allow: &'static str,
-    /// Whether it belongs to the quickstart.
+    /// Whether it is served only with the quickstart turned on.
     pub quickstart: bool,
     /// The access it requires.
     pub access: AccessPolicy,
@@ -30,7 +29,7 @@ pub struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessPolicy {
-    /// Nothing: it neither shows nor changes what belongs to a client.
+    /// None: the route neither shows nor changes data of clients.
     Open,
     /// A token, or anonymous access; safe methods take a token from the query too.
     Subscribers,
@@ -38,30 +37,31 @@ pub enum AccessPolicy {
     Clients,
     /// A token with `admin`.
     Admins,
-    /// As the settings say for the metrics.
+    /// That of the metrics, which has settings of its own.
     Metrics,
 }
 
 /// Which web pages may send requests to a route, and which may read its answers. A path without a
-/// route is as [`Api`](Self::Api): an answer that the hub makes of it may be read where the answers
-/// of the API may be, and nowhere else.
+/// route is treated as [`Api`](Self::Api).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exposure {
-    /// Pages of the hub's own origin and of listed ones.
+    /// Pages of the hub's own origin and of origins in `cors_origins` may send requests and read
+    /// answers.
     Api,
-    /// Pages of the hub's own origin.
+    /// Only pages of the hub's own origin may send requests and read answers.
     Operations,
-    /// All pages may ask, and those of listed origins may read the answer: it is about the hub as a
-    /// whole, and about no client's events.
+    /// All pages may send requests, and those of origins in `cors_origins` may read the answers,
+    /// which contain no events and nothing about clients.
     Status,
-    /// All pages may ask, and none of another origin may read the answer: files of the console.
+    /// All pages may send requests, but only those of the hub's own origin may read the answers:
+    /// files of the console.
     Assets,
-    /// All pages, without credentials.
+    /// All pages may send requests and read answers, without credentials.
     Quickstart,
 }
 
-/// What answers one method of one route; `dispatch` has a handler for each.
+/// One method of one route; `dispatch` has a handler for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Stream,
@@ -98,7 +98,7 @@ pub(super) enum Endpoint {
 #[derive(Debug, Clone)]
 pub(super) struct Matched {
     pub(super) route: &'static Route,
-    /// Where in the path its parameter is; empty for a route without one.
+    /// The range of the parameter in the path; empty for a route without one.
     pub(super) parameter: Range<usize>,
 }
 
@@ -111,8 +111,8 @@ impl Exposure {
         }
     }
 
-    /// Whether requests must name a host of the hub. What is about the hub as a whole is asked for by
-    /// address too, by probes of balancers and orchestrators.
+    /// Whether `Host` is checked. It is not for routes about the hub as a whole: probes of load
+    /// balancers and orchestrators send requests to an IP address.
     pub(super) fn is_for_one_host(self) -> bool {
         self != Self::Status
     }
@@ -148,7 +148,7 @@ impl Route {
         Self { quickstart: true, ..self }
     }
 
-    /// `OPTIONS` is answered everywhere, by the checks of requests.
+    /// `RequestChecks` answers `OPTIONS` on every route.
     const fn with_allow(mut self) -> Self {
         self.allow = match (self.get.is_some(), self.post.is_some(), self.delete.is_some()) {
             (true, false, false) => "GET, HEAD, OPTIONS",
@@ -160,7 +160,7 @@ impl Route {
         self
     }
 
-    /// What answers a method.
+    /// The endpoint of a method.
     pub(super) fn endpoint(&self, method: &Method) -> Option<Endpoint> {
         match *method {
             Method::GET | Method::HEAD => self.get,
@@ -170,13 +170,14 @@ impl Route {
         }
     }
 
-    /// Whether its answers may wait for events, so that when they come says something.
+    /// Whether the answer may wait for events, so that the time of its arrival reveals something.
     pub(super) fn waits_for_events(&self) -> bool {
         self.access == AccessPolicy::Subscribers
     }
 
-    /// The parameter of a path, if the path is one of the route's. An empty one at the end of a path
-    /// is a path of another kind; within a path the endpoint says what is wrong with it.
+    /// The range of the parameter in `path`, if the path matches this route. A path that ends with
+    /// an empty parameter does not match; an empty parameter elsewhere matches, and the endpoint
+    /// rejects it with a reason.
     fn parameter(&self, path: &str) -> Option<Range<usize>> {
         let mut parameter = 0..0;
         let mut parts = parts(path);
@@ -203,26 +204,26 @@ pub(super) fn route_of(path: &str, settings: &HttpSettings) -> Option<Matched> {
         .find_map(|route| route.parameter(path).map(|parameter| Matched { route, parameter }))
 }
 
-/// The path that was probably meant where a `/` of a channel's name was not encoded.
+/// The path that the client probably meant, if a `/` in a channel's name was not percent-encoded.
 pub(super) fn encoded_path(path: &str) -> Option<String> {
     let of_channels = ROUTES.iter().filter_map(|route| route.path.split_once("{channel}"));
     let fits = |(before, after): (&str, &str)| {
         let name = path.strip_prefix(before)?.strip_suffix(after)?.trim_matches('/');
         name.contains('/').then(|| format!("{before}{}{after}", name.replace('/', "%2F")))
     };
-    // What is behind the name leaves the shortest name.
+    // The route with the longest suffix after the name, which leaves the shortest name.
     of_channels.filter_map(fits).min_by_key(|fitting| fitting.matches("%2F").count())
 }
 
-/// The routes that the settings have.
+/// The routes that are served with these settings.
 pub(super) fn routes(settings: &HttpSettings) -> impl Iterator<Item = &'static Route> {
     let quickstart = settings.quickstart;
     let faults: &[Route] = if settings.faults { &[FAULTS] } else { &[] };
     ROUTES.iter().filter(move |route| quickstart || !route.quickstart).chain(faults)
 }
 
-/// The parts of a path, with where each begins. As bytes: to look for a character in a text costs
-/// more, and every request is looked up.
+/// The segments of a path with their offsets. It works on bytes, since searching a `str` for a char
+/// costs more and every request comes through here.
 fn parts(path: &str) -> impl Iterator<Item = (usize, &[u8])> {
     let mut begin = 0;
     path.as_bytes().split(|byte| *byte == b'/').map(move |part| {
@@ -232,7 +233,7 @@ fn parts(path: &str) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// Every resource but [`FAULTS`].
+/// All routes except [`FAULTS`].
 pub const ROUTES: &[Route] = &[
     Route::new("/v1/channels/{channel}/events", AccessPolicy::Subscribers, Exposure::Api)
         .get(Endpoint::Stream)
@@ -285,7 +286,7 @@ pub const ROUTES: &[Route] = &[
         .of_quickstart(),
 ];
 
-/// The fault hook, for tests alone: it is there if `HttpSettings::faults` says so.
+/// The fault hook for tests, served only with `HttpSettings::faults`.
 const FAULTS: Route = Route::new("/faults/{kind}", AccessPolicy::Admins, Exposure::Operations)
     .post(Endpoint::PlantFault);
 

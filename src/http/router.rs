@@ -1,4 +1,4 @@
-//! The whole surface as an axum router, for servers of other programs.
+//! All routes as an axum router, for servers of other programs.
 
 use std::{convert::Infallible, future::Future, pin::Pin, task};
 
@@ -8,11 +8,12 @@ use tower::Service;
 use super::{HttpSettings, dispatch::Dispatcher, route_policy::routes};
 use crate::hub::Hub;
 
-/// The whole surface as a router that any axum or hyper server can run, merged or nested.
+/// All routes as a router that any axum or hyper server can run, merged or nested.
 ///
-/// Each route leads to the dispatcher of the hub's own server, and streams and polls are bodies. The
-/// check of `Host` on loopback is for the hub's own server, which knows the address of a connection
-/// ([`LocalAddress`](super::LocalAddress)); hosts that the settings name are checked in any server.
+/// Requests go to the same dispatcher as in the hub's own server; streams and polls are response
+/// bodies. On loopback only the hub's own server checks `Host`, since only there a request has the
+/// connection's [`LocalAddress`](super::LocalAddress). Hosts that the settings list are checked in
+/// any server.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     let paths: Vec<_> = routes(&settings).map(|route| route.path).collect();
     let service = Bodies(Dispatcher::new(hub, settings));

@@ -8,8 +8,8 @@ pub(super) fn add_hsts(headers: &mut HeaderMap, max_age_s: u32) {
     headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
 }
 
-/// Tells a browser to trust the media type of an answer, and not to let a page of another origin
-/// embed it as an image, a script or the like.
+/// `nosniff`, and a resource policy against pages of other origins that embed the answer as an
+/// image, a script or the like.
 pub(super) fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(CROSS_ORIGIN_RESOURCE_POLICY) {

@@ -1,4 +1,4 @@
-//! The settings of the HTTP surface, and what all its requests have in common.
+//! The settings of the HTTP interface, and the state that all requests share.
 
 use std::sync::Arc;
 
@@ -9,20 +9,21 @@ use crate::{auth::Identity, hub::Hub};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpSettings {
-    /// Whether the quickstart routes and the console are there.
+    /// Whether the quickstart routes and the console are served.
     pub quickstart: bool,
-    /// Whether temporary rejections of streams are plain status codes.
+    /// Whether a stream is rejected with 503 or 429, as other requests are, instead of a stream
+    /// that ends at once.
     pub plain_refusals: bool,
-    /// Whether tests may plant faults.
+    /// Whether `POST /faults/…` is served, with which tests crash actors.
     pub faults: bool,
     /// How long a request body may take, in seconds.
     pub body_read_timeout_s: u32,
-    /// Hosts that requests may name: on a loopback address besides names of this machine; on others
-    /// these alone, or any if the list is empty.
+    /// Hosts that `Host` may name. On a loopback address the names of this machine are allowed too;
+    /// on other addresses an empty list allows any host.
     pub allowed_hosts: Vec<String>,
     /// How clients authenticate.
     pub access: Access,
-    /// Which other origins' pages may use the hub.
+    /// CORS: the origins whose pages may use the hub.
     pub cors: Cors,
     /// The `max-age` of `Strict-Transport-Security` in answers over TLS, in seconds; 0 leaves the
     /// field out.
@@ -44,12 +45,12 @@ impl Default for HttpSettings {
     }
 }
 
-/// What every request has.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(super) struct HttpState {
     pub(super) hub: Hub,
     pub(super) settings: HttpSettings,
-    /// The identity of requests that are not authenticated: it may do everything on a hub without
+    /// The identity of a request without a token: it may do everything on a hub without
     /// authentication, and nothing on one with it.
     pub(super) default_identity: Arc<Identity>,
     pub(super) foreign_origins: ForeignOrigins,

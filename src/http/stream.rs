@@ -1,4 +1,5 @@
-//! Streams, for every route: admission, the response, rejections that EventSource survives.
+//! Streams of all routes: admission, the response head, and rejections after which an EventSource
+//! reconnects.
 
 use axum::{
     body::Body,
@@ -20,11 +21,11 @@ use crate::{
     model::comment_block,
 };
 
-/// A stream that is to be opened.
+/// A stream to open.
 pub(super) struct OpenStream(StreamRequest);
 
 impl OpenStream {
-    /// Of a request without a body.
+    /// Rejects a request that has a body.
     pub(super) fn new(context: &Context<'_>, stream: StreamRequest) -> Result<Self, Problem> {
         params::refuse_body(context.has_body)?;
         Ok(Self(stream))
@@ -61,7 +62,7 @@ impl Call for OpenStream {
     }
 }
 
-/// Rejects a stream in a way that `EventSource` understands.
+/// Rejects a stream: for good with 204, or for now so that an EventSource reconnects.
 fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
     if !error.is_temporary() {
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
@@ -72,7 +73,7 @@ fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
     Outcome::Response(refuse_temporarily(context.state, accepts_stream, version, problem))
 }
 
-/// Whether a client reads `text/event-stream`, as far as it says.
+/// Whether `Accept` contains `text/event-stream`.
 pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).iter();
     accepts
@@ -80,8 +81,9 @@ pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
         .any(|accept| accept.contains("text/event-stream"))
 }
 
-/// Rejects a request that may succeed later: with a problem, or for a client that asks for a stream
-/// with one that ends at once, and without a last chunk, so that its client comes back.
+/// Rejects a request that may succeed later: with a problem document, or, if the client accepts
+/// `text/event-stream`, with a stream that ends at once without a last chunk, so that the client
+/// reconnects.
 pub(super) fn refuse_temporarily(
     state: &HttpState,
     accepts_stream: bool,
@@ -91,7 +93,7 @@ pub(super) fn refuse_temporarily(
     if !accepts_stream || state.settings.plain_refusals {
         return problem.into_response();
     }
-    // A browser gives up for good on any status but 200.
+    // An EventSource does not reconnect after any status but 200.
     let retry_ms = state.jittered_retry_ms();
     let block = comment_block(&format!("refused: {}", problem.detail()), retry_ms);
     if version != Version::HTTP_11 {

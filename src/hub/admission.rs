@@ -1,5 +1,5 @@
-//! What a connection takes of the hub when it is admitted: its permit, its number, its lease, and
-//! the bytes it may share with others.
+//! What an admitted connection gets from the hub: a permit, an id, a lease, and a shape shared with
+//! others.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct ConnectionAdmission {
     admitted: Arc<AtomicU32>,
     connections_max: u32,
-    /// The last number that was given to one.
+    /// The id of the latest connection.
     last_id: AtomicU64,
     leases: Arc<Leases>,
     replays: Arc<Semaphore>,
@@ -49,17 +49,17 @@ impl ConnectionAdmission {
         self.admitted.load(Ordering::Acquire)
     }
 
-    /// Whether another would be admitted.
+    /// Whether the limit allows one more connection.
     pub(super) fn has_room(&self) -> bool {
         self.admitted() < self.connections_max
     }
 
-    /// A permit for one more connection, if there is room.
+    /// Admits one more connection, if the limit allows.
     pub(super) fn take(&self) -> Option<Admission> {
         Admission::take(&self.admitted, self.connections_max)
     }
 
-    /// The number of a new connection.
+    /// The id of a new connection.
     pub(super) fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -69,19 +69,20 @@ impl ConnectionAdmission {
         Lease::new(id, holder, &self.leases)
     }
 
-    /// Where a connection with a lease is.
+    /// The shard and slot of a connection with a lease.
     pub(super) fn find_leased(&self, id: u64) -> Option<SlotAddress> {
         self.leases.find(id)
     }
 
-    /// A permit to be sent history; `None` if all stay taken for too long.
+    /// Acquires a replay permit; `None` if none becomes free in time.
     pub(super) async fn replay_permit(&self) -> Option<ReplayPermit> {
         let permit = Arc::clone(&self.replays).acquire_owned();
         timeout(self.replay_wait, permit).await.ok()?.ok().map(ReplayPermit::new)
     }
 
-    /// The one `Arc` of equal shapes, so that connections share bytes by its address. Past
-    /// [`SHAPES_MAX`] living shapes a new one stands alone, and shares no bytes.
+    /// Interns a shape: equal shapes get the same `Arc`, by whose address connections share bytes.
+    /// With [`SHAPES_MAX`] shapes in use, a further one is not interned, and its connections share
+    /// no bytes.
     pub(super) fn intern(&self, shape: Shape) -> Arc<Shape> {
         let mut shapes = self.shapes.lock();
         if let Some(known) = shapes.get(&shape) {
@@ -98,5 +99,5 @@ impl ConnectionAdmission {
     }
 }
 
-/// Living shapes that connections share.
+/// Interned shapes at most.
 const SHAPES_MAX: usize = 1_024;

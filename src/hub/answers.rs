@@ -1,4 +1,4 @@
-//! The memory budget of large answers: they are held until their clients have taken them.
+//! The memory budget of large answers, which are held until they are written.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl AnswerBudget {
         }
     }
 
-    /// Takes an answer of so many bytes from the budget; `None` if that is over it.
+    /// Reserves `bytes` of the budget for an answer; `None` if less is free.
     pub(super) fn reserve(
         &self,
         bytes: u64,
@@ -75,7 +75,7 @@ impl AnswerBudget {
         Some(AnswerPermit { permit, _of_address: of_address, metrics })
     }
 
-    /// An answer that is larger than the budget of its address takes all of it.
+    /// An answer larger than the budget of its address reserves all of that budget.
     fn take_of_address(&self, bytes: u64, client: ClientAddress) -> Option<Usage<Network>> {
         let max = u32::try_from(self.per_address.answers_bytes_max).unwrap_or(u32::MAX);
         let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);

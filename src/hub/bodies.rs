@@ -1,4 +1,4 @@
-//! The memory budget of request bodies: publishes are held before the log takes them.
+//! The memory budget of request bodies, which are held until their publishes are answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{core::PublishLimits, telemetry::Metrics};
 /// The budget of all bodies.
 #[derive(Debug)]
 pub(super) struct BodyBudget {
-    large: Arc<Room>,
-    small: Arc<Room>,
+    large: Arc<Budget>,
+    small: Arc<Budget>,
 }
 
 #[derive(Debug)]
-struct Room {
+struct Budget {
     bytes: Arc<Semaphore>,
-    /// Of all bodies, for messages.
+    /// The configured limit, for error messages.
     bytes_max: u64,
     wait: Duration,
     metrics: Arc<Metrics>,
@@ -30,7 +30,7 @@ struct Room {
 /// is answered.
 #[derive(Debug)]
 pub struct BodyPermit {
-    room: Arc<Room>,
+    room: Arc<Budget>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -39,7 +39,7 @@ impl BodyBudget {
         let bytes_max = limits.bodies_bytes_max;
         let bytes = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let room = |bytes: usize| {
-            Arc::new(Room {
+            Arc::new(Budget {
                 bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
                 bytes_max,
                 wait: Duration::from_millis(limits.wait_ms.into()),
@@ -49,7 +49,7 @@ impl BodyBudget {
         Self { large: room(bytes), small: room(bytes / SMALL_BODIES_PART) }
     }
 
-    /// Begins a body of which nothing has been read yet; its head may say how many bytes it has.
+    /// An empty permit for a body. `bytes` is its announced length, if there is one.
     pub(super) fn reserve(&self, bytes: Option<u64>) -> BodyPermit {
         let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
         let room = if is_small { &self.small } else { &self.large };
@@ -58,13 +58,14 @@ impl BodyBudget {
 }
 
 impl BodyPermit {
-    /// Takes room for so many more bytes, which have come.
+    /// Reserves memory for `bytes` that have arrived.
     ///
-    /// The first bytes of a body wait for room, up to the publish wait time. Further ones do not:
-    /// bodies that wait for each other's room would all be given up together.
+    /// The first call for a body waits for memory, up to `publish.wait_ms`. Further calls do not
+    /// wait: bodies that hold memory and wait for more would block each other until all of them
+    /// time out.
     ///
     /// # Errors
-    /// There is no room. What was taken stays taken until this is dropped.
+    /// The budget is exhausted. The memory reserved so far is released when the permit is dropped.
     pub async fn grow(&mut self, bytes: usize) -> Result<(), PublishError> {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room.bytes);
@@ -96,12 +97,12 @@ impl Drop for BodyPermit {
     }
 }
 
-/// Small bodies have room of their own beside that of all others: this part of it. Otherwise 64
-/// clients that send all but the last byte of a megabyte each, and wait, would keep all others from
-/// publishing.
+/// Small bodies have a budget of their own, in addition: the budget of large bodies divided by
+/// this. Otherwise 64 clients that each send all but the last byte of a megabyte could block all
+/// publishes.
 const SMALL_BODIES_PART: usize = 4;
-/// A body that says it has no more is small. With the defaults 2,048 of them fit into their room, more
-/// than one address may have connections for requests.
+/// The largest announced length of a small body. With the defaults their budget holds 2,048 of
+/// them, more than one address may have connections.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
 
 #[cfg(test)]

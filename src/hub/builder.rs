@@ -28,7 +28,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What a hub is made of.
+/// The options of a hub to be started.
 #[derive(Debug, Clone, Default)]
 pub struct HubBuilder {
     limits: Limits,
@@ -184,7 +184,7 @@ impl HubBuilder {
         let (root, ended) = RootHandle::start(Arc::clone(&lifecycle), channels, context, bridge)
             .await
             .map_err(|error| StartError(error.to_string()))?;
-        // Without its root a hub cannot go on, whatever ended the root.
+        // The hub has failed once its root actor has ended, for whatever reason.
         let (ended_log, ended_lifecycle) = (Arc::clone(&log), Arc::clone(&lifecycle));
         tokio::spawn(async move {
             let _ = ended.await;

@@ -1,4 +1,5 @@
-//! Channels are created within the limits: of the hub in all, and of each client in a second.
+//! Creates channels within two limits: channels of the hub in all, and new channels a second of
+//! each client.
 //!
 //! A channel is created by its first publish or subscription, and a client may name any number of
 //! them.
@@ -16,14 +17,14 @@ use crate::{
     model::{ChannelName, ClientAddress, Network},
 };
 
-/// The client that names a channel which may not exist.
+/// The client for whom a channel may have to be created.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CreatedBy<'a> {
     pub(super) subject: Option<&'a Arc<str>>,
     pub(super) client: Option<ClientAddress>,
 }
 
-/// Creates channels, and knows how many each client has created lately.
+/// Creates channels and counts them for each client.
 #[derive(Debug)]
 pub(super) struct ChannelCreator {
     registry: Arc<Registry>,
@@ -35,9 +36,9 @@ pub(super) struct ChannelCreator {
 /// Why a channel cannot be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CreateError {
-    /// The hub has as many as it may.
+    /// The hub's limit of channels is reached.
     Full(DirectoryFull),
-    /// Its client has to wait.
+    /// The client exceeds its rate of new channels, and may retry after this time.
     TooMany(Duration),
 }
 
@@ -61,7 +62,7 @@ impl ChannelCreator {
         Self { registry, per_address: address.clone(), by_address, by_subject }
     }
 
-    /// A channel, created now if need be and within the limits.
+    /// Finds a channel, or creates it if the limits allow.
     pub(super) fn find_or_create(
         &self,
         name: &ChannelName,
@@ -76,7 +77,7 @@ impl ChannelCreator {
         directory.find_or_create(name, now_ms).map_err(CreateError::Full)
     }
 
-    /// Counts one more. Under a token with a subject it counts for that alone, as events do.
+    /// Counts a new channel: for the subject if the token has one, otherwise for the address.
     fn take(&self, created_by: CreatedBy<'_>) -> Result<(), CreateError> {
         let passed = match (created_by.subject, created_by.client) {
             (Some(subject), _) => self.by_subject.as_ref().map(|rates| rates.take(subject, 1)),

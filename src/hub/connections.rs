@@ -1,4 +1,5 @@
-//! Explaining connections: gathered from the shards piece by piece, within a time.
+//! Lists and shows connections, from reports that the shards give piece by piece within a time
+//! limit.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -22,29 +23,30 @@ pub struct ConnectionCursor {
 /// A page of connections.
 #[derive(Debug, Default)]
 pub struct ConnectionPage {
-    /// Those that were found, in the order of their slots.
+    /// The connections found, in the order of shards and slots.
     pub connections: Vec<ConnectionReport>,
-    /// Where the next page begins; none if this is the last.
+    /// Where the next page begins; `None` for the last page.
     pub next: Option<ConnectionCursor>,
     /// Shards that did not answer in time. Their connections are missing.
     pub unanswered: Vec<usize>,
 }
 
-/// Where a page of ends begins: after this end, in the order from the newest to the oldest.
+/// Where a page of closed connections begins: after the connection with this end time and id, from
+/// newest to oldest.
 pub type ClosedCursor = (u64, u64);
 
-/// A page of connections that ended lately, newest first.
+/// A page of recently closed connections, newest first.
 #[derive(Debug, Default)]
 pub struct ClosedPage {
-    /// Those that were found.
+    /// The connections found.
     pub connections: Vec<ConnectionReport>,
-    /// Where the next page begins; none if this is the last.
+    /// Where the next page begins; `None` for the last page.
     pub next: Option<ClosedCursor>,
-    /// Shards that did not answer in time. What they remember is missing.
+    /// Shards that did not answer in time. Their closed connections are missing.
     pub unanswered: Vec<usize>,
 }
 
-/// Some shard did not answer, and no other knows the connection.
+/// Some shards did not answer in time, and no other shard has the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("shards {0:?} did not answer")]
 pub struct Unanswered(pub Vec<usize>);
@@ -56,7 +58,7 @@ pub struct ConnectionTotals {
     pub streams: u64,
     /// Polls waiting.
     pub polls: u64,
-    /// How many of both there may be.
+    /// The limit of both together.
     pub connections_max: u32,
 }
 
@@ -74,9 +76,8 @@ impl Hub {
     /// Up to `limit` connections from a cursor on, with up to `selectors_max` of the channels,
     /// patterns, and types of each.
     ///
-    /// Asks one shard at a time for a bounded piece, so that no fan-out waits for it. Takes at most
-    /// a second; what has not been looked at by then comes with the next page, which begins at
-    /// `next`. Cancelling it has no effect.
+    /// Asks one shard at a time for a bounded piece, so that no fan-out waits for it. It takes at
+    /// most a second; the next page goes on where this one stopped. Cancelling it has no effect.
     pub async fn connections(
         &self,
         filter: &ConnectionFilter,
@@ -116,9 +117,8 @@ impl Hub {
         page
     }
 
-    /// Up to `limit` connections that ended lately, those before `after` left out. A shard remembers
-    /// the last 256 ends, without those of polls that got their answer; what a crash of the shard
-    /// ended is not among them.
+    /// Up to `limit` recently closed connections, from `after` on. A shard keeps the last 256,
+    /// without answered polls. Connections that a crash of their shard closed are not among them.
     pub async fn ended_connections(
         &self,
         filter: &ConnectionFilter,
@@ -144,10 +144,10 @@ impl Hub {
         page
     }
 
-    /// One connection by its number, as it is or as it ended.
+    /// One connection by its id, open or recently closed.
     ///
     /// # Errors
-    /// No shard that has answered knows it, and not every shard has answered.
+    /// No shard that answered has the connection, and some shards did not answer.
     pub async fn connection(&self, id: u64) -> Result<Option<ConnectionReport>, Unanswered> {
         let filter = ConnectionFilter { id: Some(id), ..ConnectionFilter::default() };
         let mut unanswered = Vec::new();
@@ -160,7 +160,8 @@ impl Hub {
             unanswered.extend(page.unanswered);
             from = page.next;
         }
-        // It may have ended while the shards were asked, so the ends come last.
+        // It may have been closed while the shards were asked, so closed connections are searched
+        // last.
         let closed = self.ended_connections(&filter, None, 1).await;
         match closed.connections.into_iter().next() {
             Some(ended) => Ok(Some(ended)),

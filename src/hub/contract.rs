@@ -1,4 +1,4 @@
-//! What a log promises, whatever makes its commits durable: one suite, run on every engine.
+//! The contract of a log: one test suite that runs on every storage engine.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::{
     model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Position, Seq, Start},
 };
 
-/// An engine: a hub, and a way to hold up what makes its commits durable.
+/// A storage engine under test: a hub, and a way to delay durability.
 struct Engine {
     hub: Hub,
     stage: Stage,
@@ -37,7 +37,7 @@ struct Engine {
     _server: Option<RedisServer>,
 }
 
-/// What makes the commits of an engine durable.
+/// The storage of an engine.
 enum Stage {
     Memory,
     Delayed(DelayedStage),
@@ -143,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// Lets nothing become durable, where that takes time at all.
+    /// Keeps events from becoming durable, if the engine can delay that.
     fn hold(&self) {
         match &self.stage {
             Stage::Memory => {}
@@ -162,8 +162,8 @@ impl Engine {
         }
     }
 
-    /// Publishes in a task, and waits until the events have their seqs: they are shown, or wait to
-    /// be durable as the commits before them.
+    /// Publishes in a task, and waits until the events have their seqs. Then they are shown
+    /// already, or wait to become durable.
     async fn sequence(
         &self,
         publication: Publication,
@@ -187,7 +187,7 @@ impl Engine {
         }
     }
 
-    /// All that a poll for everything gets from a position on, and where it ends.
+    /// All events after a position, read by polls of all channels, and the position at the end.
     async fn read(&self, mut start: Start) -> (Vec<(Seq, String)>, Position) {
         let mut events = Vec::new();
         loop {

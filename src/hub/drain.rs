@@ -11,17 +11,17 @@ impl Hub {
         self.0.root.serve(front);
     }
 
-    /// Is not [ready](Self::is_ready) from now on, and takes publishes and subscriptions all the same:
-    /// for balancers that are slow to notice, before a drain.
+    /// Makes [`is_ready`](Self::is_ready) false while publishes and subscriptions are still
+    /// accepted: before a drain, load balancers need time to notice.
     pub fn become_unready(&self) {
         self.0.lifecycle.become_unready();
     }
 
     /// Ends all connections, each at its own time within `window` and with its own reconnection
-    /// time; polls are answered. New subscriptions are refused from now on, and so are publishes if
-    /// events are only in memory: what is acknowledged would be gone. A stream ends once it has been
-    /// sent every event, or with the window. Returns when no connection is left, or a little after
-    /// the window.
+    /// time; polls are answered. New subscriptions are refused from now on. So are publishes if
+    /// events are only in memory: events acknowledged now would be lost. A stream ends once it has
+    /// been sent every event, or with the window. Returns when no connection is left, or a little
+    /// after the window.
     pub async fn drain(&self, window: Duration) {
         self.0.lifecycle.start_draining();
         if !self.0.log.outlives_process() {
@@ -33,8 +33,9 @@ impl Hub {
         }
     }
 
-    /// Closes the log: publishes are refused from now on, and what is acknowledged is durable. Another
-    /// process may open a log on disk then. If that fails, so has the hub ([`failed`](Self::failed)).
+    /// Closes the log: publishes are refused from now on, and all acknowledged events are durable.
+    /// Another process may then open a log on disk. If closing fails, the hub has
+    /// [`failed`](Self::failed).
     pub async fn close_log(&self) {
         if let Err(why) = self.0.log.finish().await {
             self.0.lifecycle.fail(why);
@@ -46,8 +47,8 @@ impl Hub {
         self.0.lifecycle.draining().await;
     }
 
-    /// Stops the actors. What is in memory is gone; a log on disk is closed first, with all that it
-    /// has taken ([`close_log`](Self::close_log)).
+    /// Stops the actors. Events in memory are lost; a log on disk is closed first
+    /// ([`close_log`](Self::close_log)).
     pub async fn shut_down(&self) {
         self.0.lifecycle.start_draining();
         self.close_log().await;

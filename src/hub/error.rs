@@ -5,7 +5,8 @@ use thiserror::Error;
 use super::event_rate::EventRate;
 use crate::{backend::DirectoryFull, model::ChannelName};
 
-/// A publish was not accepted; nothing of it was, unless it is [`Unknown`](PublishError::Unknown).
+/// A publish was not accepted. None of its events is in the log, except perhaps with
+/// [`Unknown`](PublishError::Unknown).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -21,44 +22,44 @@ pub enum PublishError {
     /// The channel has been closed.
     #[error("the channel `{0}` is closed")]
     Closed(ChannelName),
-    /// The idempotency key was used for something else.
+    /// The idempotency key was used for a different publish.
     #[error("the idempotency key was used with another body")]
     KeyReused,
-    /// No room within the publish wait time.
+    /// No permits within `publish.wait_ms`.
     #[error("the hub is busy: no room within {wait_ms} ms")]
     Overloaded {
         /// How long it waited.
         wait_ms: u32,
     },
-    /// Over the rate limit of its publisher or channel.
+    /// The rate limit of the publisher or of a channel is exceeded.
     #[error("{} too fast: there is room again in {wait_ms} ms", .rate.description())]
     TooFast {
-        /// Which limit it is over.
+        /// Which limit.
         rate: EventRate,
-        /// When there is room again.
+        /// After which time a retry is within the limit.
         wait_ms: u64,
     },
-    /// More events than the burst of a rate limit.
+    /// The batch alone is larger than the burst of a rate limit.
     #[error("{} with more than {events_max} events at once", .rate.description())]
     OverBurst {
-        /// Which limit it is over.
+        /// Which limit.
         rate: EventRate,
         /// The burst.
         events_max: u32,
     },
-    /// More new channels than its publisher may create.
+    /// The publisher's rate of new channels is exceeded.
     #[error("too many new channels: there may be another in {wait_ms} ms")]
     TooManyNewChannels {
-        /// When there may be another.
+        /// After which time another may be created.
         wait_ms: u64,
     },
-    /// No room for its body beside the others.
+    /// The memory budget of request bodies is exhausted.
     #[error("the bodies of publishes under way fill the room they have ({bytes_max} bytes)")]
     TooManyBodies {
         /// The limit.
         bytes_max: u64,
     },
-    /// A channel would have to be created.
+    /// The hub's limit of channels is reached, so a channel cannot be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
     /// The disk of the log is full.
@@ -98,40 +99,40 @@ impl PublishError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// Every channel it names is closed, and it has all their events.
+    /// Every channel it names is closed, and the client has all their events.
     #[error("every channel named is closed")]
     Closed,
-    /// As many connections as the hub may have.
+    /// The hub's connection limit is reached.
     #[error("the hub has as many connections as it may ({connections_max})")]
     TooManyConnections {
         /// The limit.
         connections_max: u32,
     },
-    /// As many streams as may be sent history at a time, and none was through with it in time.
+    /// All replay permits were in use for too long.
     #[error("as many streams as may ({replays_max}) are being sent what they missed")]
     TooManyReplays {
         /// The limit.
         replays_max: u32,
     },
-    /// As many connections as its address may have.
+    /// The connection limit of the client's address is reached.
     #[error("this address has as many connections as it may ({connections_max})")]
     TooManyOfAddress {
         /// The limit.
         connections_max: u32,
     },
-    /// As many connections as its subject may have.
+    /// The connection limit of the client's subject is reached.
     #[error("this subject has as many connections as it may ({connections_max})")]
     TooManyOfSubject {
         /// The limit.
         connections_max: u32,
     },
-    /// More new channels than its client may create.
+    /// The client's rate of new channels is exceeded.
     #[error("too many new channels: there may be another in {wait_ms} ms")]
     TooManyNewChannels {
-        /// When there may be another.
+        /// After which time another may be created.
         wait_ms: u64,
     },
-    /// A channel would have to be created.
+    /// The hub's limit of channels is reached, so a channel cannot be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
     /// It starts at a position that this hub has not come to in time.
@@ -148,7 +149,7 @@ impl SubscribeError {
         !matches!(self, Self::Closed)
     }
 
-    /// Whether it is the client that has too much, and not the hub.
+    /// Whether a limit of the client is reached, rather than one of the hub.
     pub fn is_client_limit(&self) -> bool {
         matches!(
             self,
@@ -158,7 +159,7 @@ impl SubscribeError {
         )
     }
 
-    /// The word in metrics.
+    /// The metric label.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -181,7 +182,7 @@ pub enum CloseError {
     /// There is no such channel.
     #[error("there is no channel `{0}`")]
     NoSuchChannel(ChannelName),
-    /// As for a publish.
+    /// The closing event was not accepted.
     #[error(transparent)]
     Publish(#[from] PublishError),
 }

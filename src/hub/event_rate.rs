@@ -1,10 +1,10 @@
-//! Whose events are counted, and against which rate.
+//! Under which key events are counted, and which rate limit was exceeded.
 
 use std::sync::Arc;
 
 use crate::model::ClientAddress;
 
-/// What events are counted by.
+/// The key under which a publisher's events are counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -14,20 +14,20 @@ pub enum Source {
     Client(ClientAddress),
 }
 
-/// The rate limit that a publisher is over.
+/// The rate limit that a publisher exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventRate {
-    /// What a subject may publish.
+    /// That of a subject.
     Subject,
-    /// What an address may publish.
+    /// That of an address.
     Address,
-    /// What a channel takes, from all publishers.
+    /// That of a channel, for all its publishers together.
     Channel,
 }
 
 impl EventRate {
-    /// The word in metrics.
+    /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subject => "subject_rate",

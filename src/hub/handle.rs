@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Hub(pub(super) Arc<HubParts>);
 
-/// The parts of a hub, each of which knows only what it uses.
+/// The parts of a hub.
 pub(super) struct HubParts {
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
@@ -32,7 +32,7 @@ pub(super) struct HubParts {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) shards: Arc<ShardsHandle>,
     pub(super) root: RootHandle,
-    // What clients may take.
+    // Limits of clients.
     pub(super) connections: ConnectionAdmission,
     pub(super) channel_creator: ChannelCreator,
     pub(super) quotas: Quotas,

@@ -24,8 +24,8 @@ impl Hub {
         self.channels_where(after, limit, |_| true).await
     }
 
-    /// The same of those channels that are wanted. It looks at some names at a time and yields in
-    /// between. Cancelling it has no effect.
+    /// As [`channels`](Self::channels), but only channels that `wanted` accepts. It examines a
+    /// bounded number of names at a time and yields in between. Cancelling it has no effect.
     pub async fn channels_where(
         &self,
         after: Option<&str>,
@@ -73,7 +73,7 @@ impl Hub {
         self.0.metrics.render()
     }
 
-    /// What it counts, for the layers around it to count on.
+    /// The counters, for the layers around the hub to add to.
     pub(crate) fn counters(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
@@ -83,7 +83,8 @@ impl Hub {
         self.0.connections.admitted()
     }
 
-    /// Whether new clients are to be sent here: it takes publishes and subscriptions, and no drain is near.
+    /// Whether load balancers should send clients here: publishes and subscriptions are accepted,
+    /// and no drain is about to begin.
     pub fn is_ready(&self) -> bool {
         self.0.lifecycle.is_ready()
     }
@@ -93,8 +94,8 @@ impl Hub {
         self.0.lifecycle.is_draining()
     }
 
-    /// Waits until the hub cannot go on, and says why. The program should then end, and its service
-    /// manager start it again.
+    /// Completes with the reason when the hub has failed for good. The program should then exit,
+    /// and its service manager restart it.
     pub async fn failed(&self) -> String {
         self.0.lifecycle.failed().await
     }

@@ -44,7 +44,7 @@ pub use builder::{HubBuilder, StartError};
 pub use connections::{
     ClosedCursor, ClosedPage, ConnectionCursor, ConnectionPage, ConnectionTotals, Unanswered,
 };
-// What a front door needs of the engine.
+// Types of the engine that front doors use.
 pub use crate::{
     actors::{
         BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState,

@@ -1,4 +1,4 @@
-//! Long-polls: read at once, or admitted to wait.
+//! Long-polls: answered from history at once, or admitted to wait on a shard.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,15 +23,15 @@ use crate::{
 pub struct PollRequest {
     /// Channels, patterns, types.
     pub subscription: Subscription,
-    /// Where it starts.
+    /// The position it starts from.
     pub start: Start,
-    /// The form of its answer.
+    /// How its answer is encoded.
     pub encoding: &'static dyn PollEncoding,
     /// How long it waits.
     pub wait: Duration,
     /// Events at most; 0 counts as 1.
     pub limit: u32,
-    /// Its holder, with authentication; it waits no longer than the holder's token lasts.
+    /// The client's subject and token expiry, with authentication; the poll ends with the token.
     pub holder: Option<Holder>,
     /// The address of its client, if that is known.
     pub client: Option<ClientAddress>,
@@ -53,7 +53,7 @@ impl Hub {
         })
     }
 
-    /// What a long-poll finds without waiting, or that it has to wait.
+    /// Reads what a long-poll finds without waiting; [`PollNow::Wait`] if it has to wait.
     ///
     /// The position of a poll that starts now is fixed by this call: wait from the position that
     /// [`PollNow::Wait`] gives. A poll by patterns yields to other tasks between looks at the
@@ -75,7 +75,7 @@ impl Hub {
         let subscription = &request.subscription;
         let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
         let created_by = CreatedBy { subject, client: request.client };
-        // Read first: an event up to it is found below.
+        // The head is read first, so every event up to it is found below.
         let head = backend.head();
         let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
         let mut open = !subscription.patterns().is_empty();
@@ -102,21 +102,24 @@ impl Hub {
         let types = subscription.types();
         let mut through = resume.cursor;
         let mut events = Vec::new();
-        // A filter may pass over much: a few pages here, the rest in pieces by a shard.
+        // A type filter may skip many events. A few pages are read here; a shard reads the rest in
+        // pieces.
         for page in 0..POLL_PAGES_MAX {
             if page > 0 {
-                // Patterns that fit little make a page long.
+                // Reading a page takes long if the patterns match few of its events.
                 yield_now().await;
             }
             let range = SeqRange {
                 after: through,
-                // What was lost during a look back may lie behind the head when it began.
+                // If events were lost during the search for the start, the start may be after the
+                // head that was read before it.
                 through: resume.head.max(through),
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
             let page = backend.read(patterns, named.iter(), &mut resume.reader, &range);
-            // What was evicted between the two looks, the shard finds out and tells.
+            // Events were evicted after the search for the start: the shard finds that too and
+            // answers with a gap.
             let Ok(page) = page else { break };
             through = page.through;
             let more = page.more;
@@ -143,8 +146,8 @@ impl Hub {
         Ok(PollNow::Answer(PollAnswer { events, position, gap: resume.gap }))
     }
 
-    /// Answers a poll as a value: at once, or when there is something or its wait is over. Dropping the
-    /// future ends the wait.
+    /// Answers a poll with a value: at once, on the first event, or when its wait is over. Dropping
+    /// the future ends the wait.
     ///
     /// # Errors
     /// As [`poll_now`](Self::poll_now) and [`admit_poll`](Self::admit_poll), and
@@ -182,7 +185,7 @@ impl Hub {
     }
 }
 
-/// What a poll finds.
+/// The result of [`Hub::poll_now`].
 #[derive(Debug)]
 pub enum PollNow {
     /// An answer.
@@ -193,7 +196,7 @@ pub enum PollNow {
 
 /// How long a poll whose shard has ended waits before it is handed to another.
 const RESTART_PAUSE: Duration = Duration::from_millis(20);
-/// Events looked at in one piece by a poll that does not wait, and pieces of one poll.
+/// Events read for one page, and pages that `poll_now` reads at most.
 const POLL_PAGE_EVENTS: usize = 1_000;
 const POLL_PAGES_MAX: usize = 4;
 /// Frame bytes after which a poll's answer holds no more events.

@@ -31,12 +31,12 @@ pub struct Publication {
     pub events: Vec<(ChannelName, NewEvent)>,
     /// Names the publish, so that a retry publishes nothing.
     pub key: Option<IdempotencyKey>,
-    /// Who publishes, if that is to be counted.
+    /// The key under which rate limits count the events; `None` is not limited.
     pub source: Option<Source>,
 }
 
 impl Publication {
-    /// One plain message to a channel by name.
+    /// One event without a type, to a channel by name.
     ///
     /// # Errors
     /// A text that is not a channel's name.
@@ -66,8 +66,8 @@ pub struct Published {
 impl Hub {
     /// Publishes, and answers once the events are in the log.
     ///
-    /// Waits up to the publish wait time for room. Cancelling it (dropping the future) leaves open
-    /// whether the events are accepted; an idempotency key makes a retry safe.
+    /// Waits up to `publish.wait_ms` for late shards and permits. If the future is dropped, the
+    /// events may be accepted or not; an idempotency key makes a retry safe.
     pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
         let client = match &publication.source {
             Some(Source::Client(client)) => Some(client.ip()),
@@ -178,7 +178,7 @@ impl Hub {
         let Some(released) = throttles.first(channels()) else { return };
         self.0.metrics.publishes_throttled.inc();
         released.wait().await;
-        // Others of its channels, or the same one again.
+        // Meanwhile another channel of the batch, or the same one again, may have been throttled.
         while let Some(released) = throttles.first(channels()) {
             released.wait().await;
         }

@@ -1,5 +1,5 @@
-//! Quotas: connections and events of one client, by its token's subject and by its address; and
-//! events of one channel.
+//! Quotas: connections and events of each client, by the subject of its token and by its address;
+//! and events of each channel.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Rate limits: how much a client may send in a second, with a burst above it.
 //!
-//! The arithmetic is governor's (GCRA: one number a client, no timer). The table of clients is ours,
-//! since it has a bound: past it, clients that are not in it share one rate.
+//! governor does the arithmetic (GCRA: one number for each client, no timer). The table of clients
+//! is our own because it is bounded: once it is full, clients that are not in it share one rate.
 
 use std::{
     hash::Hash,
@@ -48,7 +48,7 @@ impl<K: Hash + Eq + Clone, C: Clock> RateLimits<K, C> {
         Some(Self { limiter, burst: burst.get(), keys_max, swept })
     }
 
-    /// Takes `count` of the limit of `key`, or says why not. What is over the limit takes nothing.
+    /// Counts `count` against the limit of `key`. A rejected request counts nothing.
     pub(crate) fn take(&self, key: &K, count: u32) -> Result<(), TooFast> {
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
         self.sweep_if_due();
@@ -59,8 +59,8 @@ impl<K: Hash + Eq + Clone, C: Clock> RateLimits<K, C> {
         }
     }
 
-    /// Removes keys that may send a whole burst again, as unknown ones may: now and then, and
-    /// sooner while the table is full.
+    /// Removes keys with a full burst left, which are no different from unknown keys. It does so
+    /// from time to time, and more often while the table is full.
     fn sweep_if_due(&self) {
         let every =
             if self.limiter.len() >= self.keys_max { SWEEP_FULL_EVERY } else { SWEEP_EVERY };
@@ -75,14 +75,14 @@ impl<K: Hash + Eq + Clone, C: Clock> RateLimits<K, C> {
     }
 }
 
-/// When each key may bring its next one, as governor counts it.
+/// governor's state of each key: the time at which its next request is within the limit.
 #[derive(Debug)]
 struct Table<K: Hash + Eq> {
     keys: DashMap<K, Nanos>,
-    /// Of `keys`: they are counted shard by shard otherwise.
+    /// Entries in `keys`; `DashMap::len` would lock all its shards.
     len: AtomicUsize,
     keys_max: usize,
-    /// Of all that have no entry in `keys`.
+    /// The shared state of all keys without an entry in `keys`.
     others: Mutex<Option<Nanos>>,
 }
 
@@ -147,7 +147,7 @@ impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Table<K> {
     }
 }
 
-/// Between two looks for keys that are idle: a pass over the table, a millisecond for 100,000.
+/// Between two sweeps of idle keys. A sweep passes over the table, a millisecond for 100,000 keys.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The same while the table is full.
 const SWEEP_FULL_EVERY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Fresh tokens for living connections.
+//! Renews the lease of an open connection with a fresh token.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl Hub {
-    /// Lets a connection go on for as long as a fresh token of its subject lasts: until `until_ms`
-    /// of the hub's clock ([`now_ms`](Self::now_ms)), or for good. If the token does not allow all
-    /// that the connection receives, the connection is ended.
+    /// Extends the lease of a connection to the expiry of a fresh token of the same subject:
+    /// `until_ms` by the hub's clock ([`now_ms`](Self::now_ms)), or `None` for a token that does
+    /// not expire. The connection is ended if the token does not allow everything that it receives.
     ///
-    /// `None` if its shard did not answer; then the connection is as it was, or will be as it was
-    /// asked. Cancelling it leaves open which.
+    /// `None` if the shard did not answer in time: the lease may be renewed or not. The same holds
+    /// if this is cancelled.
     pub async fn renew(
         &self,
         id: u64,

@@ -1,4 +1,4 @@
-//! Opens the log on disk, and fills the histories from it.
+//! Opens the log on disk and restores the histories from it.
 
 use std::{
     collections::VecDeque,
@@ -21,9 +21,9 @@ use crate::{
 /// The log of a hub on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskOptions {
-    /// Its directory, which is created if need be.
+    /// Its directory, which is created if it does not exist.
     pub directory: PathBuf,
-    /// When it is fsynced.
+    /// When events are fsynced.
     pub sync: SyncPolicy,
     /// Bytes of one segment.
     pub segment_bytes: u64,
@@ -46,7 +46,7 @@ impl DiskOptions {
     }
 }
 
-/// A log that is open, and what it held.
+/// An open log, and what was read from it.
 pub(super) struct Restored {
     pub(super) store: Arc<EventStore>,
     pub(super) log: OpenLog<LocalDirectory>,
@@ -105,7 +105,7 @@ pub(super) fn restore(
         bytes_max: options.bytes_max,
         age_max_ms: options.age_max.as_millis() as u64,
         removed: RemovedLimits {
-            // Living channels have losses too.
+            // Channels that are open have lost events too.
             channels_max: limits.channels.forgotten_max as usize
                 + limits.channels.channels_max as usize,
             closed_ms: loader.tombstone_ms,
@@ -138,10 +138,10 @@ pub(super) fn restore(
     Ok(Restored { store, log, keys: loader.keys })
 }
 
-/// Puts what the log holds into the histories.
+/// Puts the events of the log into the histories.
 struct Loader {
     store: Arc<EventStore>,
-    /// The latest, at most `keys_max`.
+    /// The latest keys, at most `keys_max`.
     keys: VecDeque<StoredKey>,
     keys_max: usize,
     tombstone_ms: u64,
@@ -174,7 +174,7 @@ impl Loader {
         }
         let entry = self.find_or_create(&recovered.channel)?;
         if entry.events().is_closed() {
-            // It was open again when this was published.
+            // An event after the close: the channel had been created again.
             self.reopen(&entry);
         }
         let position = Position { epoch: self.store.epoch(), seq: recovered.seq };
@@ -201,7 +201,8 @@ impl Loader {
         event.time_ms + u64::from(policy.history.age_max_s) * 1_000 <= self.now_ms
     }
 
-    /// The channel. Where the directory is full of channels that have nothing left, these go.
+    /// Finds or creates the channel. If the directory is full, channels without retained events are
+    /// evicted.
     fn find_or_create(&self, name: &ChannelName) -> Result<Arc<ChannelEntry>, DirectoryFull> {
         let directory = self.store.registry().directory();
         match directory.find_or_create(name, self.now_ms) {
@@ -217,7 +218,7 @@ impl Loader {
         }
     }
 
-    /// As a channel does when its tombstone expires: what was before the close is gone.
+    /// Reopens a channel as when its tombstone expires: events before the close are gone.
     fn reopen(&self, entry: &ChannelEntry) {
         self.store.evict_all(entry);
         entry.events().reopen();

@@ -1,4 +1,4 @@
-//! Subscribing: a request becomes an admitted [`Subscriber`], which a shard serves.
+//! Admits subscriptions: turns a request into a [`Subscriber`], which a shard serves.
 
 use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
@@ -16,24 +16,24 @@ use crate::{
 pub struct StreamRequest {
     /// Channels, patterns, types.
     pub subscription: Subscription,
-    /// Where it starts.
+    /// The position it starts from.
     pub start: Start,
-    /// Another framing than server-sent events as history has them.
+    /// Another framing than plain server-sent events.
     pub framing: Option<&'static dyn Framing>,
     /// What happens when it lags; `None` takes that of its channels.
     pub policy: Option<SlowPolicy>,
-    /// Whether it begins with its connection's id.
+    /// Whether the stream begins with an event that has the connection's id.
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
-    /// Its holder, with authentication; it ends with the holder's token.
+    /// The client's subject and token expiry, with authentication; the stream ends with the token.
     pub holder: Option<Holder>,
     /// The address of its client, if that is known.
     pub client: Option<ClientAddress>,
 }
 
 impl StreamRequest {
-    /// A plain stream of a channel or pattern, of what comes from now on.
+    /// A plain stream of a channel or pattern, from now on.
     ///
     /// # Errors
     /// A text that is neither a channel's name nor a pattern.
@@ -42,7 +42,7 @@ impl StreamRequest {
         Ok(Self::new(Subscription::new([selector], [], 1).expect("one selector of at most one")))
     }
 
-    /// A plain stream of what comes from now on.
+    /// A plain stream from now on.
     pub fn new(subscription: Subscription) -> Self {
         Self {
             subscription,
@@ -64,7 +64,7 @@ impl Hub {
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
         let form = request.framing.map_or(Form::Frames, Form::Framed);
         let age_max_s = self.0.limits.connections.age_max_s;
-        // Not all at the same age: those that came together should not leave together.
+        // A random age, so that streams that were opened together do not all end together.
         let age_max_ms = u64::from(age_max_s) * 1_000;
         let age_max_ms =
             (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
@@ -81,9 +81,9 @@ impl Hub {
         })
     }
 
-    /// Opens a stream as an HTTP body for a handler of one's own, which sends it as
-    /// `text/event-stream`. Dropping the body ends the stream; one that is not read holds at most
-    /// 16 KiB and a send, and then lags as a slow client does.
+    /// Opens a stream as an HTTP body, for a handler that sends it as `text/event-stream`. Dropping
+    /// the body ends the stream. A body that is not read buffers at most 16 KiB and one send, and
+    /// then lags like any slow client.
     ///
     /// # Errors
     /// As [`admit_stream`](Self::admit_stream).
@@ -186,8 +186,8 @@ impl Hub {
         })
     }
 
-    /// Whether the channel is closed and a client that starts there has nothing more to come. One
-    /// that asks for history gets what is left of it, to the closing event.
+    /// Whether the channel is closed and has no event after `start`. A client that asks for history
+    /// gets what is retained, up to the closing event.
     fn nothing_left_in(&self, counted: &CountedEntry, start: &Start) -> bool {
         let Some(closed) = counted.entry().events().closed_seq() else { return false };
         match start {
@@ -209,7 +209,7 @@ fn policy_of(named: &[CountedEntry], has_patterns: bool, default: SlowPolicy) ->
     }
 }
 
-/// What is asked for, of a stream or a poll.
+/// The common part of a stream's and a poll's request.
 pub(super) struct AdmissionRequest {
     pub(super) subscription: Subscription,
     pub(super) start: Start,

@@ -1,10 +1,10 @@
-//! Log lines that clients can cause as often as they like: each is written once a second at most.
+//! Log lines that clients can cause at any rate: each kind is written at most once a second.
 
 use std::net::IpAddr;
 
 use crate::telemetry::LogThrottle;
 
-/// When each was last logged, of the whole hub.
+/// A throttle for each kind of line, for the whole hub.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledLogs {
     over_limit: LogThrottle,
@@ -14,7 +14,7 @@ pub(super) struct ThrottledLogs {
 }
 
 impl ThrottledLogs {
-    /// Logs that clients are refused at a limit of theirs.
+    /// Logs that a client exceeded a limit of its own.
     pub(super) fn over_limit(&self, limit: &str, client: Option<IpAddr>) {
         if let Some(times) = self.over_limit.due() {
             let client = client.map(tracing::field::display);

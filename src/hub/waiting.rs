@@ -1,5 +1,5 @@
-//! What a subscription waits for before it is admitted: capacity for its connection, and a permit
-//! for its replay. Both for a bounded time.
+//! The waits of a subscription before it is admitted, both for a bounded time: for a free
+//! connection, and for a replay permit.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use super::{error::SubscribeError, handle::Hub};
 use crate::{actors::ReplayPermit, model::Start};
 
 impl Hub {
-    /// Waits a moment for capacity if the hub has all the connections it may: clients that come
-    /// back all at once are here again before the hub has noticed that they left. Cancelling it has
+    /// Waits a moment if the connection limit is reached: when many clients reconnect at once,
+    /// their new connections arrive before the hub has seen the old ones close. Cancelling it has
     /// no effect.
     pub async fn wait_for_capacity(&self) {
         let deadline = tokio::time::Instant::now() + CAPACITY_WAIT_MAX;
@@ -60,7 +60,7 @@ impl Hub {
     }
 }
 
-/// How long a subscription waits for capacity, and between two attempts.
+/// How long a subscription waits for a free connection, and how often it checks.
 const CAPACITY_WAIT_MAX: Duration = Duration::from_millis(500);
 const CAPACITY_POLL_EVERY: Duration = Duration::from_millis(10);
 

@@ -1,4 +1,5 @@
-//! A shard's end of a listener: accepted sockets are not registered with the runtime yet.
+//! Accepts from a listener on a shard's thread. Accepted sockets are not registered with the tokio
+//! runtime yet.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use crate::actors::{SocketAddrs, Tcp};
 #[derive(Debug)]
 pub(super) struct AcceptQueue {
     listener: AsyncFd<TcpListener>,
-    /// The address that all its connections come in at, unless it listens on all there are.
+    /// The local address of all its connections; `None` if it listens on the unspecified address.
     local: Option<SocketAddr>,
 }
 
@@ -28,14 +29,14 @@ impl AcceptQueue {
         Ok(Self { listener, local: (!local.ip().is_unspecified()).then_some(local) })
     }
 
-    /// The next connection. Those that come together cost one wake-up.
+    /// Waits for the next connection. Connections that arrive together cost one wake-up.
     pub(super) async fn accept(&self) -> io::Result<Tcp> {
         self.listener.async_io(Interest::READABLE, |listener| self.take(listener)).await
     }
 
-    /// A connection that waits; `WouldBlock` if none does, and then the next
-    /// [`accept`](Self::accept) waits for one. Without a file for it the kernel says so even if no
-    /// connection waits, and only this call finds out.
+    /// Accepts a connection without waiting; `WouldBlock` if none is queued, and then the next
+    /// [`accept`](Self::accept) waits for one. At the file limit the kernel fails `accept` even if
+    /// the queue is empty; only this call, made once a descriptor is free, finds that out.
     pub(super) fn accept_now(&self) -> io::Result<Tcp> {
         self.listener.try_io(Interest::READABLE, |listener| self.take(listener))
     }

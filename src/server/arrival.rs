@@ -1,4 +1,4 @@
-//! What the routes know of a connection: its local address, its peer, and whether it is encrypted.
+//! Facts about a connection for the requests on it: local address, peer, TLS or not.
 
 use std::{io, net::IpAddr};
 
@@ -10,7 +10,7 @@ use crate::{
     http::{LocalAddress, Secure, TrustedProxies},
 };
 
-/// How requests come in on a connection.
+/// Local address, peer and encryption of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     addrs: SocketAddrs,
@@ -18,18 +18,17 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// How they come in on this one; an error if it has gone.
+    /// Reads them from a socket; an error if the client has closed it.
     pub(super) fn of(io: &Socket) -> io::Result<Self> {
         Ok(Self { addrs: io.addrs()?, is_secure: io.is_secure() })
     }
 
-    /// The address at the other end, which may be a proxy's.
+    /// The peer's address, which may be a proxy's.
     pub(super) fn peer(self) -> IpAddr {
         self.addrs.peer.ip().to_canonical()
     }
 
-    /// Tells the routes where a request came in, from whom, and whether it could be read on the
-    /// way.
+    /// Attaches these facts to a request, with the client's address as trusted proxies report it.
     pub(super) fn annotate<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let SocketAddrs { local, peer } = self.addrs;
         let client = proxies.client(peer, request.headers());

@@ -1,5 +1,5 @@
-//! One connection, from its first bytes: they say which protocol is spoken. A plain request is parsed
-//! before hyper starts, and mostly hyper never does.
+//! One connection: detects its protocol from the first bytes, answers a plain request without
+//! hyper, and gives all other requests to hyper or the HTTP/2 server.
 
 use std::{io, pin::pin, rc::Rc, time::Duration};
 
@@ -33,14 +33,14 @@ pub(super) struct Connections {
     pub(super) dispatcher: Dispatcher,
     pub(super) shard: LocalShard,
     pub(super) header_read_timeout: Duration,
-    /// How long a connection may be without a request after its last answer.
+    /// How long a connection may stay idle after its last answer.
     pub(super) keep_alive: Duration,
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
-    /// How long a client may take nothing of an answer.
+    /// How long a client may accept no byte of an answer.
     pub(super) write_stall: Duration,
     pub(super) budget: SocketBudget,
     pub(super) request_limits: RequestLimits,
-    /// Where all connections are encrypted.
+    /// The TLS acceptor, if the listeners speak TLS.
     pub(super) tls: Option<Acceptor>,
     /// The trusted proxies.
     pub(super) proxies: TrustedProxies,
@@ -72,9 +72,9 @@ impl Connections {
         }
     }
 
-    /// Serves a connection until it ends, its shard is gone, or it is handed off. `early` was read
-    /// already; if nothing was, the client has so long to begin. Without a protocol its first bytes say
-    /// it.
+    /// Serves a connection until it ends, its shard stops, or its socket is handed off. `early` are
+    /// the bytes already read; if there are none, the client has the given time to begin. If
+    /// `protocol` is `None`, the first bytes decide it.
     async fn serve(
         self: Rc<Self>,
         io: Socket,
@@ -84,7 +84,8 @@ impl Connections {
         _held: HeldPermits,
     ) {
         tokio::select! {
-            // Most are done at the first poll, and never wait for their shard's end.
+            // Most connections are done at the first poll, so that comes before the end of the
+            // shard.
             biased;
             () = Box::pin(self.serve_requests(io, early, protocol, wait)) => {}
             () = self.shard.gone() => {}
@@ -122,17 +123,19 @@ impl Connections {
                     }
                 }
             }
-            // Its state is large, and most connections never need it.
+            // Boxed: hyper's state is large, and most connections never need it.
             let served = Box::pin(self.serve_with_hyper(io, early, answer, arrival)).await;
             let Some(idle) = served else { return };
-            // hyper has waited for a next request, and its buffers are given up.
+            // No next request came in time: hyper and its buffers are dropped, and the socket waits
+            // without them.
             (io, early, protocol) = (idle, Bytes::new(), Some(Protocol::Http1));
             wait = self.keep_alive.saturating_sub(self.header_read_timeout);
         }
     }
 
-    /// Reads the first bytes of a client: until there are some, and without a protocol until they say
-    /// it or the client has ended its side. `None` if the connection is to be closed.
+    /// Reads the first bytes of a client. If the protocol is not known, reads until the bytes
+    /// decide it or the client shuts down its sending side. `None` if the connection is to be
+    /// closed.
     async fn read_beginning(
         &self,
         io: &mut Socket,
@@ -172,8 +175,8 @@ impl Connections {
         }
     }
 
-    /// Goes on with a connection on which a poll was answered. It has no buffers of the HTTP server
-    /// before its client sends something: thousands are answered at once.
+    /// Serves a connection again after its poll was answered. Buffers are allocated only when its
+    /// client sends something, since thousands of polls may be answered at once.
     pub(super) async fn serve_next(
         self: Rc<Self>,
         mut io: Socket,
@@ -196,7 +199,7 @@ impl Connections {
         self.serve(io, early, Some(Protocol::Http1), wait, held).await;
     }
 
-    /// Sends the end of a last answer, of which some waits for the kernel to take it.
+    /// Writes the rest of a connection's last answer, which the kernel did not accept at once.
     pub(super) async fn flush_and_close(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
         tokio::select! {
             biased;
@@ -209,16 +212,16 @@ impl Connections {
         }
     }
 
-    /// Completes when no connection is to be kept.
+    /// Completes when idle connections are to be closed.
     pub(super) async fn shutdown_requested(&self) {
         let mut closing = self.closing.clone();
         let _ = closing.wait_for(|closing| *closing).await;
     }
 }
 
-/// What the client of a new connection has said; nothing if it has ended, or takes its time. A
-/// request mostly comes right behind its connection, so other tasks run and it is read again,
-/// before the runtime is asked to watch.
+/// Reads the first bytes of a new connection without waiting; empty if there are none yet. A
+/// request mostly arrives right after its connection, so this yields to other tasks and tries again
+/// a few times, before the socket is registered with the runtime.
 async fn read_first_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     for _ in 0..FIRST_READS_MAX {
         match io.read_unregistered(FIRST_BYTES_MAX) {
@@ -234,7 +237,7 @@ fn is_retryable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Bytes of a first read: a request of a browser has about half of that.
+/// Bytes of the first read: about twice the request of a browser.
 const FIRST_BYTES_MAX: usize = 2 * 1024;
-/// How often a new connection's first bytes are looked for before the runtime watches for them.
+/// How often a new socket is read before it is registered with the runtime.
 const FIRST_READS_MAX: usize = 3;

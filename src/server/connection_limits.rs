@@ -1,8 +1,8 @@
-//! Limits new connections: sockets of each address, and new ones a second, of each address and in
-//! all.
+//! Limits connections: sockets of each address, and new connections a second of each address and of
+//! the whole hub.
 //!
 //! Checked when a connection has been accepted, before anything is read from it. Trusted proxies
-//! are not limited, since they serve many clients; nor are programs of this machine, unless the
+//! are not limited by address, since they serve many clients; nor are loopback clients, unless the
 //! settings count them.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -33,16 +33,16 @@ pub(super) type AddressCount = Option<Usage<Network>>;
 /// Why a new connection is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RejectReason {
-    /// Its address has as many sockets as it may.
+    /// The address has reached its limit of sockets.
     TooMany,
-    /// Its address connects too often.
+    /// The address exceeds its rate of new connections.
     TooOften {
-        /// When one more may come.
+        /// After which time the next connection is within the rate.
         wait: Duration,
     },
-    /// All together connect too often.
+    /// The hub's rate of new connections is exceeded.
     AllTooOften {
-        /// When one more may come.
+        /// After which time the next connection is within the rate.
         wait: Duration,
     },
 }
@@ -70,7 +70,7 @@ impl ConnectionLimiter {
             }
             _ => None,
         };
-        // An address that is over its own rate takes nothing of the others'.
+        // Checked first, so that an address over its own rate uses up nothing of the hub's rate.
         if let Some((rates, network)) = counts.by_address.as_ref().zip(network) {
             rates.take(&network, 1).map_err(|why| RejectReason::TooOften { wait: wait(why) })?;
         }
@@ -86,7 +86,7 @@ impl ConnectionLimiter {
         network.and_then(|network| self.0.sockets.take(&network, u32::MAX))
     }
 
-    /// What a peer is counted by, if it is.
+    /// The key under which a peer is counted; `None` if it is not limited.
     fn counted_network(&self, peer: SocketAddr) -> Option<Network> {
         let client = ClientAddress::direct(peer);
         let is_counted = self.0.limits.count(client) && !self.0.proxies.contains(peer.ip());
@@ -95,7 +95,7 @@ impl ConnectionLimiter {
 }
 
 impl RejectReason {
-    /// The word in metrics.
+    /// The metric label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::TooMany => "address_requests_max",
@@ -104,7 +104,7 @@ impl RejectReason {
         }
     }
 
-    /// What its client is answered.
+    /// The answer to the client.
     pub(super) fn to_rejection(self) -> TemporaryRejection {
         match self {
             Self::TooMany => {

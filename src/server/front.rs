@@ -24,8 +24,8 @@ use crate::{
 
 /// The HTTP front of a hub: listeners for each shard, and what serves their connections.
 pub(super) struct HttpFront {
-    /// By shard, then by address. Kept open here, so that connections wait in the kernel's queue
-    /// while a shard is started anew.
+    /// By shard, then by address. They stay open while a shard is restarted, so that new
+    /// connections wait in the kernel's accept queue.
     pub(super) listeners: Vec<Vec<net::TcpListener>>,
     pub(super) hub: Hub,
     pub(super) dispatcher: Dispatcher,
@@ -39,9 +39,9 @@ pub(super) struct HttpFront {
     pub(super) http2: Http2Limits,
     pub(super) limiter: ConnectionLimiter,
     pub(super) request_limits: RequestLimits,
-    /// Becomes true when no connection is to be accepted.
+    /// Becomes true when the accept loops are to stop.
     pub(super) accepts_no_more: watch::Receiver<bool>,
-    /// Becomes true when no connection is to be kept.
+    /// Becomes true when idle connections are to be closed.
     pub(super) closing: watch::Receiver<bool>,
 }
 
@@ -68,7 +68,7 @@ impl Front for HttpFront {
         let again = Rc::clone(&connections);
         let limiter = self.limiter.clone();
         shard.on_returned(move |ReturnedSocket { io, early, counted, keep_alive }| {
-            // Gone already, if it has no address.
+            // `getpeername` fails if the client has closed the connection already.
             let Ok(addrs) = io.addrs() else { return };
             let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
@@ -100,7 +100,8 @@ impl Front for HttpFront {
             }
             while let Some(ended) = loops.join_next().await {
                 if ended.is_err() {
-                    // The others would leave its connections in the queue for ever.
+                    // One loop has panicked. Without it connections would stay in its listener's
+                    // queue for ever, so all loops of the shard end with it.
                     return;
                 }
             }
@@ -108,7 +109,7 @@ impl Front for HttpFront {
     }
 }
 
-/// Accepts until it may not.
+/// Accepts connections until `accepts_no_more` is true.
 async fn accept(
     listener: AcceptQueue,
     connections: Rc<Connections>,
@@ -126,7 +127,7 @@ async fn accept(
         in_a_row += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // The result holds the channel's lock, and must not outlive the wait.
+            // The result of `wait_for` holds the watch channel's lock, so it is dropped at once.
             () = async { drop(accepts_no_more.wait_for(|no_more| *no_more).await) } => {
                 drop(listener);
                 return std::future::pending().await;
@@ -155,8 +156,8 @@ async fn accept(
                 continue;
             }
         };
-        // While no connection ends, those that wait in the kernel's queue are rejected without
-        // delay.
+        // The budget stays exhausted until a connection ends; until then queued connections are
+        // rejected without waiting for a permit.
         let budget = &connections.budget;
         let permit = match rejections.has_reserve() {
             false => Err(Exhausted::Files),
@@ -175,5 +176,5 @@ async fn accept(
 
 /// Connections accepted before the loop yields to those it has accepted.
 const ACCEPTS_IN_A_ROW: usize = 16;
-/// How long an accept loop waits after a failure that would come again at once.
+/// Pause of an accept loop after an error that would repeat at once, such as the file limit.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

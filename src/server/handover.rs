@@ -1,11 +1,13 @@
-//! Passing the listening sockets and the log on from one process to the next, so that a restart refuses
-//! no connection.
+//! Passes the listening sockets and the log from one process to the next, so that no connection is
+//! refused during a restart.
 //!
-//! A hub with a log on disk waits at a Unix socket in its directory. A new process (`--take-over`) gets
-//! the listening sockets there (`SCM_RIGHTS`, unix(7)) and does all that can fail without the log; only
-//! then it says that it takes them. It waits until the old process has closed the log, opens it and
-//! accepts. Meanwhile connections wait in the kernel's queue, which belongs to the sockets and not to a
-//! process: a second bind would have a queue of its own, and connections in the first would be reset.
+//! A hub with a log on disk listens on a Unix socket in its data directory. A new process
+//! (`--take-over`) connects, receives the listening sockets (`SCM_RIGHTS`, unix(7)), and does every
+//! step of its start that does not need the log. Only if all of these succeed does it confirm the
+//! take-over. Then it waits until the old process has closed the log, opens the log, and accepts
+//! connections. Meanwhile new connections wait in the kernel's accept queue, which belongs to the
+//! socket and not to a process. If the new process bound a second socket instead, connections in
+//! the queue of the first would be reset.
 //!
 //! The other side is [`Predecessor`](super::predecessor::Predecessor).
 
@@ -35,12 +37,12 @@ use tokio::{
 
 use super::front::HttpFront;
 
-/// Where a hub waits for its successor.
+/// The Unix socket on which a hub listens for its successor.
 #[derive(Debug)]
 pub(super) struct HandoverSocket(UnixListener);
 
 impl HandoverSocket {
-    /// Waits in the directory of a log, which this process has locked.
+    /// Listens in the directory of a log, whose lock this process holds.
     pub(super) fn listen(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         match fs::remove_file(&path) {
@@ -50,11 +52,12 @@ impl HandoverSocket {
         let (address, _directory) = socket_address(data_dir)?;
         let listener = UnixListener::bind(address)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        // It stays when this process ends: by then its successor may have one of this name.
+        // The file is not removed when this process ends: by then the successor may have its own
+        // socket under this name.
         Ok(Self(listener))
     }
 
-    /// Passes the sockets of a front on to the first process that takes them.
+    /// Passes the listening sockets of a front to the first process that confirms the take-over.
     pub(super) async fn pass_on(self, front: Arc<HttpFront>) -> Successor {
         loop {
             let stream = match self.0.accept().await {
@@ -85,7 +88,7 @@ impl Successor {
         &mut self,
         listeners: impl IntoIterator<Item = &TcpListener>,
     ) -> io::Result<()> {
-        // Between bind and chmod others may have connected.
+        // Before `chmod` another user may have connected, so the peer's user is checked.
         let user = self.0.peer_cred()?.uid();
         if user != geteuid().as_raw() && user != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -94,12 +97,12 @@ impl Successor {
             self.0.async_io(Interest::WRITABLE, || send(&self.0, listener)).await?;
         }
         self.0.write_all(&[ALL_SENT]).await?;
-        // It is ready to take them.
+        // The successor has confirmed.
         self.0.read_u8().await?;
         Ok(())
     }
 
-    /// Says that the log is closed. Fails if the process is gone.
+    /// Tells the successor that the log is closed. Fails if that process has ended.
     pub(super) async fn log_is_closed(mut self) -> io::Result<()> {
         self.0.write_all(&[LOG_CLOSED]).await
     }
@@ -116,8 +119,9 @@ fn send(stream: &UnixStream, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// The address of the socket in a directory. It is good as long as the file is open: an address has
-/// 108 bytes (unix(7)), so that a long path is replaced by that of the open directory.
+/// The address of the socket in a directory. A Unix address has room for 108 bytes (unix(7)), so a
+/// long path is replaced by the `/proc` path of the open directory; the address is valid as long as
+/// the returned file is open.
 pub(super) fn socket_address(data_dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let path = data_dir.join(SOCKET);
     if path.as_os_str().len() < ADDRESS_BYTES {
@@ -128,13 +132,13 @@ pub(super) fn socket_address(data_dir: &Path) -> io::Result<(PathBuf, Option<Fil
     Ok((path.into(), Some(directory)))
 }
 
-/// The file of the socket.
+/// The socket's file name.
 const SOCKET: &str = "handover";
 const LISTENER: u8 = b'L';
 pub(super) const ALL_SENT: u8 = b'E';
 const LOG_CLOSED: u8 = b'C';
 const ADDRESS_BYTES: usize = 108;
-/// How long a process that connects has to take the sockets; another one waits meanwhile.
+/// How long a connected process has to confirm; a second process waits meanwhile.
 const PASS_ON_TIME_MAX: Duration = Duration::from_secs(5);
-/// Errors of accept last, as a want of open files does.
+/// Pause after a failed accept: its causes, such as the file limit, last for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

@@ -35,27 +35,30 @@ use crate::{
 
 /// How the HTTP server's part of a connection ended.
 enum Ended {
-    /// By itself.
+    /// hyper has finished or failed.
     Over(hyper::Result<()>),
-    /// A response asks for the socket.
+    /// The socket goes to a shard, for a stream or a waiting poll.
     HandedOff,
     /// The client does not read its answer.
     Stalled,
 }
 
-/// What follows hyper on a connection.
+/// What becomes of the socket after hyper.
 enum After {
     Closed,
-    /// A next request, perhaps: none has begun for as long as a head may take.
+    /// Kept alive, but no byte of a next request came within the header read timeout. The socket is
+    /// watched without hyper, whose buffers are freed.
     Idle(Socket),
-    /// A shard, for a stream or a poll; the bytes were read too early.
+    /// A shard takes it, for a stream or a poll, with the bytes that hyper has read past the
+    /// request.
     Handoff(Socket, Bytes),
 }
 
 impl Connections {
-    /// Lets hyper read the requests of a connection. `early` was read already; the `answer` to the
-    /// request in it is there, if it was plain. Gives the socket back if its client keeps it and has not
-    /// begun a next request for as long as a head may take.
+    /// Serves the requests of a connection with hyper. `early` are the bytes that were read before
+    /// hyper started. If they hold a plain request, `answer` is the response to it, which hyper
+    /// only writes. Returns the socket of a keep-alive connection on which no next request has
+    /// begun within the header read timeout.
     pub(super) async fn serve_with_hyper(
         &self,
         io: Socket,
@@ -70,8 +73,10 @@ impl Connections {
             After::Closed => None,
             After::Idle(io) => Some(io),
             After::Handoff(io, early) => {
-                let pending_handoff =
-                    pending_handoff.borrow_mut().take().expect("it is why the socket is here");
+                let pending_handoff = pending_handoff
+                    .borrow_mut()
+                    .take()
+                    .expect("`After::Handoff` comes with a pending hand-off");
                 hand_off(&self.shard, pending_handoff, io, &early);
                 None
             }
@@ -91,7 +96,7 @@ impl Connections {
         let service = {
             let (pending_handoff, answer) = (Rc::clone(pending_handoff), Cell::new(answer));
             service_fn(move |mut request: Request<Incoming>| {
-                // The first request is the one that it answers: it was plain.
+                // A prepared answer belongs to the first request, which was plain.
                 let (answer, pending_handoff) = (answer.take(), Rc::clone(&pending_handoff));
                 Box::pin(async move {
                     let mut response = match answer {
@@ -123,8 +128,8 @@ impl Connections {
         let ended = poll_fn(|context| {
             loop {
                 match connection.poll_without_shutdown(context) {
-                    // hyper is done, but the end of its last answer waits in its buffer. It goes on
-                    // with that each time.
+                    // hyper has finished, but the end of its last answer is still in its buffer.
+                    // Each further poll writes more of it.
                     Poll::Ready(Ok(())) if !progress.is_flushed() => {}
                     Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
                     Poll::Pending => {
@@ -132,7 +137,8 @@ impl Connections {
                             if progress.is_flushed() {
                                 return Poll::Ready(Ended::HandedOff);
                             }
-                            // Earlier answers are not read: the replay permit is for clients that read.
+                            // The client does not read the answers to its earlier requests, so it
+                            // loses its replay permit to clients that do.
                             pending_handoff.handoff.subscriber.replay = None;
                         }
                     }
@@ -161,7 +167,7 @@ impl Connections {
                         return After::Idle(io);
                     }
                     tracing::debug!(%error, "a connection ended with an error");
-                    if let Some(bound) = bound_of_head(&error) {
+                    if let Some(bound) = head_limit_label(&error) {
                         self.hub.count_refused_request(bound, Some(arrival.peer()));
                     }
                 }
@@ -182,36 +188,37 @@ impl Connections {
     }
 }
 
-/// The response to a request. Its socket is handed off by way of `slot`.
+/// The response to a request. For a hand-off it fills `pending_handoff` and never completes.
 async fn respond_or_hand_off(
     dispatcher: &Dispatcher,
     request: Request<Incoming>,
-    slot: &RefCell<Option<PendingHandoff>>,
+    pending_handoff: &RefCell<Option<PendingHandoff>>,
 ) -> Response<Body> {
     let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
     match dispatcher.dispatch(request.map(Body::new)).await {
         Outcome::Response(response) => response,
         Outcome::Handoff(handoff) => {
-            *slot.borrow_mut() = Some(PendingHandoff { handoff, keep_alive, coding });
-            // hyper is not to answer; its connection is dropped at the next poll.
+            *pending_handoff.borrow_mut() = Some(PendingHandoff { handoff, keep_alive, coding });
+            // hyper must not answer: the poll above finds the hand-off and drops hyper's
+            // connection.
             pending().await
         }
     }
 }
 
-/// The bound that hyper ended a connection for, in a word for metrics.
-fn bound_of_head(error: &hyper::Error) -> Option<&'static str> {
+/// The metric label of the limit on a request's head that made hyper end the connection.
+fn head_limit_label(error: &hyper::Error) -> Option<&'static str> {
     if error.is_timeout() {
         return Some("slow_head");
     }
     error.is_parse_too_large().then_some("head_too_large")
 }
 
-/// Bytes that the HTTP server may buffer for a head: the limit, with the bytes between the fields.
-/// The routes check the limit exactly.
+/// Bytes that hyper may buffer for a head: the limit, plus the separators between the fields. The
+/// routes check the limit exactly.
 fn buffer_bytes_max(limits: &RequestLimits) -> usize {
     limits.head_bytes_max as usize + limits.fields_max as usize * ": \r\n".len() + LINE_BYTES
 }
 
-/// What is in a request's first line besides its target, and the empty line behind the fields.
+/// Bytes of the request line beside its target, and of the empty line after the fields.
 const LINE_BYTES: usize = 64;

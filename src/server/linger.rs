@@ -14,12 +14,12 @@ use crate::actors::Socket;
 pub(super) async fn linger(mut io: Socket, wait: Duration) {
     let unheard = async {
         io.shutdown().await?;
-        // Not in this future, which every connection has.
+        // Boxed: the buffer must not enlarge the future of every connection.
         let mut bytes = vec![0; LINGER_BYTES];
         loop {
             match io.read(&mut bytes).await? {
                 0 => return Ok::<_, std::io::Error>(()),
-                // A client that sends without a pause is throttled: its bytes are dropped.
+                // The bytes are dropped, and a client that sends without a pause is throttled.
                 LINGER_BYTES => sleep(LINGER_PAUSE).await,
                 _ => {}
             }
@@ -28,9 +28,9 @@ pub(super) async fn linger(mut io: Socket, wait: Duration) {
     let _ = tokio::time::timeout(wait, unheard).await;
 }
 
-/// How long a client may go on sending after its last answer before it is reset.
+/// How long a client may go on sending after its last answer before the connection is reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// What is read of that at a time, and the pause after it: four megabytes a second at most. In
-/// pieces of 4 KiB, a third of what the hub did under a flood of refused bodies was to read them.
+/// Bytes per read, and the pause after each: at most four megabytes a second. With reads of 4 KiB
+/// the hub spent a third of its time on them under a flood of refused bodies.
 const LINGER_BYTES: usize = 32 * 1024;
 const LINGER_PAUSE: Duration = Duration::from_millis(8);

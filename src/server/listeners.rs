@@ -22,8 +22,8 @@ pub(super) struct Listeners {
 /// what they accept. `backlog` connections may wait to be accepted at each listener; the kernel's
 /// `somaxconn` caps it.
 ///
-/// Listeners that are `inherited`, from systemd or the process before this one, are used where their
-/// addresses fit, so that what waits in their queues is accepted.
+/// Listeners that are `inherited`, from systemd or a predecessor, are used where their addresses
+/// match, so that connections in their queues are accepted.
 ///
 /// A machine without IPv6, as many containers are, has no `[::1]` and no `[::]`: they are left out, if
 /// another address is there.
@@ -46,7 +46,7 @@ pub(super) fn bind(
                 // A listener that listens gets another bound on its queue.
                 socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
             }
-            // Each shard has one at least, and each is some shard's.
+            // Every shard gets at least one listener, and every listener belongs to a shard.
             for index in 0..shards.max(ours.len()) {
                 let listener = ours[index % ours.len()].try_clone()?;
                 by_shard[index % shards].push(listener);
@@ -63,7 +63,7 @@ pub(super) fn bind(
         for listeners in &mut by_shard {
             let listener =
                 listen(address, limits, backlog).map_err(|error| named(address, &error))?;
-            // With port 0 the first shard's choice is everybody's.
+            // With port 0 the kernel chooses a port for the first shard, and all others use that.
             address = listener.local_addr()?;
             listeners.push(listener);
         }
@@ -72,8 +72,8 @@ pub(super) fn bind(
     Ok(Listeners { by_shard, addresses: bound })
 }
 
-/// The inherited listeners of each address. An address with port 0 gets those of one port that no
-/// other address names.
+/// Sorts the inherited listeners by address. An address with port 0 matches listeners on any one
+/// port that no other address names.
 fn share_out<'a>(
     inherited: &'a [TcpListener],
     addresses: &[SocketAddr],
@@ -108,8 +108,9 @@ fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
             || error.raw_os_error() == Some(EAFNOSUPPORT))
 }
 
-/// `SO_REUSEPORT` would let a second hub share the port of a first one unnoticed; a bind without it
-/// does not. With port 0 it only says whether the address is there.
+/// Fails if another process listens on the address: with `SO_REUSEPORT` a second hub would silently
+/// share the port of the first, so this binds once without it. With port 0 it only checks that the
+/// address exists.
 fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -146,12 +147,13 @@ fn set_options(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     detect_vanished_clients(socket, limits)
 }
 
-/// A client that is gone without a word is noticed: the kernel takes heartbeats into its buffer and
-/// acknowledges nothing to the hub for a quarter of an hour. Streams are written to at least once a
-/// heartbeat; of what waits in silence, as polls do, the kernel asks as often.
+/// Detects a client that vanished without a FIN. Otherwise the kernel would buffer heartbeats and
+/// report no error for a quarter of an hour. For streams, TCP_USER_TIMEOUT limits how long written
+/// bytes stay unacknowledged; for connections that are silent, such as waiting polls, the kernel
+/// sends keep-alive probes as often as heartbeats.
 fn detect_vanished_clients(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     let heartbeat = Duration::from_secs(limits.heartbeat_s.into());
-    // The kernel takes no more of either.
+    // The kernel's maximum of both options.
     let probes = heartbeat.min(PROBE_INTERVAL_MAX);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(probes).with_interval(probes))?;
     #[cfg(target_os = "linux")]

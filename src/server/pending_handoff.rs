@@ -1,7 +1,8 @@
 //! A socket that is to be handed off to the shard.
 //!
 //! Only the socket of a GET without a body is handed off: late bytes of a body would be read as the
-//! next request when a poll's socket goes back. And only once all earlier bytes have been written.
+//! next request when a poll's socket goes back. The hand-off happens only once all earlier bytes
+//! have been written.
 
 use bytes::Bytes;
 use hyper::{Request, Version, header};
@@ -12,7 +13,7 @@ use crate::{
     model::TransferCoding,
 };
 
-/// A response that asks for its socket.
+/// A hand-off that waits until hyper lets go of the socket.
 pub(super) struct PendingHandoff {
     pub(super) handoff: Handoff,
     pub(super) keep_alive: bool,
@@ -35,7 +36,7 @@ pub(super) fn hand_off(
     shard.attach(handoff.subscriber, io, early, head, ticket);
 }
 
-/// Whether the connection outlives the answer to a request, as far as its client says.
+/// Whether the client lets the connection persist after the answer (RFC 9112, section 9.3).
 pub(super) fn keeps_alive<B>(request: &Request<B>) -> bool {
     let values = request.headers().get_all(header::CONNECTION).iter();
     let mut options =

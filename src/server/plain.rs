@@ -1,10 +1,9 @@
-//! Plain requests: a GET without a body and without anything unusual in its head, whole and alone
-//! in what was read.
+//! Plain requests: a GET without a body and without unusual header fields, received whole by one
+//! read and with nothing after it.
 //!
-//! That is what a stream or a poll mostly begins with. The routes answer it without a connection of
-//! the HTTP server around them, which would be taken apart as soon as the socket is asked for
-//! (docs/adr/024-plain-requests.md). This file only decides whether a request is plain: a malformed
-//! or unusual one is not, and goes to the HTTP server.
+//! Most streams and polls begin with one. The dispatcher answers it without hyper, which would be
+//! dropped again as soon as the socket is handed off (docs/adr/024-plain-requests.md). This file
+//! only decides whether a request is plain; hyper gets all others, malformed ones included.
 
 use std::mem::MaybeUninit;
 
@@ -15,9 +14,10 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-/// The request that `bytes` are, if it is plain. The HTTP server would read the same of them.
+/// Parses `bytes` as a plain request, to the same result as hyper; `None` if they are anything
+/// else.
 pub(super) fn plain_request(bytes: &Bytes) -> Option<Request<Body>> {
-    // This finds most requests that are not plain.
+    // A cheap check that most other requests fail.
     if !bytes.starts_with(b"GET /") || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -45,8 +45,7 @@ pub(super) fn plain_request(bytes: &Bytes) -> Option<Request<Body>> {
     Some(request)
 }
 
-/// Fields by which the HTTP server does something: they say that a body follows, or how the
-/// connection goes on.
+/// Fields that hyper acts on: they announce a body or change how the connection is used.
 fn is_unusual(name: &HeaderName, value: &[u8]) -> bool {
     match *name {
         header::CONNECTION => !value.eq_ignore_ascii_case(b"keep-alive"),
@@ -60,7 +59,7 @@ fn is_unusual(name: &HeaderName, value: &[u8]) -> bool {
     }
 }
 
-/// Fields of a plain request; a browser sends about 15. The HTTP server takes more.
+/// Most fields of a plain request; a browser sends about 15. A request with more goes to hyper.
 const FIELDS_MAX: usize = 32;
 
 #[cfg(test)]

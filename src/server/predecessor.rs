@@ -1,5 +1,4 @@
-//! Taking over from the hub that has the log of a directory: the side of the new process
-//! ([`handover`](super::handover)).
+//! The new process's side of a take-over ([`handover`](super::handover)).
 
 use std::{
     io::{self, IoSliceMut},
@@ -20,7 +19,7 @@ use tokio::{
 use super::handover::{ALL_SENT, socket_address};
 use crate::disk::{DataDir, OpenError};
 
-/// A process that is taken over from.
+/// The running hub that this process takes over from.
 #[derive(Debug)]
 pub(super) struct Predecessor {
     data_dir: PathBuf,
@@ -29,9 +28,10 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Receives the sockets of the hub that has the log of a directory, which serves on until they are
-    /// [accepted](Self::accept); `None` without a running hub. A hub that starts, drains or is being taken
-    /// over holds the lock and passes no sockets on: this waits for its end, for a bounded time.
+    /// Receives the listening sockets of the hub that runs on a data directory; that hub goes on
+    /// serving until [`accept`](Self::accept). `None` if no hub runs. A hub that is starting,
+    /// draining or being taken over by another process holds the lock but passes no sockets: this
+    /// waits for its end, for a bounded time.
     pub(super) async fn find(data_dir: &Path) -> io::Result<Option<Self>> {
         let deadline = Instant::now() + DRAIN_TIME_MAX;
         let mut is_waiting = false;
@@ -71,9 +71,10 @@ impl Predecessor {
         }
     }
 
-    /// Takes the sockets: the hub that had them closes its log.
+    /// Confirms the take-over: the old hub stops accepting and closes its log.
     ///
-    /// Waits until it has, for a bounded time. If it ends instead, its log is free too.
+    /// Waits for that, for a bounded time. If the old process ends instead, its log is free as
+    /// well.
     pub(super) async fn accept(mut self) -> io::Result<()> {
         let named = |error: io::Error| failed(&self.data_dir, &error);
         self.stream.write_all(&[ALL_SENT]).await.map_err(named)?;
@@ -89,7 +90,7 @@ impl Predecessor {
             Err(error) => return Err(failed(&self.data_dir, &error)),
         };
         let deadline = Instant::now() + wait;
-        // Opening it says what is wrong.
+        // If not, opening the log reports what is wrong.
         while is_locked(&self.data_dir).await && Instant::now() < deadline {
             sleep(POLL_INTERVAL).await;
         }
@@ -115,7 +116,7 @@ fn receive(stream: &UnixStream, listeners: &mut Vec<TcpListener>) -> io::Result<
     Ok(byte[0])
 }
 
-/// Whether no process listens, or it has ended or begun to.
+/// Whether the error means that no hub listens, or that it has ended or is ending.
 fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -138,10 +139,10 @@ fn failed(data_dir: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-/// How long a step of the other process may take: an fsync takes its time.
+/// How long one step of the other process may take; its slowest is an fsync.
 const STEP_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a hub that drains is waited for.
+/// How long to wait for a hub that drains.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long the lock may outlive the word that the log is closed.
+/// How long the lock may stay held after the other process has reported its log as closed.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

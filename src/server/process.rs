@@ -1,8 +1,8 @@
 //! Process settings before the hub starts: open files, huge pages.
 
 /// Prepares this process to hold many connections: raises the soft limit of open files to the hard
-/// one, and has memory in small pages (docs/adr/007-allocator.md). What the kernel refuses costs
-/// capacity or memory, never correctness, and is logged.
+/// limit, and turns transparent huge pages off (docs/adr/007-allocator.md). If the kernel refuses
+/// either, the hub logs it and runs with less capacity or more memory.
 pub fn prepare() {
     #[cfg(target_os = "linux")]
     {

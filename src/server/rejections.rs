@@ -1,8 +1,8 @@
-//! Rejects connections over the limits, with an answer that their clients understand.
+//! Rejects connections over the limits, with an HTTP answer that says when to retry.
 //!
-//! The head of a request is read from a rejected connection, its client is answered when to retry,
-//! and the connection is closed. Only a few are rejected at a time: the others wait in the kernel's
-//! queue meanwhile, which costs no file.
+//! The hub reads the head of one request, answers it with a `Retry-After`, and closes the
+//! connection. It does so for a few connections at a time; the others wait in the kernel's accept
+//! queue, where they cost no file descriptor.
 
 use std::{
     io,
@@ -42,8 +42,8 @@ struct RejectionState {
     writer: RejectionWriter,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
-    /// TLS handshakes for rejections: one rate for those that are the client's fault, one for the
-    /// others.
+    /// TLS handshakes for rejections: one rate for clients over a limit of their own, one for
+    /// limits of the hub.
     handshakes: Option<RateLimits<bool>>,
     reserve: Reserve,
     report: LogThrottle,
@@ -82,9 +82,9 @@ impl Rejections {
         spawn_local(answer(self.clone(), io, TemporaryRejection::full(), permit));
     }
 
-    /// Rejects a connection over a limit of its address or over the rate of all. It is answered if
-    /// few are being rejected; otherwise it is closed at once, so that no other connection waits
-    /// for it.
+    /// Rejects a connection over a limit of its address, or over the hub's rate of new connections.
+    /// It is answered if few rejections are under way; otherwise it is closed at once, so that no
+    /// other connection waits for it.
     pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
         let peer = io.addrs().peer.ip();
         Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
@@ -101,22 +101,23 @@ impl Rejections {
         }
     }
 
-    /// Rejects the next connection with a file of the reserve, since the process has no other.
-    /// False if that fails too.
+    /// Rejects the next connection with a file descriptor of the reserve, when the process is at
+    /// its file limit. False if that fails too.
     pub(super) async fn reject_by_reserve(&self, listener: &AcceptQueue) -> bool {
         let reserve = &self.0.reserve;
         if !reserve.give_up() {
             reserve.fill();
             return false;
         }
-        // It is in the queue: accepting it failed for want of a file.
+        // The connection is still in the accept queue: `accept` failed for lack of a file
+        // descriptor.
         match listener.accept_now() {
             Ok(io) => {
                 self.note(Exhausted::Files);
                 reserve.put_back(self.send_rejection(io, &TemporaryRejection::full()).await);
                 true
             }
-            // If it would have to wait, that connection has gone away.
+            // `accept` would wait: the client has closed the connection meanwhile.
             Err(error) => {
                 reserve.fill();
                 !is_no_file(&error)
@@ -124,8 +125,8 @@ impl Rejections {
         }
     }
 
-    /// Whether the reserve is full, or can be filled. If not, the next connection is rejected and
-    /// its file kept.
+    /// Refills the reserve of file descriptors; false if it cannot be filled. Then the next
+    /// connection is rejected and its descriptor goes into the reserve.
     pub(super) fn has_reserve(&self) -> bool {
         self.0.reserve.fill()
     }
@@ -137,11 +138,12 @@ impl Rejections {
         }
     }
 
-    /// Answers a client when to retry, within [`REJECTION_TIME_MAX`]. Gives the socket back, to be
-    /// closed.
+    /// Answers when to retry, within [`REJECTION_TIME_MAX`]. Returns the socket for the caller to
+    /// close.
     ///
-    /// Under TLS that takes a handshake, which costs the hub a thousand times what the connection
-    /// cost its client. Past so many a second a connection is closed without an answer.
+    /// Under TLS the answer needs a handshake, which costs the hub a thousand times what the
+    /// connection costs its client. Past [`HANDSHAKES_PER_S`] a connection is closed without an
+    /// answer.
     async fn send_rejection(&self, mut io: Tcp, why: &TemporaryRejection) -> Tcp {
         let writer = &self.0.writer;
         let answered = async {
@@ -196,7 +198,7 @@ async fn exchange(
             break;
         }
     }
-    // The empty line is within the preface: the rest of that may come later.
+    // The HTTP/2 preface contains an empty line; its rest may still be on the way.
     match head.starts_with(PREFACE.split_at(EMPTY_LINE_END).0) {
         true => io.write_all(GOAWAY_REJECTION).await?,
         false => io.write_all(&writer.answer(&head, why)).await?,
@@ -208,8 +210,9 @@ async fn exchange(
     Ok(())
 }
 
-/// Spare files, closed when the process has no file left: a rejected connection uses the freed one.
-/// Shared by all accept loops, since one may lose its file to another's socket.
+/// Spare file descriptors. At the file limit one is closed, so that a connection can be accepted
+/// with it and rejected. All accept loops share them: another thread may take the freed descriptor
+/// for its own socket.
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
@@ -226,12 +229,12 @@ impl Reserve {
         reserve
     }
 
-    /// Closes one; false without a spare file.
+    /// Closes a spare descriptor; false if there is none.
     fn give_up(&self) -> bool {
         self.spare.lock().pop().is_some()
     }
 
-    /// Opens what is missing; false if that cannot be.
+    /// Fills the reserve up; false if the kernel gives no descriptor.
     fn fill(&self) -> bool {
         let mut spare = self.spare.lock();
         while spare.len() < RESERVE_FILES {
@@ -243,8 +246,9 @@ impl Reserve {
         true
     }
 
-    /// Closes a socket. If a spare file is missing, replaces it in the same step: between a close
-    /// and an open, another thread would take the file.
+    /// Closes a socket. If a spare descriptor is missing, `dup2` puts it where the socket was in
+    /// the same system call: between a `close` and an `open` another thread could take the
+    /// descriptor.
     fn put_back(&self, io: Tcp) {
         let Ok(io) = io.into_std() else { return };
         let mut spare = self.spare.lock();
@@ -265,10 +269,10 @@ const EMPTY_LINE_END: usize = 18;
 pub(super) const REJECTIONS_MAX: usize = 32;
 /// Files in reserve.
 pub(super) const RESERVE_FILES: usize = 8;
-/// TLS handshakes a second for rejections, of each kind: one and a half percent of a processor
-/// where one takes a millisecond, as with a key of RSA.
+/// TLS handshakes a second for rejections of each kind. With RSA, where a handshake takes a
+/// millisecond, that is 1.5 percent of a core.
 const HANDSHAKES_PER_S: u32 = 16;
-/// How long one may take.
+/// How long one rejection may take.
 const REJECTION_TIME_MAX: Duration = Duration::from_secs(1);
-/// Bytes of a request that are looked at for what it accepts.
+/// Bytes of a request's head that are read to find its `Accept` field.
 const HEAD_BYTES_MAX: usize = 8 * 1024;

@@ -1,5 +1,5 @@
-//! A socket under the HTTP server that gives back bytes read too early, and knows whether all
-//! that the server wrote has gone out.
+//! The I/O object given to hyper: first yields bytes that were read before hyper started, and
+//! records how much of what hyper wrote has reached the kernel.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use super::write_progress::WriteProgress;
 use crate::actors::Socket;
 
-/// A socket with bytes that come before what it still has.
+/// A socket with bytes that are read before those of the socket.
 pub(super) struct Rewind {
     io: TokioIo<Socket>,
     early: Bytes,
@@ -23,12 +23,12 @@ pub(super) struct Rewind {
 }
 
 impl Rewind {
-    /// `progress` is kept up to date about what the server writes.
+    /// `progress` records what hyper writes.
     pub(super) fn new(io: Socket, early: Bytes, progress: Rc<WriteProgress>) -> Self {
         Self { io: TokioIo::new(io), early, progress }
     }
 
-    /// The socket; what was not read yet of the early bytes must be taken from the server.
+    /// The socket, and those of the early bytes that hyper has not read.
     pub(super) fn into_inner(self) -> (Socket, Bytes) {
         (self.io.into_inner(), self.early)
     }
@@ -53,7 +53,7 @@ impl Read for Rewind {
         buffer.put_slice(&self.early[..length]);
         self.early.advance(length);
         if self.early.is_empty() {
-            // The connection may go on for long, and needs their buffer no more.
+            // Frees the buffer: the connection may last long.
             self.early = Bytes::new();
         }
         Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! Runs a hub until a signal ends it.
+//! The life of a hub process: start, serve until a termination signal or a take-over, drain, stop.
 
 use std::{
     future::{pending, ready},
@@ -38,9 +38,9 @@ use crate::{
     telemetry,
 };
 
-/// Runs a hub with `settings` until SIGTERM or SIGINT; then it is drained, and this returns. A
-/// second one cuts the drain short. SIGHUP, SIGUSR1 and SIGUSR2 end nothing; the last turns
-/// debug lines on and off.
+/// Runs a hub with `settings` until SIGTERM or SIGINT, then drains it and returns. A second SIGTERM
+/// or SIGINT cuts the drain short. The process survives SIGHUP, SIGUSR1 and SIGUSR2; SIGUSR2
+/// switches debug logging on and off.
 ///
 /// # Errors
 /// An address that cannot be bound, or a failure that the actors' supervisors could not contain.
@@ -49,7 +49,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     run_until(settings, async || signals.next_end().await).await
 }
 
-/// As [`run`], with a future instead of signals.
+/// As [`run`]; `next_signal` completes once for each termination signal, so that tests can send
+/// their own.
 pub(super) async fn run_until(
     settings: Settings,
     mut next_signal: impl AsyncFnMut(),
@@ -62,7 +63,7 @@ pub(super) async fn run_until(
         }
     };
     let Started { verifier, certificate, bound, split, hub } = started;
-    let fresh_keys = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {
+    let key_refresh = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {
         let every = Duration::from_secs(settings.auth.jwks_refresh_s.into());
         let jwks = Arc::clone(jwks);
         tokio::spawn(async move { jwks.keep_fresh(every).await })
@@ -104,9 +105,9 @@ pub(super) async fn run_until(
     };
     let front = Arc::new(front);
     hub.serve(Arc::clone(&front) as Arc<dyn Front>);
-    let mut passing_on = JoinSet::new();
+    let mut handover_tasks = JoinSet::new();
     if let Some(handover) = handover_socket(&settings) {
-        passing_on.spawn(handover.pass_on(Arc::clone(&front)));
+        handover_tasks.spawn(handover.pass_on(Arc::clone(&front)));
     }
     print_startup(&settings, &bound.addresses);
     service_manager::ready(&bound.addresses);
@@ -115,27 +116,27 @@ pub(super) async fn run_until(
     let end = tokio::select! {
         () = next_signal() => Ok(None),
         why = hub.failed() => Err(RunError::Failed(why)),
-        successor = successor(&mut passing_on) => Ok(Some(successor)),
+        successor = successor(&mut handover_tasks) => Ok(Some(successor)),
     };
     drop(front);
-    // A process that asks from now on waits for the end of this one.
-    passing_on.shutdown().await;
-    for task in [fresh_keys, reloading, demo].into_iter().flatten() {
+    // A process that wants to take over from now on waits until this process exits.
+    handover_tasks.shutdown().await;
+    for task in [key_refresh, reloading, demo].into_iter().flatten() {
         task.abort();
     }
     let successor = end?;
     service_manager::stopping(stop_time_max(&settings));
-    let is_taken_over = successor.is_some();
+    let has_successor = successor.is_some();
     if let Some(successor) = successor {
         tracing::info!("another process takes over");
         let _ = accept_no_more.send(true);
-        closed(&hub, hub.close_log(), &mut next_signal).await?;
+        wait_for_close(&hub, hub.close_log(), &mut next_signal).await?;
         if let Err(error) = successor.log_is_closed().await {
             let why = format!("the process that took over is gone: {error}");
             return Err(RunError::Failed(why));
         }
     }
-    if settings.drain_delay_s > 0 && !is_taken_over {
+    if settings.drain_delay_s > 0 && !has_successor {
         hub.become_unready();
         tracing::info!(
             delay_s = settings.drain_delay_s,
@@ -148,12 +149,13 @@ pub(super) async fn run_until(
         }
     }
     let mut window = Duration::from_secs(settings.drain_window_s.into());
-    if is_taken_over {
-        // What is published now only clients of the other process get.
+    if has_successor {
+        // Events published from now on reach only the clients of the successor, so the clients of
+        // this process are sent there soon.
         window = window.min(HANDOVER_WINDOW);
     }
     let draining = async {
-        // Said once it is so: from then on publishes to a log in memory are refused.
+        // Logged only once the drain has begun: from then on a hub in memory refuses publishes.
         hub.draining().await;
         tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
     };
@@ -168,10 +170,10 @@ pub(super) async fn run_until(
     if let Some(why) = failure {
         return Err(RunError::Failed(why));
     }
-    // Requests under way are answered; what is idle is closed.
+    // Requests under way are answered; idle connections are closed.
     let _ = (accept_no_more.send(true), close.send(true));
     let _ = timeout(last_answers_time_max(&settings), budget.emptied()).await;
-    closed(&hub, hub.shut_down(), &mut next_signal).await?;
+    wait_for_close(&hub, hub.shut_down(), &mut next_signal).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -187,7 +189,7 @@ fn stop_time_max(settings: &Settings) -> Duration {
     Duration::from_secs(drain_s) + last_answers_time_max(settings) + LOG_CLOSING
 }
 
-/// Where a hub with a log on disk waits for its successor.
+/// The Unix socket on which a hub with a log on disk listens for its successor.
 fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
     if settings.data_dir.is_empty() {
         return None;
@@ -197,10 +199,10 @@ fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
     socket.inspect_err(warn).ok()
 }
 
-/// Waits for a process that takes the sockets.
-async fn successor(passing_on: &mut JoinSet<Successor>) -> Successor {
+/// Waits for a process that takes the listening sockets over.
+async fn successor(handover_tasks: &mut JoinSet<Successor>) -> Successor {
     loop {
-        match passing_on.join_next().await {
+        match handover_tasks.join_next().await {
             Some(Ok(successor)) => return successor,
             Some(Err(error)) => tracing::error!(%error, "this hub cannot be taken over from now"),
             None => pending().await,
@@ -208,8 +210,9 @@ async fn successor(passing_on: &mut JoinSet<Successor>) -> Successor {
     }
 }
 
-/// Waits until the log is closed, by itself or with all actors. Another signal cuts it short.
-async fn closed(
+/// Waits for `closing`, which closes the log alone or stops all actors. Another signal cuts it
+/// short.
+async fn wait_for_close(
     hub: &Hub,
     closing: impl Future<Output = ()>,
     next_signal: &mut impl AsyncFnMut(),
@@ -222,7 +225,7 @@ async fn closed(
     }
     tokio::select! {
         biased;
-        // The log could not be closed.
+        // A failure to close the log is reported by `failed`, so that is polled first.
         why = hub.failed() => Err(RunError::Failed(why)),
         () = ready(()) => Ok(()),
     }
@@ -279,7 +282,7 @@ fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
     telemetry::print(&words);
 }
 
-/// What is protected, and what is not.
+/// The startup lines about authentication and TLS.
 fn protection(settings: &Settings, on_loopback: bool) -> String {
     let mut words = String::new();
     if !settings.authenticates() {
@@ -307,9 +310,9 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
     words
 }
 
-/// Over which time streams are ended once another process has taken over.
+/// The longest drain window once another process has taken over.
 const HANDOVER_WINDOW: Duration = Duration::from_secs(1);
-/// How long the last answers may take to go out, beyond the time a publisher may wait for room.
+/// Time for the last answers to be written, beyond the time a publisher may wait for permits.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How long the service manager gives the log to be closed.
 const LOG_CLOSING: Duration = Duration::from_secs(30);
@@ -321,9 +324,9 @@ mod tests {
     #[tokio::test]
     async fn a_signal_cuts_the_closing_of_the_log_short() {
         let hub = Hub::builder().shards(1).start().await.expect("it starts");
-        let ended = closed(&hub, pending(), &mut async || ()).await;
+        let ended = wait_for_close(&hub, pending(), &mut async || ()).await;
         assert!(matches!(ended, Err(RunError::Failed(_))), "{ended:?}");
-        let ended = closed(&hub, hub.shut_down(), &mut async || pending().await).await;
+        let ended = wait_for_close(&hub, hub.shut_down(), &mut async || pending().await).await;
         assert!(ended.is_ok(), "{ended:?}");
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{AuthenticationError, TlsError};
 use crate::hub::StartError;
 
-/// Why a hub process ended otherwise than by a signal.
+/// Why a hub process failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -23,7 +23,7 @@ pub enum RunError {
     /// The certificate of the settings or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// An actor that the hub cannot go on without has failed.
+    /// A part without which the hub cannot run has failed.
     #[error("{0}")]
     Failed(String),
 }

@@ -1,5 +1,5 @@
-//! The signals of a hub process: two end it, one turns debug lines on and off, and the others that are
-//! sent to servers end nothing.
+//! The signals of a hub process: SIGTERM and SIGINT end it, SIGUSR2 switches debug logging, and
+//! SIGHUP and SIGUSR1 do not end it.
 
 use std::io;
 
@@ -7,19 +7,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::telemetry;
 
-/// What signals the process has received.
+/// The streams of received signals.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Tools that rotate logs send the first. Not received, they end a process at once.
+    /// Tools that rotate logs send the first. A process that does not handle these signals is ended
+    /// by them.
     user: [Signal; 2],
     has_tls: bool,
 }
 
 impl Signals {
-    /// Receives them from now on. With TLS a SIGHUP also has the certificate read anew
+    /// Handles the signals from now on. With TLS a SIGHUP also has the certificate read anew
     /// ([`Reloading`](super::tls::Reloading)).
     pub(super) fn receive(has_tls: bool) -> io::Result<Self> {
         Ok(Self {
@@ -54,7 +55,8 @@ impl Signals {
     }
 }
 
-/// Logs the hub's code at `debug`, or as the settings say again. The line is printed whatever is logged.
+/// Switches the hub's log level to `debug`, or back to the level of the settings. The line that
+/// says so is written at any level.
 fn toggle_debug() {
     telemetry::print(match telemetry::toggle_debug() {
         Some(true) => "SIGUSR2: debug lines are logged; another one ends it\n",

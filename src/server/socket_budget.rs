@@ -1,9 +1,9 @@
 //! The budget of sockets: how many the process may hold, and how many it holds.
 //!
-//! Streams and waiting polls are admitted by the hub; what the HTTP server holds (connections on
-//! which requests are read and answered) takes a permit here. Both together stay below the file
-//! limit, so that other code does not run into it. Streams leave some of the budget to requests: a
-//! full hub still publishes, and still answers health checks.
+//! The hub admits streams and waiting polls; a connection on which requests are read and answered
+//! takes a permit here. Both together stay below the file limit, so that other code of the process
+//! can still open files. A part of the budget is reserved for requests: a hub that is full of
+//! streams still takes publishes and answers health checks.
 
 use std::{
     fs, io,
@@ -30,8 +30,9 @@ pub(super) struct SocketSplit {
 }
 
 impl SocketSplit {
-    /// Splits what the file limit leaves: `files_max` files, of which `files_in_use` are open or will be
-    /// for shards and rejections. What was asked for is lowered to what there is.
+    /// Splits the file limit `files_max` into sockets for requests and for streams. `files_in_use`
+    /// descriptors are open already or needed by shards and rejections. Limits of the settings that
+    /// do not fit are lowered.
     pub(super) fn of(
         files_max: Option<u64>,
         files_in_use: usize,
@@ -49,7 +50,7 @@ impl SocketSplit {
     }
 }
 
-/// The limit of open files of this process; `None` if it is unlimited or not known.
+/// The limit of open files of this process (RLIMIT_NOFILE); `None` if it is unlimited or not known.
 pub(super) fn files_max() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -63,7 +64,7 @@ pub(super) fn files_in_use(shards: usize) -> usize {
     open + shards * FILES_PER_SHARD
 }
 
-/// The budget, and how many sockets the HTTP server holds.
+/// The budget of sockets, and how many of them requests hold now.
 #[derive(Clone)]
 pub(super) struct SocketBudget(Arc<BudgetState>);
 
@@ -81,16 +82,16 @@ pub(super) struct SocketPermit(Arc<BudgetState>);
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exhausted {
-    /// As many sockets as the file limit leaves.
+    /// All sockets that the file limit leaves are in use.
     Sockets,
-    /// As many connections as the HTTP server may have.
+    /// `limits.connections.requests_max` is reached.
     Requests,
-    /// No file for the connection at all: something else has taken them.
+    /// The process is at its file limit: other code holds the rest.
     Files,
 }
 
 impl Exhausted {
-    /// The word in metrics.
+    /// The metric label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Sockets => "file_limit",
@@ -129,8 +130,8 @@ impl SocketBudget {
         }
     }
 
-    /// As [`try_acquire`](Self::try_acquire), waiting a moment for one: when very many come at
-    /// once, each is through with its request soon.
+    /// As [`try_acquire`](Self::try_acquire), but waits a moment for a permit: when many
+    /// connections come at once, each is done with its request soon.
     pub(super) async fn acquire_within_grace(&self) -> Result<SocketPermit, Exhausted> {
         let first = self.try_acquire();
         if first.is_ok() {
@@ -142,7 +143,7 @@ impl SocketBudget {
                 if let Ok(permit) = self.try_acquire() {
                     return permit;
                 }
-                // Streams that end free a socket too, without notice.
+                // A stream that ends frees a socket too, but notifies no waiter; hence the timeout.
                 let _ = timeout(RETRY_INTERVAL, freed).await;
             }
         });
@@ -187,13 +188,13 @@ pub(super) fn is_no_file(error: &io::Error) -> bool {
     false
 }
 
-/// Files kept for what the process opens for a moment.
+/// Descriptors reserved for files that the process opens for a moment.
 const FILES_RESERVED: usize = 16;
 /// A poller, its wake-up and more, of each shard.
 const FILES_PER_SHARD: usize = 8;
-/// Open files when the system does not say.
+/// Open files assumed if the system does not report them.
 const FILES_ASSUMED: usize = 64;
-/// Of the sockets, one in so many is reserved for requests, and at least `REQUESTS_MIN`.
+/// One socket in this many is reserved for requests, and at least `REQUESTS_MIN`.
 const RESERVED_FRACTION: usize = 16;
 const REQUESTS_MIN: usize = 8;
 /// How long a new connection waits for a permit before it is rejected.

@@ -26,7 +26,7 @@ use crate::{
     hub::{DiskOptions, Hub},
 };
 
-/// What a process has once it can accept.
+/// The parts of a process that is ready to accept connections.
 pub(super) struct Started {
     pub(super) verifier: Option<Arc<Verifier>>,
     pub(super) certificate: Option<LoadedPair>,
@@ -35,14 +35,14 @@ pub(super) struct Started {
     pub(super) hub: Hub,
 }
 
-/// Starts the hub of `settings`. Cancelling it stops nothing of a hub that is taken over from, unless
-/// that has begun to close its log.
+/// Starts the hub of `settings`. Cancelling this leaves a predecessor running, unless the
+/// predecessor has begun to close its log.
 pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     let shards = match settings.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,
     };
-    // All that can fail without the log comes before a predecessor gives it up.
+    // Every step that can fail and does not need the log comes before the predecessor closes it.
     let verifier = authentication::verifier(settings)?.map(Arc::new);
     let certificate = LoadedPair::read(settings)?;
     let shared = backend::options(settings)?;
@@ -83,8 +83,8 @@ fn from_systemd() -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Listens at the addresses of the settings. A hub that has just drained frees its ports with the end
-/// of its process, a moment after its log.
+/// Binds the addresses of the settings. Retries for a moment: a drained hub frees its ports only
+/// when its process ends, shortly after its log.
 async fn bind(
     settings: &Settings,
     shards: usize,
@@ -106,7 +106,7 @@ async fn bind(
     }
 }
 
-/// The log on disk, as it is set.
+/// The options of the log on disk.
 fn disk_options(settings: &Settings) -> DiskOptions {
     let log = &settings.log;
     DiskOptions {
@@ -118,7 +118,7 @@ fn disk_options(settings: &Settings) -> DiskOptions {
     }
 }
 
-/// Divides the sockets that the file limit leaves, and lowers the hub's limit to its part of them.
+/// Splits the file limit, and lowers the hub's connection limit to its part.
 fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
     let files_in_use = files_in_use(shards) + REJECTIONS_MAX;
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
@@ -133,6 +133,6 @@ fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
     split
 }
 
-/// How long the ports of a hub that has ended are waited for.
+/// How long to wait for the ports of a hub that is ending.
 const PORTS_TIME_MAX: Duration = Duration::from_secs(3);
 const PORTS_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,6 +1,6 @@
 //! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. If a proxy is
-//! missing there, limits hit all of its clients at once, or none of them; this warning is the only
-//! hint.
+//! missing there, the limits count all of its clients as one address, or not at all if the proxy is
+//! on this machine; this warning is the only sign of that.
 
 use std::{
     net::IpAddr,
@@ -12,16 +12,16 @@ use parking_lot::Mutex;
 
 use crate::{http::TrustedProxies, model::ClientAddress};
 
-/// The addresses that were warned of.
+/// The addresses that a warning was written for.
 #[derive(Debug)]
 struct WarnedAddresses {
     warned: Mutex<Vec<IpAddr>>,
-    /// No further warning is written, and the list is not read.
+    /// Set once the list is full: no further warning is written.
     is_full: AtomicBool,
 }
 
-/// Warns of a request with `X-Forwarded-For` from an untrusted address, once for each address and
-/// for [`WARNINGS_MAX`] of them in all: every client can write the field.
+/// Logs a warning for a request with `X-Forwarded-For` from an untrusted address: once for each
+/// address, and for at most [`WARNINGS_MAX`] addresses, since any client can send the field.
 pub(super) fn warn_untrusted_forwarded_for(client: &ClientAddress, headers: &HeaderMap) {
     static WARNED: WarnedAddresses = WarnedAddresses::new();
     if WARNED.first_time(client, headers) {
@@ -39,7 +39,7 @@ impl WarnedAddresses {
     }
 
     fn first_time(&self, client: &ClientAddress, headers: &HeaderMap) -> bool {
-        // A trusted proxy sends the field for its client.
+        // The field of a trusted proxy is expected.
         if client.is_forwarded()
             || !TrustedProxies::is_forwarded(headers)
             || self.is_full.load(Ordering::Relaxed)
@@ -56,8 +56,8 @@ impl WarnedAddresses {
     }
 }
 
-/// Addresses that are warned of in the life of a process: more proxies in front of one hub are
-/// rare, and the first ones say what is missing.
+/// Addresses that warnings are written for in the life of a process. Few hubs have more proxies,
+/// and the first warnings already show what is missing.
 const WARNINGS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// The write progress of one socket. Shared by the socket and the task that watches it.
+/// The write progress of one socket, shared by the I/O object under hyper and the task that checks
+/// for stalls.
 #[derive(Debug)]
 pub(super) struct WriteProgress {
     flushed: Cell<bool>,
@@ -22,33 +23,32 @@ impl WriteProgress {
         Self { flushed: Cell::new(true), taken: Cell::new(0) }
     }
 
-    /// Something may wait in the server's buffer from now on.
+    /// hyper may have unwritten bytes in its buffer from now on.
     pub(super) fn begin(&self) {
         self.flushed.set(false);
     }
 
-    /// The client's kernel took so many bytes.
+    /// The kernel accepted this many bytes for sending.
     pub(super) fn on_written(&self, bytes: usize) {
         self.taken.set(self.taken.get() + bytes as u64);
     }
 
-    /// The server's buffer was flushed, or not.
+    /// Records whether hyper's buffer is empty.
     pub(super) fn flush(&self, done: bool) {
         self.flushed.set(done);
     }
 
-    /// Bytes that the client's kernel took so far.
+    /// Bytes that the kernel has accepted so far.
     pub(super) fn taken(&self) -> u64 {
         self.taken.get()
     }
 
-    /// If something waits: how much was taken so far.
+    /// The bytes accepted so far, if bytes wait in hyper's buffer; else `None`.
     pub(super) fn pending(&self) -> Option<u64> {
         (!self.flushed.get()).then(|| self.taken.get())
     }
 
-    /// Whether nothing that the server wrote waits in its buffer: hyper flushes the socket only
-    /// when that buffer is empty.
+    /// Whether hyper's write buffer is empty: hyper flushes the socket only then.
     pub(super) fn is_flushed(&self) -> bool {
         self.flushed.get()
     }
@@ -67,7 +67,8 @@ impl Stall {
         Self { wait, so_far: 0, timer: None }
     }
 
-    /// Ready when something has waited for the whole time; `pending` is how far it has come.
+    /// Ready when bytes have waited for the whole time without progress; `pending` is the byte
+    /// count of [`WriteProgress::pending`].
     pub(super) fn poll(&mut self, pending: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
         let Some(so_far) = pending else {
             self.timer = None;

@@ -33,15 +33,15 @@ use crate::actors::{
 #[derive(Default)]
 pub(in crate::actors) struct Shard;
 
-/// What it is started with.
+/// The actor's arguments.
 pub(in crate::actors) struct ShardArguments {
     pub(in crate::actors) context: Arc<ShardContext>,
     pub(in crate::actors) index: usize,
-    /// Serves clients on this thread, once there is one.
+    /// The front, once one is set; it serves clients on this thread.
     pub(in crate::actors) front: watch::Receiver<Option<Arc<dyn Front>>>,
 }
 
-/// Its state. Dropping it ends the tasks and with them the connections.
+/// The actor's state. Dropping it ends the shard's tasks and connections.
 pub(in crate::actors) struct ShardState {
     local: LocalShard,
     engine: Rc<RefCell<Engine>>,
@@ -66,7 +66,8 @@ impl ThreadLocalActor for Shard {
         myself: ActorRef<ShardMsg>,
         ShardArguments { context, index, front }: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        // Open before the engine reads the head, so that no batch falls between the two.
+        // The inbox is opened before the engine reads the head, so that no batch is missed between
+        // the two.
         let inbox = context.inboxes.open(index);
         let engine = Engine::new(
             Arc::clone(&context.store),
@@ -140,7 +141,8 @@ impl ThreadLocalActor for Shard {
             ShardMsg::Panic => panic!("planted fault in a shard"),
             ShardMsg::PanicConnection(channel, planted) => {
                 let mut engine = state.engine.borrow_mut();
-                // Another shard may look at this moment: one of them has the token.
+                // Several shards plant the fault at the same time; the first to set `planted` keeps
+                // it.
                 if engine.plant_fault(&channel) && planted.swap(true, Ordering::AcqRel) {
                     engine.withdraw_fault();
                 }
@@ -160,7 +162,7 @@ impl ThreadLocalActor for Shard {
 }
 
 impl ShardState {
-    /// Runs a task that the shard cannot live without.
+    /// Spawns a task whose end fails the shard.
     fn spawn(
         &mut self,
         myself: &ActorRef<ShardMsg>,

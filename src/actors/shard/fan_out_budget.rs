@@ -1,24 +1,25 @@
-//! How a shard's thread is divided between the fan-out and other tasks: accepts, requests, bodies.
+//! Divides the time of a shard's thread between the fan-out and other tasks (accepts, requests,
+//! bodies).
 //!
-//! A slice of the fan-out is short, so that a request waits little for it. But between two slices
-//! every task that is ready runs, and under a flood of requests these are sixty: a round of eight
-//! slices would take as long as five hundred requests. So the fan-out goes on for [`RATIO`] times
-//! as long as the others had the thread, and they have a quarter of it unless three times their
-//! time is longer than [`BUDGET_MAX`]. Within its time, rounds of live events go on for as long as
-//! the sockets that read history had it.
+//! A slice of the fan-out is short, so that a request waits little for it. But if the fan-out
+//! yielded after every slice, tokio would run all ready tasks between two slices. Under a flood of
+//! requests these are about sixty, so a round of eight slices would take as long as five hundred
+//! requests. Therefore the fan-out runs [`RATIO`] times as long as the other tasks ran last, and at
+//! most [`BUDGET_MAX`]. Within that time, rounds of live events run as long as the sends to sockets
+//! that read history.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the fan-out may go on.
+/// The time budget of the fan-out.
 #[derive(Debug)]
 pub(super) struct FanOutBudget {
-    /// Since when the fan-out has the thread.
+    /// When the fan-out last got the thread.
     begun: Instant,
-    /// How long the others had it last, while the fan-out wanted it.
+    /// How long other tasks last ran while the fan-out had work.
     other_work: Duration,
-    /// Until when rounds are sent before sockets are looked at again.
+    /// Rounds are sent until then, before sockets are polled again.
     rounds_until: Instant,
 }
 
@@ -27,37 +28,37 @@ impl FanOutBudget {
         Self { begun: now, other_work: Duration::ZERO, rounds_until: now }
     }
 
-    /// Whether the fan-out, which has more to do, has to yield to other tasks.
+    /// Whether the fan-out must yield to other tasks, although it has more work.
     pub(super) fn is_exhausted(&self, now: Instant) -> bool {
         now.duration_since(self.begun) >= (RATIO * self.other_work).min(BUDGET_MAX)
     }
 
-    /// Other tasks had the thread from one time to the other.
+    /// Records how long other tasks ran.
     pub(super) fn record_other_work(&mut self, from: Instant, until: Instant) {
         (self.begun, self.other_work) = (until, until.duration_since(from));
     }
 
-    /// Sockets that asked for it had the thread for a time, of the fan-out's own time; rounds begin now.
+    /// Records how much of the budget was spent on ready sockets. Rounds begin now, and get as much
+    /// time.
     pub(super) fn record_serving(&mut self, time: Duration, now: Instant) {
         self.rounds_until = now + time.min(BUDGET_MAX);
     }
 
-    /// Whether rounds have had the thread as long as these.
+    /// Whether rounds have run as long as the serving of sockets before.
     pub(super) fn rounds_are_done(&self, now: Instant) -> bool {
         now >= self.rounds_until
     }
 
-    /// The fan-out has nothing to do: what other tasks have of the thread now does not count.
+    /// The fan-out is idle: the time of other tasks does not count now.
     pub(super) fn reset(&mut self) {
         self.other_work = Duration::ZERO;
     }
 }
 
-/// How many times as long as the others the fan-out has the thread while it wants it. With an equal
-/// share, requests that cost a millisecond each keep a hub that is busy by three quarters from
-/// keeping up.
+/// Time of the fan-out relative to that of other tasks. With a ratio of 1, a flood of requests that
+/// cost a millisecond each kept a hub at 75 % load from keeping up with its events.
 const RATIO: u32 = 3;
-/// What the fan-out has of the thread at most while others wait for it.
+/// The longest time that the fan-out runs while other tasks wait.
 const BUDGET_MAX: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The lane of one channel: while a round is under way, new events gather; the next is one send to
-//! each plain stream of the channel.
+//! The lane of one large channel. While a round is under way, new events gather in its queue; the
+//! next round sends all of them with one write to each plain stream of the channel.
 //!
-//! A large channel's round is walked a slice at a time, so that small channels and registrations
-//! wait for a slice and not for a round.
+//! A round is divided into slices, so that small channels and new connections wait for a slice and
+//! not for a round.
 
 use std::{ops::Range, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Lane {
     queue: RoundQueue,
     round: Option<PlainRound>,
-    /// Held while what is published now would wait too long.
+    /// Held while an event published now would wait too long.
     throttle: Option<Throttle>,
 }
 
@@ -28,10 +28,11 @@ pub(super) struct PlainRound {
     first: Seq,
     last: Seq,
     payload: Arc<Payload>,
-    /// The next index of the list, and where it ended when the round began.
+    /// The next index in the channel's list of plain streams, and the length of the list when the
+    /// round began.
     next: usize,
     end: usize,
-    /// They keep their permits until the round is through.
+    /// The batches hold their publish permits until the round is over.
     _batches: Vec<Arc<Batch>>,
 }
 
@@ -42,17 +43,17 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// Whether it has neither a round nor a batch.
+    /// Whether there is neither a round nor a queued batch.
     pub(super) fn is_idle(&self) -> bool {
         self.round.is_none() && self.queue.is_empty()
     }
 
-    /// Takes a batch, and the run in it that is this channel's.
+    /// Queues a batch, with the index of this channel's run in it.
     pub(super) fn push(&mut self, batch: Arc<Batch>, run: usize) {
         self.queue.push_run(batch, run);
     }
 
-    /// The round under way, or a new one of what waits; nothing if nothing does.
+    /// The round under way, or a new one of the queued batches; `None` if none are queued.
     pub(super) fn round(
         &mut self,
         plain_count: usize,
@@ -65,13 +66,13 @@ impl Lane {
         self.round.as_mut()
     }
 
-    /// The round is through; true if another waits.
+    /// Ends the round; true if another can begin.
     pub(super) fn end_round(&mut self) -> bool {
         self.round = None;
         self.queue.end_round()
     }
 
-    /// Throttles its channel while what is published now would wait too long.
+    /// Throttles the publishers of the channel while an event published now would wait too long.
     pub(super) fn check_delay(
         &mut self,
         channel: ChannelId,
@@ -85,7 +86,7 @@ impl Lane {
         }
     }
 
-    /// Gathers what waits, up to the bounds of a round.
+    /// Begins a round of the queued batches, up to the limits of a round.
     fn begin(&mut self, plain_count: usize, shape: &Shape, now_ms: u64) -> Option<PlainRound> {
         let gathered = self.queue.begin_round(now_ms, |waiting| waiting);
         let (first, last) = (gathered.first()?.batch.first(), gathered.last()?.batch.last());
@@ -110,7 +111,7 @@ impl PlainRound {
         self.last
     }
 
-    /// What each is sent.
+    /// The bytes for each stream.
     pub(super) fn payload(&self) -> &Arc<Payload> {
         &self.payload
     }
@@ -129,7 +130,7 @@ impl PlainRound {
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Events and frame bytes of one send: no more than a socket takes at once.
+/// Events and frame bytes of one send: about what a socket buffer holds.
 pub(super) const ROUND: RoundBounds = match cfg!(test) {
     true => RoundBounds { events: 6, bytes: 1_000 },
     false => RoundBounds { events: 256, bytes: 48 * 1024 },

@@ -1,4 +1,4 @@
-//! A shard as the tasks on its thread see it: they hand connections to it.
+//! The handle of a shard for tasks on its thread, with which they hand off connections.
 
 use std::{
     cell::RefCell,
@@ -29,7 +29,7 @@ use crate::{
     model::PollReply,
 };
 
-/// A shard as seen by the tasks on its thread. It does not keep the shard alive.
+/// A handle of a shard for tasks on its thread. It does not keep the shard alive.
 #[derive(Clone)]
 pub struct LocalShard {
     index: usize,
@@ -40,11 +40,12 @@ pub struct LocalShard {
     alive: watch::Receiver<()>,
 }
 
-/// Takes the sockets of answered polls.
+/// The callback for sockets of answered polls.
 type Returns = Rc<dyn Fn(ReturnedSocket)>;
 
 impl LocalShard {
-    /// The shard of an engine. It is gone when `alive` has no sender.
+    /// A handle of the shard with this engine. The shard has stopped when the sender of `alive` is
+    /// dropped.
     pub(super) fn new(
         index: usize,
         context: Arc<ShardContext>,
@@ -61,29 +62,29 @@ impl LocalShard {
         })
     }
 
-    /// Drops what takes the sockets of answered polls: it holds the front, which holds this.
+    /// Drops the callback, to break a reference cycle: it holds the front, which holds this handle.
     pub(super) fn disconnect_front(&self) {
         drop(self.returns.take());
     }
 
-    /// Which shard.
+    /// The index of the shard.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Sets what takes the sockets of answered polls.
+    /// Sets the callback for sockets of answered polls.
     pub fn on_returned(&self, returns: impl Fn(ReturnedSocket) + 'static) {
         *self.returns.borrow_mut() = Some(Rc::new(returns));
     }
 
-    /// Completes when the shard is gone; its clients' tasks end then.
+    /// Completes when the shard has stopped; the tasks of its clients end then.
     pub async fn gone(&self) {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
     }
 
-    /// Hands a socket over; it may come to live on another shard. `early` was read from it already,
-    /// `head` goes before the stream.
+    /// Hands a socket off; a stream may be moved to another shard. `early` are bytes already read
+    /// from the socket, `head` is written before the stream.
     pub fn attach(
         &self,
         subscriber: Subscriber,
@@ -118,7 +119,7 @@ impl LocalShard {
         }
     }
 
-    /// Takes on a stream that is to live here.
+    /// Registers a stream on this shard.
     pub(super) fn adopt(&self, stream: StreamTransfer) {
         let StreamTransfer { mut subscriber, socket, head } = stream;
         let Some(engine) = self.engine.upgrade() else { return };
@@ -130,8 +131,8 @@ impl LocalShard {
         }
     }
 
-    /// Hands any other kind of peer over: a transport of one's own, or load without sockets. It is
-    /// used on this thread alone and must not call the shard back. Should the shard be gone, the
+    /// Hands off any other kind of peer: a custom transport, or one in memory for load tests. The
+    /// peer is used on this thread only and must not call the shard. If the shard has stopped, the
     /// peer is dropped.
     pub fn attach_peer(
         &self,
@@ -147,16 +148,16 @@ impl LocalShard {
         self.return_sockets(&engine);
     }
 
-    /// Takes a stream on whose bytes are pulled as a body. Should the shard be gone, the body is at
-    /// its end.
+    /// Hands off a stream that is read as an HTTP body. If the shard has stopped, the body has
+    /// ended.
     pub fn attach_body(&self, subscriber: Subscriber) -> EventBody {
         let (peer, body) = BodyPeer::pair();
         self.attach_peer(subscriber, Box::new(peer), Bytes::new(), None);
         body
     }
 
-    /// Lets a poll wait whose answer is taken as a value. Dropping the receiver ends the connection;
-    /// should the shard be gone, it has an error.
+    /// Hands off a poll whose answer is received as a value. Dropping the receiver ends the poll.
+    /// If the shard has stopped, the receiver gets an error.
     pub fn attach_poll(&self, subscriber: Subscriber) -> oneshot::Receiver<PollReply> {
         let (sender, reply) = oneshot::channel();
         let peer = Box::new(ReplyPeer::new(sender));
@@ -164,7 +165,7 @@ impl LocalShard {
         reply
     }
 
-    /// Tells a lease which shard its connection comes to.
+    /// Records in the lease which shard has the connection.
     fn set_lease_shard(&self, subscriber: &mut Subscriber) {
         if let Some(lease) = &mut subscriber.lease {
             lease.shard = self.index;

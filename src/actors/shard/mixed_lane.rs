@@ -1,9 +1,10 @@
-//! The lane of all connections that are not plain streams of one channel: several channels,
-//! patterns, filters, other forms, polls.
+//! The lane of all connections that are not plain streams of one channel: those with several
+//! channels, patterns, type filters or another framing, and polls.
 //!
-//! They share one lane, in log order, so none of them is ever overtaken. A round gathers far more than one send:
-//! few of its events are for any one connection. What a round has for a connection goes out in one
-//! send, or in several of a bounded size, one in each walk over the connections that are due.
+//! They share one lane in log order, so each receives its events in that order. A round gathers far
+//! more events than one send has, since any one connection receives few of them. A connection gets
+//! its events of a round in one send. If they exceed the size of a send, the round walks over the
+//! connections that have more to receive again, with one send for each.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -26,7 +27,8 @@ use crate::{
 pub(super) struct MixedLane {
     queue: RoundQueue,
     round: Option<MixedRound>,
-    /// By slot: the set of the round's channels that it receives. All empty between rounds.
+    /// For each slot, the set of the round's channels that it receives. All are empty between
+    /// rounds.
     sets: Vec<u32>,
 }
 
@@ -37,22 +39,22 @@ pub(super) struct MixedRound {
     last: Seq,
     /// In log order.
     events: Vec<Arc<Event>>,
-    /// By channel: where its events are; nothing if there is one channel only.
+    /// For each channel, the indexes of its events; empty if the round has one channel.
     event_indexes: Vec<SmallVec<[u32; 4]>>,
-    /// What the connections receive.
+    /// The sets of channels that connections receive.
     sets: ChannelSets,
-    /// The slots of this walk, and how far it has come.
+    /// The slots of the current walk, and the next of them.
     due: Vec<Due>,
     next: usize,
-    /// The slots that receive more in the next walk.
+    /// The slots with further sends, for the next walk.
     due_again: Vec<Due>,
-    /// Sends made so far, by what they hold: shared by all connections that receive the same.
+    /// Sends by set, offset and shape, shared by all connections that receive the same bytes.
     sends: HashMap<(u32, u32, usize), MixedSend, FxBuildHasher>,
     sends_bytes: usize,
     batches: Vec<Arc<Batch>>,
 }
 
-/// A slot, and how many of its events it has been sent.
+/// A slot with more to receive, and how many of its events it has been sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) slot: u32,
@@ -63,14 +65,15 @@ pub(super) struct Due {
 #[derive(Debug, Clone)]
 pub(super) struct MixedSend {
     pub(super) payload: Arc<Payload>,
-    /// The part of the log that it is for these connections.
+    /// The range of the log that the send covers for these connections.
     pub(super) first: Seq,
     pub(super) last: Seq,
-    /// A poll's answer, made when the first poll needs it.
+    /// The answer of a poll, encoded when the first poll needs it.
     pub(super) reply: Option<Arc<PollReply>>,
-    /// How many of the round's events they have been sent with it, if there are more.
+    /// If the connections have further events in the round: how many they have been sent with this
+    /// send.
     more_after: Option<u32>,
-    /// Keeps the shape alive whose address is the key.
+    /// Keeps the shape alive, since its address is part of the key.
     _shape: Arc<Shape>,
 }
 
@@ -81,7 +84,7 @@ impl Default for MixedLane {
 }
 
 impl MixedLane {
-    /// Whether it has neither a round nor a batch.
+    /// Whether there is neither a round nor a queued batch.
     pub(super) fn is_idle(&self) -> bool {
         self.round.is_none() && self.queue.is_empty()
     }
@@ -92,7 +95,7 @@ impl MixedLane {
         self.queue.delay_ms(now_ms, progress)
     }
 
-    /// Takes a batch.
+    /// Queues a batch.
     pub(super) fn push(&mut self, batch: Arc<Batch>) {
         self.queue.push_batch(batch);
     }
@@ -102,12 +105,12 @@ impl MixedLane {
         self.round.is_some()
     }
 
-    /// Takes the round under way.
+    /// Takes the round out, to be given back with [`return_round`](Self::return_round).
     pub(super) fn take_round(&mut self) -> Option<MixedRound> {
         self.round.take()
     }
 
-    /// Gives the round back; false if it is over.
+    /// Puts the round back; false if it is over.
     pub(super) fn return_round(&mut self, mut round: MixedRound) -> bool {
         if round.next == round.due.len() {
             (round.due, round.next) = (mem::take(&mut round.due_again), 0);
@@ -120,7 +123,7 @@ impl MixedLane {
         true
     }
 
-    /// A slot receives a channel of the round that begins.
+    /// Adds a channel of the new round to the set of a slot.
     pub(super) fn add_due(&mut self, slot: u32, channel: u32) {
         let Some(round) = &mut self.round else { return };
         let set = &mut self.sets[slot as usize];
@@ -130,13 +133,13 @@ impl MixedLane {
         *set = round.sets.with(*set, channel);
     }
 
-    /// The set of channels that a slot is due; empty if its connection has ended.
+    /// The set of channels that a slot receives; empty if its connection has ended.
     #[inline]
     pub(super) fn set(&self, slot: u32) -> u32 {
         self.sets[slot as usize]
     }
 
-    /// A slot is due no channel from now on.
+    /// Empties the set of a slot.
     #[inline]
     pub(super) fn clear_set(&mut self, slot: u32) {
         if let Some(set) = self.sets.get_mut(slot as usize) {
@@ -144,8 +147,9 @@ impl MixedLane {
         }
     }
 
-    /// Gathers what waits, up to the bounds of a round; gives its channels, each by a run of it,
-    /// for the caller to [add](Self::add_due) the slots that receive them, `slots` at most.
+    /// Begins a round of the queued batches, up to the limits of a round. Returns one run of each
+    /// of its channels; the caller [adds](Self::add_due) the slots that receive the channel.
+    /// `slots` is the highest number of slots.
     pub(super) fn begin(&mut self, slots: usize, now_ms: u64) -> Option<Vec<(Arc<Batch>, usize)>> {
         let batches = self.queue.begin_round(now_ms, |waiting| waiting.batch);
         let (first, last) = (batches.first()?.first(), batches.last()?.last());
@@ -168,9 +172,9 @@ impl MixedLane {
     }
 }
 
-/// What the batches of a round hold.
+/// The contents of a round's batches.
 struct Gathered {
-    /// The channels, each by a run of it.
+    /// One run of each channel, as batch and index.
     channels: Vec<(Arc<Batch>, usize)>,
     events: Vec<Arc<Event>>,
     event_indexes: Vec<SmallVec<[u32; 4]>>,
@@ -178,7 +182,7 @@ struct Gathered {
 
 impl Gathered {
     fn of(batches: &[Arc<Batch>]) -> Self {
-        // Most rounds of a hub at rest, and they need no table.
+        // The usual case with little load; it needs no table.
         if let [batch] = batches
             && let [run] = batch.runs()
         {
@@ -199,7 +203,7 @@ impl Gathered {
             }
         }
         events.sort_unstable_by_key(|(_, event)| event.seq);
-        // A connection that receives anything of a single channel receives all of it.
+        // With a single channel every connection receives all events, so no indexes are needed.
         let mut event_indexes = Vec::new();
         if channels.len() > 1 {
             event_indexes.resize(channels.len(), SmallVec::new());
@@ -213,7 +217,7 @@ impl Gathered {
 }
 
 impl MixedRound {
-    /// The next slot of the walk.
+    /// The next slot of the current walk.
     #[inline]
     pub(super) fn next_due(&mut self) -> Option<Due> {
         let due = self.due.get(self.next).copied()?;
@@ -221,15 +225,15 @@ impl MixedRound {
         Some(due)
     }
 
-    /// What connections of this set of channels and this shape are sent that have been sent as much
-    /// as `due` says.
+    /// The next send for connections with this set of channels and this shape that have been sent
+    /// `due.sent` events of the round.
     pub(super) fn send(&mut self, set: u32, due: Due, shape: &Arc<Shape>) -> MixedSend {
         let key = (set, due.sent, Arc::as_ptr(shape) as usize);
         if let Some(send) = self.sends.get(&key) {
             return send.clone();
         }
         let send = self.make_send(self.wanted(set), due.sent, shape);
-        // Past the bound a send is made for one connection and dropped.
+        // Past the memory limit a send is used for one connection and not kept.
         if self.sends_bytes < SENDS_BYTES_MAX {
             self.sends_bytes += send.payload.len();
             self.sends.insert(key, send.clone());
@@ -237,7 +241,8 @@ impl MixedRound {
         send
     }
 
-    /// Whether a slot that was made this send receives more of the round; it does in the next walk.
+    /// Queues a slot for the next walk if it has more events in the round after this send; true if
+    /// so.
     #[inline]
     pub(super) fn continue_later(&mut self, due: Due, send: &MixedSend) -> bool {
         let Some(sent) = send.more_after else { return false };
@@ -245,7 +250,7 @@ impl MixedRound {
         true
     }
 
-    /// The send of those of a set's events that come after the first `sent`.
+    /// Makes the send of a set's events after the first `sent`.
     fn make_send(&self, mut events: Vec<Arc<Event>>, sent: u32, shape: &Arc<Shape>) -> MixedSend {
         let total = events.len();
         if sent > 0 {
@@ -267,8 +272,7 @@ impl MixedRound {
         MixedSend { payload, first, last, reply: None, more_after, _shape: Arc::clone(shape) }
     }
 
-    /// How many of these events one send takes. A batch is never divided: its size is what a slow
-    /// connection may lag.
+    /// How many of these events go into one send. A batch is never divided.
     fn fitting(&self, events: &[Arc<Event>]) -> usize {
         if self.batches.len() == 1 {
             return events.len();
@@ -302,7 +306,7 @@ impl MixedRound {
         event_indexes.iter().map(|&index| Arc::clone(&self.events[index as usize])).collect()
     }
 
-    /// Keeps a poll's answer for the others, if the bound on what is kept lets it.
+    /// Keeps a poll's answer for other polls, within the memory limit.
     pub(super) fn keep_reply(
         &mut self,
         set: u32,
@@ -319,7 +323,7 @@ impl MixedRound {
     }
 }
 
-/// What a round gathers: some sixteen sends to a connection that receives all of it.
+/// The limits of a round: about sixteen sends for a connection that receives all of it.
 const MIXED_ROUND: RoundBounds = RoundBounds { events: 16 * ROUND.events, bytes: 16 * ROUND.bytes };
 /// Bytes of the sends that a mixed round keeps for connections that receive the same.
 const SENDS_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,7 +1,7 @@
-//! A shard: the owner of a slice of the connections, on a thread of its own.
+//! A shard: owns a part of the connections, on a thread of its own.
 //!
-//! [`Engine`] is the shard without its thread: synchronous, driven by its owner, with the
-//! time as an argument. The actor around it gives it sockets, batches and time.
+//! [`Engine`] is the shard without its thread: synchronous code that gets the time as an argument.
+//! The actor calls it with sockets, batches and the time.
 
 mod actor;
 mod engine;

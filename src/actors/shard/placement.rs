@@ -1,10 +1,9 @@
-//! The shard that serves a stream. Streams of a small channel share a shard, that of the first of
-//! them: an event of it wakes one thread.
+//! Chooses the shard that serves a stream. All streams of a small channel go to the shard of the
+//! first one, so that an event of the channel wakes one thread.
 //!
-//! Which shard accepts a connection is chance. A stream that was accepted elsewhere is sent to that
-//! shard as soon as its channel is known, before it is registered. Streams of large channels stay
-//! where they are, so that every shard has its part of a large fan-out
-//! (docs/adr/025-target-shards.md).
+//! The kernel spreads connections over the shards by hash. A stream that another shard has accepted
+//! is moved as soon as its channel is known, before it is registered. Streams of large channels are
+//! not moved, so that a large fan-out is spread over all shards (docs/adr/025-target-shards.md).
 
 use std::sync::atomic::Ordering;
 
@@ -12,8 +11,8 @@ use super::slot::Subscribed;
 use crate::actors::{messages::StreamTransfer, shards_handle::ShardsHandle};
 
 impl StreamTransfer {
-    /// Hands a stream that shard `here` has accepted on to the shard where it is to live. Gives it
-    /// back if that is this one, or the other is not there.
+    /// Moves a stream that shard `here` has accepted to its target shard. Returns the stream if
+    /// `here` is the target, or the target is down.
     pub(super) fn send_to(self, shards: &ShardsHandle, here: usize) -> Option<Self> {
         let Some(target) = self.target(here) else { return Some(self) };
         shards.adopt(target, self)
@@ -28,11 +27,12 @@ impl StreamTransfer {
         if streams > STREAMS_TOGETHER_MAX {
             return None;
         }
-        // If two came in on two shards at once, those that follow go to one of them.
+        // If the first two streams arrived on two shards at the same time, later ones go to the
+        // first of these shards.
         entry.shards().first().filter(|&shard| shard != here)
     }
 }
 
-/// Streams of a channel that live together, this one included: as many as one slice of the fan-out
-/// serves.
+/// Streams of a channel, this one included, up to which they share a shard: as many as one slice of
+/// the fan-out serves.
 const STREAMS_TOGETHER_MAX: u32 = 64;

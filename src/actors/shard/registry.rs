@@ -12,21 +12,21 @@ use crate::{
     model::ChannelName,
 };
 
-/// The subscribers of a shard, by channel and by pattern. As long as it has any of a channel, that
-/// one's events are handed to the shard, and as long as it has patterns, all events.
+/// The subscribers of a shard, by channel and by pattern. While a channel has subscribers here, its
+/// events are sent to this shard; while the shard has patterns, all events are.
 #[derive(Debug)]
 pub(super) struct Registry {
-    /// Whose they are.
+    /// The index of the shard.
     shard: usize,
-    /// The shards that have patterns.
+    /// The set of shards with pattern subscribers, shared by all shards.
     pattern_subscribers: Arc<ShardSet>,
     channels: FxHashMap<ChannelId, Subscribers>,
     /// The slots of each pattern.
     patterns: PatternIndex<FxHashSet<u32>>,
-    /// Raised when a pattern comes or goes, so that a channel looks its patterns up anew at its
-    /// next event: one look-up, however many patterns there are and have come and gone.
+    /// Incremented when a pattern is added or removed, which makes cached look-ups stale: a channel
+    /// looks its patterns up again at its next event, once for any number of changes.
     version: u64,
-    /// Channels to be looked at for whether they have subscribers here.
+    /// Channels that `prune` has to check for subscribers.
     to_prune: Vec<ChannelId>,
 }
 
@@ -34,24 +34,23 @@ pub(super) struct Registry {
 #[derive(Debug)]
 pub(super) struct Subscribers {
     name: ChannelName,
-    /// The channel, if any here name it.
+    /// The channel, if subscribers here name it.
     named: Option<Arc<ChannelEntry>>,
-    /// Streams of this channel alone, in its plain form. [`VACANT`] where one left while a round
-    /// was under way.
+    /// The slots of its plain streams. [`VACANT`] where a stream left during a round.
     plain: Vec<u32>,
     vacant: usize,
-    /// Slots that name it among others, or want another form.
+    /// Slots of other connections that name it.
     mixed: FxHashSet<u32>,
     /// Patterns that match it, as of `version`.
     patterns: SmallVec<[PatternId; 2]>,
     version: u64,
 }
 
-/// An index of a list whose slot has left.
+/// Marks an index of the list whose stream has left.
 pub(super) const VACANT: u32 = u32::MAX;
 
 impl Registry {
-    /// Of the shard of that number; `pattern_subscribers` has the shards that have patterns.
+    /// The registry of shard `shard`; `pattern_subscribers` is the set of shards with patterns.
     pub(super) fn new(shard: usize, pattern_subscribers: Arc<ShardSet>) -> Self {
         Self {
             shard,
@@ -85,8 +84,9 @@ impl Registry {
         }
     }
 
-    /// Takes a plain stream out of its channel's list. While a round of the channel is under way
-    /// its index stays vacant; otherwise the last of the list moves there, and is returned.
+    /// Removes a plain stream from its channel's list. During a round of the channel its index
+    /// becomes vacant; otherwise the last stream of the list moves to that index, and its slot is
+    /// returned.
     pub(super) fn remove_plain(
         &mut self,
         slot: u32,
@@ -96,7 +96,7 @@ impl Registry {
     ) -> Option<u32> {
         let subscribers = self.channels.get_mut(&channel)?;
         if plain_index == VACANT {
-            // It has never been in the list.
+            // The stream was never in the list.
             return None;
         }
         let index = plain_index as usize;
@@ -112,7 +112,7 @@ impl Registry {
         moved
     }
 
-    /// Takes any other connection out.
+    /// Removes any other connection.
     pub(super) fn remove_mixed(&mut self, slot: u32, subscriber: &Subscriber) {
         for counted in &subscriber.named {
             let channel = counted.entry().id();
@@ -135,7 +135,8 @@ impl Registry {
         }
     }
 
-    /// The channel's subscribers if this shard has any, those by pattern included.
+    /// The subscribers of the channel on this shard, those by pattern included; `None` if there are
+    /// none.
     pub(super) fn look_up(&mut self, entry: &ChannelEntry) -> Option<&Subscribers> {
         if !self.channels.contains_key(&entry.id()) {
             if self.patterns.is_empty() {
@@ -158,8 +159,8 @@ impl Registry {
         self.channels.get(&channel).map_or(&[], |subscribers| &subscribers.plain)
     }
 
-    /// Calls `each` with every mixed slot of a channel found by [`look_up`](Self::look_up); a
-    /// slot with two reasons comes twice.
+    /// Calls `each` with every mixed slot of a channel found by [`look_up`](Self::look_up). A slot
+    /// that matches by name and by pattern comes twice.
     pub(super) fn each_mixed(&self, channel: ChannelId, mut each: impl FnMut(u32)) {
         let Some(subscribers) = self.channels.get(&channel) else { return };
         subscribers.mixed.iter().copied().for_each(&mut each);
@@ -170,7 +171,7 @@ impl Registry {
         }
     }
 
-    /// Closes the vacant indexes after a round; `moved` is called with every slot whose index changed.
+    /// Removes vacant indexes after a round; calls `moved` with every slot whose index changed.
     pub(super) fn compact(&mut self, channel: ChannelId, mut moved: impl FnMut(u32, u32)) {
         let Some(subscribers) = self.channels.get_mut(&channel) else { return };
         if subscribers.vacant > 0 {
@@ -187,8 +188,8 @@ impl Registry {
         self.drop_if_empty(channel);
     }
 
-    /// Forgets channels without subscribers here, when there are far more of them than channels
-    /// at all: some at each call.
+    /// Removes channels without subscribers, a bounded number at each call, once there are far more
+    /// entries here than channels in the directory.
     pub(super) fn prune(&mut self, channels: usize) {
         if self.to_prune.is_empty() {
             if self.channels.len() <= 2 * channels + 1_024 {
@@ -205,7 +206,7 @@ impl Registry {
         }
     }
 
-    /// The subscribers of a channel, one of which is about to name it.
+    /// The entry of a channel for a subscriber that names it, created if it is missing.
     fn named(&mut self, entry: &Arc<ChannelEntry>) -> &mut Subscribers {
         let shard = self.shard;
         let subscribers = self.subscribers(entry);
@@ -240,12 +241,12 @@ impl Registry {
 }
 
 impl Subscribers {
-    /// How long its list of plain streams is, vacant indexes included.
+    /// The length of its list of plain streams, vacant indexes included.
     pub(super) fn plain_len(&self) -> usize {
         self.plain.len()
     }
 
-    /// Whether any other connection receives it.
+    /// Whether any connection of the mixed lane receives it.
     pub(super) fn has_mixed(&self) -> bool {
         !self.mixed.is_empty() || !self.patterns.is_empty()
     }
@@ -255,7 +256,7 @@ impl Subscribers {
     }
 }
 
-/// Channels looked at by one call of `prune`: beside 100,000 they took 11 ms.
+/// Channels checked by one call of `prune`. Checking all of 100,000 took 11 ms.
 const PRUNED_PER_CALL: usize = 1_024;
 
 #[cfg(test)]

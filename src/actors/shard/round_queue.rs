@@ -1,4 +1,5 @@
-//! The batches that wait for the next round of a lane, and how long a batch that comes now will wait.
+//! The batches that wait for the next rounds of a lane, and an estimate of how long a new batch
+//! will wait.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,22 +12,22 @@ pub(super) struct RoundQueue {
     waiting: VecDeque<Waiting>,
     events: usize,
     bytes: usize,
-    /// When the latest round began, and how long the one before it took; nothing while the lane is
-    /// at rest.
+    /// When the latest round began, and how long the round before it took; `None` while the lane is
+    /// idle.
     begun: Option<(u64, u64)>,
 }
 
-/// A batch that waits.
+/// A waiting batch.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) batch: Arc<Batch>,
-    /// The run of it that is the lane's; the mixed lane takes all.
+    /// The index of the lane's run in the batch; the mixed lane takes all runs.
     pub(super) run: usize,
     events: usize,
     bytes: usize,
 }
 
-/// What one round gathers at most; a single batch may be more.
+/// The limits of one round; a single batch may exceed them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoundBounds {
     pub(super) events: usize,
@@ -64,7 +65,8 @@ impl RoundQueue {
         self.waiting.push_back(waiting);
     }
 
-    /// Takes what the next round sends, up to its bounds; `take` says what of each batch.
+    /// Takes the batches of the next round out of the queue, up to the limits of a round; `take`
+    /// converts each.
     pub(super) fn begin_round<T>(&mut self, now_ms: u64, take: impl Fn(Waiting) -> T) -> Vec<T> {
         let (events, bytes) = (self.events, self.bytes);
         let mut gathered = Vec::new();
@@ -86,7 +88,7 @@ impl RoundQueue {
         gathered
     }
 
-    /// The round is over; true if another can begin.
+    /// Ends the round; true if another can begin.
     pub(super) fn end_round(&mut self) -> bool {
         if self.is_empty() {
             self.begun = None;
@@ -94,9 +96,9 @@ impl RoundQueue {
         !self.is_empty()
     }
 
-    /// How long a batch that comes now will wait beyond the round under way, in milliseconds: the
-    /// rounds before its own, each as long as the latest. The one under way has made the first
-    /// number of the second number of sends.
+    /// How long a batch queued now will wait after the round under way, in milliseconds: the number
+    /// of rounds before its own, times the duration of the latest round. The round under way has
+    /// made `made` of `all` sends.
     pub(super) fn delay_ms(&self, now_ms: u64, (made, all): (usize, usize)) -> u64 {
         if self.events < self.bounds.events && self.bytes < self.bounds.bytes {
             return 0;

@@ -7,7 +7,7 @@ use tokio::{task::yield_now, time::Instant};
 use super::{engine::Engine, fan_out_budget::FanOutBudget, local_shard::LocalShard};
 use crate::actors::inbox::Inbox;
 
-/// Runs until it is dropped, or the sockets can no longer be watched.
+/// Runs until it is dropped, or polling the sockets fails.
 pub(super) async fn serve_connections(
     local: LocalShard,
     inbox: Arc<Inbox>,
@@ -28,7 +28,7 @@ pub(super) async fn serve_connections(
             if let Some(through) = inbox.caught_up_to() {
                 engine.note_log_head(through);
             }
-            // However much there is to send, deadlines are checked.
+            // Deadlines are checked however much there is to send.
             if Instant::now() >= next_tick && !engine.tick(now_ms) {
                 next_tick = Instant::now() + tick;
             }
@@ -49,19 +49,19 @@ pub(super) async fn serve_connections(
                 engine.serve_sockets(&ready, now_ms);
             }
             engine.serve_ready(SLOTS_PER_PASS, now_ms);
-            // Readers of history send much at a time. Live events get the thread for as long.
+            // Replaying connections send much at a time, so live events get as much time.
             let sending = Instant::now();
             budget.record_serving(sending - serving, sending);
             while engine.work(now_ms) && !budget.rounds_are_done(Instant::now()) {}
-            // Everything that the loop works at, asked at the end of the pass. A notification says
-            // what came since it was asked for last, and nothing of what is left: one stands for
-            // many batches, and the engine takes none before it has handed out those that it has.
+            // Whether any work is left, checked at the end of the pass. Notifications cannot answer
+            // that: they only signal new work, one may stand for many batches, and the engine takes
+            // no batch before it has handed out the ones it has.
             check_sockets || engine.has_more() || !inbox.is_empty()
         };
         local.return_sockets(&engine);
         if more {
-            // Threads that wait for a processor, of this process and of others, would have this one's
-            // at the kernel's next tick, some milliseconds away.
+            // Yields the core to waiting threads of this and other processes, which would otherwise
+            // get it at the next scheduler tick, some milliseconds later.
             thread::yield_now();
             let now = Instant::now();
             if budget.is_exhausted(now) {
@@ -86,5 +86,5 @@ pub(super) async fn serve_connections(
 
 /// Batches taken from the ring in one pass.
 const BATCHES_PER_PASS: usize = 64;
-/// Connections looked at in one pass because they asked for it.
+/// Connections from the ready list that are served in one pass.
 const SLOTS_PER_PASS: usize = 256;

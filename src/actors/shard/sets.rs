@@ -3,13 +3,13 @@
 
 use rustc_hash::FxHashMap;
 
-/// The sets that the connections of one round make up, each with its channels. A set grows by one
-/// channel at a time, and equal sets that grew in the same order have the same number.
+/// The sets of channels of one round, by number. A set is extended by one channel at a time; equal
+/// sets that were extended in the same order have the same number.
 #[derive(Debug)]
 pub(super) struct ChannelSets {
     sets: Vec<Set>,
     grown: FxHashMap<(u32, u32), u32>,
-    /// The last step: most connections take the same one as the one before.
+    /// The latest extension: most connections repeat that of the connection before.
     last: (u32, u32, u32),
 }
 
@@ -20,7 +20,7 @@ struct Set {
 }
 
 impl ChannelSets {
-    /// The set without channels.
+    /// The number of the empty set.
     pub(super) const EMPTY: u32 = 0;
 
     pub(super) fn new() -> Self {
@@ -31,8 +31,8 @@ impl ChannelSets {
         }
     }
 
-    /// The set `set` and `channel`. Channels are added one after the other: one that is already in
-    /// the set must be the last that was added to it.
+    /// The number of `set` extended by `channel`. A channel that is already in the set must be the
+    /// one added last.
     pub(super) fn with(&mut self, set: u32, channel: u32) -> u32 {
         if (self.last.0, self.last.1) == (set, channel) {
             return self.last.2;

@@ -1,7 +1,8 @@
 //! A slot: one connection with what the shard needs to serve it.
 //!
-//! Two cache lines. What a plain stream of one channel needs is in them; what only others need
-//! (several channels, patterns, polls, connections that are behind) is in boxes.
+//! A slot takes two cache lines, with all that a plain stream of one channel needs. State that only
+//! other connections need (several channels, patterns, polls, connections that are BEHIND) is
+//! boxed.
 
 use std::{slice, sync::Arc};
 
@@ -23,22 +24,22 @@ pub(super) struct Slot {
     pub(super) connection: Connection,
     pub(super) peer: SlotPeer,
     pub(super) subscriber: Subscribed,
-    /// What it knows of history while it is behind.
+    /// Its position in history while it is BEHIND.
     pub(super) reader: Option<Box<HistoryReader>>,
-    /// When the wheel looks at it next; entries for other times are stale.
+    /// Its deadline in the timer wheel; wheel entries with other times are stale.
     pub(super) check_ms: u64,
     pub(super) generation: u32,
-    /// When it was taken on, in seconds since 1970.
+    /// When it was attached, in seconds since 1970.
     pub(super) opened_s: u32,
-    /// Where it stands in its channel's list, if it is a plain stream of one channel.
+    /// Its index in its channel's list of plain streams, if it is one.
     pub(super) plain_index: u32,
     /// How its body is delimited.
     pub(super) coding: TransferCoding,
     /// Reads of history left in this pass.
     pub(super) reads_left: u8,
-    /// Heartbeats since its client's last id, if those are the last that was written.
+    /// Heartbeats written since the last block with an id.
     pub(super) heartbeats: u8,
-    /// Whether it is on the engine's list of those that go on in a later pass.
+    /// Whether it is on the engine's list of slots for a later pass.
     pub(super) is_queued: bool,
 }
 
@@ -49,11 +50,11 @@ impl Slot {
     }
 }
 
-/// What a shard keeps of a subscriber.
+/// The subscriber of a slot.
 #[derive(Debug)]
 pub(super) enum Subscribed {
-    /// A stream of one channel and every event in its plain form: it shares a round's bytes as
-    /// they are.
+    /// A plain stream: all events of one channel, in the encoding of history, so it sends a round's
+    /// bytes unchanged.
     Plain(PlainSubscriber),
     /// Any other.
     Full(Box<FullSubscriber>),
@@ -82,15 +83,15 @@ impl PlainSubscriber {
 /// A connection with several channels, patterns, a filter, another form, or a poll.
 #[derive(Debug)]
 pub(super) struct FullSubscriber {
-    /// The cursor before and after rounds of which nothing was for it: if it still is where they left
-    /// it, its client's last id is not after the first.
+    /// The cursor before and after the latest rounds without an event for it. While the cursor is
+    /// still at the second value, the client's last id is at most the first.
     pub(super) passed: (Seq, Seq),
     pub(super) subscriber: Subscriber,
     pub(super) ticket: Option<PollTicket>,
 }
 
 impl Subscribed {
-    /// Keeps what is needed of `subscriber`.
+    /// Converts `subscriber`, and drops what a plain stream does not need.
     pub(super) fn new(subscriber: Subscriber, ticket: Option<PollTicket>) -> Self {
         if !Self::is_plain(&subscriber) {
             return Self::Full(Box::new(FullSubscriber {
@@ -104,7 +105,7 @@ impl Subscribed {
         Self::Plain(PlainSubscriber { id, entry, _admission: admission })
     }
 
-    /// Whether it is a stream of one channel and every event in its plain form.
+    /// Whether it is a plain stream: all events of one channel, in the encoding of history.
     pub(super) fn is_plain(subscriber: &Subscriber) -> bool {
         subscriber.named.len() == 1
             && subscriber.subscription.patterns().is_empty()
@@ -160,7 +161,7 @@ impl Subscribed {
         }
     }
 
-    /// Nothing of a round was for it, which moves its cursor from `from` to `to`.
+    /// Records that a round without an event for it moved its cursor from `from` to `to`.
     pub(super) fn note_passed(&mut self, from: Seq, to: Seq) {
         if let Self::Full(full) = self {
             let (begin, end) = full.passed;
@@ -168,7 +169,7 @@ impl Subscribed {
         }
     }
 
-    /// A seq that its client's last id is not before, as far as is known, with the cursor at `cursor`.
+    /// A lower bound of the seq in its client's last id, given its cursor.
     pub(super) fn last_id(&self, cursor: Seq) -> Seq {
         match self {
             Self::Full(full) if full.passed.1 == cursor => full.passed.0,
@@ -176,7 +177,7 @@ impl Subscribed {
         }
     }
 
-    /// What its answer needs, if it is a poll.
+    /// The ticket of a poll.
     pub(super) fn ticket(&self) -> Option<&PollTicket> {
         match self {
             Self::Plain(_) => None,

@@ -7,9 +7,9 @@ use std::ops::{Index, IndexMut};
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     pages: Vec<Box<[Option<T>]>>,
-    /// Indexes left by values that were removed.
+    /// Free indexes of removed values.
     free: Vec<u32>,
-    /// Indexes that have been used so far.
+    /// How many indexes have ever been used.
     used: usize,
     len: usize,
 }
@@ -30,7 +30,7 @@ impl<T> Slots<T> {
         self.len == 0
     }
 
-    /// One more than the highest index so far.
+    /// One more than the highest index ever used.
     pub(super) fn capacity(&self) -> usize {
         self.used
     }
@@ -53,7 +53,7 @@ impl<T> Slots<T> {
         self.len += 1;
     }
 
-    /// Takes a value out.
+    /// Removes a value.
     pub(super) fn try_remove(&mut self, index: usize) -> Option<T> {
         let value = self.pages.get_mut(index / PAGE_SLOTS)?[index % PAGE_SLOTS].take()?;
         self.free.push(index as u32);

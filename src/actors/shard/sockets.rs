@@ -1,8 +1,9 @@
 //! The sockets of a shard's streams, and the poller that watches them.
 //!
-//! A socket under tokio costs an allocation of 256 bytes and a waker; here it costs nothing in
-//! user space, and one call serves all that are ready. Registration is edge-triggered for both
-//! directions: a socket is reported when input, the end, or room after a refused write comes.
+//! A socket registered with tokio costs an allocation of 256 bytes and a waker; here it costs no
+//! memory in user space, and one system call returns all ready sockets. Registration is
+//! edge-triggered in both directions: a socket is reported when input arrives, when the peer
+//! closes, and when it becomes writable after a write would have blocked.
 
 use std::{
     io,
@@ -16,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::actors::{peer::StreamSocket, slot_key::SlotKey};
 
-/// The poller. It is itself watched by the shard's runtime.
+/// The poller, whose file descriptor is registered with the shard's tokio runtime.
 #[derive(Debug)]
 pub(super) struct Sockets {
     poll: AsyncFd<mio::Poll>,
@@ -26,11 +27,11 @@ pub(super) struct Sockets {
 /// A socket that is ready.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ready {
-    /// Whose, as [`SlotKey::token`] gives it.
+    /// The token of its slot ([`SlotKey::token`]).
     pub(super) token: usize,
-    /// Something came in, or the end.
+    /// Readable, or closed by the peer.
     pub(super) input: bool,
-    /// It takes bytes again.
+    /// Writable again.
     pub(super) room: bool,
 }
 
@@ -42,7 +43,7 @@ impl Sockets {
         Ok(Self { poll, events: Events::with_capacity(READY_MAX) })
     }
 
-    /// Watches a socket until it is closed; what is ready now is reported too.
+    /// Registers a socket until it is closed. If it is ready already, that is reported too.
     pub(super) fn watch(&self, socket: &StreamSocket, key: SlotKey) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let fd = socket.as_raw_fd();
@@ -68,18 +69,19 @@ impl Sockets {
         Ok(ready.len() >= READY_MAX)
     }
 
-    /// Whether a socket may have become ready since the last call; then look at all
-    /// ([`ready`](Self::ready)). If none has, `context` is woken when one does. It costs no system
-    /// call: the runtime watches the poller.
+    /// Whether a socket may have become ready since the last call; then call
+    /// [`ready`](Self::ready). If none has, `context` is woken when one does. This makes no system
+    /// call, since the runtime watches the poller.
     pub(super) fn are_ready(&self, context: &mut Context<'_>) -> bool {
         match self.poll.poll_read_ready(context) {
             Poll::Pending => false,
-            // What becomes ready after this, and so after the look that follows it, is reported anew.
+            // Readiness is cleared before `ready` is called, so that a socket that becomes ready
+            // later is reported again.
             Poll::Ready(Ok(mut ready_guard)) => {
                 ready_guard.clear_ready();
                 true
             }
-            // The runtime ends; what it does not tell, the look finds.
+            // The runtime is shutting down; `ready` still finds the sockets.
             Poll::Ready(Err(_)) => true,
         }
     }

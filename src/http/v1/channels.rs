@@ -1,4 +1,4 @@
-//! `/v1/channels`: what channels there are, and closing one.
+//! `/v1/channels`: lists channels, shows one, closes one.
 
 use axum::{Json, http::StatusCode, response::IntoResponse};
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ fn info_json(info: &ChannelInfo) -> Value {
     })
 }
 
-/// Channels on a page when the request does not say.
+/// Channels on a page if the request has no `limit`.
 const PAGE_DEFAULT: u32 = 100;
-/// Most channels on a page.
+/// The largest `limit`.
 const PAGE_MAX: u32 = 1_000;

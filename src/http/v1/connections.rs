@@ -21,14 +21,14 @@ use crate::{
     model::rfc3339_millis,
 };
 
-/// A page of connections: of those there are, or of those that were closed lately.
+/// `GET /v1/connections`: a page of open connections, or of recently closed ones.
 pub(in crate::http) struct List {
     filter: ConnectionFilter,
     limit: usize,
     from: From,
 }
 
-/// Where a page begins.
+/// Which connections, and where the page begins.
 enum From {
     Open(ConnectionCursor),
     Closed(Option<ClosedCursor>),
@@ -48,10 +48,10 @@ impl List {
         };
         let after = query.one("after")?;
         let (from, behind) = match query.one("state")? {
-            Some("closed") => (From::Closed(after_end(after)?), None),
-            None => (From::Open(after_cursor(after)?), None),
-            Some("behind") => (From::Open(after_cursor(after)?), Some(true)),
-            Some("live") => (From::Open(after_cursor(after)?), Some(false)),
+            Some("closed") => (From::Closed(closed_cursor(after)?), None),
+            None => (From::Open(open_cursor(after)?), None),
+            Some("behind") => (From::Open(open_cursor(after)?), Some(true)),
+            Some("live") => (From::Open(open_cursor(after)?), Some(false)),
             Some(_) => {
                 return Err(Problem::field("state", "`state` is `live`, `behind` or `closed`"));
             }
@@ -106,9 +106,10 @@ impl Call for List {
     }
 }
 
-/// One connection, with all its channels and patterns; one that was closed lately too.
+/// `GET /v1/connections/{id}`: one open or recently closed connection, with all its channels and
+/// patterns.
 pub(in crate::http) struct Show {
-    /// The id as the path has it.
+    /// The id as written in the path.
     text: String,
     subject: Option<Arc<str>>,
 }
@@ -194,8 +195,8 @@ pub(super) fn connection_id(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// Whose connections a client asks to read: an admin, and a client without a subject, all; others
-/// their own.
+/// The subject whose connections the client may read; `None` stands for all connections. An admin
+/// and a client without a subject ask for all.
 fn subject_read(context: &Context<'_>) -> Option<Arc<str>> {
     context.identity.subject().filter(|_| !context.identity.is_admin()).cloned()
 }
@@ -252,21 +253,21 @@ fn connection_json(found: &ConnectionReport, now_ms: u64) -> Value {
     Value::Object(json)
 }
 
-/// Where the page in `after` begins, or the first one.
-fn after_cursor(after: Option<&str>) -> Result<ConnectionCursor, Problem> {
+/// Parses `after` for open connections; without it the first page.
+fn open_cursor(after: Option<&str>) -> Result<ConnectionCursor, Problem> {
     let Some(text) = after else { return Ok(ConnectionCursor::default()) };
-    let (shard, slot) = numbers(text)?;
+    let (shard, slot) = two_numbers(text)?;
     let (Ok(shard), Ok(slot)) = (shard.try_into(), slot.try_into()) else {
         return Err(bad_cursor());
     };
     Ok(ConnectionCursor { shard, slot })
 }
 
-fn after_end(after: Option<&str>) -> Result<Option<ClosedCursor>, Problem> {
-    after.map(numbers).transpose()
+fn closed_cursor(after: Option<&str>) -> Result<Option<ClosedCursor>, Problem> {
+    after.map(two_numbers).transpose()
 }
 
-fn numbers(text: &str) -> Result<(u64, u64), Problem> {
+fn two_numbers(text: &str) -> Result<(u64, u64), Problem> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let pair = text.split_once('.').filter(|_| digits);
     let pair = pair.and_then(|(first, second)| Some((first.parse().ok()?, second.parse().ok()?)));
@@ -277,9 +278,9 @@ fn bad_cursor() -> Problem {
     Problem::field("after", "`after` is the `next` of the page before, with the same `state`")
 }
 
-/// Connections on a page when the request does not say.
+/// Connections on a page if the request has no `limit`.
 const PAGE_DEFAULT: u32 = 100;
-/// Most connections on a page.
+/// The largest `limit`.
 const PAGE_MAX: u32 = 1_000;
-/// Channels, patterns, and types of each that a page lists.
+/// How many channels, patterns and types of each connection a page lists.
 const SELECTORS_LISTED: usize = 16;

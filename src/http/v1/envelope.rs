@@ -1,4 +1,4 @@
-//! The lines of a batch: `{"data":…,"type"?,"retry"?,"channel"?}`, one a line (NDJSON).
+//! Parses a batch: one JSON object `{"data":…,"type"?,"retry"?,"channel"?}` a line (NDJSON).
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -21,15 +21,16 @@ struct Envelope<'a> {
     channel: Option<&'a RawValue>,
 }
 
-/// `null` is data like any other.
+/// Keeps `"data":null` as data; by default serde would read it as a missing member.
 fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Reads a batch. `channel` is the one in the path; without it every line names its own, or
-/// `default_channel` stands in. A bad line is refused with its number, and with it the batch.
+/// Parses a batch. All events go to `in_path`, the channel in the path, if there is one. Otherwise
+/// each line names its channel, and `default_channel` is that of lines without one. An invalid line
+/// rejects the whole batch, with the number of the line.
 pub(in crate::http) fn parse_batch(
     body: &str,
     in_path: Option<&ChannelName>,
@@ -93,13 +94,14 @@ fn parse_line(
     Ok((channel, event))
 }
 
-/// What is wrong, without line and column: the line that serde_json counts is always the first.
+/// The message of an error without "at line 1 column n": each line of the batch is parsed by
+/// itself, so serde_json always counts one.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason).to_owned()
 }
 
-/// A member other than the data; `null` is as good as none.
+/// Parses an optional member other than `data`; `null` counts as absent.
 fn member<T: DeserializeOwned>(
     name: &str,
     raw: Option<&RawValue>,
@@ -107,13 +109,15 @@ fn member<T: DeserializeOwned>(
 ) -> Result<Option<T>, Problem> {
     let value = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
     value.map_err(|error| {
-        // A malformed string, as with half a surrogate, is not of another type.
+        // A value of the wrong type is a data error. A malformed value, such as a string with a
+        // lone surrogate, keeps the message of serde_json.
         let detail = if error.is_data() { format!("`{name}` is {what}") } else { reason(&error) };
         Problem::field(name, detail)
     })
 }
 
-/// A string is the data; any other JSON is its own text without white space.
+/// The data of an event: the content of a JSON string, or the text of any other JSON value without
+/// white space between tokens.
 fn data_text(raw: &RawValue) -> Result<String, Problem> {
     let text = raw.get();
     if text.starts_with('"') {

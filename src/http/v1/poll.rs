@@ -7,7 +7,7 @@ use crate::{
     model::EnvelopeAnswers,
 };
 
-/// One channel.
+/// Polls one channel.
 pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenPoll, Problem> {
     let query = Query::of(&context.parts.uri)?;
     let limits = context.state.hub.limits();
@@ -15,7 +15,7 @@ pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenPoll, Proble
     read(context, &query, subscription)
 }
 
-/// Several channels and patterns.
+/// Polls several channels and patterns.
 pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenPoll, Problem> {
     let query = Query::of(&context.parts.uri)?;
     let subscription = query.subscription(context.state.hub.limits())?;

@@ -23,14 +23,15 @@ use crate::{
     model::{ChannelName, EventType, NewEvent, RETRY_MS_MAX},
 };
 
-/// A publish: first with the channel that its target names, so that a client without leave sends no
-/// body, and again with its events if their lines name channels.
+/// A publish, authorized in up to two steps. First for the channel in the path or query, before the
+/// body is read, so that an unauthorized client sends no body. Then, for a batch whose lines name
+/// channels, for all of these.
 pub(in crate::http) enum Publish {
     Unread(Unread),
     Read(Read),
 }
 
-/// What is known of a publish without its body.
+/// A publish whose body has not been read.
 pub(in crate::http) struct Unread {
     body: Body,
     in_path: Option<ChannelName>,
@@ -40,21 +41,21 @@ pub(in crate::http) struct Unread {
     is_batch: bool,
 }
 
-/// A publish with its events.
+/// A publish with its parsed events.
 pub(in crate::http) struct Read {
     events: Vec<(ChannelName, NewEvent)>,
     key: Option<IdempotencyKey>,
     is_batch: bool,
-    /// The room that the body takes, until the publish is answered.
+    /// The body's part of the memory budget, held until the publish is answered.
     _room: BodyPermit,
 }
 
-/// To the channel in the path.
+/// Publishes to the channel in the path.
 pub(in crate::http) fn channel(context: &Context<'_>, body: Body) -> Result<Publish, Problem> {
     read_head(context, body, Some(channel_in_path(context.parameter)?))
 }
 
-/// To the channel in the query, or of each line of a batch.
+/// Publishes to the channel in the query, or to the channels that the lines of a batch name.
 pub(in crate::http) fn many(context: &Context<'_>, body: Body) -> Result<Publish, Problem> {
     read_head(context, body, None)
 }

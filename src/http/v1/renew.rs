@@ -15,9 +15,9 @@ use crate::{
     hub::Renewal,
 };
 
-/// The token that the request itself carries becomes that of the connection.
+/// `POST` with a fresh token: the token of this request becomes the token of the connection.
 pub(in crate::http) struct Renew {
-    /// The id as the path has it.
+    /// The id as written in the path.
     text: String,
 }
 

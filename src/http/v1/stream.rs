@@ -7,7 +7,7 @@ use crate::{
     model::{EnvelopeEncoding, Framing, MessageEncoding},
 };
 
-/// One channel.
+/// Streams one channel.
 pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenStream, Problem> {
     let query = Query::of(&context.parts.uri)?;
     let limits = context.state.hub.limits();
@@ -15,7 +15,7 @@ pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenStream, Prob
     read(context, &query, subscription)
 }
 
-/// Several channels and patterns.
+/// Streams several channels and patterns.
 pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenStream, Problem> {
     let query = Query::of(&context.parts.uri)?;
     let subscription = query.subscription(context.state.hub.limits())?;

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection, until it ends or goes past a bound.
+//! One HTTP/2 connection, until it ends or exceeds a limit.
 
 use std::{
     convert::Infallible, error::Error as _, future::poll_fn, rc::Rc, sync::Arc, task::Poll,
@@ -35,9 +35,9 @@ use crate::{
 /// Why the hub ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Excess {
-    /// The preface or a head began and did not go on.
+    /// The preface or a request head stayed incomplete for too long.
     SlowHead,
-    /// Too many frames that carry nothing.
+    /// Too many frames without content.
     Frames,
     /// Too many requests that the client reset.
     Resets,
@@ -46,7 +46,7 @@ enum Excess {
 }
 
 impl Excess {
-    /// The word in metrics.
+    /// The metric label.
     fn as_str(self) -> &'static str {
         match self {
             Self::SlowHead => "slow_head",
@@ -58,7 +58,7 @@ impl Excess {
 }
 
 impl Connections {
-    /// Serves a connection whose client speaks HTTP/2; `early` was read already.
+    /// Serves an HTTP/2 connection; `early` are the bytes already read from it.
     pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
         let limits = &self.http2;
         let peer = arrival.peer();
@@ -76,7 +76,7 @@ impl Connections {
                 (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.annotate(&mut request, &proxies);
-                // Its task is begun right after this.
+                // hyper spawns the stream's task right after this call.
                 let stream = streams.begin();
                 Box::pin(respond(dispatcher.clone(), hub.clone(), shard.clone(), request, stream))
             })
@@ -103,7 +103,7 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        // Its streams go on meanwhile; new ones come on another connection.
+        // Open streams go on; the client sends new requests on another connection.
         let mut draining = Box::pin(self.hub.draining());
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
@@ -133,7 +133,8 @@ impl Connections {
             if written.poll(progress.pending(), context).is_ready() {
                 return Poll::Ready(Err(Excess::Stalled));
             }
-            // A client that does not answer the GOAWAY has nothing under way.
+            // No request is under way, so nothing is lost if the client does not react to the
+            // GOAWAY.
             let is_left = streams.idle().filter(|_| is_closing);
             goaway.poll(is_left, context).map(|()| Ok(Ok(())))
         })
@@ -151,8 +152,8 @@ impl Connections {
     }
 }
 
-/// Why h2 itself ended a connection for what its client did, in a word for metrics. All its own
-/// bounds have one code (RFC 9113, section 7).
+/// The metric label if h2 itself ended the connection for a mistake of the client. h2 reports all
+/// of its own limits with one error code (RFC 9113, section 7).
 fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
     let is_own = error.is_go_away() && error.is_library();
@@ -198,7 +199,8 @@ async fn respond(
             response
         }
         Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }) => {
-            // The dispatcher had no answer yet, and could take no permit for it.
+            // The answer of a waiting poll takes its memory permit here, since the dispatcher had
+            // returned before it was there.
             let answer = match shard.attach_poll(subscriber).await {
                 Ok(reply) => poll_response(headers.clone(), reply),
                 Err(_) => poll_cut_short(),
@@ -211,19 +213,21 @@ async fn respond(
     Ok(response.map(|body| FlowControlledBody::new(body, stream)))
 }
 
-/// Puts the headers that the dispatcher has for every answer on one that was made after it.
+/// Adds the headers of every answer to one that was made after the dispatcher had returned.
 fn keep_headers(mut of_all: HeaderMap, headers: &mut HeaderMap) {
     of_all.extend(std::mem::take(headers));
     *headers = of_all;
 }
 
-/// Method, scheme, authority, and the names of all four.
+/// HPACK bytes of `:method`, `:scheme` and `:authority`, and of the names of all four
+/// pseudo-fields.
 const LINE_BYTES: u32 = 512;
 /// Requests reset before they are handed out; more end the connection.
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that the hub resets for a client's mistakes; more end the connection.
 const ERROR_RESETS_MAX: usize = 100;
-/// The least that the protocol allows; larger ones let a stream keep others waiting.
+/// The smallest maximum frame size of the protocol; with larger frames one stream delays the
+/// others.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of an answer that wait in h2 for a client's windows.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;

@@ -1,5 +1,5 @@
-//! The body of an answer, given to h2 in small pieces, so that the hub sees whether the client
-//! takes them.
+//! The body of an answer, given to h2 in small pieces: by how fast h2 takes them the hub sees
+//! whether the client opens its flow-control windows.
 
 use std::{
     pin::Pin,
@@ -15,12 +15,12 @@ use super::streams::Stream;
 
 /// A body whose flow control is observed.
 ///
-/// h2 buffers what it is given until the client's windows open, and does not report that. So it is
-/// given [`PIECE_BYTES_MAX`] at a time, and of larger bodies the last byte by itself: hyper hands
-/// that over only when windows are open for all before it.
+/// h2 buffers data until the client's windows open, and does not report that it does. So it is
+/// given [`PIECE_BYTES_MAX`] at a time, and the last byte of a larger body by itself: hyper passes
+/// that byte on only when windows are open for all bytes before it.
 pub(super) struct FlowControlledBody {
     body: Body,
-    /// What is left of a piece that was too large.
+    /// The rest of a piece that was larger than [`PIECE_BYTES_MAX`].
     rest: Bytes,
     stream: Rc<Stream>,
 }
@@ -57,7 +57,7 @@ impl http_body::Body for FlowControlledBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        // The piece given before is on its way.
+        // The piece before this one has left hyper.
         this.stream.progress.flush(true);
         while this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
@@ -87,7 +87,7 @@ impl http_body::Body for FlowControlledBody {
     }
 }
 
-/// Bytes given at a time: what a frame holds.
+/// Bytes given to h2 at a time: the payload of one DATA frame.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
-/// Bytes that may be left in h2's buffer unseen.
+/// Bytes that may stay in h2's buffer without the hub noticing.
 const SMALL_BYTES_MAX: usize = 1024;

@@ -1,8 +1,8 @@
-//! Counts the frames of a client that carry nothing, and knows whether a head is incomplete. The
-//! bytes are not changed.
+//! Reads along with h2: counts frames without content (control frames and empty DATA), and detects
+//! an incomplete preface or request head. The bytes reach h2 unchanged.
 //!
-//! h2 answers pings and settings as they come, without a limit. Each is cheap; in large numbers
-//! they are an attack (CVE-2019-9512, -9515, -9518 and their kind).
+//! h2 answers every PING and SETTINGS frame, without a limit. Each is cheap; a flood of them is an
+//! attack (CVE-2019-9512, -9515, -9518).
 
 use std::{
     cell::Cell,
@@ -22,33 +22,34 @@ use crate::server::{preface::PREFACE, rewind::Rewind, write_progress::WriteProgr
 /// acts on them.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// Frames without a request or content, in the period under way.
+    /// Frames without a request or content, in the current period.
     idle_frames: Cell<u32>,
     are_too_many: Cell<bool>,
     period_began: Cell<Option<Instant>>,
-    /// Bytes that the client had taken when it began.
+    /// Bytes that the client's kernel had accepted when the period began.
     taken_before: Cell<u64>,
-    /// A preface or head, which must be completed in time, is incomplete.
+    /// Whether a preface or head, which has a deadline, is incomplete.
     is_partial: Cell<bool>,
-    /// How often that began.
+    /// How many prefaces and heads have begun to be incomplete.
     partials: Cell<u64>,
 }
 
 impl Frames {
-    /// Whether more frames without content came than allowed. The transport then reads nothing
-    /// more.
+    /// Whether the client sent more frames without content than allowed. The transport then stops
+    /// reading.
     pub(super) fn are_too_many(&self) -> bool {
         self.are_too_many.get()
     }
 
-    /// Whether the preface, or a request's head, has begun and not ended; with a number that is
-    /// different for each.
+    /// The number of the preface or request head that is incomplete now; `None` if none is. Each
+    /// has a number of its own, so that the caller can start a deadline for each.
     pub(super) fn partial(&self) -> Option<u64> {
         self.is_partial.get().then(|| self.partials.get())
     }
 
-    /// Counts the frames of a client that has taken so many bytes. It may open its windows as it
-    /// reads: one frame more for each KiB.
+    /// Counts frames without content. `taken` are the bytes that the client's kernel has accepted
+    /// so far: each KiB of the period allows one more frame, since a client that reads sends
+    /// WINDOW_UPDATE frames.
     fn count_idle(&self, frames: u32, frames_max: u32, taken: u64) {
         let now = Instant::now();
         if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
@@ -58,8 +59,8 @@ impl Frames {
         }
         self.idle_frames.set(self.idle_frames.get().saturating_add(frames));
         let earned = (taken - self.taken_before.get()) / 1_024;
-        let may = u64::from(frames_max) + earned;
-        self.are_too_many.set(u64::from(self.idle_frames.get()) > may);
+        let allowed = u64::from(frames_max) + earned;
+        self.are_too_many.set(u64::from(self.idle_frames.get()) > allowed);
     }
 
     fn set_partial(&self, is_partial: bool) {
@@ -70,7 +71,8 @@ impl Frames {
     }
 }
 
-/// Follows frames through bytes that come in any pieces (RFC 9113, section 4.1).
+/// Finds the frame boundaries in a byte stream, however it is cut into reads (RFC 9113, section
+/// 4.1).
 #[derive(Debug)]
 struct Scanner {
     /// Bytes of the preface that are still to come.
@@ -78,9 +80,9 @@ struct Scanner {
     header: [u8; HEADER_BYTES],
     header_filled: usize,
     payload_left: usize,
-    /// Between HEADERS and the frame that ends them.
+    /// After a HEADERS frame without END_HEADERS, until the CONTINUATION frame that has it.
     in_head: bool,
-    /// The payload under way is a head's.
+    /// The current payload belongs to a HEADERS or CONTINUATION frame.
     is_head: bool,
     is_first: bool,
 }
@@ -98,7 +100,7 @@ impl Scanner {
         }
     }
 
-    /// Takes bytes in; gives how many frames in them carry nothing.
+    /// Scans the next bytes; returns how many frames without content begin in them.
     fn scan(&mut self, mut bytes: &[u8]) -> u32 {
         let mut idle = 0;
         let preface = self.preface_left.min(bytes.len());
@@ -123,7 +125,7 @@ impl Scanner {
         idle
     }
 
-    /// A frame's header is there; true if it carries nothing.
+    /// Interprets a complete frame header; true for a frame without content.
     fn begin_frame(&mut self) -> bool {
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -131,7 +133,7 @@ impl Scanner {
         if self.is_head {
             self.in_head = flags & END_HEADERS == 0;
         }
-        // A client begins with SETTINGS, which are part of the preface (section 3.4).
+        // The first SETTINGS frame is part of the preface (section 3.4), so it does not count.
         let is_first = std::mem::take(&mut self.is_first);
         match kind {
             DATA => self.payload_left == 0 && flags & END_STREAM == 0,
@@ -140,7 +142,7 @@ impl Scanner {
         }
     }
 
-    /// Whether what has begun must be completed soon.
+    /// Whether a preface or head is incomplete, and so has a deadline.
     fn is_partial(&self) -> bool {
         self.preface_left > 0
             || self.is_first
@@ -182,7 +184,8 @@ impl Read for FramedIo {
             // The connection is about to be closed.
             return Poll::Pending;
         }
-        // The bytes that a cursor was given cannot be looked at.
+        // hyper's cursor does not let its bytes be read again, so they pass through a buffer of our
+        // own.
         let mut bytes = [0; READ_BYTES_MAX];
         let room = bytes.len().min(buffer.remaining());
         let mut read = ReadBuf::new(&mut bytes[..room]);
@@ -227,7 +230,7 @@ impl Write for FramedIo {
     }
 }
 
-/// The period of the limits.
+/// The period over which frames without content and resets are counted.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 9;
 const READ_BYTES_MAX: usize = 8 * 1024;
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_told_apart_however_they_are_cut() {
+    fn frames_are_counted_however_their_bytes_are_cut() {
         let mut bytes = PREFACE.to_vec();
         bytes.extend(frame(4, 0, &[0; 18]));
         bytes.extend(frame(HEADERS, END_HEADERS, b"head"));
@@ -272,7 +275,7 @@ mod tests {
         scanner.scan(&PREFACE[..10]);
         assert!(scanner.is_partial());
         scanner.scan(&PREFACE[10..]);
-        assert!(scanner.is_partial(), "the settings belong to it");
+        assert!(scanner.is_partial(), "the first SETTINGS frame is part of the preface");
         scanner.scan(&frame(4, 0, b""));
         assert!(!scanner.is_partial());
         let head = frame(HEADERS, 0, b"some");
@@ -285,6 +288,6 @@ mod tests {
         scanner.scan(&frame(CONTINUATION, END_HEADERS, b"end"));
         assert!(!scanner.is_partial());
         scanner.scan(&frame(DATA, 0, b"12345")[..12]);
-        assert!(!scanner.is_partial(), "a body has a time of its own");
+        assert!(!scanner.is_partial(), "a body has a timeout of its own");
     }
 }

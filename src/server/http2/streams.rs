@@ -1,9 +1,9 @@
-//! The requests of one HTTP/2 connection: a task each, which ends when its client takes nothing of
-//! an answer, and a count of those that clients reset.
+//! The requests of one HTTP/2 connection. Each has a task, which ends if its client stops reading
+//! the answer; requests that the client resets are counted.
 //!
-//! A request that is sent and reset costs its client nothing and the hub a good part of a request
-//! (CVE-2023-44487, "rapid reset"). h2 bounds those that it has not handed out yet; this bounds all
-//! of them.
+//! A request that is sent and reset costs its client little and the hub most of a request
+//! (CVE-2023-44487, "rapid reset"). h2 limits the resets of requests that it has not handed out
+//! yet; this limits all resets.
 
 use std::{
     cell::{Cell, RefCell},
@@ -43,14 +43,14 @@ pub(super) struct Streams {
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// How much of the answer the client takes.
+    /// How much of the answer the client has taken.
     pub(super) progress: WriteProgress,
     /// The whole answer has been given to h2.
     pub(super) is_done: Cell<bool>,
 }
 
 impl Streams {
-    /// Begins one; the next task given to the executor is its.
+    /// Begins a stream. The next task that hyper gives to the executor is the task of this stream.
     pub(super) fn begin(&self) -> Rc<Stream> {
         let stream = Rc::new(Stream { progress: WriteProgress::new(), is_done: Cell::new(false) });
         *self.next.borrow_mut() = Some(Rc::clone(&stream));
@@ -58,7 +58,7 @@ impl Streams {
         stream
     }
 
-    /// If none is under way: how many there have been.
+    /// How many streams there have been, if none is under way now.
     pub(super) fn idle(&self) -> Option<u64> {
         (self.live.get() == 0).then(|| self.opened.get())
     }
@@ -68,7 +68,7 @@ impl Streams {
         self.resets.get()
     }
 
-    /// Wakes this task when one ends.
+    /// Registers the task to wake when a stream ends.
     pub(super) fn watch(&self, context: &Context<'_>) {
         let mut watcher = self.watcher.borrow_mut();
         if !watcher.as_ref().is_some_and(|watcher| watcher.will_wake(context.waker())) {
@@ -145,7 +145,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
     }
 }
 
-/// Accounts for a stream when its task is gone.
+/// Counts a stream as ended when its task is dropped.
 struct Ending {
     streams: Rc<Streams>,
     stream: Rc<Stream>,

@@ -1,4 +1,4 @@
-//! The handshake: from an accepted socket to one that speaks HTTP, within a time.
+//! The TLS handshake of an accepted socket, within a timeout.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,20 +24,21 @@ use crate::{
     telemetry::{LogThrottle, Metrics},
 };
 
-/// Makes TLS connections of accepted sockets.
+/// Performs TLS handshakes.
 #[derive(Clone)]
 pub(in crate::server) struct Acceptor(Arc<TlsConfigs>);
 
 struct TlsConfigs {
     for_serving: TlsAcceptor,
-    /// Speaks HTTP/1 alone, for connections that are rejected before there is an HTTP server.
+    /// Offers only HTTP/1.1 by ALPN: for connections that are rejected before the HTTP server sees
+    /// them.
     for_rejecting: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
     report: LogThrottle,
 }
 
-/// A certificate and its key, read and found to go together.
+/// A certificate and its key, read and checked to match.
 pub(in crate::server) struct LoadedPair {
     files: PairFiles,
     pair: Pair,
@@ -66,7 +67,7 @@ impl LoadedPair {
 }
 
 impl Acceptor {
-    /// Serves a certificate.
+    /// An acceptor with this certificate.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -82,7 +83,8 @@ impl Acceptor {
             .map_err(TlsError::Unfit)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<_>);
-        // Clients resume without a full handshake, and the hub stores no session.
+        // Stateless tickets: clients resume without a full handshake, and the hub stores no
+        // session.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Unfit)?;
         config.send_tls13_tickets = 1;
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
@@ -99,7 +101,8 @@ impl Acceptor {
         Ok((acceptor, Reloading { files, current, provider, metrics, seen }))
     }
 
-    /// Shakes hands, and settles what is spoken; `None` if that fails, which is counted.
+    /// Performs the handshake and returns the protocol that ALPN chose; `None` if it fails, which
+    /// is counted.
     pub(in crate::server) async fn handshake(&self, io: TcpStream) -> Option<(Socket, Protocol)> {
         let shared = &self.0;
         let negotiated = timeout(shared.handshake_timeout, async {
@@ -134,7 +137,7 @@ impl Acceptor {
         }
     }
 
-    /// Shakes hands on a connection that is to be rejected.
+    /// Performs the handshake of a connection that is to be rejected.
     pub(in crate::server) async fn handshake_to_reject<'a>(
         &self,
         io: &'a mut Tcp,
@@ -143,7 +146,7 @@ impl Acceptor {
     }
 }
 
-/// Whether the first byte is a letter, as every HTTP request begins with, and no TLS record does.
+/// Whether the first byte is a letter: every HTTP request begins with one, and no TLS record does.
 async fn is_plain_http(io: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     match io.peek(&mut first).await? {
@@ -167,7 +170,7 @@ async fn answer_plain_http(io: &mut TcpStream) {
 }
 
 const HTTP2: &[u8] = b"h2";
-/// The protocols spoken, the preferred one first.
+/// The ALPN protocols, the preferred one first.
 const ALPN: [&[u8]; 3] = [HTTP2, b"http/1.1", b"http/1.0"];
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\

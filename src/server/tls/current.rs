@@ -28,7 +28,7 @@ impl CurrentCertificate {
         Arc::new(current)
     }
 
-    /// Uses another one from now on.
+    /// Replaces the certificate for new handshakes.
     pub(super) fn replace(&self, pair: Pair) {
         let expires = pair.expires.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.metrics.tls_certificate_expires.set(expires.as_secs() as i64);

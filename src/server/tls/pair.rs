@@ -61,7 +61,7 @@ pub(super) struct PairFiles {
     pub(super) key: PathBuf,
 }
 
-/// A certificate that can be served with.
+/// A certificate chain with its matching key.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
     pub(super) certified: Arc<CertifiedKey>,
@@ -69,14 +69,14 @@ pub(super) struct Pair {
     pub(super) expires: SystemTime,
 }
 
-/// Metadata by which a changed file is recognised without reading it.
+/// Metadata that shows a changed file without reading it.
 pub(super) type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
 impl PairFiles {
-    /// Reads both.
+    /// Reads the certificate and its key.
     ///
     /// # Errors
-    /// Files that cannot be read, are not PEM, or do not go together.
+    /// Files that cannot be read, are not PEM, or do not match.
     pub(super) fn read(&self, provider: &CryptoProvider) -> Result<Pair, TlsError> {
         let bad_cert =
             |reason| TlsError::NotPem { setting: "tls_cert", path: self.cert.clone(), reason };
@@ -96,7 +96,7 @@ impl PairFiles {
         Ok(Pair { certified: Arc::new(certified), expires })
     }
 
-    /// What the files look like now. A file that is not there has none.
+    /// The metadata of the files now; `None` for a missing file.
     pub(super) fn stamp(&self) -> Stamp {
         [&self.cert, &self.key].map(|path| stamp(path))
     }

@@ -1,5 +1,5 @@
-//! Takes a new certificate when its files have changed, or on SIGHUP. If the new one cannot be
-//! used, the old one stays in use.
+//! Loads a new certificate when its files have changed, or on SIGHUP. If the new one is unusable,
+//! the old one stays in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub(in crate::server) struct Reloading {
 }
 
 impl Reloading {
-    /// Looks every `every`, and at once on SIGHUP; until it is dropped.
+    /// Checks the files every `every`, and at once on SIGHUP, until it is dropped.
     ///
     /// # Errors
     /// The signal cannot be received.
@@ -39,7 +39,7 @@ impl Reloading {
     }
 
     async fn watch(mut self, every: Duration, mut hangup: Signal) {
-        // They have just been read.
+        // The first check is a period from now: the files have just been read.
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -50,7 +50,7 @@ impl Reloading {
             if asked {
                 service_manager::reloading();
             }
-            // Files are read off the runtime's threads: they may be on a slow disk.
+            // Files are read on a blocking thread: they may be on a slow disk.
             let checked = tokio::task::spawn_blocking(move || {
                 self.check(asked);
                 self
@@ -68,7 +68,7 @@ impl Reloading {
     }
 
     fn check(&mut self, asked: bool) {
-        // Before they are read: a change in between is seen the next time.
+        // Metadata before contents: a change between the two is found at the next check.
         let stamp = self.files.stamp();
         if stamp == self.seen && !asked {
             return;

@@ -1,4 +1,4 @@
-//! The answer that a poll of the round in hand was given last, for others that wait for the same.
+//! Caches the latest poll answer of a round, for other polls with the same answer.
 
 use std::{ptr, sync::Arc};
 
@@ -23,8 +23,8 @@ struct LastAnswer {
 }
 
 impl AnswerCache {
-    /// The bytes of an answer. Polls that wait for the same mostly came by the same route, so even
-    /// the heads of their answers are equal.
+    /// The bytes of an answer. Polls of the same subscription mostly came by the same route, so the
+    /// response heads are equal too.
     #[inline]
     pub(super) fn render(
         &mut self,
@@ -49,7 +49,7 @@ impl AnswerCache {
         response
     }
 
-    /// The round is over.
+    /// Clears the cache at the end of a round.
     pub(super) fn clear(&mut self) {
         self.last = None;
     }
@@ -64,6 +64,6 @@ impl LastAnswer {
     }
 }
 
-/// Bytes of an answer that its clients share. Of a larger one each has its own, so that the ceiling
-/// on unsent bytes gets them back by ending one client.
+/// The largest answer that clients share. A larger one is copied for each, so that closing one
+/// client frees its bytes when the ceiling on unsent bytes is exceeded.
 const SHARED_BYTES_MAX: usize = 8 * 1024;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Answers a poll from a round, with the bytes that all polls get that wait for the same.
+    /// Answers a poll from a round; polls with the same answer share its bytes.
     pub(super) fn answer_round(
         &mut self,
         index: u32,
@@ -64,7 +64,7 @@ impl Engine {
         self.respond(index, response, reply.position.seq);
     }
 
-    /// Answers a poll whose start has a gap: at once, with what is there.
+    /// Answers a poll whose start has a gap, at once, with the events that are retained.
     pub(super) fn answer_gap(&mut self, index: u32, gap: Gap) {
         let Some(slot) = self.slots.get(index as usize) else { return };
         let Form::Poll { limit, .. } = slot.subscriber.shape(self.fan_out.plain_shape()).form
@@ -78,7 +78,7 @@ impl Engine {
             bytes_max: READ_BYTES_MAX,
         };
         let piece = self.read_piece(index, &range);
-        // Events that are gone since then are a gap of the next poll.
+        // Events evicted meanwhile will be a gap in the next poll.
         let piece = piece.unwrap_or(Piece { through: range.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
         let payload = Payload::new(piece.events, slot.subscriber.shape(self.fan_out.plain_shape()));
@@ -89,7 +89,7 @@ impl Engine {
         );
     }
 
-    /// History moved past a poll between its start and its first read.
+    /// Answers a poll whose events were evicted between its start and its first read.
     pub(super) fn answer_fallen_off(&mut self, index: u32, after: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let head = self.backend.head();
@@ -103,7 +103,7 @@ impl Engine {
         }
     }
 
-    /// Gives an answer to a peer that takes it as a value.
+    /// Sends an answer to a peer that receives it as a value.
     fn give(&mut self, index: u32, reply: &PollReply) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.peer.answer(reply.clone());

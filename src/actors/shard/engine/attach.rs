@@ -1,4 +1,4 @@
-//! Takes a connection on: its entries in the lists, its start, its preamble.
+//! Attaches a connection: registers it, finds its start, and sends its preamble.
 
 use std::{io, mem, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What a connection needs at its start only.
+/// The data that a connection needs only until it has started.
 struct NewConnection {
     start: Start,
     /// When it ends by itself, in milliseconds; `u64::MAX` is never.
@@ -33,11 +33,11 @@ struct NewConnection {
     replay: Option<ReplayPermit>,
     retry_ms: Option<u32>,
     hello: bool,
-    /// What goes before the stream.
+    /// The response head.
     head: Bytes,
 }
 
-/// What `visnyk.hello` says.
+/// The content of `visnyk.hello`.
 struct Hello {
     id: u64,
     truncated: bool,
@@ -50,8 +50,8 @@ impl Hello {
 }
 
 impl Engine {
-    /// Attaches a connection: registers it, finds its start, and sends what it can. `head` is what
-    /// goes before the stream (a response head).
+    /// Attaches a connection: registers it, finds its start, and sends its first bytes. `head` is
+    /// the response head.
     pub fn attach(
         &mut self,
         subscriber: Subscriber,
@@ -64,7 +64,7 @@ impl Engine {
         self.attach_slot(subscriber, SlotPeer::other(peer, waker), head, ticket, now_ms)
     }
 
-    /// Takes on a stream whose socket `sockets` is to watch.
+    /// Attaches a stream and registers its socket with `sockets`.
     pub(in crate::actors::shard) fn attach_stream(
         &mut self,
         subscriber: Subscriber,
@@ -73,7 +73,7 @@ impl Engine {
         head: Bytes,
         now_ms: u64,
     ) -> io::Result<SlotKey> {
-        // From here on input is reported.
+        // From here on the poller reports the socket.
         sockets.watch(&socket, self.next_key())?;
         Ok(self.attach_slot(subscriber, SlotPeer::Socket(socket), head, None, now_ms))
     }
@@ -107,8 +107,8 @@ impl Engine {
             hello: subscriber.hello,
             head,
         };
-        // The slot first, and in it a connection that has nothing: whatever goes wrong from here on
-        // is a step of it, and ends it and takes it out of all lists.
+        // The slot is created first, with an empty connection. A panic from here on is one in a
+        // step of this connection, which is then closed and removed from all lists.
         self.slots.insert(Slot {
             connection: Connection::new(ConnectionStart::default(), transport, policy, now_ms),
             peer,
@@ -123,7 +123,8 @@ impl Engine {
             heartbeats: 0,
             is_queued: false,
         });
-        // Before its preamble: a client that has it is counted.
+        // Counted before the preamble is sent, so that a client that has received it is in the
+        // count.
         self.metrics.connections_opened.inc();
         self.gauge(transport).inc();
         self.guarded(index, |engine| engine.begin(key, new));
@@ -136,8 +137,8 @@ impl Engine {
     fn begin(&mut self, key: SlotKey, new: NewConnection) {
         let index = key.index;
         let slot = &mut self.slots[index as usize];
-        // Register first: whatever the log commits from here on comes as a round or lies before
-        // the head that is read below.
+        // Register first: an event that the log commits from here on either comes in a round or is
+        // before the head that is read below.
         slot.plain_index = self.fan_out.subscribe(index, &slot.subscriber);
         let (transport, policy) = (slot.connection.transport(), slot.connection.policy());
         let mut due_ms = new.due_ms;
@@ -155,7 +156,7 @@ impl Engine {
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
         let resume = self.backend.resume(patterns, named, &new.start, head_seq);
-        // Its start may have to be searched for in pieces; then its preamble comes after that.
+        // The search for the start may take several passes; then the preamble is sent after it.
         let is_searching_start = resume.reader.is_searching_start();
         let at_head = resume.cursor == head_seq && !is_searching_start;
         slot.reader = (!at_head).then(|| Box::new(resume.reader));
@@ -185,7 +186,7 @@ impl Engine {
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
         let slot = &mut self.slots[index as usize];
-        // If this fails, writing the rest does too, and ends it.
+        // If this write fails, the next write of the rest fails too and closes the connection.
         let _ = slot.peer.write_all(&preamble, &mut taken);
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
         let connection_start = ConnectionStart {
@@ -204,14 +205,14 @@ impl Engine {
         self.check_input_unless_reported(index);
     }
 
-    /// Searches further for a connection's start, and starts it when that is known.
+    /// Continues the search for a connection's start; starts the connection once it is found.
     pub(super) fn search_start(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(reader) = &mut slot.reader else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let Some(StartFound { cursor, gap }) = self.backend.search_start(patterns, named, reader)
         else {
-            // One step of the search is all that it does in a pass.
+            // A connection makes at most one step of its search in a pass.
             slot.reads_left = 0;
             return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));
         };
@@ -236,7 +237,7 @@ impl Engine {
         self.step(index, ConnectionMsg::StartFound { cursor, replay_through, preamble });
     }
 
-    /// Writes what a stream begins with.
+    /// Writes the preamble of a stream.
     fn write_preamble(
         &mut self,
         framing: &dyn Framing,
@@ -253,5 +254,5 @@ impl Engine {
     }
 }
 
-/// Room for the first block of a stream.
+/// Initial capacity for the first block of a stream, in bytes.
 const PREAMBLE_BYTES: usize = 96;

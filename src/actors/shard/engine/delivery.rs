@@ -17,18 +17,18 @@ use crate::{
 };
 
 impl Engine {
-    /// Takes a batch of the log. It is sent in the [`work`](Self::work) that follows.
+    /// Queues a batch of the log, to be sent by later calls of [`work`](Self::work).
     pub fn push_batch(&mut self, batch: Arc<Batch>, now_ms: u64) {
         self.now_ms = now_ms;
         self.fan_out.push(batch);
     }
 
-    /// Tells it how far the log is. It has been given all batches up to there that concern it.
+    /// Sets the head of the log. The engine has received all its batches up to that.
     pub fn note_log_head(&mut self, through: Seq) {
         self.fan_out.note_log_head(through);
     }
 
-    /// Whether all batches it was given have been handed out to their channels.
+    /// Whether all queued batches have been handed out to their channels.
     pub(in crate::actors::shard) fn wants_batches(&self) -> bool {
         self.fan_out.wants_batches()
     }
@@ -43,8 +43,8 @@ impl Engine {
         self.fan_out.has_work()
     }
 
-    /// Hands the runs of batches out: a small channel's is sent at once, a larger one's goes to
-    /// its lane.
+    /// Hands out the runs of batches: the run of a small channel is sent at once, that of a large
+    /// channel goes to its lane.
     fn work_batches(&mut self) {
         let mut left = SENDS_PER_SLICE;
         while let Some(run) = self.fan_out.next_small_run(&mut left, self.now_ms) {
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// The lanes, round robin, until the sends of a slice are made.
+    /// Serves the lanes round robin, until the sends of a slice are made.
     fn work_lanes(&mut self) {
         let mut left = SENDS_PER_SLICE;
         while left > 0
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Makes the sends of a slice; gives the slots back that they went to.
+    /// Makes the sends of a slice; returns its slots.
     fn send_slice<P>(&mut self, slice: &PlainSlice<P>, payload: &Payload) -> Vec<u32> {
         let slots = self.fan_out.begin_slice(slice);
         let (first, last) = (slice.first, slice.last);
@@ -106,8 +106,8 @@ impl Engine {
         }
     }
 
-    /// Ends the slowest connections if the hub holds more unsent bytes than the ceiling. Between
-    /// rounds: a round in hand must not lose any connection but the one it is at.
+    /// Closes the slowest connections if the hub holds more unsent bytes than the ceiling. Called
+    /// between rounds: during a round only the connection being served may end.
     fn enforce_unsent_limit(&mut self) {
         let mut added = self.unsent.take_added();
         while added > 0 && self.unsent.is_exceeded() {
@@ -128,7 +128,7 @@ impl Engine {
     ) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if payload.events().is_empty() {
-            // Nothing of the round passes its filter.
+            // No event of the round passes its type filter.
             let from = slot.connection.cursor();
             if from < first && !slot.connection.is_behind() {
                 slot.connection.advance_idle(last);

@@ -1,14 +1,14 @@
-//! What a shard knows of a drain under way.
+//! The state of a drain on a shard.
 
 use crate::model::Seq;
 
 /// A drain under way.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// The end of its window: streams end then that have not been sent everything.
+    /// The end of the window: streams that have not been sent everything are ended then.
     pub(super) until_ms: u64,
-    /// Until when connections that read are spread.
+    /// Until when the ends of connections are spread.
     pub(super) spread_until_ms: u64,
-    /// Where the log was when it began.
+    /// The head of the log when the drain began.
     pub(super) head: Seq,
 }

@@ -4,9 +4,10 @@ use super::{drain::Drain, engine::Engine};
 use crate::{actors::shard::slot::Subscribed, core::ConnectionMsg};
 
 impl Engine {
-    /// Ends every connection at a time of its own within `window_ms`, each with its own
-    /// reconnection time; those that come later too. A few connections have less than the window.
-    /// A stream that has not been sent everything by its time ends as soon as it has, or with the window.
+    /// Ends every connection at a random time within `window_ms`, each with its own reconnection
+    /// time. That includes connections attached later. With few connections the spread is shorter
+    /// than the window. A stream that has not been sent everything by its time ends as soon as it
+    /// has, or with the window.
     pub fn drain(&mut self, window_ms: u64, now_ms: u64) {
         self.now_ms = now_ms;
         let spread_ms = window_ms.min(self.slots.len() as u64 * SPREAD_MS);
@@ -21,7 +22,7 @@ impl Engine {
         }
     }
 
-    /// Sets the time of a connection's end, if there is a drain.
+    /// Sets the end time of a connection if a drain is under way.
     pub(super) fn drain_slot(&mut self, index: u32) {
         let Some(drain) = &self.drain else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
@@ -35,7 +36,8 @@ impl Engine {
         self.schedule(index);
     }
 
-    /// Puts off the end of a connection that has not been sent everything yet. Its token still ends it.
+    /// Postpones the end of a connection that has not been sent everything yet, but not past the
+    /// expiry of its token.
     pub(super) fn put_off_drain(&mut self, index: u32) {
         let Some(drain) = self.drain.as_ref().filter(|drain| self.now_ms < drain.until_ms) else {
             return;
@@ -54,7 +56,7 @@ impl Engine {
     }
 }
 
-/// Between the ends of two connections of a shard, on average, if the window allows it.
+/// The average time between two ends on a shard, if the window is long enough.
 const SPREAD_MS: u64 = 20;
-/// When a connection is looked at again that has not been sent everything.
+/// How long the end of a connection is postponed at a time.
 const PUT_OFF_MS: u64 = 50;

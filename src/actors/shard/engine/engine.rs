@@ -41,7 +41,7 @@ pub struct Engine {
     pub(super) limits: ConnectionLimits,
     pub(super) now_ms: u64,
     pub(super) slots: Slots<Slot>,
-    /// That of the latest slot.
+    /// The generation of the latest slot.
     pub(super) generation: u32,
     pub(super) extras: Extras,
     pub(super) fan_out: FanOut,
@@ -51,36 +51,38 @@ pub struct Engine {
     pub(super) answers: AnswerCache,
     pub(super) unsent: UnsentBudget,
     pub(super) tally: Tally,
-    /// Polls answered: the one reason that comes with each event, so it is not looked up each time.
+    /// The counter of answered polls, kept here since looking it up for every answer would cost
+    /// time.
     answered: Counter,
     pub(super) closed: RecentlyClosed,
     returned: Vec<ReturnedSocket>,
     pub(super) drain: Option<Drain>,
-    /// Dropped once there is no connection.
+    /// Senders to drop once there is no connection.
     until_empty: Vec<oneshot::Sender<()>>,
     pub(super) random: fastrand::Rng,
     fault: PlantedFault,
-    /// Which connections ended since a test looked, and why.
+    /// For tests: connections that ended since the last look, and why.
     #[cfg(test)]
     pub(in crate::actors::shard) ended: Vec<(u64, CloseReason)>,
 }
 
-/// A poll's socket after its answer, for the HTTP server to go on with.
+/// A poll's socket after its answer, returned to the HTTP server.
 #[derive(Debug)]
 pub struct ReturnedSocket {
     /// The socket.
     pub io: Socket,
-    /// What was read from it already.
+    /// Bytes already read from it.
     pub early: Bytes,
-    /// Whether requests follow. If not, the end of the answer is still to be sent.
+    /// Whether further requests may follow. If not, the end of the answer is still to be written.
     pub keep_alive: bool,
-    /// What it counts against as a poll, to be given back once it counts as something else: in
-    /// between it would not be counted, and thousands may be answered at once.
+    /// The connection's permit as a poll. It is released only after the socket has its permit as a
+    /// request connection: thousands of polls may be answered at once, and none must be uncounted
+    /// in between.
     pub counted: (Admission, Option<Box<ClientInfo>>),
 }
 
 impl Engine {
-    /// An empty shard, which is the one of that number; `seed` drives its jitter.
+    /// An engine without connections for shard `shard`; `seed` is that of its random jitter.
     pub fn new(
         backend: Arc<EventStore>,
         limits: ConnectionLimits,
@@ -127,24 +129,24 @@ impl Engine {
         self.slots.is_empty()
     }
 
-    /// The list on which slots ask to be looked at.
+    /// The list of slots that peers have marked as ready.
     pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
         Arc::clone(self.ready.list())
     }
 
-    /// Whether no slot asks to be looked at.
+    /// Whether no slot is ready.
     #[cfg(test)]
     pub(in crate::actors::shard) fn is_idle(&self) -> bool {
         self.ready.is_empty()
     }
 
-    /// Whether it has something to do that nothing will wake it for: batches to hand out, rounds under
-    /// way, slots and deadlines that did not fit into the last pass.
+    /// Whether work is left that no wake-up will announce: batches to hand out, rounds under way,
+    /// slots and deadlines that did not fit into the last pass.
     pub(in crate::actors::shard) fn has_more(&self) -> bool {
         self.ready.has_more() || self.schedule.has_overdue() || self.fan_out.has_work()
     }
 
-    /// Whether the shard's loop would have been woken; from then on it is asleep again.
+    /// For tests: whether the shard's loop was woken; clears the wake-up.
     #[cfg(test)]
     pub(in crate::actors::shard) fn take_wake(&self) -> bool {
         self.ready.list().take_wake()
@@ -159,8 +161,8 @@ impl Engine {
         reader.is_some_and(|reader| reader.is_searching_start())
     }
 
-    /// Sockets of answered polls since the last call; none while a round of the mixed lane is under
-    /// way: all answers go out before any of their clients is listened to again.
+    /// Sockets of polls answered since the last call. Empty during a round of the mixed lane, so
+    /// that all answers are written before the next request of any of these clients is read.
     pub fn take_returned(&mut self) -> Vec<ReturnedSocket> {
         if self.fan_out.is_in_mixed_round() {
             return Vec::new();
@@ -174,8 +176,8 @@ impl Engine {
         self.drop_if_empty();
     }
 
-    /// Drops what waits for that if there is no connection, nor one that has been answered and is still to
-    /// be returned to the HTTP server.
+    /// Drops the waiting senders if there is no connection, nor a socket of an answered poll that
+    /// is still to be returned.
     pub(crate) fn drop_if_empty(&mut self) {
         if self.slots.is_empty() && self.returned.is_empty() {
             self.until_empty.clear();
@@ -223,7 +225,7 @@ impl Engine {
         self.fault.plant(self.slots.vacant_key() as u32);
     }
 
-    /// Enters the time at which a slot is to be looked at next.
+    /// Schedules the next check of a slot.
     pub(super) fn schedule(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         self.schedule.enter(index, slot, &self.limits);
@@ -241,15 +243,15 @@ impl Engine {
         }
     }
 
-    /// Tells a connection what happened, and performs what follows.
+    /// Passes a message to a connection, and performs the effects.
     pub(super) fn step(&mut self, index: u32, msg: ConnectionMsg) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let effect = slot.connection.handle(msg, self.now_ms, &self.limits);
         self.perform(index, effect);
     }
 
-    /// Performs an effect and those that follow from it. A connection that could go on reading
-    /// history for long is put on the ready list instead.
+    /// Performs an effect and those that follow from it. A connection with much history to read
+    /// continues in a later pass.
     pub(super) fn perform(&mut self, index: u32, mut effect: Effect) {
         loop {
             effect = match effect {
@@ -276,18 +278,18 @@ impl Engine {
         }
     }
 
-    /// After its steps: frees what only a connection that is behind needs.
+    /// After a step: frees the state that only a connection that is BEHIND needs.
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.reads_left = READS_PER_PASS;
         if !slot.connection.is_behind() && slot.reader.take().is_some() {
             self.extras.end_replay(index);
-            // Its next heartbeat may come before the check for a stall would have.
+            // Its next heartbeat may be due before the stall check that was scheduled.
             self.schedule(index);
         }
     }
 
-    /// Ends a connection: its closing block, its entries in the lists, its socket.
+    /// Ends a connection: writes its closing block, removes it from all lists, closes its socket.
     pub(super) fn finish(&mut self, index: u32, reason: CloseReason) {
         let Some(mut slot) = self.slots.try_remove(index as usize) else { return };
         if slot.connection.rest().is_empty() {
@@ -304,7 +306,7 @@ impl Engine {
             Metrics::count(&self.metrics.connections_closed, reason.as_str());
         }
         let (lease, client_info) = self.extras.remove(index);
-        // Answers to polls would push out what is worth knowing.
+        // Answered polls are left out, since they would push more useful reports out of the ring.
         if reason != CloseReason::Answered {
             let position = self.epoch.at(slot.connection.cursor());
             let end = (reason, self.now_ms);
@@ -329,8 +331,9 @@ impl Engine {
         }
     }
 
-    /// Writes what a stream ends with. The last chunk is only for a client that is not to come back:
-    /// many end for good with it, and connect anew without it (docs/adr/032-chunked-streams.md).
+    /// Writes the closing block of a stream. The last chunk is sent only to a client that should
+    /// not reconnect: many clients stop for good after it, and reconnect without it
+    /// (docs/adr/032-chunked-streams.md).
     fn write_end(&mut self, slot: &mut Slot, reason: CloseReason) {
         let Some(framing) = slot.subscriber.framing() else { return };
         let mut end = Vec::new();
@@ -360,7 +363,7 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// A shard that ends, by a crash too, takes its connections along: they count no longer.
+    /// The connections of a shard that ends, also by a crash, are no longer counted.
     fn drop(&mut self) {
         for (_, slot) in self.slots.iter() {
             self.gauge(slot.connection.transport()).dec();

@@ -1,8 +1,8 @@
-//! Reports of the connections of a shard, those that ended lately included.
+//! Reports on the connections of a shard, recently closed ones included.
 //!
-//! Nothing is kept for it while connections are served, but when each was taken on: everything is
-//! looked up when it is asked for, a bounded number of slots a call. What is kept is a ring of the
-//! connections that ended last.
+//! Serving a connection records nothing for these reports but its start time. A report is made on
+//! request, from a bounded number of slots a call. Of closed connections a ring of the latest is
+//! kept.
 
 use super::{
     engine::Engine,
@@ -13,8 +13,8 @@ use crate::actors::connection_report::{
 };
 
 impl Engine {
-    /// Explains connections, from a slot on: stops at the limit asked for, and in any case after
-    /// [`FOUND_MAX`] connections or a look at [`SLOTS_PER_QUERY`] slots.
+    /// Reports on connections, beginning at a slot. Stops at the requested limit, after
+    /// [`FOUND_MAX`] connections, or after [`SLOTS_PER_QUERY`] slots.
     pub(crate) fn explain(&mut self, query: &ConnectionQuery, now_ms: u64) -> ConnectionMatches {
         self.now_ms = now_ms;
         let limit = query.limit.min(FOUND_MAX);
@@ -41,14 +41,14 @@ impl Engine {
         ConnectionMatches { found, next: (to < end).then_some(to) }
     }
 
-    /// The connections that ended lately, newest first: a bounded number.
+    /// The recently closed connections, newest first.
     pub(crate) fn recently_closed(&self, filter: &ConnectionFilter) -> Vec<ConnectionReport> {
         self.closed.matching(filter)
     }
 }
 
 // Tests of the crate run with bounds so small that they are hit all the time.
-/// Slots looked at in one call.
+/// Slots examined in one call.
 const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };
-/// Connections explained in one call.
+/// Connections reported in one call.
 const FOUND_MAX: usize = if cfg!(test) { 2 } else { 256 };

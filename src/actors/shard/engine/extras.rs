@@ -1,5 +1,5 @@
-//! What only some connections have, by slot. It is not in the slots, so that it costs nothing where
-//! it is not used.
+//! State that only some connections have, by slot. It is outside the slots, so that other
+//! connections do not pay for it.
 
 use rustc_hash::FxHashMap;
 
@@ -8,9 +8,9 @@ use crate::actors::{ClientInfo, Lease, subscriber::ReplayPermit};
 /// Leases, client addresses and replay permits.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
-    /// How long a connection may go on, where clients are authenticated.
+    /// The lease of a connection, where clients are authenticated.
     leases: FxHashMap<u32, Box<Lease>>,
-    /// Where a connection comes from, if that is not only its socket's address.
+    /// The client's address, if it differs from the socket's peer.
     client_infos: FxHashMap<u32, Box<ClientInfo>>,
     /// The permits of connections that are being sent history.
     replays: FxHashMap<u32, ReplayPermit>,
@@ -41,13 +41,13 @@ impl Extras {
         self.client_infos.get(&index).map(|client_info| &**client_info)
     }
 
-    /// Gives the replay permit of a connection back, if it has one.
+    /// Releases the replay permit of a connection, if it has one.
     #[inline]
     pub(super) fn end_replay(&mut self, index: u32) {
         self.replays.remove(&index);
     }
 
-    /// Takes out what a connection has that ends.
+    /// Removes the state of a connection that ends.
     #[inline]
     pub(super) fn remove(&mut self, index: u32) -> (Option<Box<Lease>>, Option<Box<ClientInfo>>) {
         self.replays.remove(&index);

@@ -1,7 +1,7 @@
 //! Which slots receive which events, and in what order: batches of the log become rounds of lanes,
 //! and rounds become slices, each a bounded number of sends.
 //!
-//! The engine takes the next slice, makes its sends, and gives it back.
+//! The engine takes the next slice, makes its sends, and returns it.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct FanOut {
     registry: Registry,
-    /// Batches whose runs are being handed out, and how far the first of them is.
+    /// Batches whose runs are being handed out; the first may be handed out in part.
     batches: VecDeque<BatchInProgress>,
     lanes: FxHashMap<ChannelId, Lane>,
     /// Lanes with work, round robin.
@@ -38,16 +38,14 @@ pub(super) struct FanOut {
     throttles: Arc<Throttles>,
     /// The channels throttled because their batches waited too long in the ring.
     late_in_ring: FxHashMap<ChannelId, Throttle>,
-    /// The channels throttled because what is published now would wait too long in the mixed lane.
+    /// The channels throttled because an event published now would wait too long in the mixed lane.
     late_in_mixed: FxHashMap<ChannelId, Throttle>,
     plain_shape: Arc<Shape>,
     /// The channel to whose plain streams a slice is being sent.
     sending: Option<ChannelId>,
-    /// How far the log is as this shard knows it: all batches up to there that concern it have been
-    /// handed out.
+    /// All batches of this shard up to this seq have been handed out.
     head: Seq,
-    /// The same of the log when it was last looked at, if there are batches to be handed out
-    /// before.
+    /// The head of the log as last read. It becomes `head` once the queued batches are handed out.
     log_head: Seq,
     /// The slots of the slice in hand.
     scratch: Vec<u32>,
@@ -68,9 +66,9 @@ struct BatchInProgress {
 #[derive(Debug)]
 pub(super) struct PlainSlice<P> {
     channel: ChannelId,
-    /// Where in the channel's list.
+    /// The range of the channel's list.
     range: Range<usize>,
-    /// What each is sent.
+    /// The bytes for each stream.
     pub(super) payload: P,
     /// First and last seq of the round.
     pub(super) first: Seq,
@@ -80,14 +78,14 @@ pub(super) struct PlainSlice<P> {
 }
 
 impl<P> PlainSlice<P> {
-    /// How many sends it is.
+    /// The number of sends.
     pub(super) fn len(&self) -> usize {
         self.range.len()
     }
 }
 
 impl FanOut {
-    /// Of the shard of that number, with the log at `head`.
+    /// The fan-out of shard `shard`, with the log at `head`.
     pub(super) fn new(shard: usize, channels: &backend::Registry, head: Seq) -> Self {
         Self {
             registry: Registry::new(shard, Arc::clone(channels.pattern_subscribers())),
@@ -112,18 +110,18 @@ impl FanOut {
         &self.plain_shape
     }
 
-    /// How far the log is as the connections that are not behind have it.
+    /// The seq up to which all batches of this shard have been handed out.
     #[inline]
     pub(super) fn head(&self) -> Seq {
         self.head
     }
 
-    /// Takes a batch of the log.
+    /// Queues a batch of the log.
     pub(super) fn push(&mut self, batch: Arc<Batch>) {
         self.batches.push_back(BatchInProgress { batch, next: 0, mixed: false });
     }
 
-    /// Tells it how far the log is. It has been given all batches up to there that concern it.
+    /// Sets the head of the log. All batches of this shard up to that have been queued.
     pub(super) fn note_log_head(&mut self, through: Seq) {
         self.log_head = through;
         if self.batches.is_empty() {
@@ -132,7 +130,7 @@ impl FanOut {
         }
     }
 
-    /// Whether all batches it was given have been handed out to their channels.
+    /// Whether all queued batches have been handed out to their channels.
     pub(super) fn wants_batches(&self) -> bool {
         self.batches.is_empty()
     }
@@ -156,7 +154,8 @@ impl FanOut {
         self.mixed.has_round()
     }
 
-    /// Enters a connection in the lists; gives the index of a plain stream in that of its channel.
+    /// Adds a connection to the lists; returns the index of a plain stream in the list of its
+    /// channel.
     #[inline]
     pub(super) fn subscribe(&mut self, slot: u32, subscriber: &Subscribed) -> u32 {
         match subscriber {
@@ -168,8 +167,8 @@ impl FanOut {
         }
     }
 
-    /// Takes a connection out of the lists. Should another slot get its index in its channel's list,
-    /// that is returned.
+    /// Removes a connection from the lists. If another slot moves to its index, that slot is
+    /// returned.
     #[inline]
     pub(super) fn unsubscribe(
         &mut self,
@@ -191,14 +190,15 @@ impl FanOut {
         }
     }
 
-    /// Forgets channels without subscribers here, some at each call.
+    /// Removes channels without subscribers, a bounded number at each call.
     pub(super) fn prune(&mut self, channels: usize) {
         self.registry.prune(channels);
     }
 
-    /// Hands runs of batches out until `left` is used up: a large channel's goes to its lane, and the
-    /// first of a small channel is returned, to be sent now. While further batches wait, all runs go
-    /// to lanes: a lane's round is one send of what has gathered for its channel.
+    /// Hands out runs of batches until `left` is used up. The run of a large channel goes to its
+    /// lane; the first run of a small channel is returned, to be sent at once. While further
+    /// batches are queued, runs of small channels go to lanes too, where the events of several
+    /// batches gather into one send.
     pub(super) fn next_small_run(
         &mut self,
         left: &mut usize,
@@ -287,8 +287,9 @@ impl FanOut {
         None
     }
 
-    /// The slots of a slice, to be given back with [`end_slice`](Self::end_slice) or
-    /// [`end_small_run`](Self::end_small_run). A slot that ends meanwhile leaves its index vacant.
+    /// The slots of a slice, to be returned with [`end_slice`](Self::end_slice) or
+    /// [`end_small_run`](Self::end_small_run). If a slot's connection ends meanwhile, its index
+    /// becomes vacant.
     pub(super) fn begin_slice<P>(&mut self, slice: &PlainSlice<P>) -> Vec<u32> {
         self.sending = Some(slice.channel);
         let mut slots = std::mem::take(&mut self.scratch);
@@ -297,7 +298,7 @@ impl FanOut {
         slots
     }
 
-    /// The sends of a small channel's run are made.
+    /// Ends a small channel's run after its sends.
     pub(super) fn end_small_run(
         &mut self,
         run: &PlainSlice<Payload>,
@@ -308,7 +309,7 @@ impl FanOut {
         self.compact(run.channel, slots);
     }
 
-    /// The sends of a lane's slice are made.
+    /// Ends a lane's slice after its sends.
     pub(super) fn end_slice(
         &mut self,
         slice: &PlainSlice<Arc<Payload>>,
@@ -329,7 +330,7 @@ impl FanOut {
         self.lane_queue.push_back(slice.channel);
     }
 
-    /// The round of the mixed lane that is under way, or a new one; to be given back with
+    /// The mixed lane's round under way, or a new one; to be returned with
     /// [`return_mixed_round`](Self::return_mixed_round).
     pub(super) fn take_mixed_round(
         &mut self,
@@ -352,26 +353,27 @@ impl FanOut {
         self.mixed.take_round()
     }
 
-    /// The set of channels of the round that a slot is due; nothing if its connection has ended.
+    /// The set of the round's channels that a slot receives; `None` if its connection has ended.
     #[inline]
     pub(super) fn due_set(&self, slot: u32) -> Option<u32> {
         let set = self.mixed.set(slot);
         (set != ChannelSets::EMPTY).then_some(set)
     }
 
-    /// A slot is due nothing more of the round.
+    /// A slot has received all its events of the round.
     #[inline]
     pub(super) fn clear_set(&mut self, slot: u32) {
         self.mixed.clear_set(slot);
     }
 
-    /// Gives a round back; false if it is over.
+    /// Returns a round; false if it is over.
     pub(super) fn return_mixed_round(&mut self, round: MixedRound) -> bool {
         self.mixed.return_round(round)
     }
 
-    /// Gives a batch to the mixed lane. If a batch would wait too long there, the channels of this
-    /// one are throttled: the others in the lane may not be published to again.
+    /// Queues a batch in the mixed lane. If a batch would wait too long there, the channels of this
+    /// batch are throttled. Channels of earlier batches are not, since nothing more may be
+    /// published to them.
     fn push_mixed(&mut self, batch: Arc<Batch>, now_ms: u64) {
         self.mixed.push(Arc::clone(&batch));
         if self.is_mixed_late(now_ms) {

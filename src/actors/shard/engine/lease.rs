@@ -1,4 +1,5 @@
-//! Leases: a connection ends with its client's token, unless a fresh one is handed in.
+//! Leases: a connection ends when its client's token expires, unless the client renews it with a
+//! fresh token.
 
 use super::engine::Engine;
 use crate::{
@@ -8,8 +9,9 @@ use crate::{
 };
 
 impl Engine {
-    /// Takes a fresh token for a connection: of the same subject, and for everything that the
-    /// connection receives, or the connection ends. `until_ms` is when the token expires.
+    /// Renews a connection's lease with a fresh token that expires at `until_ms`. The token must
+    /// have the same subject; the connection is ended if the token does not allow everything it
+    /// receives.
     pub(crate) fn renew(
         &mut self,
         key: SlotKey,
@@ -20,7 +22,7 @@ impl Engine {
     ) -> Renewal {
         self.now_ms = now_ms;
         let found = self.slots.get_mut(key.index as usize).zip(self.extras.lease_mut(key.index));
-        // The slot may be another's by now.
+        // The slot may have been reused by another connection.
         let found = found
             .filter(|(slot, _)| slot.generation == key.generation && slot.subscriber.id() == id);
         let Some((slot, lease)) = found else { return Renewal::NoSuchConnection };
@@ -44,7 +46,7 @@ impl Engine {
         Renewal::Renewed
     }
 
-    /// Why a connection that is due ends: by its age, or with its token.
+    /// Why a connection has reached its end time: its age, or its token.
     pub(super) fn due_reason(&self, index: u32, reason: CloseReason) -> CloseReason {
         match self.extras.lease(index) {
             Some(lease) if reason == CloseReason::Aged && lease.until_ms <= self.now_ms => {

@@ -3,8 +3,8 @@
 //! Synchronous and single-threaded; every call does a bounded amount of work. Each step of a
 //! connection runs under `catch_unwind`: a panic ends that connection and no other.
 //!
-//! [`Engine`] has the slots and takes their steps; what else it needs is in parts that know nothing
-//! of it.
+//! [`Engine`] has the slots and performs the steps of their connections. Its parts do not depend on
+//! it:
 //!
 //! | part | has |
 //! |---|---|

@@ -15,12 +15,12 @@ impl PlantedFault {
         self.0 = slot;
     }
 
-    /// Takes it back.
+    /// Removes it.
     pub(super) fn withdraw(&mut self) {
         self.0 = VACANT;
     }
 
-    /// Panics if it is planted in this slot, once.
+    /// Panics, once, if it is planted in this slot.
     #[inline]
     pub(super) fn strike(&mut self, slot: u32) {
         if self.0 == slot {

@@ -1,4 +1,4 @@
-//! The bytes that were read from history last, for connections that read the same.
+//! Caches the bytes of the latest read of history, for connections that read the same.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     model::Event,
 };
 
-/// One read: clients that come back together read the same pieces one after the other.
+/// One read. Clients that reconnect together read the same pieces one after the other.
 #[derive(Debug, Default)]
 pub(super) struct ReadCache {
     last: Option<(Arc<Shape>, Arc<Payload>)>,

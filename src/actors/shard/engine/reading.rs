@@ -1,4 +1,4 @@
-//! A connection that is behind reads on from history.
+//! Reads history for connections that are BEHIND.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Reads on from history.
+    /// Reads the next piece of history and sends it.
     pub(super) fn read(&mut self, index: u32, after: Seq) {
         let range = SeqRange {
             after,
@@ -39,7 +39,7 @@ impl Engine {
         if piece.events.is_empty() {
             let msg = match piece.more {
                 true => {
-                    // A read that finds nothing is all that it does in a pass.
+                    // After a read that finds nothing, the connection continues in a later pass.
                     slot.reads_left = 0;
                     ConnectionMsg::NothingUpTo(through)
                 }
@@ -48,7 +48,7 @@ impl Engine {
             return self.step(index, msg);
         }
         if let Some(limit) = poll_limit {
-            // The limit counts what passes the filter, not what is looked at.
+            // The limit counts events that pass the filter, not all events read.
             let mut events = Payload::new(piece.events, &shape).events().to_vec();
             if events.is_empty() {
                 return self.step(index, ConnectionMsg::Sent { through, sent: (0, 0) });
@@ -74,7 +74,7 @@ impl Engine {
         piece
     }
 
-    /// Jumps to the newest event; the connection gets a gap.
+    /// Moves the cursor to the newest event; the client gets a gap.
     pub(super) fn skip(&mut self, index: u32, from: Seq) -> Effect {
         let to = self.backend.head();
         let gap = Gap {
@@ -90,7 +90,7 @@ impl Engine {
         let (mut blocks, mut open_names) = (Vec::new(), 0);
         slot.coding.wrap(&mut blocks, |out| {
             framing.gap(&gap, out);
-            // That a channel is closed must not be lost with what is skipped.
+            // Closing events among the skipped ones must still take effect.
             for entry in slot.subscriber.named() {
                 match entry.events().closed_seq() {
                     Some(closed) if closed <= from => {}

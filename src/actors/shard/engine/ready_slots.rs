@@ -1,27 +1,28 @@
-//! The slots that have something to do: they asked for it, or they go on in a later pass.
+//! The slots to serve in the next passes: those whose peers marked them as ready, and those with
+//! work left over.
 
 use std::sync::Arc;
 
 use crate::actors::{peer::ReadyList, shard::slot::Slot, slot_key::SlotKey};
 
-/// The slots to be served, each in a pass of its own.
+/// The slots to be served, each once a pass.
 #[derive(Debug, Default)]
 pub(super) struct ReadySlots {
-    /// Where their peers put them, from any thread.
+    /// The list to which peers add slots, from any thread.
     list: Arc<ReadyList>,
-    /// Those that go on in a later pass.
+    /// Slots that continue in a later pass.
     later: Vec<SlotKey>,
-    /// Those of the pass under way.
+    /// Slots of the current pass.
     due: Vec<SlotKey>,
 }
 
 impl ReadySlots {
-    /// The list on which slots ask to be served.
+    /// The list to which peers add slots.
     pub(super) fn list(&self) -> &Arc<ReadyList> {
         &self.list
     }
 
-    /// Lets a slot go on in a later pass.
+    /// Queues a slot for a later pass.
     pub(super) fn put_off(&mut self, index: u32, slot: &mut Slot) {
         if !slot.is_queued {
             slot.is_queued = true;
@@ -31,7 +32,7 @@ impl ReadySlots {
         }
     }
 
-    /// Begins a pass if the one before is over.
+    /// Begins a pass if the previous one is over.
     pub(super) fn begin_pass(&mut self) {
         if self.due.is_empty() {
             self.list.take(&mut self.due);
@@ -44,12 +45,13 @@ impl ReadySlots {
         self.due.pop()
     }
 
-    /// Whether the pass, or a later one, has any; what asks from now on is not seen.
+    /// Whether this or a later pass has slots left. Slots that peers added since the pass began do
+    /// not count.
     pub(super) fn has_more(&self) -> bool {
         !self.due.is_empty() || !self.later.is_empty()
     }
 
-    /// Whether no slot asks to be served.
+    /// For tests: whether no slot is to be served.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         !self.has_more() && self.list.is_empty()

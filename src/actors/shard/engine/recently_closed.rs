@@ -1,4 +1,4 @@
-//! The connections of a shard that ended last.
+//! Reports on the recently closed connections of a shard.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct RecentlyClosed(VecDeque<ConnectionReport>);
 
 impl RecentlyClosed {
-    /// Records the end of a connection, and when it came, in milliseconds.
+    /// Records the end of a connection at a time in milliseconds.
     pub(super) fn record(
         &mut self,
         slot: &Slot,
@@ -36,7 +36,7 @@ impl RecentlyClosed {
         self.0.push_back(ended);
     }
 
-    /// Those that pass a filter, newest first.
+    /// The reports that pass a filter, newest first.
     pub(super) fn matching(&self, filter: &ConnectionFilter) -> Vec<ConnectionReport> {
         self.0.iter().rev().filter(|ended| ended.passes(filter)).cloned().collect()
     }

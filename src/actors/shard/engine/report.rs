@@ -1,4 +1,4 @@
-//! What is said of one connection.
+//! The report on one connection.
 
 use crate::{
     actors::{
@@ -10,7 +10,7 @@ use crate::{
     model::Position,
 };
 
-/// Whether a connection passes a filter, but for its subject, which is not in its slot.
+/// Whether a connection passes a filter, without the filter's subject, which is not in the slot.
 pub(super) fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
     let connection = &slot.connection;
     filter.id.is_none_or(|id| id == slot.subscriber.id())
@@ -22,7 +22,8 @@ pub(super) fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
         })
 }
 
-/// Describes a connection, with at most so many of its selectors.
+/// The report on a connection, with at most `selectors_max` of its channels, patterns and types
+/// each.
 pub(super) fn describe(
     slot: &Slot,
     lease: Option<&Lease>,

@@ -5,11 +5,11 @@ use crate::{
     core::{ConnectionLimits, Wheel},
 };
 
-/// When each slot is looked at next.
+/// A timer wheel with the next check of each slot.
 #[derive(Debug)]
 pub(super) struct Schedule {
     wheel: Wheel<u32>,
-    /// Slots whose deadline has come, to be looked at.
+    /// Slots whose deadline has passed, still to be checked.
     overdue: Vec<u32>,
 }
 
@@ -18,7 +18,7 @@ impl Schedule {
         Self { wheel: Wheel::new(WHEEL_SLOTS, WHEEL_STEP_MS, now_ms), overdue: Vec::new() }
     }
 
-    /// Enters a slot at the time of its next check, unless it is looked at before.
+    /// Schedules the next check of a slot, unless an earlier one is scheduled.
     #[inline]
     pub(super) fn enter(&mut self, index: u32, slot: &mut Slot, limits: &ConnectionLimits) {
         let check_ms = slot.connection.next_check_ms(limits);
@@ -28,20 +28,21 @@ impl Schedule {
         }
     }
 
-    /// Finds the slots whose time has come, once all that were found before are looked at.
+    /// Collects the slots whose deadline has passed, once all collected before are checked.
     pub(super) fn advance(&mut self, now_ms: u64) {
         if self.overdue.is_empty() {
             self.wheel.advance(now_ms, &mut self.overdue);
         }
     }
 
-    /// The next slot whose time has come. It may be used again or have another time by now: see
-    /// [`is_due`](Self::is_due).
+    /// The next slot whose deadline has passed. It may have been reused or rescheduled meanwhile:
+    /// see [`is_due`](Self::is_due).
     pub(super) fn next_overdue(&mut self) -> Option<u32> {
         self.overdue.pop()
     }
 
-    /// Whether the time of a slot has come; if so it has none until it is entered anew.
+    /// Whether a slot's deadline has passed. If so, the slot has no deadline until it is scheduled
+    /// again.
     pub(super) fn is_due(slot: &mut Slot, now_ms: u64) -> bool {
         let is_due = slot.check_ms <= now_ms;
         if is_due {
@@ -50,12 +51,12 @@ impl Schedule {
         is_due
     }
 
-    /// Whether slots whose time has come are still to be looked at.
+    /// Whether slots whose deadline has passed are still to be checked.
     pub(super) fn has_overdue(&self) -> bool {
         !self.overdue.is_empty()
     }
 }
 
-/// The wheel: how many slots it has, and milliseconds each.
+/// The number of buckets of the wheel, and milliseconds of each.
 const WHEEL_SLOTS: usize = 1_024;
 const WHEEL_STEP_MS: u64 = 64;

@@ -1,4 +1,4 @@
-//! Writes to a connection's peer, and their results.
+//! Writes to a connection's peer, and passes the results to its state machine.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Sends a payload. `caught_up` is set when history had nothing after it up to that seq.
+    /// Sends a payload. `caught_up` is the seq up to which history has nothing after the payload.
     pub(super) fn send(
         &mut self,
         index: u32,
@@ -103,8 +103,8 @@ impl Engine {
         }
     }
 
-    /// The furthest position that a connection has everything before. A live one has all that
-    /// this shard has been given, unless its lane is still at it.
+    /// The latest position up to which a connection has everything. For a LIVE one that is the head
+    /// of this shard, unless its lane has work.
     pub(super) fn safe_position(&mut self, index: u32) -> Position {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return self.epoch.at(self.fan_out.head());
@@ -115,8 +115,9 @@ impl Engine {
         self.epoch.at(slot.connection.cursor())
     }
 
-    /// Sends a comment. It sends the position instead if that is far from the client's last id, or that
-    /// was long ago: the client would come back from where history may not reach.
+    /// Sends a heartbeat: a comment, or a block with an id if the client's last id is old or far
+    /// behind. Otherwise the client might later resume from a position that history no longer
+    /// reaches back to.
     pub(super) fn heartbeat(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(framing) = slot.subscriber.framing() else { return };
@@ -154,9 +155,9 @@ impl Engine {
     }
 }
 
-/// Events of the log past a client's last id, and the age of that in seconds, past which a heartbeat
-/// has an id. An `id:` without data is a message to some clients, so it comes seldom.
+/// A heartbeat has an id if the client's last id is this many events behind or this many seconds
+/// old. It is rare, since some clients take an `id:` without data for a message.
 const ID_EVENTS_MAX: u64 = 4_096;
 const ID_AGE_MAX_S: u32 = 300;
-/// Room for a heartbeat.
+/// Initial capacity for a heartbeat, in bytes.
 const HEARTBEAT_BYTES: usize = 64;

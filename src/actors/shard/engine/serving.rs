@@ -1,5 +1,5 @@
-//! Slots that have something to do: their sockets are ready, they asked to be served again, or a
-//! deadline has come. Each call looks at a bounded number of them.
+//! Serves slots whose sockets are ready, that are on the ready list, or whose deadline has passed;
+//! a bounded number in each call.
 
 use super::{engine::Engine, schedule::Schedule};
 use crate::{
@@ -8,8 +8,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Looks at the slots that asked for it; at most `slots_max` of them, true while there are
-    /// more.
+    /// Serves slots of the ready list, at most `slots_max`; true while there are more.
     pub fn serve_ready(&mut self, slots_max: usize, now_ms: u64) -> bool {
         self.now_ms = now_ms;
         self.ready.begin_pass();
@@ -29,7 +28,7 @@ impl Engine {
         self.ready.has_more()
     }
 
-    /// Serves the sockets that a poller has reported.
+    /// Serves the sockets that the poller has reported.
     pub(in crate::actors::shard) fn serve_sockets(&mut self, ready: &[Ready], now_ms: u64) {
         self.now_ms = now_ms;
         for ready in ready {
@@ -50,13 +49,13 @@ impl Engine {
         }
     }
 
-    /// Lets deadlines and heartbeats happen, a bounded number at a time; true while more are due.
+    /// Handles deadlines and heartbeats, a bounded number at a time; true while more are due.
     pub fn tick(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
         self.schedule.advance(now_ms);
         for _ in 0..DEADLINES_PER_PASS {
             let Some(index) = self.schedule.next_overdue() else { break };
-            // Of a slot that is used again, or whose deadline has moved, the entry is stale.
+            // The entry is stale if the slot was reused or its deadline has moved.
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
             if !Schedule::is_due(slot, now_ms) {
                 continue;

@@ -1,5 +1,4 @@
-//! Sends and deliveries since they were added to the metrics: two atomic additions a slice, none a
-//! send.
+//! Counts sends and deliveries without atomics, and adds them to the metrics once a slice.
 
 use crate::telemetry::Metrics;
 
@@ -11,7 +10,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a send with so many events.
+    /// Counts a send of `events` events.
     #[inline]
     pub(super) fn count(&mut self, deliveries: usize) {
         self.sends += 1;

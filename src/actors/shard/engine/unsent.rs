@@ -1,9 +1,7 @@
-//! The ceiling on what connections that do not read keep in memory: their unsent rests, in the
-//! whole hub together.
+//! The ceiling on the memory of unsent rests, of all connections of the hub together.
 //!
-//! A rest is counted as long as it lives, wherever it goes. When the ceiling is passed, shards end
-//! those of their connections that have taken no byte for longest, until as much is free again as
-//! they have added themselves.
+//! A rest is counted until its memory is freed. When the ceiling is exceeded, each shard closes the
+//! connections that have accepted no byte for longest, until it has freed as much as it has added.
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,7 +14,7 @@ use crate::{
 /// A rest that is counted.
 struct CountedRest {
     bytes: Bytes,
-    /// What its memory takes, however much of it has been sent.
+    /// The size of its memory, however much of it has been sent.
     size: i64,
     total: Gauge,
 }
@@ -36,12 +34,12 @@ impl Drop for CountedRest {
 /// What one shard has added to the unsent bytes of the hub, and the ceiling on these.
 #[derive(Debug)]
 pub(super) struct UnsentBudget {
-    /// Of the whole hub.
+    /// The unsent bytes of the whole hub.
     total: Gauge,
     bytes_max: i64,
-    /// Bytes that this shard has added since it last looked at the ceiling.
+    /// Bytes that this shard has added since its last check of the ceiling.
     added: i64,
-    /// Where the search for the slowest goes on.
+    /// The slot at which the next search for the slowest begins.
     hand: u32,
 }
 
@@ -51,7 +49,7 @@ impl UnsentBudget {
         Self { total: metrics.unsent_bytes.clone(), bytes_max, added: 0, hand: 0 }
     }
 
-    /// Counts a rest. Short ones are not worth it: they are the hub's own blocks.
+    /// Counts a rest. Short ones, which are blocks of the hub itself, are not counted.
     pub(super) fn count(&mut self, rest: Bytes) -> Bytes {
         if rest.len() < COUNTED_BYTES_MIN {
             return rest;
@@ -63,7 +61,7 @@ impl UnsentBudget {
         Bytes::from_owner(CountedRest { bytes: rest, size, total })
     }
 
-    /// What the shard has added since the last call.
+    /// Bytes that the shard has added since the last call.
     pub(super) fn take_added(&mut self) -> i64 {
         std::mem::take(&mut self.added)
     }
@@ -73,8 +71,8 @@ impl UnsentBudget {
         self.total.get() > self.bytes_max
     }
 
-    /// Of a sample of the slots, the one with a rest that has taken no byte for longest, and the size
-    /// of that. The next call looks at other slots.
+    /// Of a sample of slots, the one with an unsent rest that has accepted no byte for longest, and
+    /// the size of the rest. The next call samples other slots.
     pub(super) fn slowest(&mut self, slots: &Slots<Slot>) -> Option<(u32, i64)> {
         let end = slots.capacity() as u32;
         let mut slowest: Option<(u64, u32, i64)> = None;
@@ -90,7 +88,7 @@ impl UnsentBudget {
                 }
             }
             looked_at += 1;
-            // At least one is found: there is something to free, or nothing of this shard's.
+            // The sample is extended until a rest is found or all slots were examined.
             if looked_at >= SAMPLE_SLOTS && slowest.is_some() {
                 self.hand = index + 1;
                 break;
@@ -102,5 +100,5 @@ impl UnsentBudget {
 
 /// Rests shorter than this are not counted.
 const COUNTED_BYTES_MIN: usize = if cfg!(test) { 16 } else { 256 };
-/// Slots among which the slowest is looked for.
+/// Slots in a sample.
 const SAMPLE_SLOTS: usize = 64;
