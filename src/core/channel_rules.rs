@@ -1,4 +1,4 @@
-//! Rules by pattern: what holds for some channels instead of the hub's limits.
+//! Rules: settings for the channels of a pattern that replace limits of the hub.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{HistoryLimits, Limits, SlowPolicy};
 use crate::model::{ChannelName, ChannelPattern};
 
-/// What holds for the channels of a pattern. What it leaves out is as for all channels.
+/// A rule for the channels of a pattern. A field without a value keeps the limit of the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ChannelRule {
-    /// The channels that it is for, unless an earlier rule is.
+    /// The rule applies to channels that match this, unless an earlier rule matches too.
     pub pattern: ChannelPattern,
     /// Events kept, instead of [`HistoryLimits::events_max`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub struct ChannelRule {
     /// Frame bytes kept, instead of [`HistoryLimits::bytes_max`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_max: Option<u64>,
-    /// What happens to a connection that lags too far, instead of the hub's policy.
+    /// The policy for connections that lag too far, instead of the hub's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow: Option<SlowPolicy>,
     /// Events a second from all publishers, and as many at once; 0 is no limit.
@@ -32,7 +32,7 @@ pub struct ChannelRule {
 }
 
 impl ChannelRule {
-    /// A rule that changes nothing yet: set its fields.
+    /// A rule that changes no limit until its fields are set.
     pub fn new(pattern: ChannelPattern) -> Self {
         Self {
             pattern,
@@ -45,12 +45,12 @@ impl ChannelRule {
     }
 }
 
-/// What holds for one channel.
+/// The policy of one channel: the hub's limits as changed by the matching rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelPolicy {
-    /// What its history keeps.
+    /// The retention of its history.
     pub history: HistoryLimits,
-    /// What happens to a connection of it that lags too far.
+    /// The policy for its connections that lag too far.
     pub slow: SlowPolicy,
     /// Events a second; 0 is no limit.
     pub events_per_s: u32,
@@ -58,8 +58,8 @@ pub struct ChannelPolicy {
     pub events_burst: u32,
 }
 
-/// The rules of a hub with its limits: they give each channel its policy. The first rule whose pattern
-/// matches holds.
+/// The rules and limits of a hub, which give each channel its policy. The first rule whose pattern
+/// matches applies.
 #[derive(Debug, Clone)]
 pub struct ChannelPolicies {
     rules: Vec<(ChannelRule, Arc<ChannelPolicy>)>,
@@ -67,7 +67,7 @@ pub struct ChannelPolicies {
 }
 
 impl ChannelPolicies {
-    /// The policies by these rules.
+    /// The policies that follow from `limits` and `rules`.
     pub fn new(limits: &Limits, rules: Vec<ChannelRule>) -> Self {
         let default = ChannelPolicy {
             history: limits.history.clone(),
@@ -82,13 +82,13 @@ impl ChannelPolicies {
         Self { rules: rules.collect(), default: Arc::new(default) }
     }
 
-    /// The rule that holds for a channel, and its index.
+    /// The rule that applies to a channel, and its index.
     pub fn rule_of(&self, name: &ChannelName) -> Option<(usize, &ChannelRule)> {
         let mut rules = self.rules.iter().map(|(rule, _)| rule).enumerate();
         rules.find(|(_, rule)| rule.pattern.matches(name))
     }
 
-    /// What holds for a channel.
+    /// The policy of a channel.
     pub fn policy_of(&self, name: &ChannelName) -> &Arc<ChannelPolicy> {
         self.rule_of(name).map_or(&self.default, |(index, _)| &self.rules[index].1)
     }

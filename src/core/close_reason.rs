@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The client closed it, or its host is gone.
+    /// The client closed it, or its host is unreachable.
     PeerClosed,
     /// It exceeded its lag limit, or its next event was evicted.
     SlowConsumer,
@@ -20,7 +20,7 @@ pub enum CloseReason {
     Answered,
     /// The client sent more bytes than a client of a stream may.
     UnexpectedInput,
-    /// The hub held too many unsent bytes, and it was among the slowest.
+    /// The ceiling on unsent bytes was exceeded, and it was among the slowest connections.
     UnsentCeiling,
     /// One of its steps panicked: a bug of the hub.
     Panicked,

@@ -13,8 +13,8 @@ use bytes::{Buf, Bytes};
 use super::{CloseReason, ConnectionLimits, SlowPolicy};
 use crate::model::Seq;
 
-/// The state of one connection. An idle live one is small: the fields that only a lagging one needs
-/// are in a box.
+/// The state of one connection. Fields that only a connection that is BEHIND needs are boxed, so
+/// that an idle one is small.
 #[derive(Debug)]
 pub struct Connection {
     /// All events of its subscription up to this seq have been sent or are in the rest.

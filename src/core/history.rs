@@ -9,8 +9,8 @@ use crate::model::{Event, Seq};
 
 /// The retained events of a channel, in log order.
 ///
-/// Reads are bounded copies of handles, not snapshots: a snapshot would keep evicted events in
-/// memory for as long as its slowest reader, and so undo the bounds.
+/// A read copies a bounded number of `Arc`s. A snapshot would keep evicted events in memory until
+/// its slowest reader has finished, and so break the memory limits.
 #[derive(Debug, Default)]
 pub struct History {
     events: VecDeque<Arc<Event>>,
@@ -41,7 +41,7 @@ pub struct Slice {
 pub struct FellOff;
 
 impl History {
-    /// An empty history of a channel whose events up to `evicted_through` are gone already.
+    /// An empty history of a channel whose events up to `evicted_through` have been evicted.
     pub fn starting_after(evicted_through: Seq) -> Self {
         Self { evicted_through, ..Self::default() }
     }

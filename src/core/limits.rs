@@ -13,19 +13,19 @@ pub struct Limits {
     pub history: HistoryLimits,
     /// How many channels there are and how long they stay.
     pub channels: ChannelLimits,
-    /// What one connection may cost.
+    /// Limits of one connection.
     pub connections: ConnectionLimits,
-    /// What publishers may send.
+    /// Limits of publishers.
     pub publish: PublishLimits,
-    /// What a long-poll may ask for.
+    /// Limits of a long-poll.
     pub poll: PollLimits,
-    /// What a client may do on one HTTP/2 connection.
+    /// Limits of one HTTP/2 connection.
     pub http2: Http2Limits,
-    /// What the head of a request may have.
+    /// Limits of a request's head.
     pub requests: RequestLimits,
-    /// What one address may take.
+    /// Limits of one address.
     pub per_address: AddressLimits,
-    /// What one subject may take.
+    /// Limits of one subject.
     pub per_subject: SubjectLimits,
 }
 
@@ -75,7 +75,7 @@ pub struct ChannelLimits {
     /// Evicted channels whose last evicted event is remembered one by one; older ones share a
     /// floor, below which a resume on an unknown channel is answered with a gap.
     pub forgotten_max: u32,
-    /// Rules for the channels of some patterns; a new channel is matched with each of them.
+    /// Rules for channels by pattern; a new channel is matched with each of them.
     pub rules_max: u32,
     /// Events a second to one channel from all its publishers; past it 429. 0 is no limit.
     pub events_per_s: u32,
@@ -119,22 +119,23 @@ pub struct ConnectionLimits {
     pub lag_events_max: u32,
     /// Frame bytes a connection may lag before its policy acts.
     pub lag_bytes_max: u64,
-    /// Bytes ready for connections that do not take them, in the whole hub; past it the slowest of
-    /// them are closed.
+    /// Unsent bytes of all connections whose sockets would block; past it the slowest of these
+    /// connections are closed.
     pub unsent_bytes_max: u64,
     /// Bytes of large answers under way, in the whole hub; past it further ones are refused for a
     /// while.
     pub answers_bytes_max: u64,
     /// What happens to a connection that lags too far.
     pub slow_policy: SlowPolicy,
-    /// Seconds for which a socket may take no byte while some are due; then it is closed.
+    /// Seconds for which a socket may accept no byte although bytes wait; then it is closed.
     pub write_stall_s: u32,
     /// Seconds between heartbeats of an idle stream.
     pub heartbeat_s: u32,
-    /// Milliseconds between two looks at deadlines: heartbeats, stalls, ages, ends of polls. Nothing
-    /// else waits for it.
+    /// Milliseconds between two checks of deadlines: heartbeats, stalls, ages, poll timeouts.
+    /// Nothing else waits for it.
     pub deadline_check_ms: u32,
-    /// Seconds after which a stream is ended, so that clients spread anew; 0 is never.
+    /// Seconds after which a stream is ended, so that its client reconnects, perhaps to another
+    /// node; 0 is never.
     pub age_max_s: u32,
     /// Streams that are being sent history at a time; further ones wait.
     pub replays_max: u32,
@@ -239,11 +240,11 @@ impl Default for PublishLimits {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PollLimits {
-    /// Seconds a poll waits when it does not say.
+    /// Seconds a poll waits if it has no `timeout`.
     pub timeout_s: u32,
     /// Longest wait a poll may ask for, in seconds.
     pub timeout_max_s: u32,
-    /// Events in an answer when the poll does not say.
+    /// Events in an answer if the poll has no `limit`.
     pub limit: u32,
     /// Most events a poll may ask for.
     pub limit_max: u32,
@@ -313,7 +314,7 @@ impl Default for RequestLimits {
     }
 }
 
-/// What one IPv4 address, or one /64 of IPv6, may take; 0 is no limit.
+/// Limits of one IPv4 address, or one /64 of IPv6; 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -338,7 +339,7 @@ pub struct AddressLimits {
     pub answers_bytes_max: u64,
     /// Addresses whose rates are remembered one by one; others share a rate.
     pub rates_max: u32,
-    /// Whether programs of this machine are counted too.
+    /// Whether programs on this machine are counted too.
     pub loopback: bool,
 }
 
@@ -367,7 +368,7 @@ impl Default for AddressLimits {
     }
 }
 
-/// What all tokens with one subject may take together; 0 is no limit.
+/// Limits of all tokens with one subject together; 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -378,7 +379,7 @@ pub struct SubjectLimits {
     pub events_per_s: u32,
     /// Events at once, above that rate.
     pub events_burst: u32,
-    /// Channels a second that they bring into being; past it 429.
+    /// Channels a second that they create; past it 429.
     pub channels_per_s: u32,
     /// New channels at once, above that rate.
     pub channels_burst: u32,

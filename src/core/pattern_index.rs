@@ -43,7 +43,7 @@ struct Node<T> {
     edge: Segment,
     /// The child for `*`.
     one: u32,
-    /// The child for `**`. It stays reached whatever segments follow.
+    /// The child for `**`, which matches any further segments, so it stays reached.
     any: u32,
     /// The number of its literal children.
     literals: u32,

@@ -1,23 +1,25 @@
-//! A rate with a burst above it, for one thing: the generic cell rate algorithm, which keeps one number.
+//! A rate limit with a burst, for a single key, by the generic cell rate algorithm, whose state is
+//! one number.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// When the next event may come, as far as events have used their rate up. It has no clock.
+/// The state of a rate limit. It has no clock.
 #[derive(Debug, Default)]
 pub struct Rate {
-    /// When all that has come would have come at an even pace, in nanoseconds.
+    /// The theoretical arrival time of the next event, if all so far had arrived evenly at the
+    /// rate, in nanoseconds.
     even_ns: AtomicU64,
 }
 
-/// Why something is over a rate.
+/// Why events exceed a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooFast {
-    /// It can come after this time, if nothing else comes before.
+    /// They are within the rate after this time, if no others come before.
     Wait(Duration),
-    /// It is larger than the burst by itself.
+    /// They alone are more than the burst.
     Never {
         /// The burst.
         burst: u32,
@@ -25,8 +27,8 @@ pub enum TooFast {
 }
 
 impl Rate {
-    /// Takes `count` events of `per_s` a second with `burst` at once, or says why not. What is over
-    /// the rate takes nothing. A rate of 0 is no limit.
+    /// Counts `count` events against a rate of `per_s` a second with `burst` at once. Rejected
+    /// events do not count. A rate of 0 is no limit.
     pub fn take(&self, now_ms: u64, count: u32, per_s: u32, burst: u32) -> Result<(), TooFast> {
         if per_s == 0 {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::auth::{Secret, Verifier};
 pub struct Access {
     /// Verifies tokens; without it there is no authentication.
     pub verifier: Option<Arc<Verifier>>,
-    /// Whether streams and polls take a token from the query (`token`).
+    /// Whether streams and polls accept a token in the query (`token`).
     pub query_token: bool,
     /// The cookie that may hold a token.
     pub cookie: Option<String>,

@@ -29,12 +29,12 @@ use super::{
 };
 use crate::{hub::Hub, model::ClientAddress};
 
-/// All routes of a hub.
+/// Dispatches requests to the routes of a hub.
 #[derive(Debug, Clone)]
 pub(crate) struct Dispatcher(Arc<HttpState>);
 
 impl Dispatcher {
-    /// For a hub.
+    /// A dispatcher for this hub.
     pub(crate) fn new(hub: Hub, settings: HttpSettings) -> Self {
         Self(Arc::new(HttpState::new(hub, settings)))
     }

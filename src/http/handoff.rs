@@ -25,7 +25,7 @@ use crate::{
 pub(crate) enum Outcome {
     /// A response.
     Response(Response),
-    /// A stream or a waiting poll: a shard takes the socket.
+    /// A stream or a waiting poll: the server hands the socket off to a shard.
     Handoff(Handoff),
 }
 

@@ -31,7 +31,7 @@ pub struct Route {
 pub enum AccessPolicy {
     /// None: the route neither shows nor changes data of clients.
     Open,
-    /// A token, or anonymous access; safe methods take a token from the query too.
+    /// A token, or anonymous access; safe methods accept a token in the query too.
     Subscribers,
     /// A token, or anonymous access for safe methods.
     Clients,

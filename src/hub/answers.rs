@@ -21,8 +21,8 @@ pub(super) struct AnswerBudget {
     metrics: Arc<Metrics>,
 }
 
-/// The part of the budget that one answer takes, given back when dropped. Keep it as long as any of
-/// its bytes.
+/// The memory reserved for one answer, released when dropped. Keep it as long as any byte of the
+/// answer is in memory.
 #[derive(Debug)]
 pub struct AnswerPermit {
     permit: OwnedSemaphorePermit,

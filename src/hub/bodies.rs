@@ -26,8 +26,7 @@ struct Budget {
     metrics: Arc<Metrics>,
 }
 
-/// The part of the budget that one body takes, given back when dropped. Keep it until the publish
-/// is answered.
+/// The memory reserved for one body, released when dropped. Keep it until the publish is answered.
 #[derive(Debug)]
 pub struct BodyPermit {
     room: Arc<Budget>,

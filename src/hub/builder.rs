@@ -72,8 +72,8 @@ impl HubBuilder {
         self
     }
 
-    /// Sets what holds for the channels of some patterns instead of the limits. For each channel the
-    /// first rule that matches holds.
+    /// Sets rules for channels, which replace limits by pattern. The first rule that matches a
+    /// channel applies.
     #[must_use]
     pub fn channel_rules(mut self, rules: Vec<ChannelRule>) -> Self {
         self.rules = rules;

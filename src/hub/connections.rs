@@ -10,8 +10,8 @@ use crate::actors::{
     ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState, EndProgress, EndQuery,
 };
 
-/// Where a page of connections begins: a shard, and a slot of it. A connection keeps its slot for
-/// life, so one that is there from the first page to the last is listed once.
+/// Where a page of connections begins: a shard, and a slot of it. A connection never changes its
+/// slot, so one that is open from the first page to the last is listed once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ConnectionCursor {
     /// Which shard.

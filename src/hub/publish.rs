@@ -185,8 +185,8 @@ impl Hub {
     }
 
     /// Takes the permits of a publish: each channel's share first, in the order of their ids, so
-    /// that publishes across channels do not block each other, then the hub's. A publish larger
-    /// than all permits takes all.
+    /// that publishes across channels do not block each other, then the hub's. A publish that costs
+    /// more than all permits acquires all of them.
     pub(super) async fn acquire_permits(
         &self,
         events: &[(Arc<ChannelEntry>, Draft)],

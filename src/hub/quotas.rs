@@ -49,7 +49,7 @@ impl Quotas {
         }
     }
 
-    /// Counts a connection of a client; it counts as long as the result lives.
+    /// Counts a connection of a client until the result is dropped.
     pub(super) fn count_connection(
         &self,
         client: Option<ClientAddress>,
@@ -75,8 +75,8 @@ impl Quotas {
         Ok(ClientInfo::new(client, of_address, of_subject))
     }
 
-    /// Counts events against the rate of their source. A batch counts as its events. What a source
-    /// has used up is not given back when a channel then refuses.
+    /// Counts events against the rate limit of their source. Each event of a batch counts. If a
+    /// channel's limit then rejects the events, they still count for the source.
     pub(super) fn check_source(
         &self,
         source: Option<&Source>,
@@ -97,7 +97,7 @@ impl Quotas {
     }
 }
 
-/// Counts events against the rates of their channels.
+/// Counts events against the rate limits of their channels.
 pub(super) fn check_channels(
     events: &[(Arc<ChannelEntry>, Draft)],
     now_ms: u64,
@@ -110,7 +110,8 @@ pub(super) fn check_channels(
     for entry in limited() {
         counts.entry(entry.id()).or_insert((entry, 0)).1 += 1;
     }
-    // First what never passes, which takes nothing of other channels.
+    // First rejects a batch that exceeds the burst of a channel and so could never pass, before it
+    // counts for other channels.
     for (entry, count) in counts.values() {
         let burst = entry.policy().events_burst;
         if *count > burst {

@@ -164,7 +164,7 @@ impl Loader {
         let directory = self.store.registry().directory();
         let is_tombstone = kind == EventKind::Closed && time_ms + self.tombstone_ms > self.now_ms;
         if directory.find(&recovered.channel).is_none() && self.is_too_old(&recovered) {
-            // Its channel is not created for it.
+            // Retention would evict the event at once, so its channel is not created for it.
             directory.restore_losses([(&recovered.channel, seq)], Seq::ZERO);
             if is_tombstone {
                 let entry = self.find_or_create(&recovered.channel)?;
@@ -195,7 +195,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Whether no history would keep it.
+    /// Whether the event is older than its channel's retention.
     fn is_too_old(&self, event: &RecoveredEvent) -> bool {
         let policy = self.store.registry().directory().policy_of(&event.channel);
         event.time_ms + u64::from(policy.history.age_max_s) * 1_000 <= self.now_ms

@@ -1,4 +1,4 @@
-//! Rules for channels by pattern: set at the start, and anew while the hub runs.
+//! Rules for channels by pattern, which can be replaced while the hub runs.
 
 use thiserror::Error;
 use tokio::task::yield_now;
@@ -6,26 +6,26 @@ use tokio::task::yield_now;
 use super::handle::Hub;
 use crate::core::{ChannelPolicies, ChannelRule, Limits};
 
-/// There are more rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max): each
-/// new channel is matched with all.
+/// More rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max) allows. The
+/// number is limited because each new channel is matched with all rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{rules} rules for channels are more than {rules_max}")]
 pub struct TooManyRules {
-    /// How many.
+    /// How many rules there are.
     pub rules: usize,
     /// The limit.
     pub rules_max: u32,
 }
 
 impl Hub {
-    /// Sets what holds for the channels of some patterns instead of the limits. New channels have it at
-    /// once, those that exist by the time this returns. A history that keeps less from now on shrinks
-    /// with its next event. Connections keep what happens to them when they lag.
+    /// Replaces the rules for channels. New channels follow the new rules at once, existing ones by
+    /// the time this returns. If a history has more than its new retention allows, it shrinks with
+    /// its next event. Open connections keep their slow-reader policy.
     ///
-    /// Cancelling it leaves some channels as they were.
+    /// If this is cancelled, some channels keep their old policy.
     ///
     /// # Errors
-    /// More rules than the limit; nothing has changed then.
+    /// There are more rules than the limit; the old rules stay.
     pub async fn set_channel_rules(&self, rules: Vec<ChannelRule>) -> Result<(), TooManyRules> {
         check(&rules, self.limits())?;
         let directory = self.0.registry.directory();
@@ -39,7 +39,7 @@ impl Hub {
     }
 }
 
-/// Whether there are as many rules as there may be.
+/// Checks the number of rules.
 pub(super) fn check(rules: &[ChannelRule], limits: &Limits) -> Result<(), TooManyRules> {
     let rules_max = limits.channels.rules_max;
     match rules.len() > rules_max as usize {

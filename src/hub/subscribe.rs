@@ -20,7 +20,7 @@ pub struct StreamRequest {
     pub start: Start,
     /// Another framing than plain server-sent events.
     pub framing: Option<&'static dyn Framing>,
-    /// What happens when it lags; `None` takes that of its channels.
+    /// The slow-reader policy; `None` takes that of its channels.
     pub policy: Option<SlowPolicy>,
     /// Whether the stream begins with an event that has the connection's id.
     pub hello: bool,
@@ -198,8 +198,8 @@ impl Hub {
     }
 }
 
-/// What happens to a connection that lags too far and does not ask for either. It skips events only
-/// if each of its channels allows that; patterns go by the hub's default.
+/// The slow-reader policy of a connection that does not ask for one: `Skip` only if that is the
+/// policy of all its channels. Patterns count with the hub's default policy.
 fn policy_of(named: &[CountedEntry], has_patterns: bool, default: SlowPolicy) -> SlowPolicy {
     let of_names = named.iter().map(|counted| counted.entry().policy().slow);
     let of_patterns = has_patterns.then_some(default);

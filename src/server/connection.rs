@@ -73,8 +73,8 @@ impl Connections {
     }
 
     /// Serves a connection until it ends, its shard stops, or its socket is handed off. `early` are
-    /// the bytes already read; if there are none, the client has the given time to begin. If
-    /// `protocol` is `None`, the first bytes decide it.
+    /// the bytes already read; without any, the client must send its first byte within `wait`. If
+    /// `protocol` is not known, the first bytes decide it.
     async fn serve(
         self: Rc<Self>,
         io: Socket,
@@ -219,7 +219,7 @@ impl Connections {
     }
 }
 
-/// Reads the first bytes of a new connection without waiting; empty if there are none yet. A
+/// Reads the first bytes of a new connection without waiting; empty if nothing has arrived. A
 /// request mostly arrives right after its connection, so this yields to other tasks and tries again
 /// a few times, before the socket is registered with the runtime.
 async fn read_first_bytes(io: &mut Tcp) -> io::Result<Bytes> {

@@ -1,5 +1,5 @@
-//! Binding: every shard has a listener of its own for each address (`SO_REUSEPORT`), and the
-//! kernel spreads the connections. Listeners that were bound elsewhere are set up as the hub's own are.
+//! Binding: every shard has a listener of its own for each address (`SO_REUSEPORT`), and the kernel
+//! spreads the connections. Inherited listeners get the same socket options as the hub's own.
 
 use std::{
     io,
@@ -43,7 +43,8 @@ pub(super) fn bind(
             for listener in &ours {
                 let socket = SockRef::from(*listener);
                 set_options(&socket, limits)?;
-                // A listener that listens gets another bound on its queue.
+                // `listen` on a socket that already listens only changes the length of its accept
+                // queue.
                 socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
             }
             // Every shard gets at least one listener, and every listener belongs to a shard.
@@ -137,7 +138,7 @@ fn listen(address: SocketAddr, limits: &ConnectionLimits, backlog: u32) -> io::R
     Ok(socket.into())
 }
 
-/// The options that connections have from their listener.
+/// Sets the socket options that accepted connections inherit from their listener.
 fn set_options(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;

@@ -216,8 +216,8 @@ async fn exchange(
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
-    /// What the spare ones are copies of: a socket without an address, which needs no path. A container
-    /// may have no `/dev/null`.
+    /// The file that the spare descriptors are duplicates of: an unbound socket, which needs no
+    /// path. A container may have no `/dev/null`.
     original: Option<OwnedFd>,
 }
 
@@ -229,7 +229,7 @@ impl Reserve {
         reserve
     }
 
-    /// Closes a spare descriptor; false if there is none.
+    /// Closes a spare descriptor; false if the reserve is empty.
     fn give_up(&self) -> bool {
         self.spare.lock().pop().is_some()
     }

@@ -178,12 +178,12 @@ pub(super) async fn run_until(
     Ok(())
 }
 
-/// How long the requests under way have to be answered once all streams have ended.
+/// How long requests under way may take once all streams have ended.
 fn last_answers_time_max(settings: &Settings) -> Duration {
     Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS
 }
 
-/// How long it takes to stop, closing the log on a disk of ordinary speed included.
+/// The longest time to stop, if the disk closes the log within [`LOG_CLOSING`].
 fn stop_time_max(settings: &Settings) -> Duration {
     let drain_s = u64::from(settings.drain_delay_s) + u64::from(settings.drain_window_s);
     Duration::from_secs(drain_s) + last_answers_time_max(settings) + LOG_CLOSING
@@ -278,7 +278,7 @@ fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
             "FAULTS: anyone who reaches this hub can crash parts of it\n"
         };
     }
-    // In one piece, so that no reader gets half an address.
+    // Printed with one write, so that a script never reads half an address.
     telemetry::print(&words);
 }
 
@@ -314,7 +314,7 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
 const HANDOVER_WINDOW: Duration = Duration::from_secs(1);
 /// Time for the last answers to be written, beyond the time a publisher may wait for permits.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long the service manager gives the log to be closed.
+/// Time allowed for closing the log.
 const LOG_CLOSING: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! What the hub reports to the service manager that started it (`sd_notify(3)`): ready, reloading,
-//! stopping. Without `NOTIFY_SOCKET` in the environment it reports nothing.
+//! Reports to the service manager (`sd_notify(3)`) that the hub is ready, reloading or stopping.
+//! Without `NOTIFY_SOCKET` in the environment it does nothing.
 //!
-//! Reports are datagrams, sent without waiting: a service manager that does not read delays nothing.
+//! Reports are datagrams, sent without blocking, so a service manager that does not read them
+//! delays nothing.
 
 use std::{
     env,
@@ -18,18 +19,18 @@ pub(super) fn ready(addresses: &[SocketAddr]) {
     report(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
-/// The hub reads something anew that it was asked to; [`reloaded`] follows.
+/// The hub has begun a reload by SIGHUP; [`reloaded`] must follow.
 pub(super) fn reloading() {
     report("RELOADING=1");
 }
 
-/// The reload is through, whether it changed anything or not.
+/// The reload has ended, with or without a change.
 pub(super) fn reloaded() {
     report("READY=1");
 }
 
-/// The hub stops, which takes it `time` at most: the service manager waits so long, whatever its own
-/// limit is.
+/// The hub is stopping, which takes at most `time`: the service manager then waits that long, even
+/// past its own timeout.
 pub(super) fn stopping(time: Duration) {
     report(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
 }

@@ -20,7 +20,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Handles the signals from now on. With TLS a SIGHUP also has the certificate read anew
+    /// Handles the signals from now on. With TLS a SIGHUP also reloads the certificate
     /// ([`Reloading`](super::tls::Reloading)).
     pub(super) fn receive(has_tls: bool) -> io::Result<Self> {
         Ok(Self {

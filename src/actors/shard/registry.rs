@@ -135,8 +135,8 @@ impl Registry {
         }
     }
 
-    /// The subscribers of the channel on this shard, those by pattern included; `None` if there are
-    /// none.
+    /// The subscribers of the channel on this shard, those by pattern included; `None` without
+    /// subscribers.
     pub(super) fn look_up(&mut self, entry: &ChannelEntry) -> Option<&Subscribers> {
         if !self.channels.contains_key(&entry.id()) {
             if self.patterns.is_empty() {

@@ -1,4 +1,4 @@
-//! `/v1/connections`: what each connection is doing, and why recent ones were closed.
+//! `/v1/connections`: the state of open connections, and why recently closed ones ended.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Call for List {
         let listed: Vec<Value> =
             listed.iter().map(|found| connection_json(found, now_ms)).collect();
         let mut page = json!({ "connections": listed });
-        // A subject sees no figures of other clients.
+        // A client with a subject must not see totals that include other clients.
         if filter.subject.is_none() {
             page["totals"] = json!({
                 "streams": totals.streams,
@@ -134,7 +134,7 @@ impl Call for Show {
             None => Ok(None),
         };
         match found {
-            // A subject does not see whether another's connection exists.
+            // A client with a subject must not learn whether another subject's connection exists.
             Ok(Some(found)) if subject.is_none() || found.subject == subject => {
                 let json = connection_json(&found, hub.now_ms());
                 Ok(Outcome::Response(Json(json).into_response()).into())

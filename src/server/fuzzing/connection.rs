@@ -1,16 +1,17 @@
 //! Fuzz target of a whole connection: the real server in this process, a real socket, any bytes in
 //! any pieces, polls and streams among them.
 //!
-//! 0xFF is in no HTTP, so it is what cuts the input: it and the byte after it are a command. `P`
-//! publishes to the channels `a` and `default`, which answers polls; `C` ends the client's side, `X`
-//! resets; any other is a moment's pause, so that what came so far is one piece. An input that begins
-//! with `K` as a command is for a server with a key, where channel `a` may be read by everyone, and
-//! the rest is for the holders of tokens: [`TOKEN`] is a good one.
+//! HTTP never contains the byte 0xFF, so it marks a command, which is the byte after it. `P`
+//! publishes to the channels `a` and `default`, which answers polls; `C` shuts down the client's
+//! sending side; `X` resets the connection; any other byte is a short pause, so that the server
+//! reads the bytes before it as one piece. An input that begins with the command `K` is sent to a
+//! server with a key, where everyone may read channel `a` and everything else needs a token:
+//! [`TOKEN`] is valid.
 //!
-//! Held against a second reader of HTTP: every answer has the form that its head says, answers come
-//! in the order of requests, bytes that are not a request get none, so that a body is never read as
-//! one, and each request gets one. Without the good token nothing is published where a key asks for
-//! one. Afterwards the hub has no more connections than before.
+//! Checks, by a second parser of HTTP: every answer has the framing that its head announces; each
+//! request gets one answer, in order; bytes that are not a request get no answer, so a body is
+//! never parsed as a request. On the server with a key nothing is published without the valid
+//! token. Afterwards the hub has no more connections than before.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -28,7 +29,7 @@ use crate::{
 
 /// One connection to the server of this process.
 pub(super) fn connection(data: &[u8]) {
-    // One at a time, so that what is left open is this one's.
+    // One input at a time, so that a connection left open belongs to this input.
     static OPEN: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(Server::start(false)));
     static AUTHENTICATED: LazyLock<Mutex<Server>> =
         LazyLock::new(|| Mutex::new(Server::start(true)));
@@ -43,7 +44,7 @@ pub(super) fn connection(data: &[u8]) {
             contains(&received, b"HTTP/1.1 201") || contains(&received, b"HTTP/1.0 201");
         assert!(!published, "without a token: {}\n{}", shown(&sent), shown(&received));
     }
-    // HTTP/2 is not what this reads.
+    // The second parser does not know HTTP/2.
     if !sent.starts_with(b"PRI * HTTP/2.0") {
         check(&sent, &received);
     }
@@ -90,12 +91,12 @@ impl Server {
         Self { address, has_key, own }
     }
 
-    /// Does what the input says; what was sent, and what came. `None` after a reset.
+    /// Executes the input; returns the bytes sent and received. `None` after a reset.
     fn exchange(&mut self, data: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let mut io = connect(self.address).expect("it listens");
         let mut pieces = data.split(|&byte| byte == COMMAND);
         let mut sent = pieces.next().unwrap_or_default().to_vec();
-        // What the server does not want any more it may refuse to take.
+        // A write may fail, since the server may have closed the connection.
         let mut is_open = io.write_all(&sent).is_ok();
         for piece in pieces.take(COMMANDS_MAX) {
             let (command, piece) =
@@ -133,11 +134,11 @@ impl Server {
             "{\"channel\":\"a\",\"data\":\"x\"}\n{\"channel\":\"default\",\"data\":\"{}\"}\n";
         let head = "Content-Type: application/x-ndjson\r\n";
         let status = self.ask("POST /v1/events", head, body).status;
-        // Somebody may have closed the channel.
+        // An earlier input may have closed the channel.
         assert!(matches!(status, 201 | 410), "{status}");
     }
 
-    /// Waits until our own connection is the only one, and nothing is held for another.
+    /// Waits until our own connection is the only one and the hub holds no memory for another.
     fn is_left_by_all(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -182,7 +183,7 @@ impl Server {
     }
 }
 
-/// Holds what came against what was sent.
+/// Compares the answers with the requests.
 fn check(sent: &[u8], received: &[u8]) {
     let (requests, tail) = reference::requests(sent);
     let said = || format!("{requests:?}, then {tail:?}\n{}\n{}", shown(sent), shown(received));
@@ -235,8 +236,8 @@ fn check(sent: &[u8], received: &[u8]) {
     }
 }
 
-/// Whether the requests from `at` on may have stayed without an answer: the client ended its side
-/// while one waited, or the hub ended the connection without reading a body to its end.
+/// Whether the requests from `at` on may be unanswered: the client shut down its side while one
+/// waited, or the hub closed the connection without reading a body to its end.
 fn is_answered(requests: &[Request], tail: Tail, at: usize, said: &dyn Fn() -> String) {
     let Some(next) = requests.get(at) else { return };
     let waits = next.target.contains("poll") || next.target.contains("subscribe");
@@ -270,10 +271,11 @@ const SECRET: &str = "the-secret-of-a-hub-that-is-fuzzed";
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDAsInN1YiI6ImZ1enoiLCJ2aXNueWsiOnsicHVibGlzaCI\
     6WyIqKiJdLCJzdWJzY3JpYmUiOlsiYSIsImEvKioiLCJkZWZhdWx0Il19fQ.6E_AlnkAYDZfV9bd6bbmmJRGiRlr\
     jXvH_OP3PwrYN5k";
-/// What begins a command.
+/// The byte that begins a command.
 const COMMAND: u8 = 0xFF;
 const COMMANDS_MAX: usize = 16;
-/// For a piece to be read by itself.
+/// The pause after which the server has read a piece.
 const PAUSE: Duration = Duration::from_micros(300);
-/// What takes longer hangs: all waits of the server are shorter, or end with the client's side.
+/// After this time the server hangs: all its timeouts are shorter, or end when the client shuts
+/// down its side.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,7 +8,7 @@ mod settings;
 
 use crate::{auth, core, disk, http, model};
 
-/// What takes any bytes and panics where a promise is broken.
+/// A fuzz target: accepts any bytes, and panics if a guarantee is violated.
 pub type Target = fn(&[u8]);
 
 /// All targets of the hub. The seeds of each are in `tests/fuzz/seeds/NAME`.
@@ -47,7 +47,7 @@ mod tests {
             let mut count = 0;
             for file in files {
                 let path = file.expect("a directory").path();
-                // Said when it fails.
+                // Printed if the target fails.
                 println!("{}", path.display());
                 target(&fs::read(path).expect("a seed"));
                 count += 1;

@@ -1,15 +1,15 @@
-//! A second reader of HTTP/1.1 (RFC 9112), with no regard to speed: where requests and answers begin
-//! and end. It is as lenient as the server where the standard lets it be, so that whatever the server
-//! takes for a request and this does not is a finding.
+//! A second parser of HTTP/1.1 (RFC 9112), simple and slow: it finds where requests and answers
+//! begin and end. Where the standard allows leniency it is as lenient as the server, so a request
+//! that the server accepts and this parser does not is a finding.
 
-/// A request as it stands in what a client sent.
+/// A request in the bytes that a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
-    /// Whether all of its body is there.
+    /// Whether its body is complete.
     pub(super) is_whole: bool,
-    /// Whether it says that it has a body.
+    /// Whether its head announces a body.
     pub(super) has_body: bool,
 }
 
@@ -24,11 +24,11 @@ pub(super) enum Tail {
     Malformed,
 }
 
-/// The requests in what a client sent, to the first that is malformed or unfinished.
+/// The requests in the bytes that a client sent, up to the first that is malformed or incomplete.
 pub(super) fn requests(mut bytes: &[u8]) -> (Vec<Request>, Tail) {
     let mut requests = Vec::new();
     loop {
-        // Empty lines before a request line are passed over (section 2.2).
+        // Empty lines before a request line are skipped (section 2.2).
         while let Some(rest) = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")) {
             bytes = rest;
         }
@@ -82,7 +82,7 @@ impl Answer {
     }
 
     /// The answer that `bytes` begin with, to a request of that method; `None` if it is cut short.
-    /// Interim answers (1xx) before it are passed over.
+    /// Interim answers (1xx) before it are skipped.
     pub(super) fn read<'a>(
         bytes: &'a [u8],
         method: &str,
@@ -121,7 +121,7 @@ impl Answer {
                     let is_stream = head.values("content-type").any(|t| t.contains("event-stream"));
                     let after = match chunks(rest)? {
                         Some(after) => after,
-                        // A stream that its client is to resume has no last chunk.
+                        // A stream after which the client should reconnect has no last chunk.
                         None if is_stream => {
                             is_last = true;
                             &[]
@@ -163,7 +163,7 @@ impl Head {
         self.fields.iter().filter(move |(of, _)| of == name).map(|(_, value)| value.as_str())
     }
 
-    /// Section 6.3. Chunks win over a length; a length that is given twice is given the same.
+    /// Section 6.3. `Transfer-Encoding` overrides `Content-Length`; repeated lengths must be equal.
     fn framing(&self) -> Result<Framing, Malformed> {
         let codings: Vec<&str> =
             self.values("transfer-encoding").flat_map(|value| value.split(',')).collect();

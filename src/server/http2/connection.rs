@@ -167,7 +167,7 @@ fn head_bytes_max(limits: &RequestLimits) -> u32 {
     limits.head_bytes_max + (limits.fields_max + 4) * 32 + LINE_BYTES
 }
 
-/// An open connection, counted as long as this lives.
+/// Counts an open connection until it is dropped.
 struct Open(Arc<Metrics>);
 
 impl Open {
@@ -231,5 +231,5 @@ const ERROR_RESETS_MAX: usize = 100;
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of an answer that wait in h2 for a client's windows.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
-/// How long a client has to take a GOAWAY when nothing is under way.
+/// How long an idle client has to react to a GOAWAY.
 const GOAWAY_TIME: Duration = Duration::from_secs(2);

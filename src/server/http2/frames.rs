@@ -26,11 +26,11 @@ pub(super) struct Frames {
     idle_frames: Cell<u32>,
     are_too_many: Cell<bool>,
     period_began: Cell<Option<Instant>>,
-    /// Bytes that the client's kernel had accepted when the period began.
+    /// Bytes that the socket had accepted when the period began.
     taken_before: Cell<u64>,
     /// Whether a preface or head, which has a deadline, is incomplete.
     is_partial: Cell<bool>,
-    /// How many prefaces and heads have begun to be incomplete.
+    /// How often `is_partial` became true.
     partials: Cell<u64>,
 }
 
@@ -47,9 +47,9 @@ impl Frames {
         self.is_partial.get().then(|| self.partials.get())
     }
 
-    /// Counts frames without content. `taken` are the bytes that the client's kernel has accepted
-    /// so far: each KiB of the period allows one more frame, since a client that reads sends
-    /// WINDOW_UPDATE frames.
+    /// Counts frames without content. `taken` are the bytes that the socket has accepted so far.
+    /// Each KiB of these within the period allows one more frame, since a client that reads answers
+    /// sends WINDOW_UPDATE frames.
     fn count_idle(&self, frames: u32, frames_max: u32, taken: u64) {
         let now = Instant::now();
         if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {

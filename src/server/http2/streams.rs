@@ -98,7 +98,7 @@ impl Streams {
 #[derive(Clone)]
 pub(super) struct OnShard {
     pub(super) streams: Rc<Streams>,
-    /// How long a client may take nothing of an answer.
+    /// How long a client may accept no byte of an answer.
     pub(super) write_stall: Duration,
     pub(super) metrics: Arc<Metrics>,
 }

@@ -177,7 +177,7 @@ const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-length: 55\r\n\
     connection: close\r\n\r\n\
     this port speaks TLS: ask again with https:// in front\n";
-/// How long a client that speaks plain HTTP has to take its answer.
+/// How long a client that speaks plain HTTP has to read its answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

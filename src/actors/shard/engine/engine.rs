@@ -1,4 +1,4 @@
-//! The shard without its thread: its connections, and the steps that each of them takes.
+//! The shard without its thread: its connections, and the steps of their state machines.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
