@@ -80,15 +80,15 @@ impl HubBuilder {
         self
     }
 
-    /// Shares the log with other hubs. It is not kept on disk then.
+    /// Shares the log with other hubs, by a storage backend; the hub then keeps no log on disk.
     #[must_use]
     pub fn backend(mut self, options: BackendOptions) -> Self {
         self.backend = Some(options);
         self
     }
 
-    /// Starts the actors. Needs a tokio runtime. With a log on disk it first reads all of that,
-    /// and with one that hubs share what that keeps; it waits for a server that cannot be reached.
+    /// Starts the actors. Must be called within a tokio runtime. First it reads the retained events
+    /// of a log on disk or of a shared log, and waits for a storage server that cannot be reached.
     pub async fn start(self) -> Result<Hub, StartError> {
         self.start_with(None).await
     }

@@ -17,7 +17,8 @@ impl Hub {
         }
     }
 
-    /// Waits until this hub has what another hub, with which it shares its log, has sent a client already.
+    /// Waits until this hub has received the events up to `start`, which another hub with the same
+    /// log has already sent to the client.
     pub(super) async fn catch_up(&self, start: &Start) -> Result<(), SubscribeError> {
         let Some(shared) = self.0.log.shared() else { return Ok(()) };
         let at = match start {
@@ -30,12 +31,13 @@ impl Hub {
         }
     }
 
-    /// A permit for the replay of a stream that starts there; waits for one while all are taken. A
-    /// stream that starts at the head needs none. Put it into the subscriber
-    /// ([`Subscriber::replay`]). Cancelling it has no effect.
+    /// Acquires a permit for the replay of a stream from `start`, to be put into
+    /// [`Subscriber::replay`]. A stream that starts at the head needs none. Cancelling it has no
+    /// effect.
     ///
     /// # Errors
-    /// All permits stayed taken for too long, or the position is one that this hub has not come to.
+    /// No permit became free in time, or this hub has not received the events up to the position in
+    /// time.
     pub async fn replay_permit(
         &self,
         start: &Start,
