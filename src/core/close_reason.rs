@@ -28,16 +28,16 @@ pub enum CloseReason {
     TokenExpired,
     /// A fresh token does not allow everything it receives.
     TokenOutgrown,
-    /// An administrator ended it.
+    /// An administrator requested it.
     EndedByAdmin,
     /// Its shard ended: by a crash, or because the drain window is over.
     ShardEnded,
-    /// The log that hubs share has lost events, or this hub has missed some of it.
+    /// The shared log has lost events, or this hub has missed some of its events.
     LogChanged,
 }
 
 impl CloseReason {
-    /// All of them, for metrics.
+    /// All reasons, for metrics.
     pub const ALL: [Self; 15] = [
         Self::PeerClosed,
         Self::SlowConsumer,
@@ -83,7 +83,8 @@ impl CloseReason {
             || self.token_word().is_some()
     }
 
-    /// What a stream says last, for people, if its client cannot know why it ends.
+    /// A comment for people at the end of a stream, where the client cannot know the reason
+    /// otherwise.
     pub fn comment(self) -> Option<&'static str> {
         (self == Self::EndedByAdmin).then_some("ended by an administrator")
     }

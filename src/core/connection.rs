@@ -159,7 +159,7 @@ pub enum ConnectionMsg {
     NamedChannelClosed,
     /// A poll is about to be answered because an administrator ends it.
     EndAfterAnswer,
-    /// A poll has its answer.
+    /// The answer of a poll was sent.
     Answered,
     /// The hub is draining; the connection is to end at the given time. A further message changes
     /// the time.

@@ -203,7 +203,7 @@ impl Hub {
     }
 }
 
-/// Ends in order: by their time, then by the connection's number.
+/// The sort key of closed connections: end time, then id.
 fn closed_cursor(ended: &ConnectionReport) -> ClosedCursor {
     match ended.state {
         ConnectionState::Closed { ended_ms, .. } => (ended_ms, ended.id),

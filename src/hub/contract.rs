@@ -29,11 +29,11 @@ use crate::{
 struct Engine {
     hub: Hub,
     stage: Stage,
-    /// What its seqs begin behind.
+    /// The seq before its first one.
     base: u64,
     /// Where a log on disk is.
     _directory: Option<TempDir>,
-    /// What keeps a log that hubs share.
+    /// The storage server of a shared log.
     _server: Option<RedisServer>,
 }
 

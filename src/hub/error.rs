@@ -65,7 +65,7 @@ pub enum PublishError {
     /// The disk of the log is full.
     #[error("the disk of the hub, or the server that keeps its log, is full")]
     StorageFull,
-    /// The server that keeps the log could not be reached in time.
+    /// The storage server of the shared log could not be reached in time.
     #[error("the server that keeps the log cannot be reached; nothing was published")]
     BackendAway,
     /// The hub is going down, or its log has failed before the events were in it.
@@ -135,7 +135,7 @@ pub enum SubscribeError {
     /// The hub's limit of channels is reached, so a channel cannot be created.
     #[error(transparent)]
     DirectoryFull(#[from] DirectoryFull),
-    /// It starts at a position that this hub has not come to in time.
+    /// This hub did not receive the events up to the start position in time.
     #[error("this hub has not come to the position yet")]
     NotCaughtUp,
     /// The hub is going down.

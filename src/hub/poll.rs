@@ -63,7 +63,7 @@ impl Hub {
             self.catch_up(&request.start).await?;
             let epoch = self.0.store.epoch();
             let found = self.look(request).await;
-            // What was found before and after the log began another epoch does not go together.
+            // The log began a new epoch meanwhile, so the results from before are invalid.
             if self.0.store.epoch() == epoch {
                 return found;
             }

@@ -1,4 +1,4 @@
-//! Opens the log that several hubs share, and fills the histories from it.
+//! Opens the log that several hubs share, and restores the histories from it.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -13,7 +13,8 @@ use crate::{
     telemetry::BackendMetrics,
 };
 
-/// Loads the log. A server that cannot be reached is waited for; one that cannot be used is an error.
+/// Loads the log. Retries while the storage server cannot be reached; fails at once on a permanent
+/// error.
 pub(super) async fn open_shared(
     options: BackendOptions,
     limits: &Limits,
@@ -22,7 +23,7 @@ pub(super) async fn open_shared(
     epoch: Epoch,
 ) -> Result<(Arc<EventStore>, Arc<SharedStage>), String> {
     let address = options.redis.address.clone();
-    // The log's epoch comes with its events.
+    // The loader replaces this epoch with that of the log.
     let store = Arc::new(EventStore::new(epoch, limits.history.total_bytes_max, registry));
     let closed_ms = u64::from(limits.channels.tombstone_s) * 1_000;
     let loader = Loader { store: Arc::clone(&store), clock, closed_ms };
@@ -70,7 +71,7 @@ fn with_causes(error: &RedisError) -> String {
     }
 }
 
-/// At most between two attempts to reach a server at the start.
+/// The longest pause between two attempts to reach the server.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How many attempts one line of the log stands for.
+/// One attempt in this many is logged.
 const WARNED_EVERY: u32 = 20;

@@ -1,4 +1,4 @@
-//! The log that hubs share, as it is set.
+//! The options of a shared log, from the settings and the files that they name.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use crate::{
     redis::{BackendAddress, RedisOptions},
 };
 
-/// How the server is reached; nothing without one.
+/// The options of the storage backend; `None` if the settings have no backend.
 pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>> {
     let backend = &settings.backend;
     if backend.url.is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
     }))
 }
 
-/// The bytes of a file that a setting names; none if it names none.
+/// The bytes of the file that a setting names; empty if the setting is empty.
 fn read(setting: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if path.is_empty() {
@@ -47,5 +47,5 @@ fn read(setting: &str, path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Passwords and certificates are a few kilobytes.
+/// Limit of such a file. Passwords and certificates are a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -41,7 +41,7 @@ impl Call for List {
         let may_see = |name: &ChannelName| {
             name.as_str().starts_with(&prefix) && may_read(&context.identity, name)
         };
-        // One more than asked for tells whether there is a next page.
+        // Asks for one more than the limit, to know whether there is a next page.
         let found = context.state.hub.channels_where(after.as_deref(), limit + 1, may_see);
         let mut channels = found.await;
         let has_more = channels.len() > limit;

@@ -150,7 +150,7 @@ impl Call for Show {
 
 /// Ends one connection.
 pub(in crate::http) struct End {
-    /// The id as the path has it.
+    /// The id as written in the path.
     text: String,
 }
 

@@ -1,4 +1,4 @@
-//! Ending one connection because an administrator asks for it.
+//! Ends a connection on request of an administrator.
 
 use super::engine::Engine;
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Engine {
-    /// Ends a connection by its number, with a comment and a reconnection time; a poll that waits is
-    /// answered as at its deadline. Looks at no more than [`SLOTS_PER_QUERY`] slots.
+    /// Ends a connection by its id. A stream gets a comment and a reconnection time; a waiting poll
+    /// is answered as at its deadline. Examines at most [`SLOTS_PER_QUERY`] slots.
     pub(crate) fn end(&mut self, query: &EndQuery, now_ms: u64) -> EndProgress {
         self.now_ms = now_ms;
         let end = self.slots.capacity() as u32;
@@ -50,5 +50,5 @@ impl Engine {
 }
 
 // Tests of the crate run with a bound so small that it is hit all the time.
-/// Slots looked at in one call.
+/// Slots examined in one call.
 const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };

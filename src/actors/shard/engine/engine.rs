@@ -35,7 +35,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     pub(super) backend: Arc<EventStore>,
-    /// That of all its connections: when the log begins another, they end.
+    /// The epoch of the log that its connections follow. When the log begins a new epoch, they are
+    /// ended.
     pub(super) epoch: Epoch,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: ConnectionLimits,
@@ -191,8 +192,8 @@ impl Engine {
         }
     }
 
-    /// Ends all connections: the log is not the one that they follow any more. Those that come from now
-    /// on follow the one that the store has.
+    /// Ends all connections, since the log has begun a new epoch. Connections attached from now on
+    /// follow the new epoch.
     pub fn end_all(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
@@ -317,7 +318,7 @@ impl Engine {
         tracing::debug!(id = slot.subscriber.id(), reason = reason.as_str(), "connection ended");
         let keeps = slot.subscriber.ticket().is_some_and(|ticket| ticket.keep_alive);
         let keep_alive = keeps && self.drain.is_none();
-        // A poll that an administrator ends has its answer too.
+        // A poll that an administrator ends is answered too.
         let is_out = slot.connection.is_ending() && slot.connection.rest().is_empty();
         let is_answered =
             reason == CloseReason::Answered || reason == CloseReason::EndedByAdmin && is_out;
