@@ -175,6 +175,24 @@ fn paths_of_the_package_and_the_unit_agree() {
 }
 
 #[test]
+fn the_image_and_the_crate_are_made_of_all_they_need() {
+    let manifest: toml::Value = toml::from_str(include_str!("../../Cargo.toml")).unwrap();
+    let context = include_str!("../../dist/docker/Dockerfile.dockerignore");
+    let in_context = |path: &str| context.lines().any(|line| line == format!("!{path}"));
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    let members = members.iter().map(|member| member.as_str().unwrap());
+    for path in members.chain(["Cargo.toml", "Cargo.lock", "src", "examples", "benches"]) {
+        assert!(in_context(path), "{path}");
+    }
+    let include = manifest["package"]["include"].as_array().unwrap();
+    let is_included = |path: &str| include.iter().any(|entry| entry.as_str() == Some(path));
+    assert!(is_included("/src") && is_included("/LICENSE-*"));
+    if root().join("build.rs").exists() {
+        assert!(in_context("build.rs") && is_included("/build.rs"), "build.rs is needed too");
+    }
+}
+
+#[test]
 fn versions_are_those_of_the_crate() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(value(CHART, "version: "), version);
