@@ -17,6 +17,7 @@ const SETTINGS: &str = include_str!("../../dist/debian/visnyk.toml");
 const CHART: &str = include_str!("../../dist/helm/visnyk/Chart.yaml");
 const VALUES: &str = include_str!("../../dist/helm/visnyk/values.yaml");
 const STATEFUL_SET: &str = include_str!("../../dist/helm/visnyk/templates/statefulset.yaml");
+const COMPOSE_FILES: [&str; 3] = ["compose.yaml", "compose.durable.yaml", "compose.redis.yaml"];
 const DEPLOYING: &str = include_str!("../../docs/deploying.md");
 
 #[test]
@@ -91,7 +92,7 @@ fn the_settings_of_the_image_and_of_the_chart_are_taken() {
     };
     load([of_image.clone(), vec![secret.clone()]].concat()).expect("with a key");
     load(of_image.clone()).expect_err("without one it is refused beyond this machine");
-    for file in ["compose.yaml", "compose.durable.yaml"] {
+    for file in COMPOSE_FILES {
         let text = fs::read_to_string(root().join("dist/docker").join(file)).unwrap();
         let set = text.lines().filter_map(|line| line.trim().split_once(": "));
         let set = set.filter(|(name, _)| name.starts_with("VISNYK_"));
@@ -197,7 +198,7 @@ fn versions_are_those_of_the_crate() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(value(CHART, "version: "), version);
     assert_eq!(value(CHART, "appVersion: "), format!("\"{version}\""));
-    for file in ["compose.yaml", "compose.durable.yaml"] {
+    for file in COMPOSE_FILES {
         let text = fs::read_to_string(root().join("dist/docker").join(file)).unwrap();
         assert!(text.contains(&format!("image: visnyk:{version}\n")), "{file}");
     }
@@ -212,7 +213,7 @@ fn what_ends_the_hub_waits_longer_than_its_drain() {
     let window_s = u64::from(Settings::default().drain_window_s);
     let stop: u64 = value(UNIT, "TimeoutStopSec=").trim_end_matches('s').parse().unwrap();
     assert!(stop > window_s + 30, "systemd: {stop}");
-    for file in ["compose.yaml", "compose.durable.yaml"] {
+    for file in COMPOSE_FILES {
         let text = fs::read_to_string(root().join("dist/docker").join(file)).unwrap();
         let grace: u64 = value(&text, "stop_grace_period: ").trim_end_matches('s').parse().unwrap();
         assert!(grace > window_s + 10, "{file}: {grace}");

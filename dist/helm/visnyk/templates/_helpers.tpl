@@ -20,7 +20,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* "true" if the settings name a backend that hubs share. */}}
 {{- define "visnyk.isShared" -}}
-{{- if regexMatch `(?m)^\s*backend\s*=\s*"rediss?://` .Values.config -}}true{{- end -}}
+{{- if regexMatch `(?m)^\s*(backend|(backend\.)?url)\s*=\s*"rediss?://` .Values.config -}}true{{- end -}}
 {{- end -}}
 
 {{/* "true" if the settings have a key of some kind. */}}
@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "visnyk.check" -}}
 {{- $isShared := include "visnyk.isShared" . -}}
 {{- if and (gt (int .Values.replicas) 1) (not $isShared) -}}
-{{- fail (printf "replicas is %d, and `config` names no shared backend: hubs share nothing, so an event would reach the clients of one replica alone. Set replicas to 1." (int .Values.replicas)) -}}
+{{- fail (printf "replicas is %d, and `config` names no shared backend: hubs share nothing, so an event would reach the clients of one replica alone. Set replicas to 1, or name Redis in `config` (docs/scaling.md)." (int .Values.replicas)) -}}
 {{- end -}}
 {{- if and $isShared .Values.persistence.enabled -}}
 {{- fail "persistence.enabled is true beside a shared backend: the backend keeps the history. Set persistence.enabled to false." -}}
