@@ -23,8 +23,14 @@ const DEPLOYING: &str = include_str!("../../docs/deploying.md");
 #[test]
 fn every_variable_is_a_setting() {
     // Of client commands, of the script that makes a release, and what Kubernetes sets by itself.
-    const OTHERS: &[&str] =
-        &["VISNYK_TOKEN", "VISNYK_URL", "VISNYK_CONFIG", "VISNYK_ALLOW_DIRTY", "VISNYK_PORT"];
+    const OTHERS: &[&str] = &[
+        "VISNYK_TOKEN",
+        "VISNYK_URL",
+        "VISNYK_CA_CERT",
+        "VISNYK_CONFIG",
+        "VISNYK_ALLOW_DIRTY",
+        "VISNYK_PORT",
+    ];
     let mut seen = 0;
     let page = ("docs/deploying.md".into(), DEPLOYING.to_owned());
     for (path, text) in files("dist").into_iter().chain([page]) {
@@ -121,8 +127,11 @@ fn the_settings_of_the_image_and_of_the_chart_are_taken() {
 
 #[test]
 fn commands_have_the_flags_that_are_used() {
-    for (command, flags) in [("serve", &["--config", "--take-over"][..]), ("config", &["--check"])]
-    {
+    for (command, flags) in [
+        ("serve", &["--config", "--take-over"][..]),
+        ("config", &["--check"]),
+        ("health", &["--ready"]),
+    ] {
         let help = Command::new(env!("CARGO_BIN_EXE_visnyk")).args([command, "--help"]).output();
         let help = help.unwrap();
         assert!(help.status.success(), "visnyk {command}");
