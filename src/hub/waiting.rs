@@ -32,8 +32,8 @@ impl Hub {
     }
 
     /// Acquires a permit for the replay of a stream from `start`, to be put into
-    /// [`Subscriber::replay`]. A stream that starts at the head needs none. Cancelling it has no
-    /// effect.
+    /// [`Subscriber::replay`](crate::actors::Subscriber::replay). A stream that starts at the head
+    /// needs none. Cancelling it has no effect.
     ///
     /// # Errors
     /// No permit became free in time, or this hub has not received the events up to the position in

@@ -372,8 +372,8 @@ impl FanOut {
     }
 
     /// Queues a batch in the mixed lane. If a batch would wait too long there, the channels of this
-    /// batch are throttled. Channels of earlier batches are not, since nothing more may be
-    /// published to them.
+    /// batch are throttled. Channels of earlier batches in the lane are not: perhaps no further
+    /// event will be published to them.
     fn push_mixed(&mut self, batch: Arc<Batch>, now_ms: u64) {
         self.mixed.push(Arc::clone(&batch));
         if self.is_mixed_late(now_ms) {
