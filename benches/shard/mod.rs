@@ -194,6 +194,7 @@ impl Shard {
             retry_ms: None,
             lease: None,
             client_info: None,
+            record: None,
             replay: None,
             admission: Admission::take(&self.admitted, u32::MAX).unwrap(),
         }

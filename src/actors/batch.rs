@@ -1,6 +1,9 @@
 //! What the log hands to the shards: the events of one commit, in log order, by channel.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,6 +20,8 @@ pub struct Batch {
     first: Seq,
     last: Seq,
     shown_ms: u64,
+    /// The same by a finer clock, for metrics.
+    shown_at: Instant,
     runs: Vec<Run>,
     _permits: Vec<OwnedSemaphorePermit>,
 }
@@ -41,12 +46,17 @@ impl Batch {
         permits: Vec<OwnedSemaphorePermit>,
     ) -> Self {
         debug_assert!(!runs.is_empty() && first <= last);
-        Self { first, last, shown_ms, runs, _permits: permits }
+        Self { first, last, shown_ms, shown_at: Instant::now(), runs, _permits: permits }
     }
 
     /// When its events were shown to readers, in milliseconds since 1970.
     pub fn shown_ms(&self) -> u64 {
         self.shown_ms
+    }
+
+    /// How long ago that was.
+    pub(super) fn since_shown(&self) -> Duration {
+        self.shown_at.elapsed()
     }
 
     /// Its first seq.

@@ -114,7 +114,7 @@ impl Actor for Channels {
         let Some((_, entry)) = state.children.remove(&actor.get_id()) else { return Ok(()) };
         let Some(error) = failure else { return Ok(()) };
         let Some(entry) = entry.upgrade() else { return Ok(()) };
-        Metrics::count(&state.arguments.metrics.restarts, "channel");
+        state.arguments.metrics.restarts.count("channel");
         tracing::error!(channel = %entry.name(), error, "a channel's actor failed");
         if state.restarts.allow(state.arguments.context.clock.now_ms()) {
             state.spawn(&myself, entry).await;

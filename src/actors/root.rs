@@ -22,10 +22,7 @@ use super::{
     shard_context::ShardContext,
     shards::{Shards, ShardsArguments},
 };
-use crate::{
-    core::{RestartPolicy, Restarts},
-    telemetry::Metrics,
-};
+use crate::core::{RestartPolicy, Restarts};
 
 /// The actor.
 struct Root;
@@ -161,7 +158,7 @@ impl Actor for Root {
             return Ok(());
         };
         tracing::error!(child, error, "a supervisor failed");
-        Metrics::count(&state.arguments.channels.metrics.restarts, child);
+        state.arguments.channels.metrics.restarts.count(child);
         if !state.restarts.allow(state.arguments.shards.context.clock.now_ms()) {
             return state.fail(format!("the {child} supervisor fails too often: {error}"));
         }

@@ -17,10 +17,7 @@ use super::{
     shard::{Front, Shard, ShardArguments},
     shard_context::ShardContext,
 };
-use crate::{
-    core::{RestartPolicy, Restarts},
-    telemetry::Metrics,
-};
+use crate::core::{RestartPolicy, Restarts};
 
 /// The actor.
 pub(super) struct Shards;
@@ -95,7 +92,7 @@ impl Actor for Shards {
         let context = &state.arguments.context;
         context.shards.set(index, None);
         tracing::error!(shard = index, error, "a shard failed; its connections will resume");
-        Metrics::count(&context.metrics.restarts, "shard");
+        context.metrics.restarts.count("shard");
         if !state.restarts.allow(context.clock.now_ms()) {
             return Err("shards fail too often".into());
         }

@@ -43,7 +43,7 @@ impl ShowStage {
                     self.metrics.publishes_replayed.inc();
                 }
                 Err(AppendError::Closed(_)) => {
-                    Metrics::count(&self.metrics.publishes_refused, "closed");
+                    self.metrics.publishes_refused.count("closed");
                 }
                 _ => {}
             }

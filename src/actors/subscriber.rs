@@ -16,6 +16,7 @@ use crate::{
     backend::{ChannelEntry, CountedPattern},
     core::{SlowPolicy, Subscription, Transport},
     model::{EventType, Framing, PollEncoding, PollReply, Sse, Start, TransferCoding},
+    telemetry::AccessRecord,
 };
 
 /// What a connection is given of the events, and how. Connections with the same shape share the
@@ -133,6 +134,8 @@ pub struct Subscriber {
     pub lease: Option<Box<Lease>>,
     /// Where it comes from, if that is not only its socket's address.
     pub client_info: Option<Box<ClientInfo>>,
+    /// What the access log says of its request when it is over.
+    pub record: Option<Box<AccessRecord>>,
     /// Its replay permit, given back when the replay is done or the socket takes no more for now.
     pub replay: Option<ReplayPermit>,
     /// Its permit as a connection.
@@ -161,6 +164,8 @@ pub struct PollTicket {
     pub keep_alive: bool,
     /// Renders the whole response; the protocol belongs to the front door.
     pub render: fn(&PollReply, &PollTicket) -> Bytes,
+    /// What the access log says of its request; `render` notes the answer there.
+    pub record: Option<Box<AccessRecord>>,
 }
 
 /// A permit for one connection of the hub, given back when dropped.

@@ -3,8 +3,8 @@
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    CliError, channels, close, completions, config, connections, disconnect, health, log, man,
-    publish, serve, status, subscribe, token, top,
+    CliError, channels, close, completions, config, connections, disconnect, health, log,
+    log_format, man, publish, serve, status, subscribe, token, top,
 };
 
 /// An event hub for high fan-out push over Server-Sent Events and long-polling.
@@ -63,7 +63,7 @@ enum Command {
 /// The whole grammar: what is parsed, and what help, completions and manual pages are made of.
 pub(crate) fn definition() -> clap::Command {
     // What `visnyk` takes without a command is shown where `serve` is.
-    let command = Cli::command().mut_args(|arg| arg.hide(true));
+    let command = log_format::with_flag(Cli::command()).mut_args(|arg| arg.hide(true));
     let groups = GROUPS.map(|(heading, names)| {
         let line = |name: &&str| {
             let about = command.find_subcommand(name).and_then(clap::Command::get_about);
@@ -107,8 +107,10 @@ impl Cli {
     /// Reads the command line of the process. Ends the process with code 2 if it is refused, and with
     /// 0 after help.
     pub(crate) fn parse() -> Self {
-        let matches = definition().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        log_format::choose();
+        let parsed =
+            definition().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.unwrap_or_else(|error| log_format::refuse(&error))
     }
 
     /// Runs the command to its end.

@@ -32,21 +32,17 @@ impl CliError {
     /// Prints the error with its causes to stderr, and gives the exit code: 1 for a failure while
     /// running, 2 for bad usage or settings (which is also how the parser exits).
     pub(crate) fn report(&self) -> ExitCode {
-        let mut text = String::new();
-        for line in self.to_string().lines() {
-            text.push_str(&format!("visnyk: {line}\n"));
-        }
+        let mut causes = Vec::new();
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(&format!("  because: {error}\n"));
+            causes.push(error.to_string());
             cause = error.source();
         }
-        if let Self::Failed(error) = self
-            && let Some(hint) = hint(error.as_ref())
-        {
-            text.push_str(&format!("  hint: {hint}\n"));
-        }
-        telemetry::print_error(&text);
+        let hint = match self {
+            Self::Failed(error) => hint(error.as_ref()),
+            _ => None,
+        };
+        telemetry::print_failure(&self.to_string(), &causes, hint);
         match self {
             Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,

@@ -76,7 +76,7 @@ fn with_scheme(url: &str) -> String {
 
 /// Says something on stderr. One that is closed changes nothing for the command.
 pub(crate) fn say(words: &str) {
-    telemetry::print(&format!("visnyk: {words}\n"));
+    telemetry::print_named(words);
 }
 
 /// An error and its causes on one line, for progress messages.

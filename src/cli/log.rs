@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use visnyk::{
     disk::{Damage, DataDir, LocalDirectory, OpenError, Recovered, RecoveredEvent, Recovery},
     model::{Epoch, EventKind, Position, rfc3339_millis},
+    telemetry,
 };
 
 use super::{CliError, output::print};
@@ -254,7 +255,7 @@ fn new_epoch() -> Epoch {
 
 /// Counts events on a terminal.
 fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() || telemetry::prints_json() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();

@@ -15,6 +15,7 @@ mod hint;
 mod hub;
 mod human;
 mod log;
+mod log_format;
 mod man;
 mod output;
 mod pages;

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 use tokio::time::Instant;
-use visnyk::client::{Batch, Failure, PublishError, Publisher, PublisherOptions};
+use visnyk::{
+    client::{Batch, Failure, PublishError, Publisher, PublisherOptions},
+    telemetry,
+};
 
 use super::CliError;
 use super::feed::{Feed, FeedError, FeedFormat, Record, format_of};
@@ -65,7 +68,11 @@ pub(crate) struct Args {
 /// Publishes, and prints the last position on stdout.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let bar = ProgressBar::hidden();
-    let tally = Tally::default();
+    let tally = Tally {
+        events: Cell::new(0),
+        reported: Cell::new(Instant::now()),
+        last_id: RefCell::default(),
+    };
     let options = PublisherOptions {
         retry_for: Duration::from_secs(args.retry_for),
         ..PublisherOptions::default()
@@ -115,6 +122,9 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         bar.finish_and_clear();
         result
     };
+    if telemetry::prints_json() && result.is_ok() {
+        tally.report();
+    }
     if let Some(id) = tally.last_id.take() {
         // A reader that has closed the pipe has seen enough.
         let _ = writeln!(std::io::stdout(), "{id}");
@@ -123,16 +133,27 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
 }
 
 /// What the hub has acknowledged so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tally {
     events: Cell<u64>,
+    /// When it was last said how many.
+    reported: Cell<Instant>,
     last_id: RefCell<Option<String>>,
 }
 
 impl Tally {
     fn add(&self, events: u64, last_id: String) {
         self.events.set(self.events.get() + events);
+        if telemetry::prints_json() && self.reported.get().elapsed() >= REPORT_EVERY {
+            self.report();
+        }
         self.last_id.replace(Some(last_id));
+    }
+
+    /// Says how far it is, where no bar does.
+    fn report(&self) {
+        self.reported.set(Instant::now());
+        say(&format!("{} events acknowledged", self.events.get()));
     }
 }
 
@@ -299,6 +320,9 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
         None => (ProgressBar::new_spinner(), "{spinner} {msg} events in {elapsed}"),
     };
     let style = ProgressStyle::with_template(template).expect("the templates are well-formed");
+    if telemetry::prints_json() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
     bar.with_style(style).with_message("0")
 }
 
@@ -308,6 +332,9 @@ fn reports_to(bar: ProgressBar) -> impl Fn(&Failure, Duration) + Send + Sync + '
         bar.suspend(|| say(&format!("{failure}; again in {wait:.1} s")));
     }
 }
+
+/// Between two lines about how far it is.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,10 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "FORMAT", help_heading = "Log")]
     log_format: Option<String>,
 
+    /// Logs a line for each request, whatever the level.
+    #[arg(long)]
+    access_log: bool,
+
     /// What is logged: off, error, warn, info, debug, trace, or by module as in
     /// info,visnyk::http=debug.
     #[arg(long, value_name = "LEVEL", help_heading = "Log")]
@@ -111,6 +115,7 @@ impl SettingsArgs {
             ("--insecure", "insecure", self.insecure),
             ("--demo", "demo", self.demo),
             ("--take-over", "take_over", self.take_over),
+            ("--access-log", "log.access", self.access_log),
         ] {
             if given {
                 sources = sources.flag(flag, key, "true");

@@ -16,6 +16,7 @@ use super::{
     LocalAddress, MetricsAccess, Problem,
     authorization::no_token,
     credentials::Credential,
+    request_id::RequestId,
     route_policy::{AccessPolicy, Route},
     state::HttpState,
     stream,
@@ -30,6 +31,7 @@ use crate::{
 pub(super) async fn authenticate(
     state: &HttpState,
     route: &Route,
+    request_id: &RequestId,
     request: &mut Request,
 ) -> Result<Arc<Identity>, Box<Response>> {
     let verifier = match &state.settings.access.verifier {
@@ -38,10 +40,12 @@ pub(super) async fn authenticate(
     };
     match identify(state, verifier, route, request).await {
         Ok(identity) => Ok(Arc::new(identity)),
-        Err(Refusal::Problem(problem)) => Err(Box::new(problem.into_response())),
+        Err(Refusal::Problem(problem)) => {
+            Err(Box::new(problem.of_request(request_id).into_response()))
+        }
         Err(Refusal::Temporary(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-            let problem = problem.retry_soon();
+            let problem = problem.retry_soon().of_request(request_id);
             Err(Box::new(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
                 let version = request.version();
@@ -97,7 +101,8 @@ async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<I
         }
         let detail = error.to_string();
         let problem = Problem::new(StatusCode::UNAUTHORIZED, detail.clone());
-        problem.with("reason", error.as_str()).challenge("invalid_token", &detail).into()
+        let problem = problem.with("reason", error.as_str()).challenge("invalid_token", &detail);
+        problem.auth_refused("invalid_token").into()
     })
 }
 

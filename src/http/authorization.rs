@@ -72,6 +72,7 @@ pub(super) fn no_token() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "this needs a token")
         .with("reason", "no_token")
         .challenge_bare()
+        .auth_refused("no_token")
 }
 
 fn check_publish(identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
@@ -95,4 +96,5 @@ fn denied(identity: &Identity, detail: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail)
         .with("reason", "permissions")
         .challenge("insufficient_scope", detail)
+        .auth_refused("permissions")
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use axum::http::{Method, request::Parts};
 
-use super::{Problem, authorization::Action, handoff::Outcome, state::HttpState};
+use super::{
+    Problem, authorization::Action, handoff::Outcome, request_id::RequestId, state::HttpState,
+};
 use crate::{auth::Identity, hub::Source, model::ClientAddress};
 
 /// An authenticated request.
@@ -21,6 +23,7 @@ pub(super) struct Context<'a> {
     pub(super) has_body: bool,
     /// Whether the server can hand its socket off.
     pub(super) can_hand_off: bool,
+    pub(super) request_id: &'a RequestId,
     pub(super) identity: Arc<Identity>,
     pub(super) client: Option<ClientAddress>,
 }

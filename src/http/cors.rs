@@ -121,6 +121,7 @@ impl Sharing {
             let detail =
                 "pages of this origin may not use the hub; `cors_origins` names those that may";
             let problem = Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin");
+            let problem = problem.page_refused("preflight");
             return Some(problem.into_response());
         }
         let methods = methods.filter(|_| self.is_shared())?;
@@ -152,6 +153,6 @@ impl Sharing {
 
 const ALLOWED: &str =
     "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, Cache-Control";
-const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed";
+const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
 const PRIVATE_NETWORK_ALLOWED: &str = "access-control-allow-private-network";

@@ -72,7 +72,8 @@ impl Credential {
             return Ok(());
         }
         let detail = "with a cookie, only pages of this hub and of the listed origins may do this";
-        Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin"))
+        let problem = Problem::new(StatusCode::FORBIDDEN, detail).with("field", "Origin");
+        Err(problem.page_refused("cookie"))
     }
 }
 
@@ -81,6 +82,7 @@ pub(super) fn invalid_request(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
         .with("field", "Authorization")
         .challenge("invalid_request", detail)
+        .auth_refused("malformed_credentials")
 }
 
 /// The bearer token of `Authorization` (RFC 6750, section 2.1). Other schemes are ignored: a proxy

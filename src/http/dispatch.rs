@@ -21,13 +21,18 @@ use super::{
     console, faults,
     handoff::Outcome,
     head_body::without_body,
-    health, openapi, quickstart,
+    health,
+    logged_body::log_answer,
+    openapi, quickstart,
     request_checks::RequestChecks,
     route_policy::{Endpoint, Matched, encoded_path, route_of},
     state::HttpState,
     v1,
 };
-use crate::{hub::Hub, model::ClientAddress};
+use crate::{
+    hub::Hub,
+    telemetry::{AccessRecord, RouteClass},
+};
 
 /// Dispatches requests to the routes of a hub.
 #[derive(Debug, Clone)]
@@ -56,24 +61,61 @@ impl Dispatcher {
     async fn outcome(&self, request: Request, can_hand_off: bool) -> Outcome {
         let state = &*self.0;
         let matched = route_of(request.uri().path(), &state.settings);
+        let class = class_of(matched.as_ref(), request.method());
         // hyper sends no body over HTTP/1 in answer to HEAD, and does over HTTP/2.
         let is_head = *request.method() == Method::HEAD;
         let strip_body_if_head = |response| if is_head { without_body(response) } else { response };
         let checks = RequestChecks::of(state, &request, matched.as_ref().map(|found| found.route));
+        let mut record = state.settings.access_log.then(|| {
+            let (method, target) = (request.method(), request.uri());
+            let client = checks.client.map(|client| client.ip());
+            let id = checks.request_id.as_str();
+            Box::new(AccessRecord::new(method, class, target, id, client))
+        });
         if let Some(mut rejection) = checks.rejection(state, &request) {
+            checks.request_id.mark(rejection.headers_mut());
             checks.mark(rejection.headers_mut());
-            return Outcome::Response(strip_body_if_head(rejection));
+            state.hub.counters().http_responses.count(class, rejection.status().as_u16());
+            return logged(record, Outcome::Response(strip_body_if_head(rejection)));
         }
         let outcome = match matched {
-            Some(matched) => serve(state, matched, request, checks.client, can_hand_off).await,
+            Some(matched) => {
+                serve(state, matched, request, &checks, can_hand_off, record.as_deref_mut()).await
+            }
             None => Err(not_found(request.uri().path())),
         };
         let outcome = match outcome {
             Ok(Outcome::Response(response)) => Outcome::Response(strip_body_if_head(response)),
             Ok(outcome) => outcome,
-            Err(problem) => Outcome::Response(strip_body_if_head(problem.into_response())),
+            Err(problem) => {
+                let problem = problem.of_request(&checks.request_id);
+                Outcome::Response(strip_body_if_head(problem.into_response()))
+            }
         };
-        checks.complete(&state.hub, outcome)
+        let outcome = checks.complete(&state.hub, outcome);
+        state.hub.counters().http_responses.count(class, outcome.status().as_u16());
+        logged(record, outcome)
+    }
+}
+
+/// Has the line of a request written once its answer is over.
+fn logged(record: Option<Box<AccessRecord>>, outcome: Outcome) -> Outcome {
+    let Some(record) = record else { return outcome };
+    match outcome {
+        Outcome::Response(response) => Outcome::Response(log_answer(record, response)),
+        Outcome::Handoff(mut handoff) => {
+            handoff.subscriber.record = Some(record);
+            Outcome::Handoff(handoff)
+        }
+    }
+}
+
+/// What metrics and logs call a request.
+fn class_of(matched: Option<&Matched>, method: &Method) -> RouteClass {
+    match matched {
+        _ if *method == Method::OPTIONS => RouteClass::Options,
+        Some(found) => found.route.class(method),
+        None => RouteClass::Other,
     }
 }
 
@@ -82,14 +124,18 @@ async fn serve(
     state: &HttpState,
     Matched { route, parameter }: Matched,
     mut request: Request,
-    client: Option<ClientAddress>,
+    checks: &RequestChecks,
     can_hand_off: bool,
+    record: Option<&mut AccessRecord>,
 ) -> Result<Outcome, Problem> {
     // Authentication comes before the 405, whose `Allow` shows which methods the route has.
-    let identity = match authenticate(state, route, &mut request).await {
+    let identity = match authenticate(state, route, &checks.request_id, &mut request).await {
         Ok(identity) => identity,
         Err(response) => return Ok(Outcome::Response(*response)),
     };
+    if let Some(record) = record {
+        record.set_subject(identity.subject().cloned());
+    }
     let endpoint =
         route.endpoint(request.method()).ok_or_else(|| Problem::method_not_allowed(route.allow))?;
     let (parts, body) = request.into_parts();
@@ -99,8 +145,9 @@ async fn serve(
         parameter: &parts.uri.path()[parameter],
         has_body: !body.is_end_stream(),
         can_hand_off,
+        request_id: &checks.request_id,
         identity,
-        client,
+        client: checks.client,
     };
     match endpoint {
         Endpoint::Stream => run(context, v1::stream::channel(context)?).await,

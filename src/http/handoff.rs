@@ -18,15 +18,27 @@ use super::Problem;
 use crate::{
     hub::{PollTicket, Subscriber},
     model::{PollReply, TransferCoding},
+    telemetry::AccessRecord,
 };
 
 /// The result of a handler.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and a box is an allocation")]
 pub(crate) enum Outcome {
     /// A response.
     Response(Response),
     /// A stream or a waiting poll: the server hands the socket off to a shard.
     Handoff(Handoff),
+}
+
+impl Outcome {
+    /// The status of the response. A poll that waits has none yet; that it is accepted is a success.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Response(response) => response.status(),
+            Self::Handoff(_) => StatusCode::OK,
+        }
+    }
 }
 
 /// The hand-off of a request's socket. Only a GET without a body leads to one.
@@ -61,7 +73,17 @@ impl Handoff {
     /// The ticket of a waiting poll: the parts of its response that are known already.
     pub fn ticket(headers: &HeaderMap, keep_alive: bool) -> PollTicket {
         let header_lines = shared_lines(headers);
-        PollTicket { header_lines, keep_alive, render: write_poll_response }
+        PollTicket { header_lines, keep_alive, render: write_poll_response, record: None }
+    }
+
+    /// The same of a poll that has a line in the access log.
+    pub(crate) fn logged_ticket(
+        headers: &HeaderMap,
+        keep_alive: bool,
+        record: Box<AccessRecord>,
+    ) -> PollTicket {
+        let ticket = Self::ticket(headers, keep_alive);
+        PollTicket { render: write_logged_poll_response, record: Some(record), ..ticket }
     }
 }
 
@@ -107,6 +129,13 @@ fn write_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&reply.body);
     out.into()
+}
+
+fn write_logged_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
+    if let Some(record) = &ticket.record {
+        record.answered(reply.status, Some(reply.body.len() as u64));
+    }
+    write_poll_response(reply, ticket)
 }
 
 /// Writes the `Date` field (RFC 9110, section 6.6.1). The line is formatted once a second.

@@ -4,6 +4,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use tokio::task::spawn_blocking;
 
 use super::{
     Problem,
@@ -35,11 +36,19 @@ impl Call for Metrics {
     }
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
-        let text = context.state.hub.metrics();
-        let (media_type, text) = match prefers_openmetrics(&context.parts.headers) {
-            true => (OPENMETRICS, text),
-            false => (PROMETHEUS, to_prometheus(&text)),
-        };
+        let hub = context.state.hub.clone();
+        let (media_type, convert): (_, fn(String) -> String) =
+            match prefers_openmetrics(&context.parts.headers) {
+                true => (OPENMETRICS, |text| text),
+                false => (PROMETHEUS, |text| to_prometheus(&text)),
+            };
+        // The kernel is asked for some figures, and may have to count a million open files: elsewhere,
+        // since this thread serves connections.
+        let text = spawn_blocking(move || convert(hub.metrics())).await.map_err(|error| {
+            tracing::error!(%error, "the metrics could not be collected");
+            let detail = "the metrics could not be collected";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+        })?;
         // `Vary`, since the format depends on the request.
         let headers = [(header::CONTENT_TYPE, media_type), (header::VARY, "Accept")];
         let response = (headers, text).into_response();

@@ -36,7 +36,7 @@ pub(super) fn check_page(
         _ => return Ok(()),
     };
     let detail = "pages of this origin may not do this; `cors_origins` names those that may";
-    Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
+    Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field).page_refused("page"))
 }
 
 /// Whether a page of another origin sends a request, as the browser reports it (Fetch Metadata).

@@ -6,6 +6,7 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
+use super::request_id::RequestId;
 use crate::hub::{CloseError, PublishError, SubscribeError};
 
 /// An error that is answered as a problem document. Boxed, since almost every function of this
@@ -22,13 +23,20 @@ struct Parts {
     close: bool,
     allow: Option<&'static str>,
     challenge: Option<String>,
-    limit_exceeded: Option<LimitExceeded>,
+    counted_as: Option<CountedAs>,
 }
 
-/// The metric label of the limit that a rejected request exceeds. It is an extension of the
-/// response; `RequestChecks`, which knows the hub, counts it.
+/// What a rejected request is counted as, by its metric label. It is an extension of the response;
+/// `RequestChecks`, which knows the hub, counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LimitExceeded(pub(super) &'static str);
+pub(super) enum CountedAs {
+    /// It exceeds this bound.
+    LimitExceeded(&'static str),
+    /// It has no token, or not the permission.
+    AuthRefused(&'static str),
+    /// It comes from a page that may not ask, or is for another host.
+    PageRefused(&'static str),
+}
 
 impl Problem {
     /// A problem with a status and a detail.
@@ -41,7 +49,7 @@ impl Problem {
             close: false,
             allow: None,
             challenge: None,
-            limit_exceeded: None,
+            counted_as: None,
         }))
     }
 
@@ -63,6 +71,12 @@ impl Problem {
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(member.to_owned(), value.into());
         self
+    }
+
+    /// Names the request, so that its client can quote what is in the log.
+    #[must_use]
+    pub(super) fn of_request(self, id: &RequestId) -> Self {
+        self.with("request_id", id.as_str())
     }
 
     /// Adds `Retry-After`.
@@ -98,7 +112,21 @@ impl Problem {
     /// Attaches the metric label of the limit that the request exceeds.
     #[must_use]
     pub(super) fn limit_exceeded(mut self, bound: &'static str) -> Self {
-        self.0.limit_exceeded = Some(LimitExceeded(bound));
+        self.0.counted_as = Some(CountedAs::LimitExceeded(bound));
+        self
+    }
+
+    /// Says why its client may not ask, so that it is counted.
+    #[must_use]
+    pub(super) fn auth_refused(mut self, why: &'static str) -> Self {
+        self.0.counted_as = Some(CountedAs::AuthRefused(why));
+        self
+    }
+
+    /// Says why its page may not ask, so that it is counted.
+    #[must_use]
+    pub(super) fn page_refused(mut self, why: &'static str) -> Self {
+        self.0.counted_as = Some(CountedAs::PageRefused(why));
         self
     }
 
@@ -123,11 +151,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let limit_exceeded = self.0.limit_exceeded;
+        let counted_as = self.0.counted_as;
         let (status, headers, document) = self.into_parts();
         let mut response = (status, headers, document).into_response();
-        if let Some(limit_exceeded) = limit_exceeded {
-            response.extensions_mut().insert(limit_exceeded);
+        if let Some(counted_as) = counted_as {
+            response.extensions_mut().insert(counted_as);
         }
         response
     }
@@ -144,7 +172,7 @@ impl Problem {
             close,
             allow,
             challenge,
-            limit_exceeded: _,
+            counted_as: _,
         } = *self.0;
         let mut document = Map::new();
         document.insert("type".into(), "about:blank".into());

@@ -18,7 +18,8 @@ use super::{
     handoff::Outcome,
     head_limits::check_head_size,
     page_origin::{check_page, host, is_own_origin, is_secure},
-    problem::LimitExceeded,
+    problem::CountedAs,
+    request_id::RequestId,
     route_policy::{Exposure, Route},
     security_headers::{add_hsts, add_security_headers},
     state::HttpState,
@@ -34,6 +35,8 @@ pub(super) struct RequestChecks {
     hsts_s: Option<u32>,
     exposure: Exposure,
     is_safe: bool,
+    pub(super) request_id: RequestId,
+    is_logged: bool,
     pub(super) client: Option<ClientAddress>,
 }
 
@@ -50,6 +53,8 @@ impl RequestChecks {
             hsts_s: has_hsts.then_some(settings.hsts_max_age_s),
             exposure,
             is_safe: request.method().is_safe(),
+            request_id: RequestId::of(request.headers()),
+            is_logged: settings.access_log,
             client: request.extensions().get::<ClientAddress>().copied(),
         }
     }
@@ -57,18 +62,18 @@ impl RequestChecks {
     /// The answer to a request that no handler serves: a rejection, or the answer to a preflight or
     /// `OPTIONS`.
     pub(super) fn rejection(&self, state: &HttpState, request: &Request) -> Option<Response> {
-        match self.validate(state, request) {
-            Err(problem) => {
-                let response = problem.into_response();
-                self.count(&state.hub, &response);
-                Some(response)
-            }
+        let rejection = match self.validate(state, request) {
+            Err(problem) => Some(problem.of_request(&self.request_id).into_response()),
             Ok(()) => {
                 let methods = self.route.map(|route| route.allow);
                 let preflight = self.sharing.preflight(&state.settings.cors, request, methods);
                 preflight.or_else(|| self.options(request))
             }
+        };
+        if let Some(rejection) = &rejection {
+            self.count(&state.hub, rejection);
         }
+        rejection
     }
 
     /// The answer to `OPTIONS`, for one route or for `*` (RFC 9110, section 9.3.7).
@@ -95,7 +100,8 @@ impl RequestChecks {
         {
             let host = host.as_str();
             let detail = format!("this hub is not at `{host}`; name the host in `allowed_hosts`");
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("field", "Host"));
+            let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail);
+            return Err(problem.with("field", "Host").page_refused("host"));
         }
         if (self.exposure, &self.sharing) == (Exposure::Api, &Sharing::Unlisted)
             && let Some(origin) = request.headers().get(header::ORIGIN)
@@ -118,20 +124,30 @@ impl RequestChecks {
             Outcome::Response(response) => {
                 self.count(hub, &response);
                 let mut response = with_answer_permit(hub, self.client, response);
+                self.request_id.mark(response.headers_mut());
                 self.mark(response.headers_mut());
                 Outcome::Response(response)
             }
             Outcome::Handoff(mut handoff) => {
+                // Polls with equal heads share the bytes of their answers, and these would differ.
+                if !handoff.is_poll || !self.request_id.is_own() || self.is_logged {
+                    self.request_id.mark(&mut handoff.headers);
+                }
                 self.mark(&mut handoff.headers);
                 Outcome::Handoff(handoff)
             }
         }
     }
 
-    /// Counts the limit that a rejected request exceeded.
+    /// Counts why a request was rejected.
     fn count(&self, hub: &Hub, response: &Response) {
-        if let Some(LimitExceeded(limit)) = response.extensions().get() {
-            hub.count_refused_request(limit, self.client.map(|client| client.ip()));
+        match response.extensions().get() {
+            Some(CountedAs::LimitExceeded(limit)) => {
+                hub.count_refused_request(limit, self.client.map(|client| client.ip()));
+            }
+            Some(CountedAs::AuthRefused(why)) => hub.counters().auth_refused.count(why),
+            Some(CountedAs::PageRefused(why)) => hub.counters().pages_refused.count(why),
+            None => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use axum::http::Method;
 
 use super::{HttpSettings, cors::CorsClass};
+use crate::telemetry::RouteClass;
 
 /// One resource.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,32 @@ pub(super) enum Endpoint {
     Status,
 }
 
+impl Endpoint {
+    /// What metrics and logs call it.
+    pub(super) fn class(self) -> RouteClass {
+        match self {
+            Self::Stream | Self::StreamMany | Self::QuickstartEvents => RouteClass::Stream,
+            Self::Poll | Self::PollMany | Self::QuickstartSubscribe => RouteClass::Poll,
+            Self::Publish | Self::PublishMany | Self::QuickstartPublish => RouteClass::Publish,
+            Self::ListChannels | Self::ShowChannel | Self::CloseChannel => RouteClass::Channels,
+            Self::ListConnections
+            | Self::ShowConnection
+            | Self::EndConnection
+            | Self::RenewToken => RouteClass::Connections,
+            Self::Healthz | Self::Readyz | Self::Status => RouteClass::Health,
+            Self::Metrics => RouteClass::Metrics,
+            Self::OpenApi
+            | Self::BrowserClient
+            | Self::BrowserClientTypes
+            | Self::ConsolePage
+            | Self::ConsoleStyle
+            | Self::ConsoleScript
+            | Self::ConsoleIcon => RouteClass::Assets,
+            Self::PlantFault => RouteClass::Faults,
+        }
+    }
+}
+
 /// The route of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Matched {
@@ -168,6 +195,11 @@ impl Route {
             Method::DELETE => self.delete,
             _ => None,
         }
+    }
+
+    /// What metrics and logs call requests with a method.
+    pub(super) fn class(&self, method: &Method) -> RouteClass {
+        self.endpoint(method).map_or(RouteClass::Other, Endpoint::class)
     }
 
     /// Whether the answer may wait for events, so that the time of its arrival reveals something.

@@ -25,6 +25,8 @@ pub struct HttpSettings {
     pub access: Access,
     /// CORS: the origins whose pages may use the hub.
     pub cors: Cors,
+    /// Whether each request has a line in the log.
+    pub access_log: bool,
     /// The `max-age` of `Strict-Transport-Security` in answers over TLS, in seconds; 0 leaves the
     /// field out.
     pub hsts_max_age_s: u32,
@@ -40,6 +42,7 @@ impl Default for HttpSettings {
             allowed_hosts: Vec::new(),
             access: Access::default(),
             cors: Cors::default(),
+            access_log: false,
             hsts_max_age_s: 0,
         }
     }

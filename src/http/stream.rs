@@ -70,6 +70,7 @@ fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
     }
     let accepts_stream = accepts_stream(&context.parts.headers);
     let (problem, version) = (Problem::from(error.clone()), context.parts.version);
+    let problem = problem.of_request(context.request_id);
     Outcome::Response(refuse_temporarily(context.state, accepts_stream, version, problem))
 }
 

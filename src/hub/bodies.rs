@@ -76,7 +76,7 @@ impl BodyPermit {
             Some(_) => room.try_acquire_many_owned(permits).ok(),
         };
         let Some(taken) = taken else {
-            Metrics::count(&self.room.metrics.publishes_refused, "bodies");
+            self.room.metrics.publishes_refused.count("bodies");
             return Err(PublishError::TooManyBodies { bytes_max: self.room.bytes_max });
         };
         self.room.metrics.body_bytes.inc_by(i64::from(permits));

@@ -3,18 +3,17 @@
 use std::net::IpAddr;
 
 use super::handle::Hub;
-use crate::telemetry::Metrics;
 
 impl Hub {
     /// Counts a rejected token, by reason.
     pub fn count_refused_token(&self, reason: &'static str) {
-        Metrics::count(&self.0.metrics.tokens_refused, reason);
+        self.0.metrics.tokens_refused.count(reason);
         self.0.throttled_logs.refused_token(reason);
     }
 
     /// Counts a request that exceeds a limit, by the limit's name.
     pub(crate) fn count_refused_request(&self, reason: &'static str, client: Option<IpAddr>) {
-        Metrics::count(&self.0.metrics.requests_refused, reason);
+        self.0.metrics.requests_refused.count(reason);
         self.0.throttled_logs.refused_request(reason, client);
     }
 
@@ -25,7 +24,7 @@ impl Hub {
 
     /// Counts an HTTP/2 connection that was closed for a fault of its client, by reason.
     pub(crate) fn count_closed_http2(&self, reason: &'static str, peer: IpAddr) {
-        Metrics::count(&self.0.metrics.http2_closed, reason);
+        self.0.metrics.http2_closed.count(reason);
         self.0.throttled_logs.closed_http2(reason, peer);
     }
 }

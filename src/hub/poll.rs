@@ -15,7 +15,6 @@ use crate::{
     backend::{ChannelEntry, SeqRange, StartFound},
     core::Subscription,
     model::{ClientAddress, PollAnswer, PollEncoding, PollReply, Position, Start},
-    telemetry::Metrics,
 };
 
 /// A long-poll.
@@ -135,7 +134,7 @@ impl Hub {
         }
         let position = backend.position(through);
         if let Some(gap) = &resume.gap {
-            Metrics::count(&self.0.metrics.gaps, gap.reason.as_str());
+            self.0.metrics.gaps.count(gap.reason.as_str());
         }
         if events.is_empty() && resume.gap.is_none() {
             if !open {

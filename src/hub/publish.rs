@@ -2,7 +2,10 @@
 //!
 //! Only the publisher's own task ever waits, and no longer than the publish wait time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,7 +24,6 @@ use crate::{
     backend::ChannelEntry,
     core::IdempotencyKey,
     model::{ChannelName, ChannelNameError, Draft, EventKind, NewEvent, Position},
-    telemetry::Metrics,
 };
 
 /// Events to publish together: accepted whole or not at all.
@@ -73,7 +75,11 @@ impl Hub {
             Some(Source::Client(client)) => Some(client.ip()),
             _ => None,
         };
+        let began = Instant::now();
         let result = self.try_publish(publication).await;
+        if result.is_ok() {
+            self.0.metrics.publish_seconds.observe_time(began.elapsed());
+        }
         if let Err(error) = &result {
             let reason = match error {
                 PublishError::Overloaded { .. } => "overloaded",
@@ -91,7 +97,7 @@ impl Hub {
                 }
                 _ => return result,
             };
-            Metrics::count(&self.0.metrics.publishes_refused, reason);
+            self.0.metrics.publishes_refused.count(reason);
             if matches!(
                 error,
                 PublishError::TooFast { .. }
@@ -153,13 +159,17 @@ impl Hub {
             return Err(PublishError::Overloaded { wait_ms });
         };
         let submission = Submission { events, kind, key, permits };
+        let began = Instant::now();
         match self.0.log.append(submission).await {
-            Ok(committed) => Ok(Published {
-                first: committed.first,
-                last: committed.last,
-                events: committed.events,
-                replayed: committed.replayed,
-            }),
+            Ok(committed) => {
+                self.0.metrics.append_seconds.observe_time(began.elapsed());
+                Ok(Published {
+                    first: committed.first,
+                    last: committed.last,
+                    events: committed.events,
+                    replayed: committed.replayed,
+                })
+            }
             Err(AppendError::Closed(name)) => Err(PublishError::Closed(name)),
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),

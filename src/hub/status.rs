@@ -1,11 +1,7 @@
 //! The state of a hub in figures, read at one moment and without waiting.
 
 use super::handle::Hub;
-use crate::{
-    core::CloseReason,
-    model::Position,
-    telemetry::{Metrics, resident_bytes},
-};
+use crate::{core::CloseReason, model::Position, telemetry::resident_bytes};
 
 /// What a hub does now, and what it has done since it started.
 #[derive(Debug, Clone)]
@@ -86,7 +82,7 @@ impl Hub {
         };
         let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge| gauge.get().max(0) as u64;
         let closed = |reason: CloseReason| {
-            (reason, Metrics::counter(&metrics.connections_closed, reason.as_str()).get())
+            (reason, metrics.connections_closed.counter(reason.as_str()).get())
         };
         HubStatus {
             state,

@@ -8,7 +8,6 @@ use crate::{
         ChannelPattern, ChannelSelector, ClientAddress, Framing, SelectorError, Start,
         TransferCoding,
     },
-    telemetry::Metrics,
 };
 
 /// A stream to open.
@@ -119,7 +118,7 @@ impl Hub {
     }
 
     pub(super) fn refused(&self, error: SubscribeError) -> SubscribeError {
-        Metrics::count(&self.0.metrics.subscriptions_refused, error.as_str());
+        self.0.metrics.subscriptions_refused.count(error.as_str());
         error
     }
 
@@ -181,6 +180,7 @@ impl Hub {
             retry_ms,
             lease,
             client_info,
+            record: None,
             replay: None,
             admission,
         })

@@ -23,6 +23,7 @@ mod process;
 mod rejections;
 mod rewind;
 mod run;
+mod run_counts;
 mod run_error;
 mod service_manager;
 pub mod settings;

@@ -28,7 +28,11 @@ pub(super) fn hand_off(
 ) {
     let PendingHandoff { mut handoff, keep_alive, coding } = pending_handoff;
     let (head, ticket) = if handoff.is_poll {
-        (Bytes::new(), Some(Handoff::ticket(&handoff.headers, keep_alive)))
+        let ticket = match handoff.subscriber.record.take() {
+            None => Handoff::ticket(&handoff.headers, keep_alive),
+            Some(record) => Handoff::logged_ticket(&handoff.headers, keep_alive, record),
+        };
+        (Bytes::new(), Some(ticket))
     } else {
         handoff.subscriber.coding = coding;
         (Handoff::stream_head(&handoff.headers, coding), None)

@@ -30,7 +30,7 @@ use crate::{
     actors::Tcp,
     http::{RejectionWriter, TemporaryRejection},
     hub::RateLimits,
-    telemetry::{LogThrottle, Metrics},
+    telemetry::LogThrottle,
 };
 
 /// Rejects connections, over all shards together.
@@ -87,7 +87,7 @@ impl Rejections {
     /// other connection waits for it.
     pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
         let peer = io.addrs().peer.ip();
-        Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
+        self.0.budget.metrics().sockets_refused.count(why.as_str());
         if let Some(times) = self.0.over_limit.due() {
             let reason = why.as_str();
             tracing::warn!(reason, %peer, times, "rejecting connections over a limit");
@@ -165,7 +165,7 @@ impl Rejections {
     }
 
     fn note(&self, why: Exhausted) {
-        Metrics::count(&self.0.budget.metrics().sockets_refused, why.as_str());
+        self.0.budget.metrics().sockets_refused.count(why.as_str());
         if let Some(times) = self.0.report.due() {
             tracing::warn!(
                 reason = why.as_str(),

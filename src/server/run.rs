@@ -22,6 +22,7 @@ use super::{
     front::HttpFront,
     handover::{HandoverSocket, Successor},
     rejections::Rejections,
+    run_counts::RunCounts,
     run_error::RunError,
     service_manager,
     settings::SECRET_BYTES_MIN,
@@ -35,6 +36,7 @@ use crate::{
     auth::Verifier,
     http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
     hub::Hub,
+    model::Position,
     telemetry,
 };
 
@@ -84,6 +86,7 @@ pub(super) async fn run_until(
     let connections = &settings.limits.connections;
     let writer = RejectionWriter::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
     let proxies = TrustedProxies::new(&settings.trusted_proxies);
+    let shards = bound.by_shard.len();
     let front = HttpFront {
         listeners: bound.by_shard,
         hub: hub.clone(),
@@ -109,6 +112,8 @@ pub(super) async fn run_until(
     if let Some(handover) = handover_socket(&settings) {
         handover_tasks.spawn(handover.pass_on(Arc::clone(&front)));
     }
+    let mut counts = RunCounts::new();
+    log_started(&settings, &bound.addresses, shards, &hub);
     print_startup(&settings, &bound.addresses);
     service_manager::ready(&bound.addresses);
     let demo = settings.demo.then(|| tokio::spawn(demo::run(hub.clone())));
@@ -148,6 +153,7 @@ pub(super) async fn run_until(
             why = hub.failed() => return Err(RunError::Failed(why)),
         }
     }
+    counts.drain_begins(hub.counters());
     let mut window = Duration::from_secs(settings.drain_window_s.into());
     if has_successor {
         // Events published from now on reach only the clients of the successor, so the clients of
@@ -174,7 +180,7 @@ pub(super) async fn run_until(
     let _ = (accept_no_more.send(true), close.send(true));
     let _ = timeout(last_answers_time_max(&settings), budget.emptied()).await;
     wait_for_close(&hub, hub.shut_down(), &mut next_signal).await?;
-    tracing::info!("stopped");
+    counts.log_stopped(hub.counters());
     Ok(())
 }
 
@@ -239,6 +245,7 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
         body_read_timeout_s: settings.body_read_timeout_s,
         allowed_hosts: settings.allowed_hosts.clone(),
         access: authentication::access(settings, verifier),
+        access_log: settings.log.access,
         hsts_max_age_s: settings.hsts_max_age_s,
         cors: Cors {
             origins: settings.cors_origins.clone(),
@@ -246,6 +253,27 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
             max_age_s: settings.cors.max_age_s,
         },
     }
+}
+
+/// Logs which hub this is, and the settings that say most about it.
+fn log_started(settings: &Settings, addresses: &[SocketAddr], shards: usize, hub: &Hub) {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let has_disk = !settings.data_dir.is_empty();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        addresses = addresses.join(" "),
+        shards,
+        history = if has_disk { "disk" } else { "memory" },
+        data_dir = has_disk.then_some(&*settings.data_dir),
+        head = %Position { epoch: hub.epoch(), seq: hub.head() },
+        tls = settings.has_tls(),
+        authentication = settings.authenticates(),
+        quickstart = settings.quickstart,
+        log_level = settings.log.level,
+        access_log = settings.log.access,
+        "the hub has started"
+    );
 }
 
 /// Prints the hub's addresses, and warnings about missing protection. Scripts wait for the first

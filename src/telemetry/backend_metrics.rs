@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
-        family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
 };
+
+use super::reasons::{self, Reasons};
 
 /// The metrics of one hub.
 #[derive(Debug)]
@@ -21,13 +21,8 @@ pub struct BackendMetrics {
     append_seconds: Histogram,
     append_events: Histogram,
     disconnects: Counter,
-    changes: Family<Change, Counter>,
-}
-
-/// Why the histories were loaded anew.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Change {
-    reason: &'static str,
+    /// Why the histories were loaded anew.
+    changes: Reasons,
 }
 
 impl Default for BackendMetrics {
@@ -39,7 +34,7 @@ impl Default for BackendMetrics {
             append_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
             append_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
             disconnects: Counter::default(),
-            changes: Family::default(),
+            changes: Reasons::new(reasons::BACKEND_CHANGES),
         }
     }
 }
@@ -68,20 +63,29 @@ impl BackendMetrics {
 
     /// Counts that the histories had to be loaded anew, and why.
     pub fn count_change(&self, reason: &'static str) {
-        self.changes.get_or_create(&Change { reason }).inc();
+        self.changes.count(reason);
     }
 
     pub(super) fn register(&self, r: &mut Registry) {
         let r = r.sub_registry_with_prefix("backend");
         let connected = "1 while the hub follows the log that hubs share";
         r.register("connected", connected, self.connected.clone());
-        let queued = "Publishes that wait to be appended to it";
+        let queued = "Publishes that wait to be appended to the shared log";
         r.register("queued", queued, self.queued.clone());
-        r.register("append_seconds", "Time of an append to it", self.append_seconds.clone());
-        r.register("append_events", "Events of an append to it", self.append_events.clone());
-        let disconnects = "Connections to its server that broke or did not come about";
+        r.register(
+            "append_seconds",
+            "Time of an append to the shared log",
+            self.append_seconds.clone(),
+        );
+        r.register(
+            "append_events",
+            "Events of an append to the shared log",
+            self.append_events.clone(),
+        );
+        let disconnects =
+            "Connections to the server of the shared log that broke or did not come about";
         r.register("disconnects", disconnects, self.disconnects.clone());
         let changes = "Times that the histories were loaded anew: events were lost or missed";
-        r.register("changes", changes, self.changes.clone());
+        r.register("changes", changes, self.changes.0.clone());
     }
 }

@@ -85,7 +85,7 @@ impl DiskMetrics {
         r.register("batch_events", "Events in one write to the log", self.batch_events.clone());
         r.register("batch_bytes", "Bytes of one write to the log", self.batch_bytes.clone());
         r.register("segments", "Sealed segments of the log", self.segments.clone());
-        r.register("segment_bytes", "Their bytes", self.segment_bytes.clone());
+        r.register("segment_bytes", "Bytes of these segments", self.segment_bytes.clone());
         r.register(
             "full",
             "1 while the disk has no room for another segment",

@@ -10,7 +10,7 @@ use tracing_subscriber::{
     reload::{self, Handle},
 };
 
-use super::log_filter::LogFilter;
+use super::{access_log::TARGET as ACCESS, log_filter::LogFilter};
 
 /// The filter of the process's log.
 #[derive(Debug)]
@@ -28,12 +28,14 @@ struct Wanted {
 
 impl Wanted {
     fn parse(&self) -> Result<EnvFilter, ParseError> {
-        let filter = EnvFilter::builder().parse(self.filter.as_str())?;
+        // The access log has a setting of its own. What the filter says of it itself comes later, and counts.
+        let text = format!("{ACCESS}=info,{}", self.filter.as_str());
+        let filter = EnvFilter::builder().parse(&text)?;
         if !self.is_debugging || filter.max_level_hint() == Some(LevelFilter::TRACE) {
             return Ok(filter);
         }
         // The last of two for one target counts.
-        EnvFilter::builder().parse(format!("{},{DEBUG}", self.filter.as_str()))
+        EnvFilter::builder().parse(format!("{text},{DEBUG}"))
     }
 }
 
@@ -83,10 +85,11 @@ mod tests {
     #[test]
     fn debugging_adds_to_a_filter_and_takes_nothing_from_it() {
         for (filter, debugging, hint) in [
-            ("info", "visnyk=debug,info", LevelFilter::DEBUG),
-            ("off", "visnyk=debug,off", LevelFilter::DEBUG),
-            ("visnyk=warn,error", "visnyk=debug,error", LevelFilter::DEBUG),
-            ("trace", "trace", LevelFilter::TRACE),
+            ("info", "visnyk::access=info,visnyk=debug,info", LevelFilter::DEBUG),
+            ("off", "visnyk::access=info,visnyk=debug,off", LevelFilter::DEBUG),
+            ("visnyk=warn,error", "visnyk::access=info,visnyk=debug,error", LevelFilter::DEBUG),
+            ("visnyk::access=off,warn", "visnyk::access=off,visnyk=debug,warn", LevelFilter::DEBUG),
+            ("trace", "visnyk::access=info,trace", LevelFilter::TRACE),
         ] {
             let filter: LogFilter = filter.parse().expect("a filter");
             let parsed = Wanted { filter, is_debugging: true }.parse().expect("a filter");

@@ -9,7 +9,7 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -71,9 +71,39 @@ pub fn init(format: LogFormat, level: &str, queue_bytes_max: u32) -> Result<(), 
         }
     }
     can_change();
-    FORMAT.set(format).unwrap_or_else(|_| unreachable!("the process logs already"));
+    print_as(format);
     panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Has lines printed in this format from now on. [`init`] does so too.
+pub fn print_as(format: LogFormat) {
+    IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+}
+
+/// Whether lines are printed as JSON.
+pub fn prints_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
+/// Prints what a command says: behind the name of the program, or as JSON.
+pub fn print_named(words: &str) {
+    print_at(Level::INFO, &if prints_json() { format!("{words}\n") } else { named(words) });
+}
+
+/// Prints why a command failed, with the causes of that, the outermost first, and what may help.
+pub fn print_failure(words: &str, causes: &[String], hint: Option<&str>) {
+    if prints_json() {
+        return log_queue::print(&object(Level::ERROR, words, causes, hint));
+    }
+    let because = causes.iter().map(|cause| format!("  because: {cause}\n"));
+    let hint = hint.map(|hint| format!("  hint: {hint}\n"));
+    log_queue::print(&because.chain(hint).fold(named(words), |text, line| text + &line));
+}
+
+/// Each line behind the name of the program.
+fn named(words: &str) -> String {
+    words.lines().map(|line| format!("visnyk: {line}\n")).collect()
 }
 
 /// Prints lines to stderr whatever is logged, in the format of the log.
@@ -87,23 +117,31 @@ pub fn print_error(lines: &str) {
 }
 
 fn print_at(level: Level, lines: &str) {
-    if FORMAT.get() != Some(&LogFormat::Json) {
+    if !prints_json() {
         return log_queue::print(lines);
     }
-    let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let timestamp = rfc3339_millis(time_ms as u64);
-    let mut objects = String::new();
-    for message in lines.lines() {
-        let level = level.as_str();
-        let object =
-            json!({"timestamp": timestamp, "level": level, "message": message, "target": OWN});
-        objects += &format!("{object}\n");
-    }
+    let objects: String = lines.lines().map(|message| object(level, message, &[], None)).collect();
     log_queue::print(&objects);
 }
 
-/// How the process logs, once it does.
-static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+/// A line as the JSON layer of the log writes it.
+fn object(level: Level, message: &str, causes: &[String], hint: Option<&str>) -> String {
+    let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let timestamp = rfc3339_millis(time_ms as u64);
+    let mut object = json!({
+        "timestamp": timestamp, "level": level.as_str(), "message": message, "target": OWN,
+    });
+    if !causes.is_empty() {
+        object["causes"] = causes.into();
+    }
+    if let Some(hint) = hint {
+        object["hint"] = hint.into();
+    }
+    format!("{object}\n")
+}
+
+/// Whether lines are printed as JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// What the layer writes, a whole line at a time.
 struct ToQueue(&'static LogQueue);

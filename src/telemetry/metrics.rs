@@ -10,7 +10,13 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{BackendMetrics, DiskMetrics};
+use super::{
+    BackendMetrics, DiskMetrics,
+    histogram::Histogram,
+    http_responses::HttpResponses,
+    process::Process,
+    reasons::{self, Reasons},
+};
 
 /// All metrics of one hub.
 #[derive(Debug)]
@@ -20,8 +26,14 @@ pub struct Metrics {
     pub events_published: Counter,
     /// Frame bytes accepted.
     pub bytes_published: Counter,
+    /// From a publish to its answer, of those that were accepted.
+    pub publish_seconds: Histogram,
+    /// From the append of its events to the log until they are durable and shown.
+    pub append_seconds: Histogram,
+    /// From when events were shown until their round on a shard was through, observed once a round.
+    pub fan_out_seconds: Histogram,
     /// Publishes refused, by reason.
-    pub publishes_refused: Family<Reason, Counter>,
+    pub publishes_refused: Reasons,
     /// Publishes whose outcome was not known in time.
     pub publishes_unknown: Counter,
     /// Publishes answered from memory because of their idempotency key.
@@ -35,7 +47,7 @@ pub struct Metrics {
     /// Connections that fell behind the head (refused or partial writes).
     pub fell_behind: Counter,
     /// Gaps sent to clients, by reason.
-    pub gaps: Family<Reason, Counter>,
+    pub gaps: Reasons,
     /// Streams open.
     pub streams: Gauge,
     /// Polls waiting.
@@ -43,25 +55,33 @@ pub struct Metrics {
     /// Connections opened.
     pub connections_opened: Counter,
     /// Connections ended, by reason.
-    pub connections_closed: Family<Reason, Counter>,
+    pub connections_closed: Reasons,
+    /// Events published for a connection that it had not been sent when it ended.
+    pub lag_at_close_events: Histogram,
     /// Subscriptions and polls refused, by reason.
-    pub subscriptions_refused: Family<Reason, Counter>,
+    pub subscriptions_refused: Reasons,
     /// Requests refused because they are past a bound of their own, by which.
-    pub requests_refused: Family<Reason, Counter>,
+    pub requests_refused: Reasons,
     /// Requests of pages of origins that CORS does not name.
     pub foreign_origin_requests: Counter,
+    /// Requests of pages, and for hosts, that may not be served, by reason.
+    pub pages_refused: Reasons,
+    /// Requests refused for who makes them, by reason.
+    pub auth_refused: Reasons,
     /// Tokens refused, by reason.
-    pub tokens_refused: Family<Reason, Counter>,
+    pub tokens_refused: Reasons,
+    /// Answers, by what was asked for and how it went.
+    pub http_responses: HttpResponses,
     /// Connections of the HTTP server: on which requests are read and answered.
     pub http_connections: Gauge,
     /// Connections refused before the HTTP server saw them, by reason.
-    pub sockets_refused: Family<Reason, Counter>,
+    pub sockets_refused: Reasons,
     /// HTTP/2 connections.
     pub http2_connections: Gauge,
     /// HTTP/2 connections that the hub closed for what their clients did, by reason.
-    pub http2_closed: Family<Reason, Counter>,
+    pub http2_closed: Reasons,
     /// TLS handshakes that failed, by reason.
-    pub tls_handshakes_failed: Family<Reason, Counter>,
+    pub tls_handshakes_failed: Reasons,
     /// Certificates reloaded.
     pub tls_reloads: Counter,
     /// Certificates that could not be taken.
@@ -79,7 +99,7 @@ pub struct Metrics {
     /// Bytes ready for connections whose sockets have not taken them.
     pub unsent_bytes: Gauge,
     /// Actors restarted by their supervisors, by kind.
-    pub restarts: Family<Reason, Counter>,
+    pub restarts: Reasons,
     /// Channels in the directory.
     pub channels: Gauge,
     /// Bytes in all histories.
@@ -96,41 +116,41 @@ pub struct Metrics {
     heap: super::heap::Heap,
 }
 
-/// One label: why, or which kind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
-    /// The word.
-    pub reason: &'static str,
-}
-
 impl Metrics {
     /// All at zero.
     pub fn new() -> Arc<Self> {
         let mut metrics = Self {
-            registry: Registry::with_prefix("visnyk"),
+            registry: Registry::default(),
             events_published: Counter::default(),
             bytes_published: Counter::default(),
-            publishes_refused: Family::default(),
+            publish_seconds: Histogram::of_times(&TIMES),
+            append_seconds: Histogram::of_times(&TIMES),
+            fan_out_seconds: Histogram::of_times(&TIMES),
+            publishes_refused: Reasons::new(reasons::PUBLISHES_REFUSED),
             publishes_unknown: Counter::default(),
             publishes_replayed: Counter::default(),
             publishes_throttled: Counter::default(),
             deliveries: Counter::default(),
             sends: Counter::default(),
             fell_behind: Counter::default(),
-            gaps: Family::default(),
+            gaps: Reasons::new(reasons::GAPS),
             streams: Gauge::default(),
             pollers: Gauge::default(),
             connections_opened: Counter::default(),
-            connections_closed: Family::default(),
-            subscriptions_refused: Family::default(),
-            requests_refused: Family::default(),
+            connections_closed: Reasons::new(reasons::connections_closed()),
+            lag_at_close_events: Histogram::of_numbers(&EVENTS),
+            subscriptions_refused: Reasons::new(reasons::SUBSCRIPTIONS_REFUSED),
+            requests_refused: Reasons::new(reasons::REQUESTS_REFUSED),
             foreign_origin_requests: Counter::default(),
-            tokens_refused: Family::default(),
+            pages_refused: Reasons::new(reasons::PAGES_REFUSED),
+            auth_refused: Reasons::new(reasons::AUTH_REFUSED),
+            tokens_refused: Reasons::new(reasons::TOKENS_REFUSED),
+            http_responses: HttpResponses::default(),
             http_connections: Gauge::default(),
-            sockets_refused: Family::default(),
+            sockets_refused: Reasons::new(reasons::SOCKETS_REFUSED),
             http2_connections: Gauge::default(),
-            http2_closed: Family::default(),
-            tls_handshakes_failed: Family::default(),
+            http2_closed: Reasons::new(reasons::HTTP2_CLOSED),
+            tls_handshakes_failed: Reasons::new(reasons::TLS_HANDSHAKES_FAILED),
             tls_reloads: Counter::default(),
             tls_reloads_failed: Counter::default(),
             tls_certificate_expires: Gauge::default(),
@@ -139,7 +159,7 @@ impl Metrics {
             answer_bytes: Gauge::default(),
             body_bytes: Gauge::default(),
             unsent_bytes: Gauge::default(),
-            restarts: Family::default(),
+            restarts: Reasons::new(reasons::RESTARTS),
             channels: Gauge::default(),
             history_bytes: Gauge::default(),
             permits_free: Gauge::default(),
@@ -153,16 +173,6 @@ impl Metrics {
         Arc::new(metrics)
     }
 
-    /// The counter of `family` for one reason.
-    pub fn count(family: &Family<Reason, Counter>, reason: &'static str) {
-        family.get_or_create(&Reason { reason }).inc();
-    }
-
-    /// The same counter, to be kept by who counts often.
-    pub fn counter(family: &Family<Reason, Counter>, reason: &'static str) -> Counter {
-        family.get_or_create(&Reason { reason }).clone()
-    }
-
     /// The text that Prometheus scrapes (OpenMetrics).
     pub fn render(&self) -> String {
         #[cfg(feature = "jemalloc")]
@@ -173,14 +183,33 @@ impl Metrics {
     }
 
     fn register(&mut self) {
+        self.registry.register_collector(Box::new(Process::new()));
+        let r = self.registry.sub_registry_with_prefix("visnyk");
         #[cfg(feature = "jemalloc")]
-        self.heap.register(&mut self.registry);
-        self.disk.register(&mut self.registry);
-        self.backend.register(&mut self.registry);
-        let r = &mut self.registry;
+        self.heap.register(r);
+        self.disk.register(r);
+        self.backend.register(r);
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels::OWN).set(1);
+        r.register("build_info", "1, with what this hub was built from", build);
         r.register("events_published", "Events accepted", self.events_published.clone());
         r.register("bytes_published", "Frame bytes accepted", self.bytes_published.clone());
-        r.register("publishes_refused", "Publishes refused", self.publishes_refused.clone());
+        r.register(
+            "publish_seconds",
+            "From a publish to its answer, of those that were accepted",
+            self.publish_seconds.clone(),
+        );
+        r.register(
+            "append_seconds",
+            "From the append of a publish to the log until its events were durable and shown",
+            self.append_seconds.clone(),
+        );
+        r.register(
+            "fan_out_seconds",
+            "From when events were shown until a shard had made the last send of their round; once a round",
+            self.fan_out_seconds.clone(),
+        );
+        r.register("publishes_refused", "Publishes refused", self.publishes_refused.0.clone());
         r.register(
             "publishes_unknown",
             "Publishes that were not durable in time, or whose log failed meanwhile",
@@ -199,27 +228,47 @@ impl Metrics {
         r.register("deliveries", "Events handed to connections", self.deliveries.clone());
         r.register("sends", "Sends to connections", self.sends.clone());
         r.register("fell_behind", "Connections that fell behind", self.fell_behind.clone());
-        r.register("gaps", "Gaps sent to clients", self.gaps.clone());
+        r.register("gaps", "Gaps sent to clients", self.gaps.0.clone());
         r.register("streams", "Streams open", self.streams.clone());
         r.register("pollers", "Long-polls waiting", self.pollers.clone());
         r.register("connections_opened", "Connections opened", self.connections_opened.clone());
-        r.register("connections_closed", "Connections ended", self.connections_closed.clone());
+        r.register("connections_closed", "Connections ended", self.connections_closed.0.clone());
+        r.register(
+            "lag_at_close_events",
+            "Events that a stream or a waiting poll had not been sent when it ended",
+            self.lag_at_close_events.clone(),
+        );
         r.register(
             "subscriptions_refused",
             "Subscriptions and polls refused",
-            self.subscriptions_refused.clone(),
+            self.subscriptions_refused.0.clone(),
         );
         r.register(
             "requests_refused",
             "Requests refused for being too long, too slow, or for asking for too much",
-            self.requests_refused.clone(),
+            self.requests_refused.0.clone(),
         );
         r.register(
             "foreign_origin_requests",
             "Requests of web pages of origins that cors_origins does not name",
             self.foreign_origin_requests.clone(),
         );
-        r.register("tokens_refused", "Tokens refused", self.tokens_refused.clone());
+        r.register(
+            "pages_refused",
+            "Requests of web pages that may not make them, and for hosts that are not this hub's",
+            self.pages_refused.0.clone(),
+        );
+        r.register(
+            "auth_refused",
+            "Requests refused for want of a token or of a permission",
+            self.auth_refused.0.clone(),
+        );
+        r.register("tokens_refused", "Tokens refused", self.tokens_refused.0.clone());
+        r.register(
+            "http_responses",
+            "Answers to requests; a stream or a waiting poll counts when it is accepted",
+            self.http_responses.family.clone(),
+        );
         r.register(
             "http_connections",
             "Connections on which requests are read and answered",
@@ -228,18 +277,18 @@ impl Metrics {
         r.register(
             "sockets_refused",
             "Connections rejected before their request was served",
-            self.sockets_refused.clone(),
+            self.sockets_refused.0.clone(),
         );
         r.register("http2_connections", "HTTP/2 connections", self.http2_connections.clone());
         r.register(
             "http2_closed",
             "HTTP/2 connections closed for what their clients did",
-            self.http2_closed.clone(),
+            self.http2_closed.0.clone(),
         );
         r.register(
             "tls_handshakes_failed",
             "TLS handshakes that failed",
-            self.tls_handshakes_failed.clone(),
+            self.tls_handshakes_failed.0.clone(),
         );
         r.register("tls_reloads", "Certificates reloaded", self.tls_reloads.clone());
         r.register(
@@ -269,7 +318,7 @@ impl Metrics {
             "Bytes ready for connections whose sockets have not taken them",
             self.unsent_bytes.clone(),
         );
-        r.register("restarts", "Actors restarted", self.restarts.clone());
+        r.register("restarts", "Actors restarted", self.restarts.0.clone());
         r.register("channels", "Channels in the directory", self.channels.clone());
         r.register("history_bytes", "Bytes in all histories", self.history_bytes.clone());
         r.register("permits_free", "Publish permits not in use", self.permits_free.clone());
@@ -285,3 +334,45 @@ impl Metrics {
         );
     }
 }
+
+/// What the hub was built from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    allocator: &'static str,
+}
+
+impl BuildLabels {
+    const OWN: Self = Self {
+        version: env!("CARGO_PKG_VERSION"),
+        allocator: if cfg!(feature = "jemalloc") {
+            "jemalloc"
+        } else if cfg!(feature = "mimalloc") {
+            "mimalloc"
+        } else {
+            "system"
+        },
+    };
+}
+
+/// Bounds of times, in nanoseconds: 50 us to 30 s.
+const TIMES: [u64; 16] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+    30_000_000_000,
+];
+/// Bounds of lags, in events.
+const EVENTS: [u64; 6] = [0, 1, 10, 100, 1_000, 10_000];

@@ -1,23 +1,35 @@
 //! Logs and metrics of the process.
 
+mod access_log;
 mod backend_metrics;
 mod disk_metrics;
 #[cfg(feature = "jemalloc")]
 mod heap;
+mod histogram;
+mod http_responses;
 mod log_filter;
 mod log_level;
 mod log_queue;
 mod log_throttle;
 mod logs;
 mod metrics;
+mod process;
+mod reasons;
 mod resident;
 
+pub use access_log::AccessRecord;
 pub use backend_metrics::BackendMetrics;
 pub use disk_metrics::DiskMetrics;
+pub use histogram::Histogram;
+pub use http_responses::{HttpResponses, RouteClass};
 pub use log_filter::{LogFilter, LogFilterError};
 pub use log_level::{set_log_level, toggle_debug};
 pub use log_queue::flush as flush_logs;
 pub(crate) use log_throttle::LogThrottle;
-pub use logs::{LogFormat, LogsError, init as init_logs, print, print_error};
-pub use metrics::{Metrics, Reason};
+pub use logs::{
+    LogFormat, LogsError, init as init_logs, print, print_as, print_error, print_failure,
+    print_named, prints_json,
+};
+pub use metrics::Metrics;
+pub use reasons::Reasons;
 pub use resident::resident_bytes;

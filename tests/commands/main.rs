@@ -5,6 +5,7 @@ mod cli;
 mod closed_pipes;
 mod command_line;
 mod completions;
+mod json_lines;
 mod log;
 mod operating;
 mod pty;

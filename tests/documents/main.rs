@@ -6,6 +6,7 @@ mod api_docs;
 mod circles;
 mod dist;
 mod layers;
+mod metrics_docs;
 mod openapi;
 mod readme;
 mod security_docs;

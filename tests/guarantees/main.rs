@@ -2,6 +2,7 @@
 //! readers, while it drains and while parts of it fail.
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod clock_steps;
 mod disk;
 mod drain;

@@ -4,7 +4,7 @@
 //! A round is divided into slices, so that small channels and new connections wait for a slice and
 //! not for a round.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use super::round_queue::{RoundBounds, RoundQueue};
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct PlainRound {
     next: usize,
     end: usize,
     /// The batches hold their publish permits until the round is over.
-    _batches: Vec<Arc<Batch>>,
+    batches: Vec<Arc<Batch>>,
 }
 
 impl Default for Lane {
@@ -66,6 +66,11 @@ impl Lane {
         self.round.as_mut()
     }
 
+    /// How long ago the first events of the round were shown.
+    pub(super) fn since_shown(&self) -> Option<Duration> {
+        Some(self.round.as_ref()?.batches.first()?.since_shown())
+    }
+
     /// Ends the round; true if another can begin.
     pub(super) fn end_round(&mut self) -> bool {
         self.round = None;
@@ -96,7 +101,7 @@ impl Lane {
         }
         let payload = Arc::new(Payload::new(events, shape));
         let batches = gathered.into_iter().map(|waiting| waiting.batch).collect();
-        Some(PlainRound { first, last, payload, next: 0, end: plain_count, _batches: batches })
+        Some(PlainRound { first, last, payload, next: 0, end: plain_count, batches })
     }
 }
 

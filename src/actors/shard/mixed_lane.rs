@@ -6,7 +6,7 @@
 //! its events of a round in one send. If they exceed the size of a send, the round walks over the
 //! connections that have more to receive again, with one send for each.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
@@ -217,6 +217,11 @@ impl Gathered {
 }
 
 impl MixedRound {
+    /// How long ago its first events were shown.
+    pub(super) fn since_shown(&self) -> Option<Duration> {
+        Some(self.batches.first()?.since_shown())
+    }
+
     /// The next slot of the current walk.
     #[inline]
     pub(super) fn next_due(&mut self) -> Option<Due> {

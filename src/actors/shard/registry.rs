@@ -285,6 +285,7 @@ mod tests {
             retry_ms: None,
             lease: None,
             client_info: None,
+            record: None,
             replay: None,
             admission: Admission::take(&Arc::default(), 1).expect("a permit"),
         }

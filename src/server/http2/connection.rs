@@ -20,7 +20,9 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{Dispatcher, Handoff, Outcome, poll_cut_short, poll_response, with_answer_permit},
+    http::{
+        Dispatcher, Handoff, Outcome, log_answer, poll_cut_short, poll_response, with_answer_permit,
+    },
     hub::Hub,
     model::ClientAddress,
     server::{
@@ -198,7 +200,8 @@ async fn respond(
             *response.headers_mut() = headers;
             response
         }
-        Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }) => {
+        Outcome::Handoff(Handoff { mut subscriber, is_poll: true, headers }) => {
+            let record = subscriber.record.take();
             // The answer of a waiting poll takes its memory permit here, since the dispatcher had
             // returned before it was there.
             let answer = match shard.attach_poll(subscriber).await {
@@ -207,7 +210,10 @@ async fn respond(
             };
             let mut response = with_answer_permit(&hub, client, answer);
             keep_headers(headers, response.headers_mut());
-            response
+            match record {
+                None => response,
+                Some(record) => log_answer(record, response),
+            }
         }
     };
     Ok(response.map(|body| FlowControlledBody::new(body, stream)))

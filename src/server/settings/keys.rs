@@ -370,6 +370,7 @@ pub(super) const KEYS: &[Key] = &[
     key("channels.rules", Allowed::Rules),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
     key("log.level", Allowed::LogFilter),
+    key("log.access", Allowed::Switch),
     whole("log.queue_bytes_max", 4_096, 1 << 30),
     key("log.sync", Allowed::Sync),
     whole("log.segment_bytes", SEGMENT_BYTES_MIN, 1 << 32),

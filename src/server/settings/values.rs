@@ -220,6 +220,8 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// What is logged: a level, or levels by module (`info,visnyk::http=debug`).
     pub level: String,
+    /// Whether each request has a line, whatever the level.
+    pub access: bool,
     /// Bytes of lines that wait for stderr to take them; past it lines are dropped.
     pub queue_bytes_max: u32,
     /// When the log on disk is fsynced: `always` before an event is acknowledged, or at an interval as
@@ -238,6 +240,7 @@ impl Default for LogSettings {
         Self {
             format: LogFormat::Text,
             level: "info".to_owned(),
+            access: false,
             queue_bytes_max: 1024 * 1024,
             sync: SyncPolicy::Always,
             segment_bytes: 64 * 1024 * 1024,

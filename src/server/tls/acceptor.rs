@@ -131,7 +131,7 @@ impl Acceptor {
     }
 
     fn note(&self, reason: &'static str) {
-        Metrics::count(&self.0.metrics.tls_handshakes_failed, reason);
+        self.0.metrics.tls_handshakes_failed.count(reason);
         if let Some(times) = self.0.report.due() {
             tracing::info!(reason, times, "TLS handshakes fail");
         }

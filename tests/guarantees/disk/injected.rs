@@ -179,6 +179,8 @@ async fn fsync_that_hangs_ten_seconds_holds_up_publishers_alone() {
         unknown.push(data);
     }
     assert!((1..=PERMITS).contains(&unknown.len()), "{unknown:?}");
+    let counted = hub.metric("visnyk_publishes_unknown_total").await;
+    assert_eq!(counted, unknown.len() as f64);
     let took = hung.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
     // Further ones are refused, and all else is on time.

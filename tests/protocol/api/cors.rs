@@ -12,7 +12,7 @@ const ORIGINS: (&str, &str) = ("cors_origins", "https://app.example, https://*.t
 const SECRET: (&str, &str) = ("jwt_secret", "a-secret-of-these-tests-and-of-no-hub");
 const ALLOWED: &str =
     "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, Cache-Control";
-const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed";
+const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 
 /// Checks that a page of this origin may read the answer.
 #[track_caller]

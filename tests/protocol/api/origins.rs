@@ -3,7 +3,7 @@
 use super::wire::{Wire, ask, exists, get, hub, metric_is, post, published, request};
 
 const FOREIGN: (&str, &str) = ("Origin", "http://tutorial.example:8080");
-const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed";
+const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 const ALLOWED: &str =
     "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, Cache-Control";
 

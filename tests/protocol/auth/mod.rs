@@ -16,11 +16,13 @@ mod stuck_log;
 mod tokens;
 use crate::wire;
 
+pub(crate) use commands::mint;
+
 use visnyk_loadtest::Hub;
 use wire::{Answer, ask, request};
 
 /// The secret of the hubs of these tests.
-const SECRET: &str = "a-secret-of-these-tests-and-of-no-hub";
+pub(crate) const SECRET: &str = "a-secret-of-these-tests-and-of-no-hub";
 
 /// A hub with that secret.
 async fn hub(settings: &[(&str, &str)]) -> Hub {

@@ -210,6 +210,7 @@ fn talkative() -> HubCommand {
         .arg("json")
         .arg("--log-level")
         .arg("trace")
+        .arg("--access-log")
 }
 
 /// Streams that show a token in their query, and what the hub says to them.

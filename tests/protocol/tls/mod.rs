@@ -14,3 +14,5 @@ mod http1;
 mod http2;
 mod raw;
 mod renewal;
+
+pub(crate) use client::Client;

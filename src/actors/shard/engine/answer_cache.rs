@@ -37,9 +37,11 @@ impl AnswerCache {
         {
             return last.response.clone();
         }
-        let PollTicket { ref header_lines, keep_alive, render } = *ticket;
+        let PollTicket { ref header_lines, keep_alive, render, ref record } = *ticket;
         let response = unsent.count(render(reply, ticket));
-        self.last = (response.len() <= SHARED_BYTES_MAX).then(|| LastAnswer {
+        // An answer with a line in the access log is noted there as it is made.
+        let is_shared = response.len() <= SHARED_BYTES_MAX && record.is_none();
+        self.last = is_shared.then(|| LastAnswer {
             reply: Arc::clone(reply),
             header_lines: header_lines.clone(),
             keep_alive,

@@ -20,7 +20,7 @@ use crate::{
     backend::StartFound,
     core::{Connection, ConnectionMsg, ConnectionStart, Transport},
     model::{Framing, Gap, Preamble, Seq, Start},
-    telemetry::Metrics,
+    telemetry::AccessRecord,
 };
 
 /// The data that a connection needs only until it has started.
@@ -30,6 +30,7 @@ struct NewConnection {
     due_ms: u64,
     lease: Option<Box<Lease>>,
     client_info: Option<Box<ClientInfo>>,
+    record: Option<Box<AccessRecord>>,
     replay: Option<ReplayPermit>,
     retry_ms: Option<u32>,
     hello: bool,
@@ -102,6 +103,7 @@ impl Engine {
             due_ms: due_ms.map_or(u64::MAX, |after| now_ms + after),
             lease: subscriber.lease.take(),
             client_info: subscriber.client_info.take(),
+            record: subscriber.record.take(),
             replay: subscriber.replay.take(),
             retry_ms: subscriber.retry_ms,
             hello: subscriber.hello,
@@ -151,6 +153,9 @@ impl Engine {
         if let Some(client_info) = new.client_info {
             self.extras.add_client_info(index, client_info);
         }
+        if let Some(record) = new.record {
+            self.extras.add_record(index, record);
+        }
 
         let head_seq = self.backend.head();
         let subscriber = &slot.subscriber;
@@ -164,7 +169,7 @@ impl Engine {
             self.extras.add_replay(index, permit);
         }
         if let Some(gap) = &resume.gap {
-            Metrics::count(&self.metrics.gaps, gap.reason.as_str());
+            self.metrics.gaps.count(gap.reason.as_str());
         }
         // A channel that is closed counts as open until the connection has its closing event.
         let open =
@@ -217,7 +222,7 @@ impl Engine {
             return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));
         };
         if let Some(gap) = &gap {
-            Metrics::count(&self.metrics.gaps, gap.reason.as_str());
+            self.metrics.gaps.count(gap.reason.as_str());
         }
         let mut preamble = Vec::with_capacity(PREAMBLE_BYTES);
         match (slot.subscriber.framing(), gap) {

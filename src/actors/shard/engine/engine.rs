@@ -93,9 +93,14 @@ impl Engine {
         now_ms: u64,
     ) -> Self {
         Self {
-            fan_out: FanOut::new(shard, backend.registry(), backend.head()),
+            fan_out: FanOut::new(
+                shard,
+                backend.registry(),
+                backend.head(),
+                metrics.fan_out_seconds.clone(),
+            ),
             unsent: UnsentBudget::new(&metrics, limits.unsent_bytes_max),
-            answered: Metrics::counter(&metrics.connections_closed, CloseReason::Answered.as_str()),
+            answered: metrics.connections_closed.counter(CloseReason::Answered.as_str()),
             epoch: backend.epoch(),
             backend,
             metrics,
@@ -304,11 +309,17 @@ impl Engine {
         if reason == CloseReason::Answered {
             self.answered.inc();
         } else {
-            Metrics::count(&self.metrics.connections_closed, reason.as_str());
+            self.metrics.connections_closed.count(reason.as_str());
         }
         let (lease, client_info) = self.extras.remove(index);
+        if let Some(mut record) = self.extras.take_record(index) {
+            let position = self.epoch.at(slot.connection.cursor()).to_string();
+            record.answered(200, None);
+            record.stream_ended(reason.as_str(), position);
+        }
         // Answered polls are left out, since they would push more useful reports out of the ring.
         if reason != CloseReason::Answered {
+            self.metrics.lag_at_close_events.observe(slot.connection.lag().0.into());
             let position = self.epoch.at(slot.connection.cursor());
             let end = (reason, self.now_ms);
             self.closed.record(&slot, lease.as_deref(), client_info.as_deref(), position, end);
@@ -369,7 +380,7 @@ impl Drop for Engine {
         for (_, slot) in self.slots.iter() {
             self.gauge(slot.connection.transport()).dec();
             let reason = CloseReason::ShardEnded.as_str();
-            Metrics::count(&self.metrics.connections_closed, reason);
+            self.metrics.connections_closed.count(reason);
         }
     }
 }

@@ -3,15 +3,20 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::actors::{ClientInfo, Lease, subscriber::ReplayPermit};
+use crate::{
+    actors::{ClientInfo, Lease, subscriber::ReplayPermit},
+    telemetry::AccessRecord,
+};
 
-/// Leases, client addresses and replay permits.
+/// Leases, client addresses, records for the access log, and replay permits.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     /// The lease of a connection, where clients are authenticated.
     leases: FxHashMap<u32, Box<Lease>>,
     /// The client's address, if it differs from the socket's peer.
     client_infos: FxHashMap<u32, Box<ClientInfo>>,
+    /// What the access log says of a stream when it is over.
+    records: FxHashMap<u32, Box<AccessRecord>>,
     /// The permits of connections that are being sent history.
     replays: FxHashMap<u32, ReplayPermit>,
 }
@@ -23,6 +28,16 @@ impl Extras {
 
     pub(super) fn add_client_info(&mut self, index: u32, client_info: Box<ClientInfo>) {
         self.client_infos.insert(index, client_info);
+    }
+
+    pub(super) fn add_record(&mut self, index: u32, record: Box<AccessRecord>) {
+        self.records.insert(index, record);
+    }
+
+    /// Takes the record of a stream that ends.
+    #[inline]
+    pub(super) fn take_record(&mut self, index: u32) -> Option<Box<AccessRecord>> {
+        if self.records.is_empty() { None } else { self.records.remove(&index) }
     }
 
     pub(super) fn add_replay(&mut self, index: u32, permit: ReplayPermit) {

@@ -23,6 +23,7 @@ use crate::{
     },
     backend::{self, ChannelId, Throttle, Throttles},
     model::Seq,
+    telemetry::Histogram,
 };
 
 /// The subscribers of a shard and the rounds on their way to them.
@@ -49,6 +50,9 @@ pub(super) struct FanOut {
     log_head: Seq,
     /// The slots of the slice in hand.
     scratch: Vec<u32>,
+    /// From when events were shown until their round was through: once a round, and for the small
+    /// channels of a batch together.
+    delays: Histogram,
 }
 
 /// A batch whose runs are being handed out.
@@ -59,6 +63,8 @@ struct BatchInProgress {
     next: usize,
     /// Whether a connection of the mixed lane receives any run so far.
     mixed: bool,
+    /// Whether any run so far was sent at once.
+    small: bool,
 }
 
 /// Sends to plain streams of one channel; `payload` is owned by a small channel, and shared by the
@@ -86,7 +92,12 @@ impl<P> PlainSlice<P> {
 
 impl FanOut {
     /// The fan-out of shard `shard`, with the log at `head`.
-    pub(super) fn new(shard: usize, channels: &backend::Registry, head: Seq) -> Self {
+    pub(super) fn new(
+        shard: usize,
+        channels: &backend::Registry,
+        head: Seq,
+        delays: Histogram,
+    ) -> Self {
         Self {
             registry: Registry::new(shard, Arc::clone(channels.pattern_subscribers())),
             batches: VecDeque::new(),
@@ -101,6 +112,7 @@ impl FanOut {
             head,
             log_head: Seq::ZERO,
             scratch: Vec::new(),
+            delays,
         }
     }
 
@@ -118,7 +130,7 @@ impl FanOut {
 
     /// Queues a batch of the log.
     pub(super) fn push(&mut self, batch: Arc<Batch>) {
-        self.batches.push_back(BatchInProgress { batch, next: 0, mixed: false });
+        self.batches.push_back(BatchInProgress { batch, next: 0, mixed: false, small: false });
     }
 
     /// Sets the head of the log. All batches of this shard up to that have been queued.
@@ -234,6 +246,7 @@ impl FanOut {
                 let is_small = plain_count <= SENDS_PER_SLICE;
                 if is_small && is_last && !self.lanes.contains_key(&channel) {
                     *left = left.saturating_sub(plain_count);
+                    current.small = true;
                     return Some(PlainSlice {
                         channel,
                         range: 0..plain_count,
@@ -251,8 +264,12 @@ impl FanOut {
                 lane.check_delay(channel, &self.throttles, now_ms);
             }
             self.head = current.batch.last();
-            if let Some(BatchInProgress { batch, mixed: true, .. }) = self.batches.pop_front() {
-                self.push_mixed(batch, now_ms);
+            let Some(done) = self.batches.pop_front() else { break };
+            if done.small {
+                self.delays.observe_time(done.batch.since_shown());
+            }
+            if done.mixed {
+                self.push_mixed(done.batch, now_ms);
             }
         }
         self.head = self.head.max(self.log_head);
@@ -318,7 +335,13 @@ impl FanOut {
     ) {
         (self.sending, self.scratch) = (None, sent);
         if slice.ends_round {
-            let has_more = self.lanes.get_mut(&slice.channel).is_some_and(Lane::end_round);
+            let lane = self.lanes.get_mut(&slice.channel);
+            let has_more = lane.is_some_and(|lane| {
+                if let Some(delay) = lane.since_shown() {
+                    self.delays.observe_time(delay);
+                }
+                lane.end_round()
+            });
             if !has_more {
                 self.lanes.remove(&slice.channel);
             }
@@ -368,7 +391,12 @@ impl FanOut {
 
     /// Returns a round; false if it is over.
     pub(super) fn return_mixed_round(&mut self, round: MixedRound) -> bool {
-        self.mixed.return_round(round)
+        let delay = round.since_shown();
+        let has_more = self.mixed.return_round(round);
+        if !has_more && let Some(delay) = delay {
+            self.delays.observe_time(delay);
+        }
+        has_more
     }
 
     /// Queues a batch in the mixed lane. If a batch would wait too long there, the channels of this

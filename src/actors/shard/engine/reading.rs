@@ -8,7 +8,6 @@ use crate::{
     backend::{Piece, SeqRange},
     core::{ConnectionMsg, Effect, FellOff},
     model::{Gap, GapReason, PollAnswer, Seq},
-    telemetry::Metrics,
 };
 
 impl Engine {
@@ -83,7 +82,7 @@ impl Engine {
             oldest: self.epoch.at(to),
             channel: None,
         };
-        Metrics::count(&self.metrics.gaps, gap.reason.as_str());
+        self.metrics.gaps.count(gap.reason.as_str());
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reader = None;
         let Some(framing) = slot.subscriber.framing() else { return Effect::None };

@@ -76,7 +76,7 @@ fn waiting_with(
 
 fn ticket(lines: &'static str, render: Render) -> PollTicket {
     let header_lines = Bytes::from_static(lines.as_bytes());
-    PollTicket { header_lines, keep_alive: true, render }
+    PollTicket { header_lines, keep_alive: true, render, record: None }
 }
 
 fn render(reply: &PollReply, ticket: &PollTicket) -> Bytes {

@@ -6,6 +6,7 @@ mod answers;
 mod client;
 mod closing;
 mod corner_cases;
+mod delay_metrics;
 mod delays;
 mod drains;
 mod explain;

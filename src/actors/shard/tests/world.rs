@@ -223,6 +223,7 @@ impl World {
             header_lines: Bytes::new(),
             keep_alive: true,
             render,
+            record: None,
         });
         let engine = &mut self.engines[engine];
         let key = engine.attach(subscriber, pipe.hub_end(), Bytes::new(), ticket, self.now_ms);
@@ -253,6 +254,7 @@ impl World {
             retry_ms: None,
             lease: None,
             client_info: None,
+            record: None,
             replay: None,
             admission: Admission::take(&Arc::default(), 1).unwrap(),
         }

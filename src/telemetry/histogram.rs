@@ -1,0 +1,133 @@
+//! Histograms whose observations are two relaxed additions: a publish or a round makes some, and none
+//! takes a lock.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeMetric, MetricEncoder, NoLabelSet},
+    metrics::{MetricType, TypedMetric},
+};
+
+/// Counts observations by their size. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Histogram(Arc<Buckets>);
+
+#[derive(Debug)]
+struct Buckets {
+    /// The largest observation of each bucket; there is one more without a bound.
+    bounds: &'static [u64],
+    counts: Box<[AtomicU64]>,
+    sum: AtomicU64,
+    /// What one of a unit that is shown is in the unit that is counted in.
+    scale: f64,
+}
+
+impl Histogram {
+    /// Of times, which are shown in seconds; the bounds are in nanoseconds.
+    pub(super) fn of_times(bounds: &'static [u64]) -> Self {
+        Self::new(bounds, 1e9)
+    }
+
+    /// Of whole numbers.
+    pub(super) fn of_numbers(bounds: &'static [u64]) -> Self {
+        Self::new(bounds, 1.0)
+    }
+
+    fn new(bounds: &'static [u64], scale: f64) -> Self {
+        debug_assert!(bounds.is_sorted());
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self(Arc::new(Buckets { bounds, counts, sum: AtomicU64::new(0), scale }))
+    }
+
+    /// Counts a number.
+    pub fn observe(&self, number: u64) {
+        let Buckets { bounds, counts, sum, .. } = &*self.0;
+        // Most are small, and then this is a comparison or two.
+        let bucket = bounds.iter().position(|bound| number <= *bound).unwrap_or(bounds.len());
+        counts[bucket].fetch_add(1, Ordering::Relaxed);
+        sum.fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// Counts a time.
+    pub fn observe_time(&self, time: Duration) {
+        self.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// How many observations there have been.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> u64 {
+        self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let Buckets { bounds, counts, sum, scale } = &*self.0;
+        let bounds = bounds.iter().map(|bound| *bound as f64 / scale).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> =
+            bounds.zip(counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
+        // Of the buckets as they are now, so that they and their sum agree.
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = sum.load(Ordering::Relaxed) as f64 / scale;
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    fn text(histogram: &Histogram) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("x", "Help", histogram.clone());
+        encode(&mut text, &registry).expect("a String takes it");
+        text
+    }
+
+    #[test]
+    fn an_observation_is_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::of_numbers(&[0, 10, 100]);
+        for number in [0, 1, 10, 11, 100, 101, 1_000] {
+            histogram.observe(number);
+        }
+        let text = text(&histogram);
+        for line in [
+            "x_sum 1223.0",
+            "x_count 7",
+            "x_bucket{le=\"0.0\"} 1",
+            "x_bucket{le=\"10.0\"} 3",
+            "x_bucket{le=\"100.0\"} 5",
+            "x_bucket{le=\"+Inf\"} 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn times_are_shown_in_seconds() {
+        let histogram = Histogram::of_times(&[1_000_000, 2_500_000_000]);
+        histogram.observe_time(Duration::from_millis(1));
+        histogram.observe_time(Duration::from_millis(1_500));
+        let text = text(&histogram);
+        for line in ["x_sum 1.501", "x_bucket{le=\"0.001\"} 1", "x_bucket{le=\"2.5\"} 2"] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+}

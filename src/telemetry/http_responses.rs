@@ -1,0 +1,129 @@
+//! Answers counted by what was asked for and how it went: a counter for each pair, all there from the
+//! start.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
+
+/// What requests ask for, coarsely enough for a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteClass {
+    /// A stream.
+    Stream,
+    /// A poll.
+    Poll,
+    /// To publish.
+    Publish,
+    /// About channels, or to close one.
+    Channels,
+    /// About connections, or to change one.
+    Connections,
+    /// Whether the hub is alive and ready, and what it does.
+    Health,
+    /// The metrics.
+    Metrics,
+    /// A file of the console, the browser client or the description of the API.
+    Assets,
+    /// To plant a fault.
+    Faults,
+    /// What methods there are, and whether a page may use them.
+    Options,
+    /// Something that is not there.
+    Other,
+}
+
+impl RouteClass {
+    const ALL: [Self; 11] = [
+        Self::Stream,
+        Self::Poll,
+        Self::Publish,
+        Self::Channels,
+        Self::Connections,
+        Self::Health,
+        Self::Metrics,
+        Self::Assets,
+        Self::Faults,
+        Self::Options,
+        Self::Other,
+    ];
+
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Poll => "poll",
+            Self::Publish => "publish",
+            Self::Channels => "channels",
+            Self::Connections => "connections",
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Assets => "assets",
+            Self::Faults => "faults",
+            Self::Options => "options",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The labels of one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResponseLabels {
+    route: &'static str,
+    status: &'static str,
+}
+
+/// The counters.
+#[derive(Debug)]
+pub struct HttpResponses {
+    pub(super) family: Family<ResponseLabels, Counter>,
+    /// The same ones, to be found without a search.
+    counters: [[Counter; STATUSES.len()]; RouteClass::ALL.len()],
+}
+
+impl Default for HttpResponses {
+    fn default() -> Self {
+        let family = Family::<ResponseLabels, Counter>::default();
+        let counters = RouteClass::ALL.map(|route| {
+            STATUSES.map(|status| {
+                let labels = ResponseLabels { route: route.as_str(), status };
+                family.get_or_create_owned(&labels)
+            })
+        });
+        Self { family, counters }
+    }
+}
+
+impl HttpResponses {
+    /// Counts an answer with a status from 200 to 599.
+    pub fn count(&self, route: RouteClass, status: u16) {
+        let class = usize::from(status / 100).clamp(2, 5) - 2;
+        self.counters[route as usize][class].inc();
+    }
+}
+
+const STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pair_has_its_counter() {
+        let responses = HttpResponses::default();
+        for (times, route) in (1..).zip(RouteClass::ALL) {
+            for status in [200, 304, 404, 503] {
+                for _ in 0..times {
+                    responses.count(route, status);
+                }
+            }
+        }
+        for (times, route) in (1..).zip(RouteClass::ALL) {
+            for status in STATUSES {
+                let labels = ResponseLabels { route: route.as_str(), status };
+                let counter = responses.family.get(&labels).expect("it is there");
+                assert_eq!(counter.get(), times, "{labels:?}");
+            }
+        }
+    }
+}

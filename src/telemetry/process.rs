@@ -1,0 +1,153 @@
+//! Figures of the process, under the names that all exporters have for them. They are read when they
+//! are asked for.
+
+use std::{
+    fmt, fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
+use rustix::{
+    param::{clock_ticks_per_second, page_size},
+    process::{Resource, getrlimit},
+};
+
+/// The figures, as the kernel has them (proc_pid_stat(5)). One that it does not give is left out.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// In seconds since 1970.
+    started: Option<f64>,
+}
+
+impl Process {
+    pub(super) fn new() -> Self {
+        Self { started: started() }
+    }
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut gauge = |name, help, value: Option<f64>| {
+            let Some(value) = value else { return Ok(()) };
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        let memory = Memory::read();
+        gauge(
+            "process_resident_memory_bytes",
+            "Bytes of memory that the process has",
+            memory.as_ref().map(|memory| memory.resident_bytes),
+        )?;
+        gauge(
+            "process_virtual_memory_bytes",
+            "Bytes of address space that the process has",
+            memory.as_ref().map(|memory| memory.virtual_bytes),
+        )?;
+        gauge("process_open_fds", "Open files and sockets", open_files())?;
+        gauge(
+            "process_max_fds",
+            "Files and sockets that may be open",
+            getrlimit(Resource::Nofile).current.map(|max| max as f64),
+        )?;
+        gauge("process_start_time_seconds", "When the process started, since 1970", self.started)?;
+        if let Some(seconds) = cpu_seconds() {
+            let counter = ConstCounter::new(seconds);
+            let descriptor = encoder.encode_descriptor(
+                "process_cpu_seconds",
+                "Processor time that the process has used, its own and the kernel's for it",
+                None,
+                counter.metric_type(),
+            )?;
+            counter.encode(descriptor)?;
+        }
+        Ok(())
+    }
+}
+
+struct Memory {
+    virtual_bytes: f64,
+    resident_bytes: f64,
+}
+
+impl Memory {
+    fn read() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/statm").ok()?;
+        let mut pages = text.split(' ').map(|pages| pages.trim_end().parse::<f64>().ok());
+        let mut bytes = || Some(pages.next()?? * page_size() as f64);
+        Some(Self { virtual_bytes: bytes()?, resident_bytes: bytes()? })
+    }
+}
+
+/// Linux 6.2 and later have the number as the size of the directory; before, it is to be counted.
+fn open_files() -> Option<f64> {
+    let directory = "/proc/self/fd";
+    match fs::metadata(directory).ok()?.len() {
+        // The directory that is read is one of them.
+        0 => Some(fs::read_dir(directory).ok()?.count().saturating_sub(1) as f64),
+        files => Some(files as f64),
+    }
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    Some((field(&stat, UTIME)? + field(&stat, STIME)?) / clock_ticks_per_second() as f64)
+}
+
+/// Since the machine started; when that was, the wall clock says.
+fn started() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let after_boot = field(&stat, STARTTIME)? / clock_ticks_per_second() as f64;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+    Some(now - uptime + after_boot)
+}
+
+/// A field by its number. The second is a name, which may hold blanks and brackets.
+fn field(stat: &str, number: usize) -> Option<f64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    behind_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
+}
+
+const UTIME: usize = 14;
+const STIME: usize = 15;
+const STARTTIME: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, time::Instant};
+
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_behind_the_name_whatever_that_is() {
+        let stat = "7 (a) b 9) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
+        assert_eq!(field(stat, 4), Some(1.0));
+        assert_eq!(field(stat, UTIME), Some(11.0));
+        assert_eq!(field(stat, 99), None);
+    }
+
+    #[test]
+    fn the_figures_are_those_of_this_process() {
+        let now =
+            || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        let began = started().expect("a time");
+        assert!(began > now() - 24.0 * 3_600.0 && began <= now() + 1.0, "{began}");
+        let memory = Memory::read().expect("memory");
+        assert!(memory.resident_bytes > 1e6 && memory.virtual_bytes > memory.resident_bytes);
+        let files = open_files().expect("a number");
+        let held: Vec<File> = (0..100).map(|_| File::open("/dev/null").expect("a file")).collect();
+        let more = open_files().expect("a number");
+        // Other tests open and close files meanwhile.
+        assert!(more > files + 50.0, "{files} and {more}");
+        drop(held);
+        let (used, spinning) = (cpu_seconds().expect("a time"), Instant::now());
+        while cpu_seconds().expect("a time") < used + 0.05 {
+            assert!(spinning.elapsed().as_secs() < 60, "it does not move");
+        }
+    }
+}
