@@ -29,7 +29,7 @@ pub(crate) fn connection(found: &Value) -> String {
             harmless(&types.join(", "))
         ));
     }
-    let peer = text("peer").map_or("of an address that is not known".to_owned(), |peer| {
+    let peer = text("peer").map_or("at an address that is not known".to_owned(), |peer| {
         text("proxy").map_or(peer.clone(), |proxy| format!("{peer}, by the proxy {proxy}"))
     });
     let identity = text("identity").map(|who| format!(", as {who}")).unwrap_or_default();
