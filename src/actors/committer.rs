@@ -13,7 +13,7 @@ use super::submission::{AppendError, Committed, Queued, Reply, Submission};
 use crate::{
     backend::ChannelEntry,
     core::{Idempotency, IdempotencyKey, PublishLimits, Remembered},
-    disk::{Directory, LogWriter, StoredKey},
+    disk::{Directory, LogWriter, StoredKey, WriteError},
     model::{Epoch, Event, EventKind, Position, Seq},
 };
 
@@ -54,21 +54,34 @@ impl Prepared {
         self.events.iter().map(|(_, event)| event.bytes().len() + EVENT_BYTES).sum()
     }
 
-    /// Adds its events and keys to a batch.
-    pub(super) fn write_to<D: Directory>(&self, writer: &mut LogWriter<D>) {
-        let mut events = self.events.iter();
+    /// Adds its events and keys to a batch, but for those of publishes to transient channels alone: a
+    /// publish is on disk whole, or not at all. How many events that are.
+    pub(super) fn write_to<D: Directory>(
+        &self,
+        writer: &mut LogWriter<D>,
+        now_ms: u64,
+    ) -> Result<usize, WriteError> {
+        let (mut events, mut written) = (&self.events[..], 0);
         for Answer { outcome, key, .. } in &self.answers {
             let Ok(committed) = outcome else { continue };
             if committed.replayed {
                 continue;
             }
+            let (of_publish, rest) = events.split_at(committed.events);
+            events = rest;
+            if !of_publish.iter().any(is_durable) {
+                continue;
+            }
+            writer.go_on_at(committed.first.seq, now_ms)?;
             if let Some(key) = key {
                 writer.add_key(key, committed.events);
             }
-            for (_, event) in events.by_ref().take(committed.events) {
+            for (_, event) in of_publish {
                 writer.add(event);
             }
+            written += committed.events;
         }
+        Ok(written)
     }
 }
 
@@ -292,6 +305,11 @@ impl Committer {
         prepared.hold(permits);
         committed
     }
+}
+
+/// Whether an event goes to a log on disk. A closed channel stays closed over a restart.
+fn is_durable((entry, event): &(Arc<ChannelEntry>, Arc<Event>)) -> bool {
+    entry.is_durable() || event.kind == EventKind::Closed
 }
 
 /// Whether the events of an answer are shown. Until then its key is not evicted: a retry could

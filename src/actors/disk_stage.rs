@@ -14,7 +14,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{clock::Clock, committer::Prepared};
 use crate::{
-    disk::{LocalDirectory, LogKeeper, LogStatus, LogWriter, OpenLog, SyncPolicy, WriteError},
+    disk::{
+        LocalDirectory, LogKeeper, LogStatus, LogWriter, OpenLog, SyncPolicy, TransientChannels,
+        WriteError,
+    },
     model::Seq,
     telemetry::DiskMetrics,
 };
@@ -149,6 +152,11 @@ impl DiskStage {
         self.status.is_full()
     }
 
+    /// Notes on disk which channels are transient. Blocks until that is durable.
+    pub(super) fn note_transient(&self, channels: &TransientChannels) -> io::Result<()> {
+        self.status.note_transient(channels)
+    }
+
     /// Writes and shows nothing more.
     pub(super) fn stop(&self) {
         let mut queue = self.gathering.queue.lock();
@@ -242,13 +250,12 @@ impl Flusher {
 
     fn flush(&mut self, commits: Vec<Prepared>) -> Result<(), WriteError> {
         self.writer.begin();
-        let mut events = 0;
+        let (now_ms, mut events) = (self.clock.now_ms(), 0);
         for commit in &commits {
-            commit.write_to(&mut self.writer);
-            events += commit.events.len();
+            events += commit.write_to(&mut self.writer, now_ms)?;
         }
         if events > 0 {
-            self.writer.write(self.clock.now_ms())?;
+            self.writer.write(now_ms)?;
             self.is_dirty = true;
             self.metrics.observe_batch(events, self.writer.batch_bytes());
         }
@@ -262,6 +269,9 @@ impl Flusher {
             self.writer.sync()?;
             self.metrics.sync_ended(started.elapsed());
             (self.synced, self.is_dirty) = (Instant::now(), false);
+        }
+        if let Some((_, last)) = commits.iter().rev().find_map(|commit| commit.events.last()) {
+            self.writer.give_out(last.seq)?;
         }
         for commit in commits {
             if !(self.show)(commit) {

@@ -1,12 +1,13 @@
 //! The second stage of a commit, *make durable*: what has to be done before its events may be shown.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 #[cfg(test)]
 use super::delayed_stage::DelayedStage;
 use super::{
     committer::Prepared, disk_stage::DiskStage, shared_stage::SharedStage, show_stage::ShowStage,
 };
+use crate::disk::TransientChannels;
 
 /// What a hub's log does with prepared commits.
 #[derive(Debug)]
@@ -67,6 +68,14 @@ impl DurableStage {
         match self {
             Self::Disk(stage) => stage.is_full(),
             _ => false,
+        }
+    }
+
+    /// Notes which channels are transient before their events are shown. Blocks until that is durable.
+    pub(super) fn note_transient(&self, channels: &TransientChannels) -> io::Result<()> {
+        match self {
+            Self::Disk(stage) => stage.note_transient(channels),
+            _ => Ok(()),
         }
     }
 

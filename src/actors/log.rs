@@ -37,7 +37,11 @@ use super::{
     show_stage::ShowStage,
     submission::{AppendError, Committed, Queued, Reply, Submission},
 };
-use crate::{backend::EventStore, core::PublishLimits, disk::StoredKey};
+use crate::{
+    backend::EventStore,
+    core::PublishLimits,
+    disk::{StoredKey, TransientChannels},
+};
 
 /// The log of one hub.
 #[derive(Debug)]
@@ -234,6 +238,16 @@ impl Log {
             let _ = spawn_blocking(move || log.durable.finish()).await;
         }
         self.failure.get().map_or(Ok(()), |why| Err(why.clone()))
+    }
+
+    /// Notes which channels are transient from now on, where events outlive the process.
+    pub(crate) async fn note_transient(
+        self: &Arc<Self>,
+        channels: TransientChannels,
+    ) -> io::Result<()> {
+        let log = Arc::clone(self);
+        // It is an error only if the runtime ends meanwhile.
+        spawn_blocking(move || log.durable.note_transient(&channels)).await.unwrap_or(Ok(()))
     }
 
     fn stop_committing(&self) {

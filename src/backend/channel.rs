@@ -41,6 +41,8 @@ pub struct ChannelEntry {
     /// Whether its policy has a rate, so that publishers of others take no lock for it.
     is_rate_limited: AtomicBool,
     rate: Rate,
+    /// Whether its events go into a log on disk.
+    is_durable: AtomicBool,
 }
 
 impl ChannelEntry {
@@ -64,6 +66,7 @@ impl ChannelEntry {
             wake_at_ms: AtomicU64::new(now_ms),
             publish_permits: Arc::new(Semaphore::new(publish_permits)),
             is_rate_limited: AtomicBool::new(policy.events_per_s > 0),
+            is_durable: AtomicBool::new(policy.is_durable),
             policy: RwLock::new(policy),
             rate: Rate::default(),
         }
@@ -94,6 +97,7 @@ impl ChannelEntry {
     pub(super) fn set_policy(&self, policy: &Arc<ChannelPolicy>) {
         self.events.set_limits(policy.history.clone());
         self.is_rate_limited.store(policy.events_per_s > 0, Ordering::Relaxed);
+        self.is_durable.store(policy.is_durable, Ordering::Relaxed);
         *self.policy.write() = Arc::clone(policy);
         // Its events may be too old by now.
         self.wake_at(0);
@@ -103,6 +107,11 @@ impl ChannelEntry {
     #[inline]
     pub fn is_rate_limited(&self) -> bool {
         self.is_rate_limited.load(Ordering::Relaxed)
+    }
+
+    /// Whether a log on disk has its events from now on.
+    pub fn is_durable(&self) -> bool {
+        self.is_durable.load(Ordering::Relaxed)
     }
 
     /// Takes events of its rate, or says why not.

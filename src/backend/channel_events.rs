@@ -164,6 +164,11 @@ impl ChannelEvents {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Notes that events up to `through` are lost, whatever it has of them.
+    pub(super) fn lose_through(&self, through: Seq) {
+        self.last_seq.fetch_max(through.0, Ordering::AcqRel);
+    }
+
     /// Whether its closing event is shown.
     pub fn is_closed(&self) -> bool {
         self.closed_seq().is_some()

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     core::{ChannelPolicies, ChannelPolicy},
-    model::{ChannelName, Seq},
+    model::{ChannelName, ChannelPattern, Seq},
 };
 
 /// The channels by name. A channel is created by its first publish or subscription and evicted when
@@ -184,6 +184,11 @@ impl Directory {
     /// Any channel may have lost events up to `through`, and no more is known of evicted ones.
     pub(super) fn reset_losses(&self, through: Seq) {
         self.evicted.lock().reset(through);
+    }
+
+    /// Any channel of these patterns may have lost events up to these, when the hub ended before.
+    pub fn lose_transient(&self, lost: Vec<(ChannelPattern, Seq)>) {
+        self.evicted.lock().lose_transient(lost);
     }
 
     /// The channels of the next names of a walk, `names_max` at most.

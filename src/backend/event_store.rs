@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     core::{Evicted, History},
-    model::{Epoch, Event, EventKind, Position, Seq},
+    model::{ChannelPattern, Epoch, Event, EventKind, Position, Seq},
 };
 
 /// Every channel's history, the latest events in the log's order, and the head of the log.
@@ -126,6 +126,22 @@ impl EventStore {
     pub fn restore_closed(&self, entry: &ChannelEntry, seq: Seq, closed_ms: u64) {
         entry.events().set_last_seq(seq);
         entry.events().close(seq, closed_ms);
+    }
+
+    /// Takes over that any channel of these patterns may have lost events up to these, when the hub
+    /// ended before: it had not written them to its log on disk.
+    pub fn lose_transient(&self, lost: Vec<(ChannelPattern, Seq)>) {
+        let directory = self.registry.directory();
+        for entry in directory.select(usize::MAX, |_| true) {
+            let of = lost.iter().filter(|(pattern, _)| pattern.matches(entry.name()));
+            let Some(through) = of.map(|(_, through)| *through).max() else { continue };
+            entry.events().with_history(|history| {
+                let evicted = history.lose_through(through);
+                self.note(&mut self.journal.write(), &entry, &evicted);
+            });
+            entry.events().lose_through(through);
+        }
+        directory.lose_transient(lost);
     }
 
     /// The oldest event in any history, or a seq before it. Looks at a bounded number of channels.

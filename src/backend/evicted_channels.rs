@@ -23,6 +23,8 @@ pub(super) struct EvictedChannels {
     recorded: u64,
     entries_max: usize,
     floor: Losses,
+    /// What transient channels have lost with an end of the hub.
+    transient: Vec<(ChannelPattern, Seq)>,
 }
 
 impl EvictedChannels {
@@ -33,7 +35,13 @@ impl EvictedChannels {
             recorded: 0,
             entries_max,
             floor: Losses::default(),
+            transient: Vec::new(),
         }
+    }
+
+    /// Any channel of these patterns may have lost events up to these.
+    pub(super) fn lose_transient(&mut self, lost: Vec<(ChannelPattern, Seq)>) {
+        self.transient = lost;
     }
 
     /// Remembers what `name` has lost.
@@ -75,7 +83,11 @@ impl EvictedChannels {
 
     /// What earlier incarnations of `name` have lost.
     pub(super) fn recall(&self, name: &ChannelName) -> Losses {
-        self.names.get(name).map_or(self.floor, |(losses, _)| *losses)
+        let mut losses = self.names.get(name).map_or(self.floor, |(losses, _)| *losses);
+        for (_, through) in self.transient.iter().filter(|(pattern, _)| pattern.matches(name)) {
+            losses.through = losses.through.max(*through);
+        }
+        losses
     }
 
     /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
@@ -95,7 +107,14 @@ impl EvictedChannels {
             lost |= losses.are_unknown(after, known)
                 && patterns.iter().any(|pattern| pattern.matches(name));
         });
-        lost || walk.is_over() && self.floor.are_unknown(after, known)
+        let transient = || {
+            self.transient.iter().any(|(lost, through)| {
+                let losses = Losses { through: *through, eviction: 0 };
+                losses.are_unknown(after, known)
+                    && patterns.iter().any(|pattern| pattern.intersects(lost))
+            })
+        };
+        lost || walk.is_over() && (self.floor.are_unknown(after, known) || transient())
     }
 
     fn is_latest(&self, name: &ChannelName, recorded: u64) -> bool {

@@ -11,7 +11,7 @@ use super::{
     throttles::Throttles,
 };
 use crate::{
-    core::{ChannelPolicies, ChannelRule, Limits},
+    core::{ChannelPolicies, Limits},
     model::Epoch,
 };
 
@@ -27,11 +27,11 @@ pub struct Registry {
 impl Registry {
     /// An empty registry, which holds as many channels as `limits` allows.
     pub fn new(limits: &Limits) -> Self {
-        Self::with_rules(limits, Vec::new())
+        Self::with_policies(limits, ChannelPolicies::new(limits, Vec::new()))
     }
 
     /// The same, with rules for some channels.
-    pub fn with_rules(limits: &Limits, rules: Vec<ChannelRule>) -> Self {
+    pub fn with_policies(limits: &Limits, policies: ChannelPolicies) -> Self {
         let publish = &limits.publish;
         let publish_permits =
             (publish.in_flight_max as usize * usize::from(publish.channel_share_percent)) / 100;
@@ -41,7 +41,7 @@ impl Registry {
                 channels.channels_max as usize,
                 channels.forgotten_max as usize,
                 publish_permits.max(1),
-                ChannelPolicies::new(limits, rules),
+                policies,
             ),
             pattern_counts: Arc::default(),
             pattern_subscribers: Arc::default(),

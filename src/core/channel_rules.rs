@@ -29,6 +29,10 @@ pub struct ChannelRule {
     /// Events a second from all publishers, and as many at once; 0 is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish_per_s: Option<u32>,
+    /// Whether its events are written to the log on disk, if there is one. Events of a channel that is
+    /// not durable (a *transient* one) have the same order and are gone after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
 }
 
 impl ChannelRule {
@@ -41,6 +45,7 @@ impl ChannelRule {
             bytes_max: None,
             slow: None,
             publish_per_s: None,
+            durable: None,
         }
     }
 }
@@ -56,6 +61,8 @@ pub struct ChannelPolicy {
     pub events_per_s: u32,
     /// Events at once, above that rate.
     pub events_burst: u32,
+    /// Whether a log on disk has its events.
+    pub is_durable: bool,
 }
 
 /// The rules and limits of a hub, which give each channel its policy. The first rule whose pattern
@@ -74,6 +81,7 @@ impl ChannelPolicies {
             slow: limits.connections.slow_policy,
             events_per_s: limits.channels.events_per_s,
             events_burst: limits.channels.events_burst,
+            is_durable: true,
         };
         let rules = rules.into_iter().map(|rule| {
             let policy = Arc::new(default.with(&rule));
@@ -86,6 +94,12 @@ impl ChannelPolicies {
     pub fn rule_of(&self, name: &ChannelName) -> Option<(usize, &ChannelRule)> {
         let mut rules = self.rules.iter().map(|(rule, _)| rule).enumerate();
         rules.find(|(_, rule)| rule.pattern.matches(name))
+    }
+
+    /// The patterns of transient channels. An earlier rule may make some of these durable.
+    pub fn transient_patterns(&self) -> impl Iterator<Item = &ChannelPattern> {
+        let transient = self.rules.iter().filter(|(_, policy)| !policy.is_durable);
+        transient.map(|(rule, _)| &rule.pattern)
     }
 
     /// The policy of a channel.
@@ -107,6 +121,7 @@ impl ChannelPolicy {
             slow: rule.slow.unwrap_or(self.slow),
             events_per_s: rule.publish_per_s.unwrap_or(self.events_per_s),
             events_burst: rule.publish_per_s.map_or(self.events_burst, |per_s| per_s.max(1)),
+            is_durable: rule.durable.unwrap_or(self.is_durable),
         }
     }
 }
@@ -130,7 +145,7 @@ mod tests {
                 publish_per_s: Some(3),
                 ..rule("prices/*")
             },
-            ChannelRule { publish_per_s: Some(0), ..rule("prices/**") },
+            ChannelRule { publish_per_s: Some(0), durable: Some(false), ..rule("prices/**") },
         ];
         let policies = ChannelPolicies::new(&limits, rules);
         let policy = |name| policies.policy_of(&ChannelName::parse(name).expect("a name"));
@@ -143,6 +158,10 @@ mod tests {
         assert_eq!((usd.slow, usd.events_per_s, usd.events_burst), (SlowPolicy::Skip, 3, 3));
         assert_eq!(usd.history, limits.history);
         assert_eq!(policy("prices/usd/spot").events_per_s, 0, "no limit");
+        assert!(usd.is_durable && !policy("prices").is_durable);
+        let transient: Vec<&str> =
+            policies.transient_patterns().map(|pattern| pattern.as_str()).collect();
+        assert_eq!(transient, ["prices/**"]);
         let name = ChannelName::parse("prices/usd/spot").expect("a name");
         assert_eq!(policies.rule_of(&name).map(|(index, _)| index), Some(2));
     }

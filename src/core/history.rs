@@ -82,6 +82,13 @@ impl History {
         evicted
     }
 
+    /// Evicts everything up to and including `through`, of which events were lost that it does not have.
+    pub fn lose_through(&mut self, through: Seq) -> Evicted {
+        let evicted = self.evict_through(through);
+        self.evicted_through = self.evicted_through.max(through);
+        evicted
+    }
+
     /// The events after `after` up to `through`, no more than `events_max`; at least one if there
     /// is one, and no more after `bytes_max` bytes are reached.
     pub fn read(

@@ -72,7 +72,7 @@ impl<D: Directory> LogKeeper<D> {
         removed.previous = last.previous;
         removed.expire(&self.retention.removed, now_ms);
         let directory = &self.segments.directory;
-        let has_used_reserve = match write_losses(directory, &removed) {
+        let has_used_reserve = match write_small(directory, LOSSES, &removed.encode()) {
             // The hub refuses publishes meanwhile, and this is tried again.
             Err(error) if is_full(&error) => return Ok(()),
             result => result?,
@@ -116,17 +116,29 @@ impl<D: Directory> LogKeeper<D> {
     }
 }
 
-/// Writes the losses file, at the expense of the reserve if the disk is full. Whether it was.
-fn write_losses<D: Directory>(directory: &D, removed: &RemovedEvents) -> io::Result<bool> {
-    let bytes = removed.encode();
-    match small_file::write(directory, LOSSES, &bytes) {
+/// Writes a file that the log cannot do without, at the expense of the reserve if the disk is full.
+/// Whether it was.
+pub(super) fn write_small<D: Directory>(
+    directory: &D,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<bool> {
+    match small_file::write(directory, name, bytes) {
         Err(error) if is_full(&error) => {
             let _ = directory.remove(RESERVE);
             directory.sync()?;
-            small_file::write(directory, LOSSES, &bytes).map(|()| true)
+            small_file::write(directory, name, bytes).map(|()| true)
         }
         result => result.map(|()| false),
     }
+}
+
+/// Notes that seqs up to `last` are not used again.
+pub(super) fn note_start<D: Directory>(directory: &D, last: Seq) -> io::Result<()> {
+    if write_small(directory, STARTED_AT, &last.0.to_le_bytes())? {
+        reserve(directory)?;
+    }
+    Ok(())
 }
 
 /// Sets room aside for the losses file, if there is any.
@@ -147,6 +159,8 @@ pub(super) fn reserve<D: Directory>(directory: &D) -> io::Result<()> {
 
 /// The file of [`RemovedEvents`].
 pub(super) const LOSSES: &str = "losses";
+/// The file with the newest seq that no later process may use, beyond those of events on disk.
+pub(super) const STARTED_AT: &str = "started-at";
 /// Disk space that is freed for the losses file when the disk is full.
 pub(super) const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 8 << 20;

@@ -30,6 +30,7 @@ mod small_file;
 mod sync_policy;
 #[cfg(test)]
 mod tests;
+mod transient;
 #[cfg(test)]
 mod traps;
 mod writer;
@@ -45,4 +46,5 @@ pub use recovery::{
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
+pub use transient::TransientChannels;
 pub use writer::LogWriter;

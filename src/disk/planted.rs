@@ -28,6 +28,10 @@ mod switch {
         TailIsTrusted,
         /// A start that skips seqs does not note it.
         StartIsNotNoted,
+        /// Seqs that are not written are not noted.
+        TransientSeqsAreNotNoted,
+        /// The end of a closed log is its last event that is written.
+        CleanEndIsOfWritten,
     }
 
     thread_local! {

@@ -10,13 +10,14 @@ use super::{
     batch::{BatchHeader, Item, Items},
     directory::{Directory, DirectoryFile, is_full},
     error::OpenError,
-    keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE},
+    keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE, STARTED_AT},
     meta::{Meta, foreign_file},
     removed::{RemovedEvents, StoredKey},
     segment::{self, Next, SegmentHeader, SegmentReader},
     segments::{SPARE, Sealed, Segments},
     small_file,
-    writer::{CLEAN_END, CleanEnd, LogWriter},
+    transient::{TRANSIENT, TransientChannels},
+    writer::{CLEAN_END, CleanEnd, LogWriter, SEQS_SKIPPED},
 };
 use crate::model::{ChannelName, Draft, Epoch, EventKind, Seq};
 
@@ -94,6 +95,16 @@ impl<D: Directory> LogStatus<D> {
     /// Sealed segments, and their bytes.
     pub fn sealed(&self) -> (usize, u64) {
         self.0.upgrade().map_or_else(Default::default, |segments| segments.sealed())
+    }
+
+    /// Notes which channels are transient from now on. Blocks until it is durable.
+    pub fn note_transient(&self, channels: &TransientChannels) -> io::Result<()> {
+        match self.0.upgrade() {
+            Some(segments) => {
+                keeper::write_small(&segments.directory, TRANSIENT, &channels.encode()).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Ends the waiting of the writer for room on a full disk.
@@ -174,6 +185,16 @@ impl<D: Directory> Recovery<D> {
         &self.removed
     }
 
+    /// Which channels have lost events that were not written, or may have.
+    pub fn transient(&self) -> Result<TransientChannels, OpenError> {
+        match small_file::load(&self.directory, TRANSIENT)? {
+            Some(bytes) => {
+                TransientChannels::decode(&bytes).ok_or_else(|| OpenError::damaged_file(TRANSIENT))
+            }
+            None => Ok(TransientChannels::default()),
+        }
+    }
+
     /// Reads the log in its order, and opens it for writing.
     pub fn open(
         self,
@@ -184,14 +205,17 @@ impl<D: Directory> Recovery<D> {
         self.finish_removal().map_err(OpenError::io(LOSSES))?;
         let contents = self.read(visit)?;
         self.cut_off_tail(&contents)?;
-        let LogContents { segments, mut last, last_event, previous, was_closed } = contents;
+        let LogContents { segments, mut last, mut noted, last_event, previous, was_closed } =
+            contents;
         if was_closed {
             self.directory.remove(CLEAN_END).map_err(OpenError::io(CLEAN_END))?;
         } else if !self.is_new {
             // Readers may have seen events that a disk which lies about fsync has lost: their seqs
             // are not given out again.
             last.0 += SEQS_SKIPPED;
-            self.note_start(last).map_err(OpenError::io(STARTED_AT))?;
+            if self.note_start(last).map_err(OpenError::io(STARTED_AT))? {
+                noted = last;
+            }
         }
         keeper::reserve(&self.directory).map_err(OpenError::io(RESERVE))?;
         self.directory.sync().map_err(OpenError::io("."))?;
@@ -208,7 +232,7 @@ impl<D: Directory> Recovery<D> {
         let segments = Arc::new(Segments::new(self.directory, sealed));
         let ours = || Arc::clone(&segments);
         Ok(OpenLog {
-            writer: LogWriter::new(ours(), self.epoch, last, previous),
+            writer: LogWriter::new(ours(), self.epoch, last, noted, previous),
             keeper: LogKeeper::new(ours(), segment_bytes, retention, self.removed),
             status: LogStatus(Arc::downgrade(&segments)),
             report,
@@ -230,6 +254,7 @@ impl<D: Directory> Recovery<D> {
         LogContents {
             segments: Vec::with_capacity(self.bases.len()),
             last: Seq(self.removed.first_base.0.saturating_sub(1)),
+            noted: Seq::ZERO,
             last_event: Seq::ZERO,
             previous: self.removed.previous,
             was_closed: false,
@@ -242,6 +267,7 @@ impl<D: Directory> Recovery<D> {
             let bytes = bytes.try_into().map_err(|_| OpenError::damaged_file(STARTED_AT))?;
             contents.last = contents.last.max(Seq(u64::from_le_bytes(bytes)));
         }
+        contents.noted = contents.last;
         let Some(bytes) = small_file::load(&self.directory, CLEAN_END)? else { return Ok(()) };
         let clean = CleanEnd::decode(&bytes).ok_or_else(|| OpenError::damaged_file(CLEAN_END))?;
         if clean.previous != contents.previous || clean.last < contents.last {
@@ -335,15 +361,15 @@ impl<D: Directory> Recovery<D> {
     }
 
     /// Notes the seq behind which this process goes on: if all that it writes is lost, the next one has
-    /// to skip more.
-    fn note_start(&self, last: Seq) -> io::Result<()> {
+    /// to skip more. Whether it is noted.
+    fn note_start(&self, last: Seq) -> io::Result<bool> {
         if is_planted!(StartIsNotNoted) {
-            return Ok(());
+            return Ok(true);
         }
-        match small_file::write(&self.directory, STARTED_AT, &last.0.to_le_bytes()) {
-            // It is for disks that lie, and a full one had better start.
-            Err(error) if is_full(&error) => Ok(()),
-            result => result,
+        match keeper::note_start(&self.directory, last) {
+            // A full disk had better start. The writer notes it before it is needed.
+            Err(error) if is_full(&error) => Ok(false),
+            result => result.map(|()| true),
         }
     }
 
@@ -393,6 +419,8 @@ pub struct LogContents {
     pub last_event: Seq,
     /// Whether it was closed when it was used last.
     pub was_closed: bool,
+    /// The newest seq of which it says without its clean end that it is given out.
+    noted: Seq,
     /// The checksum of its last batch.
     previous: u32,
 }
@@ -463,7 +491,3 @@ fn write_again(file: &impl DirectoryFile, mut at: u64) -> io::Result<()> {
 
 /// Bytes that are written again at a time.
 const BLOCK_BYTES: usize = 1 << 20;
-/// The file with the seq behind which the last process that skipped seqs went on.
-pub(super) const STARTED_AT: &str = "started-at";
-/// Seqs that are not given out after an end that was not a clean one.
-const SEQS_SKIPPED: u64 = 1 << 32;

@@ -3,12 +3,13 @@
 use super::{
     directory::{Directory, DirectoryFile},
     error::OpenError,
-    keeper::LOSSES,
+    keeper::{LOSSES, STARTED_AT},
     meta::{META, Meta},
-    recovery::{LogContents, Recovery, STARTED_AT},
+    recovery::{LogContents, Recovery},
     removed::RemovedEvents,
     segment::{self, SegmentHeader},
     small_file,
+    transient::TRANSIENT,
     writer::CLEAN_END,
 };
 use crate::model::{Epoch, Seq};
@@ -63,7 +64,9 @@ impl<D: Directory> Recovery<D> {
             }
         };
         let epoch = meta.map_or(Epoch::from_u64(0), |meta| meta.epoch);
-        Ok((Self::with(directory, epoch, removed, bases), found))
+        let recovery = Self::with(directory, epoch, removed, bases);
+        found.extend(recovery.transient().err());
+        Ok((recovery, found))
     }
 
     /// Reads all of it, behind damage too.
@@ -104,6 +107,10 @@ impl<D: Directory> Recovery<D> {
         Meta::new(new_epoch, identity).write(directory)?;
         remove_if_there(directory, CLEAN_END)?;
         remove_if_there(directory, STARTED_AT)?;
+        if self.transient().is_err() {
+            // Nothing is lost by it: no position of the old epoch goes on without a gap.
+            remove_if_there(directory, TRANSIENT)?;
+        }
         if small_file::read(directory, LOSSES).is_err() {
             small_file::write(directory, LOSSES, &self.removed().encode())
                 .map_err(OpenError::io(LOSSES))?;

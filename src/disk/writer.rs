@@ -6,6 +6,7 @@ use super::{
     batch::{BatchEncoder, BatchLink},
     directory::{Directory, DirectoryFile, is_full},
     error::WriteError,
+    keeper,
     segment::SegmentHeader,
     segments::{SPARE, Sealed, Segments},
     small_file,
@@ -25,6 +26,14 @@ pub struct LogWriter<D: Directory> {
     pub(super) written: Seq,
     durable: Seq,
     previous: u32,
+    /// Behind the last event of the batch.
+    next: Seq,
+    /// Bytes of the batches that have been written since [`begin`](Self::begin).
+    bytes_begun: usize,
+    /// The newest seq that is given out, to an event that is written or to one that is not.
+    given_out: Seq,
+    /// The newest seq of which the disk is known to say that it is given out.
+    noted: Seq,
     /// After a failure the disk may lack what the kernel takes for written.
     has_failed: bool,
 }
@@ -41,8 +50,15 @@ struct Current<F> {
 }
 
 impl<D: Directory> LogWriter<D> {
-    /// A writer behind `last`, which is durable and whose batch had the checksum `previous`.
-    pub(super) fn new(segments: Arc<Segments<D>>, epoch: Epoch, last: Seq, previous: u32) -> Self {
+    /// A writer behind `last`, which is durable; the last batch had the checksum `previous`. The disk
+    /// says of seqs up to `noted` that they are given out.
+    pub(super) fn new(
+        segments: Arc<Segments<D>>,
+        epoch: Epoch,
+        last: Seq,
+        noted: Seq,
+        previous: u32,
+    ) -> Self {
         Self {
             segments,
             epoch,
@@ -52,13 +68,46 @@ impl<D: Directory> LogWriter<D> {
             written: last,
             durable: last,
             previous,
+            next: last,
+            bytes_begun: 0,
+            given_out: last,
+            noted,
             has_failed: false,
         }
     }
 
     /// Begins a batch.
     pub fn begin(&mut self) {
+        self.bytes_begun = 0;
         self.encoder.begin();
+    }
+
+    /// Goes on with an event of this seq. A batch has no hole, so if seqs were given out to events that
+    /// are not written, what was added before is written, and another batch begins.
+    pub fn go_on_at(&mut self, seq: Seq, now_ms: u64) -> Result<(), WriteError> {
+        if !self.encoder.is_empty() && seq != self.next {
+            self.write(now_ms)?;
+            self.bytes_begun += self.encoder.len();
+            self.encoder.begin();
+        }
+        Ok(())
+    }
+
+    /// Notes that seqs up to `last` are given out, before their events are shown: to events that are
+    /// written, or that are not. The next start skips some seqs after an end that was not a clean one;
+    /// if there are more than that which no event on disk shows, they are noted in a file.
+    pub fn give_out(&mut self, last: Seq) -> Result<(), WriteError> {
+        self.given_out = self.given_out.max(last);
+        if last.0 <= self.noted.max(self.durable).0 + SEQS_SKIPPED
+            || is_planted!(TransientSeqsAreNotNoted)
+        {
+            return Ok(());
+        }
+        self.unless_failed(|writer| {
+            keeper::note_start(&writer.segments.directory, last)?;
+            writer.noted = last;
+            Ok(())
+        })
     }
 
     /// Adds the idempotency key of a publish of `events` events, which are added next.
@@ -71,12 +120,13 @@ impl<D: Directory> LogWriter<D> {
         if self.encoder.is_empty() {
             self.first = event.seq;
         }
+        self.next = event.seq.next();
         self.encoder.event(event.time_ms, event.kind, event.channel.as_str(), &event.frame);
     }
 
-    /// Bytes of the batch so far.
+    /// Bytes of the batch so far, and of those before it that go with it.
     pub fn batch_bytes(&self) -> usize {
-        self.encoder.len()
+        self.bytes_begun + self.encoder.len()
     }
 
     /// Writes the batch. It is not durable before [`sync`](Self::sync).
@@ -96,7 +146,11 @@ impl<D: Directory> LogWriter<D> {
     pub fn close(mut self) -> Result<(), WriteError> {
         self.unless_failed(|writer| {
             writer.seal()?;
-            let end = CleanEnd { last: writer.written, previous: writer.previous };
+            let last = match is_planted!(CleanEndIsOfWritten) {
+                true => writer.written,
+                false => writer.written.max(writer.given_out),
+            };
+            let end = CleanEnd { last, previous: writer.previous };
             match small_file::write(&writer.segments.directory, CLEAN_END, &end.encode()) {
                 // The next start then reads the log as after a crash.
                 Err(error) if is_full(&error) => Ok(()),
@@ -218,5 +272,7 @@ impl CleanEnd {
     }
 }
 
+/// Seqs that are not given out after an end that was not a clean one.
+pub(super) const SEQS_SKIPPED: u64 = if cfg!(test) { 1 << 10 } else { 1 << 32 };
 /// The file that a log which was closed has.
 pub(super) const CLEAN_END: &str = "clean";

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use thiserror::Error;
+use tokio::sync::Mutex;
 
 use super::{
     admission::ConnectionAdmission,
@@ -11,7 +12,7 @@ use super::{
     channel_creation::ChannelCreator,
     handle::{Hub, HubParts},
     quotas::Quotas,
-    restore::{DiskOptions, Restored, restore},
+    restore::{DiskOptions, restore},
     rules,
     shared::open_shared,
     throttled_logs::ThrottledLogs,
@@ -23,7 +24,8 @@ use crate::{
         ShowStage,
     },
     backend::{EventStore, Registry},
-    core::{ChannelRule, Limits},
+    core::{ChannelPolicies, ChannelRule, Limits},
+    disk::TransientChannels,
     model::Epoch,
     telemetry::Metrics,
 };
@@ -108,8 +110,10 @@ impl HubBuilder {
         rules::check(&self.rules, &limits).map_err(|error| StartError(error.to_string()))?;
         let clock = Clock::start();
         let metrics = Metrics::new();
-        let registry = Arc::new(Registry::with_rules(&limits, self.rules));
+        let policies = ChannelPolicies::new(&limits, self.rules);
+        let registry = Arc::new(Registry::with_policies(&limits, policies.clone()));
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
+        let mut transient = TransientChannels::default();
         let (store, durable, keys) = match (self.disk, self.backend) {
             (None, Some(options)) => {
                 let metrics = Arc::clone(&metrics.backend);
@@ -132,13 +136,15 @@ impl HubBuilder {
                 let restored = tokio::task::spawn_blocking({
                     let metrics = Arc::clone(&metrics);
                     move || {
-                        restore(&options, &limits, &registry, &metrics, epoch, now_ms).map_err(
-                            |error| StartError(format!("{}: {error}", options.directory.display())),
-                        )
+                        restore(&options, &limits, &registry, &policies, &metrics, epoch, now_ms)
+                            .map_err(|error| {
+                                StartError(format!("{}: {error}", options.directory.display()))
+                            })
                     }
                 });
-                let Restored { store, log, keys } =
-                    restored.await.map_err(|error| StartError(error.to_string()))??;
+                let restored = restored.await.map_err(|error| StartError(error.to_string()))??;
+                transient = restored.transient;
+                let (store, log, keys) = (restored.store, restored.log, restored.keys);
                 (store, DurableStage::Disk(DiskStage::new(log, sync, metrics)), keys)
             }
         };
@@ -208,6 +214,7 @@ impl HubBuilder {
             limits,
             metrics,
             registry,
+            transient: Mutex::new(transient),
         })))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use tokio::sync::Mutex;
+
 use super::{
     admission::ConnectionAdmission, answers::AnswerBudget, bodies::BodyBudget,
     channel_creation::ChannelCreator, quotas::Quotas, throttled_logs::ThrottledLogs,
@@ -10,6 +12,7 @@ use crate::{
     actors::{Clock, Lifecycle, Log, RootHandle, ShardsHandle},
     backend::{EventStore, Registry},
     core::Limits,
+    disk::TransientChannels,
     telemetry::Metrics,
 };
 
@@ -28,6 +31,8 @@ pub(super) struct HubParts {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<EventStore>,
     pub(super) log: Arc<Log>,
+    /// Which channels are transient, as the log on disk has noted. Its lock is held while rules change.
+    pub(super) transient: Mutex<TransientChannels>,
     // Actors.
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) shards: Arc<ShardsHandle>,

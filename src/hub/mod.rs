@@ -58,7 +58,7 @@ pub use handle::Hub;
 pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
 pub use restore::DiskOptions;
-pub use rules::TooManyRules;
+pub use rules::RulesError;
 pub use status::{HubState, HubStatus};
 pub use subscribe::StreamRequest;
 

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::Registry,
-        core::ChannelRule,
+        core::{ChannelPolicies, ChannelRule},
         model::{ChannelName, ChannelPattern, NewEvent},
     };
 
@@ -209,7 +209,8 @@ mod tests {
         let quotas = Quotas::new(&limits);
         let mut rule = ChannelRule::new(ChannelPattern::parse("slow/*").expect("a pattern"));
         rule.publish_per_s = Some(2);
-        let registry = Registry::with_rules(&limits, vec![rule]);
+        let policies = ChannelPolicies::new(&limits, vec![rule]);
+        let registry = Registry::with_policies(&limits, policies);
         let rate_of = |result: Result<(), PublishError>| match result {
             Ok(()) => None,
             Err(PublishError::TooFast { rate, .. } | PublishError::OverBurst { rate, .. }) => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,10 +10,10 @@ use std::{
 
 use crate::{
     backend::{ChannelEntry, DirectoryFull, EventStore, Registry},
-    core::Limits,
+    core::{ChannelPolicies, Limits},
     disk::{
         DataDir, LocalDirectory, LogRetention, OpenError, OpenLog, Recovered, RecoveredEvent,
-        Recovery, RemovedLimits, StoredKey, SyncPolicy,
+        Recovery, RemovedLimits, StoredKey, SyncPolicy, TransientChannels,
     },
     model::{ChannelName, Epoch, Event, EventKind, Position, Seq},
     telemetry::DiskMetrics,
@@ -52,6 +53,8 @@ pub(super) struct Restored {
     pub(super) log: OpenLog<LocalDirectory>,
     /// The idempotency keys of its events.
     pub(super) keys: VecDeque<StoredKey>,
+    /// Which channels are transient, and were.
+    pub(super) transient: TransientChannels,
 }
 
 /// Why a log could not be opened.
@@ -59,6 +62,8 @@ pub(super) struct Restored {
 pub(super) enum RestoreError {
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error("cannot note which channels are transient: {0}")]
+    Transient(#[from] io::Error),
     #[error("its channels do not fit: {0}; raise limits.channels.channels_max")]
     Channels(#[from] DirectoryFull),
 }
@@ -68,6 +73,7 @@ pub(super) fn restore(
     options: &DiskOptions,
     limits: &Limits,
     registry: &Arc<Registry>,
+    policies: &ChannelPolicies,
     metrics: &DiskMetrics,
     new_epoch: Epoch,
     now_ms: u64,
@@ -89,7 +95,10 @@ pub(super) fn restore(
         keys_from_ms: now_ms.saturating_sub(u64::from(limits.publish.idempotency_s) * 1_000),
         now_ms,
         events: 0,
+        last: Seq::ZERO,
+        last_hole: Seq::ZERO,
     };
+    let before = recovery.transient()?;
     let removed = recovery.removed();
     registry.directory().restore_losses(removed.lost(), removed.floor());
     for (channel, seq, closed_ms) in removed.closed() {
@@ -124,6 +133,16 @@ pub(super) fn restore(
         return Err(full.into());
     }
     store.skip_to(log.report.last);
+    loader.come_to(log.report.last.next());
+    let transient = before.clone().start(loader.last_hole, policies.transient_patterns());
+    if transient != before {
+        log.status.note_transient(&transient)?;
+    }
+    let lost: Vec<_> =
+        transient.lost().map(|(pattern, through)| (pattern.clone(), through)).collect();
+    if !lost.is_empty() {
+        store.lose_transient(lost);
+    }
     let took = started.elapsed();
     metrics.observe_recovery(took, loader.events, log.report.torn_bytes);
     tracing::info!(
@@ -135,7 +154,7 @@ pub(super) fn restore(
         ms = took.as_millis() as u64,
         "the log was read"
     );
-    Ok(Restored { store, log, keys: loader.keys })
+    Ok(Restored { store, log, keys: loader.keys, transient })
 }
 
 /// Puts the events of the log into the histories.
@@ -148,9 +167,20 @@ struct Loader {
     keys_from_ms: u64,
     now_ms: u64,
     events: u64,
+    last: Seq,
+    /// The last seq that is given out and not in the log.
+    last_hole: Seq,
 }
 
 impl Loader {
+    /// The next event has this seq.
+    fn come_to(&mut self, seq: Seq) {
+        if seq.0 > self.last.0 + 1 {
+            self.last_hole = Seq(seq.0 - 1);
+        }
+        self.last = seq;
+    }
+
     fn load(&mut self, item: Recovered) -> Result<(), DirectoryFull> {
         let recovered = match item {
             Recovered::Key(key) => {
@@ -160,6 +190,7 @@ impl Loader {
             Recovered::Event(event) => event,
         };
         self.events += 1;
+        self.come_to(recovered.seq);
         let RecoveredEvent { seq, time_ms, kind, .. } = recovered;
         let directory = self.store.registry().directory();
         let is_tombstone = kind == EventKind::Closed && time_ms + self.tombstone_ms > self.now_ms;

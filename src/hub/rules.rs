@@ -1,20 +1,29 @@
 //! Rules for channels by pattern, which can be replaced while the hub runs.
 
+use std::io;
+
 use thiserror::Error;
 use tokio::task::yield_now;
 
 use super::handle::Hub;
 use crate::core::{ChannelPolicies, ChannelRule, Limits};
 
-/// More rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max) allows. The
-/// number is limited because each new channel is matched with all rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{rules} rules for channels are more than {rules_max}")]
-pub struct TooManyRules {
-    /// How many rules there are.
-    pub rules: usize,
-    /// The limit.
-    pub rules_max: u32,
+/// Why rules are not set.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// More rules than [`ChannelLimits::rules_max`](crate::core::ChannelLimits::rules_max) allows. The
+    /// number is limited because each new channel is matched with all rules.
+    #[error("{rules} rules for channels are more than {rules_max}")]
+    TooMany {
+        /// How many rules there are.
+        rules: usize,
+        /// The limit.
+        rules_max: u32,
+    },
+    /// The log on disk cannot note which channels are transient.
+    #[error("the log cannot note which channels are transient")]
+    NotNoted(#[source] io::Error),
 }
 
 impl Hub {
@@ -25,11 +34,20 @@ impl Hub {
     /// If this is cancelled, some channels keep their old policy.
     ///
     /// # Errors
-    /// There are more rules than the limit; the old rules stay.
-    pub async fn set_channel_rules(&self, rules: Vec<ChannelRule>) -> Result<(), TooManyRules> {
+    /// There are more rules than the limit, or the log on disk cannot note which channels are
+    /// transient; the old rules stay.
+    pub async fn set_channel_rules(&self, rules: Vec<ChannelRule>) -> Result<(), RulesError> {
         check(&rules, self.limits())?;
+        let policies = ChannelPolicies::new(self.limits(), rules);
+        // Also those of before: they have lost something with the end of this process.
+        let mut transient = self.0.transient.lock().await;
+        let channels = transient.clone().with(policies.transient_patterns());
+        if channels != *transient {
+            self.0.log.note_transient(channels.clone()).await.map_err(RulesError::NotNoted)?;
+            *transient = channels;
+        }
         let directory = self.0.registry.directory();
-        directory.set_policies(ChannelPolicies::new(self.limits(), rules));
+        directory.set_policies(policies);
         let mut last = directory.renew_policies(None);
         while let Some(name) = last {
             yield_now().await;
@@ -40,10 +58,10 @@ impl Hub {
 }
 
 /// Checks the number of rules.
-pub(super) fn check(rules: &[ChannelRule], limits: &Limits) -> Result<(), TooManyRules> {
+pub(super) fn check(rules: &[ChannelRule], limits: &Limits) -> Result<(), RulesError> {
     let rules_max = limits.channels.rules_max;
     match rules.len() > rules_max as usize {
-        true => Err(TooManyRules { rules: rules.len(), rules_max }),
+        true => Err(RulesError::TooMany { rules: rules.len(), rules_max }),
         false => Ok(()),
     }
 }
@@ -85,7 +103,7 @@ mod tests {
         assert_eq!((say("new").await, say("new").await), (1, 1));
         let many = vec![rule("**", 1); 101];
         let refused = hub.set_channel_rules(many.clone()).await;
-        assert_eq!(refused, Err(TooManyRules { rules: 101, rules_max: 100 }));
+        assert!(matches!(refused, Err(RulesError::TooMany { rules: 101, rules_max: 100 })));
         assert!(Hub::builder().channel_rules(many).start().await.is_err());
     }
 }

@@ -92,6 +92,31 @@ impl ChannelPattern {
         }
     }
 
+    /// Whether there is a name that both stand for.
+    pub fn intersects(&self, other: &Self) -> bool {
+        let (ours, theirs): (Vec<&str>, Vec<&str>) =
+            (self.segments().collect(), other.segments().collect());
+        // Whether the rest of ours from one index on meets the rest of theirs, from the last on.
+        let mut below = vec![false; theirs.len() + 1];
+        for our in (0..=ours.len()).rev() {
+            let mut row = vec![false; theirs.len() + 1];
+            for their in (0..=theirs.len()).rev() {
+                row[their] = match (ours.get(our), theirs.get(their)) {
+                    (None, None) => true,
+                    // It stands for no segment, or for one more.
+                    (Some(&"**"), their_next) => {
+                        below[their] || their_next.is_some() && row[their + 1]
+                    }
+                    (our_next, Some(&"**")) => row[their + 1] || our_next.is_some() && below[their],
+                    (Some(a), Some(b)) => (a == b || *a == "*" || *b == "*") && below[their + 1],
+                    _ => false,
+                };
+            }
+            below = row;
+        }
+        below[0]
+    }
+
     /// How many segments are between its first and its last `**`, others of these not counted.
     pub fn searched_segments(&self) -> usize {
         searched_segments(&self.text)
@@ -279,6 +304,27 @@ mod tests {
                 matches(&pattern.join("/"), &name.join("/")),
                 naive(&pattern, &name)
             );
+        }
+    }
+
+    #[test]
+    fn patterns_intersect_if_a_name_fits_both() {
+        let texts = [
+            "a", "*", "**", "a/*", "*/b", "a/**", "**/b", "a/**/b", "*/*", "a/b/c", "b/**",
+            "**/a/**",
+        ];
+        let names =
+            ["a", "b", "a/a", "a/b", "b/a", "b/b", "a/b/c", "a/a/b", "b/a/b", "a/c/c/b", "c/a/c"];
+        for one in texts {
+            for other in texts {
+                let [x, y] =
+                    [one, other].map(|text| ChannelPattern::parse(text).expect("a pattern"));
+                let fits = |name: &&str| {
+                    let name = ChannelName::parse(name).expect("a name");
+                    x.matches(&name) && y.matches(&name)
+                };
+                assert_eq!(x.intersects(&y), names.iter().any(fits), "{one} {other}");
+            }
         }
     }
 }

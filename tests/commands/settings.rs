@@ -279,7 +279,8 @@ fn rules_of_channels_are_read_from_files_and_variables() {
          age_max_s = 3600 # limits.history.age_max_s (default)\n\
          bytes_max = 1048576 # limits.history.bytes_max (default)\n\
          slow = \"skip\" # rule 2\n\
-         publish_per_s = 7 # rule 2\n"
+         publish_per_s = 7 # rule 2\n\
+         durable = false # no data_dir: history is in memory\n"
     );
     assert!(channel("prices/eur").contains("\nevents_max = 5 # rule 1\n"));
     assert!(channel("orders").starts_with("# orders: no rule of channels.rules is for it\n"));

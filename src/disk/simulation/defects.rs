@@ -3,7 +3,10 @@
 
 use super::{
     super::{
-        planted::Planted::{FailedSyncIsRetried, StartIsNotNoted, TailIsTrusted},
+        planted::Planted::{
+            CleanEndIsOfWritten, FailedSyncIsRetried, StartIsNotNoted, TailIsTrusted,
+            TransientSeqsAreNotNoted,
+        },
         simulated::Swallowed::{
             DirectorySyncs, FileSyncs, LossesFile, SyncsAfterCut, SyncsOfLosses, SyncsOfSpare,
         },
@@ -50,6 +53,16 @@ fn a_tail_that_a_failed_fsync_left_in_the_cache_is_found() {
 #[test]
 fn a_start_that_is_not_noted_is_found_on_a_lying_disk() {
     find(PlantedOnLyingDisk(StartIsNotNoted));
+}
+
+#[test]
+fn seqs_of_transient_channels_that_are_given_out_again_after_a_crash_are_found() {
+    find(Planted(TransientSeqsAreNotNoted));
+}
+
+#[test]
+fn seqs_of_transient_channels_that_are_given_out_again_after_a_close_are_found() {
+    find(Planted(CleanEndIsOfWritten));
 }
 
 #[test]

@@ -66,6 +66,13 @@ impl History {
         self.written.push(Written { event, key, is_last_of_batch: is_last });
     }
 
+    /// What was handed in before is a batch.
+    pub(super) fn end_batch(&mut self) {
+        if let Some(last) = self.written.last_mut() {
+            last.is_last_of_batch = true;
+        }
+    }
+
     /// The events from `first` on were not handed in after all.
     pub(super) fn take_back(&mut self, first: Seq) -> Seq {
         self.written.retain(|written| written.event.seq < first);
@@ -93,6 +100,15 @@ impl History {
         }
         self.shown = self.written.len();
         Ok(())
+    }
+
+    /// An event that is not written is shown, behind all before it.
+    pub(super) fn show_transient(&mut self, event: Arc<Event>) -> Result<(), Fault> {
+        let (key, seq) = ((event.epoch.to_u64(), event.seq), event.seq.0);
+        match self.seen.insert(key, event) {
+            None => Ok(()),
+            Some(_) => Err(format!("{seq} means two events")),
+        }
     }
 
     /// The last event that was handed in.

@@ -46,6 +46,7 @@ pub(super) struct Counts {
     pub(super) removals: u64,
     pub(super) full: u64,
     pub(super) room_again: u64,
+    pub(super) transient: u64,
 }
 
 impl Counts {
@@ -58,6 +59,7 @@ impl Counts {
         self.removals += other.removals;
         self.full += other.full;
         self.room_again += other.room_again;
+        self.transient += other.transient;
     }
 }
 
@@ -301,6 +303,10 @@ impl Machine {
                 log.writer.sync()?;
                 self.history.sync()?;
             }
+            // Seqs that a lying disk has lost are skipped up to a number alone.
+            16..20 if !self.mistake.is_lie() && !self.has_little_room => {
+                self.publish_transient(log)?;
+            }
             _ => {}
         }
         self.newest_ms = self.newest_ms.max(self.now_ms);
@@ -343,9 +349,25 @@ impl Machine {
     /// Writes a batch of a few publishes.
     fn publish(&mut self, log: &mut OpenLog<SimulatedDisk>) -> Result<(), Trouble> {
         log.writer.begin();
-        let first = self.next;
+        let mut first = self.next;
         let publishes = self.rng.u32(1..4);
         for publish in 0..publishes {
+            if publish > 0 && !self.mistake.is_lie() && self.rng.u8(..8) == 0 {
+                // Between two is a publish to transient channels.
+                self.next = Seq(self.next.0 + self.rng.u64(1..4));
+                self.history.end_batch();
+                let mut result = log.writer.go_on_at(self.next, self.now_ms);
+                if matches!(result, Err(WriteError::Stopped)) {
+                    self.remove(log)?;
+                    result = log.writer.go_on_at(self.next, self.now_ms);
+                }
+                if matches!(result, Err(WriteError::Stopped)) {
+                    self.next = self.history.take_back(first);
+                    return Ok(());
+                }
+                result?;
+                first = self.next;
+            }
             let events = self.rng.u32(1..4);
             let mut key = self.rng.bool().then(|| {
                 self.keys += 1;
@@ -377,6 +399,19 @@ impl Machine {
             }
         }
         Ok(result?)
+    }
+
+    /// Gives seqs to events that are not written, and shows the last of them.
+    fn publish_transient(&mut self, log: &mut OpenLog<SimulatedDisk>) -> Result<(), Trouble> {
+        // What comes before them is durable by then.
+        log.writer.sync()?;
+        self.history.sync()?;
+        self.next = Seq(self.next.0 + self.rng.u64(..2_000));
+        let event = self.event();
+        log.writer.give_out(event.seq)?;
+        self.history.show_transient(event)?;
+        self.counts.transient += 1;
+        Ok(())
     }
 
     fn event(&mut self) -> Arc<Event> {

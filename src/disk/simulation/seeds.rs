@@ -13,6 +13,7 @@ fn a_log_on_an_honest_disk_keeps_its_promises() {
     let counts = run_all(Mistake::None);
     println!("{counts:?}");
     assert!(counts.torn > 0 && counts.closed > 0 && counts.removals > 0, "{counts:?}");
+    assert!(counts.transient > 0, "{counts:?}");
     assert!(counts.full > 0 && counts.room_again > 0, "{counts:?}");
 }
 

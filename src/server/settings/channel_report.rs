@@ -37,6 +37,8 @@ impl Effective {
             SlowPolicy::Skip => "skip",
         };
         let history = &policy.history;
+        let has_directory = !settings.data_dir.is_empty();
+        let is_shared = !settings.backend.url.is_empty();
         for (key, value, from) in [
             (
                 "events_max",
@@ -62,6 +64,18 @@ impl Effective {
                 "publish_per_s",
                 policy.events_per_s.to_string(),
                 from(|rule| rule.publish_per_s.is_some(), "limits.channels.events_per_s"),
+            ),
+            (
+                "durable",
+                match has_directory {
+                    true => policy.is_durable.to_string(),
+                    false => is_shared.to_string(),
+                },
+                match has_directory {
+                    true => from(|rule| rule.durable.is_some(), "data_dir"),
+                    false if is_shared => "backend.url: a shared log has all events".to_owned(),
+                    false => "no data_dir: history is in memory".to_owned(),
+                },
             ),
         ] {
             let _ = writeln!(text, "{key} = {value} # {from}");

@@ -55,4 +55,5 @@ const FIELDS: &[(&str, Allowed)] = &[
     ("bytes_max", whole(1, 1 << 40)),
     ("slow", Allowed::Choice(&["disconnect", "skip"])),
     ("publish_per_s", whole(0, u32::MAX as i64)),
+    ("durable", Allowed::Switch),
 ];

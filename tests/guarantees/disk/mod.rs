@@ -12,3 +12,4 @@ mod removed;
 mod terminate;
 mod tools;
 mod traffic;
+mod transient;
