@@ -102,7 +102,10 @@ impl Effective {
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut section = "";
-        for entry in self.entries() {
+        let mut entries = self.entries();
+        // In TOML what stands behind the head of a section is of it.
+        entries.sort_by_key(|entry| entry.key.name.contains('.'));
+        for entry in entries {
             let (within, name) = entry.key.name.rsplit_once('.').unwrap_or(("", entry.key.name));
             if within != section {
                 section = within;
