@@ -357,6 +357,11 @@ impl SharedStage {
         *self.condition.borrow()
     }
 
+    /// Whether the server cannot be reached.
+    pub(crate) fn is_away(&self) -> bool {
+        self.condition() == Condition::Away
+    }
+
     /// Waits until a subscription may start there: the histories are loaded, and what another hub has
     /// shown is shown here too. False if that took too long.
     pub(crate) async fn catch_up(&self, at: Option<Position>) -> bool {

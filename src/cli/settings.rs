@@ -60,6 +60,10 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
 
+    /// What the hub serves among those that share a log: all, edge (subscribers) or ingest (publishes).
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+
     /// Takes the listening sockets and the log over from the hub that uses the data directory now, so
     /// that a restart refuses no connection.
     #[arg(long, help_heading = "History")]
@@ -89,8 +93,6 @@ pub(crate) struct SettingsArgs {
 /// Flags of later versions. They are known so that they are refused with a reason, never ignored.
 #[derive(Debug, clap::Args)]
 struct Reserved {
-    #[arg(long, hide = true)]
-    role: Option<String>,
     #[arg(long, hide = true)]
     mercure: bool,
 }
@@ -127,6 +129,7 @@ impl SettingsArgs {
             ("--jwt-secret-file", "jwt_secret_file", self.jwt_secret_file),
             ("--data-dir", "data_dir", self.data_dir),
             ("--backend", "backend.url", self.backend),
+            ("--role", "role", self.role),
             ("--tls-cert", "tls_cert", self.tls_cert),
             ("--tls-key", "tls_key", self.tls_key),
         ] {
@@ -144,7 +147,7 @@ impl SettingsArgs {
 impl Reserved {
     /// Flag and key of those that were given.
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        [(self.role.is_some(), "--role", "role"), (self.mercure, "--mercure", "mercure")]
+        [(self.mercure, "--mercure", "mercure")]
             .into_iter()
             .filter_map(|(given, flag, key)| given.then_some((flag, key)))
     }

@@ -138,6 +138,7 @@ async fn serve(
     }
     let endpoint =
         route.endpoint(request.method()).ok_or_else(|| Problem::method_not_allowed(route.allow))?;
+    state.settings.role.check(endpoint)?;
     let (parts, body) = request.into_parts();
     let context = &Context {
         state,
@@ -170,7 +171,7 @@ async fn serve(
         Endpoint::Metrics => run(context, health::Metrics).await,
         Endpoint::PlantFault => run(context, faults::Plant::of(context)?).await,
         Endpoint::Healthz => run(context, Prepared(health::healthz())).await,
-        Endpoint::Readyz => run(context, Prepared(health::readyz(&state.hub))).await,
+        Endpoint::Readyz => run(context, Prepared(health::readyz(state))).await,
         Endpoint::OpenApi => run(context, Prepared(openapi::document())).await,
         Endpoint::BrowserClient => run(context, Prepared(console::client(&parts.headers))).await,
         Endpoint::BrowserClientTypes => {

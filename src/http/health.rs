@@ -7,20 +7,26 @@ use axum::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    Problem,
+    Problem, Role,
     authorization::Action,
     call::{Call, Context, Next},
     handoff::Outcome,
+    state::HttpState,
 };
-use crate::hub::Hub;
 
 /// Liveness: 200 as long as the process answers requests.
 pub(super) fn healthz() -> Response {
     "ok\n".into_response()
 }
 
-/// Readiness: 503 once a drain is near or under way.
-pub(super) fn readyz(hub: &Hub) -> Response {
+/// Readiness: 503 once a drain is near or under way, and of a hub for publishes while it cannot take any.
+pub(super) fn readyz(state: &HttpState) -> Response {
+    let hub = &state.hub;
+    // An edge stays: without it its subscribers would have no hub at all.
+    if state.settings.role == Role::Ingest && hub.is_backend_away() {
+        let detail = "the server that keeps the log cannot be reached";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    }
     if hub.is_ready() {
         return "ready\n".into_response();
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Access, Cors, foreign_origins::ForeignOrigins};
+use super::{Access, Cors, Role, foreign_origins::ForeignOrigins};
 use crate::{auth::Identity, hub::Hub};
 
 /// The settings of the HTTP interface.
@@ -30,6 +30,8 @@ pub struct HttpSettings {
     /// The `max-age` of `Strict-Transport-Security` in answers over TLS, in seconds; 0 leaves the
     /// field out.
     pub hsts_max_age_s: u32,
+    /// What it serves of the routes.
+    pub role: Role,
 }
 
 impl Default for HttpSettings {
@@ -44,6 +46,7 @@ impl Default for HttpSettings {
             cors: Cors::default(),
             access_log: false,
             hsts_max_age_s: 0,
+            role: Role::All,
         }
     }
 }

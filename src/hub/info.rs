@@ -89,6 +89,11 @@ impl Hub {
         self.0.lifecycle.is_ready()
     }
 
+    /// Whether the server of a log that it shares with other hubs cannot be reached.
+    pub fn is_backend_away(&self) -> bool {
+        self.0.log.shared().is_some_and(|shared| shared.is_away())
+    }
+
     /// Whether it drains, or is shut down.
     pub fn is_draining(&self) -> bool {
         self.0.lifecycle.is_draining()

@@ -11,6 +11,7 @@ pub(super) struct ThrottledLogs {
     requests: LogThrottle,
     tokens: LogThrottle,
     http2: LogThrottle,
+    foreign: LogThrottle,
 }
 
 impl ThrottledLogs {
@@ -32,6 +33,16 @@ impl ThrottledLogs {
         if let Some(times) = self.requests.due() {
             let client = client.map(tracing::field::display);
             tracing::warn!(reason, client, times, "refusing requests that are over a limit");
+        }
+    }
+
+    pub(super) fn foreign_position(&self) {
+        if let Some(times) = self.foreign.due() {
+            tracing::warn!(
+                times,
+                "clients come with positions of a hub that was started later and has a log of its own; \
+                 behind one balancer each loses the events of the other: share one log (--backend)"
+            );
         }
     }
 

@@ -20,10 +20,17 @@ impl Hub {
     /// Waits until this hub has received the events up to `start`, which another hub with the same
     /// log has already sent to the client.
     pub(super) async fn catch_up(&self, start: &Start) -> Result<(), SubscribeError> {
-        let Some(shared) = self.0.log.shared() else { return Ok(()) };
         let at = match start {
             Start::At(at) => Some(*at),
             Start::Now | Start::Earliest | Start::Unknown(_) => None,
+        };
+        let Some(shared) = self.0.log.shared() else {
+            // A hub that began later is where this client was, and it has another log.
+            if at.is_some_and(|at| at.epoch.to_u64() > self.0.store.epoch().to_u64()) {
+                self.0.metrics.foreign_positions.inc();
+                self.0.throttled_logs.foreign_position();
+            }
+            return Ok(());
         };
         match shared.catch_up(at).await {
             true => Ok(()),

@@ -247,6 +247,7 @@ fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSe
         access: authentication::access(settings, verifier),
         access_log: settings.log.access,
         hsts_max_age_s: settings.hsts_max_age_s,
+        role: settings.role,
         cors: Cors {
             origins: settings.cors_origins.clone(),
             credentials: settings.cors.credentials,

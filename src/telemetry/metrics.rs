@@ -46,6 +46,8 @@ pub struct Metrics {
     pub sends: Counter,
     /// Connections that fell behind the head (refused or partial writes).
     pub fell_behind: Counter,
+    /// Positions of a log that began after this one.
+    pub foreign_positions: Counter,
     /// Gaps sent to clients, by reason.
     pub gaps: Reasons,
     /// Streams open.
@@ -133,6 +135,7 @@ impl Metrics {
             deliveries: Counter::default(),
             sends: Counter::default(),
             fell_behind: Counter::default(),
+            foreign_positions: Counter::default(),
             gaps: Reasons::new(reasons::GAPS),
             streams: Gauge::default(),
             pollers: Gauge::default(),
@@ -228,6 +231,11 @@ impl Metrics {
         r.register("deliveries", "Events handed to connections", self.deliveries.clone());
         r.register("sends", "Sends to connections", self.sends.clone());
         r.register("fell_behind", "Connections that fell behind", self.fell_behind.clone());
+        r.register(
+            "foreign_positions",
+            "Positions of a log that began after this one: two hubs that share no log",
+            self.foreign_positions.clone(),
+        );
         r.register("gaps", "Gaps sent to clients", self.gaps.0.clone());
         r.register("streams", "Streams open", self.streams.clone());
         r.register("pollers", "Long-polls waiting", self.pollers.clone());

@@ -143,7 +143,7 @@ fn bad_usage_and_bad_settings_exit_with_2_before_anything_runs() {
 #[test]
 fn flags_of_later_versions_are_refused_not_ignored() {
     let directory = directory();
-    for flag in ["--role=hunter2", "--mercure"] {
+    for flag in ["--mercure"] {
         for command in [&[][..], &["serve"], &["config", "--check"]] {
             let output = visnyk(&directory).args(command).arg(flag).output().expect("it runs");
             assert_eq!(code(&output), 2, "{flag}: {output:?}");

@@ -390,7 +390,7 @@ fn variables_that_are_not_text_are_refused() {
 
 #[test]
 fn what_later_versions_take_is_refused_without_showing_its_value() {
-    let directory = Directory::new().file("visnyk.toml", "role = \"hunter2\"\n");
+    let directory = Directory::new().file("visnyk.toml", "mercure.x = \"hunter2\"\n");
     let sources = directory.sources().environment([variable("VISNYK_JTW_SECRET", "hunter2")]).flag(
         "--mercure",
         "mercure",
@@ -399,8 +399,8 @@ fn what_later_versions_take_is_refused_without_showing_its_value() {
     assert_eq!(
         directory.refusal(sources),
         [
-            "role (visnyk.toml:1) is not available in this version: a hub is a single process that \
-         does everything; remove it",
+            "mercure.x (visnyk.toml:1) is not available in this version: it does not speak the Mercure \
+         protocol; remove it",
             "unknown setting jtw_secret = (not shown) (environment VISNYK_JTW_SECRET): \
          did you mean jwt_secret?",
             "mercure (flag --mercure) is not available in this version: \
@@ -434,6 +434,14 @@ fn a_backend_is_an_address_and_a_bad_one_is_never_shown() {
         [
             "backend.url (visnyk.toml:1) and data_dir (flag --data-dir) are both set, and a log is kept in \
           one of them; remove one"
+        ]
+    );
+    let edge = Directory::new().file("visnyk.toml", "role = \"edge\"\n");
+    assert_eq!(
+        edge.refusal(edge.sources()),
+        [
+            "role = edge (visnyk.toml:1) leaves no hub for the other role while the log is shared with none; \
+          set backend.url, or remove it"
         ]
     );
     let directory = Directory::new().file(

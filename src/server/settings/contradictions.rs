@@ -1,7 +1,7 @@
 //! Finds values that are allowed by themselves and do not go together.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
-use crate::http::{MetricsAccess, OriginPattern};
+use crate::http::{MetricsAccess, OriginPattern, Role};
 
 /// Every contradiction in `settings`; `origin` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<SettingsError> {
@@ -78,6 +78,13 @@ fn take_over_without_log(
 fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let backend = &settings.backend;
     let mut errors = Vec::new();
+    if settings.role != Role::All && backend.url.is_empty() {
+        errors.push(contradiction(
+            format!("role = {} ({})", settings.role.as_str(), set_by("role")),
+            "leaves no hub for the other role while the log is shared with none",
+            "set backend.url, or remove it",
+        ));
+    }
     if !backend.url.is_empty() && !settings.data_dir.is_empty() {
         errors.push(contradiction(
             format!(

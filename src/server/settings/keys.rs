@@ -5,7 +5,7 @@ use std::fmt;
 use super::{ListenAddr, PublicKeyFile, auth::SECRET_ALGORITHMS};
 use crate::auth::{PatternTemplate, REDACTED};
 use crate::disk::SyncPolicy;
-use crate::http::{OriginPattern, ProxyBlock, is_origin};
+use crate::http::{OriginPattern, ProxyBlock, Role, is_origin};
 use crate::model::ChannelPattern;
 use crate::redis::BackendAddress;
 use crate::telemetry::{LogFilter, LogFormat};
@@ -330,6 +330,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("body_read_timeout_s", 1, DAY_S),
     key("data_dir", Allowed::Text),
     key("take_over", Allowed::Switch),
+    key("role", Allowed::Choice(Role::WORDS)),
     key("cors_origins", Allowed::OriginPatterns),
     key("backend.url", Allowed::Backend),
     key("backend.namespace", Allowed::Name),
@@ -454,10 +455,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// First segments of names that later versions take, and what this one lacks.
-const RESERVED: &[(&[&str], &str)] = &[
-    (&["role"], "a hub is a single process that does everything"),
-    (&["mercure"], "it does not speak the Mercure protocol"),
-];
+const RESERVED: &[(&[&str], &str)] = &[(&["mercure"], "it does not speak the Mercure protocol")];
 
 #[cfg(test)]
 mod tests {

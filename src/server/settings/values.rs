@@ -6,7 +6,7 @@ use super::{AuthSettings, Key, ListenAddr, keys};
 use crate::auth::{PatternTemplate, Secret};
 use crate::core::{ChannelRule, Limits};
 use crate::disk::SyncPolicy;
-use crate::http::{Cors, OriginPattern, ProxyBlock};
+use crate::http::{Cors, OriginPattern, ProxyBlock, Role};
 use crate::telemetry::LogFormat;
 
 /// Everything that can be set about a hub process. `Default` gives the documented defaults.
@@ -54,6 +54,8 @@ pub struct Settings {
     pub data_dir: String,
     /// Takes the sockets and the log over from the hub that uses `data_dir` now, if one does.
     pub take_over: bool,
+    /// What it serves among hubs that share a log.
+    pub role: Role,
     /// The log that it shares with other hubs.
     pub backend: BackendSettings,
     /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
@@ -130,6 +132,7 @@ impl Default for Settings {
             body_read_timeout_s: 30,
             data_dir: String::new(),
             take_over: false,
+            role: Role::All,
             backend: BackendSettings::default(),
             tls_cert: String::new(),
             tls_key: String::new(),

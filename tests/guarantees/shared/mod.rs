@@ -3,5 +3,6 @@
 mod hubs;
 mod losses;
 mod outages;
+mod roles;
 mod start;
 mod two_hubs;
