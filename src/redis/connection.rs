@@ -2,12 +2,17 @@
 
 use std::{
     io::{self, Error, ErrorKind},
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use hyper_rustls::ConfigBuilderExt;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -45,6 +50,8 @@ pub struct RedisOptions {
 /// A connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
+    /// Its socket, to be asked whether the server has closed it.
+    socket: OwnedFd,
     buffer: BytesMut,
     out: Vec<u8>,
 }
@@ -56,11 +63,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Connection {
     /// Connects, with TLS if the address asks for it, and authenticates.
     pub(super) async fn open(options: &RedisOptions) -> Result<Self, RedisError> {
-        let stream = match timeout(CONNECT_TIME_MAX, Self::connect(options)).await {
-            Ok(stream) => stream.map_err(RedisError::Unreachable)?,
+        let (stream, socket) = match timeout(CONNECT_TIME_MAX, Self::connect(options)).await {
+            Ok(connected) => connected.map_err(RedisError::Unreachable)?,
             Err(_) => return Err(RedisError::Unreachable(ErrorKind::TimedOut.into())),
         };
-        let mut connection = Self { stream, buffer: BytesMut::new(), out: Vec::new() };
+        let mut connection = Self { stream, socket, buffer: BytesMut::new(), out: Vec::new() };
         let password = options.password.expose();
         if !options.user.is_empty() {
             connection
@@ -76,16 +83,17 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn connect(options: &RedisOptions) -> io::Result<Box<dyn Stream>> {
+    async fn connect(options: &RedisOptions) -> io::Result<(Box<dyn Stream>, OwnedFd)> {
         let BackendAddress { tls, host, port, .. } = &options.address;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
+        let socket = stream.as_fd().try_clone_to_owned()?;
         if !tls {
-            return Ok(Box::new(stream));
+            return Ok((Box::new(stream), socket));
         }
         let name = ServerName::try_from(host.clone()).map_err(Error::other)?;
         let connector = TlsConnector::from(Arc::new(tls_config(&options.ca)?));
-        Ok(Box::new(connector.connect(name, stream).await?))
+        Ok((Box::new(connector.connect(name, stream).await?), socket))
     }
 
     /// Sends a command and reads its reply. After an error other than [`RedisError::Refused`] and
@@ -95,6 +103,11 @@ impl Connection {
         parts: &[&[u8]],
         time_max: Duration,
     ) -> Result<Reply, RedisError> {
+        // Into a connection that the server has closed a command can still be written, and whether it was
+        // performed would be open.
+        if self.is_closed() {
+            return Err(RedisError::Unreachable(ErrorKind::UnexpectedEof.into()));
+        }
         self.out.clear();
         resp::write_command(parts, &mut self.out);
         let exchange = async {
@@ -117,6 +130,15 @@ impl Connection {
 }
 
 impl Connection {
+    /// Whether the server has closed it, as far as the kernel knows.
+    fn is_closed(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match recv(&self.socket, &mut [0_u8; 1], flags) {
+            Ok((_, bytes)) => bytes == 0,
+            Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+        }
+    }
+
     /// Waits until the server closes a connection that has no command under way. Cancelling it has no
     /// effect.
     pub(super) async fn ended(&mut self) -> RedisError {
