@@ -38,6 +38,22 @@ async fn a_password_is_read_from_its_file_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_publishes_a_file_as_to_any_hub() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[]).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let lines: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    std::fs::write(file.path(), lines.join("\n")).expect("it is written");
+    let publishing = tokio::process::Command::new(env!("CARGO_BIN_EXE_visnyk"))
+        .args(["publish", "a", "--url", &hub.url(), "--file"])
+        .arg(file.path())
+        .output();
+    let output = timeout(PATIENCE, publishing).await.expect("in time").expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(hub.retained("channel=a", "earliest").await, lines);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hubs_of_other_namespaces_share_nothing() {
     let server = RedisServer::start(&[]);
     let (a, b) = (hub_on(&server, &[]).await, hub_on(&server, &[("backend.namespace", "b")]).await);
