@@ -74,6 +74,8 @@ fn side_of(endpoint: Endpoint) -> Option<Role> {
         | Endpoint::OpenApi
         | Endpoint::BrowserClient
         | Endpoint::BrowserClientTypes
+        | Endpoint::EndConnection
+        | Endpoint::Status
         | Endpoint::PlantFault => None,
     }
 }
