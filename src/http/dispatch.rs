@@ -25,6 +25,7 @@ use super::{
     logged_body::log_answer,
     openapi, quickstart,
     request_checks::RequestChecks,
+    role_check::check_role,
     route_policy::{Endpoint, Matched, encoded_path, route_of},
     state::HttpState,
     v1,
@@ -138,7 +139,7 @@ async fn serve(
     }
     let endpoint =
         route.endpoint(request.method()).ok_or_else(|| Problem::method_not_allowed(route.allow))?;
-    state.settings.role.check(endpoint)?;
+    check_role(state.settings.role, endpoint)?;
     let (parts, body) = request.into_parts();
     let context = &Context {
         state,

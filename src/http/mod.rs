@@ -38,6 +38,7 @@ mod rejection_writer;
 mod request_checks;
 mod request_id;
 mod role;
+mod role_check;
 mod route_policy;
 mod router;
 mod security_headers;
