@@ -101,7 +101,7 @@ impl ChannelState {
         let idle_ms = u64::from(limits.channels.idle_s) * 1_000;
         let age_max_ms = u64::from(entry.policy().history.age_max_s) * 1_000;
         let aged_ms = entry.events().with_history(|history| {
-            history.oldest().map(|event| (event.accepted_ms + age_max_ms).saturating_sub(now_ms))
+            history.oldest_ms().map(|at_ms| (at_ms + age_max_ms).saturating_sub(now_ms))
         });
         let closed_ms =
             entry.events().closed_ms().map(|at| (at + tombstone_ms).saturating_sub(now_ms));

@@ -12,13 +12,18 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{clock::Clock, committer::Prepared};
+use super::{
+    clock::Clock,
+    committer::Prepared,
+    log_reads::{LogReads, ReadLimits},
+};
 use crate::{
+    backend::EventStore,
     disk::{
-        LocalDirectory, LogKeeper, LogStatus, LogWriter, OpenLog, SyncPolicy, TransientChannels,
-        WriteError,
+        Histories, LocalDirectory, LogKeeper, LogStatus, LogWriter, OpenLog, SyncPolicy,
+        TransientChannels, WriteError,
     },
-    model::Seq,
+    model::{ChannelName, Draft, Seq},
     telemetry::DiskMetrics,
 };
 
@@ -28,6 +33,8 @@ pub(crate) struct DiskStage {
     status: Arc<LogStatus<LocalDirectory>>,
     metrics: Arc<DiskMetrics>,
     sync: SyncPolicy,
+    /// Ends with it.
+    reads: Arc<LogReads>,
     /// The log until its threads start, then the threads.
     state: Mutex<State>,
 }
@@ -49,8 +56,7 @@ pub(super) struct LogAccess {
     pub(super) show: Box<dyn Fn(Prepared) -> bool + Send>,
     /// Ends the log, which cannot be written any more.
     pub(super) fail: Arc<dyn Fn(&str) + Send + Sync>,
-    /// The oldest event in any history, or a seq before it.
-    pub(super) oldest_retained: Box<dyn Fn() -> Seq + Send>,
+    pub(super) store: Arc<EventStore>,
     pub(super) clock: Clock,
 }
 
@@ -83,19 +89,29 @@ impl Queue {
 }
 
 impl DiskStage {
+    /// The stage of a log whose events are shown by `store`. Its readers can read at once.
     pub(crate) fn new(
         log: OpenLog<LocalDirectory>,
         sync: SyncPolicy,
         metrics: Arc<DiskMetrics>,
-    ) -> Self {
-        let OpenLog { writer, keeper, status, .. } = log;
-        Self {
+        store: Arc<EventStore>,
+        read_limits: ReadLimits,
+    ) -> io::Result<Self> {
+        let OpenLog { writer, keeper, status, reader, .. } = log;
+        let reads = LogReads::start(store, reader, read_limits, Arc::clone(&metrics))?;
+        Ok(Self {
             gathering: Arc::default(),
             status: Arc::new(status),
             metrics,
             sync,
+            reads: Arc::new(reads),
             state: Mutex::new(State::Opened(Box::new(OpenedLog { writer, keeper }))),
-        }
+        })
+    }
+
+    /// Reads of what it has written.
+    pub(crate) fn reads(&self) -> &Arc<LogReads> {
+        &self.reads
     }
 
     /// Starts its threads, which end with the log.
@@ -103,9 +119,10 @@ impl DiskStage {
         let mut state = self.state.lock();
         let State::Opened(opened) = mem::replace(&mut *state, State::Ended) else { return Ok(()) };
         let OpenedLog { writer, mut keeper } = *opened;
-        let LogAccess { show, fail, oldest_retained, clock } = log;
+        let LogAccess { show, fail, store, clock } = log;
+        let histories = StoredHistories(store);
         // Whether there is room is known before the first publish.
-        keeper.work(Seq::ZERO, clock.now_ms())?;
+        keeper.work(&histories, clock.now_ms())?;
         let flusher = Flusher {
             writer,
             gathering: Arc::clone(&self.gathering),
@@ -124,7 +141,7 @@ impl DiskStage {
         let keeper =
             thread::Builder::new().name("visnyk-log-keep".to_owned()).spawn(move || {
                 while keeper.wait(KEEPER_INTERVAL) {
-                    if let Err(error) = keeper.work(oldest_retained(), clock.now_ms()) {
+                    if let Err(error) = keeper.work(&histories, clock.now_ms()) {
                         return fail(&format!(
                             "cannot allocate or remove segments of the log: {error}"
                         ));
@@ -166,6 +183,7 @@ impl DiskStage {
         drop(queue);
         drop(commits);
         self.status.stop();
+        self.reads.stop();
     }
 
     /// Writes and shows what it has, and closes the log. Blocks until that is done.
@@ -180,6 +198,8 @@ impl DiskStage {
             self.status.stop();
             let _ = keeper.join();
         }
+        // Readers have the directory open too, which the next process wants.
+        self.reads.finish();
     }
 }
 
@@ -279,6 +299,27 @@ impl Flusher {
             }
         }
         Ok(())
+    }
+}
+
+/// The histories in memory, as the keeper of the log sees them.
+struct StoredHistories(Arc<EventStore>);
+
+impl Histories for StoredHistories {
+    fn oldest_retained(&self, enough: Seq) -> Seq {
+        self.0.oldest_retained(enough)
+    }
+
+    fn evict(&self, channel: &ChannelName, seq: Seq, draft: &Draft) {
+        self.0.evict_removed(channel, seq, draft.finished_len(self.0.position(seq)) as u64);
+    }
+
+    fn evict_all_through(&self, last: Seq) {
+        self.0.evict_all_through(last);
+    }
+
+    fn begin_with(&self, first: Seq) {
+        self.0.set_first_on_disk(first);
     }
 }
 

@@ -293,12 +293,11 @@ impl Log {
             // The bridge is an actor.
             DurableStage::Memory | DurableStage::Shared(_) => Ok(()),
             DurableStage::Disk(stage) => {
-                let (showing, failing, retaining) =
-                    (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+                let (showing, failing) = (Arc::clone(self), Arc::clone(self));
                 stage.start(LogAccess {
                     show: Box::new(move |prepared| showing.show_prepared(prepared)),
                     fail: Arc::new(move |why| failing.fail(why)),
-                    oldest_retained: Box::new(move || retaining.show.store.oldest_retained()),
+                    store: Arc::clone(&self.show.store),
                     clock: self.clock,
                 })
             }

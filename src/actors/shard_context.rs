@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{clock::Clock, inbox::Inboxes, shards_handle::ShardsHandle};
+use super::{clock::Clock, inbox::Inboxes, log_reads::LogReads, shards_handle::ShardsHandle};
 use crate::{backend::EventStore, core::ConnectionLimits, telemetry::Metrics};
 
 /// What a shard uses of its hub.
 #[derive(Debug)]
 pub(crate) struct ShardContext {
     pub(crate) store: Arc<EventStore>,
+    /// With a log on disk.
+    pub(crate) log_reads: Option<Arc<LogReads>>,
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) shards: Arc<ShardsHandle>,
     pub(crate) limits: ConnectionLimits,

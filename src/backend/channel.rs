@@ -198,10 +198,10 @@ impl ChannelEntry {
             self.events.with_history(|history| {
                 (
                     history.evicted_through() > Seq::ZERO,
-                    history.len() as u64,
+                    history.len(),
                     history.bytes(),
-                    history.oldest().map(|event| position(event.seq)),
-                    history.newest().map(|event| position(event.seq)),
+                    history.first().map(position),
+                    history.last().map(position),
                 )
             });
         ChannelInfo {
@@ -227,7 +227,7 @@ pub struct ChannelInfo {
     pub subscribers: u32,
     /// Waiting polls that receive it.
     pub pollers: u32,
-    /// Events in its history.
+    /// Events in its history, on disk and in memory.
     pub events_retained: u64,
     /// Their frame bytes.
     pub bytes_retained: u64,

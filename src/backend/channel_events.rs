@@ -9,7 +9,7 @@ use super::{
     piece::SeqRange,
 };
 use crate::{
-    core::{FellOff, History, HistoryLimits, Slice},
+    core::{FellOff, History, HistoryLimits, NotInMemory, Slice},
     model::Seq,
 };
 
@@ -96,7 +96,7 @@ impl ChannelEvents {
     }
 
     /// The events of `range`, unless others of it are gone that the reader does not know of.
-    pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, FellOff> {
+    pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, NotInMemory> {
         self.with_history(|history| self.read_from(history, known, range))
     }
 
@@ -106,7 +106,7 @@ impl ChannelEvents {
         &self,
         known: KnownLosses,
         range: &SeqRange,
-    ) -> Result<(Slice, Option<Seq>), FellOff> {
+    ) -> Result<(Slice, Option<Seq>), NotInMemory> {
         self.with_history(|history| {
             let slice = self.read_from(history, known, range)?;
             let after = slice.events.last().map_or(range.after, |event| event.seq);
@@ -119,17 +119,22 @@ impl ChannelEvents {
         history: &History,
         known: KnownLosses,
         range: &SeqRange,
-    ) -> Result<Slice, FellOff> {
-        let mut after = range.after;
-        let evicted_through = history.evicted_through();
-        if known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
-            after = after.max(evicted_through);
-        }
+    ) -> Result<Slice, NotInMemory> {
+        let after = self.after_known(history, known, range.after);
         history.read(after, range.through, range.events_max, range.bytes_max)
     }
 
+    /// Where a reader stands that knows of these losses.
+    fn after_known(&self, history: &History, known: KnownLosses, after: Seq) -> Seq {
+        let evicted_through = history.evicted_through();
+        match known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {
+            true => after.max(evicted_through),
+            false => after,
+        }
+    }
+
     /// The next event after `after`, unless others after it are gone that the reader does not know
-    /// of.
+    /// of. Of events on disk alone it is a seq that may be before the next one.
     pub(super) fn next_after(
         &self,
         after: Seq,
@@ -139,8 +144,13 @@ impl ChannelEvents {
         if self.last_seq() <= after && self.created_after <= after {
             return Ok(None);
         }
-        let range = SeqRange { after, through: Seq(u64::MAX), events_max: 1, bytes_max: 1 };
-        Ok(self.read(known, &range)?.events.first().map(|event| event.seq))
+        self.with_history(|history| {
+            let after = self.after_known(history, known, after);
+            match history.evicted_through() > after {
+                true => Err(FellOff),
+                false => Ok(history.next_after(after)),
+            }
+        })
     }
 
     /// The newest event's seq, or zero.

@@ -235,6 +235,11 @@ impl Directory {
         self.len() == 0
     }
 
+    /// Calls `visit` with every channel.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&Arc<ChannelEntry>)) {
+        self.entries.iter().for_each(|entry| visit(&entry));
+    }
+
     /// The channels to which `due` applies, at most `limit` of them.
     pub fn select(
         &self,

@@ -1,11 +1,12 @@
 //! The events that readers see: histories in this process, under one ceiling of memory.
 //!
 //! Only the last stage of a commit appends here, so whatever is found here is shown: it is as durable
-//! as the log promises (docs/adr/030-a-seam-for-storage.md).
+//! as the log promises (docs/adr/030-a-seam-for-storage.md). With a log on disk the bodies beyond the
+//! ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, binary_heap::PeekMut},
+    collections::BinaryHeap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     core::{Evicted, History},
-    model::{ChannelPattern, Epoch, Event, EventKind, Position, Seq},
+    model::{ChannelName, ChannelPattern, Epoch, Event, EventKind, Position, Seq},
 };
 
 /// Every channel's history, the latest events in the log's order, and the head of the log.
@@ -34,6 +35,10 @@ pub struct EventStore {
     /// The newest seq that is shown, with all before it.
     head: AtomicU64,
     bytes: AtomicU64,
+    /// With a log on disk, the first seq of it; zero without.
+    first_on_disk: AtomicU64,
+    /// The channel that had the oldest event when that was last looked for.
+    oldest: Mutex<Weak<ChannelEntry>>,
     /// Channels by their oldest event, for the ceiling. One entry a channel, corrected when it
     /// comes to the top; only the thread that shows a commit takes this lock.
     ranking: Mutex<BinaryHeap<Reverse<Ranked>>>,
@@ -58,9 +63,27 @@ impl EventStore {
             registry,
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            first_on_disk: AtomicU64::new(0),
+            oldest: Mutex::default(),
             ranking: Mutex::new(BinaryHeap::new()),
             journal: RwLock::default(),
         }
+    }
+
+    /// The same, of a log on disk that begins with `first` and has every event that is shown.
+    #[must_use]
+    pub fn on_disk_from(self, first: Seq) -> Self {
+        Self { first_on_disk: AtomicU64::new(first.0.max(1)), ..self }
+    }
+
+    /// The first seq of the log on disk, if there is one.
+    pub(super) fn first_on_disk(&self) -> Option<Seq> {
+        Some(Seq(self.first_on_disk.load(Ordering::Acquire))).filter(|first| *first > Seq::ZERO)
+    }
+
+    /// Whether the bodies of events may be on disk alone.
+    pub fn is_on_disk(&self) -> bool {
+        self.first_on_disk().is_some()
     }
 
     /// This incarnation of the log.
@@ -83,7 +106,7 @@ impl EventStore {
         Position { epoch: self.epoch(), seq }
     }
 
-    /// Bytes in all histories, bookkeeping included.
+    /// Bytes in memory of all histories, bookkeeping included.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -144,37 +167,63 @@ impl EventStore {
         directory.lose_transient(lost);
     }
 
-    /// The oldest event in any history, or a seq before it. Looks at a bounded number of channels.
-    pub fn oldest_retained(&self) -> Seq {
-        for _ in 0..RANKED_PER_LOOK {
-            let mut ranking = self.ranking.lock();
-            // The head before the history: what is appended meanwhile is behind it.
-            let head = self.head();
-            let Some(mut top) = ranking.peek_mut() else { return head.next() };
-            let Some(entry) = top.0.entry.upgrade() else {
-                PeekMut::pop(top);
-                continue;
-            };
-            let oldest =
-                entry.events().with_history(|history| history.oldest().map(|event| event.seq));
-            match oldest {
-                Some(oldest) if oldest == top.0.oldest => return oldest,
-                Some(oldest) => top.0.oldest = oldest,
-                None => {
-                    let top = PeekMut::pop(top);
-                    entry.events().unrank();
-                    // An event may have come before the entry was free to be claimed again.
-                    let oldest =
-                        entry.events().with_history(|history| history.oldest().map(|e| e.seq));
-                    if let Some(oldest) = oldest
-                        && entry.events().rank()
-                    {
-                        ranking.push(Reverse(Ranked { oldest, ..top.0 }));
-                    }
-                }
-            }
+    /// The oldest event in any history, or a seq before it. It takes a look at every channel, unless
+    /// the channel that had the oldest event the last time still has one up to `enough`.
+    pub fn oldest_retained(&self, enough: Seq) -> Seq {
+        let first = |entry: &ChannelEntry| entry.events().with_history(|history| history.first());
+        let last = self.oldest.lock().upgrade();
+        if let Some(oldest) = last.and_then(|entry| first(&entry)).filter(|seq| *seq <= enough) {
+            return oldest;
         }
-        self.ranking.lock().peek().map_or(Seq::ZERO, |Reverse(top)| top.oldest)
+        // The head before the histories: what is appended meanwhile is behind it.
+        let mut oldest = self.head().next();
+        let directory = self.registry.directory();
+        directory.for_each(|entry| {
+            if let Some(first) = first(entry).filter(|first| *first < oldest) {
+                oldest = first;
+                *self.oldest.lock() = Arc::downgrade(entry);
+            }
+        });
+        oldest
+    }
+
+    /// Evicts an event that the log on disk is about to remove.
+    pub fn evict_removed(&self, channel: &ChannelName, seq: Seq, bytes: u64) {
+        let Some(entry) = self.registry.directory().find(channel) else { return };
+        entry.events().with_history(|history| {
+            let evicted = history.evict_removed(seq, bytes);
+            self.note(&mut self.journal.write(), &entry, &evicted);
+        });
+    }
+
+    /// Evicts all events up to `last`: the log on disk is about to remove them, and cannot read which.
+    pub fn evict_all_through(&self, last: Seq) {
+        self.registry.directory().for_each(|entry| {
+            entry.events().with_history(|history| {
+                let evicted = history.evict_through(last);
+                self.note(&mut self.journal.write(), entry, &evicted);
+            });
+        });
+    }
+
+    /// The log on disk is about to remove all events before `first`; they are evicted.
+    pub fn set_first_on_disk(&self, first: Seq) {
+        let set = |before| (before > 0).then_some(first.0);
+        let _ = self.first_on_disk.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
+    }
+
+    /// From now on events are retained in memory alone, since some will not be on disk; those that are
+    /// on disk alone are evicted.
+    pub fn retain_in_memory_alone(&self) {
+        if self.first_on_disk.swap(0, Ordering::AcqRel) == 0 {
+            return;
+        }
+        self.registry.directory().for_each(|entry| {
+            entry.events().with_history(|history| {
+                let evicted = history.evict_all_unloaded();
+                self.note(&mut self.journal.write(), entry, &evicted);
+            });
+        });
     }
 
     /// Drops every event and begins anew behind `head`, in an epoch that may be another. Whatever was
@@ -229,13 +278,15 @@ impl EventStore {
 
     /// Notes what has gone from a history; the caller holds its lock.
     fn note(&self, journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted) {
-        if !evicted.seqs.is_empty() {
+        if !evicted.is_empty() {
             entry.events().set_eviction(journal.evict(&evicted.seqs));
             self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
         }
     }
 
+    /// Evicts the hub's oldest events, or has their bodies leave memory if they are on disk.
     fn make_room(&self) {
+        let is_on_disk = self.is_on_disk();
         let mut ranking = self.ranking.lock();
         while self.bytes() > self.total_bytes_max {
             let Some(Reverse(top)) = ranking.pop() else { break };
@@ -247,17 +298,25 @@ impl EventStore {
                 let mut bytes = 0;
                 // An actor may have evicted enough meanwhile.
                 let over = self.bytes().saturating_sub(self.total_bytes_max);
-                let step = history.read(history.evicted_through(), next, 64, usize::MAX);
-                for event in step.map(|slice| slice.events).unwrap_or_default() {
+                for event in history.in_memory().take(64).take_while(|event| event.seq <= next) {
                     if bytes >= over {
                         break;
                     }
-                    bytes += History::cost(&event);
+                    bytes += History::cost(event);
                     through = event.seq;
                 }
-                let evicted = history.evict_through(through);
-                self.note(&mut self.journal.write(), &entry, &evicted);
-                history.oldest().map(|event| event.seq)
+                let mut journal = self.journal.write();
+                if is_on_disk {
+                    // In the order of the log over all channels: so whatever is after this is in
+                    // memory.
+                    journal.unload_through(through);
+                    let bytes = history.unload_through(through);
+                    self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                } else {
+                    let evicted = history.evict_through(through);
+                    self.note(&mut journal, &entry, &evicted);
+                }
+                history.in_memory().next().map(|event| event.seq)
             });
             match oldest {
                 Some(oldest) => ranking.push(Reverse(Ranked { oldest, ..top })),
@@ -289,8 +348,6 @@ impl Ord for Ranked {
 
 /// Entries of the ceiling's queue beyond two a channel.
 const RANKING_SLACK: usize = 1_024;
-/// Channels that one look for the oldest event comes to.
-const RANKED_PER_LOOK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;
 
@@ -299,7 +356,7 @@ mod tests {
     use super::*;
     use crate::{
         core::Limits,
-        model::{ChannelName, Draft, NewEvent},
+        model::{Draft, NewEvent},
     };
 
     #[test]

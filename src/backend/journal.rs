@@ -72,6 +72,18 @@ impl Journal {
         self.evictions
     }
 
+    /// Forgets the events up to `through`, whose bodies are to leave memory.
+    pub(super) fn unload_through(&mut self, through: Seq) {
+        while self.after < through && self.entries.pop_front().is_some() {
+            self.after = self.after.next();
+        }
+    }
+
+    /// Every event after this one is here.
+    pub(super) fn after(&self) -> Seq {
+        self.after
+    }
+
     /// The losses so far of events up to `through`.
     pub(super) fn known_losses(&self, through: Seq) -> KnownLosses {
         KnownLosses { evictions: self.evictions, through }

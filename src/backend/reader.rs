@@ -1,5 +1,6 @@
 //! Reads a subscription's events after its cursor: merges the channels it names, reads the journal
-//! for its patterns, and replays events older than the journal.
+//! for its patterns, and replays events older than the journal. With a log on disk it says instead up to
+//! where that has to be read.
 
 use std::{mem, sync::Arc};
 
@@ -7,6 +8,7 @@ use super::{
     channel::ChannelEntry,
     event_store::EventStore,
     journal::includes,
+    log_filter::LogFilter,
     losses::{KnownLosses, Lost},
     piece::{Piece, SeqRange},
     replay::Replay,
@@ -14,8 +16,8 @@ use super::{
     start_state::StartSearch,
 };
 use crate::{
-    core::{FellOff, Slice},
-    model::ChannelPattern,
+    core::{FellOff, NotInMemory, Slice},
+    model::{ChannelPattern, Seq},
 };
 
 /// The state of a reader besides its cursor. A new reader has the default.
@@ -23,6 +25,8 @@ use crate::{
 pub struct HistoryReader {
     pub(super) known: KnownLosses,
     pub(super) stage: ReadStage,
+    /// What it reads of the log on disk, once it has done so.
+    pub(super) filter: Option<Arc<LogFilter>>,
 }
 
 /// The stage of a reader.
@@ -41,7 +45,11 @@ pub(super) enum ReadStage {
 
 impl HistoryReader {
     pub(super) fn searching(state: StartSearch) -> Self {
-        Self { known: KnownLosses::default(), stage: ReadStage::Searching(Box::new(state)) }
+        Self { stage: ReadStage::Searching(Box::new(state)), ..Self::default() }
+    }
+
+    pub(super) fn knowing(known: KnownLosses) -> Self {
+        Self { known, ..Self::default() }
     }
 
     /// Whether it has yet to be found out where the subscription starts, by
@@ -61,7 +69,7 @@ impl EventStore {
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         reader: &mut HistoryReader,
         range: &SeqRange,
-    ) -> Result<Piece, FellOff> {
+    ) -> Result<Piece, NotInMemory> {
         debug_assert!(!reader.is_searching_start() && range.after <= range.through);
         let known = reader.known;
         if patterns.is_empty() {
@@ -72,21 +80,36 @@ impl EventStore {
         {
             return piece;
         }
+        let first_on_disk = self.first_on_disk();
         let mut heap = match mem::take(&mut reader.stage) {
             ReadStage::Collecting(heap) if heap.after() == range.after => heap,
             _ => {
                 let wants = includes(patterns, named.clone());
-                if let Some(piece) = self.journal().read(&wants, known, range) {
-                    return piece.map_err(|Lost(_)| FellOff);
+                let journal = self.journal();
+                if let Some(piece) = journal.read(&wants, known, range) {
+                    return piece.map_err(|Lost(_)| NotInMemory::FellOff);
                 }
-                Box::new(ReplayHeap::new(known, range.after, range.through))
+                match first_on_disk {
+                    Some(first) if range.after.next() >= first => {
+                        return Err(NotInMemory::OnDisk(journal.after()));
+                    }
+                    // Channels may have lost events that the log on disk has not any more.
+                    Some(first) => Box::new(ReplayHeap::new(known, range.after, Seq(first.0 - 1))),
+                    None => Box::new(ReplayHeap::new(known, range.after, range.through)),
+                }
             }
         };
         let nothing =
             |through| Piece { events: Vec::new(), through, more: through < range.through };
-        if !heap.collect_some(self.registry().directory(), patterns, named).map_err(|_| FellOff)? {
+        let collected = heap.collect_some(self.registry().directory(), patterns, named);
+        if !collected.map_err(|Lost(_)| FellOff)? {
             reader.stage = ReadStage::Collecting(heap);
             return Ok(Piece { more: true, ..nothing(range.after) });
+        }
+        if first_on_disk.is_some() {
+            // The reader lacks nothing up to where the log on disk began.
+            let through = heap.through().min(range.through).max(range.after);
+            return Ok(nothing(through));
         }
         let mut replay = Box::new(heap.merge());
         // At its end already if there is nothing to read.
@@ -102,7 +125,7 @@ impl EventStore {
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
         known: KnownLosses,
         range: &SeqRange,
-    ) -> Result<Piece, FellOff> {
+    ) -> Result<Piece, NotInMemory> {
         let count = named.clone().count();
         let each = SeqRange {
             events_max: match count {
@@ -114,11 +137,20 @@ impl EventStore {
         let mut merged = Slice::default();
         // Past the last event of a channel that has more, the merge would leave holes.
         let mut horizon = range.through;
+        let mut on_disk = None;
         for entry in named {
             if entry.events().last_seq() <= range.after && count > 1 {
                 continue;
             }
-            let part = entry.events().read(known, &each)?;
+            let part = match entry.events().read(known, &each) {
+                Ok(part) => part,
+                // Others may have lost something.
+                Err(NotInMemory::OnDisk(through)) => {
+                    on_disk = on_disk.max(Some(through));
+                    continue;
+                }
+                Err(lost) => return Err(lost),
+            };
             if part.more {
                 let last = part.events.last().map_or(range.after, |event| event.seq);
                 horizon = horizon.min(last);
@@ -128,6 +160,9 @@ impl EventStore {
                 true => merged.events = part.events,
                 false => merged.events.extend(part.events),
             }
+        }
+        if let Some(through) = on_disk {
+            return Err(NotInMemory::OnDisk(through));
         }
         if count > 1 {
             merged.events.retain(|event| event.seq <= horizon);

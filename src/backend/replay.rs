@@ -4,7 +4,8 @@
 //! The merge holds a bounded number of channels: those whose next events are the oldest. It goes as
 //! far as it knows no other channel to have an event, then they are collected again
 //! ([`ReplayHeap`](super::replay_heap::ReplayHeap)). So a slow reader holds bounded memory, and the
-//! cost of a piece is that of its events, not a look at every channel.
+//! cost of a piece is that of its events, not a look at every channel. With a log on disk that is read
+//! instead, and this only finds the oldest event.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
@@ -13,7 +14,7 @@ use super::{
     losses::KnownLosses,
     piece::{Piece, SeqRange},
 };
-use crate::{core::FellOff, model::Seq};
+use crate::{core::NotInMemory, model::Seq};
 
 /// A merge under way.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Replay {
         &mut self,
         known: KnownLosses,
         range: &SeqRange,
-    ) -> Option<Result<Piece, FellOff>> {
+    ) -> Option<Result<Piece, NotInMemory>> {
         if range.after < self.from || range.after >= self.horizon {
             return None;
         }
@@ -101,7 +102,7 @@ impl Replay {
         Some(self.merge(known, range))
     }
 
-    fn merge(&mut self, known: KnownLosses, range: &SeqRange) -> Result<Piece, FellOff> {
+    fn merge(&mut self, known: KnownLosses, range: &SeqRange) -> Result<Piece, NotInMemory> {
         let through = self.horizon.min(range.through);
         let mut piece = Piece { events: Vec::new(), through, more: through < range.through };
         let mut bytes = 0;

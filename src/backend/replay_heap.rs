@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct ReplayHeap {
     known: KnownLosses,
     after: Seq,
+    /// What is looked for is not after this.
+    through: Seq,
     /// It is complete up to here.
     horizon: Seq,
     /// Channels by their next event, those whose next events are the oldest.
@@ -44,12 +46,17 @@ impl ReplayHeap {
     /// looked at any.
     pub(super) fn new(known: KnownLosses, after: Seq, through: Seq) -> Self {
         let oldest = BinaryHeap::new();
-        Self { known, after, horizon: through, oldest, stage: Stage::Named }
+        Self { known, after, through, horizon: through, oldest, stage: Stage::Named }
     }
 
     /// Everything up to here is its reader's already.
     pub(super) fn after(&self) -> Seq {
         self.after
+    }
+
+    /// No further than this does it look for events.
+    pub(super) fn through(&self) -> Seq {
+        self.through
     }
 
     /// Looks at the next channels; true when it has looked at all. The subscription is the same at

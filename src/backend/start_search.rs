@@ -166,7 +166,7 @@ impl EventStore {
                     }
                     Some(Ok(piece)) => {
                         let oldest = piece.events.first().map(|event| event.seq);
-                        let reader = HistoryReader { known, ..HistoryReader::default() };
+                        let reader = HistoryReader::knowing(known);
                         Progress::Found { cursor: before(oldest, *after, head), reader }
                     }
                     Some(Err(lost)) => Progress::Lost(lost),
@@ -191,7 +191,11 @@ impl EventStore {
                 (cursor, known)
             }
         };
-        let reader = HistoryReader { known, stage: ReadStage::Merging(Box::new(replay)) };
+        let stage = match self.is_on_disk() {
+            true => ReadStage::Direct,
+            false => ReadStage::Merging(Box::new(replay)),
+        };
+        let reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
         Progress::Found { cursor, reader }
     }
 
@@ -221,7 +225,7 @@ impl EventStore {
             |entry: &Arc<ChannelEntry>| entry.events().next_after(after, KnownLosses::ALL).ok()?;
         let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
         let StartFound { cursor, gap } = self.start_found(before(oldest, after, head), target);
-        Resume { cursor, head, gap, reader: HistoryReader { known, ..HistoryReader::default() } }
+        Resume { cursor, head, gap, reader: HistoryReader::knowing(known) }
     }
 
     fn start_found(&self, cursor: Seq, target: Target) -> StartFound {

@@ -30,6 +30,10 @@ pub enum CloseReason {
     TokenOutgrown,
     /// An administrator requested it.
     EndedByAdmin,
+    /// What it is to be sent next cannot be read from disk.
+    HistoryUnreadable,
+    /// As many connections as may wait for a read of the disk.
+    HistoryBusy,
     /// Its shard ended: by a crash, or because the drain window is over.
     ShardEnded,
     /// The shared log has lost events, or this hub has missed some of its events.
@@ -38,7 +42,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, for metrics.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
@@ -52,6 +56,8 @@ impl CloseReason {
         Self::TokenExpired,
         Self::TokenOutgrown,
         Self::EndedByAdmin,
+        Self::HistoryUnreadable,
+        Self::HistoryBusy,
         Self::ShardEnded,
         Self::LogChanged,
     ];
@@ -72,6 +78,8 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::TokenOutgrown => "token_outgrown",
             Self::EndedByAdmin => "ended_by_admin",
+            Self::HistoryUnreadable => "history_unreadable",
+            Self::HistoryBusy => "history_busy",
             Self::ShardEnded => "shard_ended",
             Self::LogChanged => "log_changed",
         }
@@ -79,8 +87,15 @@ impl CloseReason {
 
     /// Whether the closing block has a `retry:`.
     pub fn asks_to_reconnect(self) -> bool {
-        matches!(self, Self::Aged | Self::Drained | Self::EndedByAdmin | Self::LogChanged)
-            || self.token_word().is_some()
+        matches!(
+            self,
+            Self::Aged
+                | Self::Drained
+                | Self::EndedByAdmin
+                | Self::HistoryUnreadable
+                | Self::HistoryBusy
+                | Self::LogChanged
+        ) || self.token_word().is_some()
     }
 
     /// A comment for people at the end of a stream, where the client cannot know the reason

@@ -52,12 +52,19 @@ struct Lagging {
     large_events: u32,
     large_bytes: u64,
     skip: bool,
+    /// The next events are read from disk, and so is whatever is published meanwhile.
+    is_on_disk: bool,
     /// When a read of history last found nothing, in milliseconds: until then there were no bytes
     /// for the peer.
     checked_ms: u64,
 }
 
 impl Lagging {
+    /// Whether it waits for the disk, and not for the peer.
+    fn waits_for_disk(&self) -> bool {
+        self.is_on_disk && self.rest.is_empty()
+    }
+
     /// Counts a round as lag.
     fn add_lag(&mut self, events: u32, bytes: u64, limits: &ConnectionLimits) {
         self.lag_events = self.lag_events.saturating_add(events);
@@ -68,6 +75,13 @@ impl Lagging {
         if bytes > limits.lag_bytes_max {
             self.large_bytes = self.large_bytes.max(bytes);
         }
+    }
+
+    /// Events up to here count as replay.
+    fn begin_replay(&mut self, head: Seq) {
+        self.replay_through = self.replay_through.max(head);
+        (self.lag_events, self.lag_bytes) = (0, 0);
+        (self.large_events, self.large_bytes) = (0, 0);
     }
 
     /// Subtracts sent events from the lag.
@@ -140,6 +154,10 @@ pub enum ConnectionMsg {
         /// Bytes that come before any event.
         preamble: Bytes,
     },
+    /// What comes next is being read from disk; events up to here count as replay.
+    ReadsDisk(Seq),
+    /// What comes next is in memory; if it was on disk before, events up to here count as replay.
+    ReadsMemory(Seq),
     /// A read of history found no event up to this seq, and there is more to read.
     NothingUpTo(Seq),
     /// A read of history found no event up to this seq, which is its end.
@@ -318,6 +336,21 @@ impl Connection {
                 }
                 self.next()
             }
+            ConnectionMsg::ReadsDisk(head) => {
+                if let Some(lagging) = &mut self.lagging {
+                    lagging.is_on_disk = true;
+                    lagging.checked_ms = now_ms;
+                    lagging.begin_replay(head);
+                }
+                Effect::None
+            }
+            ConnectionMsg::ReadsMemory(head) => {
+                if let Some(lagging) = self.lagging.as_mut().filter(|lagging| lagging.is_on_disk) {
+                    lagging.is_on_disk = false;
+                    lagging.begin_replay(head);
+                }
+                Effect::None
+            }
             ConnectionMsg::NothingUpTo(through) => {
                 self.cursor = self.cursor.max(through);
                 if let Some(lagging) = &mut self.lagging {
@@ -450,17 +483,15 @@ impl Connection {
     /// When it next has to be checked, in milliseconds.
     pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
         let stall_ms = self.stalled_since_ms() + u64::from(limits.write_stall_s) * 1_000;
+        let waits_for_peer = self.lagging.as_ref().is_some_and(|lagging| !lagging.waits_for_disk());
         match self.transport {
             _ if self.ending.is_some() => stall_ms,
-            Transport::Poll => {
-                self.due_ms.min(if self.lagging.is_some() { stall_ms } else { u64::MAX })
-            }
+            Transport::Poll => self.due_ms.min(if waits_for_peer { stall_ms } else { u64::MAX }),
             Transport::Stream => {
                 // The stall deadline is always included, since the connection may fall behind
                 // before its next check.
                 let heartbeat_ms = self.written_ms() + u64::from(limits.heartbeat_s) * 1_000;
-                let quiet_ms =
-                    if self.lagging.is_some() { stall_ms } else { heartbeat_ms.min(stall_ms) };
+                let quiet_ms = if waits_for_peer { stall_ms } else { heartbeat_ms.min(stall_ms) };
                 quiet_ms.min(self.due_ms)
             }
         }
@@ -493,6 +524,7 @@ impl Connection {
             }
             // A poll has no lag limit: it reads history once and is answered.
             Some(_) if self.transport == Transport::Poll => Effect::None,
+            Some(lagging) if lagging.is_on_disk => Effect::None,
             Some(lagging) => {
                 lagging.add_lag(events, bytes, limits);
                 if lagging.lags_too_far(limits) {
@@ -519,7 +551,14 @@ impl Connection {
 
     fn tick(&mut self, now_ms: u64, limits: &ConnectionLimits) -> Effect {
         let quiet_ms = now_ms.saturating_sub(self.written_ms());
-        if self.lagging.is_some() || self.ending.is_some() {
+        let is_behind = match &mut self.lagging {
+            Some(lagging) if lagging.waits_for_disk() => {
+                lagging.checked_ms = now_ms;
+                false
+            }
+            lagging => lagging.is_some(),
+        };
+        if is_behind || self.ending.is_some() {
             let stalled_ms = now_ms.saturating_sub(self.stalled_since_ms());
             if stalled_ms >= u64::from(limits.write_stall_s) * 1_000 {
                 return self.end(CloseReason::WriteStalled);
@@ -852,6 +891,38 @@ mod tests {
         assert_eq!(step(blocked), Effect::None);
         assert_eq!(step(round(102, 500, 300, 9_000)), Effect::None, "nothing comes after it");
         assert_eq!(step(ConnectionMsg::RestTaken(6)), Effect::End(CloseReason::ChannelClosed));
+    }
+
+    #[test]
+    fn a_connection_that_waits_for_the_disk_gets_heartbeats_and_neither_lags_nor_stalls() {
+        let heartbeat_ms = u64::from(limits().heartbeat_s) * 1_000;
+        let mut connection = stream(SlowPolicy::Disconnect);
+        block(&mut connection);
+        let mut step = |msg, now_ms| connection.handle(msg, now_ms, &limits());
+        assert_eq!(step(round(102, 110, 9, 90), 0), Effect::None);
+        assert_eq!(step(ConnectionMsg::RestTaken(9), 0), Effect::Read(Seq(101)));
+        assert_eq!(step(ConnectionMsg::ReadsDisk(Seq(110)), 0), Effect::None);
+        assert_eq!(step(round(111, 911, 800, 8_000), 0), Effect::None, "it does not count");
+        for beat in 1..=4 {
+            assert_eq!(step(ConnectionMsg::Tick, beat * heartbeat_ms - 1), Effect::None);
+            assert_eq!(step(ConnectionMsg::Tick, beat * heartbeat_ms), Effect::Heartbeat);
+            // It looks whether the read is done.
+            let next = step(ConnectionMsg::HeartbeatSent, beat * heartbeat_ms);
+            assert_eq!(next, Effect::Read(Seq(101)));
+        }
+        let now_ms = 5 * heartbeat_ms;
+        let sent = ConnectionMsg::Sent { through: Seq(911), sent: (801, 8_010) };
+        assert_eq!(step(sent, now_ms), Effect::Read(Seq(911)));
+        assert_eq!(step(ConnectionMsg::ReadsMemory(Seq(920)), now_ms), Effect::None);
+        assert_eq!(step(round(921, 926, 6, 60), now_ms), Effect::None);
+        assert_eq!(step(round(927, 931, 5, 50), now_ms), Effect::End(CloseReason::SlowConsumer));
+
+        let mut poll = self::connection(Transport::Poll, SlowPolicy::Disconnect, 20_000);
+        let mut step = |msg, now_ms| poll.handle(msg, now_ms, &limits());
+        assert_eq!(step(round(90, 110, 5, 50), 0), Effect::Read(Seq(100)));
+        assert_eq!(step(ConnectionMsg::ReadsDisk(Seq(110)), 0), Effect::None);
+        assert_eq!(step(ConnectionMsg::Tick, 19_999), Effect::None);
+        assert_eq!(step(ConnectionMsg::Tick, 20_000), Effect::AnswerEmpty);
     }
 
     #[test]

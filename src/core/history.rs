@@ -4,27 +4,39 @@ use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::HistoryLimits;
+use super::{HistoryLimits, unloaded::Unloaded};
 use crate::model::{Event, Seq};
 
-/// The retained events of a channel, in log order.
+/// The retained events of a channel, in log order. With a log on disk the oldest may be there alone.
 ///
 /// A read copies a bounded number of `Arc`s. A snapshot would keep evicted events in memory until
 /// its slowest reader has finished, and so break the memory limits.
 #[derive(Debug, Default)]
 pub struct History {
     events: VecDeque<Arc<Event>>,
+    /// Of those in memory.
     bytes: u64,
     evicted_through: Seq,
+    /// Older ones, which are on disk alone.
+    unloaded: Option<Box<Unloaded>>,
 }
 
 /// What an eviction removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evicted {
-    /// The events.
+    /// The events that were in memory.
     pub seqs: SmallVec<[Seq; 2]>,
     /// Their bytes, bookkeeping included.
     pub bytes: u64,
+    /// Events that were on disk alone.
+    pub unloaded: u64,
+}
+
+impl Evicted {
+    /// Whether nothing was evicted.
+    pub fn is_empty(&self) -> bool {
+        self.seqs.is_empty() && self.unloaded == 0
+    }
 }
 
 /// A part of a history.
@@ -40,6 +52,21 @@ pub struct Slice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellOff;
 
+/// Events after the cursor cannot be read from memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotInMemory {
+    /// Some have been evicted.
+    FellOff,
+    /// Some are on disk alone: up to this one.
+    OnDisk(Seq),
+}
+
+impl From<FellOff> for NotInMemory {
+    fn from(_: FellOff) -> Self {
+        Self::FellOff
+    }
+}
+
 impl History {
     /// An empty history of a channel whose events up to `evicted_through` have been evicted.
     pub fn starting_after(evicted_through: Seq) -> Self {
@@ -54,7 +81,13 @@ impl History {
         self.bytes += event.bytes().len() as u64;
         self.events.push_back(event);
         let mut evicted = Evicted::default();
-        while self.events.len() > 1
+        if self.unloaded.is_some() {
+            self.evict_unloaded(&mut evicted, |unloaded, events, bytes| {
+                unloaded.exceeds(events, bytes, limits)
+            });
+        }
+        while self.unloaded.is_none()
+            && self.events.len() > 1
             && (self.events.len() > limits.events_max as usize || self.bytes > limits.bytes_max)
         {
             self.evict_oldest(&mut evicted);
@@ -62,10 +95,12 @@ impl History {
         evicted
     }
 
-    /// Evicts what was accepted before `oldest_ms`, at most `events_max` events at a time.
+    /// Evicts what was accepted before `oldest_ms`, at most `events_max` events in memory at a time.
     pub fn evict_older_than(&mut self, oldest_ms: u64, events_max: usize) -> Evicted {
         let mut evicted = Evicted::default();
-        while evicted.seqs.len() < events_max
+        self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.oldest_ms() < oldest_ms);
+        while self.unloaded.is_none()
+            && evicted.seqs.len() < events_max
             && self.events.front().is_some_and(|event| event.accepted_ms < oldest_ms)
         {
             self.evict_oldest(&mut evicted);
@@ -73,9 +108,10 @@ impl History {
         evicted
     }
 
-    /// Evicts everything up to and including `through`.
+    /// Evicts everything up to and including `through`, which is in memory or after all that is.
     pub fn evict_through(&mut self, through: Seq) -> Evicted {
         let mut evicted = Evicted::default();
+        self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.first() <= through);
         while self.events.front().is_some_and(|event| event.seq <= through) {
             self.evict_oldest(&mut evicted);
         }
@@ -89,6 +125,45 @@ impl History {
         evicted
     }
 
+    /// Evicts an event that the log on disk removes, and whatever comes before it. It has so many
+    /// frame bytes.
+    pub fn evict_removed(&mut self, seq: Seq, bytes: u64) -> Evicted {
+        let Some(unloaded) = &mut self.unloaded else { return self.evict_through(seq) };
+        if seq < unloaded.first() {
+            return Evicted::default();
+        }
+        let before = unloaded.events();
+        unloaded.remove_oldest(seq, bytes);
+        let evicted = (before - unloaded.events()).max(1);
+        self.evicted_through = self.evicted_through.max(seq);
+        if unloaded.is_empty() {
+            self.unloaded = None;
+        }
+        Evicted { unloaded: evicted, ..Evicted::default() }
+    }
+
+    /// Evicts what is on disk alone.
+    pub fn evict_all_unloaded(&mut self) -> Evicted {
+        let mut evicted = Evicted::default();
+        self.evict_unloaded(&mut evicted, |_, _, _| true);
+        evicted
+    }
+
+    /// Drops the bodies of events up to and including `through` from memory: a log on disk has them.
+    /// Gives the bytes, bookkeeping included.
+    pub fn unload_through(&mut self, through: Seq) -> u64 {
+        let mut bytes = 0;
+        while self.events.front().is_some_and(|event| event.seq <= through) {
+            let Some(event) = self.pop_oldest() else { break };
+            bytes += Self::cost(&event);
+            match &mut self.unloaded {
+                Some(unloaded) => unloaded.push(&event),
+                None => self.unloaded = Some(Box::new(Unloaded::new(&event))),
+            }
+        }
+        bytes
+    }
+
     /// The events after `after` up to `through`, no more than `events_max`; at least one if there
     /// is one, and no more after `bytes_max` bytes are reached.
     pub fn read(
@@ -97,9 +172,14 @@ impl History {
         through: Seq,
         events_max: usize,
         bytes_max: usize,
-    ) -> Result<Slice, FellOff> {
+    ) -> Result<Slice, NotInMemory> {
         if self.evicted_through > after {
-            return Err(FellOff);
+            return Err(NotInMemory::FellOff);
+        }
+        if let Some(unloaded) = &self.unloaded
+            && unloaded.through() > after
+        {
+            return Err(NotInMemory::OnDisk(unloaded.through()));
         }
         let start = self.events.partition_point(|event| event.seq <= after);
         let mut slice = Slice::default();
@@ -118,8 +198,13 @@ impl History {
         Ok(slice)
     }
 
-    /// The oldest retained event after `after`.
+    /// The oldest retained event after `after`; of those on disk a seq that may be before it.
     pub fn next_after(&self, after: Seq) -> Option<Seq> {
+        if let Some(unloaded) = &self.unloaded
+            && unloaded.through() > after
+        {
+            return Some(unloaded.first().max(after.next()));
+        }
         let start = self.events.partition_point(|event| event.seq <= after);
         self.events.get(start).map(|event| event.seq)
     }
@@ -129,29 +214,48 @@ impl History {
         self.evicted_through
     }
 
-    /// The oldest retained event.
-    pub fn oldest(&self) -> Option<&Arc<Event>> {
-        self.events.front()
+    /// The events in memory: the newest ones.
+    pub fn in_memory(&self) -> impl Iterator<Item = &Arc<Event>> {
+        self.events.iter()
+    }
+
+    /// The oldest retained event; of those on disk a seq that may be before it.
+    pub fn first(&self) -> Option<Seq> {
+        match &self.unloaded {
+            Some(unloaded) => Some(unloaded.first()),
+            None => self.events.front().map(|event| event.seq),
+        }
     }
 
     /// The newest retained event.
-    pub fn newest(&self) -> Option<&Arc<Event>> {
-        self.events.back()
+    pub fn last(&self) -> Option<Seq> {
+        match self.events.back() {
+            Some(event) => Some(event.seq),
+            None => self.unloaded.as_ref().map(|unloaded| unloaded.through()),
+        }
+    }
+
+    /// When what age removes next was accepted, in milliseconds since 1970.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        match &self.unloaded {
+            Some(unloaded) => Some(unloaded.oldest_ms()),
+            None => self.events.front().map(|event| event.accepted_ms),
+        }
     }
 
     /// Retained events.
-    pub fn len(&self) -> usize {
-        self.events.len()
+    pub fn len(&self) -> u64 {
+        self.events.len() as u64 + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.events())
     }
 
     /// Whether nothing is retained.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.events.is_empty() && self.unloaded.is_none()
     }
 
     /// Retained frame bytes.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.bytes())
     }
 
     /// What a history accounts for `event` hub-wide, in bytes.
@@ -160,22 +264,48 @@ impl History {
         event.bytes().len() as u64 + Event::OVERHEAD_BYTES
     }
 
-    fn last(&self) -> Option<Seq> {
-        self.newest().map(|event| event.seq)
+    /// Evicts chunks of what is on disk alone, as long as `is_due` says so of what there is, with
+    /// the events and bytes in memory.
+    fn evict_unloaded(
+        &mut self,
+        evicted: &mut Evicted,
+        is_due: impl Fn(&Unloaded, u64, u64) -> bool,
+    ) {
+        let (events, bytes) = (self.events.len() as u64, self.bytes);
+        while let Some(unloaded) = &mut self.unloaded
+            && is_due(unloaded, events, bytes)
+        {
+            let before = unloaded.events();
+            if let Some(last) = unloaded.pop() {
+                self.evicted_through = last;
+            }
+            evicted.unloaded += before - unloaded.events();
+            if unloaded.is_empty() {
+                self.unloaded = None;
+            }
+        }
     }
 
     #[inline]
     fn evict_oldest(&mut self, evicted: &mut Evicted) {
-        if let Some(event) = self.events.pop_front() {
-            self.bytes -= event.bytes().len() as u64;
+        if let Some(event) = self.pop_oldest() {
             self.evicted_through = event.seq;
             evicted.seqs.push(event.seq);
             evicted.bytes += Self::cost(&event);
+        }
+    }
+
+    #[inline]
+    fn pop_oldest(&mut self) -> Option<Arc<Event>> {
+        let event = self.events.pop_front();
+        if let Some(event) = &event {
+            self.bytes -= event.bytes().len() as u64;
         }
         // A channel that was busy once does not keep its capacity for ever.
         if self.events.capacity() > 64 && self.events.len() * 4 < self.events.capacity() {
             self.events.shrink_to(self.events.len() * 2);
         }
+        event
     }
 }
 
@@ -224,7 +354,7 @@ mod tests {
         history.append(event(1, 0, "x"), &limits(10, 30));
         history.append(event(2, 0, &"y".repeat(100)), &limits(10, 30));
         assert_eq!(history.len(), 1);
-        assert_eq!(history.newest().map(|e| e.seq), Some(Seq(2)));
+        assert_eq!(history.last(), Some(Seq(2)));
     }
 
     #[test]
@@ -234,7 +364,7 @@ mod tests {
             history.append(event(seq, 0, "x"), &limits(3, 1 << 20));
         }
         let read = |after| history.read(Seq(after), Seq(5), 10, 1 << 20);
-        assert_eq!(read(1).err(), Some(FellOff));
+        assert_eq!(read(1).err(), Some(NotInMemory::FellOff));
         assert_eq!(seqs(&read(2).expect("at the edge")), [3, 4, 5]);
     }
 
@@ -247,7 +377,7 @@ mod tests {
         assert_eq!(history.evict_older_than(35, 2).seqs[..], [Seq(1), Seq(2)]);
         assert_eq!(history.evict_older_than(35, 2).seqs[..], [Seq(3)]);
         assert_eq!(history.evict_older_than(35, 2).seqs[..], []);
-        assert_eq!(history.oldest().map(|e| e.seq), Some(Seq(4)));
+        assert_eq!(history.first(), Some(Seq(4)));
     }
 
     proptest! {
@@ -267,11 +397,11 @@ mod tests {
                 all.push(Arc::clone(&e));
                 history.append(e, &limits);
             }
-            let kept: u64 = all.iter().rev().take(history.len()).map(|e| e.bytes().len() as u64).sum();
+            let kept: u64 = all.iter().rev().take(history.len() as usize).map(|e| e.bytes().len() as u64).sum();
             prop_assert_eq!(kept, history.bytes());
             prop_assert!(history.len() <= 1 || history.bytes() <= bytes_max);
-            prop_assert!(history.len() <= events_max as usize);
-            let lost = all.len() - history.len();
+            prop_assert!(history.len() <= u64::from(events_max));
+            let lost = all.len() - history.len() as usize;
             match history.read(Seq(after), Seq(through), take, usize::MAX) {
                 Err(_) => prop_assert!(all[..lost].iter().any(|e| e.seq.0 > after)),
                 Ok(slice) => {
@@ -281,6 +411,51 @@ mod tests {
                     prop_assert_eq!(slice.more, expected.len() > take);
                     prop_assert_eq!(seqs(&slice), expected.into_iter().take(take).collect::<Vec<_>>());
                 }
+            }
+        }
+    }
+
+    proptest! {
+        /// Appends, bodies that leave memory, age and removals by the log, against a list.
+        #[test]
+        fn what_is_on_disk_counts_and_is_kept_up_to_an_eighth_beyond_the_bounds(
+            steps in proptest::collection::vec((0u8..8, 0usize..40), 1..200),
+            events_max in 1u32..40, bytes_max in 200u64..3_000,
+        ) {
+            let limits = limits(events_max, bytes_max);
+            let mut history = History::default();
+            let mut all: Vec<Arc<Event>> = Vec::new();
+            for (action, size) in steps {
+                let head = all.len() as u64;
+                match action {
+                    0 => { history.unload_through(Seq(head)); }
+                    1 | 2 => { history.unload_through(Seq(head.saturating_sub(size as u64))); }
+                    3 => { history.evict_older_than(head.saturating_sub(3 * size as u64), 5); }
+                    4 if size < 10 => if let Some(first) = history.evicted_through().0.checked_add(1)
+                        && let Some(event) = all.get(first as usize - 1)
+                    {
+                        history.evict_removed(event.seq, event.bytes().len() as u64);
+                    },
+                    _ => {
+                        let e = event(head + 1, head, &"d".repeat(size));
+                        all.push(Arc::clone(&e));
+                        history.append(e, &limits);
+                        let (events, bytes) = (history.len(), history.bytes());
+                        let kept = |events: u64, bytes: u64| events >= u64::from(events_max).min(head + 1)
+                            || bytes >= bytes_max;
+                        // Only whole chunks go.
+                        let chunk = history.unloaded.as_ref().map_or(0, |u| u.events().div_ceil(8).max(1));
+                        prop_assert!(events <= u64::from(events_max) + chunk || bytes <= bytes_max
+                            || chunk > 0 && kept(events - chunk, bytes), "{events} {bytes} {chunk}");
+                    }
+                }
+                let retained = &all[history.evicted_through().0 as usize..];
+                prop_assert_eq!(history.len(), retained.len() as u64);
+                let bytes: u64 = retained.iter().map(|e| e.bytes().len() as u64).sum();
+                prop_assert_eq!(history.bytes(), bytes);
+                prop_assert_eq!(history.first(), retained.first().map(|e| e.seq));
+                prop_assert_eq!(history.last(), retained.last().map(|e| e.seq));
+                prop_assert_eq!(history.is_empty(), retained.is_empty());
             }
         }
     }

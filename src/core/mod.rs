@@ -13,12 +13,13 @@ mod pattern_index;
 mod rate;
 mod restart;
 mod subscription;
+mod unloaded;
 mod wheel;
 
 pub use channel_rules::{ChannelPolicies, ChannelPolicy, ChannelRule};
 pub use close_reason::CloseReason;
 pub use connection::{Connection, ConnectionMsg, ConnectionStart, Effect, Transport};
-pub use history::{Evicted, FellOff, History, Slice};
+pub use history::{Evicted, FellOff, History, NotInMemory, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
     AddressLimits, ChannelLimits, ConnectionLimits, HistoryLimits, Http2Limits, Limits, PollLimits,

@@ -37,14 +37,19 @@ impl BatchHeader {
     pub(super) const BYTES: usize = 64;
 
     /// Reads a header, if there is a whole one.
-    pub(super) fn decode(mut bytes: &[u8], seed: u32) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8], seed: u32) -> Option<Self> {
         let checked = bytes.get(8..Self::BYTES)?;
-        let (magic, checksum) = (bytes.get_u32_le(), bytes.get_u32_le());
-        if magic != MAGIC || checksum != self::checksum(seed, checked) {
+        let header = Self::parse(bytes)?;
+        (header.checksum == self::checksum(seed, checked)).then_some(header)
+    }
+
+    /// Reads a header whose checksum is known to be right.
+    pub(super) fn parse(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < Self::BYTES || bytes.get_u32_le() != MAGIC {
             return None;
         }
         let header = Self {
-            checksum,
+            checksum: bytes.get_u32_le(),
             len: bytes.get_u32_le(),
             items_checksum: bytes.get_u32_le(),
             epoch: Epoch::from_u64(bytes.get_u64_le()),
@@ -183,6 +188,30 @@ impl BatchEncoder {
     }
 }
 
+/// One part of a batch, as its bytes are.
+pub(super) enum RawItem<'a> {
+    Event(RawEvent<'a>),
+    Key(IdempotencyKey, u32),
+}
+
+/// An event of a batch, as its bytes are.
+pub(super) struct RawEvent<'a> {
+    pub(super) channel: &'a str,
+    pub(super) time_ms: u64,
+    pub(super) kind: EventKind,
+    type_len: u16,
+    data_start: u32,
+    text: &'a [u8],
+}
+
+impl RawEvent<'_> {
+    /// Its text.
+    pub(super) fn draft(&self) -> Option<Draft> {
+        let text = std::str::from_utf8(self.text).ok()?;
+        Draft::from_parts(text, self.type_len, self.data_start)
+    }
+}
+
 /// Reads the items of a batch whose checksums are right.
 pub(super) struct Items<'a>(pub(super) &'a [u8]);
 
@@ -191,6 +220,29 @@ impl Iterator for Items<'_> {
     type Item = Option<Item>;
 
     fn next(&mut self) -> Option<Option<Item>> {
+        let mut raw = RawItems(self.0);
+        let item = raw.next()?.and_then(|item| match item {
+            RawItem::Event(event) => Some(Item::Event {
+                time_ms: event.time_ms,
+                kind: event.kind,
+                channel: ChannelName::parse(event.channel).ok()?,
+                draft: event.draft()?,
+            }),
+            RawItem::Key(key, events) => Some(Item::Key { key, events }),
+        });
+        self.0 = if item.is_some() { raw.0 } else { &[] };
+        Some(item)
+    }
+}
+
+/// The same, without copying anything.
+pub(super) struct RawItems<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for RawItems<'a> {
+    /// `None` for bytes that are no item; nothing can be read behind them.
+    type Item = Option<RawItem<'a>>;
+
+    fn next(&mut self) -> Option<Option<RawItem<'a>>> {
         if self.0.is_empty() {
             return None;
         }
@@ -202,8 +254,8 @@ impl Iterator for Items<'_> {
     }
 }
 
-impl Items<'_> {
-    fn item(&mut self) -> Option<Item> {
+impl<'a> RawItems<'a> {
+    fn item(&mut self) -> Option<RawItem<'a>> {
         let kind = match self.0.try_get_u8().ok()? {
             PUBLISHED => EventKind::Published,
             CLOSED => EventKind::Closed,
@@ -211,25 +263,21 @@ impl Items<'_> {
             _ => return None,
         };
         let name_len = self.0.try_get_u8().ok()?;
-        let channel = ChannelName::parse(self.text(usize::from(name_len))?).ok()?;
+        let channel = std::str::from_utf8(self.bytes(usize::from(name_len))?).ok()?;
         let time_ms = self.0.try_get_u64_le().ok()?;
         let type_len = self.0.try_get_u16_le().ok()?;
         let data_start = self.0.try_get_u32_le().ok()?;
         let text_len = self.0.try_get_u32_le().ok()?;
-        let draft = Draft::from_parts(self.text(text_len as usize)?, type_len, data_start)?;
-        Some(Item::Event { time_ms, kind, channel, draft })
+        let text = self.bytes(text_len as usize)?;
+        Some(RawItem::Event(RawEvent { channel, time_ms, kind, type_len, data_start, text }))
     }
 
-    fn key(&mut self) -> Option<Item> {
+    fn key(&mut self) -> Option<RawItem<'a>> {
         let key = IdempotencyKey::from_bytes(self.bytes(32)?)?;
-        Some(Item::Key { key, events: self.0.try_get_u32_le().ok()? })
+        Some(RawItem::Key(key, self.0.try_get_u32_le().ok()?))
     }
 
-    fn text(&mut self, len: usize) -> Option<&str> {
-        std::str::from_utf8(self.bytes(len)?).ok()
-    }
-
-    fn bytes(&mut self, len: usize) -> Option<&[u8]> {
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(bytes)

@@ -3,14 +3,16 @@
 use std::{io, sync::Arc, time::Duration};
 
 use super::{
-    batch::Items,
+    batch::{Item, Items},
     directory::{Directory, DirectoryFile, is_full},
+    index,
+    read_cache::Shared,
     removed::{RemovedEvents, RemovedLimits},
-    segment::{self, Next, SegmentHeader, SegmentReader},
-    segments::{Sealed, Segments},
+    segment::{self, Next, Sealed, SegmentHeader, SegmentReader},
+    segments::Segments,
     small_file,
 };
-use crate::model::Seq;
+use crate::model::{ChannelName, Draft, Seq};
 
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy)]
@@ -46,17 +48,38 @@ impl<D: Directory> LogKeeper<D> {
         self.segments.wait(time)
     }
 
-    /// Does what is due. Events before `floor` are in no history any more.
+    /// Does what is due.
     ///
     /// # Errors
     /// A file system that fails, other than for want of room.
-    pub fn work(&mut self, floor: Seq, now_ms: u64) -> io::Result<()> {
-        self.remove_old(floor, now_ms)?;
+    pub fn work(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
+        self.remove_old(histories, now_ms)?;
         self.segments.prepare_spare(self.segment_bytes)?;
+        self.save_indexes();
         Ok(())
     }
 
-    fn remove_old(&mut self, floor: Seq, now_ms: u64) -> io::Result<()> {
+    /// Writes the indexes of segments that take no more. A reader makes one that is missing.
+    fn save_indexes(&self) {
+        for (sealed, index) in self.segments.take_unsaved() {
+            if !self.segments.has_sealed(sealed.base) {
+                continue;
+            }
+            let name = index::file_name(sealed.base);
+            if let Err(error) =
+                small_file::write_derived(&self.segments.directory, &name, &index.encode(&sealed))
+            {
+                tracing::debug!(file = name, %error, "an index was not written");
+            }
+            let (shared, bytes) = (Shared::default(), index.bytes());
+            let _ = shared.get_or_make(|| Ok::<_, ()>(index));
+            self.segments.reads.lock().indexes.insert(sealed.base, shared, bytes);
+        }
+    }
+
+    fn remove_old(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
+        let Some((oldest, _)) = self.segments.oldest(1, |_, _| true).pop() else { return Ok(()) };
+        let floor = histories.oldest_retained(oldest.last);
         let LogRetention { bytes_max, age_max_ms, .. } = self.retention;
         let oldest = self.segments.oldest(SEGMENTS_PER_PASS, |sealed, bytes| {
             sealed.last < floor
@@ -66,7 +89,7 @@ impl<D: Directory> LogKeeper<D> {
         let Some((last, first_kept)) = oldest.last() else { return Ok(()) };
         let mut removed = self.removed.clone();
         for (sealed, _) in &oldest {
-            self.note_removal(sealed, &mut removed)?;
+            self.note_removal(sealed, &mut removed, histories)?;
         }
         removed.first_base = *first_kept;
         removed.previous = last.previous;
@@ -78,19 +101,27 @@ impl<D: Directory> LogKeeper<D> {
             result => result?,
         };
         self.removed = removed;
+        histories.begin_with(*first_kept);
+        // A reader that does not find a file looks at the list anew.
+        self.segments.forget_before(*first_kept);
         for (sealed, _) in &oldest {
             directory.remove(&segment::file_name(sealed.base))?;
+            remove_index(directory, sealed.base)?;
         }
         directory.sync()?;
-        self.segments.forget_oldest(oldest.len());
         if has_used_reserve {
             reserve(directory)?;
         }
         Ok(())
     }
 
-    /// Notes what a segment holds that will be lost.
-    fn note_removal(&self, sealed: &Sealed, removed: &mut RemovedEvents) -> io::Result<()> {
+    /// Notes what a segment holds that will be lost, and has it evicted.
+    fn note_removal(
+        &self,
+        sealed: &Sealed,
+        removed: &mut RemovedEvents,
+        histories: &impl Histories,
+    ) -> io::Result<()> {
         let name = segment::file_name(sealed.base);
         let file = self.segments.directory.open(&name)?;
         let mut header = [0; SegmentHeader::BYTES];
@@ -101,6 +132,9 @@ impl<D: Directory> LogKeeper<D> {
             while let Next::Batch(header, items) = reader.next()? {
                 let mut next = header.first;
                 for item in Items(&items).flatten() {
+                    if let Item::Event { channel, draft, .. } = &item {
+                        histories.evict(channel, next, draft);
+                    }
                     next = removed.add(item, next, header.time_ms);
                 }
                 last = header.last();
@@ -111,8 +145,32 @@ impl<D: Directory> LogKeeper<D> {
         if last != sealed.last {
             tracing::warn!(file = name, "a segment that is removed cannot be read to its end");
             removed.lose_unread(sealed.last);
+            histories.evict_all_through(sealed.last);
         }
         Ok(())
+    }
+}
+
+/// The histories whose events are in the log.
+pub trait Histories {
+    /// The oldest event in any history, or a seq before it. A seq up to `enough` need not be exact.
+    fn oldest_retained(&self, enough: Seq) -> Seq;
+
+    /// Evicts an event that is about to be removed, if it is retained.
+    fn evict(&self, channel: &ChannelName, seq: Seq, draft: &Draft);
+
+    /// Evicts all events up to `last`: which ones there are cannot be read.
+    fn evict_all_through(&self, last: Seq);
+
+    /// All events before `first` are about to be removed, and are evicted.
+    fn begin_with(&self, first: Seq);
+}
+
+/// Removes the index of a segment, if it has one.
+pub(super) fn remove_index<D: Directory>(directory: &D, base: Seq) -> io::Result<()> {
+    match directory.remove(&index::file_name(base)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -166,3 +224,17 @@ pub(super) const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 8 << 20;
 /// Segments removed between two looks at the spare.
 const SEGMENTS_PER_PASS: usize = 8;
+
+/// Histories whose oldest event is this one.
+#[cfg(test)]
+impl Histories for Seq {
+    fn oldest_retained(&self, _: Seq) -> Seq {
+        *self
+    }
+
+    fn evict(&self, _: &ChannelName, _: Seq, _: &Draft) {}
+
+    fn evict_all_through(&self, _: Seq) {}
+
+    fn begin_with(&self, _: Seq) {}
+}

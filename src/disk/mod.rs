@@ -1,6 +1,7 @@
 //! The log on disk: segments of batches, written by one thread and fsynced before anyone sees what is
 //! in them (docs/adr/031-a-log-on-disk.md).
 //!
+//! [`LogReader`] reads older events back, for readers of history (docs/adr/034-history-beyond-memory.md).
 //! Nothing here knows of channels' histories, subscribers or tasks: it stores what it is handed, says
 //! when that is durable, and reads it back.
 
@@ -13,8 +14,12 @@ mod directory;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod index;
 mod keeper;
+mod log_reader;
 mod meta;
+mod read_cache;
+mod recovered_event;
 mod recovery;
 mod removed;
 mod repair;
@@ -38,10 +43,12 @@ mod writer;
 pub use data_dir::{DataDir, LocalDirectory};
 pub use directory::{Directory, DirectoryFile};
 pub use error::{OpenError, WriteError};
-pub use keeper::{LogKeeper, LogRetention};
+pub use index::ChannelHash;
+pub use keeper::{Histories, LogKeeper, LogRetention};
+pub use log_reader::{LogFound, LogReader, LogSearch, ReadError};
+pub use recovered_event::RecoveredEvent;
 pub use recovery::{
-    LogContents, LogStatus, OpenLog, Recovered, RecoveredEvent, Recovery, RecoveryReport,
-    SegmentContents,
+    LogContents, LogStatus, OpenLog, Recovered, Recovery, RecoveryReport, SegmentContents,
 };
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;

@@ -10,16 +10,19 @@ use super::{
     batch::{BatchHeader, Item, Items},
     directory::{Directory, DirectoryFile, is_full},
     error::OpenError,
+    index,
     keeper::{self, LOSSES, LogKeeper, LogRetention, RESERVE, STARTED_AT},
+    log_reader::LogReader,
     meta::{Meta, foreign_file},
+    recovered_event::RecoveredEvent,
     removed::{RemovedEvents, StoredKey},
-    segment::{self, Next, SegmentHeader, SegmentReader},
-    segments::{SPARE, Sealed, Segments},
+    segment::{self, Next, Sealed, SegmentHeader, SegmentReader},
+    segments::{SPARE, Segments},
     small_file,
     transient::{TRANSIENT, TransientChannels},
     writer::{CLEAN_END, CleanEnd, LogWriter, SEQS_SKIPPED},
 };
-use crate::model::{ChannelName, Draft, Epoch, EventKind, Seq};
+use crate::model::{Epoch, Seq};
 
 /// A log that is being opened.
 pub struct Recovery<D> {
@@ -39,21 +42,6 @@ pub enum Recovered {
     Key(StoredKey),
 }
 
-/// An event of the log.
-#[derive(Debug)]
-pub struct RecoveredEvent {
-    /// Its number in the log.
-    pub seq: Seq,
-    /// When it was accepted, in milliseconds since 1970.
-    pub time_ms: u64,
-    /// A publisher's, or the hub's.
-    pub kind: EventKind,
-    /// Its channel.
-    pub channel: ChannelName,
-    /// Its text without its id.
-    pub draft: Draft,
-}
-
 /// A log that is open.
 pub struct OpenLog<D: Directory> {
     /// Writes to its end.
@@ -62,6 +50,8 @@ pub struct OpenLog<D: Directory> {
     pub keeper: LogKeeper<D>,
     /// Whether the disk is full, and how much of it the log takes.
     pub status: LogStatus<D>,
+    /// Reads what is in it.
+    pub reader: LogReader<D>,
     /// What was found.
     pub report: RecoveryReport,
 }
@@ -195,6 +185,11 @@ impl<D: Directory> Recovery<D> {
         }
     }
 
+    /// The first seq that it may hold.
+    pub fn first(&self) -> Seq {
+        self.bases.first().copied().unwrap_or(self.removed.first_base).max(Seq(1))
+    }
+
     /// Reads the log in its order, and opens it for writing.
     pub fn open(
         self,
@@ -235,6 +230,7 @@ impl<D: Directory> Recovery<D> {
             writer: LogWriter::new(ours(), self.epoch, last, noted, previous),
             keeper: LogKeeper::new(ours(), segment_bytes, retention, self.removed),
             status: LogStatus(Arc::downgrade(&segments)),
+            reader: LogReader::new(&segments),
             report,
         })
     }
@@ -400,7 +396,8 @@ impl<D: Directory> Recovery<D> {
         let names = self.directory.list()?;
         let is_removed = |base: Seq| base < self.removed.first_base;
         for name in names {
-            if name == SPARE || segment::base_of(&name).is_some_and(is_removed) {
+            let base = segment::base_of(&name).or_else(|| index::base_of(&name));
+            if name == SPARE || base.is_some_and(is_removed) {
                 self.directory.remove(&name)?;
             }
         }

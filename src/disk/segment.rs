@@ -62,6 +62,18 @@ impl SegmentHeader {
     }
 }
 
+/// A segment that takes no more batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealed {
+    pub(super) base: Seq,
+    pub(super) last: Seq,
+    /// The checksum of its last batch.
+    pub(super) previous: u32,
+    pub(super) bytes: u64,
+    /// When its last batch was written, in milliseconds since 1970.
+    pub(super) newest_ms: u64,
+}
+
 /// The name of the segment that begins with `base`.
 pub(super) fn file_name(base: Seq) -> String {
     format!("{:020}.log", base.0)

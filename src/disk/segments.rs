@@ -9,26 +9,19 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
+    batch::BatchHeader,
     directory::{Directory, is_full},
     error::WriteError,
+    index::{ChannelHash, Found, SegmentIndex},
+    read_cache::ReadCache,
+    segment::Sealed,
 };
 use crate::model::Seq;
-
-/// A segment that takes no more batches.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sealed {
-    pub(super) base: Seq,
-    pub(super) last: Seq,
-    /// The checksum of its last batch.
-    pub(super) previous: u32,
-    pub(super) bytes: u64,
-    /// When its last batch was written, in milliseconds since 1970.
-    pub(super) newest_ms: u64,
-}
 
 /// The segments of an open log.
 pub(super) struct Segments<D: Directory> {
     pub(super) directory: D,
+    pub(super) reads: Mutex<ReadCache<D::File>>,
     state: Mutex<State<D::File>>,
     changed: Condvar,
     is_full: AtomicBool,
@@ -36,14 +29,30 @@ pub(super) struct Segments<D: Directory> {
 
 struct State<F> {
     sealed: VecDeque<Sealed>,
-    /// The base of the segment that is written to, once there is one.
-    current: Option<Seq>,
+    /// The segment that is written to, once there is one.
+    current: Option<Current>,
+    /// The indexes of segments that were written to, until they have a file.
+    unsaved: Vec<(Sealed, SegmentIndex)>,
     spare: Spare<F>,
     /// Bytes that the writer waits for, if the usual ones are not enough.
     wanted: u64,
     /// The writer does not wait for room on a full disk any more.
     is_closing: bool,
     has_stopped: bool,
+}
+
+/// The segment that is written to.
+struct Current {
+    base: Seq,
+    index: SegmentIndex,
+}
+
+/// A segment that a reader comes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Located {
+    Sealed(Sealed),
+    /// It is written to; what its index says of the next events.
+    Current(Seq, Found),
 }
 
 /// The next segment, allocated before it is needed, so that a full disk shows while there is room
@@ -61,6 +70,7 @@ impl<D: Directory> Segments<D> {
         let state = State {
             sealed,
             current: None,
+            unsaved: Vec::new(),
             spare: Spare::Missing,
             wanted: 0,
             is_closing: false,
@@ -68,6 +78,7 @@ impl<D: Directory> Segments<D> {
         };
         Self {
             directory,
+            reads: Mutex::new(ReadCache::new()),
             state: Mutex::new(state),
             changed: Condvar::new(),
             is_full: AtomicBool::new(false),
@@ -125,16 +136,46 @@ impl<D: Directory> Segments<D> {
     /// The spare segment has got its name, and is the one that is written to.
     pub(super) fn begin(&self, base: Seq) {
         let mut state = self.state.lock();
-        state.current = Some(base);
+        state.current = Some(Current { base, index: SegmentIndex::default() });
         state.spare = Spare::Missing;
         self.changed.notify_all();
+    }
+
+    /// A batch with events of these channels is written to the segment.
+    pub(super) fn note_batch(
+        &self,
+        offset: u64,
+        header: &BatchHeader,
+        channels: impl IntoIterator<Item = ChannelHash>,
+    ) {
+        if let Some(current) = &mut self.state.lock().current {
+            current.index.add(offset, header, channels);
+        }
     }
 
     /// The segment that was written to takes no more.
     pub(super) fn seal(&self, sealed: Sealed) {
         let mut state = self.state.lock();
-        state.current = None;
+        if let Some(current) = state.current.take() {
+            state.unsaved.push((sealed, current.index.seal()));
+        }
         state.sealed.push_back(sealed);
+    }
+
+    /// The indexes that have no file yet.
+    pub(super) fn take_unsaved(&self) -> Vec<(Sealed, SegmentIndex)> {
+        std::mem::take(&mut self.state.lock().unsaved)
+    }
+
+    /// The segment with the next event after `after`.
+    pub(super) fn locate(&self, after: Seq, channels: Option<&[ChannelHash]>) -> Option<Located> {
+        let state = self.state.lock();
+        let index = state.sealed.partition_point(|sealed| sealed.last <= after);
+        if let Some(sealed) = state.sealed.get(index) {
+            return Some(Located::Sealed(*sealed));
+        }
+        let current = state.current.as_ref()?;
+        Some(Located::Current(current.base, current.index.find(after, channels)))
     }
 
     /// The oldest sealed segments to which `removable` applies, each with the base of the one after
@@ -146,9 +187,10 @@ impl<D: Directory> Segments<D> {
     ) -> Vec<(Sealed, Seq)> {
         let state = self.state.lock();
         let mut bytes: u64 = state.sealed.iter().map(|sealed| sealed.bytes).sum();
+        let current = state.current.as_ref().map(|current| current.base);
         let mut oldest = Vec::new();
         for (index, sealed) in state.sealed.iter().enumerate().take(count) {
-            let after = state.sealed.get(index + 1).map(|next| next.base).or(state.current);
+            let after = state.sealed.get(index + 1).map(|next| next.base).or(current);
             let Some(after) = after.filter(|_| removable(sealed, bytes)) else { break };
             bytes -= sealed.bytes;
             oldest.push((*sealed, after));
@@ -156,9 +198,15 @@ impl<D: Directory> Segments<D> {
         oldest
     }
 
-    /// Drops the oldest from the list.
-    pub(super) fn forget_oldest(&self, count: usize) {
-        self.state.lock().sealed.drain(..count);
+    /// Drops the oldest from the list, up to the one that begins with `first_kept`.
+    pub(super) fn forget_before(&self, first_kept: Seq) {
+        self.state.lock().sealed.retain(|sealed| sealed.base >= first_kept);
+        self.reads.lock().forget_before(first_kept);
+    }
+
+    /// Whether there is a sealed segment that begins with `base`.
+    pub(super) fn has_sealed(&self, base: Seq) -> bool {
+        self.state.lock().sealed.iter().any(|sealed| sealed.base == base)
     }
 
     /// How many sealed segments there are, and their bytes.

@@ -13,17 +13,30 @@ use super::{
 
 /// Replaces the file `name`.
 pub(super) fn write(directory: &impl Directory, name: &str, body: &[u8]) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
-    bytes.put_u32_le(MAGIC);
-    bytes.put_u32_le(checksum(FILE_SEED, body));
-    bytes.put_u64_le(body.len() as u64);
-    bytes.put_slice(body);
+    let bytes = encode(body);
     let new = format!("{name}{NEW}");
     let file = directory.create(&new, bytes.len() as u64)?;
     file.write_all_at(&bytes, 0)?;
     file.sync()?;
     directory.rename(&new, name)?;
     directory.sync()
+}
+
+/// The same for a file that can be made anew: after a crash it may be missing, or not as it was written.
+pub(super) fn write_derived(directory: &impl Directory, name: &str, body: &[u8]) -> io::Result<()> {
+    let new = format!("{name}{NEW}");
+    let file = directory.create(&new, 0)?;
+    file.write_all_at(&encode(body), 0)?;
+    directory.rename(&new, name)
+}
+
+fn encode(body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
+    bytes.put_u32_le(MAGIC);
+    bytes.put_u32_le(checksum(FILE_SEED, body));
+    bytes.put_u64_le(body.len() as u64);
+    bytes.put_slice(body);
+    bytes
 }
 
 /// Reads a file that [`write`] has written. `None` if it does not exist.

@@ -129,11 +129,12 @@ fn old_segments_are_removed_and_what_they_held_is_known() {
     for seq in 1..=40 {
         let channel = if seq == 1 { "quiet" } else { "busy" };
         write(&mut log, &event(seq, channel, &"x".repeat(1_000)));
-        log.keeper.work(Seq(30), 0).expect("kept");
+        log.keeper.work(&Seq(30), 0).expect("kept");
     }
     drop(log);
     let names = fs::read_dir(dir.path()).expect("it can be read").count();
-    assert!(names < 12, "{names} files");
+    // A segment and its index each.
+    assert!(names < 24, "{names} files");
     let (directory, identity) = directory(dir.path()).expect("a directory");
     let recovery = Recovery::start(directory, identity, Epoch::new(1, 1)).expect("a log");
     let lost: Vec<(String, u64)> =
@@ -150,6 +151,74 @@ fn old_segments_are_removed_and_what_they_held_is_known() {
         })
         .expect("it opens");
     assert_eq!(first, Some(lost[1].1 + 1));
+}
+
+#[test]
+fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_wrong() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = open(dir.path());
+    let mut all: Vec<(u64, &str)> = Vec::new();
+    let mut append = |log: &mut OpenLog<LocalDirectory>, from: u64| {
+        for n in 0..60 {
+            let channel = if n % 20 == 7 { "quiet" } else { "busy" };
+            write(log, &event(from + n, channel, &"x".repeat(300)));
+            log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
+            all.push((from + n, channel));
+        }
+        all.clone()
+    };
+    append(&mut log, 1);
+    drop(log);
+    // Not closed: seqs are skipped.
+    let (mut log, _) = open(dir.path());
+    let from = log.report.last.0 + 1;
+    let all = append(&mut log, from);
+    let indexes = || -> Vec<_> {
+        let files = fs::read_dir(dir.path()).expect("it can be read");
+        let paths = files.map(|entry| entry.expect("an entry").path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "index")).collect()
+    };
+    let made = indexes();
+    assert!(made.len() >= 8, "{made:?}");
+    for (index, path) in made.iter().enumerate() {
+        match index % 4 {
+            0 => fs::remove_file(path).expect("removed"),
+            1 => fs::write(path, b"").expect("written"),
+            2 => _ = fs::copy(&made[index - 1], path).expect("copied"),
+            _ => {}
+        }
+    }
+    for _ in 0..2 {
+        for channel in [None, Some("quiet"), Some("busy"), Some("other")] {
+            let hashes = channel.map(|name| [ChannelHash::of(name)]);
+            let is_wanted = |of: &str| channel.is_none_or(|name| name == of);
+            for after in [0, 1, 7, 40, 60, from - 1, from, from + 50, from + 59] {
+                let mut search = LogSearch {
+                    after: Seq(after),
+                    through: Seq(from + 59),
+                    events_max: 3,
+                    bytes_max: 700,
+                    channels: hashes.as_ref().map(|hashes| &hashes[..]),
+                };
+                let mut found = Vec::new();
+                while search.after < search.through {
+                    let piece = log.reader.search(&search, |name| {
+                        is_wanted(name).then(|| ChannelName::parse(name).expect("a name"))
+                    });
+                    let piece = piece.expect("it can be read");
+                    assert!(piece.through > search.after && piece.events.len() <= 3);
+                    found.extend(piece.events.iter().map(|event| event.seq.0));
+                    search.after = piece.through;
+                }
+                let wanted = all.iter().filter(|(seq, of)| *seq > after && is_wanted(of));
+                assert_eq!(found, wanted.map(|(seq, _)| *seq).collect::<Vec<_>>(), "{channel:?}");
+            }
+        }
+        assert!(indexes().len() >= made.len(), "they are made anew");
+        // And with nothing in memory.
+        drop(log);
+        log = open(dir.path()).0;
+    }
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -180,7 +249,7 @@ fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
         }
         Recovered::Key(key) => read.keys.push(key),
     })?;
-    log.keeper.work(Seq::ZERO, 0).expect("a spare segment");
+    log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
     Ok((log, read))
 }
 

@@ -165,7 +165,7 @@ fn kill_a_removal(seed: u64, call: u64) -> (SimulatedDisk, usize) {
         append(&mut log, "a");
     }
     disk.plan(Faults { stop_at: Some(call), ..Faults::default() });
-    let _ = log.keeper.work(Seq(8), 0);
+    let _ = log.keeper.work(&Seq(8), 0);
     drop(log);
     disk.reboot(Stop::Kill);
     let names = disk.list().expect("names");
@@ -185,7 +185,7 @@ fn an_acknowledged_close_and_a_key_outlive_their_segment_and_end_with_their_time
     for _ in 0..10 {
         append(&mut log, "b");
     }
-    log.keeper.work(Seq(6), 1_400).expect("removed");
+    log.keeper.work(&Seq(6), 1_400).expect("removed");
     drop(log);
     disk.reboot(Stop::PowerCut);
     let (log, read) = start(&disk);
@@ -199,7 +199,7 @@ fn an_acknowledged_close_and_a_key_outlive_their_segment_and_end_with_their_time
 
     let mut log = start(&disk).0;
     append(&mut log, "b");
-    log.keeper.work(Seq(10), 1_500).expect("removed");
+    log.keeper.work(&Seq(10), 1_500).expect("removed");
     let known = removed(&disk);
     assert_eq!((known.closed().count(), known.keys().count()), (0, 0));
 }
@@ -214,9 +214,9 @@ fn a_clock_that_goes_back_removes_nothing_early() {
         add(&mut log, "a", seq);
         log.writer.write(now_ms).and_then(|()| log.writer.sync()).expect("written");
     }
-    log.keeper.work(Seq::ZERO, 99).expect("nothing to do");
+    log.keeper.work(&Seq::ZERO, 99).expect("nothing to do");
     assert_eq!(log.status.sealed().0, 5);
-    log.keeper.work(Seq::ZERO, 1_100).expect("removed");
+    log.keeper.work(&Seq::ZERO, 1_100).expect("removed");
     assert_eq!(log.status.sealed().0, 0);
 }
 
@@ -248,7 +248,7 @@ fn publishing_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() {
     }
     // The room of a segment, for what is under way.
     assert_eq!(small(&mut log), last + 1);
-    log.keeper.work(Seq(4), 0).expect("it removes");
+    log.keeper.work(&Seq(4), 0).expect("it removes");
     assert!(!log.status.is_full(), "there is room again");
     assert_eq!(small(&mut log), last + 2);
     drop(log);
@@ -266,11 +266,11 @@ fn the_losses_file_has_room_on_a_full_disk_again_and_again() {
     }
     for floor in [5, 10, 15, 20] {
         disk.limit_room(0);
-        log.keeper.work(Seq(floor), 0).expect("on a full disk nothing fails");
+        log.keeper.work(&Seq(floor), 0).expect("on a full disk nothing fails");
         assert!(!disk.list().expect("names").contains(&"reserve".to_owned()));
         assert!(log.status.sealed().0 < 31, "with the reserve's room");
         disk.limit_room(u64::MAX);
-        log.keeper.work(Seq(floor + 1), 0).expect("removed");
+        log.keeper.work(&Seq(floor + 1), 0).expect("removed");
     }
 }
 
@@ -284,7 +284,7 @@ fn a_batch_larger_than_a_segment_waits_for_room_and_for_the_keeper() {
         let is_done = Arc::clone(&is_done);
         move || {
             while keeper.wait(Duration::from_millis(10)) && !is_done.load(Ordering::Relaxed) {
-                keeper.work(Seq::ZERO, 0).expect("no failure");
+                keeper.work(&Seq::ZERO, 0).expect("no failure");
             }
         }
     });
@@ -309,12 +309,12 @@ fn nothing_waits_for_room_after_a_stop() {
     let disk = SimulatedDisk::new(1);
     let OpenLog { mut writer, mut keeper, status, .. } = start(&disk).0;
     disk.limit_room(0);
-    keeper.work(Seq::ZERO, 0).expect("full is not a failure");
+    keeper.work(&Seq::ZERO, 0).expect("full is not a failure");
     // The spare segment was there before the disk was full.
     writer.begin();
     writer.add(&event("a", 1, EventKind::Published));
     writer.write(0).expect("there is a segment");
-    keeper.work(Seq::ZERO, 0).expect("full is not a failure");
+    keeper.work(&Seq::ZERO, 0).expect("full is not a failure");
     assert!(status.is_full());
     status.stop();
     let (sender, ended) = mpsc::channel();
@@ -343,7 +343,7 @@ fn the_writer_and_the_keeper_hand_over_thousands_of_segments() {
         let mut removed = 0;
         while keeper.wait(Duration::from_secs(3_600)) {
             removed += 1;
-            keeper.work(Seq(removed), 0).expect("no failure");
+            keeper.work(&Seq(removed), 0).expect("no failure");
         }
     });
     for seq in 1..=EVENTS {
@@ -410,7 +410,7 @@ fn open(
         }
     })?;
     let io = |error| OpenError::Io { file: "spare".into(), error };
-    log.keeper.work(Seq::ZERO, 0).map_err(io)?;
+    log.keeper.work(&Seq::ZERO, 0).map_err(io)?;
     Ok((log, seqs))
 }
 
@@ -447,7 +447,7 @@ fn add(log: &mut OpenLog<SimulatedDisk>, channel: &str, seq: u64) {
 
 /// Allocates the next segment, if there is room.
 fn prepare(log: &mut OpenLog<SimulatedDisk>) {
-    log.keeper.work(Seq::ZERO, 0).expect("a spare segment, or none");
+    log.keeper.work(&Seq::ZERO, 0).expect("a spare segment, or none");
 }
 
 fn event(channel: &str, seq: u64, kind: EventKind) -> Event {

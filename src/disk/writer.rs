@@ -6,9 +6,10 @@ use super::{
     batch::{BatchEncoder, BatchLink},
     directory::{Directory, DirectoryFile, is_full},
     error::WriteError,
+    index::ChannelHash,
     keeper,
-    segment::SegmentHeader,
-    segments::{SPARE, Sealed, Segments},
+    segment::{Sealed, SegmentHeader},
+    segments::{SPARE, Segments},
     small_file,
 };
 use crate::{
@@ -22,6 +23,8 @@ pub struct LogWriter<D: Directory> {
     epoch: Epoch,
     current: Option<Current<D::File>>,
     encoder: BatchEncoder,
+    /// The channels of the batch, for the index.
+    channels: Vec<ChannelHash>,
     first: Seq,
     pub(super) written: Seq,
     durable: Seq,
@@ -64,6 +67,7 @@ impl<D: Directory> LogWriter<D> {
             epoch,
             current: None,
             encoder: BatchEncoder::default(),
+            channels: Vec::new(),
             first: last,
             written: last,
             durable: last,
@@ -80,6 +84,7 @@ impl<D: Directory> LogWriter<D> {
     pub fn begin(&mut self) {
         self.bytes_begun = 0;
         self.encoder.begin();
+        self.channels.clear();
     }
 
     /// Goes on with an event of this seq. A batch has no hole, so if seqs were given out to events that
@@ -121,6 +126,7 @@ impl<D: Directory> LogWriter<D> {
             self.first = event.seq;
         }
         self.next = event.seq.next();
+        self.channels.push(ChannelHash::of(event.channel.as_str()));
         self.encoder.event(event.time_ms, event.kind, event.channel.as_str(), &event.frame);
     }
 
@@ -190,6 +196,7 @@ impl<D: Directory> LogWriter<D> {
             seed: current.header.seed,
         });
         current.file.write_all_at(bytes, current.offset)?;
+        self.segments.note_batch(current.offset, &header, self.channels.drain(..));
         current.offset += bytes.len() as u64;
         current.newest_ms = now_ms;
         self.previous = header.checksum;

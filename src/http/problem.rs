@@ -269,8 +269,12 @@ impl From<SubscribeError> for Problem {
             SubscribeError::TooManyNewChannels { wait_ms } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(whole_s(wait_ms))
             }
+            SubscribeError::HistoryUnreadable => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+            }
             SubscribeError::TooManyConnections { .. }
             | SubscribeError::TooManyReplays { .. }
+            | SubscribeError::HistoryBusy
             | SubscribeError::DirectoryFull(_)
             | SubscribeError::NotCaughtUp
             | SubscribeError::GoingDown => {

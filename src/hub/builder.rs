@@ -114,25 +114,25 @@ impl HubBuilder {
         let registry = Arc::new(Registry::with_policies(&limits, policies.clone()));
         let epoch = Epoch::new(clock.now_ms(), fastrand::u16(..));
         let mut transient = TransientChannels::default();
-        let (store, durable, keys) = match (self.disk, self.backend) {
+        let (store, durable, keys, log_reads) = match (self.disk, self.backend) {
             (None, Some(options)) => {
                 let metrics = Arc::clone(&metrics.backend);
                 let loading = (Arc::clone(&registry), clock);
                 let (store, stage) = open_shared(options, &limits, loading, metrics, epoch)
                     .await
                     .map_err(StartError)?;
-                (store, DurableStage::Shared(stage), VecDeque::new())
+                (store, DurableStage::Shared(stage), VecDeque::new(), None)
             }
             (None, None) => {
                 let bytes_max = limits.history.total_bytes_max;
                 let store = Arc::new(EventStore::new(epoch, bytes_max, Arc::clone(&registry)));
-                (store, durable.unwrap_or(DurableStage::Memory), VecDeque::new())
+                (store, durable.unwrap_or(DurableStage::Memory), VecDeque::new(), None)
             }
             (Some(options), _) => {
                 let (limits, registry) = (Arc::clone(&limits), Arc::clone(&registry));
                 let metrics = Arc::clone(&metrics.disk);
                 let now_ms = clock.now_ms();
-                let sync = options.sync;
+                let (sync, read_limits) = (options.sync, options.reads);
                 let restored = tokio::task::spawn_blocking({
                     let metrics = Arc::clone(&metrics);
                     move || {
@@ -145,7 +145,10 @@ impl HubBuilder {
                 let restored = restored.await.map_err(|error| StartError(error.to_string()))??;
                 transient = restored.transient;
                 let (store, log, keys) = (restored.store, restored.log, restored.keys);
-                (store, DurableStage::Disk(DiskStage::new(log, sync, metrics)), keys)
+                let stage = DiskStage::new(log, sync, metrics, Arc::clone(&store), read_limits)
+                    .map_err(|error| StartError(error.to_string()))?;
+                let reads = Arc::clone(stage.reads());
+                (store, DurableStage::Disk(stage), keys, Some(reads))
             }
         };
 
@@ -174,6 +177,7 @@ impl HubBuilder {
         };
         let context = ShardContext {
             store: Arc::clone(&store),
+            log_reads: log_reads.clone(),
             inboxes,
             shards: Arc::clone(&shards),
             limits: limits.connections.clone(),
@@ -203,6 +207,7 @@ impl HubBuilder {
             throttled_logs: ThrottledLogs::default(),
             store,
             log,
+            log_reads,
             lifecycle,
             shards,
             root,

@@ -21,7 +21,7 @@ use crate::{
     actors::{
         ConnectionFilter, DelayedStage, DiskStage, DurableStage, Front, LocalShard, SharedStage,
     },
-    core::{IdempotencyKey, Subscription},
+    core::{IdempotencyKey, Limits, Subscription},
     model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Position, Seq, Start},
 };
 
@@ -83,6 +83,7 @@ macro_rules! contract_of {
 contract_of!(memory, super::Engine::memory());
 contract_of!(delayed, super::Engine::delayed());
 contract_of!(disk, super::Engine::disk());
+contract_of!(disk_beyond_memory, super::Engine::disk_beyond_memory());
 contract_of!(redis, super::Engine::redis());
 
 impl Engine {
@@ -99,9 +100,21 @@ impl Engine {
     }
 
     async fn disk() -> Self {
+        Self::on_disk(Limits::default()).await
+    }
+
+    /// Hardly an event stays in memory.
+    async fn disk_beyond_memory() -> Self {
+        let mut limits = Limits::default();
+        limits.history.total_bytes_max = 1_000;
+        Self::on_disk(limits).await
+    }
+
+    async fn on_disk(limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let options = DiskOptions::new(directory.path());
-        let hub = Hub::builder().shards(1).disk(options).start().await.expect("it starts");
+        let hub = Hub::builder().shards(1).limits(limits).disk(options);
+        let hub = hub.start().await.expect("it starts");
         Self { _directory: Some(directory), ..Self::of(hub, Stage::Disk) }
     }
 

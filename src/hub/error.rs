@@ -138,6 +138,12 @@ pub enum SubscribeError {
     /// This hub did not receive the events up to the start position in time.
     #[error("this hub has not come to the position yet")]
     NotCaughtUp,
+    /// As many readers as may wait for events that are on disk.
+    #[error("as many readers as may wait for the disk")]
+    HistoryBusy,
+    /// What it would get next cannot be read from disk.
+    #[error("the events at this position cannot be read from the hub's disk")]
+    HistoryUnreadable,
     /// The hub is going down.
     #[error("the hub is going down")]
     GoingDown,
@@ -146,7 +152,7 @@ pub enum SubscribeError {
 impl SubscribeError {
     /// Whether the same subscription may succeed later.
     pub fn is_temporary(&self) -> bool {
-        !matches!(self, Self::Closed)
+        !matches!(self, Self::Closed | Self::HistoryUnreadable)
     }
 
     /// Whether a limit of the client is reached, rather than one of the hub.
@@ -170,6 +176,8 @@ impl SubscribeError {
             Self::TooManyNewChannels { .. } => "too_many_new_channels",
             Self::DirectoryFull(_) => "too_many_channels",
             Self::NotCaughtUp => "not_caught_up",
+            Self::HistoryBusy => "history_busy",
+            Self::HistoryUnreadable => "history_unreadable",
             Self::GoingDown => "going_down",
         }
     }

@@ -9,7 +9,7 @@ use super::{
     channel_creation::ChannelCreator, quotas::Quotas, throttled_logs::ThrottledLogs,
 };
 use crate::{
-    actors::{Clock, Lifecycle, Log, RootHandle, ShardsHandle},
+    actors::{Clock, Lifecycle, Log, LogReads, RootHandle, ShardsHandle},
     backend::{EventStore, Registry},
     core::Limits,
     disk::TransientChannels,
@@ -33,6 +33,8 @@ pub(super) struct HubParts {
     pub(super) log: Arc<Log>,
     /// Which channels are transient, as the log on disk has noted. Its lock is held while rules change.
     pub(super) transient: Mutex<TransientChannels>,
+    /// With a log on disk.
+    pub(super) log_reads: Option<Arc<LogReads>>,
     // Actors.
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) shards: Arc<ShardsHandle>,

@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+#[cfg(test)]
+mod beyond_memory_tests;
 mod bodies;
 mod budgets;
 mod builder;
@@ -48,7 +50,7 @@ pub use connections::{
 pub use crate::{
     actors::{
         BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState,
-        EventBody, Fault, Holder, PollTicket, Renewal, Subscriber,
+        EventBody, Fault, Holder, PollTicket, ReadLimits, Renewal, Subscriber,
     },
     backend::ChannelInfo,
 };

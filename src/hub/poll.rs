@@ -11,9 +11,9 @@ use super::{
     channel_creation::CreatedBy, error::SubscribeError, handle::Hub, subscribe::AdmissionRequest,
 };
 use crate::{
-    actors::{Form, Holder, Subscriber},
-    backend::{ChannelEntry, SeqRange, StartFound},
-    core::Subscription,
+    actors::{Form, Holder, ReadFailure, ReadsBusy, Subscriber},
+    backend::{ChannelEntry, LogRead, Piece, SeqRange, StartFound},
+    core::{NotInMemory, Subscription},
     model::{ClientAddress, PollAnswer, PollEncoding, PollReply, Position, Start},
 };
 
@@ -116,10 +116,18 @@ impl Hub {
                 events_max: POLL_PAGE_EVENTS,
                 bytes_max: POLL_BYTES_MAX,
             };
-            let page = backend.read(patterns, named.iter(), &mut resume.reader, &range);
+            let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
+                Err(NotInMemory::OnDisk(to)) => {
+                    let (named, reader) = (named.iter(), &mut resume.reader);
+                    let read = backend.log_read(patterns, named, reader, &range, to);
+                    self.read_log(read).await?
+                }
+                page => page.ok(),
+            };
             // Events were evicted after the search for the start: the shard finds that too and
             // answers with a gap.
-            let Ok(page) = page else { break };
+            let Some(mut page) = page else { break };
+            page.more = page.through < range.through;
             through = page.through;
             let more = page.more;
             events = page.events;
@@ -143,6 +151,22 @@ impl Hub {
             return Ok(PollNow::Wait(position));
         }
         Ok(PollNow::Answer(PollAnswer { events, position, gap: resume.gap }))
+    }
+
+    /// Reads a piece from disk; nothing if it has been evicted. Cancelling it cancels the read.
+    async fn read_log(&self, read: LogRead) -> Result<Option<Piece>, SubscribeError> {
+        let reads = self.0.log_reads.as_ref();
+        let pending = match reads.map(|reads| reads.read(read)) {
+            Some(Ok(pending)) => pending,
+            Some(Err(ReadsBusy)) => return Err(self.refused(SubscribeError::HistoryBusy)),
+            None => return Ok(None),
+        };
+        match pending.await {
+            Ok(piece) => Ok(Some(piece.into_piece())),
+            Err(ReadFailure::FellOff) => Ok(None),
+            Err(ReadFailure::Closed) => Err(self.refused(SubscribeError::GoingDown)),
+            Err(ReadFailure::Unreadable) => Err(self.refused(SubscribeError::HistoryUnreadable)),
+        }
     }
 
     /// Answers a poll with a value: at once, on the first event, or when its wait is over. Dropping

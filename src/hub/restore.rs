@@ -9,13 +9,14 @@ use std::{
 };
 
 use crate::{
+    actors::ReadLimits,
     backend::{ChannelEntry, DirectoryFull, EventStore, Registry},
     core::{ChannelPolicies, Limits},
     disk::{
         DataDir, LocalDirectory, LogRetention, OpenError, OpenLog, Recovered, RecoveredEvent,
         Recovery, RemovedLimits, StoredKey, SyncPolicy, TransientChannels,
     },
-    model::{ChannelName, Epoch, Event, EventKind, Position, Seq},
+    model::{ChannelName, Epoch, EventKind, Seq},
     telemetry::DiskMetrics,
 };
 
@@ -32,6 +33,8 @@ pub struct DiskOptions {
     pub bytes_max: u64,
     /// How long a segment is kept at most; zero is without limit.
     pub age_max: Duration,
+    /// What readers of history that is not in memory may cost.
+    pub reads: ReadLimits,
 }
 
 impl DiskOptions {
@@ -43,6 +46,7 @@ impl DiskOptions {
             segment_bytes: 64 << 20,
             bytes_max: 10 << 30,
             age_max: Duration::ZERO,
+            reads: ReadLimits::default(),
         }
     }
 }
@@ -68,7 +72,8 @@ pub(super) enum RestoreError {
     Channels(#[from] DirectoryFull),
 }
 
-/// Opens the log, and reads all of it. Blocks.
+/// Opens the log, and reads all of it: the newest events, up to the ceiling of memory, stay there.
+/// Blocks.
 pub(super) fn restore(
     options: &DiskOptions,
     limits: &Limits,
@@ -86,7 +91,13 @@ pub(super) fn restore(
     let identity = directory.identity();
     let recovery = Recovery::start(directory.into_directory(), identity, new_epoch)?;
     let bytes_max = limits.history.total_bytes_max;
-    let store = Arc::new(EventStore::new(recovery.epoch(), bytes_max, Arc::clone(registry)));
+    let store = EventStore::new(recovery.epoch(), bytes_max, Arc::clone(registry));
+    // Patterns would not find transient events on disk.
+    let has_transient = policies.transient_patterns().next().is_some();
+    let store = Arc::new(match has_transient {
+        true => store,
+        false => store.on_disk_from(recovery.first()),
+    });
     let mut loader = Loader {
         store: Arc::clone(&store),
         keys: VecDeque::new(),
@@ -208,18 +219,10 @@ impl Loader {
             // An event after the close: the channel had been created again.
             self.reopen(&entry);
         }
-        let position = Position { epoch: self.store.epoch(), seq: recovered.seq };
-        let event = Event {
-            seq: recovered.seq,
-            epoch: position.epoch,
-            time_ms: recovered.time_ms,
-            accepted_ms: recovered.time_ms,
-            channel: entry.name().clone(),
-            kind: recovered.kind,
-            frame: recovered.draft.finish(position),
-        };
-        self.store.append(&entry, &Arc::new(event));
-        self.store.commit(recovered.seq);
+        // Its events share the channel's name.
+        let recovered = RecoveredEvent { channel: entry.name().clone(), ..recovered };
+        self.store.append(&entry, &Arc::new(self.store.restore(recovered)));
+        self.store.commit(seq);
         if kind == EventKind::Closed && !is_tombstone {
             self.reopen(&entry);
         }

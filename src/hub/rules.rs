@@ -46,6 +46,9 @@ impl Hub {
             self.0.log.note_transient(channels.clone()).await.map_err(RulesError::NotNoted)?;
             *transient = channels;
         }
+        if policies.transient_patterns().next().is_some() {
+            self.0.store.retain_in_memory_alone();
+        }
         let directory = self.0.registry.directory();
         directory.set_policies(policies);
         let mut last = directory.renew_policies(None);

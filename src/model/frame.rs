@@ -87,6 +87,13 @@ impl Draft {
         self.bytes.len()
     }
 
+    /// Bytes of the frame that [`finish`](Self::finish) makes of it.
+    pub fn finished_len(&self, id: Position) -> usize {
+        let mut text = Vec::with_capacity(48);
+        id.write_to(&mut text);
+        self.bytes.len() + ID.len() + text.len() + b"\n\n".len() + CHUNK_TAIL_BYTES
+    }
+
     /// Never: a draft has at least a data line.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -203,7 +210,10 @@ mod tests {
             event_type: Some(EventType::parse("tick").expect("a type")),
             retry_ms: Some(1500),
         };
+        let position = Position { epoch: Epoch::new(0, 10), seq: Seq(7) };
+        let len = Draft::new(&event).finished_len(position);
         let frame = frame(&event);
+        assert_eq!(frame.bytes().len(), len);
         assert_eq!(frame.text(), b"event: tick\nretry: 1500\ndata: one\ndata: two\nid: a-7\n\n");
         assert_eq!(frame.event_type(), Some("tick"));
         assert_eq!(frame.data(), "one\ntwo");

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     auth::Verifier,
     core::ConnectionLimits,
-    hub::{DiskOptions, Hub},
+    hub::{DiskOptions, Hub, ReadLimits},
 };
 
 /// The parts of a process that is ready to accept connections.
@@ -109,12 +109,20 @@ async fn bind(
 /// The options of the log on disk.
 fn disk_options(settings: &Settings) -> DiskOptions {
     let log = &settings.log;
+    let reads = ReadLimits {
+        threads: log.read_threads,
+        queue_max: log.read_queue_max,
+        piece_bytes: log.read_piece_bytes,
+        bytes_max: log.read_bytes_max,
+        cache_bytes_max: log.read_cache_bytes_max,
+    };
     DiskOptions {
         directory: settings.data_dir.clone().into(),
         sync: log.sync,
         segment_bytes: log.segment_bytes,
         bytes_max: log.bytes_max,
         age_max: Duration::from_secs(log.age_max_s.into()),
+        reads,
     }
 }
 

@@ -27,6 +27,12 @@ pub struct DiskMetrics {
     recovery_seconds: Gauge<f64, AtomicU64>,
     recovered_events: Counter,
     torn_bytes: Gauge<i64, AtomicI64>,
+    read_seconds: Histogram,
+    read_bytes: Counter,
+    reads_waiting: Gauge,
+    reads_refused: Counter,
+    reads_cancelled: Counter,
+    read_errors: Counter,
 }
 
 impl Default for DiskMetrics {
@@ -43,6 +49,13 @@ impl Default for DiskMetrics {
             recovery_seconds: Gauge::default(),
             recovered_events: Counter::default(),
             torn_bytes: Gauge::default(),
+            // 10 us to 1.3 s.
+            read_seconds: Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
+            read_bytes: Counter::default(),
+            reads_waiting: Gauge::default(),
+            reads_refused: Counter::default(),
+            reads_cancelled: Counter::default(),
+            read_errors: Counter::default(),
         }
     }
 }
@@ -79,6 +92,32 @@ impl DiskMetrics {
         self.torn_bytes.set(i64::try_from(torn_bytes).unwrap_or(i64::MAX));
     }
 
+    /// Counts a read of history, and the frame bytes that it gave.
+    pub fn observe_read(&self, took: Duration, bytes: u64) {
+        self.read_seconds.observe(took.as_secs_f64());
+        self.read_bytes.inc_by(bytes);
+    }
+
+    /// Notes how many reads of history wait.
+    pub fn reads_wait(&self, reads: usize) {
+        self.reads_waiting.set(reads as i64);
+    }
+
+    /// Counts a read for which there was no room.
+    pub fn read_refused(&self) {
+        self.reads_refused.inc();
+    }
+
+    /// Counts a read whose reader was gone before it began.
+    pub fn read_cancelled(&self) {
+        self.reads_cancelled.inc();
+    }
+
+    /// Counts a read that failed.
+    pub fn read_failed(&self) {
+        self.read_errors.inc();
+    }
+
     pub(super) fn register(&self, r: &mut Registry) {
         let r = r.sub_registry_with_prefix("disk");
         r.register("sync_seconds", "Time of an fsync of the log", self.sync_seconds.clone());
@@ -110,6 +149,28 @@ impl DiskMetrics {
             "torn_bytes",
             "Bytes of an unfinished write that the start cut off",
             self.torn_bytes.clone(),
+        );
+        r.register(
+            "read_seconds",
+            "Time of a read of history that is not in memory",
+            self.read_seconds.clone(),
+        );
+        r.register("read_bytes", "Frame bytes that such reads gave", self.read_bytes.clone());
+        r.register("reads_waiting", "Such reads that wait", self.reads_waiting.clone());
+        r.register(
+            "reads_refused",
+            "Such reads for which log.read_queue_max left no room",
+            self.reads_refused.clone(),
+        );
+        r.register(
+            "reads_cancelled",
+            "Such reads whose reader was gone before they began",
+            self.reads_cancelled.clone(),
+        );
+        r.register(
+            "read_errors",
+            "Such reads that failed: the disk, or what is on it, is damaged",
+            self.read_errors.clone(),
         );
     }
 }

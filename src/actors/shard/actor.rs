@@ -76,7 +76,8 @@ impl ThreadLocalActor for Shard {
             index,
             fastrand::u64(..),
             context.clock.now_ms(),
-        );
+        )
+        .with_log_reads(context.log_reads.clone());
         let engine = Rc::new(RefCell::new(engine));
         let (alive_sender, alive) = watch::channel(());
         let local = LocalShard::new(index, context, &engine, alive)?;

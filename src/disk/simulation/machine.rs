@@ -334,7 +334,7 @@ impl Machine {
         self.history.may_remove(self.floor);
         let (before, _) = log.status.sealed();
         log.keeper
-            .work(self.floor, self.now_ms)
+            .work(&self.floor, self.now_ms)
             .map_err(|error| Trouble::Log(error.to_string()))?;
         let (after, bytes) = log.status.sealed();
         self.counts.removals += (before - after) as u64;

@@ -309,6 +309,8 @@ const RATES_MAX: i64 = 10_000_000;
 const IN_FLIGHT_MAX: i64 = 1 << 20;
 /// Less would be a new file, and two more fsyncs, every few events.
 const SEGMENT_BYTES_MIN: i64 = 64 << 10;
+/// A disk does no more at a time.
+const READ_THREADS_MAX: i64 = 256;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
 const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;
 
@@ -368,6 +370,11 @@ pub(super) const KEYS: &[Key] = &[
     whole("log.segment_bytes", SEGMENT_BYTES_MIN, 1 << 32),
     whole("log.bytes_max", 0, BYTES_MAX),
     whole("log.age_max_s", 0, U32_MAX),
+    whole("log.read_threads", 1, READ_THREADS_MAX),
+    whole("log.read_queue_max", 1, U32_MAX),
+    whole("log.read_piece_bytes", 1_024, 16 << 20),
+    whole("log.read_bytes_max", 1, BYTES_MAX),
+    whole("log.read_cache_bytes_max", 0, BYTES_MAX),
     key("backend.url", Allowed::Backend),
     key("backend.namespace", Allowed::Name),
     key("backend.user", Allowed::Text),

@@ -7,6 +7,7 @@ use crate::auth::{PatternTemplate, Secret};
 use crate::core::{ChannelRule, Limits};
 use crate::disk::SyncPolicy;
 use crate::http::{Cors, OriginPattern, ProxyBlock, Role};
+use crate::hub::ReadLimits;
 use crate::telemetry::LogFormat;
 
 /// Everything that can be set about a hub process. `Default` gives the documented defaults.
@@ -236,10 +237,21 @@ pub struct LogSettings {
     pub bytes_max: u64,
     /// Seconds after which a file of the log on disk is removed. 0: unlimited.
     pub age_max_s: u32,
+    /// Threads that read history from the log on disk.
+    pub read_threads: u32,
+    /// Readers that wait for them.
+    pub read_queue_max: u32,
+    /// Frame bytes of one piece that they read.
+    pub read_piece_bytes: u32,
+    /// Bytes of pieces that are read and not sent yet.
+    pub read_bytes_max: u64,
+    /// Bytes of the log that are kept in memory for other readers, and as many of its indexes.
+    pub read_cache_bytes_max: u64,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
+        let reads = ReadLimits::default();
         Self {
             format: LogFormat::Text,
             level: "info".to_owned(),
@@ -249,6 +261,11 @@ impl Default for LogSettings {
             segment_bytes: 64 * 1024 * 1024,
             bytes_max: 10 * 1024 * 1024 * 1024,
             age_max_s: 0,
+            read_threads: reads.threads,
+            read_queue_max: reads.queue_max,
+            read_piece_bytes: reads.piece_bytes,
+            read_bytes_max: reads.bytes_max,
+            read_cache_bytes_max: reads.cache_bytes_max,
         }
     }
 }

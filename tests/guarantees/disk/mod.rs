@@ -1,6 +1,7 @@
 //! A log on disk (docs/durability.md), held against what happens to processes, disks and files
 //! (docs/reliability.md).
 
+mod beyond_memory;
 mod clock;
 mod damage;
 mod disk_hub;

@@ -77,8 +77,8 @@ impl Engine {
             events_max: limit as usize,
             bytes_max: READ_BYTES_MAX,
         };
-        let piece = self.read_piece(index, &range);
-        // Events evicted meanwhile will be a gap in the next poll.
+        let piece = self.read_memory(index, &range);
+        // Events evicted meanwhile will be a gap in the next poll, which also gets those on disk.
         let piece = piece.unwrap_or(Piece { through: range.after, ..Piece::default() });
         let Some(slot) = self.slots.get(index as usize) else { return };
         let payload = Payload::new(piece.events, slot.subscriber.shape(self.fan_out.plain_shape()));

@@ -221,6 +221,9 @@ impl Engine {
             slot.reads_left = 0;
             return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));
         };
+        if self.extras.end_resuming(index) {
+            return self.resume_at(index, cursor, gap);
+        }
         if let Some(gap) = &gap {
             self.metrics.gaps.count(gap.reason.as_str());
         }

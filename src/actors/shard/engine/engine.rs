@@ -17,6 +17,7 @@ use super::{
 use crate::{
     actors::{
         ClientInfo, Socket,
+        log_reads::LogReads,
         peer::ReadyList,
         shard::{
             slot::{Slot, Subscribed},
@@ -38,6 +39,8 @@ pub struct Engine {
     /// The epoch of the log that its connections follow. When the log begins a new epoch, they are
     /// ended.
     pub(super) epoch: Epoch,
+    /// With a log on disk.
+    pub(super) log_reads: Option<Arc<LogReads>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: ConnectionLimits,
     pub(super) now_ms: u64,
@@ -103,6 +106,7 @@ impl Engine {
             answered: metrics.connections_closed.counter(CloseReason::Answered.as_str()),
             epoch: backend.epoch(),
             backend,
+            log_reads: None,
             metrics,
             limits,
             now_ms,
@@ -123,6 +127,12 @@ impl Engine {
             #[cfg(test)]
             ended: Vec::new(),
         }
+    }
+
+    /// The same, with a log on disk.
+    pub(crate) fn with_log_reads(mut self, log_reads: Option<Arc<LogReads>>) -> Self {
+        self.log_reads = log_reads;
+        self
     }
 
     /// How many connections it has.

@@ -1,14 +1,15 @@
 //! State that only some connections have, by slot. It is outside the slots, so that other
 //! connections do not pay for it.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    actors::{ClientInfo, Lease, subscriber::ReplayPermit},
+    actors::{ClientInfo, Lease, log_reads::PendingRead, subscriber::ReplayPermit},
+    model::Seq,
     telemetry::AccessRecord,
 };
 
-/// Leases, client addresses, records for the access log, and replay permits.
+/// Leases, client addresses, records for the access log, replay permits, and reads of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     /// The lease of a connection, where clients are authenticated.
@@ -19,6 +20,10 @@ pub(super) struct Extras {
     records: FxHashMap<u32, Box<AccessRecord>>,
     /// The permits of connections that are being sent history.
     replays: FxHashMap<u32, ReplayPermit>,
+    /// Reads of the log on disk, with the cursors of their connections.
+    disk_reads: FxHashMap<u32, (Seq, PendingRead)>,
+    /// Streams that are looking for where to go on behind a loss.
+    resuming: FxHashSet<u32>,
 }
 
 impl Extras {
@@ -62,10 +67,40 @@ impl Extras {
         self.replays.remove(&index);
     }
 
+    pub(super) fn add_disk_read(&mut self, index: u32, after: Seq, read: PendingRead) {
+        self.disk_reads.insert(index, (after, read));
+    }
+
+    /// The read of the disk that a connection waits for.
+    pub(super) fn disk_read(&mut self, index: u32) -> Option<&mut (Seq, PendingRead)> {
+        if self.disk_reads.is_empty() {
+            return None;
+        }
+        self.disk_reads.get_mut(&index)
+    }
+
+    /// Ends, or cancels, the read of the disk that a connection waits for.
+    pub(super) fn end_disk_read(&mut self, index: u32) {
+        if !self.disk_reads.is_empty() {
+            self.disk_reads.remove(&index);
+        }
+    }
+
+    pub(super) fn begin_resuming(&mut self, index: u32) {
+        self.resuming.insert(index);
+    }
+
+    /// Whether a stream was looking for where to go on.
+    pub(super) fn end_resuming(&mut self, index: u32) -> bool {
+        !self.resuming.is_empty() && self.resuming.remove(&index)
+    }
+
     /// Removes the state of a connection that ends.
     #[inline]
     pub(super) fn remove(&mut self, index: u32) -> (Option<Box<Lease>>, Option<Box<ClientInfo>>) {
         self.replays.remove(&index);
+        self.end_disk_read(index);
+        self.end_resuming(index);
         (self.leases.remove(&index), self.client_infos.remove(&index))
     }
 }

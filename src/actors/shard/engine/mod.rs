@@ -11,7 +11,7 @@
 //! | `FanOut` | subscribers by channel, batches, lanes and rounds |
 //! | `Schedule` | deadlines and heartbeats |
 //! | `ReadySlots` | slots to be served |
-//! | `Extras` | leases, client addresses, replay permits |
+//! | `Extras` | leases, client addresses, replay permits, reads of the disk |
 //! | `ReadCache`, `AnswerCache` | bytes made last, for connections that need the same |
 //! | `UnsentBudget` | what connections that do not read keep in memory |
 //! | `RecentlyClosed` | reports of connections that ended |
@@ -20,6 +20,7 @@ mod answer_cache;
 mod answers;
 mod attach;
 mod delivery;
+mod disk_reading;
 mod drain;
 mod draining;
 mod ending;

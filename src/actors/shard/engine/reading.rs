@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::engine::Engine;
+use super::{disk_reading::NoPiece, engine::Engine};
 use crate::{
     actors::{payload::Payload, subscriber::Form},
     backend::{Piece, SeqRange},
-    core::{ConnectionMsg, Effect, FellOff},
+    core::{ConnectionMsg, Effect, NotInMemory},
     model::{Gap, GapReason, PollAnswer, Seq},
 };
 
@@ -30,8 +30,19 @@ impl Engine {
         };
         let piece = match self.read_piece(index, &range) {
             Ok(piece) => piece,
-            Err(FellOff) if poll_limit.is_some() => return self.answer_fallen_off(index, after),
-            Err(FellOff) => return self.step(index, ConnectionMsg::FellOff),
+            Err(NoPiece::NotYet) => return self.schedule(index),
+            // It asks again, and gets the reason.
+            Err(NoPiece::Ends(_)) if poll_limit.is_some() => {
+                return self.perform(index, Effect::AnswerEmpty);
+            }
+            Err(NoPiece::Ends(reason)) => return self.finish(index, reason),
+            Err(NoPiece::FellOff) if poll_limit.is_some() => {
+                return self.answer_fallen_off(index, after);
+            }
+            Err(NoPiece::FellOff) if self.log_reads.is_some() => {
+                return self.resume_behind_loss(index, after);
+            }
+            Err(NoPiece::FellOff) => return self.step(index, ConnectionMsg::FellOff),
         };
         let mut through = piece.through;
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
@@ -64,7 +75,34 @@ impl Engine {
     }
 
     /// The next piece of what a connection receives.
-    pub(super) fn read_piece(&mut self, index: u32, range: &SeqRange) -> Result<Piece, FellOff> {
+    fn read_piece(&mut self, index: u32, range: &SeqRange) -> Result<Piece, NoPiece> {
+        if self.extras.disk_read(index).is_some() {
+            return self.take_disk_read(index, range);
+        }
+        match self.read_memory(index, range) {
+            Ok(piece) => {
+                if self.log_reads.is_some()
+                    && let Some(slot) = self.slots.get_mut(index as usize)
+                {
+                    let msg = ConnectionMsg::ReadsMemory(range.through);
+                    slot.connection.handle(msg, self.now_ms, &self.limits);
+                }
+                Ok(piece)
+            }
+            Err(NotInMemory::FellOff) => Err(NoPiece::FellOff),
+            Err(NotInMemory::OnDisk(through)) => {
+                self.begin_disk_read(index, range, through)?;
+                self.take_disk_read(index, range)
+            }
+        }
+    }
+
+    /// The same, if it is in memory.
+    pub(super) fn read_memory(
+        &mut self,
+        index: u32,
+        range: &SeqRange,
+    ) -> Result<Piece, NotInMemory> {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(Piece::default()) };
         let mut reader = slot.reader.take().unwrap_or_default();
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
@@ -83,6 +121,7 @@ impl Engine {
             channel: None,
         };
         self.metrics.gaps.count(gap.reason.as_str());
+        self.extras.end_disk_read(index);
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         slot.reader = None;
         let Some(framing) = slot.subscriber.framing() else { return Effect::None };

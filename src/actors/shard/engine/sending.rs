@@ -127,7 +127,8 @@ impl Engine {
         };
         let cursor = slot.connection.cursor();
         let heartbeats_max = (ID_AGE_MAX_S / self.limits.heartbeat_s.max(1)).clamp(1, 255);
-        let is_idle = self.fan_out.is_idle_for(&slot.subscriber);
+        // One that waits for the disk does not have what it waits for.
+        let is_idle = !slot.connection.is_behind() && self.fan_out.is_idle_for(&slot.subscriber);
         let through = if is_idle { cursor.max(self.fan_out.head()) } else { cursor };
         let passed = through.0 - slot.subscriber.last_id(cursor).0;
         let has_id = passed > ID_EVENTS_MAX || u32::from(slot.heartbeats) >= heartbeats_max;

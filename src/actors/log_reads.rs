@@ -1,0 +1,306 @@
+//! Reads of the log on disk for readers of history: a few threads, so that no thread that serves
+//! connections waits for a disk.
+//!
+//! A read is a bounded piece, and a reader has one at a time, so they take turns. What is read and not
+//! taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::{
+    backend::{EventStore, LogRead, LogReadError, Piece},
+    disk::{LocalDirectory, LogReader, ReadError},
+    telemetry::{DiskMetrics, LogThrottle},
+};
+
+/// What reads of the disk may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Threads that read: as many reads are under way at a time.
+    pub threads: u32,
+    /// Readers that wait for one, a read each; past it a connection is closed, and a poll refused.
+    pub queue_max: u32,
+    /// Frame bytes after which a piece has no more events.
+    pub piece_bytes: u32,
+    /// Bytes of pieces that are read and not taken yet; past it nothing more is read.
+    pub bytes_max: u64,
+    /// Bytes of the log that are kept in memory for other readers, and as many of its indexes.
+    pub cache_bytes_max: u64,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            threads: 2,
+            queue_max: 65_536,
+            piece_bytes: 64 << 10,
+            bytes_max: 16 << 20,
+            cache_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// The threads, and what waits for them. They end with it.
+#[derive(Debug)]
+pub(crate) struct LogReads {
+    queue: Arc<Queue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// As many reads as may wait do.
+#[derive(Debug)]
+pub(crate) struct ReadsBusy;
+
+/// Why a reader does not get its next piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadFailure {
+    /// Events after its cursor have been evicted.
+    FellOff,
+    /// The disk fails, or what is on it is damaged.
+    Unreadable,
+    /// The log is closed.
+    Closed,
+}
+
+/// A read that waits or is under way.
+#[derive(Debug)]
+pub(crate) struct PendingRead(oneshot::Receiver<Result<ReadPiece, ReadFailure>>);
+
+/// A piece. It counts against the bound on what is read and not taken until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ReadPiece {
+    piece: Piece,
+    bytes: u64,
+    queue: Arc<Queue>,
+}
+
+impl ReadPiece {
+    /// Takes the events out.
+    pub(crate) fn into_piece(mut self) -> Piece {
+        mem::take(&mut self.piece)
+    }
+}
+
+impl Drop for ReadPiece {
+    fn drop(&mut self) {
+        self.queue.state.lock().ready_bytes -= self.bytes;
+        self.queue.changed.notify_one();
+    }
+}
+
+impl Future for PendingRead {
+    type Output = Result<ReadPiece, ReadFailure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = Pin::new(&mut self.0).poll(context);
+        result.map(|result| result.unwrap_or(Err(ReadFailure::Closed)))
+    }
+}
+
+struct Queue {
+    store: Arc<EventStore>,
+    log: LogReader<LocalDirectory>,
+    limits: ReadLimits,
+    metrics: Arc<DiskMetrics>,
+    failures: LogThrottle,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    reads: VecDeque<Read>,
+    /// Bytes that are read and not taken.
+    ready_bytes: u64,
+    has_stopped: bool,
+    /// A test lets nothing be read: the disk hangs.
+    #[cfg(test)]
+    is_held: bool,
+}
+
+struct Read {
+    read: LogRead,
+    reply: oneshot::Sender<Result<ReadPiece, ReadFailure>>,
+}
+
+impl LogReads {
+    /// Starts the threads.
+    pub(crate) fn start(
+        store: Arc<EventStore>,
+        log: LogReader<LocalDirectory>,
+        limits: ReadLimits,
+        metrics: Arc<DiskMetrics>,
+    ) -> io::Result<Self> {
+        log.keep_in_memory(limits.cache_bytes_max);
+        let queue = Arc::new(Queue {
+            store,
+            log,
+            limits,
+            metrics,
+            failures: LogThrottle::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let reads = Self { queue, threads: Mutex::default() };
+        for _ in 0..limits.threads {
+            let queue = Arc::clone(&reads.queue);
+            let thread = thread::Builder::new()
+                .name("visnyk-log-read".to_owned())
+                .spawn(move || queue.serve())?;
+            reads.threads.lock().push(thread);
+        }
+        Ok(reads)
+    }
+
+    /// Frame bytes of a piece.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.queue.limits.piece_bytes as usize
+    }
+
+    /// Queues a read.
+    pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead, ReadsBusy> {
+        let (reply, pending) = oneshot::channel();
+        let mut state = self.queue.state.lock();
+        if state.reads.len() >= self.queue.limits.queue_max as usize {
+            // Its readers may have gone.
+            state.reads.retain(|read| !read.reply.is_closed());
+            if state.reads.len() >= self.queue.limits.queue_max as usize {
+                self.queue.metrics.read_refused();
+                return Err(ReadsBusy);
+            }
+        }
+        if !state.has_stopped {
+            state.reads.push_back(Read { read, reply });
+            self.queue.metrics.reads_wait(state.reads.len());
+            self.queue.changed.notify_one();
+        }
+        Ok(PendingRead(pending))
+    }
+
+    /// Reads nothing more.
+    pub(super) fn stop(&self) {
+        let mut state = self.queue.state.lock();
+        state.has_stopped = true;
+        let reads = mem::take(&mut state.reads);
+        self.queue.changed.notify_all();
+        drop(state);
+        drop(reads);
+    }
+
+    /// Reads nothing more, and waits for the reads under way.
+    pub(super) fn finish(&self) {
+        self.stop();
+        for thread in mem::take(&mut *self.threads.lock()) {
+            // Their panics have been caught.
+            let _ = thread.join();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.queue.state.lock().is_held = is_held;
+        self.queue.changed.notify_all();
+    }
+
+    /// Reads that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.state.lock().reads.len()
+    }
+}
+
+impl Drop for LogReads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Serves one read after the other, until the end.
+    fn serve(self: &Arc<Self>) {
+        while let Some(Read { read, reply }) = self.next() {
+            if reply.is_closed() {
+                self.metrics.read_cancelled();
+                continue;
+            }
+            let started = Instant::now();
+            let read = AssertUnwindSafe(|| self.store.read_log(&self.log, &read));
+            let result = match catch_unwind(read) {
+                Ok(Ok(piece)) => Ok(self.ready(piece)),
+                Ok(Err(error)) => Err(self.failure(&error)),
+                Err(_) => Err(ReadFailure::Unreadable),
+            };
+            let bytes = result.as_ref().map_or(0, |piece| piece.bytes);
+            self.metrics.observe_read(started.elapsed(), bytes);
+            // A reader that has gone meanwhile drops the piece.
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Waits for the next read, and for room for its piece.
+    fn next(&self) -> Option<Read> {
+        let mut state = self.state.lock();
+        loop {
+            if state.has_stopped {
+                return None;
+            }
+            let has_room = state.ready_bytes < self.limits.bytes_max && !state.is_held();
+            if has_room && let Some(read) = state.reads.pop_front() {
+                self.metrics.reads_wait(state.reads.len());
+                return Some(read);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn ready(self: &Arc<Self>, piece: Piece) -> ReadPiece {
+        let bytes = piece.events.iter().map(|event| event.bytes().len() as u64).sum();
+        self.state.lock().ready_bytes += bytes;
+        ReadPiece { piece, bytes, queue: Arc::clone(self) }
+    }
+
+    fn failure(&self, error: &LogReadError) -> ReadFailure {
+        match error {
+            LogReadError::FellOff => ReadFailure::FellOff,
+            LogReadError::Failed(ReadError::Closed) => ReadFailure::Closed,
+            LogReadError::Failed(error) => {
+                self.metrics.read_failed();
+                if let Some(times) = self.failures.due() {
+                    tracing::error!(
+                        times,
+                        "history cannot be read from disk, and its readers are disconnected: \
+                         {error}. `visnyk log verify` says what is damaged"
+                    );
+                }
+                ReadFailure::Unreadable
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_held(&self) -> bool {
+        #[cfg(test)]
+        return self.is_held;
+        #[cfg(not(test))]
+        false
+    }
+}

@@ -1,0 +1,142 @@
+//! Reads a piece of a subscription from the log on disk. It blocks, so it is not for the threads that
+//! serve connections.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{
+    channel::ChannelEntry,
+    event_store::EventStore,
+    log_filter::{LogFilter, Selector},
+    losses::{KnownLosses, Losses},
+    piece::{Piece, SeqRange},
+    reader::HistoryReader,
+};
+use crate::{
+    disk::{Directory, LogReader, LogSearch, ReadError, RecoveredEvent},
+    model::{ChannelName, ChannelPattern, Event, Seq},
+};
+
+/// A read of the log on disk.
+#[derive(Debug)]
+pub struct LogRead {
+    filter: Arc<LogFilter>,
+    known: KnownLosses,
+    range: SeqRange,
+}
+
+/// A piece could not be read from the log on disk.
+#[derive(Debug, Error)]
+pub enum LogReadError {
+    /// Events after the cursor have been evicted.
+    #[error("events after the position have been evicted")]
+    FellOff,
+    /// The disk failed, or the log is closed.
+    #[error(transparent)]
+    Failed(#[from] ReadError),
+}
+
+impl EventStore {
+    /// What a reader, which stands at `after`, is to read of the log on disk: up to `through`, as
+    /// [`read`](Self::read) has found.
+    pub fn log_read<'a>(
+        &self,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>>,
+        reader: &mut HistoryReader,
+        range: &SeqRange,
+        through: Seq,
+    ) -> LogRead {
+        let filter = reader.filter.get_or_insert_with(|| Arc::new(LogFilter::new(patterns, named)));
+        LogRead {
+            filter: Arc::clone(filter),
+            known: reader.known,
+            range: SeqRange { through: range.through.min(through), ..*range },
+        }
+    }
+
+    /// Reads a piece from the log on disk. As with a read from memory the reader then has all events of
+    /// the subscription up to the piece's `through`; there may be more, or a later loss.
+    ///
+    /// # Errors
+    /// Events of the range that are gone and that the reader does not know of, or a disk that fails.
+    pub fn read_log<D: Directory>(
+        &self,
+        log: &LogReader<D>,
+        read: &LogRead,
+    ) -> Result<Piece, LogReadError> {
+        let LogRead { filter, known, range } = read;
+        let mut selector = Selector::new(filter);
+        let search = LogSearch {
+            after: range.after,
+            through: range.through,
+            events_max: range.events_max,
+            bytes_max: range.bytes_max,
+            channels: filter.hashes.as_deref(),
+        };
+        let found = log.search(&search, |name| selector.select(name))?;
+        // Losses are looked at after the log: what it did not have any more was evicted before.
+        for entry in &filter.named {
+            if entry.events().losses().are_unknown(range.after, *known) {
+                return Err(LogReadError::FellOff);
+            }
+        }
+        let has_begun_later = self.first_on_disk().is_some_and(|first| range.after.next() < first);
+        if has_begun_later && !filter.patterns.is_empty() {
+            // Which channels have lost what is found out by a read from memory.
+            return Ok(Piece { events: Vec::new(), through: range.after, more: true });
+        }
+        let mut events = Vec::with_capacity(found.events.len());
+        let mut last: Option<(ChannelName, Losses)> = None;
+        for event in found.events {
+            let losses = match &last {
+                Some((channel, losses)) if *channel == event.channel => *losses,
+                _ => self.losses_of(filter, &event),
+            };
+            last = Some((event.channel.clone(), losses));
+            if losses.through < event.seq {
+                events.push(Arc::new(self.restore(event)));
+            } else if losses.are_unknown(Seq(event.seq.0 - 1), *known) {
+                // What comes before the loss is still due.
+                let through = Seq(event.seq.0 - 1);
+                return match events.is_empty() {
+                    true => Err(LogReadError::FellOff),
+                    false => Ok(Piece { events, through, more: true }),
+                };
+            }
+        }
+        Ok(Piece { events, through: found.through, more: true })
+    }
+
+    /// What the channel of an event has lost. One that was evicted has lost all that it had.
+    fn losses_of(&self, filter: &LogFilter, event: &RecoveredEvent) -> Losses {
+        let directory = self.registry().directory();
+        let named = filter.named.iter().find(|entry| *entry.name() == event.channel);
+        if let Some(entry) = named {
+            return entry.events().losses();
+        }
+        match directory.find(&event.channel) {
+            Some(entry) => entry.events().losses(),
+            None => {
+                let losses = directory.evicted_channels().recall(&event.channel);
+                Losses { through: losses.through.max(event.seq), ..losses }
+            }
+        }
+    }
+
+    /// An event as it was when it was shown.
+    pub fn restore(&self, event: RecoveredEvent) -> Event {
+        let RecoveredEvent { seq, time_ms, kind, channel, draft } = event;
+        let position = self.position(seq);
+        Event {
+            seq,
+            epoch: position.epoch,
+            time_ms,
+            accepted_ms: time_ms,
+            channel,
+            kind,
+            frame: draft.finish(position),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Reads events of an open log from any position on, as readers of history do.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+};
+
+use thiserror::Error;
+
+use super::{
+    batch::{BatchHeader, RawItem, RawItems},
+    directory::{Directory, DirectoryFile},
+    index::{self, BlockRange, ChannelHash, Found, SegmentIndex},
+    read_cache::{OpenSegment, Shared},
+    recovered_event::RecoveredEvent,
+    segment::{self, Next, Sealed, SegmentHeader, SegmentReader},
+    segments::{Located, Segments},
+    small_file,
+};
+use crate::model::{ChannelName, Seq};
+
+/// A reader of an open log, for any number of threads. It does not keep the log open.
+pub struct LogReader<D: Directory>(Weak<Segments<D>>);
+
+/// What to look for.
+#[derive(Debug, Clone, Copy)]
+pub struct LogSearch<'a> {
+    /// Events after this one.
+    pub after: Seq,
+    /// No further than this. It has to be written.
+    pub through: Seq,
+    /// Events at most.
+    pub events_max: usize,
+    /// No event more once there are as many frame bytes.
+    pub bytes_max: usize,
+    /// The channels that are wanted, sorted, if they are known.
+    pub channels: Option<&'a [ChannelHash]>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct LogFound {
+    /// Events, in log order.
+    pub events: Vec<RecoveredEvent>,
+    /// There are no others up to here.
+    pub through: Seq,
+}
+
+/// Why a piece of the log cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file system failed.
+    #[error("{file}: {error}")]
+    Io {
+        /// Which file.
+        file: String,
+        /// The failure.
+        error: io::Error,
+    },
+    /// What was durable is not there any more.
+    #[error("{file} is damaged at byte {offset} or behind it")]
+    Damaged {
+        /// Which file.
+        file: String,
+        /// Where the block begins that is damaged.
+        offset: u64,
+    },
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl<D: Directory> LogReader<D> {
+    pub(super) fn new(segments: &Arc<Segments<D>>) -> Self {
+        Self(Arc::downgrade(segments))
+    }
+
+    /// Sets how many bytes of the log are kept in memory for other readers, and as many of its indexes.
+    pub fn keep_in_memory(&self, bytes_max: u64) {
+        if let Some(segments) = self.0.upgrade() {
+            segments.reads.lock().keep(bytes_max);
+        }
+    }
+
+    /// Looks for the next events of the channels that `select` gives for their names, as far as one
+    /// look goes. Blocks.
+    ///
+    /// # Errors
+    /// A file system that fails, or bytes that are not as they were written.
+    pub fn search(
+        &self,
+        search: &LogSearch<'_>,
+        mut select: impl FnMut(&str) -> Option<ChannelName>,
+    ) -> Result<LogFound, ReadError> {
+        let segments = self.0.upgrade().ok_or(ReadError::Closed)?;
+        let mut found = LogFound { events: Vec::new(), through: search.after };
+        let mut bytes = 0;
+        let mut blocks = 0;
+        while found.through < search.through && blocks < BLOCKS_PER_SEARCH {
+            let Some(located) = segments.locate(found.through, search.channels) else {
+                // Seqs that were skipped at a start.
+                found.through = search.through;
+                break;
+            };
+            let (base, in_index) = match located {
+                Located::Current(base, found) => (base, found),
+                Located::Sealed(sealed) => match load_index(&segments, &sealed) {
+                    Ok(index) => (sealed.base, index.find(found.through, search.channels)),
+                    Err(error) if is_removed(&segments, &error, located) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            let (range, block_through) = match in_index {
+                Found::Block(range, through) => (range, through),
+                Found::NothingUpTo(seq) if seq > found.through => {
+                    found.through = seq.min(search.through);
+                    blocks += 1;
+                    continue;
+                }
+                // What is to be read is written, so this segment has no more.
+                Found::NothingUpTo(_) => {
+                    found.through = search.through;
+                    break;
+                }
+            };
+            blocks += 1;
+            let block = match load_block(&segments, base, range) {
+                Ok(block) => block,
+                Err(error) if is_removed(&segments, &error, located) => continue,
+                Err(error) => return Err(error),
+            };
+            match read_block(&block, search, &mut found, &mut bytes, &mut select) {
+                Some(true) => {
+                    found.through = found.through.max(block_through.min(search.through));
+                }
+                Some(false) => {}
+                None => {
+                    let (file, offset) = (segment::file_name(base), range.begin);
+                    return Err(ReadError::Damaged { file, offset });
+                }
+            }
+            if found.events.len() >= search.events_max || bytes >= search.bytes_max {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Adds the events of a block, as many as are wanted, and says whether those are all. `None` if it is
+/// not as it was written.
+fn read_block(
+    mut block: &[u8],
+    search: &LogSearch<'_>,
+    found: &mut LogFound,
+    bytes: &mut usize,
+    select: &mut impl FnMut(&str) -> Option<ChannelName>,
+) -> Option<bool> {
+    while !block.is_empty() {
+        // Its checksums were right when it was read from the file.
+        let header = BatchHeader::parse(block)?;
+        let (batch, rest) = block.split_at(BatchHeader::BYTES + header.len as usize);
+        block = rest;
+        if header.last() <= found.through {
+            continue;
+        }
+        let mut seq = header.first;
+        for item in RawItems(&batch[BatchHeader::BYTES..]) {
+            let RawItem::Event(event) = item? else { continue };
+            let this = seq;
+            seq = seq.next();
+            if this <= found.through {
+                continue;
+            }
+            if this > search.through {
+                found.through = search.through;
+                return Some(false);
+            }
+            if let Some(channel) = select(event.channel) {
+                if found.events.len() >= search.events_max || *bytes >= search.bytes_max {
+                    found.through = Seq(this.0 - 1);
+                    return Some(false);
+                }
+                let draft = event.draft()?;
+                *bytes += draft.len();
+                let (time_ms, kind) = (event.time_ms, event.kind);
+                found.events.push(RecoveredEvent { seq: this, time_ms, kind, channel, draft });
+            }
+            found.through = this;
+        }
+    }
+    Some(true)
+}
+
+/// The index of a segment that takes no more: as it is in its file, or made anew.
+fn load_index<D: Directory>(
+    segments: &Segments<D>,
+    sealed: &Sealed,
+) -> Result<Arc<SegmentIndex>, ReadError> {
+    let shared = {
+        let mut reads = segments.reads.lock();
+        match reads.indexes.get(&sealed.base) {
+            Some(shared) => shared.clone(),
+            None => {
+                let shared = Shared::default();
+                reads.indexes.insert(sealed.base, Shared::clone(&shared), 0);
+                shared
+            }
+        }
+    };
+    let mut is_new = false;
+    let index = shared.get_or_make(|| {
+        is_new = true;
+        let name = index::file_name(sealed.base);
+        let stored = small_file::read(&segments.directory, &name).ok().flatten();
+        if let Some(index) = stored.and_then(|bytes| SegmentIndex::decode(&bytes, sealed)) {
+            return Ok(index);
+        }
+        let index = make_index(segments, sealed)?;
+        // It is made again as long as this fails.
+        if let Err(error) =
+            small_file::write_derived(&segments.directory, &name, &index.encode(sealed))
+        {
+            tracing::debug!(file = name, %error, "an index was not written");
+        }
+        Ok(index)
+    })?;
+    if is_new {
+        segments.reads.lock().indexes.insert(sealed.base, shared, index.bytes());
+    }
+    Ok(index)
+}
+
+/// Reads a whole segment for its index.
+fn make_index<D: Directory>(
+    segments: &Segments<D>,
+    sealed: &Sealed,
+) -> Result<SegmentIndex, ReadError> {
+    let name = segment::file_name(sealed.base);
+    let io = |error| ReadError::Io { file: segment::file_name(sealed.base), error };
+    let damaged = |offset| ReadError::Damaged { file: segment::file_name(sealed.base), offset };
+    let file = segments.directory.open(&name).map_err(io)?;
+    let header = read_header(&file, sealed.base).map_err(io)?.ok_or_else(|| damaged(0))?;
+    let mut reader = SegmentReader::new(&file, &header).map_err(io)?;
+    let mut index = SegmentIndex::default();
+    while reader.last < sealed.last {
+        let offset = reader.offset;
+        let Next::Batch(header, items) = reader.next().map_err(io)? else {
+            return Err(damaged(offset));
+        };
+        let channels = RawItems(&items).flatten().filter_map(|item| match item {
+            RawItem::Event(event) => Some(ChannelHash::of(event.channel)),
+            RawItem::Key(..) => None,
+        });
+        index.add(offset, &header, channels);
+    }
+    Ok(index.seal())
+}
+
+fn read_header(file: &impl DirectoryFile, base: Seq) -> io::Result<Option<SegmentHeader>> {
+    let mut bytes = [0; SegmentHeader::BYTES];
+    let read = file.read_full_at(&mut bytes, 0)?;
+    Ok(SegmentHeader::decode(&bytes[..read]).filter(|header| header.base == base))
+}
+
+/// The bytes of a block, whose checksums are right.
+fn load_block<D: Directory>(
+    segments: &Segments<D>,
+    base: Seq,
+    range: BlockRange,
+) -> Result<Arc<Vec<u8>>, ReadError> {
+    let io = |error| ReadError::Io { file: segment::file_name(base), error };
+    let damaged = || ReadError::Damaged { file: segment::file_name(base), offset: range.begin };
+    let shared = {
+        let mut reads = segments.reads.lock();
+        match reads.blocks.get(&(base, range)) {
+            Some(shared) => shared.clone(),
+            None => {
+                let shared = Shared::default();
+                let bytes = range.end - range.begin;
+                reads.blocks.insert((base, range), Shared::clone(&shared), bytes);
+                shared
+            }
+        }
+    };
+    shared.get_or_make(|| {
+        let segment = open_segment(segments, base)?;
+        let mut block = vec![0; (range.end - range.begin) as usize];
+        let read = segment.file.read_full_at(&mut block, range.begin).map_err(io)?;
+        let mut rest = &block[..read];
+        while let Some(header) = BatchHeader::decode(rest, segment.seed) {
+            let batch = BatchHeader::BYTES + header.len as usize;
+            let items = rest.get(BatchHeader::BYTES..batch).ok_or_else(damaged)?;
+            if !header.matches(items, segment.seed) {
+                return Err(damaged());
+            }
+            rest = &rest[batch..];
+        }
+        let is_whole = read == block.len() && rest.is_empty();
+        is_whole.then_some(block).ok_or_else(damaged)
+    })
+}
+
+fn open_segment<D: Directory>(
+    segments: &Segments<D>,
+    base: Seq,
+) -> Result<Arc<OpenSegment<D::File>>, ReadError> {
+    let name = segment::file_name(base);
+    let open = || {
+        let file = segments.directory.open(&name)?;
+        let header = read_header(&file, base)?;
+        let seed = header.ok_or(io::ErrorKind::InvalidData)?.seed;
+        Ok(OpenSegment { file, seed })
+    };
+    let opened = segments.reads.lock().segments.get(&base).cloned();
+    let segment = match opened {
+        Some(segment) => segment,
+        None => {
+            let segment = open().map(Arc::new).map_err(|error: io::Error| match error.kind() {
+                io::ErrorKind::InvalidData => ReadError::Damaged { file: name.clone(), offset: 0 },
+                _ => ReadError::Io { file: name.clone(), error },
+            })?;
+            segments.reads.lock().segments.insert(base, Arc::clone(&segment), 1);
+            segment
+        }
+    };
+    Ok(segment)
+}
+
+/// Whether a read failed because the segment has been removed meanwhile.
+fn is_removed<D: Directory>(segments: &Segments<D>, error: &ReadError, located: Located) -> bool {
+    let Located::Sealed(sealed) = located else { return false };
+    let is_missing =
+        matches!(error, ReadError::Io { error, .. } if error.kind() == io::ErrorKind::NotFound);
+    is_missing && !segments.has_sealed(sealed.base)
+}
+
+/// Blocks and indexes that one look comes to: other readers wait for the thread.
+const BLOCKS_PER_SEARCH: usize = 32;
