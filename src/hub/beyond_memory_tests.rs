@@ -134,10 +134,11 @@ async fn all_ways_of_reading_get_what_has_left_memory_once_and_in_order_and_afte
     let directory = tempfile::tempdir().expect("a directory");
     let mut hub = start(directory.path(), small_memory()).await;
     let mut positions = Vec::new();
-    for batch in 0..100 {
+    for batch in 0..100_u64 {
         // `quiet` has an event in every tenth batch.
         let quiet = batch.is_multiple_of(10).then_some(("quiet", batch * 10));
-        let busy = (1_u64..10).map(|n| (if n.is_multiple_of(2) { "c/even" } else { "c/odd" }, batch * 10 + n));
+        let busy = (1_u64..10)
+            .map(|n| (if n.is_multiple_of(2) { "c/even" } else { "c/odd" }, batch * 10 + n));
         positions.push(publish(&hub, quiet.into_iter().chain(busy)).await);
     }
     let all = |n: &u64| !n.is_multiple_of(10) || n.is_multiple_of(100);
