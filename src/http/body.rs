@@ -16,11 +16,13 @@ use super::{Problem, state::HttpState};
 use crate::hub::BodyPermit;
 
 /// Reads a whole body as text, within the limits on its size, its time, and the memory of all
-/// bodies. Keep the permit until the publish is answered.
+/// bodies. Keep the permit until the publish is answered. A body of lines may come in more
+/// pieces, some for each of its first `lines_max` lines.
 pub(super) async fn read_body(
     state: &HttpState,
     headers: &HeaderMap,
     mut body: axum::body::Body,
+    lines_max: usize,
 ) -> Result<(String, BodyPermit), Problem> {
     check_codings(headers)?;
     let bytes_max = state.hub.limits().publish.body_bytes_max;
@@ -44,7 +46,7 @@ pub(super) async fn read_body(
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail).limit_exceeded("slow_body").closing()
     };
     let mut until = Instant::now() + wait;
-    let (mut bytes, mut pieces) = (Gathered::default(), 0);
+    let (mut bytes, mut pieces, mut lines) = (Gathered::default(), 0, 0);
     while let Some(frame) = timeout_at(until, body.frame()).await.map_err(too_slow)? {
         let frame = frame.map_err(|_| Problem::field("body", "the body broke off").closing())?;
         let Ok(data) = frame.into_data() else { continue };
@@ -55,9 +57,12 @@ pub(super) async fn read_body(
         // costs the client nothing.
         room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
+        if lines < lines_max {
+            lines = lines_max.min(lines + data.iter().filter(|&&byte| byte == b'\n').count());
+        }
         drop(data);
         pieces += 1;
-        if pieces > PIECES_ALWAYS + bytes.len / PIECE_BYTES_MIN {
+        if pieces > PIECES_ALWAYS + bytes.len / PIECE_BYTES_MIN + PIECES_PER_LINE * lines {
             let detail = "the body comes in too many small chunks";
             return Err(Problem::field("body", detail).limit_exceeded("too_many_pieces").closing());
         }
@@ -149,6 +154,8 @@ impl Gathered {
 /// whole core.
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
+/// Pieces that each line of a batch allows: programs write a line as they make it, and its end by itself.
+const PIECES_PER_LINE: usize = 4;
 /// Large bodies of which a thread reads a piece at a time.
 const LARGE_BODIES_MAX: usize = 2;
 /// The largest small body.
@@ -225,7 +232,7 @@ mod tests {
             let (permits, headers) = (LARGE_BODIES.with(Arc::clone), HeaderMap::new());
             let taken =
                 permits.acquire_many(LARGE_BODIES_MAX as u32).await.expect("it is never closed");
-            let reading = read_body(&state, &headers, Body::new(pieces));
+            let reading = read_body(&state, &headers, Body::new(pieces), 0);
             let others = async {
                 sleep(2 * wait).await;
                 drop(taken);

@@ -45,7 +45,7 @@ impl Call for Publish {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self { channel, body } = self;
-        let (body, _room) = read_body(context.state, &context.parts.headers, body).await?;
+        let (body, _room) = read_body(context.state, &context.parts.headers, body, 0).await?;
         let message = match read_message(&body) {
             Ok(message) => message,
             Err(error) => {

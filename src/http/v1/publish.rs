@@ -117,7 +117,10 @@ fn read_head(
 impl Unread {
     async fn read(self, context: &Context<'_>) -> Result<Read, Problem> {
         let Self { body, in_path, in_query, event_type, retry_ms, is_batch } = self;
-        let (body, room) = read_body(context.state, &context.parts.headers, body).await?;
+        let events_max = context.state.hub.limits().publish.batch_events_max as usize;
+        let lines_max = if is_batch { events_max } else { 0 };
+        let (body, room) =
+            read_body(context.state, &context.parts.headers, body, lines_max).await?;
         let key = idempotency_key(&context.parts.headers)?.map(|key| {
             let subject = context.identity.scope();
             let channel = in_query.as_ref().map_or("", ChannelName::as_str);
@@ -135,7 +138,6 @@ impl Unread {
             )
         });
         let events = if is_batch {
-            let events_max = context.state.hub.limits().publish.batch_events_max as usize;
             parse_batch(&body, in_path.as_ref(), in_query.as_ref(), events_max)?
         } else {
             let Some(channel) = in_path.or(in_query) else {

@@ -2,7 +2,7 @@
 
 use super::{
     batch, data, retained,
-    wire::{ask, exists, get, hub, request},
+    wire::{Wire, ask, exists, get, hub, metric, request},
 };
 
 #[tokio::test]
@@ -70,6 +70,75 @@ async fn the_media_type_may_have_parameters_and_capitals() {
         let answer = ask(&hub, request("POST", "/v1/channels/a/events", &fields, lines)).await;
         assert_eq!(answer.json()["accepted"], 2, "{media_type}");
     }
+}
+
+/// The head of a batch that comes in chunks.
+const CHUNKED: &str = "POST /v1/channels/a/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+                       Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn chunk(data: &str) -> String {
+    format!("{:x}\r\n{data}\r\n", data.len())
+}
+
+#[tokio::test]
+async fn a_batch_may_come_in_small_chunks() {
+    let hub = hub(&[("limits.history.events_max", "20000")]).await;
+    let most = 10_000;
+    let lines: Vec<String> = (0..most).map(|n| format!("{{\"data\":{n}}}")).collect();
+    let whole = |end: &str| lines.iter().map(|line| format!("{line}{end}")).collect::<String>();
+    let by_line = |end: &str| lines.iter().map(|line| chunk(&format!("{line}{end}"))).collect();
+    // A line and its end by themselves, and the line in two.
+    let in_three: String = lines.iter().fold(String::new(), |all, line| {
+        all + &chunk(&line[..4]) + &chunk(&line[4..]) + &chunk("\r\n")
+    });
+    // Cut anywhere.
+    let text = whole("\n\r\n \n").trim_end().to_owned();
+    let mut anywhere = String::new();
+    let mut rest = &*text;
+    while !rest.is_empty() {
+        let (piece, more) = rest.split_at(fastrand::usize(1..16).min(rest.len()));
+        anywhere += &chunk(piece);
+        rest = more;
+    }
+    let chunked: [String; 4] = [by_line("\n"), by_line("\r\n\n"), in_three, anywhere];
+    for (nth, chunks) in chunked.iter().enumerate() {
+        let mut wire = Wire::to(&hub).await;
+        wire.send(format!("{CHUNKED}{chunks}0\r\n\r\n")).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, &answer.json()["accepted"]), (201, &most.into()), "{nth}");
+        let last = answer.json()["last_id"].as_str().unwrap().to_owned();
+        let answer = ask(&hub, get("/v1/channels/a/poll?last=1")).await;
+        assert_eq!((data(&answer), answer.field("last-event-id")), (vec!["9999".into()], &*last));
+    }
+    // Each in a packet of its own, with pauses, and the last line without an end.
+    let mut wire = Wire::to(&hub).await;
+    wire.send(CHUNKED).await;
+    for piece in ["{\"da", "ta\":\"\u{456}", "\u{434}\"}", "\r", "\n", "\n{\"data\":", "2}"] {
+        wire.send(chunk(piece)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    wire.send("0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.json()["accepted"], 2);
+    let answer = ask(&hub, get("/v1/channels/a/poll?last=2")).await;
+    assert_eq!(data(&answer), ["\u{456}\u{434}", "2"]);
+}
+
+#[tokio::test]
+async fn a_batch_in_far_more_chunks_than_lines_is_refused() {
+    let hub = hub(&[]).await;
+    let line = format!("{{\"data\":\"{}\"}}\n", "x".repeat(2_000));
+    let bytes: String = line.chars().map(|byte| chunk(&byte.to_string())).collect();
+    let mut wire = Wire::to(&hub).await;
+    let _ = wire.try_send(format!("{CHUNKED}{bytes}0\r\n\r\n")).await;
+    wire.answer().await.refuses(400, "body");
+    let refused = "visnyk_requests_refused_total{reason=\"too_many_pieces\"}";
+    assert_eq!(metric(&hub, refused).await, 1);
+    // Empty lines are lines too, up to as many as a batch may have events.
+    let empty = chunk("\n").repeat(60_000);
+    let mut wire = Wire::to(&hub).await;
+    let _ = wire.try_send(format!("{CHUNKED}{empty}0\r\n\r\n")).await;
+    wire.answer().await.refuses(400, "body");
+    assert_eq!(metric(&hub, refused).await, 2);
 }
 
 #[tokio::test]
