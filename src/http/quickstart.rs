@@ -21,7 +21,7 @@ use crate::{
     core::Subscription,
     hub::{PollNow, PollRequest, Publication, StreamRequest},
     model::{
-        ChannelName, ChannelSelector, Event, EventEncoding, EventType, NewEvent, PollAnswer,
+        ChannelName, ChannelSelector, Epoch, Event, EventEncoding, EventType, NewEvent, PollAnswer,
         PollEncoding, PollReply, Position, Seq, Start, rfc3339_millis,
     },
 };
@@ -86,13 +86,8 @@ impl Subscribe {
         let query = Query::of(&context.parts.uri)?;
         let start = match query.one("after")? {
             Some(after) => match after.parse::<u64>() {
-                // The `id` of an event in a tutorial answer is its seq.
-                Ok(seq) => {
-                    let position = Position { epoch: hub.epoch(), seq: Seq(seq) };
-                    // A seq above the head is from before a restart: all retained events are sent,
-                    // some perhaps twice.
-                    if seq <= hub.head().0 { Start::At(position) } else { Start::Earliest }
-                }
+                // The `id` of an event in a tutorial answer.
+                Ok(id) => start_after(id, hub.epoch(), hub.head()),
                 Err(_) => Start::parse(after)
                     .map_err(|error| Problem::field("after", error.to_string()))?,
             },
@@ -130,6 +125,15 @@ impl Call for Subscribe {
     }
 }
 
+/// Where a client goes on that has the event of this id. One of another log is answered from the oldest
+/// event: better twice than not at all.
+fn start_after(id: u64, epoch: Epoch, head: Seq) -> Start {
+    match id.checked_sub(epoch.opened_unix_us()).map(Seq) {
+        Some(seq) if seq <= head => Start::At(Position { epoch, seq }),
+        _ => Start::Earliest,
+    }
+}
+
 /// `GET /events`: the stream.
 pub(super) fn events(context: &Context<'_>) -> Result<OpenStream, Problem> {
     let query = Query::of(&context.parts.uri)?;
@@ -155,7 +159,9 @@ fn default_subscription() -> Subscription {
 fn tutorial_json(event: &Event) -> Value {
     let text = event.data();
     json!({
-        "id": event.seq.0,
+        // Grows over restarts, unless a log has more than a million events a second, and is below 2^53: the
+        // clients are JavaScript.
+        "id": event.epoch.opened_unix_us() + event.seq.0,
         "text": text,
         "message": text,
         "timestamp": rfc3339_millis(event.time_ms),

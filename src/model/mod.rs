@@ -28,5 +28,5 @@ pub use gap::{Gap, GapReason};
 pub use new_event::{EventType, EventTypeError, NewEvent, RETRY_MS_MAX};
 pub use pattern::{ChannelPattern, ChannelSelector, SelectorError};
 pub use poll::{EnvelopeAnswers, PollAnswer, PollEncoding, PollReply};
-pub use position::{Epoch, Position, PositionError, Seq, Start};
+pub use position::{Epoch, LastEvents, Position, PositionError, Seq, Start};
 pub use sse::{Sse, comment_block};

@@ -20,6 +20,11 @@ impl Epoch {
         Position { epoch: self, seq }
     }
 
+    /// When the log was opened, in microseconds since 1970, to the millisecond.
+    pub fn opened_unix_us(self) -> u64 {
+        (self.0 >> 16) * 1_000
+    }
+
     /// The number that stands for it on a disk.
     pub fn to_u64(self) -> u64 {
         self.0

@@ -12,8 +12,8 @@ use super::{reader::HistoryReader, *};
 use crate::{
     core::{Limits, Subscription},
     model::{
-        ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, GapReason, NewEvent, Seq,
-        Start,
+        ChannelName, ChannelSelector, Draft, Epoch, Event, EventKind, EventType, GapReason,
+        NewEvent, Seq, Start,
     },
 };
 

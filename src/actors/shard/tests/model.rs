@@ -17,8 +17,8 @@ use crate::{
     actors::subscriber::Form,
     core::{CloseReason, Limits, SlowPolicy},
     model::{
-        ChannelName, EnvelopeAnswers, EnvelopeEncoding, Epoch, EventType, NewEvent, Position, Seq,
-        Start, TransferCoding,
+        ChannelName, EnvelopeAnswers, EnvelopeEncoding, Epoch, EventType, LastEvents, NewEvent,
+        Position, Seq, Start, TransferCoding,
     },
 };
 
