@@ -192,6 +192,7 @@ impl Shard {
             ends_after_ms,
             hello: false,
             retry_ms: None,
+            comment: None,
             lease: None,
             client_info: None,
             record: None,

@@ -130,6 +130,8 @@ pub struct Subscriber {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
+    /// A comment in the first block of its stream.
+    pub comment: Option<Arc<str>>,
     /// Until when it may go on, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
     /// Where it comes from, if that is not only its socket's address.

@@ -1,6 +1,6 @@
 //! Parameters of requests, from query and headers, parsed and checked.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::http::{
     HeaderMap, HeaderValue, StatusCode, Uri,
@@ -58,18 +58,33 @@ impl<'a> Query<'a> {
     /// event would have no type, and reach all subscribers. Other unknown parameters are ignored,
     /// since gateways add them.
     pub(super) fn refuse_near_misses(&self, known: &[&str]) -> Result<(), Problem> {
-        for (name, _) in &self.0 {
+        match self.near_miss(known) {
+            Some((name, near)) => Err(Problem::field(name, near_miss_text(name, near))),
+            None => Ok(()),
+        }
+    }
+
+    /// What a stream says of a parameter that is almost one of `known`. It is not refused: a browser gives
+    /// up for good, and the parameter may be a gateway's.
+    pub(super) fn near_miss_comment(&self, known: &[&str]) -> Option<Arc<str>> {
+        let (name, near) = self.near_miss(known)?;
+        Some(near_miss_text(&name.escape_debug().to_string(), near).into())
+    }
+
+    /// The first parameter that is almost one of `known`, and that one.
+    fn near_miss<'k>(&self, known: &[&'k str]) -> Option<(&str, &'k str)> {
+        self.0.iter().find_map(|(name, _)| {
             if name.len() > NEAR_BYTES_MAX || known.contains(&&**name) {
-                continue;
+                return None;
             }
             let lower = name.to_ascii_lowercase();
-            let near = known.iter().find(|known| strsim::osa_distance(&lower, known) <= 1);
-            if let Some(near) = near {
-                let detail = format!("there is no parameter `{name}`: did you mean `{near}`?");
-                return Err(Problem::field(name, detail));
-            }
-        }
-        Ok(())
+            let is_near = |known: &&str| {
+                // In a long name two characters may be wrong: `last-event-id`.
+                let distance_max = if known.len() < LONG_BYTES_MIN { 1 } else { 2 };
+                strsim::osa_distance(&lower, &known.to_ascii_lowercase()) <= distance_max
+            };
+            known.iter().copied().find(is_near).map(|near| (&**name, near))
+        })
     }
 
     /// A whole number between two bounds.
@@ -185,6 +200,10 @@ impl<'a> Query<'a> {
     }
 }
 
+fn near_miss_text(name: &str, near: &str) -> String {
+    format!("there is no parameter `{name}`: did you mean `{near}`?")
+}
+
 /// A channel name from a path or query.
 pub(super) fn channel_name(field: &str, text: &str) -> Result<ChannelName, Problem> {
     ChannelName::parse(text).map_err(|error| Problem::field(field, error.to_string()))
@@ -281,6 +300,11 @@ pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Pro
 const PARAMETERS_MAX: usize = 512;
 /// Longest parameter name that is compared with known names.
 const NEAR_BYTES_MAX: usize = 16;
+/// Bytes of a known name that is long.
+const LONG_BYTES_MIN: usize = 9;
+/// What says in the query of a stream where it starts, and who asks.
+pub(super) const STREAM_PARAMETERS: [&str; 5] =
+    ["last", "last_event_id", "lastEventId", "lastEventID", "token"];
 /// Most entries of one field that are parsed.
 const POSITIONS_MAX: usize = 16;
 /// Longest idempotency key, in bytes.

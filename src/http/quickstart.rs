@@ -13,7 +13,7 @@ use super::{
     body::read_body,
     call::{Call, Context, Next},
     handoff::Outcome,
-    params::Query,
+    params::{Query, STREAM_PARAMETERS},
     poll::OpenPoll,
     stream::OpenStream,
 };
@@ -143,6 +143,7 @@ pub(super) fn events(context: &Context<'_>) -> Result<OpenStream, Problem> {
     stream.start = query.start(&context.parts.headers, false)?;
     stream.framing = Some(&TutorialEncoding);
     stream.retry_ms = Some(RETRY_MS);
+    stream.comment = query.near_miss_comment(&STREAM_PARAMETERS);
     OpenStream::new(context, stream)
 }
 

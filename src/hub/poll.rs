@@ -47,6 +47,7 @@ impl Hub {
             ends_after_ms: Some(request.wait.as_millis() as u64),
             hello: false,
             retry_ms: None,
+            comment: None,
             holder: request.holder,
             client: request.client,
         })

@@ -1,5 +1,7 @@
 //! Admits subscriptions: turns a request into a [`Subscriber`], which a shard serves.
 
+use std::sync::Arc;
+
 use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
     actors::{CountedEntry, EventBody, Form, Holder, Shape, Subscriber},
@@ -25,6 +27,8 @@ pub struct StreamRequest {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
+    /// A comment in its first block, for whoever reads it.
+    pub comment: Option<Arc<str>>,
     /// The client's subject and token expiry, with authentication; the stream ends with the token.
     pub holder: Option<Holder>,
     /// The address of its client, if that is known.
@@ -50,6 +54,7 @@ impl StreamRequest {
             policy: None,
             hello: false,
             retry_ms: None,
+            comment: None,
             holder: None,
             client: None,
         }
@@ -75,6 +80,7 @@ impl Hub {
             ends_after_ms: age_max_ms,
             hello: request.hello,
             retry_ms: request.retry_ms,
+            comment: request.comment,
             holder: request.holder,
             client: request.client,
         })
@@ -134,6 +140,7 @@ impl Hub {
             ends_after_ms,
             hello,
             retry_ms,
+            comment,
             holder,
             client,
         } = asked;
@@ -178,6 +185,7 @@ impl Hub {
             ends_after_ms,
             hello,
             retry_ms,
+            comment,
             lease,
             client_info,
             record: None,
@@ -218,6 +226,7 @@ pub(super) struct AdmissionRequest {
     pub(super) ends_after_ms: Option<u64>,
     pub(super) hello: bool,
     pub(super) retry_ms: Option<u32>,
+    pub(super) comment: Option<Arc<str>>,
     pub(super) holder: Option<Holder>,
     pub(super) client: Option<ClientAddress>,
 }

@@ -36,6 +36,8 @@ pub trait Framing: Send + Sync + 'static {
 /// What a stream begins with.
 #[derive(Debug)]
 pub struct Preamble<'a> {
+    /// A comment for whoever reads the stream, on one line.
+    pub comment: Option<&'a str>,
     /// The client's reconnection time in milliseconds.
     pub retry_ms: u32,
     /// Everything up to here is the client's, or lost.

@@ -88,7 +88,14 @@ pub(crate) fn frames(data: &[u8]) {
     let said = [
         written(|out| {
             Sse.preamble(
-                &Preamble { retry_ms: 7, position, connection: None, truncated: false, gap: None },
+                &Preamble {
+                    comment: None,
+                    retry_ms: 7,
+                    position,
+                    connection: None,
+                    truncated: false,
+                    gap: None,
+                },
                 out,
             );
         }),

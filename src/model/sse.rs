@@ -35,8 +35,12 @@ impl<E: EventEncoding> Framing for E {
     /// client moves on with the gap event, and nothing before has an id: should the connection break
     /// before it, the client comes back from the position that it had, and gets the gap again.
     fn preamble(&self, preamble: &Preamble<'_>, out: &mut Vec<u8>) {
-        let Preamble { retry_ms, position, connection, truncated, gap } = *preamble;
-        let _ = write!(out, ": visnyk\nretry: {retry_ms}\n");
+        let Preamble { comment, retry_ms, position, connection, truncated, gap } = *preamble;
+        out.extend_from_slice(b": visnyk\n");
+        if let Some(comment) = comment {
+            let _ = writeln!(out, ": {}", one_line(comment));
+        }
+        let _ = writeln!(out, "retry: {retry_ms}");
         let write_id = |out: &mut Vec<u8>| {
             if gap.is_none() {
                 id_line(position, out);
@@ -103,6 +107,10 @@ fn id_line(position: Position, out: &mut Vec<u8>) {
 
 /// A comment and a reconnection time: a temporary refusal that an EventSource survives.
 pub fn comment_block(comment: &str, retry_ms: u32) -> Vec<u8> {
-    let comment = comment.replace(['\r', '\n'], " ");
+    let comment = one_line(comment);
     format!(": {comment}\nretry: {retry_ms}\n\n").into_bytes()
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
 }

@@ -283,6 +283,7 @@ mod tests {
             ends_after_ms: None,
             hello: false,
             retry_ms: None,
+            comment: None,
             lease: None,
             client_info: None,
             record: None,

@@ -2,7 +2,13 @@
 
 use crate::{
     core::Subscription,
-    http::{Problem, authentication::holder, call::Context, params::Query, stream::OpenStream},
+    http::{
+        Problem,
+        authentication::holder,
+        call::Context,
+        params::{Query, STREAM_PARAMETERS},
+        stream::OpenStream,
+    },
     hub::StreamRequest,
     model::{EnvelopeEncoding, Framing, MessageEncoding},
 };
@@ -42,8 +48,15 @@ fn read(
         policy: query.slow_policy()?,
         hello: query.switch("hello")?,
         retry_ms: None,
+        comment: query.near_miss_comment(&KNOWN),
         holder: holder(context.state, &context.identity),
         client: context.client,
     };
     OpenStream::new(context, stream)
 }
+
+/// The parameters of a stream.
+const KNOWN: [&str; 10] = {
+    let [last, last_event_id, camel, capitals, token] = STREAM_PARAMETERS;
+    ["channel", "type", "format", "hello", "slow", last, last_event_id, camel, capitals, token]
+};

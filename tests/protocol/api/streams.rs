@@ -401,6 +401,32 @@ async fn a_gap_is_sent_right_after_the_first_block() {
 }
 
 #[tokio::test]
+async fn a_comment_names_near_misses_of_parameters_and_none_is_refused() {
+    let hub = hub(&[]).await;
+    for (target, said) in [
+        ("/v1/channels/a/events?typ=x", Some("`typ`: did you mean `type`?")),
+        ("/v1/events?channel=a/*&chanel=b&typ=x", Some("`chanel`: did you mean `channel`?")),
+        ("/v1/channels/a/events?last-event-id=earliest", Some("did you mean `last_event_id`?")),
+        ("/v1/channels/a/events?type%0A%0Adata=x", None),
+        ("/v1/channels/a/events?type%0A=x", Some("`type\\n`: did you mean `type`?")),
+        ("/events?lst=5", Some("`lst`: did you mean `last`?")),
+        ("/v1/channels/a/events?utm_source=mail&_=17&type=x&last=5", None),
+    ] {
+        let mut wire = Wire::to(&hub).await;
+        wire.send(get(target)).await;
+        let (_, first) = wire.stream_head().await;
+        let comments: Vec<_> = first.lines().filter(|line| line.starts_with(':')).collect();
+        assert_eq!(comments[0], ": visnyk");
+        let comment = comments.get(1).copied();
+        assert_eq!(comment.is_some(), said.is_some(), "{target}: {first}");
+        assert!(comment.unwrap_or_default().ends_with(said.unwrap_or_default()), "{first}");
+        assert!(!field(&first, "id").is_empty() && !field(&first, "retry").is_empty());
+    }
+    // Nor is one of a poll, which has no place for comments.
+    assert_eq!(ask(&hub, get("/v1/channels/a/poll?typ=x&timeout=0")).await.status, 204);
+}
+
+#[tokio::test]
 async fn nothing_is_missing_after_the_last_evicted_event() {
     let hub = hub(&[("limits.history.events_max", "2")]).await;
     let mut ids = Vec::new();

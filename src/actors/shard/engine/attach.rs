@@ -33,9 +33,17 @@ struct NewConnection {
     record: Option<Box<AccessRecord>>,
     replay: Option<ReplayPermit>,
     retry_ms: Option<u32>,
+    comment: Option<Arc<str>>,
     hello: bool,
     /// The response head.
     head: Bytes,
+}
+
+/// What a stream begins with beside its position.
+struct FirstBlock<'a> {
+    comment: Option<&'a str>,
+    retry_ms: Option<u32>,
+    hello: Option<Hello>,
 }
 
 /// The content of `visnyk.hello`.
@@ -106,6 +114,7 @@ impl Engine {
             record: subscriber.record.take(),
             replay: subscriber.replay.take(),
             retry_ms: subscriber.retry_ms,
+            comment: subscriber.comment.clone(),
             hello: subscriber.hello,
             head,
         };
@@ -182,10 +191,12 @@ impl Engine {
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
         if !is_searching_start && let Some(framing) = framing {
-            let hello = new.hello.then(|| Hello::of(id, subscriber));
+            let hello = new.hello.then(|| Hello::of(id, subscriber, resume.truncated));
             let gap = resume.gap.as_ref();
             coding.wrap(&mut preamble, |out| {
-                self.write_preamble(framing, out, new.retry_ms, hello, resume.cursor, gap);
+                let first =
+                    FirstBlock { comment: new.comment.as_deref(), retry_ms: new.retry_ms, hello };
+                self.write_preamble(framing, out, first, resume.cursor, gap);
             });
         }
         let mut preamble = Bytes::from(preamble);
@@ -234,9 +245,11 @@ impl Engine {
             (Some(framing), gap) => {
                 let Subscribed::Full(full) = &slot.subscriber else { return };
                 let Subscriber { id, hello, retry_ms, coding, .. } = full.subscriber;
-                let hello = hello.then(|| Hello::of(id, &slot.subscriber));
+                let comment = full.subscriber.comment.clone();
+                let hello = hello.then(|| Hello::of(id, &slot.subscriber, truncated));
                 coding.wrap(&mut preamble, |out| {
-                    self.write_preamble(framing, out, retry_ms, hello, cursor, gap.as_ref());
+                    let first = FirstBlock { comment: comment.as_deref(), retry_ms, hello };
+                    self.write_preamble(framing, out, first, cursor, gap.as_ref());
                 });
             }
         }
@@ -250,15 +263,16 @@ impl Engine {
         &mut self,
         framing: &dyn Framing,
         out: &mut Vec<u8>,
-        retry_ms: Option<u32>,
-        hello: Option<Hello>,
+        first: FirstBlock<'_>,
         cursor: Seq,
         gap: Option<&Gap>,
     ) {
+        let FirstBlock { comment, retry_ms, hello } = first;
         let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
         let position = self.epoch.at(cursor);
         let (connection, truncated) = hello.map_or((None, false), |h| (Some(h.id), h.truncated));
-        framing.preamble(&Preamble { retry_ms, position, connection, truncated, gap }, out);
+        let preamble = Preamble { comment, retry_ms, position, connection, truncated, gap };
+        framing.preamble(&preamble, out);
     }
 }
 

@@ -252,6 +252,7 @@ impl World {
             ends_after_ms: ask.ends_after_ms,
             hello: false,
             retry_ms: None,
+            comment: None,
             lease: None,
             client_info: None,
             record: None,
