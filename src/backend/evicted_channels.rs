@@ -81,6 +81,11 @@ impl EvictedChannels {
         self.floor = Losses { through, eviction: 0 };
     }
 
+    /// Whether no evicted channel is known to have lost an event.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.floor.through == Seq::ZERO
+    }
+
     /// What earlier incarnations of `name` have lost.
     pub(super) fn recall(&self, name: &ChannelName) -> Losses {
         let mut losses = self.names.get(name).map_or(self.floor, |(losses, _)| *losses);

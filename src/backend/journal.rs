@@ -84,6 +84,11 @@ impl Journal {
         self.after
     }
 
+    /// Whether any event has been evicted since the log was opened.
+    pub(super) fn has_evicted(&self) -> bool {
+        self.evictions > 0
+    }
+
     /// The losses so far of events up to `through`.
     pub(super) fn known_losses(&self, through: Seq) -> KnownLosses {
         KnownLosses { evictions: self.evictions, through }

@@ -7,6 +7,7 @@ mod directory;
 mod event_store;
 mod evicted_channels;
 mod journal;
+mod last_search;
 mod log_filter;
 mod log_read;
 mod losses;
@@ -22,6 +23,7 @@ mod start_state;
 #[cfg(test)]
 mod tests;
 mod throttles;
+mod truncation;
 mod walk;
 
 pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
@@ -29,10 +31,12 @@ pub use channel_events::ChannelEvents;
 pub use directory::{Directory, DirectoryFull};
 pub use event_store::EventStore;
 pub use log_read::{LogRead, LogReadError};
+#[cfg(test)]
+pub(crate) use last_search::LAST_EVENTS_MAX;
 pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use piece::{Piece, SeqRange};
 pub use reader::HistoryReader;
 pub use registry::Registry;
 pub use shard_set::{ShardSet, TargetShards};
-pub use start_search::{Resume, StartFound};
+pub use start_search::{Resume, StartFound, StartRequest};
 pub use throttles::{Release, Throttle, Throttles};

@@ -39,7 +39,7 @@ pub(super) enum ReadStage {
     Searching(Box<StartSearch>),
     /// It collects the channels that have events for it.
     Collecting(Box<ReplayHeap>),
-    /// It merges these channels.
+    /// It merges these channels: all it has, or some of their events.
     Merging(Box<Replay>),
 }
 
@@ -72,13 +72,17 @@ impl EventStore {
     ) -> Result<Piece, NotInMemory> {
         debug_assert!(!reader.is_searching_start() && range.after <= range.through);
         let known = reader.known;
-        if patterns.is_empty() {
-            return self.merge(named, known, range);
-        }
         if let ReadStage::Merging(replay) = &mut reader.stage
             && let Some(piece) = replay.read(known, range)
         {
+            if matches!(piece, Err(NotInMemory::OnDisk(_))) {
+                // The log on disk is read in its order, with the events of all channels.
+                reader.stage = ReadStage::Direct;
+            }
             return piece;
+        }
+        if patterns.is_empty() {
+            return self.merge(named, known, range);
         }
         let first_on_disk = self.first_on_disk();
         let mut heap = match mem::take(&mut reader.stage) {

@@ -10,7 +10,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use super::{
-    channel::ChannelEntry,
+    channel::{ChannelEntry, ChannelId},
     losses::KnownLosses,
     piece::{Piece, SeqRange},
 };
@@ -44,6 +44,16 @@ impl Next {
         Self { seq, entry: Arc::clone(entry) }
     }
 
+    /// Its channel.
+    pub(super) fn channel_id(&self) -> ChannelId {
+        self.entry.id()
+    }
+
+    /// Whether it comes before another event.
+    pub(super) fn is_before(&self, seq: Seq) -> bool {
+        self.seq < seq
+    }
+
     /// The cursor of a reader that has everything before it.
     pub(super) fn seq_before(&self) -> Seq {
         Seq(self.seq.0 - 1)
@@ -65,7 +75,8 @@ impl Replay {
     /// Where the oldest event is that is still there, as of now.
     pub(super) fn oldest(&mut self) -> Option<Seq> {
         while let Some(Reverse(top)) = self.next.pop() {
-            let next = top.entry.events().next_after(self.at, KnownLosses::ALL).ok().flatten();
+            let after = self.at.max(top.seq_before());
+            let next = top.entry.events().next_after(after, KnownLosses::ALL).ok().flatten();
             match next.filter(|seq| *seq <= self.horizon) {
                 Some(seq) if seq == top.seq => {
                     self.next.push(Reverse(top));
@@ -125,7 +136,8 @@ impl Replay {
             // One channel at a time, up to the next event of another.
             let other = self.next.peek().map_or(through, |Reverse(next)| Seq(next.seq.0 - 1));
             let part = SeqRange {
-                after: self.at,
+                // What the channel has before its next event is not its reader's.
+                after: self.at.max(top.seq_before()),
                 through: through.min(other.max(top.seq)),
                 events_max: range.events_max - piece.events.len(),
                 bytes_max: range.bytes_max - bytes,

@@ -67,8 +67,7 @@ impl ReplayHeap {
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
     ) -> Result<bool, Lost> {
-        let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
-        let names_max = (STEP_COST_MAX / (NAME_COST + weight)).max(1);
+        let names_max = Walk::names_per_look(patterns);
         match &mut self.stage {
             Stage::Named => {
                 named.clone().try_for_each(|entry| self.consider(entry))?;
@@ -123,7 +122,3 @@ impl ReplayHeap {
 
 /// Channels of one merge, 16 bytes each.
 const CHANNELS_MAX: usize = if cfg!(test) { 3 } else { 4_096 };
-/// What one look may cost, in comparisons of a name with a pattern: a tenth of a millisecond.
-const STEP_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
-/// What it costs to come to a name and to look into its history.
-const NAME_COST: usize = 4;

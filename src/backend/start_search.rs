@@ -10,14 +10,16 @@ use super::{
     channel::ChannelEntry,
     event_store::EventStore,
     journal::{Includes, includes},
+    last_search::LastSearch,
     losses::{KnownLosses, Lost},
     piece::SeqRange,
     reader::{HistoryReader, ReadStage},
     replay::Replay,
     replay_heap::ReplayHeap,
     start_state::{Missed, Search, StartSearch, Target},
+    truncation::TruncationWalk,
 };
-use crate::model::{ChannelName, ChannelPattern, Gap, GapReason, Seq, Start};
+use crate::model::{ChannelName, ChannelPattern, EventType, Gap, GapReason, Seq, Start};
 
 /// Where a subscription starts.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Resume {
     pub head: Seq,
     /// What is gone.
     pub gap: Option<Gap>,
+    /// Whether a channel that its patterns match has lost events before its oldest, if it was asked.
+    pub truncated: bool,
     /// For reading on from the cursor. While it is [searching](HistoryReader::is_searching_start),
     /// where the subscription starts is not known.
     pub reader: HistoryReader,
@@ -40,6 +44,27 @@ pub struct StartFound {
     pub cursor: Seq,
     /// What is gone.
     pub gap: Option<Gap>,
+    /// As in [`Resume`].
+    pub truncated: bool,
+}
+
+/// What is asked of the start of a subscription.
+#[derive(Debug, Clone, Copy)]
+pub struct StartRequest<'a> {
+    /// Where it is to start.
+    pub start: &'a Start,
+    /// The types it wants, of which the last events are counted; none means all.
+    pub types: &'a [EventType],
+    /// Whether it is to be found out, for a subscription that starts with history and not at a position, if
+    /// a channel that its patterns match has lost events before its oldest.
+    pub truncated: bool,
+}
+
+impl<'a> StartRequest<'a> {
+    /// A start alone.
+    pub fn at(start: &'a Start) -> Self {
+        Self { start, types: &[], truncated: false }
+    }
 }
 
 /// The progress of a search after a look.
@@ -61,10 +86,14 @@ impl EventStore {
         &self,
         patterns: &[ChannelPattern],
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        start: &Start,
+        request: StartRequest<'_>,
         head: Seq,
     ) -> Resume {
-        let now = |cursor| Resume { cursor, head, gap: None, reader: HistoryReader::default() };
+        let now = |cursor| {
+            let reader = HistoryReader::default();
+            Resume { cursor, head, gap: None, truncated: false, reader }
+        };
+        let start = request.start;
         let all_again = |reason, requested| {
             let missed = Some(Missed { reason, requested, channel: None });
             Target::Oldest { after: Seq::ZERO, missed }
@@ -72,6 +101,13 @@ impl EventStore {
         let target = match start {
             Start::Now => return now(head),
             Start::Earliest => Target::Oldest { after: Seq::ZERO, missed: None },
+            Start::Last(each) => {
+                let search = Search::Last(LastSearch::new(*each, request.types, head));
+                let target = Target::Oldest { after: Seq::ZERO, missed: None };
+                let asks_truncated = request.truncated;
+                let state = StartSearch { target, asks_truncated, head, search };
+                return self.begin_search(patterns, named, state);
+            }
             Start::Unknown(token) => all_again(GapReason::UnknownPosition, token.clone()),
             Start::At(at) if at.epoch != self.epoch() => {
                 all_again(GapReason::Epoch, at.to_string())
@@ -84,12 +120,23 @@ impl EventStore {
         if patterns.is_empty() {
             return self.start_by_names(named, target, head);
         }
-        // Mostly one look is enough.
-        let after = target.after();
-        let mut reader = HistoryReader::searching(StartSearch::new(target, head));
+        let asks_truncated = request.truncated && *start == Start::Earliest;
+        self.begin_search(patterns, named, StartSearch::new(target, head, asks_truncated))
+    }
+
+    /// Mostly one look is enough.
+    fn begin_search<'a>(
+        &self,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+        state: StartSearch,
+    ) -> Resume {
+        let (after, head) = (state.target.after(), state.head);
+        let mut reader = HistoryReader::searching(state);
         let found = self.search_start(patterns, named, &mut reader);
-        let StartFound { cursor, gap } = found.unwrap_or(StartFound { cursor: after, gap: None });
-        Resume { cursor, head, gap, reader }
+        let unknown = StartFound { cursor: after, gap: None, truncated: false };
+        let StartFound { cursor, gap, truncated } = found.unwrap_or(unknown);
+        Resume { cursor, head, gap, truncated, reader }
     }
 
     /// Searches further for the start of a subscription; `None` while there is more to look at. One
@@ -105,28 +152,52 @@ impl EventStore {
             debug_assert!(false, "it is known where it starts");
             return None;
         };
-        let StartSearch { target, head, search } = *state;
+        let StartSearch { target, asks_truncated, head, search } = *state;
         let looked = match search {
+            Search::Last(mut last) => {
+                match last.look(self.registry().directory(), patterns, named) {
+                    true => self.start_merge(last.into_replay(), true, &target, head),
+                    false => Progress::More(Search::Last(last)),
+                }
+            }
+            Search::Truncated { cursor, reader: found, mut walk } => {
+                if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
+                    *reader = found;
+                    return Some(StartFound { truncated, ..self.start_found(cursor, target) });
+                }
+                Progress::More(Search::Truncated { cursor, reader: found, walk })
+            }
             Search::Journal(looked) => {
                 self.search_journal(&includes(patterns, named), &target, looked, head)
             }
             Search::Channels(mut heap) => {
                 match heap.collect_some(self.registry().directory(), patterns, named) {
-                    Ok(true) => self.start_merge(heap.merge(), &target, head),
+                    Ok(true) => {
+                        self.start_merge(heap.merge(), !self.is_on_disk(), &target, head)
+                    }
                     Ok(false) => Progress::More(Search::Channels(heap)),
                     Err(lost) => Progress::Lost(lost),
                 }
             }
         };
         let state = match (looked, target) {
+            (Progress::Found { cursor, reader }, target)
+                if asks_truncated && !patterns.is_empty() && self.has_lost_any() =>
+            {
+                let walk = TruncationWalk::new(patterns);
+                let search = Search::Truncated { cursor, reader, walk };
+                StartSearch { target, asks_truncated, head, search }
+            }
             (Progress::Found { cursor, reader: found }, target) => {
                 *reader = found;
                 return Some(self.start_found(cursor, target));
             }
-            (Progress::More(search), target) => StartSearch { target, head, search },
+            (Progress::More(search), target) => {
+                StartSearch { target, asks_truncated, head, search }
+            }
             // Events published and evicted since are missed too.
             (Progress::Lost(Lost(channel)), Target::Continue(at)) => {
-                StartSearch::new(Target::behind_loss(at, channel), self.head())
+                StartSearch::new(Target::behind_loss(at, channel), self.head(), false)
             }
             (Progress::Lost(_), Target::Oldest { .. }) => {
                 unreachable!("all losses are known by now, so none can be new")
@@ -176,8 +247,19 @@ impl EventStore {
         }
     }
 
-    /// Begins with what was found in the channels.
-    fn start_merge(&self, mut replay: Replay, target: &Target, head: Seq) -> Progress {
+    /// Whether any channel has ever lost an event, as far as is known.
+    fn has_lost_any(&self) -> bool {
+        self.journal().has_evicted() || !self.registry().directory().evicted_channels().is_empty()
+    }
+
+    /// Begins with what was found in the channels; its reader merges these, or reads the log.
+    fn start_merge(
+        &self,
+        mut replay: Replay,
+        merges: bool,
+        target: &Target,
+        head: Seq,
+    ) -> Progress {
         let (cursor, known) = match target {
             Target::Continue(at) => (at.seq, KnownLosses::default()),
             Target::Oldest { after, .. } => {
@@ -191,9 +273,9 @@ impl EventStore {
                 (cursor, known)
             }
         };
-        let stage = match self.is_on_disk() {
-            true => ReadStage::Direct,
-            false => ReadStage::Merging(Box::new(replay)),
+        let stage = match merges {
+            true => ReadStage::Merging(Box::new(replay)),
+            false => ReadStage::Direct,
         };
         let reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
         Progress::Found { cursor, reader }
@@ -211,7 +293,7 @@ impl EventStore {
                 match named.clone().find(|entry| entry.events().has_lost(at.seq)) {
                     None => {
                         let (cursor, reader) = (at.seq, HistoryReader::default());
-                        return Resume { cursor, head, gap: None, reader };
+                        return Resume { cursor, head, gap: None, truncated: false, reader };
                     }
                     Some(entry) => Target::behind_loss(at, Some(entry.name().clone())),
                 }
@@ -224,8 +306,10 @@ impl EventStore {
         let next =
             |entry: &Arc<ChannelEntry>| entry.events().next_after(after, KnownLosses::ALL).ok()?;
         let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
-        let StartFound { cursor, gap } = self.start_found(before(oldest, after, head), target);
-        Resume { cursor, head, gap, reader: HistoryReader::knowing(known) }
+        let found = self.start_found(before(oldest, after, head), target);
+        let StartFound { cursor, gap, truncated } = found;
+        let reader = HistoryReader::knowing(known);
+        Resume { cursor, head, gap, truncated, reader }
     }
 
     fn start_found(&self, cursor: Seq, target: Target) -> StartFound {
@@ -239,7 +323,7 @@ impl EventStore {
             oldest: self.position(cursor),
             channel,
         });
-        StartFound { cursor, gap }
+        StartFound { cursor, gap, truncated: false }
     }
 }
 

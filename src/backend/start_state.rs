@@ -1,12 +1,17 @@
 //! How far the search for the start of a subscription has come.
 
-use super::replay_heap::ReplayHeap;
+use super::{
+    last_search::LastSearch, reader::HistoryReader, replay_heap::ReplayHeap,
+    truncation::TruncationWalk,
+};
 use crate::model::{ChannelName, GapReason, Position, Seq};
 
 /// A search for the start, under way.
 #[derive(Debug)]
 pub(super) struct StartSearch {
     pub(super) target: Target,
+    /// Whether it is to be found out if a channel has lost events before its oldest.
+    pub(super) asks_truncated: bool,
     /// The head of the log when it began; later events do not matter here.
     pub(super) head: Seq,
     pub(super) search: Search,
@@ -28,6 +33,11 @@ pub(super) enum Search {
     Journal(Seq),
     /// In the channels, since the journal does not reach back so far.
     Channels(ReplayHeap),
+    /// Back from the head, channel by channel.
+    Last(LastSearch),
+    /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
+    /// is not silently missing but a loss.
+    Truncated { cursor: Seq, reader: HistoryReader, walk: TruncationWalk },
 }
 
 /// Why events before the oldest one are missed.
@@ -55,8 +65,8 @@ impl Target {
 }
 
 impl StartSearch {
-    pub(super) fn new(target: Target, head: Seq) -> Self {
+    pub(super) fn new(target: Target, head: Seq, asks_truncated: bool) -> Self {
         let search = Search::Journal(target.after());
-        Self { target, head, search }
+        Self { target, asks_truncated, head, search }
     }
 }

@@ -34,6 +34,12 @@ impl Walk {
         Self { roots: disjoint, last: None }
     }
 
+    /// How many names one look of a walk may come to, so that it costs a tenth of a millisecond.
+    pub(super) fn names_per_look(patterns: &[ChannelPattern]) -> usize {
+        let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
+        (LOOK_COST_MAX / (NAME_COST + weight)).max(1)
+    }
+
     /// Whether it is at its end.
     pub(super) fn is_over(&self) -> bool {
         self.roots.is_empty()
@@ -92,6 +98,11 @@ fn begins_with(name: &str, root: &str) -> bool {
     let rest = name.strip_prefix(root);
     root.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
+
+/// What one look may cost, in comparisons of a name with a pattern.
+const LOOK_COST_MAX: usize = if cfg!(test) { 17 } else { 2_048 };
+/// What it costs to come to a name and to look into its history.
+const NAME_COST: usize = 4;
 
 #[cfg(test)]
 mod tests {

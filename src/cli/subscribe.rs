@@ -32,6 +32,14 @@ pub(crate) struct Args {
     /// Where to begin: `now`, `earliest` or a position.
     #[arg(long, value_name = "POSITION", default_value_t = Position::NOW)]
     from: Position,
+    /// Begins with so many of the latest events of each channel, 1 to 1000.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        conflicts_with = "from",
+        value_parser = clap::value_parser!(u32).range(1..=1_000),
+    )]
+    last: Option<u32>,
     /// How events travel.
     #[arg(long, value_enum, default_value_t)]
     transport: TransportArg,
@@ -71,6 +79,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let mut options = SubscribeOptions::new(args.channels);
     options.types = args.types;
     options.from = args.from;
+    options.last = args.last;
     options.transport = match args.transport {
         TransportArg::Sse => Transport::Sse,
         TransportArg::Poll => Transport::Poll,

@@ -25,6 +25,9 @@ pub struct SubscribeOptions {
     pub types: Vec<String>,
     /// Where to begin.
     pub from: Position,
+    /// Begins with so many of the latest events of each channel, 1 to 1,000, if `from` is
+    /// [`Position::NOW`].
+    pub last: Option<u32>,
     /// How events travel.
     pub transport: Transport,
     /// A stream on which nothing comes for this long counts as broken: 60 s by default, four
@@ -48,6 +51,7 @@ impl SubscribeOptions {
             channels,
             types: Vec::new(),
             from: Position::NOW,
+            last: None,
             transport: Transport::Sse,
             silence_max: Duration::from_secs(60),
             poll_timeout: Duration::from_secs(20),

@@ -285,14 +285,21 @@ impl Subscription {
     fn request(&self, path: &str, also: &[(&str, &str)], accept: &str) -> Request<Full<Bytes>> {
         let channels = self.options.channels.iter().map(|channel| ("channel", channel.as_str()));
         let types = self.options.types.iter().map(|event_type| ("type", event_type.as_str()));
-        let query: Vec<_> = channels.chain(types).chain(also.iter().copied()).collect();
-        self.link
+        // Only before it has a position: from then on it goes on there.
+        let last = self.options.last.filter(|_| self.position == Position::NOW);
+        let last = last.map(|last| last.to_string());
+        let last_pair = last.iter().map(|last| ("last", last.as_str()));
+        let query: Vec<_> =
+            channels.chain(types).chain(last_pair).chain(also.iter().copied()).collect();
+        let mut request = self
+            .link
             .request(Method::GET, path, &query)
             .header(ACCEPT, accept)
-            .header(CACHE_CONTROL, "no-store")
-            .header("last-event-id", self.position.to_header())
-            .body(Full::default())
-            .expect("the base URL was checked and the rest is encoded")
+            .header(CACHE_CONTROL, "no-store");
+        if last.is_none() {
+            request = request.header("last-event-id", self.position.to_header());
+        }
+        request.body(Full::default()).expect("the base URL was checked and the rest is encoded")
     }
 
     /// Any state → Waiting.

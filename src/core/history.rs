@@ -198,6 +198,12 @@ impl History {
         Ok(slice)
     }
 
+    /// The events in memory up to `through`, the newest first.
+    pub fn latest_through(&self, through: Seq) -> impl Iterator<Item = &Arc<Event>> {
+        let end = self.events.partition_point(|event| event.seq <= through);
+        self.events.range(..end).rev()
+    }
+
     /// The oldest retained event after `after`; of those on disk a seq that may be before it.
     pub fn next_after(&self, after: Seq) -> Option<Seq> {
         if let Some(unloaded) = &self.unloaded

@@ -10,7 +10,7 @@ use axum::http::{
 use super::{Problem, handoff::LAST_EVENT_ID};
 use crate::{
     core::{Limits, SlowPolicy, Subscription, SubscriptionError},
-    model::{ChannelName, ChannelSelector, EventType, Start},
+    model::{ChannelName, ChannelSelector, EventType, LastEvents, Start},
 };
 
 /// The query of a request, decoded.
@@ -150,12 +150,14 @@ impl<'a> Query<'a> {
     }
 
     /// Where a subscription starts: the `Last-Event-ID` field, its synonyms in the query, or a
-    /// poll's `If-None-Match`.
+    /// poll's `If-None-Match`; without any of these, as many events back as `last` says.
     ///
     /// A value that a client library sends by itself when it reconnects is never rejected: a
     /// browser cannot change it, and does not reconnect after a 4xx. Only `last_event_id` is
     /// written by the page's author, so an invalid one is an error.
     pub(super) fn start(&self, headers: &HeaderMap, is_poll: bool) -> Result<Start, Problem> {
+        // Checked even if a position beats it: a page's author wrote it.
+        let last = self.number("last", 1, LastEvents::MAX)?.and_then(LastEvents::new);
         if let Some(start) = last_position(headers.get_all(LAST_EVENT_ID), |text| text) {
             return Ok(start);
         }
@@ -170,7 +172,7 @@ impl<'a> Query<'a> {
         {
             return Ok(start);
         }
-        Ok(Start::Now)
+        Ok(last.map_or(Start::Now, Start::Last))
     }
 
     /// How long a poll waits.
@@ -406,6 +408,53 @@ mod tests {
         }
         let decorated = start_of(&[("last-event-id", b"a-1-gzip")], "").ok();
         assert_eq!(decorated, Some(Start::Unknown("a-1-gzip".into())), "no proxy changes an id");
+    }
+
+    #[test]
+    fn near_misses_are_named_and_others_are_not() {
+        let known = [&STREAM_PARAMETERS[..], &["channel", "type", "hello"]].concat();
+        let near = |query: &str| {
+            let uri: Uri = format!("/?{query}").parse().expect("a target");
+            Query::of(&uri).expect("a query").near_miss_comment(&known)
+        };
+        for (query, name, meant) in [
+            ("typ=a", "typ", "type"),
+            ("Type=a", "Type", "type"),
+            ("utm=1&chanel=a&typ=b", "chanel", "channel"),
+            ("last-event-id=a-1", "last-event-id", "last_event_id"),
+            ("LASTEVENTID=a-1", "LASTEVENTID", "last_event_id"),
+            ("lst=1", "lst", "last"),
+            ("type%0A=1", "type\\n", "type"),
+        ] {
+            let said = format!("there is no parameter `{name}`: did you mean `{meant}`?");
+            assert_eq!(near(query).as_deref(), Some(&*said), "{query}");
+        }
+        let long = format!("{}=1", "last_event_id".repeat(9));
+        for query in ["", "type=a&last=1&token=x&lastEventId=a-1", "utm_source=a&x=&_=17", &long] {
+            assert_eq!(near(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn any_position_beats_how_many_events_back() {
+        let back = |count| Start::Last(LastEvents::new(count).expect("within its bounds"));
+        for (fields, query, start) in [
+            (&[][..], "last=1", back(1)),
+            (&[], "last=1000&last_event_id=", back(1_000)),
+            (&[], "last=5&last_event_id=a-1", at("a-1")),
+            (&[], "last=5&last_event_id=earliest", Start::Earliest),
+            (&[], "last=5&lastEventId=a-1", at("a-1")),
+            (&[("last-event-id", &b"a-1"[..])], "last=5", at("a-1")),
+            (&[("last-event-id", b"urn:uuid")], "last=5", Start::Unknown("urn:uuid".into())),
+            (&[("if-none-match", b"W/\"a-1\"")], "last=5", at("a-1")),
+        ] {
+            assert_eq!(start_of(fields, query).ok(), Some(start), "{query}");
+        }
+        for bad in ["", "0", "1001", "-1", "+1", "1.0", "ten", "99999999999", "1&last=2"] {
+            let query = format!("last={bad}");
+            assert!(start_of(&[], &query).is_err(), "{query}");
+            assert!(start_of(&[("last-event-id", b"a-1")], &query).is_err(), "{query}");
+        }
     }
 
     #[test]

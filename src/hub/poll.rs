@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     actors::{Form, Holder, ReadFailure, ReadsBusy, Subscriber},
-    backend::{ChannelEntry, LogRead, Piece, SeqRange, StartFound},
+    backend::{ChannelEntry, LogRead, Piece, SeqRange, StartFound, StartRequest},
     core::{NotInMemory, Subscription},
     model::{ClientAddress, PollAnswer, PollEncoding, PollReply, Position, Start},
 };
@@ -91,10 +91,18 @@ impl Hub {
             named.push(entry);
         }
         let patterns = subscription.patterns();
-        let mut resume = backend.resume(patterns, named.iter(), &request.start, head);
+        let starts_with_history = matches!(request.start, Start::Earliest | Start::Last(_));
+        let asked = StartRequest {
+            start: &request.start,
+            types: subscription.types(),
+            truncated: starts_with_history,
+        };
+        let mut resume = backend.resume(patterns, named.iter(), asked, head);
         while resume.reader.is_searching_start() {
             match backend.search_start(patterns, named.iter(), &mut resume.reader) {
-                Some(StartFound { cursor, gap }) => (resume.cursor, resume.gap) = (cursor, gap),
+                Some(StartFound { cursor, gap, truncated }) => {
+                    (resume.cursor, resume.gap, resume.truncated) = (cursor, gap, truncated);
+                }
                 None => yield_now().await,
             }
         }
@@ -151,7 +159,10 @@ impl Hub {
             }
             return Ok(PollNow::Wait(position));
         }
-        Ok(PollNow::Answer(PollAnswer { events, position, gap: resume.gap }))
+        // Read last: what was evicted before its first event was read counts too.
+        let truncated = resume.truncated
+            || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
+        Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
     }
 
     /// Reads a piece from disk; nothing if it has been evicted. Cancelling it cancels the read.

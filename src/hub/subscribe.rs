@@ -201,7 +201,7 @@ impl Hub {
         match start {
             Start::Now => true,
             Start::At(at) => at.epoch == self.0.store.epoch() && at.seq >= closed,
-            Start::Earliest | Start::Unknown(_) => false,
+            Start::Earliest | Start::Last(_) | Start::Unknown(_) => false,
         }
     }
 }

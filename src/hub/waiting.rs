@@ -54,7 +54,7 @@ impl Hub {
         let is_at_head = match start {
             Start::Now => true,
             Start::At(at) => at.epoch == store.epoch() && at.seq == store.head(),
-            Start::Earliest | Start::Unknown(_) => false,
+            Start::Earliest | Start::Last(_) | Start::Unknown(_) => false,
         };
         if is_at_head {
             return Ok(None);

@@ -13,6 +13,8 @@ pub struct PollAnswer {
     pub events: Vec<Arc<Event>>,
     /// Where the next poll goes on.
     pub position: Position,
+    /// Whether a channel has lost events before its oldest, for a poll that starts with history.
+    pub truncated: bool,
     /// Events that are gone.
     pub gap: Option<Gap>,
 }
@@ -20,7 +22,7 @@ pub struct PollAnswer {
 impl PollAnswer {
     /// The answer of a poll that found nothing.
     pub fn nothing(position: Position) -> Self {
-        Self { events: Vec::new(), position, gap: None }
+        Self { events: Vec::new(), position, truncated: false, gap: None }
     }
 }
 
@@ -47,7 +49,7 @@ pub trait PollEncoding: Send + Sync + 'static {
     fn encode(&self, answer: &PollAnswer) -> PollReply;
 }
 
-/// The native answer: `{"events":[envelope…],"position","gap"?}`, or 204.
+/// The native answer: `{"events":[envelope…],"position","truncated"?,"gap"?}`, or 204.
 #[derive(Debug, Clone, Copy)]
 pub struct EnvelopeAnswers;
 
@@ -72,6 +74,9 @@ impl PollEncoding for EnvelopeAnswers {
         body.extend_from_slice(b"],\"position\":\"");
         answer.position.write_to(&mut body);
         body.push(b'"');
+        if answer.truncated {
+            body.extend_from_slice(b",\"truncated\":true");
+        }
         if let Some(gap) = &answer.gap {
             body.extend_from_slice(b",\"gap\":");
             body.extend_from_slice(gap.to_json().as_bytes());

@@ -120,11 +120,32 @@ pub enum Start {
     Now,
     /// With the oldest event that is retained.
     Earliest,
+    /// With so many events of each channel, the latest before now; without a gap if there are fewer.
+    Last(LastEvents),
     /// After this position.
     At(Position),
     /// After something that no hub of this kind has written, cut to [`Start::UNKNOWN_BYTES_MAX`]
     /// bytes: answered with a gap.
     Unknown(String),
+}
+
+/// How many events of each channel a subscription starts back from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastEvents(u16);
+
+impl LastEvents {
+    /// The most that may be asked for.
+    pub const MAX: u32 = 1_000;
+
+    /// From 1 to [`MAX`](Self::MAX) events.
+    pub fn new(count: u32) -> Option<Self> {
+        (1..=Self::MAX).contains(&count).then(|| Self(count as u16))
+    }
+
+    /// How many.
+    pub fn get(self) -> usize {
+        self.0.into()
+    }
 }
 
 impl Start {
@@ -216,6 +237,14 @@ mod tests {
         ] {
             assert_eq!(Start::parse_any(text), Start::Unknown(kept.into()), "{text}");
         }
+    }
+
+    #[test]
+    fn how_many_events_back_is_checked_at_below_and_above_its_bounds() {
+        for (count, back) in [(0, None), (1, Some(1)), (1_000, Some(1_000)), (1_001, None)] {
+            assert_eq!(LastEvents::new(count).map(LastEvents::get), back, "{count}");
+        }
+        assert!(LastEvents::new(u32::MAX).is_none());
     }
 
     #[test]

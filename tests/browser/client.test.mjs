@@ -76,6 +76,32 @@ describe("visnyk.js", LIMIT, () => {
     assert.deepEqual(errors, ["a bug of the page", "a bug of the page"]);
   });
 
+  for (const transport of ["sse", "poll"]) {
+    test(`it begins with the last events of each channel (${transport})`, async (t) => {
+      const hub = await startHub(t, { env: QUICK_RETRY });
+      await hub.publishNumbers("busy", 1, 20);
+      await hub.publish("quiet", "only");
+      await hub.publish("quiet", "not this type", "other");
+      const page = await blankPage(await newContext(t, browser), hub.url);
+      const channels = ["busy", "quiet"];
+      await openClient(page, { channels, types: ["message"], last: 2, transport });
+      await untilOpen(page, transport);
+      await until(page, () => heard.length >= 3);
+      await hub.publish("busy", "live");
+      await until(page, () => heard.at(-1) === "live");
+      assert.deepEqual(await heard(page), ["19", "20", "only", "live"]);
+      const refused = await page.evaluate(async () => {
+        const { Visnyk } = await import("/visnyk.js");
+        try {
+          return new Visnyk({ channels: "a", last: 1001 }).state.state;
+        } catch (error) {
+          return error.message;
+        }
+      });
+      assert.equal(refused, "last is a whole number from 1 to 1000, not 1001");
+    });
+  }
+
   test("it rides out 502 and 503 of a proxy", async (t) => {
     const hub = await startHub(t, { env: QUICK_RETRY });
     const proxy = await startFaultyProxy(t, hub.url);

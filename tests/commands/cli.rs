@@ -170,6 +170,10 @@ async fn one_event_is_published_and_its_position_resumes_behind_it() {
     stage.publish(&["news/kyiv", "two\nlines"]).await;
     let printed = stage.printed(&["news/kyiv", "--from", "earliest", "--count", "2"]).await;
     assert_eq!(printed, "one\ntwo\nlines\n");
+    for transport in ["sse", "poll"] {
+        let args = ["news/*", "--last", "1", "--count", "1", "--transport", transport];
+        assert_eq!(stage.printed(&args).await, "two\nlines\n", "{transport}");
+    }
     let args = ["news/*", "--from", &first, "--count", "1", "--format", "sse"];
     let printed = stage.printed(&args).await;
     assert!(printed.starts_with("data: two\ndata: lines\nid: "), "{printed}");

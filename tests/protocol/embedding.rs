@@ -18,7 +18,7 @@ use visnyk::{
     actors::EventBody,
     core::Limits,
     hub::{Hub, Publication, StreamRequest},
-    model::Start,
+    model::{LastEvents, Start},
 };
 use visnyk_loadtest::{Exchange, PollClient, SseClient, SseRequest};
 
@@ -184,19 +184,22 @@ async fn a_body_of_ones_own_has_every_event_and_dropping_it_ends_the_stream() {
     publish(&hub, "a", "before").await;
     let mut earliest = StreamRequest::channel("a").unwrap();
     earliest.start = Start::Earliest;
+    let mut last = StreamRequest::channel("a").unwrap();
+    last.start = Start::Last(LastEvents::new(1).unwrap());
     let mut bodies = vec![
         hub.stream(earliest).await.unwrap(),
+        hub.stream(last).await.unwrap(),
         hub.stream(StreamRequest::channel("a").unwrap()).await.unwrap(),
         hub.stream(StreamRequest::channel("**").unwrap()).await.unwrap(),
     ];
-    gauge_is(&hub, "visnyk_streams", 3).await;
+    gauge_is(&hub, "visnyk_streams", 4).await;
     let last = publish(&hub, "a", "live").await;
     for (n, body) in bodies.iter_mut().enumerate() {
         let text = through(body, &format!("data: live\nid: {last}\n\n")).await;
         assert!(text.starts_with(": visnyk\nretry: "), "{text}");
-        assert_eq!(text.contains("data: before\n"), n == 0, "{text}");
+        assert_eq!(text.contains("data: before\n"), n < 2, "{text}");
     }
-    for left in (0..3).rev() {
+    for left in (0..4).rev() {
         bodies.pop();
         gauge_is(&hub, "visnyk_streams", left).await;
     }

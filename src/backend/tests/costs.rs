@@ -13,8 +13,9 @@ fn what_a_pattern_reader_costs_does_not_grow_with_the_channels() {
         (0..10).for_each(|n| log.say(&format!("young/{n}")));
         let head = log.0.head();
         let all = subscription("**");
-        let (resume, looks) =
-            looks_of(|| log.0.resume(all.patterns(), [].iter(), &Start::Now, head));
+        let (resume, looks) = looks_of(|| {
+            log.0.resume(all.patterns(), [].iter(), StartRequest::at(&Start::Now), head)
+        });
         assert_eq!((resume.cursor, looks), (head, 0));
         let (seqs, looks) = looks_of(|| log.replay("**", channels));
         assert_eq!(seqs, (channels + 1..=channels + 10).collect::<Vec<_>>());
@@ -74,7 +75,8 @@ fn what_many_selectors_cost_at_once_is_bounded_and_nothing_is_missed_for_it() {
     let patterns = many.patterns();
     // So many entries of the journal at a time, to the end.
     let begin = |start: &Start, looks_max: u64| {
-        let (mut resume, looks) = looks_of(|| log.0.resume(patterns, [].iter(), start, head));
+        let (mut resume, looks) =
+            looks_of(|| log.0.resume(patterns, [].iter(), StartRequest::at(start), head));
         assert_eq!((looks, resume.reader.is_searching_start()), (looks_max, true));
         while resume.reader.is_searching_start() {
             let look = || log.0.search_start(patterns, [].iter(), &mut resume.reader);
@@ -132,7 +134,8 @@ fn a_start_search_is_in_pieces_that_do_not_grow_with_the_channels() {
         let all = subscription("**");
         let patterns = all.patterns();
         for start in [Start::Earliest, Start::At(log.0.position(Seq(1)))] {
-            let resume = || log.0.resume(patterns, [].iter(), &start, log.0.head());
+            let resume =
+                || log.0.resume(patterns, [].iter(), StartRequest::at(&start), log.0.head());
             let (mut resume, looks) = looks_of(resume);
             assert_eq!(looks, 0);
             let mut begun = None;

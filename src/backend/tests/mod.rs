@@ -1,6 +1,7 @@
 //! A log without actors: the cost of reads, and the results of changes during a read.
 
 mod costs;
+mod last;
 mod start_search;
 
 use std::{
@@ -72,18 +73,27 @@ impl Log {
     }
 
     fn say(&self, name: &str) {
+        self.publish(name, NewEvent::message("x"));
+    }
+
+    fn say_typed(&self, name: &str, event_type: &str) {
+        let event_type = EventType::parse(event_type).ok();
+        self.publish(name, NewEvent { event_type, ..NewEvent::message("x") });
+    }
+
+    fn publish(&self, name: &str, event: NewEvent) {
         let entry = self.entry(name);
         let position = self.0.position(self.0.head().next());
-        let event = Event {
+        let shown = Event {
             seq: position.seq,
             epoch: position.epoch,
             time_ms: 0,
             accepted_ms: 0,
             channel: entry.name().clone(),
             kind: EventKind::Published,
-            frame: Draft::new(&NewEvent::message("x")).finish(position),
+            frame: Draft::new(&event).finish(position),
         };
-        self.0.append(&entry, &Arc::new(event));
+        self.0.append(&entry, &Arc::new(shown));
         self.0.commit(position.seq);
     }
 
@@ -106,10 +116,12 @@ impl Log {
     /// Where a subscription starts, found out to the end.
     fn begin(&self, subscription: &Subscription, start: &Start, head: Seq) -> Resume {
         let patterns = subscription.patterns();
-        let mut resume = self.0.resume(patterns, [].iter(), start, head);
+        let asked = StartRequest { start, types: subscription.types(), truncated: true };
+        let mut resume = self.0.resume(patterns, [].iter(), asked, head);
         while resume.reader.is_searching_start() {
             if let Some(begun) = self.0.search_start(patterns, [].iter(), &mut resume.reader) {
                 (resume.cursor, resume.gap) = (begun.cursor, begun.gap);
+                resume.truncated = begun.truncated;
             }
         }
         resume

@@ -15,7 +15,7 @@ fn resumed(
 ) -> (Subscription, Resume) {
     let subscription = subscription(pattern);
     let patterns = subscription.patterns();
-    let mut resume = log.0.resume(patterns, [].iter(), start, log.0.head());
+    let mut resume = log.0.resume(patterns, [].iter(), StartRequest::at(start), log.0.head());
     assert!(resume.reader.is_searching_start(), "one look is not enough");
     let mut meanwhile = Some(meanwhile);
     for nth in 0.. {

@@ -59,6 +59,8 @@ export interface Options {
   types?: string | string[];
   /** `now` (default), `earliest`, or a position. */
   from?: string;
+  /** Begins with so many of the latest events of each channel, 1 to 1,000; a position wins. */
+  last?: number;
   /** `auto` (default) begins with SSE and polls where that fails. */
   transport?: "auto" | "sse" | "poll";
   /** A token, or a function that is asked for one before each connection and each expiry. */

@@ -45,7 +45,7 @@
  * @property {"evicted"|"epoch"|"unknown_position"|"slow"} reason
  * @property {string} [requested]  The position that was asked for.
  * @property {string} [oldest]     Where the stream goes on.
- * @property {string} [channel]    The channel target_shards, if it is only one.
+ * @property {string} [channel]    The channel that lost events, if it is only one.
  */
 
 /**
@@ -78,6 +78,8 @@
  * @property {string|URL} [url]  The hub's root; by default where this module came from.
  * @property {string|string[]} [types]  Only events of these types are sent.
  * @property {string} [from]  `now` (default), `earliest`, or a position.
+ * @property {number} [last]  Begins with so many of the latest events of each channel, 1 to 1,000, of
+ *   those types that it watches. Whatever `from` says but `now` wins.
  * @property {"auto"|"sse"|"poll"} [transport]  `auto` (default) begins with SSE, polls where that
  *   fails, and returns to SSE when it works again.
  * @property {string|(() => string|Promise<string>)} [token]  Sent as `Authorization: Bearer`, and
@@ -242,7 +244,7 @@ export class Visnyk {
     });
   }
 
-  /** UsageTable the connection of a group of tabs, or makes it if this tab is elected. */
+  /** Uses the connection of a group of tabs, or makes it if this tab is elected. */
   #join() {
     this.#state.role = "follower";
     this.#group = new Group(this.#settings, {
@@ -369,7 +371,7 @@ class Connection {
 
   /** One `EventSource`, which reconnects by itself until it gives up or is of no use. */
   async #stream() {
-    const stream = await streamToOpen(this.#settings, this.#position ?? "now");
+    const stream = await streamToOpen(this.#settings, this.#position);
     if (this.#stopped || stream === null) return {};
     const { withCredentials } = this.#settings;
     return new Promise((resolve) => {
@@ -453,7 +455,7 @@ class Connection {
 
   async #poll(waitS, signal) {
     const signals = signal ? [this.#stopping.signal, signal] : [this.#stopping.signal];
-    const answer = await poll(this.#settings, this.#position ?? "now", waitS, signals);
+    const answer = await poll(this.#settings, this.#position, waitS, signals);
     if (this.#stopped) return answer;
     if (answer.ok) {
       this.#wasRefreshed = false;
@@ -501,7 +503,7 @@ class Connection {
     } catch {
       return false;
     }
-    const again = await poll(this.#settings, this.#position ?? "now", 0, signals);
+    const again = await poll(this.#settings, this.#position, 0, signals);
     return !this.#stopped && !again.ok && !again.status;
   }
 
@@ -583,7 +585,7 @@ class Probes {
 
   async #probe() {
     const settings = this.#settings;
-    const stream = await streamToOpen(settings, "now");
+    const stream = await streamToOpen({ ...settings, last: undefined }, null);
     if (this.#settings === null) return;
     if (stream === null) return this.#schedule();
     const source = new EventSource(stream.url, { withCredentials: settings.withCredentials });
@@ -715,9 +717,10 @@ class Group {
 
   async #lead() {
     this.#leading = true;
-    // What only this tab asked for, such as `earliest`, it fetches before it leads: the others are
-    // not to be sent it.
-    if (this.#term === null && this.#owner.position() !== null) this.#catchUp();
+    // What only this tab asked for, such as `earliest` or `last`, it fetches before it leads: the
+    // others are not to be sent it.
+    const asks = this.#owner.position() !== null || this.#settings.last !== undefined;
+    if (this.#term === null && asks) this.#catchUp();
     await this.#caughtUp;
     if (this.#leaving.signal.aborted) return;
     this.#term = randomKey();
@@ -750,7 +753,7 @@ class Group {
       const inStep = term === this.#term ? number === this.#number : start === position;
       this.#term = term;
       this.#number = number;
-      if (position === null) this.#owner.adopt(start);
+      if (position === null && this.#settings.last === undefined) this.#owner.adopt(start);
       else if (!inStep) this.#catchUp();
     }
     this.#owner.state(state);
@@ -844,10 +847,13 @@ class Held {
 }
 
 function parseOptions(options) {
-  const { url, channels, types, from = "now", transport = "auto" } = options;
+  const { url, channels, types, from = "now", last, transport = "auto" } = options;
   const { token, refresh, withCredentials = false, shared = false } = options;
   if (!["auto", "sse", "poll"].includes(transport)) {
     throw new TypeError(`transport is "auto", "sse" or "poll", not ${JSON.stringify(transport)}`);
+  }
+  if (last !== undefined && !(Number.isInteger(last) && last >= 1 && last <= LAST_MAX)) {
+    throw new TypeError(`last is a whole number from 1 to ${LAST_MAX}, not ${JSON.stringify(last)}`);
   }
   const base = new URL(url ?? new URL(".", import.meta.url), globalThis.location?.href);
   if (!base.pathname.endsWith("/")) base.pathname += "/";
@@ -856,6 +862,7 @@ function parseOptions(options) {
     channels: [...new Set([channels ?? []].flat())],
     types: [...new Set([types ?? []].flat())],
     from,
+    last,
     transport,
     token,
     refresh,
@@ -867,6 +874,12 @@ function parseOptions(options) {
 function groupName({ base, channels, types, transport, withCredentials, shared }) {
   const subscription = [[...channels].sort(), [...types].sort(), transport, withCredentials];
   return `visnyk:1:${JSON.stringify([base.href, shared, ...subscription])}`;
+}
+
+/** Where to go on from `position`, or to begin: what says it in a query. */
+function whereFrom({ last }, position) {
+  if (position !== null) return { last_event_id: position };
+  return last === undefined ? { last_event_id: "now" } : { last };
 }
 
 /** Leaves out what is undefined; repeats the name for each value of a list. */
@@ -889,7 +902,7 @@ async function streamToOpen(settings, position) {
   const query = { channel: channels, type: types, format: "message", hello: 1 };
   try {
     const token = await readToken(settings);
-    const url = hubUrl(settings, "v1/events", { ...query, last_event_id: position, token });
+    const url = hubUrl(settings, "v1/events", { ...query, ...whereFrom(settings, position), token });
     return { url, token };
   } catch {
     return null;
@@ -937,7 +950,7 @@ function send(settings, token, url, { headers, ...init }) {
 async function poll(settings, position, waitS, signals) {
   const { channels, types } = settings;
   const query = { channel: channels, type: types, limit: POLL_LIMIT, timeout: waitS };
-  const url = hubUrl(settings, "v1/poll", { ...query, last_event_id: position });
+  const url = hubUrl(settings, "v1/poll", { ...query, ...whereFrom(settings, position) });
   const timeout = AbortSignal.timeout((waitS + POLL_GRACE_S) * 1000);
   try {
     const signal = anySignal([...signals, timeout]);
@@ -1102,6 +1115,8 @@ const POLL_WAIT_S = 20;
 const POLL_GRACE_S = 10;
 /** Events in the answer to a poll: the most that the hub gives, for a client that catches up. */
 const POLL_LIMIT = 1_000;
+/** Events of each channel that a client may begin with. */
+const LAST_MAX = 1_000;
 
 /** What is said of a token that has expired where the hub's words are not at hand. */
 const EXPIRED = { final: "expired", status: 401, detail: "the token has expired" };

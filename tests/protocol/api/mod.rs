@@ -7,6 +7,7 @@ mod closing;
 mod connections;
 mod cors;
 mod idempotency;
+mod last;
 mod operations;
 mod origins;
 mod polls;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{engine::Engine, reading::READ_BYTES_MAX};
 use crate::{
     actors::{payload::Payload, shard::mixed_lane::MixedSend, subscriber::Form},
-    backend::{Piece, SeqRange},
+    backend::{Piece, SeqRange, StartRequest},
     core::ConnectionMsg,
     model::{Gap, PollAnswer, PollReply, Seq, Start},
 };
@@ -37,7 +37,8 @@ impl Engine {
         let encoded = match &send.reply {
             Some(encoded) => Arc::clone(encoded),
             None => {
-                let answer = PollAnswer { events: within.to_vec(), position, gap: None };
+                let answer =
+                    PollAnswer { events: within.to_vec(), position, truncated: false, gap: None };
                 let encoded = Arc::new(encoding.encode(&answer));
                 *reply = Some(Arc::clone(&encoded));
                 encoded
@@ -85,7 +86,12 @@ impl Engine {
         let position = self.epoch.at(piece.through);
         self.answer(
             index,
-            PollAnswer { events: payload.events().to_vec(), position, gap: Some(gap) },
+            PollAnswer {
+                events: payload.events().to_vec(),
+                position,
+                truncated: false,
+                gap: Some(gap),
+            },
         );
     }
 
@@ -95,7 +101,7 @@ impl Engine {
         let head = self.backend.head();
         let start = Start::At(self.epoch.at(after));
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let resume = self.backend.resume(patterns, named, &start, head);
+        let resume = self.backend.resume(patterns, named, StartRequest::at(&start), head);
         slot.reader = Some(Box::new(resume.reader));
         match resume.gap {
             Some(gap) => self.answer_gap(index, gap),

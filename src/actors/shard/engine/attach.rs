@@ -17,7 +17,7 @@ use crate::{
         slot_key::SlotKey,
         subscriber::{PollTicket, ReplayPermit, Subscriber},
     },
-    backend::StartFound,
+    backend::{StartFound, StartRequest},
     core::{Connection, ConnectionMsg, ConnectionStart, Transport},
     model::{Framing, Gap, Preamble, Seq, Start},
     telemetry::AccessRecord,
@@ -53,8 +53,10 @@ struct Hello {
 }
 
 impl Hello {
-    fn of(id: u64, subscriber: &Subscribed) -> Self {
-        Self { id, truncated: subscriber.named().any(|entry| entry.events().is_truncated()) }
+    fn of(id: u64, subscriber: &Subscribed, matched_truncated: bool) -> Self {
+        let truncated =
+            matched_truncated || subscriber.named().any(|entry| entry.events().is_truncated());
+        Self { id, truncated }
     }
 }
 
@@ -169,7 +171,12 @@ impl Engine {
         let head_seq = self.backend.head();
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
-        let resume = self.backend.resume(patterns, named, &new.start, head_seq);
+        let asked = StartRequest {
+            start: &new.start,
+            types: &subscriber.shape(self.fan_out.plain_shape()).types,
+            truncated: new.hello,
+        };
+        let resume = self.backend.resume(patterns, named, asked, head_seq);
         // The search for the start may take several passes; then the preamble is sent after it.
         let is_searching_start = resume.reader.is_searching_start();
         let at_head = resume.cursor == head_seq && !is_searching_start;
@@ -226,8 +233,8 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(reader) = &mut slot.reader else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let Some(StartFound { cursor, gap }) = self.backend.search_start(patterns, named, reader)
-        else {
+        let found = self.backend.search_start(patterns, named, reader);
+        let Some(StartFound { cursor, gap, truncated }) = found else {
             // A connection makes at most one step of its search in a pass.
             slot.reads_left = 0;
             return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));

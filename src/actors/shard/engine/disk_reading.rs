@@ -14,7 +14,7 @@ use crate::{
         log_reads::{ReadFailure, ReadsBusy},
         peer::SlotWaker,
     },
-    backend::{Piece, SeqRange},
+    backend::{Piece, SeqRange, StartRequest},
     core::{CloseReason, ConnectionMsg},
     model::{Gap, Seq, Start},
 };
@@ -95,7 +95,8 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let start = Start::At(self.backend.position(after));
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
-        let resume = self.backend.resume(patterns, named, &start, head);
+        let asked = StartRequest { start: &start, types: &[], truncated: false };
+        let resume = self.backend.resume(patterns, named, asked, head);
         let is_searching_start = resume.reader.is_searching_start();
         slot.reader = Some(Box::new(resume.reader));
         if is_searching_start {

@@ -286,7 +286,7 @@ impl Engine {
                 Effect::Heartbeat => return self.heartbeat(index),
                 Effect::AnswerEmpty => {
                     let position = self.safe_position(index);
-                    let answer = PollAnswer { events: Vec::new(), position, gap: None };
+                    let answer = PollAnswer::nothing(position);
                     return self.answer(index, answer);
                 }
                 Effect::End(reason) => return self.finish(index, self.due_reason(index, reason)),

@@ -55,7 +55,8 @@ impl Engine {
                 }
                 false => ConnectionMsg::CaughtUp(through),
             };
-            return self.step(index, msg);
+            self.step(index, msg);
+            return self.drop_reader_if_live(index);
         }
         if let Some(limit) = poll_limit {
             // The limit counts events that pass the filter, not all events read.
@@ -68,10 +69,21 @@ impl Engine {
                 through = events.last().map_or(through, |event| event.seq);
             }
             let position = self.epoch.at(through);
-            return self.answer(index, PollAnswer { events, position, gap: None });
+            return self
+                .answer(index, PollAnswer { events, position, truncated: false, gap: None });
         }
         let payload = self.read_cache.payload(&shape, piece.events);
         self.send(index, &payload, through, (!piece.more).then_some(through));
+        self.drop_reader_if_live(index);
+    }
+
+    /// Frees what a connection knew of history: a live one has everything that this is about.
+    fn drop_reader_if_live(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && !slot.connection.is_behind()
+        {
+            slot.reader = None;
+        }
     }
 
     /// The next piece of what a connection receives.

@@ -1,7 +1,7 @@
 //! One client: what it has received, checked against what it must receive.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
 };
@@ -15,9 +15,10 @@ use super::{
 };
 use crate::{
     actors::{shard::lane::ROUND, slot_key::SlotKey, subscriber::Form},
+    backend::LAST_EVENTS_MAX,
     core::{CloseReason, SlowPolicy, Transport},
     model::{
-        CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, ChannelSelector, EnvelopeEncoding, Event,
+        CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, ChannelName, ChannelSelector, EnvelopeEncoding, Event,
         EventEncoding, EventKind, EventType, LAST_CHUNK, Position, Seq, Start, TransferCoding,
     },
 };
@@ -35,6 +36,10 @@ pub(super) struct Client {
     at: u64,
     /// Lost before this client came, and reported or not asked for.
     excused: BTreeSet<u64>,
+    /// Further back than the last events it asked for: must not come.
+    unwanted: BTreeSet<u64>,
+    /// More than all its channels together start with: may come if others are lost meanwhile.
+    capped: BTreeSet<u64>,
     /// The head of the log when it came.
     came_at: u64,
     /// Lost before it was known where it starts; excused if it gets a gap.
@@ -91,6 +96,8 @@ impl Client {
             ended: None,
             at: 0,
             excused: BTreeSet::new(),
+            unwanted: BTreeSet::new(),
+            capped: BTreeSet::new(),
             came_at: head,
             lost_if_told: BTreeSet::new(),
             gap: GapDue::Never,
@@ -110,7 +117,7 @@ impl Client {
         };
         (client.at, client.gap) = match &client.ask.start {
             Start::Now => (head, GapDue::Never),
-            Start::Earliest => (0, GapDue::Never),
+            Start::Earliest | Start::Last(_) => (0, GapDue::Never),
             Start::Unknown(_) => (0, GapDue::Must("unknown_position")),
             Start::At(at) if at.epoch != world.backend.epoch() => (0, GapDue::Must("epoch")),
             Start::At(at) if at.seq.0 > head => (0, GapDue::Must("unknown_position")),
@@ -121,7 +128,44 @@ impl Client {
             Start::At(at) => (at.seq.0, GapDue::Never),
         };
         client.excused = client.lost(world, kept, client.at).collect();
+        if let Start::Last(each) = client.ask.start {
+            client.start_with_last(world, kept, each.get());
+        }
         client
+    }
+
+    /// Of each channel the newest `each` that it wants, and of all these the newest.
+    fn start_with_last(&mut self, world: &World, kept: &Retention, each: usize) {
+        let mut left: HashMap<&ChannelName, usize> = HashMap::new();
+        let mut included = Vec::new();
+        let (mut unwanted, mut between) = (BTreeSet::new(), HashMap::new());
+        for event in world.log.iter().rev().filter(|event| self.matches(event)) {
+            let left = left.entry(&event.channel).or_insert(each);
+            let between: &mut Vec<u64> = between.entry(&event.channel).or_default();
+            if *left == 0 || !kept.holds(event.seq.0) {
+                unwanted.insert(event.seq.0);
+            } else if !self.wants(event) {
+                between.push(event.seq.0);
+            } else {
+                *left -= usize::from(event.kind == EventKind::Published);
+                included.push(event.seq.0);
+                between.clear();
+            }
+        }
+        // Before the first that it wants, those of other types are not read.
+        unwanted.extend(between.into_values().flatten());
+        self.unwanted = unwanted;
+        let mut capped: BTreeSet<u64> = included.into_iter().skip(LAST_EVENTS_MAX).collect();
+        if let Some(&newest) = capped.last() {
+            let older = world.log.iter().filter(|e| e.seq.0 <= newest && self.matches(e));
+            capped.extend(older.map(|event| event.seq.0));
+        }
+        self.capped = capped;
+    }
+
+    /// Whether it need not come, because it was lost before or was not asked for.
+    fn is_excused(&self, seq: u64) -> bool {
+        [&self.excused, &self.unwanted, &self.capped].iter().any(|set| set.contains(&seq))
     }
 
     pub(super) fn is_poll(&self) -> bool {
@@ -165,7 +209,7 @@ impl Client {
         through: Seq,
     ) -> impl Iterator<Item = &'a Arc<Event>> + 'a {
         let events = world.log.iter().take(through.0 as usize).skip(self.at as usize);
-        events.filter(|e| self.wants(e) && !self.excused.contains(&e.seq.0))
+        events.filter(|e| self.wants(e) && !self.is_excused(e.seq.0))
     }
 
     /// An event's chunk, or its text if the client has no chunks.
@@ -259,16 +303,19 @@ impl Client {
         }
         let (_, most) = self.lag(world);
         self.was_over |= most.is_over(world, self.allowed_at_least(world));
-        let fell_off = self.lost(world, kept, self.at).any(|seq| !self.excused.contains(&seq));
+        let fell_off = self.lost(world, kept, self.at).any(|seq| !self.is_excused(seq));
         self.fell_off |= fell_off || kept.is_vague();
     }
 
     /// Where it starts is being found out. What is lost meanwhile is not due to it if it was there
     /// when it came, and it begins with the oldest event or gets a gap.
     fn watch_start_search(&mut self, world: &World, kept: &Retention) {
-        assert!(self.has_patterns() && self.blocks == 0);
+        let is_last = matches!(self.ask.start, Start::Last(_));
+        assert!((self.has_patterns() || is_last) && self.blocks == 0);
         self.replay_through = world.backend.head().0;
         let lost: BTreeSet<u64> = self.lost(world, kept, self.at).collect();
+        // Then others of the last may come, and be lost.
+        self.fell_off |= is_last && !self.capped.is_empty() && !lost.is_empty();
         let came_since = lost.iter().any(|seq| *seq > self.came_at);
         match (&self.ask.start, self.gap) {
             (Start::At(_), GapDue::Never | GapDue::Perhaps | GapDue::Must("evicted")) => {
@@ -396,13 +443,14 @@ impl Client {
             _ if self.gap != GapDue::Never => assert_eq!(id, None, "before a gap"),
             Start::Unknown(_) => unreachable!("it has a gap"),
             Start::At(_) | Start::Now => assert_eq!(seq, Some(self.at)),
-            Start::Earliest => self.move_to(world, seq.unwrap()),
+            Start::Earliest | Start::Last(_) => self.move_to(world, seq.unwrap()),
         }
     }
 
     fn take(&mut self, world: &World, seq: u64, block: &[u8]) {
         let event = &world.log[seq as usize - 1];
         assert!(self.wants(event), "{seq} is not one of its events");
+        assert!(!self.unwanted.contains(&seq), "{seq} is further back than it asked for");
         assert!(seq > self.at, "{seq} comes after {}", self.at);
         assert_eq!(self.encode(event), block, "the bytes of {seq}");
         if let Some(after) = self.must_skip_after {
@@ -478,6 +526,8 @@ impl Client {
                     _ => assert!(due == GapDue::Perhaps || self.fell_off, "a gap for nothing"),
                 }
                 self.excused = self.lost(world, kept, self.at).collect();
+                // What it goes on with is all that is there.
+                self.unwanted.clear();
                 self.move_to(world, seq_of(world, gap["oldest"].as_str().unwrap()).unwrap());
             }
         }

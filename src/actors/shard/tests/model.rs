@@ -95,6 +95,7 @@ struct Attach {
 enum StartAt {
     Now,
     Earliest,
+    Last(u8),
     /// Where some client has been, on whatever transport and channels.
     Seen(u16),
     Unknown,
@@ -247,6 +248,9 @@ impl Run {
         let start = match attach.start {
             StartAt::Now => Start::Now,
             StartAt::Earliest => Start::Earliest,
+            StartAt::Last(each) => {
+                Start::Last(LastEvents::new(each.into()).expect("within its bounds"))
+            }
             StartAt::Seen(nth) => {
                 // Recent ones are likelier.
                 let nth = usize::from(nth) % self.positions.len();
@@ -475,6 +479,7 @@ fn attach() -> impl Strategy<Value = Attach> {
     let start = prop_oneof![
         4 => Just(StartAt::Now),
         1 => Just(StartAt::Earliest),
+        2 => (1..5_u8).prop_map(StartAt::Last),
         6 => any::<u16>().prop_map(StartAt::Seen),
         1 => Just(StartAt::Unknown),
         1 => Just(StartAt::OtherEpoch),

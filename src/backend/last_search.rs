@@ -1,0 +1,171 @@
+//! Finds the latest events of each channel of a subscription, so many of each, in pieces.
+//!
+//! Each channel is looked back through from the head of the log until enough events of the wanted
+//! types are found. What was found is held by its seqs alone, so that a slow reader keeps no evicted
+//! event in memory: an event that is evicted after the search is a loss like any other.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
+
+use super::{
+    channel::ChannelEntry,
+    directory::Directory,
+    replay::{Next, Replay},
+    walk::Walk,
+};
+use crate::{
+    core::Subscription,
+    model::{ChannelPattern, EventKind, EventType, LastEvents, Seq},
+};
+
+/// A search under way.
+#[derive(Debug)]
+pub(super) struct LastSearch {
+    each: LastEvents,
+    types: Box<[EventType]>,
+    /// The head of the log when it began; later events come after all of these.
+    head: Seq,
+    /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
+    newest: BinaryHeap<Reverse<Next>>,
+    /// Channels that the walk has come to.
+    channels: VecDeque<LookBack>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Named,
+    Names(Walk),
+    Over,
+}
+
+/// How far one channel has been looked back through.
+#[derive(Debug)]
+struct LookBack {
+    entry: Arc<ChannelEntry>,
+    through: Seq,
+    left: usize,
+}
+
+impl LastSearch {
+    pub(super) fn new(each: LastEvents, types: &[EventType], head: Seq) -> Self {
+        Self {
+            each,
+            types: types.into(),
+            head,
+            newest: BinaryHeap::new(),
+            channels: VecDeque::new(),
+            stage: Stage::Named,
+        }
+    }
+
+    /// Looks at some more events and channels; true when it has looked at all. The subscription is the
+    /// same at each look.
+    pub(super) fn look<'a>(
+        &mut self,
+        directory: &Directory,
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
+    ) -> bool {
+        if self.channels.is_empty() {
+            match &mut self.stage {
+                Stage::Named => {
+                    named.for_each(|entry| self.add(entry));
+                    self.stage = match patterns.is_empty() {
+                        true => Stage::Over,
+                        false => Stage::Names(Walk::new(patterns)),
+                    };
+                }
+                Stage::Names(walk) => {
+                    let entries = directory.next_names(walk, Walk::names_per_look(patterns));
+                    if walk.is_over() {
+                        self.stage = Stage::Over;
+                    }
+                    for entry in &entries {
+                        let name = entry.name();
+                        if patterns.iter().any(|pattern| pattern.matches(name))
+                            && !named.clone().any(|named| named.id() == entry.id())
+                        {
+                            self.add(entry);
+                        }
+                    }
+                }
+                Stage::Over => {}
+            }
+        }
+        let mut events_left = LOOK_EVENTS_MAX;
+        while events_left > 0
+            && let Some(mut channel) = self.channels.pop_front()
+        {
+            if !self.look_back(&mut channel, &mut events_left) {
+                self.channels.push_front(channel);
+            }
+        }
+        self.channels.is_empty() && matches!(self.stage, Stage::Over)
+    }
+
+    /// A merge of what it has found.
+    pub(super) fn into_replay(self) -> Replay {
+        let mut first = HashMap::new();
+        for Reverse(next) in self.newest {
+            match first.entry(next.channel_id()) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(next);
+                }
+                Entry::Occupied(mut first) if next < *first.get() => {
+                    first.insert(next);
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+        Replay::new(first.into_values().collect(), Seq::ZERO, self.head)
+    }
+
+    fn add(&mut self, entry: &Arc<ChannelEntry>) {
+        if !entry.events().never_published() {
+            let (entry, through, left) = (Arc::clone(entry), self.head, self.each.get());
+            self.channels.push_back(LookBack { entry, through, left });
+        }
+    }
+
+    /// True at the end of one channel.
+    fn look_back(&mut self, channel: &mut LookBack, events_left: &mut usize) -> bool {
+        let LookBack { entry, through, left } = channel;
+        entry.events().with_history(|history| {
+            for event in history.latest_through(*through) {
+                let is_older_than_all = self.newest.len() == LAST_EVENTS_MAX
+                    && self
+                        .newest
+                        .peek()
+                        .is_some_and(|Reverse(oldest)| !oldest.is_before(event.seq));
+                if *left == 0 || is_older_than_all {
+                    break;
+                }
+                // Without types there are few to look at, and the first look of a subscription to one
+                // channel is the only one.
+                if *events_left == 0 && !self.types.is_empty() {
+                    return false;
+                }
+                *events_left = events_left.saturating_sub(1);
+                *through = Seq(event.seq.0 - 1);
+                if Subscription::wants(&self.types, event) {
+                    // The closing event comes with the others.
+                    *left -= usize::from(event.kind == EventKind::Published);
+                    self.newest.push(Reverse(Next::new(event.seq, entry)));
+                    if self.newest.len() > LAST_EVENTS_MAX {
+                        self.newest.pop();
+                    }
+                }
+            }
+            true
+        })
+    }
+}
+
+/// Events that a subscription starts with, of all its channels together: the newest. 16 bytes each.
+pub(crate) const LAST_EVENTS_MAX: usize = if cfg!(test) { 12 } else { 10_000 };
+/// Events that one look comes to, each a comparison with the types.
+const LOOK_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 2_048 };
