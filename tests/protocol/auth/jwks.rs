@@ -65,6 +65,36 @@ async fn keys_are_fetched_and_exchanged() {
 }
 
 #[tokio::test]
+async fn a_key_replaced_under_its_name_is_fetched_at_a_bounded_rate() {
+    for algorithm in [Algorithm::ES256, Algorithm::EdDSA] {
+        let (old, new) = (Pair::new(algorithm), Pair::new(algorithm));
+        let issuer = Issuer::start(&[old.jwk("k")]).await;
+        let hub = hub(&issuer).await;
+        polls(&hub, &issuer, &old.token(Some("k"), grants())).await;
+        issuer.publishes(&[new.jwk("k")]);
+        // A signature that the known key did not make is a reason to ask again, once a second.
+        let (asked, begun) = (issuer.asked(), Instant::now());
+        let token = new.token(Some("k"), grants());
+        let answer = loop {
+            let answer = poll(&hub, &token).await;
+            if issuer.asked() > asked {
+                break answer;
+            }
+            refused(&answer, "signature");
+            assert!(begun.elapsed() < wire::PATIENCE, "it is not asked again");
+        };
+        assert_eq!(answer.status, 204, "{answer:?}");
+        let (asked, begun) = (issuer.asked(), Instant::now());
+        while begun.elapsed() < Duration::from_secs(2) {
+            refused(&poll(&hub, &old.token(Some("k"), grants())).await, "signature");
+        }
+        assert_eq!(poll(&hub, &token).await.status, 204);
+        let (asked, seconds) = (issuer.asked() - asked, begun.elapsed().as_secs() as usize);
+        assert!(asked <= seconds + 1, "{asked} times in {seconds} s");
+    }
+}
+
+#[tokio::test]
 async fn unknown_keys_are_asked_for_at_a_bounded_rate() {
     let pair = Pair::new(Algorithm::EdDSA);
     let issuer = Issuer::start(&[pair.jwk("k")]).await;
