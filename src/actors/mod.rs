@@ -54,7 +54,9 @@ pub use shard::{Engine, Front, LocalShard, ReturnedSocket};
 pub use shared_stage::BackendOptions;
 pub use slot_key::SlotKey;
 pub use socket::Socket;
-pub use subscriber::{Admission, CountedEntry, Form, PollTicket, ReplayPermit, Shape, Subscriber};
+pub use subscriber::{
+    Admission, CountedEntry, Form, PollTicket, ReplayPermit, Shape, StreamOpening, Subscriber,
+};
 pub use tcp::{SocketAddrs, Tcp};
 
 pub(crate) use bridge::{BridgeArguments, Loader};

@@ -126,12 +126,8 @@ pub struct Subscriber {
     pub policy: SlowPolicy,
     /// Milliseconds after which it ends by itself; a poll's wait.
     pub ends_after_ms: Option<u64>,
-    /// Whether a stream begins with its connection's id.
-    pub hello: bool,
-    /// A reconnection time other than the jittered one, in milliseconds.
-    pub retry_ms: Option<u32>,
-    /// A comment in the first block of its stream.
-    pub comment: Option<Arc<str>>,
+    /// What its stream begins with beside its position, if anything.
+    pub opening: Option<Box<StreamOpening>>,
     /// Until when it may go on, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
     /// Where it comes from, if that is not only its socket's address.
@@ -142,6 +138,17 @@ pub struct Subscriber {
     pub replay: Option<ReplayPermit>,
     /// Its permit as a connection.
     pub admission: Admission,
+}
+
+/// What the first block of a stream has beside its position, where a client or a route asks for it.
+#[derive(Debug)]
+pub struct StreamOpening {
+    /// Whether it has its connection's id.
+    pub hello: bool,
+    /// A reconnection time other than the jittered one, in milliseconds.
+    pub retry_ms: Option<u32>,
+    /// A comment for whoever reads it.
+    pub comment: Option<Arc<str>>,
 }
 
 /// A permit to be sent history, given back when dropped.

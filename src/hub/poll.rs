@@ -45,9 +45,7 @@ impl Hub {
             form: Form::Poll { encoding: request.encoding, limit: request.limit.max(1) },
             policy: None,
             ends_after_ms: Some(request.wait.as_millis() as u64),
-            hello: false,
-            retry_ms: None,
-            comment: None,
+            opening: None,
             holder: request.holder,
             client: request.client,
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub};
 use crate::{
-    actors::{CountedEntry, EventBody, Form, Holder, Shape, Subscriber},
+    actors::{CountedEntry, EventBody, Form, Holder, Shape, StreamOpening, Subscriber},
     core::{SlowPolicy, Subscription},
     model::{
         ChannelPattern, ChannelSelector, ClientAddress, Framing, SelectorError, Start,
@@ -72,15 +72,16 @@ impl Hub {
         let age_max_ms = u64::from(age_max_s) * 1_000;
         let age_max_ms =
             (age_max_s > 0).then(|| fastrand::u64(age_max_ms - age_max_ms / 5..=age_max_ms));
+        let StreamRequest { hello, retry_ms, comment, .. } = request;
+        let opening = (hello || retry_ms.is_some() || comment.is_some())
+            .then(|| Box::new(StreamOpening { hello, retry_ms, comment }));
         self.admit(AdmissionRequest {
             subscription: request.subscription,
             start: request.start,
             form,
             policy: request.policy,
             ends_after_ms: age_max_ms,
-            hello: request.hello,
-            retry_ms: request.retry_ms,
-            comment: request.comment,
+            opening,
             holder: request.holder,
             client: request.client,
         })
@@ -138,9 +139,7 @@ impl Hub {
             form,
             policy,
             ends_after_ms,
-            hello,
-            retry_ms,
-            comment,
+            opening,
             holder,
             client,
         } = asked;
@@ -183,9 +182,7 @@ impl Hub {
             start,
             policy,
             ends_after_ms,
-            hello,
-            retry_ms,
-            comment,
+            opening,
             lease,
             client_info,
             record: None,
@@ -224,9 +221,7 @@ pub(super) struct AdmissionRequest {
     pub(super) form: Form,
     pub(super) policy: Option<SlowPolicy>,
     pub(super) ends_after_ms: Option<u64>,
-    pub(super) hello: bool,
-    pub(super) retry_ms: Option<u32>,
-    pub(super) comment: Option<Arc<str>>,
+    pub(super) opening: Option<Box<StreamOpening>>,
     pub(super) holder: Option<Holder>,
     pub(super) client: Option<ClientAddress>,
 }

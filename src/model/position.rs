@@ -139,7 +139,7 @@ impl LastEvents {
 
     /// From 1 to [`MAX`](Self::MAX) events.
     pub fn new(count: u32) -> Option<Self> {
-        (1..=Self::MAX).contains(&count).then(|| Self(count as u16))
+        (1..=Self::MAX).contains(&count).then_some(Self(count as u16))
     }
 
     /// How many.

@@ -15,7 +15,7 @@ use crate::{
             sockets::Sockets,
         },
         slot_key::SlotKey,
-        subscriber::{PollTicket, ReplayPermit, Subscriber},
+        subscriber::{PollTicket, ReplayPermit, StreamOpening, Subscriber},
     },
     backend::{StartFound, StartRequest},
     core::{Connection, ConnectionMsg, ConnectionStart, Transport},
@@ -32,18 +32,9 @@ struct NewConnection {
     client_info: Option<Box<ClientInfo>>,
     record: Option<Box<AccessRecord>>,
     replay: Option<ReplayPermit>,
-    retry_ms: Option<u32>,
-    comment: Option<Arc<str>>,
-    hello: bool,
+    opening: Option<Box<StreamOpening>>,
     /// The response head.
     head: Bytes,
-}
-
-/// What a stream begins with beside its position.
-struct FirstBlock<'a> {
-    comment: Option<&'a str>,
-    retry_ms: Option<u32>,
-    hello: Option<Hello>,
 }
 
 /// The content of `visnyk.hello`.
@@ -115,9 +106,7 @@ impl Engine {
             client_info: subscriber.client_info.take(),
             record: subscriber.record.take(),
             replay: subscriber.replay.take(),
-            retry_ms: subscriber.retry_ms,
-            comment: subscriber.comment.clone(),
-            hello: subscriber.hello,
+            opening: subscriber.opening.take(),
             head,
         };
         // The slot is created first, with an empty connection. A panic from here on is one in a
@@ -171,10 +160,12 @@ impl Engine {
         let head_seq = self.backend.head();
         let subscriber = &slot.subscriber;
         let (patterns, named) = (subscriber.patterns(), subscriber.named());
+        let opening = new.opening;
+        let says_hello = opening.as_ref().is_some_and(|opening| opening.hello);
         let asked = StartRequest {
             start: &new.start,
             types: &subscriber.shape(self.fan_out.plain_shape()).types,
-            truncated: new.hello,
+            truncated: says_hello,
         };
         let resume = self.backend.resume(patterns, named, asked, head_seq);
         // The search for the start may take several passes; then the preamble is sent after it.
@@ -198,13 +189,16 @@ impl Engine {
         let mut preamble = Vec::with_capacity(head.len() + PREAMBLE_BYTES);
         preamble.extend_from_slice(&head);
         if !is_searching_start && let Some(framing) = framing {
-            let hello = new.hello.then(|| Hello::of(id, subscriber, resume.truncated));
+            let hello = says_hello.then(|| Hello::of(id, subscriber, resume.truncated));
             let gap = resume.gap.as_ref();
             coding.wrap(&mut preamble, |out| {
-                let first =
-                    FirstBlock { comment: new.comment.as_deref(), retry_ms: new.retry_ms, hello };
-                self.write_preamble(framing, out, first, resume.cursor, gap);
+                self.write_preamble(framing, out, opening.as_deref(), hello, resume.cursor, gap);
             });
+        }
+        if is_searching_start
+            && let Subscribed::Full(full) = &mut self.slots[index as usize].subscriber
+        {
+            full.subscriber.opening = opening;
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -250,13 +244,14 @@ impl Engine {
             (None, Some(gap)) => return self.answer_gap(index, gap),
             (None, None) => {}
             (Some(framing), gap) => {
-                let Subscribed::Full(full) = &slot.subscriber else { return };
-                let Subscriber { id, hello, retry_ms, coding, .. } = full.subscriber;
-                let comment = full.subscriber.comment.clone();
-                let hello = hello.then(|| Hello::of(id, &slot.subscriber, truncated));
+                let Subscribed::Full(full) = &mut slot.subscriber else { return };
+                let opening = full.subscriber.opening.take();
+                let Subscriber { id, coding, .. } = full.subscriber;
+                let says_hello = opening.as_ref().is_some_and(|opening| opening.hello);
+                let hello = says_hello.then(|| Hello::of(id, &slot.subscriber, truncated));
                 coding.wrap(&mut preamble, |out| {
-                    let first = FirstBlock { comment: comment.as_deref(), retry_ms, hello };
-                    self.write_preamble(framing, out, first, cursor, gap.as_ref());
+                    let (opening, gap) = (opening.as_deref(), gap.as_ref());
+                    self.write_preamble(framing, out, opening, hello, cursor, gap);
                 });
             }
         }
@@ -270,11 +265,13 @@ impl Engine {
         &mut self,
         framing: &dyn Framing,
         out: &mut Vec<u8>,
-        first: FirstBlock<'_>,
+        opening: Option<&StreamOpening>,
+        hello: Option<Hello>,
         cursor: Seq,
         gap: Option<&Gap>,
     ) {
-        let FirstBlock { comment, retry_ms, hello } = first;
+        let comment = opening.and_then(|opening| opening.comment.as_deref());
+        let retry_ms = opening.and_then(|opening| opening.retry_ms);
         let retry_ms = retry_ms.unwrap_or_else(|| self.jittered_retry_ms());
         let position = self.epoch.at(cursor);
         let (connection, truncated) = hello.map_or((None, false), |h| (Some(h.id), h.truncated));
