@@ -28,6 +28,9 @@ pub(crate) struct Run {
     /// Only these servers; each that is named is measured in the order of the table.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Server>,
+    /// Only these scenarios.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
     /// Rounds; each is every scenario against every server in turn.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -65,7 +68,8 @@ impl Run {
         let sizes = self.sizes.settled();
         let channels = sizes.channel_names();
         let mut left = 0;
-        for (round, scenario, server) in schedule(self.rounds, &sizes.scenarios(), &servers) {
+        let scenarios = wanted(sizes.scenarios(), &self.scenarios)?;
+        for (round, scenario, server) in schedule(self.rounds, &scenarios, &servers) {
             if results.has(&server.name(), scenario, round) {
                 continue;
             }
@@ -115,6 +119,19 @@ impl Run {
         }
         Ok(present)
     }
+}
+
+/// Those scenarios that are asked for by name; all of them if none is.
+fn wanted(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>, String> {
+    let unknown = names.iter().find(|name| !all.iter().any(|scenario| scenario.name() == **name));
+    if let Some(unknown) = unknown {
+        let mut known: Vec<_> = all.iter().map(Scenario::name).collect();
+        known.dedup();
+        return Err(format!("there is no scenario `{unknown}`: {}", known.join(", ")));
+    }
+    let is_wanted =
+        |scenario: &Scenario| names.is_empty() || names.iter().any(|name| *name == scenario.name());
+    Ok(all.into_iter().filter(is_wanted).collect())
 }
 
 /// Everything that is measured, one after the other: what is compared stands close together.

@@ -23,7 +23,7 @@ pub(crate) struct Sizes {
     /// Events a second of `many-channels`, over all channels.
     #[arg(long, default_value_t = 2_000.0)]
     channels_rate: f64,
-    /// Events of `saturate`, over the same channels, published in a closed loop.
+    /// Events of `saturate`, over the same channels and over a fifth of them, published in a closed loop.
     #[arg(long, default_value_t = 80_000)]
     saturating_events: u32,
     /// Polls that wait at a time.
@@ -61,7 +61,7 @@ impl Sizes {
         let Self { connections, payload, .. } = self;
         let channels = self.channels();
         let subscribers = connections / channels;
-        [
+        let mut all = vec![
             format!("idle --connections {connections} --settle-s 2"),
             format!(
                 "paced --subscribers {connections} --payload {payload} --events {} --rate {}",
@@ -76,16 +76,22 @@ impl Sizes {
                  --payload {payload} --events {} --rate {}",
                 self.channel_events, self.channels_rate
             ),
-            format!(
-                "saturate --channels {channels} --subscribers {subscribers} --payload {payload} \
-                 --events {}",
-                self.saturating_events
-            ),
-            format!("poll --waiting {} --payload {payload}", self.polls),
-        ]
-        .iter()
-        .map(|words| Scenario::from_words(words.split(' ')))
-        .collect()
+        ];
+        let mut numbers = vec![(channels / FEWER_CHANNELS).max(1), channels];
+        numbers.dedup();
+        for channels in numbers {
+            // One connection that pipelines, and many that wait for each answer.
+            for (publishers, pipelined) in [(1, 16), (64, 1)] {
+                all.push(format!(
+                    "saturate --channels {channels} --subscribers {subscribers} \
+                     --publishers {publishers} --pipelined {pipelined} --payload {payload} \
+                     --events {}",
+                    self.saturating_events
+                ));
+            }
+        }
+        all.push(format!("poll --waiting {} --payload {payload}", self.polls));
+        all.iter().map(|words| Scenario::from_words(words.split(' '))).collect()
     }
 
     /// Every channel that the scenarios use.
@@ -100,3 +106,5 @@ impl Sizes {
 }
 
 const SUBSCRIBERS_OF_A_CHANNEL: usize = 10;
+/// How many times fewer channels `saturate` has the first time.
+const FEWER_CHANNELS: usize = 5;

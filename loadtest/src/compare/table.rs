@@ -1,6 +1,7 @@
 //! The comparison as Markdown: ratios to the floor and to the hub, and the figures behind them.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -12,88 +13,142 @@ use super::results::{INSTALL, failure_of};
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
     outcomes: &'a [Outcome],
+    columns: Vec<Column>,
     servers: Vec<&'a str>,
     faults: Vec<String>,
 }
 
 /// A figure of a scenario.
+#[derive(Debug, Clone)]
 struct Column {
-    title: &'static str,
+    title: Cow<'static, str>,
     scenario: &'static str,
-    value: fn(&Outcome) -> Option<f64>,
+    /// Of which run of `saturate`, which is run more than once.
+    case: Option<Case>,
+    value: Read,
+}
+
+/// Reads a figure.
+type Read = fn(&Outcome) -> Option<f64>;
+
+/// What tells runs of `saturate` apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Case {
+    channels: u64,
+    publishers: u64,
+    pipelined: u64,
+}
+
+impl Case {
+    fn of(outcome: &Outcome) -> Option<Self> {
+        let number = |name| outcome.parameters.get(name).and_then(Value::as_u64);
+        (outcome.scenario == SATURATE)
+            .then(|| {
+                let (channels, publishers) = (number("channels")?, number("publishers")?);
+                Some(Self { channels, publishers, pipelined: number("pipelined")? })
+            })
+            .flatten()
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { channels, publishers, pipelined } = self;
+        write!(f, "{channels} channels saturated by {publishers} x {pipelined}")
+    }
 }
 
 const COLUMNS: &[Column] = &[
     Column {
-        title: "paced: CPU, µs a delivery",
+        title: Cow::Borrowed("paced: CPU, µs a delivery"),
         scenario: "paced",
+        case: None,
         value: |outcome| figure(outcome, "server_cpu_us_per_delivery"),
     },
-    Column { title: "paced: p99, ms", scenario: "paced", value: p99_ms },
+    Column { title: Cow::Borrowed("paced: p99, ms"), scenario: "paced", case: None, value: p99_ms },
     Column {
-        title: "burst: CPU, µs a delivery",
+        title: Cow::Borrowed("burst: CPU, µs a delivery"),
         scenario: "burst",
+        case: None,
         value: |outcome| figure(outcome, "server_cpu_us_per_delivery"),
     },
     Column {
-        title: "burst: deliveries/s",
+        title: Cow::Borrowed("burst: deliveries/s"),
         scenario: "burst",
+        case: None,
         value: |outcome| figure(outcome, "deliveries_per_s"),
     },
-    Column { title: "burst: p99, ms", scenario: "burst", value: p99_ms },
+    Column { title: Cow::Borrowed("burst: p99, ms"), scenario: "burst", case: None, value: p99_ms },
     Column {
-        title: "many channels: CPU, µs a delivery",
+        title: Cow::Borrowed("many channels: CPU, µs a delivery"),
         scenario: "many_channels",
+        case: None,
         value: |outcome| figure(outcome, "server_cpu_us_per_delivery"),
     },
     Column {
-        title: "saturated small channels: deliveries/s",
-        scenario: "saturate",
-        value: |outcome| figure(outcome, "deliveries_per_s"),
-    },
-    Column {
-        title: "the same: CPU, µs a delivery",
-        scenario: "saturate",
-        value: |outcome| figure(outcome, "server_cpu_us_per_delivery"),
-    },
-    Column { title: "the same: p99, ms", scenario: "saturate", value: p99_ms },
-    Column {
-        title: "bytes an idle connection",
+        title: Cow::Borrowed("bytes an idle connection"),
         scenario: "idle",
+        case: None,
         value: |outcome| figure(outcome, "server_resident_bytes_per_connection"),
     },
     Column {
-        title: "connects/s",
+        title: Cow::Borrowed("connects/s"),
         scenario: "idle",
+        case: None,
         value: |outcome| figure(outcome, "connects_per_s"),
     },
     Column {
-        title: "polls: CPU, µs a cycle",
+        title: Cow::Borrowed("polls: CPU, µs a cycle"),
         scenario: "poll",
+        case: None,
         value: |outcome| figure(outcome, "server_cpu_us_per_cycle"),
     },
     Column {
-        title: "polls: all answered, ms",
+        title: Cow::Borrowed("polls: all answered, ms"),
         scenario: "poll",
+        case: None,
         value: |outcome| figure(outcome, "all_answered_ms"),
     },
     Column {
-        title: "bytes a waiting poll",
+        title: Cow::Borrowed("bytes a waiting poll"),
         scenario: "poll",
+        case: None,
         value: |outcome| figure(outcome, "server_resident_bytes_per_waiter"),
     },
 ];
+
+/// Figures of each case of `saturate`.
+const OF_CASES: &[(&str, Read)] = &[
+    ("deliveries/s", |outcome| figure(outcome, "deliveries_per_s")),
+    ("CPU, µs a delivery", |outcome| figure(outcome, "server_cpu_us_per_delivery")),
+    ("p99, ms", p99_ms),
+];
+
+/// All columns of these outcomes.
+fn columns(outcomes: &[Outcome]) -> Vec<Column> {
+    let cases: BTreeSet<Case> = outcomes.iter().filter_map(Case::of).collect();
+    let of_cases = cases.into_iter().flat_map(|case| {
+        OF_CASES.iter().map(move |(what, value)| Column {
+            title: format!("{case}: {what}").into(),
+            scenario: SATURATE,
+            case: Some(case),
+            value: *value,
+        })
+    });
+    COLUMNS.iter().cloned().chain(of_cases).collect()
+}
 
 impl<'a> Table<'a> {
     /// # Errors
     ///
     /// Runs with different sizes cannot stand in one table.
     pub(crate) fn new(outcomes: &'a [Outcome]) -> Result<Self, String> {
-        let mut sizes: BTreeMap<&str, BTreeMap<&str, &Value>> = BTreeMap::new();
+        let mut sizes: BTreeMap<_, BTreeMap<&str, &Value>> = BTreeMap::new();
         for outcome in outcomes.iter().filter(|outcome| failure_of(outcome).is_none()) {
             let own = outcome.parameters.iter().map(|(name, value)| (name.as_str(), value));
             let own: BTreeMap<_, _> = own.collect();
-            if *sizes.entry(&outcome.scenario).or_insert_with(|| own.clone()) != own {
+            let key = (&outcome.scenario, Case::of(outcome));
+            if *sizes.entry(key).or_insert_with(|| own.clone()) != own {
                 return Err(format!("{} was run with different sizes", outcome.scenario));
             }
         }
@@ -104,7 +159,7 @@ impl<'a> Table<'a> {
             }
         }
         let faults = faults(outcomes);
-        Ok(Self { outcomes, servers, faults })
+        Ok(Self { outcomes, columns: columns(outcomes), servers, faults })
     }
 
     /// How many servers are absent and runs failed.
@@ -113,10 +168,11 @@ impl<'a> Table<'a> {
     }
 
     fn values(&self, server: &str, column: &Column) -> BTreeMap<u32, f64> {
-        let mine = self
-            .outcomes
-            .iter()
-            .filter(|outcome| outcome.subject == server && outcome.scenario == column.scenario);
+        let mine = self.outcomes.iter().filter(|outcome| {
+            outcome.subject == server
+                && outcome.scenario == column.scenario
+                && Case::of(outcome) == column.case
+        });
         mine.filter_map(|outcome| Some((outcome.round, (column.value)(outcome)?))).collect()
     }
 
@@ -145,11 +201,11 @@ impl<'a> Table<'a> {
         cell: impl Fn(&str, &Column) -> Option<String>,
     ) -> fmt::Result {
         write!(f, "| {title} |")?;
-        COLUMNS.iter().try_for_each(|column| write!(f, " {} |", column.title))?;
-        write!(f, "\n|---|{}\n", "---|".repeat(COLUMNS.len()))?;
+        self.columns.iter().try_for_each(|column| write!(f, " {} |", column.title))?;
+        write!(f, "\n|---|{}\n", "---|".repeat(self.columns.len()))?;
         for server in &self.servers {
             write!(f, "| {server} |")?;
-            for column in COLUMNS {
+            for column in &self.columns {
                 let text = match cell(server, column) {
                     Some(text) => text,
                     None if self.failed(server, column.scenario) => "see below".to_owned(),
@@ -232,6 +288,8 @@ fn two_digits(value: f64) -> String {
 /// The names of the two that all others are set against.
 const FLOOR: &str = "floor";
 const HUB: &str = "visnyk";
+/// The scenario that is run with several sizes.
+const SATURATE: &str = "saturate";
 
 #[cfg(test)]
 mod tests {
@@ -286,6 +344,36 @@ mod tests {
         assert!(text.contains("- nginx is absent: no network"), "{text}");
         let later = [outcomes[2].clone(), paced("nginx", 1, 1.0)];
         assert_eq!(Table::new(&later).expect("the sizes are the same").faults(), 0);
+    }
+
+    #[test]
+    fn each_case_of_saturate_has_columns_of_its_own() {
+        let saturated = |subject: &str, channels: u64, publishers: u64, per_s: f64| Outcome {
+            scenario: SATURATE.into(),
+            subject: subject.into(),
+            round: 1,
+            parameters: BTreeMap::from([
+                ("channels".to_owned(), Value::from(channels)),
+                ("publishers".to_owned(), Value::from(publishers)),
+                ("pipelined".to_owned(), Value::from(17 - publishers.min(16))),
+            ]),
+            figures: BTreeMap::from([("deliveries_per_s".to_owned(), per_s)]),
+            ..Outcome::default()
+        };
+        let outcomes = [
+            saturated("visnyk", 200, 1, 10.0),
+            saturated("peer", 200, 1, 5.0),
+            saturated("visnyk", 200, 64, 10.0),
+            saturated("peer", 200, 64, 30.0),
+            saturated("visnyk", 1_000, 1, 4.0),
+        ];
+        let text = Table::new(&outcomes).expect("the sizes of each case are the same").to_string();
+        for title in
+            ["200 channels saturated by 1 x 16: deliveries/s", "200 channels saturated by 64 x 1"]
+        {
+            assert!(text.contains(title), "{text}");
+        }
+        assert!(text.contains("- / 0.50") && text.contains("- / 3.00"), "{text}");
     }
 
     #[test]
