@@ -1,4 +1,4 @@
-// The examples of docs/browser.md, as they stand there.
+// The examples of docs/browser.md, and the loop of polls of docs/api.md, as they stand there.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
@@ -6,11 +6,12 @@ import { after, before, describe, test } from "node:test";
 import { blankPage, newContext, retry, startBrowser, until } from "./browser.mjs";
 import { mint, startGuardedHub, startHub } from "./hub.mjs";
 
-const TEXT = readFileSync(new URL("../../docs/browser.md", import.meta.url), "utf8");
+const read = (name) => readFileSync(new URL(`../../docs/${name}`, import.meta.url), "utf8");
+const TEXT = read("browser.md");
 
 /** The code of the first block of a language below a heading. */
-function example(heading, language) {
-  const [, section] = TEXT.split(`## ${heading}\n`);
+function example(heading, language, text = TEXT) {
+  const [, section] = text.split(`## ${heading}\n`);
   return new RegExp(`\`\`\`${language}\n([^]*?)\n\`\`\``).exec(section)[1];
 }
 
@@ -65,6 +66,24 @@ describe("docs/browser.md", { timeout: 120_000 }, () => {
     await page.getByText("before").waitFor();
     await hub.publish("chat", "<b>live</b>");
     await page.getByText("<b>live</b>").waitFor();
+  });
+
+  test("the loop of polls in api.md outlives a hub that is killed", async (t) => {
+    const first = await startHub(t);
+    const page = await blankPage(await newContext(t, browser), first.url);
+    await page.evaluate((code) => {
+      const AsyncFunction = (async () => {}).constructor;
+      window.over = new AsyncFunction("console", code)({ log: (data) => heard.push(data) });
+    }, example("Long-polls", "js", read("api.md")));
+    await retry(async () => (await first.channel("alerts"))?.pollers === 1);
+    await first.publish("alerts", "before");
+    await until(page, () => heard.length === 1);
+    await first.crash();
+    const second = await startHub(t, { listen: new URL(first.url).host });
+    await second.publish("alerts", "after");
+    await until(page, () => heard.join() === "before,after");
+    await second.closeChannel("alerts");
+    await page.evaluate(() => window.over);
   });
 
   test("the hook has the latest events and the state, and lets go of a channel", async (t) => {
