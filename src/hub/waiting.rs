@@ -22,7 +22,7 @@ impl Hub {
     pub(super) async fn catch_up(&self, start: &Start) -> Result<(), SubscribeError> {
         let at = match start {
             Start::At(at) => Some(*at),
-            Start::Now | Start::Earliest | Start::Unknown(_) => None,
+            Start::Now | Start::Earliest | Start::Last(_) | Start::Unknown(_) => None,
         };
         let Some(shared) = self.0.log.shared() else {
             // A hub that began later is where this client was, and it has another log.

@@ -45,7 +45,7 @@ impl Engine {
             ticket.keep_alive = false;
         }
         let position = self.safe_position(index);
-        self.answer(index, PollAnswer { events: Vec::new(), position, gap: None });
+        self.answer(index, PollAnswer::nothing(position));
     }
 }
 
