@@ -147,7 +147,7 @@ pub struct StreamOpening {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
-    /// A comment for whoever reads it.
+    /// A comment for people who read the stream.
     pub comment: Option<Arc<str>>,
 }
 

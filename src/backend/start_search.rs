@@ -160,12 +160,13 @@ impl EventStore {
                     false => Progress::More(Search::Last(last)),
                 }
             }
-            Search::Truncated { cursor, reader: found, mut walk } => {
+            Search::Truncated { cursor, known, replay, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
-                    *reader = found;
+                    let stage = replay.map_or(ReadStage::Direct, ReadStage::Merging);
+                    *reader = HistoryReader { known, stage };
                     return Some(StartFound { truncated, ..self.start_found(cursor, target) });
                 }
-                Progress::More(Search::Truncated { cursor, reader: found, walk })
+                Progress::More(Search::Truncated { cursor, known, replay, walk })
             }
             Search::Journal(looked) => {
                 self.search_journal(&includes(patterns, named), &target, looked, head)
@@ -181,11 +182,15 @@ impl EventStore {
             }
         };
         let state = match (looked, target) {
-            (Progress::Found { cursor, reader }, target)
+            (Progress::Found { cursor, reader: HistoryReader { known, stage } }, target)
                 if asks_truncated && !patterns.is_empty() && self.has_lost_any() =>
             {
                 let walk = TruncationWalk::new(patterns);
-                let search = Search::Truncated { cursor, reader, walk };
+                let replay = match stage {
+                    ReadStage::Merging(replay) => Some(replay),
+                    _ => None,
+                };
+                let search = Search::Truncated { cursor, known, replay, walk };
                 StartSearch { target, asks_truncated, head, search }
             }
             (Progress::Found { cursor, reader: found }, target) => {

@@ -27,7 +27,7 @@ pub struct StreamRequest {
     pub hello: bool,
     /// A reconnection time other than the jittered one, in milliseconds.
     pub retry_ms: Option<u32>,
-    /// A comment in its first block, for whoever reads it.
+    /// A comment in its first block, for people who read the stream.
     pub comment: Option<Arc<str>>,
     /// The client's subject and token expiry, with authentication; the stream ends with the token.
     pub holder: Option<Holder>,

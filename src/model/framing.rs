@@ -36,7 +36,7 @@ pub trait Framing: Send + Sync + 'static {
 /// What a stream begins with.
 #[derive(Debug)]
 pub struct Preamble<'a> {
-    /// A comment for whoever reads the stream, on one line.
+    /// A comment for people who read the stream, on one line.
     pub comment: Option<&'a str>,
     /// The client's reconnection time in milliseconds.
     pub retry_ms: u32,

@@ -25,7 +25,7 @@ pub(crate) fn positions(data: &[u8]) {
         Ok(Start::Unknown(token)) => assert_eq!(token, text),
         Ok(Start::Now) => assert!(matches!(text, "" | "now")),
         Ok(Start::Earliest) => assert_eq!(text, "earliest"),
-        Ok(Start::Last(_)) => panic!("{text} is no position"),
+        Ok(Start::Last(_)) => panic!("{text} was parsed as a number of events"),
         Err(_) => {
             let is_token = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
             assert!(text.len() > Position::BYTES_MAX || !text.chars().all(is_token));

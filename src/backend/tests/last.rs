@@ -1,4 +1,4 @@
-//! Subscriptions that start some events back, and those that are told that older events are gone.
+//! Subscriptions that start some events back, and whether they find channels truncated.
 
 use super::*;
 use crate::model::LastEvents;

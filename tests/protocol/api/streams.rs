@@ -422,7 +422,7 @@ async fn a_comment_names_near_misses_of_parameters_and_none_is_refused() {
         assert!(comment.unwrap_or_default().ends_with(said.unwrap_or_default()), "{first}");
         assert!(!field(&first, "id").is_empty() && !field(&first, "retry").is_empty());
     }
-    // Nor is one of a poll, which has no place for comments.
+    // A poll has no comments, and is not refused either.
     assert_eq!(ask(&hub, get("/v1/channels/a/poll?typ=x&timeout=0")).await.status, 204);
 }
 
