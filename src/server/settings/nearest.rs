@@ -60,7 +60,7 @@ mod tests {
         );
         assert_eq!(
             hint("log"),
-            "in log there are format, level, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s"
+            "in log there are format, level, access, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s"
         );
         assert_eq!(hint("colour"), "`visnyk config` lists the settings");
     }
