@@ -163,7 +163,7 @@ impl EventStore {
             Search::Truncated { cursor, known, replay, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
                     let stage = replay.map_or(ReadStage::Direct, ReadStage::Merging);
-                    *reader = HistoryReader { known, stage };
+                    *reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
                     return Some(StartFound { truncated, ..self.start_found(cursor, target) });
                 }
                 Progress::More(Search::Truncated { cursor, known, replay, walk })
@@ -182,7 +182,7 @@ impl EventStore {
             }
         };
         let state = match (looked, target) {
-            (Progress::Found { cursor, reader: HistoryReader { known, stage } }, target)
+            (Progress::Found { cursor, reader: HistoryReader { known, stage, .. } }, target)
                 if asks_truncated && !patterns.is_empty() && self.has_lost_any() =>
             {
                 let walk = TruncationWalk::new(patterns);
