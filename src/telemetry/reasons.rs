@@ -72,9 +72,11 @@ pub(super) const PUBLISHES_REFUSED: [&str; 13] = [
     "subject_rate",
 ];
 pub(super) const GAPS: [&str; 4] = ["evicted", "epoch", "unknown_position", "slow"];
-pub(super) const SUBSCRIPTIONS_REFUSED: [&str; 9] = [
+pub(super) const SUBSCRIPTIONS_REFUSED: [&str; 11] = [
     "closed",
     "not_caught_up",
+    "history_busy",
+    "history_unreadable",
     "too_many_connections",
     "too_many_replays",
     "too_many_of_address",
