@@ -30,9 +30,9 @@ pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use channel_events::ChannelEvents;
 pub use directory::{Directory, DirectoryFull};
 pub use event_store::EventStore;
-pub use log_read::{LogRead, LogReadError};
 #[cfg(test)]
 pub(crate) use last_search::LAST_EVENTS_MAX;
+pub use log_read::{LogRead, LogReadError};
 pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use piece::{Piece, SeqRange};
 pub use reader::HistoryReader;

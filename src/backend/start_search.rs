@@ -173,9 +173,7 @@ impl EventStore {
             }
             Search::Channels(mut heap) => {
                 match heap.collect_some(self.registry().directory(), patterns, named) {
-                    Ok(true) => {
-                        self.start_merge(heap.merge(), !self.is_on_disk(), &target, head)
-                    }
+                    Ok(true) => self.start_merge(heap.merge(), !self.is_on_disk(), &target, head),
                     Ok(false) => Progress::More(Search::Channels(heap)),
                     Err(lost) => Progress::Lost(lost),
                 }
