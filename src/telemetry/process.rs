@@ -11,10 +11,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
-use rustix::{
-    param::{clock_ticks_per_second, page_size},
-    process::{Resource, getrlimit},
-};
+use rustix::process::{Resource, getrlimit};
 
 /// The figures, as the kernel has them (proc_pid_stat(5)). One that it does not give is left out.
 #[derive(Debug)]
@@ -75,10 +72,13 @@ struct Memory {
 
 impl Memory {
     fn read() -> Option<Self> {
-        let text = fs::read_to_string("/proc/self/statm").ok()?;
-        let mut pages = text.split(' ').map(|pages| pages.trim_end().parse::<f64>().ok());
-        let mut bytes = || Some(pages.next()?? * page_size() as f64);
-        Some(Self { virtual_bytes: bytes()?, resident_bytes: bytes()? })
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let bytes = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            let kilobytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+            Some(kilobytes * 1_024.0)
+        };
+        Some(Self { virtual_bytes: bytes("VmSize:")?, resident_bytes: bytes("VmRSS:")? })
     }
 }
 
@@ -94,13 +94,13 @@ fn open_files() -> Option<f64> {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    Some((field(&stat, UTIME)? + field(&stat, STIME)?) / clock_ticks_per_second() as f64)
+    Some((field(&stat, UTIME)? + field(&stat, STIME)?) / TICKS_PER_S)
 }
 
 /// Since the machine started; when that was, the wall clock says.
 fn started() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let after_boot = field(&stat, STARTTIME)? / clock_ticks_per_second() as f64;
+    let after_boot = field(&stat, STARTTIME)? / TICKS_PER_S;
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
@@ -113,6 +113,9 @@ fn field(stat: &str, number: usize) -> Option<f64> {
     behind_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
+/// What the kernel shows times in, on x86-64 and aarch64 alike (`USER_HZ`). To ask for it by the auxiliary
+/// vector ends a process under valgrind.
+const TICKS_PER_S: f64 = 100.0;
 const UTIME: usize = 14;
 const STIME: usize = 15;
 const STARTTIME: usize = 22;
