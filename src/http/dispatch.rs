@@ -70,7 +70,7 @@ impl Dispatcher {
         let mut record = state.settings.access_log.then(|| {
             let (method, target) = (request.method(), request.uri());
             let client = checks.client.map(|client| client.ip());
-            let id = checks.request_id.as_str();
+            let id = checks.request_id.to_string();
             Box::new(AccessRecord::new(method, class, target, id, client))
         });
         if let Some(mut rejection) = checks.rejection(state, &request) {

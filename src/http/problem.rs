@@ -76,7 +76,7 @@ impl Problem {
     /// Names the request, so that its client can quote what is in the log.
     #[must_use]
     pub(super) fn of_request(self, id: &RequestId) -> Self {
-        self.with("request_id", id.as_str())
+        self.with("request_id", id.to_string())
     }
 
     /// Adds `Retry-After`.

@@ -1,38 +1,57 @@
 //! The id of a request (`X-Request-Id`): its client's, or one of the hub's own. The answer carries it,
 //! and so do problem documents and the access log.
 
+use std::fmt;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// An id.
+/// An id. The hub's own is written out when it is needed: a header value that is cloned costs two
+/// allocations.
 #[derive(Debug, Clone)]
-pub(super) struct RequestId {
-    value: HeaderValue,
-    is_own: bool,
+pub(super) enum RequestId {
+    /// The client's.
+    Given(HeaderValue),
+    /// The hub's, from a generator that can be predicted: it tells requests from each other.
+    Own(u64),
 }
 
 impl RequestId {
     /// The id that a request carries, if it can be put into headers and logs as it is; else a new one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         match headers.get(&REQUEST_ID) {
-            Some(value) if is_sane(value.as_bytes()) => {
-                Self { value: value.clone(), is_own: false }
-            }
-            _ => Self { value: random(), is_own: true },
+            Some(value) if is_sane(value.as_bytes()) => Self::Given(value.clone()),
+            _ => Self::Own(fastrand::u64(..)),
         }
     }
 
     /// Whether the hub made it.
     pub(super) fn is_own(&self) -> bool {
-        self.is_own
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        self.value.to_str().expect("it is of visible ASCII")
+        matches!(self, Self::Own(_))
     }
 
     /// Adds it to an answer.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
-        headers.insert(REQUEST_ID, self.value.clone());
+        let value = match self {
+            Self::Given(value) => value.clone(),
+            Self::Own(number) => {
+                HeaderValue::from_bytes(&digits(*number)).expect("digits are ASCII")
+            }
+        };
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own;
+        let text = match self {
+            Self::Given(value) => value.as_bytes(),
+            Self::Own(number) => {
+                own = digits(*number);
+                &own
+            }
+        };
+        f.write_str(str::from_utf8(text).expect("it is of visible ASCII"))
     }
 }
 
@@ -42,14 +61,13 @@ fn is_sane(id: &[u8]) -> bool {
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || SIGNS.contains(byte))
 }
 
-/// 16 digits, from a generator that anybody can predict: they tell requests from each other.
-fn random() -> HeaderValue {
+/// A number in hexadecimal digits.
+fn digits(number: u64) -> [u8; 16] {
     let mut digits = [0; 16];
-    let number = fastrand::u64(..);
     for (index, digit) in digits.iter_mut().enumerate() {
         *digit = b"0123456789abcdef"[(number >> (4 * index)) as usize & 0xF];
     }
-    HeaderValue::from_bytes(&digits).expect("digits are ASCII")
+    digits
 }
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -68,7 +86,7 @@ mod tests {
     #[test]
     fn an_id_of_a_client_is_taken_if_it_is_short_and_harmless() {
         for id in ["7", "a-B_c.d:e/f+g=h@i~", &"x".repeat(BYTES_MAX - 1), &"x".repeat(BYTES_MAX)] {
-            assert!(!of(id.as_bytes()).is_own() && of(id.as_bytes()).as_str() == id, "{id}");
+            assert!(!of(id.as_bytes()).is_own() && of(id.as_bytes()).to_string() == id, "{id}");
         }
         let long = "x".repeat(BYTES_MAX + 1);
         for id in ["", "a b", "a\"b", "a,b", "a{b", "a<b", "a\\b", "a\tb", "ї", &long] {
@@ -80,7 +98,7 @@ mod tests {
     fn own_ids_differ() {
         let own = || RequestId::of(&HeaderMap::new());
         assert!(own().is_own());
-        assert_ne!(own().as_str(), own().as_str());
-        assert!(own().as_str().len() == 16 && is_sane(own().as_str().as_bytes()));
+        assert_ne!(own().to_string(), own().to_string());
+        assert!(own().to_string().len() == 16 && is_sane(own().to_string().as_bytes()));
     }
 }

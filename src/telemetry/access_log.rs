@@ -35,7 +35,7 @@ impl AccessRecord {
         method: &Method,
         route: RouteClass,
         target: &Uri,
-        request_id: &str,
+        request_id: String,
         client: Option<IpAddr>,
     ) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl AccessRecord {
             method: method.clone(),
             route,
             url: shown(target),
-            request_id: request_id.to_owned(),
+            request_id,
             client,
             subject: None,
             answer: OnceLock::new(),
