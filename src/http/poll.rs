@@ -48,6 +48,9 @@ impl OpenPoll {
         if !context.can_hand_off {
             return Ok(answered(hub.wait_for_reply(request).await?));
         }
+        if let Some(answer) = hub.look_before_refusal(&request).await? {
+            return Ok(answered(request.encoding.encode(&answer)));
+        }
         let (subscriber, headers) = (hub.admit_poll(request)?, poll_headers());
         Ok(Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }))
     }

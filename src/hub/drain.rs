@@ -23,10 +23,12 @@ impl Hub {
     /// been sent every event, or with the window. Returns when no connection is left, or a little
     /// after the window.
     pub async fn drain(&self, window: Duration) {
-        self.0.lifecycle.start_draining();
+        self.0.lifecycle.become_unready();
+        // First: a poll that finds the drain begun has every acknowledged event shown to it.
         if !self.0.log.outlives_process() {
             self.0.log.close();
         }
+        self.0.lifecycle.start_draining();
         let drained = self.0.shards.drain(window);
         if tokio::time::timeout(window + DRAIN_GRACE, drained).await.is_err() {
             tracing::warn!("connections are left after the drain window");
