@@ -50,6 +50,8 @@ pub enum Fault {
     Connection(ChannelName),
     /// The bridge to the log that hubs share panics.
     Bridge,
+    /// The sampler panics.
+    Sampler,
 }
 
 /// To the log's actor.
@@ -68,6 +70,15 @@ pub(super) enum LogMsg {
 pub(super) enum BridgeMsg {
     /// A task of the bridge has panicked or ended.
     TaskEnded(&'static str),
+    /// A planted fault.
+    Panic,
+}
+
+/// To the sampler.
+#[derive(Debug)]
+pub(super) enum SamplerMsg {
+    /// Take a sample.
+    Tick,
     /// A planted fault.
     Panic,
 }

@@ -1,8 +1,8 @@
-//! The root of the tree: it starts the log, the channels, the shards, and a bridge to a log that hubs
-//! share, in this order.
+//! The root of the tree: it starts the log, the channels, the shards, a bridge to a log that hubs share,
+//! and the sampler, in this order.
 //!
-//! Parent: none. Children: log (permanent; its failure is the hub's), channels, shards and bridge
-//! (restarted). Mailbox: control only. Its own failure is the hub's.
+//! Parent: none. Children: log (permanent; its failure is the hub's), channels, shards, bridge and
+//! sampler (restarted). Mailbox: control only. Its own failure is the hub's.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,8 @@ use super::{
     channels::{Channels, ChannelsArguments},
     lifecycle::Lifecycle,
     log_actor::LogActor,
-    messages::{BridgeMsg, ChannelsMsg, Fault, RootMsg, ShardMsg, ShardsMsg},
+    messages::{BridgeMsg, ChannelsMsg, Fault, RootMsg, SamplerMsg, ShardMsg, ShardsMsg},
+    sampler::{Sampler, SamplerArguments},
     shard::Front,
     shard_context::ShardContext,
     shards::{Shards, ShardsArguments},
@@ -41,10 +42,11 @@ impl RootHandle {
         channels: ChannelsArguments,
         shards: Arc<ShardContext>,
         bridge: Option<BridgeArguments>,
+        sampler: SamplerArguments,
     ) -> Result<(Self, JoinHandle<()>), SpawnErr> {
         let front = watch::Sender::new(None);
         let shards = ShardsArguments { context: shards, front: front.subscribe() };
-        let arguments = RootArguments { lifecycle, channels, shards, bridge };
+        let arguments = RootArguments { lifecycle, channels, shards, bridge, sampler };
         let (root, ended) = Root::spawn(None, Root, arguments).await?;
         Ok((Self { root, front, has_stopped: AtomicBool::new(false) }, ended))
     }
@@ -84,6 +86,7 @@ struct RootArguments {
     shards: ShardsArguments,
     /// For a hub that shares its log with others.
     bridge: Option<BridgeArguments>,
+    sampler: SamplerArguments,
 }
 
 /// Its state.
@@ -93,6 +96,7 @@ struct RootState {
     channels: ActorRef<ChannelsMsg>,
     shards: ActorRef<ShardsMsg>,
     bridge: Option<ActorRef<BridgeMsg>>,
+    sampler: ActorRef<SamplerMsg>,
     restarts: Restarts,
 }
 
@@ -111,8 +115,9 @@ impl Actor for Root {
         let channels = arguments.start_channels(&myself).await?;
         let shards = arguments.start_shards(&myself).await?;
         let bridge = arguments.start_bridge(&myself).await?;
-        let restarts = Restarts::new(RESTARTS);
-        Ok(RootState { arguments, log: log.get_id(), channels, shards, bridge, restarts })
+        let sampler = arguments.start_sampler(&myself).await?;
+        let (log, restarts) = (log.get_id(), Restarts::new(RESTARTS));
+        Ok(RootState { arguments, log, channels, shards, bridge, sampler, restarts })
     }
 
     async fn handle(
@@ -154,6 +159,8 @@ impl Actor for Root {
             "shards"
         } else if state.bridge.as_ref().is_some_and(|bridge| bridge.get_id() == id) {
             "bridge"
+        } else if id == state.sampler.get_id() {
+            "sampler"
         } else {
             return Ok(());
         };
@@ -167,6 +174,9 @@ impl Actor for Root {
                 state.arguments.start_channels(&myself).await.map(|new| state.channels = new)
             }
             "shards" => state.arguments.start_shards(&myself).await.map(|new| state.shards = new),
+            "sampler" => {
+                state.arguments.start_sampler(&myself).await.map(|new| state.sampler = new)
+            }
             _ => state.arguments.start_bridge(&myself).await.map(|new| state.bridge = new),
         };
         match started {
@@ -206,6 +216,7 @@ impl RootState {
                     bridge.cast(BridgeMsg::Panic)?;
                 }
             }
+            Fault::Sampler => self.sampler.cast(SamplerMsg::Panic)?,
             Fault::Connection(name) => {
                 let planted = Arc::new(AtomicBool::new(false));
                 for index in 0..shards.count() {
@@ -234,6 +245,14 @@ impl RootArguments {
     ) -> Result<Option<ActorRef<BridgeMsg>>, ActorProcessingErr> {
         let Some(arguments) = self.bridge.clone() else { return Ok(None) };
         Ok(Some(Bridge::spawn_linked(None, Bridge, arguments, root.get_cell()).await?.0))
+    }
+
+    async fn start_sampler(
+        &self,
+        root: &ActorRef<RootMsg>,
+    ) -> Result<ActorRef<SamplerMsg>, ActorProcessingErr> {
+        let arguments = self.sampler.clone();
+        Ok(Sampler::spawn_linked(None, Sampler, arguments, root.get_cell()).await?.0)
     }
 
     async fn start_shards(

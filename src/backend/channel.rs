@@ -194,10 +194,11 @@ impl ChannelEntry {
     /// What the info routes say of it.
     pub fn info(&self, epoch: Epoch) -> ChannelInfo {
         let position = |seq| Position { epoch, seq };
-        let (truncated, events_retained, bytes_retained, first_id, last_id) =
+        let (truncated, events_total, events_retained, bytes_retained, first_id, last_id) =
             self.events.with_history(|history| {
                 (
                     history.evicted_through() > Seq::ZERO,
+                    history.appended(),
                     history.len(),
                     history.bytes(),
                     history.first().map(position),
@@ -208,6 +209,7 @@ impl ChannelEntry {
             channel: self.name.clone(),
             subscribers: self.streams.load(Ordering::Relaxed),
             pollers: self.pollers.load(Ordering::Relaxed),
+            events_total,
             events_retained,
             bytes_retained,
             truncated,
@@ -227,6 +229,8 @@ pub struct ChannelInfo {
     pub subscribers: u32,
     /// Waiting polls that receive it.
     pub pollers: u32,
+    /// Events that came since the hub has this channel in memory, those read at its start included.
+    pub events_total: u64,
     /// Events in its history, on disk and in memory.
     pub events_retained: u64,
     /// Their frame bytes.

@@ -17,6 +17,8 @@ pub struct History {
     /// Of those in memory.
     bytes: u64,
     evicted_through: Seq,
+    /// How many were ever appended.
+    appended: u64,
     /// Older ones, which are on disk alone.
     unloaded: Option<Box<Unloaded>>,
 }
@@ -79,6 +81,7 @@ impl History {
     pub fn append(&mut self, event: Arc<Event>, limits: &HistoryLimits) -> Evicted {
         debug_assert!(self.last().is_none_or(|last| last < event.seq));
         self.bytes += event.bytes().len() as u64;
+        self.appended += 1;
         self.events.push_back(event);
         let mut evicted = Evicted::default();
         if self.unloaded.is_some() {
@@ -257,6 +260,11 @@ impl History {
     /// Whether nothing is retained.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.unloaded.is_none()
+    }
+
+    /// Events that were ever appended, those that are evicted included.
+    pub fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// Retained frame bytes.

@@ -165,6 +165,7 @@ async fn serve(
         Endpoint::ShowConnection => run(context, v1::connections::Show::of(context)?).await,
         Endpoint::EndConnection => run(context, v1::connections::End::of(context)?).await,
         Endpoint::Status => run(context, v1::status::Show::of(context)?).await,
+        Endpoint::Samples => run(context, v1::samples::List::of(context)?).await,
         Endpoint::RenewToken => run(context, v1::renew::Renew::of(context)?).await,
         Endpoint::QuickstartEvents => run(context, quickstart::events(context)?).await,
         Endpoint::QuickstartSubscribe => run(context, quickstart::Subscribe::of(context)?).await,

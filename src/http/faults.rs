@@ -30,6 +30,7 @@ impl Plant {
             "kill-shard" => Fault::KillShard(shard()?),
             "connection" => Fault::Connection(channel()?),
             "bridge" => Fault::Bridge,
+            "sampler" => Fault::Sampler,
             _ => return Err(Problem::field("kind", "there is no such fault")),
         };
         Ok(Self(fault))

@@ -47,6 +47,7 @@ fn side_of(endpoint: Endpoint) -> Option<Role> {
         | Endpoint::BrowserClientTypes
         | Endpoint::EndConnection
         | Endpoint::Status
+        | Endpoint::Samples
         | Endpoint::PlantFault => None,
     }
 }

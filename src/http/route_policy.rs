@@ -93,6 +93,7 @@ pub(super) enum Endpoint {
     ConsoleIcon,
     PlantFault,
     Status,
+    Samples,
 }
 
 impl Endpoint {
@@ -107,7 +108,7 @@ impl Endpoint {
             | Self::ShowConnection
             | Self::EndConnection
             | Self::RenewToken => RouteClass::Connections,
-            Self::Healthz | Self::Readyz | Self::Status => RouteClass::Health,
+            Self::Healthz | Self::Readyz | Self::Status | Self::Samples => RouteClass::Health,
             Self::Metrics => RouteClass::Metrics,
             Self::OpenApi
             | Self::BrowserClient
@@ -288,6 +289,7 @@ pub const ROUTES: &[Route] = &[
     Route::new("/v1/connections/{id}/token", AccessPolicy::Clients, Exposure::Api)
         .post(Endpoint::RenewToken),
     Route::new("/v1/status", AccessPolicy::Clients, Exposure::Api).get(Endpoint::Status),
+    Route::new("/v1/samples", AccessPolicy::Clients, Exposure::Api).get(Endpoint::Samples),
     Route::new("/healthz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Healthz),
     Route::new("/readyz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Readyz),
     Route::new("/metrics", AccessPolicy::Metrics, Exposure::Operations).get(Endpoint::Metrics),

@@ -20,14 +20,14 @@ use super::{
 use crate::{
     actors::{
         BackendOptions, BridgeArguments, ChannelContext, ChannelsArguments, ChannelsHandle, Clock,
-        DiskStage, DurableStage, Inboxes, Lifecycle, Log, RootHandle, ShardContext, ShardsHandle,
-        ShowStage,
+        DiskStage, DurableStage, Inboxes, Lifecycle, Log, RootHandle, SamplerArguments,
+        ShardContext, ShardsHandle, ShowStage,
     },
     backend::{EventStore, Registry},
     core::{ChannelPolicies, ChannelRule, Limits},
     disk::TransientChannels,
     model::Epoch,
-    telemetry::Metrics,
+    telemetry::{Metrics, Samples},
 };
 
 /// The options of a hub to be started.
@@ -190,10 +190,17 @@ impl HubBuilder {
             lifecycle: Arc::clone(&lifecycle),
             clock,
         });
+        let samples = Arc::<Samples>::default();
+        let sampler = SamplerArguments {
+            metrics: Arc::clone(&metrics),
+            samples: Arc::clone(&samples),
+            clock,
+        };
         let context = Arc::new(context);
-        let (root, ended) = RootHandle::start(Arc::clone(&lifecycle), channels, context, bridge)
-            .await
-            .map_err(|error| StartError(error.to_string()))?;
+        let (root, ended) =
+            RootHandle::start(Arc::clone(&lifecycle), channels, context, bridge, sampler)
+                .await
+                .map_err(|error| StartError(error.to_string()))?;
         // The hub has failed once its root actor has ended, for whatever reason.
         let (ended_log, ended_lifecycle) = (Arc::clone(&log), Arc::clone(&lifecycle));
         tokio::spawn(async move {
@@ -218,6 +225,7 @@ impl HubBuilder {
             answers: AnswerBudget::new(&limits, Arc::clone(&metrics)),
             limits,
             metrics,
+            samples,
             registry,
             transient: Mutex::new(transient),
         })))

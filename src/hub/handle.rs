@@ -13,7 +13,7 @@ use crate::{
     backend::{EventStore, Registry},
     core::Limits,
     disk::TransientChannels,
-    telemetry::Metrics,
+    telemetry::{Metrics, Samples},
 };
 
 /// A handle to a running hub. The hub stops when [`Hub::shut_down`] is called; dropping handles
@@ -26,6 +26,8 @@ pub(super) struct HubParts {
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    /// Its figures of the last minutes.
+    pub(super) samples: Arc<Samples>,
     pub(super) throttled_logs: ThrottledLogs,
     // Channels and their events.
     pub(super) registry: Arc<Registry>,

@@ -30,6 +30,7 @@ mod renew;
 mod restart_tests;
 mod restore;
 mod rules;
+mod samples;
 mod shared;
 mod status;
 mod subscribe;
@@ -53,6 +54,7 @@ pub use crate::{
         EventBody, Fault, Holder, PollTicket, ReadLimits, Renewal, Subscriber,
     },
     backend::ChannelInfo,
+    telemetry::{Percentiles, Sample},
 };
 pub use error::{CloseError, PublishError, SubscribeError};
 pub use event_rate::{EventRate, Source};
@@ -61,6 +63,7 @@ pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
 pub use restore::DiskOptions;
 pub use rules::RulesError;
+pub use samples::{SAMPLE_INTERVAL, SAMPLES_MAX};
 pub use status::{HubState, HubStatus};
 pub use subscribe::StreamRequest;
 

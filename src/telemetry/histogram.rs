@@ -60,6 +60,12 @@ impl Histogram {
         self.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// The counts of its buckets as they are now.
+    pub(super) fn counts(&self) -> Counts {
+        let Buckets { bounds, counts, .. } = &*self.0;
+        Counts { bounds, counts: counts.iter().map(|one| one.load(Ordering::Relaxed)).collect() }
+    }
+
     /// How many observations there have been.
     #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
@@ -85,6 +91,40 @@ impl EncodeMetric for Histogram {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
+    }
+}
+
+/// The counts of a histogram's buckets at one moment.
+#[derive(Debug)]
+pub(super) struct Counts {
+    bounds: &'static [u64],
+    counts: Box<[u64]>,
+}
+
+impl Counts {
+    /// What was counted after `before`, which is of the same histogram.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let pairs = self.counts.iter().zip(&before.counts);
+        let counts = pairs.map(|(now, then)| now.saturating_sub(*then)).collect();
+        Self { bounds: self.bounds, counts }
+    }
+
+    /// The size that so many percent of the observations do not exceed, interpolated within its bucket;
+    /// of the bucket without a bound, the bound below it. `None` without observations.
+    pub(super) fn percentile(&self, percent: u64) -> Option<u64> {
+        let all: u64 = self.counts.iter().sum();
+        let rank = (all * percent).div_ceil(100).max(1);
+        let mut before = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            if before + count >= rank && *count > 0 {
+                let low = bucket.checked_sub(1).map_or(0, |below| self.bounds[below]);
+                let high = self.bounds.get(bucket).copied().unwrap_or(low);
+                let share = (rank - before) as f64 / *count as f64;
+                return Some(low + ((high - low) as f64 * share) as u64);
+            }
+            before += count;
+        }
+        None
     }
 }
 
@@ -118,6 +158,27 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn percentiles_are_of_what_was_counted_between_two_looks() {
+        let histogram = Histogram::of_numbers(&[0, 10, 100]);
+        histogram.observe(1_000);
+        let before = histogram.counts();
+        let percentiles = |counts: &Counts| (counts.percentile(50), counts.percentile(99));
+        assert_eq!(percentiles(&histogram.counts().since(&before)), (None, None));
+        for _ in 0..50 {
+            histogram.observe(7);
+            histogram.observe(60);
+        }
+        // The last of those up to 10, and the last but one of those up to 100.
+        assert_eq!(percentiles(&histogram.counts().since(&before)), (Some(10), Some(98)));
+        histogram.observe(5_000);
+        histogram.observe(5_000);
+        assert_eq!(histogram.counts().since(&before).percentile(100), Some(100));
+        let zeros = Histogram::of_numbers(&[0, 10, 100]);
+        zeros.observe(0);
+        assert_eq!(percentiles(&zeros.counts()), (Some(0), Some(0)));
     }
 
     #[test]

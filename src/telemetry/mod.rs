@@ -16,6 +16,8 @@ mod metrics;
 mod process;
 mod reasons;
 mod resident;
+mod sample;
+mod samples;
 
 pub use access_log::AccessRecord;
 pub use backend_metrics::BackendMetrics;
@@ -33,3 +35,5 @@ pub use logs::{
 pub use metrics::Metrics;
 pub use reasons::Reasons;
 pub use resident::resident_bytes;
+pub use sample::{Percentiles, Reading, Sample};
+pub use samples::Samples;

@@ -92,7 +92,8 @@ fn open_files() -> Option<f64> {
     }
 }
 
-fn cpu_seconds() -> Option<f64> {
+/// Processor time that the process has used.
+pub(super) fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     Some((field(&stat, UTIME)? + field(&stat, STIME)?) / TICKS_PER_S)
 }

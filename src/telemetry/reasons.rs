@@ -122,5 +122,6 @@ pub(super) const SOCKETS_REFUSED: [&str; 6] =
 pub(super) const HTTP2_CLOSED: [&str; 6] =
     ["slow_head", "frames", "resets", "write_stalled", "enhance_your_calm", "protocol"];
 pub(super) const TLS_HANDSHAKES_FAILED: [&str; 4] = ["plain_http", "protocol", "closed", "timeout"];
-pub(super) const RESTARTS: [&str; 5] = ["bridge", "channel", "channels", "shard", "shards"];
+pub(super) const RESTARTS: [&str; 6] =
+    ["bridge", "channel", "channels", "sampler", "shard", "shards"];
 pub(super) const BACKEND_CHANGES: [&str; 2] = ["epoch", "fell_off"];

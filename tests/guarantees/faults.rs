@@ -259,6 +259,29 @@ async fn shard_that_dies_drops_only_its_sockets_and_they_resume() {
 }
 
 #[tokio::test]
+async fn sampler_that_dies_is_restarted_and_keeps_its_samples() {
+    let hub = TestHub::start(&[("FAULTS", "true")]).await;
+    let samples = async || {
+        hub.get("/v1/samples").await.json()["samples"].as_array().expect("samples").clone()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let at_least = async |count: usize| loop {
+        let found = samples().await;
+        if found.len() >= count {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        sleep(Duration::from_millis(50)).await;
+    };
+    let before = at_least(1).await;
+    hub.plant("sampler").await;
+    let metric = r#"visnyk_restarts_total{reason="sampler"}"#;
+    hub.wait_for_metric(metric, |count| count == 1.0).await;
+    let after = at_least(before.len() + 1).await;
+    assert_eq!(after[..before.len()], before[..]);
+}
+
+#[tokio::test]
 async fn shard_that_dies_leaves_no_file_open() {
     let hub = TestHub::start(&[("FAULTS", "true"), ("SHARDS", "2")]).await;
     let restart = async |restarts: u32| {

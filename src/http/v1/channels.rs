@@ -106,6 +106,7 @@ fn info_json(info: &ChannelInfo) -> Value {
         "channel": info.channel.as_str(),
         "subscribers": info.subscribers,
         "pollers": info.pollers,
+        "events_total": info.events_total,
         "events_retained": info.events_retained,
         "bytes_retained": info.bytes_retained,
         "truncated": info.truncated,

@@ -6,5 +6,6 @@ pub(super) mod envelope;
 pub(super) mod poll;
 pub(super) mod publish;
 pub(super) mod renew;
+pub(super) mod samples;
 pub(super) mod status;
 pub(super) mod stream;

@@ -26,6 +26,7 @@ async fn a_channel_is_described() {
         "channel": "a/b",
         "subscribers": 1,
         "pollers": 1,
+        "events_total": 2,
         "events_retained": 2,
         "bytes_retained": bytes,
         "truncated": false,

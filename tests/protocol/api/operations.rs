@@ -1,5 +1,7 @@
 //! Health, metrics, and what is not there.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::is_time;
@@ -158,4 +160,47 @@ async fn status_shows_the_hub_at_one_look() {
     metric_is(&hub, "visnyk_streams", 0).await;
     let status = ask(&hub, get("/v1/status")).await.json();
     assert_eq!(status["since_start"]["connections_closed"]["peer_closed"], 1, "{status}");
+}
+
+#[tokio::test]
+async fn samples_show_what_happened_lately() {
+    let hub = hub(&[("shards", "1")]).await;
+    let mut stream = Wire::to(&hub).await;
+    stream.send(get("/v1/channels/a/events")).await;
+    stream.stream_head().await;
+    for _ in 0..3 {
+        published(&hub, "a", "x").await;
+    }
+    let refused = ask(&hub, request("POST", "/v1/channels/a/events", &[], &"x".repeat(2 << 20)));
+    assert_eq!(refused.await.status, 413);
+    let patience = Instant::now() + Duration::from_secs(60);
+    let samples = loop {
+        let answer = ask(&hub, get("/v1/samples")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let json = answer.json();
+        assert_eq!((&json["interval_ms"], &json["samples_max"]), (&json!(5000), &json!(180)));
+        let samples = json["samples"].as_array().expect("samples").clone();
+        if samples.len() >= 2 {
+            break samples;
+        }
+        assert!(Instant::now() < patience, "{json}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let first = &samples[0];
+    assert!(is_time(&first["at"]), "{first}");
+    let of_events = |name: &str| {
+        let rate = first[name].as_f64().expect("a rate");
+        (rate * first["interval_ms"].as_f64().expect("a time") / 1_000.0).round()
+    };
+    assert_eq!((of_events("events_per_s"), of_events("deliveries_per_s")), (3.0, 3.0), "{first}");
+    assert_eq!((&first["streams"], &first["gaps"]), (&json!(1), &json!({})), "{first}");
+    assert_eq!(first["rejections"], json!({"requests": {"body_too_large": 1}}), "{first}");
+    assert!(first["fan_out_ms"]["p99"].as_f64().expect("a time") > 0.0, "{first}");
+    assert!(first["resident_bytes"].as_u64().expect("bytes") > 1 << 20, "{first}");
+    let last = ask(&hub, get("/v1/samples?last=1")).await.json();
+    assert_eq!(last["samples"].as_array().map(Vec::len), Some(1), "{last}");
+    for bad in ["0", "181", "x", ""] {
+        let answer = ask(&hub, get(&format!("/v1/samples?last={bad}"))).await;
+        assert_eq!((answer.status, &answer.problem()["field"]), (400, &json!("last")), "{bad}");
+    }
 }

@@ -80,6 +80,7 @@ async fn a_token_without_permissions_may_do_nothing() {
         ("DELETE", "/v1/channels/a", ""),
         ("DELETE", "/v1/connections/1", ""),
         ("GET", "/v1/status", ""),
+        ("GET", "/v1/samples", ""),
         ("POST", "/publish", "{\"message\":\"x\"}"),
         ("GET", "/subscribe", ""),
         ("GET", "/events", ""),
