@@ -63,6 +63,12 @@ impl RedisServer {
         let _ = self.process.wait();
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        let _ = self.process.wait();
+    }
+
     /// Starts it again, with what its files have.
     ///
     /// # Panics

@@ -11,13 +11,14 @@ use std::{
 use super::layers::{group, is_name, tokens, without_comments_and_strings};
 
 /// The crates: their root folders and names.
-const CRATES: [(&str, &str); 8] = [
+const CRATES: [(&str, &str); 9] = [
     ("src", "visnyk"),
     ("loadtest/src", "visnyk_loadtest"),
     ("benches", "times"),
     ("benches/instructions", "instructions"),
     ("tests/abuse", "abuse"),
     ("tests/commands", "commands"),
+    ("tests/faults", "faults"),
     ("tests/guarantees", "guarantees"),
     ("tests/protocol", "protocol"),
 ];

@@ -1,0 +1,309 @@
+//! The processes of one scenario: hubs, what keeps their log, and proxies in front of each.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep, timeout};
+use visnyk_loadtest::{Hub, HubCommand, PollClient, RedisServer};
+
+use crate::proxy::{Direction, Flow, Proxy};
+use crate::record::{Record, Recorder};
+
+/// What keeps the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// Two hubs on a redis-server.
+    Redis,
+    /// One hub with a log on disk.
+    Disk,
+}
+
+/// What else a bed has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// A replica of the redis-server.
+    pub(crate) has_replica: bool,
+    /// The log keeps this many events at most, beside those of the last step of removal.
+    pub(crate) events_max: Option<u32>,
+    /// For strace: what is injected into the hub's first process.
+    pub(crate) inject: Option<&'static str>,
+}
+
+/// The processes of one scenario, all of which end when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    pub(crate) hubs: Vec<Node>,
+    pub(crate) redis: Option<RedisServer>,
+    pub(crate) replica: Option<RedisServer>,
+    /// Between the redis-server and its replica.
+    pub(crate) replica_link: Option<Proxy>,
+    pub(crate) recorder: Recorder,
+    _directory: TempDir,
+}
+
+/// A hub that comes and goes, at one address.
+#[derive(Debug)]
+pub(crate) struct Node {
+    command: HubCommand,
+    listen: String,
+    hub: Option<Hub>,
+    /// In front of it, for clients.
+    pub(crate) front: Proxy,
+    /// Between it and the redis-server.
+    pub(crate) engine: Option<Proxy>,
+    /// What former processes of it wrote to stderr.
+    said: String,
+}
+
+impl Bed {
+    /// Starts everything.
+    pub(crate) async fn start(engine: Engine, setup: Setup, seed: u64, recorder: Recorder) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let redis = (engine == Engine::Redis).then(|| block_in_place(|| RedisServer::start(&[])));
+        let (mut replica, mut replica_link) = (None, None);
+        if let (true, Some(redis)) = (setup.has_replica, &redis) {
+            let link = Proxy::start(redis.address(), seed).await;
+            let port = link.address().port().to_string();
+            replica = Some(block_in_place(|| RedisServer::start(&["--replicaof", "127.0.0.1", &port])));
+            replica_link = Some(link);
+        }
+        let mut hubs = Vec::new();
+        for number in 0..if engine == Engine::Redis { 2 } else { 1 } {
+            hubs.push(Node::start(redis.as_ref(), &setup, directory.path(), seed + number).await);
+        }
+        let bed = Self { hubs, redis, replica, replica_link, recorder, _directory: directory };
+        if bed.replica.is_some() {
+            bed.await_replica().await;
+        }
+        bed
+    }
+
+    /// Where clients connect.
+    pub(crate) fn fronts(&self) -> Vec<SocketAddr> {
+        self.hubs.iter().map(|node| node.front.address()).collect()
+    }
+
+    /// Notes a step of the fault.
+    pub(crate) fn note(&self, what: &str) {
+        self.recorder.note(Record::Fault { what: what.to_owned() });
+    }
+
+    /// Changes the connections of all hubs to the redis-server.
+    pub(crate) fn engine_flow(&self, direction: Direction, flow: Flow) {
+        for link in self.hubs.iter().filter_map(|node| node.engine.as_ref()) {
+            link.set(direction, flow);
+        }
+    }
+
+    /// Changes the connections of all clients.
+    pub(crate) fn front_flow(&self, direction: Direction, flow: Flow) {
+        for node in &self.hubs {
+            node.front.set(direction, flow);
+        }
+    }
+
+    /// The redis-server.
+    ///
+    /// # Panics
+    /// The log is on disk.
+    pub(crate) fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().expect("a scenario of Redis")
+    }
+
+    /// Performs a command of the redis-server.
+    pub(crate) fn command(&self, parts: &[&str]) -> String {
+        block_in_place(|| self.redis().command(parts))
+    }
+
+    /// Waits until the replica has what the redis-server has.
+    async fn await_replica(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let replica = self.replica.as_ref().expect("a scenario with one");
+        while !block_in_place(|| replica.command(&["INFO", "replication"]))
+            .contains("master_link_status:up")
+        {
+            assert!(Instant::now() < deadline, "the replica does not connect");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Notes what all hubs have, once they have the last event of each channel, or after a time.
+    pub(crate) async fn note_logs(&self, ends: &[String], patience: Duration) {
+        for (hub, node) in self.hubs.iter().enumerate() {
+            let Some(running) = &node.hub else { continue };
+            let deadline = Instant::now() + patience;
+            loop {
+                let log = log_of(running.address()).await.unwrap_or_default();
+                let has_all = ends.iter().all(|end| log.iter().any(|(_, _, data)| data == end));
+                if has_all || Instant::now() >= deadline {
+                    for (id, channel, data) in log {
+                        self.recorder.note(Record::Log { hub, id, channel, data });
+                    }
+                    break;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// What all processes of hubs wrote to stderr.
+    pub(crate) fn stderr(&self) -> String {
+        let of = |(number, node): (usize, &Node)| {
+            let now = node.hub.as_ref().map(|hub| hub.stderr()).unwrap_or_default();
+            format!("== hub {number}\n{}{now}", node.said)
+        };
+        self.hubs.iter().enumerate().map(of).collect()
+    }
+}
+
+impl Node {
+    async fn start(
+        redis: Option<&RedisServer>,
+        setup: &Setup,
+        directory: &Path,
+        seed: u64,
+    ) -> Self {
+        // An address of its own: a client that tries to reach a hub which is away could get its port, and be
+        // connected to itself.
+        let part = || fastrand::u8(1..255);
+        let listen = format!("127.{}.{}.{}:0", part(), part(), part());
+        let program = std::env::var_os("VISNYK_BIN");
+        let program = program.map_or(env!("CARGO_BIN_EXE_visnyk").into(), PathBuf::from);
+        let engine = match redis {
+            Some(redis) => Some(Proxy::start(redis.address(), seed).await),
+            None => None,
+        };
+        let command_of = |program: &Path| {
+            let mut command = HubCommand::new(program).settings(SETTINGS);
+            command = match &engine {
+                Some(link) => {
+                    let url = format!("redis://{}", link.address());
+                    command.settings(&[("backend.url", &url)])
+                }
+                None => command.arg("--data-dir").arg(directory.join("data")),
+            };
+            match setup.events_max {
+                Some(count) => command.settings(&[("backend.events_max", &count.to_string())]),
+                None => command,
+            }
+        };
+        let command = command_of(&program);
+        let first = match setup.inject {
+            Some(inject) => command_of(&tracer(&program, inject, directory)),
+            None => command.clone(),
+        };
+        let hub = first.listen(&listen).start().await.expect("the hub starts");
+        let listen = hub.address().to_string();
+        let front = Proxy::start(hub.address(), seed + 100).await;
+        Self { command, listen, hub: Some(hub), front, engine, said: String::new() }
+    }
+
+    /// Whether it is to run.
+    pub(crate) fn is_up(&self) -> bool {
+        self.hub.is_some()
+    }
+
+    /// Kills it.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut hub) = self.hub.take() {
+            hub.kill().await.expect("it is killed");
+            self.said += &hub.stderr();
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(hub) = &self.hub {
+            hub.signal(signal).expect("it runs");
+        }
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let mut hub = self.hub.take()?;
+        let status = hub.wait(PATIENCE).await;
+        self.said += &hub.stderr();
+        status.ok()?.code()
+    }
+
+    /// Starts it again where it was.
+    pub(crate) async fn start_again(&mut self, recorder: &Recorder) {
+        let deadline = Instant::now() + PATIENCE;
+        let command = self.command.clone().listen(&self.listen);
+        loop {
+            match timeout(PATIENCE, command.start()).await {
+                Ok(Ok(hub)) => return self.hub = Some(hub),
+                Ok(Err(error)) if Instant::now() >= deadline => {
+                    return recorder.note(Record::Odd { what: format!("a hub: {error}") });
+                }
+                Err(_) => {
+                    let what = "a hub does not start in 30 s".to_owned();
+                    return recorder.note(Record::Odd { what });
+                }
+                Ok(Err(_)) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Starts another process that takes its sockets and log over; the exit code of the first.
+    pub(crate) async fn take_over(&mut self) -> Option<i32> {
+        let command = self.command.clone().listen(&self.listen).arg("--take-over");
+        let next = command.start().await.expect("it takes over");
+        let code = self.ended().await;
+        self.hub = Some(next);
+        code
+    }
+}
+
+/// A program that runs a hub by strace. The tracer is a grandchild: the hub has the process id and the exit code.
+fn tracer(program: &Path, inject: &str, directory: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let call = inject.split(':').next().unwrap_or_default();
+    let script = format!(
+        "#!/bin/sh\nexec strace -D -f --seccomp-bpf -qq -o /dev/null -e trace={call} -e \
+         inject={inject} {} \"$@\"\n",
+        program.display()
+    );
+    let path = directory.join("traced");
+    std::fs::write(&path, script).expect("it is written");
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&path, mode).expect("its mode");
+    path
+}
+
+/// Position, channel and data of all events that a hub has.
+async fn log_of(address: SocketAddr) -> std::io::Result<Vec<(String, String, String)>> {
+    let target = "/v1/poll?channel=**&timeout=0&limit=1000";
+    let mut client = PollClient::new(address, target).from("earliest");
+    let mut log = Vec::new();
+    loop {
+        let answer = client.next(PATIENCE).await?;
+        match answer.answer.status() {
+            200 => {}
+            204 => return Ok(log),
+            status => return Err(std::io::Error::other(status.to_string())),
+        }
+        log.extend(answer.events.into_iter().map(|event| (event.id, event.channel, event.data)));
+    }
+}
+
+/// Of all hubs: clients come back soon, and nothing is removed.
+const SETTINGS: &[(&str, &str)] = &[
+    ("shards", "2"),
+    ("drain_window_s", "1"),
+    ("limits.connections.heartbeat_s", "1"),
+    ("limits.connections.retry_min_ms", "50"),
+    ("limits.connections.retry_max_ms", "300"),
+    ("limits.publish.wait_ms", "500"),
+    ("limits.publish.outcome_wait_ms", "3000"),
+    ("limits.history.events_max", "1000000"),
+    ("limits.history.bytes_max", "200000000"),
+    ("log.segment_bytes", "131072"),
+];
+
+/// For what takes no time on a machine that is alive, however busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,304 @@
+//! The checker finds what it is there for.
+
+use super::violations;
+use crate::record::{Line, Outcome, Record};
+
+/// Two channels, a subscriber of each and one of both; a batch, a publish whose outcome is unknown, one that was
+/// refused, one that was neither.
+fn good() -> Vec<Line> {
+    let mut lines = vec![Record::Scenario { name: "good".into(), seed: 1, keeps_all: true }];
+    for (who, channels) in [(0, vec!["**"]), (1, vec!["a"]), (2, vec!["a", "b"])] {
+        lines.push(subscriber(who, &channels, "e-0"));
+    }
+    let acked = |first: &str| Outcome::Acked { first: first.into() };
+    lines.extend(publish(0, &["a 1"], acked("e-1")));
+    lines.extend(publish(1, &["a 2", "b 3"], acked("e-2")));
+    lines.extend(publish(2, &["a 4", "a 5"], Outcome::Unknown));
+    lines.extend(publish(3, &["a lost"], Outcome::Unknown));
+    lines.extend(publish(4, &["a refused"], Outcome::Refused));
+    lines.extend(publish(5, &["b 6"], acked("e-9")));
+    let log = [("e-1", "a 1"), ("e-2", "a 2"), ("e-3", "b 3"), ("e-4", "a 4"), ("e-5", "a 5")];
+    let log = [&log[..], &[("e-9", "b 6")]].concat();
+    for who in 0..3 {
+        let takes = |data: &str| who != 1 || data.starts_with('a');
+        lines.extend(log.iter().filter(|event| takes(event.1)).map(|event| received(who, *event)));
+        lines.push(Record::Moved { who, id: "e-9".into() });
+    }
+    for hub in 0..2 {
+        lines.extend(log.iter().map(|event| logged(hub, *event)));
+    }
+    timed(lines)
+}
+
+/// The engine loses `a 2` and goes on in another epoch, in which a publish is repeated.
+fn good_loss() -> Vec<Line> {
+    let acked = |first: &str| Outcome::Acked { first: first.into() };
+    let mut lines = vec![
+        Record::Scenario { name: "loss".into(), seed: 1, keeps_all: true },
+        subscriber(0, &["a"], "e-0"),
+        subscriber(1, &["a"], "e-0"),
+    ];
+    lines.extend(publish(0, &["a 1"], acked("e-1")));
+    lines.extend(publish(1, &["a 2"], acked("e-2")));
+    lines.push(Record::Call { publish: 2, events: vec!["a 3".into()] });
+    lines.push(received(0, ("e-1", "a 1")));
+    lines.push(received(0, ("e-2", "a 2")));
+    lines.push(received(0, ("e-3", "a 3")));
+    lines.push(received(1, ("e-1", "a 1")));
+    lines.push(Record::Loss { what: "an older copy".into() });
+    lines.push(Record::Answer { publish: 2, outcome: acked("f-10") });
+    lines.extend(publish(3, &["a 4"], acked("f-11")));
+    for (who, at) in [(0, "e-3"), (1, "e-1")] {
+        lines.push(gap(who, "epoch", at, "f-0"));
+        for event in [("f-1", "a 1"), ("f-10", "a 3"), ("f-11", "a 4")] {
+            lines.push(received(who, event));
+        }
+    }
+    for event in [("f-1", "a 1"), ("f-10", "a 3"), ("f-11", "a 4")] {
+        lines.push(logged(0, event));
+    }
+    timed(lines)
+}
+
+/// The log keeps two events, and a subscriber was away for longer.
+fn good_removal() -> Vec<Line> {
+    let mut lines = vec![
+        Record::Scenario { name: "removal".into(), seed: 1, keeps_all: false },
+        subscriber(0, &["a"], "e-0"),
+        received(0, ("e-1", "a 1")),
+    ];
+    for n in 1..=4 {
+        let (first, data) = (format!("e-{n}"), format!("a {n}"));
+        lines.extend(publish(n, &[&data], Outcome::Acked { first }));
+    }
+    lines.push(gap(0, "evicted", "e-1", "e-2"));
+    lines.push(received(0, ("e-3", "a 3")));
+    lines.push(received(0, ("e-4", "a 4")));
+    lines.extend([("e-3", "a 3"), ("e-4", "a 4")].map(|event| logged(0, event)));
+    timed(lines)
+}
+
+fn timed(records: Vec<Record>) -> Vec<Line> {
+    records.into_iter().zip(0..).map(|(record, at_us)| Line { at_us, record }).collect()
+}
+
+fn subscriber(who: u64, channels: &[&str], start: &str) -> Record {
+    let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
+    Record::Subscriber { who, channels, start: start.into() }
+}
+
+fn publish(publish: u64, events: &[&str], outcome: Outcome) -> [Record; 2] {
+    let events = events.iter().map(|&data| data.to_owned()).collect();
+    [Record::Call { publish, events }, Record::Answer { publish, outcome }]
+}
+
+fn received(who: u64, (id, data): (&str, &str)) -> Record {
+    Record::Event { who, id: id.into(), channel: None, data: data.into() }
+}
+
+fn logged(hub: usize, (id, data): (&str, &str)) -> Record {
+    Record::Log { hub, id: id.into(), channel: data[..1].into(), data: data.into() }
+}
+
+fn gap(who: u64, reason: &str, requested: &str, oldest: &str) -> Record {
+    let (reason, requested, oldest) = (reason.into(), requested.into(), oldest.into());
+    Record::Gap { who, reason, requested, oldest }
+}
+
+/// Changes a good history, and wants a violation that says this.
+#[track_caller]
+fn assert_found(says: &str, mut lines: Vec<Line>, change: impl FnOnce(&mut Vec<Line>)) {
+    assert_eq!(violations(&lines), Vec::<String>::new());
+    change(&mut lines);
+    let found = violations(&lines);
+    assert!(found.iter().any(|text| text.contains(says)), "no {says:?} in {found:#?}");
+}
+
+/// The indexes of a subscriber's events.
+fn events_of(lines: &[Line], wanted: u64) -> Vec<usize> {
+    let is_event =
+        |line: &Line| matches!(&line.record, Record::Event { who, .. } if *who == wanted);
+    (0..lines.len()).filter(|index| is_event(&lines[*index])).collect()
+}
+
+#[test]
+fn checker_accepts_what_may_be() {
+    for lines in [good(), good_loss(), good_removal()] {
+        assert_eq!(violations(&lines), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_history_is_read_as_it_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    for lines in [good(), good_loss(), good_removal()] {
+        let path = directory.path().join("history.jsonl");
+        crate::record::write(&path, &lines).unwrap();
+        assert_eq!(crate::record::read(&path).unwrap(), lines);
+    }
+}
+
+#[test]
+fn checker_reports_a_delivery_that_is_dropped_doubled_or_swapped() {
+    for history in [good, good_loss] {
+        let events = events_of(&history(), 0);
+        for (n, &index) in events.iter().enumerate() {
+            // What subscriber 1 was never sent and nothing acknowledged has gone without a trace.
+            let is_trace = history().iter().any(|line| line.at_us as usize != index && {
+                let id = match &history()[index].record {
+                    Record::Event { id, .. } => id.clone(),
+                    _ => unreachable!(),
+                };
+                match &line.record {
+                    Record::Event { id: other, .. } | Record::Log { id: other, .. } => *other == id,
+                    Record::Answer { outcome: Outcome::Acked { first }, .. } => *first == id,
+                    _ => false,
+                }
+            });
+            if is_trace {
+                assert_found("subscriber 0", history(), |lines| drop(lines.remove(index)));
+            }
+            assert_found("where it was already", history(), |lines| {
+                let twice = lines[index].clone();
+                lines.insert(index, twice);
+            });
+            if n > 0 && events[n - 1] + 1 == index {
+                assert_found("back to", history(), |lines| lines.swap(index - 1, index));
+            }
+        }
+    }
+    // By a subscriber of two channels, one of them.
+    let events = events_of(&good(), 2);
+    assert_found("not \"b 3\" at e-3", good(), |lines| drop(lines.remove(events[2])));
+}
+
+#[test]
+fn checker_reports_a_subscriber_that_did_not_reach_the_end() {
+    let last = *events_of(&good(), 0).last().unwrap();
+    assert_found("has nothing, not \"b 6\"", good(), |lines| drop(lines.remove(last)));
+    assert_found("gave up", good(), |lines| {
+        lines.push(Line { at_us: 99, record: Record::Stuck { who: 0, why: "gave up".into() } });
+    });
+    assert_found("ends at e-3, the log in f", good_loss(), |lines| {
+        let is_last = |line: &Line| match &line.record {
+            Record::Gap { who, .. } => *who == 0,
+            Record::Event { who, id, .. } => *who == 0 && id.starts_with('f'),
+            _ => false,
+        };
+        lines.retain(|line| !is_last(line));
+    });
+}
+
+#[test]
+fn checker_reports_a_false_gap() {
+    let end = good().iter().position(|line| matches!(line.record, Record::Moved { .. })).unwrap();
+    for (reason, says) in [("evicted", "no event is missing"), ("slow", "it is false")] {
+        assert_found(says, good(), |lines| {
+            lines.insert(end, Line { at_us: 0, record: gap(0, reason, "e-9", "e-9") });
+        });
+    }
+    // It skips what there is.
+    let events = events_of(&good(), 0);
+    assert_found("which there is", good(), |lines| {
+        lines[events[2]].record = gap(0, "evicted", "e-2", "e-3");
+    });
+    assert_found("which there is", good_loss(), |lines| {
+        let at = |from: &str| gap(0, "epoch", "e-3", from);
+        let index = lines.iter().position(|line| line.record == at("f-0")).unwrap();
+        lines[index].record = at("f-1");
+        lines.remove(index + 1);
+    });
+    // Not from where the subscriber was.
+    assert_found("a gap from e-2", good_loss(), |lines| {
+        let index = lines.iter().position(|l| l.record == gap(0, "epoch", "e-3", "f-0")).unwrap();
+        lines[index].record = gap(0, "epoch", "e-2", "f-0");
+    });
+}
+
+#[test]
+fn checker_reports_a_gap_that_was_not_sent() {
+    assert_found("without a gap", good_loss(), |lines| {
+        let sent = gap(1, "epoch", "e-1", "f-0");
+        lines.retain(|line| line.record != sent);
+    });
+    assert_found("has \"a 3\" at e-3, not \"a 2\"", good_removal(), |lines| {
+        lines.retain(|line| !matches!(line.record, Record::Gap { .. }));
+    });
+}
+
+#[test]
+fn checker_reports_what_was_acknowledged_and_is_lost_or_moved() {
+    let without = |data: &'static str| {
+        move |lines: &mut Vec<Line>| {
+            lines.retain(|line| match &line.record {
+                Record::Log { data: it, .. } | Record::Event { data: it, .. } => it != data,
+                _ => true,
+            });
+        }
+    };
+    for data in ["a 1", "a 2", "b 3", "b 6"] {
+        assert_found("is lost", good(), without(data));
+    }
+    // Sent after the engine had lost what it lost.
+    assert_found("is lost", good_loss(), without("a 4"));
+    assert_found("1 of 2 events", good(), without("a 5"));
+    assert_found("at e-3 and at e-7", good(), |lines| {
+        lines.push(Line { at_us: 99, record: logged(1, ("e-7", "b 3")) });
+    });
+    // What was lost may only have been so if there was a loss.
+    assert_found("2 epochs after 0 losses", good_loss(), |lines| {
+        lines.retain(|line| !matches!(line.record, Record::Loss { .. }));
+    });
+}
+
+#[test]
+fn checker_reports_what_is_in_the_log_and_may_not() {
+    let also = |data: &'static str| {
+        move |lines: &mut Vec<Line>| {
+            let at_us = 99;
+            lines.push(Line { at_us, record: logged(0, ("e-12", data)) });
+            lines.push(Line { at_us, record: logged(1, ("e-12", data)) });
+        }
+    };
+    assert_found("was refused and is at e-12", good(), also("a refused"));
+    assert_found("was not published", good(), also("a other"));
+    assert_found("is at e-4 and at e-12", good(), also("a 4"));
+    // Seen by a subscriber alone: something that was taken back.
+    assert_found("was refused and is at e-12", good(), |lines| {
+        lines.push(Line { at_us: 99, record: received(0, ("e-12", "a refused")) });
+    });
+    assert_found("is not in the log", good(), |lines| {
+        lines.push(Line { at_us: 99, record: received(0, ("e-12", "a lost")) });
+    });
+    assert_found("e-9 means", good(), |lines| {
+        lines.push(Line { at_us: 99, record: received(0, ("e-9", "a lost")) });
+    });
+    assert_found("hub 1 lacks", good(), |lines| {
+        let missing = logged(1, ("e-4", "a 4"));
+        lines.retain(|line| line.record != missing);
+    });
+    assert_found("in channel", good(), |lines| {
+        let Record::Event { channel, .. } = &mut lines[events_of(&good(), 0)[0]].record else {
+            unreachable!()
+        };
+        *channel = Some("b".into());
+    });
+}
+
+#[test]
+fn checker_reports_an_order_that_publishers_can_disprove() {
+    assert_found("not behind", good(), |lines| {
+        // The last one is before the first one.
+        for line in lines.iter_mut() {
+            match &mut line.record {
+                Record::Answer { publish: 5, outcome } => {
+                    *outcome = Outcome::Acked { first: "e-0".into() };
+                }
+                Record::Log { id, .. } | Record::Event { id, .. } if id == "e-9" => {
+                    *id = "e-0".into();
+                }
+                _ => {}
+            }
+        }
+    });
+}

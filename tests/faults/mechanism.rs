@@ -1,0 +1,369 @@
+//! What is broken, and how it is mended.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::task::block_in_place;
+use tokio::time::sleep;
+
+use crate::bed::{Bed, PATIENCE, Setup};
+use crate::proxy::{Direction, Flow};
+use crate::record::Record;
+use crate::traffic::Traffic;
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    /// SIGKILL of the first hub; it is started again.
+    HubKilled,
+    /// SIGKILL of all hubs at once.
+    HubsKilled,
+    /// SIGSTOP of the first hub, for 1.5 s.
+    HubStopped,
+    /// SIGTERM of the first hub; it is started again once it has drained.
+    HubRestarted,
+    /// SIGSTOP of the first hub, until the log has removed events that it has not read.
+    HubLeftBehind,
+    /// SIGKILL of the first hub; it is started again when the log has removed events that its clients had not had.
+    HubAway,
+    /// Another process takes over sockets and log.
+    HubTakenOver,
+    /// A system call of the log fails (`strace`), which ends the hub; it is started again.
+    HubFailed,
+    /// SIGKILL of Redis, which keeps its append-only file.
+    RedisKilled,
+    /// SIGTERM of Redis.
+    RedisRestarted,
+    /// SIGSTOP of Redis, for 1.5 s.
+    RedisStopped,
+    /// SIGSTOP of Redis for 6 s: longer than a hub waits for an answer.
+    RedisStoppedLong,
+    /// `FLUSHALL`.
+    RedisEmptied,
+    /// An older copy of its files.
+    RedisOlder,
+    /// An older copy, of another epoch than the present one.
+    RedisOlderEpoch,
+    /// An older copy, while no hub runs that could notice.
+    RedisOlderCold,
+    /// It is killed, and a replica that was connected takes over.
+    FailedOver,
+    /// It is killed, and a replica that has missed the last events takes over.
+    FailedOverLagging,
+    /// `CLIENT PAUSE`, for 1.5 s.
+    RedisPaused,
+    /// `maxmemory` is reached, for 1.5 s.
+    RedisFull,
+    /// `SCRIPT FLUSH`.
+    ScriptsFlushed,
+    /// `CLIENT KILL` of all connections.
+    ConnectionsKilled,
+    /// Connections to Redis are reset.
+    EngineCut,
+    /// Connections to Redis take up to 100 ms for each piece, for 1.5 s.
+    EngineDelayed,
+    /// Connections to Redis drip, for 1.5 s.
+    EngineDripping,
+    /// Nothing gets to Redis for 6 s; then connections are reset.
+    EngineLostTo,
+    /// Nothing gets back from Redis for 6 s; then connections are reset.
+    EngineLostFrom,
+    /// Neither, for 2 s; then all that was held back arrives.
+    EngineApart,
+    /// Connections of clients are reset, five times.
+    ClientsCut,
+    /// Connections of clients take up to 100 ms for each piece, for 1.5 s.
+    ClientsDelayed,
+    /// Connections of clients drip in both directions, for 1.5 s.
+    ClientsDripping,
+    /// Nothing gets to hubs for 4 s; then connections are reset.
+    ClientsLostTo,
+    /// Nothing gets to clients for 4 s; then connections are reset.
+    ClientsLostFrom,
+}
+
+impl Mechanism {
+    /// As in the names of scenarios.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::HubKilled => "hub-killed",
+            Self::HubsKilled => "hubs-killed",
+            Self::HubStopped => "hub-stopped",
+            Self::HubRestarted => "hub-restarted",
+            Self::HubLeftBehind => "hub-left-behind",
+            Self::HubAway => "hub-away",
+            Self::HubTakenOver => "hub-taken-over",
+            Self::HubFailed => "hub-failed",
+            Self::RedisKilled => "redis-killed",
+            Self::RedisRestarted => "redis-restarted",
+            Self::RedisStopped => "redis-stopped",
+            Self::RedisStoppedLong => "redis-stopped-6s",
+            Self::RedisEmptied => "redis-emptied",
+            Self::RedisOlder => "redis-older",
+            Self::RedisOlderEpoch => "redis-older-epoch",
+            Self::RedisOlderCold => "redis-older-cold",
+            Self::FailedOver => "failed-over",
+            Self::FailedOverLagging => "failed-over-lagging",
+            Self::RedisPaused => "redis-paused",
+            Self::RedisFull => "redis-full",
+            Self::ScriptsFlushed => "scripts-flushed",
+            Self::ConnectionsKilled => "connections-killed",
+            Self::EngineCut => "engine-cut",
+            Self::EngineDelayed => "engine-delayed",
+            Self::EngineDripping => "engine-dripping",
+            Self::EngineLostTo => "engine-lost-to",
+            Self::EngineLostFrom => "engine-lost-from",
+            Self::EngineApart => "engine-apart",
+            Self::ClientsCut => "clients-cut",
+            Self::ClientsDelayed => "clients-delayed",
+            Self::ClientsDripping => "clients-dripping",
+            Self::ClientsLostTo => "clients-lost-to",
+            Self::ClientsLostFrom => "clients-lost-from",
+        }
+    }
+
+    /// What it needs.
+    pub(crate) fn setup(self) -> Setup {
+        let has_replica = matches!(self, Self::FailedOver | Self::FailedOverLagging);
+        let events_max = (!self.keeps_all()).then_some(300);
+        Setup { has_replica, events_max, inject: None }
+    }
+
+    /// Whether nothing is removed from the log.
+    pub(crate) fn keeps_all(self) -> bool {
+        !matches!(self, Self::HubLeftBehind | Self::HubAway)
+    }
+
+    /// Whether the engine may lose what it had acknowledged.
+    pub(crate) fn loses(self) -> bool {
+        matches!(
+            self,
+            Self::RedisEmptied
+                | Self::RedisOlder
+                | Self::RedisOlderEpoch
+                | Self::RedisOlderCold
+                | Self::FailedOver
+                | Self::FailedOverLagging
+        )
+    }
+
+    /// Some time before it strikes.
+    pub(crate) async fn prepare(self, bed: &mut Bed, traffic: &Traffic) {
+        match self {
+            Self::RedisOlder | Self::RedisOlderEpoch | Self::RedisOlderCold => {
+                block_in_place(|| bed.redis().back_up());
+            }
+            Self::FailedOverLagging => {
+                let link = bed.replica_link.as_ref().expect("a replica");
+                link.set(Direction::ToClient, Flow::Hold);
+            }
+            _ => return,
+        }
+        assert!(traffic.acknowledged(20).await, "publishing goes on");
+        if self == Self::RedisOlderEpoch {
+            bed.note("FLUSHALL");
+            bed.command(&["FLUSHALL"]);
+            self.note_loss(bed);
+            assert!(traffic.acknowledged(20).await, "publishing goes on in another epoch");
+        }
+    }
+
+    fn note_loss(self, bed: &Bed) {
+        bed.recorder.note(Record::Loss { what: self.name().to_owned() });
+    }
+
+    /// Breaks it, and mends it.
+    pub(crate) async fn strike(self, bed: &mut Bed, traffic: &mut Traffic) {
+        bed.note(self.name());
+        match self {
+            Self::HubKilled => {
+                bed.hubs[0].kill().await;
+                sleep(SHORT).await;
+                self.start_first(bed, traffic).await;
+            }
+            Self::HubsKilled => {
+                for hub in &mut bed.hubs {
+                    hub.kill().await;
+                }
+                sleep(SHORT).await;
+                start_all(bed, traffic).await;
+            }
+            Self::HubStopped => {
+                bed.hubs[0].signal(Signal::STOP);
+                sleep(LONG).await;
+                bed.hubs[0].signal(Signal::CONT);
+            }
+            Self::HubRestarted => {
+                bed.hubs[0].signal(Signal::TERM);
+                let code = bed.hubs[0].ended().await;
+                expect_code(bed, code, Some(0));
+                self.start_first(bed, traffic).await;
+            }
+            Self::HubLeftBehind => {
+                bed.hubs[0].signal(Signal::STOP);
+                traffic.publish_backlog(1).await;
+                bed.hubs[0].signal(Signal::CONT);
+            }
+            Self::HubAway => {
+                bed.hubs[0].kill().await;
+                traffic.publish_backlog(1).await;
+                self.start_first(bed, traffic).await;
+            }
+            Self::HubTakenOver => {
+                let code = bed.hubs[0].take_over().await;
+                expect_code(bed, code, Some(0));
+                traffic.has_first_hub_restarted = true;
+            }
+            Self::HubFailed => {
+                let code = bed.hubs[0].ended().await;
+                expect_code(bed, code, Some(1));
+                self.start_first(bed, traffic).await;
+            }
+            Self::RedisKilled => {
+                block_in_place(|| bed.redis.as_mut().expect("Redis").kill());
+                sleep(LONG).await;
+                block_in_place(|| bed.redis.as_mut().expect("Redis").start_again());
+            }
+            Self::RedisRestarted => {
+                block_in_place(|| bed.redis.as_mut().expect("Redis").terminate());
+                sleep(SHORT).await;
+                block_in_place(|| bed.redis.as_mut().expect("Redis").start_again());
+            }
+            Self::RedisStopped | Self::RedisStoppedLong => {
+                bed.redis().pause();
+                sleep(if self == Self::RedisStopped { LONG } else { BEYOND_LIMITS }).await;
+                bed.redis().resume();
+            }
+            Self::RedisEmptied => drop(bed.command(&["FLUSHALL"])),
+            Self::RedisOlder | Self::RedisOlderEpoch => {
+                block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
+            }
+            Self::RedisOlderCold => {
+                for hub in &mut bed.hubs {
+                    hub.kill().await;
+                }
+                block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
+                start_all(bed, traffic).await;
+            }
+            Self::FailedOver | Self::FailedOverLagging => self.fail_over(bed),
+            Self::RedisPaused => {
+                // It closes the connection of this command behind the pause.
+                bed.command(&["CLIENT", "PAUSE", "1500", "ALL"]);
+            }
+            Self::RedisFull => {
+                bed.command(&["CONFIG", "SET", "maxmemory", "1"]);
+                sleep(LONG).await;
+                bed.command(&["CONFIG", "SET", "maxmemory", "0"]);
+            }
+            Self::ScriptsFlushed => drop(bed.command(&["SCRIPT", "FLUSH"])),
+            Self::ConnectionsKilled => drop(bed.command(&["CLIENT", "KILL", "TYPE", "normal"])),
+            Self::EngineCut => cut_engine(bed),
+            Self::EngineDelayed => self.disturb(bed, Flow::Delay(DELAY_MAX)).await,
+            Self::EngineDripping => self.disturb(bed, Flow::Drip(500)).await,
+            Self::EngineLostTo | Self::EngineLostFrom | Self::EngineApart => {
+                let (to, from) = match self {
+                    Self::EngineLostTo => (Flow::Hold, Flow::Pass),
+                    Self::EngineLostFrom => (Flow::Pass, Flow::Hold),
+                    _ => (Flow::Hold, Flow::Hold),
+                };
+                bed.engine_flow(Direction::ToServer, to);
+                bed.engine_flow(Direction::ToClient, from);
+                let is_apart = self == Self::EngineApart;
+                sleep(if is_apart { Duration::from_secs(2) } else { BEYOND_LIMITS }).await;
+                if !is_apart {
+                    cut_engine(bed);
+                }
+                pass_engine(bed);
+            }
+            Self::ClientsCut => {
+                for _ in 0..5 {
+                    bed.hubs.iter().for_each(|hub| hub.front.cut());
+                    sleep(SHORT).await;
+                }
+            }
+            Self::ClientsDelayed => self.disturb(bed, Flow::Delay(DELAY_MAX)).await,
+            Self::ClientsDripping => self.disturb(bed, Flow::Drip(100)).await,
+            Self::ClientsLostTo | Self::ClientsLostFrom => {
+                let direction = match self {
+                    Self::ClientsLostTo => Direction::ToServer,
+                    _ => Direction::ToClient,
+                };
+                bed.front_flow(direction, Flow::Hold);
+                sleep(Duration::from_secs(4)).await;
+                bed.hubs.iter().for_each(|hub| hub.front.cut());
+                bed.front_flow(direction, Flow::Pass);
+            }
+        }
+        if self.loses() {
+            self.note_loss(bed);
+        }
+        bed.note("mended");
+    }
+
+    async fn start_first(self, bed: &mut Bed, traffic: &mut Traffic) {
+        pass_engine(bed);
+        bed.hubs[0].start_again(&bed.recorder).await;
+        traffic.has_first_hub_restarted = true;
+    }
+
+    /// Kills Redis, and lets hubs find its replica in its stead.
+    fn fail_over(self, bed: &mut Bed) {
+        block_in_place(|| bed.redis.as_mut().expect("Redis").kill());
+        let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
+        // What was held back is lost.
+        link.expect("its link").cut();
+        block_in_place(|| replica.command(&["REPLICAOF", "NO", "ONE"]));
+        for hub in &bed.hubs {
+            let link = hub.engine.as_ref().expect("Redis");
+            link.lead_to(replica.address());
+            link.cut();
+        }
+    }
+
+    async fn disturb(self, bed: &Bed, flow: Flow) {
+        for flow in [flow, Flow::Pass] {
+            for direction in [Direction::ToServer, Direction::ToClient] {
+                match self {
+                    Self::EngineDelayed | Self::EngineDripping => bed.engine_flow(direction, flow),
+                    _ => bed.front_flow(direction, flow),
+                }
+            }
+            if flow != Flow::Pass {
+                sleep(LONG).await;
+            }
+        }
+    }
+}
+
+async fn start_all(bed: &mut Bed, traffic: &mut Traffic) {
+    pass_engine(bed);
+    for hub in &mut bed.hubs {
+        hub.start_again(&bed.recorder).await;
+    }
+    traffic.has_first_hub_restarted = true;
+}
+
+/// A hub does not start without Redis.
+fn pass_engine(bed: &Bed) {
+    bed.engine_flow(Direction::ToServer, Flow::Pass);
+    bed.engine_flow(Direction::ToClient, Flow::Pass);
+}
+
+fn cut_engine(bed: &Bed) {
+    for link in bed.hubs.iter().filter_map(|hub| hub.engine.as_ref()) {
+        link.cut();
+    }
+}
+
+fn expect_code(bed: &Bed, code: Option<i32>, wanted: Option<i32>) {
+    if code != wanted {
+        let what = format!("a hub ends with {code:?}, not {wanted:?} (within {PATIENCE:?})");
+        bed.recorder.note(Record::Odd { what });
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_millis(1_500);
+/// A hub waits 5 s for an answer of Redis.
+const BEYOND_LIMITS: Duration = Duration::from_secs(6);
+const DELAY_MAX: Duration = Duration::from_millis(100);

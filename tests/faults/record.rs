@@ -1,0 +1,118 @@
+//! What publishers and subscribers observed, as lines of JSON in the order in which it happened.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// One line of a history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// Microseconds since the begin of the run.
+    pub(crate) at_us: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub(crate) record: Record,
+}
+
+/// What happened. Positions are as the hub wrote them; the data of an event begins with its channel and a space,
+/// and no two events of a run have the same data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Record {
+    /// The first line: what was run. `keeps_all`: retention has removed nothing.
+    Scenario { name: String, seed: u64, keeps_all: bool },
+    /// A step of the fault.
+    Fault { what: String },
+    /// Until now the engine may have lost what it had acknowledged, and each such time is one new epoch at most.
+    Loss { what: String },
+    /// A publish is sent for the first time.
+    Call { publish: u64, events: Vec<String> },
+    /// Its last answer, or the lack of one.
+    Answer { publish: u64, outcome: Outcome },
+    /// A subscriber is there, and starts behind this position.
+    Subscriber { who: u64, channels: Vec<String>, start: String },
+    /// It connects, by this transport, to this hub.
+    Connect { who: u64, by: String, hub: usize },
+    /// It received an event. A stream does not name the channel.
+    Event { who: u64, id: String, channel: Option<String>, data: String },
+    /// Its position moved without an event.
+    Moved { who: u64, id: String },
+    /// It received a gap.
+    Gap { who: u64, reason: String, requested: String, oldest: String },
+    /// It gave up before it had the last events of its channels.
+    Stuck { who: u64, why: String },
+    /// Something that the interface does not allow.
+    Odd { what: String },
+    /// An event that a hub has at the end of the run. All hubs that run have the same.
+    Log { hub: usize, id: String, channel: String, data: String },
+}
+
+/// How a publish ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// In the log, from this position on, one event behind the other.
+    Acked { first: String },
+    /// Not in the log.
+    Refused,
+    /// In the log or not.
+    Unknown,
+}
+
+/// Notes what happens, from many tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    began: Instant,
+    lines: Arc<Mutex<Vec<Line>>>,
+}
+
+impl Recorder {
+    /// Begins a history.
+    pub(crate) fn new(name: &str, seed: u64, keeps_all: bool) -> Self {
+        let recorder = Self { began: Instant::now(), lines: Arc::default() };
+        recorder.note(Record::Scenario { name: name.to_owned(), seed, keeps_all });
+        recorder
+    }
+
+    /// Notes something that happens now. Lines are in the order of their times.
+    pub(crate) fn note(&self, record: Record) {
+        let mut lines = self.lines.lock();
+        let at_us = self.began.elapsed().as_micros() as u64;
+        lines.push(Line { at_us, record });
+    }
+
+    /// Looks at what there is so far.
+    pub(crate) fn with_lines<T>(&self, look: impl FnOnce(&[Line]) -> T) -> T {
+        look(&self.lines.lock())
+    }
+
+    /// What there is so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.lines.lock().clone()
+    }
+}
+
+/// Writes a history.
+pub(crate) fn write(path: &Path, lines: &[Line]) -> io::Result<()> {
+    let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+    for line in lines {
+        serde_json::to_writer(&mut file, line)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
+}
+
+/// Reads a history.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path)?;
+    text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::other)).collect()
+}
+
+/// The channel of an event.
+pub(crate) fn channel_of(data: &str) -> &str {
+    data.split(' ').next().unwrap_or_default()
+}
