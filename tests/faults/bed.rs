@@ -68,7 +68,8 @@ impl Bed {
         if let (true, Some(redis)) = (setup.has_replica, &redis) {
             let link = Proxy::start(redis.address(), seed).await;
             let port = link.address().port().to_string();
-            replica = Some(block_in_place(|| RedisServer::start(&["--replicaof", "127.0.0.1", &port])));
+            replica =
+                Some(block_in_place(|| RedisServer::start(&["--replicaof", "127.0.0.1", &port])));
             replica_link = Some(link);
         }
         let mut hubs = Vec::new();

@@ -51,7 +51,8 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let target = Arc::new(Mutex::new(target));
-        let (to_server, to_client) = (watch::Sender::new(Flow::Pass), watch::Sender::new(Flow::Pass));
+        let (to_server, to_client) =
+            (watch::Sender::new(Flow::Pass), watch::Sender::new(Flow::Pass));
         let cuts = watch::Sender::new(0);
         let accepting = tokio::spawn(accept(
             listener,

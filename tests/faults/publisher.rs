@@ -101,7 +101,8 @@ impl Publishing {
         if repeats {
             fields.push(("Idempotency-Key", key.as_str()));
         }
-        let lines = events.iter().map(|data| (Some(crate::record::channel_of(data)), data.as_str()));
+        let lines =
+            events.iter().map(|data| (Some(crate::record::channel_of(data)), data.as_str()));
         let body = ndjson(lines);
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.recorder.note(Record::Call { publish, events });

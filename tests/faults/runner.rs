@@ -25,7 +25,8 @@ impl Plan {
     fn of_environment() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let number = |name: &str| {
-            let parse = |text: String| text.parse::<f64>().unwrap_or_else(|_| panic!("{name}={text}"));
+            let parse =
+                |text: String| text.parse::<f64>().unwrap_or_else(|_| panic!("{name}={text}"));
             variable(name).map(parse)
         };
         let seed = variable("VISNYK_FAULTS_SEED").map_or_else(

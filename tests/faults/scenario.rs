@@ -145,13 +145,13 @@ impl Scenario {
         self.moment.engage(&mut bed, &mut traffic).await;
         self.mechanism.strike(&mut bed, &mut traffic).await;
         self.moment.release(&mut bed, &mut traffic).await;
-        let goes_on = traffic.acknowledged(20).await;
-        if !goes_on {
+        let is_alive = traffic.acknowledged(20).await;
+        if !is_alive {
             let what = "publishes are not acknowledged in the 30 s behind the fault".to_owned();
             recorder.note(Record::Odd { what });
         }
-        let ends = traffic.finish(goes_on).await;
-        bed.note_logs(&ends, if goes_on { PATIENCE } else { Duration::ZERO }).await;
+        let ends = traffic.finish(is_alive).await;
+        bed.note_logs(&ends, if is_alive { PATIENCE } else { Duration::ZERO }).await;
         let lines = recorder.lines();
         let violations = checker::violations(&lines);
         let mut history = None;
@@ -170,26 +170,23 @@ impl Scenario {
 
 /// In a line: how much of what there was, and how soon it went on.
 fn summary(lines: &[Line], took: Duration) -> String {
-    let count = |wanted: fn(&Record) -> bool| {
-        lines.iter().filter(|line| wanted(&line.record)).count()
-    };
+    let count =
+        |wanted: fn(&Record) -> bool| lines.iter().filter(|line| wanted(&line.record)).count();
     let outcome = |wanted: fn(&Outcome) -> bool| {
-        let is = |line: &&Line| {
-            matches!(&line.record, Record::Answer { outcome, .. } if wanted(outcome))
-        };
+        let is = |line: &&Line| matches!(&line.record, Record::Answer { outcome, .. } if wanted(outcome));
         lines.iter().filter(is).count()
     };
-    let mended = lines.iter().rev().find(
-        |line| matches!(&line.record, Record::Fault { what } if what == "mended"),
-    );
+    let mended = lines
+        .iter()
+        .rev()
+        .find(|line| matches!(&line.record, Record::Fault { what } if what == "mended"));
     let after = |wanted: fn(&Record) -> bool| {
         let mended = mended?.at_us;
         let first = lines.iter().find(|line| line.at_us > mended && wanted(&line.record))?;
         Some((first.at_us - mended) / 1_000)
     };
-    let acked = after(
-        |record| matches!(record, Record::Answer { outcome: Outcome::Acked { .. }, .. }),
-    );
+    let acked =
+        after(|record| matches!(record, Record::Answer { outcome: Outcome::Acked { .. }, .. }));
     let received = after(|record| matches!(record, Record::Event { .. }));
     let ms = |time: Option<u64>| time.map_or("never".to_owned(), |time| format!("{time} ms"));
     format!(

@@ -72,8 +72,7 @@ impl Traffic {
     }
 
     fn count(&self, wanted: fn(&Record) -> bool) -> usize {
-        self.recorder
-            .with_lines(|lines| lines.iter().filter(|line| wanted(&line.record)).count())
+        self.recorder.with_lines(|lines| lines.iter().filter(|line| wanted(&line.record)).count())
     }
 
     /// How many publishes have been acknowledged.
@@ -151,11 +150,11 @@ impl Traffic {
     }
 
     /// Ends publishers, publishes a last event to each channel, and waits until subscribers have these. The last
-    /// events. If no hub takes a publish, `goes_on` is false, and nothing is waited for.
-    pub(crate) async fn finish(mut self, goes_on: bool) -> Vec<String> {
+    /// events. If no hub takes a publish, `is_alive` is false, and nothing is waited for.
+    pub(crate) async fn finish(mut self, is_alive: bool) -> Vec<String> {
         self.publishing.set(Mode::Over);
         let ends: Vec<String> = CHANNELS.iter().map(|channel| format!("{channel}{END}")).collect();
-        if !goes_on {
+        if !is_alive {
             self.publishers.shutdown().await;
             self.subscribers.shutdown().await;
             return ends;
@@ -165,7 +164,8 @@ impl Traffic {
         }
         let mut link = Link::new(&self.hubs, 0);
         for end in &ends {
-            let outcome = self.publishing.publish(&mut link, vec![end.clone()], true, PATIENCE).await;
+            let outcome =
+                self.publishing.publish(&mut link, vec![end.clone()], true, PATIENCE).await;
             if !matches!(outcome, Outcome::Acked { .. }) {
                 let what = format!("the last event is not acknowledged in 30 s: {outcome:?}");
                 self.recorder.note(Record::Odd { what });

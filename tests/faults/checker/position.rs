@@ -10,7 +10,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// None for a text that is no position.
+    /// None for a text of another form.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (epoch, seq) = text.split_once('-')?;
         Some(Self { epoch: epoch.to_owned(), seq: seq.parse().ok()? })

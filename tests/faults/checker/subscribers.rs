@@ -57,7 +57,9 @@ pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
                 };
                 if *requested != subscriber.at.to_string() {
                     let at = &subscriber.at;
-                    found.push(format!("subscriber {who}: a gap from {requested}, and it is at {at}"));
+                    found.push(format!(
+                        "subscriber {who}: a gap from {requested}, and it is at {at}"
+                    ));
                 }
                 subscriber.check_section(Some(&subscriber.at.clone()), truth, found);
                 subscriber.check_gap(reason, &oldest, truth, found);
@@ -97,7 +99,8 @@ impl Subscriber<'_> {
             let next = has.next();
             if next != Some(wanted) {
                 let (position, data) = wanted;
-                let got = next.map_or("nothing".to_owned(), |(at, data)| format!("{data:?} at {at}"));
+                let got =
+                    next.map_or("nothing".to_owned(), |(at, data)| format!("{data:?} at {at}"));
                 found.push(format!(
                     "subscriber {who} of {channels:?} from {from} has {got}, not {data:?} at \
                      {position}"

@@ -144,15 +144,19 @@ fn checker_reports_a_delivery_that_is_dropped_doubled_or_swapped() {
         let events = events_of(&history(), 0);
         for (n, &index) in events.iter().enumerate() {
             // What subscriber 1 was never sent and nothing acknowledged has gone without a trace.
-            let is_trace = history().iter().any(|line| line.at_us as usize != index && {
-                let id = match &history()[index].record {
-                    Record::Event { id, .. } => id.clone(),
-                    _ => unreachable!(),
-                };
-                match &line.record {
-                    Record::Event { id: other, .. } | Record::Log { id: other, .. } => *other == id,
-                    Record::Answer { outcome: Outcome::Acked { first }, .. } => *first == id,
-                    _ => false,
+            let is_trace = history().iter().any(|line| {
+                line.at_us as usize != index && {
+                    let id = match &history()[index].record {
+                        Record::Event { id, .. } => id.clone(),
+                        _ => unreachable!(),
+                    };
+                    match &line.record {
+                        Record::Event { id: other, .. } | Record::Log { id: other, .. } => {
+                            *other == id
+                        }
+                        Record::Answer { outcome: Outcome::Acked { first }, .. } => *first == id,
+                        _ => false,
+                    }
                 }
             });
             if is_trace {

@@ -114,7 +114,9 @@ impl Truth {
         for (hub, other) in logs {
             if other != log {
                 let lacks = |one: &BTreeMap<Position, String>, has: &BTreeMap<Position, String>| {
-                    one.iter().find(|(position, _)| !has.contains_key(position)).map(|(p, _)| p.clone())
+                    one.iter()
+                        .find(|(position, _)| !has.contains_key(position))
+                        .map(|(p, _)| p.clone())
                 };
                 let (a, b) = (lacks(&log, &other), lacks(&other, &log));
                 found.push(format!(
