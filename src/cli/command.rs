@@ -4,7 +4,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     CliError, channels, close, completions, config, connections, disconnect, health, log,
-    log_format, man, publish, serve, status, subscribe, token, top,
+    log_format, man, publish, reload, serve, status, subscribe, token, top,
 };
 
 /// An event hub for high fan-out push over Server-Sent Events and long-polling.
@@ -52,6 +52,8 @@ enum Command {
     Close(close::Args),
     /// Ends a connection.
     Disconnect(disconnect::Args),
+    /// Has a running hub read its settings again.
+    Reload(reload::Args),
     /// Exits 0 if a hub answers: for health checks of containers.
     Health(health::Args),
     /// Prints the script with which a shell completes this command line.
@@ -95,7 +97,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Use a hub", &["publish", "subscribe"]),
     (
         "Look after a running hub",
-        &["status", "channels", "connections", "top", "close", "disconnect", "health"],
+        &["status", "channels", "connections", "top", "close", "disconnect", "reload", "health"],
     ),
     ("This program", &["completions", "man"]),
 ];
@@ -129,6 +131,7 @@ impl Cli {
             Some(Command::Top(args)) => top::run(args),
             Some(Command::Close(args)) => close::run(args),
             Some(Command::Disconnect(args)) => disconnect::run(args),
+            Some(Command::Reload(args)) => reload::run(args),
             Some(Command::Health(args)) => health::run(args),
             Some(Command::Completions(args)) => completions::run(args, definition()),
             Some(Command::Man(args)) => man::run(args, definition()),

@@ -39,7 +39,8 @@ fn page(effective: &Effective) -> String {
     let files: Vec<_> = effective.files().map(|path| path.display().to_string()).collect();
     let files = if files.is_empty() { "none".to_owned() } else { files.join(", ") };
     format!(
-        "# Later layers win: default, file, environment, flag. Files read: {files}\n{}",
+        "# Later layers win: default, file, environment, flag. Files read: {files}\n\
+         # SIGHUP and `visnyk reload` change what is marked `reloads`; other settings need a restart.\n{}",
         effective.to_toml()
     )
 }

@@ -22,6 +22,7 @@ mod pages;
 mod pretty;
 mod publish;
 mod rates;
+mod reload;
 mod screen;
 mod serve;
 mod settings;

@@ -31,7 +31,6 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "ignoring variables that a container platform sets for a service"
         );
     }
-    let settings = effective.into_settings();
     server::prepare();
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
@@ -39,7 +38,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(CliError::failed)?;
-    let result = runtime.block_on(server::run(settings));
+    let result = runtime.block_on(server::run(effective));
     // A certificate on a disk that does not answer, or a name server, must not keep the process.
     runtime.shutdown_timeout(SHUT_DOWN_TIME_MAX);
     result.map_err(CliError::failed)

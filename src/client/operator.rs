@@ -80,6 +80,12 @@ impl Operator {
         self.delete(&format!("/v1/connections/{}", percent_encode(id))).await
     }
 
+    /// Has the hub read its settings again.
+    pub async fn reload(&self) -> Result<Value, OperateError> {
+        let body = self.exchange(Method::POST, "/v1/reload", &[]).await?;
+        object(&body)
+    }
+
     /// Whether the process answers.
     pub async fn is_alive(&self) -> Result<(), OperateError> {
         self.exchange(Method::GET, "/healthz", &[]).await.map(drop)
@@ -92,8 +98,7 @@ impl Operator {
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, OperateError> {
         let body = self.exchange(Method::GET, path, query).await?;
-        let json: Value = serde_json::from_slice(&body).map_err(|_| OperateError::NotAHub)?;
-        if json.is_object() { Ok(json) } else { Err(OperateError::NotAHub) }
+        object(&body)
     }
 
     async fn delete(&self, path: &str) -> Result<(), OperateError> {
@@ -129,6 +134,11 @@ impl From<ExchangeError> for OperateError {
             ExchangeError::TooLarge(_) => Self::NotAHub,
         }
     }
+}
+
+fn object(body: &[u8]) -> Result<Value, OperateError> {
+    let json: Value = serde_json::from_slice(body).map_err(|_| OperateError::NotAHub)?;
+    if json.is_object() { Ok(json) } else { Err(OperateError::NotAHub) }
 }
 
 /// A page of a thousand connections with 16 long names each is 5 MiB.

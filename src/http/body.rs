@@ -222,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_permit_is_not_the_clients_time() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
-        let state = HttpState::new(hub, HttpSettings::default());
+        let state = HttpState::new(hub, HttpSettings::default(), None);
         let wait = Duration::from_secs(state.settings.body_read_timeout_s.into());
         for (pause, is_in_time) in [(wait - SECOND, true), (wait + SECOND, false)] {
             let pieces = Pieces {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::{
     body::HttpBody as _,
     extract::Request,
@@ -14,7 +15,7 @@ use axum::{
 };
 
 use super::{
-    HttpSettings, Problem,
+    HttpSettings, Problem, RejectionWriter, ReloadRequests,
     authentication::authenticate,
     authorization::{Action, authorize},
     call::{Call, Context, Next},
@@ -37,12 +38,27 @@ use crate::{
 
 /// Dispatches requests to the routes of a hub.
 #[derive(Debug, Clone)]
-pub(crate) struct Dispatcher(Arc<HttpState>);
+pub(crate) struct Dispatcher(Arc<ArcSwap<HttpState>>);
 
 impl Dispatcher {
-    /// A dispatcher for this hub.
-    pub(crate) fn new(hub: Hub, settings: HttpSettings) -> Self {
-        Self(Arc::new(HttpState::new(hub, settings)))
+    /// A dispatcher for this hub. Without `reloads` the route for reloads is not implemented.
+    pub(crate) fn new(hub: Hub, settings: HttpSettings, reloads: Option<ReloadRequests>) -> Self {
+        let state = HttpState::new(hub, settings, reloads);
+        Self(Arc::new(ArcSwap::from_pointee(state)))
+    }
+
+    /// Serves requests by these settings from now on, in all clones. Requests under way keep those of
+    /// their beginning.
+    pub(crate) fn set_settings(&self, settings: HttpSettings) {
+        self.0.rcu(|state| state.with_settings(settings.clone()));
+    }
+
+    /// What answers connections that are rejected before their requests come here.
+    pub(crate) fn rejection_writer(&self) -> RejectionWriter {
+        let state = self.0.load();
+        let limits = &state.hub.limits().connections;
+        let retry_ms = limits.retry_min_ms..=limits.retry_max_ms;
+        RejectionWriter::of_shared(Arc::clone(&state.settings), retry_ms)
     }
 
     /// Serves a request for a server that can hand its socket off.
@@ -60,7 +76,8 @@ impl Dispatcher {
     }
 
     async fn outcome(&self, request: Request, can_hand_off: bool) -> Outcome {
-        let state = &*self.0;
+        // Not a guard: a poll that is a body holds it for as long as it waits.
+        let state = &*self.0.load_full();
         let matched = route_of(request.uri().path(), &state.settings);
         let class = class_of(matched.as_ref(), request.method());
         // hyper sends no body over HTTP/1 in answer to HEAD, and does over HTTP/2.
@@ -166,6 +183,7 @@ async fn serve(
         Endpoint::EndConnection => run(context, v1::connections::End::of(context)?).await,
         Endpoint::Status => run(context, v1::status::Show::of(context)?).await,
         Endpoint::Samples => run(context, v1::samples::List::of(context)?).await,
+        Endpoint::Reload => run(context, v1::reload::Reload::of(context)?).await,
         Endpoint::RenewToken => run(context, v1::renew::Renew::of(context)?).await,
         Endpoint::QuickstartEvents => run(context, quickstart::events(context)?).await,
         Endpoint::QuickstartSubscribe => run(context, quickstart::Subscribe::of(context)?).await,

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -66,22 +67,28 @@ impl fmt::Display for ProxyBlock {
 #[error("not an IP address or a block such as 10.0.0.0/8")]
 pub struct ProxyBlockError;
 
-/// The trusted proxies.
+/// The trusted proxies. All clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(Arc<[ProxyBlock]>);
+pub struct TrustedProxies(Arc<ArcSwap<Vec<ProxyBlock>>>);
 
 impl TrustedProxies {
     /// Trusts all addresses in these blocks.
     pub fn new(blocks: &[ProxyBlock]) -> Self {
-        Self(blocks.into())
+        Self(Arc::new(ArcSwap::from_pointee(blocks.to_vec())))
+    }
+
+    /// Trusts these instead, from now on.
+    pub(crate) fn replace(&self, blocks: &[ProxyBlock]) {
+        self.0.store(Arc::new(blocks.to_vec()));
     }
 
     /// Whether an address belongs to a trusted proxy.
     pub fn contains(&self, ip: IpAddr) -> bool {
         // A linear search: most hubs have no proxy, and others few.
-        !self.0.is_empty() && {
+        let blocks = self.0.load();
+        !blocks.is_empty() && {
             let ip = ip.to_canonical();
-            self.0.iter().any(|block| block.0.contains(&ip))
+            blocks.iter().any(|block| block.0.contains(&ip))
         }
     }
 

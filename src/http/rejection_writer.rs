@@ -1,7 +1,7 @@
 //! Writes the answers to connections that are rejected over a limit, before hyper sees them. An
 //! answer is made from the head of the first request alone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -17,7 +17,7 @@ use crate::model::{TransferCoding, comment_block};
 /// Writes the answers of rejected connections.
 #[derive(Debug, Clone)]
 pub struct RejectionWriter {
-    settings: HttpSettings,
+    settings: Arc<HttpSettings>,
     retry_ms: std::ops::RangeInclusive<u32>,
 }
 
@@ -62,7 +62,15 @@ impl RejectionWriter {
     /// A writer with the headers of `settings`. Rejected streams get a random reconnection time
     /// within `retry_ms`.
     pub fn new(settings: &HttpSettings, retry_ms: std::ops::RangeInclusive<u32>) -> Self {
-        Self { settings: settings.clone(), retry_ms }
+        Self::of_shared(Arc::new(settings.clone()), retry_ms)
+    }
+
+    /// The same, without a copy of the settings.
+    pub(super) fn of_shared(
+        settings: Arc<HttpSettings>,
+        retry_ms: std::ops::RangeInclusive<u32>,
+    ) -> Self {
+        Self { settings, retry_ms }
     }
 
     /// The whole response to a request with this head, which may be cut short. The response ends

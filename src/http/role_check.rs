@@ -48,6 +48,7 @@ fn side_of(endpoint: Endpoint) -> Option<Role> {
         | Endpoint::EndConnection
         | Endpoint::Status
         | Endpoint::Samples
+        | Endpoint::Reload
         | Endpoint::PlantFault => None,
     }
 }

@@ -94,6 +94,7 @@ pub(super) enum Endpoint {
     PlantFault,
     Status,
     Samples,
+    Reload,
 }
 
 impl Endpoint {
@@ -108,7 +109,9 @@ impl Endpoint {
             | Self::ShowConnection
             | Self::EndConnection
             | Self::RenewToken => RouteClass::Connections,
-            Self::Healthz | Self::Readyz | Self::Status | Self::Samples => RouteClass::Health,
+            Self::Healthz | Self::Readyz | Self::Status | Self::Samples | Self::Reload => {
+                RouteClass::Health
+            }
             Self::Metrics => RouteClass::Metrics,
             Self::OpenApi
             | Self::BrowserClient
@@ -290,6 +293,7 @@ pub const ROUTES: &[Route] = &[
         .post(Endpoint::RenewToken),
     Route::new("/v1/status", AccessPolicy::Clients, Exposure::Api).get(Endpoint::Status),
     Route::new("/v1/samples", AccessPolicy::Clients, Exposure::Api).get(Endpoint::Samples),
+    Route::new("/v1/reload", AccessPolicy::Admins, Exposure::Operations).post(Endpoint::Reload),
     Route::new("/healthz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Healthz),
     Route::new("/readyz", AccessPolicy::Open, Exposure::Status).get(Endpoint::Readyz),
     Route::new("/metrics", AccessPolicy::Metrics, Exposure::Operations).get(Endpoint::Metrics),

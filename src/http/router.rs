@@ -16,7 +16,7 @@ use crate::hub::Hub;
 /// any server.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     let paths: Vec<_> = routes(&settings).map(|route| route.path).collect();
-    let service = Bodies(Dispatcher::new(hub, settings));
+    let service = Bodies(Dispatcher::new(hub, settings, None));
     let router = paths
         .into_iter()
         .fold(Router::new(), |router, path| router.route_service(path, service.clone()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Access, Cors, Role, foreign_origins::ForeignOrigins};
+use super::{Access, Cors, ReloadRequests, Role, foreign_origins::ForeignOrigins};
 use crate::{auth::Identity, hub::Hub};
 
 /// The settings of the HTTP interface.
@@ -51,25 +51,40 @@ impl Default for HttpSettings {
     }
 }
 
-/// The state that all requests share.
+/// The state that all requests share. A reload replaces it as a whole: a request uses the state of its
+/// beginning to its end.
 #[derive(Debug)]
 pub(super) struct HttpState {
     pub(super) hub: Hub,
-    pub(super) settings: HttpSettings,
+    pub(super) settings: Arc<HttpSettings>,
     /// The identity of a request without a token: it may do everything on a hub without
     /// authentication, and nothing on one with it.
     pub(super) default_identity: Arc<Identity>,
-    pub(super) foreign_origins: ForeignOrigins,
+    pub(super) foreign_origins: Arc<ForeignOrigins>,
+    /// Where a reload is asked for; `None` in a server of another program, which has its settings.
+    pub(super) reloads: Option<ReloadRequests>,
 }
 
 impl HttpState {
-    pub(super) fn new(hub: Hub, settings: HttpSettings) -> Self {
-        let default_identity = match settings.access.verifier {
-            None => Identity::unrestricted(),
-            Some(_) => Identity::anonymous(Vec::new()),
-        };
-        let default_identity = Arc::new(default_identity);
-        Self { hub, settings, default_identity, foreign_origins: ForeignOrigins::default() }
+    pub(super) fn new(hub: Hub, settings: HttpSettings, reloads: Option<ReloadRequests>) -> Self {
+        Self {
+            hub,
+            default_identity: default_identity(&settings),
+            settings: Arc::new(settings),
+            foreign_origins: Arc::default(),
+            reloads,
+        }
+    }
+
+    /// The same hub with other settings.
+    pub(super) fn with_settings(&self, settings: HttpSettings) -> Self {
+        Self {
+            hub: self.hub.clone(),
+            default_identity: default_identity(&settings),
+            settings: Arc::new(settings),
+            foreign_origins: Arc::clone(&self.foreign_origins),
+            reloads: self.reloads.clone(),
+        }
     }
 
     /// A reconnection time for a rejected client.
@@ -77,4 +92,11 @@ impl HttpState {
         let limits = &self.hub.limits().connections;
         fastrand::u32(limits.retry_min_ms..=limits.retry_max_ms)
     }
+}
+
+fn default_identity(settings: &HttpSettings) -> Arc<Identity> {
+    Arc::new(match settings.access.verifier {
+        None => Identity::unrestricted(),
+        Some(_) => Identity::anonymous(Vec::new()),
+    })
 }

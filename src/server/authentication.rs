@@ -74,6 +74,14 @@ pub enum AuthenticationError {
 /// # Errors
 /// A file that cannot be read or holds no such key.
 pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationError> {
+    verifier_with(settings, None)
+}
+
+/// The same for a running hub. `fetched` are the keys of the settings' URL, if it has them already.
+pub(super) fn verifier_with(
+    settings: &Settings,
+    fetched: Option<Arc<Jwks>>,
+) -> Result<Option<Verifier>, AuthenticationError> {
     if !settings.authenticates() {
         return Ok(None);
     }
@@ -99,6 +107,8 @@ pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationE
     }
     let jwks = if auth.jwks_url.is_empty() {
         None
+    } else if fetched.is_some() {
+        fetched
     } else {
         let refresh_min = Duration::from_secs(auth.jwks_refresh_min_s.into());
         let jwks = Jwks::new(auth.jwks_url.parse()?, refresh_min);

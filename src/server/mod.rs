@@ -21,6 +21,7 @@ mod predecessor;
 mod preface;
 mod process;
 mod rejections;
+mod reload;
 mod rewind;
 mod run;
 mod run_counts;

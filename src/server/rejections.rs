@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     actors::Tcp,
-    http::{RejectionWriter, TemporaryRejection},
+    http::{Dispatcher, RejectionWriter, TemporaryRejection},
     hub::RateLimits,
     telemetry::LogThrottle,
 };
@@ -39,7 +39,7 @@ pub(super) struct Rejections(Arc<RejectionState>);
 
 struct RejectionState {
     budget: SocketBudget,
-    writer: RejectionWriter,
+    dispatcher: Dispatcher,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
     /// TLS handshakes for rejections: one rate for clients over a limit of their own, one for
@@ -51,18 +51,14 @@ struct RejectionState {
 }
 
 impl Rejections {
-    pub(super) fn new(
-        budget: SocketBudget,
-        writer: RejectionWriter,
-        tls: Option<Acceptor>,
-    ) -> Self {
+    pub(super) fn new(budget: SocketBudget, dispatcher: Dispatcher, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REJECTIONS_MAX));
         let handshakes = RateLimits::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
         let (reserve, report, over_limit) =
             (Reserve::new(), LogThrottle::default(), LogThrottle::default());
         let shared = RejectionState {
             budget,
-            writer,
+            dispatcher,
             tls,
             permits,
             handshakes,
@@ -145,7 +141,7 @@ impl Rejections {
     /// connection costs its client. Past [`HANDSHAKES_PER_S`] a connection is closed without an
     /// answer.
     async fn send_rejection(&self, mut io: Tcp, why: &TemporaryRejection) -> Tcp {
-        let writer = &self.0.writer;
+        let writer = &self.0.dispatcher.rejection_writer();
         let answered = async {
             match &self.0.tls {
                 None => exchange(writer, &mut io, why).await,

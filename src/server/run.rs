@@ -10,22 +10,24 @@ use std::{
 };
 
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use super::{
-    Settings, authentication,
+    Settings,
     connection_limits::ConnectionLimiter,
     demo,
     front::HttpFront,
     handover::{HandoverSocket, Successor},
     rejections::Rejections,
+    reload::{KeyRefresh, Reloader, http_settings},
     run_counts::RunCounts,
     run_error::RunError,
     service_manager,
-    settings::SECRET_BYTES_MIN,
+    settings::{Effective, SECRET_BYTES_MIN},
     signals::Signals,
     socket_budget::SocketBudget,
     starting::{Started, start},
@@ -33,30 +35,33 @@ use super::{
 };
 use crate::{
     actors::Front,
-    auth::Verifier,
-    http::{Cors, Dispatcher, HttpSettings, OriginPattern, RejectionWriter, TrustedProxies},
+    http::{Dispatcher, OriginPattern, ReloadRequests, TrustedProxies},
     hub::Hub,
     model::Position,
     telemetry,
 };
 
 /// Runs a hub with `settings` until SIGTERM or SIGINT, then drains it and returns. A second SIGTERM
-/// or SIGINT cuts the drain short. The process survives SIGHUP, SIGUSR1 and SIGUSR2; SIGUSR2
-/// switches debug logging on and off.
+/// or SIGINT cuts the drain short. SIGHUP has the settings read again from where they came from, and
+/// applied as far as a running hub can; SIGUSR2 switches debug logging on and off; the process
+/// survives SIGUSR1.
 ///
 /// # Errors
 /// An address that cannot be bound, or a failure that the actors' supervisors could not contain.
-pub async fn run(settings: Settings) -> Result<(), RunError> {
-    let mut signals = Signals::receive(settings.has_tls())?;
+pub async fn run(settings: Effective) -> Result<(), RunError> {
+    let mut signals = Signals::receive()?;
     run_until(settings, async || signals.next_end().await).await
 }
 
 /// As [`run`]; `next_signal` completes once for each termination signal, so that tests can send
 /// their own.
 pub(super) async fn run_until(
-    settings: Settings,
+    effective: Effective,
     mut next_signal: impl AsyncFnMut(),
 ) -> Result<(), RunError> {
+    let settings = effective.settings().clone();
+    // One that comes during the start is obeyed after it.
+    let hangup = signal(SignalKind::hangup())?;
     let started = tokio::select! {
         started = start(&settings) => started?,
         () = next_signal() => {
@@ -65,32 +70,26 @@ pub(super) async fn run_until(
         }
     };
     let Started { verifier, certificate, bound, split, hub } = started;
-    let key_refresh = verifier.as_ref().and_then(|verifier| verifier.jwks()).map(|jwks| {
-        let every = Duration::from_secs(settings.auth.jwks_refresh_s.into());
-        let jwks = Arc::clone(jwks);
-        tokio::spawn(async move { jwks.keep_fresh(every).await })
-    });
+    let mut key_refresh = KeyRefresh::default();
+    key_refresh.follow(verifier.as_deref(), &settings);
     let acceptor = certificate.map(|loaded| Acceptor::new(loaded, &settings, hub.counters()));
-    let (tls, reloading) = acceptor.transpose()?.unzip();
-    let reloading = match reloading {
-        Some(reloading) => {
-            let every = Duration::from_secs(settings.tls_reload_s.into());
-            Some(tokio::spawn(reloading.run(every)?))
-        }
-        None => None,
-    };
+    let (tls, certificate) = acceptor.transpose()?.unzip();
+    let watching = certificate.clone().map(|certificate| {
+        let every = Duration::from_secs(settings.tls_reload_s.into());
+        tokio::spawn(certificate.watch(every))
+    });
     let (close, closing) = watch::channel(false);
     let (accept_no_more, accepts_no_more) = watch::channel(false);
     let budget = SocketBudget::new(hub.clone(), split);
-    let http = http_settings(&settings, verifier);
-    let connections = &settings.limits.connections;
-    let writer = RejectionWriter::new(&http, connections.retry_min_ms..=connections.retry_max_ms);
+    let (reloads, reload_requests) = ReloadRequests::new();
+    let http = http_settings(&settings, verifier.clone());
+    let dispatcher = Dispatcher::new(hub.clone(), http, Some(reloads));
     let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let shards = bound.by_shard.len();
     let front = HttpFront {
         listeners: bound.by_shard,
         hub: hub.clone(),
-        dispatcher: Dispatcher::new(hub.clone(), http),
+        dispatcher: dispatcher.clone(),
         header_read_timeout: Duration::from_secs(settings.header_read_timeout_s.into()),
         keep_alive: Duration::from_secs(
             settings.keep_alive_s.max(settings.header_read_timeout_s).into(),
@@ -98,12 +97,12 @@ pub(super) async fn run_until(
         accepts_no_more,
         closing,
         http2: settings.limits.http2.clone(),
-        write_stall: Duration::from_secs(connections.write_stall_s.into()),
-        rejections: Rejections::new(budget.clone(), writer, tls.clone()),
+        write_stall: Duration::from_secs(settings.limits.connections.write_stall_s.into()),
+        rejections: Rejections::new(budget.clone(), dispatcher.clone(), tls.clone()),
         tls,
         budget: budget.clone(),
         limiter: ConnectionLimiter::new(&settings.limits, proxies.clone()),
-        proxies,
+        proxies: proxies.clone(),
         request_limits: settings.limits.requests.clone(),
     };
     let front = Arc::new(front);
@@ -116,6 +115,18 @@ pub(super) async fn run_until(
     log_started(&settings, &bound.addresses, shards, &hub);
     print_startup(&settings, &bound.addresses);
     service_manager::ready(&bound.addresses);
+    let (current, current_settings) = watch::channel(settings.clone());
+    let reloader = Reloader {
+        running: Arc::new(effective),
+        verifier,
+        key_refresh,
+        certificate,
+        hub: hub.clone(),
+        dispatcher,
+        proxies,
+        current,
+    };
+    let reloader = tokio::spawn(reloader.run(hangup, reload_requests));
     let demo = settings.demo.then(|| tokio::spawn(demo::run(hub.clone())));
 
     let end = tokio::select! {
@@ -126,10 +137,11 @@ pub(super) async fn run_until(
     drop(front);
     // A process that wants to take over from now on waits until this process exits.
     handover_tasks.shutdown().await;
-    for task in [key_refresh, reloading, demo].into_iter().flatten() {
+    for task in [watching, demo].into_iter().flatten() {
         task.abort();
     }
     let successor = end?;
+    let settings = current_settings.borrow().clone();
     service_manager::stopping(stop_time_max(&settings));
     let has_successor = successor.is_some();
     if let Some(successor) = successor {
@@ -154,6 +166,7 @@ pub(super) async fn run_until(
         }
     }
     counts.drain_begins(hub.counters());
+    let settings = current_settings.borrow().clone();
     let mut window = Duration::from_secs(settings.drain_window_s.into());
     if has_successor {
         // Events published from now on reach only the clients of the successor, so the clients of
@@ -181,6 +194,7 @@ pub(super) async fn run_until(
     let _ = timeout(last_answers_time_max(&settings), budget.emptied()).await;
     wait_for_close(&hub, hub.shut_down(), &mut next_signal).await?;
     counts.log_stopped(hub.counters());
+    reloader.abort();
     Ok(())
 }
 
@@ -234,25 +248,6 @@ async fn wait_for_close(
         // A failure to close the log is reported by `failed`, so that is polled first.
         why = hub.failed() => Err(RunError::Failed(why)),
         () = ready(()) => Ok(()),
-    }
-}
-
-fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSettings {
-    HttpSettings {
-        quickstart: settings.quickstart,
-        plain_refusals: settings.plain_refusals,
-        faults: settings.faults,
-        body_read_timeout_s: settings.body_read_timeout_s,
-        allowed_hosts: settings.allowed_hosts.clone(),
-        access: authentication::access(settings, verifier),
-        access_log: settings.log.access,
-        hsts_max_age_s: settings.hsts_max_age_s,
-        role: settings.role,
-        cors: Cors {
-            origins: settings.cors_origins.clone(),
-            credentials: settings.cors.credentials,
-            max_age_s: settings.cors.max_age_s,
-        },
     }
 }
 

@@ -19,14 +19,18 @@ pub(super) fn ready(addresses: &[SocketAddr]) {
     report(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
-/// The hub has begun a reload by SIGHUP; [`reloaded`] must follow.
+/// The hub has begun a reload of its settings; [`reloaded`] must follow.
 pub(super) fn reloading() {
     report("RELOADING=1");
 }
 
-/// The reload has ended, with or without a change.
-pub(super) fn reloaded() {
-    report("READY=1");
+/// The reload has ended. The service manager has no other way to say that it was refused.
+pub(super) fn reloaded(is_applied: bool) {
+    let status = match is_applied {
+        true => "the settings were read again",
+        false => "a reload was refused, the log says why; the settings are those of before",
+    };
+    report(&format!("READY=1\nSTATUS={status}"));
 }
 
 /// The hub is stopping, which takes at most `time`: the service manager then waits that long, even

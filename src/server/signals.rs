@@ -1,5 +1,5 @@
-//! The signals of a hub process: SIGTERM and SIGINT end it, SIGUSR2 switches debug logging, and
-//! SIGHUP and SIGUSR1 do not end it.
+//! The signals of a hub process: SIGTERM and SIGINT end it, SIGHUP has its settings read again
+//! ([`Reloader`](super::reload::Reloader)), SIGUSR2 switches debug logging, and SIGUSR1 does nothing.
 
 use std::io;
 
@@ -12,23 +12,18 @@ use crate::telemetry;
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
     /// Tools that rotate logs send the first. A process that does not handle these signals is ended
     /// by them.
     user: [Signal; 2],
-    has_tls: bool,
 }
 
 impl Signals {
-    /// Handles the signals from now on. With TLS a SIGHUP also reloads the certificate
-    /// ([`Reloading`](super::tls::Reloading)).
-    pub(super) fn receive(has_tls: bool) -> io::Result<Self> {
+    /// Handles the signals from now on.
+    pub(super) fn receive() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
             user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-            has_tls,
         })
     }
 
@@ -36,20 +31,11 @@ impl Signals {
     pub(super) async fn next_end(&mut self) {
         let [user1, user2] = &mut self.user;
         loop {
-            let name = tokio::select! {
+            tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => "SIGHUP",
-                _ = user1.recv() => "SIGUSR1",
-                _ = user2.recv() => "SIGUSR2",
-            };
-            match (name, self.has_tls) {
-                ("SIGHUP", true) => tracing::info!("SIGHUP: the certificate is read anew"),
-                ("SIGHUP", false) => tracing::info!(
-                    "SIGHUP: nothing to reload without TLS; settings are read at the start alone"
-                ),
-                ("SIGUSR2", _) => toggle_debug(),
-                _ => tracing::info!("{name}: it does nothing here"),
+                _ = user1.recv() => tracing::info!("SIGUSR1: it does nothing here"),
+                _ = user2.recv() => toggle_debug(),
             }
         }
     }

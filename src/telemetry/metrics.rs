@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::{
-    BackendMetrics, DiskMetrics,
+    BackendMetrics, DiskMetrics, ReloadMetrics,
     histogram::Histogram,
     http_responses::HttpResponses,
     process::Process,
@@ -110,6 +110,8 @@ pub struct Metrics {
     pub permits_free: Gauge,
     /// Channels whose publishers wait for a shard.
     pub channels_throttled: Gauge,
+    /// Of reloads of the settings.
+    pub reloads: ReloadMetrics,
     /// Of the log on disk.
     pub disk: Arc<DiskMetrics>,
     /// Of the log that hubs share.
@@ -167,6 +169,7 @@ impl Metrics {
             history_bytes: Gauge::default(),
             permits_free: Gauge::default(),
             channels_throttled: Gauge::default(),
+            reloads: ReloadMetrics::default(),
             disk: Arc::default(),
             backend: Arc::default(),
             #[cfg(feature = "jemalloc")]
@@ -190,6 +193,7 @@ impl Metrics {
         let r = self.registry.sub_registry_with_prefix("visnyk");
         #[cfg(feature = "jemalloc")]
         self.heap.register(r);
+        self.reloads.register(r);
         self.disk.register(r);
         self.backend.register(r);
         let build = Family::<BuildLabels, Gauge>::default();

@@ -15,6 +15,7 @@ mod logs;
 mod metrics;
 mod process;
 mod reasons;
+mod reload_metrics;
 mod resident;
 mod sample;
 mod samples;
@@ -34,6 +35,7 @@ pub use logs::{
 };
 pub use metrics::Metrics;
 pub use reasons::Reasons;
+pub use reload_metrics::ReloadMetrics;
 pub use resident::resident_bytes;
 pub use sample::{Percentiles, Reading, Sample};
 pub use samples::Samples;

@@ -25,7 +25,7 @@ fn config_prints_a_settings_file_with_origins() {
         "# Later layers win: default, file, environment, flag. \
          Files read: visnyk.toml, visnyk.test.toml",
         "listen = [\"127.0.0.1:0\", \"[::1]:0\"] # flag --listen",
-        "drain_window_s = 3 # visnyk.toml:1",
+        "drain_window_s = 3 # visnyk.toml:1, reloads",
         "shards = 1 # visnyk.test.toml:1",
         "connections_max = 1 # environment VISNYK_LIMITS__CONNECTIONS__CONNECTIONS_MAX",
         "heartbeat_s = 15 # default",
@@ -74,9 +74,9 @@ fn flags_of_authentication_can_be_given_and_repeated() {
     assert_eq!(code(&output), 0, "{output:?}");
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
     for line in [
-        "jwt_secret_file = \"secret\" # flag --jwt-secret-file",
-        "allow_anonymous = [\"news\", \"users/{sub}/**\"] # flag --allow-anonymous",
-        "cors_origins = [\"https://a.example\", \"https://*.b.example\"] # flag --cors-origin",
+        "jwt_secret_file = \"secret\" # flag --jwt-secret-file, reloads",
+        "allow_anonymous = [\"news\", \"users/{sub}/**\"] # flag --allow-anonymous, reloads",
+        "cors_origins = [\"https://a.example\", \"https://*.b.example\"] # flag --cors-origin, reloads",
     ] {
         assert!(stdout.lines().any(|printed| printed == line), "{line:?} is not in\n{stdout}");
     }
@@ -116,7 +116,7 @@ fn the_file_and_the_profile_can_come_from_the_environment() {
         .expect("it runs");
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(stdout.contains("shards = 7 # etc/hub.toml:1\n"), "{stdout}");
-    assert!(stdout.contains("drain_window_s = 7 # etc/visnyk.test.toml:1\n"), "{stdout}");
+    assert!(stdout.contains("drain_window_s = 7 # etc/visnyk.test.toml:1, reloads\n"), "{stdout}");
 }
 
 #[test]

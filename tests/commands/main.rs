@@ -9,4 +9,5 @@ mod json_lines;
 mod log;
 mod operating;
 mod pty;
+mod reload;
 mod settings;

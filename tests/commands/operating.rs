@@ -13,22 +13,22 @@ use visnyk_loadtest::{Hub, HubCommand, SseClient, SseRequest};
 
 use super::pty::OnATerminal;
 
-const VISNYK: &str = env!("CARGO_BIN_EXE_visnyk");
+pub(crate) const VISNYK: &str = env!("CARGO_BIN_EXE_visnyk");
 const PATIENCE: Duration = Duration::from_secs(30);
-const SECRET: &str = "a secret of these tests alone, 40 bytes.";
+pub(crate) const SECRET: &str = "a secret of these tests alone, 40 bytes.";
 
 async fn hub() -> Hub {
     HubCommand::new(VISNYK).start().await.expect("a hub")
 }
 
-fn command(url: &str, args: &[&str]) -> Command {
+pub(crate) fn command(url: &str, args: &[&str]) -> Command {
     let mut command = Command::new(VISNYK);
     command.args(args).env_clear().env("VISNYK_URL", url);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-async fn output(mut command: Command) -> (i32, String, String) {
+pub(crate) async fn output(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } =
         timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");

@@ -17,7 +17,17 @@ fn configuration_lists_every_setting_as_it_is() {
             ]
         })
         .collect();
-    assert_eq!(rows(include_str!("../../docs/configuration.md"), 4), expected);
+    let page = include_str!("../../docs/configuration.md").replace("` ↻ |", "` |");
+    assert_eq!(rows(&page, 4), expected);
+}
+
+#[test]
+fn configuration_marks_what_reloads() {
+    let page = include_str!("../../docs/configuration.md");
+    for key in Settings::keys() {
+        let row = format!("| `{}`{} | ", key.name, if key.reloads { " ↻" } else { "" });
+        assert!(page.lines().any(|line| line.starts_with(&row)), "{row}");
+    }
 }
 
 #[test]

@@ -76,9 +76,8 @@ async fn signals_that_are_meant_for_other_servers_end_nothing() {
     let mut stream = hub.stream("channel=a", "now").await;
     for (signal, name) in [(Signal::HUP, "HUP"), (Signal::USR1, "USR1"), (Signal::USR2, "USR2")] {
         hub.signal(signal).expect("it runs");
-        hub.wait_for_line(&format!("SIG{name}: "), PATIENCE).await.expect("a line");
+        hub.wait_for_line(&format!("SIG{name}"), PATIENCE).await.expect("a line");
     }
-    assert!(hub.stderr().contains("SIGHUP: nothing to reload"), "{}", hub.stderr());
     hub.publish("a", "still here").await;
     assert_eq!(data_of(&mut stream, 1).await, ["still here"]);
 
@@ -87,6 +86,7 @@ async fn signals_that_are_meant_for_other_servers_end_nothing() {
     hub.terminate().expect("it runs");
     hub.wait_for_line("draining", PATIENCE).await.expect("a line");
     hub.signal(Signal::HUP).expect("it runs");
+    hub.wait_for_line("its settings are not read again", PATIENCE).await.expect("a line");
     while stream.next_block(PATIENCE).await.expect("a block or the end").is_some() {}
     let status = hub.wait(PATIENCE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());

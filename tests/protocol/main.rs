@@ -10,6 +10,7 @@ mod limits;
 mod logs;
 mod openapi_live;
 mod proxy;
+mod reload;
 mod sockets;
 #[path = "../support/mod.rs"]
 mod support;

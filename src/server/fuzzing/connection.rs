@@ -78,7 +78,10 @@ impl Server {
         thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let never = async || std::future::pending().await;
-            runtime.expect("a runtime").block_on(run_until(settings, never)).expect("it runs");
+            runtime
+                .expect("a runtime")
+                .block_on(run_until(settings.into(), never))
+                .expect("it runs");
         });
         let deadline = Instant::now() + PATIENCE;
         let own = loop {

@@ -11,10 +11,26 @@ use super::{
 /// Settings that were checked and go together, with the origin of each.
 #[derive(Debug, Clone)]
 pub struct Effective {
-    settings: Settings,
-    set_by: BTreeMap<&'static str, String>,
-    files: Vec<PathBuf>,
-    service_links: Vec<String>,
+    pub(super) settings: Settings,
+    pub(super) set_by: BTreeMap<&'static str, String>,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) service_links: Vec<String>,
+    /// What they were read from, for a reload.
+    pub(super) sources: Sources,
+}
+
+/// Settings of a program, with sources that have nothing.
+#[cfg(any(test, fuzzing))]
+impl From<Settings> for Effective {
+    fn from(settings: Settings) -> Self {
+        Self {
+            settings,
+            set_by: keys::KEYS.iter().map(|key| (key.name, "program".to_owned())).collect(),
+            files: Vec::new(),
+            service_links: Vec::new(),
+            sources: Sources::default(),
+        }
+    }
 }
 
 impl Settings {
@@ -47,11 +63,11 @@ impl Settings {
             .map_err(|error: toml::de::Error| SettingsError::Merge { reason: error.to_string() })?;
         SettingsErrors::none_or(contradictions::find(&settings, |key| set_by[key].clone()))?;
         let service_links = sources.service_links().map(str::to_owned).collect();
-        Ok(Effective { settings, set_by, files, service_links })
+        Ok(Effective { settings, set_by, files, service_links, sources: sources.clone() })
     }
 
     /// All of them as one tree, a table a section.
-    fn to_value(&self) -> toml::Value {
+    pub(super) fn to_value(&self) -> toml::Value {
         toml::Value::try_from(self)
             .expect("settings are tables, numbers, strings and booleans, which TOML has")
     }
@@ -98,7 +114,8 @@ impl Effective {
             .collect()
     }
 
-    /// A settings file that sets everything as it is now, each value with its origin beside it.
+    /// A settings file that sets everything as it is now. Beside each value is its origin, and whether a
+    /// reload changes it.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut section = "";
@@ -112,7 +129,8 @@ impl Effective {
                 let _ = writeln!(text, "\n[{section}]");
             }
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name} = {} # {}", entry.value, entry.set_by);
+            let reloads = if entry.key.reloads { ", reloads" } else { "" };
+            let _ = writeln!(text, "{name} = {} # {}{reloads}", entry.value, entry.set_by);
         }
         text
     }

@@ -18,12 +18,19 @@ pub struct Key {
     pub name: &'static str,
     /// What it may be.
     pub allowed: Allowed,
+    /// Whether a reload changes it while the hub runs; otherwise a change needs a restart.
+    pub reloads: bool,
 }
 
 impl Key {
     /// The environment variable that sets it, as in `VISNYK_LIMITS__POLL__LIMIT`.
     pub fn variable(&self) -> String {
         format!("VISNYK_{}", self.name.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// The same key, which a reload changes.
+    const fn reloads(self) -> Self {
+        Self { reloads: true, ..self }
     }
 
     /// Its value in the tree of all settings.
@@ -284,11 +291,11 @@ fn is_token_byte(byte: u8) -> bool {
 }
 
 const fn key(name: &'static str, allowed: Allowed) -> Key {
-    Key { name, allowed }
+    Key { name, allowed, reloads: false }
 }
 
 const fn whole(name: &'static str, min: i64, max: i64) -> Key {
-    Key { name, allowed: Allowed::Whole { min, max } }
+    key(name, Allowed::Whole { min, max })
 }
 
 /// RFC 1035, 2.3.4.
@@ -317,54 +324,54 @@ const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;
 pub(super) const KEYS: &[Key] = &[
     key("listen", Allowed::Addresses),
     key("insecure", Allowed::Switch),
-    key("allowed_hosts", Allowed::Hosts),
-    key("trusted_proxies", Allowed::Networks),
-    key("quickstart", Allowed::Switch),
+    key("allowed_hosts", Allowed::Hosts).reloads(),
+    key("trusted_proxies", Allowed::Networks).reloads(),
+    key("quickstart", Allowed::Switch).reloads(),
     key("demo", Allowed::Switch),
     whole("shards", 0, 1_024),
     key("faults", Allowed::Switch),
-    key("plain_refusals", Allowed::Switch),
+    key("plain_refusals", Allowed::Switch).reloads(),
     whole("accept_queue_max", 1, U32_MAX >> 1),
-    whole("drain_delay_s", 0, DAY_S),
-    whole("drain_window_s", 0, DAY_S),
+    whole("drain_delay_s", 0, DAY_S).reloads(),
+    whole("drain_window_s", 0, DAY_S).reloads(),
     whole("keep_alive_s", 1, DAY_S),
     whole("header_read_timeout_s", 1, DAY_S),
-    whole("body_read_timeout_s", 1, DAY_S),
+    whole("body_read_timeout_s", 1, DAY_S).reloads(),
     key("data_dir", Allowed::Text),
     key("take_over", Allowed::Switch),
     key("role", Allowed::Choice(Role::WORDS)),
-    key("cors_origins", Allowed::OriginPatterns),
-    key("tls_cert", Allowed::Text),
-    key("tls_key", Allowed::Text),
+    key("cors_origins", Allowed::OriginPatterns).reloads(),
+    key("tls_cert", Allowed::Text).reloads(),
+    key("tls_key", Allowed::Text).reloads(),
     whole("tls_reload_s", 1, DAY_S),
     // Browsers' preload lists ask for two years.
-    whole("hsts_max_age_s", 0, 2 * 366 * DAY_S),
-    key("jwt_secret", Allowed::Secret),
-    key("jwt_secret_file", Allowed::Text),
-    key("allow_anonymous", Allowed::Patterns),
-    key("auth.secret_algorithm", Allowed::Choice(SECRET_ALGORITHMS)),
-    key("auth.public_key_files", Allowed::KeyFiles),
-    key("auth.jwks_file", Allowed::Text),
-    key("auth.jwks_url", Allowed::Url),
-    whole("auth.jwks_refresh_s", 1, DAY_S),
-    whole("auth.jwks_refresh_min_s", 1, DAY_S),
-    key("auth.issuer", Allowed::Text),
-    key("auth.audience", Allowed::Texts),
-    key("auth.expiry_required", Allowed::Switch),
-    whole("auth.leeway_s", 0, 300),
+    whole("hsts_max_age_s", 0, 2 * 366 * DAY_S).reloads(),
+    key("jwt_secret", Allowed::Secret).reloads(),
+    key("jwt_secret_file", Allowed::Text).reloads(),
+    key("allow_anonymous", Allowed::Patterns).reloads(),
+    key("auth.secret_algorithm", Allowed::Choice(SECRET_ALGORITHMS)).reloads(),
+    key("auth.public_key_files", Allowed::KeyFiles).reloads(),
+    key("auth.jwks_file", Allowed::Text).reloads(),
+    key("auth.jwks_url", Allowed::Url).reloads(),
+    whole("auth.jwks_refresh_s", 1, DAY_S).reloads(),
+    whole("auth.jwks_refresh_min_s", 1, DAY_S).reloads(),
+    key("auth.issuer", Allowed::Text).reloads(),
+    key("auth.audience", Allowed::Texts).reloads(),
+    key("auth.expiry_required", Allowed::Switch).reloads(),
+    whole("auth.leeway_s", 0, 300).reloads(),
     // The whole head of a request has at most 32 KiB.
-    whole("auth.token_bytes_max", 256, 16_384),
-    key("auth.query_token", Allowed::Switch),
-    key("auth.cookie", Allowed::CookieName),
-    key("auth.cookie_origins", Allowed::Origins),
-    key("auth.metrics", Allowed::Choice(&["loopback", "token", "open"])),
-    key("auth.metrics_token", Allowed::Secret),
-    key("cors.credentials", Allowed::Switch),
-    whole("cors.max_age_s", 0, DAY_S),
-    key("channels.rules", Allowed::Rules),
+    whole("auth.token_bytes_max", 256, 16_384).reloads(),
+    key("auth.query_token", Allowed::Switch).reloads(),
+    key("auth.cookie", Allowed::CookieName).reloads(),
+    key("auth.cookie_origins", Allowed::Origins).reloads(),
+    key("auth.metrics", Allowed::Choice(&["loopback", "token", "open"])).reloads(),
+    key("auth.metrics_token", Allowed::Secret).reloads(),
+    key("cors.credentials", Allowed::Switch).reloads(),
+    whole("cors.max_age_s", 0, DAY_S).reloads(),
+    key("channels.rules", Allowed::Rules).reloads(),
     key("log.format", Allowed::Choice(LogFormat::WORDS)),
-    key("log.level", Allowed::LogFilter),
-    key("log.access", Allowed::Switch),
+    key("log.level", Allowed::LogFilter).reloads(),
+    key("log.access", Allowed::Switch).reloads(),
     whole("log.queue_bytes_max", 4_096, 1 << 30),
     key("log.sync", Allowed::Sync),
     whole("log.segment_bytes", SEGMENT_BYTES_MIN, 1 << 32),

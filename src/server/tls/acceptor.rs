@@ -1,11 +1,8 @@
 //! The TLS handshake of an accepted socket, within a timeout.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use rustls::{
-    ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
-};
+use rustls::{ServerConfig, crypto::aws_lc_rs};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -14,9 +11,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    current::CurrentCertificate,
-    pair::{Pair, PairFiles, Stamp, TlsError},
-    reloading::Reloading,
+    current::CurrentCertificate, loaded_pair::LoadedPair, pair::TlsError, reloading::Reloading,
 };
 use crate::{
     actors::{Socket, Tcp},
@@ -38,34 +33,6 @@ struct TlsConfigs {
     report: LogThrottle,
 }
 
-/// A certificate and its key, read and checked to match.
-pub(in crate::server) struct LoadedPair {
-    files: PairFiles,
-    pair: Pair,
-    provider: Arc<CryptoProvider>,
-    seen: Stamp,
-}
-
-impl LoadedPair {
-    /// Reads the files that the settings name; `None` if they name none.
-    ///
-    /// # Errors
-    /// Files that cannot be used.
-    pub(in crate::server) fn read(settings: &Settings) -> Result<Option<Self>, TlsError> {
-        if !settings.has_tls() {
-            return Ok(None);
-        }
-        let files = PairFiles {
-            cert: PathBuf::from(&settings.tls_cert),
-            key: PathBuf::from(&settings.tls_key),
-        };
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let seen = files.stamp();
-        let pair = files.read(&provider)?;
-        Ok(Some(Self { files, pair, provider, seen }))
-    }
-}
-
 impl Acceptor {
     /// An acceptor with this certificate.
     ///
@@ -75,10 +42,10 @@ impl Acceptor {
         loaded: LoadedPair,
         settings: &Settings,
         metrics: &Arc<Metrics>,
-    ) -> Result<(Self, Reloading), TlsError> {
+    ) -> Result<(Self, Arc<Reloading>), TlsError> {
         let LoadedPair { files, pair, provider, seen } = loaded;
         let current = CurrentCertificate::new(pair, Arc::clone(metrics));
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unfit)?
             .with_no_client_auth()
@@ -98,7 +65,7 @@ impl Acceptor {
             report: LogThrottle::default(),
         }));
         let metrics = Arc::clone(metrics);
-        Ok((acceptor, Reloading { files, current, provider, metrics, seen }))
+        Ok((acceptor, Reloading::new(current, metrics, files, seen)))
     }
 
     /// Performs the handshake and returns the protocol that ALPN chose; `None` if it fails, which

@@ -2,8 +2,11 @@
 
 mod acceptor;
 mod current;
+mod loaded_pair;
 mod pair;
 mod reloading;
 
-pub(super) use acceptor::{Acceptor, LoadedPair};
+pub(super) use acceptor::Acceptor;
+pub(super) use loaded_pair::LoadedPair;
 pub use pair::TlsError;
+pub(super) use reloading::Reloading;

@@ -55,7 +55,7 @@ pub enum TlsError {
 }
 
 /// Where a certificate and its key are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PairFiles {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,

@@ -1,83 +1,91 @@
-//! Loads a new certificate when its files have changed, or on SIGHUP. If the new one is unusable,
-//! the old one stays in use.
+//! Loads a new certificate when its files have changed, or with a reload of the settings. If the new
+//! one is unusable, the old one stays in use.
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::crypto::CryptoProvider;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval_at},
-};
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     current::CurrentCertificate,
-    pair::{PairFiles, Stamp},
+    loaded_pair::LoadedPair,
+    pair::{PairFiles, Stamp, TlsError},
 };
-use crate::{server::service_manager, telemetry::Metrics};
+use crate::{server::Settings, telemetry::Metrics};
 
-/// Watches the files of a certificate.
+/// The certificate in use, and its files.
+#[derive(Debug)]
 pub(in crate::server) struct Reloading {
-    pub(super) files: PairFiles,
-    pub(super) current: Arc<CurrentCertificate>,
-    pub(super) provider: Arc<CryptoProvider>,
-    pub(super) metrics: Arc<Metrics>,
-    /// The files' metadata when they were last read.
-    pub(super) seen: Stamp,
+    current: Arc<CurrentCertificate>,
+    metrics: Arc<Metrics>,
+    /// The files, and their metadata when they were last read.
+    seen: Mutex<(PairFiles, Stamp)>,
 }
 
 impl Reloading {
-    /// Checks the files every `every`, and at once on SIGHUP, until it is dropped.
-    ///
-    /// # Errors
-    /// The signal cannot be received.
-    pub(in crate::server) fn run(
-        self,
-        every: Duration,
-    ) -> std::io::Result<impl Future<Output = ()> + Send> {
-        let hangup = signal(SignalKind::hangup())?;
-        Ok(self.watch(every, hangup))
+    pub(super) fn new(
+        current: Arc<CurrentCertificate>,
+        metrics: Arc<Metrics>,
+        files: PairFiles,
+        seen: Stamp,
+    ) -> Arc<Self> {
+        Arc::new(Self { current, metrics, seen: Mutex::new((files, seen)) })
     }
 
-    async fn watch(mut self, every: Duration, mut hangup: Signal) {
+    /// Checks the files every `every`, until it is dropped.
+    pub(in crate::server) async fn watch(self: Arc<Self>, every: Duration) {
         // The first check is a period from now: the files have just been read.
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let asked = tokio::select! {
-                _ = ticks.tick() => false,
-                _ = hangup.recv() => true,
-            };
-            if asked {
-                service_manager::reloading();
-            }
+            ticks.tick().await;
+            let certificate = Arc::clone(&self);
             // Files are read on a blocking thread: they may be on a slow disk.
-            let checked = tokio::task::spawn_blocking(move || {
-                self.check(asked);
-                self
-            });
-            match checked.await {
-                Ok(back) => self = back,
-                Err(error) => {
-                    return tracing::error!(%error, "the certificate's files are no longer watched");
-                }
-            }
-            if asked {
-                service_manager::reloaded();
+            let checked = tokio::task::spawn_blocking(move || certificate.check());
+            if let Err(error) = checked.await {
+                return tracing::error!(%error, "the certificate's files are no longer watched");
             }
         }
     }
 
-    fn check(&mut self, asked: bool) {
+    /// Reads the files that the settings name, whether they have changed or not; blocks. A failure is
+    /// counted, and the certificate in use stays. [`replace`](Self::replace) takes the result.
+    pub(in crate::server) fn read(
+        &self,
+        settings: &Settings,
+    ) -> Result<Option<LoadedPair>, TlsError> {
+        LoadedPair::read(settings).inspect_err(|_| {
+            self.metrics.tls_reloads_failed.inc();
+        })
+    }
+
+    /// Replaces the certificate for new handshakes, and watches its files from now on.
+    pub(in crate::server) fn replace(&self, loaded: LoadedPair) {
+        let LoadedPair { files, pair, seen, .. } = loaded;
+        *self.seen.lock() = (files, seen);
+        self.metrics.tls_reloads.inc();
+        self.current.replace(pair);
+    }
+
+    fn check(&self) {
+        let (files, seen) = self.seen.lock().clone();
         // Metadata before contents: a change between the two is found at the next check.
-        let stamp = self.files.stamp();
-        if stamp == self.seen && !asked {
+        let stamp = files.stamp();
+        if stamp == seen {
             return;
         }
-        self.seen = stamp;
-        match self.files.read(&self.provider) {
-            Ok(pair) => {
+        let read = LoadedPair::read_files(files.clone());
+        let mut seen = self.seen.lock();
+        if seen.0 != files {
+            // A reload has named others meanwhile.
+            return;
+        }
+        seen.1 = stamp;
+        drop(seen);
+        match read {
+            Ok(loaded) => {
                 self.metrics.tls_reloads.inc();
-                self.current.replace(pair);
+                self.current.replace(loaded.pair);
             }
             Err(error) => {
                 self.metrics.tls_reloads_failed.inc();

@@ -9,7 +9,7 @@ use super::wire::{Answer, Wire, ask, get, hub, published, request};
 /// What is expected of a route: its methods, whether it needs a token, and its exposure.
 type Row = (&'static str, &'static str, bool, Exposure);
 
-const EXPECTED: [Row; 24] = [
+const EXPECTED: [Row; 25] = [
     ("/v1/channels/{channel}/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
     ("/v1/events", "GET, HEAD, POST, OPTIONS", true, Exposure::Api),
     ("/v1/channels/{channel}/poll", "GET, HEAD, OPTIONS", true, Exposure::Api),
@@ -21,6 +21,7 @@ const EXPECTED: [Row; 24] = [
     ("/v1/connections/{id}/token", "POST, OPTIONS", true, Exposure::Api),
     ("/v1/status", "GET, HEAD, OPTIONS", true, Exposure::Api),
     ("/v1/samples", "GET, HEAD, OPTIONS", true, Exposure::Api),
+    ("/v1/reload", "POST, OPTIONS", true, Exposure::Operations),
     ("/healthz", "GET, HEAD, OPTIONS", false, Exposure::Status),
     ("/readyz", "GET, HEAD, OPTIONS", false, Exposure::Status),
     ("/openapi.json", "GET, HEAD, OPTIONS", false, Exposure::Status),

@@ -9,6 +9,7 @@ mod forged;
 mod issuer;
 mod jwks;
 mod leases;
+mod reload;
 mod routes;
 mod secrets;
 mod start;
@@ -17,6 +18,7 @@ mod tokens;
 use crate::wire;
 
 pub(crate) use commands::mint;
+pub(crate) use tokens::admin_of;
 
 use visnyk_loadtest::Hub;
 use wire::{Answer, ask, request};

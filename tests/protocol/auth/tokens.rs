@@ -51,6 +51,12 @@ pub(crate) fn admin() -> String {
     token(json!({"sub": "root", "visnyk": {"admin": true}}))
 }
 
+/// The same, signed with another secret.
+pub(crate) fn admin_of(secret: &str) -> String {
+    let claims = claims(json!({"sub": "root", "visnyk": {"admin": true}}));
+    signed(&json!({"alg": "HS256", "typ": "JWT"}), &claims.to_string(), secret)
+}
+
 /// Any header and claims, signed as HS256 with any secret.
 pub(crate) fn signed(header: &Value, claims: &str, secret: &str) -> String {
     sign(header, claims, &EncodingKey::from_secret(secret.as_bytes()), Algorithm::HS256)
