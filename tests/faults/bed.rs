@@ -8,8 +8,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
-use visnyk_loadtest::{Hub, HubCommand, PollClient, RedisServer};
+use visnyk_loadtest::{Exchange, Hub, HubCommand, PollClient, RedisServer};
 
+use crate::balancer::Balancer;
 use crate::proxy::{Direction, Flow, Proxy};
 use crate::record::{Record, Recorder};
 
@@ -29,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) has_replica: bool,
     /// The log keeps this many events at most, beside those of the last step of removal.
     pub(crate) events_max: Option<u32>,
+    /// All clients connect to an nginx.
+    pub(crate) has_balancer: bool,
     /// For strace: what is injected into the hub's first process.
     pub(crate) inject: Option<&'static str>,
 }
@@ -41,6 +44,7 @@ pub(crate) struct Bed {
     pub(crate) replica: Option<RedisServer>,
     /// Between the redis-server and its replica.
     pub(crate) replica_link: Option<Proxy>,
+    balancer: Option<Balancer>,
     pub(crate) recorder: Recorder,
     _directory: TempDir,
 }
@@ -76,7 +80,13 @@ impl Bed {
         for number in 0..if engine == Engine::Redis { 2 } else { 1 } {
             hubs.push(Node::start(redis.as_ref(), &setup, directory.path(), seed + number).await);
         }
-        let bed = Self { hubs, redis, replica, replica_link, recorder, _directory: directory };
+        let mut balancer = None;
+        if setup.has_balancer {
+            let hubs: Vec<String> = hubs.iter().map(|node| node.listen.clone()).collect();
+            balancer = Some(Balancer::start(&hubs).await);
+        }
+        let bed =
+            Self { hubs, redis, replica, replica_link, balancer, recorder, _directory: directory };
         if bed.replica.is_some() {
             bed.await_replica().await;
         }
@@ -85,7 +95,10 @@ impl Bed {
 
     /// Where clients connect.
     pub(crate) fn fronts(&self) -> Vec<SocketAddr> {
-        self.hubs.iter().map(|node| node.front.address()).collect()
+        match &self.balancer {
+            Some(balancer) => vec![balancer.address()],
+            None => self.hubs.iter().map(|node| node.front.address()).collect(),
+        }
     }
 
     /// Notes a step of the fault.
@@ -187,6 +200,14 @@ impl Node {
                 }
                 None => command.arg("--data-dir").arg(directory.join("data")),
             };
+            if setup.has_balancer {
+                let (delay, window) = (DRAIN_DELAY_S.to_string(), DRAIN_WINDOW_S.to_string());
+                command = command.settings(&[
+                    ("drain_delay_s", &delay),
+                    ("drain_window_s", &window),
+                    ("trusted_proxies", "127.0.0.1"),
+                ]);
+            }
             match setup.events_max {
                 Some(count) => command.settings(&[("backend.events_max", &count.to_string())]),
                 None => command,
@@ -206,6 +227,14 @@ impl Node {
     /// Whether it is to run.
     pub(crate) fn is_up(&self) -> bool {
         self.hub.is_some()
+    }
+
+    /// What its `/readyz` says; false if it does not answer.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let Some(hub) = &self.hub else { return false };
+        let mut exchange = Exchange::new(hub.address());
+        let answer = exchange.request("GET", "/readyz", &[], b"", PATIENCE).await;
+        answer.is_ok_and(|answer| answer.status() == 200)
     }
 
     /// Kills it.
@@ -308,3 +337,6 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// For what takes no time on a machine that is alive, however busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Of hubs behind a balancer.
+pub(crate) const DRAIN_DELAY_S: u64 = 1;
+pub(crate) const DRAIN_WINDOW_S: u64 = 1;

@@ -2,13 +2,17 @@
 //! note what they observe; a checker holds that against one log.
 #![allow(clippy::unwrap_used)]
 
+mod balancer;
 mod bed;
 mod checker;
 mod mechanism;
 mod moment;
+#[path = "../protocol/proxy/process.rs"]
+mod process;
 mod proxy;
 mod publisher;
 mod record;
+mod rolling;
 mod runner;
 mod scenario;
 mod subscriber;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::bed::{Bed, PATIENCE, Setup};
 use crate::proxy::{Direction, Flow};
 use crate::record::Record;
+use crate::rolling;
 use crate::traffic::Traffic;
 
 /// What is broken.
@@ -26,6 +27,10 @@ pub(crate) enum Mechanism {
     HubLeftBehind,
     /// SIGKILL of the first hub; it is started again when the log has removed events that its clients had not had.
     HubAway,
+    /// SIGKILL of the first hub, behind an nginx.
+    HubKilledBehindNginx,
+    /// One hub after the other is restarted, behind an nginx.
+    RollingRestart,
     /// Another process takes over sockets and log.
     HubTakenOver,
     /// A system call of the log fails (`strace`), which ends the hub; it is started again.
@@ -92,6 +97,8 @@ impl Mechanism {
             Self::HubRestarted => "hub-restarted",
             Self::HubLeftBehind => "hub-left-behind",
             Self::HubAway => "hub-away",
+            Self::HubKilledBehindNginx => "hub-killed-behind-nginx",
+            Self::RollingRestart => "rolling-restart",
             Self::HubTakenOver => "hub-taken-over",
             Self::HubFailed => "hub-failed",
             Self::RedisKilled => "redis-killed",
@@ -126,7 +133,8 @@ impl Mechanism {
     pub(crate) fn setup(self) -> Setup {
         let has_replica = matches!(self, Self::FailedOver | Self::FailedOverLagging);
         let events_max = (!self.keeps_all()).then_some(300);
-        Setup { has_replica, events_max, inject: None }
+        let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
+        Setup { has_replica, events_max, has_balancer, inject: None }
     }
 
     /// Whether nothing is removed from the log.
@@ -148,8 +156,11 @@ impl Mechanism {
     }
 
     /// Some time before it strikes.
-    pub(crate) async fn prepare(self, bed: &mut Bed, traffic: &Traffic) {
+    pub(crate) async fn prepare(self, bed: &mut Bed, traffic: &mut Traffic) {
         match self {
+            Self::RollingRestart => traffic.subscribe_streams(STREAMS).await,
+            // So that some are at each hub.
+            Self::HubKilledBehindNginx => traffic.subscribe_streams(8).await,
             Self::RedisOlder | Self::RedisOlderEpoch | Self::RedisOlderCold => {
                 block_in_place(|| bed.redis().back_up());
             }
@@ -176,7 +187,8 @@ impl Mechanism {
     pub(crate) async fn strike(self, bed: &mut Bed, traffic: &mut Traffic) {
         bed.note(self.name());
         match self {
-            Self::HubKilled => {
+            Self::RollingRestart => rolling::restart_each(bed).await,
+            Self::HubKilled | Self::HubKilledBehindNginx => {
                 bed.hubs[0].kill().await;
                 sleep(SHORT).await;
                 self.start_first(bed, traffic).await;
@@ -362,6 +374,8 @@ fn expect_code(bed: &Bed, code: Option<i32>, wanted: Option<i32>) {
     }
 }
 
+/// Beside those of every scenario. A hub takes 20 ms for each stream on a shard, if the window allows for that.
+const STREAMS: usize = 200;
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_millis(1_500);
 /// A hub waits 5 s for an answer of Redis.

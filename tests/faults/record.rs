@@ -37,6 +37,8 @@ pub(crate) enum Record {
     Subscriber { who: u64, channels: Vec<String>, start: String },
     /// It connects, by this transport, to this hub.
     Connect { who: u64, by: String, hub: usize },
+    /// Its connection is over.
+    Closed { who: u64, by: String },
     /// It received an event. A stream does not name the channel.
     Event { who: u64, id: String, channel: Option<String>, data: String },
     /// Its position moved without an event.

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::process::program;
 use crate::scenario::{self, Report, Scenario};
 
 /// What is run, from the environment that `tests/faults/run` sets.
@@ -56,6 +57,7 @@ impl Plan {
 struct Probe {
     has_redis: bool,
     has_strace: bool,
+    has_nginx: bool,
 }
 
 impl Probe {
@@ -67,6 +69,7 @@ impl Probe {
         };
         Self {
             has_redis: succeeds("redis-server", &["--version"]),
+            has_nginx: succeeds(&program("nginx").to_string_lossy(), &["-v"]),
             has_strace: succeeds("strace", &["-D", "-f", "-o", "/dev/null", "true"]),
         }
     }
@@ -75,6 +78,9 @@ impl Probe {
     fn obstacle(self, scenario: &Scenario) -> Option<&'static str> {
         match scenario.engine {
             crate::bed::Engine::Redis if !self.has_redis => Some("redis-server is missing"),
+            _ if scenario.mechanism.setup().has_balancer && !self.has_nginx => {
+                Some("nginx is missing")
+            }
             _ if scenario.needs_strace() && !self.has_strace => Some("strace does not work"),
             _ => None,
         }

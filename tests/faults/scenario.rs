@@ -41,6 +41,8 @@ const REDIS: &[Row] = &[
     (HubRestarted, &[Load], &[Idle, BeforeSequencing, BeforeShow, Replay]),
     (HubLeftBehind, &[Load], &[Idle]),
     (HubAway, &[], &[Idle, Load]),
+    (HubKilledBehindNginx, &[], &[Load, BeforeShow]),
+    (RollingRestart, &[Load], &[]),
     (RedisKilled, &[BeforeShow], &[Idle, Load, BeforeSequencing, Replay, Drain]),
     (RedisRestarted, &[], &[Load, BeforeSequencing, BeforeShow, Drain]),
     (RedisStopped, &[Drain], &[Idle, Load, Replay]),
@@ -141,7 +143,7 @@ impl Scenario {
             traffic.publish_backlog(0).await;
         }
         assert!(traffic.acknowledged(20).await, "no publish is acknowledged\n{}", bed.stderr());
-        self.mechanism.prepare(&mut bed, &traffic).await;
+        self.mechanism.prepare(&mut bed, &mut traffic).await;
         self.moment.engage(&mut bed, &mut traffic).await;
         self.mechanism.strike(&mut bed, &mut traffic).await;
         self.moment.release(&mut bed, &mut traffic).await;

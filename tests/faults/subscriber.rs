@@ -109,11 +109,12 @@ impl Subscriber {
     async fn connection(&mut self) {
         let (who, hub) = (self.who(), self.hub);
         let by = format!("{:?}", self.subscription.transport);
-        self.recorder.note(Record::Connect { who, by, hub });
+        self.recorder.note(Record::Connect { who, by: by.clone(), hub });
         match self.subscription.transport {
             Transport::Stream => self.stream().await,
             Transport::Poll => self.polls().await,
         }
+        self.recorder.note(Record::Closed { who, by });
     }
 
     fn query(&self) -> String {
@@ -135,7 +136,7 @@ impl Subscriber {
         let Ok(Ok(mut client)) = timeout(SILENCE_MAX, connect).await else { return };
         match client.head().status {
             200 => {}
-            503 => return,
+            502..=504 => return,
             status => return self.note_odd(format!("a stream is answered with {status}")),
         }
         while !self.is_done() {
@@ -174,7 +175,7 @@ impl Subscriber {
             let Ok(polled) = client.next(SILENCE_MAX).await else { return };
             match polled.answer.status() {
                 200 | 204 => {}
-                429 | 503 => return,
+                429 | 502..=504 => return,
                 status => {
                     let body = &polled.answer.body;
                     return self.note_odd(format!("a poll is answered with {status} {body}"));

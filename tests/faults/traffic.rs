@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::bed::{Bed, PATIENCE};
-use crate::publisher::{CHANNELS, Link, Mode, Publishing};
-use crate::record::{Outcome, Record};
+use crate::publisher::{BUSY, CHANNELS, Link, Mode, Publishing, QUIET};
+use crate::record::{Line, Outcome, Record};
 use crate::subscriber::{END, Start, Subscriber, Subscription, Transport};
 
 /// Publishers and subscribers under way.
@@ -48,17 +48,21 @@ impl Traffic {
                 traffic.subscribe(channels, transport, Start::Now);
             }
         }
-        let deadline = Instant::now() + PATIENCE;
-        while traffic.count(|record| matches!(record, Record::Subscriber { .. })) < 6 {
-            assert!(Instant::now() < deadline, "subscribers connect");
-            sleep(Duration::from_millis(5)).await;
-        }
+        traffic.connected().await;
         for name in 0..PUBLISHERS {
             let rng = traffic.rng.fork();
             let publishing = Arc::clone(&traffic.publishing);
             traffic.publishers.spawn(publishing.publish_on(name, rng));
         }
         traffic
+    }
+
+    /// Starts so many more, by streams of the quiet channel, and waits until they have connected.
+    pub(crate) async fn subscribe_streams(&mut self, count: usize) {
+        for _ in 0..count {
+            self.subscribe(&[QUIET], Transport::Stream, Start::Now);
+        }
+        self.connected().await;
     }
 
     fn subscribe(&mut self, channels: &[&str], transport: Transport, start: Start) {
@@ -71,8 +75,17 @@ impl Traffic {
         self.subscribers.spawn(subscriber.run(self.give_up.subscribe()));
     }
 
-    fn count(&self, wanted: fn(&Record) -> bool) -> usize {
-        self.recorder.with_lines(|lines| lines.iter().filter(|line| wanted(&line.record)).count())
+    /// Waits until all subscribers know where they start.
+    async fn connected(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let count = || {
+            let is_start = |line: &&Line| matches!(line.record, Record::Subscriber { .. });
+            self.recorder.with_lines(|lines| lines.iter().filter(is_start).count())
+        };
+        while (count() as u64) < self.subscribers_started {
+            assert!(Instant::now() < deadline, "subscribers connect");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// How many publishes have been acknowledged.
@@ -118,8 +131,7 @@ impl Traffic {
     pub(crate) async fn publish_backlog(&self, hub: usize) {
         let mut link = Link::new(&self.hubs, hub);
         for batch in 0..BACKLOG_BATCHES {
-            let event =
-                |n: usize| format!("{} backlog {hub}.{batch}.{n} {n:0>100}", CHANNELS[n % 3]);
+            let event = |n: usize| format!("{} backlog {hub}.{batch}.{n} {n:0>100}", BUSY[n % 3]);
             let events = (0..BACKLOG_BATCH).map(event).collect();
             let outcome = self.publishing.publish(&mut link, events, true, PATIENCE).await;
             assert!(matches!(outcome, Outcome::Acked { .. }), "{outcome:?}");

@@ -15,6 +15,8 @@ struct Subscriber<'a> {
     /// Where it is.
     at: Position,
     received: Vec<(Position, &'a str)>,
+    /// Epochs that it has left.
+    left: Vec<String>,
 }
 
 /// Reports what a subscriber missed, received again or out of order, gaps that are not true, and whether it
@@ -26,8 +28,8 @@ pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
             Record::Subscriber { who, channels, start } => {
                 let Some(from) = Position::parse(start) else { continue };
                 let at = from.clone();
-                let received = Vec::new();
-                let subscriber = Subscriber { who: *who, channels, from, at, received };
+                let (received, left) = (Vec::new(), Vec::new());
+                let subscriber = Subscriber { who: *who, channels, from, at, received, left };
                 subscribers.insert(*who, subscriber);
             }
             Record::Event { who, id, data, .. } => {
@@ -63,6 +65,14 @@ pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
                 }
                 subscriber.check_section(Some(&subscriber.at.clone()), truth, found);
                 subscriber.check_gap(reason, &oldest, truth, found);
+                if subscriber.left.contains(&oldest.epoch) {
+                    found.push(format!(
+                        "subscriber {who} comes back to {oldest}, an epoch it has left"
+                    ));
+                }
+                if oldest.epoch != subscriber.at.epoch {
+                    subscriber.left.push(subscriber.at.epoch.clone());
+                }
                 subscriber.from = oldest.clone();
                 subscriber.at = oldest;
                 subscriber.received.clear();

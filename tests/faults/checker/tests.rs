@@ -212,6 +212,14 @@ fn checker_reports_a_false_gap() {
         lines[index].record = at("f-1");
         lines.remove(index + 1);
     });
+    // Back, and forth again.
+    assert_found("an epoch it has left", good_loss(), |lines| {
+        let index = lines.iter().position(|l| l.record == gap(0, "epoch", "e-3", "f-0")).unwrap();
+        let gaps = [gap(0, "epoch", "f-0", "e-3"), gap(0, "epoch", "e-3", "f-0")];
+        for (record, behind) in gaps.into_iter().zip(1..) {
+            lines.insert(index + behind, Line { at_us: 50, record });
+        }
+    });
     // Not from where the subscriber was.
     assert_found("a gap from e-2", good_loss(), |lines| {
         let index = lines.iter().position(|l| l.record == gap(0, "epoch", "e-3", "f-0")).unwrap();
