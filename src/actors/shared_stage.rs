@@ -352,6 +352,11 @@ impl SharedStage {
         self.metrics.observe_connected(*self.condition.borrow() == Condition::Following);
     }
 
+    /// The most events of one append.
+    pub(crate) fn batch_events_max(&self) -> u32 {
+        self.options.batch_events_max
+    }
+
     /// How this hub stands to the log.
     pub(crate) fn condition(&self) -> Condition {
         *self.condition.borrow()

@@ -56,8 +56,8 @@ impl Dispatcher {
     /// What answers connections that are rejected before their requests come here.
     pub(crate) fn rejection_writer(&self) -> RejectionWriter {
         let state = self.0.load();
-        let limits = &state.hub.limits().connections;
-        let retry_ms = limits.retry_min_ms..=limits.retry_max_ms;
+        let limits = state.hub.limits();
+        let retry_ms = limits.connections.retry_min_ms..=limits.connections.retry_max_ms;
         RejectionWriter::of_shared(Arc::clone(&state.settings), retry_ms)
     }
 

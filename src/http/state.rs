@@ -89,8 +89,8 @@ impl HttpState {
 
     /// A reconnection time for a rejected client.
     pub(super) fn jittered_retry_ms(&self) -> u32 {
-        let limits = &self.hub.limits().connections;
-        fastrand::u32(limits.retry_min_ms..=limits.retry_max_ms)
+        let limits = self.hub.limits();
+        fastrand::u32(limits.connections.retry_min_ms..=limits.connections.retry_max_ms)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -13,7 +14,7 @@ use super::{
     handle::{Hub, HubParts},
     quotas::Quotas,
     restore::{DiskOptions, restore},
-    rules,
+    rules::{self, bound_batches},
     shared::open_shared,
     throttled_logs::ThrottledLogs,
 };
@@ -103,8 +104,7 @@ impl HubBuilder {
         };
         let mut limits = self.limits;
         if let Some(backend) = &self.backend {
-            let publish = &mut limits.publish;
-            publish.batch_events_max = publish.batch_events_max.min(backend.batch_events_max);
+            bound_batches(&mut limits, backend.batch_events_max);
         }
         let limits = Arc::new(limits);
         rules::check(&self.rules, &limits).map_err(|error| StartError(error.to_string()))?;
@@ -223,7 +223,7 @@ impl HubBuilder {
             quotas: Quotas::new(&limits),
             bodies: BodyBudget::new(&limits.publish, &metrics),
             answers: AnswerBudget::new(&limits, Arc::clone(&metrics)),
-            limits,
+            limits: ArcSwap::new(limits),
             metrics,
             samples,
             registry,

@@ -69,7 +69,7 @@ impl Hub {
         ConnectionTotals {
             streams: metrics.streams.get().max(0) as u64,
             polls: metrics.pollers.get().max(0) as u64,
-            connections_max: self.0.limits.connections.connections_max,
+            connections_max: self.0.limits.load().connections.connections_max,
         }
     }
 

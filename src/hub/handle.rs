@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::{
@@ -23,7 +24,8 @@ pub struct Hub(pub(super) Arc<HubParts>);
 
 /// The parts of a hub.
 pub(super) struct HubParts {
-    pub(super) limits: Arc<Limits>,
+    /// A change replaces them as a whole.
+    pub(super) limits: ArcSwap<Limits>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Its figures of the last minutes.

@@ -48,9 +48,9 @@ impl Hub {
         infos
     }
 
-    /// The limits it runs with.
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
+    /// The limits it runs with now.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.0.limits.load_full()
     }
 
     /// The incarnation of its log.

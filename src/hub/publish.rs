@@ -111,7 +111,7 @@ impl Hub {
     }
 
     async fn try_publish(&self, publication: Publication) -> Result<Published, PublishError> {
-        let events_max = self.0.limits.publish.batch_events_max as usize;
+        let events_max = self.0.limits.load().publish.batch_events_max as usize;
         if publication.events.is_empty() {
             return Err(PublishError::Empty);
         }
@@ -150,7 +150,7 @@ impl Hub {
         kind: EventKind,
         key: Option<IdempotencyKey>,
     ) -> Result<Published, PublishError> {
-        let wait_ms = self.0.limits.publish.wait_ms;
+        let wait_ms = self.0.limits.load().publish.wait_ms;
         let admission = async {
             self.wait_for_shards(&events).await;
             self.acquire_permits(&events).await
@@ -210,9 +210,11 @@ impl Hub {
                 _ => costs.push((entry, cost)),
             }
         }
-        let publish = &self.0.limits.publish;
-        let all = publish.in_flight_max.max(1) as usize;
-        let publish_permits = (all * usize::from(publish.channel_share_percent) / 100).max(1);
+        let (all, publish_permits) = {
+            let publish = &self.0.limits.load().publish;
+            let all = publish.in_flight_max.max(1) as usize;
+            (all, (all * usize::from(publish.channel_share_percent) / 100).max(1))
+        };
         let total: usize = costs.iter().map(|(_, cost)| cost).sum();
         let mut permits = Vec::with_capacity(costs.len() + 1);
         for (entry, cost) in costs {

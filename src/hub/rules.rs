@@ -1,6 +1,6 @@
 //! Rules for channels by pattern, which can be replaced while the hub runs.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use thiserror::Error;
 use tokio::task::yield_now;
@@ -37,8 +37,29 @@ impl Hub {
     /// There are more rules than the limit, or the log on disk cannot note which channels are
     /// transient; the old rules stay.
     pub async fn set_channel_rules(&self, rules: Vec<ChannelRule>) -> Result<(), RulesError> {
-        check(&rules, self.limits())?;
-        let policies = ChannelPolicies::new(self.limits(), rules);
+        self.set_limits(&self.limits(), rules).await
+    }
+
+    /// Replaces the rules as [`set_channel_rules`](Self::set_channel_rules) does, and those limits that
+    /// are read again for each request and channel: all of [`poll`](Limits::poll); of
+    /// [`history`](Limits::history) those of one channel; of [`channels`](Limits::channels) the rate of
+    /// events; of [`connections`](Limits::connections) the slow-reader policy, the age and the number
+    /// of subscriptions; of [`publish`](Limits::publish) the body, the batch and the wait. The others
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// As of `set_channel_rules`; then the old limits stay too.
+    pub async fn set_limits(
+        &self,
+        limits: &Limits,
+        rules: Vec<ChannelRule>,
+    ) -> Result<(), RulesError> {
+        let mut limits = with_changeable(&self.limits(), limits);
+        if let Some(shared) = self.0.log.shared() {
+            bound_batches(&mut limits, shared.batch_events_max());
+        }
+        check(&rules, &limits)?;
+        let policies = ChannelPolicies::new(&limits, rules);
         // Also those of before: they have lost something with the end of this process.
         let mut transient = self.0.transient.lock().await;
         let channels = transient.clone().with(policies.transient_patterns());
@@ -49,6 +70,7 @@ impl Hub {
         if policies.transient_patterns().next().is_some() {
             self.0.store.retain_in_memory_alone();
         }
+        self.0.limits.store(Arc::new(limits));
         let directory = self.0.registry.directory();
         directory.set_policies(policies);
         let mut last = directory.renew_policies(None);
@@ -58,6 +80,29 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// `running` with what may change of `new`.
+fn with_changeable(running: &Limits, new: &Limits) -> Limits {
+    let mut limits = running.clone();
+    limits.poll = new.poll.clone();
+    let (history, changed) = (&mut limits.history, &new.history);
+    (history.events_max, history.age_max_s) = (changed.events_max, changed.age_max_s);
+    history.bytes_max = changed.bytes_max;
+    let (channels, changed) = (&mut limits.channels, &new.channels);
+    (channels.events_per_s, channels.events_burst) = (changed.events_per_s, changed.events_burst);
+    let (connections, changed) = (&mut limits.connections, &new.connections);
+    (connections.slow_policy, connections.age_max_s) = (changed.slow_policy, changed.age_max_s);
+    connections.subscriptions_max = changed.subscriptions_max;
+    let (publish, changed) = (&mut limits.publish, &new.publish);
+    (publish.body_bytes_max, publish.wait_ms) = (changed.body_bytes_max, changed.wait_ms);
+    publish.batch_events_max = changed.batch_events_max;
+    limits
+}
+
+/// A batch is appended to a shared log at once, so it is bounded by that.
+pub(super) fn bound_batches(limits: &mut Limits, events_max: u32) {
+    limits.publish.batch_events_max = limits.publish.batch_events_max.min(events_max);
 }
 
 /// Checks the number of rules.
@@ -104,9 +149,17 @@ mod tests {
             assert_eq!(say(&format!("a/{n}")).await, if n == 7 { 4 } else { 1 });
         }
         assert_eq!((say("new").await, say("new").await), (1, 1));
+        let mut limits = Limits::default();
+        (limits.history.events_max, limits.connections.connections_max) = (2, 1);
+        hub.set_limits(&limits, vec![rule("a/7", 4)]).await.expect("one rule");
+        assert_eq!((say("a/7").await, say("a/1").await, say("a/1").await), (4, 2, 2));
+        // What the hub is built with stays.
+        assert_ne!(hub.limits().connections.connections_max, 1);
         let many = vec![rule("**", 1); 101];
         let refused = hub.set_channel_rules(many.clone()).await;
         assert!(matches!(refused, Err(RulesError::TooMany { rules: 101, rules_max: 100 })));
+        assert!(hub.set_limits(&Limits::default(), many.clone()).await.is_err());
+        assert_eq!(hub.limits().history.events_max, 2, "the old limits stay too");
         assert!(Hub::builder().channel_rules(many).start().await.is_err());
     }
 }

@@ -67,7 +67,7 @@ impl Hub {
     /// ([`open`](Self::open)).
     pub fn admit_stream(&self, request: StreamRequest) -> Result<Subscriber, SubscribeError> {
         let form = request.framing.map_or(Form::Frames, Form::Framed);
-        let age_max_s = self.0.limits.connections.age_max_s;
+        let age_max_s = self.0.limits.load().connections.age_max_s;
         // A random age, so that streams that were opened together do not all end together.
         let age_max_ms = u64::from(age_max_s) * 1_000;
         let age_max_ms =
@@ -146,7 +146,8 @@ impl Hub {
         let subject = holder.as_ref().and_then(|holder| holder.subject.as_ref());
         let created_by = CreatedBy { subject, client };
         let client_info = self.0.quotas.count_connection(client, subject)?;
-        let connections = &self.0.limits.connections;
+        let limits = self.0.limits.load();
+        let connections = &limits.connections;
         let connections_max = connections.connections_max;
         let admission = self.0.connections.take();
         let admission = admission.ok_or(SubscribeError::TooManyConnections { connections_max })?;

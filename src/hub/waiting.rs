@@ -62,7 +62,7 @@ impl Hub {
         match self.0.connections.replay_permit().await {
             Some(permit) => Ok(Some(permit)),
             None => {
-                let replays_max = self.0.limits.connections.replays_max;
+                let replays_max = self.0.limits.load().connections.replays_max;
                 Err(self.refused(SubscribeError::TooManyReplays { replays_max }))
             }
         }

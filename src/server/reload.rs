@@ -127,8 +127,9 @@ impl Reloader {
         let settings = effective.settings();
         let has_changed = |key: &str| changed.contains(&key);
         // The only step that can fail, so it is the first.
-        if has_changed("channels.rules") {
-            self.hub.set_channel_rules(settings.channels.rules.clone()).await?;
+        if changed.iter().any(|key| *key == "channels.rules" || key.starts_with("limits.")) {
+            let rules = settings.channels.rules.clone();
+            self.hub.set_limits(&settings.limits, rules).await?;
         }
         self.dispatcher.set_settings(http_settings(settings, verifier.clone()));
         self.proxies.replace(&settings.trusted_proxies);

@@ -180,6 +180,22 @@ async fn what_reloads_is_in_force_for_the_next_request() {
     hub.hub.publish("a", "last").await;
     assert_eq!(hub.hub.channel("a").await["events_retained"], 2);
 
+    // Limits that each request reads.
+    let limits =
+        "[limits.poll]\nlimit = 1\n[limits.publish]\nbody_bytes_max = 2\nbatch_events_max = 1";
+    let changed = json!([
+        "channels.rules",
+        "limits.publish.body_bytes_max",
+        "limits.publish.batch_events_max",
+        "limits.poll.limit"
+    ]);
+    assert_eq!(hub.reload(limits).await["changed"], changed);
+    let answer =
+        hub.hub.request("GET", "/v1/channels/a/poll?last_event_id=earliest", &[], "").await;
+    assert_eq!(answer.json()["events"].as_array().map(Vec::len), Some(1), "{}", answer.body);
+    let publish = async |data| hub.hub.request("POST", "/v1/channels/b/events", &[], data).await;
+    assert_eq!((publish("xx").await.status(), publish("xxx").await.status()), (201, 413));
+
     // The client that a proxy names.
     hub.reload("trusted_proxies = '127.0.0.1'").await;
     let mut follower = hub.hub.stream("channel=a", "now").await;

@@ -11,14 +11,14 @@ use crate::{
 pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenPoll, Problem> {
     let query = Query::of(&context.parts.uri)?;
     let limits = context.state.hub.limits();
-    let subscription = query.subscription_in_path(context.parameter, limits)?;
+    let subscription = query.subscription_in_path(context.parameter, &limits)?;
     read(context, &query, subscription)
 }
 
 /// Polls several channels and patterns.
 pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenPoll, Problem> {
     let query = Query::of(&context.parts.uri)?;
-    let subscription = query.subscription(context.state.hub.limits())?;
+    let subscription = query.subscription(&context.state.hub.limits())?;
     read(context, &query, subscription)
 }
 
@@ -32,7 +32,7 @@ fn read(
         subscription,
         start: query.start(&context.parts.headers, true)?,
         encoding: &EnvelopeAnswers,
-        wait: query.wait(limits)?,
+        wait: query.wait(&limits)?,
         limit: query.number("limit", 1, limits.poll.limit_max)?.unwrap_or(limits.poll.limit),
         holder: holder(context.state, &context.identity),
         client: context.client,

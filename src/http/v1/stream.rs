@@ -17,14 +17,14 @@ use crate::{
 pub(in crate::http) fn channel(context: &Context<'_>) -> Result<OpenStream, Problem> {
     let query = Query::of(&context.parts.uri)?;
     let limits = context.state.hub.limits();
-    let subscription = query.subscription_in_path(context.parameter, limits)?;
+    let subscription = query.subscription_in_path(context.parameter, &limits)?;
     read(context, &query, subscription)
 }
 
 /// Streams several channels and patterns.
 pub(in crate::http) fn many(context: &Context<'_>) -> Result<OpenStream, Problem> {
     let query = Query::of(&context.parts.uri)?;
-    let subscription = query.subscription(context.state.hub.limits())?;
+    let subscription = query.subscription(&context.state.hub.limits())?;
     read(context, &query, subscription)
 }
 
