@@ -79,12 +79,14 @@ impl RedisServer {
         assert!(is_up(self.port, &mut self.process), "redis-server starts again");
     }
 
-    /// Keeps a copy of its files, to be [put back](Self::put_back).
+    /// Keeps a copy of its files instead of an earlier one, to be [put back](Self::put_back).
     ///
     /// # Panics
     /// They cannot be copied.
     pub fn back_up(&self) {
-        copy(&self.directory.join("appendonlydir"), &self.directory.join("backup"));
+        let backup = self.directory.join("backup");
+        let _ = fs::remove_dir_all(&backup);
+        copy(&self.directory.join("appendonlydir"), &backup);
     }
 
     /// Puts an older copy back and starts it again with that.

@@ -32,6 +32,10 @@ pub(crate) struct Setup {
     pub(crate) events_max: Option<u32>,
     /// All clients connect to an nginx.
     pub(crate) has_balancer: bool,
+    /// One client at a time reads what was published before it came, at each hub.
+    pub(crate) has_one_replay: bool,
+    /// The clock of the second hub is ten seconds behind (libfaketime).
+    pub(crate) has_clock_behind: bool,
     /// For strace: what is injected into the hub's first process.
     pub(crate) inject: Option<&'static str>,
 }
@@ -78,7 +82,10 @@ impl Bed {
         }
         let mut hubs = Vec::new();
         for number in 0..if engine == Engine::Redis { 2 } else { 1 } {
-            hubs.push(Node::start(redis.as_ref(), &setup, directory.path(), seed + number).await);
+            let is_behind = setup.has_clock_behind && number == 1;
+            let clock = is_behind.then(|| fake_time().expect("libfaketime"));
+            let path = directory.path();
+            hubs.push(Node::start(redis.as_ref(), &setup, clock, path, seed + number).await);
         }
         let mut balancer = None;
         if setup.has_balancer {
@@ -178,6 +185,7 @@ impl Node {
     async fn start(
         redis: Option<&RedisServer>,
         setup: &Setup,
+        clock: Option<&str>,
         directory: &Path,
         seed: u64,
     ) -> Self {
@@ -207,6 +215,14 @@ impl Node {
                     ("drain_window_s", &window),
                     ("trusted_proxies", "127.0.0.1"),
                 ]);
+            }
+            if setup.has_one_replay {
+                command = command.settings(&[("limits.connections.replays_max", "1")]);
+            }
+            if let Some(library) = clock {
+                command = command.env("LD_PRELOAD", library).env("FAKETIME", "-10s");
+                command = command.env("DONT_FAKE_MONOTONIC", "1");
+                command = command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             }
             match setup.events_max {
                 Some(count) => command.settings(&[("backend.events_max", &count.to_string())]),
@@ -305,6 +321,11 @@ fn tracer(program: &Path, inject: &str, directory: &Path) -> PathBuf {
     path
 }
 
+/// The library that changes what a process takes for the time.
+pub(crate) fn fake_time() -> Option<&'static str> {
+    LIBRARIES.into_iter().find(|path| Path::new(path).exists())
+}
+
 /// Position, channel and data of all events that a hub has.
 async fn log_of(address: SocketAddr) -> std::io::Result<Vec<(String, String, String)>> {
     let target = "/v1/poll?channel=**&timeout=0&limit=1000";
@@ -337,6 +358,14 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// For what takes no time on a machine that is alive, however busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Where distributions put it.
+const LIBRARIES: [&str; 4] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib64/faketime/libfaketime.so.1",
+    "/usr/lib/faketime/libfaketime.so.1",
+];
+
 /// Of hubs behind a balancer.
 pub(crate) const DRAIN_DELAY_S: u64 = 1;
 pub(crate) const DRAIN_WINDOW_S: u64 = 1;

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::bed::{Bed, PATIENCE, Setup};
 use crate::proxy::{Direction, Flow};
+use crate::publisher::{BUSY, QUIET};
 use crate::record::Record;
 use crate::rolling;
 use crate::traffic::Traffic;
@@ -51,6 +52,10 @@ pub(crate) enum Mechanism {
     RedisOlderEpoch,
     /// An older copy, while no hub runs that could notice.
     RedisOlderCold,
+    /// An older copy, and once more while hubs load the first one and their clients wait to read it.
+    RedisOlderTwice,
+    /// `FLUSHALL`, and once more; the second time the hub that begins the epoch has a clock that is behind.
+    RedisEmptiedTwice,
     /// It is killed, and a replica that was connected takes over.
     FailedOver,
     /// It is killed, and a replica that has missed the last events takes over.
@@ -109,6 +114,8 @@ impl Mechanism {
             Self::RedisOlder => "redis-older",
             Self::RedisOlderEpoch => "redis-older-epoch",
             Self::RedisOlderCold => "redis-older-cold",
+            Self::RedisOlderTwice => "redis-older-twice",
+            Self::RedisEmptiedTwice => "redis-emptied-twice",
             Self::FailedOver => "failed-over",
             Self::FailedOverLagging => "failed-over-lagging",
             Self::RedisPaused => "redis-paused",
@@ -134,7 +141,14 @@ impl Mechanism {
         let has_replica = matches!(self, Self::FailedOver | Self::FailedOverLagging);
         let events_max = (!self.keeps_all()).then_some(300);
         let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
-        Setup { has_replica, events_max, has_balancer, inject: None }
+        Setup {
+            has_replica,
+            events_max,
+            has_balancer,
+            has_one_replay: self == Self::RedisOlderTwice,
+            has_clock_behind: self == Self::RedisEmptiedTwice,
+            inject: None,
+        }
     }
 
     /// Whether nothing is removed from the log.
@@ -150,6 +164,8 @@ impl Mechanism {
                 | Self::RedisOlder
                 | Self::RedisOlderEpoch
                 | Self::RedisOlderCold
+                | Self::RedisOlderTwice
+                | Self::RedisEmptiedTwice
                 | Self::FailedOver
                 | Self::FailedOverLagging
         )
@@ -158,9 +174,14 @@ impl Mechanism {
     /// Some time before it strikes.
     pub(crate) async fn prepare(self, bed: &mut Bed, traffic: &mut Traffic) {
         match self {
-            Self::RollingRestart => traffic.subscribe_streams(STREAMS).await,
+            Self::RedisOlderTwice => {
+                traffic.subscribe_streams(BUSY[0], 16).await;
+                traffic.publish_backlog(0, 3_000).await;
+                block_in_place(|| bed.redis().back_up());
+            }
+            Self::RollingRestart => traffic.subscribe_streams(QUIET, STREAMS).await,
             // So that some are at each hub.
-            Self::HubKilledBehindNginx => traffic.subscribe_streams(8).await,
+            Self::HubKilledBehindNginx => traffic.subscribe_streams(QUIET, 8).await,
             Self::RedisOlder | Self::RedisOlderEpoch | Self::RedisOlderCold => {
                 block_in_place(|| bed.redis().back_up());
             }
@@ -213,12 +234,12 @@ impl Mechanism {
             }
             Self::HubLeftBehind => {
                 bed.hubs[0].signal(Signal::STOP);
-                traffic.publish_backlog(1).await;
+                traffic.publish_backlog(1, 100).await;
                 bed.hubs[0].signal(Signal::CONT);
             }
             Self::HubAway => {
                 bed.hubs[0].kill().await;
-                traffic.publish_backlog(1).await;
+                traffic.publish_backlog(1, 100).await;
                 self.start_first(bed, traffic).await;
             }
             Self::HubTakenOver => {
@@ -256,6 +277,20 @@ impl Mechanism {
                 }
                 block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
                 start_all(bed, traffic).await;
+            }
+            Self::RedisOlderTwice => self.put_back_twice(bed, traffic).await,
+            Self::RedisEmptiedTwice => {
+                for (loser, winner) in [(1, 0), (0, 1)] {
+                    bed.hubs[loser].signal(Signal::STOP);
+                    bed.command(&["FLUSHALL"]);
+                    if winner == 0 {
+                        self.note_loss(bed);
+                    }
+                    let is_alive = traffic.acknowledged(10).await;
+                    bed.hubs[loser].signal(Signal::CONT);
+                    assert!(is_alive, "the other hub takes publishes");
+                    sleep(LONG).await;
+                }
             }
             Self::FailedOver | Self::FailedOverLagging => self.fail_over(bed),
             Self::RedisPaused => {
@@ -316,6 +351,25 @@ impl Mechanism {
         pass_engine(bed);
         bed.hubs[0].start_again(&bed.recorder).await;
         traffic.has_first_hub_restarted = true;
+    }
+
+    /// The second time, clients of the first gap wait for permission to read what there is, and loading takes
+    /// seconds.
+    async fn put_back_twice(self, bed: &mut Bed, traffic: &Traffic) {
+        let gaps = traffic.gaps();
+        bed.front_flow(Direction::ToClient, Flow::Drip(20_000));
+        block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
+        self.note_loss(bed);
+        traffic.await_gaps(gaps + 1).await;
+        block_in_place(|| bed.redis().back_up());
+        assert!(traffic.acknowledged(3).await, "publishing goes on in another epoch");
+        bed.front_flow(Direction::ToClient, Flow::Hold);
+        sleep(SHORT).await;
+        bed.engine_flow(Direction::ToClient, Flow::Drip(4_000));
+        block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
+        sleep(2 * LONG).await;
+        bed.engine_flow(Direction::ToClient, Flow::Pass);
+        bed.front_flow(Direction::ToClient, Flow::Pass);
     }
 
     /// Kills Redis, and lets hubs find its replica in its stead.

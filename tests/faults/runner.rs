@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::bed::{Engine, fake_time};
 use crate::process::program;
 use crate::scenario::{self, Report, Scenario};
 
@@ -58,6 +59,7 @@ struct Probe {
     has_redis: bool,
     has_strace: bool,
     has_nginx: bool,
+    has_fake_time: bool,
 }
 
 impl Probe {
@@ -70,6 +72,7 @@ impl Probe {
         Self {
             has_redis: succeeds("redis-server", &["--version"]),
             has_nginx: succeeds(&program("nginx").to_string_lossy(), &["-v"]),
+            has_fake_time: fake_time().is_some(),
             has_strace: succeeds("strace", &["-D", "-f", "-o", "/dev/null", "true"]),
         }
     }
@@ -77,9 +80,12 @@ impl Probe {
     /// Why a scenario cannot be run here.
     fn obstacle(self, scenario: &Scenario) -> Option<&'static str> {
         match scenario.engine {
-            crate::bed::Engine::Redis if !self.has_redis => Some("redis-server is missing"),
+            Engine::Redis if !self.has_redis => Some("redis-server is missing"),
             _ if scenario.mechanism.setup().has_balancer && !self.has_nginx => {
                 Some("nginx is missing")
+            }
+            _ if scenario.mechanism.setup().has_clock_behind && !self.has_fake_time => {
+                Some("libfaketime is missing")
             }
             _ if scenario.needs_strace() && !self.has_strace => Some("strace does not work"),
             _ => None,

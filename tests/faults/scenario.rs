@@ -51,6 +51,8 @@ const REDIS: &[Row] = &[
     (RedisOlder, &[BeforeSequencing], &[Idle, Load, BeforeShow, Replay, Drain]),
     (RedisOlderEpoch, &[], &[Idle, Load]),
     (RedisOlderCold, &[], &[Idle, Load]),
+    (RedisOlderTwice, &[], &[Load]),
+    (RedisEmptiedTwice, &[], &[Load]),
     (FailedOver, &[], &[Idle, Load, BeforeSequencing, BeforeShow, Replay, Drain]),
     (FailedOverLagging, &[BeforeShow], &[Idle, Load, BeforeSequencing, Replay, Drain]),
     (RedisPaused, &[], &[Load, Replay, Drain]),
@@ -140,7 +142,7 @@ impl Scenario {
         let mut bed = Bed::start(self.engine, setup, seed, recorder.clone()).await;
         let mut traffic = Traffic::start(&bed, seed).await;
         if self.moment == Replay {
-            traffic.publish_backlog(0).await;
+            traffic.publish_backlog(0, 100).await;
         }
         assert!(traffic.acknowledged(20).await, "no publish is acknowledged\n{}", bed.stderr());
         self.mechanism.prepare(&mut bed, &mut traffic).await;

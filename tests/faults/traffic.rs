@@ -57,10 +57,10 @@ impl Traffic {
         traffic
     }
 
-    /// Starts so many more, by streams of the quiet channel, and waits until they have connected.
-    pub(crate) async fn subscribe_streams(&mut self, count: usize) {
+    /// Starts so many more, by streams of a channel, and waits until they have connected.
+    pub(crate) async fn subscribe_streams(&mut self, channel: &str, count: usize) {
         for _ in 0..count {
-            self.subscribe(&[QUIET], Transport::Stream, Start::Now);
+            self.subscribe(&[channel], Transport::Stream, Start::Now);
         }
         self.connected().await;
     }
@@ -128,13 +128,29 @@ impl Traffic {
     }
 
     /// Publishes much, to one of the hubs at first.
-    pub(crate) async fn publish_backlog(&self, hub: usize) {
+    pub(crate) async fn publish_backlog(&self, hub: usize, event_bytes: usize) {
         let mut link = Link::new(&self.hubs, hub);
         for batch in 0..BACKLOG_BATCHES {
-            let event = |n: usize| format!("{} backlog {hub}.{batch}.{n} {n:0>100}", BUSY[n % 3]);
+            let event =
+                |n: usize| format!("{} backlog {hub}.{batch}.{n} {n:0>event_bytes$}", BUSY[n % 3]);
             let events = (0..BACKLOG_BATCH).map(event).collect();
             let outcome = self.publishing.publish(&mut link, events, true, PATIENCE).await;
             assert!(matches!(outcome, Outcome::Acked { .. }), "{outcome:?}");
+        }
+    }
+
+    /// How many gaps subscribers have received.
+    pub(crate) fn gaps(&self) -> usize {
+        let is_gap = |line: &&Line| matches!(line.record, Record::Gap { .. });
+        self.recorder.with_lines(|lines| lines.iter().filter(is_gap).count())
+    }
+
+    /// Waits until they have received so many.
+    pub(crate) async fn await_gaps(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.gaps() < count {
+            assert!(Instant::now() < deadline, "subscribers receive gaps");
+            sleep(Duration::from_millis(1)).await;
         }
     }
 
