@@ -12,7 +12,7 @@ use visnyk_loadtest::{Exchange, Hub, HubCommand, PollClient, RedisServer};
 
 use crate::balancer::Balancer;
 use crate::proxy::{Direction, Flow, Proxy};
-use crate::record::{Record, Recorder};
+use crate::record::{Record, Recorder, closing};
 
 /// What keeps the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,7 +338,13 @@ async fn log_of(address: SocketAddr) -> std::io::Result<Vec<(String, String, Str
             204 => return Ok(log),
             status => return Err(std::io::Error::other(status.to_string())),
         }
-        log.extend(answer.events.into_iter().map(|event| (event.id, event.channel, event.data)));
+        log.extend(answer.events.into_iter().map(|event| {
+            let data = match event.event_type.as_str() {
+                "visnyk.closed" => closing(&event.data),
+                _ => event.data,
+            };
+            (event.id, event.channel, data)
+        }));
     }
 }
 

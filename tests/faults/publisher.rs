@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use visnyk_loadtest::Exchange;
 
-use crate::record::{Outcome, Record, Recorder};
+use crate::record::{Outcome, Record, Recorder, closing};
 use crate::support::ndjson;
 
 /// What all publishers of a run share.
@@ -87,6 +87,51 @@ impl Publishing {
         }
     }
 
+    /// Opens a channel and closes it, one after the other. What was closed stays so.
+    pub(crate) async fn close_on(self: Arc<Self>) {
+        let mut mode = self.mode.subscribe();
+        let mut link = Link::new(&self.hubs, 1);
+        for number in 0..CLOSED_MAX {
+            match mode.wait_for(|mode| *mode != Mode::Idle).await {
+                Ok(mode) if *mode == Mode::On => {}
+                _ => return,
+            }
+            let channel = format!("closing{number}");
+            let opening = vec![format!("{channel} opens")];
+            self.publish(&mut link, opening, true, GIVE_UP).await;
+            self.close(&mut link, &channel).await;
+            self.publish(&mut link, vec![format!("{channel} late")], false, GIVE_UP).await;
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn close(&self, link: &mut Link<'_>, channel: &str) {
+        let publish = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.recorder.note(Record::Call { publish, events: vec![closing(channel)] });
+        let deadline = Instant::now() + GIVE_UP;
+        let outcome = loop {
+            match link.delete(&format!("/v1/channels/{channel}")).await {
+                // An answer can be lost, and the next one says that the channel is closed.
+                Ok(answer) if [204, 410].contains(&answer.status()) => break Outcome::Closed,
+                // The engine has lost that it was opened.
+                Ok(answer) if answer.status() == 404 => break Outcome::Unknown,
+                Ok(answer) if !(500..600).contains(&answer.status()) => {
+                    let what =
+                        format!("a close is answered with {} {}", answer.status(), answer.body);
+                    self.recorder.note(Record::Odd { what });
+                    break Outcome::Unknown;
+                }
+                _ if Instant::now() >= deadline => break Outcome::Unknown,
+                _ => {}
+            }
+            link.change();
+            sleep(AGAIN).await;
+        };
+        self.recorder.note(Record::Answer { publish, outcome });
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Publishes once, or until it is acknowledged if it `repeats`.
     pub(crate) async fn publish(
         &self,
@@ -117,7 +162,8 @@ impl Publishing {
                         let first = json["first_id"].as_str().or(json["id"].as_str());
                         Outcome::Acked { first: first.unwrap_or_default().to_owned() }
                     }
-                    503 | 507 => Outcome::Refused,
+                    // 410: the channel is closed.
+                    410 | 503 | 507 => Outcome::Refused,
                     // 502 is a balancer's.
                     502 | 504 => Outcome::Unknown,
                     status => {
@@ -172,6 +218,14 @@ impl<'a> Link<'a> {
         answer
     }
 
+    async fn delete(&mut self, target: &str) -> std::io::Result<visnyk_loadtest::Answer> {
+        let answer = self.exchange.request("DELETE", target, &[], b"", ANSWER_MAX).await;
+        if answer.is_err() {
+            self.change();
+        }
+        answer
+    }
+
     fn change(&mut self) {
         self.hub = (self.hub + 1) % self.hubs.len();
         self.exchange = Exchange::new(self.hubs[self.hub]);
@@ -184,6 +238,8 @@ pub(crate) const CHANNELS: [&str; 4] = ["a", "b", "c", QUIET];
 pub(crate) const BUSY: [&str; 3] = ["a", "b", "c"];
 /// The one for very many subscribers.
 pub(crate) const QUIET: &str = "quiet";
+/// A hub keeps them, and so does Redis.
+const CLOSED_MAX: usize = 200;
 /// Between two publishes of one publisher.
 const PAUSE: Duration = Duration::from_millis(8);
 /// Before what was refused is repeated.

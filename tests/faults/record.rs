@@ -59,6 +59,8 @@ pub(crate) enum Record {
 pub(crate) enum Outcome {
     /// In the log, from this position on, one event behind the other.
     Acked { first: String },
+    /// The closing event of a channel is in the log; the answer does not say where.
+    Closed,
     /// Not in the log.
     Refused,
     /// In the log or not.
@@ -113,6 +115,14 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<Line>> {
     let text = std::fs::read_to_string(path)?;
     text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::other)).collect()
 }
+
+/// The data of an event that closes a channel, in a history.
+pub(crate) fn closing(channel: &str) -> String {
+    format!("{channel}{CLOSED}")
+}
+
+/// What closing events end with.
+pub(crate) const CLOSED: &str = " closed";
 
 /// The channel of an event.
 pub(crate) fn channel_of(data: &str) -> &str {

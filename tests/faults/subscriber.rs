@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use visnyk_loadtest::{Block, PollAnswer, PollClient, SseClient, SseRequest};
 
 use crate::publisher::CHANNELS;
-use crate::record::{Record, Recorder, channel_of};
+use crate::record::{Record, Recorder, channel_of, closing};
 
 /// How a subscriber receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,9 @@ impl Subscriber {
         }
         match (block.event.as_deref(), block.data, block.id) {
             (None, Some(data), Some(id)) => self.take_event(id, None, data),
+            (Some("visnyk.closed"), Some(channel), Some(id)) => {
+                self.take_event(id, None, closing(&channel));
+            }
             (Some("visnyk.gap"), Some(data), Some(id)) => {
                 let gap = serde_json::from_str(&data).unwrap_or_default();
                 self.take_gap(&gap);
@@ -165,7 +168,7 @@ impl Subscriber {
     async fn polls(&mut self) {
         // The first one is only for where it starts.
         let wait_s = if self.from().is_none() { 0 } else { 2 };
-        let limit = self.rng.u32(1..200);
+        let limit = self.rng.u32(20..200);
         let target = format!("/v1/poll?timeout={wait_s}&limit={limit}&{}", self.query());
         let mut client = PollClient::new(self.hubs[self.hub], &target);
         if let Some(from) = self.from() {
@@ -201,6 +204,9 @@ impl Subscriber {
             }
             match event.event_type.as_str() {
                 "message" => self.take_event(event.id, Some(event.channel), event.data),
+                "visnyk.closed" => {
+                    self.take_event(event.id, Some(event.channel), closing(&event.data));
+                }
                 other => self.note_odd(format!("an event of type {other}")),
             }
         }

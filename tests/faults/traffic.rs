@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::bed::{Bed, PATIENCE};
-use crate::publisher::{BUSY, CHANNELS, Link, Mode, Publishing, QUIET};
+use crate::publisher::{BUSY, CHANNELS, Link, Mode, Publishing};
 use crate::record::{Line, Outcome, Record};
 use crate::subscriber::{END, Start, Subscriber, Subscription, Transport};
 
@@ -54,6 +54,7 @@ impl Traffic {
             let publishing = Arc::clone(&traffic.publishing);
             traffic.publishers.spawn(publishing.publish_on(name, rng));
         }
+        traffic.publishers.spawn(Arc::clone(&traffic.publishing).close_on());
         traffic
     }
 

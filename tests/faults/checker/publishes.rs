@@ -56,6 +56,17 @@ fn check_one(publish: &Publish<'_>, truth: &Truth, found: &mut Vec<String>) {
                 }
             }
         }
+        Outcome::Closed => {
+            // What was seen of it, or else any position that is not there at the end.
+            let positions = truth.positions(&events[0]);
+            let may_be_gone = match positions.first() {
+                Some(position) => truth.may_be_gone(*called_us, position),
+                None => truth.may_be_gone_unseen(*called_us),
+            };
+            if there == 0 && !may_be_gone {
+                found.push(format!("{:?}, which was acknowledged, is lost", events[0]));
+            }
+        }
         Outcome::Refused => {
             for data in *events {
                 if let Some(position) = truth.positions(data).first() {

@@ -298,6 +298,32 @@ fn checker_reports_what_is_in_the_log_and_may_not() {
 }
 
 #[test]
+fn checker_reports_a_close_that_is_lost_or_has_events_behind_it() {
+    let with_close = |is_there: bool| {
+        let mut lines = good();
+        let records = publish(6, &["d closed"], Outcome::Closed);
+        lines.extend(timed(records.into()));
+        if is_there {
+            lines.push(Line { at_us: 99, record: received(0, ("e-10", "d closed")) });
+            for hub in 0..2 {
+                lines.push(Line { at_us: 99, record: logged(hub, ("e-10", "d closed")) });
+            }
+        }
+        lines
+    };
+    assert_eq!(violations(&with_close(true)), Vec::<String>::new());
+    let found = violations(&with_close(false));
+    assert!(found[0].contains("\"d closed\", which was acknowledged, is lost"), "{found:?}");
+    assert_found("its channel was closed at e-10", with_close(true), |lines| {
+        let acked = Outcome::Acked { first: "e-11".into() };
+        lines.extend(timed(publish(7, &["d late"], acked).into()));
+        for hub in 0..2 {
+            lines.push(Line { at_us: 99, record: logged(hub, ("e-11", "d late")) });
+        }
+    });
+}
+
+#[test]
 fn checker_reports_an_order_that_publishers_can_disprove() {
     assert_found("not behind", good(), |lines| {
         // The last one is before the first one.

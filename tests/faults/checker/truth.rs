@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::position::Position;
-use crate::record::{Line, Outcome, Record, channel_of};
+use crate::record::{CLOSED, Line, Outcome, Record, channel_of};
 
 /// The log of a run.
 #[derive(Debug, Default)]
@@ -73,6 +73,7 @@ impl Truth {
         if epochs.len() > 1 + losses {
             found.push(format!("{} epochs after {losses} losses: {epochs:?}", epochs.len()));
         }
+        truth.check_closed(found);
         truth.adopt_logs(logs, found);
         truth
     }
@@ -92,6 +93,20 @@ impl Truth {
         }
         positions.push(position.clone());
         self.events.insert(position, data.to_owned());
+    }
+
+    /// A channel that was closed takes nothing more in its epoch.
+    fn check_closed(&self, found: &mut Vec<String>) {
+        let mut closed: HashMap<(&str, &str), &Position> = HashMap::new();
+        for (position, data) in &self.events {
+            let channel = (position.epoch.as_str(), channel_of(data));
+            if let Some(at) = closed.get(&channel) {
+                found.push(format!("{data:?} is at {position}, its channel was closed at {at}"));
+            }
+            if data.ends_with(CLOSED) {
+                closed.insert(channel, position);
+            }
+        }
     }
 
     /// Takes over what hubs have at the end, which is the same for all.
@@ -163,6 +178,11 @@ impl Truth {
         let is_lost = position.epoch != self.epoch
             && self.lost_until_us.is_some_and(|until_us| called_us <= until_us);
         is_removed || is_lost
+    }
+
+    /// As [`may_be_gone`](Self::may_be_gone), of an event whose position is unknown.
+    pub(super) fn may_be_gone_unseen(&self, called_us: u64) -> bool {
+        !self.keeps_all || self.lost_until_us.is_some_and(|until_us| called_us <= until_us)
     }
 
     /// The events of channels behind a position, up to another one or to the end of its epoch.
