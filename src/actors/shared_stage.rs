@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    bridge::Seen,
     clock::Now,
     committer::Answer,
     submission::{AppendError, Committed, Queued, Reply, Submission},
@@ -26,7 +27,7 @@ use crate::{
     core::{ChannelLimits, PublishLimits},
     model::{Epoch, Position, Seq},
     redis::{
-        AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions,
+        AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions, Run,
         SubmissionOutcome,
     },
     telemetry::BackendMetrics,
@@ -71,11 +72,15 @@ pub(crate) struct SharedStage {
     waiting: Mutex<Waiting>,
     arrived: Notify,
     answers: Mutex<Answers>,
+    seen: Mutex<Seen>,
     /// What this hub has of the log; none while it is loaded anew.
     fence: watch::Sender<Option<Fence>>,
     condition: watch::Sender<Condition>,
     wait_max: Duration,
     outcome_wait: Duration,
+    /// A test holds up the next load of the log.
+    #[cfg(test)]
+    load_held: watch::Sender<bool>,
 }
 
 /// How this hub stands to the log.
@@ -117,10 +122,13 @@ struct Receipt {
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-#[derive(Default)]
 struct Answers {
     /// Up to here this hub has shown the log.
     shown: Seq,
+    /// The epoch of that; none while the log is loaded anew since events are lost.
+    epoch: Option<Epoch>,
+    /// The run of the server that this hub follows: what another one answers may not be in the log.
+    run: Run,
     /// Answers that wait for that, in its order.
     known: VecDeque<KnownAnswer>,
     /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
@@ -132,6 +140,7 @@ struct KnownAnswer {
     at: Seq,
     since: Instant,
     outcome: Result<Committed, AppendError>,
+    first_nonce: Nonce,
     receipt: Receipt,
 }
 
@@ -142,13 +151,13 @@ struct OpenAnswer {
 }
 
 impl SharedStage {
-    /// The stage of a hub that has loaded the log up to `fence`.
+    /// The stage of a hub that has loaded the log up to a fence, from a run of the server.
     pub(crate) fn new(
         options: BackendOptions,
         publish: &PublishLimits,
         channels: &ChannelLimits,
         metrics: std::sync::Arc<BackendMetrics>,
-        fence: Fence,
+        (fence, run): (Fence, Run),
     ) -> Self {
         Self {
             append_limits: AppendLimits {
@@ -162,11 +171,20 @@ impl SharedStage {
             metrics,
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            answers: Mutex::new(Answers { shown: fence.seq, ..Answers::default() }),
+            answers: Mutex::new(Answers {
+                shown: fence.seq,
+                epoch: Some(fence.epoch),
+                run,
+                known: VecDeque::new(),
+                open: HashMap::new(),
+            }),
+            seen: Mutex::new(Seen { fence, highest: fence.seq }),
             fence: watch::Sender::new(Some(fence)),
             condition: watch::Sender::new(Condition::Following),
             wait_max: Duration::from_millis(publish.wait_ms.into()),
             outcome_wait: Duration::from_millis(publish.outcome_wait_ms.into()),
+            #[cfg(test)]
+            load_held: watch::Sender::new(false),
         }
     }
 
@@ -223,21 +241,27 @@ impl SharedStage {
     pub(super) fn put_back(&self, batch: Vec<Handed>) {
         let mut waiting = self.waiting.lock();
         waiting.in_call = 0;
+        if waiting.has_stopped {
+            drop(waiting);
+            return self.refuse(batch, &AppendError::LogClosed);
+        }
         for handed in batch.into_iter().rev() {
             waiting.queue.push_front(handed);
         }
     }
 
-    /// Publishes have their outcomes. They are answered when this hub has shown what those rest on.
+    /// Publishes have their outcomes, by a run of the server. They are answered when this hub has shown
+    /// what those rest on.
     pub(super) fn resolve(
         &self,
         batch: Vec<Handed>,
-        epoch: Epoch,
+        (epoch, run): (Epoch, &Run),
         outcomes: Vec<SubmissionOutcome>,
         last: Seq,
     ) {
         let since = Instant::now();
         let mut answers = self.answers.lock();
+        let is_followed = *run == answers.run;
         for (handed, outcome) in batch.into_iter().zip(outcomes) {
             let outcome = match outcome {
                 SubmissionOutcome::Taken { first, events } => {
@@ -253,7 +277,15 @@ impl SharedStage {
                 Ok(committed) if !committed.replayed => committed.last.seq,
                 _ => last,
             };
-            answers.known.push_back(KnownAnswer { at, since, outcome, receipt: handed.receipt });
+            let Handed { first_nonce, receipt, .. } = handed;
+            let mut known = KnownAnswer { at, since, outcome, first_nonce, receipt };
+            if answers.epoch != Some(epoch) {
+                known.lose();
+            }
+            match is_followed {
+                true => answers.known.push_back(known),
+                false => answers.look_for(known),
+            }
         }
         let shown = answers.shown;
         let due = answers.take_through(shown);
@@ -294,7 +326,8 @@ impl SharedStage {
             let outcome = Ok(committed(epoch, seq, events, false));
             let at = Seq(seq.0 + events as u64 - 1);
             let index = answers.known.partition_point(|known| known.at <= at);
-            answers.known.insert(index, KnownAnswer { at, since, outcome, receipt });
+            let known = KnownAnswer { at, since, outcome, first_nonce: *nonce, receipt };
+            answers.known.insert(index, known);
         }
     }
 
@@ -312,20 +345,60 @@ impl SharedStage {
 
     /// This hub has shown the log as far as the fence, and appends behind that.
     pub(super) fn has_shown(&self, fence: Fence) {
+        self.seen.lock().add(fence);
         let mut answers = self.answers.lock();
-        answers.shown = fence.seq;
+        (answers.shown, answers.epoch) = (fence.seq, Some(fence.epoch));
         let due = answers.take_through(fence.seq);
         drop(answers);
         send(due);
         self.fence.send_replace(Some(fence));
     }
 
-    /// The histories are loaded anew: nothing is appended meanwhile, and outcomes that are known are
-    /// answered.
-    pub(super) fn begin_loading(&self) {
+    /// An entry was loaded. A client that came in between may have been sent it.
+    pub(super) fn has_loaded(&self, fence: Fence) {
+        self.seen.lock().add(fence);
+        if let Some(nonce) = fence.nonce {
+            self.found(&nonce, fence.epoch, fence.seq);
+        }
+    }
+
+    /// What clients of this hub may have been sent of the log.
+    pub(super) fn seen(&self) -> Seen {
+        *self.seen.lock()
+    }
+
+    /// The log is followed over a connection to this run of the server. What another run has answered
+    /// counts once it is found here.
+    pub(super) fn follows(&self, run: &Run) {
+        let mut answers = self.answers.lock();
+        if answers.run == *run {
+            return;
+        }
+        answers.run = Run::clone(run);
+        for known in mem::take(&mut answers.known) {
+            answers.look_for(known);
+        }
+    }
+
+    /// The histories are loaded anew, and nothing is appended meanwhile. Outcomes that are known are
+    /// answered; if events were lost it is not known any more whether those of publishes are kept.
+    pub(super) fn begin_loading(&self, is_lost: bool) {
         self.set_condition(Condition::Loading);
         self.fence.send_replace(None);
-        send(self.answers.lock().take_through(Seq(u64::MAX)));
+        let mut answers = self.answers.lock();
+        if is_lost {
+            answers.epoch = None;
+            answers.known.iter_mut().for_each(KnownAnswer::lose);
+        }
+        let due = answers.take_through(Seq(u64::MAX));
+        drop(answers);
+        send(due);
+    }
+
+    /// Nothing more is appended, and no subscription is taken.
+    pub(super) fn halt(&self) {
+        self.set_condition(Condition::Halted);
+        self.fence.send_replace(None);
     }
 
     /// What this hub has of the log; none while it is loaded anew.
@@ -368,28 +441,30 @@ impl SharedStage {
     }
 
     /// Waits until a subscription may start there: the histories are loaded, and what another hub has
-    /// shown is shown here too. False if that took too long.
+    /// shown is shown here too. False if that took too long, or can never be.
     pub(crate) async fn catch_up(&self, at: Option<Position>) -> bool {
+        let mut condition = self.condition.subscribe();
         let follows = async {
-            let mut condition = self.condition.subscribe();
             let _ = condition.wait_for(|condition| *condition != Condition::Loading).await;
-            let Some(at) = at else { return };
+            let Some(at) = at.filter(|_| self.condition() != Condition::Halted) else { return };
             let mut fence = self.fence.subscribe();
             let has = |fence: &Option<Fence>| {
                 fence.is_some_and(|fence| match at.epoch == fence.epoch {
                     true => at.seq <= fence.seq,
                     // Another hub may know of a later epoch already.
-                    false => at.epoch.to_u64() < fence.epoch.to_u64(),
+                    false => at.epoch < fence.epoch,
                 })
             };
             let _ = fence.wait_for(has).await;
         };
-        if timeout(self.options.catch_up_wait, follows).await.is_ok() {
-            return true;
-        }
+        let follows = timeout(self.options.catch_up_wait, follows).await.is_ok();
         // An epoch of a log that this one has nothing to do with is answered with a gap.
         let is_foreign = |at: Position| self.fence().is_some_and(|fence| fence.epoch != at.epoch);
-        self.condition() != Condition::Loading && at.is_none_or(is_foreign)
+        match self.condition() {
+            Condition::Halted => false,
+            Condition::Loading => follows,
+            Condition::Following | Condition::Away => follows || at.is_none_or(is_foreign),
+        }
     }
 
     /// Answers publishes that have waited for too long.
@@ -425,7 +500,9 @@ impl SharedStage {
         for handed in queue {
             let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
         }
-        *self.answers.lock() = Answers::default();
+        let mut answers = self.answers.lock();
+        answers.known.clear();
+        answers.open.clear();
     }
 
     /// Waits until what was taken is answered, and not for longer than it may be.
@@ -484,7 +561,28 @@ impl Waiting {
     }
 }
 
+impl KnownAnswer {
+    /// Events were lost, perhaps these.
+    fn lose(&mut self) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(AppendError::Unknown);
+        }
+    }
+}
+
 impl Answers {
+    /// Events were appended to another run of the server than the one that is followed: they were
+    /// taken if they are found here.
+    fn look_for(&mut self, known: KnownAnswer) {
+        match known.outcome {
+            Ok(Committed { events, replayed: false, .. }) => {
+                let KnownAnswer { since, first_nonce, receipt, .. } = known;
+                self.open.insert(first_nonce, OpenAnswer { events, since, receipt });
+            }
+            _ => self.known.push_back(known),
+        }
+    }
+
     fn take_through(&mut self, seq: Seq) -> Vec<KnownAnswer> {
         let due = self.known.iter().take_while(|known| known.at <= seq).count();
         self.known.drain(..due).collect()
@@ -516,6 +614,14 @@ impl SharedStage {
     pub(crate) fn hold(&self, is_held: bool) {
         self.waiting.lock().is_held = is_held;
         self.arrived.notify_one();
+    }
+
+    pub(crate) fn hold_load(&self, is_held: bool) {
+        self.load_held.send_replace(is_held);
+    }
+
+    pub(super) async fn loading_held(&self) {
+        let _ = self.load_held.subscribe().wait_for(|is_held| !is_held).await;
     }
 
     /// How many publishes wait to be appended.

@@ -32,6 +32,8 @@ mod restore;
 mod rules;
 mod samples;
 mod shared;
+#[cfg(test)]
+mod shared_tests;
 mod status;
 mod subscribe;
 #[cfg(test)]

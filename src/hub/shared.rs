@@ -9,7 +9,7 @@ use crate::{
     backend::{EventStore, Registry},
     core::Limits,
     model::Epoch,
-    redis::{Fence, RedisError, RedisLog},
+    redis::{Fence, RedisError, RedisLog, Run},
     telemetry::BackendMetrics,
 };
 
@@ -28,9 +28,9 @@ pub(super) async fn open_shared(
     let closed_ms = u64::from(limits.channels.tombstone_s) * 1_000;
     let loader = Loader { store: Arc::clone(&store), clock, closed_ms };
     let mut attempts = 0_u32;
-    let fence = loop {
+    let (fence, run) = loop {
         match load(&options, &loader).await {
-            Ok(fence) => break fence,
+            Ok(loaded) => break loaded,
             Err(error) if error.is_permanent() => {
                 return Err(format!("{address}: {}", with_causes(&error)));
             }
@@ -54,14 +54,15 @@ pub(super) async fn open_shared(
         bytes = store.bytes(),
         "the shared log is loaded"
     );
-    let stage = SharedStage::new(options, &limits.publish, &limits.channels, metrics, fence);
+    let loaded = (fence, run);
+    let stage = SharedStage::new(options, &limits.publish, &limits.channels, metrics, loaded);
     Ok((store, Arc::new(stage)))
 }
 
-async fn load(options: &BackendOptions, loader: &Loader) -> Result<Fence, RedisError> {
+async fn load(options: &BackendOptions, loader: &Loader) -> Result<(Fence, Run), RedisError> {
     let mut log = RedisLog::connect(&options.redis).await?;
-    loader.begin(&mut log).await?;
-    loader.load(&mut log).await
+    let fence = loader.load(&mut log, None, |_| {}).await?;
+    Ok((fence, Run::clone(log.run())))
 }
 
 fn with_causes(error: &RedisError) -> String {

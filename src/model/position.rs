@@ -5,7 +5,9 @@ use std::fmt;
 use thiserror::Error;
 
 /// An incarnation of the log. Positions of another epoch say nothing about this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// Of two incarnations of a log the later one is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
@@ -13,6 +15,12 @@ impl Epoch {
     /// opened in the same millisecond differ.
     pub fn new(opened_unix_ms: u64, chance: u16) -> Self {
         Self(opened_unix_ms << 16 | u64::from(chance))
+    }
+
+    /// The same, and later than another one, even if the clock was put back in between.
+    pub fn after(before: Option<Self>, opened_unix_ms: u64, chance: u16) -> Self {
+        let earliest_ms = before.map_or(0, |before| (before.0 >> 16) + 1);
+        Self::new(opened_unix_ms.max(earliest_ms), chance)
     }
 
     /// A position of this log.

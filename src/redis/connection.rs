@@ -69,12 +69,15 @@ impl Connection {
         };
         let mut connection = Self { stream, socket, buffer: BytesMut::new(), out: Vec::new() };
         let password = options.password.expose();
-        if !options.user.is_empty() {
-            connection
-                .call(&[b"AUTH", options.user.as_bytes(), password], COMMAND_TIME_MAX)
-                .await?;
-        } else if !password.is_empty() {
-            connection.call(&[b"AUTH", password], COMMAND_TIME_MAX).await?;
+        let user = options.user.as_bytes();
+        let auth: &[&[u8]] = match (user.is_empty(), password.is_empty()) {
+            (false, _) => &[b"AUTH", user, password],
+            (true, false) => &[b"AUTH", password],
+            (true, true) => &[],
+        };
+        if !auth.is_empty() {
+            let answer = connection.call(auth, COMMAND_TIME_MAX).await;
+            answer.map_err(RedisError::without_arguments)?;
         }
         if options.address.database != 0 {
             let database = options.address.database.to_string();

@@ -54,9 +54,14 @@ impl RedisError {
         }
     }
 
-    /// Whether a command may have been performed all the same.
+    /// Whether a command may have been performed all the same, or a script in part: what it wrote before
+    /// an error stays.
     pub fn leaves_outcome_open(&self) -> bool {
-        matches!(self, Self::Broken(_) | Self::Unexpected(_))
+        match self {
+            Self::Broken(_) | Self::Unexpected(_) => true,
+            Self::Refused(answer) => !NOT_BEGUN.iter().any(|word| answer.starts_with(word)),
+            _ => false,
+        }
     }
 
     /// An error of a server's answer.
@@ -64,8 +69,24 @@ impl RedisError {
         if text.starts_with("OOM ") {
             return Self::Full;
         }
-        // A server may repeat parts of a command: no more of it than its first words.
+        // A server may repeat parts of a command, which may hold events.
+        let text = text.split(", with args").next().unwrap_or_default();
         Self::Refused(text.chars().filter(|c| !c.is_control()).take(ANSWER_CHARS_MAX).collect())
+    }
+
+    /// An error of the answer to a command that holds a password: its first word alone, and those that
+    /// tell what the word leaves open.
+    pub(super) fn without_arguments(self) -> Self {
+        match self {
+            Self::Refused(answer) if answer.starts_with("ERR unknown command") => {
+                Self::Refused("ERR unknown command AUTH".to_owned())
+            }
+            Self::Refused(answer) => {
+                let word = answer.split(' ').next().unwrap_or_default();
+                Self::Refused(format!("{word}, to AUTH"))
+            }
+            error => error,
+        }
     }
 
     pub(super) fn timed_out(after: Duration) -> Self {
@@ -74,5 +95,59 @@ impl RedisError {
     }
 }
 
+/// Errors before a script has begun to write.
+const NOT_BEGUN: [&str; 14] = [
+    "NOSCRIPT",
+    "READONLY",
+    "LOADING",
+    "BUSY",
+    "MISCONF",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOAUTH",
+    "TRYAGAIN",
+    "MOVED",
+    "ASK",
+    "CROSSSLOT",
+    "ERR unknown command",
+];
 /// What is kept of an error of the server.
 const ANSWER_CHARS_MAX: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_within_a_script_leaves_open_what_it_has_written() {
+        for (answer, is_open) in [
+            ("NOSCRIPT No matching script. Please use EVAL.", false),
+            ("READONLY You can't write against a read only replica.", false),
+            ("MISCONF Redis is configured to save RDB snapshots", false),
+            ("ERR The user executing the script can't run this command or subcommand", true),
+            ("NOPERM User a has no permissions to run the 'xtrim' command script: 1f", true),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", true),
+        ] {
+            assert_eq!(RedisError::answered(answer).leaves_outcome_open(), is_open, "{answer}");
+        }
+        assert!(!RedisError::Full.leaves_outcome_open());
+    }
+
+    #[test]
+    fn no_error_repeats_a_password() {
+        for answer in [
+            "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ",
+            "ERR invalid password hunter2",
+            "WRONGPASS hunter2",
+        ] {
+            let error = RedisError::answered(answer).without_arguments();
+            assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+        }
+        let unknown =
+            RedisError::answered("ERR unknown command 'AUTH', with args beginning with: 'x'");
+        assert!(unknown.without_arguments().is_permanent());
+        let wrong = RedisError::answered("WRONGPASS invalid username-password pair");
+        assert!(wrong.without_arguments().is_permanent());
+    }
+}

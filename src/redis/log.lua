@@ -21,22 +21,34 @@ local function first_seq()
   if found[1] then return tonumber(string.match(found[1][1], '^%d+')) end
 end
 
--- begin EXPECTED NEW BASE: another epoch, if the epoch is still the expected one ('' for none at all).
+-- begin EXPECTED NEW BASE RUN: another epoch, if the epoch is still the expected one ('' for none at all).
 if op == 'begin' then
   if (epoch or '') == ARGV[2] then
-    local base = math.max(tonumber(ARGV[4]), last)
+    -- One seq is left out at least, so that a reader notices.
+    local base = math.max(tonumber(ARGV[4]), last + 1)
     local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
-    if newest[1] then base = math.max(base, tonumber(string.match(newest[1][1], '^%d+'))) end
-    redis.call('HSET', meta, 'epoch', ARGV[3], 'last', text(base))
+    if newest[1] then base = math.max(base, tonumber(string.match(newest[1][1], '^%d+')) + 1) end
+    redis.call('HSET', meta, 'epoch', ARGV[3], 'last', text(base), 'run', ARGV[5])
     return {ARGV[3], text(base)}
   end
   return {epoch, text(last)}
 end
 
--- state SEQ: the epoch, the last seq, the first one that is kept, and the nonce of SEQ.
+-- vouch EPOCH RUN: a hub that has shown the log before this run of the server finds all of that in it.
+if op == 'vouch' then
+  if epoch ~= ARGV[2] then return 0 end
+  redis.call('HSET', meta, 'run', ARGV[3])
+  return 1
+end
+
+-- state SEQ: the epoch, the last seq, the first one that is kept, the nonce of SEQ, and the run of the
+-- server for which a hub has vouched.
 if op == 'state' then
   local first = first_seq()
-  return {epoch or '', text(last), first and text(first) or '', nonce_at(tonumber(ARGV[2])) or ''}
+  return {
+    epoch or '', text(last), first and text(first) or '', nonce_at(tonumber(ARGV[2])) or '',
+    redis.call('HGET', meta, 'run') or ''
+  }
 end
 
 -- append EPOCH SEQ NONCE EVENTS_MAX KEYS_MS KEYS_MAX CLOSED_MS CLOSED_MAX COUNT, and for each submission:

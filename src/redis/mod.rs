@@ -17,4 +17,4 @@ pub use connection::RedisOptions;
 pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;
 pub use script::{AppendLimits, Appended, Fence, NewEntries, SubmissionOutcome};
-pub use shared_log::{LogState, RedisLog};
+pub use shared_log::{LogState, RedisLog, Run};

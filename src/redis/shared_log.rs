@@ -1,6 +1,6 @@
 //! The log of a namespace, over one connection: what a hub can ask of it and do to it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -20,7 +20,11 @@ pub struct RedisLog {
     /// By which the server knows the script.
     script: Bytes,
     keys: Keys,
+    run: Run,
 }
+
+/// A run of a server: another one may have lost events of the one before.
+pub type Run = Arc<str>;
 
 /// The names of its keys. They share one hash tag, so that a cluster keeps them together.
 #[derive(Debug)]
@@ -40,19 +44,27 @@ pub struct LogState {
     pub first: Option<Seq>,
     /// The nonce of the entry that was asked for, if there is one.
     pub nonce: Option<Nonce>,
+    /// Whether a hub that lived through the start of this run of the server has found everything
+    /// there, or the epoch began in this run.
+    pub is_vouched: bool,
 }
 
 impl RedisLog {
     /// Connects to a server, checks that it is fit to keep a log, and gives it the script.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
         let mut connection = Connection::open(options).await?;
-        check_server(&mut connection).await?;
+        let run = check_server(&mut connection).await?;
         let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
         let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
             Reply::Bulk(hash) => hash,
             _ => return Err(RedisError::Unexpected("the hash of the script")),
         };
-        Ok(Self { connection, script, keys: Keys::of(&options.namespace) })
+        Ok(Self { connection, script, keys: Keys::of(&options.namespace), run })
+    }
+
+    /// The run of the server.
+    pub fn run(&self) -> &Run {
+        &self.run
     }
 
     /// How the log is, and what is at `seq`.
@@ -61,13 +73,14 @@ impl RedisLog {
         command.part("state").number(seq.0);
         let reply = self.connection.call(&command.parts(), COMMAND_TIME_MAX).await?;
         let unexpected = RedisError::Unexpected("the state of the log");
-        let Some([epoch, last, first, nonce]) = reply.array() else { return Err(unexpected) };
+        let Some([epoch, last, first, nonce, run]) = reply.array() else { return Err(unexpected) };
         let Some(last) = last.number() else { return Err(unexpected) };
         Ok(LogState {
             epoch: epoch.number().map(Epoch::from_u64),
             last: Seq(last),
             first: first.number().map(Seq),
             nonce: nonce.bytes().and_then(|bytes| bytes.try_into().ok()),
+            is_vouched: run.text() == Some(&self.run),
         })
     }
 
@@ -83,6 +96,14 @@ impl RedisLog {
         let mut command = self.command();
         let expected = expected.map(|epoch| epoch.to_u64().to_string()).unwrap_or_default();
         command.part("begin").part(expected).number(new.to_u64()).number(base.0);
+        command.part(self.run.to_string());
+        self.connection.call(&command.parts(), COMMAND_TIME_MAX).await.map(drop)
+    }
+
+    /// Notes that this run of the server has lost nothing of an epoch, as far as this hub can tell.
+    pub async fn vouch(&mut self, epoch: Epoch) -> Result<(), RedisError> {
+        let mut command = self.command();
+        command.part("vouch").number(epoch.to_u64()).part(self.run.to_string());
         self.connection.call(&command.parts(), COMMAND_TIME_MAX).await.map(drop)
     }
 
@@ -198,8 +219,9 @@ impl Keys {
     }
 }
 
-/// Refuses a server that would lose events without a sign, or that cannot be written to.
-async fn check_server(connection: &mut Connection) -> Result<(), RedisError> {
+/// Refuses a server that would lose events without a sign, or that cannot be written to. Gives its
+/// run.
+async fn check_server(connection: &mut Connection) -> Result<Run, RedisError> {
     let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
     let info = reply.text().ok_or(RedisError::Unexpected("the server's information"))?;
     let field = |name: &str| {
@@ -223,12 +245,25 @@ async fn check_server(connection: &mut Connection) -> Result<(), RedisError> {
         // As the answer to a write would be: another server is to become the master.
         return Err(RedisError::Refused("READONLY it is a replica".to_owned()));
     }
-    Ok(())
+    field("run_id").filter(|run| !run.is_empty()).map(Arc::from).ok_or_else(|| {
+        RedisError::Unsuitable(
+            "it does not tell its run_id, by which a restart is noticed".to_owned(),
+        )
+    })
 }
 
+/// The entries before the first that cannot be read; the error of that one if there are none.
 fn read_entries(reply: &Reply) -> Result<Vec<(Seq, Entry)>, RedisError> {
     let Some(entries) = reply.array() else { return Err(NOT_A_STREAM) };
-    entries.iter().map(read_entry).collect()
+    let mut read = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match read_entry(entry) {
+            Ok(entry) => read.push(entry),
+            Err(error) if read.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(read)
 }
 
 fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
@@ -245,3 +280,32 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
 const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
 /// Streams are whole, scripts see the time, and effects are replicated.
 const VERSION_MIN: u32 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{ChannelName, Draft, EventKind, NewEvent},
+        redis::FORMAT,
+    };
+
+    fn entry(seq: u64, format: u8) -> Reply {
+        let channel = ChannelName::parse("a").expect("a name");
+        let draft = Draft::new(&NewEvent::message("x"));
+        let mut bytes = Entry::encode([1; 8], EventKind::Published, 0, &channel, &draft);
+        bytes[0] = format;
+        let text = |text: String| Reply::Bulk(text.into());
+        let fields = vec![text("e".into()), Reply::Bulk(bytes.into())];
+        Reply::Array(vec![text(format!("{seq}-0")), Reply::Array(fields)])
+    }
+
+    #[test]
+    fn what_comes_before_an_entry_of_a_later_format_is_read() {
+        let page = |entries: &[Reply]| read_entries(&Reply::Array(entries.to_vec()));
+        let all = [entry(1, FORMAT), entry(2, FORMAT), entry(3, FORMAT + 1), entry(4, FORMAT)];
+        let read = page(&all).expect("two");
+        assert_eq!(read.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), [1, 2]);
+        let error = page(&all[2..]).expect_err("a later format");
+        assert!(matches!(error, RedisError::NewerFormat { seq: 3, .. }), "{error}");
+    }
+}

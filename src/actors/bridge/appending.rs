@@ -50,7 +50,7 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
         match result {
             Ok(Appended::Done { outcomes, last }) => {
                 stage.metrics.observe_append(events, began.elapsed());
-                stage.resolve(batch, fence.epoch, outcomes, last);
+                stage.resolve(batch, (fence.epoch, log.run()), outcomes, last);
                 backoff.reset();
                 fenced = None;
             }

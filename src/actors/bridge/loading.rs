@@ -1,12 +1,14 @@
 //! Fills the histories of a hub with what the log keeps.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
 
 use crate::{
     actors::clock::Clock,
     backend::{ChannelEntry, EventStore},
     model::{Epoch, Event, EventKind, Position, Seq},
-    redis::{Entry, Fence, Nonce, RedisError, RedisLog},
+    redis::{Entry, Fence, RedisError, RedisLog},
 };
 
 /// Loads a store.
@@ -18,39 +20,82 @@ pub(crate) struct Loader {
     pub(crate) closed_ms: u64,
 }
 
-/// What has been loaded so far.
-struct Loaded {
-    at: Seq,
-    nonce: Option<Nonce>,
+/// What clients of a hub may have been sent of the log, whether or not it is loaded now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// The newest entry of the latest epoch.
+    pub(crate) fence: Fence,
+    /// The newest seq of any epoch.
+    pub(crate) highest: Seq,
+}
+
+impl Seen {
+    /// Clients may have been sent this, too.
+    pub(crate) fn add(&mut self, fence: Fence) {
+        if (fence.epoch, fence.seq) >= (self.fence.epoch, self.fence.seq) {
+            self.fence = fence;
+        }
+        self.highest = self.highest.max(fence.seq);
+    }
 }
 
 impl Loader {
-    /// Begins the log if it does not exist.
-    pub(crate) async fn begin(&self, log: &mut RedisLog) -> Result<Epoch, RedisError> {
+    /// The epoch of the log, which begins if the log does not exist. A log that nobody has followed
+    /// through the last start of its server may have lost events, and goes on in another epoch, unless a
+    /// hub that has followed it vouches for it in time.
+    pub(crate) async fn begin(
+        &self,
+        log: &mut RedisLog,
+        seen: Option<Seen>,
+    ) -> Result<Epoch, RedisError> {
+        let mut waited = Duration::ZERO;
         loop {
-            if let Some(epoch) = log.state(Seq::ZERO).await?.epoch {
-                return Ok(epoch);
+            let state = log.state(Seq::ZERO).await?;
+            match state.epoch {
+                Some(epoch) if state.is_vouched => return Ok(epoch),
+                Some(_) if waited < VOUCH_WAIT => {
+                    sleep(VOUCH_LOOK).await;
+                    waited += VOUCH_LOOK;
+                }
+                Some(_) => {
+                    tracing::warn!(
+                        "the server of the shared log was started anew, and no hub that runs has \
+                         followed the log through that; it goes on in another epoch, since events may \
+                         be lost, and clients get a gap"
+                    );
+                    self.begin_epoch(log, state.epoch, seen).await?;
+                }
+                None => self.begin_epoch(log, None, seen).await?,
             }
-            self.begin_epoch(log, None).await?;
         }
     }
 
-    /// Begins another epoch, if the log's is still the expected one. Its seqs are above any of an epoch
-    /// before: they begin at a number that grows with time, faster than events could be published.
-    pub(super) async fn begin_epoch(
+    /// Begins another epoch, if the log's is still the expected one. It is later than that and than any
+    /// that was seen, whatever the clock says. Its seqs are above any of an epoch before: they begin at a
+    /// number that grows with time, faster than events could be published.
+    pub(crate) async fn begin_epoch(
         &self,
         log: &mut RedisLog,
         expected: Option<Epoch>,
+        seen: Option<Seen>,
     ) -> Result<(), RedisError> {
         let now_ms = self.clock.now_ms();
-        let base = Seq((now_ms << SEQS_PER_MS_LOG2).max(self.store.head().0 + 1));
-        log.begin_epoch(expected, Epoch::new(now_ms, fastrand::u16(..)), base).await
+        let before = expected.max(seen.map(|seen| seen.fence.epoch));
+        let epoch = Epoch::after(before, now_ms, fastrand::u16(..));
+        let highest = seen.map_or(Seq::ZERO, |seen| seen.highest);
+        let base = Seq((now_ms << SEQS_PER_MS_LOG2).max(highest.next().0));
+        log.begin_epoch(expected, epoch, base).await
     }
 
-    /// Drops what the store has, and loads what the log keeps.
-    pub(crate) async fn load(&self, log: &mut RedisLog) -> Result<Fence, RedisError> {
+    /// Drops what the store has, and loads what the log keeps. `loaded` is called with each entry.
+    pub(crate) async fn load(
+        &self,
+        log: &mut RedisLog,
+        seen: Option<Seen>,
+        loaded: impl Fn(Fence),
+    ) -> Result<Fence, RedisError> {
         for _ in 0..LOADS_MAX {
-            if let Some(fence) = self.try_load(log).await? {
+            if let Some(fence) = self.try_load(log, seen, &loaded).await? {
                 return Ok(fence);
             }
         }
@@ -58,38 +103,47 @@ impl Loader {
     }
 
     /// Loads once; nothing if what was to be read next has been removed meanwhile.
-    async fn try_load(&self, log: &mut RedisLog) -> Result<Option<Fence>, RedisError> {
-        let epoch = self.begin(log).await?;
+    async fn try_load(
+        &self,
+        log: &mut RedisLog,
+        seen: Option<Seen>,
+        loaded: impl Fn(Fence),
+    ) -> Result<Option<Fence>, RedisError> {
+        let epoch = self.begin(log, seen).await?;
         let state = log.state(Seq::ZERO).await?;
         if state.epoch != Some(epoch) {
             return Ok(None);
         }
         let floor = state.first.map_or(state.last, |first| Seq(first.0 - 1));
         self.store.reset(epoch, floor, floor);
-        let mut loaded = Loaded { at: floor, nonce: None };
+        let mut fence = Fence { epoch, seq: floor, nonce: None };
         let mut count = PAGE_EVENTS_MIN;
         loop {
-            let entries = log.read(loaded.at, count).await?;
+            let entries = log.read(fence.seq, count).await?;
             if entries.is_empty() {
                 break;
             }
             count = next_count(&entries);
             for (seq, entry) in entries {
                 // A log that began another epoch has a jump, and so has one that was cut behind us.
-                if seq != loaded.at.next() {
+                if seq != fence.seq.next() {
                     let first = log.state(Seq::ZERO).await?.first;
-                    if first.is_none_or(|first| first > loaded.at.next()) {
+                    if first.is_none_or(|first| first > fence.seq.next()) {
                         return Ok(None);
                     }
                 }
-                loaded = Loaded { at: seq, nonce: Some(entry.nonce) };
+                fence = Fence { epoch, seq, nonce: Some(entry.nonce) };
                 let (entry, event) = self.event(epoch, seq, entry, true);
                 self.store.append(&entry, &Arc::new(event));
                 self.store.commit(seq);
+                loaded(fence);
             }
             tokio::task::yield_now().await;
         }
-        let head = loaded.at.max(state.last);
+        if fence.seq < state.last {
+            fence = Fence { epoch, seq: state.last, nonce: None };
+        }
+        let head = fence.seq;
         self.store.skip_to(head);
         for (channel, seq, closed_ms) in log.closed().await? {
             if closed_ms + self.closed_ms > self.clock.now_ms() && seq <= head {
@@ -101,8 +155,9 @@ impl Loader {
                 }
             }
         }
-        let nonce = loaded.nonce.filter(|_| loaded.at == head);
-        Ok(Some(Fence { epoch, seq: head, nonce }))
+        // What came from a later epoch was loaded as if it were of this one.
+        let is_same = log.state(head).await?.epoch == Some(epoch);
+        Ok(is_same.then_some(fence))
     }
 
     /// The event of an entry, and its channel. A channel that is closed here is open again if the log
@@ -145,6 +200,10 @@ pub(super) fn next_count(entries: &[(Seq, Entry)]) -> usize {
 
 /// Seqs for each millisecond: a million a second.
 const SEQS_PER_MS_LOG2: u32 = 10;
+/// How long a hub that runs has to vouch for the log after a start of its server: it comes back to the
+/// server within a second.
+const VOUCH_WAIT: Duration = Duration::from_secs(3);
+const VOUCH_LOOK: Duration = Duration::from_millis(100);
 /// How often a load begins anew since the log was cut behind it.
 const LOADS_MAX: usize = 5;
 /// Bytes of one reply, about.

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     arguments::BridgeArguments,
     backoff::Backoff,
-    loading::{Loader, PAGE_EVENTS_MIN, next_count},
+    loading::{Loader, PAGE_EVENTS_MIN, Seen, next_count},
 };
 use crate::{
     actors::{
@@ -42,7 +42,7 @@ enum Continuity {
     FellOff,
     /// It has lost what this hub has shown.
     Lost,
-    /// Another hub has found that, and begun another epoch.
+    /// Another hub has found that, and begun a later epoch.
     Replaced,
 }
 
@@ -86,15 +86,16 @@ impl Tail {
         }
     }
 
-    /// Shows nothing more: what comes next cannot be read.
+    /// Shows and appends nothing more: what comes next cannot be read. Clients go on at a hub that can.
     async fn halt(&self, error: &RedisError) {
         tracing::error!(
             error = error as &dyn std::error::Error,
             "this hub follows the shared log no further, and is not ready; replace it by a version \
              that can read it"
         );
-        self.stage.set_condition(Condition::Halted);
         self.arguments.lifecycle.become_unready();
+        self.stage.halt();
+        self.arguments.shards.end_all().await;
         std::future::pending().await
     }
 
@@ -134,51 +135,76 @@ impl Tail {
     /// Looks whether the log goes on where this hub has it; if it does not, or if what came last did not
     /// follow, loads it anew.
     async fn check(&self, log: &mut RedisLog, is_torn: bool) -> Result<(), RedisError> {
-        let fence = self.stage.fence();
-        if let Some(fence) = fence {
-            let state = log.state(fence.seq).await?;
-            match continuity(&state, &fence) {
-                Continuity::Whole if !is_torn => return Ok(()),
-                Continuity::Whole | Continuity::FellOff => {
+        // A load that broke off is begun again. What it had loaded counts as what was shown.
+        let is_loaded = self.stage.fence().is_some();
+        let seen = self.stage.seen();
+        let state = log.state(seen.fence.seq).await?;
+        let continuity = continuity(&state, &seen);
+        if continuity == Continuity::Whole && !state.is_vouched {
+            log.vouch(seen.fence.epoch).await?;
+        }
+        match continuity {
+            Continuity::Whole if is_loaded && !is_torn => {
+                self.stage.follows(log.run());
+                return Ok(());
+            }
+            Continuity::Whole | Continuity::FellOff => {
+                if is_loaded {
                     self.stage.metrics.count_change("fell_off");
-                    tracing::warn!(
-                        "this hub fell off the shared log; its clients reconnect and get a gap"
-                    );
                 }
-                Continuity::Replaced => {
-                    self.stage.metrics.count_change("epoch");
-                    tracing::warn!(
-                        "the shared log has another epoch; this hub's clients reconnect and get a gap"
-                    );
-                }
-                Continuity::Lost => {
-                    self.loader.begin_epoch(log, state.epoch).await?;
-                    self.stage.metrics.count_change("epoch");
-                    tracing::error!(
-                        "the server of the shared log has lost events; it goes on in another epoch, \
-                         and clients get a gap"
-                    );
-                }
+                tracing::warn!(
+                    "this hub fell off the shared log; its clients reconnect and get a gap"
+                );
+            }
+            Continuity::Replaced => {
+                self.stage.metrics.count_change("epoch");
+                tracing::warn!(
+                    "the shared log has another epoch; this hub's clients reconnect and get a gap"
+                );
+            }
+            Continuity::Lost => {
+                self.loader.begin_epoch(log, state.epoch, Some(seen)).await?;
+                self.stage.metrics.count_change("epoch");
+                tracing::error!(
+                    "the server of the shared log has lost events; it goes on in another epoch, \
+                     and clients get a gap"
+                );
             }
         }
-        self.load_anew(log).await
+        // Where nothing can be compared, a start of the server counts as a loss.
+        let is_lost = match continuity {
+            Continuity::Whole => false,
+            Continuity::FellOff => !state.is_vouched,
+            Continuity::Replaced | Continuity::Lost => true,
+        };
+        self.load_anew(log, seen, is_lost).await
     }
 
     /// Ends all connections, whose clients then come back with their positions, and loads the log.
-    async fn load_anew(&self, log: &mut RedisLog) -> Result<(), RedisError> {
-        self.stage.begin_loading();
+    async fn load_anew(
+        &self,
+        log: &mut RedisLog,
+        seen: Seen,
+        is_lost: bool,
+    ) -> Result<(), RedisError> {
+        self.stage.begin_loading(is_lost);
+        self.stage.follows(log.run());
         let store = &self.loader.store;
-        let before = store.head();
-        let epoch = self.loader.begin(log).await?;
+        let epoch = self.loader.begin(log, Some(seen)).await?;
         // A reader finds from now on that events are lost, at any position.
-        store.reset(epoch, before.next(), before.next());
+        let lost_through = seen.highest.next();
+        store.reset(epoch, lost_through, lost_through);
         self.arguments.shards.end_all().await;
-        let fence = self.loader.load(log).await?;
-        if fence.seq < before {
-            let why = "the numbers of the shared log went back";
-            self.arguments.log.fail(why);
-            return Err(RedisError::Unsuitable(why.to_owned()));
+        #[cfg(test)]
+        self.stage.loading_held().await;
+        let fence = self.loader.load(log, Some(seen), |fence| self.stage.has_loaded(fence)).await?;
+        if fence.epoch < seen.fence.epoch || fence.seq < seen.highest {
+            // The next look finds that, and another epoch begins.
+            return Err(RedisError::Unexpected("the numbers of the shared log went back"));
         }
+        // A subscription that was admitted before has attached while the log was half loaded; it would go
+        // on at the next event that is shown.
+        self.arguments.shards.end_all().await;
         self.stage.has_shown(fence);
         Ok(())
     }
@@ -227,11 +253,13 @@ impl Tail {
     }
 }
 
-fn continuity(state: &LogState, fence: &Fence) -> Continuity {
+fn continuity(state: &LogState, seen: &Seen) -> Continuity {
+    let fence = &seen.fence;
     match state.epoch {
         None => return Continuity::Lost,
+        // An older copy, or a hub that knew of no other epoch has begun that one.
+        Some(epoch) if epoch < fence.epoch || state.last < seen.highest => return Continuity::Lost,
         Some(epoch) if epoch != fence.epoch => return Continuity::Replaced,
-        Some(_) if state.last < fence.seq => return Continuity::Lost,
         Some(_) => {}
     }
     let is_cut = state.first.is_some_and(|first| first > fence.seq.next());
@@ -260,11 +288,17 @@ mod tests {
 
     #[test]
     fn a_log_goes_on_only_where_its_entry_is_the_same() {
-        let epoch = Epoch::new(1, 1);
+        let epoch = Epoch::new(2, 1);
         let nonce = |n: u8| Some([n; 8]);
         let fence = Fence { epoch, seq: Seq(8), nonce: nonce(8) };
-        let state =
-            LogState { epoch: Some(epoch), last: Seq(9), first: Some(Seq(3)), nonce: nonce(8) };
+        let seen = Seen { fence, highest: Seq(8) };
+        let state = LogState {
+            epoch: Some(epoch),
+            last: Seq(9),
+            first: Some(Seq(3)),
+            nonce: nonce(8),
+            is_vouched: true,
+        };
         for (state, expected) in [
             (state, Continuity::Whole),
             (LogState { nonce: nonce(7), ..state }, Continuity::Lost),
@@ -273,15 +307,20 @@ mod tests {
             (LogState { nonce: None, first: Some(Seq(9)), ..state }, Continuity::FellOff),
             (LogState { last: Seq(7), nonce: None, ..state }, Continuity::Lost),
             (LogState { nonce: None, first: None, ..state }, Continuity::Lost),
-            (LogState { epoch: Some(Epoch::new(2, 1)), ..state }, Continuity::Replaced),
+            (LogState { epoch: Some(Epoch::new(3, 1)), ..state }, Continuity::Replaced),
+            (LogState { epoch: Some(Epoch::new(3, 1)), last: Seq(7), ..state }, Continuity::Lost),
+            (LogState { epoch: Some(Epoch::new(1, 1)), ..state }, Continuity::Lost),
             (LogState { epoch: None, ..state }, Continuity::Lost),
         ] {
-            assert_eq!(continuity(&state, &fence), expected, "{state:?}");
+            assert_eq!(continuity(&state, &seen), expected, "{state:?}");
         }
-        let fence = Fence { nonce: None, ..fence };
+        // Half loaded, in an epoch that begins above all before.
+        let half = Seen { highest: Seq(10), ..seen };
+        assert_eq!(continuity(&state, &half), Continuity::Lost);
+        let seen = Seen { fence: Fence { nonce: None, ..fence }, ..seen };
         let first = |first| LogState { nonce: None, first, ..state };
-        assert_eq!(continuity(&first(None), &fence), Continuity::Whole);
-        assert_eq!(continuity(&first(Some(Seq(9))), &fence), Continuity::Whole);
-        assert_eq!(continuity(&first(Some(Seq(10))), &fence), Continuity::FellOff);
+        assert_eq!(continuity(&first(None), &seen), Continuity::Whole);
+        assert_eq!(continuity(&first(Some(Seq(9))), &seen), Continuity::Whole);
+        assert_eq!(continuity(&first(Some(Seq(10))), &seen), Continuity::FellOff);
     }
 }

@@ -60,3 +60,8 @@ pub(super) async fn gap_of(hub: &TestHub, from: &str) -> (Value, SseClient) {
         sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// The epoch of a position.
+pub(super) fn epoch(position: &str) -> &str {
+    position.split('-').next().expect("a position")
+}

@@ -1,5 +1,6 @@
 //! Hubs that share a log in Redis (docs/scaling.md), held against what happens to the server and to them.
 
+mod cold_starts;
 mod hubs;
 mod losses;
 mod outages;
