@@ -28,6 +28,7 @@ mod peer;
 mod reply;
 mod root;
 mod sampler;
+mod seen;
 mod shard;
 mod shard_context;
 mod shards;

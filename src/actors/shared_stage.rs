@@ -17,9 +17,9 @@ use tokio::{
 };
 
 use super::{
-    bridge::Seen,
     clock::Now,
     committer::Answer,
+    seen::Seen,
     submission::{AppendError, Committed, Queued, Reply, Submission},
 };
 use crate::{

@@ -252,7 +252,7 @@ async fn check_server(connection: &mut Connection) -> Result<Run, RedisError> {
     })
 }
 
-/// The entries before the first that cannot be read; the error of that one if there are none.
+/// The entries before the first that cannot be read; if that is the first of all, its error.
 fn read_entries(reply: &Reply) -> Result<Vec<(Seq, Entry)>, RedisError> {
     let Some(entries) = reply.array() else { return Err(NOT_A_STREAM) };
     let mut read = Vec::with_capacity(entries.len());

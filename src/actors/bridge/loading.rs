@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    actors::clock::Clock,
+    actors::{clock::Clock, seen::Seen},
     backend::{ChannelEntry, EventStore},
     model::{Epoch, Event, EventKind, Position, Seq},
     redis::{Entry, Fence, RedisError, RedisLog},
@@ -18,25 +18,6 @@ pub(crate) struct Loader {
     pub(crate) clock: Clock,
     /// How long a channel stays closed, in milliseconds.
     pub(crate) closed_ms: u64,
-}
-
-/// What clients of a hub may have been sent of the log, whether or not it is loaded now.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
-    /// The newest entry of the latest epoch.
-    pub(crate) fence: Fence,
-    /// The newest seq of any epoch.
-    pub(crate) highest: Seq,
-}
-
-impl Seen {
-    /// Clients may have been sent this, too.
-    pub(crate) fn add(&mut self, fence: Fence) {
-        if (fence.epoch, fence.seq) >= (self.fence.epoch, self.fence.seq) {
-            self.fence = fence;
-        }
-        self.highest = self.highest.max(fence.seq);
-    }
 }
 
 impl Loader {

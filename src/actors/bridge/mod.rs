@@ -10,4 +10,4 @@ mod tailing;
 
 pub(super) use actor::Bridge;
 pub(crate) use arguments::BridgeArguments;
-pub(crate) use loading::{Loader, Seen};
+pub(crate) use loading::Loader;

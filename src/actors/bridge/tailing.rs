@@ -11,11 +11,12 @@ use tokio::{
 use super::{
     arguments::BridgeArguments,
     backoff::Backoff,
-    loading::{Loader, PAGE_EVENTS_MIN, Seen, next_count},
+    loading::{Loader, PAGE_EVENTS_MIN, next_count},
 };
 use crate::{
     actors::{
         committer::Prepared,
+        seen::Seen,
         shared_stage::{Condition, SharedStage},
         submission::cost,
     },

@@ -98,7 +98,7 @@ async fn a_hub_that_meets_a_later_format_stops_and_skips_nothing() {
     while hub.get("/readyz").await.status() != 503 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    // Its subscribers go to a hub that can read it, and what is published here is lost to nobody.
+    // Its subscribers go to a hub that can read it, and so do its publishers.
     assert_eq!(position_at_end(stream).await, before);
     let refused = try_publish(&hub, "2").await;
     assert_eq!(refused.status(), 503, "{}", refused.body);
