@@ -40,6 +40,10 @@ pub struct BackendOptions {
     pub redis: RedisOptions,
     /// Events that the log keeps, about; older ones are removed.
     pub events_max: u64,
+    /// Bytes of the events that the log keeps, about; the oldest are removed.
+    pub bytes_max: u64,
+    /// How long the log keeps events, about.
+    pub age_max: Duration,
     /// Events that are appended at once, and so those of one publish.
     pub batch_events_max: u32,
     /// How long a subscription waits for this hub to have what another has shown already.
@@ -58,6 +62,8 @@ impl BackendOptions {
                 namespace: "visnyk".to_owned(),
             },
             events_max: 200_000,
+            bytes_max: 1 << 30,
+            age_max: Duration::from_secs(86_400),
             batch_events_max: 256,
             catch_up_wait: Duration::from_millis(5_000),
         }
@@ -162,6 +168,8 @@ impl SharedStage {
         Self {
             append_limits: AppendLimits {
                 events_max: options.events_max,
+                bytes_max: options.bytes_max,
+                age_ms: options.age_max.as_millis() as u64,
                 keys_ms: u64::from(publish.idempotency_s) * 1_000,
                 keys_max: publish.idempotency_keys_max.into(),
                 closed_ms: u64::from(channels.tombstone_s) * 1_000,
@@ -272,6 +280,7 @@ impl SharedStage {
                 }
                 SubmissionOutcome::KeyReused => Err(AppendError::KeyReused),
                 SubmissionOutcome::Closed(channel) => Err(AppendError::Closed(channel)),
+                SubmissionOutcome::Full => Err(AppendError::StorageFull),
             };
             let at = match &outcome {
                 Ok(committed) if !committed.replayed => committed.last.seq,
@@ -433,6 +442,11 @@ impl SharedStage {
     /// How this hub stands to the log.
     pub(crate) fn condition(&self) -> Condition {
         *self.condition.borrow()
+    }
+
+    /// Whether the histories are loaded anew.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.condition() == Condition::Loading
     }
 
     /// Whether the server cannot be reached.

@@ -30,6 +30,8 @@ use crate::{
 pub struct EventStore {
     /// Another one only when a log that hubs share has lost events.
     epoch: AtomicU64,
+    /// How often it was dropped and begun anew.
+    resets: AtomicU64,
     total_bytes_max: u64,
     registry: Arc<Registry>,
     /// The newest seq that is shown, with all before it.
@@ -59,6 +61,7 @@ impl EventStore {
     pub fn new(epoch: Epoch, total_bytes_max: u64, registry: Arc<Registry>) -> Self {
         Self {
             epoch: AtomicU64::new(epoch.to_u64()),
+            resets: AtomicU64::new(0),
             total_bytes_max,
             registry,
             head: AtomicU64::new(0),
@@ -230,6 +233,7 @@ impl EventStore {
     /// published up to `lost_through` counts as lost, in any channel. Connections that have read from it
     /// before must end, and be sent their gaps when they come back.
     pub fn reset(&self, epoch: Epoch, lost_through: Seq, head: Seq) {
+        self.resets.fetch_add(1, Ordering::AcqRel);
         self.epoch.store(epoch.to_u64(), Ordering::Release);
         self.registry.directory().reset_losses(lost_through);
         for entry in self.registry.directory().select(usize::MAX, |_| true) {
@@ -269,6 +273,11 @@ impl EventStore {
             let evicted = history.evict_through(Seq(u64::MAX));
             self.note(&mut self.journal.write(), entry, &evicted);
         });
+    }
+
+    /// How often it was dropped and begun anew: what was read before and after that does not go together.
+    pub fn resets(&self) -> u64 {
+        self.resets.load(Ordering::Acquire)
     }
 
     /// The latest events of the log.

@@ -19,12 +19,17 @@ pub(super) fn healthz() -> Response {
     "ok\n".into_response()
 }
 
-/// Readiness: 503 once a drain is near or under way, and of a hub for publishes while it cannot take any.
+/// Readiness: 503 once a drain is near or under way, while the histories of a shared log are loaded anew, and
+/// of a hub for publishes while it cannot take any.
 pub(super) fn readyz(state: &HttpState) -> Response {
     let hub = &state.hub;
     // An edge stays: without it its subscribers would have no hub at all.
     if state.settings.role == Role::Ingest && hub.is_backend_away() {
         let detail = "the server that keeps the log cannot be reached";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    }
+    if hub.is_loading() {
+        let detail = "the histories of the shared log are being loaded";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
     }
     if hub.is_ready() {

@@ -94,6 +94,12 @@ impl Hub {
         self.0.log.shared().is_some_and(|shared| shared.is_away())
     }
 
+    /// Whether it loads the histories of a shared log anew, since it missed events or some were lost;
+    /// subscriptions wait meanwhile.
+    pub fn is_loading(&self) -> bool {
+        self.0.log.shared().is_some_and(|shared| shared.is_loading())
+    }
+
     /// Whether it drains, or is shut down.
     pub fn is_draining(&self) -> bool {
         self.0.lifecycle.is_draining()

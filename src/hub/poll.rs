@@ -59,10 +59,10 @@ impl Hub {
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         loop {
             self.catch_up(&request.start).await?;
-            let epoch = self.0.store.epoch();
+            let resets = self.0.store.resets();
             let found = self.look(request).await;
-            // The log began a new epoch meanwhile, so the results from before are invalid.
-            if self.0.store.epoch() == epoch {
+            // The histories were loaded anew meanwhile, so the results from before are invalid.
+            if self.0.store.resets() == resets {
                 return found;
             }
         }

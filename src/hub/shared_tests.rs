@@ -25,6 +25,7 @@ async fn a_stream_that_attaches_while_the_log_is_loaded_anew_skips_nothing() {
     // It is ended, and the load waits.
     rest_of(old).await;
     assert_ne!(hub.epoch(), epoch);
+    assert!(hub.is_loading(), "it is not ready");
     // It was admitted before: while the log is loaded others wait.
     let stream = open(&hub).await;
     for n in 1..=3 {
@@ -34,11 +35,27 @@ async fn a_stream_that_attaches_while_the_log_is_loaded_anew_skips_nothing() {
     while hub.head() != other.head() {
         sleep(Duration::from_millis(5)).await;
     }
+    assert!(!hub.is_loading());
     publish(&other, "next").await;
     let text = rest_of(stream).await;
     assert!(!text.contains("data:"), "it goes on behind events that it was not sent: {text}");
     hub.shut_down().await;
     other.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_connections_end_however_many_a_shard_has() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server).await;
+    let mut streams = Vec::new();
+    for _ in 0..600 {
+        streams.push(open(&hub).await);
+    }
+    server.command(&["FLUSHALL"]);
+    for stream in streams {
+        rest_of(stream).await;
+    }
+    hub.shut_down().await;
 }
 
 async fn hub_on(server: &RedisServer) -> Hub {

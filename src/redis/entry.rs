@@ -17,6 +17,8 @@ pub type Nonce = [u8; 8];
 pub struct Entry {
     /// What it is known by.
     pub nonce: Nonce,
+    /// The nonce of the entry before it in its epoch; none of the first.
+    pub previous: Option<Nonce>,
     /// A publisher's, or the hub's.
     pub kind: EventKind,
     /// When it was accepted by the wall clock of its hub, in milliseconds since 1970.
@@ -54,7 +56,7 @@ impl Entry {
         bytes
     }
 
-    /// Reads the entry that is `seq` in the stream.
+    /// Reads the entry that is `seq` in the stream; [`previous`](Self::previous) lies beside it.
     pub(super) fn decode(seq: u64, bytes: &Bytes) -> Result<Self, RedisError> {
         match bytes.first() {
             Some(&FORMAT) => {}
@@ -79,6 +81,7 @@ impl Entry {
         let data_start = u32::from_le_bytes(head[20..24].try_into().ok()?);
         Some(Self {
             nonce: head[1..9].try_into().ok()?,
+            previous: None,
             kind,
             time_ms: u64::from_le_bytes(head[10..18].try_into().ok()?),
             channel: ChannelName::parse(std::str::from_utf8(name).ok()?).ok()?,

@@ -1,6 +1,6 @@
 -- The one script of the log that hubs share. It runs alone, so what it does is one step for every hub.
--- KEYS: the stream; its epoch and last seq; idempotency keys, and the order they came in; closed channels,
--- and the order they came in.
+-- KEYS: the stream; its epoch, last seq and sums; idempotency keys, and the order they came in; closed
+-- channels, and the order they came in; marks of how many bytes were appended by when.
 -- Everything is checked before the first write: Redis takes nothing back.
 local log, meta = KEYS[1], KEYS[2]
 local op = ARGV[1]
@@ -28,7 +28,7 @@ if op == 'begin' then
     local base = math.max(tonumber(ARGV[4]), last + 1)
     local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
     if newest[1] then base = math.max(base, tonumber(string.match(newest[1][1], '^%d+')) + 1) end
-    redis.call('HSET', meta, 'epoch', ARGV[3], 'last', text(base), 'run', ARGV[5])
+    redis.call('HSET', meta, 'epoch', ARGV[3], 'last', text(base), 'run', ARGV[5], 'nonce', '')
     return {ARGV[3], text(base)}
   end
   return {epoch, text(last)}
@@ -51,25 +51,59 @@ if op == 'state' then
   }
 end
 
--- append EPOCH SEQ NONCE EVENTS_MAX KEYS_MS KEYS_MAX CLOSED_MS CLOSED_MAX COUNT, and for each submission:
--- SCOPE FINGERPRINT KIND, the number of channels and these, the number of entries and these.
+-- probe: the first command that the user may not perform, of those that follow the first write of an append;
+-- or ok. Nothing is changed but a field of meta, the only key of the right type.
+if op == 'probe' then
+  local function is_denied(...)
+    local reply = redis.pcall(...)
+    if type(reply) ~= 'table' or not reply.err then return false end
+    for _, text in ipairs({"can't run", "can't access", 'permissions'}) do
+      if string.find(reply.err, text, 1, true) then return true end
+    end
+    return false
+  end
+  local commands = {
+    {'HSET', meta, 'format', '1'}, {'HDEL', meta, 'probe'}, {'HLEN', meta}, {'TIME'}, {'XLEN', meta},
+    {'XADD', meta, '0-0', 'e', ''}, {'XTRIM', meta, 'MAXLEN', '1'}, {'RPUSH', meta, ''},
+    {'LPOP', meta}, {'LINDEX', meta, '0'}, {'XREVRANGE', meta, '+', '-', 'COUNT', '1'}
+  }
+  for _, command in ipairs(commands) do
+    if is_denied(unpack(command)) then return command[1] end
+  end
+  for _, key in ipairs(KEYS) do
+    if is_denied('HLEN', key) then return 'HLEN ' .. key end
+  end
+  return 'ok'
+end
+
+-- append EPOCH SEQ NONCE EVENTS_MAX BYTES_MAX AGE_MS KEYS_MS KEYS_MAX CLOSED_MS CLOSED_MAX COUNT, and for each
+-- submission: SCOPE FINGERPRINT KIND, the number of channels and these, the number of entries and these.
 if not epoch then return {'lost'} end
 if epoch ~= ARGV[2] then return {'epoch', epoch} end
 local known = tonumber(ARGV[3])
 if last < known then return {'lost'} end
+local first = first_seq()
 if ARGV[4] ~= '' then
   local nonce = nonce_at(known)
   if nonce ~= ARGV[4] then
-    local first = first_seq()
     -- Behind what is kept nothing can be compared.
     if nonce or not first or first < known then return {'lost'} end
   end
 end
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local keep_keys, keys_max = tonumber(ARGV[6]), tonumber(ARGV[7])
-local keep_closed, closed_max = tonumber(ARGV[8]), tonumber(ARGV[9])
-local keys, keys_order, closed, closed_order = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local bytes_max, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
+local keep_keys, keys_max = tonumber(ARGV[8]), tonumber(ARGV[9])
+local keep_closed, closed_max = tonumber(ARGV[10]), tonumber(ARGV[11])
+local keys, keys_order, closed, closed_order, marks = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+
+-- Bytes that were ever appended, and of these removed; at the last mark, and when; the time of the newest
+-- entry, and its nonce.
+local sums = redis.call('HMGET', meta, 'total', 'removed', 'marked', 'marked_ms', 'last_ms')
+for at = 1, 5 do sums[at] = tonumber(sums[at] or '0') end
+local total, removed, marked, marked_ms, last_ms = unpack(sums)
+local before, before_total = last, total
+local newest = redis.call('HGET', meta, 'nonce') or ''
 
 -- The value of a name in a table, if it has not expired: values begin with their time and a colon.
 local function look_up(values, name, keep)
@@ -103,9 +137,29 @@ local function prune(values, order, keep, max)
   end
 end
 
-local at = 11
+-- Removes entries beyond the bounds of bytes and age. A mark is a seq, the bytes appended through it, and when
+-- the last of them were.
+local function trim()
+  local through
+  for _ = 1, 512 do
+    local mark = redis.call('LINDEX', marks, 0)
+    if not mark then break end
+    local seq, bytes, ms = string.match(mark, '^(%d+):(%d+):(%d+)$')
+    seq, bytes, ms = tonumber(seq), tonumber(bytes), tonumber(ms)
+    local is_removed = first and seq < first
+    if not is_removed and total - removed <= bytes_max and ms + keep_ms > now then break end
+    redis.call('LPOP', marks)
+    removed = bytes
+    if not is_removed then through = seq end
+  end
+  if through then redis.call('XTRIM', log, 'MINID', id(through + 1)) end
+  redis.call('XTRIM', log, 'MAXLEN', '~', ARGV[5])
+end
+
+local at = 13
 local outcomes = {}
-for s = 1, tonumber(ARGV[10]) do
+local has_written = false
+for s = 1, tonumber(ARGV[12]) do
   local scope, sent, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local channels = tonumber(ARGV[at + 3])
   local first_channel = at + 4
@@ -117,8 +171,8 @@ for s = 1, tonumber(ARGV[10]) do
     local known_key = look_up(keys, scope, keep_keys)
     if known_key then
       if string.sub(known_key, 1, 16) == sent then
-        local first, count = string.match(string.sub(known_key, 17), '^(%d+):(%d+)$')
-        outcome = {'replayed', first, count}
+        local from, count = string.match(string.sub(known_key, 17), '^(%d+):(%d+)$')
+        outcome = {'replayed', from, count}
       else
         outcome = {'reused'}
       end
@@ -133,21 +187,48 @@ for s = 1, tonumber(ARGV[10]) do
     end
   end
   if not outcome then
-    local first = last + 1
+    local from = last + 1
     for e = 1, entries do
-      last = last + 1
-      redis.call('XADD', log, id(last), 'e', ARGV[entries_at + e])
+      local entry = ARGV[entries_at + e]
+      -- The server checks its memory before the first write of a script alone.
+      local add = has_written and redis.call or redis.pcall
+      local added = add('XADD', log, id(last + 1), 'e', entry, 'p', newest)
+      if type(added) == 'table' then
+        if string.sub(added.err, 1, 3) ~= 'OOM' then return added end
+        outcome = {'full'}
+        break
+      end
+      has_written = true
+      last, newest, total = last + 1, string.sub(entry, 2, 9), total + #entry
     end
-    if scope ~= '' and keys_max > 0 then
-      remember(keys, keys_order, scope, sent .. text(first) .. ':' .. entries)
+    if not outcome then
+      if scope ~= '' and keys_max > 0 then
+        remember(keys, keys_order, scope, sent .. text(from) .. ':' .. entries)
+      end
+      if kind == 'c' then remember(closed, closed_order, ARGV[first_channel], text(last)) end
+      outcome = {'taken', text(from), tostring(entries)}
     end
-    if kind == 'c' then remember(closed, closed_order, ARGV[first_channel], text(last)) end
-    outcome = {'taken', text(first), tostring(entries)}
   end
   outcomes[s] = outcome
 end
-redis.call('HSET', meta, 'last', text(last))
-redis.call('XTRIM', log, 'MAXLEN', '~', ARGV[5])
+if has_written then
+  -- A mark for what was there before, so that the newest entries are never removed by it. A hundred or so
+  -- for the whole log.
+  local is_due = before_total - marked >= bytes_max / 128
+    or last_ms - marked_ms >= keep_ms / 128 or now - last_ms >= keep_ms / 128
+  if before_total > marked and is_due then
+    redis.call('RPUSH', marks, text(before) .. ':' .. text(before_total) .. ':' .. text(last_ms))
+    marked, marked_ms = before_total, last_ms
+  end
+  redis.call(
+    'HSET', meta, 'last', text(last), 'nonce', newest, 'total', text(total), 'last_ms', text(now),
+    'marked', text(marked), 'marked_ms', text(marked_ms)
+  )
+end
+-- These are done when memory is full, too, and may end that.
+local removed_before = removed
+trim()
+if removed ~= removed_before then redis.call('HSET', meta, 'removed', text(removed)) end
 prune(keys, keys_order, keep_keys, keys_max)
 prune(closed, closed_order, keep_closed, closed_max)
-return {'ok', text(last), outcomes}
+return {'ok', text(last), outcomes, text(total - removed), redis.call('XLEN', log)}

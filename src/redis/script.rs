@@ -35,6 +35,10 @@ impl Default for NewEntries {
 pub struct AppendLimits {
     /// Entries that the stream keeps, about.
     pub events_max: u64,
+    /// Bytes of them, about.
+    pub bytes_max: u64,
+    /// Their age, in milliseconds, about.
+    pub age_ms: u64,
     /// How long an idempotency key is remembered, in milliseconds.
     pub keys_ms: u64,
     /// How many of them.
@@ -65,6 +69,10 @@ pub enum Appended {
         outcomes: Vec<SubmissionOutcome>,
         /// The newest seq.
         last: Seq,
+        /// Entries that are kept.
+        kept: u64,
+        /// Bytes of them, about.
+        kept_bytes: u64,
     },
     /// Nothing was appended: the log is not the one that the fence stands for.
     Fenced,
@@ -91,6 +99,8 @@ pub enum SubmissionOutcome {
     KeyReused,
     /// A channel is closed.
     Closed(ChannelName),
+    /// The server has no memory left: nothing was appended.
+    Full,
 }
 
 /// Adds an append to a command.
@@ -102,7 +112,8 @@ pub(super) fn write_append(
 ) {
     let nonce = fence.nonce.map(|nonce| Bytes::copy_from_slice(&nonce)).unwrap_or_default();
     command.part("append").number(fence.epoch.to_u64()).number(fence.seq.0).part(nonce);
-    command.number(limits.events_max).number(limits.keys_ms).number(limits.keys_max);
+    command.number(limits.events_max).number(limits.bytes_max).number(limits.age_ms);
+    command.number(limits.keys_ms).number(limits.keys_max);
     command.number(limits.closed_ms).number(limits.closed_max);
     command.number(submissions.len() as u64);
     for submission in submissions {
@@ -138,8 +149,10 @@ pub(super) fn read_appended(reply: &Reply, submissions: usize) -> Result<Appende
     let last = parts.get(1).and_then(Reply::number).map(Seq).ok_or(UNEXPECTED)?;
     let outcomes = parts.get(2).and_then(Reply::array).ok_or(UNEXPECTED)?;
     let outcomes: Vec<_> = outcomes.iter().map_while(read_outcome).collect();
+    let number = |index: usize| parts.get(index).and_then(Reply::number).ok_or(UNEXPECTED);
+    let (kept_bytes, kept) = (number(3)?, number(4)?);
     match outcomes.len() == submissions {
-        true => Ok(Appended::Done { outcomes, last }),
+        true => Ok(Appended::Done { outcomes, last, kept, kept_bytes }),
         false => Err(UNEXPECTED),
     }
 }
@@ -151,6 +164,7 @@ fn read_outcome(reply: &Reply) -> Option<SubmissionOutcome> {
         "taken" => SubmissionOutcome::Taken { first: Seq(number(1)?), events: number(2)? },
         "replayed" => SubmissionOutcome::Replayed { first: Seq(number(1)?), events: number(2)? },
         "reused" => SubmissionOutcome::KeyReused,
+        "full" => SubmissionOutcome::Full,
         "closed" => SubmissionOutcome::Closed(ChannelName::parse(parts.get(1)?.text()?).ok()?),
         _ => return None,
     })

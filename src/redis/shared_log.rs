@@ -30,7 +30,7 @@ pub type Run = Arc<str>;
 #[derive(Debug)]
 struct Keys {
     log: Bytes,
-    all: [Bytes; 6],
+    all: [Bytes; 7],
 }
 
 /// How a log is.
@@ -59,7 +59,25 @@ impl RedisLog {
             Reply::Bulk(hash) => hash,
             _ => return Err(RedisError::Unexpected("the hash of the script")),
         };
-        Ok(Self { connection, script, keys: Keys::of(&options.namespace), run })
+        let mut log = Self { connection, script, keys: Keys::of(&options.namespace), run };
+        log.probe().await?;
+        Ok(log)
+    }
+
+    /// Checks that the user may do all that an append does: an append that is refused half way would
+    /// leave what it had written before.
+    async fn probe(&mut self) -> Result<(), RedisError> {
+        let mut command = self.command();
+        command.part("probe");
+        let reply = self.connection.call(&command.parts(), COMMAND_TIME_MAX).await?;
+        match reply.text() {
+            Some("ok") => Ok(()),
+            Some(denied) => Err(RedisError::Unsuitable(format!(
+                "its user may not perform {denied}, which an append needs (docs/scaling.md lists the \
+                 commands)"
+            ))),
+            None => Err(RedisError::Unexpected("what its user may perform")),
+        }
     }
 
     /// The run of the server.
@@ -169,16 +187,26 @@ impl RedisLog {
     /// The channels that are closed: the seq of each one's closing event, and when it was closed, in
     /// milliseconds since 1970.
     pub async fn closed(&mut self) -> Result<Vec<(ChannelName, Seq, u64)>, RedisError> {
-        let parts: [&[u8]; 2] = [b"HGETALL", &self.keys.all[4]];
-        let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
-        let pairs = reply.array().ok_or(RedisError::Unexpected("the closed channels"))?;
+        let unexpected = || RedisError::Unexpected("the closed channels");
         let read = |pair: &[Reply]| {
             let name = ChannelName::parse(pair.first()?.text()?).ok()?;
             let (closed_ms, seq) = pair.get(1)?.text()?.split_once(':')?;
             Some((name, Seq(seq.parse().ok()?), closed_ms.parse().ok()?))
         };
-        let closed = pairs.chunks(2).map(read).collect::<Option<Vec<_>>>();
-        closed.ok_or(RedisError::Unexpected("the closed channels"))
+        let (mut closed, mut cursor) = (Vec::new(), Bytes::from_static(b"0"));
+        loop {
+            let parts: [&[u8]; 5] =
+                [b"HSCAN", &self.keys.all[4], &cursor, b"COUNT", CLOSED_COUNT.as_bytes()];
+            let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
+            let Some([Reply::Bulk(next), pairs]) = reply.array() else { return Err(unexpected()) };
+            let pairs = pairs.array().ok_or_else(unexpected)?;
+            let page = pairs.chunks(2).map(read).collect::<Option<Vec<_>>>();
+            closed.extend(page.ok_or_else(unexpected)?);
+            if &next[..] == b"0" {
+                return Ok(closed);
+            }
+            cursor = Bytes::clone(next);
+        }
     }
 
     /// Waits until the server ends the connection. Cancelling it has no effect.
@@ -214,6 +242,7 @@ impl Keys {
             key("keys:order"),
             key("closed"),
             key("closed:order"),
+            key("marks"),
         ];
         Self { log, all }
     }
@@ -271,12 +300,15 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
     let id = id.text().unwrap_or_default();
     let foreign = || RedisError::Foreign(id.to_owned());
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
-    match fields.array() {
-        Some([_, Reply::Bulk(entry)]) => Ok((Seq(seq), Entry::decode(seq, entry)?)),
-        _ => Err(foreign()),
-    }
+    let Some([_, Reply::Bulk(entry), rest @ ..]) = fields.array() else { return Err(foreign()) };
+    let mut entry = Entry::decode(seq, entry)?;
+    let [_, previous] = rest else { return Err(foreign()) };
+    entry.previous = previous.bytes().and_then(|nonce| nonce.try_into().ok());
+    Ok((Seq(seq), entry))
 }
 
+/// Closed channels that are read at once, about.
+const CLOSED_COUNT: &str = "1000";
 const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
 /// Streams are whole, scripts see the time, and effects are replicated.
 const VERSION_MIN: u32 = 7;
@@ -295,7 +327,8 @@ mod tests {
         let mut bytes = Entry::encode([1; 8], EventKind::Published, 0, &channel, &draft);
         bytes[0] = format;
         let text = |text: String| Reply::Bulk(text.into());
-        let fields = vec![text("e".into()), Reply::Bulk(bytes.into())];
+        let field = |name: &str| text(name.into());
+        let fields = vec![field("e"), Reply::Bulk(bytes.into()), field("p"), field("")];
         Reply::Array(vec![text(format!("{seq}-0")), Reply::Array(fields)])
     }
 

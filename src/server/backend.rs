@@ -29,6 +29,8 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
             namespace: backend.namespace.clone(),
         },
         events_max: backend.events_max,
+        bytes_max: backend.bytes_max,
+        age_max: Duration::from_secs(backend.age_max_s.into()),
         batch_events_max: backend.batch_events_max,
         catch_up_wait: Duration::from_millis(backend.catch_up_wait_ms.into()),
     }))

@@ -18,6 +18,8 @@ use super::reasons::{self, Reasons};
 pub struct BackendMetrics {
     connected: Gauge,
     queued: Gauge,
+    kept_events: Gauge,
+    kept_bytes: Gauge,
     append_seconds: Histogram,
     append_events: Histogram,
     disconnects: Counter,
@@ -30,6 +32,8 @@ impl Default for BackendMetrics {
         Self {
             connected: Gauge::default(),
             queued: Gauge::default(),
+            kept_events: Gauge::default(),
+            kept_bytes: Gauge::default(),
             // 100 us to 13 s.
             append_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
             append_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
@@ -48,6 +52,12 @@ impl BackendMetrics {
     /// Notes how many publishes wait to be appended.
     pub fn observe_queued(&self, publishes: usize) {
         self.queued.set(i64::try_from(publishes).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how much the log keeps.
+    pub fn observe_kept(&self, events: u64, bytes: u64) {
+        self.kept_events.set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.kept_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Counts an append.
@@ -72,6 +82,11 @@ impl BackendMetrics {
         r.register("connected", connected, self.connected.clone());
         let queued = "Publishes that wait to be appended to the shared log";
         r.register("queued", queued, self.queued.clone());
+        let kept_events = "Events that the shared log kept after this hub's last append";
+        r.register("kept_events", kept_events, self.kept_events.clone());
+        let kept_bytes =
+            "Bytes of events that the shared log kept after this hub's last append, about";
+        r.register("kept_bytes", kept_bytes, self.kept_bytes.clone());
         r.register(
             "append_seconds",
             "Time of an append to the shared log",

@@ -48,8 +48,9 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
             handed.new = new;
         }
         match result {
-            Ok(Appended::Done { outcomes, last }) => {
+            Ok(Appended::Done { outcomes, last, kept, kept_bytes }) => {
                 stage.metrics.observe_append(events, began.elapsed());
+                stage.metrics.observe_kept(kept, kept_bytes);
                 stage.resolve(batch, (fence.epoch, log.run()), outcomes, last);
                 backoff.reset();
                 fenced = None;

@@ -21,9 +21,9 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// The epoch of the log, which begins if the log does not exist. A log that nobody has followed
-    /// through the last start of its server may have lost events, and goes on in another epoch, unless a
-    /// hub that has followed it vouches for it in time.
+    /// The epoch of the log, which begins if the log does not exist. A log whose server was
+    /// started anew may have lost events, and goes on in another epoch, unless a hub that has followed it
+    /// through that vouches for it in time.
     pub(crate) async fn begin(
         &self,
         log: &mut RedisLog,
@@ -104,7 +104,7 @@ impl Loader {
             if entries.is_empty() {
                 break;
             }
-            count = next_count(&entries);
+            count = next_count(&entries, count);
             for (seq, entry) in entries {
                 // A log that began another epoch has a jump, and so has one that was cut behind us.
                 if seq != fence.seq.next() {
@@ -131,7 +131,9 @@ impl Loader {
                 let now_ms = self.clock.now_ms();
                 let entry =
                     self.store.registry().directory().find_or_create_always(&channel, now_ms);
-                if !entry.events().is_closed() {
+                // It was opened again if something came behind its close, whatever this hub's clock says.
+                let is_open_again = entry.events().last_seq() > seq.max(floor);
+                if !entry.events().is_closed() && !is_open_again {
                     self.store.restore_closed(&entry, seq, closed_ms.min(now_ms));
                 }
             }
@@ -170,13 +172,16 @@ impl Loader {
     }
 }
 
-/// How many entries to ask for next, by the size of the last ones: a reply is held in memory as a
-/// whole.
-pub(super) fn next_count(entries: &[(Seq, Entry)]) -> usize {
+/// How many entries to ask for next, by the size of the last ones and how many were asked for: a reply is
+/// held in memory as a whole, and the next entries may be as large as an event may be.
+pub(super) fn next_count(entries: &[(Seq, Entry)], asked: usize) -> usize {
+    if entries.len() < asked {
+        return PAGE_EVENTS_MIN;
+    }
     let bytes: usize = entries.iter().map(|(_, entry)| entry.draft.len()).sum();
     let largest = entries.iter().map(|(_, entry)| entry.draft.len()).max().unwrap_or_default();
     let typical = (bytes / entries.len().max(1)).max(largest / 8) + 64;
-    (PAGE_BYTES / typical).clamp(PAGE_EVENTS_MIN, PAGE_EVENTS_MAX)
+    (PAGE_BYTES / typical).min(2 * asked).clamp(PAGE_EVENTS_MIN, PAGE_EVENTS_MAX)
 }
 
 /// Seqs for each millisecond: a million a second.
@@ -189,5 +194,38 @@ const VOUCH_LOOK: Duration = Duration::from_millis(100);
 const LOADS_MAX: usize = 5;
 /// Bytes of one reply, about.
 const PAGE_BYTES: usize = 4 << 20;
-pub(super) const PAGE_EVENTS_MIN: usize = 16;
+/// After a page that was not full, whatever the size of its entries.
+pub(super) const PAGE_EVENTS_MIN: usize = 64;
 const PAGE_EVENTS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChannelName, Draft, NewEvent};
+
+    fn page(entries: usize, bytes: usize) -> Vec<(Seq, Entry)> {
+        let entry = |_: usize| Entry {
+            nonce: [0; 8],
+            previous: None,
+            kind: EventKind::Published,
+            time_ms: 0,
+            channel: ChannelName::parse("a").expect("a name"),
+            draft: Draft::new(&NewEvent::message(&*"x".repeat(bytes))),
+        };
+        (0..entries).map(|seq| (Seq(seq as u64), entry(seq))).collect()
+    }
+
+    #[test]
+    fn pages_grow_while_they_are_full_and_small() {
+        let mut counts = vec![PAGE_EVENTS_MIN];
+        while counts.len() < 6 {
+            let asked = counts[counts.len() - 1];
+            counts.push(next_count(&page(asked, 10), asked));
+        }
+        assert_eq!(counts, [64, 128, 256, 512, 1_000, 1_000]);
+        // At the end of the log the next entries may be of any size.
+        assert_eq!(next_count(&page(999, 10), 1_000), 64);
+        assert_eq!(next_count(&page(1_000, 10_000), 1_000), 416);
+        assert_eq!(next_count(&page(64, 200_000), 64), 64);
+    }
+}

@@ -62,7 +62,7 @@ impl Tail {
 
     /// Follows, over one connection after the other.
     pub(super) async fn follow_forever(self) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut logged) = (Backoff::default(), String::new());
         loop {
             let error = match RedisLog::connect(&self.stage.options.redis).await {
                 Ok(mut log) => self.follow(&mut log, &mut backoff).await,
@@ -75,7 +75,10 @@ impl Tail {
             if self.stage.fence().is_some() {
                 self.stage.set_condition(Condition::Away);
             }
-            if backoff.is_first() {
+            // A permanent error later in an outage is another one than what it began with.
+            let text = error.to_string();
+            if backoff.is_first() || error.is_permanent() && text != logged {
+                logged = text;
                 tracing::warn!(
                     backend = %self.stage.options.redis.address,
                     error = &error as &dyn std::error::Error,
@@ -124,7 +127,7 @@ impl Tail {
             (is_due, is_torn) = match log.follow(fence.seq, count, FOLLOW_WAIT).await {
                 Ok(entries) if entries.is_empty() => (true, false),
                 Ok(entries) => {
-                    count = next_count(&entries);
+                    count = next_count(&entries, count);
                     let is_torn = !self.show(fence, entries).await;
                     (is_torn, is_torn)
                 }
@@ -216,7 +219,8 @@ impl Tail {
         let mut costs = 0;
         let mut entries = entries.into_iter().peekable();
         while let Some((seq, entry)) = entries.next() {
-            if seq != fence.seq.next() {
+            // Each entry names the one before it: so another log below a living connection is noticed.
+            if seq != fence.seq.next() || entry.previous != fence.nonce {
                 return false;
             }
             self.stage.found(&entry.nonce, fence.epoch, seq);
@@ -225,7 +229,9 @@ impl Tail {
             let is_closing = entry.kind == EventKind::Closed;
             let (entry, event) = self.loader.event(fence.epoch, seq, entry, false);
             prepared.events.push((entry, Arc::new(event)));
-            let is_last = entries.peek().is_none_or(|(next, _)| *next != seq.next());
+            let follows =
+                |(next, entry): &(Seq, Entry)| *next == seq.next() && entry.previous == fence.nonce;
+            let is_last = !entries.peek().is_some_and(follows);
             // A channel may be open again right behind its close, which is shown by then.
             if is_closing || is_last || prepared.events.len() >= SHOWN_EVENTS_MAX {
                 let permit = self.permit(costs).await;

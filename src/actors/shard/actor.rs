@@ -94,7 +94,7 @@ impl ThreadLocalActor for Shard {
 
     async fn handle(
         &self,
-        _: ActorRef<ShardMsg>,
+        myself: ActorRef<ShardMsg>,
         msg: ShardMsg,
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
@@ -114,8 +114,12 @@ impl ThreadLocalActor for Shard {
                 engine.when_empty(done);
             }
             ShardMsg::EndAll(done) => {
-                state.engine.borrow_mut().end_all(state.local.context.clock.now_ms());
-                drop(done);
+                let now_ms = state.local.context.clock.now_ms();
+                let has_ended = state.engine.borrow_mut().end_some(now_ms);
+                // The shard serves its other clients in between.
+                if !has_ended {
+                    let _ = myself.cast(ShardMsg::EndAll(done));
+                }
             }
             ShardMsg::Explain(query, reply) => {
                 let now_ms = state.local.context.clock.now_ms();

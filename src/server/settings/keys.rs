@@ -388,6 +388,8 @@ pub(super) const KEYS: &[Key] = &[
     key("backend.password_file", Allowed::Text),
     key("backend.ca_file", Allowed::Text),
     whole("backend.events_max", 1, 1_000_000_000),
+    whole("backend.bytes_max", 1, BYTES_MAX),
+    whole("backend.age_max_s", 1, U32_MAX),
     // The script of an append holds up the server for its events.
     whole("backend.batch_events_max", 1, 10_000),
     whole("backend.catch_up_wait_ms", 0, 600_000),

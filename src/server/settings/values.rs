@@ -194,6 +194,10 @@ pub struct BackendSettings {
     pub ca_file: String,
     /// Events that the log keeps, about.
     pub events_max: u64,
+    /// Bytes of the events that the log keeps, about.
+    pub bytes_max: u64,
+    /// Seconds that the log keeps events, about.
+    pub age_max_s: u32,
     /// Events of one publish, and of one append.
     pub batch_events_max: u32,
     /// Milliseconds that a subscription waits for the hub to have what its client has.
@@ -209,6 +213,8 @@ impl Default for BackendSettings {
             password_file: String::new(),
             ca_file: String::new(),
             events_max: 200_000,
+            bytes_max: 1 << 30,
+            age_max_s: 86_400,
             batch_events_max: 256,
             catch_up_wait_ms: 5_000,
         }

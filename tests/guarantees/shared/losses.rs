@@ -91,7 +91,8 @@ async fn a_hub_that_meets_a_later_format_stops_and_skips_nothing() {
     let mut stream = hub.stream("channel=a", "now").await;
     let before = hub.publish("a", "1").await;
     let id = format!("{}-0", seq(&before) + 1);
-    let added = server.command(&["XADD", "{visnyk}:log", &id, "e", "\u{2}of a later version"]);
+    let added =
+        server.command(&["XADD", "{visnyk}:log", &id, "e", "\u{2}of a later version", "p", ""]);
     assert!(added.starts_with('$'), "{added}");
     server.command(&["HSET", "{visnyk}:meta", "last", &(seq(&before) + 1).to_string()]);
     assert_eq!(data_of(&mut stream, 1).await, ["1"]);
@@ -106,4 +107,31 @@ async fn a_hub_that_meets_a_later_format_stops_and_skips_nothing() {
     let refused = hub.get("/v1/poll?timeout=0&channel=a&last_event_id=earliest").await;
     assert_eq!(refused.status(), 503, "it shows nothing, rather than nothing behind it");
     assert!(hub.stderr().contains("a later version of the hub"), "{}", hub.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_log_below_a_living_connection_changes_the_epoch() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[]).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    let shown = hub.publish("a", "1").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["1"]);
+    // As after a failover by an address that moves: the same seq is another event, and the next one is there
+    // at once, so that no read finds nothing new.
+    let script = "
+        local log, meta = '{visnyk}:log', '{visnyk}:meta'
+        local old = redis.call('XRANGE', log, '-', '+')[1]
+        local other = string.sub(old[2][2], 1, 1) .. 'another!' .. string.sub(old[2][2], 10)
+        local seq = string.match(old[1], '^%d+')
+        local next = string.format('%.0f', tonumber(seq) + 1)
+        redis.call('DEL', log)
+        redis.call('XADD', log, old[1], 'e', other, 'p', '')
+        redis.call('XADD', log, next .. '-0', 'e', old[2][2], 'p', 'another!')
+        redis.call('HSET', meta, 'last', next, 'nonce', string.sub(old[2][2], 2, 9))
+        return 'done'";
+    assert!(server.command(&["EVAL", script, "0"]).contains("done"));
+    assert_eq!(position_at_end(stream).await, shown, "nothing of the other log is sent");
+    let (gap, mut stream) = gap_of(&hub, &shown).await;
+    assert_eq!(gap["reason"], "epoch", "{gap}");
+    assert_eq!(data_of(&mut stream, 2).await, ["1", "1"]);
 }

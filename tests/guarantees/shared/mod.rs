@@ -1,5 +1,7 @@
 //! Hubs that share a log in Redis (docs/scaling.md), held against what happens to the server and to them.
 
+mod access;
+mod bounds;
 mod cold_starts;
 mod hubs;
 mod losses;

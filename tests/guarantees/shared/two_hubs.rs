@@ -123,3 +123,21 @@ async fn a_position_that_a_hub_has_not_come_to_is_waited_for_and_is_neither_gap_
 }
 
 const PUBLISHES: usize = 60;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_starts_knows_all_closed_channels_and_none_that_is_open_again() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[]).await;
+    let last = seq(&hub.publish("a", "1").await);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now");
+    let value = format!("{}:{}", now.as_millis(), last - 1);
+    let script = "for n = 1, 3000 do redis.call('HSET', KEYS[1], 'c' .. n, ARGV[1]) end";
+    server.command(&["EVAL", script, "1", "{visnyk}:closed", &value]);
+    server.command(&["HSET", "{visnyk}:closed", "a", &value]);
+    let hub = hub_on(&server, &[]).await;
+    for channel in ["c1", "c1500", "c3000"] {
+        assert_eq!(hub.channel(channel).await["closed"], true, "{channel}");
+    }
+    assert_eq!(hub.channel("a").await["closed"], false);
+    assert_eq!(hub.retained("channel=a", "earliest").await, ["1"]);
+}

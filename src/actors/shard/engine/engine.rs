@@ -207,15 +207,20 @@ impl Engine {
         }
     }
 
-    /// Ends all connections, since the log has begun a new epoch. Connections attached from now on
-    /// follow the new epoch.
-    pub fn end_all(&mut self, now_ms: u64) {
+    /// Ends a bounded number of connections, since the histories are not what these have read from; true
+    /// when none is left. Connections attached from then on follow the epoch that the store has.
+    pub fn end_some(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
+        let some = self.slots.iter().take(ENDS_AT_ONCE);
+        let indices: Vec<u32> = some.map(|(index, _)| index as u32).collect();
         for index in indices {
             self.finish(index, CloseReason::LogChanged);
         }
-        self.epoch = self.backend.epoch();
+        let has_ended = self.slots.is_empty();
+        if has_ended {
+            self.epoch = self.backend.epoch();
+        }
+        has_ended
     }
 
     /// Makes the next step of some connection to `channel` panic; false without such a connection.
@@ -397,3 +402,5 @@ impl Drop for Engine {
 
 /// Reads of history that a connection may do in one pass.
 pub(super) const READS_PER_PASS: u8 = if cfg!(test) { 2 } else { 4 };
+/// Connections that are ended in one step of the shard.
+const ENDS_AT_ONCE: usize = 256;

@@ -1,0 +1,64 @@
+//! What a hub's user of the server may do.
+
+use visnyk_loadtest::{HubCommand, RedisServer};
+
+use super::hubs::hub_on;
+use crate::support::data_of;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_commands_that_the_docs_name_is_enough() {
+    let server = RedisServer::start(&[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("password");
+    std::fs::write(&path, "hunter2").expect("it is written");
+    let settings =
+        [("backend.user", "visnyk"), ("backend.password_file", path.to_str().expect("UTF-8"))];
+    set_user(&server, &COMMANDS);
+    let hub = hub_on(&server, &settings).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    hub.publish("a", "1").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["1"]);
+    assert_eq!(hub.request("DELETE", "/v1/channels/a", &[], "").await.status(), 204);
+    // Of each that the script calls behind its first write, a hub says at its start that it is missing.
+    for missing in ["hset", "xadd", "xtrim", "rpush", "lpop", "hdel"] {
+        let others: Vec<_> =
+            COMMANDS.iter().copied().filter(|command| *command != missing).collect();
+        set_user(&server, &others);
+        let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+            .settings(&[("backend.url", &server.url())])
+            .settings(&settings);
+        let error = command.start().await.expect_err("it does not start").to_string();
+        assert!(error.contains(&missing.to_uppercase()), "{missing}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+fn set_user(server: &RedisServer, commands: &[&str]) {
+    let allowed: Vec<String> = commands.iter().map(|command| format!("+{command}")).collect();
+    let mut parts = vec!["ACL", "SETUSER", "visnyk", "reset", "on", ">hunter2", "~{visnyk}:*"];
+    parts.extend(allowed.iter().map(String::as_str));
+    assert_eq!(server.command(&parts).lines().next(), Some("+OK"));
+}
+
+/// As in docs/scaling.md.
+const COMMANDS: [&str; 19] = [
+    "info",
+    "script|load",
+    "evalsha",
+    "time",
+    "xadd",
+    "xlen",
+    "xread",
+    "xrange",
+    "xrevrange",
+    "xtrim",
+    "hset",
+    "hget",
+    "hmget",
+    "hlen",
+    "hdel",
+    "hscan",
+    "rpush",
+    "lpop",
+    "lindex",
+];
