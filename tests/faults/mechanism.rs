@@ -80,6 +80,14 @@ pub(crate) enum Mechanism {
     EngineLostFrom,
     /// Neither, for 2 s; then all that was held back arrives.
     EngineApart,
+    /// The first hub does not reach Redis for 3 s; then all that was held back arrives.
+    HubApart,
+    /// As above, and `FLUSHALL` meanwhile.
+    HubApartEmptied,
+    /// As above, and an older copy meanwhile.
+    HubApartOlder,
+    /// A replica takes over, and the first hub stays with the former master for some time.
+    SplitBrain,
     /// Connections of clients are reset, five times.
     ClientsCut,
     /// Connections of clients take up to 100 ms for each piece, for 1.5 s.
@@ -128,6 +136,10 @@ impl Mechanism {
             Self::EngineLostTo => "engine-lost-to",
             Self::EngineLostFrom => "engine-lost-from",
             Self::EngineApart => "engine-apart",
+            Self::HubApart => "hub-apart",
+            Self::HubApartEmptied => "hub-apart-emptied",
+            Self::HubApartOlder => "hub-apart-older",
+            Self::SplitBrain => "split-brain",
             Self::ClientsCut => "clients-cut",
             Self::ClientsDelayed => "clients-delayed",
             Self::ClientsDripping => "clients-dripping",
@@ -138,7 +150,8 @@ impl Mechanism {
 
     /// What it needs.
     pub(crate) fn setup(self) -> Setup {
-        let has_replica = matches!(self, Self::FailedOver | Self::FailedOverLagging);
+        let has_replica =
+            matches!(self, Self::FailedOver | Self::FailedOverLagging | Self::SplitBrain);
         let events_max = (!self.keeps_all()).then_some(300);
         let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
         Setup {
@@ -166,6 +179,9 @@ impl Mechanism {
                 | Self::RedisOlderCold
                 | Self::RedisOlderTwice
                 | Self::RedisEmptiedTwice
+                | Self::HubApartEmptied
+                | Self::HubApartOlder
+                | Self::SplitBrain
                 | Self::FailedOver
                 | Self::FailedOverLagging
         )
@@ -182,7 +198,10 @@ impl Mechanism {
             Self::RollingRestart => traffic.subscribe_streams(QUIET, STREAMS).await,
             // So that some are at each hub.
             Self::HubKilledBehindNginx => traffic.subscribe_streams(QUIET, 8).await,
-            Self::RedisOlder | Self::RedisOlderEpoch | Self::RedisOlderCold => {
+            Self::RedisOlder
+            | Self::RedisOlderEpoch
+            | Self::RedisOlderCold
+            | Self::HubApartOlder => {
                 block_in_place(|| bed.redis().back_up());
             }
             Self::FailedOverLagging => {
@@ -322,6 +341,10 @@ impl Mechanism {
                 }
                 pass_engine(bed);
             }
+            Self::HubApart | Self::HubApartEmptied | Self::HubApartOlder => {
+                self.keep_apart(bed, traffic).await;
+            }
+            Self::SplitBrain => self.split(bed, traffic).await,
             Self::ClientsCut => {
                 for _ in 0..5 {
                     bed.hubs.iter().for_each(|hub| hub.front.cut());
@@ -370,6 +393,38 @@ impl Mechanism {
         sleep(2 * LONG).await;
         bed.engine_flow(Direction::ToClient, Flow::Pass);
         bed.front_flow(Direction::ToClient, Flow::Pass);
+    }
+
+    async fn keep_apart(self, bed: &mut Bed, traffic: &Traffic) {
+        let set = |bed: &Bed, flow| {
+            let link = bed.hubs[0].engine.as_ref().expect("Redis");
+            link.set(Direction::ToServer, flow);
+            link.set(Direction::ToClient, flow);
+        };
+        set(bed, Flow::Hold);
+        sleep(SHORT).await;
+        match self {
+            Self::HubApartEmptied => drop(bed.command(&["FLUSHALL"])),
+            Self::HubApartOlder => {
+                block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
+            }
+            _ => {}
+        }
+        assert!(traffic.acknowledged(10).await, "the other hub takes publishes");
+        sleep(2 * LONG).await;
+        set(bed, Flow::Pass);
+    }
+
+    async fn split(self, bed: &mut Bed, traffic: &Traffic) {
+        let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
+        link.expect("its link").set(Direction::ToClient, Flow::Hold);
+        block_in_place(|| replica.command(&["REPLICAOF", "NO", "ONE"]));
+        for hub in [1, 0] {
+            let link = bed.hubs[hub].engine.as_ref().expect("Redis");
+            link.lead_to(replica.address());
+            link.cut();
+            assert!(traffic.acknowledged(20).await, "hubs take publishes");
+        }
     }
 
     /// Kills Redis, and lets hubs find its replica in its stead.

@@ -1,5 +1,6 @@
 //! A rolling restart: one hub after the other ends, behind a balancer, and is started again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -51,10 +52,17 @@ fn judge(lines: &[Line], [ends, is_unready, is_over]: [&str; 3]) -> Vec<String> 
         lines.iter().rev().find(is).map_or(0, |line| line.at_us)
     };
     let (ends_us, unready_us, over_us) = (at(ends), at(is_unready), at(is_over));
-    let is_closed = |line: &&Line| {
-        line.at_us > ends_us && matches!(&line.record, Record::Closed { by, .. } if by == "Stream")
-    };
-    let closed: Vec<u64> = lines.iter().filter(is_closed).map(|line| line.at_us).collect();
+    // Of each stream that there was, its end; one that comes back to a hub that drains ends at once.
+    let mut ended = BTreeSet::new();
+    let mut closed = Vec::new();
+    for Line { at_us, record } in lines.iter().filter(|line| line.at_us > ends_us) {
+        if let Record::Closed { who, by } = record
+            && by == "Stream"
+            && ended.insert(who)
+        {
+            closed.push(*at_us);
+        }
+    }
     let mut found = Vec::new();
     if closed.iter().any(|&closed_us| closed_us < unready_us) {
         found.push(format!("{ends}: a stream was ended before /readyz was 503"));

@@ -65,6 +65,10 @@ const REDIS: &[Row] = &[
     (EngineLostTo, &[], &[Load, Replay]),
     (EngineLostFrom, &[Load], &[Replay]),
     (EngineApart, &[], &[Load, Replay, Drain]),
+    (HubApart, &[Load], &[Replay]),
+    (HubApartEmptied, &[], &[Load, Replay]),
+    (HubApartOlder, &[], &[Load, Replay]),
+    (SplitBrain, &[], &[Load]),
     (ClientsCut, &[Replay], &[Idle, Load, BeforeShow, Drain]),
     (ClientsDelayed, &[], &[Load]),
     (ClientsDripping, &[], &[Load]),
@@ -86,7 +90,11 @@ const DISK: &[Row] = &[
 ];
 
 /// Scenarios that are known to fail, and why. They are reported, and fail no run.
-const KNOWN: &[(Engine, Mechanism, &str)] = &[];
+const KNOWN: &[(Engine, Mechanism, &str)] = &[(
+    Engine::Redis,
+    SplitBrain,
+    "with two masters, acknowledged events are lost and out of order",
+)];
 
 /// All scenarios.
 pub(crate) fn all() -> Vec<Scenario> {
