@@ -64,6 +64,8 @@ pub(crate) enum Mechanism {
     RedisPaused,
     /// `maxmemory` is reached, for 1.5 s.
     RedisFull,
+    /// `min-replicas-to-write` is not reached, for 1.5 s.
+    ReplicasMissing,
     /// `SCRIPT FLUSH`.
     ScriptsFlushed,
     /// `CLIENT KILL` of all connections.
@@ -128,6 +130,7 @@ impl Mechanism {
             Self::FailedOverLagging => "failed-over-lagging",
             Self::RedisPaused => "redis-paused",
             Self::RedisFull => "redis-full",
+            Self::ReplicasMissing => "replicas-missing",
             Self::ScriptsFlushed => "scripts-flushed",
             Self::ConnectionsKilled => "connections-killed",
             Self::EngineCut => "engine-cut",
@@ -316,10 +319,12 @@ impl Mechanism {
                 // It closes the connection of this command behind the pause.
                 bed.command(&["CLIENT", "PAUSE", "1500", "ALL"]);
             }
-            Self::RedisFull => {
-                bed.command(&["CONFIG", "SET", "maxmemory", "1"]);
+            Self::RedisFull | Self::ReplicasMissing => {
+                let is_full = self == Self::RedisFull;
+                let setting = if is_full { "maxmemory" } else { "min-replicas-to-write" };
+                bed.command(&["CONFIG", "SET", setting, "1"]);
                 sleep(LONG).await;
-                bed.command(&["CONFIG", "SET", "maxmemory", "0"]);
+                bed.command(&["CONFIG", "SET", setting, "0"]);
             }
             Self::ScriptsFlushed => drop(bed.command(&["SCRIPT", "FLUSH"])),
             Self::ConnectionsKilled => drop(bed.command(&["CLIENT", "KILL", "TYPE", "normal"])),

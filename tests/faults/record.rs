@@ -33,8 +33,9 @@ pub(crate) enum Record {
     Call { publish: u64, events: Vec<String> },
     /// Its last answer, or the lack of one.
     Answer { publish: u64, outcome: Outcome },
-    /// A subscriber is there, and starts behind this position.
-    Subscriber { who: u64, channels: Vec<String>, start: String },
+    /// A subscriber is there, and starts behind this position, which is that of the oldest event if it has asked
+    /// for that.
+    Subscriber { who: u64, channels: Vec<String>, start: String, is_earliest: bool },
     /// It connects, by this transport, to this hub.
     Connect { who: u64, by: String, hub: usize },
     /// Its connection is over.

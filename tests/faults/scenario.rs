@@ -57,6 +57,7 @@ const REDIS: &[Row] = &[
     (FailedOverLagging, &[BeforeShow], &[Idle, Load, BeforeSequencing, Replay, Drain]),
     (RedisPaused, &[], &[Load, Replay, Drain]),
     (RedisFull, &[Load], &[BeforeSequencing, Drain]),
+    (ReplicasMissing, &[], &[Load, BeforeSequencing]),
     (ScriptsFlushed, &[BeforeSequencing], &[Idle, Load]),
     (ConnectionsKilled, &[BeforeShow], &[Idle, Load, BeforeSequencing, Replay, Drain]),
     (EngineCut, &[Replay], &[Idle, Load, BeforeSequencing, BeforeShow, Drain]),

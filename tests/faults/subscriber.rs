@@ -242,7 +242,8 @@ impl Subscriber {
             Some(_) => self.recorder.note(Record::Moved { who, id: id.clone() }),
             None => {
                 let channels = self.subscription.channels.clone();
-                self.recorder.note(Record::Subscriber { who, channels, start: id.clone() });
+                let (start, is_earliest) = (id.clone(), self.subscription.start == Start::Earliest);
+                self.recorder.note(Record::Subscriber { who, channels, start, is_earliest });
             }
         }
         self.position = Some(id);

@@ -25,8 +25,14 @@ pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
     let mut subscribers: BTreeMap<u64, Subscriber<'_>> = BTreeMap::new();
     for Line { record, .. } in lines {
         match record {
-            Record::Subscriber { who, channels, start } => {
+            Record::Subscriber { who, channels, start, is_earliest } => {
                 let Some(from) = Position::parse(start) else { continue };
+                let origin = Position { epoch: from.epoch.clone(), seq: 0 };
+                let mut skipped = truth.between(&origin, Some(&from), channels);
+                if *is_earliest && let Some((position, data)) = skipped.next() {
+                    let what = format!("{data:?} at {position}");
+                    found.push(format!("subscriber {who} starts at {from}, behind {what}"));
+                }
                 let at = from.clone();
                 let (received, left) = (Vec::new(), Vec::new());
                 let subscriber = Subscriber { who: *who, channels, from, at, received, left };

@@ -84,7 +84,7 @@ fn timed(records: Vec<Record>) -> Vec<Line> {
 
 fn subscriber(who: u64, channels: &[&str], start: &str) -> Record {
     let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
-    Record::Subscriber { who, channels, start: start.into() }
+    Record::Subscriber { who, channels, start: start.into(), is_earliest: true }
 }
 
 fn publish(publish: u64, events: &[&str], outcome: Outcome) -> [Record; 2] {
@@ -235,6 +235,15 @@ fn checker_reports_a_gap_that_was_not_sent() {
     });
     assert_found("has \"a 3\" at e-3, not \"a 2\"", good_removal(), |lines| {
         lines.retain(|line| !matches!(line.record, Record::Gap { .. }));
+    });
+}
+
+#[test]
+fn checker_reports_a_subscriber_that_starts_behind_the_oldest_event() {
+    assert_found("starts at e-1, behind \"a 1\" at e-1", good(), |lines| {
+        let index = lines.iter().position(|l| l.record == subscriber(1, &["a"], "e-0")).unwrap();
+        lines[index].record = subscriber(1, &["a"], "e-1");
+        lines.remove(events_of(lines, 1)[0]);
     });
 }
 

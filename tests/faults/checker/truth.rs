@@ -191,7 +191,7 @@ impl Truth {
         from: &Position,
         to: Option<&Position>,
         channels: &'a [String],
-    ) -> impl Iterator<Item = (&'a Position, &'a str)> {
+    ) -> impl Iterator<Item = (&'a Position, &'a str)> + use<'a> {
         let last = to.map_or(u64::MAX, |to| to.seq).max(from.seq.saturating_add(1));
         let is_empty = to.is_some_and(|to| to.seq <= from.seq);
         let first = Position { epoch: from.epoch.clone(), seq: from.seq.saturating_add(1) };
