@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod balancer;
+mod bars;
 mod bed;
 mod checker;
 mod mechanism;
