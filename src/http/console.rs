@@ -11,12 +11,10 @@ pub(super) fn page(request: &HeaderMap) -> Response {
     PAGE.answer(request)
 }
 
-pub(super) fn style(request: &HeaderMap) -> Response {
-    STYLE.answer(request)
-}
-
-pub(super) fn script(request: &HeaderMap) -> Response {
-    SCRIPT.answer(request)
+/// A file of the page by its name.
+pub(super) fn file(name: &str, request: &HeaderMap) -> Option<Response> {
+    let (_, file) = FILES.iter().find(|(own, _)| *own == name)?;
+    Some(file.answer(request))
 }
 
 pub(super) fn icon(request: &HeaderMap) -> Response {
@@ -53,6 +51,10 @@ struct Asset {
 impl Asset {
     const fn new(media_type: &'static str, text: &'static [u8]) -> Self {
         Self { media_type, text, gzip: None, hash: hash(text) }
+    }
+
+    const fn module(text: &'static [u8]) -> Self {
+        Self::new("text/javascript; charset=utf-8", text)
     }
 
     const fn compressed(self, gzip: &'static [u8]) -> Self {
@@ -120,9 +122,26 @@ const fn hash(bytes: &[u8]) -> u64 {
 }
 
 static PAGE: Asset = Asset::new("text/html; charset=utf-8", include_bytes!("console/index.html"));
-static STYLE: Asset = Asset::new("text/css; charset=utf-8", include_bytes!("console/console.css"));
-static SCRIPT: Asset =
-    Asset::new("text/javascript; charset=utf-8", include_bytes!("console/console.js"));
+/// The style sheet and the modules of the page.
+static FILES: &[(&str, Asset)] = &[
+    ("console.css", Asset::new("text/css; charset=utf-8", include_bytes!("console/console.css"))),
+    ("api.js", Asset::module(include_bytes!("console/api.js"))),
+    ("banner.js", Asset::module(include_bytes!("console/banner.js"))),
+    ("channels.js", Asset::module(include_bytes!("console/channels.js"))),
+    ("chart.js", Asset::module(include_bytes!("console/chart.js"))),
+    ("confirm.js", Asset::module(include_bytes!("console/confirm.js"))),
+    ("connections.js", Asset::module(include_bytes!("console/connections.js"))),
+    ("console.js", Asset::module(include_bytes!("console/console.js"))),
+    ("dom.js", Asset::module(include_bytes!("console/dom.js"))),
+    ("drawer.js", Asset::module(include_bytes!("console/drawer.js"))),
+    ("event_list.js", Asset::module(include_bytes!("console/event_list.js"))),
+    ("event_row.js", Asset::module(include_bytes!("console/event_row.js"))),
+    ("format.js", Asset::module(include_bytes!("console/format.js"))),
+    ("overview.js", Asset::module(include_bytes!("console/overview.js"))),
+    ("poller.js", Asset::module(include_bytes!("console/poller.js"))),
+    ("row_table.js", Asset::module(include_bytes!("console/row_table.js"))),
+    ("watch.js", Asset::module(include_bytes!("console/watch.js"))),
+];
 static ICON: Asset = Asset::new("image/svg+xml", include_bytes!("console/favicon.svg"));
 /// Compressed with `gzip -9n`; a test checks that it matches the text.
 static CLIENT: Asset =
@@ -137,3 +156,33 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_served_and_described() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/console");
+        let names = fs::read_dir(folder).expect("a folder").map(|entry| {
+            entry.expect("an entry").file_name().into_string().expect("a name of letters")
+        });
+        // The page, its icon and the client have routes of their own.
+        let of_page = |name: &String| {
+            !name.starts_with("visnyk.") && (name.ends_with(".js") || name.ends_with(".css"))
+        };
+        let there: BTreeSet<String> = names.filter(of_page).collect();
+        let served: BTreeSet<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(served, there);
+        let document: Value = serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+        let parameter = &document["paths"]["/console/{file}"]["get"]["parameters"][0];
+        let described = parameter["schema"]["enum"].as_array().expect("names").iter();
+        let described: BTreeSet<String> =
+            described.map(|name| name.as_str().expect("a name").to_owned()).collect();
+        assert_eq!(described, served);
+    }
+}

@@ -198,8 +198,11 @@ async fn serve(
             run(context, Prepared(console::client_types(&parts.headers))).await
         }
         Endpoint::ConsolePage => run(context, Prepared(console::page(&parts.headers))).await,
-        Endpoint::ConsoleStyle => run(context, Prepared(console::style(&parts.headers))).await,
-        Endpoint::ConsoleScript => run(context, Prepared(console::script(&parts.headers))).await,
+        Endpoint::ConsoleFile => {
+            let file = console::file(context.parameter, &parts.headers);
+            let file = file.ok_or_else(|| not_found(parts.uri.path()))?;
+            run(context, Prepared(file)).await
+        }
         Endpoint::ConsoleIcon => run(context, Prepared(console::icon(&parts.headers))).await,
     }
 }

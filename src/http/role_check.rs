@@ -31,8 +31,7 @@ fn side_of(endpoint: Endpoint) -> Option<Role> {
         | Endpoint::QuickstartEvents
         | Endpoint::QuickstartSubscribe
         | Endpoint::ConsolePage
-        | Endpoint::ConsoleStyle
-        | Endpoint::ConsoleScript
+        | Endpoint::ConsoleFile
         | Endpoint::ConsoleIcon => Some(Role::Edge),
         Endpoint::ListChannels
         | Endpoint::ShowChannel

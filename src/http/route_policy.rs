@@ -88,8 +88,7 @@ pub(super) enum Endpoint {
     QuickstartSubscribe,
     QuickstartPublish,
     ConsolePage,
-    ConsoleStyle,
-    ConsoleScript,
+    ConsoleFile,
     ConsoleIcon,
     PlantFault,
     Status,
@@ -117,8 +116,7 @@ impl Endpoint {
             | Self::BrowserClient
             | Self::BrowserClientTypes
             | Self::ConsolePage
-            | Self::ConsoleStyle
-            | Self::ConsoleScript
+            | Self::ConsoleFile
             | Self::ConsoleIcon => RouteClass::Assets,
             Self::PlantFault => RouteClass::Faults,
         }
@@ -313,11 +311,8 @@ pub const ROUTES: &[Route] = &[
     Route::new("/", AccessPolicy::Open, Exposure::Assets)
         .get(Endpoint::ConsolePage)
         .of_quickstart(),
-    Route::new("/console.css", AccessPolicy::Open, Exposure::Assets)
-        .get(Endpoint::ConsoleStyle)
-        .of_quickstart(),
-    Route::new("/console.js", AccessPolicy::Open, Exposure::Assets)
-        .get(Endpoint::ConsoleScript)
+    Route::new("/console/{file}", AccessPolicy::Open, Exposure::Assets)
+        .get(Endpoint::ConsoleFile)
         .of_quickstart(),
     Route::new("/favicon.svg", AccessPolicy::Open, Exposure::Assets)
         .get(Endpoint::ConsoleIcon)

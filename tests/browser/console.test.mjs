@@ -1,18 +1,21 @@
 // The console page, as a person uses it. VISNYK_PICTURES names a directory for pictures of it.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { newContext, retry, startBrowser } from "./browser.mjs";
+import { violations } from "./axe.mjs";
+import { newContext, retry, startBrowser, until } from "./browser.mjs";
 import { QUICK_RETRY, startHub } from "./hub.mjs";
 
 const KEPT = process.env.VISNYK_PICTURES;
-const LAPTOP = { viewport: { width: 1280, height: 800 } };
+const LAPTOP = { viewport: { width: 1440, height: 900 } };
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 
-describe("the console", { timeout: 180_000 }, () => {
+describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
   let browser;
   let pictures;
   before(async () => {
@@ -25,7 +28,7 @@ describe("the console", { timeout: 180_000 }, () => {
   });
 
   /** Opens the console; every error that the page or its console reports goes to `errors`. */
-  async function openConsole(t, hub, options, hash = "") {
+  async function openConsole(t, hub, options, hash = "#view=events") {
     const context = await newContext(t, browser, options);
     const page = await context.newPage();
     const errors = [];
@@ -45,20 +48,24 @@ describe("the console", { timeout: 180_000 }, () => {
   }
 
   async function watch(page, channels, transport = "Automatic") {
+    if (!(await page.locator("#watch-form").isVisible())) await page.locator("#watch-fold summary").click();
     await page.getByRole("textbox", { name: "Channels" }).fill(channels);
     await page.getByLabel("Transport").selectOption(transport);
     await page.getByRole("button", { name: "Watch", exact: true }).click();
     await connected(page);
   }
 
+  const view = (page, name) => page.getByRole("navigation").getByRole("link", { name }).click();
   const rows = (page) => page.locator("#rows .row");
+  const cells = (row) => row.getByRole("gridcell").allTextContents();
 
   test("its files are served with a strict policy and the right types", async (t) => {
     const hub = await startHub(t);
     const types = {
       "/": "text/html",
-      "/console.css": "text/css",
-      "/console.js": "text/javascript",
+      "/console/console.css": "text/css",
+      "/console/console.js": "text/javascript",
+      "/console/chart.js": "text/javascript",
       "/visnyk.js": "text/javascript",
       "/favicon.svg": "image/svg+xml",
     };
@@ -70,6 +77,30 @@ describe("the console", { timeout: 180_000 }, () => {
     const policy = (await fetch(`${hub.url}/`)).headers.get("content-security-policy");
     assert.match(policy, /default-src '(none|self)'/);
     assert.doesNotMatch(policy, /unsafe/);
+    assert.equal((await fetch(`${hub.url}/console/none.js`)).status, 404);
+  });
+
+  test("a fresh page shows the last minutes of the hub", async (t) => {
+    const hub = await startHub(t);
+    await hub.publishNumbers("before", 1, 20);
+    const sampled = async (count) => (await (await fetch(`${hub.url}/v1/samples`)).json()).samples.length >= count;
+    await fetch(`${hub.url}/v1/channels/before/events`, { method: "POST", body: "x".repeat(2 << 20) });
+    await retry(() => sampled(2));
+    const { page, errors } = await openConsole(t, hub, LAPTOP, "");
+    await page.getByText("requests: body too large").waitFor();
+    assert.equal(await page.locator("#overview-facts dd").nth(1).textContent(), "0.1.0");
+    const chart = (name) => page.locator("figure", { has: page.getByText(name, { exact: true }) });
+    const line = await chart("Events a second").locator("path.s0").getAttribute("d");
+    assert.match(line, /^M[\d.]+ [\d.]+h0.1L/, "two samples or more are one line");
+    assert.match(await chart("Memory").locator("b").first().textContent(), /MiB$/);
+    assert.match(await chart("Events a second").getByRole("img").getAttribute("aria-label"), /^Events a second: /);
+    // The arrow keys show the values of another moment, in all charts at once.
+    await page.getByRole("group", { name: /Charts/ }).focus();
+    await page.keyboard.press("ArrowLeft");
+    assert.equal(await page.locator("#charts .cursor").count(), 10);
+    await page.keyboard.press("Escape");
+    assert.equal(await page.locator("#charts .cursor").count(), 0);
+    assert.deepEqual(errors, []);
   });
 
   for (const transport of ["SSE", "Long-poll"]) {
@@ -88,10 +119,11 @@ describe("the console", { timeout: 180_000 }, () => {
       assert.equal(await rows(page).count(), 2);
       const row = rows(page).nth(1);
       for (const text of ["orders/eu/7", "paid", '{"total":12}']) {
-        await row.locator("summary").getByText(text, { exact: true }).waitFor();
+        await row.locator(".line").getByText(text, { exact: true }).waitFor();
       }
-      await row.locator("summary").click();
+      await row.locator(".line").click();
       await row.getByText(id, { exact: true }).waitFor();
+      await row.locator(".line").click();
 
       const form = page.locator("#publish-form");
       await form.getByLabel("Channel").fill("orders/8");
@@ -105,25 +137,126 @@ describe("the console", { timeout: 180_000 }, () => {
     });
   }
 
-  test("lists the channels with their figures, and watches the one that is clicked", async (t) => {
+  test("lists channels: searches, sorts, watches one, closes one", async (t) => {
     const hub = await startHub(t);
     await hub.publishNumbers("seen/before", 1, 3);
-    const { page, errors } = await openConsole(t, hub, LAPTOP);
-    const row = page.getByRole("row").filter({ hasText: "seen/before" });
-    await row.waitFor();
-    assert.deepEqual(await row.getByRole("cell").allTextContents(), ["seen/before", "0", "0", "3"]);
-    await row.getByRole("button", { name: "Watch seen/before" }).click();
+    await hub.publishNumbers("seen/much", 1, 30);
+    await hub.publish("other", "x");
+    const { page, errors } = await openConsole(t, hub, LAPTOP, "#view=channels");
+    const grid = page.getByRole("grid", { name: "Channels" });
+    const row = (name) => grid.getByRole("row").filter({ hasText: name });
+    const names = () => grid.locator(".sizer .r > :first-child").allTextContents();
+    await row("seen/before").waitFor();
+    const [name, streams, polls, , retained] = await cells(row("seen/before"));
+    assert.deepEqual([name, streams, polls, retained], ["seen/before", "0", "0", "3"]);
+
+    await page.getByRole("button", { name: "Retained" }).click();
+    const heading = grid.getByRole("columnheader", { name: "Retained" });
+    assert.equal(await heading.getAttribute("aria-sort"), "descending");
+    const top = await row("seen/much").boundingBox();
+    assert.ok(top.y < (await row("seen/before").boundingBox()).y);
+    await page.getByLabel("Search channels").fill("SEEN");
+    await page.getByText("2 of 4 channels").waitFor();
+    assert.deepEqual((await names()).sort(), ["seen/before", "seen/much"]);
+    await page.getByLabel("Search channels").fill("nothing like it");
+    await page.getByText("Nothing fits the search.").waitFor();
+    await page.getByLabel("Search channels").fill("seen");
+
+    // The next look has a rate, and leaves the focus where it is.
+    await row("seen/before").focus();
+    await hub.publishNumbers("seen/before", 4, 60);
+    await retry(async () => Number((await cells(row("seen/before")))[3]) > 0);
+    assert.equal(await row("seen/before").evaluate((r) => r === document.activeElement), true);
+
+    await page.keyboard.press("Enter");
+    const drawer = page.getByRole("complementary", { name: "The chosen channel" });
+    await drawer.getByText("Events since the start").waitFor();
+    await drawer.getByRole("button", { name: "Watch" }).click();
+    await page.getByText("Waiting for events on seen/before").waitFor();
     await connected(page);
-    await retry(async () => {
-      const cells = await row.getByRole("cell").allTextContents();
-      return cells[1] === "1";
-    });
-    // The next refresh leaves the focus where it is.
-    await row.getByRole("button").focus();
-    await hub.publish("seen/before", "4");
-    await retry(async () => (await row.getByRole("cell").last().textContent()) === "4");
-    assert.equal(await row.getByRole("button").evaluate((b) => b === document.activeElement), true);
+    assert.match(page.url(), /#channel=seen%2Fbefore$/);
+
+    await view(page, "Channels");
+    await drawer.getByText("1 stream and 0 waiting polls receive it.").waitFor();
+    await drawer.getByRole("button", { name: /^Close channel/ }).click();
+    const dialog = page.getByRole("dialog", { name: "Close seen/before?" });
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    assert.equal((await hub.channel("seen/before")).closed, false);
+    await drawer.getByRole("button", { name: /^Close channel/ }).click();
+    await dialog.getByRole("button", { name: "Close channel" }).click();
+    await drawer.getByText(/^It is closed/).waitFor();
+    assert.equal((await hub.channel("seen/before")).closed, true);
+    await page.getByText("Channel closed", { exact: true }).first().waitFor();
     assert.deepEqual(errors, []);
+  });
+
+  test("lists connections, says why one is behind, and ends it", async (t) => {
+    const lagging = {
+      VISNYK_LIMITS__CONNECTIONS__LAG_EVENTS_MAX: "100000",
+      VISNYK_LIMITS__CONNECTIONS__LAG_BYTES_MAX: "100000000",
+      VISNYK_LIMITS__HISTORY__BYTES_MAX: "100000000",
+    };
+    const hub = await startHub(t, { env: { ...QUICK_RETRY, ...lagging } });
+    // A client that stops reading, as a phone in a tunnel does.
+    const socket = connect({ port: new URL(hub.url).port, host: "127.0.0.1", noDelay: true });
+    t.after(() => socket.destroy());
+    await once(socket, "connect");
+    socket.write("GET /v1/events?channel=slow%2F** HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n");
+    await once(socket, "data");
+    socket.pause();
+    const { page, errors } = await openConsole(t, hub, LAPTOP, "#view=connections");
+    const grid = page.getByRole("grid", { name: "Connections" });
+    const row = grid.getByRole("row").filter({ hasText: "slow/**" });
+    await row.filter({ hasText: "live" }).waitFor();
+    for (let n = 0; n < 16; n += 1) await hub.publish("slow/a", "x".repeat(1_000_000));
+    await row.filter({ hasText: "blocked" }).waitFor();
+    // Those that lag most come first.
+    assert.equal(await row.getAttribute("aria-rowindex"), "2");
+    await page.getByLabel("Search connections").fill("slow/");
+    await page.getByText(/^1 of 2 listed/).waitFor();
+    await row.click();
+    const drawer = page.getByRole("complementary", { name: "The chosen connection" });
+    await drawer.getByText(/^Its socket takes no more bytes\./).waitFor();
+    await drawer.getByText("it is disconnected").waitFor();
+    await drawer.getByRole("button", { name: /^End connection/ }).click();
+    const dialog = page.getByRole("dialog", { name: /^End connection/ });
+    await dialog.getByRole("button", { name: "End connection" }).click();
+    await drawer.getByText("An administrator ended it.").waitFor();
+    await page.getByLabel("Show").selectOption("Ended lately");
+    await row.filter({ hasText: "ended by admin" }).waitFor();
+    assert.deepEqual(errors, []);
+  });
+
+  test("10,000 rows are a few dozen in the page", async (t) => {
+    const hub = await startHub(t);
+    const context = await newContext(t, browser, LAPTOP);
+    const page = await context.newPage();
+    const name = (n) => `room/${String(n).padStart(5, "0")}`;
+    await page.route("**/v1/channels?*", (route) => {
+      const after = new URL(route.request().url()).searchParams.get("after");
+      const first = after === null ? 0 : Number(after.slice(5)) + 1;
+      const channels = Array.from({ length: 1_000 }, (_, index) => ({
+        channel: name(first + index), subscribers: (first + index) % 7, pollers: 0, events_total: first + index,
+        events_retained: 1, bytes_retained: 44, truncated: false, first_id: "a-1", last_id: "a-1", closed: false,
+      }));
+      const next = first + 1_000 < 10_000 ? { next: name(first + 999) } : {};
+      route.fulfill({ json: { channels, ...next } });
+    });
+    await page.goto(`${hub.url}/#view=channels`);
+    const grid = page.getByRole("grid", { name: "Channels" });
+    await page.getByText("10,000 channels").waitFor();
+    assert.equal(await grid.getAttribute("aria-rowcount"), "10001");
+    const drawn = () => grid.locator(".sizer .r").count();
+    assert.ok((await drawn()) < 80, `${await drawn()} rows`);
+    await grid.getByRole("row").filter({ hasText: name(0) }).focus();
+    await page.keyboard.press("End");
+    await grid.getByText(name(9_999)).waitFor();
+    assert.ok((await drawn()) < 80, `${await drawn()} rows`);
+    await page.keyboard.press("PageUp");
+    await page.keyboard.press("Home");
+    await page.getByRole("button", { name: "Streams" }).click();
+    assert.equal(await grid.locator('.sizer .r[aria-rowindex="2"] > :nth-child(2)').textContent(), "6");
+    await page.screenshot({ path: path.join(pictures, "light-laptop-rows.png") });
   });
 
   test("starts from all that is retained, pauses, clears, and keeps a bounded list", async (t) => {
@@ -142,9 +275,90 @@ describe("the console", { timeout: 180_000 }, () => {
     await rows(page).first().getByText("held", { exact: true }).waitFor();
     assert.equal(await rows(page).count(), 500);
 
+    // New events wait while a person reads further down.
+    await page.locator("#rows").evaluate((list) => (list.scrollTop = 900));
+    await hub.publishNumbers("many", 801, 803);
+    const pill = page.getByRole("button", { name: "3 new" });
+    await pill.waitFor();
+    await rows(page).first().getByText("held", { exact: true }).waitFor();
+    await pill.click();
+    await rows(page).first().getByText("803", { exact: true }).waitFor();
+    assert.equal(await page.locator("#rows").evaluate((list) => list.scrollTop), 0);
+    await page.locator("#pill").waitFor({ state: "hidden" });
+
     await page.getByRole("button", { name: "Clear" }).click();
     assert.equal(await rows(page).count(), 0);
     await page.getByText("Waiting for events on many").waitFor();
+    assert.deepEqual(errors, []);
+  });
+
+  test("says that it catches up, and how much has come", async (t) => {
+    const hub = await startHub(t);
+    await hub.publishNumbers("old", 1, 300);
+    // Events older than the difference that clocks may have are history.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    const page = await (await newContext(t, browser, LAPTOP)).newPage();
+    // What the state has said, however short it was seen.
+    await page.addInitScript(() => {
+      window.heard = [];
+      new MutationObserver(() => {
+        const text = document.getElementById("state-text")?.textContent;
+        if (text && text !== heard.at(-1)) heard.push(text);
+      }).observe(document, { subtree: true, childList: true, characterData: true });
+    });
+    await page.goto(`${hub.url}/#channel=old&from=earliest`);
+    await until(page, () => heard.some((text) => /^Catching up: [\d,]+ events/.test(text)) && heard.at(-1) === "Connected");
+    assert.equal(await page.locator("#fact-events").textContent(), "300");
+  });
+
+  test("filters, copies, shows data in three ways, with one tab stop and the arrow keys", async (t) => {
+    const hub = await startHub(t);
+    const options = { ...LAPTOP, permissions: ["clipboard-read", "clipboard-write"] };
+    const { page, errors } = await openConsole(t, hub, options);
+    await connected(page);
+    await watch(page, "mix/*");
+    await hub.publish("mix/a", '{"total":12,"open":true}', "paid");
+    await hub.publish("mix/b", "plain words");
+    await hub.publish("mix/c", "more words");
+    await rows(page).nth(2).waitFor();
+    assert.equal(await page.locator('#rows button[tabindex="0"]').count(), 1);
+    // The filter and the list: two tab stops, with the buttons between them.
+    await page.locator("#clear").focus();
+    await page.keyboard.press("Tab");
+    const focused = () => page.evaluate(() => document.activeElement.querySelector(".channel")?.textContent);
+    assert.equal(await focused(), "mix/c");
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("ArrowDown");
+    assert.equal(await focused(), "mix/a");
+    await page.keyboard.press("Home");
+    assert.equal(await focused(), "mix/c");
+    await page.keyboard.press("End");
+    await page.keyboard.press("Enter");
+    const row = rows(page).last();
+    const text = () => row.locator("pre").textContent();
+    assert.equal(await text(), '{\n  "total": 12,\n  "open": true\n}');
+    await row.getByRole("button", { name: "Raw", exact: true }).click();
+    assert.equal(await text(), '{"total":12,"open":true}');
+    await row.getByRole("button", { name: "JSON", exact: true }).click();
+    assert.equal(JSON.parse(await text()).type, "paid");
+    const copied = () => page.evaluate(() => navigator.clipboard.readText());
+    await row.getByRole("button", { name: "Copy as JSON" }).click();
+    await row.getByRole("button", { name: "Copied" }).waitFor();
+    assert.equal(JSON.parse(await copied()).data, '{"total":12,"open":true}');
+    await row.locator(".line").focus();
+    await page.keyboard.press("c");
+    await retry(async () => (await copied()) === '{"total":12,"open":true}');
+    await page.keyboard.press("Enter");
+
+    await page.getByLabel("Filter").fill("WORDS");
+    await page.getByText("2 of 3 events match").waitFor();
+    assert.equal(await rows(page).filter({ visible: true }).count(), 2);
+    await hub.publish("mix/d", "without it");
+    await page.getByText("2 of 4 events match").waitFor();
+    await page.getByLabel("Filter").fill("");
+    await page.getByText("4 events").waitFor();
+    assert.equal(await rows(page).filter({ visible: true }).count(), 4);
     assert.deepEqual(errors, []);
   });
 
@@ -155,7 +369,7 @@ describe("the console", { timeout: 180_000 }, () => {
     await page.getByRole("textbox", { name: "Channels" }).fill("a//b");
     await page.getByRole("button", { name: "Watch", exact: true }).click();
     await page.getByText("Refused", { exact: true }).first().waitFor();
-    assert.notEqual(await page.getByRole("alert").textContent(), "");
+    assert.notEqual(await page.locator("#watch-error").textContent(), "");
 
     await watch(page, "brief");
     await hub.publish("brief", "last words");
@@ -171,14 +385,19 @@ describe("the console", { timeout: 180_000 }, () => {
     await page.getByText(/^Not published: /).waitFor();
   });
 
-  test("counts reconnects and says when it is cut off", async (t) => {
+  test("counts down to the next try while the hub is away", async (t) => {
     const hub = await startHub(t, { env: QUICK_RETRY });
-    const { page } = await openConsole(t, hub, LAPTOP);
+    const { page } = await openConsole(t, hub, LAPTOP, "#view=channels");
     await connected(page);
+    await page.getByText("1 channel", { exact: true }).waitFor();
     await hub.crash();
-    await page.getByText("Reconnecting", { exact: true }).first().waitFor();
-    await page.getByText("Not up to date").waitFor();
+    await page.getByText(/^Reconnecting/).first().waitFor();
+    await page.getByText("The hub does not answer").waitFor();
+    await page.getByText(/^Trying again in \d+ s\.$/).waitFor();
+    await page.screenshot({ path: path.join(pictures, "light-laptop-away.png") });
     await startHub(t, { env: QUICK_RETRY, listen: new URL(hub.url).host });
+    await page.getByRole("button", { name: "Try now" }).click();
+    await page.locator("#banner").waitFor({ state: "hidden" });
     await connected(page);
     await retry(async () => Number(await page.locator("#fact-reconnects").textContent()) >= 1);
   });
@@ -203,7 +422,7 @@ describe("the console", { timeout: 180_000 }, () => {
     await page.keyboard.type("by hand");
     await page.keyboard.press("Control+Enter");
     await rows(page).first().waitFor();
-    await page.locator("#rows").focus();
+    await page.locator("#clear").focus();
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
     await rows(page).first().getByText("by hand").nth(1).waitFor();
@@ -211,44 +430,57 @@ describe("the console", { timeout: 180_000 }, () => {
   });
 
   for (const colorScheme of ["light", "dark"]) {
-    test(`fits a laptop and a phone (${colorScheme})`, async (t) => {
-      const hub = await startHub(t);
-      const long = "a/channel/with/a/name/that/is/longer/than/any/column/of/the/list/could/show";
-      for (const [device, options] of [["laptop", LAPTOP], ["phone", PHONE]]) {
-        const { page, errors } = await openConsole(t, hub, { ...options, colorScheme });
-        await connected(page);
-        const fits = async (view) => {
+    for (const [device, options] of [["laptop", LAPTOP], ["phone", PHONE]]) {
+      test(`fits a ${device} and is accessible (${colorScheme})`, async (t) => {
+        const hub = await startHub(t);
+        const long = "a/channel/with/a/name/that/is/longer/than/any/column/of/the/list/could/show";
+        const { page, errors } = await openConsole(t, hub, { ...options, colorScheme }, "");
+        const fits = async (shown) => {
           const width = await page.evaluate(() => document.documentElement.scrollWidth);
-          assert.equal(width, options.viewport.width, `${view} is too wide for a ${device}`);
+          assert.equal(width, options.viewport.width, `${shown} is too wide`);
           for (const part of await page.locator("#rows time, #rows .channel").all()) {
             const box = await part.boundingBox();
-            if (box === null) continue; // Of a panel that the phone does not show now.
-            assert.ok(box.width > 60 && box.x >= 16, `${view} hides parts of rows on a ${device}`);
+            if (box === null) continue; // Of a view that is not shown now.
+            assert.ok(box.width > 60 && box.x >= 16, `${shown} hides parts of rows`);
             assert.ok(box.x + box.width <= options.viewport.width - 16);
           }
-          for (const time of await page.locator("#rows time").all()) {
-            assert.ok(await time.evaluate((part) => part.scrollWidth <= part.clientWidth));
-          }
-          const name = `${colorScheme}-${device}-${view}.png`;
+          const name = `${colorScheme}-${device}-${shown}.png`;
           await page.screenshot({ path: path.join(pictures, name) });
+          assert.deepEqual(await violations(page), [], shown);
         };
+        await page.locator("#overview-facts dd").first().waitFor();
+        await fits("overview");
+        await view(page, "Events");
+        await connected(page);
         await fits("empty");
         await watch(page, `${long} orders/**`);
         await hub.publish(long, "word ".repeat(200), "a-type-that-is-rather-long-as-well");
         await hub.publish("orders/7", `{"unbroken":"${"x".repeat(300)}"}`, "paid");
         await rows(page).nth(1).waitFor();
-        await rows(page).first().locator("summary").click();
+        await rows(page).first().locator(".line").click();
         await page.locator("#rows pre").waitFor();
+        await hub.publish("orders/8", "held back");
+        await page.getByRole("button", { name: "1 new" }).waitFor();
         await fits("events");
-        for (const view of ["Publish", "Channels"]) {
-          const button = page.getByRole("navigation").getByRole("button", { name: view });
-          if (device === "phone") await button.click();
-          await page.getByRole("region", { name: view }).waitFor();
-          await fits(view.toLowerCase());
+        for (const shown of ["Channels", "Connections"]) {
+          await view(page, shown);
+          const grid = page.getByRole("grid", { name: shown });
+          await grid.locator(".sizer .r").first().click();
+          await page.locator("aside:visible").getByText(/receive it\.|sent everything/).waitFor();
+          await fits(shown.toLowerCase());
+        }
+        if (device === "phone") {
+          // The form is folded away, and opens over the list.
+          await view(page, "Events");
+          assert.equal(await page.locator("#watch-form").isVisible(), false);
+          assert.equal(await page.locator("#publish-form").isVisible(), false);
+          await page.locator("#publish-fold summary").click();
+          await page.locator("#publish-form").getByLabel("Data").fill("x");
+          await fits("publish");
         }
         assert.deepEqual(errors, []);
-      }
-    });
+      });
+    }
   }
 
   test("ten consoles at once share a stream", async (t) => {
@@ -263,7 +495,7 @@ describe("the console", { timeout: 180_000 }, () => {
     for (const each of pages) await connected(each);
     assert.equal((await hub.channel("default")).subscribers, 1);
     await hub.publish("default", "for all ten");
-    for (const each of pages) await rows(each).getByText("for all ten").waitFor();
+    for (const each of pages) await rows(each).getByText("for all ten").waitFor({ state: "attached" });
     assert.deepEqual(errors, []);
   });
 });

@@ -148,7 +148,7 @@ async fn a_listed_page_may_publish_and_read_every_answer() {
         assert_eq!(answer.field("vary"), "Origin", "{answer:?}");
     }
     // Nor anyone what is for no page.
-    for target in ["/metrics", "/", "/console.js"] {
+    for target in ["/metrics", "/", "/console/console.js"] {
         not_shared(&ask(&hub, request("GET", target, &[APP], "")).await);
     }
 }
@@ -295,7 +295,7 @@ async fn every_answer_keeps_to_its_media_type() {
         let answer = ask(&hub, get(target)).await;
         assert!(answer.field("cache-control").contains("no-store"), "{target}: {answer:?}");
     }
-    assert_eq!(ask(&hub, get("/console.js")).await.field("cache-control"), "no-cache");
+    assert_eq!(ask(&hub, get("/console/console.js")).await.field("cache-control"), "no-cache");
     hardened(&ask(&hub, get("/visnyk.js")).await, "cross-origin");
     hardened(&ask(&hub, publish("a", "x")).await, "same-origin");
     for target in ["/v1/channels/a/events", "/events"] {

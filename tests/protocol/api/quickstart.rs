@@ -228,8 +228,8 @@ async fn the_console_and_its_parts_are_there() {
     let hub = hub(&[]).await;
     for (target, media_type) in [
         ("/", "text/html; charset=utf-8"),
-        ("/console.css", "text/css; charset=utf-8"),
-        ("/console.js", "text/javascript; charset=utf-8"),
+        ("/console/console.css", "text/css; charset=utf-8"),
+        ("/console/console.js", "text/javascript; charset=utf-8"),
         ("/visnyk.js", "text/javascript; charset=utf-8"),
         ("/favicon.svg", "image/svg+xml"),
     ] {
@@ -282,7 +282,7 @@ async fn the_client_is_compressed_for_those_that_take_it_and_not_sent_again() {
 #[tokio::test]
 async fn without_the_quickstart_none_of_it_is_there() {
     let hub = hub(&[("quickstart", "false")]).await;
-    for target in ["/", "/subscribe", "/events", "/console.js"] {
+    for target in ["/", "/subscribe", "/events", "/console/console.js"] {
         let answer = ask(&hub, get(target)).await;
         assert_eq!(answer.status, 404, "{target}");
         answer.problem();

@@ -1,0 +1,232 @@
+/**
+ * The connections of the hub: who they are, how far behind, and why; end one.
+ *
+ * @module
+ */
+import { get, getAll, remove } from "./api.js";
+import { confirm } from "./confirm.js";
+import { announce, byId, copy, setText } from "./dom.js";
+import { Drawer } from "./drawer.js";
+import { bytes, duration, format, plural, short, words } from "./format.js";
+import { Poller } from "./poller.js";
+import { RowTable } from "./row_table.js";
+
+/** The view. */
+export class Connections {
+  #table;
+  #drawer;
+  #poller;
+  #chosen = null;
+  #note = "";
+  #loaded = false;
+
+  constructor(banner) {
+    this.#poller = new Poller((signal) => this.#ask(signal), banner, REFRESH_MS);
+    this.#drawer = new Drawer(byId("connection-drawer"), () => {
+      this.#chosen = null;
+      this.#table.unchoose();
+    });
+    this.#table = new RowTable(byId("connections"), {
+      label: "Connections",
+      keyOf: ({ id }) => id,
+      textOf: (row) => [row.id, row.peer, row.proxy, row.identity, ...selectors(row)].join(" "),
+      sort: { key: "lag", down: true },
+      empty: () => (this.#loaded ? "There are none." : ""),
+      open: ({ id }) => this.#open(id),
+      columns: COLUMNS,
+    });
+    byId("connections-search").addEventListener("input", ({ currentTarget: { value } }) => {
+      this.#table.search(value);
+      this.#showNote();
+    });
+    byId("connections-state").addEventListener("change", () => this.#poller.refresh());
+  }
+
+  show() {
+    this.#poller.start();
+  }
+
+  hide() {
+    this.#poller.stop();
+  }
+
+  refresh() {
+    this.#poller.refresh();
+  }
+
+  async #ask(signal) {
+    const state = byId("connections-state").value;
+    const found = await getAll("./v1/connections", state ? { state } : {}, "connections", ROWS_MAX, signal);
+    const { totals } = found.first;
+    this.#loaded = true;
+    // Only admins see those of others.
+    const whose = totals
+      ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")} in all`
+      : "only your own";
+    this.#note = found.more ? `${whose} · the first ${format(found.rows.length)} are shown` : whose;
+    this.#table.update(found.rows);
+    this.#showNote();
+    if (this.#chosen !== null && this.#drawer.isOpen) await this.#showChosen(signal);
+  }
+
+  #showNote() {
+    const { shown, all } = this.#table.counts;
+    const count = shown === all ? format(all) : `${format(shown)} of ${format(all)}`;
+    setText(byId("connections-note"), `${count} listed · ${this.#note}`);
+  }
+
+  #open(id) {
+    this.#chosen = id;
+    this.#drawer.open(`Connection ${id}`, [
+      { name: "Copy id", act: (button) => copy(id, button) },
+      { name: "End connection …", danger: true, act: () => this.#end(id) },
+    ]);
+    this.#drawer.show("", []);
+    this.#showChosen().catch(() => this.#drawer.show("The hub does not answer.", []));
+  }
+
+  async #showChosen(signal) {
+    const id = this.#chosen;
+    let found;
+    try {
+      found = await get(`./v1/connections/${encodeURIComponent(id)}`, signal);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      this.#drawer.show("It has ended, and is no longer among the last that did.", [], true);
+      return;
+    }
+    if (this.#chosen !== id) return;
+    this.#drawer.show(EXPLAINED[found.reason ?? found.state] ?? words(found.reason ?? found.state), [
+      ["State", words(found.reason ? `${found.state}: ${found.reason}` : found.state)],
+      ["Lag", `${plural(found.lag_events, "event")}, ${bytes(found.lag_bytes)}`],
+      ["Not taken by its socket", bytes(found.unsent_bytes)],
+      ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
+      ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
+      ["Subject", found.identity],
+      ["Address", found.peer],
+      ["By the proxy", found.proxy],
+      ["Transport", found.transport === "sse" ? "SSE" : "long-poll"],
+      ["Channels", selectors(found).join(" ")],
+      ["Types", found.types.join(" ")],
+      ["Position", found.position],
+      ["Age", duration(found.age_s)],
+      ["Ends", found.ends_at],
+      ["Ended", found.ended_at],
+      ["Shard", found.shard],
+    ], found.state === "closed");
+  }
+
+  async #end(id) {
+    const isDone = await confirm({
+      title: `End connection ${id}?`,
+      text: "Its client may come back, and browsers do: then it goes on where it was.",
+      yes: "End connection",
+      act: () => remove(`./v1/connections/${encodeURIComponent(id)}`),
+    });
+    if (!isDone) return;
+    announce(`Connection ${id} was ended`);
+    this.refresh();
+  }
+}
+
+function selectors({ channels, patterns }) {
+  return [...channels, ...patterns];
+}
+
+function selectorsText(row) {
+  const names = selectors(row);
+  const more = row.subscriptions - names.length;
+  return names.join(" ") + (more > 0 ? ` and ${format(more)} more` : "");
+}
+
+/** Why a connection is as it is: its state, why it is behind, or why it ended. */
+const EXPLAINED = {
+  live: "It has been sent everything: what its client lacks is on the way, or in the client.",
+  blocked: "Its socket takes no more bytes. The client, or the network to it, reads more slowly than events come.",
+  replaying: "It is being sent what was in history when it came.",
+  catching_up: "It reads on from history what could not be sent at once; its socket takes bytes again.",
+  ending: "It ends when its last bytes are out.",
+  peer_closed: "Its client closed it, or went away.",
+  slow_consumer: "It lagged further than lag_events_max or lag_bytes_max allow, and its policy is to disconnect.",
+  write_stalled: "Its socket took no byte for write_stall_s: the client stopped reading, or vanished.",
+  unsent_ceiling: "All unsent bytes together passed unsent_bytes_max, and this one had read nothing for longest.",
+  channel_closed: "All its channels were closed.",
+  aged: "It reached age_max_s.",
+  drained: "The hub was shutting down.",
+  answered: "The poll was answered.",
+  unexpected_input: "The client sent bytes after its request.",
+  panicked: "A fault of the hub ended it; the log has more.",
+  token_expired: "Its token expired and was not renewed.",
+  token_outgrown: "A fresh token does not allow what it was subscribed to.",
+  ended_by_admin: "An administrator ended it.",
+  history_unreadable: "Its history on disk could not be read; the log has more.",
+  history_busy: "Too many readers waited for the disk.",
+  shard_ended: "The thread that served it was restarted.",
+  log_changed: "The log that hubs share began anew.",
+};
+
+const COLUMNS = [
+  {
+    key: "client",
+    title: "Client",
+    hint: "The subject of its token, and its address",
+    value: ({ identity, peer, id }) => identity ?? peer ?? id,
+    show: ({ identity, peer, id }) => {
+      const text = [identity, peer].filter(Boolean).join(" · ") || `Connection ${id}`;
+      return { text, title: `${text}\nid ${id}` };
+    },
+  },
+  {
+    key: "channels",
+    title: "Channels",
+    className: "wide",
+    value: selectorsText,
+    show: (row) => ({ text: selectorsText(row), title: selectorsText(row) }),
+  },
+  {
+    key: "transport",
+    title: "By",
+    className: "wide",
+    value: ({ transport }) => transport,
+    show: ({ transport }) => (transport === "sse" ? "SSE" : "poll"),
+  },
+  {
+    key: "state",
+    title: "State",
+    value: ({ reason, state }) => reason ?? state,
+    show: ({ reason, state }) => ({ text: words(reason ?? state), mark: state }),
+  },
+  {
+    key: "lag",
+    title: "Lag",
+    hint: "Events not sent yet",
+    className: "number",
+    value: ({ lag_events }) => lag_events,
+    show: ({ lag_events, lag_bytes }) => ({ text: short(lag_events), title: bytes(lag_bytes) }),
+  },
+  {
+    key: "unsent",
+    title: "Unsent",
+    hint: "Bytes that its socket has not taken",
+    className: "number wide extra",
+    value: ({ unsent_bytes }) => unsent_bytes,
+    show: ({ unsent_bytes }) => bytes(unsent_bytes),
+  },
+  {
+    key: "idle",
+    title: "Idle",
+    hint: "Since its socket last took a byte",
+    className: "number wide extra",
+    value: ({ idle_ms }) => idle_ms,
+    show: ({ idle_ms }) => duration(idle_ms / 1_000),
+  },
+  {
+    key: "age",
+    title: "Age",
+    className: "number",
+    value: ({ age_s }) => age_s,
+    show: ({ age_s }) => duration(age_s),
+  },
+];
+const ROWS_MAX = 20_000;
+const REFRESH_MS = 3_000;
