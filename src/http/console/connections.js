@@ -31,7 +31,7 @@ export class Connections {
       keyOf: ({ id }) => id,
       textOf: (row) => [row.id, row.peer, row.proxy, row.identity, ...selectors(row)].join(" "),
       sort: { key: "lag", down: true },
-      empty: () => (this.#loaded ? "There are none." : ""),
+      empty: () => (this.#loaded ? "No connections." : ""),
       open: ({ id }) => this.#open(id),
       columns: COLUMNS,
     });
