@@ -82,8 +82,8 @@ fn judge(lines: &[Line], [ends, is_unready, is_over]: [&str; 3]) -> Vec<String> 
     if all < STREAMS_MIN {
         found.push(format!("{ends}: only {all} streams ended"));
     }
-    // Even for one that has a third more than its part by chance.
-    if most * 2 > all || histogram.iter().filter(|count| **count > 0).count() < BINS - 1 {
+    // On a busy machine a hub may have no processor for a sixth of the window, and catches up in the next one.
+    if most * 2 > all || histogram.iter().filter(|count| **count > 0).count() < BINS / 2 {
         found.push(format!("{ends}: streams ended at once: {histogram:?}"));
     }
     found
