@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -27,6 +27,22 @@ impl RedisServer {
     /// # Panics
     /// There is no redis-server, or it does not start.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, None)
+    }
+
+    /// Starts a sentinel, which alone decides that this server is down, after half a second.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn sentinel(&self, master: &str) -> Self {
+        let port = self.port;
+        let config = format!(
+            "sentinel monitor {master} 127.0.0.1 {port} 1\nsentinel down-after-milliseconds {master} 500\n             sentinel failover-timeout {master} 5000\n"
+        );
+        Self::start_with(&[], Some(&config))
+    }
+
+    fn start_with(arguments: &[&str], sentinel: Option<&str>) -> Self {
         let number = std::process::id();
         for attempt in 0_u32..20 {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -35,6 +51,9 @@ impl RedisServer {
             let directory =
                 std::env::temp_dir().join(format!("visnyk-redis-{number}-{port}-{attempt}"));
             fs::create_dir_all(&directory).expect("a directory");
+            if let Some(config) = sentinel {
+                fs::write(directory.join(SENTINEL_CONFIG), config).expect("its configuration");
+            }
             let arguments: Vec<String> = arguments.iter().map(|&it| it.to_owned()).collect();
             let mut process = spawn(port, &directory, &arguments);
             if is_up(port, &mut process) {
@@ -133,12 +152,18 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, directory: &std::path::Path, arguments: &[String]) -> Child {
-    Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "no"])
-        .arg("--port")
-        .arg(port.to_string())
-        .arg("--dir")
-        .arg(directory)
+    let (mut command, config) = (Command::new("redis-server"), directory.join(SENTINEL_CONFIG));
+    let is_sentinel = config.exists();
+    if is_sentinel {
+        command.arg(config);
+    }
+    command.args(["--bind", "127.0.0.1", "--port"]).arg(port.to_string());
+    command.arg("--dir").arg(directory);
+    match is_sentinel {
+        true => command.arg("--sentinel"),
+        false => command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "no"]),
+    };
+    command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -172,8 +197,10 @@ fn command(port: u16, parts: &[&str]) -> io::Result<String> {
     for part in parts {
         command += &format!("${}\r\n{part}\r\n", part.len());
     }
-    // The server closes the connection behind the answer.
+    // The server closes the connection behind the answer; a sentinel does not know that command, and closes it
+    // since nothing more will come.
     stream.write_all(format!("{command}*1\r\n$4\r\nQUIT\r\n").as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply)?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
@@ -186,3 +213,5 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
         fs::copy(file.path(), to.join(file.file_name())).expect("it is copied");
     }
 }
+
+const SENTINEL_CONFIG: &str = "sentinel.conf";

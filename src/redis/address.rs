@@ -7,14 +7,35 @@ use thiserror::Error;
 /// Where the log that hubs share is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendAddress {
-    /// Whether the connection is encrypted.
+    /// Whether connections are encrypted.
     pub tls: bool,
+    /// The server, or what knows it.
+    pub target: BackendTarget,
+    /// The number of the database.
+    pub database: u32,
+}
+
+/// How the server is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendTarget {
+    /// It is this one.
+    Server(Endpoint),
+    /// One of these sentinels is asked at each connect.
+    Sentinels {
+        /// At most [`SENTINELS_MAX`].
+        sentinels: Vec<Endpoint>,
+        /// The name that they know the server by.
+        master: String,
+    },
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
     /// A host name or an IP address, without brackets.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// The number of the database.
-    pub database: u32,
 }
 
 /// Why a text is not the address of a backend. It never repeats the text, which may hold a password.
@@ -22,7 +43,10 @@ pub struct BackendAddress {
 #[non_exhaustive]
 pub enum BackendAddressError {
     /// Another scheme.
-    #[error("it begins with redis:// or rediss://, or is empty for a log of the hub's own")]
+    #[error(
+        "it begins with redis://, rediss://, redis+sentinel:// or rediss+sentinel://, or is empty for a \
+         log of the hub's own"
+    )]
     Scheme,
     /// A scheme that a later version is to have.
     #[error("NATS is not supported in this version; use redis:// or rediss://")]
@@ -36,6 +60,12 @@ pub enum BackendAddressError {
     /// A port that is not one.
     #[error("its port is a number from 1 to 65535")]
     Port,
+    /// No name of a master, or more sentinels than are asked.
+    #[error(
+        "behind one to {SENTINELS_MAX} sentinels, separated by commas, it has the name of their master, \
+         as in redis+sentinel://one,two,three/NAME"
+    )]
+    Sentinels,
     /// A path that is not the number of a database.
     #[error("behind the host it may have the number of a database, as in /0, and nothing else")]
     Database,
@@ -45,9 +75,11 @@ impl FromStr for BackendAddress {
     type Err = BackendAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (tls, rest) = match text.split_once("://") {
-            Some(("redis", rest)) => (false, rest),
-            Some(("rediss", rest)) => (true, rest),
+        let (tls, by_sentinels, rest) = match text.split_once("://") {
+            Some(("redis", rest)) => (false, false, rest),
+            Some(("rediss", rest)) => (true, false, rest),
+            Some(("redis+sentinel", rest)) => (false, true, rest),
+            Some(("rediss+sentinel", rest)) => (true, true, rest),
             Some(("nats" | "tls", _)) => return Err(BackendAddressError::Nats),
             _ => return Err(BackendAddressError::Scheme),
         };
@@ -55,6 +87,22 @@ impl FromStr for BackendAddress {
             return Err(BackendAddressError::Credentials);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (target, path) = match by_sentinels {
+            false => (BackendTarget::Server(endpoint(authority, DEFAULT_PORT)?), path),
+            true => {
+                let (master, path) = path.split_once('/').unwrap_or((path, ""));
+                let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+                let sentinels = authority.split(',').map(|one| endpoint(one, SENTINEL_PORT));
+                let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
+                if master.is_empty()
+                    || !master.chars().all(is_name)
+                    || sentinels.len() > SENTINELS_MAX
+                {
+                    return Err(BackendAddressError::Sentinels);
+                }
+                (BackendTarget::Sentinels { sentinels, master: master.to_owned() }, path)
+            }
+        };
         if path.contains(|c: char| !c.is_ascii_digit()) {
             return Err(BackendAddressError::Database);
         }
@@ -62,40 +110,59 @@ impl FromStr for BackendAddress {
             "" => 0,
             digits => digits.parse().map_err(|_| BackendAddressError::Database)?,
         };
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(rest) => {
-                let (host, rest) = rest.split_once(']').ok_or(BackendAddressError::Host)?;
-                (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
-            }
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, Some("")),
-            },
-        };
-        let port = match port.ok_or(BackendAddressError::Port)? {
-            "" => DEFAULT_PORT,
-            port => port.parse().ok().filter(|port| *port > 0).ok_or(BackendAddressError::Port)?,
-        };
-        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(is_host) {
-            return Err(BackendAddressError::Host);
-        }
-        Ok(Self { tls, host: host.to_owned(), port, database })
+        Ok(Self { tls, target, database })
     }
+}
+
+fn endpoint(authority: &str, default_port: u16) -> Result<Endpoint, BackendAddressError> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or(BackendAddressError::Host)?;
+            (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, Some("")),
+        },
+    };
+    let port = match port.ok_or(BackendAddressError::Port)? {
+        "" => default_port,
+        port => port.parse().ok().filter(|port| *port > 0).ok_or(BackendAddressError::Port)?,
+    };
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if host.is_empty() || !host.chars().all(is_host) {
+        return Err(BackendAddressError::Host);
+    }
+    Ok(Endpoint { host: host.to_owned(), port })
 }
 
 impl fmt::Display for BackendAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tls, host, port, .. } = self;
-        let scheme = if *tls { "rediss" } else { "redis" };
-        match host.contains(':') {
-            true => write!(f, "{scheme}://[{host}]:{port}"),
-            false => write!(f, "{scheme}://{host}:{port}"),
+        f.write_str(if self.tls { "rediss" } else { "redis" })?;
+        match &self.target {
+            BackendTarget::Server(server) => write!(f, "://{server}"),
+            BackendTarget::Sentinels { sentinels, master } => {
+                let sentinels: Vec<String> = sentinels.iter().map(Endpoint::to_string).collect();
+                write!(f, "+sentinel://{}/{master}", sentinels.join(","))
+            }
         }
     }
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Sentinels that an address may name. Each is asked for a second at most.
+pub const SENTINELS_MAX: usize = 16;
 const DEFAULT_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
 
 #[cfg(test)]
 mod tests {
@@ -109,6 +176,12 @@ mod tests {
             ("rediss://r.example.org:6380/", "rediss://r.example.org:6380", 0),
             ("redis://[::1]:6379", "redis://[::1]:6379", 0),
             ("redis://[::1]", "redis://[::1]:6379", 0),
+            ("redis+sentinel://s/main", "redis+sentinel://s:26379/main", 0),
+            (
+                "rediss+sentinel://s1:1,[::1],s3/m.a-i_n/4",
+                "rediss+sentinel://s1:1,[::1]:26379,s3:26379/m.a-i_n",
+                4,
+            ),
         ] {
             let address: BackendAddress = text.parse().expect("an address");
             assert_eq!(
@@ -129,6 +202,16 @@ mod tests {
             ("nats://hunter2", BackendAddressError::Nats),
             ("redis://user:hunter2@host", BackendAddressError::Credentials),
             ("redis://:hunter2@host", BackendAddressError::Credentials),
+            ("redis+sentinel://user:hunter2@s/main", BackendAddressError::Credentials),
+            ("redis+sentinel://s", BackendAddressError::Sentinels),
+            ("redis+sentinel://s/hun ter2", BackendAddressError::Sentinels),
+            (
+                &format!("redis+sentinel://s{}/main", ",s".repeat(16)),
+                BackendAddressError::Sentinels,
+            ),
+            ("redis+sentinel://s,/main", BackendAddressError::Host),
+            ("redis+sentinel://s/main/hunter2", BackendAddressError::Database),
+            ("redis://a,b", BackendAddressError::Host),
             ("redis://", BackendAddressError::Host),
             ("redis://:6379", BackendAddressError::Host),
             ("redis://[::1", BackendAddressError::Host),

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    address::BackendAddress,
+    address::{BackendAddress, BackendTarget, Endpoint},
     error::RedisError,
     resp::{self, Reply},
 };
@@ -63,11 +63,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Connection {
     /// Connects, with TLS if the address asks for it, and authenticates.
     pub(super) async fn open(options: &RedisOptions) -> Result<Self, RedisError> {
-        let (stream, socket) = match timeout(CONNECT_TIME_MAX, Self::connect(options)).await {
-            Ok(connected) => connected.map_err(RedisError::Unreachable)?,
-            Err(_) => return Err(RedisError::Unreachable(ErrorKind::TimedOut.into())),
+        let mut connection = match &options.address.target {
+            BackendTarget::Server(server) => {
+                Self::connect(server, options, CONNECT_TIME_MAX).await?
+            }
+            BackendTarget::Sentinels { sentinels, master } => {
+                let server = Self::find_master(sentinels, master, options).await?;
+                Self::connect(&server, options, CONNECT_TIME_MAX).await?
+            }
         };
-        let mut connection = Self { stream, socket, buffer: BytesMut::new(), out: Vec::new() };
         let password = options.password.expose();
         let user = options.user.as_bytes();
         let auth: &[&[u8]] = match (user.is_empty(), password.is_empty()) {
@@ -86,12 +90,63 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn connect(options: &RedisOptions) -> io::Result<(Box<dyn Stream>, OwnedFd)> {
-        let BackendAddress { tls, host, port, .. } = &options.address;
+    /// Asks one sentinel after the other which server is the master. It may have changed since the last
+    /// time, and a sentinel that was cut off may not know: a replica is refused later.
+    async fn find_master(
+        sentinels: &[Endpoint],
+        master: &str,
+        options: &RedisOptions,
+    ) -> Result<Endpoint, RedisError> {
+        let ask: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()];
+        let mut error = None;
+        let first = fastrand::usize(..sentinels.len().max(1));
+        for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
+            let asked = async {
+                let mut connection = Self::connect(sentinel, options, SENTINEL_TIME_MAX).await?;
+                connection.call(&ask, SENTINEL_TIME_MAX).await
+            };
+            match asked.await {
+                Ok(reply) => match reply.array() {
+                    Some([host, port]) => {
+                        let port = port.number().and_then(|port| u16::try_from(port).ok());
+                        if let (Some(host), Some(port)) = (host.text(), port) {
+                            return Ok(Endpoint { host: host.to_owned(), port });
+                        }
+                        error = Some(RedisError::Unexpected("the address of the master"));
+                    }
+                    _ => {
+                        let text = format!("the sentinel {sentinel} knows no master {master:?}");
+                        error = Some(RedisError::Unsuitable(text));
+                    }
+                },
+                // That no sentinel knows the master says more than that another one is away.
+                Err(other) => error = error.or(Some(other)),
+            }
+        }
+        Err(error.unwrap_or(RedisError::Unexpected("no sentinel")))
+    }
+
+    async fn connect(
+        server: &Endpoint,
+        options: &RedisOptions,
+        time_max: Duration,
+    ) -> Result<Self, RedisError> {
+        let (stream, socket) = match timeout(time_max, Self::dial(server, options)).await {
+            Ok(connected) => connected.map_err(RedisError::Unreachable)?,
+            Err(_) => return Err(RedisError::Unreachable(ErrorKind::TimedOut.into())),
+        };
+        Ok(Self { stream, socket, buffer: BytesMut::new(), out: Vec::new() })
+    }
+
+    async fn dial(
+        server: &Endpoint,
+        options: &RedisOptions,
+    ) -> io::Result<(Box<dyn Stream>, OwnedFd)> {
+        let Endpoint { host, port } = server;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
         let socket = stream.as_fd().try_clone_to_owned()?;
-        if !tls {
+        if !options.address.tls {
             return Ok((Box::new(stream), socket));
         }
         let name = ServerName::try_from(host.clone()).map_err(Error::other)?;
@@ -205,6 +260,8 @@ impl Command {
 
 /// How long a connection may take to come about.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// The same of a sentinel, and for its answer.
+const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long a server that does nothing else takes for a command at most.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 64 << 10;

@@ -12,7 +12,7 @@ mod resp;
 mod script;
 mod shared_log;
 
-pub use address::{BackendAddress, BackendAddressError};
+pub use address::{BackendAddress, BackendAddressError, BackendTarget, Endpoint, SENTINELS_MAX};
 pub use connection::RedisOptions;
 pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;

@@ -270,6 +270,12 @@ async fn check_server(connection: &mut Connection) -> Result<Run, RedisError> {
              maxmemory-policy noeviction"
         )));
     }
+    if field("cluster_enabled") == Some("1") {
+        return Err(RedisError::Unsuitable(
+            "it is a node of a cluster, which is not supported: use a server, or sentinels"
+                .to_owned(),
+        ));
+    }
     if field("role").is_some_and(|role| role != "master") {
         // As the answer to a write would be: another server is to become the master.
         return Err(RedisError::Refused("READONLY it is a replica".to_owned()));

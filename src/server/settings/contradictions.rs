@@ -114,7 +114,7 @@ fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<Setting
             errors.push(contradiction(subject, "has no effect without backend.url", remedy));
         } else if key == "backend.ca_file"
             && !value.is_empty()
-            && !backend.url.starts_with("rediss://")
+            && !backend.url.starts_with("rediss")
         {
             let remedy = "begin backend.url with rediss://, or remove it";
             errors.push(contradiction(subject, "has no effect without TLS", remedy));

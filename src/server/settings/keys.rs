@@ -197,8 +197,9 @@ impl fmt::Display for Allowed {
             Self::Secret => f.write_str("a secret, but not the `***` that stands for one"),
             Self::Text | Self::Url => f.write_str("a text without control characters, or an empty one for none"),
             Self::Backend => f.write_str(
-                "memory: (or an empty text), redis://HOST:PORT or rediss://HOST:PORT for TLS, with /N for \
-                 another database than 0, and without a user or a password, which go into backend.user \
+                "memory: (or an empty text), redis://HOST:PORT, rediss://HOST:PORT for TLS, or \
+                 redis+sentinel://HOST:PORT,HOST:PORT/MASTER (rediss+sentinel:// for TLS), with /N at the \
+                 end for another database than 0, and without a user or a password, which go into backend.user \
                  and backend.password_file; nats:// is not available in this version",
             ),
             Self::Name => f.write_str("1 to 64 letters, digits, and `-`, `_`, `.`, `:`"),

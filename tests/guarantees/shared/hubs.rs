@@ -12,6 +12,9 @@ use crate::support::{PATIENCE, TestHub};
 pub(super) async fn hub_on(server: &RedisServer, settings: &[(&str, &str)]) -> TestHub {
     let url = server.url();
     let common = [("backend.url", url.as_str()), ("shards", "2"), ("faults", "true")];
+    // What is given counts.
+    let is_other = |(key, _): &(&str, &str)| settings.iter().all(|(given, _)| given != key);
+    let common: Vec<_> = common.into_iter().filter(is_other).collect();
     TestHub::start(&[&common, settings].concat()).await
 }
 

@@ -16,6 +16,63 @@ async fn a_server_that_evicts_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_cluster_is_refused() {
+    let server = RedisServer::start(&["--cluster-enabled", "yes"]);
+    let error = command(&server).start().await.expect_err("it does not start").to_string();
+    assert!(error.contains("a node of a cluster, which is not supported"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_no_sentinel_knows_is_refused() {
+    let server = RedisServer::start(&[]);
+    let sentinel = server.sentinel("main");
+    let url = format!("redis+sentinel://127.0.0.1:{}/other", sentinel.address().port());
+    let hub = HubCommand::new(env!("CARGO_BIN_EXE_visnyk")).settings(&[("backend.url", &url)]);
+    let error = hub.start().await.expect_err("it does not start").to_string();
+    assert!(error.contains("knows no master \"other\""), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_reached_over_tls_if_its_certificate_is_known() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("it is written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let certificate = file("certificate.pem", made.cert.pem());
+    let key = file("key.pem", made.signing_key.serialize_pem());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("an address").port().to_string();
+    drop(free);
+    let server = RedisServer::start(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &certificate,
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let url = format!("rediss://localhost:{port}");
+    let settings = [("backend.url", url.as_str()), ("backend.ca_file", &certificate)];
+    let hub = hub_on(&server, &settings).await;
+    let mut stream = hub.stream("channel=a", "now").await;
+    hub.publish("a", "1").await;
+    assert_eq!(data_of(&mut stream, 1).await, ["1"]);
+    // Its address is not in the certificate.
+    let url = format!("rediss://127.0.0.1:{port}");
+    let hub = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
+        .settings(&[("backend.url", &url), ("backend.ca_file", &certificate)]);
+    let starting = timeout(Duration::from_secs(2), hub.start()).await;
+    assert!(starting.is_err(), "it waits for another certificate");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_read_from_its_file_and_never_shown() {
     let server = RedisServer::start(&["--requirepass", "hunter2"]);
     let directory = tempfile::tempdir().expect("a directory");
