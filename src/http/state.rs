@@ -32,6 +32,8 @@ pub struct HttpSettings {
     pub hsts_max_age_s: u32,
     /// What it serves of the routes.
     pub role: Role,
+    /// What this hub is called among those that share a log.
+    pub node: String,
 }
 
 impl Default for HttpSettings {
@@ -47,6 +49,7 @@ impl Default for HttpSettings {
             access_log: false,
             hsts_max_age_s: 0,
             role: Role::All,
+            node: String::new(),
         }
     }
 }

@@ -181,12 +181,22 @@ pub(super) fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>
         access_log: settings.log.access,
         hsts_max_age_s: settings.hsts_max_age_s,
         role: settings.role,
+        node: match settings.node.is_empty() {
+            true => host_name(),
+            false => settings.node.clone(),
+        },
         cors: Cors {
             origins: settings.cors_origins.clone(),
             credentials: settings.cors.credentials,
             max_age_s: settings.cors.max_age_s,
         },
     }
+}
+
+/// The name of this machine, as the kernel has it; empty if that cannot be read.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 /// Everything that is wrong, each with its causes.

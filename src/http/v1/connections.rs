@@ -85,8 +85,9 @@ impl Call for List {
         };
         let totals = hub.connection_totals();
         let now_ms = hub.now_ms();
+        let node = &context.state.settings.node;
         let listed: Vec<Value> =
-            listed.iter().map(|found| connection_json(found, now_ms)).collect();
+            listed.iter().map(|found| connection_json(found, now_ms, node)).collect();
         let mut page = json!({ "connections": listed });
         // A client with a subject must not see totals that include other clients.
         if filter.subject.is_none() {
@@ -136,7 +137,8 @@ impl Call for Show {
         match found {
             // A client with a subject must not learn whether another subject's connection exists.
             Ok(Some(found)) if subject.is_none() || found.subject == subject => {
-                let json = connection_json(&found, hub.now_ms());
+                let node = &context.state.settings.node;
+                let json = connection_json(&found, hub.now_ms(), node);
                 Ok(Outcome::Response(Json(json).into_response()).into())
             }
             Ok(_) => {
@@ -201,7 +203,7 @@ fn subject_read(context: &Context<'_>) -> Option<Arc<str>> {
     context.identity.subject().filter(|_| !context.identity.is_admin()).cloned()
 }
 
-fn connection_json(found: &ConnectionReport, now_ms: u64) -> Value {
+fn connection_json(found: &ConnectionReport, now_ms: u64, node: &str) -> Value {
     let mut json = Map::new();
     let mut put = |name: &str, value: Value| json.insert(name.to_owned(), value);
     put("id", found.id.to_string().into());
@@ -250,6 +252,7 @@ fn connection_json(found: &ConnectionReport, now_ms: u64) -> Value {
     }
     put("identity", found.subject.as_deref().into());
     put("shard", found.shard.into());
+    put("node", node.into());
     Value::Object(json)
 }
 

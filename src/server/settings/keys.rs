@@ -341,6 +341,7 @@ pub(super) const KEYS: &[Key] = &[
     key("data_dir", Allowed::Text),
     key("take_over", Allowed::Switch),
     key("role", Allowed::Choice(Role::WORDS)),
+    key("node", Allowed::Text),
     key("cors_origins", Allowed::OriginPatterns).reloads(),
     key("tls_cert", Allowed::Text).reloads(),
     key("tls_key", Allowed::Text).reloads(),

@@ -57,6 +57,8 @@ pub struct Settings {
     pub take_over: bool,
     /// What it serves among hubs that share a log.
     pub role: Role,
+    /// What this hub is called among those that share a log; empty for the name of its machine.
+    pub node: String,
     /// The log that it shares with other hubs.
     pub backend: BackendSettings,
     /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
@@ -134,6 +136,7 @@ impl Default for Settings {
             data_dir: String::new(),
             take_over: false,
             role: Role::All,
+            node: String::new(),
             backend: BackendSettings::default(),
             tls_cert: String::new(),
             tls_key: String::new(),

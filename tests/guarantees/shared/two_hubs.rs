@@ -141,3 +141,16 @@ async fn a_hub_that_starts_knows_all_closed_channels_and_none_that_is_open_again
     assert_eq!(hub.channel("a").await["closed"], false);
     assert_eq!(hub.retained("channel=a", "earliest").await, ["1"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_hub_lists_its_own_connections_under_its_name() {
+    let server = RedisServer::start(&[]);
+    for node in ["one", "two"] {
+        let hub = hub_on(&server, &[("node", node)]).await;
+        let _stream = hub.stream("channel=a", "now").await;
+        let listed = hub.get("/v1/connections").await.json();
+        let connections = listed["connections"].as_array().expect("an array");
+        assert_eq!(connections.len(), 1);
+        assert_eq!(connections[0]["node"], node);
+    }
+}

@@ -68,7 +68,9 @@ async fn a_live_stream_is_explained() {
     let peer = found["peer"].as_str().unwrap().parse::<std::net::SocketAddr>().unwrap();
     assert!(peer.ip().is_loopback() && peer.port() != hub.address().port(), "{found}");
     assert!(found["shard"].as_u64().unwrap() < 2);
-    for volatile in ["age_s", "idle_ms", "peer", "shard", "ends_at", "position"] {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
+    assert_eq!(found["node"], host.trim_end());
+    for volatile in ["age_s", "idle_ms", "peer", "shard", "ends_at", "position", "node"] {
         found.as_object_mut().unwrap().remove(volatile);
     }
     let expected = json!({
