@@ -194,10 +194,11 @@ impl Tail {
         self.stage.begin_loading(is_lost);
         self.stage.follows(log.run());
         let store = &self.loader.store;
-        let epoch = self.loader.begin(log, Some(seen)).await?;
-        // A reader finds from now on that events are lost, at any position.
+        self.loader.begin(log, Some(seen)).await?;
+        // A reader finds from now on that events are lost, at any position. What it is sent is a position of
+        // the epoch that was: one of the new epoch would claim what is loaded below it.
         let lost_through = seen.highest.next();
-        store.reset(epoch, lost_through, lost_through);
+        store.reset(seen.fence.epoch, lost_through, lost_through);
         self.arguments.shards.end_all().await;
         #[cfg(test)]
         self.stage.loading_held().await;
