@@ -105,18 +105,20 @@ impl Printer {
         count: Option<u64>,
     ) -> Result<(), CliError> {
         let mut stdout = tokio::io::stdout();
+        // What was read together is written together: one write costs two changes of the thread.
+        let mut text = String::new();
         let mut printed = 0;
         while let Some(update) = subscription.next().await.map_err(CliError::failed)? {
-            self.note(&update);
-            let Some(text) = self.to_text(&update) else { continue };
-            match write(&mut stdout, &text).await {
-                Ok(()) => {}
-                // The reader has closed the pipe, which ends a pipeline in good order.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => return Err(CliError::failed(error)),
+            let is_event = matches!(update, Update::Event(_));
+            if !is_event && !write(&mut stdout, &mut text).await? {
+                break;
             }
-            printed += u64::from(matches!(update, Update::Event(_)));
-            if Some(printed) == count {
+            self.note(&update);
+            text.extend(self.to_text(&update));
+            printed += u64::from(is_event);
+            let is_last = Some(printed) == count;
+            let is_due = is_last || text.len() >= WRITE_BYTES || !subscription.has_next();
+            if is_due && !write(&mut stdout, &mut text).await? || is_last {
                 break;
             }
         }
@@ -162,9 +164,20 @@ impl Printer {
     }
 }
 
-async fn write(stdout: &mut Stdout, text: &str) -> io::Result<()> {
-    stdout.write_all(text.as_bytes()).await?;
-    stdout.flush().await
+/// Writes the text and clears it; false if the reader has closed the pipe, which ends a pipeline in good
+/// order.
+async fn write(stdout: &mut Stdout, text: &mut String) -> Result<bool, CliError> {
+    let written = async {
+        stdout.write_all(text.as_bytes()).await?;
+        stdout.flush().await
+    };
+    let written = if text.is_empty() { Ok(()) } else { written.await };
+    text.clear();
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CliError::failed(error)),
+    }
 }
 
 fn to_json(value: &impl serde::Serialize) -> String {
@@ -192,6 +205,9 @@ fn describe_gap(gap: &Gap) -> String {
     }
     text
 }
+
+/// Bytes after which what was read together is written, whatever else was.
+const WRITE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -153,6 +153,38 @@ async fn stream_resumes_behind_what_was_received() {
 }
 
 #[tokio::test]
+async fn has_next_says_whether_the_next_update_is_here_already() {
+    let blocks = format!("id: p0\n\n{}{}id: p3\n\n", block("p1", "one"), block("p2", "two"));
+    let script = Script::play(vec![Reply::Hold(stream(&blocks))]).await;
+    let mut subscription = subscribe(&script, |_| {});
+    assert!(!subscription.has_next());
+    for left in [true, true, false] {
+        let update = subscription.next().await.expect("it goes on");
+        assert!(update.is_some());
+        assert_eq!(subscription.has_next(), left);
+    }
+    // A position alone is no update.
+    assert_eq!(subscription.position().as_str(), "p2");
+}
+
+#[tokio::test]
+async fn pieces_that_have_come_are_read_together() {
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let events = ["p1", "p2", "p3", "p4"].map(|id| chunk(&block(id, "x")));
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let text = format!("{head}{}{}", chunk("id: p0\n\n"), events.concat());
+    let script = Script::play(vec![Reply::Hold(text)]).await;
+    let mut subscription = subscribe(&script, |_| {});
+    for left in [true, true, true, true, false] {
+        let update = subscription.next().await.expect("it goes on");
+        assert!(update.is_some());
+        assert_eq!(subscription.has_next(), left);
+    }
+    assert_eq!(subscription.position().as_str(), "p4");
+}
+
+#[tokio::test]
 async fn gap_and_closed_channels_are_reported_and_the_last_channel_ends_it() {
     let blocks = concat!(
         "id: p0\n\nevent: visnyk.gap\ndata: {\"reason\":\"evicted\",\"requested\":\"p0\",\"oldest\":\"p3\"}\nid: p3\n\n",

@@ -2,6 +2,9 @@
 //! Server-Sent Events or long-poll, with one position for both.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,8 +12,9 @@ use fastrand::Rng;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use serde::Deserialize;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -31,7 +35,7 @@ pub struct Subscription {
     options: SubscribeOptions,
     /// The position behind everything that `next` has given out.
     position: Position,
-    /// Read but not yet given out. At most what one piece of the stream or one answer holds.
+    /// Read but not yet given out. At most what a few pieces of the stream or one answer hold.
     steps: VecDeque<Step>,
     /// Named channels that are not known to be closed.
     open_channels: Vec<String>,
@@ -97,6 +101,12 @@ impl Subscription {
         &self.position
     }
 
+    /// Whether [`next`](Self::next) gives an update without waiting, since it has been read with one
+    /// before.
+    pub fn has_next(&self) -> bool {
+        self.steps.iter().any(|step| step.update.is_some())
+    }
+
     /// The next update; `None` after the hub said that there is nothing more to follow.
     ///
     /// After an error there is nothing more either. Cancelling loses nothing.
@@ -158,12 +168,34 @@ impl Subscription {
         Ok(())
     }
 
-    /// Streaming → Streaming, with the next piece of it.
+    /// Streaming → Streaming, with the next pieces of it: a piece is mostly one event, and those that
+    /// have come already are read together.
     async fn read_stream(&mut self) -> Result<(), Break> {
         let State::Streaming(stream) = &mut self.state else { return Ok(()) };
         let Ok(frame) = tokio::time::timeout_at(stream.silent_at, stream.body.frame()).await else {
             return Err(Failure::Silence(self.options.silence_max).into());
         };
+        let mut bytes = self.read_frame(frame)?;
+        while bytes < TOGETHER_BYTES {
+            // The task of the connection hands over one piece at a time.
+            yield_now().await;
+            let State::Streaming(stream) = &mut self.state else { break };
+            let body = &mut stream.body;
+            let frame = poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context)));
+            match frame.await {
+                Poll::Ready(frame) => bytes += self.read_frame(frame)?.max(1),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a piece of the stream, or its end; its bytes.
+    fn read_frame(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
+    ) -> Result<usize, Break> {
+        let State::Streaming(stream) = &mut self.state else { return Ok(0) };
         let Some(frame) = frame else {
             let comment = stream.comment.take().filter(|_| !stream.opened);
             let every_channel_closed = self.open_channels.is_empty()
@@ -176,12 +208,13 @@ impl Subscription {
         };
         stream.silent_at = Instant::now() + self.options.silence_max;
         let frame = frame.map_err(|error| Failure::Connection(Box::new(error)))?;
-        let Ok(piece) = frame.into_data() else { return Ok(()) };
+        let Ok(piece) = frame.into_data() else { return Ok(0) };
         let result = stream.parser.push(&piece, &mut stream.items);
         for item in std::mem::take(&mut stream.items) {
             self.read_item(item)?;
         }
-        result.map_err(|error| SubscribeError::from(error).into())
+        result.map_err(SubscribeError::from)?;
+        Ok(piece.len())
     }
 
     fn read_item(&mut self, item: SseItem) -> Result<(), SubscribeError> {
@@ -372,6 +405,8 @@ fn malformed(what: &'static str, text: &str) -> SubscribeError {
 
 /// No publisher can use such a type.
 const OWN_TYPE_PREFIX: &str = "visnyk.";
+/// Bytes of a stream after which no further piece is read together with those before.
+const TOGETHER_BYTES: usize = 64 * 1024;
 /// The reconnection time until the hub names one.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 /// Bounds on what the hub may name: neither a busy loop nor a client that never comes back.
