@@ -32,6 +32,9 @@ pub struct Metrics {
     pub append_seconds: Histogram,
     /// From when events were shown until their round on a shard was through, observed once a round.
     pub fan_out_seconds: Histogram,
+    /// A pass of a shard's loop: its connections and requests wait that long for it at most. Observed
+    /// once a pass.
+    pub shard_turn_seconds: Histogram,
     /// Publishes refused, by reason.
     pub publishes_refused: Reasons,
     /// Publishes whose outcome was not known in time.
@@ -130,6 +133,7 @@ impl Metrics {
             publish_seconds: Histogram::of_times(&TIMES),
             append_seconds: Histogram::of_times(&TIMES),
             fan_out_seconds: Histogram::of_times(&TIMES),
+            shard_turn_seconds: Histogram::of_times(&TIMES),
             publishes_refused: Reasons::new(reasons::PUBLISHES_REFUSED),
             publishes_unknown: Counter::default(),
             publishes_replayed: Counter::default(),
@@ -215,6 +219,11 @@ impl Metrics {
             "fan_out_seconds",
             "From when events were shown until a shard had made the last send of their round; once a round",
             self.fan_out_seconds.clone(),
+        );
+        r.register(
+            "shard_turn_seconds",
+            "Time of a pass of a shard's loop, during which its other connections and requests wait",
+            self.shard_turn_seconds.clone(),
         );
         r.register("publishes_refused", "Publishes refused", self.publishes_refused.0.clone());
         r.register(

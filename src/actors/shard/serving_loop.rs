@@ -14,6 +14,7 @@ pub(super) async fn serve_connections(
     engine: Rc<RefCell<Engine>>,
 ) {
     let wakes = engine.borrow().ready_list();
+    let turns = engine.borrow().turn_times();
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
     let mut check_sockets = true;
@@ -22,6 +23,7 @@ pub(super) async fn serve_connections(
     loop {
         check_sockets |=
             poll_fn(|context| Poll::Ready(local.sockets.borrow().are_ready(context))).await;
+        let began = Instant::now();
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.context.clock.now_ms();
@@ -29,7 +31,7 @@ pub(super) async fn serve_connections(
                 engine.note_log_head(through);
             }
             // Deadlines are checked however much there is to send.
-            if Instant::now() >= next_tick && !engine.tick(now_ms) {
+            if began >= next_tick && !engine.tick(now_ms) {
                 next_tick = Instant::now() + tick;
             }
             if engine.wants_batches() {
@@ -59,6 +61,7 @@ pub(super) async fn serve_connections(
             check_sockets || engine.has_more() || !inbox.is_empty()
         };
         local.return_sockets(&engine);
+        turns.observe_time(began.elapsed());
         if more {
             // Yields the core to waiting threads of this and other processes, which would otherwise
             // get it at the next scheduler tick, some milliseconds later.

@@ -29,7 +29,7 @@ use crate::{
     backend::EventStore,
     core::{CloseReason, ConnectionLimits, ConnectionMsg, Effect, Transport},
     model::{Closing, Epoch, LAST_CHUNK, PollAnswer, TransferCoding},
-    telemetry::Metrics,
+    telemetry::{Histogram, Metrics},
 };
 
 /// The connections of one shard and the rounds that serve them.
@@ -148,6 +148,11 @@ impl Engine {
     /// The list of slots that peers have marked as ready.
     pub(crate) fn ready_list(&self) -> Arc<ReadyList> {
         Arc::clone(self.ready.list())
+    }
+
+    /// Where the loop that drives it observes its passes.
+    pub(in crate::actors::shard) fn turn_times(&self) -> Histogram {
+        self.metrics.shard_turn_seconds.clone()
     }
 
     /// Whether no slot is ready.
