@@ -10,7 +10,10 @@ use std::{
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     thread::{self, JoinHandle},
     time::Instant,
@@ -76,7 +79,11 @@ pub(crate) enum ReadFailure {
 
 /// A read that waits or is under way.
 #[derive(Debug)]
-pub(crate) struct PendingRead(oneshot::Receiver<Result<ReadPiece, ReadFailure>>);
+pub(crate) struct PendingRead {
+    reply: oneshot::Receiver<Result<ReadPiece, ReadFailure>>,
+    is_over: bool,
+    cancelled: Arc<AtomicUsize>,
+}
 
 /// A piece. It counts against the bound on what is read and not taken until it is dropped.
 #[derive(Debug)]
@@ -104,8 +111,17 @@ impl Future for PendingRead {
     type Output = Result<ReadPiece, ReadFailure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = Pin::new(&mut self.0).poll(context);
+        let result = Pin::new(&mut self.reply).poll(context);
+        self.is_over = result.is_ready();
         result.map(|result| result.unwrap_or(Err(ReadFailure::Closed)))
+    }
+}
+
+impl Drop for PendingRead {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -117,6 +133,8 @@ struct Queue {
     failures: LogThrottle,
     state: Mutex<State>,
     changed: Condvar,
+    /// Reads that were cancelled since the queue was last rid of those: as many may still be in it.
+    cancelled: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -152,6 +170,7 @@ impl LogReads {
             failures: LogThrottle::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            cancelled: Arc::default(),
         });
         let reads = Self { queue, threads: Mutex::default() };
         for _ in 0..limits.threads {
@@ -172,11 +191,16 @@ impl LogReads {
     /// Queues a read.
     pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead, ReadsBusy> {
         let (reply, pending) = oneshot::channel();
+        let queue_max = self.queue.limits.queue_max as usize;
         let mut state = self.queue.state.lock();
-        if state.reads.len() >= self.queue.limits.queue_max as usize {
-            // Its readers may have gone.
-            state.reads.retain(|read| !read.reply.is_closed());
-            if state.reads.len() >= self.queue.limits.queue_max as usize {
+        if state.reads.len() >= queue_max {
+            // Their readers may have gone. A look at the whole queue is worth it for some of them only:
+            // this is a thread that serves connections.
+            if self.queue.cancelled.load(Ordering::Relaxed) > queue_max / CANCELLED_SHARE {
+                self.queue.cancelled.store(0, Ordering::Relaxed);
+                state.reads.retain(|read| !read.reply.is_closed());
+            }
+            if state.reads.len() >= queue_max {
                 self.queue.metrics.read_refused();
                 return Err(ReadsBusy);
             }
@@ -186,7 +210,8 @@ impl LogReads {
             self.queue.metrics.reads_wait(state.reads.len());
             self.queue.changed.notify_one();
         }
-        Ok(PendingRead(pending))
+        let cancelled = Arc::clone(&self.queue.cancelled);
+        Ok(PendingRead { reply: pending, is_over: false, cancelled })
     }
 
     /// Reads nothing more.
@@ -304,3 +329,6 @@ impl State {
         false
     }
 }
+
+/// Of a full queue a sixteenth may be reads whose readers have gone.
+const CANCELLED_SHARE: usize = 16;

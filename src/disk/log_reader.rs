@@ -96,8 +96,11 @@ impl<D: Directory> LogReader<D> {
         let segments = self.0.upgrade().ok_or(ReadError::Closed)?;
         let mut found = LogFound { events: Vec::new(), through: search.after };
         let mut bytes = 0;
-        let mut blocks = 0;
-        while found.through < search.through && blocks < BLOCKS_PER_SEARCH {
+        let (mut blocks, mut scanned) = (0, 0);
+        while found.through < search.through
+            && blocks < BLOCKS_PER_SEARCH
+            && scanned < SCANNED_BYTES_MAX
+        {
             let Some(located) = segments.locate(found.through, search.channels) else {
                 // Seqs that were skipped at a start.
                 found.through = search.through;
@@ -125,6 +128,7 @@ impl<D: Directory> LogReader<D> {
                 }
             };
             blocks += 1;
+            scanned += range.end - range.begin;
             let block = match load_block(&segments, base, range) {
                 Ok(block) => block,
                 Err(error) if is_removed(&segments, &error, located) => continue,
@@ -338,3 +342,5 @@ fn is_removed<D: Directory>(segments: &Segments<D>, error: &ReadError, located: 
 
 /// Blocks and indexes that one look comes to: other readers wait for the thread.
 const BLOCKS_PER_SEARCH: usize = 32;
+/// Bytes of blocks after which a look comes to no other: one that is a large batch has megabytes.
+const SCANNED_BYTES_MAX: u64 = 2 << 20;

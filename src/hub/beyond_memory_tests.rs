@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+mod edges;
+
 /// A hub that keeps some events of a hundred bytes in memory.
 async fn start(path: &Path, limits: Limits) -> Hub {
     let options = DiskOptions { segment_bytes: 64 << 10, ..DiskOptions::new(path) };

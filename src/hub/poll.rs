@@ -106,6 +106,8 @@ impl Hub {
         }
         let limit = request.limit.max(1) as usize;
         let types = subscription.types();
+        // Without a type filter whatever is read is answered with.
+        let events_max = if types.is_empty() { limit } else { POLL_PAGE_EVENTS };
         let mut through = resume.cursor;
         let mut events = Vec::new();
         // A type filter may skip many events. A few pages are read here; a shard reads the rest in
@@ -120,7 +122,7 @@ impl Hub {
                 // If events were lost during the search for the start, the start may be after the
                 // head that was read before it.
                 through: resume.head.max(through),
-                events_max: POLL_PAGE_EVENTS,
+                events_max: events_max.min(POLL_PAGE_EVENTS),
                 bytes_max: POLL_BYTES_MAX,
             };
             let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
