@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Expect, Group, Receivers};
 use crate::failure::Failure;
@@ -29,20 +29,27 @@ struct Order {
     events: u32,
 }
 
+/// What they received.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Received {
+    pub(crate) verified: Verified,
+    /// From when all were connected until they had everything.
+    pub(crate) elapsed_s: f64,
+}
+
 impl Apart {
     /// Connects so many in a child process and waits until all have their response head. They
     /// will expect stream 0.
     pub(crate) fn start(
         subject: &Subject,
-        channel: &str,
+        request: &[u8],
         connections: usize,
         events: u32,
     ) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(Failure::io("finding this program"))?;
-        let request = (subject.subscribe)(subject, channel);
         let order = Order {
             address: subject.address,
-            request: String::from_utf8_lossy(&request).into_owned(),
+            request: String::from_utf8_lossy(request).into_owned(),
             within_data: subject.delivers == Delivers::WithinData,
             connections,
             events,
@@ -68,16 +75,17 @@ impl Apart {
     }
 
     /// What they received, once they have everything or nothing more comes.
-    pub(crate) fn finish(mut self) -> Result<Verified, Failure> {
+    pub(crate) fn finish(mut self) -> Result<Received, Failure> {
         let line = self.line()?;
-        let verified: Verified = serde_json::from_str(&line).map_err(|_| Failure::Refused {
+        let received: Received = serde_json::from_str(&line).map_err(|_| Failure::Refused {
             request: "receivers apart".into(),
             answer: line.clone(),
         })?;
-        if verified.is_clean() {
-            return Ok(verified);
+        if received.verified.is_clean() {
+            return Ok(received);
         }
-        Err(Failure::Faulty { first: "in the process of the many receivers".into(), verified })
+        let (first, verified) = ("in the process of the receivers".into(), received.verified);
+        Err(Failure::Faulty { first, verified })
     }
 
     fn line(&mut self) -> Result<String, Failure> {
@@ -120,14 +128,16 @@ pub fn receive_apart() -> Result<(), Failure> {
     let request = order.request.into_bytes();
     receivers.connect(&[Group::new(request, Expect::all_of(0), order.connections)], |_| {})?;
     println!("{CONNECTED}");
+    let connected = Instant::now();
     let due = order.connections as u64 * u64::from(order.events);
     receivers.receive_until(STALL, |receivers| Ok(receivers.deliveries() >= due))?;
+    let elapsed_s = connected.elapsed().as_secs_f64();
     receivers.receive_for(AFTERWARDS)?;
     let verified = match receivers.verify(|_| order.events) {
         Ok(verified) | Err(Failure::Faulty { verified, .. }) => verified,
         Err(failure) => return Err(failure),
     };
-    println!("{}", serde_json::to_string(&verified).unwrap_or_default());
+    println!("{}", serde_json::to_string(&Received { verified, elapsed_s }).unwrap_or_default());
     // Connections stay until the other side has what it wants.
     loop {
         receivers.receive_for(STALL)?;

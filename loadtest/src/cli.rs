@@ -109,6 +109,7 @@ const ALL: &[(&str, &str)] = &[
     ("reconnect-storm", "--subscribers 1000"),
     ("slow-readers", "--fast 100 --slow 100 --events 100 --rate 50"),
     ("soak", "--duration-s 5 --subscribers 200 --passing 50 --channels 10 --waiting 20 --slow 5"),
+    ("history", "--live 50 --events 20000 --duration-s 2 --memory-bytes 100000"),
     ("http2", "--connections 10 --streams 20 --events 10 --settle-s 1"),
     (
         "curves",

@@ -10,6 +10,7 @@ use visnyk_loadtest::{
     Failure, HubCommand, Memory, Outcome, Progress, Scenario, Subject, raise_open_files,
 };
 
+use crate::compare::Scratch;
 use crate::options::{Options, Other};
 use crate::summary;
 
@@ -76,10 +77,10 @@ impl Rounds {
         &self,
         scenario: &Scenario,
         other: Option<Other>,
-    ) -> Result<(Subject, Option<ServerProcess>), Failure> {
+    ) -> Result<(Subject, Option<Started>), Failure> {
         if other == Some(Other::Floor) {
             let server = ServerProcess::floor(&this_program()?)?;
-            return Ok((server.as_floor(), Some(server)));
+            return Ok((server.as_floor(), Some(Started { _server: server, _directory: None })));
         }
         if let Some(address) = self.address {
             let mut subject = Subject::visnyk(address, 0);
@@ -97,9 +98,19 @@ impl Rounds {
         for (name, value) in scenario.settings() {
             command = command.env(name, value);
         }
+        let directory = scenario.wants_disk().then(Scratch::new).transpose()?;
+        if let Some(directory) = &directory {
+            command = command.arg("--data-dir").arg(directory.path());
+        }
         let server = command.start_blocking()?;
-        Ok((server.as_hub(), Some(server)))
+        Ok((server.as_hub(), Some(Started { _server: server, _directory: directory })))
     }
+}
+
+/// A server that was started for one measurement. It ends before its directory goes.
+struct Started {
+    _server: ServerProcess,
+    _directory: Option<Scratch>,
 }
 
 /// Runs the scenario in memory; prints a table and writes the result.

@@ -6,8 +6,8 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenarios::{
-    BigBesideSmall, Burst, Churn, Curves, Http2, Idle, ManyChannels, Paced, Patterns, Poll,
-    Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
+    BigBesideSmall, Burst, Churn, Curves, History, Http2, Idle, ManyChannels, Paced, Patterns,
+    Poll, Publish, ReconnectStorm, Saturate, SlowReaders, Soak,
 };
 use crate::server_process::Setting;
 use crate::subject::Subject;
@@ -43,6 +43,9 @@ pub enum Scenario {
     SlowReaders(SlowReaders),
     /// Does all of it together for ten minutes.
     Soak(Soak),
+    /// Reads all of a channel's history from disk beside live subscribers: their latency, its rate, and
+    /// how long a shard's thread was busy at a time. The hub has a log on disk.
+    History(History),
     /// Opens streams that share connections over HTTP/2, in plain text or under TLS: memory and CPU of
     /// each.
     Http2(Http2),
@@ -79,9 +82,15 @@ impl Scenario {
             Self::ReconnectStorm(_) => "reconnect_storm",
             Self::SlowReaders(_) => "slow_readers",
             Self::Soak(_) => "soak",
+            Self::History(_) => "history",
             Self::Http2(_) => "http2",
             Self::Curves(_) => "curves",
         }
+    }
+
+    /// Whether a hub that is started for it is to have a log on disk.
+    pub fn wants_disk(&self) -> bool {
+        matches!(self, Self::History(_))
     }
 
     /// What a hub that is started for it is to have set otherwise than by default.
@@ -89,6 +98,7 @@ impl Scenario {
         match self {
             Self::SlowReaders(plan) => plan.settings(),
             Self::Soak(plan) => plan.settings(),
+            Self::History(plan) => plan.settings(),
             _ => Vec::new(),
         }
     }
@@ -123,6 +133,7 @@ pub fn run(
         Scenario::ReconnectStorm(plan) => plan.run(subject, progress),
         Scenario::SlowReaders(plan) => plan.run(subject, progress),
         Scenario::Soak(plan) => plan.run(subject, progress),
+        Scenario::History(plan) => plan.run(subject, progress),
         Scenario::Http2(plan) => plan.run(subject, progress),
         Scenario::Curves(plan) => plan.run(subject, progress),
     }

@@ -9,3 +9,4 @@ mod sizes;
 mod table;
 
 pub(crate) use command::Command;
+pub(crate) use scratch::Scratch;

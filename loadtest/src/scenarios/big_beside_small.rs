@@ -45,20 +45,20 @@ impl BigBesideSmall {
         let alone_us = run.p99_us();
 
         progress.begin("connecting the big channel", 0);
-        let apart = Apart::start(subject, BIG, self.big, big)?;
+        let apart = Apart::start(subject, &(subject.subscribe)(subject, BIG), self.big, big)?;
         run.quiet(&mut |time| receivers.receive_for(time))?;
         let mut beside = PublishPlan::paced(SMALL, small..2 * small, self.small_rate, self.payload);
         beside.channels.push(BIG.to_owned());
         beside.lanes.push((0..big).map(|number| self.big_item(number)).collect());
         run.broadcast(&mut receivers, beside, due)?;
         let beside_us = run.p99_us();
-        let verified = apart.finish()?;
+        let received = apart.finish()?;
 
         run.figure("latency_p99_us_alone", alone_us);
         run.figure("latency_p99_us_beside_big", beside_us);
         run.figure("latency_p99_ratio", beside_us / alone_us.max(1.0));
         let mut outcome = run.finish(&mut receivers, |_| 2 * small)?;
-        outcome.verified.deliveries += verified.deliveries;
+        outcome.verified.deliveries += received.verified.deliveries;
         Ok(outcome)
     }
 

@@ -15,6 +15,7 @@
 //! | `reconnect-storm` | all drop, miss events, and resume at once | 18,000 subscribers, 20 events |
 //! | `slow-readers` | clients that stop reading among those that read | 2,000 and 2,000 |
 //! | `soak` | all of it together | 10 minutes |
+//! | `history` | one reads all history from disk beside live subscribers | 1,000,000 events, 1,000 live |
 //! | `http2` | streams that share connections over HTTP/2, or under TLS | 100 connections x 100 streams, 10 events/s |
 //! | `curves` | costs over connections, channels, patterns, payload | to 18,000; 1,000; 10,000; 16 KiB |
 
@@ -22,6 +23,7 @@ mod big_beside_small;
 mod burst;
 mod churn;
 mod curves;
+mod history;
 mod http2;
 mod idle;
 mod many_channels;
@@ -38,6 +40,7 @@ pub use big_beside_small::BigBesideSmall;
 pub use burst::{Burst, BurstMode};
 pub use churn::Churn;
 pub use curves::Curves;
+pub use history::History;
 pub use http2::Http2;
 pub use idle::Idle;
 pub use many_channels::ManyChannels;
