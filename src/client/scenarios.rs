@@ -163,7 +163,7 @@ async fn has_next_says_whether_the_next_update_is_here_already() {
         assert!(update.is_some());
         assert_eq!(subscription.has_next(), left);
     }
-    // A position alone is no update.
+    // A position alone does not count.
     assert_eq!(subscription.position().as_str(), "p2");
 }
 
