@@ -4,10 +4,14 @@
 mod channel_rules;
 mod close_reason;
 mod connection;
+mod connection_msg;
+#[cfg(test)]
+mod connection_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod history;
 mod idempotency;
+mod lagging;
 mod limits;
 mod pattern_index;
 mod rate;
@@ -18,7 +22,8 @@ mod wheel;
 
 pub use channel_rules::{ChannelPolicies, ChannelPolicy, ChannelRule};
 pub use close_reason::CloseReason;
-pub use connection::{Connection, ConnectionMsg, ConnectionStart, Effect, Transport};
+pub use connection::Connection;
+pub use connection_msg::{ConnectionMsg, ConnectionStart, Effect, Transport};
 pub use history::{Evicted, FellOff, History, NotInMemory, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{
