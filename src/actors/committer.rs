@@ -180,7 +180,7 @@ impl Committer {
         self.closed
     }
 
-    /// Takes what has gathered, up to a bound, for an engine that gives events their order itself.
+    /// Takes what has gathered, up to a bound, for a storage that gives events their order itself.
     pub(super) fn take_gathered<'a>(
         &'a mut self,
         queue: &'a ArrayQueue<Queued>,

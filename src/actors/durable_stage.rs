@@ -27,7 +27,7 @@ pub(crate) enum DurableStage {
 
 impl DurableStage {
     /// Makes a commit durable and has it shown, in the order of these calls. The log's lock is
-    /// held, on the thread of a publisher or of the log's actor: an engine that waits queues the
+    /// held, on the thread of a publisher or of the log's actor: a storage that waits queues the
     /// commit here, and waits elsewhere.
     pub(super) fn make_durable(&self, prepared: Prepared, show: &ShowStage) {
         match self {

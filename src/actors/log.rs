@@ -208,7 +208,7 @@ impl Log {
     }
 
     /// Where events are kept, in a word.
-    pub(crate) fn engine(&self) -> &'static str {
+    pub(crate) fn storage(&self) -> &'static str {
         self.durable.name()
     }
 

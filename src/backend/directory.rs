@@ -172,10 +172,10 @@ impl Directory {
     pub fn restore_losses<'a>(
         &self,
         lost: impl IntoIterator<Item = (&'a ChannelName, Seq)>,
-        floor: Seq,
+        unnamed: Seq,
     ) {
         let mut evicted = self.evicted.lock();
-        evicted.raise_floor(floor);
+        evicted.raise_unnamed(unnamed);
         for (name, through) in lost {
             evicted.record(name.clone(), Losses { through, eviction: 0 });
         }

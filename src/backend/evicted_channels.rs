@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::{ChannelName, ChannelPattern, Seq};
 
-/// The last event that evicted channels have lost: of the latest of them each, and one floor for all
-/// before.
+/// The last event that evicted channels have lost: of the latest of them one by one,
+/// and of all others together.
 ///
 /// A channel that is created again stays here: a reader that lists channels and then asks here
 /// misses none that came back in between, and what is known here of a living channel is true of it
@@ -22,7 +22,8 @@ pub(super) struct EvictedChannels {
     order: VecDeque<(ChannelName, u64)>,
     recorded: u64,
     entries_max: usize,
-    floor: Losses,
+    /// What all evicted channels together have lost that are no longer in `names`.
+    unnamed: Losses,
     /// What transient channels have lost with an end of the hub.
     transient: Vec<(ChannelPattern, Seq)>,
 }
@@ -34,7 +35,7 @@ impl EvictedChannels {
             order: VecDeque::new(),
             recorded: 0,
             entries_max,
-            floor: Losses::default(),
+            unnamed: Losses::default(),
             transient: Vec::new(),
         }
     }
@@ -57,8 +58,8 @@ impl EvictedChannels {
             if self.is_latest(&oldest, recorded)
                 && let Some((losses, _)) = self.names.remove(&oldest)
             {
-                self.floor.through = self.floor.through.max(losses.through);
-                self.floor.eviction = self.floor.eviction.max(losses.eviction);
+                self.unnamed.through = self.unnamed.through.max(losses.through);
+                self.unnamed.eviction = self.unnamed.eviction.max(losses.eviction);
             }
         }
         // Names that are recorded again and again must not fill the order.
@@ -70,25 +71,25 @@ impl EvictedChannels {
     }
 
     /// Remembers what any channel may have lost whose losses are not known one by one.
-    pub(super) fn raise_floor(&mut self, through: Seq) {
-        self.floor.through = self.floor.through.max(through);
+    pub(super) fn raise_unnamed(&mut self, through: Seq) {
+        self.unnamed.through = self.unnamed.through.max(through);
     }
 
     /// Any channel may have lost events up to `through`, and no more is known.
     pub(super) fn reset(&mut self, through: Seq) {
         self.names.clear();
         self.order.clear();
-        self.floor = Losses { through, eviction: 0 };
+        self.unnamed = Losses { through, eviction: 0 };
     }
 
     /// Whether no evicted channel is known to have lost an event.
     pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.floor.through == Seq::ZERO
+        self.names.is_empty() && self.unnamed.through == Seq::ZERO
     }
 
     /// What earlier incarnations of `name` have lost.
     pub(super) fn recall(&self, name: &ChannelName) -> Losses {
-        let mut losses = self.names.get(name).map_or(self.floor, |(losses, _)| *losses);
+        let mut losses = self.names.get(name).map_or(self.unnamed, |(losses, _)| *losses);
         for (_, through) in self.transient.iter().filter(|(pattern, _)| pattern.matches(name)) {
             losses.through = losses.through.max(*through);
         }
@@ -97,7 +98,7 @@ impl EvictedChannels {
 
     /// Whether a channel is among the next `names_max` of a walk that matches one of `patterns` and
     /// has lost an event after `after` that the reader does not know of; at the end of the walk
-    /// also whether one may have that is known by the floor only. The floor comes last because it
+    /// also whether one may have of which only `unnamed` knows. That comes last because it
     /// stands for channels that the walk has not come to.
     pub(super) fn have_lost(
         &self,
@@ -119,7 +120,7 @@ impl EvictedChannels {
                     && patterns.iter().any(|pattern| pattern.intersects(lost))
             })
         };
-        lost || walk.is_over() && (self.floor.are_unknown(after, known) || transient())
+        lost || walk.is_over() && (self.unnamed.are_unknown(after, known) || transient())
     }
 
     fn is_latest(&self, name: &ChannelName, recorded: u64) -> bool {
@@ -147,8 +148,8 @@ mod tests {
         }
         assert_eq!(evicted.recall(&name("c")), losses(30));
         assert_eq!(evicted.recall(&name("a")), losses(25), "later than b");
-        assert_eq!(evicted.recall(&name("b")), losses(20), "the floor");
-        assert_eq!(evicted.recall(&name("never")), losses(20), "the floor");
+        assert_eq!(evicted.recall(&name("b")), losses(20), "of those without a name here");
+        assert_eq!(evicted.recall(&name("never")), losses(20), "of those without a name here");
     }
 
     #[test]
@@ -159,7 +160,7 @@ mod tests {
         }
         assert!(evicted.order.len() <= 2 * 3 + 16 + 1);
         assert_eq!(evicted.recall(&name("b")), losses(999));
-        assert_eq!(evicted.floor, Losses::default());
+        assert_eq!(evicted.unnamed, Losses::default());
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
         for (channel, seq) in [("c", 5), ("d", 6)] {
             evicted.record(name(channel), losses(seq));
         }
-        // B is known by the floor only.
+        // B is among the channels without a name here.
         assert_eq!(have_lost(&evicted, 15), (false, false), "c");
         assert_eq!(have_lost(&evicted, 15), (false, false), "d");
         assert_eq!(have_lost(&evicted, 15), (true, true));

@@ -72,8 +72,8 @@ pub struct ChannelLimits {
     pub tombstone_s: u32,
     /// Tombstones of deleted channels; past it the oldest is removed early.
     pub tombstones_max: u32,
-    /// Evicted channels whose last evicted event is remembered one by one; older ones share a
-    /// floor, below which a resume on an unknown channel is answered with a gap.
+    /// Evicted channels whose last evicted event is remembered one by one; of older ones only
+    /// the newest event that any of them lost, and a resume from before it is answered with a gap.
     pub forgotten_max: u32,
     /// Rules for channels by pattern; a new channel is matched with each of them.
     pub rules_max: u32,

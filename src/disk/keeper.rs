@@ -79,10 +79,10 @@ impl<D: Directory> LogKeeper<D> {
 
     fn remove_old(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
         let Some((oldest, _)) = self.segments.oldest(1, |_, _| true).pop() else { return Ok(()) };
-        let floor = histories.oldest_retained(oldest.last);
+        let oldest_retained = histories.oldest_retained(oldest.last);
         let LogRetention { bytes_max, age_max_ms, .. } = self.retention;
         let oldest = self.segments.oldest(SEGMENTS_PER_PASS, |sealed, bytes| {
-            sealed.last < floor
+            sealed.last < oldest_retained
                 || bytes_max > 0 && bytes > bytes_max
                 || age_max_ms > 0 && sealed.newest_ms.saturating_add(age_max_ms) <= now_ms
         });

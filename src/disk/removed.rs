@@ -23,7 +23,7 @@ pub struct RemovedEvents {
     /// The same in order.
     order: BTreeMap<Seq, ChannelName>,
     /// The last removed event of any channel that is not in `lost`.
-    floor: Seq,
+    unnamed: Seq,
     closed: BTreeMap<ChannelName, (Seq, u64)>,
     keys: VecDeque<StoredKey>,
 }
@@ -64,7 +64,7 @@ impl RemovedEvents {
         Self {
             first_base: header.base,
             previous: header.previous,
-            floor: Seq(header.base.0 - 1),
+            unnamed: Seq(header.base.0 - 1),
             ..Self::default()
         }
     }
@@ -104,7 +104,7 @@ impl RemovedEvents {
     pub(super) fn lose_unread(&mut self, last: Seq) {
         self.lost.clear();
         self.order.clear();
-        self.floor = last;
+        self.unnamed = last;
     }
 
     /// Forgets what has expired.
@@ -121,7 +121,7 @@ impl RemovedEvents {
             && let Some((seq, channel)) = self.order.pop_first()
         {
             self.lost.remove(&channel);
-            self.floor = self.floor.max(seq);
+            self.unnamed = self.unnamed.max(seq);
         }
         if let Some(excess) = self.closed.len().checked_sub(limits.closed_max + 1) {
             let mut seqs: Vec<Seq> = self.closed.values().map(|(seq, _)| *seq).collect();
@@ -138,8 +138,8 @@ impl RemovedEvents {
     }
 
     /// The last removed event of any channel that [`lost`](Self::lost) does not name.
-    pub fn floor(&self) -> Seq {
-        self.floor
+    pub fn unnamed(&self) -> Seq {
+        self.unnamed
     }
 
     /// Closed channels with the seq of their closing event, and when they were closed in milliseconds
@@ -157,7 +157,7 @@ impl RemovedEvents {
         let mut out = Vec::new();
         out.put_u64_le(self.first_base.0);
         out.put_u32_le(self.previous);
-        out.put_u64_le(self.floor.0);
+        out.put_u64_le(self.unnamed.0);
         out.put_u32_le(self.lost.len() as u32);
         for (channel, seq) in self.lost() {
             put_name(&mut out, channel);
@@ -184,7 +184,7 @@ impl RemovedEvents {
         let mut removed = Self {
             first_base: Seq(bytes.try_get_u64_le().ok()?),
             previous: bytes.try_get_u32_le().ok()?,
-            floor: Seq(bytes.try_get_u64_le().ok()?),
+            unnamed: Seq(bytes.try_get_u64_le().ok()?),
             ..Self::default()
         };
         for _ in 0..bytes.try_get_u32_le().ok()? {

@@ -264,13 +264,13 @@ fn the_losses_file_has_room_on_a_full_disk_again_and_again() {
     for _ in 0..30 {
         append(&mut log, "a");
     }
-    for floor in [5, 10, 15, 20] {
+    for retained_from in [5, 10, 15, 20] {
         disk.limit_room(0);
-        log.keeper.work(&Seq(floor), 0).expect("on a full disk nothing fails");
+        log.keeper.work(&Seq(retained_from), 0).expect("on a full disk nothing fails");
         assert!(!disk.list().expect("names").contains(&"reserve".to_owned()));
         assert!(log.status.sealed().0 < 31, "with the reserve's room");
         disk.limit_room(u64::MAX);
-        log.keeper.work(&Seq(floor + 1), 0).expect("removed");
+        log.keeper.work(&Seq(retained_from + 1), 0).expect("removed");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The contract of a log: one test suite that runs on every storage engine.
+//! The contract of a log: one test suite that runs on every storage.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,8 @@ use crate::{
     model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Position, Seq, Start},
 };
 
-/// A storage engine under test: a hub, and a way to delay durability.
-struct Engine {
+/// A storage under test: a hub, and a way to delay durability.
+struct Storage {
     hub: Hub,
     stage: Stage,
     /// The seq before its first one.
@@ -37,7 +37,7 @@ struct Engine {
     _server: Option<RedisServer>,
 }
 
-/// The storage of an engine.
+/// Where its events become durable.
 enum Stage {
     Memory,
     Delayed(DelayedStage),
@@ -45,16 +45,16 @@ enum Stage {
     Redis,
 }
 
-/// Runs the suite on an engine.
+/// Runs the suite on a storage.
 macro_rules! contract {
-    ($engine:ident, $start:expr, [$($promise:ident),* $(,)?]) => {
-        mod $engine {
+    ($storage:ident, $start:expr, [$($promise:ident),* $(,)?]) => {
+        mod $storage {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
-                    let engine: super::Engine = $start.await;
-                    super::$promise(&engine).await;
-                    engine.hub.shut_down().await;
+                    let storage: super::Storage = $start.await;
+                    super::$promise(&storage).await;
+                    storage.hub.shut_down().await;
                 }
             )*
         }
@@ -62,9 +62,9 @@ macro_rules! contract {
 }
 
 macro_rules! contract_of {
-    ($engine:ident, $start:expr) => {
+    ($storage:ident, $start:expr) => {
         contract!(
-            $engine,
+            $storage,
             $start,
             [
                 events_have_one_order_and_an_append_is_atomic,
@@ -80,13 +80,13 @@ macro_rules! contract_of {
     };
 }
 
-contract_of!(memory, super::Engine::memory());
-contract_of!(delayed, super::Engine::delayed());
-contract_of!(disk, super::Engine::disk());
-contract_of!(disk_beyond_memory, super::Engine::disk_beyond_memory());
-contract_of!(redis, super::Engine::redis());
+contract_of!(memory, super::Storage::memory());
+contract_of!(delayed, super::Storage::delayed());
+contract_of!(disk, super::Storage::disk());
+contract_of!(disk_beyond_memory, super::Storage::disk_beyond_memory());
+contract_of!(redis, super::Storage::redis());
 
-impl Engine {
+impl Storage {
     async fn memory() -> Self {
         let hub = Hub::builder().shards(1).start().await.expect("it starts");
         Self::of(hub, Stage::Memory)
@@ -156,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// Keeps events from becoming durable, if the engine can delay that.
+    /// Keeps events from becoming durable, if the storage can delay that.
     fn hold(&self) {
         match &self.stage {
             Stage::Memory => {}
@@ -232,9 +232,9 @@ impl Engine {
     }
 }
 
-async fn events_have_one_order_and_an_append_is_atomic(engine: &Engine) {
+async fn events_have_one_order_and_an_append_is_atomic(storage: &Storage) {
     let publishers = (0..PUBLISHERS).map(|publisher| {
-        let hub = engine.hub.clone();
+        let hub = storage.hub.clone();
         tokio::spawn(async move {
             let mut acknowledged: Vec<(Published, Vec<String>)> = Vec::new();
             for n in 0..PUBLISHES {
@@ -259,19 +259,19 @@ async fn events_have_one_order_and_an_append_is_atomic(engine: &Engine) {
     for publisher in publishers {
         for (published, data) in publisher.await.expect("it ends") {
             for (seq, data) in (published.first.seq.0..=published.last.seq.0).zip(&data) {
-                let seq = engine.counted(Seq(seq));
+                let seq = storage.counted(Seq(seq));
                 let before = expected.insert(seq, data.clone());
                 assert_eq!(before, None, "a seq means one event");
             }
             assert_eq!(published.events, data.len());
         }
     }
-    assert_eq!(engine.all().await, expected.into_iter().collect::<Vec<_>>());
+    assert_eq!(storage.all().await, expected.into_iter().collect::<Vec<_>>());
 }
 
-async fn a_reader_gets_what_is_behind_its_position_once(engine: &Engine) {
+async fn a_reader_gets_what_is_behind_its_position_once(storage: &Storage) {
     let publisher = {
-        let hub = engine.hub.clone();
+        let hub = storage.hub.clone();
         tokio::spawn(async move {
             for n in 1..=EVENTS {
                 hub.publish(message("a", &n.to_string())).await.expect("published");
@@ -280,8 +280,8 @@ async fn a_reader_gets_what_is_behind_its_position_once(engine: &Engine) {
     };
     let (mut read, mut at) = (Vec::new(), Start::Earliest);
     while read.len() < EVENTS {
-        let (events, position) = engine.read(at).await;
-        assert!(events.iter().all(|(seq, _)| *seq <= engine.counted(position.seq)));
+        let (events, position) = storage.read(at).await;
+        assert!(events.iter().all(|(seq, _)| *seq <= storage.counted(position.seq)));
         read.extend(events);
         at = Start::At(position);
     }
@@ -290,12 +290,12 @@ async fn a_reader_gets_what_is_behind_its_position_once(engine: &Engine) {
     assert_eq!(read, expected);
 }
 
-async fn a_stream_skips_nothing(engine: &Engine) {
+async fn a_stream_skips_nothing(storage: &Storage) {
     let mut request = StreamRequest::new(everything());
     request.start = Start::Earliest;
-    let mut body = engine.hub.stream(request).await.expect("a stream");
+    let mut body = storage.hub.stream(request).await.expect("a stream");
     let publisher = {
-        let hub = engine.hub.clone();
+        let hub = storage.hub.clone();
         tokio::spawn(async move {
             for n in 1..=EVENTS {
                 hub.publish(message("a", &format!("<{n}>"))).await.expect("published");
@@ -314,8 +314,8 @@ async fn a_stream_skips_nothing(engine: &Engine) {
     assert_eq!(data, expected);
 }
 
-async fn what_is_refused_is_never_seen(engine: &Engine) {
-    let hub = &engine.hub;
+async fn what_is_refused_is_never_seen(storage: &Storage) {
+    let hub = &storage.hub;
     hub.publish(message("closed", "1")).await.expect("published");
     hub.close_channel(&name("closed")).await.expect("closed");
     let key = key("k", "2");
@@ -328,97 +328,97 @@ async fn what_is_refused_is_never_seen(engine: &Engine) {
     assert_eq!(hub.publish(reused).await, Err(PublishError::KeyReused));
     hub.publish(message("a", "4")).await.expect("published");
 
-    let data: Vec<String> = engine.all().await.into_iter().map(|(_, data)| data).collect();
+    let data: Vec<String> = storage.all().await.into_iter().map(|(_, data)| data).collect();
     assert!(!data.iter().any(|data| data.contains("refused")), "{data:?}");
-    assert_eq!(engine.head(), Seq(data.len() as u64), "nothing else has a seq");
+    assert_eq!(storage.head(), Seq(data.len() as u64), "nothing else has a seq");
 }
 
-async fn a_key_has_one_result_from_the_moment_it_is_sequenced(engine: &Engine) {
+async fn a_key_has_one_result_from_the_moment_it_is_sequenced(storage: &Storage) {
     let publication = || Publication { key: Some(key("k", "1")), ..message("a", "1") };
-    engine.hold();
-    let first = engine.sequence(publication(), 1).await;
-    let again = engine.sequence(publication(), 2).await;
+    storage.hold();
+    let first = storage.sequence(publication(), 1).await;
+    let again = storage.sequence(publication(), 2).await;
     let other = Publication { key: Some(key("k", "2")), ..message("a", "2") };
-    let other = engine.sequence(other, 3).await;
+    let other = storage.sequence(other, 3).await;
     let is_answered = [&first, &again, &other].map(JoinHandle::is_finished);
-    assert_eq!(is_answered, [engine.is_immediate(); 3], "not before it is durable");
-    engine.release();
+    assert_eq!(is_answered, [storage.is_immediate(); 3], "not before it is durable");
+    storage.release();
     let first = first.await.expect("it ends").expect("published");
     let again = again.await.expect("it ends").expect("the same");
     assert_eq!(again, Published { replayed: true, ..first });
     assert_eq!(other.await.expect("it ends"), Err(PublishError::KeyReused));
-    assert_eq!(engine.all().await, [(Seq(1), "1".to_owned())]);
+    assert_eq!(storage.all().await, [(Seq(1), "1".to_owned())]);
 }
 
-async fn nothing_goes_behind_a_close(engine: &Engine) {
-    let hub = &engine.hub;
+async fn nothing_goes_behind_a_close(storage: &Storage) {
+    let hub = &storage.hub;
     hub.publish(message("a", "1")).await.expect("published");
-    engine.hold();
+    storage.hold();
     let closing = {
         let hub = hub.clone();
         tokio::spawn(async move { hub.close_channel(&name("a")).await })
     };
-    engine.has_sequenced(1, || closing.is_finished()).await;
-    let behind = engine.sequence(message("a", "2"), 2).await;
+    storage.has_sequenced(1, || closing.is_finished()).await;
+    let behind = storage.sequence(message("a", "2"), 2).await;
     let is_closed = hub.channel(&name("a")).expect("it is there").closed;
-    assert_eq!(is_closed, engine.is_immediate(), "readers see it when it is durable");
-    assert_eq!(behind.is_finished(), engine.is_immediate(), "the refusal rests on it");
-    engine.release();
+    assert_eq!(is_closed, storage.is_immediate(), "readers see it when it is durable");
+    assert_eq!(behind.is_finished(), storage.is_immediate(), "the refusal rests on it");
+    storage.release();
     let closed = closing.await.expect("it ends").expect("closed");
-    assert_eq!(engine.counted(closed.last.seq), Seq(2));
+    assert_eq!(storage.counted(closed.last.seq), Seq(2));
     assert_eq!(behind.await.expect("it ends"), Err(PublishError::Closed(name("a"))));
     assert!(hub.channel(&name("a")).expect("it is there").closed);
     let again = hub.close_channel(&name("a")).await;
     assert_eq!(again, Err(CloseError::Publish(PublishError::Closed(name("a")))));
-    assert_eq!(engine.head(), Seq(2));
+    assert_eq!(storage.head(), Seq(2));
 }
 
-async fn a_publisher_that_gives_up_leaves_its_events_in_the_order(engine: &Engine) {
+async fn a_publisher_that_gives_up_leaves_its_events_in_the_order(storage: &Storage) {
     // One gives up while it lets others submit, one while it waits for its answer.
-    engine.hold();
+    storage.hold();
     for (n, data) in ["1", "2"].iter().enumerate() {
-        let mut publish = pin!(engine.hub.publish(message("a", data)));
+        let mut publish = pin!(storage.hub.publish(message("a", data)));
         for _ in 0..=n {
             let is_pending = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(is_pending.is_pending() || engine.is_immediate());
+            assert!(is_pending.is_pending() || storage.is_immediate());
             if is_pending.is_ready() {
                 break;
             }
         }
     }
-    engine.release();
-    engine.hub.publish(message("a", "3")).await.expect("published");
+    storage.release();
+    storage.hub.publish(message("a", "3")).await.expect("published");
     let expected = ["1", "2", "3"].iter().zip(1..).map(|(data, seq)| (Seq(seq), (*data).into()));
-    assert_eq!(engine.all().await, expected.collect::<Vec<(Seq, String)>>());
+    assert_eq!(storage.all().await, expected.collect::<Vec<(Seq, String)>>());
 }
 
-async fn what_is_not_durable_is_not_shown(engine: &Engine) {
-    let hub = &engine.hub;
+async fn what_is_not_durable_is_not_shown(storage: &Storage) {
+    let hub = &storage.hub;
     let first = hub.publish(message("a", "1")).await.expect("published").last;
-    engine.hold();
-    let publishing = engine.sequence(message("a", "2"), 1).await;
-    let seen = if engine.is_immediate() { 2 } else { 1 };
-    assert_eq!(engine.head(), Seq(seen));
-    assert_eq!(engine.all().await.len() as u64, seen);
-    assert_eq!(engine.counted(engine.read(Start::At(first)).await.1.seq), Seq(seen));
+    storage.hold();
+    let publishing = storage.sequence(message("a", "2"), 1).await;
+    let seen = if storage.is_immediate() { 2 } else { 1 };
+    assert_eq!(storage.head(), Seq(seen));
+    assert_eq!(storage.all().await.len() as u64, seen);
+    assert_eq!(storage.counted(storage.read(Start::At(first)).await.1.seq), Seq(seen));
     let channel = hub.channel(&name("a")).expect("it is there");
     assert_eq!(
-        (channel.events_retained, channel.last_id.map(|at| engine.counted(at.seq).0)),
+        (channel.events_retained, channel.last_id.map(|at| storage.counted(at.seq).0)),
         (seen, Some(seen))
     );
-    engine.release();
+    storage.release();
     publishing.await.expect("it ends").expect("published");
-    assert_eq!(engine.head(), Seq(2));
+    assert_eq!(storage.head(), Seq(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_serves_its_clients_while_a_publish_from_its_thread_waits() {
-    let engine = Engine::delayed().await;
-    let hub = &engine.hub;
-    engine.hold();
+    let storage = Storage::delayed().await;
+    let hub = &storage.hub;
+    storage.hold();
     let (answers, mut answered) = mpsc::unbounded_channel();
     hub.serve(Arc::new(PublishingFront { hub: hub.clone(), answers }));
-    engine.has_sequenced(1, || unreachable!("it is held")).await;
+    storage.has_sequenced(1, || unreachable!("it is held")).await;
     // The only shard takes a stream on, and is asked about it.
     let stream = StreamRequest::channel("a").expect("a channel");
     let mut body = hub.stream(stream).await.expect("a stream");
@@ -427,7 +427,7 @@ async fn a_shard_serves_its_clients_while_a_publish_from_its_thread_waits() {
         hub.connections(&ConnectionFilter::default(), ConnectionCursor::default(), 9, 9).await;
     assert_eq!((page.connections.len(), page.unanswered), (1, vec![]));
     assert!(answered.try_recv().is_err(), "no publish is answered");
-    engine.release();
+    storage.release();
     for _ in 0..PUBLISHES {
         answered.recv().await.expect("an answer").expect("published");
     }
@@ -455,14 +455,14 @@ impl Front for PublishingFront {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more() {
-    let engine = Engine::delayed().await;
-    let hub = &engine.hub;
-    let Stage::Delayed(stage) = &engine.stage else { unreachable!("it is delayed") };
+    let storage = Storage::delayed().await;
+    let hub = &storage.hub;
+    let Stage::Delayed(stage) = &storage.stage else { unreachable!("it is delayed") };
     hub.publish(message("a", "1")).await.expect("published");
     stage.hold();
     stage.fail();
-    let unknown = engine.sequence(message("a", "2"), 1).await;
-    let behind = engine.sequence(message("a", "3"), 2).await;
+    let unknown = storage.sequence(message("a", "2"), 1).await;
+    let behind = storage.sequence(message("a", "3"), 2).await;
     stage.release();
     for publishing in [unknown, behind] {
         assert_eq!(publishing.await.expect("it ends"), Err(PublishError::Unknown));
@@ -470,7 +470,7 @@ async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more
     let why = timeout(Duration::from_secs(10), hub.failed()).await.expect("it fails");
     assert!(why.contains("the log failed"), "{why}");
     assert_eq!(hub.publish(message("a", "4")).await, Err(PublishError::GoingDown));
-    assert_eq!(engine.all().await, [(Seq(1), "1".to_owned())]);
+    assert_eq!(storage.all().await, [(Seq(1), "1".to_owned())]);
     assert_eq!(hub.head(), Seq(1));
     hub.shut_down().await;
 }

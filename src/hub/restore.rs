@@ -111,7 +111,7 @@ pub(super) fn restore(
     };
     let before = recovery.transient()?;
     let removed = recovery.removed();
-    registry.directory().restore_losses(removed.lost(), removed.floor());
+    registry.directory().restore_losses(removed.lost(), removed.unnamed());
     for (channel, seq, closed_ms) in removed.closed() {
         if closed_ms + loader.tombstone_ms > now_ms {
             let entry = registry.directory().find_or_create(channel, now_ms)?;

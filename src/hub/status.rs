@@ -88,7 +88,7 @@ impl Hub {
             state,
             started_ms: parts.clock.started_ms(),
             now_ms: parts.clock.now_ms(),
-            history: parts.log.engine(),
+            history: parts.log.storage(),
             head: Position { epoch: self.epoch(), seq: self.head() },
             shards: parts.shards.count(),
             channels: parts.registry.directory().len() as u64,

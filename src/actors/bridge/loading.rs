@@ -95,9 +95,9 @@ impl Loader {
         if state.epoch != Some(epoch) {
             return Ok(None);
         }
-        let floor = state.first.map_or(state.last, |first| Seq(first.0 - 1));
-        self.store.reset(epoch, floor, floor);
-        let mut fence = Fence { epoch, seq: floor, nonce: None };
+        let before_first = state.first.map_or(state.last, |first| Seq(first.0 - 1));
+        self.store.reset(epoch, before_first, before_first);
+        let mut fence = Fence { epoch, seq: before_first, nonce: None };
         let mut count = PAGE_EVENTS_MIN;
         loop {
             let entries = log.read(fence.seq, count).await?;
@@ -132,7 +132,7 @@ impl Loader {
                 let entry =
                     self.store.registry().directory().find_or_create_always(&channel, now_ms);
                 // It was opened again if something came behind its close, whatever this hub's clock says.
-                let is_open_again = entry.events().last_seq() > seq.max(floor);
+                let is_open_again = entry.events().last_seq() > seq.max(before_first);
                 if !entry.events().is_closed() && !is_open_again {
                     self.store.restore_closed(&entry, seq, closed_ms.min(now_ms));
                 }

@@ -21,7 +21,7 @@ pub(super) struct History {
     /// All that readers ever saw, also what a lying disk has lost.
     seen: BTreeMap<(u64, Seq), Arc<Event>>,
     /// No event from here on may have been removed.
-    floor: Seq,
+    retained_from: Seq,
     /// Segments may also be removed for their bytes or age.
     has_limits: bool,
     /// The disk may lose what it says it has.
@@ -116,9 +116,9 @@ impl History {
         self.written.last().map_or(Seq::ZERO, |written| written.event.seq)
     }
 
-    /// Events before `floor` may be removed.
-    pub(super) fn may_remove(&mut self, floor: Seq) {
-        self.floor = self.floor.max(floor);
+    /// Events before `retained_from` may be removed.
+    pub(super) fn may_remove(&mut self, retained_from: Seq) {
+        self.retained_from = self.retained_from.max(retained_from);
     }
 
     /// Looks at what a start found, which is durable and shown.
@@ -155,8 +155,8 @@ impl History {
     fn count_removed(&self, found: &Found<'_>) -> Result<usize, Fault> {
         let first_base = found.removed.first_base;
         let removed = self.written.partition_point(|written| written.event.seq < first_base);
-        if removed > 0 && !self.has_limits && self.written[removed - 1].event.seq >= self.floor {
-            return Err(format!("removed up to {}, not {}", first_base.0, self.floor.0));
+        if removed > 0 && !self.has_limits && self.written[removed - 1].event.seq >= self.retained_from {
+            return Err(format!("removed up to {}, not {}", first_base.0, self.retained_from.0));
         }
         Ok(removed)
     }
@@ -181,19 +181,19 @@ impl History {
         if known.len() > limits.channels_max || known.len() < lost.len().min(limits.channels_max) {
             return Err(format!("{} of {} channels' losses are known", known.len(), lost.len()));
         }
-        let mut floor = Seq::ZERO;
+        let mut unnamed = Seq::ZERO;
         for (channel, seq) in &lost {
             match known.get(channel) {
                 Some(known) if known != seq => {
                     return Err(format!("{channel} has lost {}, not {}", seq.0, known.0));
                 }
                 Some(_) => {}
-                None => floor = floor.max(*seq),
+                None => unnamed = unnamed.max(*seq),
             }
         }
-        if known.keys().any(|channel| !lost.contains_key(channel)) || found.removed.floor() != floor
+        if known.keys().any(|channel| !lost.contains_key(channel)) || found.removed.unnamed() != unnamed
         {
-            return Err(format!("the floor is {:?}, not {floor:?}", found.removed.floor()));
+            return Err(format!("unnamed is {:?}, not {unnamed:?}", found.removed.unnamed()));
         }
         let known: BTreeMap<_, _> = found
             .removed

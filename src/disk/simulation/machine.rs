@@ -112,7 +112,7 @@ struct Machine {
     shows_at_once: bool,
     now_ms: u64,
     newest_ms: u64,
-    floor: Seq,
+    retained_from: Seq,
     next: Seq,
     epoch: Epoch,
     starts: u16,
@@ -179,7 +179,7 @@ impl Machine {
             shows_at_once,
             now_ms: 1_000_000,
             newest_ms: 1_000_000,
-            floor: Seq::ZERO,
+            retained_from: Seq::ZERO,
             next: Seq(1),
             epoch: Epoch::new(1, 0),
             starts: 0,
@@ -296,8 +296,8 @@ impl Machine {
             0 => self.now_ms += 1_000,
             1 => self.now_ms -= 500,
             2..8 => self.now_ms += self.rng.u64(..50),
-            8..12 if self.history.last() > self.floor => {
-                self.floor = Seq(self.rng.u64(self.floor.0..=self.history.last().0));
+            8..12 if self.history.last() > self.retained_from => {
+                self.retained_from = Seq(self.rng.u64(self.retained_from.0..=self.history.last().0));
             }
             12..16 => {
                 log.writer.sync()?;
@@ -315,7 +315,7 @@ impl Machine {
         // The hub refuses publishes then; here a write would wait for a keeper that does not run.
         if log.status.is_full() {
             self.counts.full += 1;
-            self.floor = self.floor.max(self.history.last());
+            self.retained_from = self.retained_from.max(self.history.last());
             return Ok(());
         }
         self.counts.room_again += u64::from(was_full);
@@ -331,10 +331,10 @@ impl Machine {
     }
 
     fn remove(&mut self, log: &mut OpenLog<SimulatedDisk>) -> Result<(), Trouble> {
-        self.history.may_remove(self.floor);
+        self.history.may_remove(self.retained_from);
         let (before, _) = log.status.sealed();
         log.keeper
-            .work(&self.floor, self.now_ms)
+            .work(&self.retained_from, self.now_ms)
             .map_err(|error| Trouble::Log(error.to_string()))?;
         let (after, bytes) = log.status.sealed();
         self.counts.removals += (before - after) as u64;

@@ -20,7 +20,7 @@ pub(super) struct Retention {
     closed: HashMap<String, u64>,
     evicted: HashSet<String>,
     forgotten_max: usize,
-    /// Whether what evicted channels have lost is known by a floor only.
+    /// Whether what evicted channels have lost is known for all of them together only.
     vague: bool,
 }
 
