@@ -44,7 +44,7 @@ impl Journal {
         self.entries.push_back(Entry::Kept(event));
     }
 
-    /// The log goes on behind `head`, and has nothing between its last event and that.
+    /// The log continues after `head`, and has no events between its last one and `head`.
     pub(super) fn skip_to(&mut self, head: Seq) {
         if head.0 > self.after.0 + self.entries.len() as u64 {
             self.entries.clear();
@@ -94,16 +94,16 @@ impl Journal {
         KnownLosses { evictions: self.evictions, through }
     }
 
-    /// The events of the channels that `includes` names in `range`, as far as one look goes;
-    /// nothing when the journal does not reach back that far. A loss that the reader does not know
-    /// of ends the read.
+    /// The events of matching channels in `range`, limited by [`READ_ENTRIES_MAX`]; `None` if the
+    /// journal no longer reaches back to `range.after`. A loss that the reader does not know of ends
+    /// the read.
     pub(super) fn read(
         &self,
-        includes: &Includes<impl Fn(&ChannelName) -> bool>,
+        filter: &ChannelFilter<impl Fn(&ChannelName) -> bool>,
         known: KnownLosses,
         range: &SeqRange,
     ) -> Option<Result<Piece, Lost>> {
-        let mut matcher = Matcher::new(includes);
+        let mut matcher = Matcher::new(filter);
         let mut piece = Piece { events: Vec::new(), through: range.after, more: true };
         let mut bytes = 0;
         for entry in self.entries.range(self.index_after(range.after)?..).take(READ_ENTRIES_MAX) {
@@ -138,14 +138,14 @@ impl Journal {
         Some(Ok(piece))
     }
 
-    /// Looks for losses of the channels that `includes` names in `range`; returns how far it has
+    /// Looks for losses of the channels that match in `range`; returns how far it has
     /// looked. `None` when the journal does not reach back that far.
     pub(super) fn find_losses(
         &self,
-        includes: &Includes<impl Fn(&ChannelName) -> bool>,
+        filter: &ChannelFilter<impl Fn(&ChannelName) -> bool>,
         range: &SeqRange,
     ) -> Option<Result<Seq, Lost>> {
-        let mut matcher = Matcher::new(includes);
+        let mut matcher = Matcher::new(filter);
         let mut through = range.after;
         for entry in self.entries.range(self.index_after(range.after)?..).take(READ_ENTRIES_MAX) {
             if through >= range.through || matcher.budget_exhausted() {
@@ -169,40 +169,41 @@ impl Journal {
     }
 }
 
-/// Whether a subscription receives a channel, and in about how many comparisons that is found out.
-pub(super) struct Includes<F> {
-    pub(super) includes: F,
+/// Decides whether a subscription receives a channel; `weight` is about how many comparisons that takes.
+pub(super) struct ChannelFilter<F> {
+    pub(super) matches: F,
     pub(super) weight: usize,
 }
 
-/// Whether a subscription receives a channel.
-pub(super) fn includes<'a>(
+/// The filter of a subscription.
+pub(super) fn filter_of<'a>(
     patterns: &[ChannelPattern],
     named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-) -> Includes<impl Fn(&ChannelName) -> bool> {
-    Includes {
+) -> ChannelFilter<impl Fn(&ChannelName) -> bool> {
+    ChannelFilter {
         weight: patterns.iter().map(ChannelPattern::weight).sum::<usize>() + named.clone().count(),
-        includes: move |channel: &ChannelName| {
+        matches: move |channel: &ChannelName| {
             patterns.iter().any(|pattern| pattern.matches(channel))
                 || named.clone().any(|entry| entry.name() == channel)
         },
     }
 }
 
-/// Matches channels, a run of the same one once, as many as one look may.
+/// Matches channels within the comparisons that one read may make. Consecutive events of a channel are
+/// compared once.
 struct Matcher<'a, F> {
-    includes: &'a Includes<F>,
+    filter: &'a ChannelFilter<F>,
     last: Option<(*const u8, bool)>,
     compared: usize,
 }
 
 impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
-    fn new(includes: &'a Includes<F>) -> Self {
-        Self { includes, last: None, compared: 0 }
+    fn new(filter: &'a ChannelFilter<F>) -> Self {
+        Self { filter, last: None, compared: 0 }
     }
 
-    /// Clients choose how many selectors a channel is compared with, and under this lock publishers
-    /// wait.
+    /// Publishers wait for the journal's lock, and clients choose how many selectors a channel is
+    /// compared with, so one read is limited to [`READ_COMPARISONS_MAX`] comparisons.
     fn budget_exhausted(&self) -> bool {
         self.compared >= READ_COMPARISONS_MAX
     }
@@ -213,8 +214,8 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
         match self.last {
             Some((last, matches)) if last == address => matches,
             _ => {
-                self.compared += self.includes.weight;
-                let matches = (self.includes.includes)(channel);
+                self.compared += self.filter.weight;
+                let matches = (self.filter.matches)(channel);
                 self.last = Some((address, matches));
                 matches
             }
@@ -224,9 +225,9 @@ impl<'a, F: Fn(&ChannelName) -> bool> Matcher<'a, F> {
 
 /// Events with an entry; readers whose position is older replay channel by channel. 24 bytes each.
 const ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 65_536 };
-/// Entries looked at under one hold of the lock.
+/// Entries that one read looks at, while it holds the lock.
 const READ_ENTRIES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
-/// Comparisons of a name with a selector in one look ([`ChannelPattern::weight`]); past that it
+/// Comparisons of a name with a selector in one read ([`ChannelPattern::weight`]); past that it
 /// ends early.
 ///
 /// [`ChannelPattern::weight`]: crate::model::ChannelPattern::weight

@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 use super::{
     channel::ChannelEntry,
     event_store::EventStore,
-    journal::includes,
+    journal::filter_of,
     log_filter::LogFilter,
     losses::{KnownLosses, Lost},
     piece::{Piece, SeqRange},
@@ -88,7 +88,7 @@ impl EventStore {
         let mut heap = match mem::take(&mut reader.stage) {
             ReadStage::Collecting(heap) if heap.after() == range.after => heap,
             _ => {
-                let wants = includes(patterns, named.clone());
+                let wants = filter_of(patterns, named.clone());
                 let journal = self.journal();
                 if let Some(piece) = journal.read(&wants, known, range) {
                     return piece.map_err(|Lost(_)| NotInMemory::FellOff);

@@ -22,12 +22,12 @@ pub(super) struct Replay {
     /// Channels by their next event. An entry may be out of date; it is corrected when it comes
     /// to the top.
     next: BinaryHeap<Reverse<Next>>,
-    /// Everything up to here has been given.
+    /// The reads so far have returned all events up to this seq.
     at: Seq,
-    /// It is complete up to here.
+    /// The merge has every channel with an event up to this seq.
     horizon: Seq,
-    /// Where the last piece began, and the events it gave, to go back to: the client may not have
-    /// taken all of it.
+    /// The cursor before the last piece, and the events of that piece: the client may have accepted only
+    /// part of them, and the rest is then read again.
     from: Seq,
     given: Vec<Next>,
 }
@@ -67,12 +67,12 @@ impl Replay {
         Self { next, at: after, horizon, from: after, given: Vec::new() }
     }
 
-    /// It is complete up to here.
+    /// The merge has every channel with an event up to this seq.
     pub(super) fn horizon(&self) -> Seq {
         self.horizon
     }
 
-    /// Where the oldest event is that is still there, as of now.
+    /// The seq of the oldest event that is still retained.
     pub(super) fn oldest(&mut self) -> Option<Seq> {
         while let Some(Reverse(top)) = self.next.pop() {
             let after = self.at.max(top.seq_before());

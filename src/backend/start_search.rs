@@ -9,7 +9,7 @@ use std::{mem, sync::Arc};
 use super::{
     channel::ChannelEntry,
     event_store::EventStore,
-    journal::{Includes, includes},
+    journal::{ChannelFilter, filter_of},
     last_search::LastSearch,
     losses::{KnownLosses, Lost},
     piece::SeqRange,
@@ -24,11 +24,11 @@ use crate::model::{ChannelName, ChannelPattern, EventType, Gap, GapReason, Seq, 
 /// Where a subscription starts.
 #[derive(Debug)]
 pub struct Resume {
-    /// Everything up to here is the client's already, or it is not known yet.
+    /// The client has all events up to this seq; valid only if the reader is not searching.
     pub cursor: Seq,
-    /// The head of the log before this was found out.
+    /// The head of the log, read before the search.
     pub head: Seq,
-    /// What is gone.
+    /// The gap to be reported, if events were lost.
     pub gap: Option<Gap>,
     /// Whether a channel that its patterns match has lost events before its oldest, if it was asked.
     pub truncated: bool,
@@ -40,9 +40,9 @@ pub struct Resume {
 /// The result of a search for the start.
 #[derive(Debug)]
 pub struct StartFound {
-    /// Everything up to here is the client's already.
+    /// The client has all events up to this seq.
     pub cursor: Seq,
-    /// What is gone.
+    /// The gap to be reported, if events were lost.
     pub gap: Option<Gap>,
     /// As in [`Resume`].
     pub truncated: bool,
@@ -69,7 +69,7 @@ impl<'a> StartRequest<'a> {
 
 /// The progress of a search after a look.
 enum Progress {
-    /// It is known: everything up to the cursor is the client's already, and so it reads on.
+    /// The start is known: the client has all events up to the cursor, and the reader continues after it.
     Found { cursor: Seq, reader: HistoryReader },
     /// There is more to look at.
     More(Search),
@@ -139,9 +139,9 @@ impl EventStore {
         Resume { cursor, head, gap, truncated, reader }
     }
 
-    /// Searches further for the start of a subscription; `None` while there is more to look at. One
-    /// look costs a tenth of a millisecond, and no lock is held between two. What has been lost by
-    /// the last, of what was published before the first, counts as known, as above.
+    /// Makes one step of the search for the start of a subscription; `None` if more steps are needed. A
+    /// step takes a tenth of a millisecond and holds no lock afterwards. Events that were published
+    /// before the first step and lost before the last are known to the reader as lost.
     pub fn search_start<'a>(
         &self,
         patterns: &[ChannelPattern],
@@ -169,7 +169,7 @@ impl EventStore {
                 Progress::More(Search::Truncated { cursor, known, replay, walk })
             }
             Search::Journal(looked) => {
-                self.search_journal(&includes(patterns, named), &target, looked, head)
+                self.search_journal(&filter_of(patterns, named), &target, looked, head)
             }
             Search::Channels(mut heap) => {
                 match heap.collect_some(self.registry().directory(), patterns, named) {
@@ -210,10 +210,10 @@ impl EventStore {
         None
     }
 
-    /// One look at the journal, which has nothing of what is looked for up to `looked`.
+    /// Searches a part of the journal, from `looked` on.
     fn search_journal(
         &self,
-        wants: &Includes<impl Fn(&ChannelName) -> bool>,
+        wants: &ChannelFilter<impl Fn(&ChannelName) -> bool>,
         target: &Target,
         looked: Seq,
         head: Seq,
@@ -232,7 +232,8 @@ impl EventStore {
                 None => in_channels(KnownLosses::default()),
             },
             Target::Oldest { after, .. } => {
-                // With the piece under one lock: what it finds is there when the losses are noted.
+                // The losses are noted under the same lock as the read, so the oldest event that is
+                // found is not among them.
                 let known = journal.known_losses(head);
                 match journal.read(wants, KnownLosses::ALL, &range) {
                     Some(Ok(piece)) if piece.more && piece.events.is_empty() => {
@@ -241,7 +242,10 @@ impl EventStore {
                     Some(Ok(piece)) => {
                         let oldest = piece.events.first().map(|event| event.seq);
                         let reader = HistoryReader::knowing(known);
-                        Progress::Found { cursor: before(oldest, *after, head), reader }
+                        Progress::Found {
+                            cursor: cursor_before_oldest(oldest, *after, head),
+                            reader,
+                        }
                     }
                     Some(Err(lost)) => Progress::Lost(lost),
                     None => in_channels(KnownLosses::ALL),
@@ -267,11 +271,11 @@ impl EventStore {
             Target::Continue(at) => (at.seq, KnownLosses::default()),
             Target::Oldest { after, .. } => {
                 let known = self.journal().known_losses(head);
-                // Checked after the losses are noted, so that what is called the oldest is not
-                // among them. If all that it holds has gone meanwhile, others may have something
-                // behind it.
+                // Checked after the losses are noted, so that the oldest event is not among them. If
+                // all channels of the merge have lost their events meanwhile, other channels may have
+                // events after its horizon.
                 let oldest = replay.oldest();
-                let cursor = before(oldest, *after, replay.horizon());
+                let cursor = cursor_before_oldest(oldest, *after, replay.horizon());
                 replay.start_after(cursor);
                 (cursor, known)
             }
@@ -309,7 +313,7 @@ impl EventStore {
         let next =
             |entry: &Arc<ChannelEntry>| entry.events().next_after(after, KnownLosses::ALL).ok()?;
         let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
-        let found = self.start_found(before(oldest, after, head), target);
+        let found = self.start_found(cursor_before_oldest(oldest, after, head), target);
         let StartFound { cursor, gap, truncated } = found;
         let reader = HistoryReader::knowing(known);
         Resume { cursor, head, gap, truncated, reader }
@@ -331,6 +335,6 @@ impl EventStore {
 }
 
 /// Just before the oldest event, or at the head without events.
-fn before(oldest: Option<Seq>, after: Seq, head: Seq) -> Seq {
+fn cursor_before_oldest(oldest: Option<Seq>, after: Seq, head: Seq) -> Seq {
     oldest.map_or(head.max(after), |seq| Seq(seq.0 - 1))
 }

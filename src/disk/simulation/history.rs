@@ -155,7 +155,10 @@ impl History {
     fn count_removed(&self, found: &Found<'_>) -> Result<usize, Fault> {
         let first_base = found.removed.first_base;
         let removed = self.written.partition_point(|written| written.event.seq < first_base);
-        if removed > 0 && !self.has_limits && self.written[removed - 1].event.seq >= self.retained_from {
+        if removed > 0
+            && !self.has_limits
+            && self.written[removed - 1].event.seq >= self.retained_from
+        {
             return Err(format!("removed up to {}, not {}", first_base.0, self.retained_from.0));
         }
         Ok(removed)
@@ -191,7 +194,8 @@ impl History {
                 None => unnamed = unnamed.max(*seq),
             }
         }
-        if known.keys().any(|channel| !lost.contains_key(channel)) || found.removed.unnamed() != unnamed
+        if known.keys().any(|channel| !lost.contains_key(channel))
+            || found.removed.unnamed() != unnamed
         {
             return Err(format!("unnamed is {:?}, not {unnamed:?}", found.removed.unnamed()));
         }

@@ -297,7 +297,8 @@ impl Machine {
             1 => self.now_ms -= 500,
             2..8 => self.now_ms += self.rng.u64(..50),
             8..12 if self.history.last() > self.retained_from => {
-                self.retained_from = Seq(self.rng.u64(self.retained_from.0..=self.history.last().0));
+                self.retained_from =
+                    Seq(self.rng.u64(self.retained_from.0..=self.history.last().0));
             }
             12..16 => {
                 log.writer.sync()?;
