@@ -1,6 +1,9 @@
 //! What is counted of reloads of the settings.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::AtomicU64,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,7 +15,8 @@ use prometheus_client::{
 #[derive(Debug)]
 pub struct ReloadMetrics {
     reloads: Family<Outcome, Counter>,
-    last: Family<Outcome, Gauge>,
+    /// With fractions, so that two reloads of one second have an order.
+    last: Family<Outcome, Gauge<f64, AtomicU64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,7 +26,8 @@ struct Outcome {
 
 impl Default for ReloadMetrics {
     fn default() -> Self {
-        let (reloads, last) = (Family::default(), Family::default());
+        let reloads = Family::<Outcome, Counter>::default();
+        let last = Family::<Outcome, Gauge<f64, AtomicU64>>::default();
         for outcome in [APPLIED, REFUSED] {
             drop(reloads.get_or_create(&outcome));
             drop(last.get_or_create(&outcome));
@@ -35,9 +40,9 @@ impl ReloadMetrics {
     /// Counts a reload that has ended now.
     pub fn count(&self, is_applied: bool) {
         let outcome = if is_applied { APPLIED } else { REFUSED };
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.reloads.get_or_create(&outcome).inc();
-        self.last.get_or_create(&outcome).set(now_s as i64);
+        self.last.get_or_create(&outcome).set(now_s);
     }
 
     pub(super) fn register(&self, r: &mut Registry) {

@@ -178,8 +178,14 @@ fn every_test_that_the_table_of_alerts_names_exists() {
     let rows = page.lines().filter(|line| line.starts_with("| Visnyk"));
     for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)) {
         let Some((file, test)) = name.split_once("::") else { continue };
-        let groups =
-            ["guarantees", "guarantees/disk", "guarantees/shared", "protocol/auth", "protocol/tls"];
+        let groups = [
+            "guarantees",
+            "guarantees/disk",
+            "guarantees/shared",
+            "protocol",
+            "protocol/auth",
+            "protocol/tls",
+        ];
         let mut texts = groups.iter().filter_map(|group| {
             fs::read_to_string(root.join(format!("tests/{group}/{file}.rs"))).ok()
         });

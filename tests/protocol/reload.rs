@@ -64,6 +64,10 @@ impl FileHub {
         self.hub.metric(&format!("visnyk_reloads_total{{result=\"{result}\"}}")).await
     }
 
+    async fn last(&self, result: &str) -> f64 {
+        self.hub.metric(&format!("visnyk_reload_last_seconds{{result=\"{result}\"}}")).await
+    }
+
     /// Whether pages of [`ORIGIN`] may use the hub.
     async fn admits_origin(&self) -> bool {
         let fields = [("Origin", ORIGIN)];
@@ -146,6 +150,7 @@ async fn a_file_that_is_wrong_gone_or_unreadable_changes_nothing_and_says_why() 
     symlink(Path::new("/proc/self/mem"), hub.path("visnyk.toml")).expect("a link");
     let answer = hub.ask().await;
     assert!(answer.body.contains("visnyk.toml cannot be read: "), "{}", answer.body);
+    assert!(hub.last("refused").await > hub.last("applied").await, "an alert compares these");
     fs::remove_file(hub.path("visnyk.toml")).expect("it was there");
     assert_eq!(hub.reload(&good).await["changed"], json!(["cors_origins"]));
     assert!(hub.admits_origin().await);
