@@ -1,4 +1,4 @@
-//! What holds for one channel, and what said so: `visnyk config --channel NAME`.
+//! The policy of one channel, and which rule or limit sets each value: `visnyk config --channel NAME`.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Effective {
-    /// What holds for a channel, in the form of a rule, each value with what it came from beside it.
+    /// The policy of a channel in the form of a rule. Beside each value is the rule or limit that sets it.
     pub fn channel(&self, name: &ChannelName) -> String {
         let settings = self.settings();
         let policies = ChannelPolicies::new(&settings.limits, settings.channels.rules.clone());

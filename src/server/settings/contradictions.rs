@@ -3,7 +3,7 @@
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
 use crate::http::{MetricsAccess, OriginPattern, Role};
 
-/// Every contradiction in `settings`; `origin` says where the value of a key came from.
+/// Every contradiction in `settings`; `set_by` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<SettingsError> {
     let mut errors = Vec::new();
     listening(settings, &set_by, &mut errors);
@@ -60,7 +60,7 @@ fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<
     Some(contradiction(subject, reason, remedy))
 }
 
-/// A log that is taken over has a directory.
+/// `take_over` without a directory of the log.
 fn take_over_without_log(
     settings: &Settings,
     set_by: &impl Fn(&str) -> String,
@@ -74,7 +74,7 @@ fn take_over_without_log(
     })
 }
 
-/// A log has one keeper, and what is said of a server needs one.
+/// A shared log beside one on disk, and settings of a shared log without its address.
 fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let backend = &settings.backend;
     let mut errors = Vec::new();
@@ -123,7 +123,7 @@ fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<Setting
     errors
 }
 
-/// Browsers obey it over TLS only.
+/// `hsts_max_age_s` without TLS: browsers ignore the field then.
 fn hsts_without_tls(
     settings: &Settings,
     set_by: &impl Fn(&str) -> String,
@@ -203,7 +203,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     errors
 }
 
-/// What settings allow pages of other origins.
+/// Origins that may send cookies and are too many, or none.
 fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     if !settings.cors.credentials {
         return Vec::new();
@@ -236,7 +236,7 @@ fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
     errors
 }
 
-/// Rules for channels that are too many, or promise more than there is.
+/// Too many rules for channels, and rules that exceed the limits of the hub.
 fn channel_rules(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let (rules, limits) = (&settings.channels.rules, &settings.limits);
     let (rules_max, total) = (limits.channels.rules_max, limits.history.total_bytes_max);

@@ -58,7 +58,7 @@ pub enum SettingsError {
     FileMissing {
         /// The file.
         path: PathBuf,
-        /// The flag.
+        /// What asks for it: a flag, or the running hub.
         wanted_by: &'static str,
     },
     /// A file is there and cannot be read.
@@ -129,7 +129,7 @@ pub enum SettingsError {
         /// What it may be.
         allowed: Allowed,
     },
-    /// A rule for channels is not one.
+    /// A rule for channels has an unknown key or a bad value.
     #[error("rule {number} of channels.rules ({set_by}) is refused: {reason}")]
     BadRule {
         /// Which, from 1.
@@ -155,7 +155,7 @@ pub enum SettingsError {
         /// What to change.
         remedy: String,
     },
-    /// The merged values do not make settings, though each was allowed.
+    /// The merged values cannot be read as settings, though each was allowed by itself.
     #[error("the settings do not fit together: {reason}")]
     Merge {
         /// The deserializer's error.

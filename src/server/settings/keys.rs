@@ -153,8 +153,8 @@ impl Allowed {
         admitted.then(|| value.clone())
     }
 
-    /// The value that a text means; a text without a meaning for its key stays a text, and is
-    /// refused.
+    /// Parses the text of a variable or a flag into the type of the key. A text that cannot be parsed stays
+    /// a text, which [`admit`](Self::admit) refuses.
     pub(super) fn read(&self, text: &str) -> toml::Value {
         let as_text = || toml::Value::String(text.to_owned());
         match self {
@@ -232,8 +232,8 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// What a reserved name will need, if `name` is one. Reserved names are refused and not ignored: to
-/// set one is to expect a protection, or a durability, that is not there.
+/// What this version lacks for `name`, if that is reserved for a later one. Reserved names are refused: an
+/// operator who sets one expects a protection, or a durability, that is not there.
 pub(super) fn reserved(name: &str) -> Option<&'static str> {
     let section = name.split('.').next().unwrap_or(name);
     RESERVED.iter().find(|(names, _)| names.contains(&section)).map(|(_, lacks)| *lacks)
@@ -253,7 +253,7 @@ fn list(text: &str) -> toml::Value {
     toml::Value::Array(items.collect())
 }
 
-/// The rules that a text means, as a variable has them.
+/// Parses the rules of a variable or a flag, which are TOML.
 fn rules(text: &str) -> Option<toml::Value> {
     if text.trim().is_empty() {
         return Some(toml::Value::Array(Vec::new()));
@@ -263,7 +263,7 @@ fn rules(text: &str) -> Option<toml::Value> {
     table.is_empty().then_some(rules)
 }
 
-/// One or more addresses, each written out.
+/// The addresses, `:PORT` replaced by the addresses that it stands for.
 fn all_addresses(items: &[toml::Value]) -> Option<toml::Value> {
     let mut addresses = Vec::new();
     for item in items {

@@ -19,7 +19,7 @@ impl ListenAddr {
         Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 3000)),
     ];
 
-    /// The addresses that a text means: `:PORT` is that port of every address of the machine.
+    /// Parses a text into one address, or into several: `:PORT` is that port of every address of the machine.
     pub fn parse_all(text: &str) -> Result<Vec<Self>, ListenAddrError> {
         let port =
             text.trim().strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));

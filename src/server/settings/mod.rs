@@ -4,6 +4,7 @@
 //! (`VISNYK_*`, `__` between levels), command-line flags. Every layer is checked against one table
 //! of keys before it is merged, so that a refusal can name where the value came from.
 
+mod assignment;
 mod auth;
 mod channel_report;
 mod contradictions;
@@ -11,7 +12,6 @@ mod effective;
 mod error;
 mod file;
 mod keys;
-mod layer;
 mod listen;
 mod nearest;
 mod reload;

@@ -11,12 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Whether a platform sets this variable, whose name is given without `VISNYK_`. Name and value both
 /// have to fit: an operator who writes `VISNYK_PORT=3000` expects it to do something.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
-    // The rest of the service's name stands before, with `_` for `-`.
+    // The name may have the rest of the service's name in front, with `_` for `-`.
     let after_service = name.match_indices('_').map(|(at, _)| &name[at + 1..]);
     std::iter::once(name).chain(after_service).any(|name| is_of_service(name, value))
 }
 
-/// The same, with the whole of the service's name left out.
+/// The same for a name without that of the service.
 fn is_of_service(name: &str, value: &str) -> bool {
     match name {
         "SERVICE_HOST" => is_ip(value),
@@ -27,7 +27,7 @@ fn is_of_service(name: &str, value: &str) -> bool {
     }
 }
 
-/// The same, behind `PORT_`: `3000_TCP`, `3000_TCP_ADDR`.
+/// The same for what follows `PORT_`: `3000_TCP`, `3000_TCP_ADDR`.
 fn is_of_port(rest: &str, value: &str) -> bool {
     let mut parts = rest.splitn(3, '_');
     let (number, protocol) = (parts.next(), parts.next());

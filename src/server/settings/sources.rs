@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::layer::Assignment;
+use super::assignment::Assignment;
 use super::{SetBy, SettingsError, file, service_links::is_service_link};
 
-/// What `Settings::load` reads. Nothing is taken from the process by itself: a test or an embedding
-/// program hands in its own directory, variables and flags.
+/// What `Settings::load` reads. It reads no variable and no flag of the process by itself: a test or an
+/// embedding program gives its own directory, variables and flags.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Sources {
@@ -98,7 +98,7 @@ impl Sources {
         })
     }
 
-    /// What the variables and the flags assign, in the order in which it is merged.
+    /// The assignments of the variables and then of the flags, in the order in which they are merged.
     pub(super) fn texts(&self) -> impl Iterator<Item = Result<Assignment, SettingsError>> + '_ {
         let variables = self.environment.iter().filter_map(|(name, value)| variable(name, value));
         let flags = self
@@ -124,7 +124,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// What a file assigns.
+/// The assignments of a file, and what is wrong with it.
 pub(super) fn file_assignments(path: &Path) -> Vec<Result<Assignment, SettingsError>> {
     match file::read(path) {
         Ok(lines) => lines
@@ -152,8 +152,8 @@ fn variable(name: &OsString, value: &OsString) -> Option<Result<Assignment, Sett
     })
 }
 
-/// `LIMITS__POLL__LIMIT` is `limits.poll.limit`. Names in lower or mixed case keep it and are
-/// thereby unknown, so that no two variables mean one setting.
+/// The key of `LIMITS__POLL__LIMIT` is `limits.poll.limit`. A name with lower-case letters is kept as it is,
+/// so that it is refused as unknown: otherwise two variables could set one key.
 fn key_of(rest: &str) -> String {
     let key = rest.replace("__", ".");
     if key.bytes().any(|byte| byte.is_ascii_lowercase()) { key } else { key.to_ascii_lowercase() }
@@ -164,7 +164,7 @@ fn is_profile_name(profile: &str) -> bool {
         && profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// Of the variables that set something.
+/// All variables that set something begin with this.
 const PREFIX: &str = "VISNYK_";
 
 /// Variables with our prefix that belong to the command line, not to the settings.

@@ -1,4 +1,4 @@
-//! One value for one key from one source, checked.
+//! An assignment: one value for one key from one source, checked against the table of keys.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::auth::JwksUrlText;
 
-/// A checked assignment.
+/// One value that a source gives to one key.
 pub(super) struct Assignment {
     pub(super) key: &'static Key,
     pub(super) value: toml::Value,
@@ -37,7 +37,7 @@ impl Assignment {
         }
     }
 
-    /// From a variable or a flag: the key says of what type the text is.
+    /// From a variable or a flag: the text is parsed into the type of its key.
     pub(super) fn from_text(key: &str, text: &str, set_by: SetBy) -> Result<Self, SettingsError> {
         let as_text = toml::Value::String(text.to_owned());
         let key = find(key, &as_text, &set_by)?;
@@ -84,7 +84,7 @@ fn find(name: &str, value: &toml::Value, set_by: &SetBy) -> Result<&'static Key,
     Err(SettingsError::UnknownKey { key: name.to_owned(), value, set_by: set_by.clone(), hint })
 }
 
-/// Rules have refusals of their own, which say what of which rule is wrong.
+/// Checks the rules for channels one by one, so that a refusal names the rule and its key.
 fn check_rules(
     key: &Key,
     value: &toml::Value,
