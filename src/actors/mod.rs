@@ -51,6 +51,7 @@ pub use connection_report::{BehindReason, ConnectionFilter, ConnectionReport, Co
 pub use lease::{Holder, Lease, Renewal};
 pub use log_reads::ReadLimits;
 pub use messages::Fault;
+pub(crate) use peer::ReadyList;
 pub use peer::{Input, Peer, SlotWaker};
 pub use shard::{Engine, Front, LocalShard, ReturnedSocket};
 pub use shared_stage::BackendOptions;

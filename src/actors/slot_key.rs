@@ -11,6 +11,16 @@ pub struct SlotKey {
 }
 
 impl SlotKey {
+    /// The key of the slot at `index`.
+    pub(crate) fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    /// The index of the slot.
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
+
     /// The key as a poller's token. Where that has 32 bits it is the index alone, and a late
     /// report of a slot's former socket costs its successor a look for nothing.
     pub(super) fn token(self) -> usize {

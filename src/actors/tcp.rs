@@ -5,6 +5,7 @@
 //! are two system calls, and its record of a socket is an allocation of 256 bytes.
 
 use std::{
+    future::poll_fn,
     io::{self, Write as _},
     mem::{self, MaybeUninit},
     net::{self, Shutdown, SocketAddr},
@@ -91,10 +92,16 @@ impl Tcp {
 
     /// Waits until there is something to read, or the end.
     pub async fn readable(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    /// Whether there may be something to read, or the end; if not, `context` is woken then. Only the last
+    /// task that asked is woken.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.register()?;
         match &self.state {
-            State::Registered(io) => io.readable().await,
-            State::Unregistered(_) | State::Lost => Err(lost()),
+            State::Registered(io) => io.poll_read_ready(context),
+            State::Unregistered(_) | State::Lost => Poll::Ready(Err(lost())),
         }
     }
 
@@ -223,10 +230,7 @@ const CHUNK_BYTES: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{Future, poll_fn},
-        pin::pin,
-    };
+    use std::{future::Future, pin::pin};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

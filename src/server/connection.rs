@@ -75,7 +75,7 @@ impl Connections {
     /// Serves a connection until it ends, its shard stops, or its socket is handed off. `early` are
     /// the bytes already read; without any, the client must send its first byte within `wait`. If
     /// `protocol` is not known, the first bytes decide it.
-    async fn serve(
+    pub(super) async fn serve(
         self: Rc<Self>,
         io: Socket,
         early: Bytes,
@@ -173,30 +173,6 @@ impl Connections {
                 _ => {}
             }
         }
-    }
-
-    /// Serves a connection again after its poll was answered. Buffers are allocated only when its
-    /// client sends something, since thousands of polls may be answered at once.
-    pub(super) async fn serve_next(
-        self: Rc<Self>,
-        mut io: Socket,
-        early: Bytes,
-        held: HeldPermits,
-    ) {
-        if early.is_empty() {
-            let is_there = tokio::select! {
-                biased;
-                readable = io.readable() => readable.is_ok(),
-                () = sleep(self.keep_alive) => false,
-                () = self.shutdown_requested() => false,
-                () = self.shard.gone() => false,
-            };
-            if !is_there {
-                return;
-            }
-        }
-        let wait = self.keep_alive;
-        self.serve(io, early, Some(Protocol::Http1), wait, held).await;
     }
 
     /// Writes the rest of a connection's last answer, which the kernel did not accept at once.

@@ -11,12 +11,14 @@ use super::{
     accept_queue::AcceptQueue,
     connection::Connections,
     connection_limits::ConnectionLimiter,
+    idle_sockets::IdleSockets,
+    preface::Protocol,
     rejections::Rejections,
     socket_budget::{Exhausted, SocketBudget, is_no_file},
     tls::Acceptor,
 };
 use crate::{
-    actors::{Front, LocalShard, ReturnedSocket},
+    actors::{Front, LocalShard, ReturnedSocket, Socket},
     core::{Http2Limits, RequestLimits},
     http::{Dispatcher, TrustedProxies},
     hub::Hub,
@@ -65,17 +67,21 @@ impl Front for HttpFront {
             http2: self.http2.clone(),
             request_limits: self.request_limits.clone(),
         });
-        let again = Rc::clone(&connections);
+        let idle = Rc::new(IdleSockets::new());
+        let (again, watching) = (Rc::clone(&connections), Rc::clone(&idle));
         let limiter = self.limiter.clone();
         shard.on_returned(move |ReturnedSocket { io, early, counted, keep_alive }| {
             // `getpeername` fails if the client has closed the connection already.
             let Ok(addrs) = io.addrs() else { return };
             let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
-            if keep_alive {
-                spawn_local(Rc::clone(&again).serve_next(io, early, held));
-            } else {
-                spawn_local(Rc::clone(&again).flush_and_close(io, held));
+            match io {
+                io if !keep_alive => drop(spawn_local(Rc::clone(&again).flush_and_close(io, held))),
+                Socket::Plain(io) if early.is_empty() => watching.watch(io, held),
+                io => {
+                    let (protocol, wait) = (Some(Protocol::Http1), again.keep_alive);
+                    spawn_local(Rc::clone(&again).serve(io, early, protocol, wait, held));
+                }
             }
         });
         let (rejections, limiter) = (self.rejections.clone(), self.limiter.clone());
@@ -89,6 +95,8 @@ impl Front for HttpFront {
                 }
             };
             let mut loops = JoinSet::new();
+            let serving = Rc::clone(&connections);
+            loops.spawn_local(async move { idle.serve(serving).await });
             for listener in listeners {
                 loops.spawn_local(accept(
                     listener,

@@ -12,6 +12,7 @@ mod front;
 pub mod fuzzing;
 mod handover;
 mod http1;
+mod idle_sockets;
 mod http2;
 mod linger;
 mod listeners;

@@ -1,0 +1,181 @@
+//! Kept-alive sockets of answered polls, until their clients send a next request.
+//!
+//! Thousands of polls may be answered at once. A task for each of their sockets would cost a kilobyte,
+//! a timer and two registrations a socket; here a socket costs its entry and its waker, and a request
+//! that is answered or handed off without waiting needs no task either.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    task::{coop::unconstrained, spawn_local, yield_now},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    connection::{Connections, HeldPermits},
+    preface::Protocol,
+};
+use crate::actors::{ReadyList, SlotKey, SlotWaker, Tcp};
+
+/// The idle sockets of a shard. Their number is limited by the connection permits they hold.
+pub(super) struct IdleSockets {
+    entries: RefCell<Entries>,
+    /// Entries whose sockets may have become readable.
+    ready: Arc<ReadyList>,
+}
+
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    vacant: Vec<u32>,
+}
+
+struct Entry {
+    /// Used again by the next socket of this entry. A wake-up that is meant for an earlier one costs a
+    /// look at a socket that is not readable.
+    waker: Arc<SlotWaker>,
+    idle: Option<Idle>,
+}
+
+struct Idle {
+    io: Tcp,
+    held: HeldPermits,
+    since: Instant,
+}
+
+impl IdleSockets {
+    pub(super) fn new() -> Self {
+        Self { entries: RefCell::default(), ready: Arc::default() }
+    }
+
+    /// Watches a socket until its client sends something.
+    pub(super) fn watch(&self, io: Tcp, held: HeldPermits) {
+        let mut entries = self.entries.borrow_mut();
+        if entries.is_empty() {
+            // Its deadline is the first.
+            self.ready.wake();
+        }
+        let index = entries.vacant.pop().unwrap_or_else(|| {
+            let key = SlotKey::new(entries.list.len() as u32, 0);
+            let waker = SlotWaker::new(key, Arc::clone(&self.ready));
+            entries.list.push(Entry { waker, idle: None });
+            key.index()
+        });
+        let entry = &mut entries.list[index as usize];
+        let idle = entry.idle.insert(Idle { io, held, since: Instant::now() });
+        if is_readable(&mut idle.io, &entry.waker) {
+            entry.waker.wake_slot();
+        }
+    }
+
+    /// Serves the sockets' next requests, and closes sockets that have been idle for the keep-alive
+    /// time, or all once idle connections are to be closed. Runs until it is dropped.
+    pub(super) async fn serve(&self, connections: Rc<Connections>) {
+        let mut closing = pin!(connections.shutdown_requested());
+        let mut is_closing = false;
+        let pause = sweep_pause(connections.keep_alive);
+        let mut next_sweep = Instant::now();
+        let mut keys = Vec::new();
+        loop {
+            let is_empty = self.entries.borrow().is_empty();
+            tokio::select! {
+                biased;
+                () = self.ready.ready() => {}
+                () = &mut closing, if !is_closing => is_closing = true,
+                () = sleep_until(next_sweep), if !is_empty => {}
+            }
+            self.ready.take(&mut keys);
+            for (count, key) in keys.drain(..).enumerate() {
+                if let Some(idle) = self.take_readable(key) {
+                    serve_next(&connections, idle);
+                }
+                if (count + 1) % REQUESTS_IN_A_ROW == 0 {
+                    yield_now().await;
+                }
+            }
+            let now = Instant::now();
+            if is_closing || now >= next_sweep {
+                next_sweep = now + pause;
+                let kept = if is_closing { Duration::ZERO } else { connections.keep_alive };
+                self.close_idle_since(now, kept);
+            }
+        }
+    }
+
+    /// Removes a socket if there is something to read, or the end; otherwise it stays, and its waker
+    /// will be woken.
+    fn take_readable(&self, key: SlotKey) -> Option<Idle> {
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.list.get_mut(key.index() as usize)?;
+        entry.waker.rearm();
+        if !is_readable(&mut entry.idle.as_mut()?.io, &entry.waker) {
+            return None;
+        }
+        let idle = entry.idle.take();
+        entries.vacant.push(key.index());
+        idle
+    }
+
+    /// Closes what has been idle for this long, unless its next request has just arrived.
+    fn close_idle_since(&self, now: Instant, kept: Duration) {
+        let mut entries = self.entries.borrow_mut();
+        let Entries { list, vacant } = &mut *entries;
+        for (index, entry) in list.iter_mut().enumerate() {
+            let expired = entry.idle.as_mut().filter(|idle| now - idle.since >= kept);
+            if expired.is_some_and(|idle| !is_readable(&mut idle.io, &entry.waker)) {
+                entry.idle = None;
+                vacant.push(index as u32);
+            }
+        }
+        if vacant.len() == list.len() {
+            // The memory of a peak is given back.
+            *entries = Entries::default();
+        }
+    }
+}
+
+impl Entries {
+    fn is_empty(&self) -> bool {
+        self.list.len() == self.vacant.len()
+    }
+}
+
+/// Whether there is something to read, or the end; if not, the waker will be woken then.
+fn is_readable(io: &mut Tcp, waker: &Arc<SlotWaker>) -> bool {
+    let waker = Waker::from(Arc::clone(waker));
+    // Each is asked once, so a task's budget must not stand between them.
+    let asked = pin!(unconstrained(std::future::poll_fn(|context| io.poll_readable(context))));
+    asked.poll(&mut Context::from_waker(&waker)).is_ready()
+}
+
+/// Serves the next request of a socket at once, or in a task if it has to wait.
+fn serve_next(connections: &Rc<Connections>, Idle { io, held, .. }: Idle) {
+    let wait = connections.keep_alive;
+    let connections = Rc::clone(connections);
+    let mut serving =
+        Box::pin(connections.serve(io.into(), Bytes::new(), Some(Protocol::Http1), wait, held));
+    let mut context = Context::from_waker(Waker::noop());
+    // A request that panics ends its own connection alone, as in a task.
+    let polled = catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(&mut context)));
+    if matches!(polled, Ok(Poll::Pending)) {
+        spawn_local(serving);
+    }
+}
+
+/// How long to wait between two looks for sockets that have been idle for the keep-alive time: so much
+/// later may one be closed.
+fn sweep_pause(keep_alive: Duration) -> Duration {
+    (keep_alive / 16).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+/// Requests that are served before other tasks of the shard run.
+const REQUESTS_IN_A_ROW: usize = 16;
