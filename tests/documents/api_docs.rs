@@ -55,7 +55,7 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 /// Where a reader has `visnyk`.
-fn path_with_the_binary() -> String {
+pub(crate) fn path_with_the_binary() -> String {
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_visnyk"));
     let folder = binary.parent().expect("a folder").display();
     format!("{folder}:{}", std::env::var("PATH").unwrap_or_default())

@@ -5,7 +5,9 @@
 mod api_docs;
 mod circles;
 mod dist;
+mod guides;
 mod layers;
+mod links;
 mod metrics_docs;
 mod openapi;
 mod readme;

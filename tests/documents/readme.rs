@@ -4,9 +4,9 @@ use std::{process::Command, time::Duration};
 use visnyk_loadtest::HubCommand;
 
 /// A command and the lines the README shows below it.
-struct Shown {
-    command: String,
-    output: Vec<String>,
+pub(crate) struct Shown {
+    pub(crate) command: String,
+    pub(crate) output: Vec<String>,
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn the_tour_does_what_it_says() {
 }
 
 /// The commands of `console` blocks: lines after `$ `, each with what follows as its output.
-fn commands(markdown: &str) -> Vec<Shown> {
+pub(crate) fn commands(markdown: &str) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
     let mut inside = false;
     for line in markdown.lines() {
@@ -60,7 +60,7 @@ fn commands(markdown: &str) -> Vec<Shown> {
 }
 
 /// Whether a line is as shown, `…` standing for anything.
-fn matches(printed: &str, shown: &str) -> bool {
+pub(crate) fn matches(printed: &str, shown: &str) -> bool {
     let mut parts = shown.split('…');
     let Some(mut rest) = printed.strip_prefix(parts.next().unwrap_or_default()) else {
         return false;
