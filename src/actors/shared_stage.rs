@@ -376,6 +376,11 @@ impl SharedStage {
         *self.seen.lock()
     }
 
+    /// Whether this run of the server is the one that is followed.
+    pub(super) fn is_followed(&self, run: &Run) -> bool {
+        self.answers.lock().run == *run
+    }
+
     /// The log is followed over a connection to this run of the server. What another run has answered
     /// counts once it is found here.
     pub(super) fn follows(&self, run: &Run) {
@@ -415,12 +420,10 @@ impl SharedStage {
         *self.fence.borrow()
     }
 
-    /// Waits until this hub has the log, at another point than `fenced`. Cancelling it has no effect.
-    pub(super) async fn fence_other_than(&self, fenced: Option<Fence>) {
-        let mut fence = self.fence.subscribe();
-        let is_other = |fence: &Option<Fence>| fence.is_some() && *fence != fenced;
+    /// Waits until this hub has the log. Cancelling it has no effect.
+    pub(super) async fn has_fence(&self) {
         // The sender is here.
-        let _ = fence.wait_for(is_other).await;
+        let _ = self.fence.subscribe().wait_for(Option::is_some).await;
     }
 
     pub(super) fn set_condition(&self, condition: Condition) {
@@ -586,14 +589,19 @@ impl KnownAnswer {
 
 impl Answers {
     /// Events were appended to another run of the server than the one that is followed: they were
-    /// taken if they are found here.
-    fn look_for(&mut self, known: KnownAnswer) {
+    /// taken if they are found here. Whether those of an earlier submission are is not known.
+    fn look_for(&mut self, mut known: KnownAnswer) {
         match known.outcome {
             Ok(Committed { events, replayed: false, .. }) => {
                 let KnownAnswer { since, first_nonce, receipt, .. } = known;
                 self.open.insert(first_nonce, OpenAnswer { events, since, receipt });
             }
-            _ => self.known.push_back(known),
+            Ok(Committed { replayed: true, .. }) => {
+                known.lose();
+                known.at = Seq::ZERO;
+                self.known.push_front(known);
+            }
+            Err(_) => self.known.push_back(known),
         }
     }
 

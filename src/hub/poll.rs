@@ -58,8 +58,9 @@ impl Hub {
     /// journal and the hub's channels; cancelling it has no effect.
     pub async fn poll_now(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
         loop {
-            self.catch_up(&request.start).await?;
+            // Before the wait: a load that begins behind it makes the results invalid, too.
             let resets = self.0.store.resets();
+            self.catch_up(&request.start).await?;
             let found = self.look(request).await;
             // The histories were loaded anew meanwhile, so the results from before are invalid.
             if self.0.store.resets() == resets {

@@ -154,7 +154,8 @@ impl Connection {
         Ok((Box::new(connector.connect(name, stream).await?), socket))
     }
 
-    /// Sends a command and reads its reply. After an error other than [`RedisError::Refused`] and
+    /// Sends a command and reads its reply. It fails if for `time_max` no byte is taken or comes, since a
+    /// page of large entries may take longer as a whole, and after a multiple of that in any case. After an error other than [`RedisError::Refused`] and
     /// [`RedisError::Full`] the connection is of no use. Cancelling it leaves it so, too.
     pub(super) async fn call(
         &mut self,
@@ -169,13 +170,19 @@ impl Connection {
         self.out.clear();
         resp::write_command(parts, &mut self.out);
         let exchange = async {
-            self.stream.write_all(&self.out).await?;
-            self.stream.flush().await?;
-            read_reply(&mut self.stream, &mut self.buffer).await
+            let sent = async {
+                self.stream.write_all(&self.out).await?;
+                self.stream.flush().await
+            };
+            timeout(time_max, sent).await??;
+            read_reply(&mut self.stream, &mut self.buffer, time_max).await
         };
-        let reply = match timeout(time_max, exchange).await {
-            Ok(reply) => reply.map_err(RedisError::Broken)?,
-            Err(_) => return Err(RedisError::timed_out(time_max)),
+        let reply = match timeout(time_max * REPLY_PARTS_MAX, exchange).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) if error.kind() != ErrorKind::TimedOut => {
+                return Err(RedisError::Broken(error));
+            }
+            _ => return Err(RedisError::timed_out(time_max)),
         };
         if self.out.capacity() > OUT_BYTES_KEPT {
             self.out = Vec::new();
@@ -208,7 +215,11 @@ impl Connection {
     }
 }
 
-async fn read_reply(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut) -> io::Result<Reply> {
+async fn read_reply(
+    stream: &mut Box<dyn Stream>,
+    buffer: &mut BytesMut,
+    time_max: Duration,
+) -> io::Result<Reply> {
     loop {
         match resp::take_reply(buffer) {
             Ok(Some(reply)) => return Ok(reply),
@@ -216,7 +227,7 @@ async fn read_reply(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut) -> io::
             Err(malformed) => return Err(Error::new(ErrorKind::InvalidData, malformed)),
         }
         buffer.reserve(READ_BYTES);
-        if stream.read_buf(buffer).await? == 0 {
+        if timeout(time_max, stream.read_buf(buffer)).await?? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
     }
@@ -264,6 +275,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long a server that does nothing else takes for a command at most.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often that a reply may take as a whole.
+const REPLY_PARTS_MAX: u32 = 12;
 const READ_BYTES: usize = 64 << 10;
 /// What is kept of the buffer of commands after a large one.
 const OUT_BYTES_KEPT: usize = 1 << 20;

@@ -62,7 +62,10 @@ async fn run(page: &str, commands: Vec<Shown>) {
         let printed: Vec<&str> = printed.lines().collect();
         assert_eq!(printed.len(), output.len(), "{page}: {command}\n{printed:#?}\n{errors}");
         for (printed, shown) in printed.iter().zip(&output) {
-            assert!(matches(printed, shown), "{page}: {command}\nprinted {printed}\nshown   {shown}");
+            assert!(
+                matches(printed, shown),
+                "{page}: {command}\nprinted {printed}\nshown   {shown}"
+            );
         }
     }
     hub.kill().await.unwrap();

@@ -56,7 +56,8 @@ fn check(page: &Path, text: &str, link: &str) -> Result<(), &'static str> {
     if heading.is_empty() {
         return Ok(());
     }
-    let target = if file.is_empty() { text.to_owned() } else { fs::read_to_string(target).unwrap() };
+    let target =
+        if file.is_empty() { text.to_owned() } else { fs::read_to_string(target).unwrap() };
     match headings(&target).contains(heading) {
         true => Ok(()),
         false => Err("there is no such heading"),
@@ -78,7 +79,8 @@ fn headings(text: &str) -> HashSet<String> {
 fn a_link_to_nowhere_is_found() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let text = "## Run it\n[a](docs/api.md#channels) [b](docs/no.md) [c](#run-it) [d](#no)\n";
-    let found: Vec<bool> = links(text).iter().map(|link| check(&page, text, link).is_ok()).collect();
+    let found: Vec<bool> =
+        links(text).iter().map(|link| check(&page, text, link).is_ok()).collect();
     assert_eq!(found, [true, false, true, false]);
     assert!(check(&page, text, "docs/api.md#no-such-heading").is_err());
 }

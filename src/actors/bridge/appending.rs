@@ -25,10 +25,9 @@ pub(super) async fn append_forever(stage: Arc<SharedStage>) {
 
 /// Appends until the connection is of no use.
 async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
-    let mut fenced = None;
     loop {
         tokio::select! {
-            () = stage.fence_other_than(fenced) => {}
+            () = stage.has_fence() => {}
             error = log.ended() => return error,
         }
         tokio::select! {
@@ -52,13 +51,15 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
                 stage.metrics.observe_append(events, began.elapsed());
                 stage.metrics.observe_kept(kept, kept_bytes);
                 stage.resolve(batch, (fence.epoch, log.run()), outcomes, last);
+                if !stage.is_followed(log.run()) {
+                    return RedisError::Unexpected("a server other than the one that is followed");
+                }
                 backoff.reset();
-                fenced = None;
             }
-            // What follows the log finds out why.
+            // What follows the log finds out why. The server may be one that it has left.
             Ok(Appended::Fenced) => {
                 stage.put_back(batch);
-                fenced = Some(fence);
+                return RedisError::Unexpected("another state of the log");
             }
             Err(RedisError::Full) => stage.refuse(batch, &AppendError::StorageFull),
             Err(error) if error.leaves_outcome_open() => {

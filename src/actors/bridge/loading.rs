@@ -60,7 +60,8 @@ impl Loader {
         expected: Option<Epoch>,
         seen: Option<Seen>,
     ) -> Result<(), RedisError> {
-        let now_ms = self.clock.now_ms();
+        // A clock beyond the year 2109 would leave no seqs that the server can count with.
+        let now_ms = self.clock.now_ms().min(CLOCK_MS_MAX);
         let before = expected.max(seen.map(|seen| seen.fence.epoch));
         let epoch = Epoch::after(before, now_ms, fastrand::u16(..));
         let highest = seen.map_or(Seq::ZERO, |seen| seen.highest);
@@ -186,6 +187,8 @@ pub(super) fn next_count(entries: &[(Seq, Entry)], asked: usize) -> usize {
 
 /// Seqs for each millisecond: a million a second.
 const SEQS_PER_MS_LOG2: u32 = 10;
+/// The server's scripts count in doubles, up to 2^53.
+const CLOCK_MS_MAX: u64 = 1 << 42;
 /// How long a hub that runs has to vouch for the log after a start of its server: it comes back to the
 /// server within a second.
 const VOUCH_WAIT: Duration = Duration::from_secs(3);

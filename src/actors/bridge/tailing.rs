@@ -99,8 +99,11 @@ impl Tail {
         );
         self.arguments.lifecycle.become_unready();
         self.stage.halt();
-        self.arguments.shards.end_all().await;
-        std::future::pending().await
+        loop {
+            // Again and again: a subscription that was admitted before may attach late.
+            self.arguments.shards.end_all().await;
+            sleep(HALTED_PAUSE).await;
+        }
     }
 
     /// Follows until the connection is of no use.
@@ -145,7 +148,13 @@ impl Tail {
         let state = log.state(seen.fence.seq).await?;
         let continuity = continuity(&state, &seen);
         if continuity == Continuity::Whole && !state.is_vouched {
-            log.vouch(seen.fence.epoch).await?;
+            match log.vouch(seen.fence.epoch).await {
+                // A server that takes no writes for now can be followed. The next look tries again.
+                Err(error @ (RedisError::Refused(_) | RedisError::Full)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "not vouched for");
+                }
+                vouched => vouched?,
+            }
         }
         match continuity {
             Continuity::Whole if is_loaded && !is_torn => {
@@ -284,6 +293,8 @@ fn continuity(state: &LogState, seen: &Seen) -> Continuity {
     }
 }
 
+/// Between two times that all connections of a hub that follows no further are ended.
+const HALTED_PAUSE: Duration = Duration::from_secs(1);
 /// How long the server waits for an entry before it gives up.
 const FOLLOW_WAIT: Duration = Duration::from_millis(500);
 /// Events shown at once.
