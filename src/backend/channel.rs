@@ -95,6 +95,11 @@ impl ChannelEntry {
 
     /// Sets what holds for it from now on. Connections keep their policy.
     pub(super) fn set_policy(&self, policy: &Arc<ChannelPolicy>) {
+        if self.policy() == *policy {
+            // Most of a change of other limits; no channel is to be woken for it.
+            *self.policy.write() = Arc::clone(policy);
+            return;
+        }
         self.events.set_limits(policy.history.clone());
         self.is_rate_limited.store(policy.events_per_s > 0, Ordering::Relaxed);
         self.is_durable.store(policy.is_durable, Ordering::Relaxed);

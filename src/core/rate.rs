@@ -46,9 +46,18 @@ impl Rate {
             }
         };
         let mut even_ns = self.even_ns.load(Ordering::Relaxed);
+        let order = Ordering::Relaxed;
+        // What was taken at a lower rate or with a larger burst counts as a whole burst at most.
+        let latest_ns = now_ns.saturating_add(span(burst));
         loop {
+            if even_ns > latest_ns {
+                match self.even_ns.compare_exchange_weak(even_ns, latest_ns, order, order) {
+                    Ok(_) => even_ns = latest_ns,
+                    Err(other) => even_ns = other,
+                }
+                continue;
+            }
             let next_ns = take(even_ns)?;
-            let order = Ordering::Relaxed;
             match self.even_ns.compare_exchange_weak(even_ns, next_ns, order, order) {
                 Ok(_) => return Ok(()),
                 Err(other) => even_ns = other,
@@ -73,6 +82,16 @@ mod tests {
         assert_eq!(rate.take(1_100, 1, 10, 3), Ok(()));
         assert_eq!(rate.take(1_400, 3, 10, 3), Ok(()), "a whole burst again, and no more");
         assert!(rate.take(1_400, 1, 10, 3).is_err());
+    }
+
+    #[test]
+    fn a_rate_that_is_raised_holds_at_once_for_what_was_taken_before() {
+        let rate = Rate::default();
+        assert_eq!(rate.take(1_000, 50, 1, 50), Ok(()));
+        assert_eq!(rate.take(1_000, 1, 1, 50), Err(TooFast::Wait(1_000 * MS)));
+        assert_eq!(rate.take(1_000, 1, 100, 50), Err(TooFast::Wait(10 * MS)));
+        assert_eq!(rate.take(1_010, 1, 100, 50), Ok(()));
+        assert_eq!(rate.take(1_010, 1, 100, 5), Err(TooFast::Wait(10 * MS)), "a lower burst");
     }
 
     #[test]

@@ -37,14 +37,14 @@ impl Hub {
     /// There are more rules than the limit, or the log on disk cannot note which channels are
     /// transient; the old rules stay.
     pub async fn set_channel_rules(&self, rules: Vec<ChannelRule>) -> Result<(), RulesError> {
-        self.set_limits(&self.limits(), rules).await
+        self.set(None, rules).await
     }
 
     /// Replaces the rules as [`set_channel_rules`](Self::set_channel_rules) does, and those limits that
     /// are read again for each request and channel: all of [`poll`](Limits::poll); of
     /// [`history`](Limits::history) those of one channel; of [`channels`](Limits::channels) the rate of
     /// events; of [`connections`](Limits::connections) the slow-reader policy, the age and the number
-    /// of subscriptions; of [`publish`](Limits::publish) the body, the batch and the wait. The others
+    /// of subscriptions; of [`publish`](Limits::publish) the body and the batch. The others
     /// stay as they are.
     ///
     /// # Errors
@@ -54,14 +54,24 @@ impl Hub {
         limits: &Limits,
         rules: Vec<ChannelRule>,
     ) -> Result<(), RulesError> {
-        let mut limits = with_changeable(&self.limits(), limits);
+        self.set(Some(limits), rules).await
+    }
+
+    async fn set(
+        &self,
+        new: Option<&Limits>,
+        rules: Vec<ChannelRule>,
+    ) -> Result<(), RulesError> {
+        // One call after the other, so that none takes back what another has set.
+        let mut transient = self.0.transient.lock().await;
+        let running = self.limits();
+        let mut limits = with_changeable(&running, new.unwrap_or(&running));
         if let Some(shared) = self.0.log.shared() {
             bound_batches(&mut limits, shared.batch_events_max());
         }
         check(&rules, &limits)?;
         let policies = ChannelPolicies::new(&limits, rules);
         // Also those of before: they have lost something with the end of this process.
-        let mut transient = self.0.transient.lock().await;
         let channels = transient.clone().with(policies.transient_patterns());
         if channels != *transient {
             self.0.log.note_transient(channels.clone()).await.map_err(RulesError::NotNoted)?;
@@ -95,7 +105,7 @@ fn with_changeable(running: &Limits, new: &Limits) -> Limits {
     (connections.slow_policy, connections.age_max_s) = (changed.slow_policy, changed.age_max_s);
     connections.subscriptions_max = changed.subscriptions_max;
     let (publish, changed) = (&mut limits.publish, &new.publish);
-    (publish.body_bytes_max, publish.wait_ms) = (changed.body_bytes_max, changed.wait_ms);
+    publish.body_bytes_max = changed.body_bytes_max;
     publish.batch_events_max = changed.batch_events_max;
     limits
 }

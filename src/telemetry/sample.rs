@@ -47,7 +47,7 @@ pub struct Sample {
 }
 
 /// Two percentiles of times, in nanoseconds. They are read from the buckets of a histogram, whose bounds
-/// are a factor of two to two and a half apart, by interpolation.
+/// are a factor of two to two and a half apart up to a second, by interpolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percentiles {
     /// Half of the times are no longer.

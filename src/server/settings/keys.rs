@@ -429,7 +429,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.publish.body_bytes_max", 1, 1 << 30).reloads(),
     whole("limits.publish.bodies_bytes_max", 1, BYTES_MAX),
     whole("limits.publish.batch_events_max", 1, 1_000_000).reloads(),
-    whole("limits.publish.wait_ms", 0, 600_000).reloads(),
+    whole("limits.publish.wait_ms", 0, 600_000),
     whole("limits.publish.outcome_wait_ms", 1, 600_000),
     whole("limits.publish.delay_max_ms", 1, 600_000),
     whole("limits.publish.in_flight_max", 1, IN_FLIGHT_MAX),

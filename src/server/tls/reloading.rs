@@ -62,7 +62,9 @@ impl Reloading {
     /// Replaces the certificate for new handshakes, and watches its files from now on.
     pub(in crate::server) fn replace(&self, loaded: LoadedPair) {
         let LoadedPair { files, pair, seen, .. } = loaded;
-        *self.seen.lock() = (files, seen);
+        // Held until the pair is in use: a check that began before must not put its own behind it.
+        let mut watched = self.seen.lock();
+        *watched = (files, seen);
         self.metrics.tls_reloads.inc();
         self.current.replace(pair);
     }
@@ -81,7 +83,6 @@ impl Reloading {
             return;
         }
         seen.1 = stamp;
-        drop(seen);
         match read {
             Ok(loaded) => {
                 self.metrics.tls_reloads.inc();
