@@ -57,11 +57,7 @@ impl Hub {
         self.set(Some(limits), rules).await
     }
 
-    async fn set(
-        &self,
-        new: Option<&Limits>,
-        rules: Vec<ChannelRule>,
-    ) -> Result<(), RulesError> {
+    async fn set(&self, new: Option<&Limits>, rules: Vec<ChannelRule>) -> Result<(), RulesError> {
         // One call after the other, so that none takes back what another has set.
         let mut transient = self.0.transient.lock().await;
         let running = self.limits();

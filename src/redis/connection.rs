@@ -280,3 +280,45 @@ const REPLY_PARTS_MAX: u32 = 12;
 const READ_BYTES: usize = 64 << 10;
 /// What is kept of the buffer of commands after a large one.
 const OUT_BYTES_KEPT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+
+    const TIME_MAX: Duration = Duration::from_millis(900);
+
+    /// A connection to a server that sends these parts with a pause before each, then nothing more.
+    async fn connected(parts: &'static [&'static [u8]], pause: Duration) -> Connection {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            for part in parts {
+                sleep(pause).await;
+                stream.write_all(part).await.expect("sent");
+            }
+            sleep(Duration::from_secs(60)).await;
+        });
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let socket = stream.as_fd().try_clone_to_owned().expect("a descriptor");
+        Connection { stream: Box::new(stream), socket, buffer: BytesMut::new(), out: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_reply_may_take_longer_as_a_whole_while_its_bytes_come() {
+        let parts: &[&[u8]] = &[b"$8\r\n", b"ab", b"cd", b"ef", b"gh\r\n"];
+        let mut connection = connected(parts, TIME_MAX / 3).await;
+        let began = tokio::time::Instant::now();
+        connection.call(&[b"PING"], TIME_MAX).await.expect("the whole reply");
+        assert!(began.elapsed() > TIME_MAX, "it took longer than one wait");
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_stops_breaks_the_connection() {
+        let mut connection = connected(&[b"$8\r\n", b"ab"], TIME_MAX / 40).await;
+        let error = connection.call(&[b"PING"], TIME_MAX).await.expect_err("no end");
+        assert!(matches!(error, RedisError::Broken(_)) && error.leaves_outcome_open(), "{error}");
+    }
+}
