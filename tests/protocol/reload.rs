@@ -171,9 +171,9 @@ async fn what_reloads_is_in_force_for_the_next_request() {
     assert_eq!(reloaded["changed"], json!(["allowed_hosts"]));
     assert_eq!(by_host("hub.example").await, 200);
 
-    assert_eq!(status("GET", "/console.js", &[]).await, 200);
+    assert_eq!(status("GET", "/console/console.js", &[]).await, 200);
     hub.reload("quickstart = false").await;
-    assert_eq!(status("GET", "/console.js", &[]).await, 404);
+    assert_eq!(status("GET", "/console/console.js", &[]).await, 404);
     assert_eq!(by_host("hub.example").await, 421, "what a file leaves out is the default");
 
     // A rule for channels, also for those that are here.

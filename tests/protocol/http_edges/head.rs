@@ -12,7 +12,11 @@ async fn head_answers_without_a_body_on_every_route() {
     stream.stream_head().await;
     let mut wire = Wire::to(&hub).await;
     for route in visnyk::http::ROUTES {
-        let mut target = route.path.replace("{channel}", "a").replace("{id}", "1");
+        let mut target = route
+            .path
+            .replace("{channel}", "a")
+            .replace("{id}", "1")
+            .replace("{file}", "console.js");
         if matches!(route.path, "/v1/events" | "/v1/poll") {
             target += "?channel=a";
         }
