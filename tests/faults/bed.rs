@@ -136,8 +136,13 @@ impl Bed {
     }
 
     /// Performs a command of the redis-server.
+    ///
+    /// # Panics
+    /// It is refused: a fault that does not happen shows nothing.
     pub(crate) fn command(&self, parts: &[&str]) -> String {
-        block_in_place(|| self.redis().command(parts))
+        let answer = block_in_place(|| self.redis().command(parts));
+        assert!(!answer.starts_with('-'), "{parts:?}: {answer}");
+        answer
     }
 
     /// Waits until the replica has what the redis-server has.
@@ -155,14 +160,24 @@ impl Bed {
     /// Notes what all hubs have, once they have the last event of each channel, or after a time.
     pub(crate) async fn note_logs(&self, ends: &[String], patience: Duration) {
         for (hub, node) in self.hubs.iter().enumerate() {
-            let Some(running) = &node.hub else { continue };
+            let odd = |what: &str| {
+                self.recorder.note(Record::Odd { what: format!("hub {hub} {what} at the end") });
+            };
+            let Some(running) = &node.hub else {
+                odd("does not run");
+                continue;
+            };
             let deadline = Instant::now() + patience;
             loop {
-                let log = log_of(running.address()).await.unwrap_or_default();
-                let has_all = ends.iter().all(|end| log.iter().any(|(_, _, data)| data == end));
-                if has_all || Instant::now() >= deadline {
-                    for (id, channel, data) in log {
-                        self.recorder.note(Record::Log { hub, id, channel, data });
+                let log = log_of(running.address()).await;
+                let has = |end| log.iter().flatten().any(|(_, _, data)| data == end);
+                if ends.iter().all(has) || Instant::now() >= deadline {
+                    match log {
+                        Err(error) => odd(&format!("does not give its log ({error})")),
+                        Ok(log) if log.is_empty() => odd("has an empty log"),
+                        Ok(log) => log.into_iter().for_each(|(id, channel, data)| {
+                            self.recorder.note(Record::Log { hub, id, channel, data });
+                        }),
                     }
                     break;
                 }

@@ -276,11 +276,14 @@ impl Mechanism {
             }
             Self::RedisKilled => {
                 block_in_place(|| bed.redis.as_mut().expect("Redis").kill());
+                // An answer that is held back on the way is lost with it.
+                cut_engine(bed);
                 sleep(LONG).await;
                 block_in_place(|| bed.redis.as_mut().expect("Redis").start_again());
             }
             Self::RedisRestarted => {
                 block_in_place(|| bed.redis.as_mut().expect("Redis").terminate());
+                cut_engine(bed);
                 sleep(SHORT).await;
                 block_in_place(|| bed.redis.as_mut().expect("Redis").start_again());
             }
@@ -323,11 +326,16 @@ impl Mechanism {
                 let is_full = self == Self::RedisFull;
                 let setting = if is_full { "maxmemory" } else { "min-replicas-to-write" };
                 bed.command(&["CONFIG", "SET", setting, "1"]);
+                // Appends that are held back meet it.
+                bed.engine_flow(Direction::ToServer, Flow::Pass);
                 sleep(LONG).await;
                 bed.command(&["CONFIG", "SET", setting, "0"]);
             }
             Self::ScriptsFlushed => drop(bed.command(&["SCRIPT", "FLUSH"])),
-            Self::ConnectionsKilled => drop(bed.command(&["CLIENT", "KILL", "TYPE", "normal"])),
+            Self::ConnectionsKilled => {
+                bed.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+                cut_engine(bed);
+            }
             Self::EngineCut => cut_engine(bed),
             Self::EngineDelayed => self.disturb(bed, Flow::Delay(DELAY_MAX)).await,
             Self::EngineDripping => self.disturb(bed, Flow::Drip(500)).await,

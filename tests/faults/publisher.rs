@@ -67,7 +67,8 @@ impl Publishing {
     /// Publishes until the run is over.
     pub(crate) async fn publish_on(self: Arc<Self>, name: u64, mut rng: fastrand::Rng) {
         let mut mode = self.mode.subscribe();
-        let mut link = Link::new(&self.hubs, name as usize);
+        // Every other one has keys: each hub gets some of both.
+        let mut link = Link::new(&self.hubs, name as usize / 2);
         for number in 0.. {
             match mode.wait_for(|mode| *mode != Mode::Idle).await {
                 Ok(mode) if *mode == Mode::On => {}

@@ -67,6 +67,13 @@ impl Truth {
                     }
                     log.insert(position, data.clone());
                 }
+                // A position may be of an epoch that has no event.
+                Record::Subscriber { start: id, .. } | Record::Moved { id, .. } => {
+                    epochs.extend(parse(id, found).map(|position| position.epoch));
+                }
+                Record::Gap { oldest, .. } => {
+                    epochs.extend(parse(oldest, found).map(|position| position.epoch));
+                }
                 _ => {}
             }
         }
