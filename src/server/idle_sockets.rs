@@ -60,8 +60,8 @@ impl IdleSockets {
     /// Watches a socket until its client sends something.
     pub(super) fn watch(&self, io: Tcp, held: HeldPermits) {
         let mut entries = self.entries.borrow_mut();
-        if entries.is_empty() {
-            // Its deadline is the first.
+        if entries.list.is_empty() {
+            // The first look for what has been idle too long.
             self.ready.wake();
         }
         let index = entries.vacant.pop().unwrap_or_else(|| {
@@ -84,21 +84,23 @@ impl IdleSockets {
         let mut is_closing = false;
         let pause = sweep_pause(connections.keep_alive);
         let mut next_sweep = Instant::now();
-        let mut keys = Vec::new();
+        let (mut keys, mut in_a_row) = (Vec::new(), 0);
         loop {
-            let is_empty = self.entries.borrow().is_empty();
+            let has_entries = !self.entries.borrow().list.is_empty();
             tokio::select! {
                 biased;
-                () = self.ready.ready() => {}
                 () = &mut closing, if !is_closing => is_closing = true,
-                () = sleep_until(next_sweep), if !is_empty => {}
+                () = self.ready.ready() => {}
+                () = sleep_until(next_sweep), if has_entries => {}
             }
             self.ready.take(&mut keys);
-            for (count, key) in keys.drain(..).enumerate() {
+            for key in keys.drain(..) {
                 if let Some(idle) = self.take_readable(key) {
                     serve_next(&connections, idle);
                 }
-                if (count + 1) % REQUESTS_IN_A_ROW == 0 {
+                in_a_row += 1;
+                if in_a_row == REQUESTS_IN_A_ROW {
+                    in_a_row = 0;
                     yield_now().await;
                 }
             }
@@ -106,7 +108,7 @@ impl IdleSockets {
             if is_closing || now >= next_sweep {
                 next_sweep = now + pause;
                 let kept = if is_closing { Duration::ZERO } else { connections.keep_alive };
-                self.close_idle_since(now, kept);
+                self.close_idle_since(now, kept).await;
             }
         }
     }
@@ -125,27 +127,36 @@ impl IdleSockets {
         idle
     }
 
-    /// Closes what has been idle for this long, unless its next request has just arrived.
-    fn close_idle_since(&self, now: Instant, kept: Duration) {
+    /// Closes what has been idle for this long, unless its next request has just arrived. Other tasks
+    /// run in between.
+    async fn close_idle_since(&self, now: Instant, kept: Duration) {
+        let mut from = 0;
+        while let Some(next) = self.close_some(from, now, kept) {
+            from = next;
+            yield_now().await;
+        }
+    }
+
+    /// Does so with some entries from an index on; says where to go on, if there are more.
+    fn close_some(&self, from: usize, now: Instant, kept: Duration) -> Option<usize> {
         let mut entries = self.entries.borrow_mut();
         let Entries { list, vacant } = &mut *entries;
-        for (index, entry) in list.iter_mut().enumerate() {
+        for (index, entry) in list.iter_mut().enumerate().skip(from).take(LOOKS_IN_A_ROW) {
             let expired = entry.idle.as_mut().filter(|idle| now - idle.since >= kept);
             if expired.is_some_and(|idle| !is_readable(&mut idle.io, &entry.waker)) {
                 entry.idle = None;
                 vacant.push(index as u32);
             }
         }
+        let next = from + LOOKS_IN_A_ROW;
+        if next < list.len() {
+            return Some(next);
+        }
         if vacant.len() == list.len() {
             // The memory of a peak is given back.
             *entries = Entries::default();
         }
-    }
-}
-
-impl Entries {
-    fn is_empty(&self) -> bool {
-        self.list.len() == self.vacant.len()
+        None
     }
 }
 
@@ -179,3 +190,5 @@ fn sweep_pause(keep_alive: Duration) -> Duration {
 
 /// Requests that are served before other tasks of the shard run.
 const REQUESTS_IN_A_ROW: usize = 16;
+/// Sockets that are looked at, and perhaps closed, before other tasks of the shard run.
+const LOOKS_IN_A_ROW: usize = 64;
