@@ -6,7 +6,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -50,7 +53,7 @@ pub struct Jwks {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     keys: RwLock<Option<Arc<KeySet>>>,
     /// At most one refresh for unknown keys in this time.
-    refresh_min: Duration,
+    refresh_min_ms: AtomicU64,
     last_attempt: Mutex<Option<Instant>>,
     /// The task that fetches holds it, so that the others wait for the same answer.
     fetching: Arc<tokio::sync::Mutex<()>>,
@@ -88,10 +91,19 @@ impl Jwks {
             url,
             client,
             keys: RwLock::default(),
-            refresh_min,
+            refresh_min_ms: AtomicU64::new(refresh_min.as_millis() as u64),
             last_attempt: Mutex::default(),
             fetching: Arc::default(),
         })
+    }
+
+    /// Sets the shortest time between two refreshes for unknown keys. The keys stay.
+    pub fn set_refresh_min(&self, refresh_min: Duration) {
+        self.refresh_min_ms.store(refresh_min.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn refresh_min(&self) -> Duration {
+        Duration::from_millis(self.refresh_min_ms.load(Ordering::Relaxed))
     }
 
     /// The last keys that were fetched, if any. An issuer that withdraws its last key has none.
@@ -109,7 +121,7 @@ impl Jwks {
         let fetching = Arc::clone(&self.fetching).lock_owned().await;
         let is_soon = self.last_attempt.lock().is_some_and(|last| {
             // A fetch that began after the call answers it.
-            last >= asked || last.elapsed() < self.refresh_min
+            last >= asked || last.elapsed() < self.refresh_min()
         });
         if !is_soon {
             let jwks = Arc::clone(self);
@@ -129,7 +141,7 @@ impl Jwks {
                 self.fetch_and_tell().await;
             }
             // Until there are keys, every token waits for them.
-            let wait = if self.keys().is_none() { self.refresh_min.min(every) } else { every };
+            let wait = if self.keys().is_none() { self.refresh_min().min(every) } else { every };
             tokio::time::sleep(wait).await;
         }
     }

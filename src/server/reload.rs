@@ -158,9 +158,8 @@ fn prepare(
 ) -> Result<Prepared, ReloadError> {
     let reload = running.read_again()?;
     let settings = reload.effective.settings();
-    let source = ["auth.jwks_url", "auth.jwks_refresh_min_s"];
     // From the same source fetched keys stay: otherwise no token were valid until the next answer.
-    let jwks = jwks.filter(|_| !reload.changed.iter().any(|key| source.contains(key)));
+    let jwks = jwks.filter(|_| !reload.changed.contains(&"auth.jwks_url"));
     let verifier = verifier_with(settings, jwks)?.map(Arc::new);
     let certificate = match certificate {
         Some(certificate) => certificate.read(settings)?,
@@ -226,8 +225,11 @@ pub(super) struct KeyRefresh {
 impl KeyRefresh {
     /// Fetches what `verifier` verifies with, as often as the settings say.
     pub(super) fn follow(&mut self, verifier: Option<&Verifier>, settings: &Settings) {
-        let every_s = settings.auth.jwks_refresh_s;
+        let (every_s, min_s) = (settings.auth.jwks_refresh_s, settings.auth.jwks_refresh_min_s);
         let source = verifier.and_then(|verifier| verifier.jwks()).map(|jwks| (jwks, every_s));
+        if let Some((jwks, _)) = source {
+            jwks.set_refresh_min(Duration::from_secs(min_s.into()));
+        }
         let is_same = match (&self.source, &source) {
             (Some((old, old_s)), Some((new, new_s))) => Arc::ptr_eq(old, new) && old_s == new_s,
             (old, new) => old.is_none() && new.is_none(),

@@ -166,7 +166,13 @@ async fn fetched_keys_stay_with_their_source_and_go_with_it() {
     issuer.answers("500 Internal Server Error", "");
     assert_eq!(hub.reload(&admin(), &url(&issuer)).await, json!([]));
     assert_eq!((hub.poll(&token).await.status, issuer.asked()), (204, asked));
-    assert_eq!(hub.reload(&admin(), &url(&other)).await, json!(["auth.jwks_url"]));
+    let seldom = format!("{}\nauth.jwks_refresh_min_s = 60", url(&issuer));
+    assert_eq!(hub.reload(&admin(), &seldom).await, json!(["auth.jwks_refresh_min_s"]));
+    assert_eq!((hub.poll(&token).await.status, issuer.asked()), (204, asked));
+    assert_eq!(
+        hub.reload(&admin(), &url(&other)).await,
+        json!(["auth.jwks_url", "auth.jwks_refresh_min_s"])
+    );
     // A token waits for the first answer of the new source.
     refused(&hub.poll(&token).await, "unknown_key");
 }
