@@ -33,6 +33,7 @@ mod shard;
 mod shard_context;
 mod shards;
 mod shards_handle;
+mod shared_answers;
 mod shared_stage;
 mod show_stage;
 mod slot_key;

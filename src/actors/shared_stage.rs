@@ -3,11 +3,7 @@
 //!
 //! Its queue is bounded by the permits of publishes in flight, in events and in bytes.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    time::Duration,
-};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,7 +16,8 @@ use super::{
     clock::Now,
     committer::Answer,
     seen::Seen,
-    submission::{AppendError, Committed, Queued, Reply, Submission},
+    shared_answers::{Answers, KnownAnswer, Receipt},
+    submission::{AppendError, Queued, Reply, Submission},
 };
 use crate::{
     auth::Secret,
@@ -122,40 +119,6 @@ pub(super) struct Handed {
     receipt: Receipt,
 }
 
-/// Where the answer goes, and what is free again with it.
-struct Receipt {
-    reply: Reply,
-    permits: Vec<OwnedSemaphorePermit>,
-}
-
-struct Answers {
-    /// Up to here this hub has shown the log.
-    shown: Seq,
-    /// The epoch of that; none while the log is loaded anew since events are lost.
-    epoch: Option<Epoch>,
-    /// The run of the server that this hub follows: what another one answers may not be in the log.
-    run: Run,
-    /// Answers that wait for that, in its order.
-    known: VecDeque<KnownAnswer>,
-    /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
-    /// the log, it was appended.
-    open: HashMap<Nonce, OpenAnswer>,
-}
-
-struct KnownAnswer {
-    at: Seq,
-    since: Instant,
-    outcome: Result<Committed, AppendError>,
-    first_nonce: Nonce,
-    receipt: Receipt,
-}
-
-struct OpenAnswer {
-    events: usize,
-    since: Instant,
-    receipt: Receipt,
-}
-
 impl SharedStage {
     /// The stage of a hub that has loaded the log up to a fence, from a run of the server.
     pub(crate) fn new(
@@ -179,13 +142,7 @@ impl SharedStage {
             metrics,
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            answers: Mutex::new(Answers {
-                shown: fence.seq,
-                epoch: Some(fence.epoch),
-                run,
-                known: VecDeque::new(),
-                open: HashMap::new(),
-            }),
+            answers: Mutex::new(Answers::new(fence, run)),
             seen: Mutex::new(Seen { fence, highest: fence.seq }),
             fence: watch::Sender::new(Some(fence)),
             condition: watch::Sender::new(Condition::Following),
@@ -267,37 +224,11 @@ impl SharedStage {
         outcomes: Vec<SubmissionOutcome>,
         last: Seq,
     ) {
-        let since = Instant::now();
         let mut answers = self.answers.lock();
-        let is_followed = *run == answers.run;
         for (handed, outcome) in batch.into_iter().zip(outcomes) {
-            let outcome = match outcome {
-                SubmissionOutcome::Taken { first, events } => {
-                    Ok(committed(epoch, first, events as usize, false))
-                }
-                SubmissionOutcome::Replayed { first, events } => {
-                    Ok(committed(epoch, first, events as usize, true))
-                }
-                SubmissionOutcome::KeyReused => Err(AppendError::KeyReused),
-                SubmissionOutcome::Closed(channel) => Err(AppendError::Closed(channel)),
-                SubmissionOutcome::Full => Err(AppendError::StorageFull),
-            };
-            let at = match &outcome {
-                Ok(committed) if !committed.replayed => committed.last.seq,
-                _ => last,
-            };
-            let Handed { first_nonce, receipt, .. } = handed;
-            let mut known = KnownAnswer { at, since, outcome, first_nonce, receipt };
-            if answers.epoch != Some(epoch) {
-                known.lose();
-            }
-            match is_followed {
-                true => answers.known.push_back(known),
-                false => answers.look_for(known),
-            }
+            answers.add(outcome, (epoch, run, last), handed.first_nonce, handed.receipt);
         }
-        let shown = answers.shown;
-        let due = answers.take_through(shown);
+        let due = answers.take_shown();
         drop(answers);
         self.waiting.lock().in_call = 0;
         send(due);
@@ -313,12 +244,9 @@ impl SharedStage {
 
     /// It is not known whether publishes were appended. Those that are found in the log were.
     pub(super) fn leave_open(&self, batch: Vec<Handed>) {
-        let since = Instant::now();
         let mut answers = self.answers.lock();
         for handed in batch {
-            let events = handed.new.entries.len();
-            let open = OpenAnswer { events, since, receipt: handed.receipt };
-            answers.open.insert(handed.first_nonce, open);
+            answers.add_open(handed.first_nonce, handed.new.entries.len(), handed.receipt);
         }
         drop(answers);
         self.waiting.lock().in_call = 0;
@@ -326,18 +254,7 @@ impl SharedStage {
 
     /// An entry is in the log. If its append had no answer, it has one now.
     pub(super) fn found(&self, nonce: &Nonce, epoch: Epoch, seq: Seq) {
-        let mut answers = self.answers.lock();
-        // Almost always.
-        if answers.open.is_empty() {
-            return;
-        }
-        if let Some(OpenAnswer { events, since, receipt }) = answers.open.remove(nonce) {
-            let outcome = Ok(committed(epoch, seq, events, false));
-            let at = Seq(seq.0 + events as u64 - 1);
-            let index = answers.known.partition_point(|known| known.at <= at);
-            let known = KnownAnswer { at, since, outcome, first_nonce: *nonce, receipt };
-            answers.known.insert(index, known);
-        }
+        self.answers.lock().found(nonce, epoch, seq);
     }
 
     /// The answers that are due once the log is shown up to here; [`has_shown`](Self::has_shown)
@@ -355,10 +272,7 @@ impl SharedStage {
     /// This hub has shown the log as far as the fence, and appends behind that.
     pub(super) fn has_shown(&self, fence: Fence) {
         self.seen.lock().add(fence);
-        let mut answers = self.answers.lock();
-        (answers.shown, answers.epoch) = (fence.seq, Some(fence.epoch));
-        let due = answers.take_through(fence.seq);
-        drop(answers);
+        let due = self.answers.lock().show(fence);
         send(due);
         self.fence.send_replace(Some(fence));
     }
@@ -378,20 +292,13 @@ impl SharedStage {
 
     /// Whether this run of the server is the one that is followed.
     pub(super) fn is_followed(&self, run: &Run) -> bool {
-        self.answers.lock().run == *run
+        self.answers.lock().follows(run)
     }
 
     /// The log is followed over a connection to this run of the server. What another run has answered
     /// counts once it is found here.
     pub(super) fn follows(&self, run: &Run) {
-        let mut answers = self.answers.lock();
-        if answers.run == *run {
-            return;
-        }
-        answers.run = Run::clone(run);
-        for known in mem::take(&mut answers.known) {
-            answers.look_for(known);
-        }
+        self.answers.lock().follow(run);
     }
 
     /// The histories are loaded anew, and nothing is appended meanwhile. Outcomes that are known are
@@ -401,8 +308,7 @@ impl SharedStage {
         self.fence.send_replace(None);
         let mut answers = self.answers.lock();
         if is_lost {
-            answers.epoch = None;
-            answers.known.iter_mut().for_each(KnownAnswer::lose);
+            answers.lose();
         }
         let due = answers.take_through(Seq(u64::MAX));
         drop(answers);
@@ -498,13 +404,8 @@ impl SharedStage {
         for handed in expired {
             let _ = handed.receipt.reply.send(Err(AppendError::BackendAway));
         }
-        let mut answers = self.answers.lock();
-        answers.open.retain(|_, open| now.duration_since(open.since) < self.outcome_wait);
         // What is known is not kept back for long by a hub that lags.
-        let is_due = |known: &KnownAnswer| now.duration_since(known.since) >= SHOWN_WAIT_MAX;
-        let late = answers.known.iter().take_while(|known| is_due(known)).count();
-        let due: Vec<_> = answers.known.drain(..late).collect();
-        drop(answers);
+        let due = self.answers.lock().take_late(SHOWN_WAIT_MAX, self.outcome_wait);
         send(due);
     }
 
@@ -517,9 +418,7 @@ impl SharedStage {
         for handed in queue {
             let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
         }
-        let mut answers = self.answers.lock();
-        answers.known.clear();
-        answers.open.clear();
+        self.answers.lock().clear();
     }
 
     /// Waits until what was taken is answered, and not for longer than it may be.
@@ -528,7 +427,7 @@ impl SharedStage {
             let waiting = self.waiting.lock();
             let is_empty = waiting.queue.is_empty() && waiting.in_call == 0;
             drop(waiting);
-            is_empty && self.answers.lock().known.is_empty()
+            is_empty && self.answers.lock().is_empty()
         };
         let drained = async {
             while !is_drained() {
@@ -578,50 +477,8 @@ impl Waiting {
     }
 }
 
-impl KnownAnswer {
-    /// Events were lost, perhaps these.
-    fn lose(&mut self) {
-        if self.outcome.is_ok() {
-            self.outcome = Err(AppendError::Unknown);
-        }
-    }
-}
-
-impl Answers {
-    /// Events were appended to another run of the server than the one that is followed: they were
-    /// taken if they are found here. Whether those of an earlier submission are is not known.
-    fn look_for(&mut self, mut known: KnownAnswer) {
-        match known.outcome {
-            Ok(Committed { events, replayed: false, .. }) => {
-                let KnownAnswer { since, first_nonce, receipt, .. } = known;
-                self.open.insert(first_nonce, OpenAnswer { events, since, receipt });
-            }
-            Ok(Committed { replayed: true, .. }) => {
-                known.lose();
-                known.at = Seq::ZERO;
-                self.known.push_front(known);
-            }
-            Err(_) => self.known.push_back(known),
-        }
-    }
-
-    fn take_through(&mut self, seq: Seq) -> Vec<KnownAnswer> {
-        let due = self.known.iter().take_while(|known| known.at <= seq).count();
-        self.known.drain(..due).collect()
-    }
-}
-
-fn committed(epoch: Epoch, first: Seq, events: usize, replayed: bool) -> Committed {
-    let at = |seq| Position { epoch, seq };
-    let last = Seq(first.0 + (events as u64).saturating_sub(1));
-    Committed { first: at(first), last: at(last), events, replayed }
-}
-
 fn send(due: Vec<KnownAnswer>) {
-    for KnownAnswer { outcome, receipt, .. } in due {
-        // A publisher that is gone does not need it.
-        let _ = receipt.reply.send(outcome);
-    }
+    due.into_iter().for_each(KnownAnswer::send);
 }
 
 impl std::fmt::Debug for SharedStage {

@@ -1,0 +1,319 @@
+//! Answers to publishes whose append to a shared log has an outcome, or an open one, until this hub shows
+//! what they rest on.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    time::Duration,
+};
+
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use super::submission::{AppendError, Committed, Reply};
+use crate::{
+    model::{Epoch, Position, Seq},
+    redis::{Fence, Nonce, Run, SubmissionOutcome},
+};
+
+/// Where the answer goes, and what is free again with it.
+pub(super) struct Receipt {
+    pub(super) reply: Reply,
+    pub(super) permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// The answers of a stage. Their number is bounded by the permits they hold.
+pub(super) struct Answers {
+    /// Up to here this hub has shown the log.
+    shown: Seq,
+    /// The epoch of that; none while the log is loaded anew since events are lost.
+    epoch: Option<Epoch>,
+    /// The run of the server that this hub follows: what another one answers may not be in the log.
+    run: Run,
+    /// Answers that wait for that, in its order.
+    known: VecDeque<KnownAnswer>,
+    /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
+    /// the log, it was appended.
+    open: HashMap<Nonce, OpenAnswer>,
+}
+
+/// An answer that waits until this hub has shown the log up to `at`.
+pub(super) struct KnownAnswer {
+    at: Seq,
+    since: Instant,
+    pub(super) outcome: Result<Committed, AppendError>,
+    first_nonce: Nonce,
+    pub(super) receipt: Receipt,
+}
+
+struct OpenAnswer {
+    events: usize,
+    since: Instant,
+    receipt: Receipt,
+}
+
+impl Answers {
+    /// Those of a hub that has loaded the log up to a fence, from a run of the server.
+    pub(super) fn new(fence: Fence, run: Run) -> Self {
+        Self {
+            shown: fence.seq,
+            epoch: Some(fence.epoch),
+            run,
+            known: VecDeque::new(),
+            open: HashMap::new(),
+        }
+    }
+
+    /// Adds the outcome of a publish, by a run of the server whose log ended at `last`.
+    pub(super) fn add(
+        &mut self,
+        outcome: SubmissionOutcome,
+        (epoch, run, last): (Epoch, &Run, Seq),
+        first_nonce: Nonce,
+        receipt: Receipt,
+    ) {
+        let outcome = match outcome {
+            SubmissionOutcome::Taken { first, events } => {
+                Ok(committed(epoch, first, events as usize, false))
+            }
+            SubmissionOutcome::Replayed { first, events } => {
+                Ok(committed(epoch, first, events as usize, true))
+            }
+            SubmissionOutcome::KeyReused => Err(AppendError::KeyReused),
+            SubmissionOutcome::Closed(channel) => Err(AppendError::Closed(channel)),
+            SubmissionOutcome::Full => Err(AppendError::StorageFull),
+        };
+        let at = match &outcome {
+            Ok(committed) if !committed.replayed => committed.last.seq,
+            _ => last,
+        };
+        let since = Instant::now();
+        let mut known = KnownAnswer { at, since, outcome, first_nonce, receipt };
+        if self.epoch != Some(epoch) {
+            known.lose();
+        }
+        match self.follows(run) {
+            true => self.known.push_back(known),
+            false => self.look_for(known),
+        }
+    }
+
+    /// Adds a publish of which it is not known whether it was appended.
+    pub(super) fn add_open(&mut self, first_nonce: Nonce, events: usize, receipt: Receipt) {
+        let open = OpenAnswer { events, since: Instant::now(), receipt };
+        self.open.insert(first_nonce, open);
+    }
+
+    /// An entry is in the log. If its append had no answer, it has one now.
+    pub(super) fn found(&mut self, nonce: &Nonce, epoch: Epoch, seq: Seq) {
+        // Almost always.
+        if self.open.is_empty() {
+            return;
+        }
+        if let Some(OpenAnswer { events, since, receipt }) = self.open.remove(nonce) {
+            let outcome = Ok(committed(epoch, seq, events, false));
+            let at = Seq(seq.0 + events as u64 - 1);
+            let index = self.known.partition_point(|known| known.at <= at);
+            let known = KnownAnswer { at, since, outcome, first_nonce: *nonce, receipt };
+            self.known.insert(index, known);
+        }
+    }
+
+    /// Whether this run of the server is the one that is followed.
+    pub(super) fn follows(&self, run: &Run) -> bool {
+        self.run == *run
+    }
+
+    /// The log is followed over a connection to this run of the server. What another run has answered
+    /// counts once it is found here.
+    pub(super) fn follow(&mut self, run: &Run) {
+        if self.follows(run) {
+            return;
+        }
+        self.run = Run::clone(run);
+        for known in mem::take(&mut self.known) {
+            self.look_for(known);
+        }
+    }
+
+    /// Events were lost, perhaps those that publishes have appended.
+    pub(super) fn lose(&mut self) {
+        self.epoch = None;
+        self.known.iter_mut().for_each(KnownAnswer::lose);
+    }
+
+    /// This hub has shown the log as far as the fence. Gives the answers that are due by that.
+    pub(super) fn show(&mut self, fence: Fence) -> Vec<KnownAnswer> {
+        (self.shown, self.epoch) = (fence.seq, Some(fence.epoch));
+        self.take_shown()
+    }
+
+    /// Takes the answers that are due by what was shown.
+    pub(super) fn take_shown(&mut self) -> Vec<KnownAnswer> {
+        self.take_through(self.shown)
+    }
+
+    /// Takes the answers that are due once the log is shown up to here.
+    pub(super) fn take_through(&mut self, seq: Seq) -> Vec<KnownAnswer> {
+        let due = self.known.iter().take_while(|known| known.at <= seq).count();
+        self.known.drain(..due).collect()
+    }
+
+    /// Takes the answers that have waited for so long, and drops open ones that have for longer.
+    pub(super) fn take_late(&mut self, wait: Duration, outcome_wait: Duration) -> Vec<KnownAnswer> {
+        let now = Instant::now();
+        self.open.retain(|_, open| now.duration_since(open.since) < outcome_wait);
+        let is_due = |known: &KnownAnswer| now.duration_since(known.since) >= wait;
+        let late = self.known.iter().take_while(|known| is_due(known)).count();
+        self.known.drain(..late).collect()
+    }
+
+    /// Whether no known answer waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Gives no more answers: all outcomes are open.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+        self.open.clear();
+    }
+
+    /// Events were appended to another run of the server than the one that is followed: they were
+    /// taken if they are found here. Whether those of an earlier submission are is not known.
+    fn look_for(&mut self, mut known: KnownAnswer) {
+        match known.outcome {
+            Ok(Committed { events, replayed: false, .. }) => {
+                let KnownAnswer { since, first_nonce, receipt, .. } = known;
+                self.open.insert(first_nonce, OpenAnswer { events, since, receipt });
+            }
+            Ok(Committed { replayed: true, .. }) => {
+                known.lose();
+                known.at = Seq::ZERO;
+                self.known.push_front(known);
+            }
+            Err(_) => self.known.push_back(known),
+        }
+    }
+}
+
+impl KnownAnswer {
+    /// Sends it. A publisher that is gone does not need it.
+    pub(super) fn send(self) {
+        let _ = self.receipt.reply.send(self.outcome);
+    }
+
+    /// Events were lost, perhaps these.
+    fn lose(&mut self) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(AppendError::Unknown);
+        }
+    }
+}
+
+fn committed(epoch: Epoch, first: Seq, events: usize, replayed: bool) -> Committed {
+    let at = |seq| Position { epoch, seq };
+    let last = Seq(first.0 + (events as u64).saturating_sub(1));
+    Committed { first: at(first), last: at(last), events, replayed }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Committed, AppendError>>;
+
+    const NONCE: Nonce = [1; 8];
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::after(None, n, 0)
+    }
+
+    fn run(name: &str) -> Run {
+        Run::from(name)
+    }
+
+    fn fence(seq: u64) -> Fence {
+        Fence { epoch: epoch(1), seq: Seq(seq), nonce: None }
+    }
+
+    fn receipt() -> (Receipt, Answer) {
+        let (reply, answer) = oneshot::channel();
+        (Receipt { reply, permits: Vec::new() }, answer)
+    }
+
+    /// Answers that have shown the log up to seq 10 of run `a`, and one of them by this run.
+    fn with_answer(by: &str, outcome: SubmissionOutcome) -> (Answers, Answer) {
+        let mut answers = Answers::new(fence(10), run("a"));
+        let (receipt, answer) = receipt();
+        answers.add(outcome, (epoch(1), &run(by), Seq(12)), NONCE, receipt);
+        (answers, answer)
+    }
+
+    fn taken() -> SubmissionOutcome {
+        SubmissionOutcome::Taken { first: Seq(11), events: 2 }
+    }
+
+    fn send(due: Vec<KnownAnswer>) {
+        due.into_iter().for_each(KnownAnswer::send);
+    }
+
+    fn is_waiting(answer: &mut Answer) -> bool {
+        answer.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+    }
+
+    #[tokio::test]
+    async fn an_append_is_answered_once_its_last_event_is_shown() {
+        let (mut answers, mut answer) = with_answer("a", taken());
+        send(answers.show(fence(11)));
+        assert!(is_waiting(&mut answer));
+        send(answers.show(fence(12)));
+        let committed = answer.await.expect("an answer").expect("it was taken");
+        assert_eq!((committed.first.seq, committed.last.seq), (Seq(11), Seq(12)));
+    }
+
+    #[tokio::test]
+    async fn what_is_found_lost_before_it_is_shown_has_an_unknown_outcome() {
+        let (mut answers, answer) = with_answer("a", taken());
+        answers.lose();
+        send(answers.take_through(Seq(u64::MAX)));
+        assert_eq!(answer.await.expect("an answer"), Err(AppendError::Unknown));
+        // The same of an answer that comes while the log is loaded anew.
+        let (receipt, answer) = receipt();
+        answers.add(taken(), (epoch(1), &run("a"), Seq(12)), NONCE, receipt);
+        send(answers.take_through(Seq(u64::MAX)));
+        assert_eq!(answer.await.expect("an answer"), Err(AppendError::Unknown));
+    }
+
+    #[tokio::test]
+    async fn what_another_server_took_counts_once_it_is_found_here() {
+        let (mut answers, mut answer) = with_answer("b", taken());
+        send(answers.show(fence(20)));
+        assert!(is_waiting(&mut answer), "it may not be in this log");
+        answers.found(&NONCE, epoch(1), Seq(21));
+        send(answers.show(fence(22)));
+        assert_eq!(answer.await.expect("an answer").expect("found").first.seq, Seq(21));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_looked_for_when_another_server_is_followed() {
+        let (mut answers, mut answer) = with_answer("a", taken());
+        answers.follow(&run("b"));
+        send(answers.show(fence(20)));
+        assert!(is_waiting(&mut answer));
+        send(answers.take_late(Duration::ZERO, Duration::ZERO));
+        assert!(answer.await.is_err(), "it was never found: the outcome is open");
+    }
+
+    #[tokio::test]
+    async fn an_earlier_answer_repeated_by_a_server_that_is_not_followed_is_unknown() {
+        let repeated = || SubmissionOutcome::Replayed { first: Seq(3), events: 1 };
+        let (mut answers, answer) = with_answer("b", repeated());
+        send(answers.take_shown());
+        assert_eq!(answer.await.expect("an answer"), Err(AppendError::Unknown));
+        let (mut answers, answer) = with_answer("a", repeated());
+        send(answers.show(fence(12)));
+        assert!(answer.await.expect("an answer").expect("it was taken before").replayed);
+    }
+}
