@@ -92,7 +92,7 @@ export class Connections {
       found = await get(`./v1/connections/${encodeURIComponent(id)}`, signal);
     } catch (error) {
       if (error.status !== 404) throw error;
-      this.#drawer.show("It has ended, and is no longer among the last that did.", [], true);
+      this.#drawer.show("It has ended. The hub keeps only the connections that ended last, and has dropped this one.", [], true);
       return;
     }
     if (this.#chosen !== id) return;

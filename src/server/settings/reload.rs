@@ -94,7 +94,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::server::settings::Sources;
+    use crate::{
+        hub::Hub,
+        server::settings::{Allowed, Sources},
+    };
 
     struct Files(TempDir);
 
@@ -111,6 +114,39 @@ mod tests {
         fn write(&self, toml: &str) {
             fs::write(self.0.path().join("visnyk.toml"), toml).expect("it is written");
         }
+    }
+
+    /// Any other value that a key allows.
+    fn other(key: &Key, value: &toml::Value) -> toml::Value {
+        match (&key.allowed, value) {
+            (Allowed::Whole { min, .. }, toml::Value::Integer(n)) if n > min => (n - 1).into(),
+            (Allowed::Whole { .. }, toml::Value::Integer(n)) => (n + 1).into(),
+            (Allowed::Switch, toml::Value::Boolean(is_on)) => (!is_on).into(),
+            (Allowed::Choice(words), toml::Value::String(word)) => {
+                (*words.iter().find(|other| **other != *word).expect("more than one word")).into()
+            }
+            _ => panic!("no other value of {} is known", key.name),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_running_hub_takes_the_limits_that_reload_and_no_others() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let default = Settings::default();
+        let limits = keys::KEYS.iter().filter(|key| key.name.starts_with("limits."));
+        let mut reload = 0;
+        for key in limits {
+            let mut tree = default.to_value();
+            let value = key.value_in(&mut tree);
+            *value = other(key, value);
+            let new: Settings = tree.try_into().expect("settings");
+            assert!(new.limits != default.limits, "{} is no limit of a hub", key.name);
+            hub.set_limits(&new.limits, Vec::new()).await.expect("they are set");
+            let expected = if key.reloads { &new.limits } else { &default.limits };
+            assert!(*hub.limits() == *expected, "{} reloads: {}", key.name, key.reloads);
+            reload += usize::from(key.reloads);
+        }
+        assert!(reload > 10, "{reload} limits reload");
     }
 
     #[test]
