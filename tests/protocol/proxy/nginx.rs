@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::process::Command;
-
-use super::process::{ProxyProcess, documented, program};
+use super::process::{ProxyProcess, documented};
 
 /// How nginx is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +32,7 @@ pub(crate) struct Nginx(ProxyProcess);
 impl Nginx {
     /// Starts one in front of `hub`.
     pub(crate) async fn start(setup: Setup, hub: SocketAddr) -> Self {
-        let start = ProxyProcess::start(
-            |folder, free| {
-                std::fs::write(folder.join("nginx.conf"), configuration(setup, free, hub)).unwrap();
-            },
-            |folder| {
-                let mut command = Command::new(program("nginx"));
-                command.arg("-p").arg(folder).args(["-e", "error.log", "-c", "nginx.conf"]);
-                command
-            },
-        );
+        let start = ProxyProcess::nginx(|listen| servers(setup, listen, hub));
         Self(start.await)
     }
 
@@ -52,7 +41,8 @@ impl Nginx {
     }
 }
 
-fn configuration(setup: Setup, listen: SocketAddr, hub: SocketAddr) -> String {
+/// What is within the `http` block.
+fn servers(setup: Setup, listen: SocketAddr, hub: SocketAddr) -> String {
     let servers = match setup {
         Setup::Bare => {
             format!("server {{ listen {listen}; location / {{ proxy_pass http://{hub}; }} }}")
@@ -76,11 +66,5 @@ fn configuration(setup: Setup, listen: SocketAddr, hub: SocketAddr) -> String {
         }
         _ => "",
     };
-    // One process, so that none is left behind when it is killed.
-    format!(
-        "daemon off; master_process off; pid nginx.pid;\n\
-         events {{ worker_connections 1000; }}\n\
-         http {{\n access_log off; client_body_temp_path body; proxy_temp_path proxy;\n \
-         fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n{gzip}\n{servers}\n}}\n"
-    )
+    format!("{gzip}\n{servers}")
 }

@@ -23,6 +23,29 @@ pub(crate) struct ProxyProcess {
 }
 
 impl ProxyProcess {
+    /// Starts an nginx with what `servers` makes of its address within the `http` block.
+    pub(crate) async fn nginx(servers: impl Fn(SocketAddr) -> String) -> Self {
+        // One process, so that none is left behind when it is killed.
+        let configuration = |free| {
+            format!(
+                "daemon off; master_process off; pid nginx.pid;\n\
+                 events {{ worker_connections 1000; }}\n\
+                 http {{\naccess_log off; client_body_temp_path body; proxy_temp_path proxy;\n\
+                 fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n{}\n}}\n",
+                servers(free)
+            )
+        };
+        let write = |folder: &Path, free| {
+            std::fs::write(folder.join("nginx.conf"), configuration(free)).expect("it is written");
+        };
+        let command = |folder: &Path| {
+            let mut command = Command::new(program("nginx"));
+            command.arg("-p").arg(folder).args(["-e", "error.log", "-c", "nginx.conf"]);
+            command
+        };
+        Self::start(write, command).await
+    }
+
     /// Starts what `command` makes of the folder, once `write` has put the configuration for an address there.
     pub(crate) async fn start(
         write: impl Fn(&Path, SocketAddr),
