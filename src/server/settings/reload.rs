@@ -140,7 +140,7 @@ mod tests {
             let value = key.value_in(&mut tree);
             *value = other(key, value);
             let new: Settings = tree.try_into().expect("settings");
-            assert!(new.limits != default.limits, "{} is no limit of a hub", key.name);
+            assert!(new.limits != default.limits, "{} does not reach the limits", key.name);
             hub.set_limits(&new.limits, Vec::new()).await.expect("they are set");
             let expected = if key.reloads { &new.limits } else { &default.limits };
             assert!(*hub.limits() == *expected, "{} reloads: {}", key.name, key.reloads);
