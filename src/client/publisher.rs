@@ -106,7 +106,9 @@ impl Publisher {
         self
     }
 
-    /// Publishes one event. Cancelled, it may or may not have been published.
+    /// Publishes one event of type `event_type`, or `message` without one, and returns once the hub has
+    /// acknowledged it. Fails when the hub refuses it or [`PublisherOptions::retry_for`] is over. Cancelled, it
+    /// may or may not have been published.
     pub async fn publish(
         &self,
         channel: &str,
@@ -124,8 +126,8 @@ impl Publisher {
         self.deliver(post).await.map(|(published, _)| published)
     }
 
-    /// Publishes a batch. Cancelled, it may or may not have been published, but never a part of
-    /// it.
+    /// Publishes a batch as a whole. Fails as [`publish`](Self::publish) does. Cancelled, it may or may not have
+    /// been published, but never a part of it.
     pub async fn publish_batch(&self, batch: Batch) -> Result<Accepted, PublishError> {
         let key = batch.idempotency_key().to_owned();
         let post = Post {

@@ -109,7 +109,8 @@ impl Subscription {
 
     /// The next update; `None` after the hub said that there is nothing more to follow.
     ///
-    /// After an error there is nothing more either. Cancelling loses nothing.
+    /// Fails only for good ([`SubscribeError`]); what passes is [`Update::Reconnecting`]. After an error there
+    /// is nothing more either. Cancelling loses nothing.
     pub async fn next(&mut self) -> Result<Option<Update>, SubscribeError> {
         loop {
             while let Some(Step { update, position }) = self.steps.pop_front() {

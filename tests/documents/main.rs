@@ -4,6 +4,7 @@
 
 mod api_docs;
 mod circles;
+mod client_feature;
 mod dist;
 mod guides;
 mod layers;
