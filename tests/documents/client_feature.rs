@@ -57,7 +57,10 @@ fn the_page_shows_the_example() {
     let program = include_str!("../../examples/follow.rs");
     let (_, code) = program.split_once("\n\n").unwrap();
     let page = include_str!("../../docs/clients.md");
-    assert!(page.contains(&format!("```rust\n{code}```")), "docs/clients.md shows examples/follow.rs");
+    assert!(
+        page.contains(&format!("```rust\n{code}```")),
+        "docs/clients.md shows examples/follow.rs"
+    );
 }
 
 /// The names of all packages that a set of features depends on, without this one.
