@@ -53,7 +53,7 @@ export interface State {
 export interface Options {
   /** Channels or patterns (`*` one segment, `**` any number). None: a client that only publishes. */
   channels?: string | string[];
-  /** The hub's root; by default where the module came from. */
+  /** The hub's root; by default where the module came from, if a hub served it. */
   url?: string | URL;
   /** Only events of these types are sent. */
   types?: string | string[];
@@ -71,6 +71,15 @@ export interface Options {
   withCredentials?: boolean;
   /** One connection for all tabs of this origin; a string separates groups. */
   shared?: boolean | string;
+  /** What streams are opened with, by default the environment's own; without one it polls. */
+  EventSource?: new (url: string | URL, init?: { withCredentials?: boolean }) => EventSourceLike;
+}
+
+/** What a client needs of an `EventSource`. */
+export interface EventSourceLike {
+  readonly readyState: number;
+  addEventListener(type: string, listener: (event: any) => void): void;
+  close(): void;
 }
 
 export interface PublishOptions {

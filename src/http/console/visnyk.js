@@ -96,6 +96,8 @@
  *   one origin over HTTP/1.1. A string separates groups: use the user's id if tabs may be logged
  *   in as different users. Needs Web Locks and BroadcastChannel (a secure context); without them
  *   the client has a connection of its own.
+ * @property {new (url: string|URL, init?: object) => EventTarget} [EventSource]  What streams are
+ *   opened with, by default the environment's own. Without one the client polls.
  */
 
 /** A refused or failed publish. */
@@ -293,7 +295,7 @@ export class Visnyk {
       try {
         handler(value);
       } catch (error) {
-        reportError(error);
+        report(error);
       }
     }
   }
@@ -334,7 +336,7 @@ class Connection {
   }
 
   async #run() {
-    const { transport } = this.#settings;
+    const { transport, EventSource } = this.#settings;
     const canStream = transport !== "poll" && typeof EventSource === "function";
     this.#transport = canStream ? "sse" : "poll";
     this.#report({ state: "connecting" });
@@ -373,7 +375,7 @@ class Connection {
   async #stream() {
     const stream = await streamToOpen(this.#settings, this.#position);
     if (this.#stopped || stream === null) return {};
-    const { withCredentials } = this.#settings;
+    const { withCredentials, EventSource } = this.#settings;
     return new Promise((resolve) => {
       const source = new EventSource(stream.url, { withCredentials });
       const lease = new Lease(this.#settings, stream.token);
@@ -420,7 +422,7 @@ class Connection {
       });
       source.addEventListener("error", () => {
         misses += 1;
-        if (source.readyState === EventSource.CLOSED || misses > STREAM_MISSES_MAX) {
+        if (source.readyState === CLOSED || misses > STREAM_MISSES_MAX) {
           finish(false);
         } else {
           // It comes back by itself after the time that the hub named, at the position it knows.
@@ -588,7 +590,8 @@ class Probes {
     const stream = await streamToOpen({ ...settings, last: undefined }, null);
     if (this.#settings === null) return;
     if (stream === null) return this.#schedule();
-    const source = new EventSource(stream.url, { withCredentials: settings.withCredentials });
+    const { withCredentials, EventSource } = settings;
+    const source = new EventSource(stream.url, { withCredentials });
     this.#source = source;
     const fail = () => {
       clearTimeout(this.#timer);
@@ -849,13 +852,14 @@ class Held {
 function parseOptions(options) {
   const { url, channels, types, from = "now", last, transport = "auto" } = options;
   const { token, refresh, withCredentials = false, shared = false } = options;
+  const { EventSource = globalThis.EventSource } = options;
   if (!["auto", "sse", "poll"].includes(transport)) {
     throw new TypeError(`transport is "auto", "sse" or "poll", not ${JSON.stringify(transport)}`);
   }
   if (last !== undefined && !(Number.isInteger(last) && last >= 1 && last <= LAST_MAX)) {
     throw new TypeError(`last is a whole number from 1 to ${LAST_MAX}, not ${JSON.stringify(last)}`);
   }
-  const base = new URL(url ?? new URL(".", import.meta.url), globalThis.location?.href);
+  const base = new URL(url ?? servedFrom(), globalThis.location?.href);
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   return {
     base,
@@ -868,7 +872,17 @@ function parseOptions(options) {
     refresh,
     withCredentials,
     shared,
+    EventSource,
   };
+}
+
+/** The root of the hub that served this module. A copy of it, as in a bundle, knows none. */
+function servedFrom() {
+  const own = new URL(import.meta.url);
+  if (!/^https?:$/.test(own.protocol) || !/^(?!.*\/node_modules\/).*\/visnyk\.js$/.test(own.pathname)) {
+    throw new TypeError('url names the hub\'s root, such as "https://hub.example"');
+  }
+  return new URL(".", own);
 }
 
 function groupName({ base, channels, types, transport, withCredentials, shared }) {
@@ -1082,10 +1096,21 @@ function anySignal(signals) {
   return controller.signal;
 }
 
+/** As an uncaught error, where `reportError` does not exist too. */
+function report(error) {
+  if (globalThis.reportError) return reportError(error);
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
 function randomKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+/** The `readyState` of a stream that does not come back by itself. */
+const CLOSED = 2;
 
 /** What the names of the hub's own notices begin with. */
 const NOTICE = "visnyk.";
