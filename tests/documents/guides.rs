@@ -16,6 +16,7 @@ async fn the_guides_do_what_they_say() {
     let guides = [
         ("notifications", include_str!("../../docs/guides/notifications.md"), 7),
         ("job-progress", include_str!("../../docs/guides/job-progress.md"), 6),
+        ("token-streams", include_str!("../../docs/guides/token-streams.md"), 4),
         ("moving", include_str!("../../docs/guides/moving.md"), 2),
     ];
     for (name, page, commands_min) in guides {
@@ -25,7 +26,7 @@ async fn the_guides_do_what_they_say() {
     }
 }
 
-/// Runs a page's commands. Those that set a variable set it for all after them; an exported secret is the
+/// Runs a page's commands. Those that set a variable or a directory set it for all after them; an exported secret is the
 /// hub's too.
 async fn run(page: &str, commands: Vec<Shown>) {
     let program = env!("CARGO_BIN_EXE_visnyk");
@@ -37,16 +38,16 @@ async fn run(page: &str, commands: Vec<Shown>) {
         hub = hub.env(SECRET, secret);
     }
     let mut hub = hub.start().await.unwrap();
-    let mut variables = String::new();
+    let mut scene = String::new();
     for Shown { command, output } in commands {
         let line = command.replace("127.0.0.1:3000", &hub.address().to_string());
-        if sets_a_variable(&line) {
+        if sets_the_scene(&line) {
             assert!(output.is_empty(), "{page}: {command}");
-            variables += &line;
-            variables.push('\n');
+            scene += &line;
+            scene.push('\n');
             continue;
         }
-        let (script, url) = (format!("{variables}{line}"), hub.url());
+        let (script, url) = (format!("{scene}{line}"), hub.url());
         let ran = tokio::task::spawn_blocking(move || {
             let mut bash = Command::new("bash");
             bash.arg("-c").arg(script).env("PATH", path_with_the_binary());
@@ -71,8 +72,11 @@ async fn run(page: &str, commands: Vec<Shown>) {
     hub.kill().await.unwrap();
 }
 
-/// Whether it is `NAME=…` or `export NAME=…`.
-fn sets_a_variable(command: &str) -> bool {
+/// Whether it is `NAME=…`, `export NAME=…` or `cd …`: what holds for all commands after it.
+fn sets_the_scene(command: &str) -> bool {
+    if command.starts_with("cd ") {
+        return true;
+    }
     let command = command.strip_prefix("export ").unwrap_or(command);
     let name = command.split('=').next().unwrap_or_default();
     name.len() < command.len() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
