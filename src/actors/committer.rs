@@ -70,6 +70,9 @@ impl Prepared {
             let (of_publish, rest) = events.split_at(committed.events);
             events = rest;
             if !of_publish.iter().any(is_durable) {
+                for (entry, event) in of_publish {
+                    entry.events().set_unwritten(event.seq);
+                }
                 continue;
             }
             writer.go_on_at(committed.first.seq, now_ms)?;

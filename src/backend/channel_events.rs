@@ -30,6 +30,10 @@ pub struct ChannelEvents {
     closed_ms: AtomicU64,
     /// Whether the hub-wide ceiling has it in its queue.
     ranked: AtomicBool,
+    /// Its newest event that a log on disk does not have, or zero.
+    unwritten: AtomicU64,
+    /// What it has lost that was on disk alone, or not in this incarnation.
+    lost_on_disk: Mutex<Losses>,
 }
 
 /// A history with its limits.
@@ -51,6 +55,8 @@ impl ChannelEvents {
             closed_seq: AtomicU64::new(0),
             closed_ms: AtomicU64::new(0),
             ranked: AtomicBool::new(false),
+            unwritten: AtomicU64::new(0),
+            lost_on_disk: Mutex::new(earlier),
         }
     }
 
@@ -83,6 +89,26 @@ impl ChannelEvents {
     pub(super) fn losses(&self) -> Losses {
         let through = self.with_history(|history| history.evicted_through());
         Losses { through, eviction: self.eviction.load(Ordering::Relaxed) }
+    }
+
+    /// Those of events that were on disk alone: what else it has lost was still in memory.
+    pub(super) fn losses_on_disk(&self) -> Losses {
+        *self.lost_on_disk.lock()
+    }
+
+    /// Notes a loss of events that were on disk alone; the caller holds the history's lock.
+    pub(super) fn lose_on_disk(&self, losses: Losses) {
+        *self.lost_on_disk.lock() = losses;
+    }
+
+    /// Notes that a log on disk does not have this event, before it is shown.
+    pub fn set_unwritten(&self, seq: Seq) {
+        self.unwritten.store(seq.0, Ordering::Release);
+    }
+
+    /// Its newest event that a log on disk does not have, or zero.
+    pub(super) fn unwritten(&self) -> Seq {
+        Seq(self.unwritten.load(Ordering::Acquire))
     }
 
     /// Whether events after `after` have been evicted.

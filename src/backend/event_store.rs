@@ -9,7 +9,7 @@ use std::{
     collections::BinaryHeap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use super::{
     channel::{ChannelEntry, ChannelId},
     journal::Journal,
+    losses::Losses,
     registry::Registry,
 };
 use crate::{
@@ -39,6 +40,10 @@ pub struct EventStore {
     bytes: AtomicU64,
     /// With a log on disk, the first seq of it; zero without.
     first_on_disk: AtomicU64,
+    /// Whether the log on disk may not have all events.
+    has_transient: AtomicBool,
+    /// No event up to here is in memory, and all after it are.
+    unloaded_through: AtomicU64,
     /// The channel that had the oldest event when that was last looked for.
     oldest: Mutex<Weak<ChannelEntry>>,
     /// Channels by their oldest event, for the ceiling. One entry a channel, corrected when it
@@ -67,13 +72,15 @@ impl EventStore {
             head: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             first_on_disk: AtomicU64::new(0),
+            has_transient: AtomicBool::new(false),
+            unloaded_through: AtomicU64::new(0),
             oldest: Mutex::default(),
             ranking: Mutex::new(BinaryHeap::new()),
             journal: RwLock::default(),
         }
     }
 
-    /// The same, of a log on disk that begins with `first` and has every event that is shown.
+    /// The same, of a log on disk that begins with `first`.
     #[must_use]
     pub fn on_disk_from(self, first: Seq) -> Self {
         Self { first_on_disk: AtomicU64::new(first.0.max(1)), ..self }
@@ -170,10 +177,13 @@ impl EventStore {
         directory.lose_transient(lost);
     }
 
-    /// The oldest event in any history, or a seq before it. It takes a look at every channel, unless
+    /// The oldest event in any history that is on disk, or a seq before it. It takes a look at every channel, unless
     /// the channel that had the oldest event the last time still has one up to `enough`.
     pub fn oldest_retained(&self, enough: Seq) -> Seq {
-        let first = |entry: &ChannelEntry| entry.events().with_history(|history| history.first());
+        let first = |entry: &ChannelEntry| {
+            let events = entry.events();
+            events.with_history(|history| history.first_written(events.unwritten()))
+        };
         let last = self.oldest.lock().upgrade();
         if let Some(oldest) = last.and_then(|entry| first(&entry)).filter(|seq| *seq <= enough) {
             return oldest;
@@ -215,18 +225,20 @@ impl EventStore {
         let _ = self.first_on_disk.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
     }
 
-    /// From now on events are retained in memory alone, since some will not be on disk; those that are
-    /// on disk alone are evicted.
-    pub fn retain_in_memory_alone(&self) {
-        if self.first_on_disk.swap(0, Ordering::AcqRel) == 0 {
-            return;
-        }
-        self.registry.directory().for_each(|entry| {
-            entry.events().with_history(|history| {
-                let evicted = history.evict_all_unloaded();
-                self.note(&mut self.journal.write(), entry, &evicted);
-            });
-        });
+    /// From now on the log on disk may not have all events: those of transient channels are evicted when
+    /// they leave memory. Called before the first of them is shown.
+    pub fn expect_transient(&self) {
+        self.has_transient.store(true, Ordering::Release);
+    }
+
+    /// Whether the log on disk may not have all events.
+    pub(super) fn has_transient(&self) -> bool {
+        self.has_transient.load(Ordering::Acquire)
+    }
+
+    /// No event up to here is in memory, and all after it are: those that are left of them.
+    pub(super) fn unloaded_through(&self) -> Seq {
+        Seq(self.unloaded_through.load(Ordering::Acquire))
     }
 
     /// Drops every event and begins anew behind `head`, in an epoch that may be another. Whatever was
@@ -287,10 +299,19 @@ impl EventStore {
 
     /// Notes what has gone from a history; the caller holds its lock.
     fn note(&self, journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted) {
-        if !evicted.is_empty() {
-            entry.events().set_eviction(journal.evict(&evicted.seqs));
-            self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
+        if evicted.is_empty() {
+            return;
         }
+        let events = entry.events();
+        let eviction = journal.evict(&evicted.seqs);
+        events.set_eviction(eviction);
+        if let Some(through) = evicted.unloaded_through {
+            events.lose_on_disk(Losses { through, eviction });
+        }
+        if let Some(last) = evicted.seqs.last().filter(|_| events.unwritten() > Seq::ZERO) {
+            journal.lose_unwritten(*last);
+        }
+        self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
     }
 
     /// Evicts the hub's oldest events, or has their bodies leave memory if they are on disk.
@@ -316,11 +337,15 @@ impl EventStore {
                 }
                 let mut journal = self.journal.write();
                 if is_on_disk {
+                    // What is not on disk is gone.
+                    let evicted = history.evict_through(through.min(entry.events().unwritten()));
+                    self.note(&mut journal, &entry, &evicted);
                     // In the order of the log over all channels: so whatever is after this is in
                     // memory.
                     journal.unload_through(through);
                     let bytes = history.unload_through(through);
                     self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    self.unloaded_through.fetch_max(through.0, Ordering::AcqRel);
                 } else {
                     let evicted = history.evict_through(through);
                     self.note(&mut journal, &entry, &evicted);

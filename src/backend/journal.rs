@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     channel::ChannelEntry,
-    losses::{KnownLosses, Lost},
+    losses::{KnownLosses, Losses, Lost},
     piece::{Piece, SeqRange},
 };
 use crate::model::{ChannelName, ChannelPattern, Event, Seq};
@@ -20,6 +20,8 @@ pub(super) struct Journal {
     /// Every event after this seq has an entry.
     after: Seq,
     evictions: u64,
+    /// The latest eviction of events that a log on disk may not have.
+    unwritten: Losses,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,17 @@ impl Journal {
     /// Every event after this one is here.
     pub(super) fn after(&self) -> Seq {
         self.after
+    }
+
+    /// Notes that the latest eviction removed events up to `through` that a log on disk may not have.
+    pub(super) fn lose_unwritten(&mut self, through: Seq) {
+        let through = self.unwritten.through.max(through);
+        self.unwritten = Losses { through, eviction: self.evictions };
+    }
+
+    /// What was lost that a log on disk may not have, of all channels.
+    pub(super) fn unwritten_losses(&self) -> Losses {
+        self.unwritten
     }
 
     /// Whether any event has been evicted since the log was opened.

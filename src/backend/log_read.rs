@@ -24,6 +24,23 @@ pub struct LogRead {
     filter: Arc<LogFilter>,
     known: KnownLosses,
     range: SeqRange,
+    /// Whether what its channels have lost in the range since was on disk alone: all of it had left memory.
+    is_unloaded: bool,
+}
+
+/// What a channel has lost: all, and what was on disk alone then.
+#[derive(Debug, Clone, Copy)]
+struct ChannelLosses {
+    all: Losses,
+    on_disk: Losses,
+}
+
+impl ChannelLosses {
+    fn of(entry: &ChannelEntry) -> Self {
+        // All of them first: what is among them is among the others by then.
+        let all = entry.events().losses();
+        Self { all, on_disk: entry.events().losses_on_disk() }
+    }
 }
 
 /// A piece could not be read from the log on disk.
@@ -52,6 +69,7 @@ impl EventStore {
         LogRead {
             filter: Arc::clone(filter),
             known: reader.known,
+            is_unloaded: through <= reader.disk_through,
             range: SeqRange { through: range.through.min(through), ..*range },
         }
     }
@@ -66,7 +84,11 @@ impl EventStore {
         log: &LogReader<D>,
         read: &LogRead,
     ) -> Result<Piece, LogReadError> {
-        let LogRead { filter, known, range } = read;
+        let LogRead { filter, known, range, is_unloaded } = read;
+        let unknown = |losses: &ChannelLosses, after| match is_unloaded {
+            true => losses.on_disk.are_unknown(after, *known),
+            false => losses.all.are_unknown(after, *known),
+        };
         let mut selector = Selector::new(filter);
         let search = LogSearch {
             after: range.after,
@@ -78,7 +100,7 @@ impl EventStore {
         let found = log.search(&search, |name| selector.select(name))?;
         // Losses are looked at after the log: what it did not have any more was evicted before.
         for entry in &filter.named {
-            if entry.events().losses().are_unknown(range.after, *known) {
+            if unknown(&ChannelLosses::of(entry), range.after) {
                 return Err(LogReadError::FellOff);
             }
         }
@@ -88,16 +110,16 @@ impl EventStore {
             return Ok(Piece { events: Vec::new(), through: range.after, more: true });
         }
         let mut events = Vec::with_capacity(found.events.len());
-        let mut last: Option<(ChannelName, Losses)> = None;
+        let mut last: Option<(ChannelName, ChannelLosses)> = None;
         for event in found.events {
             let losses = match &last {
                 Some((channel, losses)) if *channel == event.channel => *losses,
                 _ => self.losses_of(filter, &event),
             };
             last = Some((event.channel.clone(), losses));
-            if losses.through < event.seq {
+            if losses.all.through < event.seq {
                 events.push(Arc::new(self.restore(event)));
-            } else if losses.are_unknown(Seq(event.seq.0 - 1), *known) {
+            } else if unknown(&losses, Seq(event.seq.0 - 1)) {
                 // What comes before the loss is still due.
                 let through = Seq(event.seq.0 - 1);
                 return match events.is_empty() {
@@ -110,17 +132,18 @@ impl EventStore {
     }
 
     /// What the channel of an event has lost. One that was evicted has lost all that it had.
-    fn losses_of(&self, filter: &LogFilter, event: &RecoveredEvent) -> Losses {
+    fn losses_of(&self, filter: &LogFilter, event: &RecoveredEvent) -> ChannelLosses {
         let directory = self.registry().directory();
         let named = filter.named.iter().find(|entry| *entry.name() == event.channel);
         if let Some(entry) = named {
-            return entry.events().losses();
+            return ChannelLosses::of(entry);
         }
         match directory.find(&event.channel) {
-            Some(entry) => entry.events().losses(),
+            Some(entry) => ChannelLosses::of(&entry),
             None => {
                 let losses = directory.evicted_channels().recall(&event.channel);
-                Losses { through: losses.through.max(event.seq), ..losses }
+                let all = Losses { through: losses.through.max(event.seq), ..losses };
+                ChannelLosses { all, on_disk: all }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 use super::{
     channel::ChannelEntry,
     event_store::EventStore,
-    journal::filter_of,
+    journal::{Journal, filter_of},
     log_filter::LogFilter,
     losses::{KnownLosses, Lost},
     piece::{Piece, SeqRange},
@@ -27,6 +27,9 @@ pub struct HistoryReader {
     pub(super) stage: ReadStage,
     /// What it reads of the log on disk, once it has done so.
     pub(super) filter: Option<Arc<LogFilter>>,
+    /// Up to here all that it lacks is on disk, where some channels are transient: none of what they lost
+    /// since is before that.
+    pub(super) disk_through: Seq,
 }
 
 /// The stage of a reader.
@@ -37,10 +40,21 @@ pub(super) enum ReadStage {
     Direct,
     /// It searches for its start.
     Searching(Box<StartSearch>),
-    /// It collects the channels that have events for it.
-    Collecting(Box<ReplayHeap>),
+    /// It looks at the channels that it may have events of.
+    Collecting(Box<ReplayHeap>, Purpose),
     /// It merges these channels: all it has, or some of their events.
     Merging(Box<Replay>),
+}
+
+/// Why a reader looks at channels.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    /// To merge those that have events.
+    Merge,
+    /// It lacks nothing up to the end of the look unless one of them has lost it.
+    Skip,
+    /// All that it lacks up to there is on disk unless one of them has lost it.
+    ReadDisk,
 }
 
 impl HistoryReader {
@@ -75,61 +89,98 @@ impl EventStore {
         if let ReadStage::Merging(replay) = &mut reader.stage
             && let Some(piece) = replay.read(known, range)
         {
-            if matches!(piece, Err(NotInMemory::OnDisk(_))) {
-                // The log on disk is read in its order, with the events of all channels.
-                reader.stage = ReadStage::Direct;
+            if !matches!(piece, Err(NotInMemory::OnDisk(_))) {
+                return piece;
             }
-            return piece;
+            // The log on disk is read in its order, with the events of all channels.
+            reader.stage = ReadStage::Direct;
+        }
+        if range.after < reader.disk_through {
+            return Err(NotInMemory::OnDisk(reader.disk_through));
         }
         if patterns.is_empty() {
-            return self.merge(named, known, range);
+            return self.merge(named, reader, range);
         }
-        let first_on_disk = self.first_on_disk();
-        let mut heap = match mem::take(&mut reader.stage) {
-            ReadStage::Collecting(heap) if heap.after() == range.after => heap,
+        let (mut heap, purpose) = match mem::take(&mut reader.stage) {
+            ReadStage::Collecting(heap, purpose) if heap.after() == range.after => (heap, purpose),
             _ => {
                 let wants = filter_of(patterns, named.clone());
                 let journal = self.journal();
                 if let Some(piece) = journal.read(&wants, known, range) {
                     return piece.map_err(|Lost(_)| NotInMemory::FellOff);
                 }
-                match first_on_disk {
-                    Some(first) if range.after.next() >= first => {
-                        return Err(NotInMemory::OnDisk(journal.after()));
-                    }
-                    // Channels may have lost events that the log on disk has not any more.
-                    Some(first) => Box::new(ReplayHeap::new(known, range.after, Seq(first.0 - 1))),
-                    None => Box::new(ReplayHeap::new(known, range.after, range.through)),
+                let (through, purpose) = self.behind_journal(&journal, range);
+                let has_lost = journal.unwritten_losses().are_unknown(range.after, known);
+                if matches!(purpose, Purpose::ReadDisk) && !has_lost {
+                    return Err(self.on_disk(reader, through));
                 }
+                (Box::new(ReplayHeap::new(known, range.after, through)), purpose)
             }
         };
         let nothing =
             |through| Piece { events: Vec::new(), through, more: through < range.through };
         let collected = heap.collect_some(self.registry().directory(), patterns, named);
         if !collected.map_err(|Lost(_)| FellOff)? {
-            reader.stage = ReadStage::Collecting(heap);
+            reader.stage = ReadStage::Collecting(heap, purpose);
             return Ok(Piece { more: true, ..nothing(range.after) });
         }
-        if first_on_disk.is_some() {
-            // The reader lacks nothing up to where the log on disk began.
-            let through = heap.through().min(range.through).max(range.after);
-            return Ok(nothing(through));
+        match purpose {
+            Purpose::Skip => {
+                let through = heap.through().min(range.through).max(range.after);
+                return Ok(nothing(through));
+            }
+            Purpose::ReadDisk => return Err(self.on_disk(reader, heap.through())),
+            Purpose::Merge => {}
         }
         let mut replay = Box::new(heap.merge());
         // At its end already if there is nothing to read.
         let piece = replay.read(known, range);
         let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(range.after))));
+        if let Err(NotInMemory::OnDisk(_)) = piece {
+            // Events have left memory meanwhile. What its channels have lost is looked at anew.
+            return Ok(Piece { more: true, ..nothing(range.after) });
+        }
         reader.stage = ReadStage::Merging(replay);
         piece
+    }
+
+    /// Where a reader of patterns finds what the journal does not have any more, and up to where.
+    fn behind_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
+        let Some(first) = self.first_on_disk() else { return (range.through, Purpose::Merge) };
+        let on_disk = match self.has_transient() {
+            // The events of transient channels that the journal has forgotten are in memory alone.
+            true => self.unloaded_through(),
+            false => journal.after(),
+        };
+        if range.after >= on_disk {
+            (range.through, Purpose::Merge)
+        } else if range.after.next() < first {
+            // Channels may have lost events that the log on disk has not any more.
+            (on_disk.min(Seq(first.0 - 1)), Purpose::Skip)
+        } else {
+            (on_disk, Purpose::ReadDisk)
+        }
+    }
+
+    /// A reader is to read the log on disk up to here. What its channels have lost up to now that is not
+    /// there, it knows.
+    fn on_disk(&self, reader: &mut HistoryReader, through: Seq) -> NotInMemory {
+        if self.has_transient() {
+            reader.disk_through = through;
+        }
+        NotInMemory::OnDisk(through)
     }
 
     /// The named channels of one connection, merged; there are as many as it may name.
     fn merge<'a>(
         &self,
         named: impl Iterator<Item = &'a Arc<ChannelEntry>> + Clone,
-        known: KnownLosses,
+        reader: &mut HistoryReader,
         range: &SeqRange,
     ) -> Result<Piece, NotInMemory> {
+        let known = reader.known;
+        // Read first: what leaves memory from here on is after it.
+        let unloaded_through = self.unloaded_through();
         let count = named.clone().count();
         let each = SeqRange {
             events_max: match count {
@@ -166,7 +217,14 @@ impl EventStore {
             }
         }
         if let Some(through) = on_disk {
-            return Err(NotInMemory::OnDisk(through));
+            let through = through.min(unloaded_through);
+            // It has left memory in this moment.
+            let again = Piece { events: Vec::new(), through: range.after, more: true };
+            return if through > range.after {
+                Err(self.on_disk(reader, through))
+            } else {
+                Ok(again)
+            };
         }
         if count > 1 {
             merged.events.retain(|event| event.seq <= horizon);

@@ -30,14 +30,14 @@ pub struct Evicted {
     pub seqs: SmallVec<[Seq; 2]>,
     /// Their bytes, bookkeeping included.
     pub bytes: u64,
-    /// Events that were on disk alone.
-    pub unloaded: u64,
+    /// The last of those that were on disk alone.
+    pub unloaded_through: Option<Seq>,
 }
 
 impl Evicted {
     /// Whether nothing was evicted.
     pub fn is_empty(&self) -> bool {
-        self.seqs.is_empty() && self.unloaded == 0
+        self.seqs.is_empty() && self.unloaded_through.is_none()
     }
 }
 
@@ -135,21 +135,12 @@ impl History {
         if seq < unloaded.first() {
             return Evicted::default();
         }
-        let before = unloaded.events();
         unloaded.remove_oldest(seq, bytes);
-        let evicted = (before - unloaded.events()).max(1);
         self.evicted_through = self.evicted_through.max(seq);
         if unloaded.is_empty() {
             self.unloaded = None;
         }
-        Evicted { unloaded: evicted, ..Evicted::default() }
-    }
-
-    /// Evicts what is on disk alone.
-    pub fn evict_all_unloaded(&mut self) -> Evicted {
-        let mut evicted = Evicted::default();
-        self.evict_unloaded(&mut evicted, |_, _, _| true);
-        evicted
+        Evicted { unloaded_through: Some(self.evicted_through), ..Evicted::default() }
     }
 
     /// Drops the bodies of events up to and including `through` from memory: a log on disk has them.
@@ -236,6 +227,15 @@ impl History {
         }
     }
 
+    /// The oldest retained event that a log on disk has, which does not have those in memory up to
+    /// `unwritten`; or a seq before it.
+    pub fn first_written(&self, unwritten: Seq) -> Option<Seq> {
+        match self.unloaded {
+            Some(_) => self.first(),
+            None => self.next_after(unwritten),
+        }
+    }
+
     /// The newest retained event.
     pub fn last(&self) -> Option<Seq> {
         match self.events.back() {
@@ -289,11 +289,10 @@ impl History {
         while let Some(unloaded) = &mut self.unloaded
             && is_due(unloaded, events, bytes)
         {
-            let before = unloaded.events();
             if let Some(last) = unloaded.pop() {
                 self.evicted_through = last;
+                evicted.unloaded_through = Some(last);
             }
-            evicted.unloaded += before - unloaded.events();
             if unloaded.is_empty() {
                 self.unloaded = None;
             }

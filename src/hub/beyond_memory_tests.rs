@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod edges;
+mod transient;
 
 /// A hub that keeps some events of a hundred bytes in memory.
 async fn start(path: &Path, limits: Limits) -> Hub {
@@ -77,6 +78,10 @@ async fn polled(hub: &Hub, selectors: &[&str], mut start: Start) -> Vec<Option<u
                 let numbers = answer.events.iter().map(|event| event.data().parse().ok());
                 found.extend(numbers);
                 start = Start::At(answer.position);
+            }
+            // A poll goes only so far.
+            PollNow::Wait(position) if position.seq < hub.0.store.head() => {
+                start = Start::At(position);
             }
             PollNow::Wait(_) => return found,
         }
@@ -500,7 +505,8 @@ async fn check(hub: &Hub, log: &[(Position, &str, u64)], channels: &[&str], from
         _ => Seq::ZERO,
     };
     let pattern = |text: &'static str| ChannelSelector::parse(text).expect("a selector");
-    for selectors in [&["a"][..], &["b/1", "c"], &["b/*"], &["**"], &["a", "b/2", "**"]] {
+    for selectors in [&["a"][..], &["b/1", "c"], &["b/*"], &["c/**"], &["**"], &["a", "b/2", "**"]]
+    {
         let wants = |channel: &str| {
             let is_of = |selector: &&'static str| match pattern(selector) {
                 ChannelSelector::Name(name) => name.as_str() == channel,

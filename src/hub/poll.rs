@@ -1,6 +1,6 @@
 //! Long-polls: answered from history at once, or admitted to wait on a shard.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
@@ -112,9 +112,11 @@ impl Hub {
         let mut through = resume.cursor;
         let mut events = Vec::new();
         // A type filter may skip many events. A few pages are read here; a shard reads the rest in
-        // pieces.
-        for page in 0..POLL_PAGES_MAX {
-            if page > 0 {
+        // pieces. What does not move on is a look at some channels: it is made to its end, since the
+        // next poll would begin it anew.
+        let (mut pages, mut is_first) = (0, true);
+        while pages < POLL_PAGES_MAX {
+            if !mem::take(&mut is_first) {
                 // Reading a page takes long if the patterns match few of its events.
                 yield_now().await;
             }
@@ -138,6 +140,7 @@ impl Hub {
             // answers with a gap.
             let Some(mut page) = page else { break };
             page.more = page.through < range.through;
+            pages += usize::from(page.through > through);
             through = page.through;
             let more = page.more;
             events = page.events;

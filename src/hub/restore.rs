@@ -92,12 +92,10 @@ pub(super) fn restore(
     let recovery = Recovery::start(directory.into_directory(), identity, new_epoch)?;
     let bytes_max = limits.history.total_bytes_max;
     let store = EventStore::new(recovery.epoch(), bytes_max, Arc::clone(registry));
-    // Patterns would not find transient events on disk.
-    let has_transient = policies.transient_patterns().next().is_some();
-    let store = Arc::new(match has_transient {
-        true => store,
-        false => store.on_disk_from(recovery.first()),
-    });
+    let store = Arc::new(store.on_disk_from(recovery.first()));
+    if policies.transient_patterns().next().is_some() {
+        store.expect_transient();
+    }
     let mut loader = Loader {
         store: Arc::clone(&store),
         keys: VecDeque::new(),

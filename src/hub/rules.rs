@@ -74,7 +74,7 @@ impl Hub {
             *transient = channels;
         }
         if policies.transient_patterns().next().is_some() {
-            self.0.store.retain_in_memory_alone();
+            self.0.store.expect_transient();
         }
         self.0.limits.store(Arc::new(limits));
         let directory = self.0.registry.directory();

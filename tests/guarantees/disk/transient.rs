@@ -1,6 +1,7 @@
 //! Transient channels (`durable = false`) over restarts of either kind.
 
 use serde_json::Value;
+use visnyk_loadtest::{SseClient, SseRequest};
 
 use super::disk_hub::DiskHub;
 use crate::support::{PATIENCE, TestHub, data_of, seq, with_seq};
@@ -161,4 +162,56 @@ async fn what_a_transient_channel_has_no_room_for_in_memory_is_a_gap() {
     let polled = hub.poll_now("channel=prices/eur", &first).await;
     assert_eq!(gap(&polled), "evicted", "{polled}");
     end(hub, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durable_channels_have_more_history_than_memory_beside_transient_ones() {
+    let mut disk = disk().set("limits.history.total_bytes_max", "100000");
+    let mut hub = disk.start().await;
+    let mut kept = Vec::new();
+    for is_killed in [true, false] {
+        for _ in 0..4 {
+            let orders: Vec<String> =
+                (kept.len()..kept.len() + 250).map(|n| format!("{n:0>500}")).collect();
+            hub.publish_all("orders", &orders).await;
+            kept.extend(orders);
+            let prices: Vec<String> = (0..100).map(|n| format!("p{n:0>500}")).collect();
+            hub.publish_all("prices/eur", &prices).await;
+        }
+        let info = hub.channel("orders").await;
+        assert_eq!(
+            (&info["events_retained"], &info["truncated"]),
+            (&kept.len().into(), &false.into())
+        );
+        let info = hub.channel("prices/eur").await;
+        assert!(info["events_retained"].as_u64().is_some_and(|n| 0 < n && n < 200), "{info}");
+        assert!(hub.metric("visnyk_history_bytes").await <= 100_000.0);
+        for restarts in [false, true] {
+            if restarts {
+                end(hub, is_killed).await;
+                hub = disk.start().await;
+            }
+            for query in ["channel=orders", "channel=orders&channel=prices/eur", "channel=**"] {
+                let target = format!("/v1/events?{query}&last_event_id=earliest");
+                let mut stream = hub.open(&SseRequest::new(&target)).await;
+                for order in &kept {
+                    let next = next_order(&mut stream).await;
+                    assert_eq!(next, *order, "{query}");
+                }
+            }
+        }
+    }
+    end(hub, true).await;
+}
+
+/// The next event that is not a price.
+async fn next_order(stream: &mut SseClient) -> String {
+    loop {
+        let event = stream.next_event(PATIENCE).await.unwrap().expect("it goes on");
+        assert_eq!(event.event, None, "no gap");
+        let data = event.data.expect("data");
+        if !data.starts_with('p') {
+            return data;
+        }
+    }
 }
