@@ -148,7 +148,7 @@ impl EventStore {
     fn behind_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
         let Some(first) = self.first_on_disk() else { return (range.through, Purpose::Merge) };
         let on_disk = match self.has_transient() {
-            // The events of transient channels that the journal has forgotten are in memory alone.
+            // The events of transient channels that the journal does not have any more are in memory alone.
             true => self.unloaded_through(),
             false => journal.after(),
         };
