@@ -8,9 +8,9 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { QUICK_RETRY, mint, startGuardedHub, startHub } from "../browser/hub.mjs";
+import { installPackage, listPackage, until } from "./package.mjs";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const WAIT_MS = 20_000;
 const FILES = [
   "LICENSE-APACHE",
   "LICENSE-MIT",
@@ -30,12 +30,8 @@ describe("the npm package", { concurrency: 4, timeout: 120_000 }, () => {
   let VisnykError;
 
   before(async () => {
-    const npm = (...more) => JSON.parse(execFileSync("npm", ["pack", "--json", ...more], { cwd: `${ROOT}clients/js` }));
-    [listed] = npm("--dry-run");
-    const [{ filename }] = npm("--pack-destination", directory);
-    execFileSync("sh", ["-c", `mkdir -p node_modules && tar xzf ${filename} && mv package node_modules/visnyk`], {
-      cwd: directory,
-    });
+    listed = listPackage();
+    installPackage(directory);
     ({ Visnyk, VisnykError } = await import(pathToFileURL(join(installed, "node.js"))));
   });
   after(() => rmSync(directory, { recursive: true }));
@@ -187,12 +183,3 @@ describe("the npm package", { concurrency: 4, timeout: 120_000 }, () => {
     await until(async () => (await hub.channel("b")).subscribers === 0);
   });
 });
-
-/** Waits until `condition()` holds. */
-async function until(condition) {
-  const end = Date.now() + WAIT_MS;
-  while (!(await condition())) {
-    if (Date.now() > end) throw new Error(`never: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
