@@ -139,6 +139,7 @@ static FILES: &[(&str, Asset)] = &[
     ("format.js", Asset::module(include_bytes!("console/format.js"))),
     ("overview.js", Asset::module(include_bytes!("console/overview.js"))),
     ("poller.js", Asset::module(include_bytes!("console/poller.js"))),
+    ("rates.js", Asset::module(include_bytes!("console/rates.js"))),
     ("row_table.js", Asset::module(include_bytes!("console/row_table.js"))),
     ("watch.js", Asset::module(include_bytes!("console/watch.js"))),
 ];

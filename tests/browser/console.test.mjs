@@ -227,6 +227,40 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     assert.deepEqual(errors, []);
   });
 
+  test("shows how many events a second each connection is sent", async (t) => {
+    const hub = await startHub(t);
+    const read = async (query) => {
+      const asked = new AbortController();
+      t.after(() => asked.abort());
+      const { body } = await fetch(`${hub.url}/v1/events?${query}`, { signal: asked.signal });
+      body.pipeTo(new WritableStream()).catch(() => {});
+    };
+    await Promise.all(["channel=a/1", "channel=a/*", "channel=b&channel=a/**", "channel=**&type=x", "channel=c"].map(read));
+    const { page, errors } = await openConsole(t, hub, LAPTOP, "#view=connections");
+    const grid = page.getByRole("grid", { name: "Connections" });
+    await page.getByText(/^5 of 5|^5 listed/).waitFor();
+    // Twice as much to a/1 as to a/2, as long as it takes for a look to begin and end within.
+    const publishing = setInterval(() => {
+      for (const name of ["a/1", "a/1", "a/2"]) hub.publish(name, "x").catch(() => {});
+    }, 50);
+    t.after(() => clearInterval(publishing));
+    // All of one look, by what each connection is subscribed to.
+    const look = () => grid.locator(".sizer .r").evaluateAll((rows) =>
+      Object.fromEntries(rows.map(({ children }) => [children[1].textContent, children[5].textContent])));
+    let rates;
+    await retry(async () => {
+      rates = await look();
+      return Number(rates["a/1"]) > 15 && Number(rates["a/*"]) > 25;
+    });
+    assert.ok(Number(rates["a/*"]) < 100 && Number(rates["a/1"]) < 70, JSON.stringify(rates));
+    assert.equal(rates["b a/**"], rates["a/*"]);
+    assert.deepEqual([rates.c, rates["**"]], ["0", "–"]);
+    await grid.getByRole("row").filter({ has: page.getByText("a/1", { exact: true }) }).click();
+    const drawer = page.getByRole("complementary", { name: "The chosen connection" });
+    await drawer.getByText("Events a second").waitFor();
+    assert.deepEqual(errors, []);
+  });
+
   test("10,000 rows are a few dozen in the page", async (t) => {
     const hub = await startHub(t);
     const context = await newContext(t, browser, LAPTOP);

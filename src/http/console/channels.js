@@ -9,6 +9,7 @@ import { announce, byId, copy, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { bytes, format, plural, short } from "./format.js";
 import { Poller } from "./poller.js";
+import { ChannelRates } from "./rates.js";
 import { RowTable } from "./row_table.js";
 
 /** The view. */
@@ -18,6 +19,7 @@ export class Channels {
   #poller;
   #chosen = null;
   #rows = new Map();
+  #rates = new ChannelRates();
   #note = "";
   #loaded = false;
 
@@ -59,16 +61,8 @@ export class Channels {
 
   async #ask(signal) {
     const { rows, more } = await getAll("./v1/channels", {}, "channels", ROWS_MAX, signal);
-    const at = performance.now();
-    const known = this.#rows;
-    this.#rows = new Map();
-    for (const row of rows) {
-      const before = known.get(row.channel);
-      const isSame = before !== undefined && row.events_total >= before.events_total;
-      row.at = at;
-      row.rate = isSame ? ((row.events_total - before.events_total) * 1_000) / (at - before.at) : null;
-      this.#rows.set(row.channel, row);
-    }
+    this.#rates.update(rows);
+    this.#rows = new Map(rows.map((row) => [row.channel, row]));
     this.#loaded = true;
     this.#note = more ? `the first ${format(rows.length)}; more are not shown` : "";
     this.#table.update(rows);

@@ -9,6 +9,7 @@ import { announce, byId, copy, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { bytes, duration, format, plural, short, words } from "./format.js";
 import { Poller } from "./poller.js";
+import { ConnectionRates } from "./rates.js";
 import { RowTable } from "./row_table.js";
 
 /** The view. */
@@ -17,6 +18,8 @@ export class Connections {
   #drawer;
   #poller;
   #chosen = null;
+  #rates = new ConnectionRates();
+  #rateOf = new Map();
   #note = "";
   #loaded = false;
 
@@ -56,7 +59,10 @@ export class Connections {
 
   async #ask(signal) {
     const state = byId("connections-state").value;
+    const channels = await getAll("./v1/channels", {}, "channels", ROWS_MAX, signal);
     const found = await getAll("./v1/connections", state ? { state } : {}, "connections", ROWS_MAX, signal);
+    this.#rates.update(found.rows, channels.rows, !channels.more);
+    this.#rateOf = new Map(found.rows.map(({ id, rate }) => [id, rate]));
     const { totals } = found.first;
     this.#loaded = true;
     // Only admins see those of others.
@@ -99,6 +105,7 @@ export class Connections {
     this.#drawer.show(EXPLAINED[found.reason ?? found.state] ?? words(found.reason ?? found.state), [
       ["State", words(found.reason ? `${found.state}: ${found.reason}` : found.state)],
       ["Lag", `${plural(found.lag_events, "event")}, ${bytes(found.lag_bytes)}`],
+      ["Events a second", short(this.#rateOf.get(id))],
       ["Not taken by its socket", bytes(found.unsent_bytes)],
       ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
       ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
@@ -203,6 +210,14 @@ const COLUMNS = [
     className: "number",
     value: ({ lag_events }) => lag_events,
     show: ({ lag_events, lag_bytes }) => ({ text: short(lag_events), title: bytes(lag_bytes) }),
+  },
+  {
+    key: "rate",
+    title: "Events/s",
+    hint: "Sent to it between the last two looks",
+    className: "number wide",
+    value: ({ rate }) => rate ?? -1,
+    show: ({ rate }) => short(rate),
   },
   {
     key: "unsent",
