@@ -6,6 +6,7 @@ mod clock;
 mod damage;
 mod disk_hub;
 mod full;
+mod handed_over;
 mod history;
 mod injected;
 mod kill;
