@@ -232,6 +232,7 @@ impl Log {
         self.close();
         if let DurableStage::Shared(stage) = &self.durable {
             stage.drained().await;
+            stage.counts.leave().await;
         } else if self.outlives_process() {
             let log = Arc::clone(self);
             // It is an error only if the runtime ends meanwhile.

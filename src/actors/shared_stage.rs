@@ -17,12 +17,13 @@ use super::{
     committer::Answer,
     seen::Seen,
     shared_answers::{Answers, KnownAnswer, Receipt},
+    shared_counts::{Elsewhere, SharedCounts, Uncounted},
     submission::{AppendError, Queued, Reply, Submission},
 };
 use crate::{
     auth::Secret,
     core::{ChannelLimits, PublishLimits},
-    model::{Epoch, Position, Seq},
+    model::{ChannelName, Epoch, Position, Seq},
     redis::{
         AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions, Run,
         SubmissionOutcome,
@@ -45,6 +46,12 @@ pub struct BackendOptions {
     pub batch_events_max: u32,
     /// How long a subscription waits for this hub to have what another has shown already.
     pub catch_up_wait: Duration,
+    /// Between two reports of how many subscribers this hub has.
+    pub counts_interval: Duration,
+    /// How long such a report counts at the other hubs if no further one comes.
+    pub counts_expiry: Duration,
+    /// Channels of such a report.
+    pub counts_channels_max: u32,
 }
 
 impl BackendOptions {
@@ -63,6 +70,9 @@ impl BackendOptions {
             age_max: Duration::from_secs(86_400),
             batch_events_max: 256,
             catch_up_wait: Duration::from_millis(5_000),
+            counts_interval: Duration::from_millis(2_000),
+            counts_expiry: Duration::from_millis(10_000),
+            counts_channels_max: 100_000,
         }
     }
 }
@@ -72,6 +82,7 @@ pub(crate) struct SharedStage {
     pub(super) options: BackendOptions,
     pub(super) append_limits: AppendLimits,
     pub(super) metrics: std::sync::Arc<BackendMetrics>,
+    pub(super) counts: SharedCounts,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     answers: Mutex<Answers>,
@@ -139,6 +150,7 @@ impl SharedStage {
                 closed_max: channels.tombstones_max.into(),
             },
             options,
+            counts: SharedCounts::new(std::sync::Arc::clone(&metrics)),
             metrics,
             waiting: Mutex::default(),
             arrived: Notify::new(),
@@ -346,6 +358,11 @@ impl SharedStage {
     /// The most events of one append.
     pub(crate) fn batch_events_max(&self) -> u32 {
         self.options.batch_events_max
+    }
+
+    /// What the other hubs have reported of a channel's subscribers.
+    pub(crate) async fn elsewhere(&self, channel: &ChannelName) -> Result<Elsewhere, Uncounted> {
+        self.counts.elsewhere(channel).await
     }
 
     /// How this hub stands to the log.

@@ -186,6 +186,11 @@ impl ChannelEntry {
         &self.pollers
     }
 
+    /// Streams and waiting polls that name it.
+    pub fn named_by(&self) -> (u32, u32) {
+        (self.streams.load(Ordering::Relaxed), self.pollers.load(Ordering::Relaxed))
+    }
+
     /// The shards that have connections which name it.
     pub fn shards(&self) -> &ShardSet {
         &self.shards

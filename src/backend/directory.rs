@@ -211,11 +211,21 @@ impl Directory {
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
     ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
+        self.page_where(after, limit, |entry| wanted(entry.name()))
+    }
+
+    /// The same, by more than their names.
+    pub fn page_where(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&ChannelEntry) -> bool,
+    ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = self.names.read();
         let mut found = Vec::new();
         for (seen, (name, entry)) in names.range::<str, _>((from, Bound::Unbounded)).enumerate() {
-            if wanted(name) {
+            if wanted(entry) {
                 found.push(Arc::clone(entry));
             }
             if found.len() >= limit || seen + 1 == PAGE_NAMES_MAX {

@@ -14,8 +14,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct PatternCounts(Mutex<PatternIndex<Counts>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    pattern: ChannelPattern,
     streams: u32,
     pollers: u32,
 }
@@ -45,9 +46,22 @@ impl PatternCounts {
         transport: Transport,
     ) -> CountedPattern {
         let mut index = self.0.lock();
-        let (id, counts) = index.entry(pattern, Counts::default);
+        let (id, counts) =
+            index.entry(pattern, || Counts { pattern: pattern.clone(), streams: 0, pollers: 0 });
         *counts.of(transport) += 1;
         CountedPattern { pattern_counts: Arc::clone(self), id, transport }
+    }
+
+    /// All patterns in their order, with their streams and polls; nothing if their texts have more bytes than
+    /// this.
+    pub fn all(&self, bytes_max: usize) -> Option<Vec<(ChannelPattern, u32, u32)>> {
+        let index = self.0.lock();
+        let bytes: usize = index.values().map(|counts| counts.pattern.as_str().len()).sum();
+        let count = |counts: &Counts| (counts.pattern.clone(), counts.streams, counts.pollers);
+        let mut all: Vec<_> = (bytes <= bytes_max).then(|| index.values().map(count).collect())?;
+        drop(index);
+        all.sort_unstable_by(|(a, ..), (b, ..)| a.as_str().cmp(b.as_str()));
+        Some(all)
     }
 
     /// Streams and polls whose patterns match `name`.
@@ -85,6 +99,10 @@ mod tests {
         let poll = pattern_counts.count(&pattern("**"), Transport::Poll);
         let _other = pattern_counts.count(&pattern("c/*"), Transport::Stream);
         assert_eq!(pattern_counts.matching(&name), (1, 1));
+        let all = [("**", 0, 1), ("a/*", 1, 0), ("c/*", 1, 0)];
+        let all = all.map(|(text, streams, pollers)| (pattern(text), streams, pollers));
+        assert_eq!(pattern_counts.all(8).as_deref(), Some(&all[..]));
+        assert_eq!(pattern_counts.all(7), None, "their texts have 8 bytes");
         drop(stream);
         drop(poll);
         assert_eq!(pattern_counts.matching(&name), (0, 0));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     core::{ChannelPolicies, Limits},
-    model::Epoch,
+    model::{ChannelName, Epoch},
 };
 
 /// The channels of one hub.
@@ -87,5 +87,22 @@ impl Registry {
         info.subscribers += streams;
         info.pollers += pollers;
         info
+    }
+
+    /// The same of a channel that is not here: the patterns of subscribers may match its name.
+    pub fn empty_info(&self, name: &ChannelName) -> ChannelInfo {
+        let (subscribers, pollers) = self.pattern_counts.matching(name);
+        ChannelInfo {
+            channel: name.clone(),
+            subscribers,
+            pollers,
+            events_total: 0,
+            events_retained: 0,
+            bytes_retained: 0,
+            truncated: false,
+            first_id: None,
+            last_id: None,
+            closed: false,
+        }
     }
 }

@@ -154,6 +154,11 @@ impl<T> PatternIndex<T> {
         (self.reached, self.next, self.staying) = (reached, next, staying);
     }
 
+    /// The values of all patterns, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.nodes.iter().filter_map(|(_, node)| node.value.as_ref())
+    }
+
     /// The number of patterns.
     pub fn len(&self) -> usize {
         self.len

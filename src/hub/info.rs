@@ -6,17 +6,54 @@ use tokio::task::yield_now;
 
 use super::handle::Hub;
 use crate::{
+    actors::Elsewhere,
     backend::ChannelInfo,
     core::Limits,
     model::{ChannelName, Epoch, Seq},
     telemetry::Metrics,
 };
 
+/// How the subscribers of a channel were counted over the hubs that share a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HubsCounted {
+    /// How many hubs were counted, this one among them. Those whose reports have expired are not.
+    pub hubs: u32,
+    /// The age of the oldest report of another hub, in milliseconds.
+    pub age_ms: u64,
+    /// Why subscribers may be missing: `backend_away`, `late` or `busy` if this hub is counted alone, and
+    /// `too_many_channels` if a hub has more channels or patterns than it reports, `settling` if hubs may not have
+    /// reported since the server was there again. None if all that hubs have
+    /// reported is counted.
+    pub incomplete: Option<&'static str>,
+}
+
 impl Hub {
-    /// One channel, if it exists.
+    /// One channel, if it exists, with the subscribers of this hub.
     pub fn channel(&self, name: &ChannelName) -> Option<ChannelInfo> {
         let entry = self.0.registry.directory().find(name)?;
         Some(self.0.registry.info(&entry, self.epoch()))
+    }
+
+    /// One channel, if it exists, with its subscribers at all hubs that share the log, and how they were counted; the
+    /// latter is there only if the log is shared. Waits a second for the server at most.
+    pub async fn channel_at_all_hubs(
+        &self,
+        name: &ChannelName,
+    ) -> Option<(ChannelInfo, Option<HubsCounted>)> {
+        let Some(shared) = self.0.log.shared() else { return Some((self.channel(name)?, None)) };
+        let elsewhere = shared.elsewhere(name).await;
+        let own = self.channel(name);
+        let (sum, incomplete) = match elsewhere {
+            Ok(sum) if sum.hubs_unknown > 0 => (sum, Some("too_many_channels")),
+            Ok(sum) if !sum.is_settled => (sum, Some("settling")),
+            Ok(sum) => (sum, None),
+            Err(why) => (Elsewhere::default(), Some(why.as_str())),
+        };
+        // Another hub has subscribers of it, and it has had no event.
+        let mut info = own.or_else(|| sum.is_named.then(|| self.0.registry.empty_info(name)))?;
+        info.subscribers = info.subscribers.saturating_add(sum.streams);
+        info.pollers = info.pollers.saturating_add(sum.pollers);
+        Some((info, Some(HubsCounted { hubs: sum.hubs + 1, age_ms: sum.age_ms, incomplete })))
     }
 
     /// Up to `limit` channels after the name `after`, in the order of their names.

@@ -61,6 +61,7 @@ pub use crate::{
 pub use error::{CloseError, PublishError, SubscribeError};
 pub use event_rate::{EventRate, Source};
 pub use handle::Hub;
+pub use info::HubsCounted;
 pub use poll::{PollNow, PollRequest};
 pub use publish::{Publication, Published};
 pub use restore::DiskOptions;

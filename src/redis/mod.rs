@@ -1,5 +1,5 @@
-//! A log that several hubs share, in Redis: one stream, one script that appends to it, and the protocol
-//! to talk about it (docs/adr/042-redis.md).
+//! A log that several hubs share, in Redis: one stream, one script that appends to it, the counts of
+//! subscribers that hubs report, and the protocol to talk about it (docs/adr/042-redis.md).
 //!
 //! The layer knows entries and their order. It knows nothing of histories, subscribers or publishers'
 //! tasks.
@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod resp;
 mod script;
+mod shared_counts;
 mod shared_log;
 
 pub use address::{BackendAddress, BackendAddressError, BackendTarget, Endpoint, SENTINELS_MAX};
@@ -17,4 +18,5 @@ pub use connection::RedisOptions;
 pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;
 pub use script::{AppendLimits, Appended, Fence, NewEntries, SubmissionOutcome};
+pub use shared_counts::{HubReport, PatternsPart, RedisCounts, ReportPart, SubscriberCount};
 pub use shared_log::{LogState, RedisLog, Run};

@@ -250,7 +250,7 @@ impl Keys {
 
 /// Refuses a server that would lose events without a sign, or that cannot be written to. Gives its
 /// run.
-async fn check_server(connection: &mut Connection) -> Result<Run, RedisError> {
+pub(super) async fn check_server(connection: &mut Connection) -> Result<Run, RedisError> {
     let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
     let info = reply.text().ok_or(RedisError::Unexpected("the server's information"))?;
     let field = |name: &str| {

@@ -33,6 +33,9 @@ pub(super) fn options(settings: &Settings) -> io::Result<Option<BackendOptions>>
         age_max: Duration::from_secs(backend.age_max_s.into()),
         batch_events_max: backend.batch_events_max,
         catch_up_wait: Duration::from_millis(backend.catch_up_wait_ms.into()),
+        counts_interval: Duration::from_millis(backend.counts_interval_ms.into()),
+        counts_expiry: Duration::from_millis(backend.counts_expiry_ms.into()),
+        counts_channels_max: backend.counts_channels_max,
     }))
 }
 

@@ -25,6 +25,10 @@ pub struct BackendMetrics {
     disconnects: Counter,
     /// Why the histories were loaded anew.
     changes: Reasons,
+    hubs: Gauge,
+    reported_channels: Gauge,
+    reports: Reasons,
+    uncounted: Reasons,
 }
 
 impl Default for BackendMetrics {
@@ -39,6 +43,10 @@ impl Default for BackendMetrics {
             append_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
             disconnects: Counter::default(),
             changes: Reasons::new(reasons::BACKEND_CHANGES),
+            hubs: Gauge::default(),
+            reported_channels: Gauge::default(),
+            reports: Reasons::new(reasons::BACKEND_REPORTS),
+            uncounted: Reasons::new(reasons::BACKEND_UNCOUNTED),
         }
     }
 }
@@ -76,6 +84,26 @@ impl BackendMetrics {
         self.changes.count(reason);
     }
 
+    /// Notes how many hubs have reported their subscribers; 0 if that is not known.
+    pub fn observe_hubs(&self, hubs: u64) {
+        self.hubs.set(i64::try_from(hubs).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many channels this hub reports.
+    pub fn observe_reported(&self, channels: usize) {
+        self.reported_channels.set(i64::try_from(channels).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a report of this hub's subscribers, by what became of it.
+    pub fn count_report(&self, outcome: &'static str) {
+        self.reports.count(outcome);
+    }
+
+    /// Counts an answer that has this hub's subscribers alone, and why.
+    pub fn count_uncounted(&self, reason: &'static str) {
+        self.uncounted.count(reason);
+    }
+
     pub(super) fn register(&self, r: &mut Registry) {
         let r = r.sub_registry_with_prefix("backend");
         let connected = "1 while the hub follows the log that hubs share";
@@ -102,5 +130,13 @@ impl BackendMetrics {
         r.register("disconnects", disconnects, self.disconnects.clone());
         let changes = "Times that the histories were loaded anew: events were lost or missed";
         r.register("changes", changes, self.changes.0.clone());
+        let hubs = "Hubs that have reported their subscribers in time, this one among them";
+        r.register("hubs", hubs, self.hubs.clone());
+        let channels = "Channels with subscribers that this hub reports to the other hubs";
+        r.register("reported_channels", channels, self.reported_channels.clone());
+        let reports = "Reports of this hub's subscribers to the other hubs";
+        r.register("reports", reports, self.reports.0.clone());
+        let uncounted = "Answers about a channel that count this hub's subscribers alone";
+        r.register("uncounted", uncounted, self.uncounted.0.clone());
     }
 }

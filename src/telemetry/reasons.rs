@@ -124,4 +124,6 @@ pub(super) const HTTP2_CLOSED: [&str; 6] =
 pub(super) const TLS_HANDSHAKES_FAILED: [&str; 4] = ["plain_http", "protocol", "closed", "timeout"];
 pub(super) const RESTARTS: [&str; 6] =
     ["bridge", "channel", "channels", "sampler", "shard", "shards"];
+pub(super) const BACKEND_REPORTS: [&str; 2] = ["failed", "taken"];
+pub(super) const BACKEND_UNCOUNTED: [&str; 3] = ["backend_away", "busy", "late"];
 pub(super) const BACKEND_CHANGES: [&str; 2] = ["epoch", "fell_off"];

@@ -1,6 +1,7 @@
 //! The bridge's actor.
 //!
-//! Parent: the root. Children: three tasks, which append, follow, and answer what has waited too long.
+//! Parent: the root. Children: four tasks, which append, follow, answer what has waited too long, and count
+//! subscribers over all hubs.
 //! Mailbox: control only. A crash costs the append under way, whose publishers do not learn its outcome,
 //! and a new connection; its successor goes on behind what is shown.
 
@@ -9,7 +10,9 @@ use std::{future::Future, sync::Arc};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::AbortHandle;
 
-use super::{appending::append_forever, arguments::BridgeArguments, tailing::Tail};
+use super::{
+    appending::append_forever, arguments::BridgeArguments, counting::Counting, tailing::Tail,
+};
 use crate::actors::messages::BridgeMsg;
 
 /// The actor.
@@ -37,6 +40,9 @@ impl Actor for Bridge {
         let mut state = BridgeState(Vec::new());
         let Some(stage) = arguments.log.shared().map(Arc::clone) else { return Ok(state) };
         let expiring = Arc::clone(&stage);
+        let counting =
+            Counting::new(Arc::clone(&stage), Arc::clone(arguments.log.store().registry()));
+        state.spawn(&myself, "count", counting.count_forever());
         state.spawn(&myself, "follow", Tail::new(arguments, Arc::clone(&stage)).follow_forever());
         state.spawn(&myself, "append", append_forever(stage));
         state.spawn(&myself, "expire", async move {

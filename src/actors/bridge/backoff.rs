@@ -28,8 +28,10 @@ impl Backoff {
 }
 
 const FIRST_MS: u64 = 50;
-/// A server that is back is found within this time.
 const MOST_MS: u64 = 1_000;
+/// A server that accepts connections again is in use again within this time: the longest pause, and as much for
+/// the connection and the first look.
+pub(super) const BACK_WITHIN: Duration = Duration::from_millis(2 * MOST_MS);
 
 #[cfg(test)]
 mod tests {

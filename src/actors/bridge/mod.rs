@@ -5,7 +5,9 @@ mod actor;
 mod appending;
 mod arguments;
 mod backoff;
+mod counting;
 mod loading;
+mod reported;
 mod tailing;
 
 pub(super) use actor::Bridge;

@@ -11,7 +11,7 @@ use crate::{
         handoff::Outcome,
         params::{Query, channel_in_path},
     },
-    hub::ChannelInfo,
+    hub::{ChannelInfo, HubsCounted},
     model::ChannelName,
 };
 
@@ -71,8 +71,19 @@ impl Call for Show {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self(name) = self;
-        match context.state.hub.channel(&name) {
-            Some(info) => Ok(Outcome::Response(Json(info_json(&info)).into_response()).into()),
+        match context.state.hub.channel_at_all_hubs(&name).await {
+            Some((info, counted)) => {
+                let mut shown = info_json(&info);
+                if let Some(HubsCounted { hubs, age_ms, incomplete }) = counted {
+                    let complete = incomplete.is_none();
+                    let counted = json!({ "hubs": hubs, "age_ms": age_ms, "complete": complete });
+                    shown["counted"] = counted;
+                    if let Some(why) = incomplete {
+                        shown["counted"]["reason"] = why.into();
+                    }
+                }
+                Ok(Outcome::Response(Json(shown).into_response()).into())
+            }
             None => {
                 let detail = format!("there is no channel `{name}`");
                 Err(Problem::new(StatusCode::NOT_FOUND, detail).with("channel", name.as_str()))

@@ -96,6 +96,17 @@ fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<Setting
             "remove one",
         ));
     }
+    if backend.counts_expiry_ms / 2 < backend.counts_interval_ms {
+        errors.push(contradiction(
+            format!(
+                "backend.counts_expiry_ms ({}) and backend.counts_interval_ms ({})",
+                set_by("backend.counts_expiry_ms"),
+                set_by("backend.counts_interval_ms")
+            ),
+            "let a hub's report expire when one is late",
+            "set the expiry to twice the interval or more",
+        ));
+    }
     if !backend.user.is_empty() && backend.password_file.is_empty() {
         errors.push(contradiction(
             format!("backend.user ({})", set_by("backend.user")),

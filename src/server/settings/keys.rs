@@ -395,6 +395,9 @@ pub(super) const KEYS: &[Key] = &[
     // The script of an append holds up the server for its events.
     whole("backend.batch_events_max", 1, 10_000),
     whole("backend.catch_up_wait_ms", 0, 600_000),
+    whole("backend.counts_interval_ms", 100, 600_000),
+    whole("backend.counts_expiry_ms", 200, 3_600_000),
+    whole("backend.counts_channels_max", 1, 10_000_000),
     whole("limits.history.events_max", 1, U32_MAX).reloads(),
     whole("limits.history.age_max_s", 1, U32_MAX).reloads(),
     whole("limits.history.bytes_max", 1, BYTES_MAX).reloads(),

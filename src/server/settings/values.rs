@@ -205,6 +205,12 @@ pub struct BackendSettings {
     pub batch_events_max: u32,
     /// Milliseconds that a subscription waits for the hub to have what its client has.
     pub catch_up_wait_ms: u32,
+    /// Milliseconds between two reports of how many subscribers the hub has.
+    pub counts_interval_ms: u32,
+    /// Milliseconds that such a report counts if no further one comes.
+    pub counts_expiry_ms: u32,
+    /// Channels of such a report.
+    pub counts_channels_max: u32,
 }
 
 impl Default for BackendSettings {
@@ -220,6 +226,9 @@ impl Default for BackendSettings {
             age_max_s: 86_400,
             batch_events_max: 256,
             catch_up_wait_ms: 5_000,
+            counts_interval_ms: 2_000,
+            counts_expiry_ms: 10_000,
+            counts_channels_max: 100_000,
         }
     }
 }

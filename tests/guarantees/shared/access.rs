@@ -41,7 +41,7 @@ fn set_user(server: &RedisServer, commands: &[&str]) {
 }
 
 /// As in docs/scaling.md.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 22] = [
     "info",
     "script|load",
     "evalsha",
@@ -61,4 +61,7 @@ const COMMANDS: [&str; 19] = [
     "rpush",
     "lpop",
     "lindex",
+    "hgetall",
+    "pexpire",
+    "del",
 ];

@@ -3,6 +3,7 @@
 mod access;
 mod bounds;
 mod cold_starts;
+mod counts;
 mod failovers;
 mod hubs;
 mod losses;
