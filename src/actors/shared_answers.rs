@@ -34,6 +34,8 @@ pub(super) struct Answers {
     /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
     /// the log, it was appended.
     open: HashMap<Nonce, OpenAnswer>,
+    /// The first entries of the append under way, and where they were seen in the log before its answer.
+    sent: HashMap<Nonce, Option<(Epoch, Seq)>>,
 }
 
 /// An answer that waits until this hub has shown the log up to `at`.
@@ -60,7 +62,18 @@ impl Answers {
             run,
             known: VecDeque::new(),
             open: HashMap::new(),
+            sent: HashMap::new(),
         }
+    }
+
+    /// An append begins. Its entries may be seen in the log before its answer, which may never come.
+    pub(super) fn begin_append(&mut self, first_nonces: impl Iterator<Item = Nonce>) {
+        self.sent = first_nonces.map(|nonce| (nonce, None)).collect();
+    }
+
+    /// The append has an outcome, or none that will come.
+    pub(super) fn end_append(&mut self) {
+        self.sent.clear();
     }
 
     /// Adds the outcome of a publish, by a run of the server whose log ended at `last`.
@@ -101,13 +114,15 @@ impl Answers {
     pub(super) fn add_open(&mut self, first_nonce: Nonce, events: usize, receipt: Receipt) {
         let open = OpenAnswer { events, since: Instant::now(), receipt };
         self.open.insert(first_nonce, open);
+        if let Some(Some((epoch, seq))) = self.sent.remove(&first_nonce) {
+            self.found(&first_nonce, epoch, seq);
+        }
     }
 
     /// An entry is in the log. If its append had no answer, it has one now.
     pub(super) fn found(&mut self, nonce: &Nonce, epoch: Epoch, seq: Seq) {
-        // Almost always.
-        if self.open.is_empty() {
-            return;
+        if let Some(seen) = self.sent.get_mut(nonce) {
+            *seen = Some((epoch, seq));
         }
         if let Some(OpenAnswer { events, since, receipt }) = self.open.remove(nonce) {
             let outcome = Ok(committed(epoch, seq, events, false));
@@ -139,6 +154,7 @@ impl Answers {
     pub(super) fn lose(&mut self) {
         self.epoch = None;
         self.known.iter_mut().for_each(KnownAnswer::lose);
+        self.sent.values_mut().for_each(|seen| *seen = None);
     }
 
     /// This hub has shown the log as far as the fence. Gives the answers that are due by that.
@@ -176,6 +192,7 @@ impl Answers {
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.open.clear();
+        self.sent.clear();
     }
 
     /// Events were appended to another run of the server than the one that is followed: they were
@@ -294,6 +311,42 @@ mod tests {
         answers.found(&NONCE, epoch(1), Seq(21));
         send(answers.show(fence(22)));
         assert_eq!(answer.await.expect("an answer").expect("found").first.seq, Seq(21));
+    }
+
+    #[tokio::test]
+    async fn what_was_shown_before_its_answer_broke_off_was_taken() {
+        let mut answers = Answers::new(fence(10), run("a"));
+        answers.begin_append([NONCE, [2; 8]].into_iter());
+        answers.found(&NONCE, epoch(1), Seq(11));
+        send(answers.show(fence(12)));
+        let (shown, answer) = receipt();
+        answers.add_open(NONCE, 2, shown);
+        let (lost, mut unseen) = receipt();
+        answers.add_open([2; 8], 1, lost);
+        send(answers.take_shown());
+        let committed = answer.await.expect("an answer").expect("it is in the log");
+        assert_eq!((committed.first.seq, committed.last.seq), (Seq(11), Seq(12)));
+        assert!(is_waiting(&mut unseen), "it may come");
+        // What is lost since does not count as seen.
+        answers.begin_append([NONCE].into_iter());
+        answers.found(&NONCE, epoch(1), Seq(13));
+        answers.lose();
+        let (shown, mut answer) = receipt();
+        answers.add_open(NONCE, 1, shown);
+        send(answers.show(Fence { epoch: epoch(2), ..fence(20) }));
+        assert!(is_waiting(&mut answer), "only the new log can tell");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_came_leaves_nothing_behind() {
+        let mut answers = Answers::new(fence(10), run("a"));
+        answers.begin_append([NONCE].into_iter());
+        answers.found(&NONCE, epoch(1), Seq(11));
+        answers.end_append();
+        let (receipt, mut answer) = receipt();
+        answers.add_open(NONCE, 1, receipt);
+        send(answers.show(fence(12)));
+        assert!(is_waiting(&mut answer));
     }
 
     #[tokio::test]

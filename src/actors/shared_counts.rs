@@ -64,7 +64,7 @@ pub(crate) enum Uncounted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaving {
     No,
-    Begun,
+    Due,
     Done,
 }
 
@@ -148,14 +148,14 @@ impl SharedCounts {
             return;
         }
         let mut leaving = self.leaving.subscribe();
-        self.leaving.send_replace(Leaving::Begun);
+        self.leaving.send_replace(Leaving::Due);
         let _ = timeout(LEAVE_WAIT, leaving.wait_for(|now| *now == Leaving::Done)).await;
     }
 
     /// Waits until this hub is to leave. Cancelling it has no effect.
     pub(super) async fn left(&self) {
         // The sender is here.
-        let _ = self.leaving.subscribe().wait_for(|now| *now == Leaving::Begun).await;
+        let _ = self.leaving.subscribe().wait_for(|now| *now == Leaving::Due).await;
     }
 
     /// The report of this hub is removed.

@@ -211,11 +211,14 @@ impl SharedStage {
         }
         waiting.in_call = batch.len();
         self.metrics.observe_queued(waiting.queue.len());
+        drop(waiting);
+        self.answers.lock().begin_append(batch.iter().map(|handed| handed.first_nonce));
         batch
     }
 
     /// Publishes that were certainly not appended wait again, before the others.
     pub(super) fn put_back(&self, batch: Vec<Handed>) {
+        self.answers.lock().end_append();
         let mut waiting = self.waiting.lock();
         waiting.in_call = 0;
         if waiting.has_stopped {
@@ -240,6 +243,7 @@ impl SharedStage {
         for (handed, outcome) in batch.into_iter().zip(outcomes) {
             answers.add(outcome, (epoch, run, last), handed.first_nonce, handed.receipt);
         }
+        answers.end_append();
         let due = answers.take_shown();
         drop(answers);
         self.waiting.lock().in_call = 0;
@@ -248,6 +252,7 @@ impl SharedStage {
 
     /// Publishes get this answer.
     pub(super) fn refuse(&self, batch: Vec<Handed>, error: &AppendError) {
+        self.answers.lock().end_append();
         self.waiting.lock().in_call = 0;
         for handed in batch {
             let _ = handed.receipt.reply.send(Err(error.clone()));
@@ -260,8 +265,12 @@ impl SharedStage {
         for handed in batch {
             answers.add_open(handed.first_nonce, handed.new.entries.len(), handed.receipt);
         }
+        // What this hub has shown already was taken.
+        answers.end_append();
+        let due = answers.take_shown();
         drop(answers);
         self.waiting.lock().in_call = 0;
+        send(due);
     }
 
     /// An entry is in the log. If its append had no answer, it has one now.

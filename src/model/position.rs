@@ -225,6 +225,20 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_after_another_is_later_whatever_the_clock_and_chance_say() {
+        let first = Epoch::new(1_000, u16::MAX);
+        for (now_ms, chance) in [(0, 0), (999, u16::MAX), (1_000, 0), (1_000, u16::MAX), (2_000, 0)]
+        {
+            let next = Epoch::after(Some(first), now_ms, chance);
+            assert!(next > first, "{now_ms} {chance}");
+            assert!(next.opened_unix_us() >= first.opened_unix_us() + 1_000);
+            assert!(Epoch::after(Some(next), now_ms, chance) > next);
+        }
+        assert_eq!(Epoch::after(None, 5, 7), Epoch::new(5, 7));
+        assert_eq!(Epoch::after(Some(first), 5_000, 7), Epoch::new(5_000, 7), "the clock counts");
+    }
+
+    #[test]
     fn foreign_tokens_are_unknown_not_refused() {
         for token in ["7", "abc", "a-b-c", "A-1", "a-01", "-1", "a-", "a-18446744073709551616"] {
             assert_eq!(Start::parse(token), Ok(Start::Unknown(token.into())), "{token}");

@@ -143,7 +143,7 @@ impl Connection {
         options: &RedisOptions,
     ) -> io::Result<(Box<dyn Stream>, OwnedFd)> {
         let Endpoint { host, port } = server;
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        let stream = timeout(DIAL_TIME_MAX, TcpStream::connect((host.as_str(), *port))).await??;
         stream.set_nodelay(true)?;
         let socket = stream.as_fd().try_clone_to_owned()?;
         if !options.address.tls {
@@ -269,10 +269,13 @@ impl Command {
     }
 }
 
-/// How long a connection may take to come about.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a connection may take to come about, with TLS.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long the TCP connection may take. The kernel asks again after a second, then after two more: a new attempt finds
+/// a server that is there again sooner.
+const DIAL_TIME_MAX: Duration = Duration::from_millis(1_200);
 /// The same of a sentinel, and for its answer.
-const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
+pub const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long a server that does nothing else takes for a command at most.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often that a reply may take as a whole.

@@ -11,7 +11,7 @@ local function text(number) return string.format('%.0f', number) end
 local function report_of(hub) return hubs .. ':' .. hub end
 
 -- report HUB NUMBER EXPIRY_MS IS_LAST IS_WHOLE ('all' | 'unchanged' | 'too many') PATTERNS, then channels with
--- their values, '' for none. Part 1 replaces a report; any other one continues it: 0 if there is none to continue, else how many hubs
+-- their values, '' if they have no subscribers. Part 1 replaces a report; any other one continues it: 0 if there is none to continue, else how many hubs
 -- have a report.
 if op == 'report' then
   local report, number = report_of(ARGV[2]), tonumber(ARGV[3])

@@ -32,6 +32,15 @@ pub enum RedisError {
         /// Its format.
         format: u8,
     },
+    /// An entry of a development version before 0.1.0, which did not name the entry before it.
+    #[error(
+        "event {seq} was written by a version before 0.1.0, whose log cannot be continued: its entries do not name \
+         the one before them; remove the keys of the namespace, or set another backend.namespace"
+    )]
+    EarlierFormat {
+        /// Its number.
+        seq: u64,
+    },
     /// Something in the stream that no hub has written.
     #[error("entry {0} of the stream was not written by a hub")]
     Foreign(String),
@@ -44,7 +53,10 @@ impl RedisError {
     /// Whether an attempt later cannot succeed unless somebody changes something.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::NewerFormat { .. } | Self::Foreign(_) | Self::Unsuitable(_) => true,
+            Self::NewerFormat { .. }
+            | Self::EarlierFormat { .. }
+            | Self::Foreign(_)
+            | Self::Unsuitable(_) => true,
             Self::Refused(answer) => {
                 ["NOAUTH", "WRONGPASS", "NOPERM", "ERR unknown command", "ERR DB index"]
                     .iter()
@@ -52,6 +64,11 @@ impl RedisError {
             }
             _ => false,
         }
+    }
+
+    /// Whether there is an entry that this hub cannot read, so that it can show nothing behind it.
+    pub fn ends_following(&self) -> bool {
+        matches!(self, Self::NewerFormat { .. } | Self::EarlierFormat { .. } | Self::Foreign(_))
     }
 
     /// Whether a command may have been performed all the same, or a script in part: what it wrote before

@@ -14,7 +14,7 @@ mod shared_counts;
 mod shared_log;
 
 pub use address::{BackendAddress, BackendAddressError, BackendTarget, Endpoint, SENTINELS_MAX};
-pub use connection::RedisOptions;
+pub use connection::{CONNECT_TIME_MAX, RedisOptions, SENTINEL_TIME_MAX};
 pub use entry::{Entry, FORMAT, Nonce};
 pub use error::RedisError;
 pub use script::{AppendLimits, Appended, Fence, NewEntries, SubmissionOutcome};

@@ -152,12 +152,14 @@ impl RedisLog {
         read_entries(&reply)
     }
 
-    /// The same, and waits for the first of them for as long as `wait`; nothing if none came.
+    /// The same, and waits for the first of them for as long as `wait`; nothing if none came. The connection is given
+    /// up if nothing comes for `answer_max` longer.
     pub async fn follow(
         &mut self,
         after: Seq,
         count: usize,
         wait: Duration,
+        answer_max: Duration,
     ) -> Result<Vec<(Seq, Entry)>, RedisError> {
         let (after, count) = (format!("{}-0", after.0), count.to_string());
         let block = wait.as_millis().to_string();
@@ -171,7 +173,7 @@ impl RedisLog {
             &self.keys.log,
             after.as_bytes(),
         ];
-        match self.connection.call(&parts, wait + COMMAND_TIME_MAX).await? {
+        match self.connection.call(&parts, wait + answer_max).await? {
             Reply::Nil => Ok(Vec::new()),
             // The one stream that was asked for: its name, and its entries.
             reply => match reply.array() {
@@ -182,6 +184,19 @@ impl RedisLog {
                 _ => Err(NOT_A_STREAM),
             },
         }
+    }
+
+    /// Fails if the oldest or the newest entry is of another format than this version reads.
+    pub async fn check_format(&mut self) -> Result<(), RedisError> {
+        let ends: [[&[u8]; 6]; 2] = [
+            [b"XRANGE", &self.keys.log, b"-", b"+", b"COUNT", b"1"],
+            [b"XREVRANGE", &self.keys.log, b"+", b"-", b"COUNT", b"1"],
+        ];
+        for parts in ends {
+            let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
+            read_entries(&reply)?;
+        }
+        Ok(())
     }
 
     /// The channels that are closed: the seq of each one's closing event, and when it was closed, in
@@ -308,7 +323,9 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
     let Some([_, Reply::Bulk(entry), rest @ ..]) = fields.array() else { return Err(foreign()) };
     let mut entry = Entry::decode(seq, entry)?;
-    let [_, previous] = rest else { return Err(foreign()) };
+    let [_, previous] = rest else {
+        return Err(if rest.is_empty() { RedisError::EarlierFormat { seq } } else { foreign() });
+    };
     entry.previous = previous.bytes().and_then(|nonce| nonce.try_into().ok());
     Ok((Seq(seq), entry))
 }
@@ -336,6 +353,15 @@ mod tests {
         let field = |name: &str| text(name.into());
         let fields = vec![field("e"), Reply::Bulk(bytes.into()), field("p"), field("")];
         Reply::Array(vec![text(format!("{seq}-0")), Reply::Array(fields)])
+    }
+
+    #[test]
+    fn an_entry_without_a_link_is_of_the_earlier_format() {
+        let Reply::Array(mut whole) = entry(7, FORMAT) else { unreachable!() };
+        whole[1] = Reply::Array(whole[1].array().expect("fields")[..2].to_vec());
+        let error = read_entries(&Reply::Array(vec![Reply::Array(whole)])).expect_err("no link");
+        assert!(matches!(error, RedisError::EarlierFormat { seq: 7 }), "{error}");
+        assert!(error.is_permanent() && error.ends_following());
     }
 
     #[test]

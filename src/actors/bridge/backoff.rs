@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::times::PAUSE_MAX;
+
 /// The pauses of one outage.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -28,10 +30,7 @@ impl Backoff {
 }
 
 const FIRST_MS: u64 = 50;
-const MOST_MS: u64 = 1_000;
-/// A server that accepts connections again is in use again within this time: the longest pause, and as much for
-/// the connection and the first look.
-pub(super) const BACK_WITHIN: Duration = Duration::from_millis(2 * MOST_MS);
+const MOST_MS: u64 = PAUSE_MAX.as_millis() as u64;
 
 #[cfg(test)]
 mod tests {
@@ -42,7 +41,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let pauses: Vec<u64> = (0..40).map(|_| backoff.next().as_millis() as u64).collect();
         assert!((25..=50).contains(&pauses[0]));
-        assert!(pauses[8..].iter().all(|pause| (500..=1_000).contains(pause)), "{pauses:?}");
+        assert!(pauses[8..].iter().all(|pause| (250..=500).contains(pause)), "{pauses:?}");
         assert!(pauses[8..].iter().any(|pause| *pause != pauses[8]));
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(50));

@@ -8,8 +8,9 @@ use tokio::{
 };
 
 use super::{
-    backoff::{BACK_WITHIN, Backoff},
+    backoff::Backoff,
     reported::{Patterns, Reported},
+    times::BACK_WITHIN,
 };
 use crate::{
     actors::{

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
+use super::times::VOUCH_WAIT;
 use crate::{
     actors::{clock::Clock, seen::Seen},
     backend::{ChannelEntry, EventStore},
@@ -91,6 +92,8 @@ impl Loader {
         seen: Option<Seen>,
         loaded: impl Fn(Fence),
     ) -> Result<Option<Fence>, RedisError> {
+        // Before anything is written: a log of another format is left as it is.
+        log.check_format().await?;
         let epoch = self.begin(log, seen).await?;
         let state = log.state(Seq::ZERO).await?;
         if state.epoch != Some(epoch) {
@@ -189,9 +192,6 @@ pub(super) fn next_count(entries: &[(Seq, Entry)], asked: usize) -> usize {
 const SEQS_PER_MS_LOG2: u32 = 10;
 /// The server's scripts count in doubles, up to 2^53.
 const CLOCK_MS_MAX: u64 = 1 << 42;
-/// How long a hub that runs has to vouch for the log after a start of its server: it comes back to the
-/// server within a second.
-const VOUCH_WAIT: Duration = Duration::from_secs(3);
 const VOUCH_LOOK: Duration = Duration::from_millis(100);
 /// How often a load begins anew since the log was cut behind it.
 const LOADS_MAX: usize = 5;

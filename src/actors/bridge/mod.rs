@@ -9,6 +9,7 @@ mod counting;
 mod loading;
 mod reported;
 mod tailing;
+mod times;
 
 pub(super) use actor::Bridge;
 pub(crate) use arguments::BridgeArguments;

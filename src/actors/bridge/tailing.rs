@@ -12,6 +12,7 @@ use super::{
     arguments::BridgeArguments,
     backoff::Backoff,
     loading::{Loader, PAGE_EVENTS_MIN, next_count},
+    times::{FOLLOW_ANSWER_MAX, FOLLOW_WAIT},
 };
 use crate::{
     actors::{
@@ -68,7 +69,7 @@ impl Tail {
                 Ok(mut log) => self.follow(&mut log, &mut backoff).await,
                 Err(error) => error,
             };
-            if matches!(error, RedisError::NewerFormat { .. } | RedisError::Foreign(_)) {
+            if error.ends_following() {
                 return self.halt(&error).await;
             }
             self.stage.metrics.count_disconnect();
@@ -127,15 +128,16 @@ impl Tail {
             let Some(fence) = self.stage.fence() else {
                 return RedisError::Unexpected("the state of the log");
             };
-            (is_due, is_torn) = match log.follow(fence.seq, count, FOLLOW_WAIT).await {
-                Ok(entries) if entries.is_empty() => (true, false),
-                Ok(entries) => {
-                    count = next_count(&entries, count);
-                    let is_torn = !self.show(fence, entries).await;
-                    (is_torn, is_torn)
-                }
-                Err(error) => return error,
-            };
+            (is_due, is_torn) =
+                match log.follow(fence.seq, count, FOLLOW_WAIT, FOLLOW_ANSWER_MAX).await {
+                    Ok(entries) if entries.is_empty() => (true, false),
+                    Ok(entries) => {
+                        count = next_count(&entries, count);
+                        let is_torn = !self.show(fence, entries).await;
+                        (is_torn, is_torn)
+                    }
+                    Err(error) => return error,
+                };
         }
     }
 
@@ -295,8 +297,6 @@ fn continuity(state: &LogState, seen: &Seen) -> Continuity {
 
 /// Between two times that all connections of a hub that follows no further are ended.
 const HALTED_PAUSE: Duration = Duration::from_secs(1);
-/// How long the server waits for an entry before it gives up.
-const FOLLOW_WAIT: Duration = Duration::from_millis(500);
 /// Events shown at once.
 const SHOWN_EVENTS_MAX: usize = 256;
 

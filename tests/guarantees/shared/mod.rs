@@ -5,6 +5,7 @@ mod bounds;
 mod cold_starts;
 mod counts;
 mod failovers;
+mod formats;
 mod hubs;
 mod losses;
 mod outages;
