@@ -11,8 +11,8 @@ local function text(number) return string.format('%.0f', number) end
 local function report_of(hub) return hubs .. ':' .. hub end
 
 -- report HUB NUMBER EXPIRY_MS IS_LAST IS_WHOLE ('all' | 'unchanged' | 'too many') PATTERNS, then channels with
--- their values, '' if they have no subscribers. Part 1 replaces a report; any other one continues it: 0 if there is none to continue, else how many hubs
--- have a report.
+-- their values, '' if they have no subscribers. Part 1 replaces a report. Any other one continues it: the answer
+-- is 0 if the part before is missing, else how many hubs have a report.
 if op == 'report' then
   local report, number = report_of(ARGV[2]), tonumber(ARGV[3])
   if number == 1 then
