@@ -212,6 +212,8 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     await row.filter({ hasText: "blocked" }).waitFor();
     // Those that lag most come first.
     assert.equal(await row.getAttribute("aria-rowindex"), "2");
+    // Its socket took nothing between two looks.
+    await retry(async () => (await row.locator(":scope > :nth-child(6)").textContent()) === "0");
     await page.getByLabel("Search connections").fill("slow/");
     await page.getByText(/^1 of 2 listed/).waitFor();
     await row.click();

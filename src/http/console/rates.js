@@ -46,6 +46,11 @@ export class ConnectionRates {
       const isSkipping = row.policy === "skip" && last?.lag > row.lag_events;
       if (last === undefined || isSkipping || row.transport !== "sse" || row.state === "closed") continue;
       if (row.types.length > 0 || row.subscriptions > row.channels.length + row.patterns.length) continue;
+      if (row.idle_ms > at - last.at) {
+        // Its socket took nothing since the look before. Two answers of the hub are not of the same moment.
+        row.rate = 0;
+        continue;
+      }
       const rate = published.of(row);
       if (rate === null) continue;
       const fellBehind = ((row.lag_events - last.lag) * 1_000) / (at - last.at);
