@@ -92,6 +92,7 @@ describe("docs/guides/token-streams.md", { timeout: 120_000 }, () => {
     }
 
     const first = await tab("42");
+    await until(first, says, "Waiting …");
     await write(80);
     await until(first, shows, written);
     assert.ok(await first.evaluate(says, "Answering …"));

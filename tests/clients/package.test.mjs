@@ -73,6 +73,17 @@ describe("the npm package", { concurrency: 4, timeout: 120_000 }, () => {
     );
   });
 
+  test("the program of the README prints what it publishes", async (t) => {
+    const hub = await startHub(t);
+    const [, program] = /```js\n([^]*?)```/.exec(readFileSync(join(installed, "README.md"), "utf8"));
+    writeFileSync(join(directory, "readme.mjs"), program.replace("http://127.0.0.1:3000", hub.url));
+    const child = spawn("node", ["readme.mjs"], { cwd: directory, stdio: ["ignore", "pipe", "inherit"] });
+    t.after(() => child.kill());
+    let printed = "";
+    child.stdout.on("data", (bytes) => (printed += bytes));
+    await until(() => /^orders\/7 { total: 12 }$/m.test(printed) && /^open $/m.test(printed));
+  });
+
   test("events come over a stream, with type, channel and id", async (t) => {
     const hub = await startHub(t);
     const client = open(t, hub, { channels: ["orders/**", "news"] });
