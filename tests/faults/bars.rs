@@ -1,6 +1,7 @@
 //! What hubs that share a log in Redis cost, and how soon events arrive: two edges and one ingest on one machine.
 //! `tests/faults/run --bars` starts it, with an optimised hub.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,153 @@ fn events_over_many_channels() {
         await_all(&latencies, wanted).await;
         fleet.report(before, &latencies, wanted);
     });
+}
+
+/// 20,000 events a second in batches of 100, and one follower of `**` at each edge. Nothing is lost or repeated; with
+/// `VISNYK_FAULTS_STRICT` the rate is kept, too.
+#[test]
+#[ignore = "tests/faults/run --bars starts it"]
+fn batches_with_a_follower_of_everything_at_each_edge() {
+    runtime().block_on(async {
+        let fleet = Fleet::start().await;
+        let began = Instant::now();
+        let followers: Vec<_> = fleet.edges.iter().map(|edge| Follower::start(edge, began)).collect();
+        for follower in &followers {
+            follower.has_received(0, 0).await;
+        }
+        let before = fleet.cpu();
+        let (published, took) = publish_batches(&fleet.ingest, began).await;
+        for follower in &followers {
+            follower.has_received(published, 1).await;
+        }
+        let caught_up = began.elapsed();
+        let latencies = Mutex::new(Vec::new());
+        for follower in followers {
+            let counted = follower.counted.lock();
+            let seqs = counted.last_seq - counted.first_seq + 1;
+            assert_eq!((counted.events, seqs), (published, published), "each once, in one row");
+            latencies.lock().extend_from_slice(&counted.latencies);
+        }
+        let rate = published as f64 / took.as_secs_f64();
+        println!("{rate:.0} events a second were published, all received {caught_up:.1?} behind the begin");
+        let batches = latencies.lock().len();
+        fleet.report(before, &latencies, batches);
+        if std::env::var_os("VISNYK_FAULTS_STRICT").is_some() {
+            assert!(rate > 19_000.0, "{rate:.0} events a second");
+        }
+    });
+}
+
+/// A follower of all channels, which counts what it receives and parses next to nothing: on a thread of its own, over
+/// HTTP/1.0, whose answers have no chunks.
+struct Follower {
+    counted: Arc<Mutex<Counted>>,
+}
+
+#[derive(Default)]
+struct Counted {
+    is_open: bool,
+    events: u64,
+    first_seq: u64,
+    last_seq: u64,
+    /// Of the first event of each batch, in microseconds.
+    latencies: Vec<u64>,
+}
+
+impl Follower {
+    fn start(edge: &Hub, began: Instant) -> Self {
+        let counted = Arc::<Mutex<Counted>>::default();
+        let (address, shared) = (edge.address(), Arc::clone(&counted));
+        std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).expect("the edge accepts");
+            let request = format!("GET /v1/events?channel=** HTTP/1.0\r\nHost: {address}\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("it is sent");
+            let mut lines = BufReader::with_capacity(256 << 10, stream);
+            let mut line = Vec::new();
+            // Until the edge ends.
+            while lines.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+                shared.lock().take(&line, began);
+                line.clear();
+            }
+        });
+        Self { counted }
+    }
+
+    /// Whether it is open, and how many events it has received.
+    fn so_far(&self) -> (bool, u64) {
+        let counted = self.counted.lock();
+        (counted.is_open, counted.events)
+    }
+
+    /// Waits until it has received so many events, and at least `least` of them.
+    async fn has_received(&self, events: u64, least: u64) {
+        let deadline = Instant::now() + 4 * LASTS;
+        loop {
+            let (is_open, has) = self.so_far();
+            if is_open && has >= events.max(least) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{has} of {events} events are received");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Counted {
+    fn take(&mut self, line: &[u8], began: Instant) {
+        if let Some(data) = line.strip_prefix(b"data: ") {
+            self.events += 1;
+            // The first one of a batch.
+            if let Some(sent) = data.strip_prefix(b"@") {
+                let sent_us = number(sent.split(|byte| *byte == b' ').next().unwrap_or_default());
+                let now_us = began.elapsed().as_micros() as u64;
+                self.latencies.push(now_us.saturating_sub(sent_us));
+            }
+        } else if let Some(id) = line.strip_prefix(b"id: ") {
+            let seq =
+                number(id.rsplit(|byte| *byte == b'-').next().unwrap_or_default().trim_ascii());
+            if self.events == 1 {
+                self.first_seq = seq;
+            }
+            self.last_seq = seq;
+            // Its position before the first event.
+            self.is_open = true;
+        }
+    }
+}
+
+fn number(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit.wrapping_sub(b'0')))
+}
+
+/// Publishes 200 batches of 100 events a second by 8 publishers; how many events there were, and how long it took.
+async fn publish_batches(ingest: &Hub, began: Instant) -> (u64, Duration) {
+    const PUBLISHERS: u64 = 8;
+    const BATCHES_PER_S: u64 = 200;
+    const BATCH: usize = 100;
+    let mut publishers = JoinSet::new();
+    for number in 0..PUBLISHERS {
+        let address = ingest.address();
+        publishers.spawn(async move {
+            let mut publisher = Publisher::new(address);
+            let mut ticks = interval(Duration::from_millis(1_000 * PUBLISHERS / BATCHES_PER_S));
+            let filler = format!("{{\"data\":\"{}\"}}\n", "x".repeat(100)).repeat(BATCH - 1);
+            let channel = format!("batches/{number}");
+            let batches = LASTS.as_secs() * BATCHES_PER_S / PUBLISHERS;
+            for _ in 0..batches {
+                let due = ticks.tick().await;
+                let us = due.duration_since(began).as_micros();
+                let lines = format!("{{\"data\":\"@{us} {}\"}}\n{filler}", "x".repeat(90));
+                let answer = publisher.publish_batch(&channel, &lines, None).await;
+                let answer = answer.expect("an answer");
+                assert_eq!(answer.status(), 201, "{}", answer.body);
+            }
+            batches * BATCH as u64
+        });
+    }
+    let start = Instant::now();
+    let published = publishers.join_all().await.into_iter().sum();
+    (published, start.elapsed())
 }
 
 /// Two edges and one ingest on one redis-server.
@@ -76,7 +224,7 @@ impl Fleet {
         let used = cpu.iter().zip(before).map(|(after, before)| (after - before) as f64 / 100.0);
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         println!(
-            "{wanted} deliveries in {LASTS:?}; published to received p50 {:.1}, p99 {:.1}, p99.9 {:.1} ms; \
+            "{wanted} deliveries measured; published to received p50 {:.1}, p99 {:.1}, p99.9 {:.1} ms; \
              processor seconds of edge, edge, ingest, Redis: {:.2?}; load of the machine {}",
             at(500),
             at(990),

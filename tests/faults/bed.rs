@@ -13,6 +13,8 @@ use visnyk_loadtest::{Exchange, Hub, HubCommand, PollClient, RedisServer};
 use crate::balancer::Balancer;
 use crate::proxy::{Direction, Flow, Proxy};
 use crate::record::{Record, Recorder, closing};
+pub(crate) use crate::support::PATIENCE;
+use crate::support::{clock_off_by, fake_time, tracer};
 
 /// What keeps the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(crate) struct Bed {
     pub(crate) replica_link: Option<Proxy>,
     balancer: Option<Balancer>,
     pub(crate) recorder: Recorder,
+    /// What was acknowledged before this time is not lost by the fault, in microseconds since the begin of the run.
+    pub(crate) kept_us: u64,
     _directory: TempDir,
 }
 
@@ -92,8 +96,16 @@ impl Bed {
             let hubs: Vec<String> = hubs.iter().map(|node| node.listen.clone()).collect();
             balancer = Some(Balancer::start(&hubs).await);
         }
-        let bed =
-            Self { hubs, redis, replica, replica_link, balancer, recorder, _directory: directory };
+        let bed = Self {
+            hubs,
+            redis,
+            replica,
+            replica_link,
+            balancer,
+            recorder,
+            kept_us: 0,
+            _directory: directory,
+        };
         if bed.replica.is_some() {
             bed.await_replica().await;
         }
@@ -143,6 +155,12 @@ impl Bed {
         let answer = block_in_place(|| self.redis().command(parts));
         assert!(!answer.starts_with('-'), "{parts:?}: {answer}");
         answer
+    }
+
+    /// Copies the files of the redis-server, which may be put back later.
+    pub(crate) fn back_up(&mut self) {
+        self.kept_us = self.recorder.now_us();
+        block_in_place(|| self.redis().back_up());
     }
 
     /// Waits until the replica has what the redis-server has.
@@ -235,9 +253,9 @@ impl Node {
                 command = command.settings(&[("limits.connections.replays_max", "1")]);
             }
             if let Some(library) = clock {
-                command = command.env("LD_PRELOAD", library).env("FAKETIME", "-10s");
-                command = command.env("DONT_FAKE_MONOTONIC", "1");
-                command = command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                for (name, value) in clock_off_by(library, "-10s") {
+                    command = command.env(name, value);
+                }
             }
             match setup.events_max {
                 Some(count) => command.settings(&[("backend.events_max", &count.to_string())]),
@@ -260,12 +278,34 @@ impl Node {
         self.hub.is_some()
     }
 
-    /// What its `/readyz` says; false if it does not answer.
-    pub(crate) async fn is_ready(&self) -> bool {
-        let Some(hub) = &self.hub else { return false };
-        let mut exchange = Exchange::new(hub.address());
+    /// What its `/readyz` says; none if it does not answer.
+    pub(crate) async fn readiness(&self) -> Option<u16> {
+        let mut exchange = Exchange::new(self.hub.as_ref()?.address());
         let answer = exchange.request("GET", "/readyz", &[], b"", PATIENCE).await;
-        answer.is_ok_and(|answer| answer.status() == 200)
+        answer.ok().map(|answer| answer.status())
+    }
+
+    /// Whether its `/readyz` says so.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.readiness().await == Some(200)
+    }
+
+    /// One of its metrics; 0 if it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let Some(hub) = &self.hub else { return 0.0 };
+        let mut exchange = Exchange::new(hub.address());
+        let answer = exchange.request("GET", "/metrics", &[], b"", PATIENCE).await;
+        let text = answer.map(|answer| answer.body).unwrap_or_default();
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(value).unwrap_or_default()
+    }
+
+    /// Whether it has something to send to a client that comes with this position, and says that events are missing.
+    pub(crate) async fn gap_reason(&self, from: &str) -> Option<String> {
+        let hub = self.hub.as_ref()?;
+        let target = "/v1/poll?channel=**&timeout=0&limit=1";
+        let answer = PollClient::new(hub.address(), target).from(from).next(PATIENCE).await.ok()?;
+        answer.gap["reason"].as_str().map(str::to_owned)
     }
 
     /// Kills it.
@@ -320,27 +360,6 @@ impl Node {
     }
 }
 
-/// A program that runs a hub by strace. The tracer is a grandchild: the hub has the process id and the exit code.
-fn tracer(program: &Path, inject: &str, directory: &Path) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let call = inject.split(':').next().unwrap_or_default();
-    let script = format!(
-        "#!/bin/sh\nexec strace -D -f --seccomp-bpf -qq -o /dev/null -e trace={call} -e \
-         inject={inject} {} \"$@\"\n",
-        program.display()
-    );
-    let path = directory.join("traced");
-    std::fs::write(&path, script).expect("it is written");
-    let mode = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(&path, mode).expect("its mode");
-    path
-}
-
-/// The library that changes what a process takes for the time.
-pub(crate) fn fake_time() -> Option<&'static str> {
-    LIBRARIES.into_iter().find(|path| Path::new(path).exists())
-}
-
 /// Position, channel and data of all events that a hub has.
 async fn log_of(address: SocketAddr) -> std::io::Result<Vec<(String, String, String)>> {
     let target = "/v1/poll?channel=**&timeout=0&limit=1000";
@@ -375,16 +394,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("limits.history.events_max", "1000000"),
     ("limits.history.bytes_max", "200000000"),
     ("log.segment_bytes", "131072"),
-];
-
-/// For what takes no time on a machine that is alive, however busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Where distributions put it.
-const LIBRARIES: [&str; 4] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib64/faketime/libfaketime.so.1",
-    "/usr/lib/faketime/libfaketime.so.1",
 ];
 
 /// Of hubs behind a balancer.

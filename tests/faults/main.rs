@@ -6,6 +6,7 @@ mod balancer;
 mod bars;
 mod bed;
 mod checker;
+mod effects;
 mod mechanism;
 mod moment;
 #[path = "../protocol/proxy/process.rs"]

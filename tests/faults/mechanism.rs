@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::task::block_in_place;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::bed::{Bed, PATIENCE, Setup};
+use crate::moment::Moment;
 use crate::proxy::{Direction, Flow};
 use crate::publisher::{BUSY, QUIET};
 use crate::record::Record;
@@ -88,6 +89,9 @@ pub(crate) enum Mechanism {
     HubApartEmptied,
     /// As above, and an older copy meanwhile.
     HubApartOlder,
+    /// The first hub does not reach Redis for 3.5 s behind a restart of Redis, through which it alone has run: the other one
+    /// is killed, starts with Redis, and has to wait for the first one to vouch for the log.
+    HubApartRestarted,
     /// A replica takes over, and the first hub stays with the former master for some time.
     SplitBrain,
     /// Connections of clients are reset, five times.
@@ -142,6 +146,7 @@ impl Mechanism {
             Self::HubApart => "hub-apart",
             Self::HubApartEmptied => "hub-apart-emptied",
             Self::HubApartOlder => "hub-apart-older",
+            Self::HubApartRestarted => "hub-apart-restarted",
             Self::SplitBrain => "split-brain",
             Self::ClientsCut => "clients-cut",
             Self::ClientsDelayed => "clients-delayed",
@@ -155,7 +160,7 @@ impl Mechanism {
     pub(crate) fn setup(self) -> Setup {
         let has_replica =
             matches!(self, Self::FailedOver | Self::FailedOverLagging | Self::SplitBrain);
-        let events_max = (!self.keeps_all()).then_some(300);
+        let events_max = self.kept_min().map(|kept| kept as u32);
         let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
         Setup {
             has_replica,
@@ -167,9 +172,9 @@ impl Mechanism {
         }
     }
 
-    /// Whether nothing is removed from the log.
-    pub(crate) fn keeps_all(self) -> bool {
-        !matches!(self, Self::HubLeftBehind | Self::HubAway)
+    /// How many events the log keeps at least, if it does not keep all.
+    pub(crate) fn kept_min(self) -> Option<usize> {
+        matches!(self, Self::HubLeftBehind | Self::HubAway).then_some(300)
     }
 
     /// Whether the engine may lose what it had acknowledged.
@@ -196,7 +201,7 @@ impl Mechanism {
             Self::RedisOlderTwice => {
                 traffic.subscribe_streams(BUSY[0], 16).await;
                 traffic.publish_backlog(0, 3_000).await;
-                block_in_place(|| bed.redis().back_up());
+                bed.back_up();
             }
             Self::RollingRestart => traffic.subscribe_streams(QUIET, STREAMS).await,
             // So that some are at each hub.
@@ -204,10 +209,10 @@ impl Mechanism {
             Self::RedisOlder
             | Self::RedisOlderEpoch
             | Self::RedisOlderCold
-            | Self::HubApartOlder => {
-                block_in_place(|| bed.redis().back_up());
-            }
+            | Self::HubApartOlder => bed.back_up(),
             Self::FailedOverLagging => {
+                // What is on its way to the replica arrives before.
+                bed.kept_us = bed.recorder.now_us().saturating_sub(REPLICATED.as_micros() as u64);
                 let link = bed.replica_link.as_ref().expect("a replica");
                 link.set(Direction::ToClient, Flow::Hold);
             }
@@ -217,18 +222,21 @@ impl Mechanism {
         if self == Self::RedisOlderEpoch {
             bed.note("FLUSHALL");
             bed.command(&["FLUSHALL"]);
-            self.note_loss(bed);
+            self.note_loss(bed, 0);
             assert!(traffic.acknowledged(20).await, "publishing goes on in another epoch");
         }
     }
 
-    fn note_loss(self, bed: &Bed) {
-        bed.recorder.note(Record::Loss { what: self.name().to_owned() });
+    /// What was acknowledged before `since_us` is kept.
+    fn note_loss(self, bed: &Bed, since_us: u64) {
+        let (what, must) = (self.name().to_owned(), self.is_noticed());
+        bed.recorder.note(Record::Loss { what, since_us, must });
     }
 
     /// Breaks it, and mends it.
-    pub(crate) async fn strike(self, bed: &mut Bed, traffic: &mut Traffic) {
+    pub(crate) async fn strike(self, bed: &mut Bed, traffic: &mut Traffic, moment: Moment) {
         bed.note(self.name());
+        let disconnects = self.expect_effects(bed).await;
         match self {
             Self::RollingRestart => rolling::restart_each(bed).await,
             Self::HubKilled | Self::HubKilledBehindNginx => {
@@ -258,11 +266,19 @@ impl Mechanism {
                 bed.hubs[0].signal(Signal::STOP);
                 traffic.publish_backlog(1, 100).await;
                 bed.hubs[0].signal(Signal::CONT);
+                let deadline = Instant::now() + PATIENCE;
+                while bed.hubs[0].metric(FELL_OFF).await < 1.0 {
+                    assert!(Instant::now() < deadline, "the hub has missed nothing");
+                    sleep(Duration::from_millis(20)).await;
+                }
             }
             Self::HubAway => {
+                let before = traffic.last_acked().expect("publishes were acknowledged");
                 bed.hubs[0].kill().await;
                 traffic.publish_backlog(1, 100).await;
                 self.start_first(bed, traffic).await;
+                let reason = bed.hubs[0].gap_reason(&before).await;
+                assert_eq!(reason.as_deref(), Some("evicted"), "a client that comes from {before}");
             }
             Self::HubTakenOver => {
                 let code = bed.hubs[0].take_over().await;
@@ -309,7 +325,7 @@ impl Mechanism {
                     bed.hubs[loser].signal(Signal::STOP);
                     bed.command(&["FLUSHALL"]);
                     if winner == 0 {
-                        self.note_loss(bed);
+                        self.note_loss(bed, 0);
                     }
                     let is_alive = traffic.acknowledged(10).await;
                     bed.hubs[loser].signal(Signal::CONT);
@@ -357,6 +373,26 @@ impl Mechanism {
             Self::HubApart | Self::HubApartEmptied | Self::HubApartOlder => {
                 self.keep_apart(bed, traffic).await;
             }
+            Self::HubApartRestarted => {
+                bed.hubs[1].kill().await;
+                let set = |bed: &Bed, flow| {
+                    let link = bed.hubs[0].engine.as_ref().expect("Redis");
+                    link.set(Direction::ToServer, flow);
+                    link.set(Direction::ToClient, flow);
+                };
+                set(bed, Flow::Hold);
+                block_in_place(|| bed.redis.as_mut().expect("Redis").terminate());
+                block_in_place(|| bed.redis.as_mut().expect("Redis").start_again());
+                let recorder = bed.recorder.clone();
+                let (alone, other) = bed.hubs.split_at_mut(1);
+                let link = alone[0].engine.as_ref().expect("Redis");
+                tokio::join!(other[0].start_again(&recorder), async {
+                    sleep(Duration::from_millis(3_500)).await;
+                    link.cut();
+                    link.set(Direction::ToServer, Flow::Pass);
+                    link.set(Direction::ToClient, Flow::Pass);
+                });
+            }
             Self::SplitBrain => self.split(bed, traffic).await,
             Self::ClientsCut => {
                 for _ in 0..5 {
@@ -378,9 +414,17 @@ impl Mechanism {
             }
         }
         if self.loses() {
-            self.note_loss(bed);
+            self.note_loss(bed, bed.kept_us);
         }
         bed.note("mended");
+        if self.comes_back() {
+            // The moment's own hindrance goes with the fault: Redis is there again.
+            pass_engine(bed);
+            // One that drains takes none.
+            let first = usize::from(moment == Moment::Drain);
+            traffic.recover(bed, first, RECOVERY_MS_MAX).await;
+        }
+        Self::await_disconnects(bed, &disconnects).await;
     }
 
     async fn start_first(self, bed: &mut Bed, traffic: &mut Traffic) {
@@ -395,9 +439,9 @@ impl Mechanism {
         let gaps = traffic.gaps();
         bed.front_flow(Direction::ToClient, Flow::Drip(20_000));
         block_in_place(|| bed.redis.as_mut().expect("Redis").put_back());
-        self.note_loss(bed);
+        self.note_loss(bed, bed.kept_us);
         traffic.await_gaps(gaps + 1).await;
-        block_in_place(|| bed.redis().back_up());
+        bed.back_up();
         assert!(traffic.acknowledged(3).await, "publishing goes on in another epoch");
         bed.front_flow(Direction::ToClient, Flow::Hold);
         sleep(SHORT).await;
@@ -442,6 +486,9 @@ impl Mechanism {
 
     /// Kills Redis, and lets hubs find its replica in its stead.
     fn fail_over(self, bed: &mut Bed) {
+        if self == Self::FailedOver {
+            bed.kept_us = bed.recorder.now_us().saturating_sub(REPLICATED.as_micros() as u64);
+        }
         block_in_place(|| bed.redis.as_mut().expect("Redis").kill());
         let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
         // What was held back is lost.
@@ -502,4 +549,9 @@ const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_millis(1_500);
 /// A hub waits 5 s for an answer of Redis.
 const BEYOND_LIMITS: Duration = Duration::from_secs(6);
+/// What was acknowledged so long ago has come to a replica that is connected.
+const REPLICATED: Duration = Duration::from_secs(1);
+/// A hub takes publishes so soon after Redis does.
+const RECOVERY_MS_MAX: u64 = 2_000;
+const FELL_OFF: &str = r#"visnyk_backend_changes_total{reason="fell_off"}"#;
 const DELAY_MAX: Duration = Duration::from_millis(100);

@@ -47,14 +47,15 @@ impl Moment {
     pub(crate) async fn engage(self, bed: &mut Bed, traffic: &mut Traffic) {
         match self {
             Self::Idle => traffic.idle().await,
-            Self::Load | Self::BeforeDurable => {}
+            Self::Load => {}
+            Self::BeforeDurable => held_up(traffic, IN_FSYNC).await,
             Self::BeforeSequencing => {
                 bed.engine_flow(Direction::ToServer, Flow::Hold);
-                held_up(traffic).await;
+                held_up(traffic, HELD).await;
             }
             Self::BeforeShow => {
                 bed.engine_flow(Direction::ToClient, Flow::Hold);
-                held_up(traffic).await;
+                held_up(traffic, HELD).await;
             }
             Self::Replay => {
                 bed.front_flow(Direction::ToClient, Flow::Drip(2_000));
@@ -62,7 +63,12 @@ impl Moment {
             }
             Self::Drain => {
                 bed.hubs[0].signal(Signal::TERM);
-                sleep(Duration::from_millis(150)).await;
+                let deadline = Instant::now() + PATIENCE;
+                // It answers, and says that it is not ready: it drains, and has not ended.
+                while bed.hubs[0].readiness().await != Some(503) {
+                    assert!(Instant::now() < deadline, "the drain was missed");
+                    sleep(Duration::from_millis(5)).await;
+                }
             }
         }
     }
@@ -90,11 +96,11 @@ impl Moment {
     }
 }
 
-/// Waits until publishes are under way and none of them gets on.
-async fn held_up(traffic: &Traffic) {
+/// Waits until publishes are under way and none of them gets on for some time.
+async fn held_up(traffic: &Traffic, time: Duration) {
     let deadline = Instant::now() + PATIENCE;
     let mut acked = (traffic.acked(), Instant::now());
-    while traffic.under_way() == 0 || acked.1.elapsed() < Duration::from_millis(100) {
+    while traffic.under_way() == 0 || acked.1.elapsed() < time {
         assert!(Instant::now() < deadline, "publishes go on");
         if traffic.acked() != acked.0 {
             acked = (traffic.acked(), Instant::now());
@@ -102,3 +108,7 @@ async fn held_up(traffic: &Traffic) {
         sleep(Duration::from_millis(5)).await;
     }
 }
+
+const HELD: Duration = Duration::from_millis(100);
+/// Of the 50 ms that an fsync takes: none is acknowledged for so long only while one is under way.
+const IN_FSYNC: Duration = Duration::from_millis(20);

@@ -48,6 +48,25 @@ impl Publishing {
         })
     }
 
+    /// Publishes to one hub alone until it takes that; how long that took.
+    pub(crate) async fn recovers(&self, hub: SocketAddr, number: usize) -> Option<Duration> {
+        let begun = Instant::now();
+        let hubs = [hub];
+        for attempt in 0.. {
+            let mut link = Link::new(&hubs, 0);
+            let event = format!("{} back {hub} {number}.{attempt}", BUSY[0]);
+            let publish = self.publish(&mut link, vec![event], false, Duration::ZERO);
+            if matches!(publish.await, Outcome::Acked { .. }) {
+                return Some(begun.elapsed());
+            }
+            if begun.elapsed() >= crate::bed::PATIENCE {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
     /// Changes what publishers do.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
@@ -155,7 +174,13 @@ impl Publishing {
         let deadline = Instant::now() + give_up;
         let mut may_be_there = false;
         let outcome = loop {
-            let answer = match link.post(&fields, &body).await {
+            let answer = link.post(&fields, &body).await;
+            if let Ok(answer) = &answer
+                && answer.status() != 201
+            {
+                self.recorder.note(Record::Refusal { status: answer.status() });
+            }
+            let answer = match answer {
                 Err(_) => Outcome::Unknown,
                 Ok(answer) => match answer.status() {
                     201 => {

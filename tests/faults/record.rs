@@ -23,12 +23,20 @@ pub(crate) struct Line {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Record {
-    /// The first line: what was run. `keeps_all`: retention has removed nothing.
-    Scenario { name: String, seed: u64, keeps_all: bool },
+    /// The first line: what was run. Retention has removed nothing if `keeps_all`, and else leaves `kept_min` events
+    /// at least.
+    Scenario { name: String, seed: u64, keeps_all: bool, kept_min: usize },
     /// A step of the fault.
     Fault { what: String },
-    /// Until now the engine may have lost what it had acknowledged, and each such time is one new epoch at most.
-    Loss { what: String },
+    /// Until now the engine may have lost what it had acknowledged since `since_us`, and each such time is one new epoch
+    /// at most; exactly one if it `must` be noticed. What was acknowledged before is kept.
+    Loss { what: String, since_us: u64, must: bool },
+    /// The fault has to show this, or it was none.
+    Expected { effect: Effect },
+    /// A publish got an answer that is not 201.
+    Refusal { status: u16 },
+    /// A hub took a publish so long after the fault was mended.
+    Recovered { hub: usize, ms: u64, ms_max: u64 },
     /// A publish is sent for the first time.
     Call { publish: u64, events: Vec<String> },
     /// Its last answer, or the lack of one.
@@ -54,6 +62,18 @@ pub(crate) enum Record {
     Log { hub: usize, id: String, channel: String, data: String },
 }
 
+/// What a fault has to show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Effect {
+    /// A publish was answered with one of these.
+    Status { any: Vec<u16> },
+    /// A subscriber received a gap of this reason.
+    Gap { reason: String },
+    /// A connection of a subscriber ended behind this line.
+    Closed,
+}
+
 /// How a publish ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,10 +97,17 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Begins a history.
-    pub(crate) fn new(name: &str, seed: u64, keeps_all: bool) -> Self {
+    pub(crate) fn new(name: &str, seed: u64, kept_min: Option<usize>) -> Self {
         let recorder = Self { began: Instant::now(), lines: Arc::default() };
-        recorder.note(Record::Scenario { name: name.to_owned(), seed, keeps_all });
+        let (name, keeps_all) = (name.to_owned(), kept_min.is_none());
+        let kept_min = kept_min.unwrap_or_default();
+        recorder.note(Record::Scenario { name, seed, keeps_all, kept_min });
         recorder
+    }
+
+    /// The time of a line that is noted now.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
     }
 
     /// Notes something that happens now. Lines are in the order of their times.

@@ -1,7 +1,6 @@
 //! Runs scenarios, several at once: they mostly wait. `tests/faults/run` starts it.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::bed::{Engine, fake_time};
+use crate::bed::Engine;
 use crate::process::program;
 use crate::scenario::{self, Report, Scenario};
+use crate::support::{fake_time, succeeds};
 
 /// What is run, from the environment that `tests/faults/run` sets.
 #[derive(Debug)]
@@ -64,11 +64,6 @@ struct Probe {
 
 impl Probe {
     fn take() -> Self {
-        let succeeds = |program: &str, args: &[&str]| {
-            let mut command = Command::new(program);
-            command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        };
         Self {
             has_redis: succeeds("redis-server", &["--version"]),
             has_nginx: succeeds(&program("nginx").to_string_lossy(), &["-v"]),
@@ -157,7 +152,9 @@ async fn round(plan: &Plan, seed: u64) -> Vec<String> {
             }
             Err(why) => (Vec::new(), why),
         };
-        match scenario.known_fault() {
+        // A panic of the harness is never the known one.
+        let is_judged = !violations.is_empty();
+        match scenario.known_fault().filter(|_| is_judged) {
             Some(fault) => {
                 known += 1;
                 println!("known   {name}: {fault}: {summary}");
@@ -184,8 +181,25 @@ async fn round(plan: &Plan, seed: u64) -> Vec<String> {
 async fn run(scenario: Scenario, seed: u64) -> Result<Report, String> {
     let histories = std::env::var_os("VISNYK_FAULTS_HISTORIES")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faults"), PathBuf::from);
-    let mut task = tokio::spawn(async move { scenario.run(seed, &histories).await });
-    match timeout(SCENARIO_MAX, &mut task).await {
+    let recorder = scenario.recorder(seed);
+    let (noted, kept_in) = (recorder.clone(), histories.clone());
+    let running = async move { scenario.run(seed, recorder, &kept_in).await };
+    let why = match ended(running, SCENARIO_MAX).await {
+        Ok(report) => return Ok(report),
+        Err(why) => why,
+    };
+    // What there is so far says how it came to that.
+    let path = scenario.keep(seed, &noted, &why, &histories);
+    Err(format!("{why}; {}", path.display()))
+}
+
+/// Runs something in a task of its own; why it has not ended well, if it has not.
+async fn ended<T: Send + 'static>(
+    running: impl Future<Output = T> + Send + 'static,
+    time_max: Duration,
+) -> Result<T, String> {
+    let mut task = tokio::spawn(running);
+    match timeout(time_max, &mut task).await {
         Ok(ended) => ended.map_err(|error| {
             let payload = error.into_panic();
             let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -193,9 +207,28 @@ async fn run(scenario: Scenario, seed: u64) -> Result<Report, String> {
         }),
         Err(_) => {
             task.abort();
-            Err(format!("it does not end in {SCENARIO_MAX:?}"))
+            Err(format!("it does not end in {time_max:?}"))
         }
     }
+}
+
+#[tokio::test]
+async fn a_scenario_that_panics_or_hangs_keeps_its_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let scenario = scenario::all()[0];
+    let recorder = scenario.recorder(7);
+    let noted = recorder.clone();
+    let panics = async move {
+        noted.note(crate::record::Record::Fault { what: "before".to_owned() });
+        assert!(noted.lines().is_empty(), "it strikes");
+    };
+    let why = ended(panics, SCENARIO_MAX).await.unwrap_err();
+    assert!(why.contains("it strikes"), "{why}");
+    let path = scenario.keep(7, &recorder, &why, directory.path());
+    assert_eq!(crate::record::read(&path).unwrap(), recorder.lines());
+    assert_eq!(recorder.lines().len(), 2, "all that was noted");
+    let hangs = ended(std::future::pending::<()>(), Duration::from_millis(1)).await;
+    assert!(hangs.unwrap_err().contains("does not end"));
 }
 
 /// Judges a history once more: `VISNYK_FAULTS_HISTORY` is its file.

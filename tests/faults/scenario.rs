@@ -69,6 +69,7 @@ const REDIS: &[Row] = &[
     (HubApart, &[Load], &[Replay]),
     (HubApartEmptied, &[], &[Load, Replay]),
     (HubApartOlder, &[], &[Load, Replay]),
+    (HubApartRestarted, &[], &[Load]),
     (SplitBrain, &[], &[Load]),
     (ClientsCut, &[Replay], &[Idle, Load, BeforeShow, Drain]),
     (ClientsDelayed, &[], &[Load]),
@@ -134,10 +135,30 @@ impl Scenario {
         self.moment == BeforeDurable
     }
 
+    /// Begins its history.
+    pub(crate) fn recorder(&self, seed: u64) -> Recorder {
+        Recorder::new(&self.name(), seed, self.mechanism.kept_min())
+    }
+
+    /// Writes a history, and beside it why; its path.
+    pub(crate) fn keep(
+        &self,
+        seed: u64,
+        recorder: &Recorder,
+        why: &str,
+        histories: &Path,
+    ) -> PathBuf {
+        let name = format!("{}-{seed}", self.name().replace('/', "-"));
+        let path = histories.join(format!("{name}.jsonl"));
+        std::fs::create_dir_all(histories).expect("a directory for histories");
+        record::write(&path, &recorder.lines()).expect("the history is written");
+        std::fs::write(path.with_extension("txt"), why).expect("the reason is written");
+        path
+    }
+
     /// Runs it, and judges it.
-    pub(crate) async fn run(&self, seed: u64, histories: &Path) -> Report {
+    pub(crate) async fn run(&self, seed: u64, recorder: Recorder, histories: &Path) -> Report {
         let began = Instant::now();
-        let recorder = Recorder::new(&self.name(), seed, self.mechanism.keeps_all());
         let mut setup = self.mechanism.setup();
         if self.moment == BeforeDurable {
             setup.inject = Some(match self.mechanism {
@@ -153,7 +174,7 @@ impl Scenario {
         assert!(traffic.acknowledged(20).await, "no publish is acknowledged\n{}", bed.stderr());
         self.mechanism.prepare(&mut bed, &mut traffic).await;
         self.moment.engage(&mut bed, &mut traffic).await;
-        self.mechanism.strike(&mut bed, &mut traffic).await;
+        self.mechanism.strike(&mut bed, &mut traffic, self.moment).await;
         self.moment.release(&mut bed, &mut traffic).await;
         let is_alive = traffic.acknowledged(20).await;
         if !is_alive {
@@ -166,13 +187,8 @@ impl Scenario {
         let violations = checker::violations(&lines);
         let mut history = None;
         if !violations.is_empty() {
-            let name = format!("{}-{seed}", self.name().replace('/', "-"));
-            let path = histories.join(format!("{name}.jsonl"));
-            std::fs::create_dir_all(histories).expect("a directory for histories");
-            record::write(&path, &lines).expect("the history is written");
             let text = format!("{}\n\n{}", violations.join("\n"), bed.stderr());
-            std::fs::write(path.with_extension("txt"), text).expect("what hubs said is written");
-            history = Some(path);
+            history = Some(self.keep(seed, &recorder, &text, histories));
         }
         Report { violations, summary: summary(&lines, began.elapsed()), history }
     }

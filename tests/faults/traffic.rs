@@ -94,6 +94,15 @@ impl Traffic {
         self.publishing.acked()
     }
 
+    /// The position of the newest acknowledgement.
+    pub(crate) fn last_acked(&self) -> Option<String> {
+        let first = |line: &Line| match &line.record {
+            Record::Answer { outcome: Outcome::Acked { first }, .. } => Some(first.clone()),
+            _ => None,
+        };
+        self.recorder.with_lines(|lines| lines.iter().rev().find_map(first))
+    }
+
     /// How many publishes have been sent and have no answer.
     pub(crate) fn under_way(&self) -> u64 {
         self.publishing.under_way()
@@ -109,6 +118,25 @@ impl Traffic {
             sleep(Duration::from_millis(5)).await;
         }
         true
+    }
+
+    /// Notes how soon each hub, from the `first` on, takes publishes again.
+    pub(crate) async fn recover(&self, bed: &Bed, first: usize, ms_max: u64) {
+        let hubs = bed.hubs.iter().enumerate().skip(first).filter(|(_, node)| node.is_up());
+        let back = hubs.map(async |(hub, node)| {
+            let address = node.front.address();
+            match self.publishing.recovers(address, hub).await {
+                Some(took) => {
+                    let ms = took.as_millis() as u64;
+                    self.recorder.note(Record::Recovered { hub, ms, ms_max });
+                }
+                None => {
+                    let what = format!("hub {hub} takes no publish in {PATIENCE:?}");
+                    self.recorder.note(Record::Odd { what });
+                }
+            }
+        });
+        all_of(back.collect()).await;
     }
 
     /// Lets publishers pause, and waits until nothing is under way.
@@ -206,6 +234,23 @@ impl Traffic {
         }
         ends
     }
+}
+
+/// Waits for all of them at the same time.
+async fn all_of<F: Future<Output = ()>>(futures: Vec<F>) {
+    let mut futures: Vec<_> = futures.into_iter().map(|it| Some(Box::pin(it))).collect();
+    std::future::poll_fn(|context| {
+        for slot in &mut futures {
+            if slot.as_mut().is_some_and(|future| future.as_mut().poll(context).is_ready()) {
+                *slot = None;
+            }
+        }
+        match futures.iter().all(Option::is_none) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
 }
 
 const PUBLISHERS: u64 = 4;

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,11 +9,11 @@ use tokio::time::Instant;
 use visnyk::model::rfc3339_millis;
 use visnyk_loadtest::PollClient;
 
-use crate::support::{PATIENCE, TestHub};
+use crate::support::{PATIENCE, TestHub, fake_time};
 
 #[tokio::test]
 async fn the_time_of_events_follows_the_wall_clock_and_deadlines_do_not() {
-    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+    let Some(library) = fake_time() else {
         return println!("skipped: no libfaketime here");
     };
     let directory = tempfile::tempdir().expect("a directory");
@@ -57,10 +56,3 @@ async fn the_time_of_events_follows_the_wall_clock_and_deadlines_do_not() {
         assert!(waited >= Duration::from_secs(2) && waited < PATIENCE, "{step}: {waited:?}");
     }
 }
-
-/// Where packages of it put the library; the second is for programs with threads.
-pub(crate) const LIBRARIES: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-];

@@ -5,12 +5,14 @@
 mod follower;
 mod hub;
 mod load;
+mod tools;
 
 use std::time::Duration;
 
 pub(crate) use follower::{CLOSED, Follower, Transports, assert_exact, run_all};
 pub(crate) use hub::{TestHub, data_of, ndjson};
 pub(crate) use load::{Channels, END, Ledger, Load, LoadPlan};
+pub(crate) use tools::{Tool, clock_off_by, fake_time, script_in, succeeds, tracer};
 
 /// For what takes no time on a machine that is alive, however busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,9 +1,10 @@
 //! Whether one log explains what all publishers and subscribers of a run observed.
 //!
 //! The log gives events one order, so checking is sorting and comparing, not searching. A run may have more than
-//! one epoch: each loss that the scenario caused permits one more. What an epoch held that was lost is known from
+//! one epoch: each loss that the scenario caused permits one more, and most of them demand it. What an epoch held that was lost is known from
 //! acknowledgements and deliveries; of the last one, the log at the end has all.
 
+mod effects;
 mod position;
 mod publishes;
 mod subscribers;
@@ -24,6 +25,7 @@ pub(crate) fn violations(lines: &[Line]) -> Vec<String> {
             _ => None,
         })
         .collect();
+    effects::check(lines, &mut found);
     let truth = Truth::of(lines, &mut found);
     publishes::check(lines, &truth, &mut found);
     subscribers::check(lines, &truth, &mut found);

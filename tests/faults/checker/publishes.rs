@@ -43,7 +43,7 @@ pub(super) fn check(lines: &[Line], truth: &Truth, found: &mut Vec<String>) {
 }
 
 fn check_one(publish: &Publish<'_>, truth: &Truth, found: &mut Vec<String>) {
-    let Publish { events, called_us, outcome, .. } = publish;
+    let Publish { events, called_us, answered_us, outcome } = publish;
     let there = events.iter().filter(|data| truth.at_the_end(data).is_some()).count();
     match outcome {
         Outcome::Acked { first } => {
@@ -51,7 +51,7 @@ fn check_one(publish: &Publish<'_>, truth: &Truth, found: &mut Vec<String>) {
             for (data, index) in events.iter().zip(0..) {
                 let position = first.plus(index);
                 let is_there = truth.at_the_end(data).is_some();
-                if !is_there && !truth.may_be_gone(*called_us, &position) {
+                if !is_there && !truth.may_be_gone(*called_us, *answered_us, &position) {
                     found.push(format!("{data:?}, acknowledged at {position}, is lost"));
                 }
             }
@@ -60,8 +60,8 @@ fn check_one(publish: &Publish<'_>, truth: &Truth, found: &mut Vec<String>) {
             // What was seen of it, or else any position that is not there at the end.
             let positions = truth.positions(&events[0]);
             let may_be_gone = match positions.first() {
-                Some(position) => truth.may_be_gone(*called_us, position),
-                None => truth.may_be_gone_unseen(*called_us),
+                Some(position) => truth.may_be_gone(*called_us, *answered_us, position),
+                None => truth.may_be_gone_unseen(*called_us, *answered_us),
             };
             if there == 0 && !may_be_gone {
                 found.push(format!("{:?}, which was acknowledged, is lost", events[0]));
@@ -80,7 +80,7 @@ fn check_one(publish: &Publish<'_>, truth: &Truth, found: &mut Vec<String>) {
             let removed = events
                 .iter()
                 .flat_map(|data| truth.positions(data))
-                .filter(|position| truth.may_be_gone(*called_us, position))
+                .filter(|position| truth.may_be_gone(*called_us, *answered_us, position))
                 .count();
             if there != 0 && there + removed < events.len() {
                 let (first, all) = (&events[0], events.len());

@@ -1,12 +1,13 @@
 //! The checker finds what it is there for.
 
 use super::violations;
-use crate::record::{Line, Outcome, Record};
+use crate::record::{Effect, Line, Outcome, Record};
 
 /// Two channels, a subscriber of each and one of both; a batch, a publish whose outcome is unknown, one that was
 /// refused, one that was neither.
 fn good() -> Vec<Line> {
-    let mut lines = vec![Record::Scenario { name: "good".into(), seed: 1, keeps_all: true }];
+    let mut lines =
+        vec![Record::Scenario { name: "good".into(), seed: 1, keeps_all: true, kept_min: 0 }];
     for (who, channels) in [(0, vec!["**"]), (1, vec!["a"]), (2, vec!["a", "b"])] {
         lines.push(subscriber(who, &channels, "e-0"));
     }
@@ -34,7 +35,7 @@ fn good() -> Vec<Line> {
 fn good_loss() -> Vec<Line> {
     let acked = |first: &str| Outcome::Acked { first: first.into() };
     let mut lines = vec![
-        Record::Scenario { name: "loss".into(), seed: 1, keeps_all: true },
+        Record::Scenario { name: "loss".into(), seed: 1, keeps_all: true, kept_min: 0 },
         subscriber(0, &["a"], "e-0"),
         subscriber(1, &["a"], "e-0"),
     ];
@@ -45,7 +46,7 @@ fn good_loss() -> Vec<Line> {
     lines.push(received(0, ("e-2", "a 2")));
     lines.push(received(0, ("e-3", "a 3")));
     lines.push(received(1, ("e-1", "a 1")));
-    lines.push(Record::Loss { what: "an older copy".into() });
+    lines.push(Record::Loss { what: "an older copy".into(), since_us: 5, must: true });
     lines.push(Record::Answer { publish: 2, outcome: acked("f-10") });
     lines.extend(publish(3, &["a 4"], acked("f-11")));
     for (who, at) in [(0, "e-3"), (1, "e-1")] {
@@ -63,7 +64,7 @@ fn good_loss() -> Vec<Line> {
 /// The log keeps two events, and a subscriber was away for longer.
 fn good_removal() -> Vec<Line> {
     let mut lines = vec![
-        Record::Scenario { name: "removal".into(), seed: 1, keeps_all: false },
+        Record::Scenario { name: "removal".into(), seed: 1, keeps_all: false, kept_min: 2 },
         subscriber(0, &["a"], "e-0"),
         received(0, ("e-1", "a 1")),
     ];
@@ -345,6 +346,123 @@ fn checker_reports_an_order_that_publishers_can_disprove() {
                     *id = "e-0".into();
                 }
                 _ => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn checker_reports_a_loss_of_what_was_acknowledged_before_the_copy() {
+    // The copy is of line 5, behind the acknowledgement of `a 1`.
+    let is_answer = |line: &Line| matches!(line.record, Record::Answer { publish: 0, .. });
+    assert!(good_loss().iter().position(is_answer).is_some_and(|at| at < 5));
+    assert_found("\"a 1\", acknowledged at e-1, is lost", good_loss(), |lines| {
+        lines.retain(|line| match &line.record {
+            Record::Log { id, .. } | Record::Event { id, .. } => id != "f-1",
+            _ => true,
+        });
+    });
+    // `a 2` was acknowledged behind it, and may be lost: unless there is a later copy that has it.
+    assert_found("\"a 2\", acknowledged at e-2, is lost", good_loss(), |lines| {
+        let at_us = lines.iter().find(|l| matches!(l.record, Record::Loss { .. })).unwrap().at_us;
+        for line in lines {
+            if let Record::Loss { since_us, .. } = &mut line.record {
+                *since_us = at_us;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_copy_of_before_another_loss_brings_back_what_that_one_lost() {
+    let loss = |since_us, at_us| Line {
+        at_us,
+        record: Record::Loss { what: "twice".into(), since_us, must: false },
+    };
+    // Emptied, and then the copy of line 5 is put back: `a 1` has to be there.
+    let mut lines = good_loss();
+    let at = lines.iter().position(|line| matches!(line.record, Record::Loss { .. })).unwrap();
+    let at_us = lines[at].at_us;
+    lines.insert(at, loss(0, at_us));
+    assert_eq!(violations(&lines), Vec::<String>::new());
+    lines.retain(|line| match &line.record {
+        Record::Log { id, .. } | Record::Event { id, .. } => id != "f-1",
+        _ => true,
+    });
+    let found = violations(&lines);
+    assert!(found.iter().any(|text| text.contains("is lost")), "{found:?}");
+    // The other way round nothing has to.
+    let mut lines = good_loss();
+    lines.insert(at + 1, loss(0, at_us));
+    lines.retain(|line| match &line.record {
+        Record::Log { id, .. } | Record::Event { id, .. } => id != "f-1",
+        _ => true,
+    });
+    assert_eq!(violations(&lines), Vec::<String>::new());
+}
+
+#[test]
+fn checker_reports_a_fault_without_effect() {
+    let with = |effect: Effect, shown: Option<Record>| {
+        let mut lines = good();
+        // Before it strikes it shows nothing.
+        let early = shown.clone();
+        lines.splice(1..1, early.map(|record| Line { at_us: 0, record }));
+        lines.push(Line { at_us: 90, record: Record::Expected { effect } });
+        lines.extend(shown.map(|record| Line { at_us: 91, record }));
+        lines
+    };
+    let refusal = Record::Refusal { status: 507 };
+    let closed = Record::Closed { who: 0, by: "Stream".into() };
+    for (effect, shown) in
+        [(Effect::Status { any: vec![503, 507] }, refusal), (Effect::Closed, closed)]
+    {
+        assert_found("the fault had no effect", with(effect.clone(), Some(shown)), |lines| {
+            lines.pop();
+        });
+        let found = violations(&with(effect, None));
+        assert!(found[0].contains("the fault had no effect"), "{found:?}");
+    }
+    let wrong = with(Effect::Status { any: vec![507] }, Some(Record::Refusal { status: 503 }));
+    assert!(violations(&wrong)[0].contains("the fault had no effect"));
+    let expected = Record::Expected { effect: Effect::Gap { reason: "epoch".into() } };
+    let mut lines = good_loss();
+    lines.insert(1, Line { at_us: 0, record: expected });
+    assert_found("the fault had no effect", lines, |lines| {
+        lines.retain(|line| !matches!(line.record, Record::Gap { .. }));
+    });
+    // A loss that no hub has noticed.
+    assert_found("only 1 epochs after 1 losses", good_loss(), |lines| {
+        lines.retain(|line| match &line.record {
+            Record::Event { id, .. } | Record::Log { id, .. } => !id.starts_with('f'),
+            Record::Answer { outcome: Outcome::Acked { first }, .. } => !first.starts_with('f'),
+            Record::Gap { .. } => false,
+            _ => true,
+        });
+    });
+}
+
+#[test]
+fn checker_reports_a_hub_that_is_not_back_in_time() {
+    assert_found("hub 1 takes publishes after 2001 ms, not 2000", good(), |lines| {
+        for (hub, ms) in [(0, 2_000), (1, 2_001)] {
+            let record = Record::Recovered { hub, ms, ms_max: 2_000 };
+            lines.push(Line { at_us: 99, record });
+        }
+    });
+}
+
+#[test]
+fn checker_reports_removal_of_what_is_to_be_kept() {
+    // A gap that covers everything, and a log of one event.
+    assert_found("hub 0 has 1 events at the end, and is to keep 2", good_removal(), |lines| {
+        lines.retain(|line| match &line.record {
+            Record::Log { id, .. } | Record::Event { id, .. } => id != "e-3",
+            _ => true,
+        });
+        for line in lines {
+            if let Record::Gap { oldest, .. } = &mut line.record {
+                *oldest = "e-3".into();
             }
         }
     });

@@ -16,9 +16,16 @@ pub(super) struct Truth {
     log: BTreeMap<Position, String>,
     /// The epoch at the end.
     pub(super) epoch: String,
-    /// When the engine may have lost something last.
-    lost_until_us: Option<u64>,
+    /// When the engine may have lost something, and since when that may have been acknowledged.
+    losses: Vec<Loss>,
     keeps_all: bool,
+    kept_min: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    at_us: u64,
+    since_us: u64,
 }
 
 impl Truth {
@@ -27,14 +34,16 @@ impl Truth {
         let mut truth = Self::default();
         let mut calls: HashMap<u64, &[String]> = HashMap::new();
         let mut epochs = BTreeSet::new();
-        let mut losses = 0;
+        let mut noticed = 0;
         let mut logs: BTreeMap<usize, BTreeMap<Position, String>> = BTreeMap::new();
         for Line { at_us, record } in lines {
             match record {
-                Record::Scenario { keeps_all, .. } => truth.keeps_all = *keeps_all,
-                Record::Loss { .. } => {
-                    losses += 1;
-                    truth.lost_until_us = Some(*at_us);
+                Record::Scenario { keeps_all, kept_min, .. } => {
+                    (truth.keeps_all, truth.kept_min) = (*keeps_all, *kept_min);
+                }
+                Record::Loss { since_us, must, .. } => {
+                    noticed += usize::from(*must);
+                    truth.losses.push(Loss { at_us: *at_us, since_us: *since_us });
                 }
                 Record::Call { publish, events } => {
                     calls.insert(*publish, events);
@@ -76,6 +85,10 @@ impl Truth {
                 }
                 _ => {}
             }
+        }
+        let losses = truth.losses.len();
+        if epochs.len() < 1 + noticed {
+            found.push(format!("only {} epochs after {noticed} losses: {epochs:?}", epochs.len()));
         }
         if epochs.len() > 1 + losses {
             found.push(format!("{} epochs after {losses} losses: {epochs:?}", epochs.len()));
@@ -124,6 +137,12 @@ impl Truth {
     ) {
         // A hub that has not been away has more in memory than one that has.
         let mut logs = logs;
+        for (hub, log) in &logs {
+            if log.len() < self.kept_min {
+                let (has, min) = (log.len(), self.kept_min);
+                found.push(format!("hub {hub} has {has} events at the end, and is to keep {min}"));
+            }
+        }
         if !self.keeps_all {
             let oldest = logs.values().filter_map(|log| log.keys().next().cloned()).max();
             let oldest = oldest.unwrap_or(Position { epoch: String::new(), seq: 0 });
@@ -176,20 +195,44 @@ impl Truth {
         self.positions(data).iter().find(|position| self.log.contains_key(position))
     }
 
-    /// Whether an event that was sent at this time and had this position need not be there at the end.
-    pub(super) fn may_be_gone(&self, called_us: u64, position: &Position) -> bool {
+    /// Whether an event that was sent and acknowledged at these times and had this position need not be there at the
+    /// end.
+    pub(super) fn may_be_gone(
+        &self,
+        called_us: u64,
+        answered_us: u64,
+        position: &Position,
+    ) -> bool {
         let oldest = self.log.keys().next();
         let is_removed = !self.keeps_all
             && position.epoch == self.epoch
             && oldest.is_some_and(|oldest| position < oldest);
-        let is_lost = position.epoch != self.epoch
-            && self.lost_until_us.is_some_and(|until_us| called_us <= until_us);
+        let is_lost = position.epoch != self.epoch && self.may_be_lost(called_us, answered_us);
         is_removed || is_lost
     }
 
+    /// Whether the engine may have lost what was sent and acknowledged at these times. A loss brings the state of its
+    /// `since_us` back: what was acknowledged before that is there, unless it was lost before that, too.
+    fn may_be_lost(&self, called_us: u64, answered_us: u64) -> bool {
+        let mut state_us = u64::MAX;
+        for loss in self.losses.iter().rev() {
+            if loss.at_us >= state_us {
+                continue;
+            }
+            if called_us > loss.at_us {
+                return false;
+            }
+            if answered_us >= loss.since_us {
+                return true;
+            }
+            state_us = loss.since_us;
+        }
+        false
+    }
+
     /// As [`may_be_gone`](Self::may_be_gone), of an event whose position is unknown.
-    pub(super) fn may_be_gone_unseen(&self, called_us: u64) -> bool {
-        !self.keeps_all || self.lost_until_us.is_some_and(|until_us| called_us <= until_us)
+    pub(super) fn may_be_gone_unseen(&self, called_us: u64, answered_us: u64) -> bool {
+        !self.keeps_all || self.may_be_lost(called_us, answered_us)
     }
 
     /// The events of channels behind a position, up to another one or to the end of its epoch.

@@ -7,8 +7,7 @@ use tokio::time::{Instant, sleep};
 use visnyk_loadtest::{PollClient, Publisher, SseRequest};
 
 use super::disk_hub::{DiskHub, VISNYK};
-use super::tools::Tool;
-use crate::support::{PATIENCE, TestHub, ndjson};
+use crate::support::{PATIENCE, TestHub, Tool, ndjson};
 
 fn small_memory() -> DiskHub {
     DiskHub::new()

@@ -3,17 +3,12 @@
 use visnyk_loadtest::Exchange;
 
 use super::disk_hub::DiskHub;
-use super::tools::{Tool, fake_time};
-use crate::support::{PATIENCE, TestHub, data_of, seq};
+use crate::support::{PATIENCE, TestHub, Tool, clock_off_by, data_of, fake_time, seq};
 
 /// The hub starts with its clock so far off; the machine's monotonic clock is as it is.
-async fn start_at(disk: &mut DiskHub, offset: &str) -> TestHub {
+async fn start_at(disk: &mut DiskHub, offset: &'static str) -> TestHub {
     let library = fake_time().expect("it is there");
-    disk.with_environment(&[
-        ("LD_PRELOAD", library),
-        ("FAKETIME", offset),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ]);
+    disk.with_environment(&clock_off_by(library, offset));
     disk.start().await
 }
 

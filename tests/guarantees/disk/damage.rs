@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::disk_hub::{DiskHub, VISNYK};
-use super::tools::Tool;
-use crate::support::{TestHub, seq};
+use crate::support::{TestHub, Tool, seq};
 
 /// A log of events `0` to `count - 1`, one batch each, in one segment that was not closed.
 async fn killed_log(count: usize) -> (DiskHub, PathBuf) {

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use visnyk_loadtest::HubCommand;
 
-use crate::support::TestHub;
+use crate::support::{TestHub, script_in};
 
 /// A directory of a log, and where its hub listens.
 pub(crate) struct DiskHub {
@@ -107,12 +107,7 @@ impl DiskHub {
 
     /// A program that runs a hub by `script`, in which `"$@"` are its arguments.
     pub(crate) fn script(&self, name: &str, script: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.scratch().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("it is written");
-        let mode = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&path, mode).expect("its mode");
-        path
+        script_in(self.scratch(), name, script)
     }
 }
 

@@ -10,9 +10,8 @@ use tokio::time::{Instant, sleep};
 use visnyk_loadtest::Publisher;
 
 use super::disk_hub::{DiskHub, VISNYK};
-use super::tools::Tool;
 use super::traffic::{Crowd, Traffic};
-use crate::support::{PATIENCE, seed};
+use crate::support::{PATIENCE, Tool, seed};
 
 /// A small file system that only processes of its namespace see.
 struct SmallDisk {

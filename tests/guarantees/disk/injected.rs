@@ -2,6 +2,7 @@
 //!
 //! strace counts the calls of each thread for itself: the thread that writes the log has few others.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -9,20 +10,13 @@ use tokio::time::{Instant, sleep, timeout};
 use visnyk_loadtest::{Exchange, Publisher, SseRequest};
 
 use super::disk_hub::{DiskHub, VISNYK};
-use super::tools::Tool;
 use super::traffic::{Crowd, Traffic};
-use crate::support::{PATIENCE, seed};
+use crate::support::{PATIENCE, Tool, seed, tracer};
 
 impl DiskHub {
     /// Its next start has this injected.
     fn inject(&mut self, inject: &str) {
-        // The tracer is a grandchild: the hub has the process id and the exit code.
-        let call = inject.split(':').next().unwrap_or_default();
-        let script = format!(
-            "exec strace -D -f --seccomp-bpf -qq -o /dev/null -e trace={call} -e inject={inject} \
-             {VISNYK} \"$@\""
-        );
-        self.run_by(self.script("traced", &script));
+        self.run_by(tracer(Path::new(VISNYK), inject, self.scratch()));
     }
 }
 

@@ -12,6 +12,17 @@ mod injected;
 mod kill;
 mod removed;
 mod terminate;
-mod tools;
 mod traffic;
 mod transient;
+
+use crate::support::Tool;
+
+/// `tests/run` prints what this says.
+#[test]
+fn probe_of_what_the_machine_allows() {
+    for tool in [Tool::Strace, Tool::Mounts, Tool::FakeTime] {
+        if tool.is_there() {
+            println!("{tool:?} works");
+        }
+    }
+}
