@@ -1,10 +1,11 @@
 //! The server loses events, or a hub misses some: clients are sent a gap, and never silence.
 
 use rustix::process::Signal;
+use tokio::time::Instant;
 use visnyk_loadtest::RedisServer;
 
 use super::hubs::{gap_of, hub_on, position_at_end, publish_when_back, try_publish};
-use crate::support::{data_of, seq};
+use crate::support::{PATIENCE, data_of, seq};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_was_emptied_changes_the_epoch() {
@@ -54,6 +55,32 @@ async fn an_older_copy_of_the_server_changes_the_epoch_and_what_it_has_is_replay
     assert_eq!(data_of(&mut stream, 2).await, ["1", "3"]);
     let changes = hub.metric(r#"visnyk_backend_changes_total{reason="epoch"}"#).await;
     assert_eq!(changes, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_loads_the_log_anew_is_not_ready_until_it_has_it() {
+    let server = RedisServer::start(&[]);
+    let settings = [("backend.events_max", "20000"), ("limits.history.events_max", "100000")];
+    let (a, b) = (hub_on(&server, &settings).await, hub_on(&server, &settings).await);
+    let before = a.publish("a", "seen").await;
+    b.signal(Signal::STOP).expect("it runs");
+    let lines: Vec<String> = (0..250).map(|n| n.to_string()).collect();
+    let mut last = String::new();
+    for _ in 0..120 {
+        last = a.publish_all("a", &lines).await;
+    }
+    b.signal(Signal::CONT).expect("it is stopped");
+    let deadline = Instant::now() + PATIENCE;
+    // Thousands of events are read meanwhile.
+    for status in [503, 200] {
+        while b.get("/readyz").await.status() != status {
+            assert!(Instant::now() < deadline, "/readyz is never {status}: {}", b.stderr());
+        }
+        assert_eq!(a.get("/readyz").await.status(), 200, "the other hub has all");
+    }
+    assert_eq!(b.metric(r#"visnyk_backend_changes_total{reason="fell_off"}"#).await, 1.0);
+    assert_eq!(b.channel("a").await["last_id"], last.as_str(), "ready means that it has the log");
+    assert_eq!(b.poll_now("channel=a", &before).await["gap"]["reason"], "evicted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
