@@ -123,6 +123,7 @@ pub fn receive_apart() -> Result<(), Failure> {
         publish_ok: 200..=299,
         delivers: if order.within_data { Delivers::WithinData } else { Delivers::Data },
         extras: Extras::default(),
+        restart: None,
     };
     let mut receivers = Receivers::new(&subject)?;
     let request = order.request.into_bytes();

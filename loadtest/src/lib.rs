@@ -33,6 +33,7 @@ mod poll;
 mod progress;
 mod publisher;
 mod redis_server;
+mod restart;
 mod scenario;
 mod sequence;
 mod server_figures;
@@ -53,10 +54,11 @@ pub use poll::{PollAnswer, PollClient, PolledEvent};
 pub use progress::Progress;
 pub use publisher::Publisher;
 pub use redis_server::RedisServer;
+pub use restart::RestartableHub;
 pub use scenario::{Scenario, run};
 pub use sequence::{Mismatch, Sequence};
 pub use sse::{Block, SseClient, SseRequest};
-pub use subject::{Delivers, Extras, LongPoll, Subject};
+pub use subject::{Delivers, Extras, LongPoll, Restart, Subject};
 pub use wire::{Head, Wire};
 
 /// `text` as one path part or query value: everything but `A-Z a-z 0-9 - . _ ~` is encoded.

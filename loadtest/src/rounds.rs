@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use visnyk_loadtest::outcome::Build;
 use visnyk_loadtest::server_process::ServerProcess;
 use visnyk_loadtest::{
-    Failure, HubCommand, Memory, Outcome, Progress, Scenario, Subject, raise_open_files,
+    Failure, HubCommand, Memory, Outcome, Progress, RestartableHub, Scenario, Subject,
+    raise_open_files,
 };
 
 use crate::compare::Scratch;
@@ -55,6 +56,8 @@ impl Rounds {
             format!("{} against {name} FAILED: {}", scenario.name(), failure.in_full())
         };
         let (subject, server) = self.subject(scenario, other).map_err(failed)?;
+        // Before it, since its process may be another one then.
+        let build = subject.pids.first().map(|pid| Build::of(*pid, server.is_some()));
         let mut outcome = match visnyk_loadtest::run(scenario, &subject, &self.progress) {
             Err(Failure::Unsupported(what)) if other.is_some() => {
                 self.progress.note(&format!("  left out: {what}"));
@@ -63,9 +66,7 @@ impl Rounds {
             result => result.map_err(failed)?,
         };
         outcome.round = round;
-        if let Some(pid) = subject.pids.first() {
-            outcome.build = Build::of(*pid, server.is_some());
-        }
+        outcome.build = build.unwrap_or_default();
         if let Some(path) = &self.options.out {
             write(&outcome, path)?;
         }
@@ -80,7 +81,9 @@ impl Rounds {
     ) -> Result<(Subject, Option<Started>), Failure> {
         if other == Some(Other::Floor) {
             let server = ServerProcess::floor(&this_program()?)?;
-            return Ok((server.as_floor(), Some(Started { _server: server, _directory: None })));
+            let subject = server.as_floor();
+            let server = Server::Floor { _process: server };
+            return Ok((subject, Some(Started { _server: server, _directory: None })));
         }
         if let Some(address) = self.address {
             let mut subject = Subject::visnyk(address, 0);
@@ -102,15 +105,22 @@ impl Rounds {
         if let Some(directory) = &directory {
             command = command.arg("--data-dir").arg(directory.path());
         }
-        let server = command.start_blocking()?;
-        Ok((server.as_hub(), Some(Started { _server: server, _directory: directory })))
+        let server = RestartableHub::start(command)?;
+        let subject = server.as_subject();
+        let server = Server::Hub { _hub: server };
+        Ok((subject, Some(Started { _server: server, _directory: directory })))
     }
 }
 
 /// A server that was started for one measurement. It ends before its directory goes.
 struct Started {
-    _server: ServerProcess,
+    _server: Server,
     _directory: Option<Scratch>,
+}
+
+enum Server {
+    Floor { _process: ServerProcess },
+    Hub { _hub: RestartableHub },
 }
 
 /// Runs the scenario in memory; prints a table and writes the result.

@@ -90,7 +90,11 @@ impl Scenario {
 
     /// Whether a hub that is started for it is to have a log on disk.
     pub fn wants_disk(&self) -> bool {
-        matches!(self, Self::History(_))
+        match self {
+            Self::History(_) => true,
+            Self::ReconnectStorm(plan) => plan.restart,
+            _ => false,
+        }
     }
 
     /// What a hub that is started for it is to have set otherwise than by default.

@@ -3,10 +3,12 @@
 //! A scenario knows a server only by this: how a client subscribes to a channel, how an event is
 //! published to one, and whose CPU and memory to count.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use crate::percent_encode;
+use crate::{failure::Failure, percent_encode};
 
 /// One server under test.
 #[derive(Debug, Clone)]
@@ -30,6 +32,30 @@ pub struct Subject {
     pub delivers: Delivers,
     /// What only some servers have, and some scenarios need.
     pub extras: Extras,
+    /// Kills it and starts it again, if it was started to be measured.
+    pub restart: Option<Restart>,
+}
+
+/// Kills a server, starts it anew where it was, blocks until it listens, and gives its process.
+#[derive(Clone)]
+pub struct Restart(Arc<dyn Fn() -> Result<u32, Failure> + Send + Sync>);
+
+impl Restart {
+    /// One that does this.
+    pub fn new(restart: impl Fn() -> Result<u32, Failure> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(restart))
+    }
+
+    /// Does it.
+    pub(crate) fn run(&self) -> Result<u32, Failure> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restart").finish_non_exhaustive()
+    }
 }
 
 /// Requests that not every server understands.
@@ -107,6 +133,7 @@ impl Subject {
                 post_request(subject, &target, "application/x-ndjson", &lines)
             }),
             publish_ok: 201..=201,
+            restart: None,
             delivers: Delivers::Data,
             extras: Extras {
                 resume: Some(|subject, channel, last_id| {
@@ -158,6 +185,7 @@ impl Subject {
                 post_request(subject, &target, "text/plain", &bodies.join(&b'\n'))
             }),
             publish_ok: 201..=201,
+            restart: None,
             delivers: Delivers::Data,
             extras: Extras {
                 poll: Some(LongPoll {

@@ -141,6 +141,17 @@ fn first_event_lost_by_those_that_come_fails_the_run() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
+/// Everyone comes back at once to a hub that was killed, and has missed events of before that.
+#[test]
+fn all_resume_at_a_hub_that_was_killed() {
+    let storm = ["run", "reconnect-storm", "--restart", "--subscribers", "300"];
+    let output = loadtest(&[&storm[..], &["--visnyk", hub()]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    // Three before, 20 missed, one live.
+    assert!(said(&output).contains("7200 deliveries checked, none lost"), "{}", said(&output));
+    assert!(said(&output).contains("restart_ms"), "{}", said(&output));
+}
+
 /// What is weighed is there: a hub that ends them is not praised for what it saved.
 #[test]
 fn slow_readers_that_are_ended_fail_the_run() {

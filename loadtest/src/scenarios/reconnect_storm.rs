@@ -1,6 +1,7 @@
-//! All clients drop at once, miss events, and resume at once by `Last-Event-ID`.
+//! All clients drop at once, miss events, and resume at once by `Last-Event-ID`; if it is asked for, at a hub that was
+//! killed meanwhile and has its log on disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -23,10 +24,14 @@ pub struct ReconnectStorm {
     /// Bytes of data in each event.
     #[arg(long, default_value_t = 128)]
     pub payload: usize,
+    /// Kills the hub before they resume, and starts it again. It has a log on disk.
+    #[arg(long)]
+    pub restart: bool,
 }
 
 impl ReconnectStorm {
     pub(crate) fn run(&self, subject: &Subject, progress: &Progress) -> Result<Outcome, Failure> {
+        let restarted;
         let mut run = Run::new("reconnect_storm", self, subject, progress);
         let resume = subject
             .extras
@@ -42,6 +47,14 @@ impl ReconnectStorm {
         receivers.close_all();
         let after = SEEN + self.missed;
         let missed = Publishing::start(subject, plan(SEEN, after, 1_000.0))?.finish()?;
+        if self.restart {
+            let unable = || Failure::Unsupported("only a hub that was started for it".into());
+            let restart = subject.restart.as_ref().ok_or_else(unable)?;
+            let began = Instant::now();
+            restarted = Subject { pids: vec![restart.run()?], ..subject.clone() };
+            run.subject = &restarted;
+            run.figure("restart_ms", began.elapsed().as_secs_f64() * 1_000.0);
+        }
         progress.begin("resuming", self.subscribers as u64);
         receivers.set_in_flight_max(self.in_flight.max(1));
         let (before, cpu_ns) = (run.sample()?, thread_cpu_ns());
