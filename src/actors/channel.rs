@@ -92,10 +92,8 @@ impl ChannelState {
         }
         let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
         if entry.events().closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
-            entry.expire();
-            self.context.store.evict_all(&entry);
             // A stream that names it beside others may hold it for long; it is a channel again.
-            entry.events().reopen();
+            self.context.store.reopen(&entry);
             return self.leave(entry, now_ms, 0);
         }
         let idle_ms = u64::from(limits.channels.idle_s) * 1_000;

@@ -1,18 +1,18 @@
 //! The supervisor of the channel actors.
 //!
 //! Parent: the root. Children: one channel actor for each channel in use, temporary. Mailbox:
-//! `Start` is coalesced per channel, so the directory's cap bounds it; `Sweep` comes from one
-//! timer. A crash ends its children; its successor's first sweep gives every channel in need an
-//! actor again.
+//! `Start` is coalesced per channel, so the directory's cap bounds it; `Closed` is one message at a
+//! time; `Sweep` comes from one timer. A crash ends its children; the sweeps of its successor give
+//! every channel in need an actor again.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rustc_hash::FxHashMap;
+use tokio::task::yield_now;
 
 use super::{
     channel::{Channel, ChannelArguments, ChannelContext},
@@ -21,7 +21,7 @@ use super::{
     messages::{ChannelMsg, ChannelsMsg},
 };
 use crate::{
-    backend::ChannelEntry,
+    backend::{ChannelEntry, ChannelId},
     core::{RestartPolicy, Restarts},
     model::ChannelName,
     telemetry::Metrics,
@@ -42,9 +42,18 @@ pub(crate) struct ChannelsArguments {
 /// Its state.
 pub(super) struct ChannelsState {
     arguments: ChannelsArguments,
-    children: FxHashMap<ActorId, (ActorRef<ChannelMsg>, Weak<ChannelEntry>)>,
-    tombstones: VecDeque<Weak<ChannelEntry>>,
+    children: FxHashMap<ActorId, Child>,
+    /// The child of a channel, the newest if its predecessor has not ended yet.
+    by_channel: FxHashMap<ChannelId, ActorId>,
+    /// The last name that the sweeps have come to; the next one goes on after it.
+    swept_to: Option<ChannelName>,
     restarts: Restarts,
+}
+
+struct Child {
+    actor: ActorRef<ChannelMsg>,
+    channel: ChannelId,
+    entry: Weak<ChannelEntry>,
 }
 
 impl Actor for Channels {
@@ -67,7 +76,8 @@ impl Actor for Channels {
         Ok(ChannelsState {
             arguments,
             children: FxHashMap::default(),
-            tombstones: VecDeque::new(),
+            by_channel: FxHashMap::default(),
+            swept_to: None,
             restarts: Restarts::new(RESTARTS),
         })
     }
@@ -80,16 +90,19 @@ impl Actor for Channels {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ChannelsMsg::Start(entry) => state.spawn(&myself, entry).await,
-            ChannelsMsg::Closed(entry) => state.keep_tombstone(&entry),
+            ChannelsMsg::Closed => {
+                state.arguments.handle.take_closed();
+                state.expire_excess_tombstones();
+            }
             ChannelsMsg::Sweep => state.sweep(&myself).await,
             ChannelsMsg::Panic(None) => panic!("planted fault in the channels supervisor"),
             ChannelsMsg::Panic(Some(name)) => {
-                if let Some(child) = state.child(&name) {
+                if let Some(child) = state.child_named(&name) {
                     child.cast(ChannelMsg::Panic)?;
                 }
             }
             ChannelsMsg::Kill(name) => {
-                if let Some(child) = state.child(&name) {
+                if let Some(child) = state.child_named(&name) {
                     child.kill();
                 }
             }
@@ -111,9 +124,9 @@ impl Actor for Channels {
             SupervisionEvent::ActorTerminated(actor, _, _) => (actor, None),
             _ => return Ok(()),
         };
-        let Some((_, entry)) = state.children.remove(&actor.get_id()) else { return Ok(()) };
+        let Some(child) = state.remove_child(actor.get_id()) else { return Ok(()) };
         let Some(error) = failure else { return Ok(()) };
-        let Some(entry) = entry.upgrade() else { return Ok(()) };
+        let Some(entry) = child.entry.upgrade() else { return Ok(()) };
         state.arguments.metrics.restarts.count("channel");
         tracing::error!(channel = %entry.name(), error, "a channel's actor failed");
         if state.restarts.allow(state.arguments.context.clock.now_ms()) {
@@ -128,12 +141,13 @@ impl Actor for Channels {
 
 impl ChannelsState {
     async fn spawn(&mut self, myself: &ActorRef<ChannelsMsg>, entry: Arc<ChannelEntry>) {
-        let weak = Arc::downgrade(&entry);
+        let (channel, weak) = (entry.id(), Arc::downgrade(&entry));
         let context = Arc::clone(&self.arguments.context);
         let arguments = ChannelArguments { context, entry };
         match Channel::spawn_linked(None, Channel, arguments, myself.get_cell()).await {
             Ok((child, _)) => {
-                self.children.insert(child.get_id(), (child, weak));
+                self.by_channel.insert(channel, child.get_id());
+                self.children.insert(child.get_id(), Child { actor: child, channel, entry: weak });
             }
             Err(error) => {
                 tracing::error!(%error, "a channel's actor did not start");
@@ -144,63 +158,106 @@ impl ChannelsState {
         }
     }
 
+    /// Gives channels in need an actor, and evicts those that are empty and idle. It goes on where the
+    /// last sweep has ended, so that no channel waits for long for those before it.
     async fn sweep(&mut self, myself: &ActorRef<ChannelsMsg>) {
-        let ChannelsArguments { context, log, metrics, .. } = self.arguments.clone();
-        let now_ms = context.clock.now_ms();
-        let directory = context.store.registry().directory();
-        let mut actors_left = SWEEP_ACTORS_MAX;
-        for entry in directory.select(SWEEP_CHANNELS_MAX, |entry| entry.needs_actor(now_ms)) {
-            if entry.events().never_published() {
-                self.check_unused(entry, now_ms);
-            } else if actors_left > 0 && entry.claim() {
-                actors_left -= 1;
-                self.spawn(myself, entry).await;
-            }
-        }
-        metrics.channels.set(directory.len() as i64);
+        self.expire_excess_tombstones();
+        self.sweep_once_around(myself).await;
+        let ChannelsArguments { context, log, metrics, .. } = &self.arguments;
+        let registry = context.store.registry();
+        metrics.channels.set(registry.directory().len() as i64);
         metrics.history_bytes.set(context.store.bytes() as i64);
         metrics.permits_free.set(log.permits().available_permits() as i64);
-        metrics.channels_throttled.set(context.store.registry().throttles().len() as i64);
+        metrics.channels_throttled.set(registry.throttles().len() as i64);
     }
 
-    /// Evicts a channel that has never had an event, once it is idle. It has no actor, which would
+    async fn sweep_once_around(&mut self, myself: &ActorRef<ChannelsMsg>) {
+        let context = Arc::clone(&self.arguments.context);
+        let directory = context.store.registry().directory();
+        let now_ms = context.clock.now_ms();
+        let begun_after = self.swept_to.clone();
+        let mut is_past_end = begun_after.is_none();
+        let (mut channels_left, mut actors_left) = (SWEEP_CHANNELS_MAX, SWEEP_ACTORS_MAX);
+        loop {
+            let (due, next) =
+                directory.next_due(self.swept_to.as_ref(), |entry| entry.needs_actor(now_ms));
+            for entry in due {
+                if channels_left == 0 || actors_left == 0 {
+                    return;
+                }
+                channels_left -= 1;
+                self.swept_to = Some(entry.name().clone());
+                if entry.is_open_and_empty() {
+                    self.check_unused(entry, now_ms);
+                } else if entry.claim() {
+                    actors_left -= 1;
+                    self.spawn(myself, entry).await;
+                }
+            }
+            self.swept_to = next;
+            if self.swept_to.is_none() {
+                if is_past_end {
+                    return;
+                }
+                is_past_end = true;
+            } else if is_past_end && self.swept_to >= begun_after {
+                return;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Evicts a channel that is open and has no events, once it is idle. It has no actor, which would
     /// cost more than all else of it: a client may name any number of channels.
     fn check_unused(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
         let idle_ms = u64::from(self.arguments.context.limits.channels.idle_s) * 1_000;
         let idle_at_ms = entry.used_ms() + idle_ms;
-        if idle_at_ms <= now_ms && entry.has_no_subscribers() {
+        if !entry.has_no_subscribers() {
+            entry.wake_at(now_ms + idle_ms.max(SWEEP_INTERVAL.as_millis() as u64));
+        } else if idle_at_ms <= now_ms {
             // If it has been taken from the directory meanwhile, it stays, and is checked again.
             self.arguments.context.store.registry().directory().evict(entry);
         } else {
-            entry.wake_at(idle_at_ms.max(now_ms + SWEEP_INTERVAL.as_millis() as u64));
+            entry.wake_at(idle_at_ms);
         }
     }
 
-    /// Keeps the tombstone of a closed channel; past the cap the oldest expires early.
-    fn keep_tombstone(&mut self, entry: &Arc<ChannelEntry>) {
-        self.tombstones.retain(|tombstone| tombstone.strong_count() > 0);
-        self.tombstones.push_back(Arc::downgrade(entry));
-        while self.tombstones.len() > self.arguments.context.limits.channels.tombstones_max as usize
-        {
-            let Some(oldest) = self.tombstones.pop_front().and_then(|weak| weak.upgrade()) else {
-                continue;
-            };
-            oldest.expire();
-            if let Some(child) = self.child(oldest.name()) {
-                let _ = child.cast(ChannelMsg::Tick);
+    /// Reopens the channels with the oldest tombstones past the cap.
+    fn expire_excess_tombstones(&self) {
+        let store = &self.arguments.context.store;
+        for entry in store.registry().tombstones().take_excess() {
+            match self.child(&entry) {
+                // It evicts the channel, too, unless that is in use again.
+                Some(child) => {
+                    let _ = child.cast(ChannelMsg::Tick);
+                }
+                None => {
+                    store.reopen(&entry);
+                    store.registry().directory().evict(entry);
+                }
             }
         }
     }
 
-    fn child(&self, name: &ChannelName) -> Option<ActorRef<ChannelMsg>> {
-        let entry = self.arguments.context.store.registry().directory().find(name)?;
-        let same = |weak: &Weak<ChannelEntry>| weak.as_ptr() == Arc::as_ptr(&entry);
-        self.children.values().find(|(_, weak)| same(weak)).map(|(child, _)| child.clone())
+    fn child_named(&self, name: &ChannelName) -> Option<&ActorRef<ChannelMsg>> {
+        self.child(&*self.arguments.context.store.registry().directory().find(name)?)
+    }
+
+    fn child(&self, entry: &ChannelEntry) -> Option<&ActorRef<ChannelMsg>> {
+        Some(&self.children.get(self.by_channel.get(&entry.id())?)?.actor)
+    }
+
+    fn remove_child(&mut self, actor: ActorId) -> Option<Child> {
+        let child = self.children.remove(&actor)?;
+        if self.by_channel.get(&child.channel) == Some(&actor) {
+            self.by_channel.remove(&child.channel);
+        }
+        Some(child)
     }
 }
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Channels looked at by one sweep, and those of them that are given an actor.
-const SWEEP_CHANNELS_MAX: usize = 10_000;
-const SWEEP_ACTORS_MAX: usize = 1_000;
+/// Channels that one sweep finds due, and those of them that are given an actor.
+const SWEEP_CHANNELS_MAX: usize = if cfg!(test) { 16 } else { 10_000 };
+const SWEEP_ACTORS_MAX: usize = if cfg!(test) { 8 } else { 1_000 };
 const RESTARTS: RestartPolicy = RestartPolicy { restarts_max: 100, window_ms: 10_000 };

@@ -88,8 +88,8 @@ pub(super) enum SamplerMsg {
 pub(super) enum ChannelsMsg {
     /// Give this channel an actor; it has been claimed.
     Start(Arc<ChannelEntry>),
-    /// A channel was closed; count its tombstone.
-    Closed(Arc<ChannelEntry>),
+    /// Channels were closed; there may be too many tombstones.
+    Closed,
     /// Look for channels that need an actor.
     Sweep,
     /// A planted fault, here or in a channel.

@@ -66,8 +66,8 @@ impl ShowStage {
         let registry = self.store.registry();
         let targets = registry.target_shards(batch.runs().iter().map(|run| &*run.entry));
         self.inboxes.deliver(&batch, targets);
-        for run in batch.runs().iter().filter(|run| run.closes()) {
-            self.channels.closed(&run.entry);
+        if batch.runs().iter().any(Run::closes) {
+            self.channels.closed();
         }
     }
 }

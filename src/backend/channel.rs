@@ -171,6 +171,12 @@ impl ChannelEntry {
         self.has_no_subscribers() && self.events.with_history(|history| history.is_empty())
     }
 
+    /// Whether it is open and has no events: there is nothing to do for it but to evict it once it
+    /// is idle.
+    pub fn is_open_and_empty(&self) -> bool {
+        !self.events.is_closed() && self.events.with_history(|history| history.is_empty())
+    }
+
     /// Its part of the publish permits.
     pub fn publish_permits(&self) -> &Arc<Semaphore> {
         &self.publish_permits

@@ -224,10 +224,11 @@ impl ChannelEvents {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }
 
-    /// Lets it take events again, once its tombstone has expired.
-    pub fn reopen(&self) {
-        self.closed_seq.store(0, Ordering::Release);
+    /// Lets it take events again. The seq of the event that had closed it.
+    pub(super) fn reopen(&self) -> Option<Seq> {
+        let closed_seq = self.closed_seq.swap(0, Ordering::AcqRel);
         self.closing.store(false, Ordering::Release);
+        (closed_seq > 0).then_some(Seq(closed_seq))
     }
 
     /// When it was closed, in milliseconds since 1970.
@@ -246,8 +247,9 @@ impl ChannelEvents {
         self.closed_seq.store(seq.0, Ordering::Release);
     }
 
-    /// Whether it has never had an event: there is nothing to do for it but to evict it.
-    pub fn never_published(&self) -> bool {
+    /// Whether it has never had an event, as far as is known without a lock: if the log lost events
+    /// it may have had some.
+    pub(super) fn never_published(&self) -> bool {
         self.last_seq() == Seq::ZERO
     }
 

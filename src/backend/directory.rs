@@ -235,6 +235,26 @@ impl Directory {
         (found, None)
     }
 
+    /// The channels after the name `after` to which `due` applies, in the order of their names, of
+    /// those that one look comes to. With them the name that it has come to, if there may be more.
+    pub fn next_due(
+        &self,
+        after: Option<&ChannelName>,
+        due: impl Fn(&ChannelEntry) -> bool,
+    ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
+        let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_str()));
+        let names = self.names.read();
+        let mut look = names.range::<str, _>((after, Bound::Unbounded)).take(PAGE_NAMES_MAX);
+        let (mut seen, mut last, mut found) = (0, None, Vec::new());
+        for (name, entry) in &mut look {
+            (seen, last) = (seen + 1, Some(name));
+            if due(entry) {
+                found.push(Arc::clone(entry));
+            }
+        }
+        (found, last.filter(|_| seen == PAGE_NAMES_MAX).cloned())
+    }
+
     /// How many channels there are.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)

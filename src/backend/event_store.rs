@@ -134,7 +134,7 @@ impl EventStore {
         });
         entry.events().set_last_seq(event.seq);
         if event.kind == EventKind::Closed {
-            entry.events().close(event.seq, event.accepted_ms);
+            self.close(entry, event.seq, event.accepted_ms);
         }
         if entry.events().rank() {
             let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
@@ -156,9 +156,26 @@ impl EventStore {
     }
 
     /// Takes over a closed channel whose closing event a log on disk has removed.
-    pub fn restore_closed(&self, entry: &ChannelEntry, seq: Seq, closed_ms: u64) {
+    pub fn restore_closed(&self, entry: &Arc<ChannelEntry>, seq: Seq, closed_ms: u64) {
         entry.events().set_last_seq(seq);
+        self.close(entry, seq, closed_ms);
+    }
+
+    fn close(&self, entry: &Arc<ChannelEntry>, seq: Seq, closed_ms: u64) {
         entry.events().close(seq, closed_ms);
+        self.registry.tombstones().keep(seq, entry);
+    }
+
+    /// Lets a closed channel take events again. Those from before its end are evicted.
+    pub fn reopen(&self, entry: &ChannelEntry) {
+        self.evict_all(entry);
+        self.remove_tombstone(entry);
+    }
+
+    fn remove_tombstone(&self, entry: &ChannelEntry) {
+        if let Some(closing) = entry.events().reopen() {
+            self.registry.tombstones().remove(closing);
+        }
     }
 
     /// Takes over that any channel of these patterns may have lost events up to these, when the hub
@@ -256,7 +273,7 @@ impl EventStore {
             });
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             entry.events().set_last_seq(lost_through);
-            entry.events().reopen();
+            self.remove_tombstone(&entry);
         }
         self.journal.write().reset(head);
         self.head.store(head.0, Ordering::Release);
@@ -392,6 +409,24 @@ mod tests {
         core::Limits,
         model::{Draft, NewEvent},
     };
+
+    #[test]
+    fn a_store_that_lost_events_has_nothing_to_do_for_its_channels() {
+        let registry = Arc::new(Registry::new(&Limits::default()));
+        let store = EventStore::new(Epoch::new(0, 1), u64::MAX, Arc::clone(&registry));
+        let entry = |name: &str| {
+            let name = ChannelName::parse(name).expect("a name");
+            registry.directory().find_or_create(&name, 0).expect("room for it")
+        };
+        store.restore_closed(&entry("closed"), Seq(3), 0);
+        let all = ["closed", "other"].map(entry);
+        assert_eq!(all.each_ref().map(|entry| entry.is_open_and_empty()), [false, true]);
+        store.lose_transient(vec![(ChannelPattern::parse("**").expect("a pattern"), Seq(3))]);
+        assert_eq!(all.each_ref().map(|entry| entry.is_open_and_empty()), [false, true]);
+        store.reset(Epoch::new(0, 2), Seq(5), Seq(5));
+        assert!(all.iter().all(|entry| entry.is_open_and_empty()));
+        assert_eq!(registry.tombstones().len(), 0);
+    }
 
     #[test]
     fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {

@@ -23,6 +23,7 @@ mod start_state;
 #[cfg(test)]
 mod tests;
 mod throttles;
+mod tombstones;
 mod truncation;
 mod walk;
 
@@ -40,3 +41,4 @@ pub use registry::Registry;
 pub use shard_set::{ShardSet, TargetShards};
 pub use start_search::{Resume, StartFound, StartRequest};
 pub use throttles::{Release, Throttle, Throttles};
+pub use tombstones::Tombstones;

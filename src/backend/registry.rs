@@ -9,6 +9,7 @@ use super::{
     pattern_counts::PatternCounts,
     shard_set::{ShardSet, TargetShards},
     throttles::Throttles,
+    tombstones::Tombstones,
 };
 use crate::{
     core::{ChannelPolicies, Limits},
@@ -22,6 +23,7 @@ pub struct Registry {
     pattern_counts: Arc<PatternCounts>,
     pattern_subscribers: Arc<ShardSet>,
     throttles: Arc<Throttles>,
+    tombstones: Tombstones,
 }
 
 impl Registry {
@@ -46,6 +48,7 @@ impl Registry {
             pattern_counts: Arc::default(),
             pattern_subscribers: Arc::default(),
             throttles: Throttles::new(publish.delay_max_ms),
+            tombstones: Tombstones::new(channels.tombstones_max as usize),
         }
     }
 
@@ -67,6 +70,11 @@ impl Registry {
     /// The channels whose publishers wait for a shard.
     pub fn throttles(&self) -> &Arc<Throttles> {
         &self.throttles
+    }
+
+    /// The tombstones of closed channels.
+    pub fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
     }
 
     /// The shards that events of these channels concern. To be asked after the head has moved: all

@@ -8,6 +8,8 @@ mod bodies;
 mod budgets;
 mod builder;
 mod channel_creation;
+#[cfg(test)]
+mod channel_upkeep_tests;
 mod connections;
 #[cfg(test)]
 mod contract;

@@ -79,6 +79,39 @@ async fn a_channel_that_was_open_again_does_not_end_its_subscribers_after_a_rest
     hub.shut_down().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closed_channels_past_the_cap_of_tombstones_are_open_and_take_no_room_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut limits = Limits::default();
+    limits.channels.tombstones_max = 5;
+    limits.channels.channels_max = 20;
+    let hub = start(directory.path(), limits.clone()).await;
+    for n in 0..60 {
+        let job = name(&format!("job/{n}"));
+        let closed = async {
+            // Those past the cap make room in a moment.
+            while let Err(error) = hub.publish(publication(job.as_str(), "x")).await {
+                assert!(matches!(error, PublishError::DirectoryFull(_)), "{error}");
+                sleep(Duration::from_millis(5)).await;
+            }
+            hub.close_channel(&job).await.expect("closed");
+        };
+        timeout(PATIENCE, closed).await.expect("the hub has room");
+    }
+    hub.shut_down().await;
+    drop(hub);
+    let hub = start(directory.path(), limits).await;
+    for n in [0, 54] {
+        publish(&hub, &format!("job/{n}"), "again").await;
+    }
+    for n in 55..60 {
+        let job = name(&format!("job/{n}"));
+        let answer = hub.publish(publication(job.as_str(), "again")).await;
+        assert_eq!(answer.map(drop), Err(PublishError::Closed(job)));
+    }
+    hub.shut_down().await;
+}
+
 async fn start(directory: &Path, limits: Limits) -> Hub {
     let starts = async {
         loop {

@@ -112,8 +112,9 @@ pub(super) fn restore(
     registry.directory().restore_losses(removed.lost(), removed.unnamed());
     for (channel, seq, closed_ms) in removed.closed() {
         if closed_ms + loader.tombstone_ms > now_ms {
-            let entry = registry.directory().find_or_create(channel, now_ms)?;
+            let entry = loader.find_or_create(channel)?;
             store.restore_closed(&entry, seq, closed_ms);
+            loader.expire_excess_tombstones();
         }
     }
     for key in removed.keys() {
@@ -209,20 +210,23 @@ impl Loader {
             if is_tombstone {
                 let entry = self.find_or_create(&recovered.channel)?;
                 self.store.restore_closed(&entry, seq, time_ms);
+                self.expire_excess_tombstones();
             }
             return Ok(());
         }
         let entry = self.find_or_create(&recovered.channel)?;
         if entry.events().is_closed() {
             // An event after the close: the channel had been created again.
-            self.reopen(&entry);
+            self.store.reopen(&entry);
         }
         // Its events share the channel's name.
         let recovered = RecoveredEvent { channel: entry.name().clone(), ..recovered };
         self.store.append(&entry, &Arc::new(self.store.restore(recovered)));
         self.store.commit(seq);
-        if kind == EventKind::Closed && !is_tombstone {
-            self.reopen(&entry);
+        if is_tombstone {
+            self.expire_excess_tombstones();
+        } else if kind == EventKind::Closed {
+            self.store.reopen(&entry);
         }
         Ok(())
     }
@@ -250,10 +254,11 @@ impl Loader {
         }
     }
 
-    /// Reopens a channel as when its tombstone expires: events before the close are gone.
-    fn reopen(&self, entry: &ChannelEntry) {
-        self.store.evict_all(entry);
-        entry.events().reopen();
+    /// Reopens the channels with the oldest tombstones past the cap, as the hub did before it ended.
+    fn expire_excess_tombstones(&self) {
+        for entry in self.store.registry().tombstones().take_excess() {
+            self.store.reopen(&entry);
+        }
     }
 
     fn key(&mut self, key: StoredKey) {

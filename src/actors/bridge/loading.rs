@@ -160,8 +160,7 @@ impl Loader {
         let now_ms = self.clock.now_ms();
         let entry = self.store.registry().directory().find_or_create_always(&channel, now_ms);
         if entry.events().is_closed() && kind == EventKind::Published {
-            self.store.evict_all(&entry);
-            entry.events().reopen();
+            self.store.reopen(&entry);
         }
         let event = Event {
             seq,
