@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::Response,
 };
+use tokio::time::Instant;
 
 use super::{
     Problem,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     hub::{PollNow, PollRequest},
-    model::{PollAnswer, PollReply, Start},
+    model::{PollAnswer, PollReply},
 };
 
 /// A poll that is to be answered.
@@ -36,13 +37,14 @@ impl OpenPoll {
             *response.headers_mut() = poll_headers();
             return Ok(Outcome::Response(response));
         }
+        let begun = Instant::now();
         match hub.poll_now(&request).await? {
             PollNow::Answer(answer) => return Ok(answered(request.encoding.encode(&answer))),
             PollNow::Wait(position) if request.wait.is_zero() => {
                 let nothing = PollAnswer::nothing(position);
                 return Ok(answered(request.encoding.encode(&nothing)));
             }
-            PollNow::Wait(position) => request.start = Start::At(position),
+            PollNow::Wait(position) => request.wait_from(position, begun),
         }
         hub.wait_for_capacity().await;
         if !context.can_hand_off {

@@ -72,7 +72,16 @@ fn poll(selectors: &[&str], start: Start) -> PollRequest {
 async fn polled(hub: &Hub, selectors: &[&str], mut start: Start) -> Vec<Option<u64>> {
     let mut found = Vec::new();
     loop {
-        match hub.poll_now(&poll(selectors, start)).await.expect("an answer") {
+        let request = poll(selectors, start);
+        let now = match hub.poll_now(&request).await {
+            // The disk is slow.
+            Err(SubscribeError::HistoryBusy) => {
+                start = request.start;
+                continue;
+            }
+            now => now.expect("an answer"),
+        };
+        match now {
             PollNow::Answer(answer) => {
                 found.extend(answer.gap.map(|_| None));
                 let numbers = answer.events.iter().map(|event| event.data().parse().ok());
@@ -278,6 +287,43 @@ async fn a_disk_that_hangs_holds_up_neither_live_subscribers_nor_heartbeats() {
         assert_eq!(received.found, numbers(0..230));
     }
     assert_eq!(polling.await.expect("answers"), numbers(0..230));
+    hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_waits_for_a_disk_that_hangs_no_longer_than_it_may() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let hub = start(directory.path(), small_memory()).await;
+    let first = publish(&hub, [("a", 0)]).await;
+    for n in 1..200 {
+        publish(&hub, [("a", n)]).await;
+    }
+    let reads = Arc::clone(hub.0.log_reads.as_ref().expect("a log on disk"));
+    reads.hold(true);
+    // Within its wait, on a shard after a second, and refused if it does not wait for events.
+    for (wait_ms, expected) in
+        [(200, Ok(204)), (1_500, Ok(204)), (0, Err(SubscribeError::HistoryBusy))]
+    {
+        let mut request = poll(&["a"], Start::At(first));
+        request.wait = Duration::from_millis(wait_ms);
+        let answer = timeout(PATIENCE, hub.poll(request)).await.expect("it does not hang");
+        assert_eq!(answer.map(|reply| reply.status), expected, "{wait_ms}");
+    }
+    // The shard reads on for a poll that has left the request's path, of a closed channel, too.
+    hub.close_channel(&name("a")).await.expect("closed");
+    let mut request = poll(&["a"], Start::At(first));
+    request.wait = Duration::from_secs(60);
+    let polling = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.poll(request).await }
+    });
+    while hub.counters().pollers.get() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    reads.hold(false);
+    let reply = timeout(PATIENCE, polling).await.expect("in time").expect("it ends");
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.status, reply.position.seq > first.seq), (200, true));
     hub.shut_down().await;
 }
 

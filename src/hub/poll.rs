@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -34,6 +34,14 @@ pub struct PollRequest {
     pub holder: Option<Holder>,
     /// The address of its client, if that is known.
     pub client: Option<ClientAddress>,
+}
+
+impl PollRequest {
+    /// Has it wait from a position, for what is left of its wait since it has begun.
+    pub(crate) fn wait_from(&mut self, position: Position, begun: Instant) {
+        self.start = Start::At(position);
+        self.wait = self.wait.saturating_sub(begun.elapsed());
+    }
 }
 
 impl Hub {
@@ -111,6 +119,7 @@ impl Hub {
         let events_max = if types.is_empty() { limit } else { POLL_PAGE_EVENTS };
         let mut through = resume.cursor;
         let mut events = Vec::new();
+        let mut is_disk_slow = false;
         // A type filter may skip many events. A few pages are read here; a shard reads the rest in
         // pieces. What does not move on is a look at some channels: it is made to its end, since the
         // next poll would begin it anew.
@@ -132,12 +141,19 @@ impl Hub {
                 Err(NotInMemory::OnDisk(to)) => {
                     let (named, reader) = (named.iter(), &mut resume.reader);
                     let read = backend.log_read(patterns, named, reader, &range, to);
-                    self.read_log(read).await?
+                    match self.read_log(read, request.wait).await? {
+                        LogPage::Read(page) => Some(page),
+                        LogPage::FellOff => None,
+                        LogPage::Slow => {
+                            is_disk_slow = true;
+                            None
+                        }
+                    }
                 }
                 page => page.ok(),
             };
             // Events were evicted after the search for the start: the shard finds that too and
-            // answers with a gap.
+            // answers with a gap. It reads on from a slow disk as well.
             let Some(mut page) = page else { break };
             page.more = page.through < range.through;
             pages += usize::from(page.through > through);
@@ -158,7 +174,7 @@ impl Hub {
             self.0.metrics.gaps.count(gap.reason.as_str());
         }
         if events.is_empty() && resume.gap.is_none() {
-            if !open {
+            if !open && !is_disk_slow {
                 return Err(self.refused(SubscribeError::Closed));
             }
             return Ok(PollNow::Wait(position));
@@ -169,19 +185,25 @@ impl Hub {
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
     }
 
-    /// Reads a piece from disk; nothing if it has been evicted. Cancelling it cancels the read.
-    async fn read_log(&self, read: LogRead) -> Result<Option<Piece>, SubscribeError> {
+    /// Reads a piece from disk for a poll that may wait for so long. Cancelling it cancels the read.
+    async fn read_log(&self, read: LogRead, wait: Duration) -> Result<LogPage, SubscribeError> {
         let reads = self.0.log_reads.as_ref();
         let pending = match reads.map(|reads| reads.read(read)) {
             Some(Ok(pending)) => pending,
             Some(Err(ReadsBusy)) => return Err(self.refused(SubscribeError::HistoryBusy)),
-            None => return Ok(None),
+            None => return Ok(LogPage::FellOff),
         };
-        match pending.await {
-            Ok(piece) => Ok(Some(piece.into_piece())),
-            Err(ReadFailure::FellOff) => Ok(None),
-            Err(ReadFailure::Closed) => Err(self.refused(SubscribeError::GoingDown)),
-            Err(ReadFailure::Unreadable) => Err(self.refused(SubscribeError::HistoryUnreadable)),
+        let time_max = if wait.is_zero() { LOG_READ_TIME_MAX } else { wait.min(LOG_READ_SOON) };
+        match timeout(time_max, pending).await {
+            Ok(Ok(piece)) => Ok(LogPage::Read(piece.into_piece())),
+            Ok(Err(ReadFailure::FellOff)) => Ok(LogPage::FellOff),
+            Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
+            Ok(Err(ReadFailure::Unreadable)) => {
+                Err(self.refused(SubscribeError::HistoryUnreadable))
+            }
+            // It must not be told that there is nothing, and does not wait on a shard.
+            Err(_) if wait.is_zero() => Err(self.refused(SubscribeError::HistoryBusy)),
+            Err(_) => Ok(LogPage::Slow),
         }
     }
 
@@ -192,12 +214,13 @@ impl Hub {
     /// As [`poll_now`](Self::poll_now) and [`admit_poll`](Self::admit_poll), and
     /// [`SubscribeError::GoingDown`] if no shard runs until its wait is over.
     pub async fn poll(&self, mut request: PollRequest) -> Result<PollReply, SubscribeError> {
+        let begun = Instant::now();
         match self.poll_now(&request).await? {
             PollNow::Answer(answer) => return Ok(request.encoding.encode(&answer)),
             PollNow::Wait(position) if request.wait.is_zero() => {
                 return Ok(request.encoding.encode(&PollAnswer::nothing(position)));
             }
-            PollNow::Wait(position) => request.start = Start::At(position),
+            PollNow::Wait(position) => request.wait_from(position, begun),
         }
         self.wait_for_reply(request).await
     }
@@ -254,6 +277,20 @@ pub enum PollNow {
     Wait(Position),
 }
 
+/// A page of a poll's events that are on disk.
+enum LogPage {
+    Read(Piece),
+    /// It has been evicted.
+    FellOff,
+    /// It is not read yet: the disk is slow, or has much to read.
+    Slow,
+}
+
+/// How long a poll that does not wait for events waits for the disk; then it is refused for a while.
+const LOG_READ_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a poll that waits for events waits for the disk here, where it has a request's permit;
+/// then it is handed to a shard, which reads it until its wait is over.
+const LOG_READ_SOON: Duration = Duration::from_secs(1);
 /// How long a poll whose shard has ended waits before it is handed to another.
 const RESTART_PAUSE: Duration = Duration::from_millis(20);
 /// Events read for one page, and pages that `poll_now` reads at most.
