@@ -65,6 +65,8 @@ pub struct Engine {
     until_empty: Vec<oneshot::Sender<()>>,
     pub(super) random: fastrand::Rng,
     fault: PlantedFault,
+    /// The slot that the end of all connections has come to.
+    ended_to: usize,
     /// For tests: connections that ended since the last look, and why.
     #[cfg(test)]
     pub(in crate::actors::shard) ended: Vec<(u64, CloseReason)>,
@@ -124,6 +126,7 @@ impl Engine {
             until_empty: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             fault: PlantedFault::NONE,
+            ended_to: 0,
             #[cfg(test)]
             ended: Vec::new(),
         }
@@ -216,14 +219,18 @@ impl Engine {
     /// when none is left. Connections attached from then on follow the epoch that the store has.
     pub fn end_some(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
-        let some = self.slots.iter().take(ENDS_AT_ONCE);
-        let indices: Vec<u32> = some.map(|(index, _)| index as u32).collect();
-        for index in indices {
-            self.finish(index, CloseReason::LogChanged);
+        // It goes on where the last call has ended, since the slots before that are empty by now.
+        let to = self.slots.capacity().min(self.ended_to + ENDS_AT_ONCE);
+        let looked_at = self.ended_to..to;
+        self.ended_to = if to == self.slots.capacity() { 0 } else { to };
+        for index in looked_at {
+            if self.slots.get(index).is_some() {
+                self.finish(index as u32, CloseReason::LogChanged);
+            }
         }
         let has_ended = self.slots.is_empty();
         if has_ended {
-            self.epoch = self.backend.epoch();
+            (self.epoch, self.ended_to) = (self.backend.epoch(), 0);
         }
         has_ended
     }
@@ -407,5 +414,5 @@ impl Drop for Engine {
 
 /// Reads of history that a connection may do in one pass.
 pub(super) const READS_PER_PASS: u8 = if cfg!(test) { 2 } else { 4 };
-/// Connections that are ended in one step of the shard.
+/// Slots whose connections are ended in one step of the shard.
 const ENDS_AT_ONCE: usize = 256;
