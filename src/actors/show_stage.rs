@@ -8,7 +8,6 @@ use super::{
     clock::Clock,
     committer::{Answer, Prepared},
     inbox::Inboxes,
-    submission::AppendError,
 };
 use crate::{backend::EventStore, telemetry::Metrics};
 
@@ -38,15 +37,6 @@ impl ShowStage {
         }
         // The publishers first: their answer does not wait for the fan-out.
         for Answer { reply, outcome, .. } in answers {
-            match &outcome {
-                Ok(committed) if committed.replayed => {
-                    self.metrics.publishes_replayed.inc();
-                }
-                Err(AppendError::Closed(_)) => {
-                    self.metrics.publishes_refused.count("closed");
-                }
-                _ => {}
-            }
             // A publisher that is gone does not need it.
             let _ = reply.send(outcome);
         }

@@ -260,7 +260,7 @@ impl Hub {
             }
             request.wait = until.saturating_duration_since(Instant::now());
             if request.wait.is_zero() {
-                return Err(SubscribeError::GoingDown);
+                return Err(self.refused(SubscribeError::GoingDown));
             }
             // The shard is started again in a moment.
             sleep(RESTART_PAUSE.min(request.wait)).await;

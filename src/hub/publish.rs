@@ -163,6 +163,9 @@ impl Hub {
         match self.0.log.append(submission).await {
             Ok(committed) => {
                 self.0.metrics.append_seconds.observe_time(began.elapsed());
+                if committed.replayed {
+                    self.0.metrics.publishes_replayed.inc();
+                }
                 Ok(Published {
                     first: committed.first,
                     last: committed.last,
@@ -170,7 +173,10 @@ impl Hub {
                     replayed: committed.replayed,
                 })
             }
-            Err(AppendError::Closed(name)) => Err(PublishError::Closed(name)),
+            Err(AppendError::Closed(name)) => {
+                self.0.metrics.publishes_refused.count("closed");
+                Err(PublishError::Closed(name))
+            }
             Err(AppendError::KeyReused) => Err(PublishError::KeyReused),
             Err(AppendError::QueueFull) => Err(PublishError::Overloaded { wait_ms }),
             Err(AppendError::StorageFull) => Err(PublishError::StorageFull),

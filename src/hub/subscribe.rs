@@ -102,7 +102,8 @@ impl Hub {
 
     /// Opens a stream as an HTTP body, served by some shard. Dropping the body ends it.
     pub async fn open(&self, subscriber: Subscriber) -> Result<EventBody, SubscribeError> {
-        self.0.shards.attach(subscriber).await.ok_or(SubscribeError::GoingDown)
+        let body = self.0.shards.attach(subscriber).await;
+        body.ok_or_else(|| self.refused(SubscribeError::GoingDown))
     }
 
     pub(super) fn admit(&self, asked: AdmissionRequest) -> Result<Subscriber, SubscribeError> {
