@@ -189,7 +189,7 @@ impl Committer {
         queue: &'a ArrayQueue<Queued>,
         budget: CommitBudget,
     ) -> impl Iterator<Item = Queued> + 'a {
-        let mut cost_left = usize::MAX;
+        let mut cost_left = budget.cost_max;
         (0..budget.submissions_max).map_while(move |_| self.next(queue, &mut cost_left))
     }
 
