@@ -29,7 +29,7 @@ pub(super) struct Answers {
     epoch: Option<Epoch>,
     /// The run of the server that this hub follows: what another one answers may not be in the log.
     run: Run,
-    /// Answers that wait for that, in its order.
+    /// Answers that wait for that, by what they wait for.
     known: VecDeque<KnownAnswer>,
     /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
     /// the log, it was appended.
@@ -105,7 +105,7 @@ impl Answers {
             known.lose();
         }
         match self.follows(run) {
-            true => self.known.push_back(known),
+            true => self.insert(known),
             false => self.look_for(known),
         }
     }
@@ -127,10 +127,14 @@ impl Answers {
         if let Some(OpenAnswer { events, since, receipt }) = self.open.remove(nonce) {
             let outcome = Ok(committed(epoch, seq, events, false));
             let at = Seq(seq.0 + events as u64 - 1);
-            let index = self.known.partition_point(|known| known.at <= at);
-            let known = KnownAnswer { at, since, outcome, first_nonce: *nonce, receipt };
-            self.known.insert(index, known);
+            self.insert(KnownAnswer { at, since, outcome, first_nonce: *nonce, receipt });
         }
+    }
+
+    /// Adds an answer in the order of what it waits for. Mostly that is the last.
+    fn insert(&mut self, known: KnownAnswer) {
+        let index = self.known.partition_point(|other| other.at <= known.at);
+        self.known.insert(index, known);
     }
 
     /// Whether this run of the server is the one that is followed.
@@ -179,8 +183,11 @@ impl Answers {
         let now = Instant::now();
         self.open.retain(|_, open| now.duration_since(open.since) < outcome_wait);
         let is_due = |known: &KnownAnswer| now.duration_since(known.since) >= wait;
-        let late = self.known.iter().take_while(|known| is_due(known)).count();
-        self.known.drain(..late).collect()
+        // They are not in the order in which they came.
+        let (late, known): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.known).into_iter().partition(is_due);
+        self.known = known.into();
+        late
     }
 
     /// Whether no known answer waits.
@@ -206,9 +213,13 @@ impl Answers {
             Ok(Committed { replayed: true, .. }) => {
                 known.lose();
                 known.at = Seq::ZERO;
-                self.known.push_front(known);
+                self.insert(known);
             }
-            Err(_) => self.known.push_back(known),
+            // The number is one of another run's log.
+            Err(_) => {
+                known.at = Seq::ZERO;
+                self.insert(known);
+            }
         }
     }
 }
@@ -357,6 +368,26 @@ mod tests {
         assert!(is_waiting(&mut answer));
         send(answers.take_late(Duration::ZERO, Duration::ZERO));
         assert!(answer.await.is_err(), "it was never found: the outcome is open");
+    }
+
+    #[tokio::test]
+    async fn no_answer_waits_for_the_events_of_a_later_one() {
+        let (mut answers, mut refused) = with_answer("a", SubmissionOutcome::KeyReused);
+        let (receipt, mut taken) = receipt();
+        let outcome = SubmissionOutcome::Taken { first: Seq(11), events: 1 };
+        answers.add(outcome, (epoch(1), &run("a"), Seq(12)), [2; 8], receipt);
+        send(answers.show(fence(11)));
+        assert!(taken.try_recv().expect("an answer").is_ok());
+        assert!(is_waiting(&mut refused), "the event that it rests on may be the next one");
+        send(answers.show(fence(12)));
+        assert_eq!(refused.await.expect("an answer"), Err(AppendError::KeyReused));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_by_a_server_that_is_not_followed_waits_for_nothing() {
+        let (mut answers, mut answer) = with_answer("b", SubmissionOutcome::KeyReused);
+        send(answers.take_shown());
+        assert_eq!(answer.try_recv().expect("an answer"), Err(AppendError::KeyReused));
     }
 
     #[tokio::test]
