@@ -103,7 +103,8 @@ impl Loader {
         self.store.reset(epoch, before_first, before_first);
         let mut fence = Fence { epoch, seq: before_first, nonce: None };
         let mut count = PAGE_EVENTS_MIN;
-        loop {
+        // What other hubs append meanwhile is left to the tail: there may be no end to it.
+        while fence.seq < state.last {
             let entries = log.read(fence.seq, count).await?;
             if entries.is_empty() {
                 break;
@@ -119,8 +120,12 @@ impl Loader {
                 }
                 fence = Fence { epoch, seq, nonce: Some(entry.nonce) };
                 let (entry, event) = self.event(epoch, seq, entry, true);
+                let (kind, closed_ms) = (event.kind, event.accepted_ms);
                 self.store.append(&entry, &Arc::new(event));
                 self.store.commit(seq);
+                if kind == EventKind::Closed && !self.is_tombstone(closed_ms) {
+                    self.store.reopen(&entry);
+                }
                 loaded(fence);
             }
             tokio::task::yield_now().await;
@@ -131,7 +136,7 @@ impl Loader {
         let head = fence.seq;
         self.store.skip_to(head);
         for (channel, seq, closed_ms) in log.closed().await? {
-            if closed_ms + self.closed_ms > self.clock.now_ms() && seq <= head {
+            if self.is_tombstone(closed_ms) && seq <= head {
                 let now_ms = self.clock.now_ms();
                 let entry =
                     self.store.registry().directory().find_or_create_always(&channel, now_ms);
@@ -145,6 +150,11 @@ impl Loader {
         // What came from a later epoch was loaded as if it were of this one.
         let is_same = log.state(head).await?.epoch == Some(epoch);
         Ok(is_same.then_some(fence))
+    }
+
+    /// Whether a channel that was closed then is still closed.
+    fn is_tombstone(&self, closed_ms: u64) -> bool {
+        closed_ms + self.closed_ms > self.clock.now_ms()
     }
 
     /// The event of an entry, and its channel. A channel that is closed here is open again if the log
