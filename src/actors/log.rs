@@ -86,11 +86,6 @@ impl Log {
         })
     }
 
-    /// How many permits there are.
-    pub(super) fn permits_max(&self) -> usize {
-        self.queue.capacity()
-    }
-
     /// The permits of publishes in flight; a submission holds as many as its events cost.
     pub(crate) fn permits(&self) -> &Arc<Semaphore> {
         &self.permits

@@ -3,12 +3,12 @@
 //!
 //! Its queue is bounded by the permits of publishes in flight, in events and in bytes.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -81,8 +81,12 @@ impl BackendOptions {
 pub(crate) struct SharedStage {
     pub(super) options: BackendOptions,
     pub(super) append_limits: AppendLimits,
-    pub(super) metrics: std::sync::Arc<BackendMetrics>,
+    pub(super) metrics: Arc<BackendMetrics>,
     pub(super) counts: SharedCounts,
+    /// Of events on their way to the shards. A bridge that is restarted finds in use what its
+    /// predecessor has given to them.
+    show_permits: Arc<Semaphore>,
+    show_permits_max: usize,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     answers: Mutex<Answers>,
@@ -90,6 +94,8 @@ pub(crate) struct SharedStage {
     /// What this hub has of the log; none while it is loaded anew.
     fence: watch::Sender<Option<Fence>>,
     condition: watch::Sender<Condition>,
+    /// How often the connection that follows the log has broken.
+    outages: watch::Sender<u64>,
     wait_max: Duration,
     outcome_wait: Duration,
     /// A test holds up the next load of the log.
@@ -136,9 +142,11 @@ impl SharedStage {
         options: BackendOptions,
         publish: &PublishLimits,
         channels: &ChannelLimits,
-        metrics: std::sync::Arc<BackendMetrics>,
+        metrics: Arc<BackendMetrics>,
         (fence, run): (Fence, Run),
     ) -> Self {
+        // As many as there are of the log, so that an entry of a shard's ring is left for each batch.
+        let show_permits_max = publish.in_flight_max.max(1) as usize;
         Self {
             append_limits: AppendLimits {
                 events_max: options.events_max,
@@ -150,14 +158,17 @@ impl SharedStage {
                 closed_max: channels.tombstones_max.into(),
             },
             options,
-            counts: SharedCounts::new(std::sync::Arc::clone(&metrics)),
+            counts: SharedCounts::new(Arc::clone(&metrics)),
             metrics,
+            show_permits: Arc::new(Semaphore::new(show_permits_max)),
+            show_permits_max,
             waiting: Mutex::default(),
             arrived: Notify::new(),
             answers: Mutex::new(Answers::new(fence, run)),
             seen: Mutex::new(Seen { fence, highest: fence.seq }),
             fence: watch::Sender::new(Some(fence)),
             condition: watch::Sender::new(Condition::Following),
+            outages: watch::Sender::new(0),
             wait_max: Duration::from_millis(publish.wait_ms.into()),
             outcome_wait: Duration::from_millis(publish.outcome_wait_ms.into()),
             #[cfg(test)]
@@ -194,6 +205,11 @@ impl SharedStage {
         }
     }
 
+    /// No append is under way: the bridge that had begun one has failed.
+    pub(super) fn forget_append(&self) {
+        self.waiting.lock().in_call = 0;
+    }
+
     /// The next publishes, as many as one append takes.
     pub(super) fn take_batch(&self) -> Vec<Handed> {
         let mut waiting = self.waiting.lock();
@@ -228,6 +244,7 @@ impl SharedStage {
         for handed in batch.into_iter().rev() {
             waiting.queue.push_front(handed);
         }
+        self.metrics.observe_queued(waiting.queue.len());
     }
 
     /// Publishes have their outcomes, by a run of the server. They are answered when this hub has shown
@@ -290,6 +307,14 @@ impl SharedStage {
         (answers.collect(), permits)
     }
 
+    /// Waits until the shards are through with enough of what they were given before to show events
+    /// that cost so much.
+    pub(super) async fn show_permit(&self, cost: usize) -> OwnedSemaphorePermit {
+        let cost = u32::try_from(cost.clamp(1, self.show_permits_max)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.show_permits).acquire_many_owned(cost).await;
+        permit.expect("no permits are ever closed")
+    }
+
     /// This hub has shown the log as far as the fence, and appends behind that.
     pub(super) fn has_shown(&self, fence: Fence) {
         self.seen.lock().add(fence);
@@ -340,6 +365,12 @@ impl SharedStage {
     pub(super) fn halt(&self) {
         self.set_condition(Condition::Halted);
         self.fence.send_replace(None);
+        self.refuse_all();
+    }
+
+    /// Whether it has halted.
+    pub(crate) fn has_halted(&self) -> bool {
+        self.condition() == Condition::Halted
     }
 
     /// What this hub has of the log; none while it is loaded anew.
@@ -351,6 +382,19 @@ impl SharedStage {
     pub(super) async fn has_fence(&self) {
         // The sender is here.
         let _ = self.fence.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Counts the outages of the connection that follows the log.
+    pub(super) fn outages(&self) -> watch::Receiver<u64> {
+        self.outages.subscribe()
+    }
+
+    /// The connection that follows the log has broken.
+    pub(super) fn go_away(&self) {
+        if self.fence().is_some() {
+            self.set_condition(Condition::Away);
+        }
+        self.outages.send_modify(|outages| *outages += 1);
     }
 
     pub(super) fn set_condition(&self, condition: Condition) {
@@ -426,6 +470,9 @@ impl SharedStage {
         {
             expired.extend(waiting.queue.pop_front());
         }
+        if !expired.is_empty() {
+            self.metrics.observe_queued(waiting.queue.len());
+        }
         drop(waiting);
         for handed in expired {
             let _ = handed.receipt.reply.send(Err(AppendError::BackendAway));
@@ -437,14 +484,20 @@ impl SharedStage {
 
     /// Takes nothing more. Publishes under way have an open outcome, others are refused.
     pub(super) fn stop(&self) {
+        self.refuse_all();
+        self.answers.lock().clear();
+    }
+
+    /// Refuses publishes that wait, and all that come.
+    fn refuse_all(&self) {
         let mut waiting = self.waiting.lock();
         waiting.has_stopped = true;
         let queue = mem::take(&mut waiting.queue);
+        self.metrics.observe_queued(0);
         drop(waiting);
         for handed in queue {
             let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
         }
-        self.answers.lock().clear();
     }
 
     /// Waits until what was taken is answered, and not for longer than it may be.
@@ -527,6 +580,10 @@ impl SharedStage {
 
     pub(super) async fn loading_held(&self) {
         let _ = self.load_held.subscribe().wait_for(|is_held| !is_held).await;
+    }
+
+    pub(crate) async fn all_show_permits(&self) -> OwnedSemaphorePermit {
+        self.show_permit(self.show_permits_max).await
     }
 
     /// How many publishes wait to be appended.

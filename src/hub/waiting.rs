@@ -34,6 +34,7 @@ impl Hub {
         };
         match shared.catch_up(at).await {
             true => Ok(()),
+            false if shared.has_halted() => Err(self.refused(SubscribeError::GoingDown)),
             false => Err(self.refused(SubscribeError::NotCaughtUp)),
         }
     }

@@ -13,6 +13,7 @@ use crate::{
 /// Appends, over one connection after the other.
 pub(super) async fn append_forever(stage: Arc<SharedStage>) {
     let mut backoff = Backoff::default();
+    stage.forget_append();
     loop {
         let error = match RedisLog::connect(&stage.options.redis).await {
             Ok(mut log) => append_on(&stage, &mut log, &mut backoff).await,
@@ -25,14 +26,23 @@ pub(super) async fn append_forever(stage: Arc<SharedStage>) {
 
 /// Appends until the connection is of no use.
 async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
+    // A server that has lost its power, or that is behind a network that is cut, ends no connection.
+    let mut outages = stage.outages();
     loop {
+        let has_work = async {
+            stage.has_fence().await;
+            stage.filled().await;
+        };
         tokio::select! {
-            () = stage.has_fence() => {}
+            biased;
+            _ = outages.changed() => {
+                return RedisError::Unexpected("the connection that follows the log has broken");
+            }
             error = log.ended() => return error,
+            () = has_work => {}
         }
-        tokio::select! {
-            () = stage.filled() => {}
-            error = log.ended() => return error,
+        if !stage.is_followed(log.run()) {
+            return RedisError::Unexpected("a server other than the one that is followed");
         }
         let Some(fence) = stage.fence() else { continue };
         let mut batch = stage.take_batch();

@@ -3,10 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
-};
+use tokio::time::sleep;
 
 use super::{
     arguments::BridgeArguments,
@@ -30,9 +27,6 @@ pub(super) struct Tail {
     arguments: BridgeArguments,
     stage: Arc<SharedStage>,
     loader: Loader,
-    /// Of events on their way to the shards: no more are read while these are too many.
-    permits: Arc<Semaphore>,
-    permits_max: usize,
 }
 
 /// What has become of the log since it was last looked at.
@@ -55,14 +49,15 @@ impl Tail {
             clock: arguments.clock,
             closed_ms: stage.append_limits.closed_ms,
         };
-        // As many as there are of the log, so that an entry of a shard's ring is left for each batch.
-        let permits_max = arguments.log.permits_max();
-        let permits = Arc::new(Semaphore::new(permits_max));
-        Self { arguments, stage, loader, permits, permits_max }
+        Self { arguments, stage, loader }
     }
 
     /// Follows, over one connection after the other.
     pub(super) async fn follow_forever(self) {
+        if self.stage.has_halted() {
+            // In a bridge before this one, and for good: subscriptions and publishes are refused.
+            return self.end_connections().await;
+        }
         let (mut backoff, mut logged) = (Backoff::default(), String::new());
         loop {
             let error = match RedisLog::connect(&self.stage.options.redis).await {
@@ -73,9 +68,7 @@ impl Tail {
                 return self.halt(&error).await;
             }
             self.stage.metrics.count_disconnect();
-            if self.stage.fence().is_some() {
-                self.stage.set_condition(Condition::Away);
-            }
+            self.stage.go_away();
             // A permanent error later in an outage is another one than what it began with.
             let text = error.to_string();
             if backoff.is_first() || error.is_permanent() && text != logged {
@@ -100,6 +93,10 @@ impl Tail {
         );
         self.arguments.lifecycle.become_unready();
         self.stage.halt();
+        self.end_connections().await;
+    }
+
+    async fn end_connections(&self) {
         loop {
             // Again and again: a subscription that was admitted before may attach late.
             self.arguments.shards.end_all().await;
@@ -163,12 +160,22 @@ impl Tail {
                 self.stage.follows(log.run());
                 return Ok(());
             }
-            Continuity::Whole | Continuity::FellOff => {
+            // A load that broke off, which was logged when it began.
+            Continuity::Whole if !is_loaded => {}
+            Continuity::Whole => {
+                tracing::warn!(
+                    "an entry of the shared log does not follow the one before it; this hub loads the \
+                     log again, and its clients reconnect"
+                );
+            }
+            Continuity::FellOff => {
                 if is_loaded {
                     self.stage.metrics.count_change("fell_off");
                 }
                 tracing::warn!(
-                    "this hub fell off the shared log; its clients reconnect and get a gap"
+                    "entries that this hub had not read were removed from the shared log; its clients \
+                     reconnect and get a gap: raise backend.events_max or backend.bytes_max, or find \
+                     out why this hub is slow"
                 );
             }
             Continuity::Replaced => {
@@ -246,7 +253,7 @@ impl Tail {
             let is_last = !entries.peek().is_some_and(follows);
             // A channel may be open again right behind its close, which is shown by then.
             if is_closing || is_last || prepared.events.len() >= SHOWN_EVENTS_MAX {
-                let permit = self.permit(costs).await;
+                let permit = self.stage.show_permit(costs).await;
                 let mut prepared = std::mem::take(&mut prepared);
                 prepared.now = self.arguments.clock.now();
                 // Those of publishers are free again with their answers.
@@ -262,13 +269,6 @@ impl Tail {
             }
         }
         true
-    }
-
-    /// Waits until the shards are through with enough of what they were given before.
-    async fn permit(&self, cost: usize) -> OwnedSemaphorePermit {
-        let cost = u32::try_from(cost.clamp(1, self.permits_max)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.permits).acquire_many_owned(cost).await;
-        permit.expect("no permits are ever closed")
     }
 }
 
