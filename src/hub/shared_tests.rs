@@ -165,7 +165,6 @@ async fn a_publisher_hands_over_no_more_than_its_budget() {
     let hub = hub_on(&server).await;
     let (log, stage) = (&hub.0.log, hub.0.log.shared().expect("it is shared"));
     stage.hold(true);
-    let mut committer = log.committer().lock();
     for _ in 0..3 {
         let entry = hub.0.registry.directory().find_or_create(&name("a"), 0).expect("room");
         let half = CommitBudget::INLINE.cost_max * 1_024 / 2;
@@ -173,11 +172,11 @@ async fn a_publisher_hands_over_no_more_than_its_budget() {
         let (kind, key, permits) = (EventKind::Published, None, Vec::new());
         log.submit_only(Submission { events: vec![(entry, draft)], kind, key, permits });
     }
-    log.commit_within(&mut committer, CommitBudget::INLINE);
-    assert_eq!((stage.queued(), committer.has_deferred()), (1, true));
-    log.commit_within(&mut committer, CommitBudget::ALL);
-    assert_eq!((stage.queued(), committer.has_deferred()), (3, false));
-    drop(committer);
+    for (budget, expected) in [(CommitBudget::INLINE, (1, true)), (CommitBudget::ALL, (3, false))] {
+        let mut committer = log.committer().lock();
+        log.commit_within(&mut committer, budget);
+        assert_eq!((stage.queued(), committer.has_deferred()), expected);
+    }
     stage.hold(false);
     hub.shut_down().await;
 }
