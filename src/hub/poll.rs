@@ -201,7 +201,7 @@ impl Hub {
             Ok(Err(ReadFailure::Unreadable)) => {
                 Err(self.refused(SubscribeError::HistoryUnreadable))
             }
-            // It must not be told that there is nothing, and does not wait on a shard.
+            // There may be events, so 204 would be wrong, and it does not wait on a shard.
             Err(_) if wait.is_zero() => Err(self.refused(SubscribeError::HistoryBusy)),
             Err(_) => Ok(LogPage::Slow),
         }
