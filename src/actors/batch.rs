@@ -8,6 +8,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::fan_out_trace::FanOutTrace;
 use crate::{
     backend::{ChannelEntry, ChannelId},
     model::{Event, EventKind, Seq},
@@ -23,6 +24,8 @@ pub struct Batch {
     /// The same by a finer clock, for metrics.
     shown_at: Instant,
     runs: Vec<Run>,
+    /// Of the publishes that are traced.
+    traces: Vec<Arc<FanOutTrace>>,
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
@@ -46,7 +49,18 @@ impl Batch {
         permits: Vec<OwnedSemaphorePermit>,
     ) -> Self {
         debug_assert!(!runs.is_empty() && first <= last);
-        Self { first, last, shown_ms, shown_at: Instant::now(), runs, _permits: permits }
+        let shown_at = Instant::now();
+        Self { first, last, shown_ms, shown_at, runs, traces: Vec::new(), _permits: permits }
+    }
+
+    /// The same batch, with the fan-outs of its traced publishes.
+    pub(super) fn traced(self, traces: Vec<Arc<FanOutTrace>>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// The fan-outs of its traced publishes.
+    pub(super) fn traces(&self) -> &[Arc<FanOutTrace>] {
+        &self.traces
     }
 
     /// When its events were shown to readers, in milliseconds since 1970.

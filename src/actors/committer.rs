@@ -1,9 +1,9 @@
 //! The first stage of a commit, *prepare*: the one writer that gives events their order.
 //!
-//! It lies under the log's lock. It reads no clock, waits for nothing, and shows nothing to readers:
+//! It lies under the log's lock. It reads no clock but for publishes that are traced, waits for nothing, and shows nothing to readers:
 //! what it has prepared is made durable and then shown (docs/adr/030-a-seam-for-storage.md).
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Instant};
 
 use crossbeam_queue::ArrayQueue;
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,6 +15,7 @@ use crate::{
     core::{Idempotency, IdempotencyKey, PublishLimits, Remembered},
     disk::{Directory, LogWriter, StoredKey, WriteError},
     model::{Epoch, Event, EventKind, Position, Seq},
+    telemetry::{PublishTrace, Step},
 };
 
 /// A commit between its stages: its events have their seqs, and no reader sees them yet.
@@ -29,6 +30,8 @@ pub(crate) struct Prepared {
     pub(super) permits: Vec<OwnedSemaphorePermit>,
     /// When it was prepared.
     pub(super) now: Now,
+    /// When it was queued to be made durable, if it has a publish that is traced.
+    pub(super) queued: Option<Instant>,
 }
 
 /// The answer to one submission.
@@ -38,6 +41,8 @@ pub(super) struct Answer {
     pub(super) outcome: Result<Committed, AppendError>,
     /// The key of what is appended.
     pub(super) key: Option<IdempotencyKey>,
+    /// Of a publish that is traced.
+    pub(super) trace: Option<Arc<PublishTrace>>,
 }
 
 impl Prepared {
@@ -208,20 +213,25 @@ impl Committer {
         let mut prepared = Prepared { now, ..Prepared::default() };
         let mut cost_left = budget.cost_max;
         for _ in 0..budget.submissions_max {
-            let Some(Queued { submission, reply }) = self.next(queue, &mut cost_left) else {
+            let Some(Queued { mut submission, reply }) = self.next(queue, &mut cost_left) else {
                 break;
             };
-            let answer = match self.refuse_or_replay(&submission, now.ms, shown, is_full) {
+            let trace = submission.trace.take().map(|trace| (trace, Instant::now()));
+            let mut answer = match self.refuse_or_replay(&submission, now.ms, shown, is_full) {
                 Some(outcome) => {
                     prepared.hold(submission.permits);
-                    Answer { reply, outcome, key: None }
+                    Answer { reply, outcome, key: None, trace: None }
                 }
                 None => {
                     let key = submission.key;
                     let committed = self.sequence(submission, &mut prepared, shown);
-                    Answer { reply, outcome: Ok(committed), key }
+                    Answer { reply, outcome: Ok(committed), key, trace: None }
                 }
             };
+            if let Some((trace, began)) = trace {
+                trace.step(Step::Prepare, (began, Instant::now()), Vec::new(), None);
+                answer.trace = Some(trace);
+            }
             prepared.answers.push(answer);
         }
         prepared
@@ -278,7 +288,7 @@ impl Committer {
         prepared: &mut Prepared,
         shown: Seq,
     ) -> Committed {
-        let Submission { events, kind, key, permits } = submission;
+        let Submission { events, kind, key, permits, trace: _ } = submission;
         let committed = Committed {
             first: Position { epoch: self.epoch, seq: self.last.next() },
             last: Position { epoch: self.epoch, seq: Seq(self.last.0 + events.len() as u64) },

@@ -24,7 +24,7 @@ use crate::{
         TransientChannels, WriteError,
     },
     model::{ChannelName, Draft, Seq},
-    telemetry::DiskMetrics,
+    telemetry::{DiskMetrics, PublishTrace, Stage, Step, Value},
 };
 
 /// The stage.
@@ -154,10 +154,13 @@ impl DiskStage {
     }
 
     /// Takes a commit, behind those it has. Gives it back once it takes nothing more.
-    pub(super) fn queue(&self, prepared: Prepared) -> Result<(), Prepared> {
+    pub(super) fn queue(&self, mut prepared: Prepared) -> Result<(), Prepared> {
         let mut queue = self.gathering.queue.lock();
         if queue.is_closing || queue.has_stopped {
             return Err(prepared);
+        }
+        if prepared.answers.iter().any(|answer| answer.trace.is_some()) {
+            prepared.queued = Some(Instant::now());
         }
         queue.commits.push_back(prepared);
         self.gathering.changed.notify_all();
@@ -274,8 +277,10 @@ impl Flusher {
         for commit in &commits {
             events += commit.write_to(&mut self.writer, now_ms)?;
         }
+        let mut times = BatchTimes::of(&commits);
         if events > 0 {
             self.writer.write(now_ms)?;
+            times.written(events, self.writer.batch_bytes());
             self.is_dirty = true;
             self.metrics.observe_batch(events, self.writer.batch_bytes());
         }
@@ -288,11 +293,13 @@ impl Flusher {
             self.metrics.sync_started(self.clock.now_ms());
             self.writer.sync()?;
             self.metrics.sync_ended(started.elapsed());
+            times.synced(started);
             (self.synced, self.is_dirty) = (Instant::now(), false);
         }
         if let Some((_, last)) = commits.iter().rev().find_map(|commit| commit.events.last()) {
             self.writer.give_out(last.seq)?;
         }
+        times.record(&commits);
         for commit in commits {
             if !(self.show)(commit) {
                 return Err(WriteError::Stopped);
@@ -300,6 +307,59 @@ impl Flusher {
         }
         Ok(())
     }
+}
+
+/// When the parts of a batch were done, if it has a publish that is traced.
+struct BatchTimes {
+    began: Option<Instant>,
+    written: Option<(Instant, u64, u64)>,
+    synced: Option<(Instant, Instant)>,
+}
+
+impl BatchTimes {
+    fn of(commits: &[Prepared]) -> Self {
+        let is_traced = commits.iter().any(|commit| traces_of(commit).next().is_some());
+        Self { began: is_traced.then(Instant::now), written: None, synced: None }
+    }
+
+    fn written(&mut self, events: usize, bytes: usize) {
+        self.written = self.began.map(|_| (Instant::now(), events as u64, bytes as u64));
+    }
+
+    fn synced(&mut self, started: Instant) {
+        self.synced = self.began.map(|_| (started, Instant::now()));
+    }
+
+    /// Records them for the traced publishes of these commits. An interval of `log.sync` leaves the
+    /// fsync out, and a publish to transient channels may be in a batch that writes nothing.
+    fn record(&self, commits: &[Prepared]) {
+        let Some(began) = self.began else { return };
+        for commit in commits {
+            for trace in traces_of(commit) {
+                if let Some((written, events, bytes)) = self.written {
+                    let attributes = vec![
+                        ("visnyk.batch.events", Value::Whole(events)),
+                        ("visnyk.batch.bytes", Value::Whole(bytes)),
+                    ];
+                    trace.step(Step::Write, (began, written), attributes, None);
+                }
+                if let Some(times) = self.synced {
+                    trace.step(Step::Sync, times, Vec::new(), None);
+                }
+                let queued = commit.queued.unwrap_or(began);
+                trace.stage_ended(Stage::MakeDurable, queued, Vec::new(), None);
+            }
+        }
+    }
+}
+
+/// The traces of publishes that a commit appends.
+fn traces_of(commit: &Prepared) -> impl Iterator<Item = &Arc<PublishTrace>> {
+    let appends = commit
+        .answers
+        .iter()
+        .filter(|answer| answer.outcome.as_ref().is_ok_and(|committed| !committed.replayed));
+    appends.filter_map(|answer| answer.trace.as_ref())
 }
 
 /// The histories in memory, as the keeper of the log sees them.

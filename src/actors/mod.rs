@@ -16,6 +16,7 @@ mod connection_report;
 mod delayed_stage;
 mod disk_stage;
 mod durable_stage;
+mod fan_out_trace;
 mod inbox;
 mod lease;
 mod lifecycle;

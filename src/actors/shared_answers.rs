@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     mem,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,12 +14,15 @@ use super::submission::{AppendError, Committed, Reply};
 use crate::{
     model::{Epoch, Position, Seq},
     redis::{Fence, Nonce, Run, SubmissionOutcome},
+    telemetry::PublishTrace,
 };
 
 /// Where the answer goes, and what is free again with it.
 pub(super) struct Receipt {
     pub(super) reply: Reply,
     pub(super) permits: Vec<OwnedSemaphorePermit>,
+    /// Of a publish that is traced.
+    pub(super) trace: Option<Arc<PublishTrace>>,
 }
 
 /// The answers of a stage. Their number is bounded by the permits they hold.
@@ -268,7 +272,7 @@ mod tests {
 
     fn receipt() -> (Receipt, Answer) {
         let (reply, answer) = oneshot::channel();
-        (Receipt { reply, permits: Vec::new() }, answer)
+        (Receipt { reply, permits: Vec::new(), trace: None }, answer)
     }
 
     /// Answers that have shown the log up to seq 10 of run `a`, and one of them by this run.

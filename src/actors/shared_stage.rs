@@ -28,7 +28,7 @@ use crate::{
         AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions, Run,
         SubmissionOutcome,
     },
-    telemetry::BackendMetrics,
+    telemetry::{BackendMetrics, Stage, Step, Value},
 };
 
 /// The log that a hub shares with others.
@@ -300,9 +300,10 @@ impl SharedStage {
     pub(super) fn answers_through(&self, seq: Seq) -> (Vec<Answer>, Vec<OwnedSemaphorePermit>) {
         let due = self.answers.lock().take_through(seq);
         let mut permits = Vec::new();
-        let answers = due.into_iter().map(|KnownAnswer { outcome, receipt, .. }| {
-            permits.extend(receipt.permits);
-            Answer { reply: receipt.reply, outcome, key: None }
+        let answers = due.into_iter().map(|KnownAnswer { outcome, mut receipt, .. }| {
+            permits.append(&mut receipt.permits);
+            let Receipt { reply, trace, .. } = receipt;
+            Answer { reply, outcome, key: None, trace }
         });
         (answers.collect(), permits)
     }
@@ -518,8 +519,33 @@ impl SharedStage {
 }
 
 impl Handed {
+    /// Records a call of the server that it was in, if it is traced, and its end as durable if it is.
+    pub(super) fn called(
+        &self,
+        server: &BackendAddress,
+        times: (Instant, Instant),
+        batch_events: usize,
+        error: Option<&'static str>,
+    ) {
+        let Some(trace) = &self.receipt.trace else { return };
+        let (began, ended) = (times.0.into_std(), times.1.into_std());
+        let mut attributes = vec![
+            ("db.system.name", Value::Word("redis")),
+            ("db.operation.name", Value::Word("EVALSHA")),
+            ("visnyk.backend", Value::Text(server.to_string())),
+            ("visnyk.batch.events", Value::Whole(batch_events as u64)),
+        ];
+        if let Some(error) = error {
+            attributes.push(("error.type", Value::Word(error)));
+        }
+        trace.step(Step::RedisAppend, (began, ended), attributes, error);
+        if error.is_none() {
+            trace.stage_ended(Stage::MakeDurable, self.handed.into_std(), Vec::new(), None);
+        }
+    }
+
     fn new(submission: Submission, reply: Reply, now: Now) -> Self {
-        let Submission { events, kind, key, permits } = submission;
+        let Submission { events, kind, key, permits, trace } = submission;
         let mut channels = Vec::new();
         let mut entries = Vec::with_capacity(events.len());
         let mut bytes = 0;
@@ -541,7 +567,7 @@ impl Handed {
             bytes,
             first_nonce,
             handed: Instant::now(),
-            receipt: Receipt { reply, permits },
+            receipt: Receipt { reply, permits, trace },
         }
     }
 }

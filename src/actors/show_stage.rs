@@ -1,15 +1,19 @@
 //! The last stage of a commit, *show*: one function, whatever made the events durable.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     batch::{Batch, Run},
     channels_handle::ChannelsHandle,
     clock::Clock,
     committer::{Answer, Prepared},
+    fan_out_trace::FanOutTrace,
     inbox::Inboxes,
 };
-use crate::{backend::EventStore, telemetry::Metrics};
+use crate::{
+    backend::EventStore,
+    telemetry::{Metrics, Step},
+};
 
 /// Where durable events go: histories, publishers, shards.
 #[derive(Debug)]
@@ -24,16 +28,22 @@ pub(crate) struct ShowStage {
 impl ShowStage {
     /// Shows a commit. One at a time, and in the order in which they were prepared.
     pub(super) fn show(&self, prepared: Prepared) {
-        let Prepared { events, answers, permits, now } = prepared;
+        let Prepared { events, answers, permits, now, queued: _ } = prepared;
         let range = match (events.first(), events.last()) {
             (Some((_, first)), Some((_, last))) => Some((first.seq, last.seq)),
             _ => None,
         };
+        let is_traced = answers.iter().any(|answer| answer.trace.is_some());
+        let began = is_traced.then(Instant::now);
         for (entry, event) in &events {
             self.store.append(entry, event);
         }
         if let Some((_, last)) = range {
             self.store.commit(last);
+        }
+        let mut traces = Vec::new();
+        if let Some(began) = began {
+            traces = shown(&answers, began);
         }
         // The publishers first: their answer does not wait for the fan-out.
         for Answer { reply, outcome, .. } in answers {
@@ -51,7 +61,8 @@ impl ShowStage {
         }
         // Later than `now` by what it took to make them durable.
         let shown_ms = self.clock.now_ms();
-        let batch = Arc::new(Batch::new(first, last, shown_ms, runs, permits));
+        let batch = Batch::new(first, last, shown_ms, runs, permits);
+        let batch = Arc::new(batch.traced(traces));
         // Asked after the head has moved.
         let registry = self.store.registry();
         let targets = registry.target_shards(batch.runs().iter().map(|run| &*run.entry));
@@ -60,4 +71,20 @@ impl ShowStage {
             self.channels.closed();
         }
     }
+}
+
+/// Records that the events of traced publishes are shown, and begins their fan-out. Before the
+/// publishers are answered, so that it lies within the append.
+fn shown(answers: &[Answer], began: Instant) -> Vec<Arc<FanOutTrace>> {
+    let ended = Instant::now();
+    let mut traces = Vec::new();
+    for answer in answers {
+        let (Some(trace), Ok(committed)) = (&answer.trace, &answer.outcome) else { continue };
+        if !committed.replayed {
+            trace.step(Step::Show, (began, ended), Vec::new(), None);
+            let fan_out = FanOutTrace::new(Arc::clone(trace), committed, ended);
+            traces.push(Arc::new(fan_out));
+        }
+    }
+    traces
 }

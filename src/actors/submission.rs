@@ -8,6 +8,7 @@ use crate::{
     backend::ChannelEntry,
     core::IdempotencyKey,
     model::{ChannelName, Draft, EventKind, Position},
+    telemetry::PublishTrace,
 };
 
 /// Events to append together: all of them, or none.
@@ -17,6 +18,8 @@ pub(crate) struct Submission {
     pub(crate) kind: EventKind,
     pub(crate) key: Option<IdempotencyKey>,
     pub(crate) permits: Vec<OwnedSemaphorePermit>,
+    /// Of a publish that is traced.
+    pub(crate) trace: Option<Arc<PublishTrace>>,
 }
 
 /// A submission in the log's queue, and where its answer goes.
@@ -55,6 +58,21 @@ pub(crate) enum AppendError {
     BackendAway,
     /// It did not become durable in time, or the log failed: the events may be in it or not.
     Unknown,
+}
+
+impl AppendError {
+    /// A word for traces.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "closed",
+            Self::LogClosed => "going_down",
+            Self::KeyReused => "key_reused",
+            Self::QueueFull => "queue_full",
+            Self::StorageFull => "storage_full",
+            Self::BackendAway => "backend_away",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Submission {

@@ -11,7 +11,7 @@ use axum::http::{Method, request::Parts};
 use super::{
     Problem, authorization::Action, handoff::Outcome, request_id::RequestId, state::HttpState,
 };
-use crate::{auth::Identity, hub::Source, model::ClientAddress};
+use crate::{auth::Identity, hub::Source, model::ClientAddress, telemetry::PublishTrace};
 
 /// An authenticated request.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Context<'a> {
     pub(super) request_id: &'a RequestId,
     pub(super) identity: Arc<Identity>,
     pub(super) client: Option<ClientAddress>,
+    /// Of a publish that is traced.
+    pub(super) trace: Option<&'a Arc<PublishTrace>>,
 }
 
 /// What an endpoint does for one request.

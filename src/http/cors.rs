@@ -151,8 +151,8 @@ impl Sharing {
     }
 }
 
-const ALLOWED: &str =
-    "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, Cache-Control";
+const ALLOWED: &str = "Last-Event-ID, Authorization, Content-Type, Idempotency-Key, If-None-Match, \
+                       Cache-Control, traceparent, tracestate";
 const EXPOSED: &str = "Last-Event-ID, ETag, Retry-After, Idempotent-Replayed, X-Request-Id";
 const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
 const PRIVATE_NETWORK_ALLOWED: &str = "access-control-allow-private-network";

@@ -26,6 +26,7 @@ use super::{
     logged_body::log_answer,
     openapi, quickstart,
     request_checks::RequestChecks,
+    request_span::RequestSpan,
     role_check::check_role,
     route_policy::{Endpoint, Matched, encoded_path, route_of},
     state::HttpState,
@@ -83,17 +84,22 @@ impl Dispatcher {
         // hyper sends no body over HTTP/1 in answer to HEAD, and does over HTTP/2.
         let is_head = *request.method() == Method::HEAD;
         let strip_body_if_head = |response| if is_head { without_body(response) } else { response };
-        let checks = RequestChecks::of(state, &request, matched.as_ref().map(|found| found.route));
+        let checks =
+            RequestChecks::of(state, &request, matched.as_ref().map(|found| found.route), class);
+        let request_span = RequestSpan::of(&checks, &request);
         let mut record = state.settings.access_log.then(|| {
             let (method, target) = (request.method(), request.uri());
             let client = checks.client.map(|client| client.ip());
             let id = checks.request_id.to_string();
-            Box::new(AccessRecord::new(method, class, target, id, client))
+            let mut record = AccessRecord::new(method, class, target, id, client);
+            record.set_trace(checks.trace_id());
+            Box::new(record)
         });
         if let Some(mut rejection) = checks.rejection(state, &request) {
             checks.request_id.mark(rejection.headers_mut());
             checks.mark(rejection.headers_mut());
             state.hub.counters().http_responses.count(class, rejection.status().as_u16());
+            request_span.end(&checks, rejection.status());
             return logged(record, Outcome::Response(strip_body_if_head(rejection)));
         }
         let outcome = match matched {
@@ -106,12 +112,13 @@ impl Dispatcher {
             Ok(Outcome::Response(response)) => Outcome::Response(strip_body_if_head(response)),
             Ok(outcome) => outcome,
             Err(problem) => {
-                let problem = problem.of_request(&checks.request_id);
-                Outcome::Response(strip_body_if_head(problem.into_response()))
+                let response = checks.identify(problem).into_response();
+                Outcome::Response(strip_body_if_head(response))
             }
         };
         let outcome = checks.complete(&state.hub, outcome);
         state.hub.counters().http_responses.count(class, outcome.status().as_u16());
+        request_span.end(&checks, outcome.status());
         logged(record, outcome)
     }
 }
@@ -167,6 +174,7 @@ async fn serve(
         request_id: &checks.request_id,
         identity,
         client: checks.client,
+        trace: checks.trace.as_ref().and_then(|trace| trace.publish.as_ref()),
     };
     match endpoint {
         Endpoint::Stream => run(context, v1::stream::channel(context)?).await,

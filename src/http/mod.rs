@@ -38,6 +38,7 @@ mod rejection_writer;
 mod reload_requests;
 mod request_checks;
 mod request_id;
+mod request_span;
 mod role;
 mod role_check;
 mod route_policy;

@@ -7,7 +7,10 @@ use axum::{
 use serde_json::{Map, Value};
 
 use super::request_id::RequestId;
-use crate::hub::{CloseError, PublishError, SubscribeError};
+use crate::{
+    hub::{CloseError, PublishError, SubscribeError},
+    telemetry::TraceId,
+};
 
 /// An error that is answered as a problem document. Boxed, since almost every function of this
 /// layer returns it.
@@ -77,6 +80,15 @@ impl Problem {
     #[must_use]
     pub(super) fn of_request(self, id: &RequestId) -> Self {
         self.with("request_id", id.to_string())
+    }
+
+    /// Names the trace that the request belongs to, if it is sampled.
+    #[must_use]
+    pub(super) fn of_trace(self, trace: Option<TraceId>) -> Self {
+        match trace {
+            Some(id) => self.with("trace_id", id.to_string()),
+            None => self,
+        }
     }
 
     /// Adds `Retry-After`.

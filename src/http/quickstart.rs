@@ -57,7 +57,7 @@ impl Call for Publish {
         let source = context.source();
         let event = NewEvent::message(&*message);
         let publication = Publication { source, ..Publication::one(channel, event) };
-        context.state.hub.publish(publication).await?;
+        context.state.hub.publish_traced(publication, context.trace).await?;
         let answer = Json(json!({"status": "Message sent", "message": message}));
         Ok(Outcome::Response(answer.into_response()).into())
     }

@@ -24,7 +24,11 @@ use super::{
     security_headers::{add_hsts, add_security_headers},
     state::HttpState,
 };
-use crate::{hub::Hub, model::ClientAddress};
+use crate::{
+    hub::Hub,
+    model::ClientAddress,
+    telemetry::{RequestTrace, RouteClass, TraceId},
+};
 
 /// What the checks found in a request, and so which headers its answer gets.
 #[derive(Debug)]
@@ -38,11 +42,18 @@ pub(super) struct RequestChecks {
     pub(super) request_id: RequestId,
     is_logged: bool,
     pub(super) client: Option<ClientAddress>,
+    /// Its trace, if it is sampled.
+    pub(super) trace: Option<RequestTrace>,
 }
 
 impl RequestChecks {
     /// Examines a request. A path without a route is checked like the API.
-    pub(super) fn of(state: &HttpState, request: &Request, route: Option<&'static Route>) -> Self {
+    pub(super) fn of(
+        state: &HttpState,
+        request: &Request,
+        route: Option<&'static Route>,
+        class: RouteClass,
+    ) -> Self {
         let settings = &state.settings;
         let exposure = route.map_or(Exposure::Api, |route| route.exposure);
         let has_hsts = settings.hsts_max_age_s > 0 && is_secure(request);
@@ -56,6 +67,10 @@ impl RequestChecks {
             request_id: RequestId::of(request.headers()),
             is_logged: settings.access_log,
             client: request.extensions().get::<ClientAddress>().copied(),
+            trace: settings
+                .tracer
+                .as_ref()
+                .and_then(|tracer| tracer.begin(request.headers(), class == RouteClass::Publish)),
         }
     }
 
@@ -63,7 +78,7 @@ impl RequestChecks {
     /// `OPTIONS`.
     pub(super) fn rejection(&self, state: &HttpState, request: &Request) -> Option<Response> {
         let rejection = match self.validate(state, request) {
-            Err(problem) => Some(problem.of_request(&self.request_id).into_response()),
+            Err(problem) => Some(self.identify(problem).into_response()),
             Ok(()) => {
                 let methods = self.route.map(|route| route.allow);
                 let preflight = self.sharing.preflight(&state.settings.cors, request, methods);
@@ -115,6 +130,21 @@ impl RequestChecks {
             check_page(&state.settings, request, host, waits_for_events)?;
         }
         Ok(())
+    }
+
+    /// Names the request and its trace in a problem document.
+    pub(super) fn identify(&self, problem: Problem) -> Problem {
+        problem.of_request(&self.request_id).of_trace(self.trace_id())
+    }
+
+    /// The path of its route, with `{channel}` for a name; empty for a path without a route.
+    pub(super) fn path_of_route(&self) -> &'static str {
+        self.route.map_or("", |route| route.path)
+    }
+
+    /// The id of its trace, if it is sampled.
+    pub(super) fn trace_id(&self) -> Option<TraceId> {
+        self.trace.as_ref().map(|trace| trace.id)
     }
 
     /// Completes the outcome of a handler: reserves memory for a large answer, counts a limit that

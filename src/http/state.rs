@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Access, Cors, ReloadRequests, Role, foreign_origins::ForeignOrigins};
-use crate::{auth::Identity, hub::Hub};
+use crate::{auth::Identity, hub::Hub, telemetry::Tracer};
 
 /// The settings of the HTTP interface.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct HttpSettings {
     pub role: Role,
     /// What this hub is called among those that share a log.
     pub node: String,
+    /// Traces publishes, if they are traced.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Default for HttpSettings {
@@ -50,6 +52,7 @@ impl Default for HttpSettings {
             hsts_max_age_s: 0,
             role: Role::All,
             node: String::new(),
+            tracer: None,
         }
     }
 }

@@ -78,6 +78,26 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// The word for it in metrics and traces.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooMany { .. } => "too_many_events",
+            Self::Closed(_) => "closed",
+            Self::KeyReused => "key_reused",
+            Self::Overloaded { .. } => "overloaded",
+            Self::TooFast { rate, .. } => rate.as_str(),
+            Self::OverBurst { .. } => "over_burst",
+            Self::TooManyNewChannels { .. } => "too_many_new_channels",
+            Self::TooManyBodies { .. } => "bodies",
+            Self::DirectoryFull(_) => "too_many_channels",
+            Self::StorageFull => "storage_full",
+            Self::BackendAway => "backend_away",
+            Self::GoingDown => "going_down",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Whether the same publish may succeed later.
     pub fn is_temporary(&self) -> bool {
         matches!(

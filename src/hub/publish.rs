@@ -24,6 +24,7 @@ use crate::{
     backend::ChannelEntry,
     core::IdempotencyKey,
     model::{ChannelName, ChannelNameError, Draft, EventKind, NewEvent, Position},
+    telemetry::{PublishTrace, Stage, Step, Value},
 };
 
 /// Events to publish together: accepted whole or not at all.
@@ -71,32 +72,42 @@ impl Hub {
     /// Waits up to `publish.wait_ms` for late shards and permits. If the future is dropped, the
     /// events may be accepted or not; an idempotency key makes a retry safe.
     pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
+        self.publish_traced(publication, None).await
+    }
+
+    /// Publishes as [`publish`](Self::publish) does, and has the parts of it recorded, if it is traced.
+    pub(crate) async fn publish_traced(
+        &self,
+        publication: Publication,
+        trace: Option<&Arc<PublishTrace>>,
+    ) -> Result<Published, PublishError> {
+        let facts = trace.map(|_| PublishFacts::of(&publication));
         let client = match &publication.source {
             Some(Source::Client(client)) => Some(client.ip()),
             _ => None,
         };
         let began = Instant::now();
-        let result = self.try_publish(publication).await;
+        let result = self.try_publish(publication, trace).await;
+        if let (Some(trace), Some(facts)) = (trace, facts) {
+            facts.record(trace, began, &result);
+        }
         if result.is_ok() {
             self.0.metrics.publish_seconds.observe_time(began.elapsed());
         }
         if let Err(error) = &result {
-            let reason = match error {
-                PublishError::Overloaded { .. } => "overloaded",
-                PublishError::DirectoryFull(_) => "too_many_channels",
-                PublishError::GoingDown => "going_down",
-                PublishError::StorageFull => "storage_full",
-                PublishError::BackendAway => "backend_away",
-                PublishError::KeyReused => "key_reused",
-                PublishError::TooFast { rate, .. } => rate.as_str(),
-                PublishError::OverBurst { .. } => "over_burst",
-                PublishError::TooManyNewChannels { .. } => "too_many_new_channels",
+            let reason = error.as_str();
+            match error {
                 PublishError::Unknown => {
                     self.0.metrics.publishes_unknown.inc();
                     return result;
                 }
-                _ => return result,
-            };
+                // A closed channel is counted in the order of the log, a body before it comes here.
+                PublishError::Empty
+                | PublishError::TooMany { .. }
+                | PublishError::Closed(_)
+                | PublishError::TooManyBodies { .. } => return result,
+                _ => {}
+            }
             self.0.metrics.publishes_refused.count(reason);
             if matches!(
                 error,
@@ -110,7 +121,11 @@ impl Hub {
         result
     }
 
-    async fn try_publish(&self, publication: Publication) -> Result<Published, PublishError> {
+    async fn try_publish(
+        &self,
+        publication: Publication,
+        trace: Option<&Arc<PublishTrace>>,
+    ) -> Result<Published, PublishError> {
         let events_max = self.0.limits.load().publish.batch_events_max as usize;
         if publication.events.is_empty() {
             return Err(PublishError::Empty);
@@ -131,7 +146,7 @@ impl Hub {
             events.push((entry, Draft::new(event)));
         }
         check_channels(&events, now_ms)?;
-        self.submit(events, EventKind::Published, publication.key).await
+        self.submit(events, EventKind::Published, publication.key, trace).await
     }
 
     /// Closes a channel: its subscribers get the closing event in log order, and it takes no more
@@ -141,7 +156,7 @@ impl Hub {
             return Err(CloseError::NoSuchChannel(name.clone()));
         };
         let draft = Draft::closed(name.as_str());
-        Ok(self.submit(vec![(entry, draft)], EventKind::Closed, None).await?)
+        Ok(self.submit(vec![(entry, draft)], EventKind::Closed, None, None).await?)
     }
 
     async fn submit(
@@ -149,18 +164,31 @@ impl Hub {
         events: Vec<(Arc<ChannelEntry>, Draft)>,
         kind: EventKind,
         key: Option<IdempotencyKey>,
+        trace: Option<&Arc<PublishTrace>>,
     ) -> Result<Published, PublishError> {
+        let asked = trace.map(|_| Instant::now());
         let wait_ms = self.0.limits.load().publish.wait_ms;
         let admission = async {
             self.wait_for_shards(&events).await;
             self.acquire_permits(&events).await
         };
-        let Ok(permits) = timeout(Duration::from_millis(wait_ms.into()), admission).await else {
+        let permits = timeout(Duration::from_millis(wait_ms.into()), admission).await;
+        if let (Some(trace), Some(asked)) = (trace, asked) {
+            let error = permits.is_err().then_some("overloaded");
+            trace.step(Step::Admit, (asked, Instant::now()), Vec::new(), error);
+        }
+        let Ok(permits) = permits else {
             return Err(PublishError::Overloaded { wait_ms });
         };
-        let submission = Submission { events, kind, key, permits };
+        let submission = Submission { events, kind, key, permits, trace: trace.cloned() };
         let began = Instant::now();
-        match self.0.log.append(submission).await {
+        let appended = self.0.log.append(submission).await;
+        if let Some(trace) = trace {
+            let storage = vec![("visnyk.storage", Value::Word(self.0.log.storage()))];
+            let error = appended.as_ref().err().map(AppendError::as_str);
+            trace.stage_ended(Stage::Append, began, storage, error);
+        }
+        match appended {
             Ok(committed) => {
                 self.0.metrics.append_seconds.observe_time(began.elapsed());
                 if committed.replayed {
@@ -228,6 +256,48 @@ impl Hub {
         }
         permits.push(acquire(self.0.log.permits(), total.min(all)).await);
         permits
+    }
+}
+
+/// What the span of a traced publish says of it.
+struct PublishFacts {
+    /// The channel, if all events go to one.
+    channel: Option<ChannelName>,
+    events: usize,
+}
+
+impl PublishFacts {
+    fn of(publication: &Publication) -> Self {
+        let mut channels = publication.events.iter().map(|(name, _)| name);
+        let channel = channels.next().filter(|first| channels.all(|name| name == *first)).cloned();
+        Self { channel, events: publication.events.len() }
+    }
+
+    fn record(
+        self,
+        trace: &PublishTrace,
+        began: Instant,
+        result: &Result<Published, PublishError>,
+    ) {
+        let mut attributes = vec![
+            ("messaging.system", Value::Word("visnyk")),
+            ("messaging.operation.name", Value::Word("publish")),
+            ("messaging.operation.type", Value::Word("send")),
+            ("messaging.batch.message_count", Value::Whole(self.events as u64)),
+        ];
+        if let Some(channel) = self.channel {
+            attributes.push(("messaging.destination.name", Value::Text(channel.to_string())));
+        }
+        let error = match result {
+            Ok(published) => {
+                let id = published.last.to_string();
+                attributes.push(("messaging.message.id", Value::Text(id)));
+                attributes.push(("visnyk.replayed", Value::Flag(published.replayed)));
+                None
+            }
+            Err(error) => Some(error.as_str()),
+        };
+        trace.stage_ended(Stage::Publish, began, attributes, error);
     }
 }
 

@@ -92,7 +92,13 @@ fn submit_only(hub: &Hub, bytes: usize) {
     let entry = hub.0.registry.directory().find_or_create(&name, 0).expect("room");
     let draft = Draft::new(&NewEvent::message("x".repeat(bytes)));
     let (kind, key, permits) = (EventKind::Published, None, Vec::new());
-    hub.0.log.submit_only(Submission { events: vec![(entry, draft)], kind, key, permits });
+    hub.0.log.submit_only(Submission {
+        events: vec![(entry, draft)],
+        kind,
+        key,
+        permits,
+        trace: None,
+    });
 }
 
 #[tokio::test]

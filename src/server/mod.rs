@@ -33,6 +33,7 @@ mod signals;
 mod socket_budget;
 mod starting;
 mod tls;
+mod traces;
 mod untrusted_proxy_warning;
 mod write_progress;
 

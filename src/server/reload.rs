@@ -18,12 +18,13 @@ use super::{
     service_manager,
     settings::{Effective, Reload, SettingsErrors},
     tls::{LoadedPair, Reloading},
+    traces::sampling,
 };
 use crate::{
     auth::{Jwks, Verifier},
     http::{Cors, Dispatcher, HttpSettings, ReloadAnswer, ReloadRefusal, Reloaded, TrustedProxies},
     hub::{Hub, RulesError},
-    telemetry,
+    telemetry::{self, Tracer},
 };
 
 /// The task that reloads, one at a time: on SIGHUP, and for each request.
@@ -35,6 +36,7 @@ pub(super) struct Reloader {
     pub(super) hub: Hub,
     pub(super) dispatcher: Dispatcher,
     pub(super) proxies: TrustedProxies,
+    pub(super) tracer: Option<Arc<Tracer>>,
     /// Where the end of the process looks for its own settings.
     pub(super) current: watch::Sender<Settings>,
 }
@@ -131,7 +133,11 @@ impl Reloader {
             let rules = settings.channels.rules.clone();
             self.hub.set_limits(&settings.limits, rules).await?;
         }
-        self.dispatcher.set_settings(http_settings(settings, verifier.clone()));
+        let tracer = self.tracer.clone();
+        if let Some(tracer) = &tracer {
+            tracer.set_sampling(sampling(settings));
+        }
+        self.dispatcher.set_settings(http_settings(settings, verifier.clone(), tracer));
         self.proxies.replace(&settings.trusted_proxies);
         if let (Some(reloading), Some(loaded)) = (&self.certificate, certificate) {
             reloading.replace(loaded);
@@ -169,7 +175,11 @@ fn prepare(
 }
 
 /// The settings of the HTTP interface.
-pub(super) fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>) -> HttpSettings {
+pub(super) fn http_settings(
+    settings: &Settings,
+    verifier: Option<Arc<Verifier>>,
+    tracer: Option<Arc<Tracer>>,
+) -> HttpSettings {
     HttpSettings {
         quickstart: settings.quickstart,
         plain_refusals: settings.plain_refusals,
@@ -180,15 +190,21 @@ pub(super) fn http_settings(settings: &Settings, verifier: Option<Arc<Verifier>>
         access_log: settings.log.access,
         hsts_max_age_s: settings.hsts_max_age_s,
         role: settings.role,
-        node: match settings.node.is_empty() {
-            true => host_name(),
-            false => settings.node.clone(),
-        },
+        node: node_name(settings),
+        tracer,
         cors: Cors {
             origins: settings.cors_origins.clone(),
             credentials: settings.cors.credentials,
             max_age_s: settings.cors.max_age_s,
         },
+    }
+}
+
+/// What this hub is called: its name in the settings, or that of its machine.
+pub(super) fn node_name(settings: &Settings) -> String {
+    match settings.node.is_empty() {
+        true => host_name(),
+        false => settings.node.clone(),
     }
 }
 

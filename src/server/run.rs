@@ -32,6 +32,7 @@ use super::{
     socket_budget::SocketBudget,
     starting::{Started, start},
     tls::Acceptor,
+    traces::{Traces, flush_time_max},
 };
 use crate::{
     actors::Front,
@@ -82,7 +83,9 @@ pub(super) async fn run_until(
     let (accept_no_more, accepts_no_more) = watch::channel(false);
     let budget = SocketBudget::new(hub.clone(), split);
     let (reloads, reload_requests) = ReloadRequests::new();
-    let http = http_settings(&settings, verifier.clone());
+    let traces = Traces::start(&settings, &hub.counters().traces)?;
+    let tracer = traces.as_ref().map(|traces| Arc::clone(&traces.tracer));
+    let http = http_settings(&settings, verifier.clone(), tracer.clone());
     let dispatcher = Dispatcher::new(hub.clone(), http, Some(reloads));
     let proxies = TrustedProxies::new(&settings.trusted_proxies);
     let shards = bound.by_shard.len();
@@ -124,6 +127,7 @@ pub(super) async fn run_until(
         hub: hub.clone(),
         dispatcher,
         proxies,
+        tracer,
         current,
     };
     let reloader = tokio::spawn(reloader.run(hangup, reload_requests));
@@ -193,6 +197,9 @@ pub(super) async fn run_until(
     let _ = (accept_no_more.send(true), close.send(true));
     let _ = timeout(last_answers_time_max(&settings), budget.emptied()).await;
     wait_for_close(&hub, hub.shut_down(), &mut next_signal).await?;
+    if let Some(traces) = traces {
+        traces.finish(&settings, next_signal()).await;
+    }
     counts.log_stopped(hub.counters());
     reloader.abort();
     Ok(())
@@ -206,7 +213,10 @@ fn last_answers_time_max(settings: &Settings) -> Duration {
 /// The longest time to stop, if the disk closes the log within [`LOG_CLOSING`].
 fn stop_time_max(settings: &Settings) -> Duration {
     let drain_s = u64::from(settings.drain_delay_s) + u64::from(settings.drain_window_s);
-    Duration::from_secs(drain_s) + last_answers_time_max(settings) + LOG_CLOSING
+    Duration::from_secs(drain_s)
+        + last_answers_time_max(settings)
+        + LOG_CLOSING
+        + flush_time_max(settings)
 }
 
 /// The Unix socket on which a hub with a log on disk listens for its successor.

@@ -11,7 +11,7 @@ use std::{
 
 use http::{Method, Uri};
 
-use super::RouteClass;
+use super::{RouteClass, TraceId};
 
 /// One request, until its line is written.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct AccessRecord {
     route: RouteClass,
     url: String,
     request_id: String,
+    trace: Option<TraceId>,
     client: Option<IpAddr>,
     subject: Option<Arc<str>>,
     /// Its status, and the bytes of its body if they are counted.
@@ -44,12 +45,18 @@ impl AccessRecord {
             route,
             url: shown(target),
             request_id,
+            trace: None,
             client,
             subject: None,
             answer: OnceLock::new(),
             ended: None,
             position: None,
         }
+    }
+
+    /// Notes the trace that it belongs to, if it is sampled.
+    pub fn set_trace(&mut self, trace: Option<TraceId>) {
+        self.trace = trace;
     }
 
     /// Notes the subject of its token.
@@ -91,6 +98,7 @@ impl Drop for AccessRecord {
             ended = self.ended.or(answer.is_none().then_some(CUT_SHORT)),
             position = self.position,
             request_id = self.request_id,
+            trace_id = self.trace.map(tracing::field::display),
             "request"
         );
     }

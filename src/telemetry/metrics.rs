@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::{
-    BackendMetrics, DiskMetrics, ReloadMetrics,
+    BackendMetrics, DiskMetrics, ReloadMetrics, TraceMetrics,
     histogram::Histogram,
     http_responses::HttpResponses,
     process::Process,
@@ -119,6 +119,8 @@ pub struct Metrics {
     pub disk: Arc<DiskMetrics>,
     /// Of the log that hubs share.
     pub backend: Arc<BackendMetrics>,
+    /// Of traces.
+    pub traces: Arc<TraceMetrics>,
     #[cfg(feature = "jemalloc")]
     heap: super::heap::Heap,
 }
@@ -176,6 +178,7 @@ impl Metrics {
             reloads: ReloadMetrics::default(),
             disk: Arc::default(),
             backend: Arc::default(),
+            traces: Arc::default(),
             #[cfg(feature = "jemalloc")]
             heap: super::heap::Heap::default(),
         };
@@ -200,6 +203,7 @@ impl Metrics {
         self.reloads.register(r);
         self.disk.register(r);
         self.backend.register(r);
+        self.traces.register(r);
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels::OWN).set(1);
         r.register("build_info", "1, with what this hub was built from", build);

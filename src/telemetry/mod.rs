@@ -1,4 +1,4 @@
-//! Logs and metrics of the process.
+//! Logs, metrics and traces of the process.
 
 mod access_log;
 mod backend_metrics;
@@ -19,6 +19,7 @@ mod reload_metrics;
 mod resident;
 mod sample;
 mod samples;
+mod traces;
 
 pub use access_log::AccessRecord;
 pub use backend_metrics::BackendMetrics;
@@ -39,3 +40,7 @@ pub use reload_metrics::ReloadMetrics;
 pub use resident::resident_bytes;
 pub use sample::{Percentiles, Reading, Sample};
 pub use samples::Samples;
+pub use traces::{
+    CollectorHeaders, CollectorUrl, ExportOptions, Exporter, PublishTrace, RequestFacts,
+    RequestTrace, Sampling, Stage, Step, TraceId, TraceMetrics, Tracer, Value,
+};

@@ -126,4 +126,6 @@ pub(super) const RESTARTS: [&str; 6] =
     ["bridge", "channel", "channels", "sampler", "shard", "shards"];
 pub(super) const BACKEND_REPORTS: [&str; 2] = ["failed", "taken"];
 pub(super) const BACKEND_UNCOUNTED: [&str; 3] = ["backend_away", "busy", "late"];
+pub(super) const TRACE_SPANS_DROPPED: [&str; 5] =
+    ["rate", "queue_full", "failed", "rejected", "end"];
 pub(super) const BACKEND_CHANGES: [&str; 2] = ["epoch", "fell_off"];

@@ -56,6 +56,15 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
         for (handed, new) in batch.iter_mut().zip(new) {
             handed.new = new;
         }
+        let error = match &result {
+            Ok(Appended::Done { .. }) => None,
+            Ok(Appended::Fenced) => Some("fenced"),
+            Err(RedisError::Full) => Some("full"),
+            Err(_) => Some("unavailable"),
+        };
+        let times = (began, Instant::now());
+        let server = &stage.options.redis.address;
+        batch.iter().for_each(|handed| handed.called(server, times, events, error));
         match result {
             Ok(Appended::Done { outcomes, last, kept, kept_bytes }) => {
                 stage.metrics.observe_append(events, began.elapsed());

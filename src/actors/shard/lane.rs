@@ -8,7 +8,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use super::round_queue::{RoundBounds, RoundQueue};
 use crate::{
-    actors::{batch::Batch, payload::Payload, subscriber::Shape},
+    actors::{batch::Batch, fan_out_trace::RoundTrace, payload::Payload, subscriber::Shape},
     backend::{ChannelId, Throttle, Throttles},
     model::{Event, Seq},
 };
@@ -34,6 +34,8 @@ pub(super) struct PlainRound {
     end: usize,
     /// The batches hold their publish permits until the round is over.
     batches: Vec<Arc<Batch>>,
+    /// If an event of it is traced: recorded when the round is dropped.
+    trace: Option<Box<RoundTrace>>,
 }
 
 impl Default for Lane {
@@ -56,12 +58,17 @@ impl Lane {
     /// The round under way, or a new one of the queued batches; `None` if none are queued.
     pub(super) fn round(
         &mut self,
+        shard: usize,
+        channel: ChannelId,
         plain_count: usize,
         shape: &Shape,
         now_ms: u64,
     ) -> Option<&mut PlainRound> {
         if self.round.is_none() {
             self.round = self.begin(plain_count, shape, now_ms);
+            if let Some(round) = &mut self.round {
+                round.trace(shard, channel);
+            }
         }
         self.round.as_mut()
     }
@@ -101,11 +108,17 @@ impl Lane {
         }
         let payload = Arc::new(Payload::new(events, shape));
         let batches = gathered.into_iter().map(|waiting| waiting.batch).collect();
-        Some(PlainRound { first, last, payload, next: 0, end: plain_count, batches })
+        Some(PlainRound { first, last, payload, next: 0, end: plain_count, batches, trace: None })
     }
 }
 
 impl PlainRound {
+    /// Begins its trace, if an event of it is traced.
+    fn trace(&mut self, shard: usize, channel: ChannelId) {
+        let origin = (shard, "large");
+        self.trace = RoundTrace::begin(origin, &self.batches, self.end, |sent| sent == channel);
+    }
+
     /// First seq of the round.
     pub(super) fn first(&self) -> Seq {
         self.first

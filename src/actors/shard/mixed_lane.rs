@@ -17,7 +17,7 @@ use super::{
     sets::ChannelSets,
 };
 use crate::{
-    actors::{batch::Batch, payload::Payload, subscriber::Shape},
+    actors::{batch::Batch, fan_out_trace::RoundTrace, payload::Payload, subscriber::Shape},
     backend::ChannelId,
     model::{Event, PollReply, Seq},
 };
@@ -52,6 +52,8 @@ pub(super) struct MixedRound {
     sends: HashMap<(u32, u32, usize), MixedSend, FxBuildHasher>,
     sends_bytes: usize,
     batches: Vec<Arc<Batch>>,
+    /// If an event of it is traced: recorded when the round is dropped.
+    trace: Option<Box<RoundTrace>>,
 }
 
 /// A slot with more to receive, and how many of its events it has been sent.
@@ -133,6 +135,14 @@ impl MixedLane {
         *set = round.sets.with(*set, channel);
     }
 
+    /// Begins the trace of the new round, if an event of it is traced and `is_sent` to a connection.
+    /// All slots are added.
+    pub(super) fn trace_round(&mut self, shard: usize, is_sent: impl FnMut(ChannelId) -> bool) {
+        let Some(round) = &mut self.round else { return };
+        let connections = round.due.len();
+        round.trace = RoundTrace::begin((shard, "mixed"), &round.batches, connections, is_sent);
+    }
+
     /// The set of channels that a slot receives; empty if its connection has ended.
     #[inline]
     pub(super) fn set(&self, slot: u32) -> u32 {
@@ -167,6 +177,7 @@ impl MixedLane {
             sends: HashMap::default(),
             sends_bytes: 0,
             batches,
+            trace: None,
         });
         Some(channels)
     }

@@ -159,6 +159,11 @@ impl Registry {
         self.channels.get(&channel).map_or(&[], |subscribers| &subscribers.plain)
     }
 
+    /// Whether any connection of the mixed lane receives a channel found by [`look_up`](Self::look_up).
+    pub(super) fn has_mixed(&self, channel: ChannelId) -> bool {
+        self.channels.get(&channel).is_some_and(Subscribers::has_mixed)
+    }
+
     /// Calls `each` with every mixed slot of a channel found by [`look_up`](Self::look_up). A slot
     /// that matches by name and by pattern comes twice.
     pub(super) fn each_mixed(&self, channel: ChannelId, mut each: impl FnMut(u32)) {

@@ -85,7 +85,7 @@ impl Call for Publish {
         let Read { events, key, is_batch, _room } = read;
         let channel = events[0].0.clone();
         let publication = Publication { events, key, source: context.source() };
-        let published = context.state.hub.publish(publication).await?;
+        let published = context.state.hub.publish_traced(publication, context.trace).await?;
         Ok(Outcome::Response(answer(&published, &channel, is_batch)).into())
     }
 }

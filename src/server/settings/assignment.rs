@@ -115,7 +115,9 @@ fn shown_of(key: &Key, value: &toml::Value) -> String {
         (Allowed::Url, toml::Value::String(url)) => {
             shown(&toml::Value::String(JwksUrlText::new(url).to_string()))
         }
-        (Allowed::Secret | Allowed::Url | Allowed::Backend, _) => "(not shown)".to_owned(),
+        (Allowed::Secret | Allowed::Url | Allowed::Backend | Allowed::Collector, _) => {
+            "(not shown)".to_owned()
+        }
         _ => shown(value),
     }
 }

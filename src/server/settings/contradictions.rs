@@ -1,7 +1,10 @@
 //! Finds values that are allowed by themselves and do not go together.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
-use crate::http::{MetricsAccess, OriginPattern, Role};
+use crate::{
+    http::{MetricsAccess, OriginPattern, Role},
+    telemetry::CollectorHeaders,
+};
 
 /// Every contradiction in `settings`; `set_by` says where the value of a key came from.
 pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<SettingsError> {
@@ -14,6 +17,7 @@ pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<
     errors.extend(authentication(settings, &set_by));
     errors.extend(other_origins(settings, &set_by));
     errors.extend(channel_rules(settings, &set_by));
+    errors.extend(traces(settings, &set_by));
     for (low, high, reason) in ordered_pairs(settings) {
         if low.value > high.value {
             let value =
@@ -132,6 +136,22 @@ fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<Setting
         }
     }
     errors
+}
+
+/// Header fields for no collector, or in another form.
+fn traces(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<SettingsError> {
+    let traces = &settings.traces;
+    if traces.headers.is_empty() {
+        return None;
+    }
+    let subject = format!("traces.headers ({})", set_by("traces.headers"));
+    if traces.endpoint.is_empty() {
+        let remedy = "set traces.endpoint, or remove it";
+        return Some(contradiction(subject, "has no effect without traces.endpoint", remedy));
+    }
+    let error = CollectorHeaders::parse(&traces.headers).err()?;
+    let remedy = "write it as in authorization=Bearer abc,x-team=a";
+    Some(contradiction(subject, format!("cannot be used: {error}"), remedy))
 }
 
 /// `hsts_max_age_s` without TLS: browsers ignore the field then.

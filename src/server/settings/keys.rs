@@ -8,7 +8,7 @@ use crate::disk::SyncPolicy;
 use crate::http::{OriginPattern, ProxyBlock, Role, is_origin};
 use crate::model::ChannelPattern;
 use crate::redis::BackendAddress;
-use crate::telemetry::{LogFilter, LogFormat};
+use crate::telemetry::{CollectorUrl, LogFilter, LogFormat};
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub enum Allowed {
     /// The address of a backend; empty, or `memory:`, for none. A bad one is never shown: it may hold a
     /// password.
     Backend,
+    /// The URL of a collector of traces; empty for none. A bad one is never shown: it may hold a password.
+    Collector,
     /// A short name of letters, digits, `-`, `_`, `.` and `:`.
     Name,
     /// Texts, possibly none: in a file a string or an array of strings, elsewhere separated by
@@ -120,6 +122,9 @@ impl Allowed {
             }
             (Self::Backend, toml::Value::String(text)) => {
                 text.is_empty() || text.parse::<BackendAddress>().is_ok()
+            }
+            (Self::Collector, toml::Value::String(text)) => {
+                text.is_empty() || text.parse::<CollectorUrl>().is_ok()
             }
             (Self::Name, toml::Value::String(text)) => is_name(text),
             (Self::CookieName, toml::Value::String(text)) => {
@@ -201,6 +206,9 @@ impl fmt::Display for Allowed {
                  redis+sentinel://HOST:PORT,HOST:PORT/MASTER (rediss+sentinel:// for TLS), with /N at the \
                  end for another database than 0, and without a user or a password, which go into backend.user \
                  and backend.password_file; nats:// is not available in this version",
+            ),
+            Self::Collector => f.write_str(
+                "http://HOST:PORT/v1/traces or the same with https, without a user and a query, or an empty text",
             ),
             Self::Name => f.write_str("1 to 64 letters, digits, and `-`, `_`, `.`, `:`"),
             Self::Texts => f.write_str("texts without control characters"),
@@ -398,6 +406,16 @@ pub(super) const KEYS: &[Key] = &[
     whole("backend.counts_interval_ms", 100, 600_000),
     whole("backend.counts_expiry_ms", 200, 3_600_000),
     whole("backend.counts_channels_max", 1, 10_000_000),
+    key("traces.endpoint", Allowed::Collector),
+    key("traces.headers", Allowed::Secret),
+    key("traces.service_name", Allowed::Name),
+    whole("traces.sampled_per_million", 0, 1_000_000).reloads(),
+    key("traces.follows_parent", Allowed::Switch).reloads(),
+    whole("traces.spans_per_s_max", 1, 1_000_000).reloads(),
+    // Each is a few hundred bytes, and 4 KiB at most.
+    whole("traces.queue_spans_max", 1, 1 << 20),
+    whole("traces.export_timeout_ms", 1, 600_000),
+    whole("traces.flush_ms", 0, 60_000),
     whole("limits.history.events_max", 1, U32_MAX).reloads(),
     whole("limits.history.age_max_s", 1, U32_MAX).reloads(),
     whole("limits.history.bytes_max", 1, BYTES_MAX).reloads(),

@@ -30,4 +30,4 @@ pub use listen::{ListenAddr, ListenAddrError};
 pub(crate) use reload::Reload;
 pub use set_by::SetBy;
 pub use sources::Sources;
-pub use values::{ChannelSettings, LogSettings, Settings};
+pub use values::{ChannelSettings, LogSettings, Settings, TraceSettings};

@@ -53,6 +53,7 @@ impl Effective {
         settings.jwt_secret = of("jwt_secret").jwt_secret.clone();
         settings.auth.metrics_token = of("auth.metrics_token").auth.metrics_token.clone();
         settings.auth.jwks_url = of("auth.jwks_url").auth.jwks_url.clone();
+        settings.traces.headers = old_settings.traces.headers.clone();
         SettingsErrors::none_or(contradictions::find(&settings, |key| set_by[key].clone()))?;
         let effective = Effective { settings, set_by, files: new.files, ..self.clone() };
         Ok(Reload { effective, changed, needs_restart })
@@ -64,6 +65,7 @@ fn hidden_value_differs(key: &Key, old: &Settings, new: &Settings) -> bool {
     match key.name {
         "jwt_secret" => old.jwt_secret != new.jwt_secret,
         "auth.metrics_token" => old.auth.metrics_token != new.auth.metrics_token,
+        "traces.headers" => old.traces.headers != new.traces.headers,
         "auth.jwks_url" => old.auth.jwks_url != new.auth.jwks_url,
         _ => false,
     }

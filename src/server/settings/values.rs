@@ -82,6 +82,8 @@ pub struct Settings {
     pub channels: ChannelSettings,
     /// What goes to the log, and how it looks.
     pub log: LogSettings,
+    /// What is traced, and where to.
+    pub traces: TraceSettings,
     /// The bounds of the hub.
     pub limits: Limits,
 }
@@ -148,6 +150,7 @@ impl Default for Settings {
             auth: AuthSettings::default(),
             channels: ChannelSettings::default(),
             log: LogSettings::default(),
+            traces: TraceSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -229,6 +232,47 @@ impl Default for BackendSettings {
             counts_interval_ms: 2_000,
             counts_expiry_ms: 10_000,
             counts_channels_max: 100_000,
+        }
+    }
+}
+
+/// Which publishes are traced, and where their spans go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TraceSettings {
+    /// The URL of a collector that takes OTLP over HTTP; empty for no traces.
+    pub endpoint: String,
+    /// Header fields of each request to it, as in `authorization=Bearer abc,x-team=a`.
+    pub headers: Secret,
+    /// What the hub is called there.
+    pub service_name: String,
+    /// How many of a million publishes are traced that belong to no trace of their client's.
+    pub sampled_per_million: u32,
+    /// Whether the sampled flag of a client's `traceparent` decides for its publishes.
+    pub follows_parent: bool,
+    /// Spans a second, of all publishes together; past it they are dropped.
+    pub spans_per_s_max: u32,
+    /// Spans that wait to be exported; past it they are dropped.
+    pub queue_spans_max: u32,
+    /// Milliseconds that the collector may take to answer.
+    pub export_timeout_ms: u32,
+    /// Milliseconds that the end of the hub waits for the spans that are left.
+    pub flush_ms: u32,
+}
+
+impl Default for TraceSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            headers: Secret::default(),
+            service_name: "visnyk".to_owned(),
+            sampled_per_million: 10_000,
+            follows_parent: true,
+            spans_per_s_max: 1_000,
+            queue_spans_max: 4_096,
+            export_timeout_ms: 10_000,
+            flush_ms: 2_000,
         }
     }
 }

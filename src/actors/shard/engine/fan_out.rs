@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     actors::{
         batch::{Batch, Run},
+        fan_out_trace::RoundTrace,
         payload::Payload,
         shard::{
             lane::Lane,
@@ -29,6 +30,8 @@ use crate::{
 /// The subscribers of a shard and the rounds on their way to them.
 #[derive(Debug)]
 pub(super) struct FanOut {
+    /// The index of the shard.
+    shard: usize,
     registry: Registry,
     /// Batches whose runs are being handed out; the first may be handed out in part.
     batches: VecDeque<BatchInProgress>,
@@ -81,6 +84,8 @@ pub(super) struct PlainSlice<P> {
     pub(super) last: Seq,
     /// Whether the round ends with it.
     ends_round: bool,
+    /// Of a small channel's run with a traced event: recorded when the slice is dropped.
+    _trace: Option<Box<RoundTrace>>,
 }
 
 impl<P> PlainSlice<P> {
@@ -99,6 +104,7 @@ impl FanOut {
         delays: Histogram,
     ) -> Self {
         Self {
+            shard,
             registry: Registry::new(shard, Arc::clone(channels.pattern_subscribers())),
             batches: VecDeque::new(),
             lanes: FxHashMap::default(),
@@ -254,6 +260,12 @@ impl FanOut {
                         first: current.batch.first(),
                         last: current.batch.last(),
                         ends_round: true,
+                        _trace: RoundTrace::begin(
+                            (self.shard, "small"),
+                            [&current.batch],
+                            plain_count,
+                            |sent| sent == channel,
+                        ),
                     });
                 }
                 let lane = self.lanes.entry(channel).or_default();
@@ -285,7 +297,9 @@ impl FanOut {
         while let Some(channel) = self.lane_queue.pop_front() {
             let plain_count = self.registry.plain(channel).len();
             let Some(lane) = self.lanes.get_mut(&channel) else { continue };
-            let Some(round) = lane.round(plain_count, &self.plain_shape, now_ms) else {
+            let Some(round) =
+                lane.round(self.shard, channel, plain_count, &self.plain_shape, now_ms)
+            else {
                 self.lanes.remove(&channel);
                 continue;
             };
@@ -297,6 +311,7 @@ impl FanOut {
                 first: round.first(),
                 last: round.last(),
                 ends_round: round.is_over(),
+                _trace: None,
             };
             lane.check_delay(channel, &self.throttles, now_ms);
             return Some(slice);
@@ -372,6 +387,8 @@ impl FanOut {
                     self.registry.each_mixed(entry.id(), |slot| mixed.add_due(slot, number as u32));
                 }
             }
+            let registry = &self.registry;
+            self.mixed.trace_round(self.shard, |channel| registry.has_mixed(channel));
         }
         self.mixed.take_round()
     }
