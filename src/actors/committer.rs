@@ -9,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::Now;
+use super::fan_out_trace::TracedEvents;
 use super::submission::{AppendError, Committed, Queued, Reply, Submission};
 use crate::{
     backend::ChannelEntry,
@@ -30,6 +31,9 @@ pub(crate) struct Prepared {
     pub(super) permits: Vec<OwnedSemaphorePermit>,
     /// When it was prepared.
     pub(super) now: Now,
+    /// Traced publishes of its events that have no answer here: a shared log may be shown before an
+    /// append is answered.
+    pub(super) traces: Vec<TracedEvents>,
     /// When it was queued to be made durable, if it has a publish that is traced.
     pub(super) queued: Option<Instant>,
 }
@@ -43,6 +47,18 @@ pub(super) struct Answer {
     pub(super) key: Option<IdempotencyKey>,
     /// Of a publish that is traced.
     pub(super) trace: Option<Arc<PublishTrace>>,
+}
+
+impl Answer {
+    /// The events that it appends, if they are of a publish that is traced.
+    pub(super) fn traced_events(&self) -> Option<TracedEvents> {
+        let (Some(trace), Ok(committed)) = (&self.trace, &self.outcome) else { return None };
+        (!committed.replayed).then(|| TracedEvents {
+            trace: Arc::clone(trace),
+            first: committed.first.seq,
+            last: committed.last.seq,
+        })
+    }
 }
 
 impl Prepared {

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     clock::Clock,
-    committer::Prepared,
+    committer::{Answer, Prepared},
     log_reads::{LogReads, ReadLimits},
 };
 use crate::{
@@ -354,12 +354,9 @@ impl BatchTimes {
 }
 
 /// The traces of publishes that a commit appends.
-fn traces_of(commit: &Prepared) -> impl Iterator<Item = &Arc<PublishTrace>> {
-    let appends = commit
-        .answers
-        .iter()
-        .filter(|answer| answer.outcome.as_ref().is_ok_and(|committed| !committed.replayed));
-    appends.filter_map(|answer| answer.trace.as_ref())
+fn traces_of(commit: &Prepared) -> impl Iterator<Item = Arc<PublishTrace>> {
+    let traced = commit.answers.iter().filter_map(Answer::traced_events);
+    traced.map(|traced| traced.trace)
 }
 
 /// The histories in memory, as the keeper of the log sees them.

@@ -10,7 +10,10 @@ use std::{
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::submission::{AppendError, Committed, Reply};
+use super::{
+    fan_out_trace::TracedEvents,
+    submission::{AppendError, Committed, Reply},
+};
 use crate::{
     model::{Epoch, Position, Seq},
     redis::{Fence, Nonce, Run, SubmissionOutcome},
@@ -21,8 +24,6 @@ use crate::{
 pub(super) struct Receipt {
     pub(super) reply: Reply,
     pub(super) permits: Vec<OwnedSemaphorePermit>,
-    /// Of a publish that is traced.
-    pub(super) trace: Option<Arc<PublishTrace>>,
 }
 
 /// The answers of a stage. Their number is bounded by the permits they hold.
@@ -40,6 +41,9 @@ pub(super) struct Answers {
     open: HashMap<Nonce, OpenAnswer>,
     /// The first entries of the append under way, and where they were seen in the log before its answer.
     sent: HashMap<Nonce, Option<(Epoch, Seq)>>,
+    /// Traced publishes whose events were not shown yet, by the same nonces. Not their answers: the
+    /// log may be shown before an append is answered.
+    traced: HashMap<Nonce, TracedAppend>,
 }
 
 /// An answer that waits until this hub has shown the log up to `at`.
@@ -49,6 +53,12 @@ pub(super) struct KnownAnswer {
     pub(super) outcome: Result<Committed, AppendError>,
     first_nonce: Nonce,
     pub(super) receipt: Receipt,
+}
+
+struct TracedAppend {
+    trace: Arc<PublishTrace>,
+    events: usize,
+    since: Instant,
 }
 
 struct OpenAnswer {
@@ -67,6 +77,7 @@ impl Answers {
             known: VecDeque::new(),
             open: HashMap::new(),
             sent: HashMap::new(),
+            traced: HashMap::new(),
         }
     }
 
@@ -121,6 +132,21 @@ impl Answers {
         if let Some(Some((epoch, seq))) = self.sent.remove(&first_nonce) {
             self.found(&first_nonce, epoch, seq);
         }
+    }
+
+    /// Adds a traced publish that is appended now.
+    pub(super) fn trace(&mut self, first_nonce: Nonce, events: usize, trace: Arc<PublishTrace>) {
+        self.traced.insert(first_nonce, TracedAppend { trace, events, since: Instant::now() });
+    }
+
+    /// The traced publish that begins with an entry of the log, which is shown now.
+    pub(super) fn take_traced(&mut self, nonce: &Nonce, seq: Seq) -> Option<TracedEvents> {
+        // Almost always.
+        if self.traced.is_empty() {
+            return None;
+        }
+        let TracedAppend { trace, events, .. } = self.traced.remove(nonce)?;
+        Some(TracedEvents { trace, first: seq, last: Seq(seq.0 + events as u64 - 1) })
     }
 
     /// An entry is in the log. If its append had no answer, it has one now.
@@ -186,6 +212,7 @@ impl Answers {
     pub(super) fn take_late(&mut self, wait: Duration, outcome_wait: Duration) -> Vec<KnownAnswer> {
         let now = Instant::now();
         self.open.retain(|_, open| now.duration_since(open.since) < outcome_wait);
+        self.traced.retain(|_, traced| now.duration_since(traced.since) < outcome_wait);
         let is_due = |known: &KnownAnswer| now.duration_since(known.since) >= wait;
         // They are not in the order in which they came.
         let (late, known): (Vec<_>, Vec<_>) =
@@ -204,6 +231,7 @@ impl Answers {
         self.known.clear();
         self.open.clear();
         self.sent.clear();
+        self.traced.clear();
     }
 
     /// Events were appended to another run of the server than the one that is followed: they were
@@ -272,7 +300,7 @@ mod tests {
 
     fn receipt() -> (Receipt, Answer) {
         let (reply, answer) = oneshot::channel();
-        (Receipt { reply, permits: Vec::new(), trace: None }, answer)
+        (Receipt { reply, permits: Vec::new() }, answer)
     }
 
     /// Answers that have shown the log up to seq 10 of run `a`, and one of them by this run.

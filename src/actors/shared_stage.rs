@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     clock::Now,
     committer::Answer,
+    fan_out_trace::TracedEvents,
     seen::Seen,
     shared_answers::{Answers, KnownAnswer, Receipt},
     shared_counts::{Elsewhere, SharedCounts, Uncounted},
@@ -28,7 +29,7 @@ use crate::{
         AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions, Run,
         SubmissionOutcome,
     },
-    telemetry::{BackendMetrics, Stage, Step, Value},
+    telemetry::{BackendMetrics, PublishTrace, Stage, Step, Value},
 };
 
 /// The log that a hub shares with others.
@@ -134,6 +135,8 @@ pub(super) struct Handed {
     first_nonce: Nonce,
     handed: Instant,
     receipt: Receipt,
+    /// Of a publish that is traced.
+    trace: Option<Arc<PublishTrace>>,
 }
 
 impl SharedStage {
@@ -229,6 +232,12 @@ impl SharedStage {
         self.metrics.observe_queued(waiting.queue.len());
         drop(waiting);
         self.answers.lock().begin_append(batch.iter().map(|handed| handed.first_nonce));
+        for Handed { trace, new, first_nonce, .. } in &batch {
+            if let Some(trace) = trace {
+                let mut answers = self.answers.lock();
+                answers.trace(*first_nonce, new.entries.len(), Arc::clone(trace));
+            }
+        }
         batch
     }
 
@@ -290,9 +299,12 @@ impl SharedStage {
         send(due);
     }
 
-    /// An entry is in the log. If its append had no answer, it has one now.
-    pub(super) fn found(&self, nonce: &Nonce, epoch: Epoch, seq: Seq) {
-        self.answers.lock().found(nonce, epoch, seq);
+    /// An entry is in the log. If its append had no answer, it has one now. Gives the traced publish that
+    /// begins with it.
+    pub(super) fn found(&self, nonce: &Nonce, epoch: Epoch, seq: Seq) -> Option<TracedEvents> {
+        let mut answers = self.answers.lock();
+        answers.found(nonce, epoch, seq);
+        answers.take_traced(nonce, seq)
     }
 
     /// The answers that are due once the log is shown up to here; [`has_shown`](Self::has_shown)
@@ -300,10 +312,9 @@ impl SharedStage {
     pub(super) fn answers_through(&self, seq: Seq) -> (Vec<Answer>, Vec<OwnedSemaphorePermit>) {
         let due = self.answers.lock().take_through(seq);
         let mut permits = Vec::new();
-        let answers = due.into_iter().map(|KnownAnswer { outcome, mut receipt, .. }| {
-            permits.append(&mut receipt.permits);
-            let Receipt { reply, trace, .. } = receipt;
-            Answer { reply, outcome, key: None, trace }
+        let answers = due.into_iter().map(|KnownAnswer { outcome, receipt, .. }| {
+            permits.extend(receipt.permits);
+            Answer { reply: receipt.reply, outcome, key: None, trace: None }
         });
         (answers.collect(), permits)
     }
@@ -527,7 +538,7 @@ impl Handed {
         batch_events: usize,
         error: Option<&'static str>,
     ) {
-        let Some(trace) = &self.receipt.trace else { return };
+        let Some(trace) = &self.trace else { return };
         let (began, ended) = (times.0.into_std(), times.1.into_std());
         let mut attributes = vec![
             ("db.system.name", Value::Word("redis")),
@@ -567,7 +578,8 @@ impl Handed {
             bytes,
             first_nonce,
             handed: Instant::now(),
-            receipt: Receipt { reply, permits, trace },
+            receipt: Receipt { reply, permits },
+            trace,
         }
     }
 }

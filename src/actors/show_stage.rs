@@ -7,7 +7,7 @@ use super::{
     channels_handle::ChannelsHandle,
     clock::Clock,
     committer::{Answer, Prepared},
-    fan_out_trace::FanOutTrace,
+    fan_out_trace::{FanOutTrace, TracedEvents},
     inbox::Inboxes,
 };
 use crate::{
@@ -28,12 +28,12 @@ pub(crate) struct ShowStage {
 impl ShowStage {
     /// Shows a commit. One at a time, and in the order in which they were prepared.
     pub(super) fn show(&self, prepared: Prepared) {
-        let Prepared { events, answers, permits, now, queued: _ } = prepared;
+        let Prepared { events, answers, permits, now, traces, queued: _ } = prepared;
         let range = match (events.first(), events.last()) {
             (Some((_, first)), Some((_, last))) => Some((first.seq, last.seq)),
             _ => None,
         };
-        let is_traced = answers.iter().any(|answer| answer.trace.is_some());
+        let is_traced = !traces.is_empty() || answers.iter().any(|answer| answer.trace.is_some());
         let began = is_traced.then(Instant::now);
         for (entry, event) in &events {
             self.store.append(entry, event);
@@ -41,10 +41,10 @@ impl ShowStage {
         if let Some((_, last)) = range {
             self.store.commit(last);
         }
-        let mut traces = Vec::new();
-        if let Some(began) = began {
-            traces = shown(&answers, began);
-        }
+        let traces = match began {
+            Some(began) => shown(&answers, traces, began),
+            None => Vec::new(),
+        };
         // The publishers first: their answer does not wait for the fan-out.
         for Answer { reply, outcome, .. } in answers {
             // A publisher that is gone does not need it.
@@ -75,16 +75,16 @@ impl ShowStage {
 
 /// Records that the events of traced publishes are shown, and begins their fan-out. Before the
 /// publishers are answered, so that it lies within the append.
-fn shown(answers: &[Answer], began: Instant) -> Vec<Arc<FanOutTrace>> {
+fn shown(
+    answers: &[Answer],
+    mut traces: Vec<TracedEvents>,
+    began: Instant,
+) -> Vec<Arc<FanOutTrace>> {
     let ended = Instant::now();
-    let mut traces = Vec::new();
-    for answer in answers {
-        let (Some(trace), Ok(committed)) = (&answer.trace, &answer.outcome) else { continue };
-        if !committed.replayed {
-            trace.step(Step::Show, (began, ended), Vec::new(), None);
-            let fan_out = FanOutTrace::new(Arc::clone(trace), committed, ended);
-            traces.push(Arc::new(fan_out));
-        }
-    }
-    traces
+    traces.extend(answers.iter().filter_map(Answer::traced_events));
+    let begin = |traced: TracedEvents| {
+        traced.trace.step(Step::Show, (began, ended), Vec::new(), None);
+        Arc::new(FanOutTrace::new(traced, ended))
+    };
+    traces.into_iter().map(begin).collect()
 }

@@ -16,6 +16,7 @@ mod http2;
 mod idle_sockets;
 mod linger;
 mod listeners;
+mod node_name;
 mod pending_handoff;
 mod plain;
 mod predecessor;

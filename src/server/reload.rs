@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     AuthenticationError, Settings, TlsError,
     authentication::{self, verifier_with},
+    node_name::node_name,
     service_manager,
     settings::{Effective, Reload, SettingsErrors},
     tls::{LoadedPair, Reloading},
@@ -198,20 +199,6 @@ pub(super) fn http_settings(
             max_age_s: settings.cors.max_age_s,
         },
     }
-}
-
-/// What this hub is called: its name in the settings, or that of its machine.
-pub(super) fn node_name(settings: &Settings) -> String {
-    match settings.node.is_empty() {
-        true => host_name(),
-        false => settings.node.clone(),
-    }
-}
-
-/// The name of this machine, as the kernel has it; empty if that cannot be read.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim_end().to_owned()
 }
 
 /// Everything that is wrong, each with its causes.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::{Settings, reload::node_name};
+use super::{Settings, node_name::node_name};
 use crate::{
     auth::Secret,
     telemetry::{

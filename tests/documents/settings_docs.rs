@@ -74,6 +74,7 @@ fn in_the_table(allowed: &Allowed) -> String {
         Allowed::Secret => "a secret".to_owned(),
         Allowed::Text | Allowed::Url => "text".to_owned(),
         Allowed::Backend => "an address".to_owned(),
+        Allowed::Collector => "a URL".to_owned(),
         Allowed::Name => "a name".to_owned(),
         Allowed::Texts => "texts".to_owned(),
         Allowed::Patterns => "patterns".to_owned(),

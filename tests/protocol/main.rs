@@ -15,5 +15,6 @@ mod sockets;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod traces;
 #[path = "../wire/mod.rs"]
 mod wire;

@@ -242,7 +242,7 @@ impl Tail {
             if seq != fence.seq.next() || entry.previous != fence.nonce {
                 return false;
             }
-            self.stage.found(&entry.nonce, fence.epoch, seq);
+            prepared.traces.extend(self.stage.found(&entry.nonce, fence.epoch, seq));
             costs += cost(&entry.draft);
             fence = Fence { seq, nonce: Some(entry.nonce), ..fence };
             let is_closing = entry.kind == EventKind::Closed;

@@ -6,9 +6,12 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use super::round_queue::{RoundBounds, RoundQueue};
+use super::{
+    round_queue::{RoundBounds, RoundQueue},
+    round_trace::RoundTrace,
+};
 use crate::{
-    actors::{batch::Batch, fan_out_trace::RoundTrace, payload::Payload, subscriber::Shape},
+    actors::{batch::Batch, payload::Payload, subscriber::Shape},
     backend::{ChannelId, Throttle, Throttles},
     model::{Event, Seq},
 };

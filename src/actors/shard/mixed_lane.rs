@@ -14,10 +14,11 @@ use smallvec::SmallVec;
 use super::{
     lane::ROUND,
     round_queue::{RoundBounds, RoundQueue},
+    round_trace::RoundTrace,
     sets::ChannelSets,
 };
 use crate::{
-    actors::{batch::Batch, fan_out_trace::RoundTrace, payload::Payload, subscriber::Shape},
+    actors::{batch::Batch, payload::Payload, subscriber::Shape},
     backend::ChannelId,
     model::{Event, PollReply, Seq},
 };

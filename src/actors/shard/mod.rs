@@ -13,6 +13,7 @@ mod mixed_lane;
 mod placement;
 mod registry;
 mod round_queue;
+mod round_trace;
 mod serving_loop;
 mod sets;
 mod slot;

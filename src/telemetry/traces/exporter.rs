@@ -78,21 +78,21 @@ impl Exporter {
     /// Exports what waits, for no longer than `limit`, and ends. What is left then is dropped.
     pub async fn finish(self, limit: Duration) {
         let Self { mut task, end, spans } = self;
+        let before = spans.metrics.dropped.total(["end"]);
         end.send_replace(true);
         if timeout(limit, &mut task).await.is_err() {
             task.abort();
             // Its batch is counted when the task is dropped.
             let _ = task.await;
         }
-        let mut left = 0;
         loop {
             match spans.take_batch().len() {
                 0 => break,
-                batch => left += batch as u64,
+                left => spans.metrics.drop_spans("end", left as u64),
             }
         }
+        let left = spans.metrics.dropped.total(["end"]) - before;
         if left > 0 {
-            spans.metrics.drop_spans("end", left);
             tracing::warn!(spans = left, "the collector did not take all spans before the end");
         }
     }

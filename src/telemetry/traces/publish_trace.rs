@@ -51,7 +51,7 @@ pub enum Stage {
 pub enum Step {
     /// Waits for late shards and for permits.
     Admit,
-    /// Gets its place in the order.
+    /// Is put in the order of the log.
     Prepare,
     /// The batch is written to the log on disk.
     Write,
@@ -122,7 +122,7 @@ impl PublishTrace {
         if let Some(client) = facts.client {
             attributes.push(("client.address", Value::Text(client.to_string())));
         }
-        // An error of the client is none of the server's.
+        // A 4xx is the mistake of the client (HTTP semantic conventions).
         let error = (facts.status >= 500).then_some("the hub did not serve the request");
         if error.is_some() {
             attributes.push(("error.type", Value::Text(facts.status.to_string())));

@@ -48,7 +48,7 @@ pub(super) enum Kind {
 pub enum Value {
     /// A text that does not change.
     Word(&'static str),
-    /// A text, bounded by whoever records it.
+    /// A text, bounded where it is recorded.
     Text(String),
     /// A number.
     Whole(u64),

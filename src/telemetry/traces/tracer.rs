@@ -82,7 +82,8 @@ impl Tracer {
         }
         if !self.spans.has_room() {
             self.spans.metrics.over_limit.inc();
-            return Some(RequestTrace { id, publish: None });
+            // The client records its own part all the same.
+            return context.map(|_| RequestTrace { id, publish: None });
         }
         self.spans.metrics.begun.inc();
         let publish = PublishTrace::new(Arc::clone(&self.spans), id, context);

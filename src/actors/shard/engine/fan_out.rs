@@ -10,12 +10,12 @@ use rustc_hash::FxHashMap;
 use crate::{
     actors::{
         batch::{Batch, Run},
-        fan_out_trace::RoundTrace,
         payload::Payload,
         shard::{
             lane::Lane,
             mixed_lane::{MixedLane, MixedRound},
             registry::{Registry, Subscribers, VACANT},
+            round_trace::RoundTrace,
             sets::ChannelSets,
             slot::{Slot, Subscribed},
             slots::Slots,
