@@ -18,6 +18,7 @@ async fn the_guides_do_what_they_say() {
         ("job-progress", include_str!("../../docs/guides/job-progress.md"), 6),
         ("token-streams", include_str!("../../docs/guides/token-streams.md"), 4),
         ("moving", include_str!("../../docs/guides/moving.md"), 2),
+        ("dashboards", include_str!("../../docs/guides/dashboards.md"), 5),
     ];
     for (name, page, commands_min) in guides {
         let commands = commands(page);

@@ -9,9 +9,17 @@ use std::{
 fn every_relative_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = Vec::new();
-    for directory in
-        ["", "docs", "docs/adr", "docs/guides", "docs/examples", "clients/js", "loadtest", "dist"]
-    {
+    for directory in [
+        "",
+        "docs",
+        "docs/adr",
+        "docs/guides",
+        "docs/examples",
+        "docs/explain",
+        "clients/js",
+        "loadtest",
+        "dist",
+    ] {
         pages.extend(pages_in(&root.join(directory)));
     }
     assert!(pages.len() > 40, "{} pages were found", pages.len());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod api_docs;
+mod book;
 mod circles;
 mod client_feature;
 mod dist;
