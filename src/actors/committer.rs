@@ -31,10 +31,17 @@ pub(crate) struct Prepared {
     pub(super) permits: Vec<OwnedSemaphorePermit>,
     /// When it was prepared.
     pub(super) now: Now,
-    /// Traced publishes of its events that have no answer here: a shared log may be shown before an
-    /// append is answered.
-    pub(super) traces: Vec<TracedEvents>,
-    /// When it was queued to be made durable, if it has a publish that is traced.
+    /// What tracing needs of it, if it has a publish that is traced.
+    pub(super) trace: Option<Box<CommitTrace>>,
+}
+
+/// What tracing needs of a commit.
+#[derive(Debug, Default)]
+pub(super) struct CommitTrace {
+    /// Traced publishes that have no answer here: a shared log may be shown before an append is
+    /// answered.
+    pub(super) publishes: Vec<TracedEvents>,
+    /// When it was queued to be made durable.
     pub(super) queued: Option<Instant>,
 }
 

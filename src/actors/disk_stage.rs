@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     clock::Clock,
-    committer::{Answer, Prepared},
+    committer::{Answer, CommitTrace, Prepared},
     log_reads::{LogReads, ReadLimits},
 };
 use crate::{
@@ -160,7 +160,8 @@ impl DiskStage {
             return Err(prepared);
         }
         if prepared.answers.iter().any(|answer| answer.trace.is_some()) {
-            prepared.queued = Some(Instant::now());
+            let trace = CommitTrace { queued: Some(Instant::now()), ..CommitTrace::default() };
+            prepared.trace = Some(Box::new(trace));
         }
         queue.commits.push_back(prepared);
         self.gathering.changed.notify_all();
@@ -346,7 +347,7 @@ impl BatchTimes {
                 if let Some(times) = self.synced {
                     trace.step(Step::Sync, times, Vec::new(), None);
                 }
-                let queued = commit.queued.unwrap_or(began);
+                let queued = commit.trace.as_ref().and_then(|trace| trace.queued).unwrap_or(began);
                 trace.stage_ended(Stage::MakeDurable, queued, Vec::new(), None);
             }
         }

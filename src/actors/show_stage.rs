@@ -6,7 +6,7 @@ use super::{
     batch::{Batch, Run},
     channels_handle::ChannelsHandle,
     clock::Clock,
-    committer::{Answer, Prepared},
+    committer::{Answer, CommitTrace, Prepared},
     fan_out_trace::{FanOutTrace, TracedEvents},
     inbox::Inboxes,
 };
@@ -28,12 +28,12 @@ pub(crate) struct ShowStage {
 impl ShowStage {
     /// Shows a commit. One at a time, and in the order in which they were prepared.
     pub(super) fn show(&self, prepared: Prepared) {
-        let Prepared { events, answers, permits, now, traces, queued: _ } = prepared;
+        let Prepared { events, answers, permits, now, trace } = prepared;
         let range = match (events.first(), events.last()) {
             (Some((_, first)), Some((_, last))) => Some((first.seq, last.seq)),
             _ => None,
         };
-        let is_traced = !traces.is_empty() || answers.iter().any(|answer| answer.trace.is_some());
+        let is_traced = trace.is_some() || answers.iter().any(|answer| answer.trace.is_some());
         let began = is_traced.then(Instant::now);
         for (entry, event) in &events {
             self.store.append(entry, event);
@@ -42,7 +42,7 @@ impl ShowStage {
             self.store.commit(last);
         }
         let traces = match began {
-            Some(began) => shown(&answers, traces, began),
+            Some(began) => shown(&answers, trace, began),
             None => Vec::new(),
         };
         // The publishers first: their answer does not wait for the fan-out.
@@ -77,10 +77,11 @@ impl ShowStage {
 /// publishers are answered, so that it lies within the append.
 fn shown(
     answers: &[Answer],
-    mut traces: Vec<TracedEvents>,
+    trace: Option<Box<CommitTrace>>,
     began: Instant,
 ) -> Vec<Arc<FanOutTrace>> {
     let ended = Instant::now();
+    let mut traces = trace.map_or_else(Vec::new, |trace| trace.publishes);
     traces.extend(answers.iter().filter_map(Answer::traced_events));
     let begin = |traced: TracedEvents| {
         traced.trace.step(Step::Show, (began, ended), Vec::new(), None);

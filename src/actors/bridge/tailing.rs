@@ -242,7 +242,9 @@ impl Tail {
             if seq != fence.seq.next() || entry.previous != fence.nonce {
                 return false;
             }
-            prepared.traces.extend(self.stage.found(&entry.nonce, fence.epoch, seq));
+            if let Some(traced) = self.stage.found(&entry.nonce, fence.epoch, seq) {
+                prepared.trace.get_or_insert_default().publishes.push(traced);
+            }
             costs += cost(&entry.draft);
             fence = Fence { seq, nonce: Some(entry.nonce), ..fence };
             let is_closing = entry.kind == EventKind::Closed;
