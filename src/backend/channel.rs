@@ -31,6 +31,8 @@ pub struct ChannelEntry {
     pollers: AtomicU32,
     /// The shards with connections that name it.
     shards: ShardSet,
+    /// The shard that its plain streams share while they are few, plus one; 0 before the first of them.
+    home: AtomicU32,
     /// Whether a channel actor has claimed it.
     claimed: AtomicBool,
     /// When it needs an actor again, in milliseconds since 1970.
@@ -62,6 +64,7 @@ impl ChannelEntry {
             streams: AtomicU32::new(0),
             pollers: AtomicU32::new(0),
             shards: ShardSet::default(),
+            home: AtomicU32::new(0),
             claimed: AtomicBool::new(false),
             wake_at_ms: AtomicU64::new(now_ms),
             publish_permits: Arc::new(Semaphore::new(publish_permits)),
@@ -200,6 +203,17 @@ impl ChannelEntry {
     /// The shards that have connections which name it.
     pub fn shards(&self) -> &ShardSet {
         &self.shards
+    }
+
+    /// The shard that its plain streams share while they are few: `here` if none is chosen yet. The
+    /// choice stays while the channel exists. Otherwise the first streams, which often come at the same
+    /// time, would be split over several shards.
+    pub fn home_shard(&self, here: usize) -> usize {
+        let chosen = here as u32 + 1;
+        match self.home.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => here,
+            Err(earlier) => earlier as usize - 1,
+        }
     }
 
     /// Whether no living subscription names it.

@@ -24,12 +24,6 @@ impl ShardSet {
         fence(Ordering::SeqCst);
     }
 
-    /// Its first shard; none if it is empty.
-    pub fn first(&self) -> Option<usize> {
-        let bits = self.0.load(Ordering::Relaxed);
-        (bits != 0).then(|| bits.trailing_zeros() as usize)
-    }
-
     /// Takes a shard out.
     pub fn remove(&self, shard: usize) {
         self.0.fetch_and(!bit(shard), Ordering::Relaxed);
@@ -114,10 +108,6 @@ mod tests {
         let target_shards = TargetShards::of([&one, &other]);
         let among: Vec<usize> = (0..66).filter(|&shard| target_shards.contains(shard)).collect();
         assert_eq!(among, [0, 63, 64, 65], "those past the 64th always");
-        assert_eq!(
-            [one.first(), other.first(), ShardSet::default().first()],
-            [Some(0), Some(63), None]
-        );
         other.remove(64);
         assert_eq!(TargetShards::of([&one, &other]), target_shards, "no other shard is removed");
         other.remove(63);

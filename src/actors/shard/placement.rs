@@ -27,9 +27,8 @@ impl StreamTransfer {
         if streams > STREAMS_TOGETHER_MAX {
             return None;
         }
-        // If the first two streams arrived on two shards at the same time, later ones go to the
-        // first of these shards.
-        entry.shards().first().filter(|&shard| shard != here)
+        let home = entry.home_shard(here);
+        (home != here).then_some(home)
     }
 }
 

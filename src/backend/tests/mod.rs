@@ -181,3 +181,13 @@ fn log_of(channels: &[&str]) -> Log {
 }
 
 const RANGE: SeqRange = SeqRange { after: Seq(0), through: Seq(0), events_max: 4, bytes_max: 999 };
+
+#[test]
+fn streams_that_come_at_the_same_time_to_two_shards_get_the_same_home() {
+    let log = Log::new();
+    let (a, b) = (log.entry("a"), log.entry("b"));
+    // Neither is registered yet when the other is placed.
+    assert_eq!([a.home_shard(1), a.home_shard(0), a.home_shard(2)], [1; 3]);
+    assert_eq!([b.home_shard(0), b.home_shard(1)], [0; 2], "each channel has its own");
+    assert_eq!(log.entry("a").home_shard(300), 1);
+}
