@@ -14,6 +14,8 @@ pub(crate) struct ShardContext {
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) shards: Arc<ShardsHandle>,
     pub(crate) limits: ConnectionLimits,
+    /// How long events of small channels gather at most on a busy shard, in milliseconds.
+    pub(crate) gather_max_ms: u64,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
 }

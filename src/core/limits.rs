@@ -207,6 +207,9 @@ pub struct PublishLimits {
     /// Milliseconds that an event may wait on a shard beyond the round under way; past it publishers
     /// of its channel wait.
     pub delay_max_ms: u32,
+    /// Milliseconds that an event to few subscribers waits at most for others of its channel while its
+    /// shard is busy all the time, so that they are sent together; 0 is never.
+    pub gather_max_ms: u32,
     /// Permits in all: an event takes one, and one more per KiB, until the last shard is through
     /// with it.
     pub in_flight_max: u32,
@@ -227,6 +230,7 @@ impl Default for PublishLimits {
             wait_ms: 2_000,
             outcome_wait_ms: 30_000,
             delay_max_ms: 50,
+            gather_max_ms: 50,
             in_flight_max: 32_768,
             channel_share_percent: 50,
             idempotency_keys_max: 100_000,

@@ -181,6 +181,7 @@ impl HubBuilder {
             inboxes,
             shards: Arc::clone(&shards),
             limits: limits.connections.clone(),
+            gather_max_ms: limits.publish.gather_max_ms.into(),
             metrics: Arc::clone(&metrics),
             clock,
         };

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub permits_free: Gauge,
     /// Channels whose publishers wait for a shard.
     pub channels_throttled: Gauge,
+    /// Shards on which events to few subscribers gather before they are sent.
+    pub shards_gathering: Gauge,
     /// Of reloads of the settings.
     pub reloads: ReloadMetrics,
     /// Of the log on disk.
@@ -175,6 +177,7 @@ impl Metrics {
             history_bytes: Gauge::default(),
             permits_free: Gauge::default(),
             channels_throttled: Gauge::default(),
+            shards_gathering: Gauge::default(),
             reloads: ReloadMetrics::default(),
             disk: Arc::default(),
             backend: Arc::default(),
@@ -351,6 +354,11 @@ impl Metrics {
             "channels_throttled",
             "Channels whose publishers wait for a shard",
             self.channels_throttled.clone(),
+        );
+        r.register(
+            "shards_gathering",
+            "Shards busy all the time, on which events to few subscribers gather before they are sent",
+            self.shards_gathering.clone(),
         );
         r.register(
             "log_lines_dropped",

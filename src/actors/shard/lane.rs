@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Lane {
     queue: RoundQueue,
     round: Option<PlainRound>,
+    /// Since when its next round could begin, in milliseconds since 1970.
+    ready_ms: u64,
     /// Held while an event published now would wait too long.
     throttle: Option<Throttle>,
 }
@@ -43,7 +45,7 @@ pub(super) struct PlainRound {
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { queue: RoundQueue::new(ROUND), round: None, throttle: None }
+        Self { queue: RoundQueue::new(ROUND), round: None, ready_ms: 0, throttle: None }
     }
 }
 
@@ -56,6 +58,16 @@ impl Lane {
     /// Queues a batch, with the index of this channel's run in it.
     pub(super) fn push(&mut self, batch: Arc<Batch>, run: usize) {
         self.queue.push_run(batch, run);
+    }
+
+    /// From now on a round can begin.
+    pub(super) fn set_ready(&mut self, now_ms: u64) {
+        self.ready_ms = now_ms;
+    }
+
+    /// How long the next round has been waiting for the shard, in milliseconds; `None` if one is under way.
+    pub(super) fn waited_ms(&self, now_ms: u64) -> Option<u64> {
+        self.round.is_none().then(|| now_ms.saturating_sub(self.ready_ms))
     }
 
     /// The round under way, or a new one of the queued batches; `None` if none are queued.
@@ -82,20 +94,23 @@ impl Lane {
     }
 
     /// Ends the round; true if another can begin.
-    pub(super) fn end_round(&mut self) -> bool {
-        self.round = None;
+    pub(super) fn end_round(&mut self, now_ms: u64) -> bool {
+        (self.round, self.ready_ms) = (None, now_ms);
         self.queue.end_round()
     }
 
-    /// Throttles the publishers of the channel while an event published now would wait too long.
+    /// Throttles the publishers of the channel while an event published now would wait too long: in the
+    /// queue of this lane, or, if `lanes_are_late`, because the lane itself waits for the others.
     pub(super) fn check_delay(
         &mut self,
         channel: ChannelId,
+        lanes_are_late: bool,
         throttles: &Arc<Throttles>,
         now_ms: u64,
     ) {
         let progress = self.round.as_ref().map_or((0, 0), |round| (round.next, round.end));
-        let is_late = self.queue.delay_ms(now_ms, progress) > throttles.delay_max_ms();
+        let is_late =
+            lanes_are_late || self.queue.delay_ms(now_ms, progress) > throttles.delay_max_ms();
         if is_late != self.throttle.is_some() {
             self.throttle = is_late.then(|| throttles.throttle(channel));
         }

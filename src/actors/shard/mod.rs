@@ -7,6 +7,8 @@ mod actor;
 mod engine;
 mod fan_out_budget;
 mod front;
+mod gather_time;
+mod gathering;
 mod lane;
 mod local_shard;
 mod mixed_lane;

@@ -2,9 +2,18 @@
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, thread, time::Duration};
 
-use tokio::{task::yield_now, time::Instant};
+use tokio::{
+    runtime::Handle,
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
 
-use super::{engine::Engine, fan_out_budget::FanOutBudget, local_shard::LocalShard};
+use super::{
+    engine::Engine,
+    fan_out_budget::FanOutBudget,
+    gather_time::{GatherTime, IDLE},
+    local_shard::LocalShard,
+};
 use crate::actors::inbox::Inbox;
 
 /// Runs until it is dropped, or polling the sockets fails.
@@ -19,6 +28,9 @@ pub(super) async fn serve_connections(
     let mut next_tick = Instant::now();
     let mut check_sockets = true;
     let mut budget = FanOutBudget::new(next_tick);
+    let mut gather_time = GatherTime::new(local.context.gather_max_ms, next_tick);
+    // Of the thread's own runtime, which has one worker.
+    let runtime = Handle::current().metrics();
     let tick = Duration::from_millis(local.context.limits.deadline_check_ms.into());
     loop {
         check_sockets |=
@@ -27,6 +39,10 @@ pub(super) async fn serve_connections(
         let more = {
             let mut engine = engine.borrow_mut();
             let now_ms = local.context.clock.now_ms();
+            let busy = || runtime.worker_total_busy_duration(0);
+            if let Some(gather_ms) = gather_time.end_period(began, busy) {
+                engine.set_gather_ms(gather_ms);
+            }
             if let Some(through) = inbox.caught_up_to() {
                 engine.note_log_head(through);
             }
@@ -75,6 +91,11 @@ pub(super) async fn serve_connections(
             continue;
         }
         budget.reset();
+        let gathers_until_ms = engine.borrow().gathers_until_ms();
+        let gathered = gathers_until_ms.map(|until_ms| {
+            let wait_ms = until_ms.saturating_sub(local.context.clock.now_ms());
+            Instant::now() + Duration::from_millis(wait_ms).min(IDLE)
+        });
         tokio::select! {
             () = inbox.filled() => {}
             () = wakes.ready() => {}
@@ -82,7 +103,10 @@ pub(super) async fn serve_connections(
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }) => check_sockets = true,
-            () = tokio::time::sleep_until(next_tick) => {}
+            () = sleep_until(gathered.unwrap_or(next_tick)), if gathered.is_some() => {
+                engine.borrow_mut().end_gathering();
+            }
+            () = sleep_until(next_tick) => {}
         }
     }
 }

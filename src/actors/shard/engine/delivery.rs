@@ -33,14 +33,36 @@ impl Engine {
         self.fan_out.wants_batches()
     }
 
+    /// Sets how long events of small channels gather before they are sent; 0 is not at all.
+    pub(in crate::actors::shard) fn set_gather_ms(&mut self, gather_ms: u64) {
+        let has_gathered = self.fan_out.gather_ms() > 0;
+        match gather_ms > 0 {
+            true if !has_gathered => _ = self.metrics.shards_gathering.inc(),
+            false if has_gathered => _ = self.metrics.shards_gathering.dec(),
+            _ => {}
+        }
+        self.fan_out.set_gather_ms(gather_ms);
+    }
+
+    /// Events that gather now are sent by the next calls of [`work`](Self::work).
+    pub(in crate::actors::shard) fn end_gathering(&mut self) {
+        self.fan_out.end_gathering();
+    }
+
+    /// Until when events gather that are to be sent next, in milliseconds since 1970; `None` if none do.
+    pub(in crate::actors::shard) fn gathers_until_ms(&self) -> Option<u64> {
+        self.fan_out.gathers_until_ms()
+    }
+
     /// One bounded pass of fan-out; true while there is more to do.
     pub fn work(&mut self, now_ms: u64) -> bool {
         self.now_ms = now_ms;
         self.work_batches();
+        self.fan_out.queue_gathered(now_ms);
         self.work_lanes();
         self.work_mixed();
         self.enforce_unsent_limit();
-        self.fan_out.has_work()
+        self.fan_out.has_work(now_ms)
     }
 
     /// Hands out the runs of batches: the run of a small channel is sent at once, that of a large
@@ -61,7 +83,7 @@ impl Engine {
         {
             left = left.saturating_sub(slice.len().max(1));
             let sent = self.send_slice(&slice, &slice.payload);
-            self.fan_out.end_slice(&slice, sent, &mut self.slots);
+            self.fan_out.end_slice(&slice, sent, &mut self.slots, self.now_ms);
         }
     }
 

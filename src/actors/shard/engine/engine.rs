@@ -167,7 +167,7 @@ impl Engine {
     /// Whether work is left that no wake-up will announce: batches to hand out, rounds under way,
     /// slots and deadlines that did not fit into the last pass.
     pub(in crate::actors::shard) fn has_more(&self) -> bool {
-        self.ready.has_more() || self.schedule.has_overdue() || self.fan_out.has_work()
+        self.ready.has_more() || self.schedule.has_overdue() || self.fan_out.has_work(self.now_ms)
     }
 
     /// For tests: whether the shard's loop was woken; clears the wake-up.
@@ -404,6 +404,7 @@ impl Engine {
 impl Drop for Engine {
     /// The connections of a shard that ends, also by a crash, are no longer counted.
     fn drop(&mut self) {
+        self.set_gather_ms(0);
         for (_, slot) in self.slots.iter() {
             self.gauge(slot.connection.transport()).dec();
             let reason = CloseReason::ShardEnded.as_str();

@@ -11,6 +11,7 @@ mod delays;
 mod drains;
 mod explain;
 mod framing;
+mod gathers;
 mod leases;
 mod losses;
 mod model;

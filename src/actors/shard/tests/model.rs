@@ -70,6 +70,11 @@ enum Step {
     Tick {
         ms: u16,
     },
+    /// Events gather for so long before they are sent.
+    Gather {
+        engine: u8,
+        ms: u8,
+    },
     /// The next step of a connection to the channel panics.
     Fault {
         engine: u8,
@@ -205,6 +210,10 @@ impl Run {
             }
             Step::Age { seconds } => self.age(u64::from(seconds % 12) * 1_000),
             Step::Tick { ms } => self.tick(u64::from(ms % 3_000)),
+            Step::Gather { engine, ms } => {
+                let engine = self.engine(*engine);
+                self.world.engines[engine].set_gather_ms(u64::from(ms % 3) * 500);
+            }
             Step::Fault { engine, channel } => {
                 let channel = ChannelName::parse(name(*channel)).unwrap();
                 let engine = self.engine(*engine);
@@ -325,6 +334,10 @@ impl Run {
         for engine in 0..self.world.engines.len() {
             // As the shard's loop does: a pass when it is woken, and another while the last has left
             // something to do.
+            // Nor does anything gather once it is idle.
+            self.world.engines[engine].set_gather_ms(0);
+            self.world.engines[engine].end_gathering();
+            self.world.end_pass(engine);
             while self.world.push_batch(engine) | self.world.takes_pass(engine) {
                 let now_ms = self.world.now_ms;
                 self.look();
@@ -471,6 +484,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => byte().prop_map(|client| Step::HangUp { client }),
         2 => byte().prop_map(|seconds| Step::Age { seconds }),
         3 => any::<u16>().prop_map(|ms| Step::Tick { ms }),
+        2 => (byte(), byte()).prop_map(|(engine, ms)| Step::Gather { engine, ms }),
         1 => (byte(), byte()).prop_map(|(engine, channel)| Step::Fault { engine, channel }),
     ]
 }
