@@ -347,3 +347,176 @@ impl FanOut {
             let Some(round) =
                 lane.round(self.shard, channel, plain_count, &self.plain_shape, now_ms)
             else {
+                self.lanes.remove(&channel);
+                continue;
+            };
+            let range = round.next_slice(sends_max);
+            let slice = PlainSlice {
+                channel,
+                range,
+                payload: Arc::clone(round.payload()),
+                first: round.first(),
+                last: round.last(),
+                ends_round: round.is_over(),
+                _trace: None,
+            };
+            lane.check_delay(channel, self.lanes_are_late, &self.throttles, now_ms);
+            return Some(slice);
+        }
+        None
+    }
+
+    /// The slots of a slice, to be returned with [`end_slice`](Self::end_slice) or
+    /// [`end_small_run`](Self::end_small_run). If a slot's connection ends meanwhile, its index
+    /// becomes vacant.
+    pub(super) fn begin_slice<P>(&mut self, slice: &PlainSlice<P>) -> Vec<u32> {
+        self.sending = Some(slice.channel);
+        let mut slots = std::mem::take(&mut self.scratch);
+        slots.clear();
+        slots.extend_from_slice(&self.registry.plain(slice.channel)[slice.range.clone()]);
+        slots
+    }
+
+    /// Ends a small channel's run after its sends.
+    pub(super) fn end_small_run(
+        &mut self,
+        run: &PlainSlice<Payload>,
+        sent: Vec<u32>,
+        slots: &mut Slots<Slot>,
+    ) {
+        (self.sending, self.scratch) = (None, sent);
+        self.compact(run.channel, slots);
+    }
+
+    /// Ends a lane's slice after its sends.
+    pub(super) fn end_slice(
+        &mut self,
+        slice: &PlainSlice<Arc<Payload>>,
+        sent: Vec<u32>,
+        slots: &mut Slots<Slot>,
+        now_ms: u64,
+    ) {
+        (self.sending, self.scratch) = (None, sent);
+        if slice.ends_round {
+            let lane = self.lanes.get_mut(&slice.channel);
+            let has_more = lane.is_some_and(|lane| {
+                if let Some(delay) = lane.since_shown() {
+                    self.delays.observe_time(delay);
+                }
+                lane.end_round(now_ms)
+            });
+            if !has_more {
+                self.lanes.remove(&slice.channel);
+            }
+            self.compact(slice.channel, slots);
+            if !has_more {
+                return;
+            }
+        }
+        self.lane_queue.push_back(slice.channel);
+    }
+
+    /// The mixed lane's round under way, or a new one; to be returned with
+    /// [`return_mixed_round`](Self::return_mixed_round).
+    pub(super) fn take_mixed_round(
+        &mut self,
+        slots: &Slots<Slot>,
+        now_ms: u64,
+    ) -> Option<MixedRound> {
+        if !self.mixed.has_round() {
+            if !self.gathering.is_mixed_due(now_ms) {
+                return None;
+            }
+            let channels = self.mixed.begin(slots.capacity(), now_ms)?;
+            if !self.late_in_mixed.is_empty() && !self.is_mixed_late(now_ms) {
+                self.late_in_mixed.clear();
+            }
+            for (number, (batch, run)) in channels.iter().enumerate() {
+                let entry = &batch.runs()[*run].entry;
+                if self.registry.look_up(entry).is_some() {
+                    let mixed = &mut self.mixed;
+                    self.registry.each_mixed(entry.id(), |slot| mixed.add_due(slot, number as u32));
+                }
+            }
+            let registry = &self.registry;
+            self.mixed.trace_round(self.shard, |channel| registry.has_mixed(channel));
+        }
+        self.mixed.take_round()
+    }
+
+    /// The set of the round's channels that a slot receives; `None` if its connection has ended.
+    #[inline]
+    pub(super) fn due_set(&self, slot: u32) -> Option<u32> {
+        let set = self.mixed.set(slot);
+        (set != ChannelSets::EMPTY).then_some(set)
+    }
+
+    /// A slot has received all its events of the round.
+    #[inline]
+    pub(super) fn clear_set(&mut self, slot: u32) {
+        self.mixed.clear_set(slot);
+    }
+
+    /// Returns a round; false if it is over.
+    pub(super) fn return_mixed_round(&mut self, round: MixedRound) -> bool {
+        let delay = round.since_shown();
+        let has_more = self.mixed.return_round(round);
+        if !has_more && let Some(delay) = delay {
+            self.delays.observe_time(delay);
+        }
+        has_more
+    }
+
+    /// Queues a batch in the mixed lane. If a batch would wait too long there, the channels of this
+    /// batch are throttled. Channels of earlier batches in the lane are not: perhaps no further
+    /// event will be published to them.
+    fn push_mixed(&mut self, batch: Arc<Batch>, now_ms: u64) {
+        if self.mixed.is_idle() {
+            self.gathering.begin_mixed(batch.shown_ms());
+        }
+        self.mixed.push(Arc::clone(&batch));
+        if self.is_mixed_late(now_ms) {
+            let registry = &mut self.registry;
+            let mut has_mixed =
+                |run: &&Run| registry.look_up(&run.entry).is_some_and(Subscribers::has_mixed);
+            let channels: Vec<_> = batch
+                .runs()
+                .iter()
+                .filter(|run| has_mixed(run))
+                .map(|run| run.entry.id())
+                .collect();
+            throttle_all(&self.throttles, &mut self.late_in_mixed, channels);
+        }
+    }
+
+    fn is_mixed_late(&self, now_ms: u64) -> bool {
+        self.mixed.delay_ms(now_ms) > self.throttles.delay_max_ms()
+    }
+
+    fn is_in_round(&self, channel: ChannelId) -> bool {
+        self.sending == Some(channel) || self.lanes.contains_key(&channel)
+    }
+
+    fn compact(&mut self, channel: ChannelId, slots: &mut Slots<Slot>) {
+        self.registry.compact(channel, |slot, plain_index| {
+            if let Some(slot) = slots.get_mut(slot as usize) {
+                slot.plain_index = plain_index;
+            }
+        });
+    }
+}
+
+fn throttle_all(
+    throttles: &Arc<Throttles>,
+    throttled: &mut FxHashMap<ChannelId, Throttle>,
+    channels: impl IntoIterator<Item = ChannelId>,
+) {
+    for channel in channels {
+        throttled.entry(channel).or_insert_with(|| throttles.throttle(channel));
+    }
+}
+
+// Tests of the crate run with bounds so small that they are hit all the time.
+/// Sends in one slice of a lane: about a third of a millisecond, which is what a publisher on this
+/// shard waits while a large fan-out is under way (docs/adr/009-slices.md).
+pub(super) const SENDS_PER_SLICE: usize = if cfg!(test) { 3 } else { 64 };
