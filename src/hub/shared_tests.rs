@@ -170,7 +170,13 @@ async fn a_publisher_hands_over_no_more_than_its_budget() {
         let half = CommitBudget::INLINE.cost_max * 1_024 / 2;
         let draft = Draft::new(&NewEvent::message("x".repeat(half)));
         let (kind, key, permits) = (EventKind::Published, None, Vec::new());
-        log.submit_only(Submission { events: vec![(entry, draft)], kind, key, permits });
+        log.submit_only(Submission {
+            events: vec![(entry, draft)],
+            kind,
+            key,
+            permits,
+            trace: None,
+        });
     }
     for (budget, expected) in [(CommitBudget::INLINE, (1, true)), (CommitBudget::ALL, (3, false))] {
         let mut committer = log.committer().lock();
