@@ -22,7 +22,8 @@ async fn subscribed_channels_do_not_keep_the_sweep_from_others() {
         .await;
         let mut streams = Vec::new();
         for n in 0..40 {
-            let channel = format!("user/{n}");
+            // Before the others in the order of names, too.
+            let channel = format!("a/user/{n}");
             if has_events {
                 publish(&hub, &channel).await.expect("published");
             }

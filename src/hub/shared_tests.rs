@@ -199,13 +199,14 @@ async fn a_hub_that_cannot_read_the_log_says_at_once_that_it_goes_down() {
         let answer = hub.publish(Publication::one(name("a"), NewEvent::message("y"))).await;
         (answer.map(drop), began.elapsed() < Duration::from_secs(1))
     };
-    let refused = async {
-        // It may not have come to the entry yet.
-        while answer().await.0 != Err(PublishError::GoingDown) {
+    let stage = hub.0.log.shared().expect("it is shared");
+    let halted = async {
+        while !stage.has_halted() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, refused).await.expect("refused");
+    timeout(PATIENCE, halted).await.expect("it comes to the entry");
+    assert_eq!(answer().await, (Err(PublishError::GoingDown), true));
     // The log can be read again, but what was in it is not known.
     server.command(&["XDEL", "{visnyk}:log", &next]);
     hub.plant_fault(Fault::Bridge);
