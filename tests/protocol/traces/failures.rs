@@ -14,7 +14,7 @@ use crate::support::PATIENCE;
 async fn spans_that_a_busy_collector_refuses_come_again_when_it_says_and_once() {
     for status in [429, 503] {
         let collector = Collector::start(Behaviour::Refuses(status, Some("2"))).await;
-        let hub = hub_with(&collector, &[]).await;
+        let mut hub = hub_with(&collector, &[]).await;
         publish(&hub, &[("traceparent", &sampled())]).await;
         collector.wait_for_requests(1).await;
         collector.behave(Behaviour::Takes);
@@ -28,7 +28,8 @@ async fn spans_that_a_busy_collector_refuses_come_again_when_it_says_and_once() 
         assert_eq!(ids.len(), spans.len(), "none comes twice");
         hub.wait_for_metric("visnyk_trace_spans_exported_total", |n| n == spans.len() as f64).await;
         assert_eq!(hub.metric("visnyk_trace_exports_failed_total").await, 1.0);
-        assert!(hub.stderr().contains("spans cannot be exported for now"), "{}", hub.stderr());
+        let says = "spans cannot be exported for now";
+        hub.wait_for_line(says, PATIENCE).await.expect("the log says it");
     }
 }
 
@@ -42,13 +43,13 @@ async fn spans_that_a_collector_does_not_take_are_dropped() {
     let sent = spans_of(&collector.requests()[0].body).len() as f64;
     hub.wait_for_metric(rejected, |count| count >= sent).await;
     // A part of them.
-    let hub = hub_with(&collector, &[]).await;
+    let mut hub = hub_with(&collector, &[]).await;
     let (before, refused) = (collector.requests().len(), 2.0);
     collector.behave(Behaviour::Rejects(2));
     publish(&hub, &[("traceparent", &sampled())]).await;
     collector.wait_for_requests(before + 1).await;
     hub.wait_for_metric(rejected, |count| count >= refused).await;
-    assert!(hub.stderr().contains("too old"), "{}", hub.stderr());
+    hub.wait_for_line("too old", PATIENCE).await.expect("the log says why");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod bounds;
 mod collector;
 mod failures;
 mod sampling;
+mod settings;
 mod tree;
 
 use collector::{Collector, SpanSeen};
