@@ -270,10 +270,21 @@ impl SharedStage {
             answers.add(outcome, (epoch, run, last), handed.first_nonce, handed.receipt);
         }
         answers.end_append();
-        let due = answers.take_shown();
+        let due = self.take_due(&mut answers);
         drop(answers);
         self.waiting.lock().in_call = 0;
         send(due);
+    }
+
+    /// The answers that need not wait for the log to be shown further. Once it has halted that will
+    /// never be: known outcomes are due, and open ones stay open.
+    fn take_due(&self, answers: &mut Answers) -> Vec<KnownAnswer> {
+        if !self.has_halted() {
+            return answers.take_shown();
+        }
+        let due = answers.take_through(Seq(u64::MAX));
+        answers.clear();
+        due
     }
 
     /// Publishes get this answer.
@@ -293,7 +304,7 @@ impl SharedStage {
         }
         // What this hub has shown already was taken.
         answers.end_append();
-        let due = answers.take_shown();
+        let due = self.take_due(&mut answers);
         drop(answers);
         self.waiting.lock().in_call = 0;
         send(due);
@@ -373,11 +384,14 @@ impl SharedStage {
         send(due);
     }
 
-    /// Nothing more is appended, and no subscription is taken.
+    /// Nothing more is appended or shown, and no subscription is taken. Publishes whose append is
+    /// under way are answered when that has ended.
     pub(super) fn halt(&self) {
         self.set_condition(Condition::Halted);
         self.fence.send_replace(None);
         self.refuse_all();
+        let due = self.take_due(&mut self.answers.lock());
+        send(due);
     }
 
     /// Whether it has halted.
