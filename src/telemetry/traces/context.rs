@@ -178,7 +178,7 @@ mod tests {
             let members: Vec<String> = (0..members).map(|n| format!("k{n}=v")).collect();
             members.join(",")
         };
-        let long = |bytes: usize| format!("a={},b={}", "x".repeat(250), "x".repeat(bytes - 255));
+        let long = |bytes: usize| format!("a={},b={}", "x".repeat(255), "x".repeat(bytes - 260));
         for (fields, expected) in [
             (vec!["rojo=1,congo=t61rcWkgMzE"], Some("rojo=1,congo=t61rcWkgMzE")),
             (vec!["a=1 , b=2", "c=3"], Some("a=1,b=2,c=3")),
