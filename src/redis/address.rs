@@ -9,7 +9,7 @@ use thiserror::Error;
 pub struct BackendAddress {
     /// Whether connections are encrypted.
     pub tls: bool,
-    /// The server, or what knows it.
+    /// The server, or sentinels that know the current master.
     pub target: BackendTarget,
     /// The number of the database.
     pub database: u32,
@@ -18,9 +18,9 @@ pub struct BackendAddress {
 /// How the server is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendTarget {
-    /// It is this one.
+    /// The server has this address.
     Server(Endpoint),
-    /// One of these sentinels is asked at each connect.
+    /// Sentinels, which are asked for the master at each connect.
     Sentinels {
         /// At most [`SENTINELS_MAX`].
         sentinels: Vec<Endpoint>,
@@ -44,30 +44,34 @@ pub struct Endpoint {
 pub enum BackendAddressError {
     /// Another scheme.
     #[error(
-        "it begins with redis://, rediss://, redis+sentinel:// or rediss+sentinel://, or is empty for a \
-         log of the hub's own"
+        "the address must begin with redis://, rediss://, redis+sentinel:// or \
+         rediss+sentinel://, or be empty for a log of the hub's own"
     )]
     Scheme,
     /// A scheme that a later version is to have.
     #[error("NATS is not supported in this version; use redis:// or rediss://")]
     Nats,
     /// A user or a password.
-    #[error("it must not hold a user or a password: set backend.user and backend.password_file")]
-    Credentials,
-    /// No host.
-    #[error("it has no host")]
-    Host,
-    /// A port that is not one.
-    #[error("its port is a number from 1 to 65535")]
-    Port,
-    /// No name of a master, or more sentinels than are asked.
     #[error(
-        "behind one to {SENTINELS_MAX} sentinels, separated by commas, it has the name of their master, \
-         as in redis+sentinel://one,two,three/NAME"
+        "the address must not hold a user or a password: set backend.user and backend.password_file"
+    )]
+    Credentials,
+    /// No host, or one with characters that host names do not have.
+    #[error("the address has no valid host")]
+    Host,
+    /// An invalid port.
+    #[error("the port must be a number from 1 to 65535")]
+    Port,
+    /// No valid name of a master, or more than [`SENTINELS_MAX`] sentinels.
+    #[error(
+        "the address must name 1 to {SENTINELS_MAX} sentinels, separated by commas, then `/` and the \
+         name of their master, as in redis+sentinel://one,two,three/NAME"
     )]
     Sentinels,
     /// A path that is not the number of a database.
-    #[error("behind the host it may have the number of a database, as in /0, and nothing else")]
+    #[error(
+        "after the host, or the name of the master, only the number of a database is allowed, as in /0"
+    )]
     Database,
 }
 
@@ -159,7 +163,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Sentinels that an address may name. Each is asked for a second at most.
+/// Sentinels that an address may name. [`SENTINEL_TIME_MAX`](super::SENTINEL_TIME_MAX) limits the
+/// wait for each.
 pub const SENTINELS_MAX: usize = 16;
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;

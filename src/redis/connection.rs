@@ -41,7 +41,8 @@ pub struct RedisOptions {
     pub user: String,
     /// That user's password; empty for none.
     pub password: Secret,
-    /// Certificates, in PEM, that its own is to be signed by; empty for those of this machine.
+    /// Root certificates, in PEM, one of which must have signed the server's; empty for those of
+    /// this machine.
     pub ca: Vec<u8>,
     /// What the keys of this hub's log begin with.
     pub namespace: String,
@@ -50,7 +51,7 @@ pub struct RedisOptions {
 /// A connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
-    /// Its socket, to be asked whether the server has closed it.
+    /// The same socket, to ask the kernel whether the server has closed it.
     socket: OwnedFd,
     buffer: BytesMut,
     out: Vec<u8>,
@@ -119,7 +120,8 @@ impl Connection {
                         error = Some(RedisError::Unsuitable(text));
                     }
                 },
-                // That no sentinel knows the master says more than that another one is away.
+                // Keep the error of a sentinel that answered; it tells more than an unreachable
+                // one.
                 Err(other) => error = error.or(Some(other)),
             }
         }
@@ -154,16 +156,17 @@ impl Connection {
         Ok((Box::new(connector.connect(name, stream).await?), socket))
     }
 
-    /// Sends a command and reads its reply. It fails if for `time_max` no byte is taken or comes, since a
-    /// page of large entries may take longer as a whole, and after a multiple of that in any case. After an error other than [`RedisError::Refused`] and
-    /// [`RedisError::Full`] the connection is of no use. Cancelling it leaves it so, too.
+    /// Sends a command and reads its reply. It times out when sending takes longer than `time_max`,
+    /// when no byte of the reply comes for `time_max`, and after [`REPLY_PARTS_MAX`] times that in
+    /// all: a page of large entries may take long. After any error but [`RedisError::Refused`] and
+    /// [`RedisError::Full`], and after cancelling it, the connection must be dropped.
     pub(super) async fn call(
         &mut self,
         parts: &[&[u8]],
         time_max: Duration,
     ) -> Result<Reply, RedisError> {
-        // Into a connection that the server has closed a command can still be written, and whether it was
-        // performed would be open.
+        // Writing to a socket that the server has closed succeeds, and the outcome would then be
+        // unknown. So check first.
         if self.is_closed() {
             return Err(RedisError::Unreachable(ErrorKind::UnexpectedEof.into()));
         }
@@ -269,19 +272,20 @@ impl Command {
     }
 }
 
-/// How long a connection may take to come about, with TLS.
+/// Timeout for connecting to the server, TLS included.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-/// How long the TCP connection may take. The kernel asks again after a second, then after two more: a new attempt finds
-/// a server that is there again sooner.
+/// Timeout for the TCP connection. The kernel repeats a SYN after one second, then after two more:
+/// a new attempt finds a server that is back sooner.
 const DIAL_TIME_MAX: Duration = Duration::from_millis(1_200);
-/// The same of a sentinel, and for its answer.
+/// Timeout for connecting to a sentinel, and again for its answer.
 pub const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long a server that does nothing else takes for a command at most.
+/// Timeout for one command: if its bytes are not taken, or none of its reply come, for this long,
+/// the connection is given up.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
-/// How often that a reply may take as a whole.
+/// A command with its whole reply may take this many times `time_max`.
 const REPLY_PARTS_MAX: u32 = 12;
 const READ_BYTES: usize = 64 << 10;
-/// What is kept of the buffer of commands after a large one.
+/// A buffer of commands that has grown larger is dropped after its command.
 const OUT_BYTES_KEPT: usize = 1 << 20;
 
 #[cfg(test)]

@@ -5,19 +5,20 @@ use bytes::Bytes;
 use super::error::RedisError;
 use crate::model::{ChannelName, Draft, EventKind};
 
-/// The format that this version writes. A hub that meets a later one stops and skips nothing.
+/// The format that this version writes. A hub that reads a newer format stops following, and skips
+/// nothing.
 pub const FORMAT: u8 = 1;
 
-/// A random number that tells an entry from another of the same seq, which a server that has lost
-/// its tail would give out again.
+/// A random number that tells an entry from another one with the same seq: a server that has lost
+/// the end of its log gives out the same seqs again.
 pub type Nonce = [u8; 8];
 
 /// An event in the stream.
 #[derive(Debug)]
 pub struct Entry {
-    /// What it is known by.
+    /// Random; identifies the entry among others with the same seq.
     pub nonce: Nonce,
-    /// The nonce of the entry before it in its epoch; none of the first.
+    /// The nonce of the entry before it in its epoch; none for the first.
     pub previous: Option<Nonce>,
     /// A publisher's, or the hub's.
     pub kind: EventKind,
@@ -56,7 +57,8 @@ impl Entry {
         bytes
     }
 
-    /// Reads the entry that is `seq` in the stream; [`previous`](Self::previous) lies beside it.
+    /// Reads the entry that is `seq` in the stream; [`previous`](Self::previous) is another field
+    /// of the stream's entry.
     pub(super) fn decode(seq: u64, bytes: &Bytes) -> Result<Self, RedisError> {
         match bytes.first() {
             Some(&FORMAT) => {}

@@ -1,4 +1,4 @@
-//! What can go wrong with a backend.
+//! Errors of the server that keeps a shared log.
 
 use std::{io, time::Duration};
 
@@ -9,20 +9,20 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum RedisError {
     /// There is no connection: the command was not sent.
-    #[error("it cannot be reached")]
+    #[error("the server cannot be reached")]
     Unreachable(#[source] io::Error),
-    /// The connection broke after the command was sent, or there was no answer in time: whether it was
-    /// performed is not known.
-    #[error("the connection broke")]
+    /// The connection broke after the command was sent, or the answer did not come in time: whether
+    /// the command was performed is unknown.
+    #[error("the connection to the server broke")]
     Broken(#[source] io::Error),
     /// The server refused the command, and has not performed it.
-    #[error("it answers {0:?}")]
+    #[error("the server answered {0:?}")]
     Refused(String),
     /// The server has no memory left.
-    #[error("its memory is full")]
+    #[error("the server's memory is full")]
     Full,
-    /// The answer is not one to this command.
-    #[error("its answer is not understood: {0}")]
+    /// The answer does not fit the command.
+    #[error("cannot parse the server's answer: {0}")]
     Unexpected(&'static str),
     /// An entry of a later version of the hub.
     #[error("event {seq} was written by a later version of the hub (format {format})")]
@@ -50,7 +50,7 @@ pub enum RedisError {
 }
 
 impl RedisError {
-    /// Whether an attempt later cannot succeed unless somebody changes something.
+    /// Whether a later attempt fails, too, unless an operator changes the server or the settings.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::NewerFormat { .. }
@@ -66,13 +66,13 @@ impl RedisError {
         }
     }
 
-    /// Whether there is an entry that this hub cannot read, so that it can show nothing behind it.
+    /// Whether this hub cannot read an entry of the log, and so can show none after it.
     pub fn ends_following(&self) -> bool {
         matches!(self, Self::NewerFormat { .. } | Self::EarlierFormat { .. } | Self::Foreign(_))
     }
 
-    /// Whether a command may have been performed all the same, or a script in part: what it wrote before
-    /// an error stays.
+    /// Whether the command may have taken effect. Redis does not roll back a script that fails half
+    /// way.
     pub fn leaves_outcome_open(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Unexpected(_) => true,
@@ -91,8 +91,8 @@ impl RedisError {
         Self::Refused(text.chars().filter(|c| !c.is_control()).take(ANSWER_CHARS_MAX).collect())
     }
 
-    /// An error of the answer to a command that holds a password: its first word alone, and those that
-    /// tell what the word leaves open.
+    /// An error of the answer to AUTH: keeps the error code alone (and `unknown command`), so that
+    /// no password is logged.
     pub(super) fn without_arguments(self) -> Self {
         match self {
             Self::Refused(answer) if answer.starts_with("ERR unknown command") => {
@@ -129,7 +129,7 @@ const NOT_BEGUN: [&str; 14] = [
     "CROSSSLOT",
     "ERR unknown command",
 ];
-/// What is kept of an error of the server.
+/// Characters that are kept of an error of the server.
 const ANSWER_CHARS_MAX: usize = 120;
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ if op == 'begin' then
   return {epoch, text(last)}
 end
 
--- vouch EPOCH RUN: a hub that has shown the log before this run of the server finds all of that in it.
+-- vouch EPOCH RUN: a hub that showed the log before this run of the server confirms that nothing is
+-- missing.
 if op == 'vouch' then
   if epoch ~= ARGV[2] then return 0 end
   redis.call('HSET', meta, 'run', ARGV[3])
@@ -86,7 +87,7 @@ local first = first_seq()
 if ARGV[4] ~= '' then
   local nonce = nonce_at(known)
   if nonce ~= ARGV[4] then
-    -- Behind what is kept nothing can be compared.
+    -- Allowed if the entry was trimmed: its nonce cannot be compared.
     if nonce or not first or first < known then return {'lost'} end
   end
 end
@@ -212,8 +213,8 @@ for s = 1, tonumber(ARGV[12]) do
   outcomes[s] = outcome
 end
 if has_written then
-  -- A mark for what was there before, so that the newest entries are never removed by it. A hundred or so
-  -- for the whole log.
+  -- The mark covers entries before this append, so trimming by it never removes the newest. The
+  -- whole log has a hundred marks or so.
   local is_due = before_total - marked >= bytes_max / 128
     or last_ms - marked_ms >= keep_ms / 128 or now - last_ms >= keep_ms / 128
   if before_total > marked and is_due then
@@ -225,7 +226,7 @@ if has_written then
     'marked', text(marked), 'marked_ms', text(marked_ms)
   )
 end
--- These are done when memory is full, too, and may end that.
+-- Trimming and pruning run when memory is full, too, and may free some.
 local removed_before = removed
 trim()
 if removed ~= removed_before then redis.call('HSET', meta, 'removed', text(removed)) end

@@ -157,7 +157,7 @@ fn build(bytes: &mut Bytes) -> Result<Reply, Malformed> {
     })
 }
 
-/// A length; `None` is that of nothing.
+/// A length; `None` for -1, the null bulk or array.
 fn length(digits: &[u8], max: usize) -> Result<Option<usize>, Malformed> {
     if digits == b"-1" {
         return Ok(None);
@@ -167,9 +167,9 @@ fn length(digits: &[u8], max: usize) -> Result<Option<usize>, Malformed> {
     if len <= max { Ok(Some(len)) } else { Err(Malformed) }
 }
 
-/// The longest a Redis server keeps.
+/// The longest value that a Redis server keeps.
 const BULK_BYTES_MAX: usize = 512 << 20;
-/// More than any command of ours is answered with.
+/// More than the answer to any command of the hub has.
 const ARRAY_LEN_MAX: usize = 1 << 20;
 const DEPTH_MAX: u8 = 8;
 /// A line without bulk: a number or an error.

@@ -1,4 +1,4 @@
-//! What is said to the script of the log, and what it answers.
+//! Arguments and replies of the Lua script `log.lua`.
 
 use bytes::Bytes;
 
@@ -33,15 +33,15 @@ impl Default for NewEntries {
 /// What the log remembers, and for how long.
 #[derive(Debug, Clone)]
 pub struct AppendLimits {
-    /// Entries that the stream keeps, about.
+    /// Entries that the stream keeps, approximately.
     pub events_max: u64,
     /// Bytes of them, about.
     pub bytes_max: u64,
-    /// Their age, in milliseconds, about.
+    /// How long they are kept, in milliseconds, approximately.
     pub age_ms: u64,
     /// How long an idempotency key is remembered, in milliseconds.
     pub keys_ms: u64,
-    /// How many of them.
+    /// How many idempotency keys are remembered.
     pub keys_max: u64,
     /// How long a channel stays closed, in milliseconds.
     pub closed_ms: u64,
@@ -49,7 +49,8 @@ pub struct AppendLimits {
     pub closed_max: u64,
 }
 
-/// What a hub has of the log: an append is refused by a log that does not have it.
+/// The newest entry that this hub has shown. The script rejects an append if the log does not
+/// contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
     /// The epoch.
@@ -65,7 +66,7 @@ pub struct Fence {
 pub enum Appended {
     /// What became of each submission, and the newest seq after them.
     Done {
-        /// In their order.
+        /// In the order of the submissions.
         outcomes: Vec<SubmissionOutcome>,
         /// The newest seq.
         last: Seq,
@@ -74,7 +75,7 @@ pub enum Appended {
         /// Bytes of them, about.
         kept_bytes: u64,
     },
-    /// Nothing was appended: the log is not the one that the fence stands for.
+    /// Nothing was appended: the log does not contain the fence.
     Fenced,
 }
 
@@ -138,7 +139,7 @@ pub(super) fn write_append(
     }
 }
 
-/// Reads the answer to an append of so many submissions.
+/// Reads the answer to an append of `submissions` submissions.
 pub(super) fn read_appended(reply: &Reply, submissions: usize) -> Result<Appended, RedisError> {
     let parts = reply.array().ok_or(UNEXPECTED)?;
     match parts.first().and_then(Reply::text) {
@@ -170,5 +171,5 @@ fn read_outcome(reply: &Reply) -> Option<SubmissionOutcome> {
     })
 }
 
-/// After this error the outcome of an append is open.
+/// After this error the outcome of an append is unknown.
 const UNEXPECTED: RedisError = RedisError::Unexpected("the answer of the script");

@@ -88,7 +88,8 @@ impl RedisCounts {
         Ok(Self { connection, script, hubs })
     }
 
-    /// Reports the counts of a hub. How many hubs have a report; none if the server lacks the part before.
+    /// Reports the counts of a hub. Returns how many hubs have a report; none if the server lacks
+    /// the part before.
     pub async fn report(
         &mut self,
         hub: &str,
@@ -123,8 +124,8 @@ impl RedisCounts {
         }
     }
 
-    /// What the other hubs have reported of some channels. Fails if the report of this hub is missing: those of
-    /// others may be, too.
+    /// What the other hubs have reported of some channels. Fails if the report of this hub is
+    /// missing, since reports of other hubs may be missing, too.
     pub async fn ask(
         &mut self,
         hub: &str,

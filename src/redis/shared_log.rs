@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::{ChannelName, Epoch, Seq};
 
-/// A connection to the log. Each of its methods is one command; cancelling one leaves a connection
-/// that is of no use.
+/// A connection to the log. Each of its methods is one command; after cancelling one the connection
+/// must be dropped.
 pub struct RedisLog {
     connection: Connection,
     /// By which the server knows the script.
@@ -30,10 +30,12 @@ pub type Run = Arc<str>;
 #[derive(Debug)]
 struct Keys {
     log: Bytes,
+    closed: Bytes,
+    /// All keys, in the order in which the script takes them.
     all: [Bytes; 7],
 }
 
-/// How a log is.
+/// The state of a log, as the `state` of the script returns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogState {
     /// Its epoch; none if there is no log.
@@ -44,8 +46,8 @@ pub struct LogState {
     pub first: Option<Seq>,
     /// The nonce of the entry that was asked for, if there is one.
     pub nonce: Option<Nonce>,
-    /// Whether a hub that lived through the start of this run of the server has found everything
-    /// there, or the epoch began in this run.
+    /// Whether a hub that followed the log before this run of the server confirmed that nothing is
+    /// missing, or the epoch began in this run.
     pub is_vouched: bool,
 }
 
@@ -73,10 +75,10 @@ impl RedisLog {
         match reply.text() {
             Some("ok") => Ok(()),
             Some(denied) => Err(RedisError::Unsuitable(format!(
-                "its user may not perform {denied}, which an append needs (docs/scaling.md lists the \
+                "the user may not perform {denied}, which an append needs (docs/scaling.md lists the \
                  commands)"
             ))),
-            None => Err(RedisError::Unexpected("what its user may perform")),
+            None => Err(RedisError::Unexpected("the commands that the user may perform")),
         }
     }
 
@@ -85,7 +87,7 @@ impl RedisLog {
         &self.run
     }
 
-    /// How the log is, and what is at `seq`.
+    /// The state of the log, with the nonce of the entry at `seq`.
     pub async fn state(&mut self, seq: Seq) -> Result<LogState, RedisError> {
         let mut command = self.command();
         command.part("state").number(seq.0);
@@ -139,7 +141,7 @@ impl RedisLog {
         script::read_appended(&reply, submissions.len())
     }
 
-    /// Up to `count` entries after a seq, of those that are kept.
+    /// Up to `count` kept entries after a seq.
     pub async fn read(
         &mut self,
         after: Seq,
@@ -152,8 +154,8 @@ impl RedisLog {
         read_entries(&reply)
     }
 
-    /// The same, and waits for the first of them for as long as `wait`; nothing if none came. The connection is given
-    /// up if nothing comes for `answer_max` longer.
+    /// Up to `count` entries after a seq. Waits up to `wait` for the first; empty if none came. If
+    /// no answer comes for another `answer_max`, the command times out.
     pub async fn follow(
         &mut self,
         after: Seq,
@@ -211,7 +213,7 @@ impl RedisLog {
         let (mut closed, mut cursor) = (Vec::new(), Bytes::from_static(b"0"));
         loop {
             let parts: [&[u8]; 5] =
-                [b"HSCAN", &self.keys.all[4], &cursor, b"COUNT", CLOSED_COUNT.as_bytes()];
+                [b"HSCAN", &self.keys.closed, &cursor, b"COUNT", CLOSED_COUNT.as_bytes()];
             let reply = self.connection.call(&parts, COMMAND_TIME_MAX).await?;
             let Some([Reply::Bulk(next), pairs]) = reply.array() else { return Err(unexpected()) };
             let pairs = pairs.array().ok_or_else(unexpected)?;
@@ -229,7 +231,7 @@ impl RedisLog {
         self.connection.ended().await
     }
 
-    /// Calls the script: what follows are its arguments.
+    /// The beginning of a call of the script: its arguments are to be added.
     fn command(&self) -> Command {
         let mut command = Command::default();
         command.part("EVALSHA").part(self.script.clone()).number(self.keys.all.len() as u64);
@@ -249,17 +251,17 @@ impl std::fmt::Debug for RedisLog {
 impl Keys {
     fn of(namespace: &str) -> Self {
         let key = |name: &str| Bytes::from(format!("{{{namespace}}}:{name}"));
-        let log = key("log");
+        let (log, closed) = (key("log"), key("closed"));
         let all = [
             log.clone(),
             key("meta"),
             key("keys"),
             key("keys:order"),
-            key("closed"),
+            closed.clone(),
             key("closed:order"),
             key("marks"),
         ];
-        Self { log, all }
+        Self { log, closed, all }
     }
 }
 
@@ -275,34 +277,35 @@ pub(super) async fn check_server(connection: &mut Connection) -> Result<Run, Red
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     if major < VERSION_MIN {
         let text =
-            format!("it is version {version}, and a shared log needs {VERSION_MIN} or later");
+            format!("the server is version {version}; a shared log needs {VERSION_MIN} or later");
         return Err(RedisError::Unsuitable(text));
     }
     let policy = field("maxmemory_policy").unwrap_or("noeviction");
     if policy != "noeviction" {
         return Err(RedisError::Unsuitable(format!(
-            "its maxmemory-policy is {policy}, which removes parts of the log when memory is full; set \
+            "the server's maxmemory-policy is {policy}, which removes parts of the log when memory is full; set \
              maxmemory-policy noeviction"
         )));
     }
     if field("cluster_enabled") == Some("1") {
         return Err(RedisError::Unsuitable(
-            "it is a node of a cluster, which is not supported: use a server, or sentinels"
+            "the server is a node of a cluster, which is not supported: use a single server, or sentinels"
                 .to_owned(),
         ));
     }
     if field("role").is_some_and(|role| role != "master") {
-        // As the answer to a write would be: another server is to become the master.
-        return Err(RedisError::Refused("READONLY it is a replica".to_owned()));
+        // The error that a write would get: another server is to become the master, so it is not
+        // permanent.
+        return Err(RedisError::Refused("READONLY the server is a replica".to_owned()));
     }
     field("run_id").filter(|run| !run.is_empty()).map(Arc::from).ok_or_else(|| {
         RedisError::Unsuitable(
-            "it does not tell its run_id, by which a restart is noticed".to_owned(),
+            "INFO has no run_id, by which the hub notices that the server was restarted".to_owned(),
         )
     })
 }
 
-/// The entries before the first that cannot be read; if that is the first of all, its error.
+/// Decodes entries up to the first unreadable one; an error only if that is the first.
 fn read_entries(reply: &Reply) -> Result<Vec<(Seq, Entry)>, RedisError> {
     let Some(entries) = reply.array() else { return Err(NOT_A_STREAM) };
     let mut read = Vec::with_capacity(entries.len());
@@ -330,10 +333,10 @@ fn read_entry(reply: &Reply) -> Result<(Seq, Entry), RedisError> {
     Ok((Seq(seq), entry))
 }
 
-/// Closed channels that are read at once, about.
+/// Closed channels of one page, approximately.
 const CLOSED_COUNT: &str = "1000";
 const NOT_A_STREAM: RedisError = RedisError::Unexpected("entries of a stream");
-/// Streams are whole, scripts see the time, and effects are replicated.
+/// XTRIM MINID, TIME in scripts, and effect replication.
 const VERSION_MIN: u32 = 7;
 
 #[cfg(test)]

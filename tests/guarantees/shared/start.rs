@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, data_of};
 async fn a_server_that_evicts_is_refused() {
     let server = RedisServer::start(&["--maxmemory-policy", "allkeys-lru"]);
     let error = command(&server).start().await.expect_err("it does not start").to_string();
-    assert!(error.contains("its maxmemory-policy is allkeys-lru"), "{error}");
+    assert!(error.contains("the server's maxmemory-policy is allkeys-lru"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
