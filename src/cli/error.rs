@@ -15,10 +15,10 @@ pub(crate) enum CliError {
     /// The settings are refused.
     #[error(transparent)]
     Settings(#[from] SettingsErrors),
-    /// The command line asks for something that cannot be, in a way its grammar does not catch.
+    /// Invalid usage that clap cannot detect.
     #[error("{0}")]
     Usage(String),
-    /// The command line is in order and running it failed.
+    /// The usage is valid, and running the command failed.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -32,12 +32,7 @@ impl CliError {
     /// Prints the error with its causes to stderr, and gives the exit code: 1 for a failure while
     /// running, 2 for bad usage or settings (which is also how the parser exits).
     pub(crate) fn report(&self) -> ExitCode {
-        let mut causes = Vec::new();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
+        let causes: Vec<_> = telemetry::causes(self).map(ToString::to_string).collect();
         let hint = match self {
             Self::Failed(error) => hint(error.as_ref()),
             _ => None,

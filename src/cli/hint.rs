@@ -1,14 +1,16 @@
 //! What a person can do about a failure of a client command.
 
-use std::error::Error;
+use std::{error::Error, iter};
 
 use http::StatusCode;
-use visnyk::client::{Failure, OperateError, Problem, PublishError, SubscribeError};
+use visnyk::{
+    client::{Failure, OperateError, Problem, PublishError, SubscribeError},
+    telemetry,
+};
 
 /// The hint for an error or one of its causes, if there is one to give.
 pub(crate) fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
+    for error in iter::once(error).chain(telemetry::causes(error)) {
         if let Some(problem) = problem(error) {
             return of_problem(problem);
         }
@@ -17,7 +19,6 @@ pub(crate) fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
                 "`visnyk` runs a hub on this machine; --url or VISNYK_URL says where another one is",
             );
         }
-        cause = error.source();
     }
     None
 }
@@ -48,7 +49,7 @@ fn failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
 fn of_problem(problem: &Problem) -> Option<&'static str> {
     match problem.status {
         StatusCode::UNAUTHORIZED => Some(
-            "--token or VISNYK_TOKEN has the token to show; `visnyk token` mints one with the hub's \
+            "--token or VISNYK_TOKEN has the token to send; `visnyk token` mints one with the hub's \
              secret",
         ),
         StatusCode::FORBIDDEN => Some("`visnyk token --explain TOKEN` says what a token may do"),

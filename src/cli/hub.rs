@@ -1,7 +1,5 @@
 //! What the client commands share: the hub's URL and token, and a runtime.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +15,10 @@ use super::CliError;
 /// The hub to talk to, and the token to send.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HubArgs {
-    /// Base URL of the hub; http:// may be left out, and so may the host in :3000. Under https its
-    /// certificate must come from a root that the system trusts, or from one in the file that
+    /// Base URL of the hub; http:// may be left out, and so may the host in :3000. With https its
+    /// certificate must be signed by a root that the system trusts, or by one in the file that
     /// SSL_CERT_FILE or --ca-cert names.
-    // Parsed behind the parser of the command line, which shows what it refuses as it was given.
+    // Not parsed by clap, whose errors would print the URL and any password in it.
     #[arg(
         long,
         env = "VISNYK_URL",
@@ -29,7 +27,7 @@ pub(crate) struct HubArgs {
         help_heading = "Hub"
     )]
     url: String,
-    /// Token to show, if the hub wants one.
+    /// Bearer token to send, if the hub requires authentication.
     #[arg(long, env = "VISNYK_TOKEN", hide_env_values = true, help_heading = "Hub")]
     token: Option<String>,
     /// File with the only root certificates to trust, in PEM: the hub's own certificate, if it is
@@ -59,13 +57,14 @@ impl HubArgs {
         }
     }
 
-    /// For commands that look at the hub.
+    /// The hub as commands for operators use it.
     pub(crate) fn operator(self) -> Result<Operator, CliError> {
         Ok(Operator::new(self.endpoint()?, ANSWER_TIMEOUT))
     }
 }
 
-/// `host:port` is plain HTTP there, and `:port` on this machine, as `--listen :PORT` is at the hub.
+/// `host:port` means plain HTTP there, and `:port` plain HTTP on this machine, as in `--listen
+/// :PORT` of the hub.
 fn with_scheme(url: &str) -> String {
     match url {
         url if url.contains("://") || url.is_empty() => url.to_owned(),
@@ -74,20 +73,9 @@ fn with_scheme(url: &str) -> String {
     }
 }
 
-/// Says something on stderr. One that is closed changes nothing for the command.
+/// Prints a message to stderr; errors are ignored.
 pub(crate) fn say(words: &str) {
     telemetry::print_named(words);
-}
-
-/// An error and its causes on one line, for progress messages.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("a String takes it");
-        cause = error.source();
-    }
-    text
 }
 
 /// Runs a client command to its end or to Ctrl-C, which gives `interrupted`.
@@ -108,14 +96,14 @@ pub(crate) fn run_until_interrupted<T>(
     result
 }
 
-/// Runs a command that is one look, which Ctrl-C makes fail.
+/// Runs a command that ends by itself; Ctrl-C makes it fail.
 pub(crate) fn run_once<T>(
     command: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
     run_until_interrupted(command, || Err(CliError::failed("interrupted")))
 }
 
-/// For one answer: a hub gathers a page of connections within a second.
+/// Timeout for one answer. A hub gathers a page of connections within a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use visnyk::{
 
 use super::CliError;
 use super::feed::{Feed, FeedError, FeedFormat, Record, format_of};
-use super::hub::{HubArgs, run_until_interrupted, say, with_causes};
+use super::hub::{HubArgs, run_until_interrupted, say};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -328,7 +328,7 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
 
 fn reports_to(bar: ProgressBar) -> impl Fn(&Failure, Duration) + Send + Sync + 'static {
     move |failure, wait| {
-        let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
+        let (failure, wait) = (telemetry::with_causes(failure), wait.as_secs_f64());
         bar.suspend(|| say(&format!("{failure}; again in {wait:.1} s")));
     }
 }

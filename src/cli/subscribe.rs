@@ -5,9 +5,12 @@ use std::io;
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 use tokio::io::{AsyncWriteExt, Stdout};
-use visnyk::client::{Event, Gap, Position, SubscribeOptions, Subscription, Transport, Update};
+use visnyk::{
+    client::{Event, Gap, Position, SubscribeOptions, Subscription, Transport, Update},
+    telemetry,
+};
 
-use super::hub::{HubArgs, run_until_interrupted, say, with_causes};
+use super::hub::{HubArgs, run_until_interrupted, say};
 use super::terminal::Terminal;
 use super::{CliError, pretty};
 
@@ -156,7 +159,7 @@ impl Printer {
             Update::Gap(gap) => say(&describe_gap(gap)),
             Update::Closed { channel } => say(&format!("channel `{channel}` is closed")),
             Update::Reconnecting { failure, wait } => {
-                let (failure, wait) = (with_causes(failure), wait.as_secs_f64());
+                let (failure, wait) = (telemetry::with_causes(failure), wait.as_secs_f64());
                 say(&format!("{failure}; again in {wait:.1} s"));
             }
             _ => {}

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use visnyk::client::{OperateError, Operator};
+use visnyk::{
+    client::{OperateError, Operator},
+    telemetry,
+};
 
 use super::{
     CliError, channels, connections,
-    hub::{HubArgs, run_until_interrupted, say, with_causes},
+    hub::{HubArgs, run_until_interrupted, say},
     rates::{Look, Rates, summary_line},
     screen::Screen,
     status::state_style,
@@ -84,7 +87,7 @@ async fn line_by_line(operator: &Operator, pace: &Pace) -> Result<(), CliError> 
                 rates = Some(now);
             }
             Err(error) if rates.is_none() => return Err(CliError::failed(error)),
-            Err(error) => say(&with_causes(&error)),
+            Err(error) => say(&telemetry::with_causes(&error)),
         }
     }
     Ok(())
@@ -130,7 +133,7 @@ async fn on_screen(
             }
             // The screen is restored before the error is printed.
             Err(error) if shown.is_none() => return Err(CliError::failed(error)),
-            Err(error) => Some(with_causes(&error)),
+            Err(error) => Some(telemetry::with_causes(&error)),
         };
         if let (Some(rates), Some(shown)) = (&rates, &shown) {
             let terminal = Terminal::of_stdout().unwrap_or(screen.terminal);

@@ -10,7 +10,7 @@ use crate::{
     core::Limits,
     model::Epoch,
     redis::{Fence, RedisError, RedisLog, Run},
-    telemetry::BackendMetrics,
+    telemetry::{BackendMetrics, with_causes},
 };
 
 /// Loads the log. Retries while the storage server cannot be reached; fails at once on a permanent
@@ -39,7 +39,7 @@ pub(super) async fn open_shared(
                     tracing::warn!(
                         backend = %address,
                         error = &error as &dyn Error,
-                        "waiting for the server of the log that hubs share"
+                        "cannot load the shared log; the hub starts once its server can be used; retrying"
                     );
                 }
                 attempts += 1;
@@ -63,13 +63,6 @@ async fn load(options: &BackendOptions, loader: &Loader) -> Result<(Fence, Run),
     let mut log = RedisLog::connect(&options.redis).await?;
     let fence = loader.load(&mut log, None, |_| {}).await?;
     Ok((fence, Run::clone(log.run())))
-}
-
-fn with_causes(error: &RedisError) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 /// The longest pause between two attempts to reach the server.

@@ -163,7 +163,7 @@ impl IdleSockets {
 /// Whether there is something to read, or the end; if not, the waker will be woken then.
 fn is_readable(io: &mut Tcp, waker: &Arc<SlotWaker>) -> bool {
     let waker = Waker::from(Arc::clone(waker));
-    // Each is asked once, so a task's budget must not stand between them.
+    // Poll without tokio's coop budget: a spurious Pending would lose the socket's readiness.
     let asked = pin!(unconstrained(std::future::poll_fn(|context| io.poll_readable(context))));
     asked.poll(&mut Context::from_waker(&waker)).is_ready()
 }

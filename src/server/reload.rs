@@ -3,7 +3,7 @@
 //! Everything that a start would check is checked before anything is applied, so that a reload takes
 //! place as a whole or not at all. Open streams, and requests under way, keep what they have.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -38,7 +38,7 @@ pub(super) struct Reloader {
     pub(super) dispatcher: Dispatcher,
     pub(super) proxies: TrustedProxies,
     pub(super) tracer: Option<Arc<Tracer>>,
-    /// Where the end of the process looks for its own settings.
+    /// The settings that the shutdown of the process reads.
     pub(super) current: watch::Sender<Settings>,
 }
 
@@ -86,7 +86,7 @@ impl Reloader {
 
     async fn reload(&mut self, by: &'static str) -> Result<Reloaded, ReloadRefusal> {
         if self.hub.is_draining() {
-            tracing::info!(by, "the hub is ending: its settings are not read again");
+            tracing::info!(by, "ignoring the reload: the hub is draining");
             return Err(ReloadRefusal::Draining);
         }
         tracing::info!(by, "reading the settings again");
@@ -143,7 +143,7 @@ impl Reloader {
         if let (Some(reloading), Some(loaded)) = (&self.certificate, certificate) {
             reloading.replace(loaded);
         }
-        // Unless it has changed in the settings: SIGUSR2 may have changed it.
+        // Only if the setting changed: SIGUSR2 may have set another level meanwhile.
         if has_changed("log.level")
             && let Ok(filter) = settings.log.level.parse()
         {
@@ -165,7 +165,8 @@ fn prepare(
 ) -> Result<Prepared, ReloadError> {
     let reload = running.read_again()?;
     let settings = reload.effective.settings();
-    // From the same source fetched keys stay: otherwise no token were valid until the next answer.
+    // Keep fetched keys if the JWKS URL is the same; otherwise no token would be valid until the
+    // next fetch.
     let jwks = jwks.filter(|_| !reload.changed.contains(&"auth.jwks_url"));
     let verifier = verifier_with(settings, jwks)?.map(Arc::new);
     let certificate = match certificate {
@@ -201,20 +202,13 @@ pub(super) fn http_settings(
     }
 }
 
-/// Everything that is wrong, each with its causes.
+/// Each error, with its causes.
 fn reasons(error: &ReloadError) -> Vec<String> {
-    let with_causes = |error: &dyn Error| {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
-        text
-    };
     match error {
-        ReloadError::Settings(errors) => errors.iter().map(|error| with_causes(error)).collect(),
-        error => vec![with_causes(error)],
+        ReloadError::Settings(errors) => {
+            errors.iter().map(|error| telemetry::with_causes(error)).collect()
+        }
+        error => vec![telemetry::with_causes(error)],
     }
 }
 

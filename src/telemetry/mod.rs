@@ -2,6 +2,7 @@
 
 mod access_log;
 mod backend_metrics;
+mod causes;
 mod disk_metrics;
 #[cfg(feature = "jemalloc")]
 mod heap;
@@ -23,6 +24,7 @@ mod traces;
 
 pub use access_log::AccessRecord;
 pub use backend_metrics::BackendMetrics;
+pub use causes::{causes, with_causes};
 pub use disk_metrics::DiskMetrics;
 pub use histogram::Histogram;
 pub use http_responses::{HttpResponses, RouteClass};

@@ -307,7 +307,7 @@ async fn what_a_token_does_not_allow_is_refused_with_a_hint() {
     for args in [&["status"][..], &["top"], &["close", "a"], &["disconnect", "1"]] {
         let (code, stdout, stderr) = output(command(&hub.url(), args)).await;
         assert_eq!((code, &*stdout), (1, ""), "{args:?}: {stderr}");
-        let hint = "hint: --token or VISNYK_TOKEN has the token to show";
+        let hint = "hint: --token or VISNYK_TOKEN has the token to send";
         assert!(stderr.contains("401 Unauthorized") && stderr.contains(hint), "{args:?}: {stderr}");
         let (code, _, stderr) =
             output(command(&hub.url(), &[args, &["--token", &reader]].concat())).await;

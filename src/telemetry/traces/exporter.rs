@@ -27,7 +27,7 @@ use super::{
     span_queue::SpanQueue,
     tracer::Tracer,
 };
-use crate::telemetry::LogThrottle;
+use crate::telemetry::{LogThrottle, with_causes};
 
 /// Where and how spans are exported.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl Run {
         request.headers_mut().extend(headers.map(|(name, value)| (name.clone(), value.clone())));
         let exchange = async {
             let response = self.client.request(request).await;
-            answered(response.map_err(|error| Failure::Passing(causes(&error), None))?).await
+            answered(response.map_err(|error| Failure::Passing(with_causes(&error), None))?).await
         };
         match timeout(self.options.timeout, exchange).await {
             Ok(outcome) => outcome,
@@ -275,16 +275,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Between two exports of less than a whole batch.
