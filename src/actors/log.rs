@@ -1,10 +1,10 @@
 //! The log: publishers append to it, and it gives their events one order.
 //!
-//! Its writer lies under a lock. Whichever task finds it free commits: a publisher its own events and
-//! what has gathered, or the log's actor. So a publish needs no other thread to be woken and waited
-//! for (docs/adr/016-publishers-commit.md). A commit has three stages: prepare
-//! ([`Committer`]), make durable ([`DurableStage`]) and show ([`ShowStage`]). What is done under the
-//! lock is bounded, and never waits.
+//! Its writer is behind a lock. Whichever task finds it free commits: a publisher its own events
+//! and what has gathered, or the log's actor. So a publish need not wake another thread and wait
+//! for it (docs/adr/016-publishers-commit.md). A commit has three stages: prepare ([`Committer`]),
+//! make durable ([`DurableStage`]) and show ([`ShowStage`]). What is done under the lock is
+//! bounded, and never waits.
 
 use std::{
     future::poll_fn,
@@ -55,14 +55,15 @@ pub(crate) struct Log {
     permits: Arc<Semaphore>,
     outcome_wait: Duration,
     actor: Mutex<Option<ActorRef<LogMsg>>>,
-    /// Why it cannot be written any more.
+    /// Why the log failed, once it has.
     failure: OnceLock<String>,
     /// Whether the log's actor has been woken and has not looked since.
     actor_awake: AtomicBool,
 }
 
 impl Log {
-    /// A log that goes on behind what the store of `show` has, and knows the keys of that.
+    /// A log that continues after the head of the store in `show`. `keys` are the idempotency keys
+    /// of earlier publishes.
     pub(crate) fn new(
         show: ShowStage,
         durable: DurableStage,
@@ -118,7 +119,7 @@ impl Log {
         Ok(Submitted { log: self, is_large })
     }
 
-    /// Commits what has gathered, on this thread or on that of the log's actor.
+    /// Commits the queued submissions, on this thread or on that of the log's actor.
     fn commit_gathered(&self, is_large: bool) {
         let is_over_budget = !is_large && !self.queue.is_empty() && self.commit_inline();
         // The actor commits the rest: it is over the budget, or another commit is under way.
@@ -140,8 +141,9 @@ impl Log {
         committer.has_deferred()
     }
 
-    /// Commits what has gathered, up to what one commit of the actor takes. Whether more is left,
-    /// and the actor is not woken for it yet: it then goes on.
+    /// Commits the queued submissions, up to the budget of one commit of the actor. True if the
+    /// queue is not empty and the caller has to continue; false, too, if the actor was woken
+    /// meanwhile.
     pub(super) fn commit_all(&self) -> bool {
         // A swap, so that what was queued before the last wake-up is seen below.
         self.actor_awake.swap(false, Ordering::AcqRel);
@@ -155,7 +157,7 @@ impl Log {
             if let DurableStage::Shared(stage) = &self.durable {
                 let (is_closed, now) = (committer.is_closed(), self.clock.now());
                 let gathered = committer.take_gathered(&self.queue, budget);
-                return gathered.for_each(|queued| stage.hand_over(queued, is_closed, now));
+                return gathered.for_each(|queued| stage.enqueue(queued, is_closed, now));
             }
             let prepared = committer.prepare(
                 &self.queue,
@@ -189,7 +191,7 @@ impl Log {
         self.actor.lock().as_ref().is_some_and(|actor| actor.cast(msg).is_ok())
     }
 
-    /// The log has an actor now.
+    /// Sets the log's actor, which learns of an earlier failure.
     pub(super) fn set_actor(&self, actor: ActorRef<LogMsg>) {
         *self.actor.lock() = Some(actor);
         if let Some(why) = self.failure.get() {
@@ -197,12 +199,13 @@ impl Log {
         }
     }
 
-    /// Takes no submission from now on. What it answered before is shown.
+    /// Refuses new submissions; the other ends are [`finish`](Self::finish) and
+    /// [`stop`](Self::stop). Everything that it answered before is shown.
     pub(crate) fn close(&self) {
         self.committer.lock().close();
     }
 
-    /// Where events are kept, in a word.
+    /// The name of the storage.
     pub(crate) fn storage(&self) -> &'static str {
         self.durable.name()
     }
@@ -212,8 +215,8 @@ impl Log {
         self.durable.outlives_process()
     }
 
-    /// Commits and shows nothing more. Publishers whose events have their order get
-    /// [`AppendError::Unknown`], others [`AppendError::LogClosed`].
+    /// Drops what is not shown yet, and commits nothing more. Publishers whose events have their
+    /// order get [`AppendError::Unknown`], others [`AppendError::LogClosed`].
     pub(crate) fn stop(&self) {
         self.stop_committing();
         self.durable.stop();
@@ -221,8 +224,8 @@ impl Log {
         self.actor_awake.store(false, Ordering::Release);
     }
 
-    /// Takes no submission from now on, has what is committed made durable and shown, and closes what
-    /// it is stored in. Says why if that failed.
+    /// Refuses new submissions, waits until committed events are durable and shown, and closes the
+    /// storage. Fails with the reason if the log has failed.
     pub(crate) async fn finish(self: &Arc<Self>) -> Result<(), String> {
         self.close();
         if let DurableStage::Shared(stage) = &self.durable {
@@ -236,7 +239,7 @@ impl Log {
         self.failure.get().map_or(Ok(()), |why| Err(why.clone()))
     }
 
-    /// Notes which channels are transient from now on, where events outlive the process.
+    /// Notes which channels are transient from now on, if events outlive the process.
     pub(crate) async fn note_transient(
         self: &Arc<Self>,
         channels: TransientChannels,
@@ -261,7 +264,7 @@ impl Log {
         }
     }
 
-    /// What readers see.
+    /// The store that readers read.
     pub(super) fn store(&self) -> &Arc<EventStore> {
         &self.show.store
     }
@@ -275,7 +278,7 @@ impl Log {
         is_shown
     }
 
-    /// Ends the log, and with it the hub: it cannot be written any more.
+    /// Ends the log, which cannot be written any more, and with it the hub.
     pub(super) fn fail(&self, why: &str) {
         tracing::error!("{why}");
         let _ = self.failure.set(why.to_owned());

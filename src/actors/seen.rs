@@ -1,8 +1,9 @@
-//! What clients of a hub may have been sent of a log that it shares, whether or not that is loaded now.
+//! The highest position of the shared log that clients of this hub may have received. A reload of
+//! the log keeps it.
 
 use crate::{model::Seq, redis::Fence};
 
-/// The end of it.
+/// That position.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     /// The newest entry of the latest epoch.
@@ -12,7 +13,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Clients may have been sent this, too.
+    /// Notes that clients may have received this entry.
     pub(crate) fn add(&mut self, fence: Fence) {
         if (fence.epoch, fence.seq) >= (self.fence.epoch, self.fence.seq) {
             self.fence = fence;

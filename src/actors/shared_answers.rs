@@ -1,5 +1,5 @@
-//! Answers to publishes whose append to a shared log has an outcome, or an open one, until this hub shows
-//! what they rest on.
+//! Answers to publishes that were sent to the shared log. Each waits until this hub has shown the
+//! events that it refers to, or until its time is over.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,8 +20,8 @@ use crate::{
     telemetry::PublishTrace,
 };
 
-/// Where the answer goes, and what is free again with it.
-pub(super) struct Receipt {
+/// The publisher's reply channel and permits.
+pub(super) struct ReplyTo {
     pub(super) reply: Reply,
     pub(super) permits: Vec<OwnedSemaphorePermit>,
 }
@@ -30,19 +30,21 @@ pub(super) struct Receipt {
 pub(super) struct Answers {
     /// Up to here this hub has shown the log.
     shown: Seq,
-    /// The epoch of that; none while the log is loaded anew since events are lost.
+    /// The epoch of `shown`; none while the log is reloaded because it lost events.
     epoch: Option<Epoch>,
-    /// The run of the server that this hub follows: what another one answers may not be in the log.
+    /// The run of the server that this hub follows: the log may not have what another run has
+    /// appended.
     run: Run,
-    /// Answers that wait for that, by what they wait for.
+    /// Answers with a known outcome, ordered by the seq that they wait for.
     known: VecDeque<KnownAnswer>,
-    /// Publishes whose append has no answer, by the nonces of their first entries: if one is seen in
-    /// the log, it was appended.
-    open: HashMap<Nonce, OpenAnswer>,
-    /// The first entries of the append under way, and where they were seen in the log before its answer.
+    /// Publishes with an unknown outcome, by the nonce of their first entry. If that entry is seen
+    /// in the log, the publish was appended.
+    unresolved: HashMap<Nonce, Unresolved>,
+    /// The first entries of the publishes of the append under way, and where they were seen in the
+    /// log before its answer.
     sent: HashMap<Nonce, Option<(Epoch, Seq)>>,
-    /// Traced publishes whose events were not shown yet, by the same nonces. Not their answers: the
-    /// log may be shown before an append is answered.
+    /// Traced publishes whose events are not shown yet, by the nonce of their first entry. They are
+    /// apart from the answers, since events may be shown before their append is answered.
     traced: HashMap<Nonce, TracedAppend>,
 }
 
@@ -52,7 +54,7 @@ pub(super) struct KnownAnswer {
     since: Instant,
     pub(super) outcome: Result<Committed, AppendError>,
     first_nonce: Nonce,
-    pub(super) receipt: Receipt,
+    pub(super) reply_to: ReplyTo,
 }
 
 struct TracedAppend {
@@ -61,32 +63,33 @@ struct TracedAppend {
     since: Instant,
 }
 
-struct OpenAnswer {
+struct Unresolved {
     events: usize,
     since: Instant,
-    receipt: Receipt,
+    reply_to: ReplyTo,
 }
 
 impl Answers {
-    /// Those of a hub that has loaded the log up to a fence, from a run of the server.
+    /// Answers of a hub that has shown the log up to `fence`, from server run `run`.
     pub(super) fn new(fence: Fence, run: Run) -> Self {
         Self {
             shown: fence.seq,
             epoch: Some(fence.epoch),
             run,
             known: VecDeque::new(),
-            open: HashMap::new(),
+            unresolved: HashMap::new(),
             sent: HashMap::new(),
             traced: HashMap::new(),
         }
     }
 
-    /// An append begins. Its entries may be seen in the log before its answer, which may never come.
+    /// Notes that an append begins. Its entries may be seen in the log before its answer, which may
+    /// never come.
     pub(super) fn begin_append(&mut self, first_nonces: impl Iterator<Item = Nonce>) {
         self.sent = first_nonces.map(|nonce| (nonce, None)).collect();
     }
 
-    /// The append has an outcome, or none that will come.
+    /// Notes that the append has an outcome, or will never have one.
     pub(super) fn end_append(&mut self) {
         self.sent.clear();
     }
@@ -97,7 +100,7 @@ impl Answers {
         outcome: SubmissionOutcome,
         (epoch, run, last): (Epoch, &Run, Seq),
         first_nonce: Nonce,
-        receipt: Receipt,
+        reply_to: ReplyTo,
     ) {
         let outcome = match outcome {
             SubmissionOutcome::Taken { first, events } => {
@@ -115,7 +118,7 @@ impl Answers {
             _ => last,
         };
         let since = Instant::now();
-        let mut known = KnownAnswer { at, since, outcome, first_nonce, receipt };
+        let mut known = KnownAnswer { at, since, outcome, first_nonce, reply_to };
         if self.epoch != Some(epoch) {
             known.lose();
         }
@@ -125,23 +128,23 @@ impl Answers {
         }
     }
 
-    /// Adds a publish of which it is not known whether it was appended.
-    pub(super) fn add_open(&mut self, first_nonce: Nonce, events: usize, receipt: Receipt) {
-        let open = OpenAnswer { events, since: Instant::now(), receipt };
-        self.open.insert(first_nonce, open);
+    /// Adds a publish with an unknown outcome.
+    pub(super) fn add_unresolved(&mut self, first_nonce: Nonce, events: usize, reply_to: ReplyTo) {
+        let unresolved = Unresolved { events, since: Instant::now(), reply_to };
+        self.unresolved.insert(first_nonce, unresolved);
         if let Some(Some((epoch, seq))) = self.sent.remove(&first_nonce) {
             self.found(&first_nonce, epoch, seq);
         }
     }
 
-    /// Adds a traced publish that is appended now.
+    /// Adds a traced publish of the append that begins.
     pub(super) fn trace(&mut self, first_nonce: Nonce, events: usize, trace: Arc<PublishTrace>) {
         self.traced.insert(first_nonce, TracedAppend { trace, events, since: Instant::now() });
     }
 
-    /// The traced publish that begins with an entry of the log, which is shown now.
+    /// Takes the traced publish that begins with an entry that is being shown.
     pub(super) fn take_traced(&mut self, nonce: &Nonce, seq: Seq) -> Option<TracedEvents> {
-        // Almost always.
+        // Fast path: usually no publish is traced.
         if self.traced.is_empty() {
             return None;
         }
@@ -149,19 +152,19 @@ impl Answers {
         Some(TracedEvents { trace, first: seq, last: Seq(seq.0 + events as u64 - 1) })
     }
 
-    /// An entry is in the log. If its append had no answer, it has one now.
+    /// Notes that an entry is in the log, which gives its publish an outcome if that was unknown.
     pub(super) fn found(&mut self, nonce: &Nonce, epoch: Epoch, seq: Seq) {
         if let Some(seen) = self.sent.get_mut(nonce) {
             *seen = Some((epoch, seq));
         }
-        if let Some(OpenAnswer { events, since, receipt }) = self.open.remove(nonce) {
+        if let Some(Unresolved { events, since, reply_to }) = self.unresolved.remove(nonce) {
             let outcome = Ok(committed(epoch, seq, events, false));
             let at = Seq(seq.0 + events as u64 - 1);
-            self.insert(KnownAnswer { at, since, outcome, first_nonce: *nonce, receipt });
+            self.insert(KnownAnswer { at, since, outcome, first_nonce: *nonce, reply_to });
         }
     }
 
-    /// Adds an answer in the order of what it waits for. Mostly that is the last.
+    /// Adds an answer in the order of the seqs that they wait for. Usually it becomes the last.
     fn insert(&mut self, known: KnownAnswer) {
         let index = self.known.partition_point(|other| other.at <= known.at);
         self.known.insert(index, known);
@@ -172,8 +175,8 @@ impl Answers {
         self.run == *run
     }
 
-    /// The log is followed over a connection to this run of the server. What another run has answered
-    /// counts once it is found here.
+    /// Sets the run of the server that the connection follows. An outcome by another run counts
+    /// once its entry is found in the log of this one.
     pub(super) fn follow(&mut self, run: &Run) {
         if self.follows(run) {
             return;
@@ -184,37 +187,38 @@ impl Answers {
         }
     }
 
-    /// Events were lost, perhaps those that publishes have appended.
+    /// Notes that the log lost events, perhaps those of known outcomes, which become
+    /// [`Unknown`](AppendError::Unknown).
     pub(super) fn lose(&mut self) {
         self.epoch = None;
         self.known.iter_mut().for_each(KnownAnswer::lose);
         self.sent.values_mut().for_each(|seen| *seen = None);
     }
 
-    /// This hub has shown the log as far as the fence. Gives the answers that are due by that.
+    /// Notes that this hub has shown the log up to the fence, and takes the answers that are due.
     pub(super) fn show(&mut self, fence: Fence) -> Vec<KnownAnswer> {
         (self.shown, self.epoch) = (fence.seq, Some(fence.epoch));
         self.take_shown()
     }
 
-    /// Takes the answers that are due by what was shown.
+    /// Takes the answers whose events are shown.
     pub(super) fn take_shown(&mut self) -> Vec<KnownAnswer> {
         self.take_through(self.shown)
     }
 
-    /// Takes the answers that are due once the log is shown up to here.
+    /// Takes the answers that are due once the log is shown up to `seq`.
     pub(super) fn take_through(&mut self, seq: Seq) -> Vec<KnownAnswer> {
         let due = self.known.iter().take_while(|known| known.at <= seq).count();
         self.known.drain(..due).collect()
     }
 
-    /// Takes the answers that have waited for so long, and drops open ones that have for longer.
+    /// Takes known answers older than `wait`; drops unknown outcomes older than `outcome_wait`.
     pub(super) fn take_late(&mut self, wait: Duration, outcome_wait: Duration) -> Vec<KnownAnswer> {
         let now = Instant::now();
-        self.open.retain(|_, open| now.duration_since(open.since) < outcome_wait);
+        self.unresolved.retain(|_, publish| now.duration_since(publish.since) < outcome_wait);
         self.traced.retain(|_, traced| now.duration_since(traced.since) < outcome_wait);
         let is_due = |known: &KnownAnswer| now.duration_since(known.since) >= wait;
-        // They are not in the order in which they came.
+        // They are ordered by seq, not by time.
         let (late, known): (Vec<_>, Vec<_>) =
             mem::take(&mut self.known).into_iter().partition(is_due);
         self.known = known.into();
@@ -226,28 +230,29 @@ impl Answers {
         self.known.is_empty()
     }
 
-    /// Gives no more answers: all outcomes are open.
+    /// Drops all answers; their publishers get [`Unknown`](AppendError::Unknown).
     pub(super) fn clear(&mut self) {
         self.known.clear();
-        self.open.clear();
+        self.unresolved.clear();
         self.sent.clear();
         self.traced.clear();
     }
 
-    /// Events were appended to another run of the server than the one that is followed: they were
-    /// taken if they are found here. Whether those of an earlier submission are is not known.
+    /// Handles an outcome by another run of the server than the one that is followed. A new append
+    /// becomes unknown until its first entry is found in the followed log. A replayed outcome
+    /// becomes [`Unknown`](AppendError::Unknown), since its entries may be missing there.
     fn look_for(&mut self, mut known: KnownAnswer) {
         match known.outcome {
             Ok(Committed { events, replayed: false, .. }) => {
-                let KnownAnswer { since, first_nonce, receipt, .. } = known;
-                self.open.insert(first_nonce, OpenAnswer { events, since, receipt });
+                let KnownAnswer { since, first_nonce, reply_to, .. } = known;
+                self.unresolved.insert(first_nonce, Unresolved { events, since, reply_to });
             }
             Ok(Committed { replayed: true, .. }) => {
                 known.lose();
                 known.at = Seq::ZERO;
                 self.insert(known);
             }
-            // The number is one of another run's log.
+            // Its seq is one of another run's log, so do not wait for it.
             Err(_) => {
                 known.at = Seq::ZERO;
                 self.insert(known);
@@ -257,12 +262,12 @@ impl Answers {
 }
 
 impl KnownAnswer {
-    /// Sends it. A publisher that is gone does not need it.
+    /// Sends the answer; the publisher may have gone.
     pub(super) fn send(self) {
-        let _ = self.receipt.reply.send(self.outcome);
+        let _ = self.reply_to.reply.send(self.outcome);
     }
 
-    /// Events were lost, perhaps these.
+    /// Makes a success unknown: its events may be lost.
     fn lose(&mut self) {
         if self.outcome.is_ok() {
             self.outcome = Err(AppendError::Unknown);
@@ -298,16 +303,16 @@ mod tests {
         Fence { epoch: epoch(1), seq: Seq(seq), nonce: None }
     }
 
-    fn receipt() -> (Receipt, Answer) {
+    fn reply_to() -> (ReplyTo, Answer) {
         let (reply, answer) = oneshot::channel();
-        (Receipt { reply, permits: Vec::new() }, answer)
+        (ReplyTo { reply, permits: Vec::new() }, answer)
     }
 
     /// Answers that have shown the log up to seq 10 of run `a`, and one of them by this run.
     fn with_answer(by: &str, outcome: SubmissionOutcome) -> (Answers, Answer) {
         let mut answers = Answers::new(fence(10), run("a"));
-        let (receipt, answer) = receipt();
-        answers.add(outcome, (epoch(1), &run(by), Seq(12)), NONCE, receipt);
+        let (reply_to, answer) = reply_to();
+        answers.add(outcome, (epoch(1), &run(by), Seq(12)), NONCE, reply_to);
         (answers, answer)
     }
 
@@ -340,8 +345,8 @@ mod tests {
         send(answers.take_through(Seq(u64::MAX)));
         assert_eq!(answer.await.expect("an answer"), Err(AppendError::Unknown));
         // The same of an answer that comes while the log is loaded anew.
-        let (receipt, answer) = receipt();
-        answers.add(taken(), (epoch(1), &run("a"), Seq(12)), NONCE, receipt);
+        let (reply_to, answer) = reply_to();
+        answers.add(taken(), (epoch(1), &run("a"), Seq(12)), NONCE, reply_to);
         send(answers.take_through(Seq(u64::MAX)));
         assert_eq!(answer.await.expect("an answer"), Err(AppendError::Unknown));
     }
@@ -362,10 +367,10 @@ mod tests {
         answers.begin_append([NONCE, [2; 8]].into_iter());
         answers.found(&NONCE, epoch(1), Seq(11));
         send(answers.show(fence(12)));
-        let (shown, answer) = receipt();
-        answers.add_open(NONCE, 2, shown);
-        let (lost, mut unseen) = receipt();
-        answers.add_open([2; 8], 1, lost);
+        let (shown, answer) = reply_to();
+        answers.add_unresolved(NONCE, 2, shown);
+        let (lost, mut unseen) = reply_to();
+        answers.add_unresolved([2; 8], 1, lost);
         send(answers.take_shown());
         let committed = answer.await.expect("an answer").expect("it is in the log");
         assert_eq!((committed.first.seq, committed.last.seq), (Seq(11), Seq(12)));
@@ -374,8 +379,8 @@ mod tests {
         answers.begin_append([NONCE].into_iter());
         answers.found(&NONCE, epoch(1), Seq(13));
         answers.lose();
-        let (shown, mut answer) = receipt();
-        answers.add_open(NONCE, 1, shown);
+        let (shown, mut answer) = reply_to();
+        answers.add_unresolved(NONCE, 1, shown);
         send(answers.show(Fence { epoch: epoch(2), ..fence(20) }));
         assert!(is_waiting(&mut answer), "only the new log can tell");
     }
@@ -386,8 +391,8 @@ mod tests {
         answers.begin_append([NONCE].into_iter());
         answers.found(&NONCE, epoch(1), Seq(11));
         answers.end_append();
-        let (receipt, mut answer) = receipt();
-        answers.add_open(NONCE, 1, receipt);
+        let (reply_to, mut answer) = reply_to();
+        answers.add_unresolved(NONCE, 1, reply_to);
         send(answers.show(fence(12)));
         assert!(is_waiting(&mut answer));
     }
@@ -405,12 +410,12 @@ mod tests {
     #[tokio::test]
     async fn no_answer_waits_for_the_events_of_a_later_one() {
         let (mut answers, mut refused) = with_answer("a", SubmissionOutcome::KeyReused);
-        let (receipt, mut taken) = receipt();
+        let (reply_to, mut taken) = reply_to();
         let outcome = SubmissionOutcome::Taken { first: Seq(11), events: 1 };
-        answers.add(outcome, (epoch(1), &run("a"), Seq(12)), [2; 8], receipt);
+        answers.add(outcome, (epoch(1), &run("a"), Seq(12)), [2; 8], reply_to);
         send(answers.show(fence(11)));
         assert!(taken.try_recv().expect("an answer").is_ok());
-        assert!(is_waiting(&mut refused), "the event that it rests on may be the next one");
+        assert!(is_waiting(&mut refused), "the event that it refers to may be the next one");
         send(answers.show(fence(12)));
         assert_eq!(refused.await.expect("an answer"), Err(AppendError::KeyReused));
     }

@@ -1,5 +1,5 @@
-//! The *make durable* stage of a log that several hubs share: publishes wait here for the bridge to
-//! append them, and their answers until this hub shows their events (docs/adr/042-redis.md).
+//! The *make durable* stage of a log that several hubs share: publishes wait here until the bridge
+//! appends them, and their answers until this hub shows their events (docs/adr/042-redis.md).
 //!
 //! Its queue is bounded by the permits of publishes in flight, in events and in bytes.
 
@@ -17,7 +17,7 @@ use super::{
     committer::Answer,
     fan_out_trace::TracedEvents,
     seen::Seen,
-    shared_answers::{Answers, KnownAnswer, Receipt},
+    shared_answers::{Answers, KnownAnswer, ReplyTo},
     shared_counts::{Elsewhere, SharedCounts, Uncounted},
     submission::{AppendError, Queued, Reply, Submission},
 };
@@ -37,17 +37,17 @@ use crate::{
 pub struct BackendOptions {
     /// The server that keeps it.
     pub redis: RedisOptions,
-    /// Events that the log keeps, about; older ones are removed.
+    /// Events that the log keeps, approximately; older ones are removed.
     pub events_max: u64,
-    /// Bytes of the events that the log keeps, about; the oldest are removed.
+    /// Bytes of the events that the log keeps, approximately; the oldest are removed.
     pub bytes_max: u64,
-    /// How long the log keeps events, about.
+    /// How long the log keeps events, approximately.
     pub age_max: Duration,
-    /// Events that are appended at once, and so those of one publish.
+    /// The most events of one append, and so of one publish.
     pub batch_events_max: u32,
-    /// How long a subscription waits for this hub to have what another has shown already.
+    /// How long a subscription waits until this hub has shown what another hub has shown already.
     pub catch_up_wait: Duration,
-    /// Between two reports of how many subscribers this hub has.
+    /// The time between two reports of how many subscribers this hub has.
     pub counts_interval: Duration,
     /// How long such a report counts at the other hubs if no further one comes.
     pub counts_expiry: Duration,
@@ -84,57 +84,57 @@ pub(crate) struct SharedStage {
     pub(super) append_limits: AppendLimits,
     pub(super) metrics: Arc<BackendMetrics>,
     pub(super) counts: SharedCounts,
-    /// Of events on their way to the shards. A bridge that is restarted finds in use what its
-    /// predecessor has given to them.
+    /// Permits for shown events that shards have not sent yet. They outlive the bridge: a restarted
+    /// one finds in use what the one before it has given to the shards.
     show_permits: Arc<Semaphore>,
     show_permits_max: usize,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     answers: Mutex<Answers>,
     seen: Mutex<Seen>,
-    /// What this hub has of the log; none while it is loaded anew.
+    /// The newest entry that this hub has shown; none while the log is reloaded.
     fence: watch::Sender<Option<Fence>>,
     condition: watch::Sender<Condition>,
-    /// How often the connection that follows the log has broken.
+    /// Incremented when the connection that follows the log breaks.
     outages: watch::Sender<u64>,
     wait_max: Duration,
     outcome_wait: Duration,
-    /// A test holds up the next load of the log.
+    /// A test holds back the next load of the log.
     #[cfg(test)]
     load_held: watch::Sender<bool>,
 }
 
-/// How this hub stands to the log.
+/// Whether this hub follows the shared log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// It shows what the log has.
+    /// It follows the log.
     Following,
     /// The server cannot be reached.
     Away,
-    /// The histories are loaded anew.
+    /// The histories are reloaded.
     Loading,
-    /// It goes on with no event, since it could not without losing one: see the process's log.
+    /// It has stopped: the next entry cannot be read. The process's log says why.
     Halted,
 }
 
 #[derive(Default)]
 struct Waiting {
-    queue: VecDeque<Handed>,
-    /// What the bridge has taken and not got an answer for.
-    in_call: usize,
+    queue: VecDeque<PendingAppend>,
+    /// Publishes of the append under way.
+    appending: usize,
     has_stopped: bool,
-    /// A test holds up the next append.
+    /// A test holds back the next append.
     #[cfg(test)]
     is_held: bool,
 }
 
-/// A publish that is to be appended.
-pub(super) struct Handed {
+/// A publish that waits to be appended.
+pub(super) struct PendingAppend {
     pub(super) new: NewEntries,
     bytes: usize,
     first_nonce: Nonce,
-    handed: Instant,
-    receipt: Receipt,
+    queued_at: Instant,
+    reply_to: ReplyTo,
     /// Of a publish that is traced.
     trace: Option<Arc<PublishTrace>>,
 }
@@ -148,7 +148,7 @@ impl SharedStage {
         metrics: Arc<BackendMetrics>,
         (fence, run): (Fence, Run),
     ) -> Self {
-        // As many as there are of the log, so that an entry of a shard's ring is left for each batch.
+        // As many as publish permits: a shard's ring has one entry per permit.
         let show_permits_max = publish.in_flight_max.max(1) as usize;
         Self {
             append_limits: AppendLimits {
@@ -179,20 +179,20 @@ impl SharedStage {
         }
     }
 
-    /// Takes a publish. The log's lock is held.
-    pub(super) fn hand_over(&self, queued: Queued, is_closed: bool, now: Now) {
+    /// Queues a publish. The caller holds the log's lock.
+    pub(super) fn enqueue(&self, queued: Queued, is_closed: bool, now: Now) {
         let Queued { submission, reply } = queued;
         if is_closed {
             let _ = reply.send(Err(AppendError::LogClosed));
             return;
         }
-        let handed = Handed::new(submission, reply, now);
+        let publish = PendingAppend::new(submission, reply, now);
         let mut waiting = self.waiting.lock();
         if waiting.has_stopped {
-            let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
+            let _ = publish.reply_to.reply.send(Err(AppendError::LogClosed));
             return;
         }
-        waiting.queue.push_back(handed);
+        waiting.queue.push_back(publish);
         self.metrics.observe_queued(waiting.queue.len());
         drop(waiting);
         self.arrived.notify_one();
@@ -208,13 +208,13 @@ impl SharedStage {
         }
     }
 
-    /// No append is under way: the bridge that had begun one has failed.
+    /// Notes that no append is under way: a bridge that had begun one has failed.
     pub(super) fn forget_append(&self) {
-        self.waiting.lock().in_call = 0;
+        self.waiting.lock().appending = 0;
     }
 
     /// The next publishes, as many as one append takes.
-    pub(super) fn take_batch(&self) -> Vec<Handed> {
+    pub(super) fn take_batch(&self) -> Vec<PendingAppend> {
         let mut waiting = self.waiting.lock();
         let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
         let events_max = self.options.batch_events_max as usize;
@@ -228,11 +228,11 @@ impl SharedStage {
             }
             batch.extend(waiting.queue.pop_front());
         }
-        waiting.in_call = batch.len();
+        waiting.appending = batch.len();
         self.metrics.observe_queued(waiting.queue.len());
         drop(waiting);
-        self.answers.lock().begin_append(batch.iter().map(|handed| handed.first_nonce));
-        for Handed { trace, new, first_nonce, .. } in &batch {
+        self.answers.lock().begin_append(batch.iter().map(|publish| publish.first_nonce));
+        for PendingAppend { trace, new, first_nonce, .. } in &batch {
             if let Some(trace) = trace {
                 let mut answers = self.answers.lock();
                 answers.trace(*first_nonce, new.entries.len(), Arc::clone(trace));
@@ -241,43 +241,43 @@ impl SharedStage {
         batch
     }
 
-    /// Publishes that were certainly not appended wait again, before the others.
-    pub(super) fn put_back(&self, batch: Vec<Handed>) {
+    /// Requeues publishes of an append that did not happen, ahead of the others.
+    pub(super) fn put_back(&self, batch: Vec<PendingAppend>) {
         self.answers.lock().end_append();
         let mut waiting = self.waiting.lock();
-        waiting.in_call = 0;
+        waiting.appending = 0;
         if waiting.has_stopped {
             drop(waiting);
             return self.refuse(batch, &AppendError::LogClosed);
         }
-        for handed in batch.into_iter().rev() {
-            waiting.queue.push_front(handed);
+        for publish in batch.into_iter().rev() {
+            waiting.queue.push_front(publish);
         }
         self.metrics.observe_queued(waiting.queue.len());
     }
 
-    /// Publishes have their outcomes, by a run of the server. They are answered when this hub has shown
-    /// what those rest on.
+    /// Takes the outcomes of an append, by a run of the server. Each publish is answered once this
+    /// hub has shown the log up to its events.
     pub(super) fn resolve(
         &self,
-        batch: Vec<Handed>,
+        batch: Vec<PendingAppend>,
         (epoch, run): (Epoch, &Run),
         outcomes: Vec<SubmissionOutcome>,
         last: Seq,
     ) {
         let mut answers = self.answers.lock();
-        for (handed, outcome) in batch.into_iter().zip(outcomes) {
-            answers.add(outcome, (epoch, run, last), handed.first_nonce, handed.receipt);
+        for (publish, outcome) in batch.into_iter().zip(outcomes) {
+            answers.add(outcome, (epoch, run, last), publish.first_nonce, publish.reply_to);
         }
         answers.end_append();
         let due = self.take_due(&mut answers);
         drop(answers);
-        self.waiting.lock().in_call = 0;
+        self.waiting.lock().appending = 0;
         send(due);
     }
 
-    /// The answers that need not wait for the log to be shown further. Once it has halted that will
-    /// never be: known outcomes are due, and open ones stay open.
+    /// Takes the answers that need not wait until more of the log is shown. A halted hub shows no
+    /// more: all known outcomes are due then, and unknown ones stay unknown.
     fn take_due(&self, answers: &mut Answers) -> Vec<KnownAnswer> {
         if !self.has_halted() {
             return answers.take_shown();
@@ -287,74 +287,77 @@ impl SharedStage {
         due
     }
 
-    /// Publishes get this answer.
-    pub(super) fn refuse(&self, batch: Vec<Handed>, error: &AppendError) {
+    /// Answers all publishes of the batch with this error.
+    pub(super) fn refuse(&self, batch: Vec<PendingAppend>, error: &AppendError) {
         self.answers.lock().end_append();
-        self.waiting.lock().in_call = 0;
-        for handed in batch {
-            let _ = handed.receipt.reply.send(Err(error.clone()));
+        self.waiting.lock().appending = 0;
+        for publish in batch {
+            let _ = publish.reply_to.reply.send(Err(error.clone()));
         }
     }
 
-    /// It is not known whether publishes were appended. Those that are found in the log were.
-    pub(super) fn leave_open(&self, batch: Vec<Handed>) {
+    /// Notes that it is unknown whether publishes were appended. Those that are found in the log
+    /// were.
+    pub(super) fn leave_unresolved(&self, batch: Vec<PendingAppend>) {
         let mut answers = self.answers.lock();
-        for handed in batch {
-            answers.add_open(handed.first_nonce, handed.new.entries.len(), handed.receipt);
+        for publish in batch {
+            let events = publish.new.entries.len();
+            answers.add_unresolved(publish.first_nonce, events, publish.reply_to);
         }
-        // What this hub has shown already was taken.
+        // Publishes whose entries this hub has shown already were appended.
         answers.end_append();
         let due = self.take_due(&mut answers);
         drop(answers);
-        self.waiting.lock().in_call = 0;
+        self.waiting.lock().appending = 0;
         send(due);
     }
 
-    /// An entry is in the log. If its append had no answer, it has one now. Gives the traced publish that
-    /// begins with it.
+    /// Notes that an entry is in the log, which answers its publish if the outcome was unknown.
+    /// Returns the traced publish that begins with the entry.
     pub(super) fn found(&self, nonce: &Nonce, epoch: Epoch, seq: Seq) -> Option<TracedEvents> {
         let mut answers = self.answers.lock();
         answers.found(nonce, epoch, seq);
         answers.take_traced(nonce, seq)
     }
 
-    /// The answers that are due once the log is shown up to here; [`has_shown`](Self::has_shown)
-    /// follows.
+    /// Takes the answers that are due once the log is shown up to `seq`; the caller then shows it,
+    /// and calls [`note_shown`](Self::note_shown).
     pub(super) fn answers_through(&self, seq: Seq) -> (Vec<Answer>, Vec<OwnedSemaphorePermit>) {
         let due = self.answers.lock().take_through(seq);
         let mut permits = Vec::new();
-        let answers = due.into_iter().map(|KnownAnswer { outcome, receipt, .. }| {
-            permits.extend(receipt.permits);
-            Answer { reply: receipt.reply, outcome, key: None, trace: None }
+        let answers = due.into_iter().map(|KnownAnswer { outcome, reply_to, .. }| {
+            permits.extend(reply_to.permits);
+            Answer { reply: reply_to.reply, outcome, key: None, trace: None }
         });
         (answers.collect(), permits)
     }
 
-    /// Waits until the shards are through with enough of what they were given before to show events
-    /// that cost so much.
+    /// Waits until the shards have sent enough earlier events, then returns a permit to show events
+    /// of this cost.
     pub(super) async fn show_permit(&self, cost: usize) -> OwnedSemaphorePermit {
         let cost = u32::try_from(cost.clamp(1, self.show_permits_max)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.show_permits).acquire_many_owned(cost).await;
         permit.expect("no permits are ever closed")
     }
 
-    /// This hub has shown the log as far as the fence, and appends behind that.
-    pub(super) fn has_shown(&self, fence: Fence) {
+    /// Notes that this hub has shown the log up to the fence, and sends the answers that waited for
+    /// that. From now on it appends after the fence.
+    pub(super) fn note_shown(&self, fence: Fence) {
         self.seen.lock().add(fence);
         let due = self.answers.lock().show(fence);
         send(due);
         self.fence.send_replace(Some(fence));
     }
 
-    /// An entry was loaded. A client that came in between may have been sent it.
-    pub(super) fn has_loaded(&self, fence: Fence) {
+    /// Notes that an entry was loaded: a client that came during the load may have received it.
+    pub(super) fn note_loaded(&self, fence: Fence) {
         self.seen.lock().add(fence);
         if let Some(nonce) = fence.nonce {
             self.found(&nonce, fence.epoch, fence.seq);
         }
     }
 
-    /// What clients of this hub may have been sent of the log.
+    /// The highest position that clients of this hub may have received.
     pub(super) fn seen(&self) -> Seen {
         *self.seen.lock()
     }
@@ -364,14 +367,14 @@ impl SharedStage {
         self.answers.lock().follows(run)
     }
 
-    /// The log is followed over a connection to this run of the server. What another run has answered
-    /// counts once it is found here.
-    pub(super) fn follows(&self, run: &Run) {
+    /// Sets the run of the server that the connection follows. An outcome by another run counts
+    /// once its entry is found in the log of this one.
+    pub(super) fn set_followed_run(&self, run: &Run) {
         self.answers.lock().follow(run);
     }
 
-    /// The histories are loaded anew, and nothing is appended meanwhile. Outcomes that are known are
-    /// answered; if events were lost it is not known any more whether those of publishes are kept.
+    /// Begins to reload the histories; nothing is appended meanwhile. Known outcomes are answered
+    /// now. If the log lost events they become [`Unknown`](AppendError::Unknown).
     pub(super) fn begin_loading(&self, is_lost: bool) {
         self.set_condition(Condition::Loading);
         self.fence.send_replace(None);
@@ -384,8 +387,8 @@ impl SharedStage {
         send(due);
     }
 
-    /// Nothing more is appended or shown, and no subscription is taken. Publishes whose append is
-    /// under way are answered when that has ended.
+    /// Stops: nothing more is appended or shown, and subscriptions are refused. Publishes of the
+    /// append under way are answered when it ends.
     pub(super) fn halt(&self) {
         self.set_condition(Condition::Halted);
         self.fence.send_replace(None);
@@ -399,23 +402,23 @@ impl SharedStage {
         self.condition() == Condition::Halted
     }
 
-    /// What this hub has of the log; none while it is loaded anew.
+    /// The newest entry that this hub has shown; none while the log is reloaded.
     pub(super) fn fence(&self) -> Option<Fence> {
         *self.fence.borrow()
     }
 
-    /// Waits until this hub has the log. Cancelling it has no effect.
-    pub(super) async fn has_fence(&self) {
-        // The sender is here.
+    /// Waits until this hub has loaded the log. Cancelling it has no effect.
+    pub(super) async fn wait_for_fence(&self) {
+        // Cannot fail: `self` owns the sender.
         let _ = self.fence.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Counts the outages of the connection that follows the log.
+    /// The number of times that the connection that follows the log has broken.
     pub(super) fn outages(&self) -> watch::Receiver<u64> {
         self.outages.subscribe()
     }
 
-    /// The connection that follows the log has broken.
+    /// Notes that the connection that follows the log has broken.
     pub(super) fn go_away(&self) {
         if self.fence().is_some() {
             self.set_condition(Condition::Away);
@@ -439,17 +442,17 @@ impl SharedStage {
         self.options.batch_events_max
     }
 
-    /// What the other hubs have reported of a channel's subscribers.
+    /// What the other hubs have reported about a channel's subscribers.
     pub(crate) async fn elsewhere(&self, channel: &ChannelName) -> Result<Elsewhere, Uncounted> {
         self.counts.elsewhere(channel).await
     }
 
-    /// How this hub stands to the log.
+    /// Whether this hub follows the shared log.
     pub(crate) fn condition(&self) -> Condition {
         *self.condition.borrow()
     }
 
-    /// Whether the histories are loaded anew.
+    /// Whether the histories are being reloaded.
     pub(crate) fn is_loading(&self) -> bool {
         self.condition() == Condition::Loading
     }
@@ -459,8 +462,9 @@ impl SharedStage {
         self.condition() == Condition::Away
     }
 
-    /// Waits until a subscription may start there: the histories are loaded, and what another hub has
-    /// shown is shown here too. False if that took too long, or can never be.
+    /// Waits until a subscription may start at `at`: the histories are loaded, and this hub has
+    /// shown the log up to that position, which another hub may have sent. False after
+    /// `catch_up_wait`, or if the hub has halted.
     pub(crate) async fn catch_up(&self, at: Option<Position>) -> bool {
         let mut condition = self.condition.subscribe();
         let follows = async {
@@ -470,14 +474,14 @@ impl SharedStage {
             let has = |fence: &Option<Fence>| {
                 fence.is_some_and(|fence| match at.epoch == fence.epoch {
                     true => at.seq <= fence.seq,
-                    // Another hub may know of a later epoch already.
+                    // Another hub may follow a later epoch already.
                     false => at.epoch < fence.epoch,
                 })
             };
             let _ = fence.wait_for(has).await;
         };
         let follows = timeout(self.options.catch_up_wait, follows).await.is_ok();
-        // An epoch of a log that this one has nothing to do with is answered with a gap.
+        // A position of another epoch gets a gap, so there is no need to wait longer.
         let is_foreign = |at: Position| self.fence().is_some_and(|fence| fence.epoch != at.epoch);
         match self.condition() {
             Condition::Halted => false,
@@ -486,13 +490,13 @@ impl SharedStage {
         }
     }
 
-    /// Answers publishes that have waited for too long.
+    /// Answers publishes that have waited too long.
     pub(super) fn expire(&self) {
         let now = Instant::now();
         let mut expired = Vec::new();
         let mut waiting = self.waiting.lock();
         while let Some(first) = waiting.queue.front()
-            && now.duration_since(first.handed) >= self.wait_max.max(WAIT_MIN)
+            && now.duration_since(first.queued_at) >= self.wait_max.max(WAIT_MIN)
         {
             expired.extend(waiting.queue.pop_front());
         }
@@ -500,37 +504,38 @@ impl SharedStage {
             self.metrics.observe_queued(waiting.queue.len());
         }
         drop(waiting);
-        for handed in expired {
-            let _ = handed.receipt.reply.send(Err(AppendError::BackendAway));
+        for publish in expired {
+            let _ = publish.reply_to.reply.send(Err(AppendError::BackendAway));
         }
-        // What is known is not kept back for long by a hub that lags.
+        // A known outcome is answered after `SHOWN_WAIT_MAX` even if this hub has not shown it yet.
         let due = self.answers.lock().take_late(SHOWN_WAIT_MAX, self.outcome_wait);
         send(due);
     }
 
-    /// Takes nothing more. Publishes under way have an open outcome, others are refused.
+    /// Refuses publishes from now on, and those that wait. Publishes of the append under way have
+    /// an unknown outcome.
     pub(super) fn stop(&self) {
         self.refuse_all();
         self.answers.lock().clear();
     }
 
-    /// Refuses publishes that wait, and all that come.
+    /// Refuses publishes that wait, and all later ones.
     fn refuse_all(&self) {
         let mut waiting = self.waiting.lock();
         waiting.has_stopped = true;
         let queue = mem::take(&mut waiting.queue);
         self.metrics.observe_queued(0);
         drop(waiting);
-        for handed in queue {
-            let _ = handed.receipt.reply.send(Err(AppendError::LogClosed));
+        for publish in queue {
+            let _ = publish.reply_to.reply.send(Err(AppendError::LogClosed));
         }
     }
 
-    /// Waits until what was taken is answered, and not for longer than it may be.
+    /// Waits until all publishes are answered, for the longest time that an answer may take.
     pub(super) async fn drained(&self) {
         let is_drained = || {
             let waiting = self.waiting.lock();
-            let is_empty = waiting.queue.is_empty() && waiting.in_call == 0;
+            let is_empty = waiting.queue.is_empty() && waiting.appending == 0;
             drop(waiting);
             is_empty && self.answers.lock().is_empty()
         };
@@ -543,9 +548,10 @@ impl SharedStage {
     }
 }
 
-impl Handed {
-    /// Records a call of the server that it was in, if it is traced, and its end as durable if it is.
-    pub(super) fn called(
+impl PendingAppend {
+    /// If the publish is traced, records the append that it was part of, and that it is durable
+    /// unless the append failed.
+    pub(super) fn trace_append(
         &self,
         server: &BackendAddress,
         times: (Instant, Instant),
@@ -565,7 +571,7 @@ impl Handed {
         }
         trace.step(Step::RedisAppend, (began, ended), attributes, error);
         if error.is_none() {
-            trace.stage_ended(Stage::MakeDurable, self.handed.into_std(), Vec::new(), None);
+            trace.stage_ended(Stage::MakeDurable, self.queued_at.into_std(), Vec::new(), None);
         }
     }
 
@@ -591,8 +597,8 @@ impl Handed {
             new: NewEntries { key, kind, channels, entries },
             bytes,
             first_nonce,
-            handed: Instant::now(),
-            receipt: Receipt { reply, permits },
+            queued_at: Instant::now(),
+            reply_to: ReplyTo { reply, permits },
             trace,
         }
     }
@@ -618,7 +624,7 @@ impl std::fmt::Debug for SharedStage {
     }
 }
 
-/// What tests hold up and look at.
+/// For tests: holds back appends and loads, and looks inside.
 #[cfg(test)]
 impl SharedStage {
     pub(crate) fn hold(&self, is_held: bool) {
@@ -644,10 +650,10 @@ impl SharedStage {
     }
 }
 
-/// Bytes of one append; a larger publish is one of its own.
+/// Bytes of one append; a larger publish is an append by itself.
 const APPEND_BYTES_MAX: usize = 256 << 10;
-/// Less would refuse publishes that only wait for the append before theirs.
+/// Minimum of `publish.wait_ms` here: a publish may have to wait for one append before its own.
 const WAIT_MIN: Duration = Duration::from_millis(100);
-/// How long an outcome that is known waits for this hub to show what it rests on.
+/// How long a known outcome waits until this hub shows the events that it refers to.
 const SHOWN_WAIT_MAX: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);

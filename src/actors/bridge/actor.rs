@@ -1,13 +1,13 @@
 //! The bridge's actor.
 //!
-//! Parent: the root. Children: four tasks, which append, follow, answer what has waited too long, and count
-//! subscribers over all hubs.
-//! Mailbox: control only. A crash costs the append under way, whose publishers do not learn its outcome,
-//! and a new connection; its successor goes on behind what is shown.
+//! Parent: the root. Children: four tasks, which append, follow, expire publishes, and count
+//! subscribers over all hubs. Mailbox: control only. A crash costs the append under way, whose
+//! publishers do not learn its outcome, and a new connection. The restarted bridge continues after
+//! the last shown entry.
 
 use std::{future::Future, sync::Arc};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
 use super::{
@@ -65,19 +65,10 @@ impl Actor for Bridge {
             BridgeMsg::Panic => panic!("planted fault in the bridge"),
         }
     }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<BridgeMsg>,
-        _: SupervisionEvent,
-        _: &mut BridgeState,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
 }
 
 impl BridgeState {
-    /// Runs a task that the bridge cannot live without.
+    /// Spawns a task whose end fails the bridge.
     fn spawn(
         &mut self,
         myself: &ActorRef<BridgeMsg>,
@@ -98,5 +89,5 @@ impl BridgeState {
     }
 }
 
-/// Between two looks at publishes that have waited too long.
+/// The time between two checks for publishes that have waited too long.
 const EXPIRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);

@@ -1,4 +1,5 @@
-//! Appends what is published here: one append at a time, while the next publishes gather.
+//! Appends publishes of this hub to the shared log: one append at a time, while the next publishes
+//! gather.
 
 use std::sync::Arc;
 
@@ -19,18 +20,22 @@ pub(super) async fn append_forever(stage: Arc<SharedStage>) {
             Ok(mut log) => append_on(&stage, &mut log, &mut backoff).await,
             Err(error) => error,
         };
-        tracing::debug!(error = &error as &dyn std::error::Error, "nothing is appended for now");
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "cannot append to the shared log; publishes wait; reconnecting"
+        );
         sleep(backoff.next()).await;
     }
 }
 
-/// Appends until the connection is of no use.
+/// Appends until the connection fails, or should no longer be used.
 async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
-    // A server that has lost its power, or that is behind a network that is cut, ends no connection.
+    // A server that lost power, or whose network is cut, does not close the connection. So watch
+    // for outages of the connection that follows the log.
     let mut outages = stage.outages();
     loop {
         let has_work = async {
-            stage.has_fence().await;
+            stage.wait_for_fence().await;
             stage.filled().await;
         };
         tokio::select! {
@@ -49,12 +54,13 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
         if batch.is_empty() {
             continue;
         }
-        let new: Vec<_> = batch.iter_mut().map(|handed| std::mem::take(&mut handed.new)).collect();
+        let new: Vec<_> =
+            batch.iter_mut().map(|publish| std::mem::take(&mut publish.new)).collect();
         let began = Instant::now();
         let result = log.append(&fence, &stage.append_limits, &new).await;
         let events: usize = new.iter().map(|new| new.entries.len()).sum();
-        for (handed, new) in batch.iter_mut().zip(new) {
-            handed.new = new;
+        for (publish, new) in batch.iter_mut().zip(new) {
+            publish.new = new;
         }
         let error = match &result {
             Ok(Appended::Done { .. }) => None,
@@ -64,7 +70,7 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
         };
         let times = (began, Instant::now());
         let server = &stage.options.redis.address;
-        batch.iter().for_each(|handed| handed.called(server, times, events, error));
+        batch.iter().for_each(|publish| publish.trace_append(server, times, events, error));
         match result {
             Ok(Appended::Done { outcomes, last, kept, kept_bytes }) => {
                 stage.metrics.observe_append(events, began.elapsed());
@@ -75,14 +81,14 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
                 }
                 backoff.reset();
             }
-            // What follows the log finds out why. The server may be one that it has left.
+            // The tail finds out why. It may have left this server for another one.
             Ok(Appended::Fenced) => {
                 stage.put_back(batch);
                 return RedisError::Unexpected("another state of the log");
             }
             Err(RedisError::Full) => stage.refuse(batch, &AppendError::StorageFull),
             Err(error) if error.leaves_outcome_open() => {
-                stage.leave_open(batch);
+                stage.leave_unresolved(batch);
                 return error;
             }
             Err(error) => {

@@ -1,10 +1,11 @@
-//! Pauses between attempts to reach a server: longer each time, and never the same for two hubs.
+//! Pauses between attempts to reach a server: they grow up to a limit, and are random, so that hubs
+//! do not come at once.
 
 use std::time::Duration;
 
 use super::times::PAUSE_MAX;
 
-/// The pauses of one outage.
+/// The state of one outage.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -18,12 +19,12 @@ impl Backoff {
         Duration::from_millis(fastrand::u64(most / 2..=most))
     }
 
-    /// Whether this would be the first attempt.
-    pub(super) fn is_first(&self) -> bool {
-        self.failures == 0
+    /// Whether an attempt has failed since the last success.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
     }
 
-    /// The server answers.
+    /// Notes that the server answers.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

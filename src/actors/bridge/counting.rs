@@ -40,7 +40,7 @@ impl Counting {
         Self { stage, registry, reported, settled, patterns: HashMap::new() }
     }
 
-    /// Does so over one connection after the other.
+    /// Counts, over one connection after the other.
     pub(super) async fn count_forever(mut self) {
         let mut backoff = Backoff::default();
         loop {
@@ -49,9 +49,9 @@ impl Counting {
                 Ok(mut link) => self.count_on(&mut link, &mut backoff).await,
                 Err(error) => error,
             };
-            // While the server is away the tail says so. What it refuses stays refused.
+            // The tail logs an unreachable server. A refusal stays until an operator acts, so log it.
             let is_refused = matches!(error, RedisError::Refused(_) | RedisError::Unsuitable(_));
-            if is_refused && backoff.is_first() {
+            if is_refused && !backoff.has_failed() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "subscribers are not counted over all hubs; docs/scaling.md lists the commands that the \
@@ -66,7 +66,7 @@ impl Counting {
         }
     }
 
-    /// Reports and asks until the connection is of no use.
+    /// Reports and asks until the connection fails.
     async fn count_on(&mut self, link: &mut RedisCounts, backoff: &mut Backoff) -> RedisError {
         let stage = Arc::clone(&self.stage);
         self.settled = Instant::now() + stage.options.counts_interval + BACK_WITHIN;
@@ -103,7 +103,7 @@ impl Counting {
         let patterns = self.patterns();
         self.stage.metrics.observe_reported(channels.len());
         if !self.report_changes(link, &channels, is_whole, &patterns).await? {
-            // It has expired, or the server has lost all reports: all is reported anew.
+            // It has expired, or the server has lost all reports: report everything again.
             self.settled = Instant::now() + self.stage.options.counts_interval + BACK_WITHIN;
             self.reported = Reported::default();
             self.report_changes(link, &channels, is_whole, &patterns).await?;

@@ -1,4 +1,4 @@
-//! Fills the histories of a hub with what the log keeps.
+//! Loads the entries that the shared log keeps into the histories of a hub.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     redis::{Entry, Fence, RedisError, RedisLog},
 };
 
-/// Loads a store.
+/// Loads the log into a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Loader {
     pub(crate) store: Arc<EventStore>,
@@ -22,9 +22,9 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// The epoch of the log, which begins if the log does not exist. A log whose server was
-    /// started anew may have lost events, and goes on in another epoch, unless a hub that has followed it
-    /// through that vouches for it in time.
+    /// The epoch of the log; a log that does not exist is begun. After a restart of the server
+    /// events may be missing: waits [`VOUCH_WAIT`] for a hub that followed the log across the
+    /// restart to confirm it, and otherwise begins a new epoch.
     pub(crate) async fn begin(
         &self,
         log: &mut RedisLog,
@@ -41,9 +41,8 @@ impl Loader {
                 }
                 Some(_) => {
                     tracing::warn!(
-                        "the server of the shared log was started anew, and no hub that runs has \
-                         followed the log through that; it goes on in another epoch, since events may \
-                         be lost, and clients get a gap"
+                        "Redis was restarted, and no running hub has confirmed that it kept every \
+                         event: beginning a new epoch; clients get a gap"
                     );
                     self.begin_epoch(log, state.epoch, seen).await?;
                 }
@@ -52,16 +51,17 @@ impl Loader {
         }
     }
 
-    /// Begins another epoch, if the log's is still the expected one. It is later than that and than any
-    /// that was seen, whatever the clock says. Its seqs are above any of an epoch before: they begin at a
-    /// number that grows with time, faster than events could be published.
+    /// Begins a new epoch, if the current one is still `expected`. The new epoch is later than that
+    /// one and than any that this hub has seen, whatever the clock says. Its seqs are above those
+    /// of all earlier epochs: they begin at a number that grows with time, faster than events could
+    /// be published.
     pub(crate) async fn begin_epoch(
         &self,
         log: &mut RedisLog,
         expected: Option<Epoch>,
         seen: Option<Seen>,
     ) -> Result<(), RedisError> {
-        // A clock beyond the year 2109 would leave no seqs that the server can count with.
+        // A clock past the year 2109 would give seqs that the server cannot count with.
         let now_ms = self.clock.now_ms().min(CLOCK_MS_MAX);
         let before = expected.max(seen.map(|seen| seen.fence.epoch));
         let epoch = Epoch::after(before, now_ms, fastrand::u16(..));
@@ -70,7 +70,8 @@ impl Loader {
         log.begin_epoch(expected, epoch, base).await
     }
 
-    /// Drops what the store has, and loads what the log keeps. `loaded` is called with each entry.
+    /// Empties the store, and loads the entries that the log keeps. `loaded` is called with each
+    /// entry.
     pub(crate) async fn load(
         &self,
         log: &mut RedisLog,
@@ -85,14 +86,14 @@ impl Loader {
         Err(RedisError::Unexpected("the log loses its oldest events faster than they are read"))
     }
 
-    /// Loads once; nothing if what was to be read next has been removed meanwhile.
+    /// One attempt; `None` if entries were trimmed before they were read, or the epoch changed.
     async fn try_load(
         &self,
         log: &mut RedisLog,
         seen: Option<Seen>,
         loaded: impl Fn(Fence),
     ) -> Result<Option<Fence>, RedisError> {
-        // Before anything is written: a log of another format is left as it is.
+        // Check before anything is written: a log of another format is left as it is.
         log.check_format().await?;
         let epoch = self.begin(log, seen).await?;
         let state = log.state(Seq::ZERO).await?;
@@ -103,7 +104,7 @@ impl Loader {
         self.store.reset(epoch, before_first, before_first);
         let mut fence = Fence { epoch, seq: before_first, nonce: None };
         let mut count = PAGE_EVENTS_MIN;
-        // What other hubs append meanwhile is left to the tail: there may be no end to it.
+        // The tail reads what other hubs append meanwhile: they may never stop.
         while fence.seq < state.last {
             let entries = log.read(fence.seq, count).await?;
             if entries.is_empty() {
@@ -111,7 +112,8 @@ impl Loader {
             }
             count = next_count(&entries, count);
             for (seq, entry) in entries {
-                // A log that began another epoch has a jump, and so has one that was cut behind us.
+                // A jump in seqs is the start of an epoch, or entries trimmed during the load: ask
+                // which.
                 if seq != fence.seq.next() {
                     let first = log.state(Seq::ZERO).await?.first;
                     if first.is_none_or(|first| first > fence.seq.next()) {
@@ -140,25 +142,26 @@ impl Loader {
                 let now_ms = self.clock.now_ms();
                 let entry =
                     self.store.registry().directory().find_or_create_always(&channel, now_ms);
-                // It was opened again if something came behind its close, whatever this hub's clock says.
+                // A channel with an event after its close was opened again, whatever this hub's
+                // clock says.
                 let is_open_again = entry.events().last_seq() > seq.max(before_first);
                 if !entry.events().is_closed() && !is_open_again {
                     self.store.restore_closed(&entry, seq, closed_ms.min(now_ms));
                 }
             }
         }
-        // What came from a later epoch was loaded as if it were of this one.
+        // If the epoch changed meanwhile, its entries were loaded under the old one: load again.
         let is_same = log.state(head).await?.epoch == Some(epoch);
         Ok(is_same.then_some(fence))
     }
 
-    /// Whether a channel that was closed then is still closed.
+    /// Whether a channel that was closed at `closed_ms` is still closed.
     fn is_tombstone(&self, closed_ms: u64) -> bool {
         closed_ms + self.closed_ms > self.clock.now_ms()
     }
 
-    /// The event of an entry, and its channel. A channel that is closed here is open again if the log
-    /// has taken another event of it.
+    /// The event of an entry, and its channel. Reopens a closed channel, since the log has accepted
+    /// another event for it.
     pub(super) fn event(
         &self,
         epoch: Epoch,
@@ -185,8 +188,8 @@ impl Loader {
     }
 }
 
-/// How many entries to ask for next, by the size of the last ones and how many were asked for: a reply is
-/// held in memory as a whole, and the next entries may be as large as an event may be.
+/// How many entries to ask for next, by the size of the last page and how many were `asked` for: a
+/// reply is held in memory as a whole, and the next entries may be of the largest size.
 pub(super) fn next_count(entries: &[(Seq, Entry)], asked: usize) -> usize {
     if entries.len() < asked {
         return PAGE_EVENTS_MIN;
@@ -199,14 +202,14 @@ pub(super) fn next_count(entries: &[(Seq, Entry)], asked: usize) -> usize {
 
 /// Seqs for each millisecond: a million a second.
 const SEQS_PER_MS_LOG2: u32 = 10;
-/// The server's scripts count in doubles, up to 2^53.
+/// Scripts of the server count in doubles, which are exact up to 2^53.
 const CLOCK_MS_MAX: u64 = 1 << 42;
 const VOUCH_LOOK: Duration = Duration::from_millis(100);
-/// How often a load begins anew since the log was cut behind it.
+/// How often a load is repeated because entries were trimmed before it read them.
 const LOADS_MAX: usize = 5;
-/// Bytes of one reply, about.
+/// Bytes of one reply, approximately.
 const PAGE_BYTES: usize = 4 << 20;
-/// After a page that was not full, whatever the size of its entries.
+/// Entries of the first page, and after a page that was not full.
 pub(super) const PAGE_EVENTS_MIN: usize = 64;
 const PAGE_EVENTS_MAX: usize = 1_000;
 

@@ -1,5 +1,5 @@
-//! Follows the log, and shows its events in their order. What it shows is continuous: it never skips an
-//! event without the clients' being sent a gap.
+//! Follows the log, and shows its events in their order. It skips an event only if the clients are
+//! sent a gap.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,24 +22,36 @@ use crate::{
     redis::{Entry, Fence, LogState, RedisError, RedisLog},
 };
 
-/// What follows the log.
+/// The task that follows the log.
 pub(super) struct Tail {
     arguments: BridgeArguments,
     stage: Arc<SharedStage>,
     loader: Loader,
 }
 
-/// What has become of the log since it was last looked at.
+/// How the log compares with what this hub has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Continuity {
-    /// It goes on where this hub has it.
+    /// It contains this hub's newest entry.
     Whole,
-    /// What comes next for this hub has been removed.
+    /// Entries that this hub has not read were trimmed.
     FellOff,
-    /// It has lost what this hub has shown.
+    /// It lacks an entry that this hub has shown.
     Lost,
-    /// Another hub has found that, and begun a later epoch.
+    /// Another hub began a later epoch.
     Replaced,
+}
+
+/// What the tail does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It reads the next entries.
+    Read,
+    /// It checks the log: after each reconnect, and whenever there is nothing new, since a server
+    /// that was emptied does not report it.
+    Check,
+    /// The last page was not continuous. It checks the log, and reloads it.
+    Reload,
 }
 
 impl Tail {
@@ -55,7 +67,8 @@ impl Tail {
     /// Follows, over one connection after the other.
     pub(super) async fn follow_forever(self) {
         if self.stage.has_halted() {
-            // In a bridge before this one, and for good: subscriptions and publishes are refused.
+            // An earlier bridge has halted, which is final: subscriptions and publishes are
+            // refused.
             return self.end_connections().await;
         }
         let (mut backoff, mut logged) = (Backoff::default(), String::new());
@@ -69,27 +82,32 @@ impl Tail {
             }
             self.stage.metrics.count_disconnect();
             self.stage.go_away();
-            // A permanent error later in an outage is another one than what it began with.
+            // Log the first error of an outage, and each permanent one that is new.
             let text = error.to_string();
-            if backoff.is_first() || error.is_permanent() && text != logged {
+            if !backoff.has_failed() || error.is_permanent() && text != logged {
                 logged = text;
                 tracing::warn!(
                     backend = %self.stage.options.redis.address,
                     error = &error as &dyn std::error::Error,
-                    "the log that hubs share is away; clients stay, and publishes wait and are then \
-                     refused"
+                    "cannot follow the shared log: open connections stay, and publishes get 503 after \
+                     limits.publish.wait_ms; retrying{}",
+                    match error.is_permanent() {
+                        true => ". Check the server, its ACL and the settings backend.*",
+                        false => "",
+                    }
                 );
             }
             sleep(backoff.next()).await;
         }
     }
 
-    /// Shows and appends nothing more: what comes next cannot be read. Clients go on at a hub that can.
+    /// Stops following and appending, since the next entry cannot be read, and ends connections so
+    /// that clients reconnect to another hub.
     async fn halt(&self, error: &RedisError) {
         tracing::error!(
             error = error as &dyn std::error::Error,
-            "this hub follows the shared log no further, and is not ready; replace it by a version \
-             that can read it"
+            "cannot read an entry of the shared log: this hub has stopped following it, and is not \
+             ready. Upgrade it; or, if no hub has written the entry, remove that and restart the hub"
         );
         self.arguments.lifecycle.become_unready();
         self.stage.halt();
@@ -98,74 +116,78 @@ impl Tail {
 
     async fn end_connections(&self) {
         loop {
-            // Again and again: a subscription that was admitted before may attach late.
+            // Repeat it: a subscription that was admitted earlier may attach late.
             self.arguments.shards.end_all().await;
             sleep(HALTED_PAUSE).await;
         }
     }
 
-    /// Follows until the connection is of no use.
+    /// Follows until the connection fails.
     async fn follow(&self, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
         let mut count = PAGE_EVENTS_MIN;
-        // After each reconnect, and whenever there is nothing new: a server that was emptied says nothing
-        // by itself.
-        let (mut is_due, mut is_torn) = (true, false);
+        let mut next = Next::Check;
         loop {
-            if is_due {
-                if let Err(error) = self.check(log, is_torn).await {
+            if next != Next::Read {
+                let is_discontinuous = next == Next::Reload;
+                if let Err(error) = self.check(log, is_discontinuous).await {
                     return error;
                 }
-                if !backoff.is_first() {
-                    tracing::info!("the log that hubs share is back");
+                if backoff.has_failed() {
+                    tracing::info!("following the shared log again");
                     backoff.reset();
                 }
                 self.stage.set_condition(Condition::Following);
             }
-            // There is one once the log was looked at.
+            // There is one once the log was checked.
             let Some(fence) = self.stage.fence() else {
                 return RedisError::Unexpected("the state of the log");
             };
-            (is_due, is_torn) =
-                match log.follow(fence.seq, count, FOLLOW_WAIT, FOLLOW_ANSWER_MAX).await {
-                    Ok(entries) if entries.is_empty() => (true, false),
-                    Ok(entries) => {
-                        count = next_count(&entries, count);
-                        let is_torn = !self.show(fence, entries).await;
-                        (is_torn, is_torn)
+            next = match log.follow(fence.seq, count, FOLLOW_WAIT, FOLLOW_ANSWER_MAX).await {
+                Ok(entries) if entries.is_empty() => Next::Check,
+                Ok(entries) => {
+                    count = next_count(&entries, count);
+                    match self.show(fence, entries).await {
+                        true => Next::Read,
+                        false => Next::Reload,
                     }
-                    Err(error) => return error,
-                };
+                }
+                Err(error) => return error,
+            };
         }
     }
 
-    /// Looks whether the log goes on where this hub has it; if it does not, or if what came last did not
-    /// follow, loads it anew.
-    async fn check(&self, log: &mut RedisLog, is_torn: bool) -> Result<(), RedisError> {
-        // A load that broke off is begun again. What it had loaded counts as what was shown.
+    /// Compares the log with what this hub has shown. Reloads it if they differ, or if the last
+    /// page was not continuous (`is_discontinuous`).
+    async fn check(&self, log: &mut RedisLog, is_discontinuous: bool) -> Result<(), RedisError> {
+        // If the previous load failed, load again; clients may have received what it loaded.
         let is_loaded = self.stage.fence().is_some();
         let seen = self.stage.seen();
         let state = log.state(seen.fence.seq).await?;
         let continuity = continuity(&state, &seen);
         if continuity == Continuity::Whole && !state.is_vouched {
             match log.vouch(seen.fence.epoch).await {
-                // A server that takes no writes for now can be followed. The next look tries again.
+                // A server that takes no writes for now can be followed. The next check tries
+                // again.
                 Err(error @ (RedisError::Refused(_) | RedisError::Full)) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "not vouched for");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "could not record in Redis that this run has all events; trying again"
+                    );
                 }
                 vouched => vouched?,
             }
         }
         match continuity {
-            Continuity::Whole if is_loaded && !is_torn => {
-                self.stage.follows(log.run());
+            Continuity::Whole if is_loaded && !is_discontinuous => {
+                self.stage.set_followed_run(log.run());
                 return Ok(());
             }
-            // A load that broke off, which was logged when it began.
+            // The previous load failed; it was logged when it began.
             Continuity::Whole if !is_loaded => {}
             Continuity::Whole => {
                 tracing::warn!(
-                    "an entry of the shared log does not follow the one before it; this hub loads the \
-                     log again, and its clients reconnect"
+                    "an entry of the shared log does not name the one before it: reloading the log; all \
+                     clients reconnect"
                 );
             }
             Continuity::FellOff => {
@@ -173,72 +195,74 @@ impl Tail {
                     self.stage.metrics.count_change("fell_off");
                 }
                 tracing::warn!(
-                    "entries that this hub had not read were removed from the shared log; its clients \
-                     reconnect and get a gap: raise backend.events_max or backend.bytes_max, or find \
-                     out why this hub is slow"
+                    "entries that this hub had not read were trimmed from the shared log: reloading it; \
+                     all clients reconnect and get a gap. Raise backend.events_max or \
+                     backend.bytes_max, or find out why this hub is slow"
                 );
             }
             Continuity::Replaced => {
                 self.stage.metrics.count_change("epoch");
                 tracing::warn!(
-                    "the shared log has another epoch; this hub's clients reconnect and get a gap"
+                    "the shared log has a new epoch: reloading it; all clients reconnect and get a gap"
                 );
             }
             Continuity::Lost => {
                 self.loader.begin_epoch(log, state.epoch, Some(seen)).await?;
                 self.stage.metrics.count_change("epoch");
                 tracing::error!(
-                    "the server of the shared log has lost events; it goes on in another epoch, \
-                     and clients get a gap"
+                    "Redis has lost events of the shared log: beginning a new epoch; all clients \
+                     reconnect and get a gap"
                 );
             }
         }
-        // Where nothing can be compared, a start of the server counts as a loss.
+        // Without an entry to compare, a restart of the server is treated as a loss.
         let is_lost = match continuity {
             Continuity::Whole => false,
             Continuity::FellOff => !state.is_vouched,
             Continuity::Replaced | Continuity::Lost => true,
         };
-        self.load_anew(log, seen, is_lost).await
+        self.reload(log, seen, is_lost).await
     }
 
-    /// Ends all connections, whose clients then come back with their positions, and loads the log.
-    async fn load_anew(
+    /// Ends all connections, whose clients reconnect with their positions, and loads the log.
+    async fn reload(
         &self,
         log: &mut RedisLog,
         seen: Seen,
         is_lost: bool,
     ) -> Result<(), RedisError> {
         self.stage.begin_loading(is_lost);
-        self.stage.follows(log.run());
+        self.stage.set_followed_run(log.run());
         let store = &self.loader.store;
         self.loader.begin(log, Some(seen)).await?;
-        // A reader finds from now on that events are lost, at any position. What it is sent is a position of
-        // the epoch that was: one of the new epoch would claim what is loaded below it.
+        // From here every read reports a loss. Positions sent until the connections end still have
+        // the old epoch: one of the new epoch would claim events that are not loaded yet.
         let lost_through = seen.highest.next();
         store.reset(seen.fence.epoch, lost_through, lost_through);
         self.arguments.shards.end_all().await;
         #[cfg(test)]
         self.stage.loading_held().await;
-        let fence = self.loader.load(log, Some(seen), |fence| self.stage.has_loaded(fence)).await?;
+        let fence =
+            self.loader.load(log, Some(seen), |fence| self.stage.note_loaded(fence)).await?;
         if fence.epoch < seen.fence.epoch || fence.seq < seen.highest {
-            // The next look finds that, and another epoch begins.
+            // The next check finds that, too, and begins another epoch.
             return Err(RedisError::Unexpected("the numbers of the shared log went back"));
         }
-        // A subscription that was admitted before has attached while the log was half loaded; it would go
-        // on at the next event that is shown.
+        // End connections that attached during the load: they read a half-loaded history and would
+        // silently skip the rest.
         self.arguments.shards.end_all().await;
-        self.stage.has_shown(fence);
+        self.stage.note_shown(fence);
         Ok(())
     }
 
-    /// Shows entries that follow `fence`; false if they do not.
+    /// Shows entries that follow `fence`; false if one does not follow.
     async fn show(&self, mut fence: Fence, entries: Vec<(Seq, Entry)>) -> bool {
         let mut prepared = Prepared::default();
         let mut costs = 0;
         let mut entries = entries.into_iter().peekable();
         while let Some((seq, entry)) = entries.next() {
-            // Each entry names the one before it: so another log below a living connection is noticed.
+            // Each entry names the one before it, so a log that was replaced under a living
+            // connection is noticed.
             if seq != fence.seq.next() || entry.previous != fence.nonce {
                 return false;
             }
@@ -253,12 +277,12 @@ impl Tail {
             let follows =
                 |(next, entry): &(Seq, Entry)| *next == seq.next() && entry.previous == fence.nonce;
             let is_last = !entries.peek().is_some_and(follows);
-            // A channel may be open again right behind its close, which is shown by then.
+            // A channel may be reopened right after its close, so show the close first.
             if is_closing || is_last || prepared.events.len() >= SHOWN_EVENTS_MAX {
                 let permit = self.stage.show_permit(costs).await;
                 let mut prepared = std::mem::take(&mut prepared);
                 prepared.now = self.arguments.clock.now();
-                // Those of publishers are free again with their answers.
+                // The publishers' permits are released once they are answered.
                 let permits;
                 (prepared.answers, permits) = self.stage.answers_through(seq);
                 prepared.permits = vec![permit];
@@ -266,7 +290,7 @@ impl Tail {
                     return false;
                 }
                 drop(permits);
-                self.stage.has_shown(fence);
+                self.stage.note_shown(fence);
                 costs = 0;
             }
         }
@@ -278,14 +302,16 @@ fn continuity(state: &LogState, seen: &Seen) -> Continuity {
     let fence = &seen.fence;
     match state.epoch {
         None => return Continuity::Lost,
-        // An older copy, or a hub that knew of no other epoch has begun that one.
+        // The server has an older copy of the log, or a hub that had seen no later epoch began this
+        // one.
         Some(epoch) if epoch < fence.epoch || state.last < seen.highest => return Continuity::Lost,
         Some(epoch) if epoch != fence.epoch => return Continuity::Replaced,
         Some(_) => {}
     }
     let is_cut = state.first.is_some_and(|first| first > fence.seq.next());
     match (fence.nonce, state.nonce) {
-        // No event has that seq: what comes next is continuous, or is not.
+        // No entry has this seq, so there is no nonce to compare; `show` checks the next entry's
+        // link.
         (None, _) if is_cut => Continuity::FellOff,
         (None, _) => Continuity::Whole,
         (Some(own), Some(found)) if own == found => Continuity::Whole,
@@ -297,7 +323,7 @@ fn continuity(state: &LogState, seen: &Seen) -> Continuity {
     }
 }
 
-/// Between two times that all connections of a hub that follows no further are ended.
+/// How often a halted hub ends its connections again.
 const HALTED_PAUSE: Duration = Duration::from_secs(1);
 /// Events shown at once.
 const SHOWN_EVENTS_MAX: usize = 256;
@@ -335,7 +361,7 @@ mod tests {
         ] {
             assert_eq!(continuity(&state, &seen), expected, "{state:?}");
         }
-        // Half loaded, in an epoch that begins above all before.
+        // A load that failed half way, in an epoch that begins above all earlier ones.
         let half = Seen { highest: Seq(10), ..seen };
         assert_eq!(continuity(&state, &half), Continuity::Lost);
         let seen = Seen { fence: Fence { nonce: None, ..fence }, ..seen };

@@ -1,4 +1,5 @@
-//! How long a hub takes to notice what has become of its server, and so how long others wait for it.
+//! How long a hub takes to notice that its server has failed or restarted, and so how long other
+//! hubs wait for it.
 
 use std::time::Duration;
 
@@ -6,15 +7,17 @@ use crate::redis::{CONNECT_TIME_MAX, SENTINEL_TIME_MAX};
 
 /// How long the server waits for an entry before it gives up.
 pub(super) const FOLLOW_WAIT: Duration = Duration::from_millis(500);
-/// How much longer a hub waits for that answer, or for the next bytes of it, before it takes the connection for broken.
+/// How much longer a hub waits for that answer, or for the next bytes of it, before it gives up the
+/// connection.
 pub(super) const FOLLOW_ANSWER_MAX: Duration = Duration::from_millis(1_500);
 /// The longest pause between two attempts to connect.
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A server that accepts connections again is followed again within this time.
 pub(super) const BACK_WITHIN: Duration = Duration::from_secs(2);
-/// How long a hub that runs has to vouch for the log after a start of its server. At the worst it has just begun
-/// to wait for an answer of a server that is gone without a word, then pauses, asks sentinels in vain, begins to connect to a server that
-/// does not answer yet, pauses again, and needs the time for a look.
+/// How long a running hub has to vouch for the log after a restart of its server. In the worst case
+/// it has just begun to wait for an answer when the server fails silently; then it pauses, asks
+/// sentinels in vain, tries to connect to a server that does not answer yet, pauses again,
+/// connects, and checks the log.
 pub(super) const VOUCH_WAIT: Duration = Duration::from_millis(
     (FOLLOW_WAIT.as_millis()
         + FOLLOW_ANSWER_MAX.as_millis()
