@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::{clock::Clock, messages::ChannelMsg};
 use crate::{
@@ -69,20 +69,11 @@ impl Actor for Channel {
         }
         Ok(())
     }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<ChannelMsg>,
-        _: SupervisionEvent,
-        _: &mut ChannelState,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
 }
 
 impl ChannelState {
-    /// Does what is due; gives the time to the next tick, or nothing when the channel needs no
-    /// actor for now.
+    /// Does what is due. Returns the time to the next tick, or none when the channel needs no actor
+    /// for now.
     fn tick(&mut self) -> Option<Duration> {
         let entry = Arc::clone(self.entry.as_ref()?);
         let now_ms = self.context.clock.now_ms();
@@ -92,7 +83,8 @@ impl ChannelState {
         }
         let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
         if entry.events().closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
-            // A stream that names it beside others may hold it for long; it is a channel again.
+            // A stream that names several channels may keep the entry alive, so reopen it instead
+            // of relying on eviction.
             self.context.store.reopen(&entry);
             return self.leave(entry, now_ms, 0);
         }
@@ -127,7 +119,7 @@ impl ChannelState {
     }
 }
 
-/// Between two ticks of a channel, in milliseconds.
+/// The shortest time between two ticks of a channel, in milliseconds.
 const TICK_MIN_MS: u64 = 50;
 
 #[cfg(test)]

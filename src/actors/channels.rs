@@ -45,7 +45,7 @@ pub(super) struct ChannelsState {
     children: FxHashMap<ActorId, Child>,
     /// The child of a channel, the newest if its predecessor has not ended yet.
     by_channel: FxHashMap<ChannelId, ActorId>,
-    /// The last name that the sweeps have come to; the next one goes on after it.
+    /// The last name that a sweep visited; the next sweep continues after it.
     swept_to: Option<ChannelName>,
     restarts: Restarts,
 }
@@ -158,8 +158,8 @@ impl ChannelsState {
         }
     }
 
-    /// Gives channels in need an actor, and evicts those that are empty and idle. It goes on where the
-    /// last sweep has ended, so that no channel waits for long for those before it.
+    /// Gives channels in need an actor, and evicts those that are empty and idle. It continues
+    /// where the last sweep ended, so that every channel is reached.
     async fn sweep(&mut self, myself: &ActorRef<ChannelsMsg>) {
         self.expire_excess_tombstones();
         self.sweep_once_around(myself).await;
@@ -207,8 +207,8 @@ impl ChannelsState {
         }
     }
 
-    /// Evicts a channel that is open and has no events, once it is idle. It has no actor, which would
-    /// cost more than all else of it: a client may name any number of channels.
+    /// Evicts a channel that is open and has no events, once it is idle. Such a channel gets no
+    /// actor, which would take several times its memory: clients can name many.
     fn check_unused(&self, entry: Arc<ChannelEntry>, now_ms: u64) {
         let idle_ms = u64::from(self.arguments.context.limits.channels.idle_s) * 1_000;
         let idle_at_ms = entry.used_ms() + idle_ms;

@@ -1,5 +1,4 @@
-//! Where a connection comes from, for those where its socket does not say it all, and what it
-//! counts against there.
+//! The client's address behind a proxy, and its permits per address and subject.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -16,8 +15,7 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// What is to be kept; nothing of a client that counts nowhere and whose socket says where it
-    /// is.
+    /// The facts to keep; none for a client without permits whose socket has its address.
     pub(crate) fn new(
         client: Option<ClientAddress>,
         of_address: Option<Usage<Network>>,

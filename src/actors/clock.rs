@@ -1,5 +1,5 @@
-//! The hub's clock: the wall clock when it started, and monotonic time since. All that is waited for goes by it.
-//! The wall clock, which may step, is for what people read.
+//! The hub's clock: the wall clock when it started, and monotonic time since. Deadlines and ages
+//! use it. Event times use the wall clock, which may step.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,8 @@
 //! The first stage of a commit, *prepare*: the one writer that gives events their order.
 //!
-//! It lies under the log's lock. It reads no clock but for publishes that are traced, waits for nothing, and shows nothing to readers:
-//! what it has prepared is made durable and then shown (docs/adr/030-a-seam-for-storage.md).
+//! The log's lock guards it. It reads no clock but for traced publishes, never waits, and shows
+//! nothing to readers: later stages make its events durable, and then show them
+//! (docs/adr/030-a-seam-for-storage.md).
 
 use std::{mem, sync::Arc, time::Instant};
 
@@ -27,11 +28,11 @@ pub(crate) struct Prepared {
     /// To publishers, in the order of their submissions. Those that were refused are answered with
     /// the others, since a refusal may rest on an event that is not durable yet.
     pub(super) answers: Vec<Answer>,
-    /// Of the refused submissions too: they take room as long as they wait.
+    /// Permits of all submissions, refused ones too, until they are answered.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
     /// When it was prepared.
     pub(super) now: Now,
-    /// What tracing needs of it, if it has a publish that is traced.
+    /// For tracing, if a publish in it is traced.
     pub(super) trace: Option<Box<CommitTrace>>,
 }
 
@@ -77,13 +78,13 @@ impl Prepared {
         }
     }
 
-    /// What its events take of a batch on disk, about.
+    /// Bytes of its events in a batch on disk, approximately.
     pub(super) fn bytes(&self) -> usize {
         self.events.iter().map(|(_, event)| event.bytes().len() + EVENT_BYTES).sum()
     }
 
-    /// Adds its events and keys to a batch, but for those of publishes to transient channels alone: a
-    /// publish is on disk whole, or not at all. How many events that are.
+    /// Adds its events and keys to a batch, except publishes that go only to transient channels: a
+    /// publish is on disk whole, or not at all. Returns the number of events added.
     pub(super) fn write_to<D: Directory>(
         &self,
         writer: &mut LogWriter<D>,
@@ -151,7 +152,7 @@ impl CommitBudget {
 }
 
 impl Committer {
-    /// A writer that goes on behind `head`, and knows the keys of what is before it.
+    /// A writer that continues after `head`. `keys` are the idempotency keys of earlier publishes.
     pub(super) fn new(
         head: Position,
         limits: &PublishLimits,
@@ -289,7 +290,8 @@ impl Committer {
         if let Some(key) = &submission.key {
             match self.answered.look_up(key, now_ms, is_shown(shown)) {
                 Remembered::No => {}
-                // It may not be durable yet. This answer goes the same way, behind it.
+                // The earlier publish may not be durable yet. This answer takes the same way, after
+                // it.
                 Remembered::Same(answer) => {
                     return Some(Ok(Committed { replayed: true, ..answer }));
                 }

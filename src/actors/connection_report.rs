@@ -36,8 +36,8 @@ pub struct ConnectionReport {
     pub lag_events: u32,
     /// Their bytes.
     pub lag_bytes: u64,
-    /// Bytes that are ready and that its peer has not taken: the rest of one event, or of words of
-    /// the hub's own.
+    /// Bytes that are ready and that its peer has not taken: the rest of one event, or of a
+    /// heartbeat, gap or preamble.
     pub unsent_bytes: u64,
     /// When it was taken on, in milliseconds since 1970; to the second.
     pub opened_ms: u64,
@@ -76,9 +76,9 @@ pub enum ConnectionState {
 pub enum BehindReason {
     /// Its peer takes no more bytes for now.
     Blocked,
-    /// It is being sent what lay in history when it came.
+    /// It replays history from its start position.
     Replaying,
-    /// It reads on from history what it could not be sent at once.
+    /// It reads from history the events that it could not be sent at once.
     CatchingUp,
     /// It ends when its last bytes are out.
     Ending,
@@ -127,6 +127,6 @@ pub(crate) struct ConnectionQuery {
 #[derive(Debug)]
 pub(crate) struct ConnectionMatches {
     pub(crate) found: Vec<ConnectionReport>,
-    /// The slot to go on from; none when all were looked at.
+    /// The slot to continue from; none when all were looked at.
     pub(crate) next: Option<u32>,
 }

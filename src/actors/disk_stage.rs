@@ -54,7 +54,7 @@ struct OpenedLog {
 pub(super) struct LogAccess {
     /// Shows a commit that is durable; false if that failed.
     pub(super) show: Box<dyn Fn(Prepared) -> bool + Send>,
-    /// Ends the log, which cannot be written any more.
+    /// Ends the log after a failed write.
     pub(super) fail: Arc<dyn Fn(&str) + Send + Sync>,
     pub(super) store: Arc<EventStore>,
     pub(super) clock: Clock,
@@ -70,11 +70,11 @@ struct Gathering {
 #[derive(Default)]
 struct Queue {
     commits: VecDeque<Prepared>,
-    /// Nothing more is taken; what is here is still written.
+    /// New commits are refused; queued ones are still written.
     is_closing: bool,
-    /// Nothing is written any more.
+    /// Nothing more is written.
     has_stopped: bool,
-    /// A test holds up the next write.
+    /// A test holds back the next write.
     #[cfg(test)]
     is_held: bool,
 }
@@ -153,7 +153,7 @@ impl DiskStage {
         Ok(())
     }
 
-    /// Takes a commit, behind those it has. Gives it back once it takes nothing more.
+    /// Queues a commit; returns it as the error after `finish` or `stop`.
     pub(super) fn queue(&self, mut prepared: Prepared) -> Result<(), Prepared> {
         let mut queue = self.gathering.queue.lock();
         if queue.is_closing || queue.has_stopped {
@@ -168,7 +168,7 @@ impl DiskStage {
         Ok(())
     }
 
-    /// Whether the disk has no room for more than what is under way.
+    /// Whether the disk has no room for new commits.
     pub(super) fn is_full(&self) -> bool {
         self.status.is_full()
     }
@@ -178,7 +178,7 @@ impl DiskStage {
         self.status.note_transient(channels)
     }
 
-    /// Writes and shows nothing more.
+    /// Drops queued commits; writes and shows nothing more.
     pub(super) fn stop(&self) {
         let mut queue = self.gathering.queue.lock();
         queue.has_stopped = true;
@@ -190,7 +190,8 @@ impl DiskStage {
         self.reads.stop();
     }
 
-    /// Writes and shows what it has, and closes the log. Blocks until that is done.
+    /// Writes and shows queued commits, refuses new ones, and closes the log. Blocks until that is
+    /// done.
     pub(super) fn finish(&self) {
         self.gathering.queue.lock().is_closing = true;
         self.gathering.changed.notify_all();
@@ -225,7 +226,8 @@ impl Flusher {
     fn run(self) {
         let fail = Arc::clone(&self.fail);
         match catch_unwind(AssertUnwindSafe(|| self.write_all())) {
-            // Commits that found no room before the end are neither written nor shown.
+            // Stopped while waiting for a segment: the remaining commits are dropped, and their
+            // publishers get `Unknown`.
             Ok(Ok(()) | Err(WriteError::Stopped)) => {}
             Ok(Err(error)) => fail(&error.to_string()),
             Err(_) => fail("writing the log panicked"),
@@ -242,7 +244,7 @@ impl Flusher {
         if has_stopped { Ok(()) } else { self.writer.close() }
     }
 
-    /// Waits for commits, as many as one batch takes, or for the time to fsync; `None` at the end.
+    /// Waits for the commits of one batch, or until an fsync is due (empty); `None` at the end.
     fn gathered(&self) -> Option<Vec<Prepared>> {
         let mut queue = self.gathering.queue.lock();
         while (queue.commits.is_empty() && !queue.is_closing || queue.is_held())

@@ -36,10 +36,10 @@ pub(crate) struct Leases(DashMap<u64, Option<SlotAddress>>);
 /// A shard, and a slot of it.
 pub(crate) type SlotAddress = (usize, SlotKey);
 
-/// How a fresh token was taken by a connection.
+/// Result of a token renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// It goes on, until the fresh token expires.
+    /// The connection stays until the fresh token expires.
     Renewed,
     /// The fresh token does not allow what it receives: it is ended.
     Ended,

@@ -1,13 +1,13 @@
-//! The log's actor: commits what publishers do not commit themselves, and fails for the log.
+//! The log's actor: commits what publishers do not commit themselves, and fails when a commit
+//! panicked on another thread.
 //!
-//! Parent: the root. Children: none. Mailbox: `Commit` is coalesced, so at most one waits; what
-//! is to be committed lies in a queue that the publish permits bound. A crash, or a panic of a
-//! commit on any thread, ends the process: an order that may have been left half-made cannot be
-//! trusted.
+//! Parent: the root. Children: none. Mailbox: `Commit` is coalesced, so at most one waits;
+//! submissions are in a queue that the publish permits bound. A crash, or a panic of a commit on
+//! any thread, ends the process: the order of events may be half-made.
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::{log::Log, messages::LogMsg};
 
@@ -44,14 +44,5 @@ impl Actor for LogActor {
             LogMsg::Failed(why) => Err(why.into()),
             LogMsg::Panic => panic!("planted fault in the log"),
         }
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<LogMsg>,
-        _: SupervisionEvent,
-        _: &mut Arc<Log>,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
     }
 }

@@ -31,15 +31,16 @@ use crate::{
 /// What reads of the disk may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// Threads that read: as many reads are under way at a time.
+    /// Threads that read; each has one read under way.
     pub threads: u32,
-    /// Readers that wait for one, a read each; past it a connection is closed, and a poll refused.
+    /// Reads that wait for a thread, one for each reader; past it a connection is closed, and a
+    /// poll refused.
     pub queue_max: u32,
-    /// Frame bytes after which a piece has no more events.
+    /// A piece ends after this many frame bytes.
     pub piece_bytes: u32,
-    /// Bytes of pieces that are read and not taken yet; past it nothing more is read.
+    /// Bytes of pieces that are read and not taken by their readers; past it nothing more is read.
     pub bytes_max: u64,
-    /// Bytes of the log that are kept in memory for other readers, and as many of its indexes.
+    /// Bytes of the log that are kept in memory for other readers; the same again for its indexes.
     pub cache_bytes_max: u64,
 }
 
@@ -55,14 +56,14 @@ impl Default for ReadLimits {
     }
 }
 
-/// The threads, and what waits for them. They end with it.
+/// The threads and their queue. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct LogReads {
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// As many reads as may wait do.
+/// The queue of reads is full.
 #[derive(Debug)]
 pub(crate) struct ReadsBusy;
 
@@ -133,7 +134,7 @@ struct Queue {
     failures: LogThrottle,
     state: Mutex<State>,
     changed: Condvar,
-    /// Reads that were cancelled since the queue was last rid of those: as many may still be in it.
+    /// Reads that were cancelled since the queue was last purged: the most that may still be in it.
     cancelled: Arc<AtomicUsize>,
 }
 
@@ -143,7 +144,7 @@ struct State {
     /// Bytes that are read and not taken.
     ready_bytes: u64,
     has_stopped: bool,
-    /// A test lets nothing be read: the disk hangs.
+    /// A test holds back all reads, as a disk that hangs would.
     #[cfg(test)]
     is_held: bool,
 }
@@ -194,8 +195,7 @@ impl LogReads {
         let queue_max = self.queue.limits.queue_max as usize;
         let mut state = self.queue.state.lock();
         if state.reads.len() >= queue_max {
-            // Their readers may have gone. A look at the whole queue is worth it for some of them only:
-            // this is a thread that serves connections.
+            // Remove cancelled reads, but only if there are many: this thread serves connections.
             if self.queue.cancelled.load(Ordering::Relaxed) > queue_max / CANCELLED_SHARE {
                 self.queue.cancelled.store(0, Ordering::Relaxed);
                 state.reads.retain(|read| !read.reply.is_closed());
@@ -330,5 +330,5 @@ impl State {
     }
 }
 
-/// Of a full queue a sixteenth may be reads whose readers have gone.
+/// The queue is purged of cancelled reads once they are more than this share of it (1/16).
 const CANCELLED_SHARE: usize = 16;

@@ -141,8 +141,8 @@ pub(super) enum ShardMsg {
     TaskEnded(&'static str),
     /// A planted fault.
     Panic,
-    /// A planted fault in one connection to the channel; the first shard that has one takes the
-    /// token.
+    /// A planted fault in one connection to the channel; the first shard that sets the flag keeps
+    /// the fault.
     PanicConnection(ChannelName, Arc<AtomicBool>),
 }
 
@@ -160,14 +160,14 @@ pub(crate) struct EndQuery {
 pub(crate) enum EndProgress {
     /// It was there, and is ended.
     Ended,
-    /// The slot to go on from.
+    /// The slot to continue from.
     GoOn(u32),
     /// The shard does not have it.
     NotHere,
 }
 
-/// A stream on its way to the shard it is to live on. Should that fail meanwhile, the socket is
-/// closed, as those that it has, and the client resumes.
+/// A stream on its way to its shard. If that shard fails, the socket is closed like its other
+/// sockets, and the client resumes.
 pub(super) struct StreamTransfer {
     pub(super) subscriber: Subscriber,
     pub(super) socket: StreamSocket,

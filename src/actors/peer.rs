@@ -34,8 +34,8 @@ pub trait Peer: fmt::Debug {
     /// something does.
     fn poll_input(&mut self, waker: &Arc<SlotWaker>) -> Input;
 
-    /// Takes the answer of a poll as a value. A peer that is written to instead comes with a
-    /// [`PollTicket`](super::PollTicket).
+    /// Receives a poll's answer as a value. Peers that are sockets get bytes instead, rendered with
+    /// their [`PollTicket`](super::PollTicket).
     fn answer(&mut self, _reply: PollReply) {}
 
     /// The other side's address, where there is one.
@@ -43,12 +43,12 @@ pub trait Peer: fmt::Debug {
         None
     }
 
-    /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
-    fn has_close_frame(&self) -> bool {
+    /// Whether closing sends bytes (TLS close_notify), so that the socket must be flushed first.
+    fn must_flush_on_close(&self) -> bool {
         false
     }
 
-    /// The socket and the bytes read from it, if it is one that may go on.
+    /// The socket and the bytes read from it, if it can carry further requests.
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
         None
     }
@@ -143,15 +143,15 @@ impl SlotPeer {
         }
     }
 
-    /// Whether it has more to send at its end than it was given, which the kernel may not take at once.
-    pub(crate) fn has_close_frame(&self) -> bool {
+    /// Whether closing sends bytes (TLS close_notify), so that the socket must be flushed first.
+    pub(crate) fn must_flush_on_close(&self) -> bool {
         match self {
             Self::Socket(_) => false,
-            Self::Other(other) => other.peer.has_close_frame(),
+            Self::Other(other) => other.peer.must_flush_on_close(),
         }
     }
 
-    /// The socket and the bytes read from it, if it is one that may go on.
+    /// The socket and the bytes read from it, if it can carry further requests.
     pub(crate) fn into_socket(self) -> Option<(Socket, Bytes)> {
         match self {
             Self::Socket(_) => None,

@@ -164,10 +164,10 @@ impl Actor for Root {
         } else {
             return Ok(());
         };
-        tracing::error!(child, error, "a supervisor failed");
+        tracing::error!(child, error, "an actor of the hub failed");
         state.arguments.channels.metrics.restarts.count(child);
         if !state.restarts.allow(state.arguments.shards.context.clock.now_ms()) {
-            return state.fail(format!("the {child} supervisor fails too often: {error}"));
+            return state.fail(format!("the {child} actor fails too often: {error}"));
         }
         let started = match child {
             "channels" => {
@@ -181,13 +181,13 @@ impl Actor for Root {
         };
         match started {
             Ok(()) => Ok(()),
-            Err(error) => state.fail(format!("the {child} supervisor did not start: {error}")),
+            Err(error) => state.fail(format!("the {child} actor did not start: {error}")),
         }
     }
 }
 
 impl RootState {
-    /// The hub cannot go on; the program that runs it is to end.
+    /// Fails the hub, so that the program that runs it ends.
     fn fail(&self, why: String) -> Result<(), ActorProcessingErr> {
         tracing::error!(why, "the hub fails");
         self.arguments.channels.log.stop();

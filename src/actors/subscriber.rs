@@ -19,8 +19,8 @@ use crate::{
     telemetry::AccessRecord,
 };
 
-/// What a connection is given of the events, and how. Connections with the same shape share the
-/// bytes of a round, so equal shapes should be one `Arc`.
+/// The framing and type filter of a connection. Connections with the same shape share the bytes of
+/// a round, so equal shapes should be one `Arc`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// How it is written.
@@ -116,9 +116,9 @@ pub struct Subscriber {
     pub named: Vec<CountedEntry>,
     /// Its patterns, counted.
     pub counted_patterns: Vec<CountedPattern>,
-    /// What it is given.
+    /// Its framing and type filter.
     pub shape: Arc<Shape>,
-    /// How the body of its stream is delimited: not at all, unless what attaches it says so.
+    /// Transfer coding of the stream; none unless the caller sets it.
     pub coding: TransferCoding,
     /// Where it starts.
     pub start: Start,
@@ -128,9 +128,9 @@ pub struct Subscriber {
     pub ends_after_ms: Option<u64>,
     /// What its stream begins with beside its position, if anything.
     pub opening: Option<Box<StreamOpening>>,
-    /// Until when it may go on, where clients are authenticated.
+    /// Until when it may stay, where clients are authenticated.
     pub lease: Option<Box<Lease>>,
-    /// Where it comes from, if that is not only its socket's address.
+    /// The client's address behind a proxy, and its permits, if it has any.
     pub client_info: Option<Box<ClientInfo>>,
     /// What the access log says of its request when it is over.
     pub record: Option<Box<AccessRecord>>,

@@ -199,9 +199,8 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// Reads what there is, as far as the buffer goes, beside it and copies: to read into memory that is
-/// not initialized takes `unsafe` or a call that knows how, and to initialize all of the buffer costs
-/// more than a request's copy.
+/// Reads into a stack buffer and copies. Reading into `buffer` directly needs `unsafe`, and zeroing
+/// it costs more than this copy.
 fn read(io: &net::TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
     let before = buffer.filled().len();
     loop {

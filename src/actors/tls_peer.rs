@@ -76,15 +76,15 @@ impl TlsPeer {
 
     /// Takes one read's worth in and decrypts it.
     fn read(&mut self, waker: &Arc<SlotWaker>) -> io::Result<Received> {
-        let Some(io) = &mut self.io else { return Ok(Received::End) };
+        let Some(io) = &mut self.io else { return Ok(Received::Eof) };
         let (tcp, tls) = io.get_mut();
         let waker = Waker::from(Arc::clone(waker));
         match tcp.poll_read_ready(&mut Context::from_waker(&waker)) {
-            Poll::Pending => return Ok(Received::Nothing),
+            Poll::Pending => return Ok(Received::Pending),
             Poll::Ready(ready) => ready?,
         }
         let bytes = match tls.read_tls(&mut Ready(tcp)) {
-            Ok(0) => return Ok(Received::End),
+            Ok(0) => return Ok(Received::Eof),
             Ok(bytes) => bytes,
             Err(error)
                 if matches!(
@@ -92,7 +92,7 @@ impl TlsPeer {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) =>
             {
-                return Ok(Received::Some);
+                return Ok(Received::Progress);
             }
             Err(error) => return Err(error),
         };
@@ -100,7 +100,7 @@ impl TlsPeer {
             .process_new_packets()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if state.peer_has_closed() {
-            return Ok(Received::End);
+            return Ok(Received::Eof);
         }
         let mut reader = tls.reader();
         match &mut self.incoming {
@@ -126,13 +126,13 @@ impl TlsPeer {
                 }
             }
         }
-        Ok(Received::Some)
+        Ok(Received::Progress)
     }
 }
 
 impl Peer for TlsPeer {
     fn try_write(&mut self, bytes: &Bytes, waker: &Arc<SlotWaker>) -> io::Result<usize> {
-        // Nothing is encrypted while something is that has not gone out.
+        // Flush the previous record before encrypting the next, so that at most one is buffered.
         self.flush(waker)?;
         let (_, tls) = self.parts()?;
         let taken = tls.writer().write(&bytes[..bytes.len().min(RECORD_BYTES_MAX)])?;
@@ -158,9 +158,9 @@ impl Peer for TlsPeer {
                 _ => {}
             }
             match self.read(waker) {
-                Ok(Received::Nothing) => return Input::Quiet,
-                Ok(Received::Some) => {}
-                Ok(Received::End) | Err(_) => return Input::Closed,
+                Ok(Received::Pending) => return Input::Quiet,
+                Ok(Received::Progress) => {}
+                Ok(Received::Eof) | Err(_) => return Input::Closed,
             }
             if let Incoming::Kept { early, reading } = &mut self.incoming {
                 *reading = early.len() < EARLY_BYTES_MAX;
@@ -173,7 +173,7 @@ impl Peer for TlsPeer {
     }
 
     /// A record that is encrypted and not yet out, and the close_notify.
-    fn has_close_frame(&self) -> bool {
+    fn must_flush_on_close(&self) -> bool {
         true
     }
 
@@ -202,11 +202,13 @@ impl fmt::Debug for TlsPeer {
     }
 }
 
-/// What a look at the socket gave.
+/// Result of one read.
 enum Received {
-    Nothing,
-    Some,
-    End,
+    /// Nothing has come; the waker will be woken.
+    Pending,
+    /// More may have come: read again.
+    Progress,
+    Eof,
 }
 
 /// A socket that is read and written as far as it goes without waiting.

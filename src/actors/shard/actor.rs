@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent, thread_local::ThreadLocalActor};
+use ractor::{ActorProcessingErr, ActorRef, thread_local::ThreadLocalActor};
 use tokio::{
     sync::watch,
     task::{AbortHandle, spawn_local},
@@ -153,15 +153,6 @@ impl ThreadLocalActor for Shard {
                 }
             }
         }
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<ShardMsg>,
-        _: SupervisionEvent,
-        _: &mut ShardState,
-    ) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 }

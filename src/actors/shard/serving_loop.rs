@@ -23,7 +23,7 @@ pub(super) async fn serve_connections(
     engine: Rc<RefCell<Engine>>,
 ) {
     let wakes = engine.borrow().ready_list();
-    let turns = engine.borrow().turn_times();
+    let pass_times = engine.borrow().pass_times();
     let mut ready = Vec::new();
     let mut next_tick = Instant::now();
     let mut check_sockets = true;
@@ -77,7 +77,7 @@ pub(super) async fn serve_connections(
             check_sockets || engine.has_more() || !inbox.is_empty()
         };
         local.return_sockets(&engine);
-        turns.observe_time(began.elapsed());
+        pass_times.observe_time(began.elapsed());
         if more {
             // Yields the core to waiting threads of this and other processes, which would otherwise
             // get it at the next scheduler tick, some milliseconds later.

@@ -83,11 +83,18 @@ impl PlainSubscriber {
 /// A connection with several channels, patterns, a filter, another form, or a poll.
 #[derive(Debug)]
 pub(super) struct FullSubscriber {
-    /// The cursor before and after the latest rounds without an event for it. While the cursor is
-    /// still at the second value, the client's last id is at most the first.
-    pub(super) passed: (Seq, Seq),
+    /// The latest rounds without an event for it.
+    pub(super) skipped: SkippedRounds,
     pub(super) subscriber: Subscriber,
     pub(super) ticket: Option<PollTicket>,
+}
+
+/// Rounds that moved a cursor from `from` to `to` without an event for it. While the cursor is at
+/// `to`, the client's last id is at or before `from`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SkippedRounds {
+    from: Seq,
+    to: Seq,
 }
 
 impl Subscribed {
@@ -95,7 +102,7 @@ impl Subscribed {
     pub(super) fn new(subscriber: Subscriber, ticket: Option<PollTicket>) -> Self {
         if !Self::is_plain(&subscriber) {
             return Self::Full(Box::new(FullSubscriber {
-                passed: (Seq::ZERO, Seq::ZERO),
+                skipped: SkippedRounds::default(),
                 subscriber,
                 ticket,
             }));
@@ -164,15 +171,15 @@ impl Subscribed {
     /// Records that a round without an event for it moved its cursor from `from` to `to`.
     pub(super) fn note_passed(&mut self, from: Seq, to: Seq) {
         if let Self::Full(full) = self {
-            let (begin, end) = full.passed;
-            full.passed = (if end == from { begin } else { from }, to);
+            let begin = if full.skipped.to == from { full.skipped.from } else { from };
+            full.skipped = SkippedRounds { from: begin, to };
         }
     }
 
     /// A lower bound of the seq in its client's last id, given its cursor.
     pub(super) fn last_id(&self, cursor: Seq) -> Seq {
         match self {
-            Self::Full(full) if full.passed.1 == cursor => full.passed.0,
+            Self::Full(full) if full.skipped.to == cursor => full.skipped.from,
             _ => cursor,
         }
     }

@@ -78,7 +78,7 @@ impl Engine {
         match result {
             Ok(read) if is_from_here => {
                 let mut piece = read.into_piece();
-                // Rounds since the read began have passed this connection by.
+                // Events published since the read began are not in the piece.
                 piece.more = piece.through < range.through;
                 Ok(piece)
             }
@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// Retention has removed what a stream would get next: it goes on behind that, with a gap.
+    /// Continues a stream whose next events were evicted: it skips them, with a gap.
     pub(super) fn resume_behind_loss(&mut self, index: u32, after: Seq) {
         let head = self.backend.head();
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
@@ -108,7 +108,7 @@ impl Engine {
         self.resume_at(index, resume.cursor, resume.gap);
     }
 
-    /// Lets a stream go on from a cursor.
+    /// Continues a stream at a cursor.
     pub(super) fn resume_at(&mut self, index: u32, cursor: Seq, gap: Option<Gap>) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some((framing, gap)) = slot.subscriber.framing().zip(gap) else {
@@ -124,5 +124,5 @@ impl Engine {
     }
 }
 
-/// Events of one read of the disk; more often its bytes are the bound.
+/// Events of one read of the disk; usually its limit of bytes is reached first.
 const DISK_READ_EVENTS_MAX: usize = 1_000;

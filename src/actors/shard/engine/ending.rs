@@ -1,6 +1,6 @@
 //! Ends a connection on request of an administrator.
 
-use super::engine::Engine;
+use super::{engine::Engine, explain::SLOTS_PER_QUERY};
 use crate::{
     actors::{
         messages::{EndProgress, EndQuery},
@@ -48,7 +48,3 @@ impl Engine {
         self.answer(index, PollAnswer::nothing(position));
     }
 }
-
-// Tests of the crate run with a bound so small that it is hit all the time.
-/// Slots examined in one call.
-const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };

@@ -132,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// The same, with a log on disk.
+    /// Lets it read history from a log on disk, if there is one.
     pub(crate) fn with_log_reads(mut self, log_reads: Option<Arc<LogReads>>) -> Self {
         self.log_reads = log_reads;
         self
@@ -153,8 +153,8 @@ impl Engine {
         Arc::clone(self.ready.list())
     }
 
-    /// Where the loop that drives it observes its passes.
-    pub(in crate::actors::shard) fn turn_times(&self) -> Histogram {
+    /// The histogram in which the loop of the shard observes the time of its passes.
+    pub(in crate::actors::shard) fn pass_times(&self) -> Histogram {
         self.metrics.shard_turn_seconds.clone()
     }
 
@@ -361,7 +361,7 @@ impl Engine {
         let is_answered =
             reason == CloseReason::Answered || reason == CloseReason::EndedByAdmin && is_out;
         if is_answered
-            && (keep_alive || slot.peer.has_close_frame())
+            && (keep_alive || slot.peer.must_flush_on_close())
             && let Some((io, early)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {

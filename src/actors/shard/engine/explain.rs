@@ -49,6 +49,6 @@ impl Engine {
 
 // Tests of the crate run with bounds so small that they are hit all the time.
 /// Slots examined in one call.
-const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };
+pub(super) const SLOTS_PER_QUERY: u32 = if cfg!(test) { 4 } else { 4_096 };
 /// Connections reported in one call.
 const FOUND_MAX: usize = if cfg!(test) { 2 } else { 256 };

@@ -31,7 +31,7 @@ impl Engine {
         let piece = match self.read_piece(index, &range) {
             Ok(piece) => piece,
             Err(NoPiece::NotYet) => return self.schedule(index),
-            // It asks again, and gets the reason.
+            // A waiting poll is answered 204; its next request gets the error.
             Err(NoPiece::Ends(_)) if poll_limit.is_some() => {
                 return self.perform(index, Effect::AnswerEmpty);
             }
@@ -77,7 +77,8 @@ impl Engine {
         self.drop_reader_if_live(index);
     }
 
-    /// Frees what a connection knew of history: a live one has everything that this is about.
+    /// Drops the history reader of a LIVE connection; it is recreated when the connection falls
+    /// behind.
     fn drop_reader_if_live(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize)
             && !slot.connection.is_behind()

@@ -127,7 +127,8 @@ impl Engine {
         };
         let cursor = slot.connection.cursor();
         let heartbeats_max = (ID_AGE_MAX_S / self.limits.heartbeat_s.max(1)).clamp(1, 255);
-        // One that waits for the disk does not have what it waits for.
+        // A connection that waits for the disk is not caught up, so its heartbeat keeps its own
+        // cursor.
         let is_idle = !slot.connection.is_behind() && self.fan_out.is_idle_for(&slot.subscriber);
         let through = if is_idle { cursor.max(self.fan_out.head()) } else { cursor };
         let passed = through.0 - slot.subscriber.last_id(cursor).0;

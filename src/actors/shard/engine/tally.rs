@@ -10,7 +10,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a send of `events` events.
+    /// Counts one send with this many deliveries.
     #[inline]
     pub(super) fn count(&mut self, deliveries: usize) {
         self.sends += 1;
