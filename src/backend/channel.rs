@@ -1,4 +1,4 @@
-//! The registry's record of one channel: its name, its counts, who works on it.
+//! The registry's record of one channel: its name, its counts, and whether an actor has claimed it.
 
 use std::sync::{
     Arc,
@@ -18,9 +18,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u64);
 
-/// The registry's record of one channel. Everything that may publish to it or read it holds an `Arc`;
-/// it is evicted only when nothing does. In it lie the events of the channel, which are the event
-/// store's, so that a publish looks a channel up once.
+/// The registry's record of one channel. Everything that may publish to it or read it holds an
+/// `Arc`; it is evicted only when nothing does. It also holds the channel's events (used only by
+/// the event store), so that a publish does one look-up.
 #[derive(Debug)]
 pub struct ChannelEntry {
     id: ChannelId,
@@ -91,15 +91,15 @@ impl ChannelEntry {
         &self.events
     }
 
-    /// What holds for it.
+    /// Its policy.
     pub fn policy(&self) -> Arc<ChannelPolicy> {
         Arc::clone(&self.policy.read())
     }
 
-    /// Sets what holds for it from now on. Connections keep their policy.
+    /// Sets its policy. Connections keep theirs.
     pub(super) fn set_policy(&self, policy: &Arc<ChannelPolicy>) {
         if self.policy() == *policy {
-            // Most of a change of other limits; no channel is to be woken for it.
+            // Usual case when other limits change: do not wake the channel.
             *self.policy.write() = Arc::clone(policy);
             return;
         }
@@ -107,7 +107,7 @@ impl ChannelEntry {
         self.is_rate_limited.store(policy.events_per_s > 0, Ordering::Relaxed);
         self.is_durable.store(policy.is_durable, Ordering::Relaxed);
         *self.policy.write() = Arc::clone(policy);
-        // Its events may be too old by now.
+        // Its events may be too old under the new policy.
         self.wake_at(0);
     }
 
@@ -122,7 +122,7 @@ impl ChannelEntry {
         self.is_durable.load(Ordering::Relaxed)
     }
 
-    /// Takes events of its rate, or says why not.
+    /// Counts events against its rate limit, or refuses them.
     pub fn take_rate(&self, now_ms: u64, events: u32) -> Result<(), TooFast> {
         let policy = self.policy();
         self.rate.take(now_ms, events, policy.events_per_s, policy.events_burst)
@@ -138,8 +138,8 @@ impl ChannelEntry {
         self.used_ms.load(Ordering::Relaxed)
     }
 
-    /// Claims it for an actor; false when it is claimed already. Should that actor be gone without
-    /// having set when it is needed again, it is needed at once.
+    /// Claims it for an actor; false when it is claimed already. If the actor dies without calling
+    /// [`wake_at`](Self::wake_at), the next sweep restarts it.
     pub fn claim(&self) -> bool {
         let is_claimed = !self.claimed.swap(true, Ordering::AcqRel);
         if is_claimed {

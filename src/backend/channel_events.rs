@@ -80,7 +80,7 @@ impl ChannelEvents {
         change(history, limits)
     }
 
-    /// Sets what its history may keep, from the next event or look at ages on.
+    /// Sets the limits of its history. They apply from the next event or check of ages.
     pub(super) fn set_limits(&self, limits: HistoryLimits) {
         self.retained.lock().limits = limits;
     }
@@ -91,7 +91,7 @@ impl ChannelEvents {
         Losses { through, eviction: self.eviction.load(Ordering::Relaxed) }
     }
 
-    /// Those of events that were on disk alone: what else it has lost was still in memory.
+    /// Losses of events that were on disk alone, not in memory.
     pub(super) fn losses_on_disk(&self) -> Losses {
         *self.lost_on_disk.lock()
     }
@@ -121,13 +121,14 @@ impl ChannelEvents {
         self.eviction.store(eviction, Ordering::Relaxed);
     }
 
-    /// The events of `range`, unless others of it are gone that the reader does not know of.
+    /// The events of `range`; an error if some were evicted that the reader was not sent a gap for
+    /// (`known`).
     pub(super) fn read(&self, known: KnownLosses, range: &SeqRange) -> Result<Slice, NotInMemory> {
         self.with_history(|history| self.read_from(history, known, range))
     }
 
-    /// These events, and the seq of the next event after them. It is read under the same lock: if
-    /// that event is evicted before it is read, it is a loss like any other.
+    /// The events of [`read`](Self::read), and the seq of the next event after them, found under
+    /// the same lock: if that event is evicted before it is read, it is a loss like any other.
     pub(super) fn read_and_next(
         &self,
         known: KnownLosses,
@@ -150,7 +151,7 @@ impl ChannelEvents {
         history.read(after, range.through, range.events_max, range.bytes_max)
     }
 
-    /// Where a reader stands that knows of these losses.
+    /// The cursor, moved past losses that the reader already knows.
     fn after_known(&self, history: &History, known: KnownLosses, after: Seq) -> Seq {
         let evicted_through = history.evicted_through();
         match known.covers(evicted_through, self.eviction.load(Ordering::Relaxed)) {

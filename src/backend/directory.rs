@@ -41,7 +41,7 @@ pub struct Directory {
     policies: RwLock<ChannelPolicies>,
 }
 
-/// There are as many channels as the hub may have.
+/// The directory has the most channels that the hub may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the hub has as many channels as it may ({channels_max})")]
 pub struct DirectoryFull {
@@ -50,7 +50,7 @@ pub struct DirectoryFull {
 }
 
 impl Directory {
-    /// An empty directory; each channel may hold so many publish permits.
+    /// An empty directory; each channel may hold `publish_permits` permits.
     pub fn new(
         channels_max: usize,
         evicted_max: usize,
@@ -74,8 +74,8 @@ impl Directory {
         self.entries.get(name).map(|entry| Arc::clone(&entry))
     }
 
-    /// The channel, created now if need be, past the limit if it has to be: an event of it is in a log
-    /// that other hubs have accepted it into.
+    /// The channel, created now if need be, even past the limit: another hub has accepted an event
+    /// of it into the shared log.
     pub fn find_or_create_always(&self, name: &ChannelName, now_ms: u64) -> Arc<ChannelEntry> {
         self.create_within(name, now_ms, usize::MAX).expect("no limit is reached")
     }
@@ -98,7 +98,8 @@ impl Directory {
         if let Some(entry) = self.find(name) {
             return Ok(entry);
         }
-        // Held until the channel is here: new policies find it, or are found.
+        // Held until the channel is inserted, so that `set_policies` either sees the channel or is
+        // seen by it.
         let policies = self.policies.read();
         let policy = policies.policy_of(name);
         match self.entries.entry(name.clone()) {
@@ -125,19 +126,19 @@ impl Directory {
         }
     }
 
-    /// What holds for a channel of this name, whether there is one or not.
+    /// The policy of a channel of this name, whether it exists or not.
     pub fn policy_of(&self, name: &ChannelName) -> Arc<ChannelPolicy> {
         Arc::clone(self.policies.read().policy_of(name))
     }
 
-    /// Sets what holds for channels. Those that are here keep their policies until
-    /// [`renew_policies`](Self::renew_policies) has come to them.
+    /// Sets the policies of channels. Existing channels keep theirs until
+    /// [`renew_policies`](Self::renew_policies) visits them.
     pub fn set_policies(&self, policies: ChannelPolicies) {
         *self.policies.write() = policies;
     }
 
-    /// Gives the next channels after the name `after` the policies that hold now. The name that it
-    /// has come to, if there may be more.
+    /// Applies the current policies to the next page of channels, after the name `after`. Returns
+    /// the last name visited if there may be more.
     pub fn renew_policies(&self, after: Option<&str>) -> Option<ChannelName> {
         let (entries, last) = self.page(after, usize::MAX, |_| true);
         for entry in entries {

@@ -29,9 +29,9 @@ use crate::{
 /// Every channel's history, the latest events in the log's order, and the head of the log.
 #[derive(Debug)]
 pub struct EventStore {
-    /// Another one only when a log that hubs share has lost events.
+    /// Changes only when the shared log begins a new epoch.
     epoch: AtomicU64,
-    /// How often it was dropped and begun anew.
+    /// Incremented when all events are dropped.
     resets: AtomicU64,
     total_bytes_max: u64,
     registry: Arc<Registry>,
@@ -62,7 +62,8 @@ struct Ranked {
 }
 
 impl EventStore {
-    /// An empty store of the channels of `registry`, which keeps so many bytes of events in memory.
+    /// An empty store of the channels of `registry`, which keeps up to `total_bytes_max` bytes of
+    /// events in memory.
     pub fn new(epoch: Epoch, total_bytes_max: u64, registry: Arc<Registry>) -> Self {
         Self {
             epoch: AtomicU64::new(epoch.to_u64()),
@@ -80,7 +81,7 @@ impl EventStore {
         }
     }
 
-    /// The same, of a log on disk that begins with `first`.
+    /// Marks the store as backed by a log on disk from `first`.
     #[must_use]
     pub fn on_disk_from(self, first: Seq) -> Self {
         Self { first_on_disk: AtomicU64::new(first.0.max(1)), ..self }
@@ -205,7 +206,7 @@ impl EventStore {
         if let Some(oldest) = last.and_then(|entry| first(&entry)).filter(|seq| *seq <= enough) {
             return oldest;
         }
-        // The head before the histories: what is appended meanwhile is behind it.
+        // Read the head before the histories: events that are appended meanwhile are after it.
         let mut oldest = self.head().next();
         let directory = self.registry.directory();
         directory.for_each(|entry| {
@@ -242,7 +243,7 @@ impl EventStore {
         let _ = self.first_on_disk.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
     }
 
-    /// From now on the log on disk may not have all events: those of transient channels are evicted when
+    /// From now on the log on disk may lack events: those of transient channels are evicted when
     /// they leave memory. Called before the first of them is shown.
     pub fn expect_transient(&self) {
         self.has_transient.store(true, Ordering::Release);
@@ -258,9 +259,9 @@ impl EventStore {
         Seq(self.unloaded_through.load(Ordering::Acquire))
     }
 
-    /// Drops every event and begins anew behind `head`, in an epoch that may be another. Whatever was
-    /// published up to `lost_through` counts as lost, in any channel. Connections that have read from it
-    /// before must end, and be sent their gaps when they come back.
+    /// Drops every event and continues after `head`, perhaps in another epoch. Whatever was
+    /// published up to `lost_through` counts as lost, in any channel. Connections that have read
+    /// from it before must end, and be sent their gaps when they come back.
     pub fn reset(&self, epoch: Epoch, lost_through: Seq, head: Seq) {
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.epoch.store(epoch.to_u64(), Ordering::Release);
@@ -279,7 +280,7 @@ impl EventStore {
         self.head.store(head.0, Ordering::Release);
     }
 
-    /// Goes on behind `head`: a log on disk has read its last event, and may have skipped seqs.
+    /// Moves the head to `head`: a log on disk has read its last event, and may have skipped seqs.
     pub fn skip_to(&self, head: Seq) {
         self.journal.write().skip_to(head);
         self.commit(head);
@@ -304,7 +305,7 @@ impl EventStore {
         });
     }
 
-    /// How often it was dropped and begun anew: what was read before and after that does not go together.
+    /// How often all events were dropped: reads before and after that must not be combined.
     pub fn resets(&self) -> u64 {
         self.resets.load(Ordering::Acquire)
     }

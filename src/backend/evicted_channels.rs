@@ -24,7 +24,7 @@ pub(super) struct EvictedChannels {
     entries_max: usize,
     /// What all evicted channels together have lost that are no longer in `names`.
     unnamed: Losses,
-    /// What transient channels have lost with an end of the hub.
+    /// Losses of transient channels at the last restart.
     transient: Vec<(ChannelPattern, Seq)>,
 }
 

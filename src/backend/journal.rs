@@ -54,7 +54,7 @@ impl Journal {
         }
     }
 
-    /// Forgets all events, and goes on behind `head`.
+    /// Drops all events, and continues after `head`.
     pub(super) fn reset(&mut self, head: Seq) {
         self.entries.clear();
         self.after = head;

@@ -1,4 +1,4 @@
-//! Finds the latest events of each channel of a subscription, so many of each, in pieces.
+//! Finds the latest events of each channel of a subscription, up to a number for each, in pieces.
 //!
 //! Each channel is looked back through from the head of the log until enough events of the wanted
 //! types are found. What was found is held by its seqs alone, so that a slow reader keeps no evicted
@@ -144,8 +144,8 @@ impl LastSearch {
                 if *left == 0 || is_older_than_all {
                     break;
                 }
-                // Without types there are few to look at, and the first look of a subscription to one
-                // channel is the only one.
+                // Without a type filter a channel is searched in one look. Plain streams rely on
+                // this: they cannot continue a search.
                 if *events_left == 0 && !self.types.is_empty() {
                     return false;
                 }
@@ -167,5 +167,5 @@ impl LastSearch {
 
 /// Events that a subscription starts with, of all its channels together: the newest. 16 bytes each.
 pub(crate) const LAST_EVENTS_MAX: usize = if cfg!(test) { 12 } else { 10_000 };
-/// Events that one look comes to, each a comparison with the types.
+/// Events that one look visits, each a comparison with the types.
 const LOOK_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 2_048 };

@@ -106,7 +106,7 @@ impl EventStore {
         }
         let has_begun_later = self.first_on_disk().is_some_and(|first| range.after.next() < first);
         if has_begun_later && !filter.patterns.is_empty() {
-            // Which channels have lost what is found out by a read from memory.
+            // A read from memory finds which channels have lost events.
             return Ok(Piece { events: Vec::new(), through: range.after, more: true });
         }
         let mut events = Vec::with_capacity(found.events.len());

@@ -1,4 +1,4 @@
-//! What has gone from histories, and how much of it a reader knows.
+//! Losses of histories, and those that a reader knows of.
 
 use crate::model::{ChannelName, Seq};
 
@@ -16,8 +16,9 @@ impl Losses {
     }
 }
 
-/// The losses that a reader knows of, because it started at the oldest event or was sent a gap: of
-/// events that were there when it came, by evictions up to a number. Others are unknown to it.
+/// The losses that a reader knows of, because it started at the oldest event or was sent a gap:
+/// evictions with a number up to `evictions`, of events up to `through`. Any other loss needs a
+/// gap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct KnownLosses {
     pub(super) evictions: u64,
@@ -27,7 +28,7 @@ pub(super) struct KnownLosses {
 impl KnownLosses {
     pub(super) const ALL: Self = Self { evictions: u64::MAX, through: Seq(u64::MAX) };
 
-    /// Whether it knows that events up to `through` are gone, by this eviction.
+    /// Whether it knows that this eviction has removed events up to `through`.
     pub(super) fn covers(self, through: Seq, eviction: u64) -> bool {
         eviction <= self.evictions && through <= self.through
     }

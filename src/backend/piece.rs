@@ -1,4 +1,4 @@
-//! What is read of a subscription, and a piece of what is found.
+//! The range of a read of a subscription, and the piece that it returns.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub struct SeqRange {
     pub through: Seq,
     /// Events at most.
     pub events_max: usize,
-    /// No event more once there are as many frame bytes.
+    /// Stop after this many frame bytes; one event may exceed it.
     pub bytes_max: usize,
 }
 
@@ -24,7 +24,7 @@ pub struct Piece {
     pub events: Vec<Arc<Event>>,
     /// The reader then has all events of the subscription up to here.
     pub through: Seq,
-    /// Whether that is not all of the range. There need not be an event yet: one look goes only so
-    /// far.
+    /// Whether the read stopped before the end of the range. The piece may be empty then, since one
+    /// read visits a limited number of channels.
     pub more: bool,
 }

@@ -1,6 +1,6 @@
 //! Reads a subscription's events after its cursor: merges the channels it names, reads the journal
-//! for its patterns, and replays events older than the journal. With a log on disk it says instead up to
-//! where that has to be read.
+//! for its patterns, and replays events older than the journal. With a log on disk it returns
+//! `OnDisk(through)` instead of replaying.
 
 use std::{mem, sync::Arc};
 
@@ -40,7 +40,7 @@ pub(super) enum ReadStage {
     Direct,
     /// It searches for its start.
     Searching(Box<StartSearch>),
-    /// It looks at the channels that it may have events of.
+    /// It visits the channels that may have events for it.
     Collecting(Box<ReplayHeap>, Purpose),
     /// It merges these channels: all it has, or some of their events.
     Merging(Box<Replay>),
@@ -51,9 +51,9 @@ pub(super) enum ReadStage {
 pub(super) enum Purpose {
     /// To merge those that have events.
     Merge,
-    /// It lacks nothing up to the end of the look unless one of them has lost it.
+    /// To continue where the log on disk begins, unless one of them has lost events before that.
     Skip,
-    /// All that it lacks up to there is on disk unless one of them has lost it.
+    /// To read the log on disk, unless one of them has lost events that are not there.
     ReadDisk,
 }
 
@@ -66,15 +66,15 @@ impl HistoryReader {
         Self { known, ..Self::default() }
     }
 
-    /// Whether it has yet to be found out where the subscription starts, by
-    /// [`search_start`](EventStore::search_start).
+    /// Whether [`search_start`](EventStore::search_start) has yet to find where the subscription
+    /// starts.
     pub fn is_searching_start(&self) -> bool {
         matches!(self.stage, ReadStage::Searching(_))
     }
 }
 
 impl EventStore {
-    /// The next piece of a subscription. A read that is not at its end goes on at the piece's
+    /// The next piece of a subscription. A read that is not at its end continues at the piece's
     /// `through`; going back to a cursor within the last piece is cheap. The start of the
     /// subscription must be known.
     pub fn read<'a>(
@@ -137,14 +137,14 @@ impl EventStore {
         let piece = replay.read(known, range);
         let piece = piece.unwrap_or_else(|| Ok(nothing(replay.horizon().max(range.after))));
         if let Err(NotInMemory::OnDisk(_)) = piece {
-            // Events have left memory meanwhile. What its channels have lost is looked at anew.
+            // Events have left memory meanwhile, so collect the losses of its channels again.
             return Ok(Piece { more: true, ..nothing(range.after) });
         }
         reader.stage = ReadStage::Merging(replay);
         piece
     }
 
-    /// Where a reader of patterns finds what the journal does not have any more, and up to where.
+    /// Where a reader of patterns finds events that the journal has dropped, and up to which seq.
     fn behind_journal(&self, journal: &Journal, range: &SeqRange) -> (Seq, Purpose) {
         let Some(first) = self.first_on_disk() else { return (range.through, Purpose::Merge) };
         let on_disk = match self.has_transient() {
@@ -155,7 +155,7 @@ impl EventStore {
         if range.after >= on_disk {
             (range.through, Purpose::Merge)
         } else if range.after.next() < first {
-            // Channels may have lost events that the log on disk has not any more.
+            // Channels may have lost events from before the log on disk.
             (on_disk.min(Seq(first.0 - 1)), Purpose::Skip)
         } else {
             (on_disk, Purpose::ReadDisk)

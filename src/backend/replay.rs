@@ -136,7 +136,7 @@ impl Replay {
             // One channel at a time, up to the next event of another.
             let other = self.next.peek().map_or(through, |Reverse(next)| Seq(next.seq.0 - 1));
             let part = SeqRange {
-                // What the channel has before its next event is not its reader's.
+                // Earlier events of the channel were already read, or were skipped by the start.
                 after: self.at.max(top.seq_before()),
                 through: through.min(other.max(top.seq)),
                 events_max: range.events_max - piece.events.len(),
@@ -144,7 +144,7 @@ impl Replay {
             };
             let (slice, next) = match top.entry.events().read_and_next(known, &part) {
                 Ok(read) => read,
-                // What comes before the loss is still due.
+                // Events before the loss are still sent.
                 Err(_) if !piece.events.is_empty() => {
                     self.next.push(Reverse(top));
                     (piece.through, piece.more) = (self.at, true);

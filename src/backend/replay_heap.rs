@@ -49,12 +49,12 @@ impl ReplayHeap {
         Self { known, after, through, horizon: through, oldest, stage: Stage::Named }
     }
 
-    /// Everything up to here is its reader's already.
+    /// The reader has all events up to here.
     pub(super) fn after(&self) -> Seq {
         self.after
     }
 
-    /// No further than this does it look for events.
+    /// The end of the range in which it looks for events.
     pub(super) fn through(&self) -> Seq {
         self.through
     }

@@ -1,15 +1,15 @@
 //! The shards that have subscribers, so that an event wakes only its target shards.
 //!
-//! A shard registers a subscription and then looks how far the log is; the log moves its head and
-//! then looks which shards an event concerns. Between the two each has a fence, so one of them sees
-//! what the other did: an event is handed to the shard, or the subscription begins behind it
+//! A shard registers a subscription and then reads the head of the log; the log moves its head and
+//! then reads which shards have subscribers. Between the two each has a fence, so at least one of
+//! them sees the other: the event is handed to the shard, or the subscription begins after it
 //! (docs/adr/025-target-shards.md).
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The shards that have subscribers of something. Each is put in and taken out by its own thread,
-/// and the log's looks. What a crashed shard has left in it is taken out when its successor has had
-/// a subscriber and has none any more; until then that one is woken for nothing.
+/// The shards that have subscribers of something. Each shard's own thread inserts and removes it,
+/// and the log's thread reads the set. A crashed shard leaves its bit set. It is cleared when the
+/// restarted shard loses its last subscriber; until then that shard is woken needlessly.
 #[derive(Debug, Default)]
 pub struct ShardSet(AtomicU64);
 

@@ -55,8 +55,8 @@ pub struct StartRequest<'a> {
     pub start: &'a Start,
     /// The types it wants, of which the last events are counted; none means all.
     pub types: &'a [EventType],
-    /// Whether it is to be found out, for a subscription that starts with history and not at a position, if
-    /// a channel that its patterns match has lost events before its oldest.
+    /// Whether to check if a channel that its patterns match has lost events before its oldest;
+    /// only for starts with history, not at a position.
     pub truncated: bool,
 }
 
@@ -79,9 +79,9 @@ enum Progress {
 
 impl EventStore {
     /// Where a subscription starts. `named` are the channels it names. The caller reads `head`
-    /// after it has registered, so that nothing is lost between: whatever lies up to the head is
-    /// found by reading, whatever comes after it is sent. What has been lost by now counts as known
-    /// to a reader that starts at the oldest event or behind a gap.
+    /// after it has registered, so that nothing is lost between: events up to the head are found by
+    /// reading, later ones are sent. Losses up to now count as known to a reader that starts at the
+    /// oldest event or after a gap.
     pub fn resume<'a>(
         &self,
         patterns: &[ChannelPattern],

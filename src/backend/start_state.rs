@@ -10,7 +10,7 @@ use crate::model::{ChannelName, GapReason, Position, Seq};
 #[derive(Debug)]
 pub(super) struct StartSearch {
     pub(super) target: Target,
-    /// Whether it is to be found out if a channel has lost events before its oldest.
+    /// Whether to check if a channel has lost events before its oldest.
     pub(super) asks_truncated: bool,
     /// The head of the log when it began; later events do not matter here.
     pub(super) head: Seq,
@@ -57,7 +57,7 @@ impl Target {
         }
     }
 
-    /// The oldest event behind a loss, for a client that wanted to go on from a position.
+    /// The oldest event after a loss, for a client that wanted to continue from a position.
     pub(super) fn behind_loss(at: Position, channel: Option<ChannelName>) -> Self {
         let (reason, requested) = (GapReason::Evicted, at.to_string());
         Self::Oldest { after: at.seq, missed: Some(Missed { reason, requested, channel }) }

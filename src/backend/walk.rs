@@ -1,9 +1,8 @@
 //! A walk over the names that a subscription's patterns may match, in pieces.
 //!
-//! It looks at each name once that begins with the literal segments of one of the patterns, in a
-//! map that is ordered by names. Between two pieces it knows the name it has come to and nothing
-//! else, so the map may change meanwhile: a name that is there all the time is looked at, one that
-//! comes or goes may be.
+//! It visits each name once that begins with the literal segments of one of the patterns, in a map
+//! that is ordered by names. Between two pieces it keeps only the last name visited, so the map may
+//! change meanwhile: a name that is there all the time is visited, one that comes or goes may be.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -12,10 +11,9 @@ use crate::model::{ChannelName, ChannelPattern};
 /// The state of a walk.
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// The literal segments that names begin with; it is at the last of them. None begins with
-    /// another.
+    /// Disjoint literal prefixes still to visit; the last is the current one.
     roots: Vec<String>,
-    /// The name it has come to, of those below the last root.
+    /// The last name visited below the current prefix.
     last: Option<ChannelName>,
 }
 
@@ -23,7 +21,7 @@ impl Walk {
     /// A walk for `patterns` that has not begun.
     pub(super) fn new(patterns: &[ChannelPattern]) -> Self {
         let mut roots: Vec<_> = patterns.iter().map(|p| p.literal_prefix().to_owned()).collect();
-        // What others begin with comes before them.
+        // A prefix sorts before the names that begin with it.
         roots.sort_unstable();
         let mut disjoint: Vec<String> = Vec::with_capacity(roots.len());
         for root in roots {
@@ -34,7 +32,7 @@ impl Walk {
         Self { roots: disjoint, last: None }
     }
 
-    /// How many names one look of a walk may come to, so that it costs a tenth of a millisecond.
+    /// How many names one look of a walk may visit, so that it costs a tenth of a millisecond.
     pub(super) fn names_per_look(patterns: &[ChannelPattern]) -> usize {
         let weight = patterns.iter().map(ChannelPattern::weight).sum::<usize>();
         (LOOK_COST_MAX / (NAME_COST + weight)).max(1)
