@@ -3,21 +3,22 @@
 //!
 //! The engine takes the next slice, makes its sends, and returns it.
 
+mod mixed;
+
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     actors::{
-        batch::{Batch, Run},
+        batch::Batch,
         payload::Payload,
         shard::{
             gathering::Gathering,
             lane::Lane,
-            mixed_lane::{MixedLane, MixedRound},
-            registry::{Registry, Subscribers, VACANT},
+            mixed_lane::MixedLane,
+            registry::{Registry, VACANT},
             round_trace::RoundTrace,
-            sets::ChannelSets,
             slot::{Slot, Subscribed},
             slots::Slots,
         },
@@ -363,6 +364,7 @@ impl FanOut {
             lane.check_delay(channel, self.lanes_are_late, &self.throttles, now_ms);
             return Some(slice);
         }
+        self.lanes_are_late = false;
         None
     }
 
@@ -414,83 +416,6 @@ impl FanOut {
             }
         }
         self.lane_queue.push_back(slice.channel);
-    }
-
-    /// The mixed lane's round under way, or a new one; to be returned with
-    /// [`return_mixed_round`](Self::return_mixed_round).
-    pub(super) fn take_mixed_round(
-        &mut self,
-        slots: &Slots<Slot>,
-        now_ms: u64,
-    ) -> Option<MixedRound> {
-        if !self.mixed.has_round() {
-            if !self.gathering.is_mixed_due(now_ms) {
-                return None;
-            }
-            let channels = self.mixed.begin(slots.capacity(), now_ms)?;
-            if !self.late_in_mixed.is_empty() && !self.is_mixed_late(now_ms) {
-                self.late_in_mixed.clear();
-            }
-            for (number, (batch, run)) in channels.iter().enumerate() {
-                let entry = &batch.runs()[*run].entry;
-                if self.registry.look_up(entry).is_some() {
-                    let mixed = &mut self.mixed;
-                    self.registry.each_mixed(entry.id(), |slot| mixed.add_due(slot, number as u32));
-                }
-            }
-            let registry = &self.registry;
-            self.mixed.trace_round(self.shard, |channel| registry.has_mixed(channel));
-        }
-        self.mixed.take_round()
-    }
-
-    /// The set of the round's channels that a slot receives; `None` if its connection has ended.
-    #[inline]
-    pub(super) fn due_set(&self, slot: u32) -> Option<u32> {
-        let set = self.mixed.set(slot);
-        (set != ChannelSets::EMPTY).then_some(set)
-    }
-
-    /// A slot has received all its events of the round.
-    #[inline]
-    pub(super) fn clear_set(&mut self, slot: u32) {
-        self.mixed.clear_set(slot);
-    }
-
-    /// Returns a round; false if it is over.
-    pub(super) fn return_mixed_round(&mut self, round: MixedRound) -> bool {
-        let delay = round.since_shown();
-        let has_more = self.mixed.return_round(round);
-        if !has_more && let Some(delay) = delay {
-            self.delays.observe_time(delay);
-        }
-        has_more
-    }
-
-    /// Queues a batch in the mixed lane. If a batch would wait too long there, the channels of this
-    /// batch are throttled. Channels of earlier batches in the lane are not: perhaps no further
-    /// event will be published to them.
-    fn push_mixed(&mut self, batch: Arc<Batch>, now_ms: u64) {
-        if self.mixed.is_idle() {
-            self.gathering.begin_mixed(batch.shown_ms());
-        }
-        self.mixed.push(Arc::clone(&batch));
-        if self.is_mixed_late(now_ms) {
-            let registry = &mut self.registry;
-            let mut has_mixed =
-                |run: &&Run| registry.look_up(&run.entry).is_some_and(Subscribers::has_mixed);
-            let channels: Vec<_> = batch
-                .runs()
-                .iter()
-                .filter(|run| has_mixed(run))
-                .map(|run| run.entry.id())
-                .collect();
-            throttle_all(&self.throttles, &mut self.late_in_mixed, channels);
-        }
-    }
-
-    fn is_mixed_late(&self, now_ms: u64) -> bool {
-        self.mixed.delay_ms(now_ms) > self.throttles.delay_max_ms()
     }
 
     fn is_in_round(&self, channel: ChannelId) -> bool {
