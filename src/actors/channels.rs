@@ -2,7 +2,7 @@
 //!
 //! Parent: the root. Children: one channel actor for each channel in use, temporary. Mailbox:
 //! `Start` is coalesced per channel, so the directory's cap bounds it; `Closed` is one message at a
-//! time; `Sweep` comes from one timer. A crash ends its children; the sweeps of its successor give
+//! time; the next `Sweep` comes an interval after the end of the last. A crash ends its children; the sweeps of its successor give
 //! every channel in need an actor again.
 
 use std::{
@@ -66,7 +66,7 @@ impl Actor for Channels {
         myself: ActorRef<ChannelsMsg>,
         arguments: ChannelsArguments,
     ) -> Result<ChannelsState, ActorProcessingErr> {
-        myself.send_interval(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
+        myself.send_after(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
         // A predecessor's children died with it.
         let registry = arguments.context.store.registry();
         for entry in registry.directory().select(usize::MAX, |_| true) {
@@ -94,7 +94,11 @@ impl Actor for Channels {
                 state.arguments.handle.take_closed();
                 state.expire_excess_tombstones();
             }
-            ChannelsMsg::Sweep => state.sweep(&myself).await,
+            ChannelsMsg::Sweep => {
+                state.sweep(&myself).await;
+                // After its end: a sweep may take longer than the interval.
+                myself.send_after(SWEEP_INTERVAL, || ChannelsMsg::Sweep);
+            }
             ChannelsMsg::Panic(None) => panic!("planted fault in the channels supervisor"),
             ChannelsMsg::Panic(Some(name)) => {
                 if let Some(child) = state.child_named(&name) {

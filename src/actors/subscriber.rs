@@ -229,6 +229,9 @@ impl CountedEntry {
 
 impl Drop for CountedEntry {
     fn drop(&mut self) {
-        self.count().fetch_sub(1, Ordering::Relaxed);
+        match self.transport {
+            Transport::Stream => self.entry.remove_stream(),
+            Transport::Poll => _ = self.entry.pollers().fetch_sub(1, Ordering::Relaxed),
+        }
     }
 }

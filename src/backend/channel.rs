@@ -206,13 +206,20 @@ impl ChannelEntry {
     }
 
     /// The shard that its plain streams share while they are few: `here` if none is chosen yet. The
-    /// choice stays while the channel exists. Otherwise the first streams, which often come at the same
-    /// time, would be split over several shards.
+    /// choice holds until the last stream has left. It is made before a stream is registered: the first
+    /// streams, which often come at the same time, would otherwise be split over several shards.
     pub fn home_shard(&self, here: usize) -> usize {
         let chosen = here as u32 + 1;
         match self.home.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => here,
             Err(earlier) => earlier as usize - 1,
+        }
+    }
+
+    /// Counts a stream less. Without streams the channel has no home shard: the next first one chooses.
+    pub fn remove_stream(&self) {
+        if self.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.home.store(0, Ordering::Relaxed);
         }
     }
 

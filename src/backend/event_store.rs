@@ -323,11 +323,8 @@ impl EventStore {
         let events = entry.events();
         let eviction = journal.evict(&evicted.seqs);
         events.set_eviction(eviction);
-        if let Some(through) = evicted.unloaded_through {
-            events.lose_on_disk(Losses { through, eviction });
-        }
-        if let Some(last) = evicted.seqs.last().filter(|_| events.unwritten() > Seq::ZERO) {
-            journal.lose_unwritten(*last);
+        if evicted.unloaded_through.max(events.unwritten()) > Seq::ZERO {
+            note_beside_disk(journal, entry, evicted, eviction);
         }
         self.bytes.fetch_sub(evicted.bytes, Ordering::Relaxed);
     }
@@ -402,6 +399,18 @@ impl Ord for Ranked {
 const RANKING_SLACK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;
+
+/// Notes what has gone that was on disk alone, or in memory alone although there is a log on disk.
+#[cold]
+fn note_beside_disk(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evicted, eviction: u64) {
+    let events = entry.events();
+    if evicted.unloaded_through > Seq::ZERO {
+        events.lose_on_disk(Losses { through: evicted.unloaded_through, eviction });
+    }
+    if let Some(last) = evicted.seqs.last().filter(|_| events.unwritten() > Seq::ZERO) {
+        journal.lose_unwritten(*last);
+    }
+}
 
 #[cfg(test)]
 mod tests {

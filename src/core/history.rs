@@ -30,14 +30,14 @@ pub struct Evicted {
     pub seqs: SmallVec<[Seq; 2]>,
     /// Their bytes, bookkeeping included.
     pub bytes: u64,
-    /// The last of those that were on disk alone.
-    pub unloaded_through: Option<Seq>,
+    /// The last of those that were on disk alone; zero if there were none.
+    pub unloaded_through: Seq,
 }
 
 impl Evicted {
     /// Whether nothing was evicted.
     pub fn is_empty(&self) -> bool {
-        self.seqs.is_empty() && self.unloaded_through.is_none()
+        self.seqs.is_empty() && self.unloaded_through == Seq::ZERO
     }
 }
 
@@ -140,7 +140,7 @@ impl History {
         if unloaded.is_empty() {
             self.unloaded = None;
         }
-        Evicted { unloaded_through: Some(self.evicted_through), ..Evicted::default() }
+        Evicted { unloaded_through: self.evicted_through, ..Evicted::default() }
     }
 
     /// Drops the bodies of events up to and including `through` from memory: a log on disk has them.
@@ -291,7 +291,7 @@ impl History {
         {
             if let Some(last) = unloaded.pop() {
                 self.evicted_through = last;
-                evicted.unloaded_through = Some(last);
+                evicted.unloaded_through = last;
             }
             if unloaded.is_empty() {
                 self.unloaded = None;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, thread,
 use tokio::{
     runtime::Handle,
     task::yield_now,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -29,7 +29,7 @@ pub(super) async fn serve_connections(
     let mut check_sockets = true;
     let mut budget = FanOutBudget::new(next_tick);
     let mut gather_time = GatherTime::new(local.context.gather_max_ms, next_tick);
-    // Of the thread's own runtime, which has one worker.
+    // This thread has a runtime of its own, with one worker.
     let runtime = Handle::current().metrics();
     let tick = Duration::from_millis(local.context.limits.deadline_check_ms.into());
     loop {
@@ -94,7 +94,7 @@ pub(super) async fn serve_connections(
         let gathers_until_ms = engine.borrow().gathers_until_ms();
         let gathered = gathers_until_ms.map(|until_ms| {
             let wait_ms = until_ms.saturating_sub(local.context.clock.now_ms());
-            Instant::now() + Duration::from_millis(wait_ms).min(IDLE)
+            Duration::from_millis(wait_ms).min(IDLE)
         });
         tokio::select! {
             () = inbox.filled() => {}
@@ -103,8 +103,10 @@ pub(super) async fn serve_connections(
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }) => check_sockets = true,
-            () = sleep_until(gathered.unwrap_or(next_tick)), if gathered.is_some() => {
-                engine.borrow_mut().end_gathering();
+            () = sleep(gathered.unwrap_or_default()), if gathered.is_some() => {
+                if gathered == Some(IDLE) {
+                    engine.borrow_mut().end_gathering();
+                }
             }
             () = sleep_until(next_tick) => {}
         }

@@ -7,6 +7,7 @@ mod start_search;
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
+    sync::atomic::Ordering,
 };
 
 use super::{reader::HistoryReader, *};
@@ -190,4 +191,9 @@ fn streams_that_come_at_the_same_time_to_two_shards_get_the_same_home() {
     assert_eq!([a.home_shard(1), a.home_shard(0), a.home_shard(2)], [1; 3]);
     assert_eq!([b.home_shard(0), b.home_shard(1)], [0; 2], "each channel has its own");
     assert_eq!(log.entry("a").home_shard(300), 1);
+    a.streams().fetch_add(2, Ordering::Relaxed);
+    a.remove_stream();
+    assert_eq!(a.home_shard(2), 1, "a stream is left");
+    a.remove_stream();
+    assert_eq!(a.home_shard(2), 2, "the first one again");
 }

@@ -59,8 +59,11 @@ export class Connections {
 
   async #ask(signal) {
     const state = byId("connections-state").value;
-    const channels = await getAll("./v1/channels", {}, "channels", ROWS_MAX, signal);
-    const found = await getAll("./v1/connections", state ? { state } : {}, "connections", ROWS_MAX, signal);
+    const [channels, found] = await Promise.all([
+      // For rates alone: without them the list is shown all the same.
+      getAll("./v1/channels", {}, "channels", ROWS_MAX, signal).catch(() => ({ rows: [], more: true })),
+      getAll("./v1/connections", state ? { state } : {}, "connections", ROWS_MAX, signal),
+    ]);
     this.#rates.update(found.rows, channels.rows, !channels.more);
     this.#rateOf = new Map(found.rows.map(({ id, rate }) => [id, rate]));
     const { totals } = found.first;

@@ -453,7 +453,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.publish.wait_ms", 0, 600_000),
     whole("limits.publish.outcome_wait_ms", 1, 600_000),
     whole("limits.publish.delay_max_ms", 1, 600_000),
-    whole("limits.publish.gather_max_ms", 0, 10_000),
+    whole("limits.publish.gather_max_ms", 0, 1_000),
     whole("limits.publish.in_flight_max", 1, IN_FLIGHT_MAX),
     whole("limits.publish.channel_share_percent", 1, 100),
     whole("limits.publish.idempotency_keys_max", 1, U32_MAX),

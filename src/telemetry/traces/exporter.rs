@@ -133,7 +133,12 @@ impl Run {
             tokio::select! {
                 () = self.spans.filled() => {}
                 () = sleep(EXPORT_EVERY) => {}
-                _ = ending.wait_for(|ends| *ends) => {}
+                ends = ending.wait_for(|ends| *ends) => {
+                    // Its owner is gone without an end: nobody waits for the spans that are left.
+                    if ends.is_err() {
+                        return;
+                    }
+                }
             }
             self.export_all().await;
         }
@@ -166,6 +171,7 @@ impl Run {
             let failure = match self.attempt(body.clone()).await {
                 Ok((rejected, message)) => {
                     if rejected > 0 {
+                        let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
                         self.warn("the collector rejected spans", &message);
                     }
                     self.note_success();
@@ -195,7 +201,11 @@ impl Run {
             }
             tokio::select! {
                 () = sleep(wait) => {}
-                _ = self.ending.wait_for(|ends| *ends) => {}
+                ends = self.ending.wait_for(|ends| *ends) => {
+                    if ends.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -277,6 +287,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
 }
 
+/// Of what a collector says, in the hub's log.
+const MESSAGE_CHARS_MAX: usize = 256;
 /// Between two exports of less than a whole batch.
 const EXPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long a batch is tried again.

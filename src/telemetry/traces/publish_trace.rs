@@ -109,7 +109,11 @@ impl PublishTrace {
 
     /// Records the span of its request, which is answered now.
     pub fn request_ended(&self, facts: RequestFacts<'_>) {
-        let path = facts.path.get(..PATH_BYTES_MAX).unwrap_or(facts.path);
+        let mut end = facts.path.len().min(PATH_BYTES_MAX);
+        while !facts.path.is_char_boundary(end) {
+            end -= 1;
+        }
+        let path = &facts.path[..end];
         let mut attributes = vec![
             ("http.request.method", Value::Word(facts.method)),
             ("http.route", Value::Word(facts.route)),
@@ -248,5 +252,5 @@ impl Step {
     }
 }
 
-/// Bytes of a path in a span. It is ASCII, so it may be cut anywhere.
+/// Bytes of a path in a span.
 const PATH_BYTES_MAX: usize = 512;
