@@ -134,7 +134,7 @@ impl Run {
                 () = self.spans.filled() => {}
                 () = sleep(EXPORT_EVERY) => {}
                 ends = ending.wait_for(|ends| *ends) => {
-                    // Its owner is gone without an end: nobody waits for the spans that are left.
+                    // Its owner was dropped without an end, and the spans that are left go with it.
                     if ends.is_err() {
                         return;
                     }
