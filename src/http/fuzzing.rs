@@ -65,7 +65,8 @@ pub(crate) fn requests(data: &[u8]) {
     }
     let _ = (query.slow_policy(), query.switch("hello"));
     // Only what a page's author writes is refused.
-    let is_written = query.all("last_event_id").any(|value| !value.is_empty());
+    let is_written = query.all("last_event_id").any(|value| !value.is_empty())
+        || query.all("last").next().is_some();
     for is_poll in [false, true] {
         match query.start(&headers, is_poll) {
             Ok(Start::Unknown(text)) => assert!(text.len() <= Start::UNKNOWN_BYTES_MAX),

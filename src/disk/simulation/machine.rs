@@ -359,12 +359,12 @@ impl Machine {
                 self.history.end_batch();
                 let mut result = log.writer.go_on_at(self.next, self.now_ms);
                 if matches!(result, Err(WriteError::Stopped)) {
-                    self.remove(log)?;
+                    let prepared = self.remove(log);
                     result = log.writer.go_on_at(self.next, self.now_ms);
-                }
-                if matches!(result, Err(WriteError::Stopped)) {
-                    self.next = self.history.take_back(first);
-                    return Ok(());
+                    if matches!(result, Err(WriteError::Stopped)) {
+                        self.next = self.history.take_back(first);
+                        return prepared;
+                    }
                 }
                 result?;
                 first = self.next;
