@@ -225,11 +225,14 @@ impl ChannelEvents {
         self.closed_seq().is_none_or(|closed| closed > cursor && !self.has_lost(Seq(closed.0 - 1)))
     }
 
-    /// Lets it take events again. The seq of the event that had closed it.
-    pub(super) fn reopen(&self) -> Option<Seq> {
-        let closed_seq = self.closed_seq.swap(0, Ordering::AcqRel);
-        self.closing.store(false, Ordering::Release);
-        (closed_seq > 0).then_some(Seq(closed_seq))
+    /// Lets it take events again, if it is this event that has closed it; false if it is not.
+    pub(super) fn reopen(&self, closing: Seq) -> bool {
+        let (acquired, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let is_open = self.closed_seq.compare_exchange(closing.0, 0, acquired, failed).is_ok();
+        if is_open {
+            self.closing.store(false, Ordering::Release);
+        }
+        is_open
     }
 
     /// When it was closed, in milliseconds since 1970.

@@ -167,14 +167,16 @@ impl EventStore {
         self.registry.tombstones().keep(seq, entry);
     }
 
-    /// Lets a closed channel take events again. Those from before its end are evicted.
+    /// Lets a closed channel take events again. Those up to its end are evicted. One that is open stays as it is:
+    /// the tail of a shared log may just have reopened it and appended a new event.
     pub fn reopen(&self, entry: &ChannelEntry) {
-        self.evict_all(entry);
-        self.remove_tombstone(entry);
+        let Some(closing) = entry.events().closed_seq() else { return };
+        self.evict_through(entry, closing);
+        self.remove_tombstone(entry, closing);
     }
 
-    fn remove_tombstone(&self, entry: &ChannelEntry) {
-        if let Some(closing) = entry.events().reopen() {
+    fn remove_tombstone(&self, entry: &ChannelEntry, closing: Seq) {
+        if entry.events().reopen(closing) {
             self.registry.tombstones().remove(closing);
         }
     }
@@ -274,7 +276,9 @@ impl EventStore {
             });
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             entry.events().set_last_seq(lost_through);
-            self.remove_tombstone(&entry);
+            if let Some(closing) = entry.events().closed_seq() {
+                self.remove_tombstone(&entry, closing);
+            }
         }
         self.journal.write().reset(head);
         self.head.store(head.0, Ordering::Release);
@@ -299,8 +303,12 @@ impl EventStore {
 
     /// Drops the history of a channel that is about to be evicted.
     pub fn evict_all(&self, entry: &ChannelEntry) {
+        self.evict_through(entry, Seq(u64::MAX));
+    }
+
+    fn evict_through(&self, entry: &ChannelEntry, through: Seq) {
         entry.events().with_history(|history| {
-            let evicted = history.evict_through(Seq(u64::MAX));
+            let evicted = history.evict_through(through);
             self.note(&mut self.journal.write(), entry, &evicted);
         });
     }
@@ -436,6 +444,49 @@ mod tests {
         store.reset(Epoch::new(0, 2), Seq(5), Seq(5));
         assert!(all.iter().all(|entry| entry.is_open_and_empty()));
         assert_eq!(registry.tombstones().len(), 0);
+    }
+
+    #[test]
+    fn a_channel_that_is_reopened_twice_keeps_what_came_between() {
+        let registry = Arc::new(Registry::new(&Limits::default()));
+        let store = EventStore::new(Epoch::new(0, 1), u64::MAX, Arc::clone(&registry));
+        let name = ChannelName::parse("a").expect("a name");
+        let entry = registry.directory().find_or_create(&name, 0).expect("room for it");
+        let append = |seq: u64, kind: EventKind| {
+            let position = store.position(Seq(seq));
+            let event = Event {
+                seq: position.seq,
+                epoch: position.epoch,
+                time_ms: 0,
+                accepted_ms: 0,
+                channel: name.clone(),
+                kind,
+                frame: Draft::new(&NewEvent::message("x")).finish(position),
+            };
+            store.append(&entry, &Arc::new(event));
+            store.commit(Seq(seq));
+        };
+        let seqs = || {
+            entry.events().with_history(|history| {
+                history.in_memory().map(|event| event.seq.0).collect::<Vec<_>>()
+            })
+        };
+        append(1, EventKind::Published);
+        append(2, EventKind::Closed);
+        assert_eq!((seqs(), registry.tombstones().len()), (vec![1, 2], 1));
+        // The tail of a shared log shows an event of another hub, which has taken the channel for open.
+        store.reopen(&entry);
+        append(3, EventKind::Published);
+        // A sweep of this hub comes to the same tombstone.
+        store.reopen(&entry);
+        assert_eq!((seqs(), registry.tombstones().len()), (vec![3], 0));
+        assert!(!entry.events().is_closed() && !entry.events().is_closing());
+        // What had looked at the first tombstone leaves the second one alone.
+        append(4, EventKind::Closed);
+        assert!(!entry.events().reopen(Seq(2)));
+        assert_eq!(entry.events().closed_seq(), Some(Seq(4)));
+        store.reopen(&entry);
+        assert_eq!((seqs(), registry.tombstones().len()), (vec![], 0));
     }
 
     #[test]
