@@ -7,11 +7,13 @@ use tokio::time::{Instant, sleep};
 use crate::bed::{Bed, PATIENCE};
 use crate::mechanism::Mechanism;
 use crate::record::{Effect, Record};
+use crate::subscriber::Transport;
 
 impl Mechanism {
     /// What it has to show, or it was none.
     fn effects(self) -> Vec<Effect> {
         let status = |any: &[u16]| Effect::Status { any: any.to_vec() };
+        let broken = |by: Transport| Effect::Broken { by: by.name() };
         match self {
             Self::RedisFull => vec![status(&[507])],
             Self::ReplicasMissing => vec![status(&[503])],
@@ -19,7 +21,9 @@ impl Mechanism {
                 vec![status(&[503, 504])]
             }
             _ if self.is_noticed() => vec![Effect::Gap { reason: "epoch".to_owned() }],
-            Self::ClientsCut | Self::ClientsLostTo | Self::ClientsLostFrom => vec![Effect::Closed],
+            Self::ClientsCut | Self::ClientsLostFrom => vec![broken(Transport::Stream)],
+            // Streams go on, since they send nothing; polls have no answer.
+            Self::ClientsLostTo => vec![broken(Transport::Poll)],
             _ => Vec::new(),
         }
     }

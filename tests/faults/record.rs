@@ -46,8 +46,8 @@ pub(crate) enum Record {
     Subscriber { who: u64, channels: Vec<String>, start: String, is_earliest: bool },
     /// It connects, by this transport, to this hub.
     Connect { who: u64, by: String, hub: usize },
-    /// Its connection is over.
-    Closed { who: u64, by: String },
+    /// Its connection is over. It `broke` if neither the subscriber nor the hub has ended it.
+    Closed { who: u64, by: String, broke: bool },
     /// It received an event. A stream does not name the channel.
     Event { who: u64, id: String, channel: Option<String>, data: String },
     /// Its position moved without an event.
@@ -70,8 +70,8 @@ pub(crate) enum Effect {
     Status { any: Vec<u16> },
     /// A subscriber received a gap of this reason.
     Gap { reason: String },
-    /// A connection of a subscriber ended behind this line.
-    Closed,
+    /// A connection of a subscriber by this transport broke behind this line.
+    Broken { by: String },
 }
 
 /// How a publish ended.

@@ -56,7 +56,7 @@ fn judge(lines: &[Line], [ends, is_unready, is_over]: [&str; 3]) -> Vec<String> 
     let mut ended = BTreeSet::new();
     let mut closed = Vec::new();
     for Line { at_us, record } in lines.iter().filter(|line| line.at_us > ends_us) {
-        if let Record::Closed { who, by } = record
+        if let Record::Closed { who, by, .. } = record
             && by == "Stream"
             && ended.insert(who)
         {

@@ -1,6 +1,7 @@
 //! Subscribers: by a stream, as a browser's EventSource does it, or by long-polls, from one hub to another.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,6 +18,13 @@ use crate::record::{Record, Recorder, channel_of, closing};
 pub(crate) enum Transport {
     Stream,
     Poll,
+}
+
+impl Transport {
+    /// As in histories.
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}")
+    }
 }
 
 /// Where it starts.
@@ -106,16 +114,17 @@ impl Subscriber {
         self.ends.len() == all
     }
 
-    /// One connection, until it is over.
+    /// One connection, until it is over. How it ended is noted: only the fault breaks one, while a subscriber that
+    /// has all and a hub that drains end theirs in good order.
     async fn connection(&mut self) {
         let (who, hub) = (self.who(), self.hub);
-        let by = format!("{:?}", self.subscription.transport);
+        let by = self.subscription.transport.name();
         self.recorder.note(Record::Connect { who, by: by.clone(), hub });
-        match self.subscription.transport {
+        let ended = match self.subscription.transport {
             Transport::Stream => self.stream().await,
             Transport::Poll => self.polls().await,
-        }
-        self.recorder.note(Record::Closed { who, by });
+        };
+        self.recorder.note(Record::Closed { who, by, broke: ended.is_err() });
     }
 
     fn query(&self) -> String {
@@ -128,22 +137,27 @@ impl Subscriber {
         self.position.as_deref().or(start)
     }
 
-    async fn stream(&mut self) {
+    /// Fails if it breaks once it is there.
+    async fn stream(&mut self) -> io::Result<()> {
         let mut request = SseRequest::new(&format!("/v1/events?{}", self.query()));
         if let Some(from) = self.from() {
             request = request.from(from);
         }
         let connect = SseClient::connect(self.hubs[self.hub], &request);
-        let Ok(Ok(mut client)) = timeout(SILENCE_MAX, connect).await else { return };
+        let Ok(Ok(mut client)) = timeout(SILENCE_MAX, connect).await else { return Ok(()) };
         match client.head().status {
             200 => {}
-            502..=504 => return,
-            status => return self.note_odd(format!("a stream is answered with {status}")),
+            502..=504 => return Ok(()),
+            status => {
+                self.note_odd(format!("a stream is answered with {status}"));
+                return Ok(());
+            }
         }
         while !self.is_done() {
-            let Ok(Some(block)) = client.next_block(SILENCE_MAX).await else { return };
+            let Some(block) = client.next_block(SILENCE_MAX).await? else { break };
             self.take(block);
         }
+        Ok(())
     }
 
     fn take(&mut self, block: Block) {
@@ -166,7 +180,8 @@ impl Subscriber {
         }
     }
 
-    async fn polls(&mut self) {
+    /// Fails if one that was sent has no answer, behind one that had.
+    async fn polls(&mut self) -> io::Result<()> {
         // The first one is only for where it starts.
         let wait_s = if self.from().is_none() { 0 } else { 2 };
         let limit = self.rng.u32(20..200);
@@ -175,22 +190,30 @@ impl Subscriber {
         if let Some(from) = self.from() {
             client = client.from(from);
         }
+        let mut is_there = false;
         while !self.is_done() {
-            let Ok(polled) = client.next(SILENCE_MAX).await else { return };
+            let polled = match client.next(SILENCE_MAX).await {
+                Ok(polled) => polled,
+                Err(error) if is_there => return Err(error),
+                Err(_) => break,
+            };
             match polled.answer.status() {
                 200 | 204 => {}
-                429 | 502..=504 => return,
+                429 | 502..=504 => break,
                 status => {
                     let body = &polled.answer.body;
-                    return self.note_odd(format!("a poll is answered with {status} {body}"));
+                    self.note_odd(format!("a poll is answered with {status} {body}"));
+                    break;
                 }
             }
+            is_there = true;
             let had_none = self.from().is_none();
             self.take_answer(polled);
             if had_none {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     fn take_answer(&mut self, polled: PollAnswer) {

@@ -22,7 +22,7 @@ fn is_shown(effect: &Effect, at: usize, lines: &[Line]) -> bool {
     lines[at..].iter().any(|line| match (effect, &line.record) {
         (Effect::Status { any }, Record::Refusal { status }) => any.contains(status),
         (Effect::Gap { reason: wanted }, Record::Gap { reason, .. }) => reason == wanted,
-        (Effect::Closed, Record::Closed { .. }) => true,
+        (Effect::Broken { by: wanted }, Record::Closed { by, broke: true, .. }) => by == wanted,
         _ => false,
     })
 }

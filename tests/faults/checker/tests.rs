@@ -413,9 +413,15 @@ fn checker_reports_a_fault_without_effect() {
         lines
     };
     let refusal = Record::Refusal { status: 507 };
-    let closed = Record::Closed { who: 0, by: "Stream".into() };
+    let closed = |by: &str, broke: bool| Record::Closed { who: 0, by: by.into(), broke };
+    let broken = Effect::Broken { by: "Stream".into() };
+    // One that has all, or whose hub drains, shows nothing of a fault, and another transport not this one.
+    for record in [closed("Stream", false), closed("Poll", true)] {
+        let found = violations(&with(broken.clone(), Some(record)));
+        assert!(found[0].contains("the fault had no effect"), "{found:?}");
+    }
     for (effect, shown) in
-        [(Effect::Status { any: vec![503, 507] }, refusal), (Effect::Closed, closed)]
+        [(Effect::Status { any: vec![503, 507] }, refusal), (broken, closed("Stream", true))]
     {
         assert_found("the fault had no effect", with(effect.clone(), Some(shown)), |lines| {
             lines.pop();
