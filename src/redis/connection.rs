@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Error, ErrorKind},
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
@@ -20,8 +21,9 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
+    net::{TcpStream, lookup_host},
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -91,41 +93,63 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Asks one sentinel after the other which server is the master. It may have changed since the last
-    /// time, and a sentinel that was cut off may not know: a replica is refused later.
+    /// Asks sentinels which server is the master, and takes the first answer. The master may have changed since
+    /// the last time, and a sentinel that was cut off may not know: a replica is refused later. So each
+    /// attempt begins with another one, which gets a head start; all together have [`SENTINEL_TIME_MAX`].
     async fn find_master(
         sentinels: &[Endpoint],
         master: &str,
         options: &RedisOptions,
     ) -> Result<Endpoint, RedisError> {
-        let ask: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()];
-        let mut error = None;
-        let first = fastrand::usize(..sentinels.len().max(1));
-        for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
-            let asked = async {
-                let mut connection = Self::connect(sentinel, options, SENTINEL_TIME_MAX).await?;
-                connection.call(&ask, SENTINEL_TIME_MAX).await
-            };
-            match asked.await {
-                Ok(reply) => match reply.array() {
-                    Some([host, port]) => {
-                        let port = port.number().and_then(|port| u16::try_from(port).ok());
-                        if let (Some(host), Some(port)) = (host.text(), port) {
-                            return Ok(Endpoint { host: host.to_owned(), port });
-                        }
-                        error = Some(RedisError::Unexpected("the address of the master"));
-                    }
-                    _ => {
-                        let text = format!("the sentinel {sentinel} knows no master {master:?}");
-                        error = Some(RedisError::Unsuitable(text));
-                    }
-                },
-                // Keep the error of a sentinel that answered; it tells more than an unreachable
-                // one.
-                Err(other) => error = error.or(Some(other)),
-            }
+        let count = sentinels.len();
+        let head_start = SENTINEL_HEAD_START.min(SENTINEL_TIME_MAX / 2 / count.max(1) as u32);
+        let first = fastrand::usize(..count.max(1));
+        let mut asked = JoinSet::new();
+        for (sentinel, turn) in sentinels.iter().cycle().skip(first).take(count).zip(0..) {
+            let (sentinel, master) = (sentinel.clone(), master.to_owned());
+            let options = options.clone();
+            asked.spawn(async move {
+                sleep(head_start * turn).await;
+                Self::ask_sentinel(&sentinel, &master, &options).await
+            });
         }
-        Err(error.unwrap_or(RedisError::Unexpected("no sentinel")))
+        let mut error = None;
+        let answered = async {
+            while let Some(asked) = asked.join_next().await {
+                match asked {
+                    Ok(Ok(server)) => return Some(server),
+                    // Keep the error of a sentinel that answered; it tells more than an
+                    // unreachable one.
+                    Ok(Err(other @ RedisError::Unsuitable(_))) => error = Some(other),
+                    Ok(Err(other)) => error = error.take().or(Some(other)),
+                    Err(_) => {}
+                }
+            }
+            None
+        };
+        match timeout(SENTINEL_TIME_MAX, answered).await {
+            Ok(Some(server)) => Ok(server),
+            _ => Err(error.unwrap_or(RedisError::Unreachable(ErrorKind::TimedOut.into()))),
+        }
+    }
+
+    async fn ask_sentinel(
+        sentinel: &Endpoint,
+        master: &str,
+        options: &RedisOptions,
+    ) -> Result<Endpoint, RedisError> {
+        let ask: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()];
+        let mut connection = Self::connect(sentinel, options, SENTINEL_TIME_MAX).await?;
+        let reply = connection.call(&ask, SENTINEL_TIME_MAX).await?;
+        let Some([host, port]) = reply.array() else {
+            let text = format!("the sentinel {sentinel} knows no master {master:?}");
+            return Err(RedisError::Unsuitable(text));
+        };
+        let port = port.number().and_then(|port| u16::try_from(port).ok());
+        match (host.text(), port) {
+            (Some(host), Some(port)) => Ok(Endpoint { host: host.to_owned(), port }),
+            _ => Err(RedisError::Unexpected("the address of the master")),
+        }
     }
 
     async fn connect(
@@ -145,7 +169,7 @@ impl Connection {
         options: &RedisOptions,
     ) -> io::Result<(Box<dyn Stream>, OwnedFd)> {
         let Endpoint { host, port } = server;
-        let stream = timeout(DIAL_TIME_MAX, TcpStream::connect((host.as_str(), *port))).await??;
+        let stream = dial_first(lookup_host((host.as_str(), *port)).await?).await?;
         stream.set_nodelay(true)?;
         let socket = stream.as_fd().try_clone_to_owned()?;
         if !options.address.tls {
@@ -218,6 +242,19 @@ impl Connection {
     }
 }
 
+/// Connects to the first of these addresses that answers.
+async fn dial_first(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut error = None;
+    for address in addresses {
+        match timeout(DIAL_TIME_MAX, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(other)) => error = Some(other),
+            Err(_) => error = Some(ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(error.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "the name has no address")))
+}
+
 async fn read_reply(
     stream: &mut Box<dyn Stream>,
     buffer: &mut BytesMut,
@@ -274,11 +311,13 @@ impl Command {
 
 /// Timeout for connecting to the server, TLS included.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-/// Timeout for the TCP connection. The kernel repeats a SYN after one second, then after two more:
-/// a new attempt finds a server that is back sooner.
+/// Timeout for the TCP connection to each address. The kernel repeats a SYN after one second, then
+/// after two more: a new attempt finds a server that is back sooner.
 const DIAL_TIME_MAX: Duration = Duration::from_millis(1_200);
-/// Timeout for connecting to a sentinel, and again for its answer.
+/// Timeout for all sentinels together to name the master.
 pub const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long one sentinel is asked alone before the next one; less if there are many.
+const SENTINEL_HEAD_START: Duration = Duration::from_millis(100);
 /// Timeout for one command: if its bytes are not taken, or none of its reply come, for this long,
 /// the connection is given up.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
@@ -290,7 +329,10 @@ const OUT_BYTES_KEPT: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use tokio::{net::TcpListener, time::sleep};
+    use tokio::{
+        net::{TcpListener, TcpSocket},
+        time::Instant,
+    };
 
     use super::*;
 
@@ -320,6 +362,74 @@ mod tests {
         let began = tokio::time::Instant::now();
         connection.call(&[b"PING"], TIME_MAX).await.expect("the whole reply");
         assert!(began.elapsed() > TIME_MAX, "it took longer than one wait");
+    }
+
+    /// Sentinels that accept connections, of which only those with an answer give one.
+    async fn sentinels(answers: &[Option<&'static str>]) -> Vec<Endpoint> {
+        let mut sentinels = Vec::new();
+        for answer in answers.iter().copied() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let port = listener.local_addr().expect("an address").port();
+            tokio::spawn(async move {
+                let mut streams = Vec::new();
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    if let Some(answer) = answer {
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                    streams.push(stream);
+                }
+            });
+            sentinels.push(Endpoint { host: "127.0.0.1".to_owned(), port });
+        }
+        sentinels
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
+        // Its queue is full, so the kernel drops what comes.
+        let full = TcpSocket::new_v4().expect("a socket");
+        full.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let dead = full.local_addr().expect("an address");
+        let _full = full.listen(1).expect("it listens");
+        let mut queued = Vec::new();
+        while let Ok(connected) = timeout(TIME_MAX / 3, TcpStream::connect(dead)).await {
+            queued.push(connected.expect("connected"));
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let alive = listener.local_addr().expect("an address");
+        let dial = timeout(CONNECT_TIME_MAX, dial_first([dead, alive].into_iter()));
+        let stream = dial.await.expect("in time").expect("connected");
+        assert_eq!(stream.peer_addr().expect("an address"), alive);
+        assert!(dial_first([].into_iter()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn sentinels_that_hang_hold_up_an_attempt_for_a_bounded_time() {
+        let address: BackendAddress = "redis+sentinel://127.0.0.1:1/m".parse().expect("an address");
+        let options = RedisOptions {
+            address,
+            user: String::new(),
+            password: Secret::default(),
+            ca: Vec::new(),
+            namespace: "visnyk".to_owned(),
+        };
+        let find = async |answers: &[Option<&'static str>]| {
+            let sentinels = sentinels(answers).await;
+            let began = Instant::now();
+            (Connection::find_master(&sentinels, "m", &options).await, began.elapsed())
+        };
+        let server = Some("*2\r\n$4\r\nhost\r\n$4\r\n6379\r\n");
+        let (nothing, unknown) = (None, Some("*-1\r\n"));
+        let mut answers = vec![nothing; 16];
+        answers[7] = server;
+        let (found, took) = find(&answers).await;
+        assert_eq!(found.expect("one answers").to_string(), "host:6379");
+        assert!(took < SENTINEL_TIME_MAX, "{took:?}");
+        let (found, took) = find(&[nothing; 4]).await;
+        assert!(matches!(found, Err(RedisError::Unreachable(_))), "{found:?}");
+        assert!(took < 2 * SENTINEL_TIME_MAX, "{took:?}");
+        let (found, _) = find(&[nothing, unknown, nothing]).await;
+        assert!(matches!(found, Err(RedisError::Unsuitable(_))), "{found:?}");
     }
 
     #[tokio::test]
