@@ -402,6 +402,12 @@ impl SharedStage {
         self.condition() == Condition::Halted
     }
 
+    /// Waits until it has halted. Cancelling it has no effect.
+    pub(super) async fn halted(&self) {
+        // The sender is here.
+        let _ = self.condition.subscribe().wait_for(|now| *now == Condition::Halted).await;
+    }
+
     /// The newest entry that this hub has shown; none while the log is reloaded.
     pub(super) fn fence(&self) -> Option<Fence> {
         *self.fence.borrow()

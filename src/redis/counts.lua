@@ -1,8 +1,8 @@
 -- How many subscribers each hub has, by channel. It runs alone on the server.
 -- KEYS: the hubs, by the time at which their reports expire. The report of a hub is in a key of its own, which
 -- expires, too. Its fields: number, of its newest part; at_ms, when it was complete last; is_whole, whether
--- a channel that it lacks has no subscribers; patterns, the number of the part that had them last; text, these
--- patterns; and for each channel 'c' with its name: 'STREAMS POLLERS'.
+-- a channel that it lacks has no subscribers; patterns, the time of the part that had them last, 0 if there are too
+-- many; text, these patterns; and for each channel 'c' with its name: 'STREAMS POLLERS'.
 local hubs, op = KEYS[1], ARGV[1]
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -16,7 +16,7 @@ local function report_of(hub) return hubs .. ':' .. hub end
 if op == 'report' then
   local report, number = report_of(ARGV[2]), tonumber(ARGV[3])
   if number == 1 then
-    redis.call('DEL', report)
+    redis.call('UNLINK', report)
     redis.call('HSET', report, 'at_ms', text(now), 'is_whole', '0', 'patterns', '0')
   elseif redis.call('HGET', report, 'number') ~= text(number - 1) then
     return 0
@@ -30,7 +30,8 @@ if op == 'report' then
     end
   end
   if ARGV[7] == 'all' then
-    redis.call('HSET', report, 'patterns', ARGV[3], 'text', ARGV[8])
+    -- Not the number of the part: those of the next report begin anew, and hubs keep the patterns that they have read.
+    redis.call('HSET', report, 'patterns', text(now), 'text', ARGV[8])
   elseif ARGV[7] == 'too many' then
     redis.call('HSET', report, 'patterns', '0', 'text', '')
   end
@@ -48,17 +49,17 @@ end
 -- leave HUB: its report is not needed any more.
 if op == 'leave' then
   redis.call('HDEL', hubs, ARGV[2])
-  return redis.call('DEL', report_of(ARGV[2]))
+  return redis.call('UNLINK', report_of(ARGV[2]))
 end
 
--- patterns HUB: the number of the part that had its patterns last, and these.
+-- patterns HUB: the time of its patterns, and these.
 if op == 'patterns' then
   local found = redis.call('HMGET', report_of(ARGV[2]), 'patterns', 'text')
   return {found[1] or '', found[2] or ''}
 end
 
 -- ask HUB, then channels: 0 if the report of that hub is not there, so that others may be missing, too; else of
--- each other hub its name, the age of its report, whether that is whole, the number of its patterns, and its
+-- each other hub its name, the age of its report, whether that is whole, the time of its patterns, and its
 -- value for each channel.
 local known = redis.call('HGETALL', hubs)
 local answer = {}

@@ -66,6 +66,12 @@ impl RedisError {
         }
     }
 
+    /// Whether the server's user may not run the command, or one that the script calls.
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Refused(answer) = self else { return false };
+        ["NOPERM", "ERR The user executing the script"].iter().any(|word| answer.starts_with(word))
+    }
+
     /// Whether this hub cannot read an entry of the log, and so can show none after it.
     pub fn ends_following(&self) -> bool {
         matches!(self, Self::NewerFormat { .. } | Self::EarlierFormat { .. } | Self::Foreign(_))

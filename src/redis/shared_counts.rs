@@ -68,7 +68,8 @@ pub struct HubReport {
     pub age_ms: u64,
     /// Whether a channel that is not in it has no subscribers that name it.
     pub is_whole: bool,
-    /// Which [`patterns`](RedisCounts::patterns) go with it; 0 if they are not known.
+    /// Which [`patterns`](RedisCounts::patterns) go with it, by the server's time when they were reported, which other
+    /// reports of the hub do not repeat; 0 if they are not known.
     pub patterns: u64,
     /// Subscribers that name them, for each channel that was asked for; none if it is not in the report.
     pub named: Vec<Option<SubscriberCount>>,
@@ -140,14 +141,14 @@ impl RedisCounts {
         rows.iter().map(|row| read_report(row, channels.len()).ok_or(UNEXPECTED)).collect()
     }
 
-    /// The patterns of another hub's subscribers, and the number that [`ask`](Self::ask) gives for them.
+    /// The patterns of another hub's subscribers, and the time that [`ask`](Self::ask) gives for them.
     pub async fn patterns(
         &mut self,
         hub: &str,
     ) -> Result<(u64, Vec<(ChannelPattern, SubscriberCount)>), RedisError> {
         let command = self.command("patterns", hub);
         let reply = self.call(&command).await?;
-        let Some([number, text]) = reply.array() else { return Err(UNEXPECTED) };
+        let Some([time_ms, text]) = reply.array() else { return Err(UNEXPECTED) };
         let lines = text.text().ok_or(UNEXPECTED)?.lines();
         // The pattern is last, since it may have spaces.
         let read = |line: &str| {
@@ -157,7 +158,7 @@ impl RedisCounts {
         };
         let patterns = lines.map(|line| read(line).ok_or(UNEXPECTED)).collect::<Result<_, _>>()?;
         // Its report may have expired meanwhile.
-        Ok((number.number().unwrap_or_default(), patterns))
+        Ok((time_ms.number().unwrap_or_default(), patterns))
     }
 
     /// Removes the report of a hub that ends.

@@ -1,6 +1,6 @@
 //! Reports how many subscribers this hub has, and asks what the other hubs have reported.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
@@ -30,7 +30,7 @@ pub(super) struct Counting {
     reported: Reported,
     /// When all hubs that run have reported to the server that is there now.
     settled: Instant,
-    /// By hub: the patterns of its subscribers, under their number.
+    /// By hub: the patterns of its subscribers, and when they were reported.
     patterns: HashMap<String, (u64, PatternIndex<SubscriberCount>)>,
 }
 
@@ -40,8 +40,26 @@ impl Counting {
         Self { stage, registry, reported, settled, patterns: HashMap::new() }
     }
 
-    /// Counts, over one connection after the other.
+    /// Counts until this hub halts: its clients go to other hubs.
     pub(super) async fn count_forever(mut self) {
+        let stage = Arc::clone(&self.stage);
+        tokio::select! {
+            biased;
+            () = stage.halted() => {}
+            never = self.count() => match never {},
+        }
+        stage.counts.set_connected(false);
+        stage.metrics.observe_hubs(0);
+        // Over a connection of its own: the other one may have a command under way. If this fails,
+        // the report expires.
+        if let Ok(mut link) = RedisCounts::connect(&stage.options.redis).await {
+            let _ = link.leave(stage.counts.hub()).await;
+        }
+        pending().await
+    }
+
+    /// Counts, over one connection after the other.
+    async fn count(&mut self) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
             self.stage.counts.set_connected(false);
@@ -62,7 +80,7 @@ impl Counting {
             self.reported = Reported::default();
             self.stage.metrics.observe_hubs(0);
             self.stage.counts.set_connected(false);
-            sleep(backoff.next()).await;
+            sleep(pause(&error, &mut backoff)).await;
         }
     }
 
@@ -237,7 +255,41 @@ impl Counting {
     }
 }
 
+/// How long to wait before the next attempt. What the server's user may not do is asked for seldom: each
+/// attempt is a connection, and the operator has to change the user first.
+fn pause(error: &RedisError, backoff: &mut Backoff) -> Duration {
+    let pause = backoff.next();
+    if error.is_forbidden() { FORBIDDEN_PAUSE } else { pause }
+}
+
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(30);
 /// Channels of one command: the script holds up the server for their time.
 const PART_CHANNELS_MAX: usize = 500;
 /// Texts of all patterns together; a hub with more does not report them.
 const PATTERNS_BYTES_MAX: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::bridge::times::PAUSE_MAX;
+
+    #[test]
+    fn what_the_user_may_not_do_is_asked_for_seldom() {
+        let mut backoff = Backoff::default();
+        let refused = |answer: &str| RedisError::Refused(answer.to_owned());
+        for answer in [
+            "NOPERM User visnyk has no permissions to run the 'evalsha' command",
+            "ERR The user executing the script can't run this command or subcommand script: 1f",
+        ] {
+            assert_eq!(pause(&refused(answer), &mut backoff), FORBIDDEN_PAUSE, "{answer}");
+        }
+        // These end by themselves.
+        for error in [
+            refused("READONLY it is a replica"),
+            refused("LOADING Redis is loading the dataset in memory"),
+            RedisError::Unexpected("this hub's report is missing"),
+        ] {
+            assert!(pause(&error, &mut backoff) <= PAUSE_MAX, "{error}");
+        }
+    }
+}

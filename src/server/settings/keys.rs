@@ -405,7 +405,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("backend.catch_up_wait_ms", 0, 600_000),
     whole("backend.counts_interval_ms", 100, 600_000),
     whole("backend.counts_expiry_ms", 200, 3_600_000),
-    whole("backend.counts_channels_max", 1, 10_000_000),
+    whole("backend.counts_channels_max", 1, 1_000_000),
     key("traces.endpoint", Allowed::Collector),
     key("traces.headers", Allowed::Secret),
     key("traces.service_name", Allowed::Name),

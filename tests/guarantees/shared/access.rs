@@ -1,9 +1,12 @@
 //! What a hub's user of the server may do.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use visnyk_loadtest::{HubCommand, RedisServer};
 
 use super::hubs::hub_on;
-use crate::support::data_of;
+use crate::support::{PATIENCE, data_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_commands_that_the_docs_name_is_enough() {
@@ -30,6 +33,36 @@ async fn a_user_with_the_commands_that_the_docs_name_is_enough() {
         let error = command.start().await.expect_err("it does not start").to_string();
         assert!(error.contains(&missing.to_uppercase()), "{missing}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_may_not_count_over_all_hubs_is_not_tried_again_and_again() {
+    let server = RedisServer::start(&[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("password");
+    std::fs::write(&path, "hunter2").expect("it is written");
+    for missing in ["hgetall", "pexpire", "unlink"] {
+        let others: Vec<_> =
+            COMMANDS.iter().copied().filter(|command| *command != missing).collect();
+        set_user(&server, &others);
+        let settings =
+            [("backend.user", "visnyk"), ("backend.password_file", path.to_str().expect("UTF-8"))];
+        let hub = hub_on(&server, &settings).await;
+        let failed = r#"visnyk_backend_reports_total{reason="failed"}"#;
+        let deadline = Instant::now() + PATIENCE;
+        while hub.metric(failed).await < 1.0 {
+            assert!(Instant::now() < deadline, "{missing}: {}", hub.stderr());
+            sleep(Duration::from_millis(10)).await;
+        }
+        // The pauses of an outage are half a second at most.
+        sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(hub.metric(failed).await, 1.0, "{missing}");
+        assert_eq!(hub.stderr().matches("subscribers are not counted over all hubs").count(), 1);
+        // All else is as it was.
+        hub.publish("a", "1").await;
+        let info = hub.channel("a").await;
+        assert_eq!(info["counted"]["reason"], "backend_away", "{missing}: {info}");
     }
 }
 
@@ -63,5 +96,5 @@ const COMMANDS: [&str; 22] = [
     "lindex",
     "hgetall",
     "pexpire",
-    "del",
+    "unlink",
 ];

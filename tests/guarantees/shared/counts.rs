@@ -14,6 +14,8 @@ use crate::support::{PATIENCE, TestHub};
 const FAST: [(&str, &str); 2] =
     [("backend.counts_interval_ms", "100"), ("backend.counts_expiry_ms", "1500")];
 
+const REPORTS_TAKEN: &str = r#"visnyk_backend_reports_total{reason="taken"}"#;
+
 /// Waits until a hub counts so many streams and polls at so many hubs, and knows that these are all.
 async fn await_counted(hub: &TestHub, channel: &str, streams: u64, pollers: u64, hubs: u64) {
     let wanted = |info: &Value| {
@@ -150,6 +152,28 @@ async fn a_server_that_lost_the_reports_is_given_them_again_and_no_part_of_them_
             sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patterns_of_a_report_that_begins_anew_are_read_anew() {
+    let server = RedisServer::start(&[]);
+    let (a, b) = (hub_on(&server, &FAST).await, hub_on(&server, &FAST).await);
+    let on_a = a.stream("channel=x", "now").await;
+    // Those of the first part of the report of b.
+    await_counted(&a, "x", 1, 0, 2).await;
+    let on_b = [b.stream("channel=**", "now").await, b.stream("channel=*", "now").await];
+    let reported = b.metric(REPORTS_TAKEN).await;
+    let deadline = Instant::now() + PATIENCE;
+    while b.metric(REPORTS_TAKEN).await < reported + 2.0 {
+        assert!(Instant::now() < deadline, "{}", b.stderr());
+        sleep(Duration::from_millis(10)).await;
+    }
+    // No question has come since, and then the reports are lost.
+    let keys = server.command(&["KEYS", "{visnyk}:hubs*"]);
+    let keys: Vec<&str> = keys.lines().filter(|line| line.starts_with("{visnyk}")).collect();
+    server.command(&[&["DEL"], &keys[..]].concat());
+    await_counted(&a, "x", 3, 0, 2).await;
+    drop((on_a, on_b));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,12 @@ fn log_of(server: &RedisServer) -> [String; 2] {
     [dump("{visnyk}:log"), dump("{visnyk}:meta")]
 }
 
+/// The keys of hubs' reports of subscribers.
+fn reports(server: &RedisServer) -> Vec<String> {
+    let keys = server.command(&["KEYS", "{visnyk}:hubs*"]);
+    keys.lines().filter(|line| line.starts_with("{visnyk}")).map(str::to_owned).collect()
+}
+
 async fn refused_start(server: &RedisServer) -> String {
     let command = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"));
     let command = command.settings(&[("backend.url", &server.url())]);
@@ -46,7 +52,12 @@ async fn refused_start(server: &RedisServer) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_of_a_later_format_stop_hubs_that_cannot_read_them_and_show_nothing_false() {
     let server = RedisServer::start(&["--enable-debug-command", "yes"]);
-    let settings = [("limits.publish.wait_ms", "300"), ("backend.catch_up_wait_ms", "300")];
+    let settings = [
+        ("limits.publish.wait_ms", "300"),
+        ("backend.catch_up_wait_ms", "300"),
+        ("backend.counts_interval_ms", "100"),
+        ("backend.counts_expiry_ms", "600000"),
+    ];
     let hubs = [hub_on(&server, &settings).await, hub_on(&server, &settings).await];
     let mut streams = Vec::new();
     for hub in &hubs {
@@ -80,10 +91,18 @@ async fn entries_of_a_later_format_stop_hubs_that_cannot_read_them_and_show_noth
         assert!(said.contains("was written by a later version of the hub (format 2)"), "{said}");
         assert!(said.contains("replace it by a version that can read it"), "{said}");
     }
+    // They leave the count of subscribers, which may be in a later format, too.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !reports(&server).is_empty() {
+        let found = reports(&server);
+        assert!(tokio::time::Instant::now() < deadline, "{found:?}");
+        sleep(std::time::Duration::from_millis(20)).await;
+    }
     // Neither do they begin another epoch, nor does one that starts.
     let error = refused_start(&server).await;
     assert!(error.contains("was written by a later version of the hub (format 2)"), "{error}");
     assert_eq!(log_of(&server), planted, "the log is as the later version left it");
+    assert_eq!(reports(&server), Vec::<String>::new(), "nothing is reported after that");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
