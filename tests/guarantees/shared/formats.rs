@@ -89,7 +89,7 @@ async fn entries_of_a_later_format_stop_hubs_that_cannot_read_them_and_show_noth
         assert_eq!(close.status(), 503, "{}", close.body);
         let said = hub.stderr();
         assert!(said.contains("was written by a later version of the hub (format 2)"), "{said}");
-        assert!(said.contains("replace it by a version that can read it"), "{said}");
+        assert!(said.contains("Upgrade it; or, if no hub has written the entry"), "{said}");
     }
     // They leave the count of subscribers, which may be in a later format, too.
     let deadline = tokio::time::Instant::now() + PATIENCE;
