@@ -16,15 +16,13 @@ use std::{
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
-use super::{JwksUrl, KeyError, KeySet};
+use super::{
+    JwksUrl, KeyError, KeySet,
+    https::{HttpsClient, https_client},
+};
 
 /// The keys could not be fetched.
 #[derive(Debug, Error)]
@@ -50,7 +48,7 @@ pub enum FetchError {
 /// The keys of one issuer.
 pub struct Jwks {
     url: JwksUrl,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HttpsClient<Empty<Bytes>>,
     keys: RwLock<Option<Arc<KeySet>>>,
     /// At most one refresh for unknown keys in this time.
     refresh_min_ms: AtomicU64,
@@ -65,28 +63,9 @@ impl Jwks {
     /// # Errors
     /// The system's root certificates cannot be read.
     pub fn new(url: JwksUrl, refresh_min: Duration) -> Result<Self, FetchError> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(FETCH_TIME_MAX));
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let connector = if url.uri().scheme_str() == Some("http") {
-            // A machine without certificates can still ask itself.
-            let none = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-                .with_safe_default_protocol_versions()
-                .expect("the provider has the default protocol versions")
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-            HttpsConnectorBuilder::new().with_tls_config(none).https_or_http()
-        } else {
-            HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(provider)
-                .map_err(FetchError::Roots)?
-                .https_only()
-        };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .build(connector.enable_http1().wrap_connector(http));
+        let is_plain = url.uri().scheme_str() == Some("http");
+        let client =
+            https_client(is_plain, FETCH_TIME_MAX, POOL_IDLE_TIMEOUT).map_err(FetchError::Roots)?;
         Ok(Self {
             url,
             client,

@@ -10,6 +10,7 @@ mod containment;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod https;
 mod identity;
 mod jwks;
 mod jwks_url;
@@ -27,6 +28,7 @@ mod verifier;
 pub use claims::{Audience, Claims, GrantClaims};
 pub use containment::contains;
 pub use error::TokenError;
+pub(crate) use https::{HttpsClient, https_client};
 pub use identity::Identity;
 pub use jsonwebtoken::Algorithm;
 pub use jwks::{FetchError, Jwks};

@@ -22,12 +22,14 @@ use tokio::{
 
 use super::{
     collector::{CollectorHeaders, CollectorUrl},
-    https::{HttpClient, client_for},
     otlp::{Resource, encode, rejected_spans},
     span_queue::SpanQueue,
     tracer::Tracer,
 };
-use crate::telemetry::{LogThrottle, with_causes};
+use crate::{
+    auth::{HttpsClient, https_client},
+    telemetry::{LogThrottle, with_causes},
+};
 
 /// Where and how spans are exported.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Exporter {
     pub fn start(tracer: &Tracer, options: ExportOptions) -> io::Result<Self> {
         let (end, ending) = watch::channel(false);
         let run = Run {
-            client: client_for(&options.url, options.timeout)?,
+            client: https_client(options.url.is_plain(), options.timeout, POOL_IDLE_TIMEOUT)?,
             resource: Resource {
                 service: options.service.clone(),
                 instance: format!("{:016x}", fastrand::u64(..)),
@@ -100,7 +102,7 @@ impl Exporter {
 
 /// What the task has.
 struct Run {
-    client: HttpClient,
+    client: HttpsClient<Full<Bytes>>,
     options: ExportOptions,
     resource: Resource,
     spans: Arc<SpanQueue>,
@@ -289,6 +291,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Of what a collector says, in the hub's log.
 const MESSAGE_CHARS_MAX: usize = 256;
+/// Longer than the time between two exports.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two exports of less than a whole batch.
 const EXPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long a batch is tried again.

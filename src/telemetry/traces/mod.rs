@@ -7,7 +7,6 @@
 mod collector;
 mod context;
 mod exporter;
-mod https;
 mod ids;
 mod metrics;
 mod otlp;

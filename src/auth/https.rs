@@ -1,28 +1,37 @@
-//! The HTTP client of exports.
+//! The HTTP client for the servers that the hub itself asks: issuers of keys, collectors of traces.
 
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::collector::CollectorUrl;
+/// A client whose requests have bodies of type `B`.
+pub(crate) type HttpsClient<B> = Client<HttpsConnector<HttpConnector>, B>;
 
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-/// A client for one collector. The certificate of an `https` one is checked against the system's roots;
-/// no proxy is asked, and redirects are not followed.
-pub(super) fn client_for(url: &CollectorUrl, connect_timeout: Duration) -> io::Result<HttpClient> {
+/// A client for one server, by `http` if `is_plain`, else by `https`, whose certificate is checked against
+/// the system's roots. No proxy is asked, and redirects are not followed.
+///
+/// # Errors
+/// The system's root certificates cannot be read.
+pub(crate) fn https_client<B>(
+    is_plain: bool,
+    connect_timeout: Duration,
+    pool_idle_timeout: Duration,
+) -> io::Result<HttpsClient<B>>
+where
+    B: Body<Data = Bytes> + Send,
+{
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_connect_timeout(Some(connect_timeout));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let connector = if url.is_plain() {
-        // A machine without certificates can still reach a collector beside it.
+    let connector = if is_plain {
+        // A machine without certificates can still reach a server beside it.
         let none = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default protocol versions")
@@ -34,9 +43,6 @@ pub(super) fn client_for(url: &CollectorUrl, connect_timeout: Duration) -> io::R
     };
     Ok(Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_idle_timeout(pool_idle_timeout)
         .build(connector.enable_http1().wrap_connector(http)))
 }
-
-/// Longer than the time between two exports.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
