@@ -2,6 +2,7 @@
 //!
 //! Outsiders hold typed handles, never an actor's reference; ractor stays inside this module.
 
+mod backend_options;
 mod batch;
 mod body;
 mod bridge;
@@ -26,6 +27,7 @@ mod log_reads;
 mod messages;
 mod payload;
 mod peer;
+mod pending_append;
 mod reply;
 mod root;
 mod sampler;
@@ -46,6 +48,7 @@ mod tcp;
 mod tls_peer;
 mod usage;
 
+pub use backend_options::BackendOptions;
 pub use batch::{Batch, Run};
 pub use body::EventBody;
 pub use client_info::ClientInfo;
@@ -57,7 +60,6 @@ pub use messages::Fault;
 pub(crate) use peer::ReadyList;
 pub use peer::{Input, Peer, SlotWaker};
 pub use shard::{Engine, Front, LocalShard, ReturnedSocket};
-pub use shared_stage::BackendOptions;
 pub use slot_key::SlotKey;
 pub use socket::Socket;
 pub use subscriber::{

@@ -5,7 +5,6 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -13,70 +12,22 @@ use tokio::{
 };
 
 use super::{
+    backend_options::BackendOptions,
     clock::Now,
     committer::Answer,
     fan_out_trace::TracedEvents,
+    pending_append::PendingAppend,
     seen::Seen,
-    shared_answers::{Answers, KnownAnswer, ReplyTo},
+    shared_answers::{Answers, KnownAnswer},
     shared_counts::{Elsewhere, SharedCounts, Uncounted},
-    submission::{AppendError, Queued, Reply, Submission},
+    submission::{AppendError, Queued},
 };
 use crate::{
-    auth::Secret,
     core::{ChannelLimits, PublishLimits},
     model::{ChannelName, Epoch, Position, Seq},
-    redis::{
-        AppendLimits, BackendAddress, Entry, Fence, NewEntries, Nonce, RedisOptions, Run,
-        SubmissionOutcome,
-    },
-    telemetry::{BackendMetrics, PublishTrace, Stage, Step, Value},
+    redis::{AppendLimits, Fence, Nonce, Run, SubmissionOutcome},
+    telemetry::BackendMetrics,
 };
-
-/// The log that a hub shares with others.
-#[derive(Debug, Clone)]
-pub struct BackendOptions {
-    /// The server that keeps it.
-    pub redis: RedisOptions,
-    /// Events that the log keeps, approximately; older ones are removed.
-    pub events_max: u64,
-    /// Bytes of the events that the log keeps, approximately; the oldest are removed.
-    pub bytes_max: u64,
-    /// How long the log keeps events, approximately.
-    pub age_max: Duration,
-    /// The most events of one append, and so of one publish.
-    pub batch_events_max: u32,
-    /// How long a subscription waits until this hub has shown what another hub has shown already.
-    pub catch_up_wait: Duration,
-    /// The time between two reports of how many subscribers this hub has.
-    pub counts_interval: Duration,
-    /// How long such a report counts at the other hubs if no further one comes.
-    pub counts_expiry: Duration,
-    /// Channels of such a report.
-    pub counts_channels_max: u32,
-}
-
-impl BackendOptions {
-    /// The default options for a server.
-    pub fn new(address: BackendAddress) -> Self {
-        Self {
-            redis: RedisOptions {
-                address,
-                user: String::new(),
-                password: Secret::default(),
-                ca: Vec::new(),
-                namespace: "visnyk".to_owned(),
-            },
-            events_max: 200_000,
-            bytes_max: 1 << 30,
-            age_max: Duration::from_secs(86_400),
-            batch_events_max: 256,
-            catch_up_wait: Duration::from_millis(5_000),
-            counts_interval: Duration::from_millis(2_000),
-            counts_expiry: Duration::from_millis(10_000),
-            counts_channels_max: 100_000,
-        }
-    }
-}
 
 /// The stage.
 pub(crate) struct SharedStage {
@@ -126,17 +77,6 @@ struct Waiting {
     /// A test holds back the next append.
     #[cfg(test)]
     is_held: bool,
-}
-
-/// A publish that waits to be appended.
-pub(super) struct PendingAppend {
-    pub(super) new: NewEntries,
-    bytes: usize,
-    first_nonce: Nonce,
-    queued_at: Instant,
-    reply_to: ReplyTo,
-    /// Of a publish that is traced.
-    trace: Option<Arc<PublishTrace>>,
 }
 
 impl SharedStage {
@@ -231,13 +171,14 @@ impl SharedStage {
         waiting.appending = batch.len();
         self.metrics.observe_queued(waiting.queue.len());
         drop(waiting);
-        self.answers.lock().begin_append(batch.iter().map(|publish| publish.first_nonce));
+        let mut answers = self.answers.lock();
+        answers.begin_append(batch.iter().map(|publish| publish.first_nonce));
         for PendingAppend { trace, new, first_nonce, .. } in &batch {
             if let Some(trace) = trace {
-                let mut answers = self.answers.lock();
                 answers.trace(*first_nonce, new.entries.len(), Arc::clone(trace));
             }
         }
+        drop(answers);
         batch
     }
 
@@ -487,7 +428,7 @@ impl SharedStage {
             let _ = fence.wait_for(has).await;
         };
         let follows = timeout(self.options.catch_up_wait, follows).await.is_ok();
-        // A position of another epoch gets a gap, so there is no need to wait longer.
+        // The client of another epoch's position gets a gap, which this hub can send at once.
         let is_foreign = |at: Position| self.fence().is_some_and(|fence| fence.epoch != at.epoch);
         match self.condition() {
             Condition::Halted => false,
@@ -551,62 +492,6 @@ impl SharedStage {
             }
         };
         let _ = timeout(self.wait_max + SHOWN_WAIT_MAX, drained).await;
-    }
-}
-
-impl PendingAppend {
-    /// If the publish is traced, records the append that it was part of, and that it is durable
-    /// unless the append failed.
-    pub(super) fn trace_append(
-        &self,
-        server: &BackendAddress,
-        times: (Instant, Instant),
-        batch_events: usize,
-        error: Option<&'static str>,
-    ) {
-        let Some(trace) = &self.trace else { return };
-        let (began, ended) = (times.0.into_std(), times.1.into_std());
-        let mut attributes = vec![
-            ("db.system.name", Value::Word("redis")),
-            ("db.operation.name", Value::Word("EVALSHA")),
-            ("visnyk.backend", Value::Text(server.to_string())),
-            ("visnyk.batch.events", Value::Whole(batch_events as u64)),
-        ];
-        if let Some(error) = error {
-            attributes.push(("error.type", Value::Word(error)));
-        }
-        trace.step(Step::RedisAppend, (began, ended), attributes, error);
-        if error.is_none() {
-            trace.stage_ended(Stage::MakeDurable, self.queued_at.into_std(), Vec::new(), None);
-        }
-    }
-
-    fn new(submission: Submission, reply: Reply, now: Now) -> Self {
-        let Submission { events, kind, key, permits, trace } = submission;
-        let mut channels = Vec::new();
-        let mut entries = Vec::with_capacity(events.len());
-        let mut bytes = 0;
-        let mut first_nonce = Nonce::default();
-        for (index, (entry, draft)) in events.iter().enumerate() {
-            let nonce = fastrand::u64(..).to_le_bytes();
-            if index == 0 {
-                first_nonce = nonce;
-            }
-            if !channels.contains(entry.name()) {
-                channels.push(entry.name().clone());
-            }
-            let encoded = Entry::encode(nonce, kind, now.wall_ms, entry.name(), draft);
-            bytes += encoded.len();
-            entries.push(Bytes::from(encoded));
-        }
-        Self {
-            new: NewEntries { key, kind, channels, entries },
-            bytes,
-            first_nonce,
-            queued_at: Instant::now(),
-            reply_to: ReplyTo { reply, permits },
-            trace,
-        }
     }
 }
 
