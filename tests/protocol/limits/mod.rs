@@ -5,6 +5,7 @@ mod answers;
 mod channel_creation;
 mod connections;
 mod deadlines;
+mod gathering;
 mod heads;
 mod rates;
 mod replays;
