@@ -140,7 +140,12 @@ impl RedisServer {
     /// # Panics
     /// It does not answer.
     pub fn command(&self, parts: &[&str]) -> String {
-        command(self.port, parts).expect("an answer")
+        self.try_command(parts).expect("an answer")
+    }
+
+    /// Performs a command; none if the server does not answer.
+    pub fn try_command(&self, parts: &[&str]) -> Option<String> {
+        command(self.port, parts).ok()
     }
 }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub struct BackendAddress {
     /// Whether connections are encrypted.
     pub tls: bool,
-    /// The server, or sentinels that know the current master.
+    /// The server, or others that know the current master.
     pub target: BackendTarget,
     /// The number of the database.
     pub database: u32,
@@ -22,10 +22,15 @@ pub enum BackendTarget {
     Server(Endpoint),
     /// Sentinels, which are asked for the master at each connect.
     Sentinels {
-        /// At most [`SENTINELS_MAX`].
+        /// At most [`SERVERS_MAX`].
         sentinels: Vec<Endpoint>,
         /// The name that they know the server by.
         master: String,
+    },
+    /// Nodes of a cluster, which are asked at each connect for the one that has the log.
+    Cluster {
+        /// At most [`SERVERS_MAX`].
+        nodes: Vec<Endpoint>,
     },
 }
 
@@ -44,8 +49,8 @@ pub struct Endpoint {
 pub enum BackendAddressError {
     /// Another scheme.
     #[error(
-        "the address must begin with redis://, rediss://, redis+sentinel:// or \
-         rediss+sentinel://, or be empty for a log of the hub's own"
+        "the address must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss in place of \
+         redis for TLS, or be empty for a log of the hub's own"
     )]
     Scheme,
     /// A scheme that a later version is to have.
@@ -62,12 +67,18 @@ pub enum BackendAddressError {
     /// An invalid port.
     #[error("the port must be a number from 1 to 65535")]
     Port,
-    /// No valid name of a master, or more than [`SENTINELS_MAX`] sentinels.
+    /// No valid name of a master, or more than [`SERVERS_MAX`] sentinels.
     #[error(
-        "the address must name 1 to {SENTINELS_MAX} sentinels, separated by commas, then `/` and the \
+        "the address must name 1 to {SERVERS_MAX} sentinels, separated by commas, then `/` and the \
          name of their master, as in redis+sentinel://one,two,three/NAME"
     )]
     Sentinels,
+    /// More than [`SERVERS_MAX`] nodes, or a database, which a cluster does not have.
+    #[error(
+        "the address must name 1 to {SERVERS_MAX} nodes of the cluster, separated by commas, and no database, as in \
+         redis+cluster://one,two,three"
+    )]
+    Cluster,
     /// A path that is not the number of a database.
     #[error(
         "after the host, or the name of the master, only the number of a database is allowed, as in /0"
@@ -79,33 +90,39 @@ impl FromStr for BackendAddress {
     type Err = BackendAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (tls, by_sentinels, rest) = match text.split_once("://") {
-            Some(("redis", rest)) => (false, false, rest),
-            Some(("rediss", rest)) => (true, false, rest),
-            Some(("redis+sentinel", rest)) => (false, true, rest),
-            Some(("rediss+sentinel", rest)) => (true, true, rest),
-            Some(("nats" | "tls", _)) => return Err(BackendAddressError::Nats),
+        let (scheme, rest) = text.split_once("://").ok_or(BackendAddressError::Scheme)?;
+        let (tls, by) = match scheme.split_once('+').unwrap_or((scheme, "")) {
+            ("redis", by) => (false, by),
+            ("rediss", by) => (true, by),
+            ("nats" | "tls", "") => return Err(BackendAddressError::Nats),
             _ => return Err(BackendAddressError::Scheme),
         };
         if rest.contains('@') {
             return Err(BackendAddressError::Credentials);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (target, path) = match by_sentinels {
-            false => (BackendTarget::Server(endpoint(authority, DEFAULT_PORT)?), path),
-            true => {
+        let (target, path) = match (by, scheme.contains('+')) {
+            ("", false) => (BackendTarget::Server(endpoint(authority, DEFAULT_PORT)?), path),
+            ("sentinel", _) => {
                 let (master, path) = path.split_once('/').unwrap_or((path, ""));
                 let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-                let sentinels = authority.split(',').map(|one| endpoint(one, SENTINEL_PORT));
-                let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
+                let sentinels = endpoints(authority, SENTINEL_PORT)?;
                 if master.is_empty()
                     || !master.chars().all(is_name)
-                    || sentinels.len() > SENTINELS_MAX
+                    || sentinels.len() > SERVERS_MAX
                 {
                     return Err(BackendAddressError::Sentinels);
                 }
                 (BackendTarget::Sentinels { sentinels, master: master.to_owned() }, path)
             }
+            ("cluster", _) => {
+                let nodes = endpoints(authority, DEFAULT_PORT)?;
+                if nodes.len() > SERVERS_MAX || !matches!(path, "" | "0") {
+                    return Err(BackendAddressError::Cluster);
+                }
+                (BackendTarget::Cluster { nodes }, path)
+            }
+            _ => return Err(BackendAddressError::Scheme),
         };
         if path.contains(|c: char| !c.is_ascii_digit()) {
             return Err(BackendAddressError::Database);
@@ -116,6 +133,11 @@ impl FromStr for BackendAddress {
         };
         Ok(Self { tls, target, database })
     }
+}
+
+/// Endpoints that are separated by commas.
+fn endpoints(authority: &str, default_port: u16) -> Result<Vec<Endpoint>, BackendAddressError> {
+    authority.split(',').map(|one| endpoint(one, default_port)).collect()
 }
 
 fn endpoint(authority: &str, default_port: u16) -> Result<Endpoint, BackendAddressError> {
@@ -143,12 +165,15 @@ fn endpoint(authority: &str, default_port: u16) -> Result<Endpoint, BackendAddre
 impl fmt::Display for BackendAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "rediss" } else { "redis" })?;
+        let list = |endpoints: &[Endpoint]| {
+            endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(",")
+        };
         match &self.target {
             BackendTarget::Server(server) => write!(f, "://{server}"),
             BackendTarget::Sentinels { sentinels, master } => {
-                let sentinels: Vec<String> = sentinels.iter().map(Endpoint::to_string).collect();
-                write!(f, "+sentinel://{}/{master}", sentinels.join(","))
+                write!(f, "+sentinel://{}/{master}", list(sentinels))
             }
+            BackendTarget::Cluster { nodes } => write!(f, "+cluster://{}", list(nodes)),
         }
     }
 }
@@ -163,9 +188,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Sentinels that an address may name. [`SENTINEL_TIME_MAX`](super::SENTINEL_TIME_MAX) limits the
-/// wait for each.
-pub const SENTINELS_MAX: usize = 16;
+/// Sentinels, or nodes of a cluster, that an address may name. [`FIND_TIME_MAX`](super::FIND_TIME_MAX)
+/// limits the wait for all of them.
+pub const SERVERS_MAX: usize = 16;
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
@@ -187,6 +212,8 @@ mod tests {
                 "rediss+sentinel://s1:1,[::1]:26379,s3:26379/m.a-i_n",
                 4,
             ),
+            ("redis+cluster://a", "redis+cluster://a:6379", 0),
+            ("rediss+cluster://a:1,[::1],c/0", "rediss+cluster://a:1,[::1]:6379,c:6379", 0),
         ] {
             let address: BackendAddress = text.parse().expect("an address");
             assert_eq!(
@@ -216,6 +243,13 @@ mod tests {
             ),
             ("redis+sentinel://s,/main", BackendAddressError::Host),
             ("redis+sentinel://s/main/hunter2", BackendAddressError::Database),
+            ("redis+cluster://user:hunter2@s", BackendAddressError::Credentials),
+            ("redis+cluster://a/1", BackendAddressError::Cluster),
+            ("redis+cluster://a/hunter2", BackendAddressError::Cluster),
+            (&format!("redis+cluster://a{}", ",a".repeat(16)), BackendAddressError::Cluster),
+            ("redis+cluster://a,", BackendAddressError::Host),
+            ("redis+hunter2://a", BackendAddressError::Scheme),
+            ("redis+://a", BackendAddressError::Scheme),
             ("redis://a,b", BackendAddressError::Host),
             ("redis://", BackendAddressError::Host),
             ("redis://:6379", BackendAddressError::Host),

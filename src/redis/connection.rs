@@ -22,13 +22,12 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
-    task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
-    address::{BackendAddress, BackendTarget, Endpoint},
+    address::{BackendAddress, Endpoint},
     error::RedisError,
     resp::{self, Reply},
 };
@@ -50,6 +49,13 @@ pub struct RedisOptions {
     pub namespace: String,
 }
 
+impl RedisOptions {
+    /// The name of a key. All of them share one hash tag, so a cluster keeps them together.
+    pub(super) fn key(&self, name: &str) -> Bytes {
+        Bytes::from(format!("{{{}}}:{name}", self.namespace))
+    }
+}
+
 /// A connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
@@ -64,95 +70,21 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Connection {
-    /// Connects, with TLS if the address asks for it, and authenticates.
-    pub(super) async fn open(options: &RedisOptions) -> Result<Self, RedisError> {
-        let mut connection = match &options.address.target {
-            BackendTarget::Server(server) => {
-                Self::connect(server, options, CONNECT_TIME_MAX).await?
-            }
-            BackendTarget::Sentinels { sentinels, master } => {
-                let server = Self::find_master(sentinels, master, options).await?;
-                Self::connect(&server, options, CONNECT_TIME_MAX).await?
-            }
-        };
+    /// Authenticates as the user of the options, if they have one.
+    pub(super) async fn authenticate(&mut self, options: &RedisOptions) -> Result<(), RedisError> {
         let password = options.password.expose();
         let user = options.user.as_bytes();
         let auth: &[&[u8]] = match (user.is_empty(), password.is_empty()) {
             (false, _) => &[b"AUTH", user, password],
             (true, false) => &[b"AUTH", password],
-            (true, true) => &[],
+            (true, true) => return Ok(()),
         };
-        if !auth.is_empty() {
-            let answer = connection.call(auth, COMMAND_TIME_MAX).await;
-            answer.map_err(RedisError::without_arguments)?;
-        }
-        if options.address.database != 0 {
-            let database = options.address.database.to_string();
-            connection.call(&[b"SELECT", database.as_bytes()], COMMAND_TIME_MAX).await?;
-        }
-        Ok(connection)
+        let answer = self.call(auth, COMMAND_TIME_MAX).await;
+        answer.map(drop).map_err(RedisError::without_arguments)
     }
 
-    /// Asks sentinels which server is the master, and takes the first answer. The master may have changed since
-    /// the last time, and a sentinel that was cut off may not know: a replica is refused later. So each
-    /// attempt begins with another one, which gets a head start; all together have [`SENTINEL_TIME_MAX`].
-    async fn find_master(
-        sentinels: &[Endpoint],
-        master: &str,
-        options: &RedisOptions,
-    ) -> Result<Endpoint, RedisError> {
-        let count = sentinels.len();
-        let head_start = SENTINEL_HEAD_START.min(SENTINEL_TIME_MAX / 2 / count.max(1) as u32);
-        let first = fastrand::usize(..count.max(1));
-        let mut asked = JoinSet::new();
-        for (sentinel, turn) in sentinels.iter().cycle().skip(first).take(count).zip(0..) {
-            let (sentinel, master) = (sentinel.clone(), master.to_owned());
-            let options = options.clone();
-            asked.spawn(async move {
-                sleep(head_start * turn).await;
-                Self::ask_sentinel(&sentinel, &master, &options).await
-            });
-        }
-        let mut error = None;
-        let answered = async {
-            while let Some(asked) = asked.join_next().await {
-                match asked {
-                    Ok(Ok(server)) => return Some(server),
-                    // Keep the error of a sentinel that answered; it tells more than an
-                    // unreachable one.
-                    Ok(Err(other @ RedisError::Unsuitable(_))) => error = Some(other),
-                    Ok(Err(other)) => error = error.take().or(Some(other)),
-                    Err(_) => {}
-                }
-            }
-            None
-        };
-        match timeout(SENTINEL_TIME_MAX, answered).await {
-            Ok(Some(server)) => Ok(server),
-            _ => Err(error.unwrap_or(RedisError::Unreachable(ErrorKind::TimedOut.into()))),
-        }
-    }
-
-    async fn ask_sentinel(
-        sentinel: &Endpoint,
-        master: &str,
-        options: &RedisOptions,
-    ) -> Result<Endpoint, RedisError> {
-        let ask: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()];
-        let mut connection = Self::connect(sentinel, options, SENTINEL_TIME_MAX).await?;
-        let reply = connection.call(&ask, SENTINEL_TIME_MAX).await?;
-        let Some([host, port]) = reply.array() else {
-            let text = format!("the sentinel {sentinel} knows no master {master:?}");
-            return Err(RedisError::Unsuitable(text));
-        };
-        let port = port.number().and_then(|port| u16::try_from(port).ok());
-        match (host.text(), port) {
-            (Some(host), Some(port)) => Ok(Endpoint { host: host.to_owned(), port }),
-            _ => Err(RedisError::Unexpected("the address of the master")),
-        }
-    }
-
-    async fn connect(
+    /// Connects to a server, with TLS if the address asks for it.
+    pub(super) async fn connect(
         server: &Endpoint,
         options: &RedisOptions,
         time_max: Duration,
@@ -314,10 +246,6 @@ pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// Timeout for the TCP connection to each address. The kernel repeats a SYN after one second, then
 /// after two more: a new attempt finds a server that is back sooner.
 const DIAL_TIME_MAX: Duration = Duration::from_millis(1_200);
-/// Timeout for all sentinels together to name the master.
-pub const SENTINEL_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long one sentinel is asked alone before the next one; less if there are many.
-const SENTINEL_HEAD_START: Duration = Duration::from_millis(100);
 /// Timeout for one command: if its bytes are not taken, or none of its reply come, for this long,
 /// the connection is given up.
 pub(super) const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
@@ -331,7 +259,7 @@ const OUT_BYTES_KEPT: usize = 1 << 20;
 mod tests {
     use tokio::{
         net::{TcpListener, TcpSocket},
-        time::Instant,
+        time::sleep,
     };
 
     use super::*;
@@ -364,26 +292,6 @@ mod tests {
         assert!(began.elapsed() > TIME_MAX, "it took longer than one wait");
     }
 
-    /// Sentinels that accept connections, of which only those with an answer give one.
-    async fn sentinels(answers: &[Option<&'static str>]) -> Vec<Endpoint> {
-        let mut sentinels = Vec::new();
-        for answer in answers.iter().copied() {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            let port = listener.local_addr().expect("an address").port();
-            tokio::spawn(async move {
-                let mut streams = Vec::new();
-                while let Ok((mut stream, _)) = listener.accept().await {
-                    if let Some(answer) = answer {
-                        let _ = stream.write_all(answer.as_bytes()).await;
-                    }
-                    streams.push(stream);
-                }
-            });
-            sentinels.push(Endpoint { host: "127.0.0.1".to_owned(), port });
-        }
-        sentinels
-    }
-
     #[tokio::test]
     async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
         // Its queue is full, so the kernel drops what comes.
@@ -401,35 +309,6 @@ mod tests {
         let stream = dial.await.expect("in time").expect("connected");
         assert_eq!(stream.peer_addr().expect("an address"), alive);
         assert!(dial_first([].into_iter()).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn sentinels_that_hang_hold_up_an_attempt_for_a_bounded_time() {
-        let address: BackendAddress = "redis+sentinel://127.0.0.1:1/m".parse().expect("an address");
-        let options = RedisOptions {
-            address,
-            user: String::new(),
-            password: Secret::default(),
-            ca: Vec::new(),
-            namespace: "visnyk".to_owned(),
-        };
-        let find = async |answers: &[Option<&'static str>]| {
-            let sentinels = sentinels(answers).await;
-            let began = Instant::now();
-            (Connection::find_master(&sentinels, "m", &options).await, began.elapsed())
-        };
-        let server = Some("*2\r\n$4\r\nhost\r\n$4\r\n6379\r\n");
-        let (nothing, unknown) = (None, Some("*-1\r\n"));
-        let mut answers = vec![nothing; 16];
-        answers[7] = server;
-        let (found, took) = find(&answers).await;
-        assert_eq!(found.expect("one answers").to_string(), "host:6379");
-        assert!(took < SENTINEL_TIME_MAX, "{took:?}");
-        let (found, took) = find(&[nothing; 4]).await;
-        assert!(matches!(found, Err(RedisError::Unreachable(_))), "{found:?}");
-        assert!(took < 2 * SENTINEL_TIME_MAX, "{took:?}");
-        let (found, _) = find(&[nothing, unknown, nothing]).await;
-        assert!(matches!(found, Err(RedisError::Unsuitable(_))), "{found:?}");
     }
 
     #[tokio::test]

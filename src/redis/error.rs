@@ -135,8 +135,8 @@ const NOT_BEGUN: [&str; 14] = [
     "CROSSSLOT",
     "ERR unknown command",
 ];
-/// Characters that are kept of an error of the server.
-const ANSWER_CHARS_MAX: usize = 120;
+/// Characters that are kept of an error of the server: `MOVED` names a host of up to 253.
+const ANSWER_CHARS_MAX: usize = 300;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{
     connection::{COMMAND_TIME_MAX, Command, Connection, RedisOptions},
     error::RedisError,
+    master::open,
     resp::Reply,
     shared_log::check_server,
 };
@@ -78,14 +79,14 @@ pub struct HubReport {
 impl RedisCounts {
     /// Connects to a server, checks that it is fit, and gives it the script.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
-        let mut connection = Connection::open(options).await?;
-        check_server(&mut connection).await?;
+        let mut connection = open(options).await?;
+        check_server(&mut connection, options).await?;
         let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
         let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
             Reply::Bulk(hash) => hash,
             _ => return Err(RedisError::Unexpected("the hash of the script")),
         };
-        let hubs = Bytes::from(format!("{{{}}}:hubs", options.namespace));
+        let hubs = options.key("hubs");
         Ok(Self { connection, script, hubs })
     }
 

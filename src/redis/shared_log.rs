@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
+    address::BackendTarget,
     connection::{COMMAND_TIME_MAX, Command, Connection, RedisOptions},
     entry::{Entry, Nonce},
     error::RedisError,
+    master::{LOG, open},
     resp::Reply,
     script::{self, AppendLimits, Appended, Fence, NewEntries, SCRIPT},
 };
@@ -26,7 +28,7 @@ pub struct RedisLog {
 /// A run of a server: another one may have lost events of the one before.
 pub type Run = Arc<str>;
 
-/// The names of its keys. They share one hash tag, so that a cluster keeps them together.
+/// The names of its keys.
 #[derive(Debug)]
 struct Keys {
     log: Bytes,
@@ -54,14 +56,14 @@ pub struct LogState {
 impl RedisLog {
     /// Connects to a server, checks that it is fit to keep a log, and gives it the script.
     pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
-        let mut connection = Connection::open(options).await?;
-        let run = check_server(&mut connection).await?;
+        let mut connection = open(options).await?;
+        let run = check_server(&mut connection, options).await?;
         let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", SCRIPT.as_bytes()];
         let script = match connection.call(&load, COMMAND_TIME_MAX).await? {
             Reply::Bulk(hash) => hash,
             _ => return Err(RedisError::Unexpected("the hash of the script")),
         };
-        let mut log = Self { connection, script, keys: Keys::of(&options.namespace), run };
+        let mut log = Self { connection, script, keys: Keys::of(options), run };
         log.probe().await?;
         Ok(log)
     }
@@ -249,9 +251,9 @@ impl std::fmt::Debug for RedisLog {
 }
 
 impl Keys {
-    fn of(namespace: &str) -> Self {
-        let key = |name: &str| Bytes::from(format!("{{{namespace}}}:{name}"));
-        let (log, closed) = (key("log"), key("closed"));
+    fn of(options: &RedisOptions) -> Self {
+        let key = |name: &str| options.key(name);
+        let (log, closed) = (key(LOG), key("closed"));
         let all = [
             log.clone(),
             key("meta"),
@@ -267,7 +269,10 @@ impl Keys {
 
 /// Refuses a server that would lose events without a sign, or that cannot be written to. Gives its
 /// run.
-pub(super) async fn check_server(connection: &mut Connection) -> Result<Run, RedisError> {
+pub(super) async fn check_server(
+    connection: &mut Connection,
+    options: &RedisOptions,
+) -> Result<Run, RedisError> {
     let reply = connection.call(&[b"INFO"], COMMAND_TIME_MAX).await?;
     let info = reply.text().ok_or(RedisError::Unexpected("the server's information"))?;
     let field = |name: &str| {
@@ -287,11 +292,14 @@ pub(super) async fn check_server(connection: &mut Connection) -> Result<Run, Red
              maxmemory-policy noeviction"
         )));
     }
-    if field("cluster_enabled") == Some("1") {
-        return Err(RedisError::Unsuitable(
-            "the server is a node of a cluster, which is not supported: use a single server, or sentinels"
+    let is_node = field("cluster_enabled") == Some("1");
+    if is_node != matches!(options.address.target, BackendTarget::Cluster { .. }) {
+        return Err(RedisError::Unsuitable(match is_node {
+            true => "the server is a node of a cluster: give the address as redis+cluster://, with several of \
+                     its nodes"
                 .to_owned(),
-        ));
+            false => "the server is not a node of a cluster: give its address as redis://".to_owned(),
+        }));
     }
     if field("role").is_some_and(|role| role != "master") {
         // The error that a write would get: another server is to become the master, so it is not

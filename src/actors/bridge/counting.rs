@@ -67,9 +67,9 @@ impl Counting {
                 Ok(mut link) => self.count_on(&mut link, &mut backoff).await,
                 Err(error) => error,
             };
-            // The tail logs an unreachable server. A refusal stays until an operator acts, so log it.
-            let is_refused = matches!(error, RedisError::Refused(_) | RedisError::Unsuitable(_));
-            if is_refused && !backoff.has_failed() {
+            // The tail logs an unreachable server, and one that refuses for now. What stays until an operator acts
+            // is logged here, too.
+            if (error.is_forbidden() || error.is_permanent()) && !backoff.has_failed() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "subscribers are not counted over all hubs; docs/scaling.md lists the commands that the \

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::redis::{CONNECT_TIME_MAX, SENTINEL_TIME_MAX};
+use crate::redis::{CONNECT_TIME_MAX, FIND_TIME_MAX};
 
 /// How long the server waits for an entry before it gives up.
 pub(super) const FOLLOW_WAIT: Duration = Duration::from_millis(500);
@@ -16,13 +16,13 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_millis(500);
 pub(super) const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// How long a running hub has to vouch for the log after a restart of its server. In the worst case
 /// it has just begun to wait for an answer when the server fails silently; then it pauses, asks
-/// sentinels, tries to connect to a server that does not answer yet, and is back after another
+/// for the master, tries to connect to a server that does not answer yet, and is back after another
 /// pause.
 pub(super) const VOUCH_WAIT: Duration = Duration::from_millis(
     (FOLLOW_WAIT.as_millis()
         + FOLLOW_ANSWER_MAX.as_millis()
         + PAUSE_MAX.as_millis()
-        + SENTINEL_TIME_MAX.as_millis()
+        + FIND_TIME_MAX.as_millis()
         + CONNECT_TIME_MAX.as_millis()
         + BACK_WITHIN.as_millis()) as u64,
 );
@@ -38,9 +38,9 @@ mod tests {
         let mut backoff = Backoff::default();
         let pause = (0..40).map(|_| backoff.next()).max().expect("some");
         assert!(pause <= PAUSE_MAX, "{pause:?}");
-        let in_vain = pause + SENTINEL_TIME_MAX + CONNECT_TIME_MAX;
+        let in_vain = pause + FIND_TIME_MAX + CONNECT_TIME_MAX;
         // What is left of the last term is for the connection and the look.
-        let back = pause + SENTINEL_TIME_MAX;
+        let back = pause + FIND_TIME_MAX;
         assert!(VOUCH_WAIT >= notices + in_vain + back + PAUSE_MAX);
         // And a pause and a connection that is made at once fit into what is said of recovery.
         assert!(2 * PAUSE_MAX <= BACK_WITHIN);

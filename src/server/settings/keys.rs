@@ -204,7 +204,8 @@ impl fmt::Display for Allowed {
             Self::Backend => f.write_str(
                 "memory: (or an empty text), redis://HOST:PORT, rediss://HOST:PORT for TLS, or \
                  redis+sentinel://HOST:PORT,HOST:PORT/MASTER (rediss+sentinel:// for TLS), with /N at the \
-                 end for another database than 0, and without a user or a password, which go into backend.user \
+                 end for another database than 0, or redis+cluster://HOST:PORT,HOST:PORT \
+                 (rediss+cluster:// for TLS), and without a user or a password, which go into backend.user \
                  and backend.password_file; nats:// is not available in this version",
             ),
             Self::Collector => f.write_str(

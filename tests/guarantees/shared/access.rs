@@ -66,7 +66,7 @@ async fn a_user_that_may_not_count_over_all_hubs_is_not_tried_again_and_again() 
     }
 }
 
-fn set_user(server: &RedisServer, commands: &[&str]) {
+pub(super) fn set_user(server: &RedisServer, commands: &[&str]) {
     let allowed: Vec<String> = commands.iter().map(|command| format!("+{command}")).collect();
     let mut parts = vec!["ACL", "SETUSER", "visnyk", "reset", "on", ">hunter2", "~{visnyk}:*"];
     parts.extend(allowed.iter().map(String::as_str));
@@ -74,7 +74,7 @@ fn set_user(server: &RedisServer, commands: &[&str]) {
 }
 
 /// As in docs/scaling.md.
-const COMMANDS: [&str; 22] = [
+pub(super) const COMMANDS: [&str; 22] = [
     "info",
     "script|load",
     "evalsha",

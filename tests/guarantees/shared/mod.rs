@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod cluster;
 mod cold_starts;
 mod counts;
 mod failovers;

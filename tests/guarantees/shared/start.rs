@@ -16,13 +16,6 @@ async fn a_server_that_evicts_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_a_cluster_is_refused() {
-    let server = RedisServer::start(&["--cluster-enabled", "yes"]);
-    let error = command(&server).start().await.expect_err("it does not start").to_string();
-    assert!(error.contains("a node of a cluster, which is not supported"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_no_sentinel_knows_is_refused() {
     let server = RedisServer::start(&[]);
     let sentinel = server.sentinel("main");
