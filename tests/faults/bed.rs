@@ -290,14 +290,12 @@ impl Node {
         self.readiness().await == Some(200)
     }
 
-    /// One of its metrics; 0 if it is not there.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let Some(hub) = &self.hub else { return 0.0 };
-        let mut exchange = Exchange::new(hub.address());
-        let answer = exchange.request("GET", "/metrics", &[], b"", PATIENCE).await;
-        let text = answer.map(|answer| answer.body).unwrap_or_default();
+    /// One of its metrics, 0 if that is not there yet; none if the hub does not answer.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let mut exchange = Exchange::new(self.hub.as_ref()?.address());
+        let answer = exchange.request("GET", "/metrics", &[], b"", PATIENCE).await.ok()?;
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-        text.lines().find_map(value).unwrap_or_default()
+        (answer.status() == 200).then(|| answer.body.lines().find_map(value).unwrap_or_default())
     }
 
     /// Whether it has something to send to a client that comes with this position, and says that events are missing.

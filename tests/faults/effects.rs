@@ -6,20 +6,22 @@ use tokio::time::{Instant, sleep};
 
 use crate::bed::{Bed, PATIENCE};
 use crate::mechanism::Mechanism;
+use crate::moment::Moment;
 use crate::record::{Effect, Record};
 use crate::subscriber::Transport;
 
 impl Mechanism {
     /// What it has to show, or it was none.
     fn effects(self) -> Vec<Effect> {
-        let status = |any: &[u16]| Effect::Status { any: any.to_vec() };
+        let status = |hub, any: &[u16]| Effect::Status { hub, any: any.to_vec() };
         let broken = |by: Transport| Effect::Broken { by: by.name() };
         match self {
-            Self::RedisFull => vec![status(&[507])],
-            Self::ReplicasMissing => vec![status(&[503])],
-            Self::RedisStoppedLong | Self::EngineLostTo | Self::EngineLostFrom | Self::HubApart => {
-                vec![status(&[503, 504])]
+            Self::RedisFull => vec![status(None, &[507])],
+            Self::ReplicasMissing => vec![status(None, &[503])],
+            Self::RedisStoppedLong | Self::EngineLostTo | Self::EngineLostFrom => {
+                [0, 1].map(|hub| status(Some(hub), &[503, 504])).into()
             }
+            Self::HubApart => vec![status(Some(0), &[503, 504])],
             _ if self.is_noticed() => vec![Effect::Gap { reason: "epoch".to_owned() }],
             Self::ClientsCut | Self::ClientsLostFrom => vec![broken(Transport::Stream)],
             // Streams go on, since they send nothing; polls have no answer.
@@ -71,32 +73,35 @@ impl Mechanism {
         self.loses() && !matches!(self, Self::FailedOver | Self::SplitBrain)
     }
 
-    /// Notes what the fault has to show; how often each hub has lost its connection so far.
-    pub(crate) async fn expect_effects(self, bed: &Bed) -> Vec<f64> {
+    /// Notes what the fault has to show; how often each hub that has to lose its connection has lost it so far.
+    pub(crate) async fn expect_effects(self, bed: &Bed, moment: Moment) -> Vec<(usize, f64)> {
         for effect in self.effects() {
             bed.recorder.note(Record::Expected { effect });
         }
         let mut disconnects = Vec::new();
-        if self.disconnects() {
-            for hub in &bed.hubs {
-                disconnects.push(hub.metric(DISCONNECTS).await);
-            }
+        // One that drains may end before it loses the connection.
+        let first = usize::from(moment == Moment::Drain);
+        for number in first..if self.disconnects() { bed.hubs.len() } else { 0 } {
+            let before = bed.hubs[number].metric(DISCONNECTS).await;
+            disconnects.push((number, before.expect("a hub that runs gives its metrics")));
         }
         disconnects
     }
 
-    /// Waits until each hub has lost its connection once more than before.
-    pub(crate) async fn await_disconnects(bed: &Bed, before: &[f64]) {
-        for (number, (hub, before)) in bed.hubs.iter().zip(before).enumerate() {
+    /// Waits until each of these hubs has lost its connection once more than before.
+    pub(crate) async fn await_disconnects(bed: &Bed, before: &[(usize, f64)]) {
+        for &(number, before) in before {
             let deadline = Instant::now() + PATIENCE;
-            // One that drains may end meanwhile.
-            while hub.is_up() && hub.metric(DISCONNECTS).await <= *before {
-                if Instant::now() >= deadline || hub.readiness().await.is_none() {
-                    let is_there = hub.readiness().await.is_some();
-                    if is_there {
-                        let what = format!("hub {number} has not lost its connection to Redis");
-                        bed.recorder.note(Record::Odd { what });
-                    }
+            loop {
+                let now = bed.hubs[number].metric(DISCONNECTS).await;
+                if now.is_some_and(|now| now > before) {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    let what = format!(
+                        "hub {number} has not lost its connection to Redis: {now:?} times, {before} before"
+                    );
+                    bed.recorder.note(Record::Odd { what });
                     break;
                 }
                 sleep(Duration::from_millis(20)).await;

@@ -236,7 +236,7 @@ impl Mechanism {
     /// Breaks it, and mends it.
     pub(crate) async fn strike(self, bed: &mut Bed, traffic: &mut Traffic, moment: Moment) {
         bed.note(self.name());
-        let disconnects = self.expect_effects(bed).await;
+        let disconnects = self.expect_effects(bed, moment).await;
         match self {
             Self::RollingRestart => rolling::restart_each(bed).await,
             Self::HubKilled | Self::HubKilledBehindNginx => {
@@ -267,7 +267,7 @@ impl Mechanism {
                 traffic.publish_backlog(1, 100).await;
                 bed.hubs[0].signal(Signal::CONT);
                 let deadline = Instant::now() + PATIENCE;
-                while bed.hubs[0].metric(FELL_OFF).await < 1.0 {
+                while bed.hubs[0].metric(FELL_OFF).await.is_none_or(|times| times < 1.0) {
                     assert!(Instant::now() < deadline, "the hub has missed nothing");
                     sleep(Duration::from_millis(20)).await;
                 }

@@ -178,7 +178,8 @@ impl Publishing {
             if let Ok(answer) = &answer
                 && answer.status() != 201
             {
-                self.recorder.note(Record::Refusal { status: answer.status() });
+                let status = answer.status();
+                self.recorder.note(Record::Refusal { hub: link.hub, status });
             }
             let answer = match answer {
                 Err(_) => Outcome::Unknown,

@@ -33,8 +33,8 @@ pub(crate) enum Record {
     Loss { what: String, since_us: u64, must: bool },
     /// The fault has to show this, or it was none.
     Expected { effect: Effect },
-    /// A publish got an answer that is not 201.
-    Refusal { status: u16 },
+    /// A publish got an answer of this hub that is not 201; behind a balancer that is the first one.
+    Refusal { hub: usize, status: u16 },
     /// A hub took a publish so long after the fault was mended.
     Recovered { hub: usize, ms: u64, ms_max: u64 },
     /// A publish is sent for the first time.
@@ -66,8 +66,8 @@ pub(crate) enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Effect {
-    /// A publish was answered with one of these.
-    Status { any: Vec<u16> },
+    /// A publish was answered with one of these, by this hub, or by any.
+    Status { hub: Option<usize>, any: Vec<u16> },
     /// A subscriber received a gap of this reason.
     Gap { reason: String },
     /// A connection of a subscriber by this transport broke behind this line.

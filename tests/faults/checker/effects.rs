@@ -20,7 +20,9 @@ pub(super) fn check(lines: &[Line], found: &mut Vec<String>) {
 /// What is expected of a fault is noted before it strikes.
 fn is_shown(effect: &Effect, at: usize, lines: &[Line]) -> bool {
     lines[at..].iter().any(|line| match (effect, &line.record) {
-        (Effect::Status { any }, Record::Refusal { status }) => any.contains(status),
+        (Effect::Status { hub: wanted, any }, Record::Refusal { hub, status }) => {
+            wanted.is_none_or(|wanted| wanted == *hub) && any.contains(status)
+        }
         (Effect::Gap { reason: wanted }, Record::Gap { reason, .. }) => reason == wanted,
         (Effect::Broken { by: wanted }, Record::Closed { by, broke: true, .. }) => by == wanted,
         _ => false,

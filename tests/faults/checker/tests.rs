@@ -412,7 +412,7 @@ fn checker_reports_a_fault_without_effect() {
         lines.extend(shown.map(|record| Line { at_us: 91, record }));
         lines
     };
-    let refusal = Record::Refusal { status: 507 };
+    let refusal = Record::Refusal { hub: 1, status: 507 };
     let closed = |by: &str, broke: bool| Record::Closed { who: 0, by: by.into(), broke };
     let broken = Effect::Broken { by: "Stream".into() };
     // One that has all, or whose hub drains, shows nothing of a fault, and another transport not this one.
@@ -420,17 +420,23 @@ fn checker_reports_a_fault_without_effect() {
         let found = violations(&with(broken.clone(), Some(record)));
         assert!(found[0].contains("the fault had no effect"), "{found:?}");
     }
-    for (effect, shown) in
-        [(Effect::Status { any: vec![503, 507] }, refusal), (broken, closed("Stream", true))]
-    {
+    for (effect, shown) in [
+        (Effect::Status { hub: None, any: vec![503, 507] }, refusal),
+        (broken, closed("Stream", true)),
+    ] {
         assert_found("the fault had no effect", with(effect.clone(), Some(shown)), |lines| {
             lines.pop();
         });
         let found = violations(&with(effect, None));
         assert!(found[0].contains("the fault had no effect"), "{found:?}");
     }
-    let wrong = with(Effect::Status { any: vec![507] }, Some(Record::Refusal { status: 503 }));
-    assert!(violations(&wrong)[0].contains("the fault had no effect"));
+    let at_first = Effect::Status { hub: Some(0), any: vec![503] };
+    let refused = |hub, status| with(at_first.clone(), Some(Record::Refusal { hub, status }));
+    assert_eq!(violations(&refused(0, 503)), [""; 0]);
+    // Another status, and the hub beside the one that is broken.
+    for wrong in [refused(0, 507), refused(1, 503)] {
+        assert!(violations(&wrong)[0].contains("the fault had no effect"));
+    }
     let expected = Record::Expected { effect: Effect::Gap { reason: "epoch".into() } };
     let mut lines = good_loss();
     lines.insert(1, Line { at_us: 0, record: expected });
