@@ -32,6 +32,12 @@ impl HubCommand {
         }
     }
 
+    /// Starts another program.
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
     /// Listens here instead, for instance where a hub was before.
     pub fn listen(mut self, address: impl ToString) -> Self {
         self.listen = address.to_string();

@@ -1,7 +1,7 @@
 //! The processes of one scenario: hubs, what keeps their log, and proxies in front of each.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,6 +15,7 @@ use crate::proxy::{Direction, Flow, Proxy};
 use crate::record::{Record, Recorder, closing};
 pub(crate) use crate::support::PATIENCE;
 use crate::support::{clock_off_by, fake_time, tracer};
+use crate::version::Version;
 
 /// What keeps the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) has_one_replay: bool,
     /// The clock of the second hub is ten seconds behind (libfaketime).
     pub(crate) has_clock_behind: bool,
+    /// The version of the hubs at first.
+    pub(crate) version: Version,
     /// For strace: what is injected into the hub's first process.
     pub(crate) inject: Option<&'static str>,
 }
@@ -226,8 +229,7 @@ impl Node {
         // connected to itself.
         let part = || fastrand::u8(1..255);
         let listen = format!("127.{}.{}.{}:0", part(), part(), part());
-        let program = std::env::var_os("VISNYK_BIN");
-        let program = program.map_or(env!("CARGO_BIN_EXE_visnyk").into(), PathBuf::from);
+        let program = Version::Present.program().expect("the hub under test");
         let engine = match redis {
             Some(redis) => Some(Proxy::start(redis.address(), seed).await),
             None => None,
@@ -262,7 +264,7 @@ impl Node {
                 None => command,
             }
         };
-        let command = command_of(&program);
+        let command = setup.version.of(command_of(&program));
         let first = match setup.inject {
             Some(inject) => command_of(&tracer(&program, inject, directory)),
             None => command.clone(),
@@ -327,6 +329,11 @@ impl Node {
         let status = hub.wait(PATIENCE).await;
         self.said += &hub.stderr();
         status.ok()?.code()
+    }
+
+    /// Lets it be of another version when it is started again.
+    pub(crate) fn change_version(&mut self, version: Version) {
+        self.command = version.of(self.command.clone());
     }
 
     /// Starts it again where it was.

@@ -21,3 +21,5 @@ mod subscriber;
 #[path = "../support/mod.rs"]
 mod support;
 mod traffic;
+mod upgrades;
+mod version;

@@ -13,6 +13,8 @@ use crate::publisher::{BUSY, QUIET};
 use crate::record::Record;
 use crate::rolling;
 use crate::traffic::Traffic;
+use crate::upgrades;
+use crate::version::Version;
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub(crate) enum Mechanism {
     HubKilledBehindNginx,
     /// One hub after the other is restarted, behind an nginx.
     RollingRestart,
+    /// One hub after the other is replaced by one of another version, there and back (`tests/faults/versions`).
+    RollingUpgrade,
+    /// One hub is replaced by one of a later version, whose entries the other one cannot read; then that one, too.
+    FormatRaised,
     /// Another process takes over sockets and log.
     HubTakenOver,
     /// A system call of the log fails (`strace`), which ends the hub; it is started again.
@@ -118,6 +124,8 @@ impl Mechanism {
             Self::HubAway => "hub-away",
             Self::HubKilledBehindNginx => "hub-killed-behind-nginx",
             Self::RollingRestart => "rolling-restart",
+            Self::RollingUpgrade => "rolling-upgrade",
+            Self::FormatRaised => "format-raised",
             Self::HubTakenOver => "hub-taken-over",
             Self::HubFailed => "hub-failed",
             Self::RedisKilled => "redis-killed",
@@ -168,7 +176,17 @@ impl Mechanism {
             has_balancer,
             has_one_replay: self == Self::RedisOlderTwice,
             has_clock_behind: self == Self::RedisEmptiedTwice,
+            version: if self == Self::RollingUpgrade { Version::Earlier } else { Version::Present },
             inject: None,
+        }
+    }
+
+    /// Versions of the hub beside the one under test.
+    pub(crate) fn versions(self) -> &'static [Version] {
+        match self {
+            Self::RollingUpgrade => &[Version::Earlier, Version::Later { writes: 1 }],
+            Self::FormatRaised => &[Version::Later { writes: 2 }],
+            _ => &[],
         }
     }
 
@@ -239,6 +257,8 @@ impl Mechanism {
         let disconnects = self.expect_effects(bed, moment).await;
         match self {
             Self::RollingRestart => rolling::restart_each(bed).await,
+            Self::RollingUpgrade => upgrades::upgrade_and_back(bed, traffic).await,
+            Self::FormatRaised => upgrades::raise_format(bed, traffic).await,
             Self::HubKilled | Self::HubKilledBehindNginx => {
                 bed.hubs[0].kill().await;
                 sleep(SHORT).await;

@@ -82,6 +82,9 @@ impl Probe {
             _ if scenario.mechanism.setup().has_clock_behind && !self.has_fake_time => {
                 Some("libfaketime is missing")
             }
+            _ if !scenario.mechanism.versions().iter().all(|it| it.program().is_some()) => {
+                Some("other versions are not built (tests/faults/versions)")
+            }
             _ if scenario.needs_strace() && !self.has_strace => Some("strace does not work"),
             _ => None,
         }

@@ -43,6 +43,8 @@ const REDIS: &[Row] = &[
     (HubAway, &[], &[Idle, Load]),
     (HubKilledBehindNginx, &[], &[Load, BeforeShow]),
     (RollingRestart, &[Load], &[]),
+    (RollingUpgrade, &[], &[Load]),
+    (FormatRaised, &[], &[Load]),
     (RedisKilled, &[BeforeShow], &[Idle, Load, BeforeSequencing, Replay, Drain]),
     (RedisRestarted, &[], &[Load, BeforeSequencing, BeforeShow, Drain]),
     (RedisStopped, &[Drain], &[Idle, Load, Replay]),
