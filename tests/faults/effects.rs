@@ -21,7 +21,7 @@ impl Mechanism {
             Self::RedisStoppedLong | Self::EngineLostTo | Self::EngineLostFrom => {
                 [0, 1].map(|hub| status(Some(hub), &[503, 504])).into()
             }
-            Self::HubApart => vec![status(Some(0), &[503, 504])],
+            Self::HubApart | Self::SplitBrainRefused => vec![status(Some(0), &[503, 504])],
             _ if self.is_noticed() => vec![Effect::Gap { reason: "epoch".to_owned() }],
             Self::ClientsCut | Self::ClientsLostFrom => vec![broken(Transport::Stream)],
             // Streams go on, since they send nothing; polls have no answer.
@@ -65,6 +65,7 @@ impl Mechanism {
                     | Self::HubApartEmptied
                     | Self::HubApartOlder
                     | Self::HubApartRestarted
+                    | Self::SplitBrainRefused
             )
     }
 

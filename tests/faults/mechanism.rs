@@ -100,6 +100,9 @@ pub(crate) enum Mechanism {
     HubApartRestarted,
     /// A replica takes over, and the first hub stays with the former master for some time.
     SplitBrain,
+    /// The master and one hub are cut off from the replica and the other hub. The master refuses writes (`min-replicas-to-write`),
+    /// then the replica takes over, and later the first hub finds it.
+    SplitBrainRefused,
     /// Connections of clients are reset, five times.
     ClientsCut,
     /// Connections of clients take up to 100 ms for each piece, for 1.5 s.
@@ -156,6 +159,7 @@ impl Mechanism {
             Self::HubApartOlder => "hub-apart-older",
             Self::HubApartRestarted => "hub-apart-restarted",
             Self::SplitBrain => "split-brain",
+            Self::SplitBrainRefused => "split-brain-refused",
             Self::ClientsCut => "clients-cut",
             Self::ClientsDelayed => "clients-delayed",
             Self::ClientsDripping => "clients-dripping",
@@ -166,8 +170,10 @@ impl Mechanism {
 
     /// What it needs.
     pub(crate) fn setup(self) -> Setup {
-        let has_replica =
-            matches!(self, Self::FailedOver | Self::FailedOverLagging | Self::SplitBrain);
+        let has_replica = matches!(
+            self,
+            Self::FailedOver | Self::FailedOverLagging | Self::SplitBrain | Self::SplitBrainRefused
+        );
         let events_max = self.kept_min().map(|kept| kept as u32);
         let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
         Setup {
@@ -228,6 +234,13 @@ impl Mechanism {
             | Self::RedisOlderEpoch
             | Self::RedisOlderCold
             | Self::HubApartOlder => bed.back_up(),
+            Self::SplitBrainRefused => {
+                for (setting, value) in
+                    [("min-replicas-max-lag", "1"), ("min-replicas-to-write", "1")]
+                {
+                    bed.command(&["CONFIG", "SET", setting, value]);
+                }
+            }
             Self::FailedOverLagging => {
                 // What is on its way to the replica arrives before.
                 bed.kept_us = bed.recorder.now_us().saturating_sub(REPLICATED.as_micros() as u64);
@@ -414,6 +427,7 @@ impl Mechanism {
                 });
             }
             Self::SplitBrain => self.split(bed, traffic).await,
+            Self::SplitBrainRefused => Self::split_and_refuse(bed, traffic).await,
             Self::ClientsCut => {
                 for _ in 0..5 {
                     bed.hubs.iter().for_each(|hub| hub.front.cut());
@@ -500,6 +514,34 @@ impl Mechanism {
             let link = bed.hubs[hub].engine.as_ref().expect("Redis");
             link.lead_to(replica.address());
             link.cut();
+            assert!(traffic.acknowledged(20).await, "hubs take publishes");
+        }
+    }
+
+    /// Publishing begins once the former master refuses: what it had taken in the second before could be lost.
+    async fn split_and_refuse(bed: &mut Bed, traffic: &Traffic) {
+        let received = bed.command(&["WAIT", "1", "5000"]);
+        assert!(received.starts_with(":1"), "{received}");
+        let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
+        let link = link.expect("its link");
+        let engine = |hub: usize| bed.hubs[hub].engine.as_ref().expect("Redis");
+        for cut_off in [link, engine(1)] {
+            cut_off.set(Direction::ToClient, Flow::Hold);
+            cut_off.set(Direction::ToServer, Flow::Hold);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !bed.command(&["INFO", "replication"]).contains("min_slaves_good_slaves:0") {
+            assert!(Instant::now() < deadline, "the master has its replica");
+            sleep(Duration::from_millis(20)).await;
+        }
+        traffic.go_on();
+        traffic.await_refusal(0, 503).await;
+        block_in_place(|| replica.command(&["REPLICAOF", "NO", "ONE"]));
+        for hub in [1, 0] {
+            engine(hub).lead_to(replica.address());
+            engine(hub).cut();
+            engine(hub).set(Direction::ToClient, Flow::Pass);
+            engine(hub).set(Direction::ToServer, Flow::Pass);
             assert!(traffic.acknowledged(20).await, "hubs take publishes");
         }
     }

@@ -73,6 +73,7 @@ const REDIS: &[Row] = &[
     (HubApartOlder, &[], &[Load, Replay]),
     (HubApartRestarted, &[], &[Load]),
     (SplitBrain, &[], &[Load]),
+    (SplitBrainRefused, &[], &[Idle]),
     (ClientsCut, &[Replay], &[Idle, Load, BeforeShow, Drain]),
     (ClientsDelayed, &[], &[Load]),
     (ClientsDripping, &[], &[Load]),

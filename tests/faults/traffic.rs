@@ -183,6 +183,16 @@ impl Traffic {
         }
     }
 
+    /// Waits until a hub has refused a publish with this status.
+    pub(crate) async fn await_refusal(&self, hub: usize, status: u16) {
+        let wanted = Record::Refusal { hub, status };
+        let deadline = Instant::now() + PATIENCE;
+        while !self.recorder.with_lines(|lines| lines.iter().any(|line| line.record == wanted)) {
+            assert!(Instant::now() < deadline, "hub {hub} refuses with {status}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Starts subscribers from the oldest event, and waits until one is in the middle of it.
     pub(crate) async fn replay(&mut self) {
         let before = self.subscribers_started;
