@@ -21,14 +21,29 @@ pub(super) struct RoundTrace {
 impl RoundTrace {
     /// Of a round on a shard that begins now with events of these batches, of the channels that
     /// `is_sent` names; `None` if none of them is of a traced publish.
-    pub(super) fn begin<'a>(
+    #[inline]
+    pub(super) fn begin(
+        shard_and_lane: (usize, &'static str),
+        batches: &[Arc<Batch>],
+        connections: usize,
+        is_sent: impl FnMut(ChannelId) -> bool,
+    ) -> Option<Box<Self>> {
+        match batches.iter().any(|batch| !batch.traces().is_empty()) {
+            true => Self::begin_traced(shard_and_lane, batches, connections, is_sent),
+            false => None,
+        }
+    }
+
+    /// The same, of batches of which one has a trace.
+    #[cold]
+    fn begin_traced(
         (shard, lane): (usize, &'static str),
-        batches: impl IntoIterator<Item = &'a Arc<Batch>>,
+        batches: &[Arc<Batch>],
         connections: usize,
         mut is_sent: impl FnMut(ChannelId) -> bool,
     ) -> Option<Box<Self>> {
         let mut fan_outs = Vec::new();
-        for batch in batches.into_iter().filter(|batch| !batch.traces().is_empty()) {
+        for batch in batches {
             for trace in batch.traces() {
                 let has_its_events = batch.runs().iter().any(|run| {
                     run.events.iter().any(|event| trace.has(event.seq)) && is_sent(run.entry.id())

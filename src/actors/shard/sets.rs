@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 #[derive(Debug)]
 pub(super) struct ChannelSets {
     sets: Vec<Set>,
-    grown: FxHashMap<(u32, u32), u32>,
+    /// The extensions but the latest: set, channel and extended set. Empty in a round of one channel.
+    earlier: FxHashMap<(u32, u32), u32>,
     /// The latest extension: most connections repeat that of the connection before.
-    last: (u32, u32, u32),
+    latest: Option<((u32, u32), u32)>,
 }
 
 #[derive(Debug)]
@@ -26,27 +27,28 @@ impl ChannelSets {
     pub(super) fn new() -> Self {
         Self {
             sets: vec![Set { without: Self::EMPTY, channel: u32::MAX }],
-            grown: FxHashMap::default(),
-            last: (u32::MAX, u32::MAX, u32::MAX),
+            earlier: FxHashMap::default(),
+            latest: None,
         }
     }
 
     /// The number of `set` extended by `channel`. A channel that is already in the set must be the
     /// one added last.
     pub(super) fn with(&mut self, set: u32, channel: u32) -> u32 {
-        if (self.last.0, self.last.1) == (set, channel) {
-            return self.last.2;
+        let key = (set, channel);
+        match self.latest {
+            Some((latest, extended)) if latest == key => return extended,
+            _ if self.sets[set as usize].channel == channel => return set,
+            Some((latest, extended)) => _ = self.earlier.insert(latest, extended),
+            None => {}
         }
-        if self.sets[set as usize].channel == channel {
-            return set;
-        }
-        let next = self.sets.len() as u32;
-        let grown = *self.grown.entry((set, channel)).or_insert(next);
-        if grown == next {
+        let known = self.earlier.get(&key).copied();
+        let extended = known.unwrap_or_else(|| {
             self.sets.push(Set { without: set, channel });
-        }
-        self.last = (set, channel, grown);
-        grown
+            (self.sets.len() - 1) as u32
+        });
+        self.latest = Some((key, extended));
+        extended
     }
 
     /// The channels of a set, the latest first.

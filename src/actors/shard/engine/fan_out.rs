@@ -5,7 +5,7 @@
 
 mod mixed;
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, slice, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
@@ -190,6 +190,7 @@ impl FanOut {
     }
 
     /// Queues the lanes that have gathered events long enough.
+    #[inline]
     pub(super) fn queue_gathered(&mut self, now_ms: u64) {
         while let Some(channel) = self.gathering.pop_due(now_ms) {
             if let Some(lane) = self.lanes.get_mut(&channel) {
@@ -304,7 +305,7 @@ impl FanOut {
                         ends_round: true,
                         _trace: RoundTrace::begin(
                             (self.shard, "small"),
-                            [&current.batch],
+                            slice::from_ref(&current.batch),
                             plain_count,
                             |sent| sent == channel,
                         ),
@@ -352,7 +353,7 @@ impl FanOut {
                 continue;
             };
             let range = round.next_slice(sends_max);
-            let slice = PlainSlice {
+            let next = PlainSlice {
                 channel,
                 range,
                 payload: Arc::clone(round.payload()),
@@ -362,7 +363,7 @@ impl FanOut {
                 _trace: None,
             };
             lane.check_delay(channel, self.lanes_are_late, &self.throttles, now_ms);
-            return Some(slice);
+            return Some(next);
         }
         self.lanes_are_late = false;
         None
@@ -371,6 +372,7 @@ impl FanOut {
     /// The slots of a slice, to be returned with [`end_slice`](Self::end_slice) or
     /// [`end_small_run`](Self::end_small_run). If a slot's connection ends meanwhile, its index
     /// becomes vacant.
+    #[inline]
     pub(super) fn begin_slice<P>(&mut self, slice: &PlainSlice<P>) -> Vec<u32> {
         self.sending = Some(slice.channel);
         let mut slots = std::mem::take(&mut self.scratch);
@@ -380,6 +382,7 @@ impl FanOut {
     }
 
     /// Ends a small channel's run after its sends.
+    #[inline]
     pub(super) fn end_small_run(
         &mut self,
         run: &PlainSlice<Payload>,
@@ -422,6 +425,7 @@ impl FanOut {
         self.sending == Some(channel) || self.lanes.contains_key(&channel)
     }
 
+    #[inline]
     fn compact(&mut self, channel: ChannelId, slots: &mut Slots<Slot>) {
         self.registry.compact(channel, |slot, plain_index| {
             if let Some(slot) = slots.get_mut(slot as usize) {

@@ -13,30 +13,36 @@ use crate::actors::{
 impl FanOut {
     /// The mixed lane's round under way, or a new one; to be returned with
     /// [`return_mixed_round`](Self::return_mixed_round).
+    #[inline]
     pub(in crate::actors::shard::engine) fn take_mixed_round(
         &mut self,
         slots: &Slots<Slot>,
         now_ms: u64,
     ) -> Option<MixedRound> {
         if !self.mixed.has_round() {
-            if !self.gathering.is_mixed_due(now_ms) {
+            if self.mixed.is_idle() || !self.gathering.is_mixed_due(now_ms) {
                 return None;
             }
-            let channels = self.mixed.begin(slots.capacity(), now_ms)?;
-            if !self.late_in_mixed.is_empty() && !self.is_mixed_late(now_ms) {
-                self.late_in_mixed.clear();
-            }
-            for (number, (batch, run)) in channels.iter().enumerate() {
-                let entry = &batch.runs()[*run].entry;
-                if self.registry.look_up(entry).is_some() {
-                    let mixed = &mut self.mixed;
-                    self.registry.each_mixed(entry.id(), |slot| mixed.add_due(slot, number as u32));
-                }
-            }
-            let registry = &self.registry;
-            self.mixed.trace_round(self.shard, |channel| registry.has_mixed(channel));
+            self.begin_mixed_round(slots, now_ms);
         }
         self.mixed.take_round()
+    }
+
+    /// Begins the next round of the mixed lane; none if no batch is queued.
+    fn begin_mixed_round(&mut self, slots: &Slots<Slot>, now_ms: u64) {
+        let Some(channels) = self.mixed.begin(slots.capacity(), now_ms) else { return };
+        if !self.late_in_mixed.is_empty() && !self.is_mixed_late(now_ms) {
+            self.late_in_mixed.clear();
+        }
+        for (number, (batch, run)) in channels.iter().enumerate() {
+            let entry = &batch.runs()[*run].entry;
+            if self.registry.look_up(entry).is_some() {
+                let mixed = &mut self.mixed;
+                self.registry.each_mixed(entry.id(), |slot| mixed.add_due(slot, number as u32));
+            }
+        }
+        let registry = &self.registry;
+        self.mixed.trace_round(self.shard, |channel| registry.has_mixed(channel));
     }
 
     /// The set of the round's channels that a slot receives; `None` if its connection has ended.
