@@ -4,6 +4,7 @@
 //! (`VISNYK_*`, `__` between levels), command-line flags. Every layer is checked against one table
 //! of keys before it is merged, so that a refusal can name where the value came from.
 
+mod allowed;
 mod assignment;
 mod auth;
 mod channel_report;
@@ -21,11 +22,12 @@ mod set_by;
 mod sources;
 mod values;
 
+pub use allowed::Allowed;
 pub(crate) use auth::SECRET_BYTES_MIN;
 pub use auth::{AuthSettings, PublicKeyFile};
 pub use effective::{Effective, Entry};
 pub use error::{SettingsError, SettingsErrors};
-pub use keys::{Allowed, Key};
+pub use keys::Key;
 pub use listen::{ListenAddr, ListenAddrError};
 pub(crate) use reload::Reload;
 pub use set_by::SetBy;
