@@ -1,7 +1,7 @@
 //! Reads of the log on disk for readers of history: a few threads, so that no thread that serves
 //! connections waits for a disk.
 //!
-//! A read is a bounded piece, and a reader has one at a time, so they take turns. What is read and not
+//! A read is a bounded piece, or a turn of a search for last events, and a reader has one at a time, so they take turns. What is read and not
 //! taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
 
 use std::{
@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::{
-    backend::{EventStore, LogRead, LogReadError, Piece},
+    backend::{EventStore, LastSearch, LogRead, LogReadError, Piece},
     disk::{LocalDirectory, LogReader, ReadError},
     telemetry::{DiskMetrics, LogThrottle},
 };
@@ -78,10 +78,13 @@ pub(crate) enum ReadFailure {
     Closed,
 }
 
+/// A search for last events that waits or is under way, or a turn of it.
+pub(crate) type PendingSearch = PendingRead<LastSearch>;
+
 /// A read that waits or is under way.
 #[derive(Debug)]
-pub(crate) struct PendingRead {
-    reply: oneshot::Receiver<Result<ReadPiece, ReadFailure>>,
+pub(crate) struct PendingRead<T = ReadPiece> {
+    reply: oneshot::Receiver<Result<T, ReadFailure>>,
     is_over: bool,
     cancelled: Arc<AtomicUsize>,
 }
@@ -108,8 +111,8 @@ impl Drop for ReadPiece {
     }
 }
 
-impl Future for PendingRead {
-    type Output = Result<ReadPiece, ReadFailure>;
+impl<T> Future for PendingRead<T> {
+    type Output = Result<T, ReadFailure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = Pin::new(&mut self.reply).poll(context);
@@ -118,7 +121,7 @@ impl Future for PendingRead {
     }
 }
 
-impl Drop for PendingRead {
+impl<T> Drop for PendingRead<T> {
     fn drop(&mut self) {
         if !self.is_over {
             self.cancelled.fetch_add(1, Ordering::Relaxed);
@@ -149,9 +152,23 @@ struct State {
     is_held: bool,
 }
 
-struct Read {
-    read: LogRead,
-    reply: oneshot::Sender<Result<ReadPiece, ReadFailure>>,
+enum Read {
+    /// The next piece of a reader.
+    Piece(LogRead, Reply<ReadPiece>),
+    /// A turn of a search for last events.
+    Search(LastSearch, Reply<LastSearch>),
+}
+
+type Reply<T> = oneshot::Sender<Result<T, ReadFailure>>;
+
+impl Read {
+    /// Whether its reader has gone.
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Piece(_, reply) => reply.is_closed(),
+            Self::Search(_, reply) => reply.is_closed(),
+        }
+    }
 }
 
 impl LogReads {
@@ -191,6 +208,18 @@ impl LogReads {
 
     /// Queues a read.
     pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead, ReadsBusy> {
+        self.queue(|reply| Read::Piece(read, reply))
+    }
+
+    /// Queues a turn of a search for last events, which gives it back.
+    pub(crate) fn search(&self, search: LastSearch) -> Result<PendingSearch, ReadsBusy> {
+        self.queue(|reply| Read::Search(search, reply))
+    }
+
+    fn queue<T>(
+        &self,
+        read: impl FnOnce(Reply<T>) -> Read,
+    ) -> Result<PendingRead<T>, ReadsBusy> {
         let (reply, pending) = oneshot::channel();
         let queue_max = self.queue.limits.queue_max as usize;
         let mut state = self.queue.state.lock();
@@ -198,7 +227,7 @@ impl LogReads {
             // Remove cancelled reads, but only if there are many: this thread serves connections.
             if self.queue.cancelled.load(Ordering::Relaxed) > queue_max / CANCELLED_SHARE {
                 self.queue.cancelled.store(0, Ordering::Relaxed);
-                state.reads.retain(|read| !read.reply.is_closed());
+                state.reads.retain(|read| !read.is_cancelled());
             }
             if state.reads.len() >= queue_max {
                 self.queue.metrics.read_refused();
@@ -206,7 +235,7 @@ impl LogReads {
             }
         }
         if !state.has_stopped {
-            state.reads.push_back(Read { read, reply });
+            state.reads.push_back(read(reply));
             self.queue.metrics.reads_wait(state.reads.len());
             self.queue.changed.notify_one();
         }
@@ -261,22 +290,41 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     /// Serves one read after the other, until the end.
     fn serve(self: &Arc<Self>) {
-        while let Some(Read { read, reply }) = self.next() {
-            if reply.is_closed() {
+        while let Some(read) = self.next() {
+            if read.is_cancelled() {
                 self.metrics.read_cancelled();
                 continue;
             }
             let started = Instant::now();
-            let read = AssertUnwindSafe(|| self.store.read_log(&self.log, &read));
-            let result = match catch_unwind(read) {
-                Ok(Ok(piece)) => Ok(self.ready(piece)),
-                Ok(Err(error)) => Err(self.failure(&error)),
-                Err(_) => Err(ReadFailure::Unreadable),
-            };
-            let bytes = result.as_ref().map_or(0, |piece| piece.bytes);
-            self.metrics.observe_read(started.elapsed(), bytes);
-            // A reader that has gone meanwhile drops the piece.
-            let _ = reply.send(result);
+            // A reader that has gone meanwhile drops the result.
+            match read {
+                Read::Piece(read, reply) => {
+                    let result = self.perform(|| self.store.read_log(&self.log, &read));
+                    let result = result.map(|piece| self.ready(piece));
+                    let bytes = result.as_ref().map_or(0, |piece| piece.bytes);
+                    self.metrics.observe_read(started.elapsed(), bytes);
+                    let _ = reply.send(result);
+                }
+                Read::Search(mut search, reply) => {
+                    let result = self.perform(|| {
+                        self.store.search_log(&self.log, &mut search)?;
+                        Ok(search)
+                    });
+                    self.metrics.observe_read(started.elapsed(), 0);
+                    let _ = reply.send(result);
+                }
+            }
+        }
+    }
+
+    fn perform<T>(
+        &self,
+        read: impl FnOnce() -> Result<T, LogReadError>,
+    ) -> Result<T, ReadFailure> {
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(ReadFailure::Unreadable),
         }
     }
 

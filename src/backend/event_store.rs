@@ -257,7 +257,7 @@ impl EventStore {
     }
 
     /// No event up to here is in memory, and all after it are: those that are left of them.
-    pub(super) fn unloaded_through(&self) -> Seq {
+    pub fn unloaded_through(&self) -> Seq {
         Seq(self.unloaded_through.load(Ordering::Acquire))
     }
 

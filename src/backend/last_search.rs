@@ -1,18 +1,23 @@
 //! Finds the latest events of each channel of a subscription, up to a number for each, in pieces.
 //!
 //! Each channel is looked back through from the head of the log until enough events of the wanted
-//! types are found. What was found is held by its seqs alone, so that a slow reader keeps no evicted
-//! event in memory: an event that is evicted after the search is a loss like any other.
+//! types are found: through what is in memory first, then through the log on disk
+//! ([`last_on_disk`](super::last_on_disk)). What was found is held by its seqs alone, so that a slow
+//! reader keeps no evicted event in memory: an event that is evicted after the search is a loss like
+//! any other.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
+    collections::{BinaryHeap, VecDeque},
     sync::Arc,
 };
+
+use rustc_hash::FxHashSet;
 
 use super::{
     channel::ChannelEntry,
     directory::Directory,
+    lacking::LackingChannels,
     replay::{Next, Replay},
     walk::Walk,
 };
@@ -23,13 +28,16 @@ use crate::{
 
 /// A search under way.
 #[derive(Debug)]
-pub(super) struct LastSearch {
+pub struct LastSearch {
     each: LastEvents,
-    types: Box<[EventType]>,
+    pub(super) types: Box<[EventType]>,
     /// The head of the log when it began; later events come after all of these.
     head: Seq,
     /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
-    newest: BinaryHeap<Reverse<Next>>,
+    pub(super) newest: BinaryHeap<Reverse<Next>>,
+    /// Those that lack events which may be on disk. Each has one, so of channels beyond those none would be
+    /// among the newest; only with a type filter that may be wrong.
+    pub(super) lacking: LackingChannels,
     /// Channels that the walk has come to.
     channels: VecDeque<LookBack>,
     stage: Stage,
@@ -57,12 +65,13 @@ impl LastSearch {
             types: types.into(),
             head,
             newest: BinaryHeap::new(),
+            lacking: LackingChannels::new(LAST_EVENTS_MAX),
             channels: VecDeque::new(),
             stage: Stage::Named,
         }
     }
 
-    /// Looks at some more events and channels; true when it has looked at all. The subscription is the
+    /// Looks at some more events and channels; true when it has looked at all that is in memory. The subscription is the
     /// same at each look.
     pub(super) fn look<'a>(
         &mut self,
@@ -104,24 +113,28 @@ impl LastSearch {
                 self.channels.push_front(channel);
             }
         }
+        self.is_over_in_memory()
+    }
+
+    /// Whether it has looked at all that is in memory.
+    pub(super) fn is_over_in_memory(&self) -> bool {
         self.channels.is_empty() && matches!(self.stage, Stage::Over)
     }
 
-    /// A merge of what it has found.
-    pub(super) fn into_replay(self) -> Replay {
-        let mut first = HashMap::new();
-        for Reverse(next) in self.newest {
-            match first.entry(next.channel_id()) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(next);
-                }
-                Entry::Occupied(mut first) if next < *first.get() => {
-                    first.insert(next);
-                }
-                Entry::Occupied(_) => {}
-            }
-        }
-        Replay::new(first.into_values().collect(), Seq::ZERO, self.head)
+    /// Whether it has to look for older events on disk.
+    pub(super) fn needs_disk(&self) -> bool {
+        !self.lacking.is_empty() && self.newest.len() < LAST_EVENTS_MAX
+    }
+
+    /// A merge of what it has found. If bodies of it may be, or come to be, on disk alone, it knows the
+    /// events, and otherwise the first ones of the channels.
+    pub(super) fn into_replay(self, is_on_disk: bool) -> Replay {
+        let mut found: Vec<Next> = self.newest.into_iter().map(|Reverse(next)| next).collect();
+        found.sort_unstable();
+        let mut seen = FxHashSet::default();
+        let first = found.iter().filter(|next| seen.insert(next.channel_id()));
+        let replay = Replay::new(first.cloned().collect(), Seq::ZERO, self.head);
+        if is_on_disk { replay.of(found.into()) } else { replay }
     }
 
     fn add(&mut self, entry: &Arc<ChannelEntry>) {
@@ -144,8 +157,7 @@ impl LastSearch {
                 if *left == 0 || is_older_than_all {
                     break;
                 }
-                // Without a type filter a channel is searched in one look. Plain streams rely on
-                // this: they cannot continue a search.
+                // Without a type filter a channel is searched in one look.
                 if *events_left == 0 && !self.types.is_empty() {
                     return false;
                 }
@@ -159,6 +171,12 @@ impl LastSearch {
                         self.newest.pop();
                     }
                 }
+            }
+            if *left > 0
+                && self.newest.len() < LAST_EVENTS_MAX
+                && let Some((_, last)) = history.unloaded()
+            {
+                self.lacking.add(entry, *through, last, *left);
             }
             true
         })

@@ -11,7 +11,8 @@ use super::{
     log_filter::{LogFilter, Selector},
     losses::{KnownLosses, Losses},
     piece::{Piece, SeqRange},
-    reader::HistoryReader,
+    reader::{HistoryReader, ReadStage},
+    replay::Next,
 };
 use crate::{
     disk::{Directory, LogReader, LogSearch, ReadError, RecoveredEvent},
@@ -21,11 +22,20 @@ use crate::{
 /// A read of the log on disk.
 #[derive(Debug)]
 pub struct LogRead {
-    filter: Arc<LogFilter>,
+    wanted: Wanted,
     known: KnownLosses,
     range: SeqRange,
     /// Whether what its channels have lost in the range since was on disk alone: all of it had left memory.
     is_unloaded: bool,
+}
+
+/// What a reader wants of the log.
+#[derive(Debug)]
+enum Wanted {
+    /// All events of its channels.
+    Filter(Arc<LogFilter>),
+    /// These events.
+    Found(Arc<[Next]>),
 }
 
 /// What a channel has lost: all, and what was on disk alone then.
@@ -65,9 +75,19 @@ impl EventStore {
         range: &SeqRange,
         through: Seq,
     ) -> LogRead {
-        let filter = reader.filter.get_or_insert_with(|| Arc::new(LogFilter::new(patterns, named)));
+        let found = match &reader.stage {
+            ReadStage::Merging(replay) => replay.found(),
+            _ => None,
+        };
+        let wanted = match found {
+            Some(found) => Wanted::Found(Arc::clone(found)),
+            None => {
+                let filter = || Arc::new(LogFilter::new(patterns, named));
+                Wanted::Filter(Arc::clone(reader.filter.get_or_insert_with(filter)))
+            }
+        };
         LogRead {
-            filter: Arc::clone(filter),
+            wanted,
             known: reader.known,
             is_unloaded: through <= reader.disk_through,
             range: SeqRange { through: range.through.min(through), ..*range },
@@ -84,7 +104,11 @@ impl EventStore {
         log: &LogReader<D>,
         read: &LogRead,
     ) -> Result<Piece, LogReadError> {
-        let LogRead { filter, known, range, is_unloaded } = read;
+        let LogRead { wanted, known, range, is_unloaded } = read;
+        let filter = match wanted {
+            Wanted::Filter(filter) => filter,
+            Wanted::Found(found) => return self.read_found(log, found, *known, range),
+        };
         let unknown = |losses: &ChannelLosses, after| match is_unloaded {
             true => losses.on_disk.are_unknown(after, *known),
             false => losses.all.are_unknown(after, *known),
@@ -96,8 +120,9 @@ impl EventStore {
             events_max: range.events_max,
             bytes_max: range.bytes_max,
             channels: filter.hashes.as_deref(),
+            seqs: None,
         };
-        let found = log.search(&search, |name| selector.select(name))?;
+        let found = log.search(&search, |_, name| selector.select(name))?;
         // Losses are looked at after the log: what it did not have any more was evicted before.
         for entry in &filter.named {
             if unknown(&ChannelLosses::of(entry), range.after) {

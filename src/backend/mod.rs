@@ -7,6 +7,8 @@ mod directory;
 mod event_store;
 mod evicted_channels;
 mod journal;
+mod lacking;
+mod last_on_disk;
 mod last_search;
 mod log_filter;
 mod log_read;
@@ -33,6 +35,7 @@ pub use directory::{Directory, DirectoryFull};
 pub use event_store::EventStore;
 #[cfg(test)]
 pub(crate) use last_search::LAST_EVENTS_MAX;
+pub use last_search::LastSearch;
 pub use log_read::{LogRead, LogReadError};
 pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use piece::{Piece, SeqRange};

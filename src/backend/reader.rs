@@ -8,12 +8,13 @@ use super::{
     channel::ChannelEntry,
     event_store::EventStore,
     journal::{Journal, filter_of},
+    last_search::LastSearch,
     log_filter::LogFilter,
     losses::{KnownLosses, Lost},
     piece::{Piece, SeqRange},
     replay::Replay,
     replay_heap::ReplayHeap,
-    start_state::StartSearch,
+    start_state::{Search, StartSearch},
 };
 use crate::{
     core::{FellOff, NotInMemory, Slice},
@@ -66,6 +67,26 @@ impl HistoryReader {
         Self { known, ..Self::default() }
     }
 
+    /// Takes the search for the start out, if it has to go on in the log on disk
+    /// ([`search_log`](EventStore::search_log)); it comes back with [`go_on`](Self::go_on).
+    pub fn take_search(&mut self) -> Option<LastSearch> {
+        let ReadStage::Searching(state) = &mut self.stage else { return None };
+        match mem::replace(&mut state.search, Search::OnDisk) {
+            Search::Last(search) if search.is_over_in_memory() => Some(search),
+            search => {
+                state.search = search;
+                None
+            }
+        }
+    }
+
+    /// Lets the search for the start go on.
+    pub fn go_on(&mut self, search: LastSearch) {
+        if let ReadStage::Searching(state) = &mut self.stage {
+            state.search = Search::Last(search);
+        }
+    }
+
     /// Whether [`search_start`](EventStore::search_start) has yet to find where the subscription
     /// starts.
     pub fn is_searching_start(&self) -> bool {
@@ -86,14 +107,19 @@ impl EventStore {
     ) -> Result<Piece, NotInMemory> {
         debug_assert!(!reader.is_searching_start() && range.after <= range.through);
         let known = reader.known;
-        if let ReadStage::Merging(replay) = &mut reader.stage
-            && let Some(piece) = replay.read(known, range)
-        {
-            if !matches!(piece, Err(NotInMemory::OnDisk(_))) {
-                return piece;
+        if let ReadStage::Merging(replay) = &mut reader.stage {
+            match (replay.read(known, range), replay.found()) {
+                // What follows is behind the events that it is to start with.
+                (None, Some(_)) => reader.stage = ReadStage::Direct,
+                (None, None) => {}
+                // Bodies leave memory in the order of the log: up to there all are on disk.
+                (Some(Err(NotInMemory::OnDisk(through))), Some(_)) => {
+                    return Err(NotInMemory::OnDisk(through.min(replay.horizon())));
+                }
+                // The log on disk is read in its order, with the events of all channels.
+                (Some(Err(NotInMemory::OnDisk(_))), None) => reader.stage = ReadStage::Direct,
+                (Some(piece), _) => return piece,
             }
-            // The log on disk is read in its order, with the events of all channels.
-            reader.stage = ReadStage::Direct;
         }
         if range.after < reader.disk_through {
             return Err(NotInMemory::OnDisk(reader.disk_through));

@@ -30,6 +30,8 @@ pub(super) struct Replay {
     /// part of them, and the rest is then read again.
     from: Seq,
     given: Vec<Next>,
+    /// The events that it is to give, if they are known, in order.
+    found: Option<Arc<[Next]>>,
 }
 
 /// A channel and its next event.
@@ -49,6 +51,21 @@ impl Next {
         self.entry.id()
     }
 
+    /// Its channel's record.
+    pub(super) fn entry(&self) -> &Arc<ChannelEntry> {
+        &self.entry
+    }
+
+    /// Its seq.
+    pub(super) fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Whether a reader that has everything up to `seq` lacks it.
+    pub(super) fn is_after(&self, seq: Seq) -> bool {
+        self.seq > seq
+    }
+
     /// Whether it comes before another event.
     pub(super) fn is_before(&self, seq: Seq) -> bool {
         self.seq < seq
@@ -64,7 +81,17 @@ impl Replay {
     /// A merge of the channels that were found to have events after `after` and up to `horizon`.
     pub(super) fn new(channels: BinaryHeap<Next>, after: Seq, horizon: Seq) -> Self {
         let next = channels.into_iter().map(Reverse).collect();
-        Self { next, at: after, horizon, from: after, given: Vec::new() }
+        Self { next, at: after, horizon, from: after, given: Vec::new(), found: None }
+    }
+
+    /// The same, of these events and no others. Those that are on disk alone are read there one by one.
+    pub(super) fn of(self, found: Arc<[Next]>) -> Self {
+        Self { found: Some(found), ..self }
+    }
+
+    /// The events that it is to give, if they are known.
+    pub(super) fn found(&self) -> Option<&Arc<[Next]>> {
+        self.found.as_ref()
     }
 
     /// The merge has every channel with an event up to this seq.
@@ -150,7 +177,10 @@ impl Replay {
                     (piece.through, piece.more) = (self.at, true);
                     return Ok(piece);
                 }
-                Err(lost) => return Err(lost),
+                Err(lost) => {
+                    self.next.push(Reverse(top));
+                    return Err(lost);
+                }
             };
             for event in &slice.events {
                 bytes += event.bytes().len();

@@ -139,8 +139,8 @@ impl EventStore {
         Resume { cursor, head, gap, truncated, reader }
     }
 
-    /// Makes one step of the search for the start of a subscription; `None` if more steps are needed. A
-    /// step takes a tenth of a millisecond and holds no lock afterwards. Events that were published
+    /// Makes one step of the search for the start of a subscription; `None` if more steps are needed,
+    /// on disk if [`take_search`](HistoryReader::take_search) says so. A step takes a tenth of a millisecond and holds no lock afterwards. Events that were published
     /// before the first step and lost before the last are known to the reader as lost.
     pub fn search_start<'a>(
         &self,
@@ -155,11 +155,15 @@ impl EventStore {
         let StartSearch { target, asks_truncated, head, search } = *state;
         let looked = match search {
             Search::Last(mut last) => {
-                match last.look(self.registry().directory(), patterns, named) {
-                    true => self.start_merge(last.into_replay(), true, &target, head),
-                    false => Progress::More(Search::Last(last)),
+                let is_over = last.look(self.registry().directory(), patterns, named);
+                if is_over && !last.needs_disk() {
+                    let replay = last.into_replay(self.is_on_disk());
+                    self.start_merge(replay, true, &target, head)
+                } else {
+                    Progress::More(Search::Last(last))
                 }
             }
+            Search::OnDisk => Progress::More(Search::OnDisk),
             Search::Truncated { cursor, known, replay, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
                     let stage = replay.map_or(ReadStage::Direct, ReadStage::Merging);

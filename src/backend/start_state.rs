@@ -35,6 +35,8 @@ pub(super) enum Search {
     Channels(ReplayHeap),
     /// Back from the head, channel by channel.
     Last(LastSearch),
+    /// Back through the log on disk, on a thread that may block.
+    OnDisk,
     /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
     /// is not silently missing but a loss.
     Truncated { cursor: Seq, known: KnownLosses, replay: Option<Box<Replay>>, walk: TruncationWalk },

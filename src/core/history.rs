@@ -198,6 +198,11 @@ impl History {
         self.events.range(..end).rev()
     }
 
+    /// The events that are on disk alone: the first of them or a seq before it, and the last.
+    pub fn unloaded(&self) -> Option<(Seq, Seq)> {
+        self.unloaded.as_ref().map(|unloaded| (unloaded.first(), unloaded.through()))
+    }
+
     /// The oldest retained event after `after`; of those on disk a seq that may be before it.
     pub fn next_after(&self, after: Seq) -> Option<Seq> {
         if let Some(unloaded) = &self.unloaded

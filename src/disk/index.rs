@@ -58,6 +58,15 @@ pub(super) enum Found {
     NothingUpTo(Seq),
 }
 
+/// What an index says of the events up to a seq.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FoundBack {
+    /// The last ones may be in this block, which begins with a seq.
+    Block(BlockRange, Seq),
+    /// It has no such event from here on.
+    NothingFrom(Seq),
+}
+
 impl SegmentIndex {
     /// Adds the batch that begins at `offset`, with the channels of its events.
     pub(super) fn add(
@@ -120,6 +129,27 @@ impl SegmentIndex {
             }
         }
         Found::NothingUpTo(self.last.max(after))
+    }
+
+    /// Looks for the last block with events up to `through`, of `channels` if that says which; at a
+    /// bounded number of blocks. `None` if there is none at all.
+    pub(super) fn find_back(
+        &self,
+        through: Seq,
+        channels: Option<&[ChannelHash]>,
+    ) -> Option<FoundBack> {
+        let begun = self.blocks.partition_point(|block| block.first <= through);
+        for (looked, index) in (0..begun).rev().enumerate() {
+            let Block { first, offset: begin, .. } = self.blocks[index];
+            if channels.is_none_or(|channels| self.may_have(index, channels)) {
+                let end = self.blocks.get(index + 1).map_or(self.end, |next| next.offset);
+                return Some(FoundBack::Block(BlockRange { begin, end }, first));
+            }
+            if looked == BLOCKS_PER_LOOK {
+                return Some(FoundBack::NothingFrom(first));
+            }
+        }
+        None
     }
 
     fn may_have(&self, index: usize, channels: &[ChannelHash]) -> bool {
@@ -284,6 +314,38 @@ mod tests {
                     assert!(blocks <= 5, "{blocks}");
                 } else {
                     assert_eq!(found, (1..=40).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_back_skips_the_same_blocks() {
+        for sealed in [false, true] {
+            let (index, segment) = index();
+            let index = if sealed { index.seal() } else { index };
+            let step = (segment.bytes - 64) / 40;
+            for channels in [None, Some(vec![ChannelHash::of("a")])] {
+                let (mut through, mut blocks, mut found) = (Seq(40), 0, Vec::new());
+                while let Some(it) = index.find_back(through, channels.as_deref()) {
+                    let first = match it {
+                        FoundBack::NothingFrom(first) => first,
+                        FoundBack::Block(BlockRange { begin, end }, first) => {
+                            blocks += 1;
+                            assert_eq!(first.0, (begin - 64) / step + 1);
+                            found.extend((first.0..=((end - 64) / step).min(through.0)).rev());
+                            first
+                        }
+                    };
+                    assert!(first <= through);
+                    through = Seq(first.0 - 1);
+                }
+                match channels {
+                    Some(_) => {
+                        assert!([10, 20, 30, 40].iter().all(|seq| found.contains(seq)), "{found:?}");
+                        assert!(blocks <= 5, "{blocks}");
+                    }
+                    None => assert_eq!(found, (1..=40).rev().collect::<Vec<_>>()),
                 }
             }
         }

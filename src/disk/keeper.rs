@@ -62,7 +62,7 @@ impl<D: Directory> LogKeeper<D> {
     /// Writes the indexes of segments that take no more. A reader makes one that is missing.
     fn save_indexes(&self) {
         for (sealed, index) in self.segments.take_unsaved() {
-            if !self.segments.has_sealed(sealed.base) {
+            if !self.segments.has(sealed.base) {
                 continue;
             }
             let name = index::file_name(sealed.base);

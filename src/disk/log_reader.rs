@@ -8,7 +8,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    batch::{BatchHeader, RawItem, RawItems},
+    batch::{BatchHeader, RawEvent, RawItem, RawItems},
     directory::{Directory, DirectoryFile},
     index::{self, BlockRange, ChannelHash, Found, SegmentIndex},
     read_cache::{OpenSegment, Shared},
@@ -20,7 +20,7 @@ use super::{
 use crate::model::{ChannelName, Seq};
 
 /// A reader of an open log, for any number of threads. It does not keep the log open.
-pub struct LogReader<D: Directory>(Weak<Segments<D>>);
+pub struct LogReader<D: Directory>(pub(super) Weak<Segments<D>>);
 
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,8 @@ pub struct LogSearch<'a> {
     pub bytes_max: usize,
     /// The channels that are wanted, sorted, if they are known.
     pub channels: Option<&'a [ChannelHash]>,
+    /// The events that are wanted, in order, if they are known; what is between them is skipped.
+    pub seqs: Option<&'a [Seq]>,
 }
 
 /// What was found.
@@ -83,7 +85,7 @@ impl<D: Directory> LogReader<D> {
         }
     }
 
-    /// Looks for the next events of the channels that `select` gives for their names, as far as one
+    /// Looks for the next events for which `select` gives their channels by seqs and names, as far as one
     /// look goes. Blocks.
     ///
     /// # Errors
@@ -91,7 +93,7 @@ impl<D: Directory> LogReader<D> {
     pub fn search(
         &self,
         search: &LogSearch<'_>,
-        mut select: impl FnMut(&str) -> Option<ChannelName>,
+        mut select: impl FnMut(Seq, &str) -> Option<ChannelName>,
     ) -> Result<LogFound, ReadError> {
         let segments = self.0.upgrade().ok_or(ReadError::Closed)?;
         let mut found = LogFound { events: Vec::new(), through: search.after };
@@ -101,6 +103,14 @@ impl<D: Directory> LogReader<D> {
             && blocks < BLOCKS_PER_SEARCH
             && scanned < SCANNED_BYTES_MAX
         {
+            if let Some(seqs) = search.seqs {
+                let next = seqs.partition_point(|seq| *seq <= found.through);
+                let Some(seq) = seqs.get(next).filter(|seq| **seq <= search.through) else {
+                    found.through = search.through;
+                    break;
+                };
+                found.through = Seq(seq.0 - 1);
+            }
             let Some(located) = segments.locate(found.through, search.channels) else {
                 // Seqs that were skipped at a start.
                 found.through = search.through;
@@ -110,7 +120,7 @@ impl<D: Directory> LogReader<D> {
                 Located::Current(base, found) => (base, found),
                 Located::Sealed(sealed) => match load_index(&segments, &sealed) {
                     Ok(index) => (sealed.base, index.find(found.through, search.channels)),
-                    Err(error) if is_removed(&segments, &error, located) => continue,
+                    Err(error) if is_removed(&segments, &error, sealed.base) => continue,
                     Err(error) => return Err(error),
                 },
             };
@@ -131,7 +141,7 @@ impl<D: Directory> LogReader<D> {
             scanned += range.end - range.begin;
             let block = match load_block(&segments, base, range) {
                 Ok(block) => block,
-                Err(error) if is_removed(&segments, &error, located) => continue,
+                Err(error) if is_removed(&segments, &error, base) => continue,
                 Err(error) => return Err(error),
             };
             match read_block(&block, search, &mut found, &mut bytes, &mut select) {
@@ -159,7 +169,7 @@ fn read_block(
     search: &LogSearch<'_>,
     found: &mut LogFound,
     bytes: &mut usize,
-    select: &mut impl FnMut(&str) -> Option<ChannelName>,
+    select: &mut impl FnMut(Seq, &str) -> Option<ChannelName>,
 ) -> Option<bool> {
     while !block.is_empty() {
         // Its checksums were right when it was read from the file.
@@ -181,15 +191,14 @@ fn read_block(
                 found.through = search.through;
                 return Some(false);
             }
-            if let Some(channel) = select(event.channel) {
+            if let Some(channel) = select(this, event.channel) {
                 if found.events.len() >= search.events_max || *bytes >= search.bytes_max {
                     found.through = Seq(this.0 - 1);
                     return Some(false);
                 }
-                let draft = event.draft()?;
-                *bytes += draft.len();
-                let (time_ms, kind) = (event.time_ms, event.kind);
-                found.events.push(RecoveredEvent { seq: this, time_ms, kind, channel, draft });
+                let event = event.recover(this, channel)?;
+                *bytes += event.draft.len();
+                found.events.push(event);
             }
             found.through = this;
         }
@@ -197,8 +206,16 @@ fn read_block(
     Some(true)
 }
 
+impl RawEvent<'_> {
+    /// A copy of it. `None` if its text is none of an event.
+    pub(super) fn recover(&self, seq: Seq, channel: ChannelName) -> Option<RecoveredEvent> {
+        let (time_ms, kind, draft) = (self.time_ms, self.kind, self.draft()?);
+        Some(RecoveredEvent { seq, time_ms, kind, channel, draft })
+    }
+}
+
 /// The index of a segment that takes no more: as it is in its file, or made anew.
-fn load_index<D: Directory>(
+pub(super) fn load_index<D: Directory>(
     segments: &Segments<D>,
     sealed: &Sealed,
 ) -> Result<Arc<SegmentIndex>, ReadError> {
@@ -269,7 +286,7 @@ fn read_header(file: &impl DirectoryFile, base: Seq) -> io::Result<Option<Segmen
 }
 
 /// The bytes of a block, whose checksums are right.
-fn load_block<D: Directory>(
+pub(super) fn load_block<D: Directory>(
     segments: &Segments<D>,
     base: Seq,
     range: BlockRange,
@@ -333,14 +350,17 @@ fn open_segment<D: Directory>(
 }
 
 /// Whether a read failed because the segment has been removed meanwhile.
-fn is_removed<D: Directory>(segments: &Segments<D>, error: &ReadError, located: Located) -> bool {
-    let Located::Sealed(sealed) = located else { return false };
+pub(super) fn is_removed<D: Directory>(
+    segments: &Segments<D>,
+    error: &ReadError,
+    base: Seq,
+) -> bool {
     let is_missing =
         matches!(error, ReadError::Io { error, .. } if error.kind() == io::ErrorKind::NotFound);
-    is_missing && !segments.has_sealed(sealed.base)
+    is_missing && !segments.has(base)
 }
 
 /// Blocks and indexes that one look comes to: other readers wait for the thread.
-const BLOCKS_PER_SEARCH: usize = 32;
+pub(super) const BLOCKS_PER_SEARCH: usize = 32;
 /// Bytes of blocks after which a look comes to no other: one that is a large batch has megabytes.
-const SCANNED_BYTES_MAX: u64 = 2 << 20;
+pub(super) const SCANNED_BYTES_MAX: u64 = 2 << 20;

@@ -25,6 +25,7 @@ mod removed;
 mod repair;
 #[cfg(test)]
 mod rot;
+mod search_back;
 mod segment;
 mod segments;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use recovery::{
 };
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;
+pub use search_back::{LogEvent, SearchBack};
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use transient::TransientChannels;
 pub use writer::LogWriter;

@@ -12,7 +12,7 @@ use super::{
     batch::BatchHeader,
     directory::{Directory, is_full},
     error::WriteError,
-    index::{ChannelHash, Found, SegmentIndex},
+    index::{ChannelHash, Found, FoundBack, SegmentIndex},
     read_cache::ReadCache,
     segment::Sealed,
 };
@@ -49,10 +49,10 @@ struct Current {
 
 /// A segment that a reader comes to.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Located {
+pub(super) enum Located<F> {
     Sealed(Sealed),
-    /// It is written to; what its index says of the next events.
-    Current(Seq, Found),
+    /// It is written to; what its index says of the events that are looked for.
+    Current(Seq, F),
 }
 
 /// The next segment, allocated before it is needed, so that a full disk shows while there is room
@@ -168,7 +168,11 @@ impl<D: Directory> Segments<D> {
     }
 
     /// The segment with the next event after `after`.
-    pub(super) fn locate(&self, after: Seq, channels: Option<&[ChannelHash]>) -> Option<Located> {
+    pub(super) fn locate(
+        &self,
+        after: Seq,
+        channels: Option<&[ChannelHash]>,
+    ) -> Option<Located<Found>> {
         let state = self.state.lock();
         let index = state.sealed.partition_point(|sealed| sealed.last <= after);
         if let Some(sealed) = state.sealed.get(index) {
@@ -176,6 +180,22 @@ impl<D: Directory> Segments<D> {
         }
         let current = state.current.as_ref()?;
         Some(Located::Current(current.base, current.index.find(after, channels)))
+    }
+
+    /// The last segment that may have events up to `through`.
+    pub(super) fn locate_back(
+        &self,
+        through: Seq,
+        channels: Option<&[ChannelHash]>,
+    ) -> Option<Located<Option<FoundBack>>> {
+        let state = self.state.lock();
+        if let Some(current) = state.current.as_ref().filter(|current| current.base <= through) {
+            let found = current.index.find_back(through, channels);
+            return Some(Located::Current(current.base, found));
+        }
+        let begun = state.sealed.partition_point(|sealed| sealed.base <= through);
+        let last = begun.checked_sub(1)?;
+        state.sealed.get(last).map(|sealed| Located::Sealed(*sealed))
     }
 
     /// The oldest sealed segments to which `removable` applies, each with the base of the one after
@@ -204,9 +224,11 @@ impl<D: Directory> Segments<D> {
         self.reads.lock().forget_before(first_kept);
     }
 
-    /// Whether there is a sealed segment that begins with `base`.
-    pub(super) fn has_sealed(&self, base: Seq) -> bool {
-        self.state.lock().sealed.iter().any(|sealed| sealed.base == base)
+    /// Whether there is a segment that begins with `base`.
+    pub(super) fn has(&self, base: Seq) -> bool {
+        let state = self.state.lock();
+        state.current.as_ref().is_some_and(|current| current.base == base)
+            || state.sealed.iter().any(|sealed| sealed.base == base)
     }
 
     /// How many sealed segments there are, and their bytes.

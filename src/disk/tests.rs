@@ -1,6 +1,6 @@
 //! A log in a real directory.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use super::*;
 use crate::{
@@ -199,10 +199,11 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
                     events_max: 3,
                     bytes_max: 700,
                     channels: hashes.as_ref().map(|hashes| &hashes[..]),
+                    seqs: None,
                 };
                 let mut found = Vec::new();
                 while search.after < search.through {
-                    let piece = log.reader.search(&search, |name| {
+                    let piece = log.reader.search(&search, |_, name| {
                         is_wanted(name).then(|| ChannelName::parse(name).expect("a name"))
                     });
                     let piece = piece.expect("it can be read");
@@ -211,7 +212,46 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
                     search.after = piece.through;
                 }
                 let wanted = all.iter().filter(|(seq, of)| *seq > after && is_wanted(of));
-                assert_eq!(found, wanted.map(|(seq, _)| *seq).collect::<Vec<_>>(), "{channel:?}");
+                let wanted: Vec<u64> = wanted.map(|(seq, _)| *seq).collect();
+                assert_eq!(found, wanted, "{channel:?}");
+
+                let (mut back, first) = (Vec::new(), Seq(after).next());
+                let channels = search.channels;
+                let mut through = search.through;
+                while through >= first {
+                    let mut left = 3;
+                    let range = SearchBack { through, first, channels };
+                    let looked = log.reader.search_back(&range, |event| {
+                        let name = ChannelName::parse(event.channel()).expect("a name");
+                        if is_wanted(event.channel()) {
+                            back.push(event.recover(name)?.seq.0);
+                            left -= 1;
+                        }
+                        Some(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                    });
+                    let looked = looked.expect("it can be read");
+                    assert!(looked < through);
+                    through = looked;
+                }
+                back.reverse();
+                assert_eq!(back, wanted, "{channel:?}");
+
+                // Those alone whose seqs are known, whatever lies between.
+                let seqs: Vec<Seq> = wanted.iter().step_by(7).map(|seq| Seq(*seq)).collect();
+                let search = LogSearch {
+                    after: Seq(after),
+                    events_max: 100,
+                    bytes_max: usize::MAX,
+                    channels: None,
+                    seqs: Some(&seqs),
+                    ..search
+                };
+                let piece = log.reader.search(&search, |seq, name| {
+                    seqs.contains(&seq).then(|| ChannelName::parse(name).expect("a name"))
+                });
+                let piece = piece.expect("it can be read");
+                assert_eq!(piece.events.iter().map(|event| event.seq).collect::<Vec<_>>(), seqs);
+                assert_eq!(piece.through, search.through);
             }
         }
         assert!(indexes().len() >= made.len(), "they are made anew");

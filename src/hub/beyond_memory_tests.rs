@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod edges;
+mod last;
 mod transient;
 
 /// A hub that keeps some events of a hundred bytes in memory.

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     actors::{Form, Holder, ReadFailure, ReadsBusy, Subscriber},
-    backend::{ChannelEntry, LogRead, Piece, SeqRange, StartFound, StartRequest},
+    backend::{ChannelEntry, LastSearch, LogRead, Piece, SeqRange, StartFound, StartRequest},
     core::{NotInMemory, Subscription},
-    model::{ClientAddress, PollAnswer, PollEncoding, PollReply, Position, Start},
+    model::{ClientAddress, Event, PollAnswer, PollEncoding, PollReply, Position, Start},
 };
 
 /// A long-poll.
@@ -105,7 +105,11 @@ impl Hub {
             truncated: starts_with_history,
         };
         let mut resume = backend.resume(patterns, named.iter(), asked, head);
+        let until = Instant::now() + request.wait.max(LOG_READ_TIME_MAX);
         while resume.reader.is_searching_start() {
+            if let Some(search) = resume.reader.take_search() {
+                resume.reader.go_on(self.search_log(search, until).await?);
+            }
             match backend.search_start(patterns, named.iter(), &mut resume.reader) {
                 Some(StartFound { cursor, gap, truncated }) => {
                     (resume.cursor, resume.gap, resume.truncated) = (cursor, gap, truncated);
@@ -118,13 +122,18 @@ impl Hub {
         // Without a type filter whatever is read is answered with.
         let events_max = if types.is_empty() { limit } else { POLL_PAGE_EVENTS };
         let mut through = resume.cursor;
-        let mut events = Vec::new();
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        // The next poll would go on with all that is behind its position, and not with the last events of
+        // each channel, so they come in one answer if they fit.
+        let gathers = matches!(request.start, Start::Last(_)) && backend.is_on_disk();
+        let pages_max = if gathers { GATHERED_PAGES_MAX } else { POLL_PAGES_MAX };
+        let mut bytes = 0;
         let mut is_disk_slow = false;
         // A type filter may skip many events. A few pages are read here; a shard reads the rest in
         // pieces. What does not move on is a look at some channels: it is made to its end, since the
         // next poll would begin it anew.
         let (mut pages, mut is_first) = (0, true);
-        while pages < POLL_PAGES_MAX {
+        while pages < pages_max {
             if !mem::take(&mut is_first) {
                 // Reading a page takes long if the patterns match few of its events.
                 yield_now().await;
@@ -134,8 +143,8 @@ impl Hub {
                 // If events were lost during the search for the start, the start may be after the
                 // head that was read before it.
                 through: resume.head.max(through),
-                events_max: events_max.min(POLL_PAGE_EVENTS),
-                bytes_max: POLL_BYTES_MAX,
+                events_max: (events_max - events.len()).min(POLL_PAGE_EVENTS),
+                bytes_max: POLL_BYTES_MAX - bytes,
             };
             let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
                 Err(NotInMemory::OnDisk(to)) => {
@@ -159,13 +168,16 @@ impl Hub {
             pages += usize::from(page.through > through);
             through = page.through;
             let more = page.more;
-            events = page.events;
-            events.retain(|event| Subscription::wants(types, event));
+            page.events.retain(|event| Subscription::wants(types, event));
+            bytes += page.events.iter().map(|event| event.bytes().len()).sum::<usize>();
+            events.append(&mut page.events);
             if events.len() > limit {
                 events.truncate(limit);
                 through = events.last().map_or(through, |event| event.seq);
             }
-            if !more || !events.is_empty() {
+            let is_full = events.len() >= limit || bytes >= POLL_BYTES_MAX;
+            let goes_on = gathers && !is_full && Instant::now() < until;
+            if !more || !goes_on && !events.is_empty() {
                 break;
             }
         }
@@ -183,6 +195,25 @@ impl Hub {
         let truncated = resume.truncated
             || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
+    }
+
+    /// Makes a turn of a search on disk. Cancelling it cancels the turn.
+    async fn search_log(
+        &self,
+        search: LastSearch,
+        until: Instant,
+    ) -> Result<LastSearch, SubscribeError> {
+        let unreadable = || self.refused(SubscribeError::HistoryUnreadable);
+        let reads = self.0.log_reads.as_ref().ok_or_else(unreadable)?;
+        let busy = || self.refused(SubscribeError::HistoryBusy);
+        let pending = reads.search(search).map_err(|ReadsBusy| busy())?;
+        match timeout_at(until, pending).await {
+            Ok(Ok(search)) => Ok(search),
+            Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
+            Ok(Err(_)) => Err(unreadable()),
+            // Where it starts is not known, so it can neither be answered nor wait on a shard.
+            Err(_) => Err(busy()),
+        }
     }
 
     /// Reads a piece from disk for a poll that may wait for so long. Cancelling it cancels the read.
@@ -286,7 +317,8 @@ enum LogPage {
     Slow,
 }
 
-/// How long a poll that does not wait for events waits for the disk; then it is refused for a while.
+/// How long a poll that does not wait for events waits for the disk, and every poll for a search there;
+/// then it is refused for a while.
 const LOG_READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a poll that waits for events waits for the disk here, where it has a request's permit;
 /// then it is handed to a shard, which reads it until its wait is over.
@@ -296,6 +328,9 @@ const RESTART_PAUSE: Duration = Duration::from_millis(20);
 /// Events read for one page, and pages that `poll_now` reads at most.
 const POLL_PAGE_EVENTS: usize = 1_000;
 const POLL_PAGES_MAX: usize = 4;
+/// Pages that one answer with the last events of channels is gathered from: a page from disk has those
+/// of 32 blocks.
+const GATHERED_PAGES_MAX: usize = 64;
 /// Frame bytes after which a poll's answer holds no more events.
 const POLL_BYTES_MAX: usize = 1024 * 1024;
 

@@ -106,6 +106,48 @@ async fn events_far_beyond_memory_are_read_once_and_in_order_and_after_kills_too
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_and_polls_start_with_the_last_events_that_are_on_disk_after_a_kill_too() {
+    let mut disk = small_memory();
+    let mut hub = disk.start().await;
+    hub.publish("early", "first").await;
+    publish(&hub, 0..30_000).await;
+    // Less than a thousand events are in memory.
+    assert!(hub.metric("visnyk_history_bytes").await <= 200_000.0);
+    for is_killed in [false, true] {
+        if is_killed {
+            hub.kill().await.unwrap();
+            hub = disk.start().await;
+        }
+        for (query, last, expected) in [
+            ("channel=few", 1_000, (20_000..30_000).step_by(10).collect::<Vec<u64>>()),
+            ("channel=few&channel=many", 3, vec![29_970, 29_980, 29_990, 29_997, 29_998, 29_999]),
+        ] {
+            let request = SseRequest::new(&format!("/v1/events?{query}&channel=live*&last={last}"));
+            let mut stream = hub.open(&request).await;
+            for n in &expected {
+                let event = stream.next_event(PATIENCE).await.unwrap().expect("it goes on");
+                assert_eq!((event.event, event.data), (None, Some(n.to_string())), "{query}");
+            }
+            let target = format!("/v1/poll?{query}&timeout=0&limit=1000&last={last}");
+            let answer = hub.get(&target).await;
+            assert_eq!(answer.status(), 200, "{}", answer.body);
+            let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            let events = answer["events"].as_array().unwrap().iter();
+            let numbers: Vec<u64> =
+                events.map(|event| event["data"].as_str().unwrap().parse().unwrap()).collect();
+            assert_eq!(numbers, expected, "{query}");
+            // The seam to what is live.
+            hub.publish("live", "live").await;
+            let event = stream.next_event(PATIENCE).await.unwrap().expect("it goes on");
+            assert_eq!(event.data.as_deref(), Some("live"), "{query}");
+        }
+        let request = SseRequest::new("/v1/channels/early/events?last=3");
+        let event = hub.open(&request).await.next_event(PATIENCE).await.unwrap();
+        assert_eq!(event.expect("it goes on").data.as_deref(), Some("first"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_reads_of_the_disk_hold_up_neither_live_streams_nor_heartbeats() {
     if !Tool::Strace.is_there() {
         return;

@@ -91,8 +91,13 @@ impl Client {
     /// Opens a stream of a channel; its first block has come when this returns.
     pub(crate) async fn stream(&self, channel: &str, from: &str) -> Events {
         let target = format!("/v1/channels/{channel}/events");
-        let fields = [("accept", "text/event-stream"), ("last-event-id", from)];
-        let response = self.send("GET", &target, &fields, "").await.expect("a stream");
+        self.stream_of(&target, &[("last-event-id", from)]).await
+    }
+
+    /// Opens the stream that a target stands for; its first block has come when this returns.
+    pub(crate) async fn stream_of(&self, target: &str, fields: &[(&str, &str)]) -> Events {
+        let fields = [&[("accept", "text/event-stream")], fields].concat();
+        let response = self.send("GET", target, &fields, "").await.expect("a stream");
         assert_eq!(response.status(), 200);
         let mut events = Events { body: response.into_body(), text: String::new() };
         let first = events.block().await.expect("a first block");

@@ -17,6 +17,32 @@ use super::{
     support::{PATIENCE, TestHub},
 };
 
+#[tokio::test]
+async fn streams_and_polls_start_with_last_events_that_are_on_disk_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data_dir = directory.path().join("log");
+    let hub = TestHub::start(&[
+        ("data_dir", data_dir.to_str().expect("text")),
+        ("limits.history.total_bytes_max", "2000"),
+    ]);
+    let hub = hub.await;
+    let client = Client::h2c(hub.address()).await;
+    let data: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    hub.publish_all("a", &data).await;
+    let mut stream = client.stream_of("/v1/channels/a/events?last=200", &[]).await;
+    for n in 100..300 {
+        assert_eq!(stream.data().await, Some(n.to_string()));
+    }
+    client.publish("a", "live").await;
+    assert_eq!(stream.data().await.as_deref(), Some("live"));
+    let target = "/v1/channels/a/poll?timeout=0&limit=1000&last=201";
+    let (status, body) = client.ask("GET", target, &[], "").await;
+    let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let events = answer["events"].as_array().expect("events");
+    assert_eq!((status, events.len()), (200, 201), "{body}");
+    assert_eq!((&events[0]["data"], &events[200]["data"]), (&"100".into(), &"live".into()));
+}
+
 /// Waits until a metric has a value.
 pub(crate) async fn wait_for(client: &Client, name: &str, value: f64) {
     let deadline = Instant::now() + PATIENCE;

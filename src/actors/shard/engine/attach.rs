@@ -4,7 +4,10 @@ use std::{io, mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::engine::{Engine, READS_PER_PASS};
+use super::{
+    disk_reading::NoPiece,
+    engine::{Engine, READS_PER_PASS},
+};
 use crate::{
     actors::{
         ClientInfo, Lease,
@@ -195,10 +198,8 @@ impl Engine {
                 self.write_preamble(framing, out, opening.as_deref(), hello, resume.cursor, gap);
             });
         }
-        if is_searching_start
-            && let Subscribed::Full(full) = &mut self.slots[index as usize].subscriber
-        {
-            full.subscriber.opening = opening;
+        if is_searching_start && let Some(opening) = opening {
+            self.extras.add_opening(index, opening);
         }
         let mut preamble = Bytes::from(preamble);
         let mut taken = 0;
@@ -224,11 +225,22 @@ impl Engine {
 
     /// Continues the search for a connection's start; starts the connection once it is found.
     pub(super) fn search_start(&mut self, index: u32) {
+        match self.take_disk_search(index) {
+            Ok(()) => {}
+            Err(NoPiece::NotYet | NoPiece::FellOff) => return self.schedule(index),
+            Err(NoPiece::Ends(reason)) => return self.end_search(index, reason),
+        }
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(reader) = &mut slot.reader else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let found = self.backend.search_start(patterns, named, reader);
         let Some(StartFound { cursor, gap, truncated }) = found else {
+            if let Some(search) = reader.take_search() {
+                return match self.begin_disk_search(index, search) {
+                    Ok(()) => self.schedule(index),
+                    Err(reason) => self.end_search(index, reason),
+                };
+            }
             // A connection makes at most one step of its search in a pass.
             slot.reads_left = 0;
             return self.step(index, ConnectionMsg::NothingUpTo(Seq::ZERO));
@@ -244,9 +256,8 @@ impl Engine {
             (None, Some(gap)) => return self.answer_gap(index, gap),
             (None, None) => {}
             (Some(framing), gap) => {
-                let Subscribed::Full(full) = &mut slot.subscriber else { return };
-                let opening = full.subscriber.opening.take();
-                let Subscriber { id, coding, .. } = full.subscriber;
+                let opening = self.extras.take_opening(index);
+                let (id, coding) = (slot.subscriber.id(), slot.coding);
                 let says_hello = opening.as_ref().is_some_and(|opening| opening.hello);
                 let hello = says_hello.then(|| Hello::of(id, &slot.subscriber, truncated));
                 coding.wrap(&mut preamble, |out| {

@@ -14,8 +14,8 @@ use crate::{
         log_reads::{ReadFailure, ReadsBusy},
         peer::SlotWaker,
     },
-    backend::{Piece, SeqRange, StartRequest},
-    core::{CloseReason, ConnectionMsg},
+    backend::{LastSearch, Piece, SeqRange, StartRequest},
+    core::{CloseReason, ConnectionMsg, Effect, Transport},
     model::{Gap, Seq, Start},
 };
 
@@ -86,6 +86,69 @@ impl Engine {
             Err(ReadFailure::FellOff) => Err(NoPiece::FellOff),
             Err(ReadFailure::Unreadable) => Err(NoPiece::Ends(CloseReason::HistoryUnreadable)),
             Err(ReadFailure::Closed) => Err(NoPiece::Ends(CloseReason::Drained)),
+        }
+    }
+
+    /// Has a search for the start of a connection go on in the log on disk.
+    pub(super) fn begin_disk_search(
+        &mut self,
+        index: u32,
+        search: LastSearch,
+    ) -> Result<(), CloseReason> {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(()) };
+        let Some(reads) = &self.log_reads else { return Err(CloseReason::HistoryUnreadable) };
+        let Ok(pending) = reads.search(search) else { return Err(CloseReason::HistoryBusy) };
+        self.extras.add_disk_search(index, pending);
+        // A search by patterns may hold some hundred kilobytes: the permits bound their number.
+        if slot.subscriber.patterns().is_empty() {
+            self.extras.end_replay(index);
+        }
+        let msg = ConnectionMsg::ReadsDisk(self.backend.head());
+        slot.connection.handle(msg, self.now_ms, &self.limits);
+        // So that its end wakes the slot.
+        match self.take_disk_search(index) {
+            // It is over already: the search goes on in the next pass.
+            Ok(()) => {
+                if let Some(slot) = self.slots.get_mut(index as usize) {
+                    self.ready.put_off(index, slot);
+                }
+                Ok(())
+            }
+            Err(NoPiece::Ends(reason)) => Err(reason),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes a search of the disk back, if it is over.
+    pub(super) fn take_disk_search(&mut self, index: u32) -> Result<(), NoPiece> {
+        let Some(pending) = self.extras.disk_search(index) else { return Ok(()) };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(()) };
+        let waker = Waker::from(SlotWaker::new(slot.key(index), Arc::clone(self.ready.list())));
+        let Poll::Ready(result) = Pin::new(pending).poll(&mut Context::from_waker(&waker)) else {
+            return Err(NoPiece::NotYet);
+        };
+        self.extras.end_disk_search(index);
+        match (result, &mut slot.reader) {
+            (Ok(search), Some(reader)) => {
+                reader.go_on(search);
+                Ok(())
+            }
+            (Ok(_), None) => Ok(()),
+            (Err(ReadFailure::Closed), _) => Err(NoPiece::Ends(CloseReason::Drained)),
+            (Err(_), _) => Err(NoPiece::Ends(CloseReason::HistoryUnreadable)),
+        }
+    }
+
+    /// Ends a connection whose start cannot be found. A waiting poll is answered 204; its next request gets
+    /// the error.
+    pub(super) fn end_search(&mut self, index: u32, reason: CloseReason) {
+        let is_poll = self
+            .slots
+            .get(index as usize)
+            .is_some_and(|slot| slot.connection.transport() == Transport::Poll);
+        match is_poll {
+            true => self.perform(index, Effect::AnswerEmpty),
+            false => self.finish(index, reason),
         }
     }
 

@@ -4,12 +4,16 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    actors::{ClientInfo, Lease, log_reads::PendingRead, subscriber::ReplayPermit},
+    actors::{
+        ClientInfo, Lease,
+        log_reads::{PendingRead, PendingSearch},
+        subscriber::{ReplayPermit, StreamOpening},
+    },
     model::Seq,
     telemetry::AccessRecord,
 };
 
-/// Leases, client addresses, records for the access log, replay permits, and reads of the disk.
+/// Leases, client addresses, records for the access log, replay permits, reads and searches of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     /// The lease of a connection, where clients are authenticated.
@@ -22,6 +26,10 @@ pub(super) struct Extras {
     replays: FxHashMap<u32, ReplayPermit>,
     /// Reads of the log on disk, with the cursors of their connections.
     disk_reads: FxHashMap<u32, (Seq, PendingRead)>,
+    /// Searches of the log on disk for the starts of connections.
+    disk_searches: FxHashMap<u32, PendingSearch>,
+    /// What streams that are looking for their start send with their preamble.
+    openings: FxHashMap<u32, Box<StreamOpening>>,
     /// Streams that are looking for where to go on behind a loss.
     resuming: FxHashSet<u32>,
 }
@@ -86,6 +94,27 @@ impl Extras {
         }
     }
 
+    pub(super) fn add_disk_search(&mut self, index: u32, search: PendingSearch) {
+        self.disk_searches.insert(index, search);
+    }
+
+    /// The search of the disk that a connection waits for.
+    pub(super) fn disk_search(&mut self, index: u32) -> Option<&mut PendingSearch> {
+        self.disk_searches.get_mut(&index)
+    }
+
+    pub(super) fn end_disk_search(&mut self, index: u32) {
+        self.disk_searches.remove(&index);
+    }
+
+    pub(super) fn add_opening(&mut self, index: u32, opening: Box<StreamOpening>) {
+        self.openings.insert(index, opening);
+    }
+
+    pub(super) fn take_opening(&mut self, index: u32) -> Option<Box<StreamOpening>> {
+        self.openings.remove(&index)
+    }
+
     pub(super) fn begin_resuming(&mut self, index: u32) {
         self.resuming.insert(index);
     }
@@ -100,6 +129,8 @@ impl Extras {
     pub(super) fn remove(&mut self, index: u32) -> (Option<Box<Lease>>, Option<Box<ClientInfo>>) {
         self.replays.remove(&index);
         self.end_disk_read(index);
+        self.disk_searches.remove(&index);
+        self.openings.remove(&index);
         self.end_resuming(index);
         (self.leases.remove(&index), self.client_infos.remove(&index))
     }

@@ -131,8 +131,11 @@ impl Engine {
         // cursor.
         let is_idle = !slot.connection.is_behind() && self.fan_out.is_idle_for(&slot.subscriber);
         let through = if is_idle { cursor.max(self.fan_out.head()) } else { cursor };
+        // Its own cursor is not known either while its start is searched.
+        let searches = slot.reader.as_ref().is_some_and(|reader| reader.is_searching_start());
         let passed = through.0 - slot.subscriber.last_id(cursor).0;
-        let has_id = passed > ID_EVENTS_MAX || u32::from(slot.heartbeats) >= heartbeats_max;
+        let is_due = passed > ID_EVENTS_MAX || u32::from(slot.heartbeats) >= heartbeats_max;
+        let has_id = is_due && !searches;
         let through = if has_id { through } else { cursor };
         let position = has_id.then(|| self.epoch.at(through));
         let mut block = Vec::with_capacity(HEARTBEAT_BYTES);

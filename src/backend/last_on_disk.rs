@@ -1,0 +1,111 @@
+//! The part of a search for last events that is on disk alone: it goes back through the log, in turns,
+//! for all channels together. A turn blocks, so it is not for the threads that serve connections.
+//!
+//! Events on disk are older than all in memory, and the log is read backwards: so the newest are found
+//! first, and when there are as many as a subscription starts with the search is over.
+
+use std::{cmp::Reverse, ops::ControlFlow, sync::Arc};
+
+use super::{
+    event_store::EventStore,
+    last_search::{LAST_EVENTS_MAX, LastSearch},
+    log_read::LogReadError,
+    losses::KnownLosses,
+    piece::{Piece, SeqRange},
+    replay::Next,
+};
+use crate::{
+    core::Subscription,
+    disk::{Directory, LogReader, LogSearch, ReadError, SearchBack},
+    model::{EventKind, Seq},
+};
+
+impl EventStore {
+    /// Makes one turn of a search on disk.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn search_log<D: Directory>(
+        &self,
+        log: &LogReader<D>,
+        search: &mut LastSearch,
+    ) -> Result<(), ReadError> {
+        let LastSearch { types, newest, lacking, .. } = search;
+        let Some(first) = lacking.first() else { return Ok(()) };
+        let (hashes, through) = (lacking.hashes(), lacking.through);
+        let channels = &mut lacking.channels;
+        let range = SearchBack { through, first, channels: hashes.as_deref() };
+        lacking.through = log.search_back(&range, |event| {
+            let (seq, go_on) = (event.seq(), Some(ControlFlow::Continue(())));
+            let Some(channel) = channels.get_mut(event.channel()) else { return go_on };
+            if seq > channel.through {
+                return go_on;
+            }
+            if channel.entry.events().has_lost(Seq(seq.0 - 1)) {
+                channels.remove(event.channel());
+                return go_on;
+            }
+            if !types.is_empty() {
+                let event = self.restore(event.recover(channel.entry.name().clone())?);
+                if !Subscription::wants(types, &event) {
+                    return go_on;
+                }
+            }
+            newest.push(Reverse(Next::new(seq, &channel.entry)));
+            // The closing event comes with the others.
+            channel.left -= usize::from(event.kind() == EventKind::Published);
+            if channel.left == 0 {
+                channels.remove(event.channel());
+            }
+            let is_over = channels.is_empty() || newest.len() >= LAST_EVENTS_MAX;
+            if is_over { Some(ControlFlow::Break(())) } else { go_on }
+        })?;
+        Ok(())
+    }
+
+    /// Reads events that a search has found from the log on disk, where all are that are up to the end
+    /// of the range.
+    pub(super) fn read_found<D: Directory>(
+        &self,
+        log: &LogReader<D>,
+        found: &[Next],
+        known: KnownLosses,
+        range: &SeqRange,
+    ) -> Result<Piece, LogReadError> {
+        let begin = found.partition_point(|next| !next.is_after(range.after));
+        let due = &found[begin..];
+        let due = &due[..due.partition_point(|next| !next.is_after(range.through))];
+        let seqs: Vec<Seq> = due.iter().map(Next::seq).take(range.events_max).collect();
+        let search = LogSearch {
+            after: range.after,
+            through: seqs.last().filter(|_| seqs.len() < due.len()).copied().unwrap_or(range.through),
+            events_max: range.events_max,
+            bytes_max: range.bytes_max,
+            channels: None,
+            seqs: Some(&seqs),
+        };
+        let read = log.search(&search, |seq, _| {
+            let index = seqs.binary_search(&seq).ok()?;
+            Some(due[index].entry().name().clone())
+        })?;
+        let mut on_disk = read.events.into_iter().peekable();
+        let mut events = Vec::with_capacity(on_disk.len());
+        // Losses are looked at after the log: what it did not have any more was evicted before.
+        for next in due.iter().take_while(|next| !next.is_after(read.through)) {
+            let event = on_disk.next_if(|event| event.seq == next.seq());
+            let losses = next.entry().events().losses();
+            let is_lost = losses.through >= next.seq();
+            match event {
+                Some(event) if !is_lost => events.push(Arc::new(self.restore(event))),
+                // Before it was known where to start.
+                _ if is_lost && known.covers(losses.through, losses.eviction) => {}
+                // What comes before the loss is still due.
+                _ if !events.is_empty() => {
+                    return Ok(Piece { events, through: next.seq_before(), more: true });
+                }
+                _ => return Err(LogReadError::FellOff),
+            }
+        }
+        Ok(Piece { events, through: read.through, more: true })
+    }
+}

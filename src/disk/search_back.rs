@@ -1,0 +1,144 @@
+//! Reads events of an open log from a seq backwards, as a search for the last events of channels does.
+
+use std::ops::ControlFlow;
+
+use super::{
+    batch::{BatchHeader, RawEvent, RawItem, RawItems},
+    directory::Directory,
+    index::{ChannelHash, FoundBack},
+    log_reader::{
+        BLOCKS_PER_SEARCH, LogReader, ReadError, SCANNED_BYTES_MAX, is_removed, load_block,
+        load_index,
+    },
+    recovered_event::RecoveredEvent,
+    segment,
+    segments::Located,
+};
+use crate::model::{ChannelName, EventKind, Seq};
+
+/// What to look for, the newest events first.
+#[derive(Debug, Clone, Copy)]
+pub struct SearchBack<'a> {
+    /// Events up to this one. It has to be written.
+    pub through: Seq,
+    /// No further back than to this one.
+    pub first: Seq,
+    /// The channels that are wanted, sorted, if they are known.
+    pub channels: Option<&'a [ChannelHash]>,
+}
+
+/// An event of the log that has not been copied.
+pub struct LogEvent<'a> {
+    seq: Seq,
+    event: RawEvent<'a>,
+}
+
+impl LogEvent<'_> {
+    /// Its number in the log.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The name of its channel.
+    pub fn channel(&self) -> &str {
+        self.event.channel
+    }
+
+    /// A publisher's, or the hub's.
+    pub fn kind(&self) -> EventKind {
+        self.event.kind
+    }
+
+    /// A copy of it. `None` if it is damaged.
+    pub fn recover(&self, channel: ChannelName) -> Option<RecoveredEvent> {
+        self.event.recover(self.seq, channel)
+    }
+}
+
+impl<D: Directory> LogReader<D> {
+    /// Gives the last events to `visit`, the newest first, as far as one look goes or `visit` goes on;
+    /// also events of other channels. `visit` gives nothing for an event that is damaged. Returns the
+    /// seq up to which nothing was looked at. Blocks.
+    ///
+    /// # Errors
+    /// A file system that fails, or bytes that are not as they were written.
+    pub fn search_back(
+        &self,
+        search: &SearchBack<'_>,
+        mut visit: impl FnMut(&LogEvent<'_>) -> Option<ControlFlow<()>>,
+    ) -> Result<Seq, ReadError> {
+        let segments = self.0.upgrade().ok_or(ReadError::Closed)?;
+        let before = |seq: Seq| Seq(seq.0.saturating_sub(1));
+        let nothing = before(search.first);
+        let mut through = search.through;
+        let (mut blocks, mut scanned) = (0, 0);
+        while through >= search.first && blocks < BLOCKS_PER_SEARCH && scanned < SCANNED_BYTES_MAX {
+            let Some(located) = segments.locate_back(through, search.channels) else {
+                return Ok(nothing);
+            };
+            let (base, in_index) = match located {
+                Located::Current(base, found) => (base, found),
+                Located::Sealed(sealed) => match load_index(&segments, &sealed) {
+                    Ok(index) => (sealed.base, index.find_back(through, search.channels)),
+                    Err(error) if is_removed(&segments, &error, sealed.base) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            blocks += 1;
+            let (range, first) = match in_index {
+                Some(FoundBack::Block(range, first)) => (range, first),
+                Some(FoundBack::NothingFrom(first)) => {
+                    through = before(first);
+                    continue;
+                }
+                None => {
+                    through = before(base);
+                    continue;
+                }
+            };
+            scanned += range.end - range.begin;
+            let block = match load_block(&segments, base, range) {
+                Ok(block) => block,
+                Err(error) if is_removed(&segments, &error, base) => continue,
+                Err(error) => return Err(error),
+            };
+            let damaged =
+                || ReadError::Damaged { file: segment::file_name(base), offset: range.begin };
+            let events = events_of(&block, search.first, through).ok_or_else(damaged)?;
+            for event in events.iter().rev() {
+                through = before(event.seq);
+                if visit(event).ok_or_else(damaged)?.is_break() {
+                    return Ok(through);
+                }
+            }
+            through = before(first);
+        }
+        Ok(through.max(nothing))
+    }
+}
+
+/// The events of a block within a range of seqs. `None` if it is not as it was written.
+fn events_of(mut block: &[u8], first: Seq, through: Seq) -> Option<Vec<LogEvent<'_>>> {
+    let mut events = Vec::new();
+    while !block.is_empty() {
+        // Its checksums were right when it was read from the file.
+        let header = BatchHeader::parse(block)?;
+        let (batch, rest) = block.split_at(BatchHeader::BYTES + header.len as usize);
+        block = rest;
+        if header.first > through {
+            break;
+        }
+        if header.last() < first {
+            continue;
+        }
+        let mut seq = header.first;
+        for item in RawItems(&batch[BatchHeader::BYTES..]) {
+            let RawItem::Event(event) = item? else { continue };
+            if seq >= first && seq <= through {
+                events.push(LogEvent { seq, event });
+            }
+            seq = seq.next();
+        }
+    }
+    Some(events)
+}
