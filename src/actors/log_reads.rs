@@ -1,8 +1,8 @@
 //! Reads of the log on disk for readers of history: a few threads, so that no thread that serves
 //! connections waits for a disk.
 //!
-//! A read is a bounded piece, or a turn of a search for last events, and a reader has one at a time, so they take turns. What is read and not
-//! taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
+//! A read is a bounded piece, or a turn of a search for last events, and a reader has one at a time, so
+//! they take turns. What is read and not taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
 
 use std::{
     collections::VecDeque,
@@ -216,10 +216,7 @@ impl LogReads {
         self.queue(|reply| Read::Search(search, reply))
     }
 
-    fn queue<T>(
-        &self,
-        read: impl FnOnce(Reply<T>) -> Read,
-    ) -> Result<PendingRead<T>, ReadsBusy> {
+    fn queue<T>(&self, read: impl FnOnce(Reply<T>) -> Read) -> Result<PendingRead<T>, ReadsBusy> {
         let (reply, pending) = oneshot::channel();
         let queue_max = self.queue.limits.queue_max as usize;
         let mut state = self.queue.state.lock();
@@ -317,10 +314,7 @@ impl Queue {
         }
     }
 
-    fn perform<T>(
-        &self,
-        read: impl FnOnce() -> Result<T, LogReadError>,
-    ) -> Result<T, ReadFailure> {
+    fn perform<T>(&self, read: impl FnOnce() -> Result<T, LogReadError>) -> Result<T, ReadFailure> {
         match catch_unwind(AssertUnwindSafe(read)) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(self.failure(&error)),

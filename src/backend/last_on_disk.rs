@@ -78,7 +78,11 @@ impl EventStore {
         let seqs: Vec<Seq> = due.iter().map(Next::seq).take(range.events_max).collect();
         let search = LogSearch {
             after: range.after,
-            through: seqs.last().filter(|_| seqs.len() < due.len()).copied().unwrap_or(range.through),
+            through: seqs
+                .last()
+                .filter(|_| seqs.len() < due.len())
+                .copied()
+                .unwrap_or(range.through),
             events_max: range.events_max,
             bytes_max: range.bytes_max,
             channels: None,

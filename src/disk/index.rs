@@ -342,7 +342,10 @@ mod tests {
                 }
                 match channels {
                     Some(_) => {
-                        assert!([10, 20, 30, 40].iter().all(|seq| found.contains(seq)), "{found:?}");
+                        assert!(
+                            [10, 20, 30, 40].iter().all(|seq| found.contains(seq)),
+                            "{found:?}"
+                        );
                         assert!(blocks <= 5, "{blocks}");
                     }
                     None => assert_eq!(found, (1..=40).rev().collect::<Vec<_>>()),

@@ -227,7 +227,11 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
                             back.push(event.recover(name)?.seq.0);
                             left -= 1;
                         }
-                        Some(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                        Some(if left == 0 {
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        })
                     });
                     let looked = looked.expect("it can be read");
                     assert!(looked < through);

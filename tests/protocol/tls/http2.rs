@@ -24,8 +24,8 @@ async fn streams_and_polls_start_with_last_events_that_are_on_disk_alone() {
     let hub = TestHub::start(&[
         ("data_dir", data_dir.to_str().expect("text")),
         ("limits.history.total_bytes_max", "2000"),
-    ]);
-    let hub = hub.await;
+    ])
+    .await;
     let client = Client::h2c(hub.address()).await;
     let data: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     hub.publish_all("a", &data).await;
