@@ -37,7 +37,7 @@ impl LackingChannels {
         Self { channels: FxHashMap::default(), channels_max, through: Seq::ZERO }
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }

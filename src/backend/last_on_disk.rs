@@ -1,5 +1,6 @@
-//! The part of a search for last events that is on disk alone: it goes back through the log, in turns,
-//! for all channels together. A turn blocks, so it is not for the threads that serve connections.
+//! The part of a search for last events that is on disk alone: it goes back through the log, a bounded
+//! number of blocks a turn, for all channels together. A turn blocks, so it is not for the threads that
+//! serve connections.
 //!
 //! Events on disk are older than all in memory, and the log is read backwards: so the newest are found
 //! first, and when there are as many as a subscription starts with the search is over.

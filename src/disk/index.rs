@@ -132,7 +132,7 @@ impl SegmentIndex {
     }
 
     /// Looks for the last block with events up to `through`, of `channels` if that says which; at a
-    /// bounded number of blocks. `None` if there is none at all.
+    /// bounded number of blocks. `None` if it has no such event.
     pub(super) fn find_back(
         &self,
         through: Seq,

@@ -207,7 +207,7 @@ fn read_block(
 }
 
 impl RawEvent<'_> {
-    /// A copy of it. `None` if its text is none of an event.
+    /// A copy of it. `None` if its text is not that of an event.
     pub(super) fn recover(&self, seq: Seq, channel: ChannelName) -> Option<RecoveredEvent> {
         let (time_ms, kind, draft) = (self.time_ms, self.kind, self.draft()?);
         Some(RecoveredEvent { seq, time_ms, kind, channel, draft })

@@ -176,8 +176,8 @@ impl Hub {
                 through = events.last().map_or(through, |event| event.seq);
             }
             let is_full = events.len() >= limit || bytes >= POLL_BYTES_MAX;
-            let goes_on = gathers && !is_full && Instant::now() < until;
-            if !more || !goes_on && !events.is_empty() {
+            let continues = gathers && !is_full && Instant::now() < until;
+            if !more || !continues && !events.is_empty() {
                 break;
             }
         }

@@ -123,7 +123,8 @@ async fn streams_and_polls_start_with_the_last_events_that_are_on_disk_after_a_k
             ("channel=few&channel=many", 3, vec![29_970, 29_980, 29_990, 29_997, 29_998, 29_999]),
         ] {
             let live = format!("live-{is_killed}-{last}");
-            let request = SseRequest::new(&format!("/v1/events?{query}&channel={live}&last={last}"));
+            let request =
+                SseRequest::new(&format!("/v1/events?{query}&channel={live}&last={last}"));
             let mut stream = hub.open(&request).await;
             for n in &expected {
                 let event = stream.next_event(PATIENCE).await.unwrap().expect("it goes on");
