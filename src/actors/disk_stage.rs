@@ -179,7 +179,7 @@ impl DiskStage {
     }
 
     /// Drops queued commits; writes and shows nothing more.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut queue = self.gathering.queue.lock();
         queue.has_stopped = true;
         let commits = mem::take(&mut queue.commits);

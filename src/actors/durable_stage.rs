@@ -5,7 +5,11 @@ use std::{io, sync::Arc};
 #[cfg(test)]
 use super::delayed_stage::DelayedStage;
 use super::{
-    committer::Prepared, disk_stage::DiskStage, shared_stage::SharedStage, show_stage::ShowStage,
+    committer::{Answer, Prepared},
+    disk_stage::DiskStage,
+    shared_stage::SharedStage,
+    show_stage::ShowStage,
+    submission::AppendError,
 };
 use crate::disk::TransientChannels;
 
@@ -33,10 +37,14 @@ impl DurableStage {
         match self {
             Self::Memory => show.show(prepared),
             Self::Disk(stage) => {
-                if let Err(prepared) = stage.queue(prepared)
+                if let Err(mut prepared) = stage.queue(prepared)
                     && prepared.events.is_empty()
                 {
-                    // Refusals of a log that is closed.
+                    // Other answers, to a known key for instance, may rest on events that were not
+                    // written before the log failed. Dropped, they are an unknown outcome.
+                    let is_safe =
+                        |answer: &Answer| matches!(answer.outcome, Err(AppendError::LogClosed));
+                    prepared.answers.retain(is_safe);
                     show.show(prepared);
                 }
             }

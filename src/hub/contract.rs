@@ -475,6 +475,31 @@ async fn after_a_failed_write_outcomes_are_unknown_and_nothing_is_shown_any_more
     hub.shut_down().await;
 }
 
+/// Between the failure and the end of the process, some milliseconds, publishers retry. A power cut in a file system of
+/// the tests found that they got a 201 for what was never written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_write_no_answer_rests_on_what_was_not_written() {
+    let storage = Storage::disk().await;
+    let hub = &storage.hub;
+    let publication = || Publication { key: Some(key("k", "1")), ..message("a", "1") };
+    storage.hold();
+    let publishing = storage.sequence(publication(), 1).await;
+    let closing = {
+        let hub = hub.clone();
+        tokio::spawn(async move { hub.close_channel(&name("a")).await })
+    };
+    storage.has_sequenced(2, || closing.is_finished()).await;
+    storage.disk_stage().stop();
+    assert_eq!(publishing.await.expect("it ends"), Err(PublishError::Unknown));
+    assert_eq!(closing.await.expect("it ends"), Err(CloseError::Publish(PublishError::Unknown)));
+    assert_eq!(hub.publish(publication()).await, Err(PublishError::Unknown), "the key is known");
+    let other = Publication { key: Some(key("k", "2")), ..message("a", "2") };
+    assert_eq!(hub.publish(other).await, Err(PublishError::Unknown), "so is its fingerprint");
+    let behind = hub.publish(message("a", "3")).await;
+    assert_eq!(behind, Err(PublishError::Unknown), "the channel is being closed");
+    assert!(storage.all().await.is_empty());
+}
+
 fn name(text: &str) -> ChannelName {
     ChannelName::parse(text).expect("a name")
 }
