@@ -10,7 +10,7 @@ use std::{
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
 use super::{
-    directory::{Directory, DirectoryFile},
+    directory::{Directory, DirectoryFile, is_full},
     error::OpenError,
     meta::{self, LOCK},
 };
@@ -56,8 +56,11 @@ impl DataDir {
             let _ = lock.take(20).read_to_string(&mut text);
             return Err(OpenError::Locked { process: text.trim().parse().ok() });
         }
-        let write = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        write.map_err(OpenError::io(LOCK))?;
+        // A full disk may have no room for it.
+        match lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
+            Err(error) if !is_full(&error) => return Err(OpenError::io(LOCK)(error)),
+            _ => {}
+        }
         let directory = LocalDirectory { path: path.to_owned(), directory, _lock: lock };
         Ok(Self { directory, identity })
     }

@@ -15,4 +15,5 @@ mod openapi;
 mod readme;
 mod security_docs;
 mod settings_docs;
+mod traps;
 mod words;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use visnyk_loadtest::{Exchange, Hub, HubCommand, PollClient, RedisServer};
 
 use crate::balancer::Balancer;
+use crate::fragile::FragileDisk;
 use crate::proxy::{Direction, Flow, Proxy};
 use crate::record::{Record, Recorder, closing};
 pub(crate) use crate::support::PATIENCE;
@@ -41,12 +42,15 @@ pub(crate) struct Setup {
     pub(crate) has_clock_behind: bool,
     /// The version of the hubs at first.
     pub(crate) version: Version,
+    /// The log is on a file system whose power can be cut.
+    pub(crate) has_fragile_disk: bool,
+    /// How long an fsync takes there.
+    pub(crate) sync_time: Duration,
     /// For strace: what is injected into the hub's first process.
     pub(crate) inject: Option<&'static str>,
 }
 
 /// The processes of one scenario, all of which end when it is dropped.
-#[derive(Debug)]
 pub(crate) struct Bed {
     pub(crate) hubs: Vec<Node>,
     pub(crate) redis: Option<RedisServer>,
@@ -57,6 +61,8 @@ pub(crate) struct Bed {
     pub(crate) recorder: Recorder,
     /// What was acknowledged before this time is not lost by the fault, in microseconds since the begin of the run.
     pub(crate) kept_us: u64,
+    /// Behind the hub, which has files open there.
+    pub(crate) fragile: Option<FragileDisk>,
     _directory: TempDir,
 }
 
@@ -87,12 +93,20 @@ impl Bed {
                 Some(block_in_place(|| RedisServer::start(&["--replicaof", "127.0.0.1", &port])));
             replica_link = Some(link);
         }
+        let fragile = setup.has_fragile_disk.then(|| FragileDisk::try_mount(seed).expect("FUSE"));
+        let data_dir = match &fragile {
+            Some(fragile) => {
+                fragile.set_sync_time(setup.sync_time);
+                fragile.path().join("data")
+            }
+            None => directory.path().join("data"),
+        };
         let mut hubs = Vec::new();
         for number in 0..if engine == Engine::Redis { 2 } else { 1 } {
             let is_behind = setup.has_clock_behind && number == 1;
             let clock = is_behind.then(|| fake_time().expect("libfaketime"));
-            let path = directory.path();
-            hubs.push(Node::start(redis.as_ref(), &setup, clock, path, seed + number).await);
+            let paths = (directory.path(), &*data_dir);
+            hubs.push(Node::start(redis.as_ref(), &setup, clock, paths, seed + number).await);
         }
         let mut balancer = None;
         if setup.has_balancer {
@@ -107,6 +121,7 @@ impl Bed {
             balancer,
             recorder,
             kept_us: 0,
+            fragile,
             _directory: directory,
         };
         if bed.replica.is_some() {
@@ -222,7 +237,7 @@ impl Node {
         redis: Option<&RedisServer>,
         setup: &Setup,
         clock: Option<&str>,
-        directory: &Path,
+        (directory, data_dir): (&Path, &Path),
         seed: u64,
     ) -> Self {
         // An address of its own: a client that tries to reach a hub which is away could get its port, and be
@@ -241,7 +256,7 @@ impl Node {
                     let url = format!("redis://{}", link.address());
                     command.settings(&[("backend.url", &url)])
                 }
-                None => command.arg("--data-dir").arg(directory.join("data")),
+                None => command.arg("--data-dir").arg(data_dir),
             };
             if setup.has_balancer {
                 let (delay, window) = (DRAIN_DELAY_S.to_string(), DRAIN_WINDOW_S.to_string());
@@ -312,6 +327,15 @@ impl Node {
     pub(crate) async fn kill(&mut self) {
         if let Some(mut hub) = self.hub.take() {
             hub.kill().await.expect("it is killed");
+            self.said += &hub.stderr();
+        }
+    }
+
+    /// Cuts the power of its disk, and ends it.
+    pub(crate) async fn cut_power(&mut self, disk: &FragileDisk, recorder: &Recorder) {
+        if let Some(mut hub) = self.hub.take() {
+            let lost = disk.cut_power(&mut hub).await;
+            recorder.note(Record::Fault { what: format!("the power cut took {lost:?}") });
             self.said += &hub.stderr();
         }
     }

@@ -43,6 +43,8 @@ pub(crate) enum Mechanism {
     HubTakenOver,
     /// A system call of the log fails (`strace`), which ends the hub; it is started again.
     HubFailed,
+    /// The power of the hub's disk is cut in the midst of one of its next calls, which takes what is not fsynced (FUSE).
+    PowerCut,
     /// SIGKILL of Redis, which keeps its append-only file.
     RedisKilled,
     /// SIGTERM of Redis.
@@ -131,6 +133,7 @@ impl Mechanism {
             Self::FormatRaised => "format-raised",
             Self::HubTakenOver => "hub-taken-over",
             Self::HubFailed => "hub-failed",
+            Self::PowerCut => "power-cut",
             Self::RedisKilled => "redis-killed",
             Self::RedisRestarted => "redis-restarted",
             Self::RedisStopped => "redis-stopped",
@@ -183,6 +186,8 @@ impl Mechanism {
             has_one_replay: self == Self::RedisOlderTwice,
             has_clock_behind: self == Self::RedisEmptiedTwice,
             version: if self == Self::RollingUpgrade { Version::Earlier } else { Version::Present },
+            has_fragile_disk: self == Self::PowerCut,
+            sync_time: Duration::ZERO,
             inject: None,
         }
     }
@@ -283,6 +288,14 @@ impl Mechanism {
                 }
                 sleep(SHORT).await;
                 start_all(bed, traffic).await;
+            }
+            Self::PowerCut => {
+                let disk = bed.fragile.as_ref().expect("a scenario with one");
+                disk.stop_soon();
+                // An idle hub calls nothing.
+                disk.stopped_within(SHORT).await;
+                bed.hubs[0].cut_power(disk, &bed.recorder).await;
+                self.start_first(bed, traffic).await;
             }
             Self::HubStopped => {
                 bed.hubs[0].signal(Signal::STOP);

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::bed::Engine;
+use crate::fragile::FragileDisk;
 use crate::process::program;
 use crate::scenario::{self, Report, Scenario};
 use crate::support::{fake_time, succeeds};
@@ -60,6 +61,7 @@ struct Probe {
     has_strace: bool,
     has_nginx: bool,
     has_fake_time: bool,
+    has_fuse: bool,
 }
 
 impl Probe {
@@ -68,6 +70,7 @@ impl Probe {
             has_redis: succeeds("redis-server", &["--version"]),
             has_nginx: succeeds(&program("nginx").to_string_lossy(), &["-v"]),
             has_fake_time: fake_time().is_some(),
+            has_fuse: FragileDisk::try_mount(0).is_ok(),
             has_strace: succeeds("strace", &["-D", "-f", "-o", "/dev/null", "true"]),
         }
     }
@@ -84,6 +87,9 @@ impl Probe {
             }
             _ if !scenario.mechanism.versions().iter().all(|it| it.program().is_some()) => {
                 Some("other versions are not built (tests/faults/versions)")
+            }
+            _ if scenario.mechanism.setup().has_fragile_disk && !self.has_fuse => {
+                Some("FUSE does not work")
             }
             _ if scenario.needs_strace() && !self.has_strace => Some("strace does not work"),
             _ => None,

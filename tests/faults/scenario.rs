@@ -87,6 +87,7 @@ const DISK: &[Row] = &[
     (HubRestarted, &[Replay], &[Idle, Load, BeforeDurable]),
     (HubTakenOver, &[Load], &[Idle, BeforeDurable, Replay]),
     (HubFailed, &[BeforeDurable], &[]),
+    (PowerCut, &[Load], &[Idle, BeforeDurable, Replay, Drain]),
     (ClientsCut, &[], &[Idle, Load, BeforeDurable, Replay, Drain]),
     (ClientsDelayed, &[], &[Load]),
     (ClientsDripping, &[Load], &[BeforeDurable]),
@@ -135,7 +136,7 @@ impl Scenario {
 
     /// Whether it needs strace.
     pub(crate) fn needs_strace(&self) -> bool {
-        self.moment == BeforeDurable
+        self.moment == BeforeDurable && self.mechanism != PowerCut
     }
 
     /// Begins its history.
@@ -164,10 +165,11 @@ impl Scenario {
         let began = Instant::now();
         let mut setup = self.mechanism.setup();
         if self.moment == BeforeDurable {
-            setup.inject = Some(match self.mechanism {
-                HubFailed => "fdatasync:error=EIO:when=60",
-                _ => "fdatasync:delay_enter=50000",
-            });
+            match self.mechanism {
+                PowerCut => setup.sync_time = Duration::from_millis(50),
+                HubFailed => setup.inject = Some("fdatasync:error=EIO:when=60"),
+                _ => setup.inject = Some("fdatasync:delay_enter=50000"),
+            }
         }
         let mut bed = Bed::start(self.engine, setup, seed, recorder.clone()).await;
         let mut traffic = Traffic::start(&bed, seed).await;

@@ -8,6 +8,9 @@ mod disk;
 mod drain;
 mod faults;
 mod fleet;
+#[cfg(target_os = "linux")]
+#[path = "../fragile/mod.rs"]
+mod fragile;
 mod handover;
 mod invariants;
 mod overload;

@@ -228,6 +228,29 @@ async fn copied_directory_is_refused_while_the_original_goes_on() {
     assert_eq!(events(&disk.start().await).await, numbers(2));
 }
 
+/// The hub cannot notice it, as docs/durability.md says; the import that is asked for there makes a gap of it.
+#[tokio::test]
+async fn an_older_copy_put_back_in_place_is_a_gap_after_its_import() {
+    let mut disk = DiskHub::new();
+    let mut hub = disk.start().await;
+    hub.publish("a", "0").await;
+    hub.kill().await.unwrap();
+    let (original, copy) = (disk.data_dir().to_owned(), disk.scratch().join("copy"));
+    assert!(Command::new("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    let mut hub = disk.start().await;
+    let later = hub.publish("a", "lost with it").await;
+    hub.kill().await.unwrap();
+    let put_back = "rm \"$0\"/* && cp -a \"$1\"/. \"$0\"";
+    let shell = Command::new("sh").arg("-c").arg(put_back).args([&original, &copy]).status();
+    assert!(shell.unwrap().success());
+    let mut import = Command::new(VISNYK);
+    import.args(["log", "import", "--data-dir"]).arg(&original);
+    assert!(import.output().unwrap().status.success());
+    let hub = disk.start().await;
+    assert_eq!(events(&hub).await, numbers(1));
+    assert_eq!(hub.poll_now("channel=a", &later).await["gap"]["reason"], "epoch");
+}
+
 #[tokio::test]
 async fn second_process_on_a_directory_is_refused_and_the_first_goes_on() {
     let mut disk = DiskHub::new();

@@ -12,6 +12,8 @@ use crate::support::Channels;
 pub(crate) struct History {
     pub(crate) publishes: Vec<Publish>,
     pub(crate) readings: Vec<Reading>,
+    /// Followers that could not go on, one of which went back for instance.
+    pub(crate) broken: Vec<String>,
     /// What the log holds at the end. Nothing of it has been removed.
     pub(crate) log: Vec<Entry>,
 }
@@ -59,7 +61,7 @@ pub(crate) struct Entry {
 impl History {
     /// What cannot have been; empty if all is as promised.
     pub(crate) fn violations(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut found = self.broken.clone();
         for pair in self.log.windows(2).filter(|pair| pair[0].seq >= pair[1].seq) {
             found.push(format!("the log goes from {} to {}", pair[0].seq, pair[1].seq));
         }
@@ -214,6 +216,7 @@ mod tests {
                 publish(&["b 5"], 30, Outcome::Acked(None)),
             ],
             readings: vec![reading("all", Channels::All, 0), reading("a", Channels::one("a"), 1)],
+            broken: Vec::new(),
             log,
         }
     }

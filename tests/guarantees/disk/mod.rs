@@ -10,6 +10,10 @@ mod handed_over;
 mod history;
 mod injected;
 mod kill;
+#[cfg(target_os = "linux")]
+mod lying;
+#[cfg(target_os = "linux")]
+mod power_cut;
 mod removed;
 mod terminate;
 mod traffic;
@@ -24,5 +28,9 @@ fn probe_of_what_the_machine_allows() {
         if tool.is_there() {
             println!("{tool:?} works");
         }
+    }
+    #[cfg(target_os = "linux")]
+    if crate::fragile::FragileDisk::mount(0).is_some() {
+        println!("Fuse works");
     }
 }
