@@ -66,6 +66,8 @@ enum By {
     Lag,
     /// Bytes that it lags.
     LagBytes,
+    /// Bytes a second that it is sent.
+    Rate,
     /// Since its peer last took a byte.
     Idle,
     /// Since it was opened.
@@ -77,6 +79,7 @@ impl SortKey for By {
         match self {
             Self::Lag => "lag_events",
             Self::LagBytes => "lag_bytes",
+            Self::Rate => "bytes_per_s",
             Self::Idle => "idle_ms",
             Self::Age => "age_s",
         }
@@ -123,6 +126,7 @@ pub(crate) fn table(connections: &[Value]) -> Table {
         Column::words("VIA"),
         Column::number("LAG"),
         Column::number("LAG BYTES"),
+        Column::number("BYTES/S"),
         Column::number("IDLE"),
         Column::number("AGE"),
         Column::long("CHANNELS"),
@@ -134,6 +138,7 @@ pub(crate) fn table(connections: &[Value]) -> Table {
         let number = |member: &str| connection[member].as_u64().unwrap_or_default();
         let count = |member: &str| Cell::figure(human::count(number(member)), number(member));
         let (bytes, idle_ms, age_s) = (number("lag_bytes"), number("idle_ms"), number("age_s"));
+        let rate = number("bytes_per_s");
         let state = match text("reason") {
             "" => text("state").to_owned(),
             reason => format!("{}: {reason}", text("state")),
@@ -149,6 +154,7 @@ pub(crate) fn table(connections: &[Value]) -> Table {
             Cell::text(text("transport")),
             count("lag_events"),
             Cell::figure(human::bytes(bytes), bytes),
+            Cell::figure(human::bytes(rate), rate),
             Cell::figure(human::age(Duration::from_millis(idle_ms)), idle_ms),
             Cell::figure(human::age(Duration::from_secs(age_s)), age_s),
             Cell::text(&explain::selectors(connection, " ")),

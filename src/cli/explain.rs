@@ -41,7 +41,12 @@ pub(crate) fn connection(found: &Value) -> String {
         if has_ended { "was" } else { "has been" },
         if has_ended { "its end" } else { "now" }
     ));
-    lines.push(format!("It has everything of its channels up to {}.", word("position")));
+    lines.push(format!(
+        "It has been sent {}, {} a second lately, and has everything of its channels up to {}.",
+        human::bytes(number("sent_bytes")),
+        human::bytes(number("bytes_per_s")),
+        word("position")
+    ));
     match found["state"].as_str() {
         Some("live") => lines.push("It is live: nothing is due to it.".to_owned()),
         Some("behind") => {
@@ -126,7 +131,7 @@ mod tests {
         json!({
             "id": "4711", "state": "behind", "reason": "blocked", "transport": "sse",
             "channels": ["orders/eu"], "patterns": ["jobs/**"], "subscriptions": 3, "types": [],
-            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "unsent_bytes": 113,
+            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "unsent_bytes": 113, "sent_bytes": 2_097_152, "bytes_per_s": 240,
             "age_s": 3600, "idle_ms": 2150, "policy": "disconnect", "ends_at": null,
             "peer": "203.0.113.7:50123", "identity": "ann\u{1b}[2J", "shard": 0
         })
@@ -139,7 +144,8 @@ mod tests {
             "Connection 4711 is a stream of orders/eu, jobs/**, and 1 more.\n\
              Its client is 203.0.113.7:50123, as ann\u{fffd}[2J.\n\
              It has been open for 1h 0m, and its client last took a byte 2s before now.\n\
-             It has everything of its channels up to w6-1042.\n\
+             It has been sent 2.00 MiB, 240 B a second lately, and has everything of its channels up to \
+             w6-1042.\n\
              It is behind: its client takes no more bytes for now.\n\
              17 events, 3.42 KiB, were published since and are not sent; 113 B of the event in flight \
              wait for its client.\n\

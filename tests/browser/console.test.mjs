@@ -229,7 +229,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     assert.deepEqual(errors, []);
   });
 
-  test("shows how many events a second each connection is sent", async (t) => {
+  test("shows how many events and bytes a second each connection is sent", async (t) => {
     const hub = await startHub(t);
     const read = async (query) => {
       const asked = new AbortController();
@@ -258,9 +258,23 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     assert.ok(Number(rates["a/*"]) < 100 && Number(rates["a/1"]) < 70, JSON.stringify(rates));
     assert.equal(rates["b a/**"], rates["a/*"]);
     assert.deepEqual([rates.c, rates["**"]], ["0", "–"]);
+    // From top to bottom, which is not their order in the document.
+    const bytes = () => grid.locator(".sizer .r").evaluateAll((rows) => rows
+      .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)
+      .map(({ children }) => [children[1].textContent, children[6].textContent]));
+    await retry(async () => {
+      const found = Object.fromEntries(await bytes());
+      return /^[1-9][\d.,]* (B|KiB)$/.test(found["a/1"]) && found.c === "0 B";
+    });
+    await grid.getByRole("columnheader", { name: "Bytes/s" }).click();
+    await retry(async () => {
+      const order = (await bytes()).map(([channels]) => channels);
+      return order.indexOf("a/*") < order.indexOf("a/1") && order.indexOf("a/1") < order.indexOf("c");
+    });
     await grid.getByRole("row").filter({ has: page.getByText("a/1", { exact: true }) }).click();
     const drawer = page.getByRole("complementary", { name: "The chosen connection" });
     await drawer.getByText("Events a second").waitFor();
+    await drawer.getByText("Bytes sent").waitFor();
     assert.deepEqual(errors, []);
   });
 

@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     /// When it was attached, in seconds since 1970.
     pub(super) opened_s: u32,
+    /// Bytes that its peer has taken.
+    pub(super) sent_bytes: u64,
     /// Its index in its channel's list of plain streams, if it is one.
     pub(super) plain_index: u32,
     /// How its body is delimited.

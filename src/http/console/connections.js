@@ -109,6 +109,7 @@ export class Connections {
       ["State", words(found.reason ? `${found.state}: ${found.reason}` : found.state)],
       ["Lag", `${plural(found.lag_events, "event")}, ${bytes(found.lag_bytes)}`],
       ["Events a second", short(this.#rateOf.get(id))],
+      ["Bytes sent", `${bytes(found.sent_bytes)}, ${bytes(found.bytes_per_s)} a second`],
       ["Not taken by its socket", bytes(found.unsent_bytes)],
       ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
       ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
@@ -221,6 +222,14 @@ const COLUMNS = [
     className: "number wide",
     value: ({ rate }) => rate ?? -1,
     show: ({ rate }) => short(rate),
+  },
+  {
+    key: "bytes",
+    title: "Bytes/s",
+    hint: "Taken by its socket between the last two looks, by whichever client",
+    className: "number wide extra",
+    value: ({ bytes_per_s }) => bytes_per_s,
+    show: ({ bytes_per_s, sent_bytes }) => ({ text: bytes(bytes_per_s), title: `${bytes(sent_bytes)} in all` }),
   },
   {
     key: "unsent",

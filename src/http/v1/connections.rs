@@ -235,6 +235,8 @@ fn connection_json(found: &ConnectionReport, now_ms: u64, node: &str) -> Value {
     put("lag_events", found.lag_events.into());
     put("lag_bytes", found.lag_bytes.into());
     put("unsent_bytes", found.unsent_bytes.into());
+    put("sent_bytes", found.sent_bytes.into());
+    put("bytes_per_s", found.bytes_per_s.into());
     put("age_s", (until_ms.saturating_sub(found.opened_ms) / 1_000).into());
     put("idle_ms", until_ms.saturating_sub(found.written_ms).into());
     let policy = match found.policy {

@@ -70,7 +70,9 @@ async fn a_live_stream_is_explained() {
     assert!(found["shard"].as_u64().unwrap() < 2);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
     assert_eq!(found["node"], host.trim_end());
-    for volatile in ["age_s", "idle_ms", "peer", "shard", "ends_at", "position", "node"] {
+    assert!(found["sent_bytes"].as_u64().unwrap() > 200, "head and first block: {found}");
+    assert!(found["bytes_per_s"].is_u64(), "{found}");
+    for volatile in ["sent_bytes", "bytes_per_s", "age_s", "idle_ms", "peer", "shard", "ends_at", "position", "node"] {
         found.as_object_mut().unwrap().remove(volatile);
     }
     let expected = json!({

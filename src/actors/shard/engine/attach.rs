@@ -121,6 +121,7 @@ impl Engine {
             subscriber: Subscribed::new(subscriber, ticket),
             reader: None,
             check_ms: u64::MAX,
+            sent_bytes: 0,
             opened_s: (now_ms / 1_000) as u32,
             generation: key.generation,
             plain_index: VACANT,
@@ -206,6 +207,7 @@ impl Engine {
         let slot = &mut self.slots[index as usize];
         // If this write fails, the next write of the rest fails too and closes the connection.
         let _ = slot.peer.write_all(&preamble, &mut taken);
+        slot.sent_bytes += taken as u64;
         preamble = if taken == preamble.len() { Bytes::new() } else { preamble.split_off(taken) };
         let connection_start = ConnectionStart {
             cursor: resume.cursor,

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     answer_cache::AnswerCache, drain::Drain, extras::Extras, fan_out::FanOut,
     planted_fault::PlantedFault, read_cache::ReadCache, ready_slots::ReadySlots,
-    recently_closed::RecentlyClosed, schedule::Schedule, tally::Tally, unsent::UnsentBudget,
+    recently_closed::RecentlyClosed, schedule::Schedule, sent_rates::SentRates, tally::Tally, unsent::UnsentBudget,
 };
 use crate::{
     actors::{
@@ -48,6 +48,7 @@ pub struct Engine {
     /// The generation of the latest slot.
     pub(super) generation: u32,
     pub(super) extras: Extras,
+    pub(super) sent_rates: SentRates,
     pub(super) fan_out: FanOut,
     pub(super) schedule: Schedule,
     pub(super) ready: ReadySlots,
@@ -115,6 +116,7 @@ impl Engine {
             slots: Slots::new(),
             generation: 0,
             extras: Extras::default(),
+            sent_rates: SentRates::default(),
             schedule: Schedule::new(now_ms),
             ready: ReadySlots::default(),
             read_cache: ReadCache::default(),
@@ -339,6 +341,7 @@ impl Engine {
             self.metrics.connections_closed.count(reason.as_str());
         }
         let (lease, client_info) = self.extras.remove(index);
+        self.sent_rates.remove(index);
         if let Some(mut record) = self.extras.take_record(index) {
             let position = self.epoch.at(slot.connection.cursor()).to_string();
             record.answered(200, None);
@@ -385,7 +388,9 @@ impl Engine {
             end.extend_from_slice(LAST_CHUNK);
         }
         if !end.is_empty() {
-            let _ = slot.peer.write_all(&Bytes::from(end), &mut 0);
+            let mut taken = 0;
+            let _ = slot.peer.write_all(&Bytes::from(end), &mut taken);
+            slot.sent_bytes += taken as u64;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reports on the connections of a shard, recently closed ones included.
 //!
-//! Serving a connection records nothing for these reports but its start time. A report is made on
+//! Serving a connection records nothing for these reports but its start time and the bytes sent. A report is made on
 //! request, from a bounded number of slots a call. Of closed connections a ring of the latest is
 //! kept.
 
@@ -33,9 +33,13 @@ impl Engine {
             if subject_matches && matches(slot, &query.filter) {
                 let position = self.safe_position(index);
                 let slot = &self.slots[index as usize];
+                let opened_ms = u64::from(slot.opened_s) * 1_000;
+                let rate = self.sent_rates.look(index, slot.sent_bytes, opened_ms, now_ms);
                 let lease = self.extras.lease(index);
                 let client_info = self.extras.client_info(index);
-                found.push(describe(slot, lease, client_info, position, query.selectors_max));
+                let report =
+                    describe(slot, rate, lease, client_info, position, query.selectors_max);
+                found.push(report);
             }
         }
         ConnectionMatches { found, next: (to < end).then_some(to) }

@@ -38,6 +38,7 @@ mod recently_closed;
 mod report;
 mod schedule;
 mod sending;
+mod sent_rates;
 mod serving;
 mod tally;
 mod unsent;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::report::describe;
+use super::{report::describe, sent_rates::mean_rate};
 use crate::{
     actors::{
         ClientInfo, Lease,
@@ -30,7 +30,9 @@ impl RecentlyClosed {
         if self.0.len() == CLOSED_MAX {
             self.0.pop_front();
         }
-        let mut ended = describe(slot, lease, client_info, position, SELECTORS_KEPT);
+        let age_ms = ended_ms.saturating_sub(u64::from(slot.opened_s) * 1_000);
+        let rate = mean_rate(slot.sent_bytes, age_ms);
+        let mut ended = describe(slot, rate, lease, client_info, position, SELECTORS_KEPT);
         ended.state = ConnectionState::Closed { reason, ended_ms };
         ended.ends_ms = None;
         self.0.push_back(ended);

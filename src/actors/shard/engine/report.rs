@@ -26,6 +26,7 @@ pub(super) fn matches(slot: &Slot, filter: &ConnectionFilter) -> bool {
 /// each.
 pub(super) fn describe(
     slot: &Slot,
+    bytes_per_s: u64,
     lease: Option<&Lease>,
     client_info: Option<&ClientInfo>,
     position: Position,
@@ -48,6 +49,8 @@ pub(super) fn describe(
         lag_events,
         lag_bytes,
         unsent_bytes: connection.unsent_bytes() as u64,
+        sent_bytes: slot.sent_bytes,
+        bytes_per_s,
         opened_ms: u64::from(slot.opened_s) * 1_000,
         written_ms: connection.written_ms(),
         policy: connection.policy(),

@@ -25,6 +25,7 @@ impl Engine {
         let coding = slot.coding;
         let bytes = payload.bytes(coding);
         let outcome = slot.peer.write_all(bytes, &mut taken);
+        slot.sent_bytes += taken as u64;
         let replay_through = slot.connection.replay_through();
         let complete = taken == bytes.len();
         let begun = if complete {
@@ -90,7 +91,9 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Effect::None };
         let mut taken = 0;
         let rest = slot.connection.rest();
-        match slot.peer.write_all(&rest, &mut taken) {
+        let outcome = slot.peer.write_all(&rest, &mut taken);
+        slot.sent_bytes += taken as u64;
+        match outcome {
             Err(_) => Effect::End(CloseReason::PeerClosed),
             Ok(()) => {
                 if taken < rest.len() {
@@ -142,7 +145,9 @@ impl Engine {
         slot.coding.wrap(&mut block, |out| framing.heartbeat(position, out));
         let block = Bytes::from(block);
         let mut taken = 0;
-        let msg = match slot.peer.write_all(&block, &mut taken) {
+        let outcome = slot.peer.write_all(&block, &mut taken);
+        slot.sent_bytes += taken as u64;
+        let msg = match outcome {
             Err(_) => return self.finish(index, CloseReason::PeerClosed),
             Ok(()) if taken == block.len() && has_id => {
                 ConnectionMsg::Sent { through, sent: (0, 0) }

@@ -92,6 +92,37 @@ fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
 }
 
 #[test]
+fn bytes_are_counted_as_the_peer_takes_them_and_their_rate_is_since_the_look_before() {
+    let taken = |pipe: &Pipe| pipe.taken().len() as u64;
+    let mut world = World::new(Limits::default(), 1);
+    let pipe = Pipe::open();
+    let (id, key) = world.attach(0, &Ask::stream(&["a"]), &pipe);
+    let first = state_of(&mut world, id);
+    assert_eq!((first.sent_bytes, first.bytes_per_s), (taken(&pipe), taken(&pipe)));
+    world.say("a", "x");
+    world.settle();
+    pipe.stop();
+    pipe.grant(7);
+    world.say("a", "y");
+    world.settle();
+    let so_far = taken(&pipe);
+    assert_eq!(so_far, first.sent_bytes + world.log[0].text().len() as u64 + 7);
+    world.now_ms += 999;
+    let soon = state_of(&mut world, id);
+    assert_eq!((soon.sent_bytes, soon.bytes_per_s), (so_far, first.bytes_per_s));
+    world.now_ms += 1_001;
+    assert_eq!(state_of(&mut world, id).bytes_per_s, (so_far - first.sent_bytes) / 2);
+    world.now_ms += 1_000;
+    assert_eq!(state_of(&mut world, id).bytes_per_s, 0);
+    pipe.grant(1_000);
+    world.settle();
+    assert_eq!(state_of(&mut world, id).sent_bytes, taken(&pipe));
+    world.engines[0].close(key, CloseReason::UnexpectedInput);
+    let ended = world.engines[0].recently_closed(&ConnectionFilter::default()).remove(0);
+    assert_eq!((ended.sent_bytes, ended.bytes_per_s), (taken(&pipe), taken(&pipe) / 3));
+}
+
+#[test]
 fn an_idle_connection_stands_at_the_head() {
     let mut world = World::new(Limits::default(), 1);
     let (id, _) = world.attach(0, &Ask::stream(&["a"]), &Pipe::open());
