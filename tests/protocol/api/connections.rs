@@ -72,7 +72,17 @@ async fn a_live_stream_is_explained() {
     assert_eq!(found["node"], host.trim_end());
     assert!(found["sent_bytes"].as_u64().unwrap() > 200, "head and first block: {found}");
     assert!(found["bytes_per_s"].is_u64(), "{found}");
-    for volatile in ["sent_bytes", "bytes_per_s", "age_s", "idle_ms", "peer", "shard", "ends_at", "position", "node"] {
+    for volatile in [
+        "sent_bytes",
+        "bytes_per_s",
+        "age_s",
+        "idle_ms",
+        "peer",
+        "shard",
+        "ends_at",
+        "position",
+        "node",
+    ] {
         found.as_object_mut().unwrap().remove(volatile);
     }
     let expected = json!({

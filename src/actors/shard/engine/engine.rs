@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use super::{
     answer_cache::AnswerCache, drain::Drain, extras::Extras, fan_out::FanOut,
     planted_fault::PlantedFault, read_cache::ReadCache, ready_slots::ReadySlots,
-    recently_closed::RecentlyClosed, schedule::Schedule, sent_rates::SentRates, tally::Tally, unsent::UnsentBudget,
+    recently_closed::RecentlyClosed, schedule::Schedule, sent_rates::SentRates, tally::Tally,
+    unsent::UnsentBudget,
 };
 use crate::{
     actors::{
