@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{clock::Clock, inbox::Inboxes, log_reads::LogReads, shards_handle::ShardsHandle};
+use super::{
+    clock::Clock, inbox::Inboxes, log_reads::LogReads, poll_times::PollTimes,
+    shards_handle::ShardsHandle,
+};
 use crate::{backend::EventStore, core::ConnectionLimits, telemetry::Metrics};
 
 /// What a shard uses of its hub.
@@ -17,5 +20,6 @@ pub(crate) struct ShardContext {
     /// How long events of small channels gather at most on a busy shard, in milliseconds.
     pub(crate) gather_max_ms: u64,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) poll_times: Arc<PollTimes>,
     pub(crate) clock: Clock,
 }

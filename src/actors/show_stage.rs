@@ -9,6 +9,7 @@ use super::{
     committer::{Answer, CommitTrace, Prepared},
     fan_out_trace::{FanOutTrace, TracedEvents},
     inbox::Inboxes,
+    poll_times::PollTimes,
 };
 use crate::{
     backend::EventStore,
@@ -22,6 +23,7 @@ pub(crate) struct ShowStage {
     pub(crate) inboxes: Arc<Inboxes>,
     pub(crate) channels: Arc<ChannelsHandle>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) poll_times: Arc<PollTimes>,
     pub(crate) clock: Clock,
 }
 
@@ -61,6 +63,7 @@ impl ShowStage {
         }
         // Later than `now` by what it took to make them durable.
         let shown_ms = self.clock.now_ms();
+        self.poll_times.shown(shown_ms);
         let batch = Batch::new(first, last, shown_ms, runs, permits);
         let batch = Arc::new(batch.traced(traces));
         // Asked after the head has moved.

@@ -252,11 +252,13 @@ pub struct PollLimits {
     pub limit: u32,
     /// Most events a poll may ask for.
     pub limit_max: u32,
+    /// Milliseconds that a client may take between two polls, so that a drain waits for the second one.
+    pub drain_pause_ms: u32,
 }
 
 impl Default for PollLimits {
     fn default() -> Self {
-        Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000 }
+        Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000, drain_pause_ms: 2_000 }
     }
 }
 

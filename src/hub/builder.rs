@@ -21,7 +21,7 @@ use super::{
 use crate::{
     actors::{
         BackendOptions, BridgeArguments, ChannelContext, ChannelsArguments, ChannelsHandle, Clock,
-        DiskStage, DurableStage, Inboxes, Lifecycle, Log, RootHandle, SamplerArguments,
+        DiskStage, DurableStage, Inboxes, Lifecycle, Log, PollTimes, RootHandle, SamplerArguments,
         ShardContext, ShardsHandle, ShowStage,
     },
     backend::{EventStore, Registry},
@@ -156,11 +156,13 @@ impl HubBuilder {
         let in_flight_max = limits.publish.in_flight_max.max(1) as usize;
         let inboxes = Arc::new(Inboxes::new(shards.count(), in_flight_max));
         let channels = Arc::<ChannelsHandle>::default();
+        let poll_times = Arc::<PollTimes>::default();
         let show = ShowStage {
             store: Arc::clone(&store),
             inboxes: Arc::clone(&inboxes),
             channels: Arc::clone(&channels),
             metrics: Arc::clone(&metrics),
+            poll_times: Arc::clone(&poll_times),
             clock,
         };
         let log = Log::new(show, durable, &limits.publish, clock, keys);
@@ -183,6 +185,7 @@ impl HubBuilder {
             limits: limits.connections.clone(),
             gather_max_ms: limits.publish.gather_max_ms.into(),
             metrics: Arc::clone(&metrics),
+            poll_times: Arc::clone(&poll_times),
             clock,
         };
         let bridge = log.shared().map(|_| BridgeArguments {
@@ -216,6 +219,7 @@ impl HubBuilder {
             store,
             log,
             log_reads,
+            poll_times,
             lifecycle,
             shards,
             root,

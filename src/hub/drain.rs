@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::{sleep, timeout};
+
 use super::handle::Hub;
 use crate::actors::{Fault, Front};
 
@@ -21,7 +23,9 @@ impl Hub {
     /// time; polls are answered. New subscriptions are refused from now on. So are publishes if
     /// events are only in memory: events acknowledged now would be lost. A stream ends once it has
     /// been sent every event, or with the window. Returns when no connection is left, or a little
-    /// after the window.
+    /// after the window. If events are only in memory, clients may be between two polls with events to
+    /// come, so it answers polls for at least `limits.poll.drain_pause_ms` after such an answer, within
+    /// the window.
     pub async fn drain(&self, window: Duration) {
         self.0.lifecycle.become_unready();
         // First: a poll that finds the drain begun has every acknowledged event shown to it.
@@ -29,9 +33,31 @@ impl Hub {
             self.0.log.close();
         }
         self.0.lifecycle.start_draining();
-        let drained = self.0.shards.drain(window);
-        if tokio::time::timeout(window + DRAIN_GRACE, drained).await.is_err() {
+        let drained = async {
+            tokio::join!(self.0.shards.drain(window), self.answer_next_polls(window));
+        };
+        if timeout(window + DRAIN_GRACE, drained).await.is_err() {
             tracing::warn!("connections are left after the drain window");
+        }
+    }
+
+    /// Waits while clients between two polls may come back for events that are gone with the process,
+    /// up to the window.
+    async fn answer_next_polls(&self, window: Duration) {
+        if self.0.log.outlives_process() {
+            return;
+        }
+        let window_ends_ms = self.0.clock.now_ms() + window.as_millis() as u64;
+        loop {
+            let pause_ms = self.0.limits.load().poll.drain_pause_ms;
+            let until_ms =
+                self.0.poll_times.next_polls_until_ms(Duration::from_millis(pause_ms.into()));
+            let left_ms = until_ms.min(window_ends_ms).saturating_sub(self.0.clock.now_ms());
+            if left_ms == 0 {
+                return;
+            }
+            tracing::debug!(left_ms, "clients may be between two polls");
+            sleep(Duration::from_millis(left_ms)).await;
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     channel_creation::ChannelCreator, quotas::Quotas, throttled_logs::ThrottledLogs,
 };
 use crate::{
-    actors::{Clock, Lifecycle, Log, LogReads, RootHandle, ShardsHandle},
+    actors::{Clock, Lifecycle, Log, LogReads, PollTimes, RootHandle, ShardsHandle},
     backend::{EventStore, Registry},
     core::Limits,
     disk::TransientChannels,
@@ -39,6 +39,7 @@ pub(super) struct HubParts {
     pub(super) transient: Mutex<TransientChannels>,
     /// With a log on disk.
     pub(super) log_reads: Option<Arc<LogReads>>,
+    pub(super) poll_times: Arc<PollTimes>,
     // Actors.
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) shards: Arc<ShardsHandle>,

@@ -189,8 +189,12 @@ impl Hub {
             if !open && !is_disk_slow {
                 return Err(self.refused(SubscribeError::Closed));
             }
+            if request.wait.is_zero() {
+                self.note_answer(position);
+            }
             return Ok(PollNow::Wait(position));
         }
+        self.note_answer(position);
         // Read last: what was evicted before its first event was read counts too.
         let truncated = resume.truncated
             || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
@@ -214,6 +218,12 @@ impl Hub {
             // Where it starts is not known, so it can neither be answered nor wait on a shard.
             Err(_) => Err(busy()),
         }
+    }
+
+    /// Notes that a poll is answered with the events up to a position.
+    fn note_answer(&self, position: Position) {
+        let is_complete = position.seq >= self.0.store.head();
+        self.0.poll_times.answered(is_complete, self.0.clock.now_ms());
     }
 
     /// Reads a piece from disk for a poll that may wait for so long. Cancelling it cancels the read.

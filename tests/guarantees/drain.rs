@@ -156,6 +156,56 @@ async fn waiting_polls_are_answered_within_the_window() {
     assert_eq!(status.code(), Some(0), "{}", hub.stderr());
 }
 
+#[tokio::test]
+async fn clients_between_two_polls_get_what_was_acknowledged() {
+    // The end of the drain is that of the test.
+    let settings = [("DRAIN_WINDOW_S", "600"), ("LIMITS__POLL__DRAIN_PAUSE_MS", "600000")];
+    let mut hub = TestHub::start(&settings).await;
+    let start = hub.publish("a", "first").await;
+    let target = "/v1/poll?channel=a&limit=1";
+    let mut kept = PollClient::new(hub.address(), target).from(&start);
+    let mut closed = PollClient::new(hub.address(), target).from(&start).field("Connection", "close");
+    hub.publish("a", "second").await;
+    for poll in [&mut kept, &mut closed] {
+        assert_eq!(poll.next(PATIENCE).await.expect("an answer").events[0].data, "second");
+    }
+    for data in ["third", "fourth"] {
+        hub.publish("a", data).await;
+    }
+    // No client is connected but one whose connection is idle.
+    hub.terminate().expect("it runs");
+    hub.wait_for_line("draining", PATIENCE).await.expect("a line");
+    for poll in [&mut kept, &mut closed] {
+        for data in ["third", "fourth"] {
+            let answer = poll.next(PATIENCE).await.expect("an answer");
+            assert_eq!(answer.events[0].data, data);
+            assert_eq!(answer.answer.head.field("connection"), Some("close"));
+        }
+        let refused = poll.next(PATIENCE).await.expect("an answer").answer;
+        assert_eq!(refused.status(), 503, "it has everything");
+        assert!(refused.head.field("retry-after").is_some());
+    }
+    let after = format!("/subscribe?after={start}");
+    assert_eq!(hub.get(&after).await.status(), 503, "another channel, which has no events");
+    hub.terminate().expect("it runs");
+    assert_eq!(hub.wait(PATIENCE).await.expect("it ends").code(), Some(0), "{}", hub.stderr());
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_next_polls_no_longer_than_is_set() {
+    for (window_s, pause_ms) in [("600", "100"), ("600", "0"), ("1", "600000")] {
+        let settings = [("DRAIN_WINDOW_S", window_s), ("LIMITS__POLL__DRAIN_PAUSE_MS", pause_ms)];
+        let mut hub = TestHub::start(&settings).await;
+        let start = hub.publish("a", "first").await;
+        let mut poll = PollClient::new(hub.address(), "/v1/poll?channel=a").from(&start);
+        hub.publish("a", "second").await;
+        poll.next(PATIENCE).await.expect("an answer");
+        hub.publish("a", "third").await;
+        hub.terminate().expect("it runs");
+        assert_eq!(hub.wait(PATIENCE).await.expect("it ends").code(), Some(0), "{}", hub.stderr());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_read_miss_no_acknowledged_event() {
     let mut hub = TestHub::start(&[WINDOW_SETTING]).await;

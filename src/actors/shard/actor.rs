@@ -77,7 +77,8 @@ impl ThreadLocalActor for Shard {
             fastrand::u64(..),
             context.clock.now_ms(),
         )
-        .with_log_reads(context.log_reads.clone());
+        .with_log_reads(context.log_reads.clone())
+        .with_poll_times(Arc::clone(&context.poll_times));
         let engine = Rc::new(RefCell::new(engine));
         let (alive_sender, alive) = watch::channel(());
         let local = LocalShard::new(index, context, &engine, alive)?;

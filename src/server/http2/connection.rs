@@ -105,8 +105,15 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        // Open streams go on; the client sends new requests on another connection.
-        let mut draining = Box::pin(self.hub.draining());
+        // Open streams go on; the client sends new requests on another connection. On one that is opened during
+        // the drain the GOAWAY comes after the first request, since many clients send none after a GOAWAY.
+        let is_late = self.hub.is_draining();
+        let mut asked_to_close = Box::pin(async {
+            match is_late {
+                false => self.hub.draining().await,
+                true => self.shutdown_requested().await,
+            }
+        });
         let mut written = Stall::new(self.write_stall);
         let mut heads = Stall::new(self.header_read_timeout);
         let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
@@ -114,14 +121,21 @@ impl Connections {
         let mut is_closing = false;
         let ended = poll_fn(|context| {
             streams.watch(context);
-            let is_asked = !is_closing && draining.as_mut().poll(context).is_ready();
-            let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
-            if is_asked || is_idle {
-                is_closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            if let Poll::Ready(result) = connection.as_mut().poll(context) {
-                return Poll::Ready(Ok(result));
+            loop {
+                let is_asked = !is_closing
+                    && (asked_to_close.as_mut().poll(context).is_ready()
+                        || is_late && streams.opened() > 0);
+                let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
+                if is_asked || is_idle {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                    return Poll::Ready(Ok(result));
+                }
+                if is_closing || !is_late || streams.opened() == 0 {
+                    break;
+                }
             }
             if streams.resets() > limits.resets_max {
                 return Poll::Ready(Err(Excess::Resets));

@@ -63,6 +63,11 @@ impl Streams {
         (self.live.get() == 0).then(|| self.opened.get())
     }
 
+    /// How many streams there have been.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.get()
+    }
+
     /// Streams that the client reset in the current period.
     pub(super) fn resets(&self) -> u32 {
         self.resets.get()

@@ -199,6 +199,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.poll.timeout_max_s", 1, DAY_S).reloads(),
     whole("limits.poll.limit", 1, 1_000_000).reloads(),
     whole("limits.poll.limit_max", 1, 1_000_000).reloads(),
+    whole("limits.poll.drain_pause_ms", 0, 3_600_000).reloads(),
     whole("limits.http2.streams_max", 1, 65_535),
     whole("limits.http2.resets_max", 0, U32_MAX),
     whole("limits.http2.frames_max", 0, U32_MAX),

@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(hint("LISTEN"), "did you mean listen?");
         assert_eq!(
             hint("limits.poll.patience"),
-            "in limits.poll there are timeout_s, timeout_max_s, limit, limit_max"
+            "in limits.poll there are timeout_s, timeout_max_s, limit, limit_max, drain_pause_ms"
         );
         assert_eq!(
             hint("log"),

@@ -34,6 +34,7 @@ impl Engine {
             last
         };
         let position = self.epoch.at(through);
+        self.poll_times.answered(through == last, self.now_ms);
         let encoded = match &send.reply {
             Some(encoded) => Arc::clone(encoded),
             None => {
@@ -58,6 +59,8 @@ impl Engine {
             return;
         };
         let reply = encoding.encode(&answer);
+        let is_complete = reply.position.seq >= self.backend.head();
+        self.poll_times.answered(is_complete, self.now_ms);
         self.tally.count(0);
         let Some(ticket) = slot.subscriber.ticket() else { return self.give(index, &reply) };
         let response = (ticket.render)(&reply, ticket);

@@ -20,6 +20,7 @@ use crate::{
         ClientInfo, Socket,
         log_reads::LogReads,
         peer::ReadyList,
+        poll_times::PollTimes,
         shard::{
             slot::{Slot, Subscribed},
             slots::Slots,
@@ -42,6 +43,7 @@ pub struct Engine {
     pub(super) epoch: Epoch,
     /// With a log on disk.
     pub(super) log_reads: Option<Arc<LogReads>>,
+    pub(super) poll_times: Arc<PollTimes>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: ConnectionLimits,
     pub(super) now_ms: u64,
@@ -111,6 +113,7 @@ impl Engine {
             epoch: backend.epoch(),
             backend,
             log_reads: None,
+            poll_times: Arc::default(),
             metrics,
             limits,
             now_ms,
@@ -138,6 +141,12 @@ impl Engine {
     /// Lets it read history from a log on disk, if there is one.
     pub(crate) fn with_log_reads(mut self, log_reads: Option<Arc<LogReads>>) -> Self {
         self.log_reads = log_reads;
+        self
+    }
+
+    /// Lets it note the times of answers to polls where the hub's drain finds them.
+    pub(crate) fn with_poll_times(mut self, poll_times: Arc<PollTimes>) -> Self {
+        self.poll_times = poll_times;
         self
     }
 
