@@ -258,7 +258,13 @@ pub struct PollLimits {
 
 impl Default for PollLimits {
     fn default() -> Self {
-        Self { timeout_s: 20, timeout_max_s: 60, limit: 100, limit_max: 1_000, drain_pause_ms: 2_000 }
+        Self {
+            timeout_s: 20,
+            timeout_max_s: 60,
+            limit: 100,
+            limit_max: 1_000,
+            drain_pause_ms: 2_000,
+        }
     }
 }
 

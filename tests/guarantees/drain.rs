@@ -164,7 +164,8 @@ async fn clients_between_two_polls_get_what_was_acknowledged() {
     let start = hub.publish("a", "first").await;
     let target = "/v1/poll?channel=a&limit=1";
     let mut kept = PollClient::new(hub.address(), target).from(&start);
-    let mut closed = PollClient::new(hub.address(), target).from(&start).field("Connection", "close");
+    let mut closed =
+        PollClient::new(hub.address(), target).from(&start).field("Connection", "close");
     hub.publish("a", "second").await;
     for poll in [&mut kept, &mut closed] {
         assert_eq!(poll.next(PATIENCE).await.expect("an answer").events[0].data, "second");
