@@ -40,11 +40,11 @@ impl OpenPoll {
         let begun = Instant::now();
         match hub.poll_now(&request).await? {
             PollNow::Answer(answer) => return Ok(answered(request.encoding.encode(&answer))),
-            PollNow::Wait(position) if request.wait.is_zero() => {
-                let nothing = PollAnswer::nothing(position);
+            PollNow::Wait(wait) if request.wait.is_zero() => {
+                let nothing = PollAnswer::nothing(wait.position);
                 return Ok(answered(request.encoding.encode(&nothing)));
             }
-            PollNow::Wait(position) => request.wait_from(position, begun),
+            PollNow::Wait(wait) => request.wait_from(&wait, begun),
         }
         hub.wait_for_capacity().await;
         if !context.can_hand_off {

@@ -90,8 +90,8 @@ async fn polled(hub: &Hub, selectors: &[&str], mut start: Start) -> Vec<Option<u
                 start = Start::At(answer.position);
             }
             // A poll goes only so far.
-            PollNow::Wait(position) if position.seq < hub.0.store.head() => {
-                start = Start::At(position);
+            PollNow::Wait(wait) if wait.position.seq < hub.0.store.head() => {
+                start = Start::At(wait.position);
             }
             PollNow::Wait(_) => return found,
         }

@@ -222,7 +222,7 @@ impl Storage {
                     events.extend(read);
                     start = Start::At(answer.position);
                 }
-                PollNow::Wait(position) => return (events, position),
+                PollNow::Wait(wait) => return (events, wait.position),
             }
         }
     }

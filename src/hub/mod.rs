@@ -64,7 +64,7 @@ pub use error::{CloseError, PublishError, SubscribeError};
 pub use event_rate::{EventRate, Source};
 pub use handle::Hub;
 pub use info::HubsCounted;
-pub use poll::{PollNow, PollRequest};
+pub use poll::{PollNow, PollRequest, PollWait};
 pub use publish::{Publication, Published};
 pub use restore::DiskOptions;
 pub use rules::RulesError;

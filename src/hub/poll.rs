@@ -38,8 +38,11 @@ pub struct PollRequest {
 
 impl PollRequest {
     /// Has it wait from a position, for what is left of its wait since it has begun.
-    pub(crate) fn wait_from(&mut self, position: Position, begun: Instant) {
-        self.start = Start::At(position);
+    pub(crate) fn wait_from(&mut self, wait: &PollWait, begun: Instant) {
+        self.start = Start::At(wait.position);
+        if wait.truncated {
+            self.encoding = self.encoding.of_truncated().unwrap_or(self.encoding);
+        }
         self.wait = self.wait.saturating_sub(begun.elapsed());
     }
 }
@@ -182,6 +185,9 @@ impl Hub {
             }
         }
         let position = backend.position(through);
+        // Read last: what was evicted before its first event was read counts too.
+        let truncated = resume.truncated
+            || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
         if let Some(gap) = &resume.gap {
             self.0.metrics.gaps.count(gap.reason.as_str());
         }
@@ -192,12 +198,9 @@ impl Hub {
             if request.wait.is_zero() {
                 self.note_answer(position);
             }
-            return Ok(PollNow::Wait(position));
+            return Ok(PollNow::Wait(PollWait { position, truncated }));
         }
         self.note_answer(position);
-        // Read last: what was evicted before its first event was read counts too.
-        let truncated = resume.truncated
-            || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
     }
 
@@ -258,10 +261,10 @@ impl Hub {
         let begun = Instant::now();
         match self.poll_now(&request).await? {
             PollNow::Answer(answer) => return Ok(request.encoding.encode(&answer)),
-            PollNow::Wait(position) if request.wait.is_zero() => {
+            PollNow::Wait(PollWait { position, .. }) if request.wait.is_zero() => {
                 return Ok(request.encoding.encode(&PollAnswer::nothing(position)));
             }
-            PollNow::Wait(position) => request.wait_from(position, begun),
+            PollNow::Wait(wait) => request.wait_from(&wait, begun),
         }
         self.wait_for_reply(request).await
     }
@@ -314,8 +317,17 @@ impl Hub {
 pub enum PollNow {
     /// An answer.
     Answer(PollAnswer),
-    /// Nothing yet; wait from here.
-    Wait(Position),
+    /// Nothing yet.
+    Wait(PollWait),
+}
+
+/// How a poll that found nothing is to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct PollWait {
+    /// From where.
+    pub position: Position,
+    /// Whether it starts with history, and a channel has lost events before its oldest.
+    pub truncated: bool,
 }
 
 /// A page of a poll's events that are on disk.
@@ -361,7 +373,7 @@ mod tests {
     async fn a_poll_that_comes_to_wait_in_a_drain_gets_what_was_acknowledged_before() {
         let hub = Hub::builder().shards(1).start().await.expect("a hub");
         let mut request = poll_of("a", Duration::from_secs(20));
-        let Ok(PollNow::Wait(position)) = hub.poll_now(&request).await else {
+        let Ok(PollNow::Wait(PollWait { position, .. })) = hub.poll_now(&request).await else {
             panic!("there is nothing yet")
         };
         request.start = Start::At(position);
@@ -403,7 +415,7 @@ mod tests {
                     received += answer.events.len() as u64;
                     answer.position
                 }
-                PollNow::Wait(position) => position,
+                PollNow::Wait(wait) => wait.position,
             };
             assert_eq!(position.seq.0, received, "every event of the log is one of its own");
             request.start = Start::At(position);

@@ -47,6 +47,12 @@ pub trait PollEncoding: Send + Sync + 'static {
 
     /// Writes an answer; one without events and gap is a poll that timed out.
     fn encode(&self, answer: &PollAnswer) -> PollReply;
+
+    /// The encoding for a poll that starts with history and waits, if a channel has lost events before its
+    /// oldest: its answers are all truncated. `None` if this encoding does not show that.
+    fn of_truncated(&self) -> Option<&'static dyn PollEncoding> {
+        None
+    }
 }
 
 /// The native answer: `{"events":[envelope…],"position","truncated"?,"gap"?}`, or 204.
@@ -88,5 +94,24 @@ impl PollEncoding for EnvelopeAnswers {
             content_type: Some("application/json"),
             body: body.into(),
         }
+    }
+
+    fn of_truncated(&self) -> Option<&'static dyn PollEncoding> {
+        Some(&TruncatedEnvelopeAnswers)
+    }
+}
+
+/// The native answer to a poll that starts with history, of which it was known that events are gone
+/// before it began to wait.
+#[derive(Debug, Clone, Copy)]
+struct TruncatedEnvelopeAnswers;
+
+impl PollEncoding for TruncatedEnvelopeAnswers {
+    fn name(&self) -> &'static str {
+        "truncated envelopes"
+    }
+
+    fn encode(&self, answer: &PollAnswer) -> PollReply {
+        EnvelopeAnswers.encode(&PollAnswer { truncated: true, ..answer.clone() })
     }
 }

@@ -118,8 +118,8 @@ async fn a_reader_of_the_disk_gets_on_while_a_transient_channel_loses_events_all
             let answer = match answer {
                 PollNow::Answer(answer) => answer,
                 // Something was lost since it began: a shard would answer with a gap.
-                PollNow::Wait(position) => {
-                    start = Start::At(position);
+                PollNow::Wait(wait) => {
+                    start = Start::At(wait.position);
                     continue;
                 }
             };

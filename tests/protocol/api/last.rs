@@ -197,7 +197,19 @@ async fn a_start_with_history_tells_that_older_events_are_gone() {
             let hello = data_json(&wire.block().await);
             assert_eq!(hello.get("truncated").cloned(), said, "{channels} {start}");
         }
-        // Who asks for no history need not know.
+        // Nothing of this type is there, so it waits.
+        let target = format!("/v1/poll?{channels}&last_event_id=earliest&type=rare");
+        let mut wire = Wire::to(&hub).await;
+        wire.send(get(&target)).await;
+        metric_is(&hub, "visnyk_pollers", 1).await;
+        let channel = if channels == "channel=lost/*" { "lost/some" } else { "whole" };
+        let channel = if channels == "channel=lost/some" { "lost/some" } else { channel };
+        let post = format!("/v1/events?channel={channel}&type=rare");
+        assert_eq!(ask(&hub, request("POST", &post, &[], "x")).await.status, 201);
+        let answer = wire.answer().await;
+        let said = answer.json().get("truncated").cloned();
+        assert_eq!(said, truncated.then(|| true.into()), "{target}");
+        // A poll that asks for no history need not know.
         let position = ask(&hub, get(&format!("/v1/poll?{channels}&timeout=0"))).await;
         let position = position.field("last-event-id").to_owned();
         published(&hub, "lost%2Fsome", "x").await;
