@@ -1,5 +1,5 @@
 //! The hub's clock: the wall clock when it started, and monotonic time since. Deadlines and ages
-//! use it. Event times use the wall clock, which may step.
+//! use it. Times that are shown use the wall clock, which may step.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,6 +35,11 @@ impl Clock {
     /// When it was started, in milliseconds since 1970.
     pub fn started_ms(&self) -> u64 {
         self.started_unix_ms
+    }
+
+    /// A moment of this clock on the wall clock as it is set now.
+    pub fn wall_ms_at(&self, at_ms: u64) -> u64 {
+        (wall_ms() + at_ms).saturating_sub(self.now_ms())
     }
 
     /// The time, in milliseconds since 1970.

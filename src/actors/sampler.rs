@@ -21,6 +21,13 @@ pub(crate) struct SamplerArguments {
     pub(crate) clock: Clock,
 }
 
+impl SamplerArguments {
+    fn read(&self) -> Reading {
+        let now = self.clock.now();
+        Reading::take(&self.metrics, now.wall_ms, now.ms)
+    }
+}
+
 /// Its state.
 pub(super) struct SamplerState {
     arguments: SamplerArguments,
@@ -39,7 +46,7 @@ impl Actor for Sampler {
         arguments: SamplerArguments,
     ) -> Result<SamplerState, ActorProcessingErr> {
         myself.send_interval(Samples::INTERVAL, || SamplerMsg::Tick);
-        let last = Reading::take(&arguments.metrics, arguments.clock.now_ms());
+        let last = arguments.read();
         Ok(SamplerState { arguments, last })
     }
 
@@ -51,8 +58,8 @@ impl Actor for Sampler {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             SamplerMsg::Tick => {
-                let SamplerArguments { metrics, samples, clock } = &state.arguments;
-                let now = Reading::take(metrics, clock.now_ms());
+                let SamplerArguments { metrics, samples, .. } = &state.arguments;
+                let now = state.arguments.read();
                 samples.push(Sample::between(&state.last, &now, metrics));
                 state.last = now;
                 Ok(())

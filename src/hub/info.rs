@@ -105,6 +105,11 @@ impl Hub {
         self.0.clock.now_ms()
     }
 
+    /// A moment of [`now_ms`](Self::now_ms) on the wall clock as it is set now.
+    pub fn wall_ms_at(&self, at_ms: u64) -> u64 {
+        self.0.clock.wall_ms_at(at_ms)
+    }
+
     /// Its metrics, as Prometheus scrapes them.
     pub fn metrics(&self) -> String {
         self.0.metrics.render()

@@ -9,10 +9,12 @@ use crate::{core::CloseReason, model::Position, telemetry::resident_bytes};
 pub struct HubStatus {
     /// Whether it takes work.
     pub state: HubState,
-    /// When it started, in milliseconds since 1970.
+    /// When it started, in milliseconds since 1970, by the wall clock of then.
     pub started_ms: u64,
-    /// Now, on the same clock.
+    /// Now, by the wall clock, which may have stepped meanwhile.
     pub now_ms: u64,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
     /// Where events are kept: `memory`, `disk` or `redis`.
     pub history: &'static str,
     /// Everything up to here is shown.
@@ -84,10 +86,12 @@ impl Hub {
         let closed = |reason: CloseReason| {
             (reason, metrics.connections_closed.counter(reason.as_str()).get())
         };
+        let clock_ms = parts.clock.now_ms();
         HubStatus {
             state,
             started_ms: parts.clock.started_ms(),
-            now_ms: parts.clock.now_ms(),
+            now_ms: parts.clock.wall_ms_at(clock_ms),
+            uptime_ms: clock_ms - parts.clock.started_ms(),
             history: parts.log.storage(),
             head: Position { epoch: self.epoch(), seq: self.head() },
             shards: parts.shards.count(),

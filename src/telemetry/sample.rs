@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Sample {
-    /// When it was taken, in milliseconds since 1970.
+    /// When it was taken, in milliseconds since 1970 by the wall clock, which may step.
     pub at_ms: u64,
     /// The length of its interval, in milliseconds; at least one.
     pub interval_ms: u64,
@@ -59,7 +59,10 @@ pub struct Percentiles {
 /// The counters at one moment.
 #[derive(Debug)]
 pub struct Reading {
+    /// By the wall clock.
     at_ms: u64,
+    /// By a clock that never goes back.
+    clock_ms: u64,
     events: u64,
     deliveries: u64,
     fell_behind: u64,
@@ -73,7 +76,7 @@ pub struct Reading {
 impl Sample {
     /// What happened between two readings, and the gauges as they are now.
     pub fn between(before: &Reading, after: &Reading, metrics: &Metrics) -> Self {
-        let interval_ms = after.at_ms.saturating_sub(before.at_ms).max(1);
+        let interval_ms = after.clock_ms.saturating_sub(before.clock_ms).max(1);
         let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge| gauge.get().max(0) as u64;
         let cpus = |(before, after): (f64, f64)| {
             ((after - before) * 1_000.0 / interval_ms as f64).max(0.0) as f32
@@ -120,15 +123,17 @@ impl Sample {
 }
 
 impl Reading {
-    /// The counters as they are at `now_ms`.
-    pub fn take(metrics: &Metrics, now_ms: u64) -> Self {
+    /// The counters as they are now: at `at_ms` by the wall clock, and `clock_ms` by one that never goes
+    /// back.
+    pub fn take(metrics: &Metrics, at_ms: u64, clock_ms: u64) -> Self {
         let mut rejections = [0; REJECTIONS_LEN];
         let counts = rejections_of(metrics)
             .into_iter()
             .flat_map(|(counters, names)| names.iter().map(|reason| counters.total([*reason])));
         rejections.iter_mut().zip(counts).for_each(|(slot, count)| *slot = count);
         Self {
-            at_ms: now_ms,
+            at_ms,
+            clock_ms,
             events: metrics.events_published.get(),
             deliveries: metrics.deliveries.get(),
             fell_behind: metrics.fell_behind.get(),
@@ -202,7 +207,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.events_published.inc_by(5);
         metrics.gaps.count("slow");
-        let before = Reading::take(&metrics, 1_000);
+        // The wall clock is set back meanwhile.
+        let before = Reading::take(&metrics, 9_000, 1_000);
         metrics.events_published.inc_by(20);
         metrics.deliveries.inc_by(70);
         metrics.streams.set(3);
@@ -210,8 +216,8 @@ mod tests {
         metrics.publishes_refused.count("overloaded");
         metrics.sockets_refused.count("rate");
         metrics.fan_out_seconds.observe_time(Duration::from_micros(200));
-        let sample = Sample::between(&before, &Reading::take(&metrics, 6_000), &metrics);
-        assert_eq!((sample.at_ms, sample.interval_ms), (6_000, 5_000));
+        let sample = Sample::between(&before, &Reading::take(&metrics, 7, 6_000), &metrics);
+        assert_eq!((sample.at_ms, sample.interval_ms), (7, 5_000));
         assert_eq!((sample.events, sample.deliveries, sample.streams), (20, 70, 3));
         assert_eq!(sample.gaps().collect::<Vec<_>>(), [("evicted", 1)]);
         let rejections: Vec<_> = sample.rejections().collect();
@@ -225,7 +231,7 @@ mod tests {
     #[test]
     fn readings_of_one_moment_divide_by_no_zero() {
         let metrics = Metrics::new();
-        let reading = Reading::take(&metrics, 7);
+        let reading = Reading::take(&metrics, 7, 7);
         let sample = Sample::between(&reading, &reading, &metrics);
         assert_eq!((sample.interval_ms, sample.events), (1, 0));
         assert_eq!(sample.cpus, Some(0.0));
@@ -234,11 +240,11 @@ mod tests {
     #[test]
     fn every_reason_to_reject_is_in_samples() {
         let metrics = Metrics::new();
-        let before = Reading::take(&metrics, 0);
+        let before = Reading::take(&metrics, 0, 0);
         for (counters, names) in rejections_of(&metrics) {
             names.iter().for_each(|reason| counters.count(reason));
         }
-        let sample = Sample::between(&before, &Reading::take(&metrics, 1), &metrics);
+        let sample = Sample::between(&before, &Reading::take(&metrics, 1, 1), &metrics);
         let all: Vec<_> = sample.rejections().map(|(kind, reason, _)| (kind, reason)).collect();
         assert_eq!(all, rejection_names().collect::<Vec<_>>());
         assert_eq!(all.len(), REJECTIONS_LEN);

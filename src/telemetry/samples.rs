@@ -46,10 +46,10 @@ mod tests {
     #[test]
     fn the_newest_are_kept_up_to_the_bound() {
         let metrics = Metrics::new();
-        let (samples, first) = (Samples::default(), Reading::take(&metrics, 0));
+        let (samples, first) = (Samples::default(), Reading::take(&metrics, 0, 0));
         assert!(samples.last(9).is_empty());
         for at_ms in 1..=Samples::MAX as u64 + 1 {
-            samples.push(Sample::between(&first, &Reading::take(&metrics, at_ms), &metrics));
+            samples.push(Sample::between(&first, &Reading::take(&metrics, at_ms, at_ms), &metrics));
             assert_eq!(samples.last(1)[0].at_ms, at_ms);
             assert_eq!(samples.last(usize::MAX).len(), (at_ms as usize).min(Samples::MAX));
         }

@@ -54,5 +54,25 @@ async fn the_time_of_events_follows_the_wall_clock_and_deadlines_do_not() {
         assert_eq!(poll.await.expect("it ends").answer.status(), 204);
         let waited = waiting.elapsed();
         assert!(waited >= Duration::from_secs(2) && waited < PATIENCE, "{step}: {waited:?}");
+        let status = hub.get("/v1/status").await.json();
+        let now = status["now"].as_str().expect("a time");
+        assert!(&*around(-120) < now && now < &*around(120), "{status}");
+        assert!(status["uptime_ms"].as_u64().expect("a number") < 600_000, "{status}");
+    }
+    // So do samples; what they span does not.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let back = rfc3339_millis((now - 2 * 3_600) * 1_000);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let samples = hub.get("/v1/samples").await.json()["samples"].clone();
+        let samples = samples.as_array().expect("samples").clone();
+        for sample in &samples {
+            assert!(sample["interval_ms"].as_u64().expect("a number") < 600_000, "{sample}");
+        }
+        if samples.last().is_some_and(|last| last["at"].as_str().expect("a time") < &*back) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{samples:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -48,6 +48,8 @@ export class Overview {
 
   async #ask(signal) {
     const status = await get("./v1/status", signal);
+    // The clock of the hub was set back: new samples would look older than those that this page has.
+    if (this.#samples.at(-1)?.time > Date.parse(status.now)) this.#samples = [];
     const missing = (Date.parse(status.now) - (this.#samples.at(-1)?.time ?? 0)) / this.#intervalMs;
     const last = Math.min(this.#max, Math.max(1, Math.ceil(missing) + 1));
     const { samples, samples_max, interval_ms } = await get(`./v1/samples?last=${last}`, signal);

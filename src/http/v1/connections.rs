@@ -15,7 +15,7 @@ use crate::{
         params::{Query, channel_name, path_parameter},
     },
     hub::{
-        ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState,
+        ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState, Hub,
         Unanswered,
     },
     model::rfc3339_millis,
@@ -84,10 +84,9 @@ impl Call for List {
             }
         };
         let totals = hub.connection_totals();
-        let now_ms = hub.now_ms();
         let node = &context.state.settings.node;
         let listed: Vec<Value> =
-            listed.iter().map(|found| connection_json(found, now_ms, node)).collect();
+            listed.iter().map(|found| connection_json(found, hub, node)).collect();
         let mut page = json!({ "connections": listed });
         // A client with a subject must not see totals that include other clients.
         if filter.subject.is_none() {
@@ -138,7 +137,7 @@ impl Call for Show {
             // A client with a subject must not learn whether another subject's connection exists.
             Ok(Some(found)) if subject.is_none() || found.subject == subject => {
                 let node = &context.state.settings.node;
-                let json = connection_json(&found, hub.now_ms(), node);
+                let json = connection_json(&found, hub, node);
                 Ok(Outcome::Response(Json(json).into_response()).into())
             }
             Ok(_) => {
@@ -203,7 +202,8 @@ fn subject_read(context: &Context<'_>) -> Option<Arc<str>> {
     context.identity.subject().filter(|_| !context.identity.is_admin()).cloned()
 }
 
-fn connection_json(found: &ConnectionReport, now_ms: u64, node: &str) -> Value {
+fn connection_json(found: &ConnectionReport, hub: &Hub, node: &str) -> Value {
+    let now_ms = hub.now_ms();
     let mut json = Map::new();
     let mut put = |name: &str, value: Value| json.insert(name.to_owned(), value);
     put("id", found.id.to_string().into());
@@ -218,7 +218,7 @@ fn connection_json(found: &ConnectionReport, now_ms: u64, node: &str) -> Value {
         ConnectionState::Closed { reason, ended_ms } => {
             put("state", "closed".into());
             put("reason", reason.as_str().into());
-            put("ended_at", rfc3339_millis(ended_ms).into());
+            put("ended_at", rfc3339_millis(hub.wall_ms_at(ended_ms)).into());
             ended_ms
         }
     };

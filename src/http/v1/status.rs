@@ -50,7 +50,7 @@ fn status_json(hub: &Hub) -> Value {
         "state": status.state.as_str(),
         "now": rfc3339_millis(status.now_ms),
         "started_at": rfc3339_millis(status.started_ms),
-        "uptime_ms": status.now_ms.saturating_sub(status.started_ms),
+        "uptime_ms": status.uptime_ms,
         "history": status.history,
         "position": status.head.to_string(),
         "shards": status.shards,
