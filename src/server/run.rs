@@ -13,7 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -118,7 +118,7 @@ pub(super) async fn run_until(
     log_started(&settings, &bound.addresses, shards, &hub);
     print_startup(&settings, &bound.addresses);
     service_manager::ready(&bound.addresses);
-    let (current, current_settings) = watch::channel(settings.clone());
+    let (current, mut current_settings) = watch::channel(settings.clone());
     let reloader = Reloader {
         running: Arc::new(effective),
         verifier,
@@ -164,7 +164,7 @@ pub(super) async fn run_until(
             "not ready; the drain begins after the delay, or at a second signal"
         );
         tokio::select! {
-            () = sleep(Duration::from_secs(settings.drain_delay_s.into())) => {}
+            () = drain_delay(&mut current_settings) => {}
             () = next_signal() => {}
             why = hub.failed() => return Err(RunError::Failed(why)),
         }
@@ -203,6 +203,20 @@ pub(super) async fn run_until(
     counts.log_stopped(hub.counters());
     reloader.abort();
     Ok(())
+}
+
+/// Waits for the delay before a drain. A reload meanwhile may change it, and what the stop takes.
+async fn drain_delay(settings: &mut watch::Receiver<Settings>) {
+    let begun = Instant::now();
+    loop {
+        let delay = Duration::from_secs(settings.borrow_and_update().drain_delay_s.into());
+        let changed = timeout_at(begun + delay, settings.changed()).await;
+        if !matches!(changed, Ok(Ok(()))) {
+            sleep_until(begun + delay).await;
+            return;
+        }
+        service_manager::stopping(stop_time_max(&settings.borrow()));
+    }
 }
 
 /// How long requests under way may take once all streams have ended.

@@ -10,6 +10,7 @@ use std::{
     io,
     net::SocketAddr,
     os::unix::{ffi::OsStrExt, net::UnixDatagram},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -19,9 +20,12 @@ pub(super) fn ready(addresses: &[SocketAddr]) {
     report(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
-/// The hub has begun a reload of its settings; [`reloaded`] must follow.
+/// The hub has begun a reload of its settings; [`reloaded`] must follow. A hub that stops reports no
+/// reload, since it would seem to be ready again.
 pub(super) fn reloading() {
-    report("RELOADING=1");
+    if !IS_STOPPING.load(Ordering::Relaxed) {
+        report("RELOADING=1");
+    }
 }
 
 /// The reload has ended. The service manager has no other way to say that it was refused.
@@ -30,12 +34,15 @@ pub(super) fn reloaded(is_applied: bool) {
         true => "the settings were read again",
         false => "a reload was refused, the log says why; the settings are those of before",
     };
-    report(&format!("READY=1\nSTATUS={status}"));
+    if !IS_STOPPING.load(Ordering::Relaxed) {
+        report(&format!("READY=1\nSTATUS={status}"));
+    }
 }
 
 /// The hub is stopping, which takes at most `time`: the service manager then waits that long, even
 /// past its own timeout.
 pub(super) fn stopping(time: Duration) {
+    IS_STOPPING.store(true, Ordering::Relaxed);
     report(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
 }
 
@@ -65,5 +72,7 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the service manager knows that the process stops.
+static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 /// The variable with the service manager's socket: a path, or an abstract name after `@`.
 const SOCKET: &str = "NOTIFY_SOCKET";

@@ -320,3 +320,18 @@ async fn a_hub_that_drains_reads_no_settings_and_one_before_it_takes_the_window(
     hub.hub.terminate().expect("it cuts the drain short");
     assert_eq!(hub.hub.wait(PATIENCE).await.expect("it ends").code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_reload_within_the_delay_before_a_drain_changes_that_delay() {
+    let mut hub = FileHub::start("drain_delay_s = 600").await;
+    hub.hub.terminate().expect("it runs");
+    hub.hub.wait_for_line("not ready", PATIENCE).await.expect("a line");
+    let reloaded = hub.reload("drain_delay_s = 500\ndrain_window_s = 7").await;
+    assert_eq!(reloaded["changed"], json!(["drain_delay_s", "drain_window_s"]));
+    assert_eq!(hub.hub.get("/readyz").await.status(), 503);
+    hub.hub.publish("a", "still served").await;
+    hub.write("drain_delay_s = 0\ndrain_window_s = 7");
+    hub.hub.signal(Signal::HUP).expect("it runs");
+    hub.hub.wait_for_line("window_s=7", PATIENCE).await.expect("the drain begins");
+    assert_eq!(hub.hub.wait(PATIENCE).await.expect("it ends").code(), Some(0));
+}
