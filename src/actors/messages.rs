@@ -25,6 +25,8 @@ use crate::{
 pub(super) enum RootMsg {
     /// Plant a fault.
     Fault(Fault),
+    /// Start the sampler again, which had failed too often.
+    StartSampler,
 }
 
 /// An actor that a test wants to see die.

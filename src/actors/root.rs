@@ -2,11 +2,15 @@
 //! and the sampler, in this order.
 //!
 //! Parent: none. Children: log (permanent; its failure is the hub's), channels, shards, bridge and
-//! sampler (restarted). Mailbox: control only. Its own failure is the hub's.
+//! sampler (restarted). Mailbox: control only. Its own failure is the hub's. A sampler that fails too often
+//! is started again later: the hub serves its clients without samples.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -98,6 +102,8 @@ struct RootState {
     bridge: Option<ActorRef<BridgeMsg>>,
     sampler: ActorRef<SamplerMsg>,
     restarts: Restarts,
+    /// Apart from the others: a hub does not fail for want of samples.
+    sampler_restarts: Restarts,
 }
 
 impl Actor for Root {
@@ -116,17 +122,28 @@ impl Actor for Root {
         let shards = arguments.start_shards(&myself).await?;
         let bridge = arguments.start_bridge(&myself).await?;
         let sampler = arguments.start_sampler(&myself).await?;
-        let (log, restarts) = (log.get_id(), Restarts::new(RESTARTS));
-        Ok(RootState { arguments, log, channels, shards, bridge, sampler, restarts })
+        let log = log.get_id();
+        let (restarts, sampler_restarts) = (Restarts::new(RESTARTS), Restarts::new(RESTARTS));
+        Ok(RootState {
+            arguments,
+            log,
+            channels,
+            shards,
+            bridge,
+            sampler,
+            restarts,
+            sampler_restarts,
+        })
     }
 
     async fn handle(
         &self,
-        _: ActorRef<RootMsg>,
+        myself: ActorRef<RootMsg>,
         msg: RootMsg,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
+            RootMsg::StartSampler => state.start_sampler(&myself).await,
             RootMsg::Fault(fault) => {
                 if let Err(error) = state.plant(fault) {
                     tracing::warn!(error, "the fault could not be planted");
@@ -160,7 +177,8 @@ impl Actor for Root {
         } else if state.bridge.as_ref().is_some_and(|bridge| bridge.get_id() == id) {
             "bridge"
         } else if id == state.sampler.get_id() {
-            "sampler"
+            state.restart_sampler(&myself, &error).await;
+            return Ok(());
         } else {
             return Ok(());
         };
@@ -174,9 +192,6 @@ impl Actor for Root {
                 state.arguments.start_channels(&myself).await.map(|new| state.channels = new)
             }
             "shards" => state.arguments.start_shards(&myself).await.map(|new| state.shards = new),
-            "sampler" => {
-                state.arguments.start_sampler(&myself).await.map(|new| state.sampler = new)
-            }
             _ => state.arguments.start_bridge(&myself).await.map(|new| state.bridge = new),
         };
         match started {
@@ -187,6 +202,30 @@ impl Actor for Root {
 }
 
 impl RootState {
+    /// Starts the sampler again: at once, or after a pause if it fails too often.
+    async fn restart_sampler(&mut self, myself: &ActorRef<RootMsg>, error: &str) {
+        tracing::error!(child = "sampler", error, "an actor of the hub failed");
+        self.arguments.channels.metrics.restarts.count("sampler");
+        if self.sampler_restarts.allow(self.arguments.shards.context.clock.now_ms()) {
+            return self.start_sampler(myself).await;
+        }
+        let pause = Duration::from_millis(RESTARTS.window_ms);
+        tracing::error!(
+            pause_s = pause.as_secs(),
+            "the sampler fails too often; no samples are taken until the pause is over"
+        );
+        myself.send_after(pause, || RootMsg::StartSampler);
+    }
+
+    async fn start_sampler(&mut self, myself: &ActorRef<RootMsg>) {
+        match self.arguments.start_sampler(myself).await {
+            Ok(sampler) => self.sampler = sampler,
+            Err(error) => {
+                tracing::error!(%error, "the sampler did not start; no samples are taken")
+            }
+        }
+    }
+
     /// Fails the hub, so that the program that runs it ends.
     fn fail(&self, why: String) -> Result<(), ActorProcessingErr> {
         tracing::error!(why, "the hub fails");

@@ -282,6 +282,26 @@ async fn sampler_that_dies_is_restarted_and_keeps_its_samples() {
 }
 
 #[tokio::test]
+async fn sampler_that_dies_again_and_again_costs_samples_alone() {
+    let mut hub = TestHub::start(&[("FAULTS", "true")]).await;
+    let dies = async |kind: &str, times: u32| {
+        hub.plant(kind).await;
+        let metric = format!(r#"visnyk_restarts_total{{reason="{kind}"}}"#);
+        hub.wait_for_metric(&metric, |count| count == f64::from(times)).await;
+    };
+    for times in 1..=6 {
+        dies("sampler", times).await;
+    }
+    // Other actors have their own restarts left.
+    for times in 1..=5 {
+        dies("channels", times).await;
+    }
+    hub.wait_for_line("the sampler fails too often", PATIENCE).await.expect("a line");
+    hub.publish("a", "still served").await;
+    assert_eq!(hub.get("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
 async fn shard_that_dies_leaves_no_file_open() {
     let hub = TestHub::start(&[("FAULTS", "true"), ("SHARDS", "2")]).await;
     let restart = async |restarts: u32| {
