@@ -128,6 +128,8 @@ pub(super) enum ShardMsg {
     Adopt(Box<StreamTransfer>),
     /// End all connections within the window; the sender is dropped when none is left.
     Drain(Duration, oneshot::Sender<()>),
+    /// Set the end times of some more connections, in a drain.
+    DrainSome,
     /// End all connections now: the log is not the one that they follow any more. The sender is
     /// dropped when that is done.
     EndAll(oneshot::Sender<()>),

@@ -113,6 +113,15 @@ impl ThreadLocalActor for Shard {
                 let mut engine = state.engine.borrow_mut();
                 engine.drain(window.as_millis() as u64, now_ms);
                 engine.when_empty(done);
+                let _ = myself.cast(ShardMsg::DrainSome);
+            }
+            ShardMsg::DrainSome => {
+                let now_ms = state.local.context.clock.now_ms();
+                let is_unfinished = state.engine.borrow_mut().drain_some(now_ms);
+                // The shard serves its clients in between.
+                if is_unfinished {
+                    let _ = myself.cast(ShardMsg::DrainSome);
+                }
             }
             ShardMsg::EndAll(done) => {
                 let now_ms = state.local.context.clock.now_ms();

@@ -11,4 +11,6 @@ pub(super) struct Drain {
     pub(super) spread_until_ms: u64,
     /// The head of the log when the drain began.
     pub(super) head: Seq,
+    /// The slots before this one have their end times.
+    pub(super) set_to: usize,
 }

@@ -7,7 +7,8 @@ impl Engine {
     /// Ends every connection at a random time within `window_ms`, each with its own reconnection
     /// time. That includes connections attached later. With few connections the spread is shorter
     /// than the window. A stream that has not been sent everything by its time ends as soon as it
-    /// has, or with the window.
+    /// has, or with the window. The times of the connections that there are by now are set by
+    /// [`drain_some`](Self::drain_some).
     pub fn drain(&mut self, window_ms: u64, now_ms: u64) {
         self.now_ms = now_ms;
         let spread_ms = window_ms.min(self.slots.len() as u64 * SPREAD_MS);
@@ -15,11 +16,21 @@ impl Engine {
             until_ms: now_ms + window_ms,
             spread_until_ms: now_ms + spread_ms,
             head: self.backend.head(),
+            set_to: 0,
         });
-        let indices: Vec<u32> = self.slots.iter().map(|(index, _)| index as u32).collect();
-        for index in indices {
-            self.drain_slot(index);
+    }
+
+    /// Sets the end times of a bounded number of connections; false when all have one.
+    pub fn drain_some(&mut self, now_ms: u64) -> bool {
+        self.now_ms = now_ms;
+        let Some(drain) = &mut self.drain else { return false };
+        let from = drain.set_to;
+        drain.set_to = self.slots.capacity().min(from + SLOTS_AT_ONCE);
+        let to = drain.set_to;
+        for index in from..to {
+            self.drain_slot(index as u32);
         }
+        to < self.slots.capacity()
     }
 
     /// Sets the end time of a connection if a drain is under way.
@@ -56,6 +67,8 @@ impl Engine {
     }
 }
 
+/// Slots whose connections are given their end times in one step of the shard.
+const SLOTS_AT_ONCE: usize = if cfg!(test) { 4 } else { 1_024 };
 /// The average time between two ends on a shard, if the window is long enough.
 const SPREAD_MS: u64 = 20;
 /// How long the end of a connection is postponed at a time.

@@ -564,7 +564,7 @@ fn a_drain_ends_each_stream_at_its_own_time_with_its_own_retry() {
     let pipes: Vec<_> = (0..100).map(|_| join(&mut world, &Ask::stream(&["a"]))).collect();
     let poll = join(&mut world, &poll(&["a"], Start::Now));
     let (left, mut empty) = oneshot::channel();
-    world.engines[0].drain(2_000, world.now_ms);
+    world.drain(2_000);
     world.engines[0].when_empty(left);
     let late = join(&mut world, &Ask::stream(&["a"]));
     world.tick(1_000);

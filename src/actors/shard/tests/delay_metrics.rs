@@ -39,7 +39,7 @@ fn the_lag_of_a_connection_is_observed_when_it_ends() {
     }
     assert_eq!(world.metrics.lag_at_close_events.count(), 0);
     drop(pipe);
-    world.engines[0].drain(0, world.now_ms);
+    world.drain(0);
     world.tick(128);
     assert!(world.engines[0].is_empty());
     assert_eq!(world.metrics.lag_at_close_events.count(), 1);

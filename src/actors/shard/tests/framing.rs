@@ -61,8 +61,7 @@ fn a_stream_is_written_by_its_framing_alone() {
     world.tick(1_100);
     world.close("a");
     world.settle();
-    let now_ms = world.now_ms;
-    world.engines[0].drain(0, now_ms);
+    world.drain(0);
     world.tick(100);
     assert_eq!(live.text(), "<first><2><3><heartbeat><a><last None>");
     assert_eq!(behind.text(), "<first><1><2><heartbeat><a>", "its only channel is closed");

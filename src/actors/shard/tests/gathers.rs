@@ -102,7 +102,7 @@ fn who_comes_or_ends_meanwhile_misses_nothing() {
     assert_eq!(from_start.events(), ["1"], "history does not wait");
     say(&mut world, "a", "2");
     // A heartbeat does not name a position behind what it has not been sent.
-    world.engines[0].drain(1_000, world.now_ms);
+    world.drain(1_000);
     world.tick(GATHER_MS - 1);
     assert!(!early.is_ended(), "it has not been sent everything");
     wait(&mut world, 1);

@@ -390,6 +390,7 @@ impl Run {
         let window_ms = 3_000;
         for engine in &mut self.world.engines {
             engine.drain(window_ms, self.world.now_ms);
+            while engine.drain_some(self.world.now_ms) {}
         }
         self.look();
         for _ in 0..=window_ms / 64 + 1 {

@@ -215,6 +215,12 @@ impl World {
         }
     }
 
+    /// Drains the first engine.
+    pub(super) fn drain(&mut self, window_ms: u64) {
+        self.engines[0].drain(window_ms, self.now_ms);
+        while self.engines[0].drain_some(self.now_ms) {}
+    }
+
     /// Attaches `pipe` to an engine; gives the connection's id and address.
     pub(super) fn attach(&mut self, engine: usize, ask: &Ask, pipe: &Pipe) -> (u64, SlotKey) {
         let subscriber = self.subscriber(ask);
