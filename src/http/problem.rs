@@ -305,3 +305,16 @@ fn whole_s(wait_ms: u64) -> u32 {
 const STORAGE_RETRY_S: u32 = 10;
 /// `Retry-After` of temporary rejections, in seconds.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 2..=4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_to_try_again_are_spread() {
+        let later =
+            || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "x").retry_soon().0.retry_after_s;
+        let times: std::collections::BTreeSet<_> = (0..200).filter_map(|_| later()).collect();
+        assert_eq!(times, RETRY_AFTER_S.collect());
+    }
+}

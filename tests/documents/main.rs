@@ -13,6 +13,7 @@ mod links;
 mod metrics_docs;
 mod openapi;
 mod readme;
+mod regressions;
 mod security_docs;
 mod settings_docs;
 mod traps;

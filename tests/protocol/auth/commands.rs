@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::{
@@ -39,6 +40,16 @@ async fn a_minted_token_opens_what_it_says() {
     assert_eq!(ask_with(&hub, &token, "DELETE", "/v1/channels/in", "").await.status, 403);
     let admin = mint(&["--admin", "--ttl", "30s"]);
     assert_eq!(ask_with(&hub, &admin, "DELETE", "/v1/channels/in", "").await.status, 204);
+}
+
+#[test]
+fn times_of_a_minted_token_are_whole_seconds() {
+    let token = mint(&["--subject", "ann", "--subscribe", "a", "--ttl", "90s"]);
+    let claims = token.split('.').nth(1).expect("three parts");
+    let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64");
+    let claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
+    let ends_in = claims["exp"].as_u64().expect("a whole number") - now_s();
+    assert!((60..=90).contains(&ends_in), "{claims}");
 }
 
 #[test]
