@@ -197,23 +197,33 @@ async fn a_start_with_history_tells_that_older_events_are_gone() {
             let hello = data_json(&wire.block().await);
             assert_eq!(hello.get("truncated").cloned(), said, "{channels} {start}");
         }
-        // Nothing of this type is there, so it waits.
-        let target = format!("/v1/poll?{channels}&last_event_id=earliest&type=rare");
-        let mut wire = Wire::to(&hub).await;
-        wire.send(get(&target)).await;
-        metric_is(&hub, "visnyk_pollers", 1).await;
-        let channel = if channels == "channel=lost/*" { "lost/some" } else { "whole" };
-        let channel = if channels == "channel=lost/some" { "lost/some" } else { channel };
-        let post = format!("/v1/events?channel={channel}&type=rare");
-        assert_eq!(ask(&hub, request("POST", &post, &[], "x")).await.status, 201);
-        let answer = wire.answer().await;
-        let said = answer.json().get("truncated").cloned();
-        assert_eq!(said, truncated.then(|| true.into()), "{target}");
         // A poll that asks for no history need not know.
         let position = ask(&hub, get(&format!("/v1/poll?{channels}&timeout=0"))).await;
         let position = position.field("last-event-id").to_owned();
         published(&hub, "lost%2Fsome", "x").await;
         let target = format!("/v1/poll?channel=lost/**&last_event_id={position}&timeout=0");
         assert!(ask(&hub, get(&target)).await.json().get("truncated").is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_poll_that_starts_with_history_and_waits_tells_that_older_events_are_gone() {
+    let hub = hub(&[("limits.history.events_max", "2")]).await;
+    for n in 0..5 {
+        published(&hub, "lost", &n.to_string()).await;
+    }
+    published(&hub, "whole", "x").await;
+    for (channel, start, truncated) in
+        [("lost", "last=1", true), ("whole", "last_event_id=earliest", false)]
+    {
+        // There is no event of this type, so it waits.
+        let mut wire = Wire::to(&hub).await;
+        let target = format!("/v1/poll?channel={channel}&{start}&type=rare");
+        wire.send(get(&target)).await;
+        metric_is(&hub, "visnyk_pollers", 1).await;
+        let post = format!("/v1/events?channel={channel}&type=rare");
+        assert_eq!(ask(&hub, request("POST", &post, &[], "x")).await.status, 201);
+        let said = wire.answer().await.json().get("truncated").cloned();
+        assert_eq!(said, truncated.then(|| true.into()), "{target}");
     }
 }
