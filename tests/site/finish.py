@@ -1,5 +1,5 @@
-"""Makes a built site whole: copies the files outside docs/ that pages link to, and fails for each link,
-image or anchor that leads nowhere."""
+"""Makes a built site whole: copies the files outside docs/ that pages link to, lets Mermaid draw the pictures, and
+fails for each link, image or anchor that leads nowhere. Its arguments are the site and the directory of Mermaid."""
 
 import html.parser
 import os
@@ -9,6 +9,7 @@ import sys
 import urllib.parse
 
 SITE = os.path.realpath(sys.argv[1])
+MERMAID = sys.argv[2]
 DOCS = os.path.realpath("docs")
 ROOT = os.path.dirname(DOCS)
 # Files outside docs/ are shown below this.
@@ -95,6 +96,28 @@ def mend(page):
             file.write(mended)
 
 
+def draw(page):
+    """Hands the pictures of a page, which mdBook shows as code, to Mermaid."""
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    drawn = re.sub(r'<pre><code class="language-mermaid">(.*?)</code></pre>', r'<pre class="mermaid">\1</pre>', text, flags=re.S)
+    if drawn == text:
+        return
+    here = os.path.relpath(os.path.join(SITE, "mermaid"), os.path.dirname(page))
+    scripts = f'<script src="{here}/mermaid.min.js"></script><script src="{here}/draw.js"></script>'
+    with open(page, "w", encoding="utf-8") as file:
+        file.write(drawn.replace("</body>", scripts + "</body>"))
+
+
+def add_mermaid():
+    """Adds Mermaid and its licence to the site, and what begins it."""
+    directory = os.path.join(SITE, "mermaid")
+    os.makedirs(directory)
+    shutil.copyfile(os.path.join(MERMAID, "dist", "mermaid.min.js"), os.path.join(directory, "mermaid.min.js"))
+    shutil.copyfile(os.path.join(MERMAID, "LICENSE"), os.path.join(directory, "LICENSE.txt"))
+    shutil.copyfile(os.path.join(ROOT, "tests", "site", "draw.js"), os.path.join(directory, "draw.js"))
+
+
 def pages_below(directory):
     for path, _, names in os.walk(directory):
         yield from (os.path.join(path, name) for name in sorted(names) if name.endswith(".html"))
@@ -105,6 +128,9 @@ def main():
         # print.html has all pages in one; its links were made for that.
         if os.path.basename(page) not in ("print.html", "toc.html", "404.html"):
             mend(page)
+    add_mermaid()
+    for page in pages_below(SITE):
+        draw(page)
     pages = {path: Page(path) for path in pages_below(SITE)}
     faults, links = [], 0
     for path, page in pages.items():
