@@ -10,10 +10,7 @@ use std::{
     future::poll_fn,
     io, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::Poll,
     time::Duration,
 };
@@ -36,6 +33,7 @@ use super::{
     shared_stage::SharedStage,
     show_stage::ShowStage,
     submission::{AppendError, Committed, Queued, Reply, Submission},
+    wake_flag::WakeFlag,
 };
 use crate::{
     backend::EventStore,
@@ -58,7 +56,7 @@ pub(crate) struct Log {
     /// Why the log failed, once it has.
     failure: OnceLock<String>,
     /// Whether the log's actor has been woken and has not looked since.
-    actor_awake: AtomicBool,
+    actor_awake: WakeFlag,
 }
 
 impl Log {
@@ -83,7 +81,7 @@ impl Log {
             outcome_wait: Duration::from_millis(limits.outcome_wait_ms.into()),
             actor: Mutex::new(None),
             failure: OnceLock::new(),
-            actor_awake: AtomicBool::new(false),
+            actor_awake: WakeFlag::default(),
         })
     }
 
@@ -145,10 +143,9 @@ impl Log {
     /// queue is not empty and the caller has to continue; false, too, if the actor was woken
     /// meanwhile.
     pub(super) fn commit_all(&self) -> bool {
-        // A swap, so that what was queued before the last wake-up is seen below.
-        self.actor_awake.swap(false, Ordering::AcqRel);
+        self.actor_awake.lower();
         self.commit(&mut self.committer.lock(), CommitBudget::ALL);
-        !self.queue.is_empty() && !self.actor_awake.swap(true, Ordering::AcqRel)
+        !self.queue.is_empty() && self.actor_awake.raise()
     }
 
     /// One commit through its stages.
@@ -174,7 +171,7 @@ impl Log {
 
     /// Wakes the log's actor, once until it looks.
     fn wake_actor(&self) {
-        if self.actor_awake.swap(true, Ordering::AcqRel) {
+        if !self.actor_awake.raise() {
             return;
         }
         if !self.cast(LogMsg::Commit) {
@@ -221,7 +218,7 @@ impl Log {
         self.stop_committing();
         self.durable.stop();
         *self.actor.lock() = None;
-        self.actor_awake.store(false, Ordering::Release);
+        self.actor_awake.lower();
     }
 
     /// Refuses new submissions, waits until committed events are durable and shown, and closes the

@@ -48,6 +48,7 @@ mod subscriber;
 mod tcp;
 mod tls_peer;
 mod usage;
+mod wake_flag;
 
 pub use backend_options::BackendOptions;
 pub use batch::{Batch, Run};

@@ -6,10 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     os::fd::{AsRawFd, RawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -21,6 +18,7 @@ use super::{
     slot_key::SlotKey,
     socket::Socket,
     tcp::{SocketAddrs, Tcp},
+    wake_flag::WakeFlag,
 };
 use crate::model::PollReply;
 
@@ -271,25 +269,25 @@ impl Peer for PollSocket {
 #[derive(Debug)]
 pub struct SlotWaker {
     key: SlotKey,
-    queued: AtomicBool,
+    queued: WakeFlag,
     ready: Arc<ReadyList>,
 }
 
 impl SlotWaker {
     pub(crate) fn new(key: SlotKey, ready: Arc<ReadyList>) -> Arc<Self> {
-        Arc::new(Self { key, queued: AtomicBool::new(false), ready })
+        Arc::new(Self { key, queued: WakeFlag::default(), ready })
     }
 
     /// Puts the slot on its shard's list.
     pub fn wake_slot(&self) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
+        if self.queued.raise() {
             self.ready.push(self.key);
         }
     }
 
     /// Called before the slot is looked at, so that what happens from now on wakes it again.
     pub(crate) fn rearm(&self) {
-        self.queued.store(false, Ordering::Release);
+        self.queued.lower();
     }
 }
 

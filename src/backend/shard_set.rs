@@ -5,6 +5,9 @@
 //! them sees the other: the event is handed to the shard, or the subscription begins after it
 //! (docs/adr/025-target-shards.md).
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The shards that have subscribers of something. Each shard's own thread inserts and removes it,
