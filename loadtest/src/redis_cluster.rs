@@ -71,6 +71,12 @@ impl RedisCluster {
         wait_for("a node has the slot", || self.nodes.iter().position(has))
     }
 
+    /// Lets a replica of the master take over, in agreement with it.
+    pub fn fail_over(&self, to: usize) {
+        self.command(to, &["CLUSTER", "FAILOVER"]);
+        wait_for("the replica takes over", || (self.master() == to).then_some(()));
+    }
+
     /// Waits until a node follows the master with all that this has.
     ///
     /// # Panics

@@ -419,7 +419,14 @@ fn a_backend_is_an_address_and_a_bad_one_is_never_shown() {
         assert!(refusal[0].starts_with(&begin), "{refusal:?}");
         assert!(refusal[0].contains("nats:// is not available in this version"), "{refusal:?}");
     };
-    for url in ["redis://user:hunter2@host", "nats://host", "memory", "redis://", "http://host"] {
+    for url in [
+        "redis://user:hunter2@host",
+        "nats://host",
+        "memory",
+        "redis://",
+        "http://host",
+        "redis+cluster://a/1",
+    ] {
         refused(&format!("backend = \"{url}\"\n"), "backend.url");
         refused(&format!("backend.url = \"{url}\"\n"), "backend.url");
     }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
-use visnyk_loadtest::{Exchange, Hub, HubCommand, PollClient, RedisServer};
+use visnyk_loadtest::{Exchange, Hub, HubCommand, PollClient, RedisCluster, RedisServer};
 
 use crate::balancer::Balancer;
 use crate::fragile::FragileDisk;
@@ -32,6 +32,8 @@ pub(crate) enum Engine {
 pub(crate) struct Setup {
     /// A replica of the redis-server.
     pub(crate) has_replica: bool,
+    /// A cluster in place of the redis-server.
+    pub(crate) has_cluster: bool,
     /// The log keeps this many events at most, beside those of the last step of removal.
     pub(crate) events_max: Option<u32>,
     /// All clients connect to an nginx.
@@ -54,6 +56,7 @@ pub(crate) struct Setup {
 pub(crate) struct Bed {
     pub(crate) hubs: Vec<Node>,
     pub(crate) redis: Option<RedisServer>,
+    pub(crate) cluster: Option<RedisCluster>,
     pub(crate) replica: Option<RedisServer>,
     /// Between the redis-server and its replica.
     pub(crate) replica_link: Option<Proxy>,
@@ -84,7 +87,10 @@ impl Bed {
     /// Starts everything.
     pub(crate) async fn start(engine: Engine, setup: Setup, seed: u64, recorder: Recorder) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let redis = (engine == Engine::Redis).then(|| block_in_place(|| RedisServer::start(&[])));
+        let cluster =
+            setup.has_cluster.then(|| block_in_place(|| RedisCluster::start("{visnyk}:log")));
+        let redis = (engine == Engine::Redis && cluster.is_none())
+            .then(|| block_in_place(|| RedisServer::start(&[])));
         let (mut replica, mut replica_link) = (None, None);
         if let (true, Some(redis)) = (setup.has_replica, &redis) {
             let link = Proxy::start(redis.address(), seed).await;
@@ -106,7 +112,10 @@ impl Bed {
             let is_behind = setup.has_clock_behind && number == 1;
             let clock = is_behind.then(|| fake_time().expect("libfaketime"));
             let paths = (directory.path(), &*data_dir);
-            hubs.push(Node::start(redis.as_ref(), &setup, clock, paths, seed + number).await);
+            // One node does for an address, but for that it may be killed.
+            let url = cluster.as_ref().map(|cluster| cluster.url(&[0, 1, 2]));
+            let start = Node::start(redis.as_ref(), url, &setup, clock, paths, seed + number);
+            hubs.push(start.await);
         }
         let mut balancer = None;
         if setup.has_balancer {
@@ -116,6 +125,7 @@ impl Bed {
         let bed = Self {
             hubs,
             redis,
+            cluster,
             replica,
             replica_link,
             balancer,
@@ -235,6 +245,7 @@ impl Bed {
 impl Node {
     async fn start(
         redis: Option<&RedisServer>,
+        cluster_url: Option<String>,
         setup: &Setup,
         clock: Option<&str>,
         (directory, data_dir): (&Path, &Path),
@@ -251,11 +262,9 @@ impl Node {
         };
         let command_of = |program: &Path| {
             let mut command = HubCommand::new(program).settings(SETTINGS);
-            command = match &engine {
-                Some(link) => {
-                    let url = format!("redis://{}", link.address());
-                    command.settings(&[("backend.url", &url)])
-                }
+            let url = engine.as_ref().map(|link| format!("redis://{}", link.address()));
+            command = match url.as_ref().or(cluster_url.as_ref()) {
+                Some(url) => command.settings(&[("backend.url", url)]),
                 None => command.arg("--data-dir").arg(data_dir),
             };
             if setup.has_balancer {

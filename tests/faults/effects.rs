@@ -42,6 +42,9 @@ impl Mechanism {
                 | Self::RedisOlderTwice
                 | Self::FailedOver
                 | Self::FailedOverLagging
+                | Self::ClusterFailedOver
+                | Self::ClusterMasterKilled
+                | Self::SlotMoved
                 | Self::ConnectionsKilled
                 | Self::EngineCut
                 | Self::EngineLostTo
@@ -71,7 +74,8 @@ impl Mechanism {
 
     /// Whether the engine loses what hubs have shown, so that they have to notice.
     pub(crate) fn is_noticed(self) -> bool {
-        self.loses() && !matches!(self, Self::FailedOver | Self::SplitBrain)
+        self.loses()
+            && !matches!(self, Self::FailedOver | Self::ClusterMasterKilled | Self::SplitBrain)
     }
 
     /// Notes what the fault has to show; how often each hub that has to lose its connection has lost it so far.

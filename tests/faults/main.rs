@@ -11,6 +11,7 @@ mod checker;
 mod effects;
 #[path = "../fragile/mod.rs"]
 mod fragile;
+mod masters;
 mod mechanism;
 mod moment;
 #[path = "../protocol/proxy/process.rs"]

@@ -69,6 +69,12 @@ pub(crate) enum Mechanism {
     FailedOver,
     /// It is killed, and a replica that has missed the last events takes over.
     FailedOverLagging,
+    /// The replica of a cluster takes over in agreement with the master (`CLUSTER FAILOVER`), and later that one again.
+    ClusterFailedOver,
+    /// The master of the log in a cluster is killed.
+    ClusterMasterKilled,
+    /// The slot of the log moves to another master, in steps.
+    SlotMoved,
     /// `CLIENT PAUSE`, for 1.5 s.
     RedisPaused,
     /// `maxmemory` is reached, for 1.5 s.
@@ -146,6 +152,9 @@ impl Mechanism {
             Self::RedisEmptiedTwice => "redis-emptied-twice",
             Self::FailedOver => "failed-over",
             Self::FailedOverLagging => "failed-over-lagging",
+            Self::ClusterFailedOver => "cluster-failed-over",
+            Self::ClusterMasterKilled => "cluster-master-killed",
+            Self::SlotMoved => "slot-moved",
             Self::RedisPaused => "redis-paused",
             Self::RedisFull => "redis-full",
             Self::ReplicasMissing => "replicas-missing",
@@ -181,6 +190,10 @@ impl Mechanism {
         let has_balancer = matches!(self, Self::HubKilledBehindNginx | Self::RollingRestart);
         Setup {
             has_replica,
+            has_cluster: matches!(
+                self,
+                Self::ClusterFailedOver | Self::ClusterMasterKilled | Self::SlotMoved
+            ),
             events_max,
             has_balancer,
             has_one_replay: self == Self::RedisOlderTwice,
@@ -221,6 +234,7 @@ impl Mechanism {
                 | Self::SplitBrain
                 | Self::FailedOver
                 | Self::FailedOverLagging
+                | Self::ClusterMasterKilled
         )
     }
 
@@ -380,6 +394,14 @@ impl Mechanism {
                 }
             }
             Self::FailedOver | Self::FailedOverLagging => self.fail_over(bed),
+            Self::ClusterFailedOver | Self::ClusterMasterKilled | Self::SlotMoved => {
+                if self == Self::ClusterMasterKilled {
+                    bed.kept_us =
+                        bed.recorder.now_us().saturating_sub(REPLICATED.as_micros() as u64);
+                }
+                let cluster = bed.cluster.as_mut().expect("a cluster");
+                block_in_place(|| self.strike_cluster(cluster));
+            }
             Self::RedisPaused => {
                 // It closes the connection of this command behind the pause.
                 bed.command(&["CLIENT", "PAUSE", "1500", "ALL"]);
@@ -519,63 +541,6 @@ impl Mechanism {
         set(bed, Flow::Pass);
     }
 
-    async fn split(self, bed: &mut Bed, traffic: &Traffic) {
-        let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
-        link.expect("its link").set(Direction::ToClient, Flow::Hold);
-        block_in_place(|| replica.command(&["REPLICAOF", "NO", "ONE"]));
-        for hub in [1, 0] {
-            let link = bed.hubs[hub].engine.as_ref().expect("Redis");
-            link.lead_to(replica.address());
-            link.cut();
-            assert!(traffic.acknowledged(20).await, "hubs take publishes");
-        }
-    }
-
-    /// Publishing begins once the former master refuses: what it had taken in the second before could be lost.
-    async fn split_and_refuse(bed: &mut Bed, traffic: &Traffic) {
-        let received = bed.command(&["WAIT", "1", "5000"]);
-        assert!(received.starts_with(":1"), "{received}");
-        let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
-        let link = link.expect("its link");
-        let engine = |hub: usize| bed.hubs[hub].engine.as_ref().expect("Redis");
-        for cut_off in [link, engine(1)] {
-            cut_off.set(Direction::ToClient, Flow::Hold);
-            cut_off.set(Direction::ToServer, Flow::Hold);
-        }
-        let deadline = Instant::now() + PATIENCE;
-        while !bed.command(&["INFO", "replication"]).contains("min_slaves_good_slaves:0") {
-            assert!(Instant::now() < deadline, "the master has its replica");
-            sleep(Duration::from_millis(20)).await;
-        }
-        traffic.go_on();
-        traffic.await_refusal(0, 503).await;
-        block_in_place(|| replica.command(&["REPLICAOF", "NO", "ONE"]));
-        for hub in [1, 0] {
-            engine(hub).lead_to(replica.address());
-            engine(hub).cut();
-            engine(hub).set(Direction::ToClient, Flow::Pass);
-            engine(hub).set(Direction::ToServer, Flow::Pass);
-            assert!(traffic.acknowledged(20).await, "hubs take publishes");
-        }
-    }
-
-    /// Kills Redis, and lets hubs find its replica in its stead.
-    fn fail_over(self, bed: &mut Bed) {
-        if self == Self::FailedOver {
-            bed.kept_us = bed.recorder.now_us().saturating_sub(REPLICATED.as_micros() as u64);
-        }
-        block_in_place(|| bed.redis.as_mut().expect("Redis").kill());
-        let (replica, link) = (bed.replica.as_ref().expect("one"), bed.replica_link.as_ref());
-        // What was held back is lost.
-        link.expect("its link").cut();
-        block_in_place(|| replica.command(&["REPLICAOF", "NO", "ONE"]));
-        for hub in &bed.hubs {
-            let link = hub.engine.as_ref().expect("Redis");
-            link.lead_to(replica.address());
-            link.cut();
-        }
-    }
-
     async fn disturb(self, bed: &Bed, flow: Flow) {
         for flow in [flow, Flow::Pass] {
             for direction in [Direction::ToServer, Direction::ToClient] {
@@ -620,12 +585,12 @@ fn expect_code(bed: &Bed, code: Option<i32>, wanted: Option<i32>) {
 
 /// Beside those of every scenario. A hub takes 20 ms for each stream on a shard, if the window allows for that.
 const STREAMS: usize = 200;
-const SHORT: Duration = Duration::from_millis(200);
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_millis(1_500);
 /// A hub waits 5 s for an answer of Redis.
 const BEYOND_LIMITS: Duration = Duration::from_secs(6);
 /// What was acknowledged so long ago has come to a replica that is connected.
-const REPLICATED: Duration = Duration::from_secs(1);
+pub(crate) const REPLICATED: Duration = Duration::from_secs(1);
 /// A hub takes publishes so soon after Redis does.
 const RECOVERY_MS_MAX: u64 = 2_000;
 const FELL_OFF: &str = r#"visnyk_backend_changes_total{reason="fell_off"}"#;

@@ -34,10 +34,7 @@ async fn hubs_follow_the_master_of_the_slot_through_failovers_and_a_migration() 
     let begun = last_id(&hubs[0]).await;
 
     // The replica is promoted while publishes are under way; the former master becomes its replica.
-    block_in_place(|| cluster.command(3, &["CLUSTER", "FAILOVER"]));
-    while block_in_place(|| cluster.master()) != 3 {
-        sleep(LOOK).await;
-    }
+    block_in_place(|| cluster.fail_over(3));
     load.acknowledged(20).await;
     block_in_place(|| cluster.await_replica(first));
 
