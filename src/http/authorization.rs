@@ -84,7 +84,11 @@ fn check_publish(identity: &Identity, channel: &ChannelName) -> Result<(), Probl
 }
 
 fn subscribe_denied(identity: &Identity, channel: &str) -> Problem {
-    let detail = format!("`{channel}` may not be subscribed to");
+    let hint = match channel.contains("{sub}") {
+        true => ": `{sub}` stands for the subject in tokens alone",
+        false => "",
+    };
+    let detail = format!("`{channel}` may not be subscribed to{hint}");
     denied(identity, &detail).with("channel", channel)
 }
 

@@ -99,7 +99,10 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     match (token.filter(is_token), tokens.next()) {
         (Some(token), None) => Ok(Some(token.to_owned())),
-        _ => Err(invalid_request("`Authorization` is one `Bearer` and a token")),
+        _ => Err(invalid_request(
+            "`Authorization` is one `Bearer` and a token without spaces; what was sent is none: is it the text \
+             of an error?",
+        )),
     }
 }
 

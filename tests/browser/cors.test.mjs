@@ -256,4 +256,30 @@ describe("a page of a listed origin", { timeout: 180_000 }, () => {
       await hears(page, "across");
     }
   });
+
+  test("asks again for a token that its application could not give", async (t) => {
+    const origin = `http://localhost:${await servePages(t)}`;
+    const hub = await startGuardedHub(t, { VISNYK_CORS_ORIGINS: origin });
+    for (const transport of ["auto", "poll"]) {
+      const page = await openPage(t, origin);
+      await page.evaluate(
+        async ([url, transport, token]) => {
+          const { Visnyk } = await import(`${url}/visnyk.js`);
+          window.failures = 3;
+          const ask = async () => {
+            if (failures === 0) return token;
+            failures -= 1;
+            throw new Error("the application is away");
+          };
+          window.hub = new Visnyk({ url, channels: "a", transport, token: ask });
+          hub.on("visnyk.state", ({ state, detail }) => heard.push(`${state}: ${detail}`));
+        },
+        [hub.url, transport, mint({ subscribe: ["**"] })],
+      );
+      await until(page, () => hub.state.state === "open");
+      const states = await page.evaluate(() => heard);
+      assert.ok(states.includes("reconnecting: there is no token: the application is away"), states);
+      assert.ok(!states.some((state) => state.startsWith("closed")), states);
+    }
+  });
 });

@@ -63,7 +63,10 @@ export interface Options {
   last?: number;
   /** `auto` (default) begins with SSE and polls where that fails. */
   transport?: "auto" | "sse" | "poll";
-  /** A token, or a function that is asked for one before each connection and each expiry. */
+  /**
+   * A token, or a function that is asked for one before each connection and each expiry, and again
+   * after a pause if it throws or rejects.
+   */
   token?: string | (() => string | Promise<string>);
   /** Gets a new cookie, or whatever the token is in, once it has expired. */
   refresh?: () => unknown;

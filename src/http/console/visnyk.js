@@ -68,7 +68,7 @@
  * @property {"closed"|"gone"|"refused"|"expired"|"origin"} [reason]  Why it is closed: `close()`; all
  *   channels were deleted; the hub refused the subscription for good; the token has expired and there
  *   is no other; pages of this origin may not read from the hub.
- * @property {string} [detail]    The hub's own words about it, or what to do.
+ * @property {string} [detail]    The hub's own words about it, why there is no token, or what to do.
  */
 
 /**
@@ -85,7 +85,8 @@
  * @property {string|(() => string|Promise<string>)} [token]  Sent as `Authorization: Bearer`, and
  *   in the query of streams, since `EventSource` cannot send headers. A function is asked anew for
  *   every connection, and again before the token of a stream expires: a fresh one is handed to the
- *   living stream, which goes on with it.
+ *   living stream, which goes on with it. If it throws or rejects, it is asked again after a pause; if it
+ *   gives an empty string, the request goes without a token, and the hub may refuse it for good.
  * @property {() => unknown} [refresh]  Called when the token has expired that a cookie or a string in
  *   `token` holds: gets a new cookie, say. The client goes on when the promise that it returns is
  *   fulfilled, tries again later if it is rejected, and is closed if the hub refuses the new one too.
@@ -422,7 +423,10 @@ class Connection {
       });
       source.addEventListener("error", () => {
         misses += 1;
-        if (source.readyState === CLOSED || misses > STREAM_MISSES_MAX) {
+        // Its own reconnection would show the token of its address again, though it may have expired.
+        const leftMs = lifetimeMs(stream.token);
+        const isExpired = leftMs !== null && leftMs <= 0;
+        if (source.readyState === CLOSED || misses > STREAM_MISSES_MAX || isExpired) {
           finish(false);
         } else {
           // It comes back by itself after the time that the hub named, at the position it knows.
@@ -467,7 +471,7 @@ class Connection {
       return {};
     } else if (answer.final) {
       this.#finish(answer);
-    } else if (!answer.status && !this.#wasAnswered && (await this.#isForeign(signals))) {
+    } else if (isSilent(answer) && !this.#wasAnswered && (await this.#isForeign(signals))) {
       this.#finish({ final: "origin", detail: foreign(this.#settings) });
     }
     this.#wasAnswered ||= Boolean(answer.status);
@@ -506,12 +510,12 @@ class Connection {
       return false;
     }
     const again = await poll(this.#settings, this.#position, 0, signals);
-    return !this.#stopped && !again.ok && !again.status;
+    return !this.#stopped && isSilent(again);
   }
 
-  async #wait(failures, { status, retryAfterMs }) {
+  async #wait(failures, { status, retryAfterMs, detail }) {
     const retryMs = delay(failures, retryAfterMs);
-    this.#report({ state: "reconnecting", retryMs, status });
+    this.#report({ state: "reconnecting", retryMs, status, detail });
     await pause(retryMs, this.#stopping.signal);
   }
 
@@ -926,7 +930,15 @@ async function streamToOpen(settings, position) {
 /** Why a page cannot read from its hub. */
 function foreign({ base }) {
   const { origin } = location;
-  return `${base.origin} is not open to pages of ${origin}: start it with --cors-origin ${origin}`;
+  return (
+    `${base.origin} is not open to pages of ${origin}: start it with --cors-origin ${origin}, ` +
+    "or, if that is done, see the browser's console for what it blocks"
+  );
+}
+
+/** Whether a poll was sent, and there was no answer that this page may read. */
+function isSilent({ ok, status, lacksToken }) {
+  return !ok && !status && !lacksToken;
 }
 
 /** How long a token is good for; null if it has no expiry, or cannot be read. */
@@ -944,8 +956,9 @@ async function readToken({ token }) {
   return typeof token === "function" ? token() : token;
 }
 
-async function request(settings, url, init) {
-  return send(settings, await readToken(settings), url, init);
+/** What is said where a function that was asked for a token failed. */
+function withoutToken(error) {
+  return `there is no token: ${error?.message ?? error}`;
 }
 
 function send(settings, token, url, { headers, ...init }) {
@@ -959,16 +972,22 @@ function send(settings, token, url, { headers, ...init }) {
 
 /**
  * One long-poll. `ok` with items and position; or `final` (`gone`, `expired`, `refused`); or neither,
- * and it may be tried again. The position travels in the query, which needs no preflight.
+ * and it may be tried again: `lacksToken` if it was not sent. The position travels in the query, which needs no preflight.
  */
 async function poll(settings, position, waitS, signals) {
   const { channels, types } = settings;
   const query = { channel: channels, type: types, limit: POLL_LIMIT, timeout: waitS };
   const url = hubUrl(settings, "v1/poll", { ...query, ...whereFrom(settings, position) });
+  let token;
+  try {
+    token = await readToken(settings);
+  } catch (error) {
+    return { lacksToken: true, detail: withoutToken(error) };
+  }
   const timeout = AbortSignal.timeout((waitS + POLL_GRACE_S) * 1000);
   try {
     const signal = anySignal([...signals, timeout]);
-    const response = await request(settings, url, { signal });
+    const response = await send(settings, token, url, { signal });
     const { status } = response;
     if (status === 204) {
       const reached = response.headers.get("Last-Event-ID") ?? position;
@@ -994,9 +1013,15 @@ async function poll(settings, position, waitS, signals) {
 async function publishOnce(settings, url, headers, body, signal) {
   const timeout = AbortSignal.timeout(PUBLISH_WAIT_MS);
   const signals = signal ? [signal, timeout] : [timeout];
+  let token;
+  try {
+    token = await readToken(settings);
+  } catch (cause) {
+    return { error: new VisnykError(withoutToken(cause), { cause }), temporary: true };
+  }
   try {
     const init = { method: "POST", headers, body, signal: anySignal(signals) };
-    const response = await request(settings, url, init);
+    const response = await send(settings, token, url, init);
     const { status } = response;
     if (status === 201 || status === 200) return { receipt: await response.json() };
     const problem = await readProblem(response);

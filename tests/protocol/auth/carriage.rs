@@ -63,6 +63,21 @@ async fn credentials_that_disagree_are_refused() {
     assert_eq!(ask(&hub, same).await.status, 204);
 }
 
+/// What a page sends that takes an error for a token, or a template of a token for a channel.
+#[tokio::test]
+async fn a_refusal_says_what_was_taken_for_a_token_or_a_channel() {
+    let hub = hub(&[]).await;
+    let text = [("Authorization", "Bearer log in first")];
+    let answer = ask(&hub, request("GET", POLL, &text, "")).await;
+    let says = String::from_utf8_lossy(&answer.body);
+    assert!(answer.status == 400 && says.contains("text of an error"), "{answer:?}");
+    let ann = grant("ann", &["users/{sub}/**"], &[]);
+    let template = "/v1/poll?channel=users/{sub}/**&timeout=0".replace('{', "%7B").replace('}', "%7D");
+    let answer = ask_with(&hub, &ann, "GET", &template, "").await;
+    let says = String::from_utf8_lossy(&answer.body);
+    assert!(answer.status == 403 && says.contains("in tokens alone"), "{answer:?}");
+}
+
 #[tokio::test]
 async fn credentials_of_another_scheme_are_passed_over() {
     let cookies = [("auth.cookie", "session"), ("auth.cookie_origins", "https://app.example")];
