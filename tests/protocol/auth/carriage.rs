@@ -72,7 +72,8 @@ async fn a_refusal_says_what_was_taken_for_a_token_or_a_channel() {
     let says = String::from_utf8_lossy(&answer.body);
     assert!(answer.status == 400 && says.contains("text of an error"), "{answer:?}");
     let ann = grant("ann", &["users/{sub}/**"], &[]);
-    let template = "/v1/poll?channel=users/{sub}/**&timeout=0".replace('{', "%7B").replace('}', "%7D");
+    let template =
+        "/v1/poll?channel=users/{sub}/**&timeout=0".replace('{', "%7B").replace('}', "%7D");
     let answer = ask_with(&hub, &ann, "GET", &template, "").await;
     let says = String::from_utf8_lossy(&answer.body);
     assert!(answer.status == 403 && says.contains("in tokens alone"), "{answer:?}");
