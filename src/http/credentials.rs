@@ -100,8 +100,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match (token.filter(is_token), tokens.next()) {
         (Some(token), None) => Ok(Some(token.to_owned())),
         _ => Err(invalid_request(
-            "`Authorization` is one `Bearer` and a token without spaces; what was sent is none: is it the text \
-             of an error?",
+            "`Authorization` must be one `Bearer` and a token, without spaces in it; was the text of an error sent \
+             as the token?",
         )),
     }
 }
