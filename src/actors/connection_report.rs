@@ -79,7 +79,7 @@ pub enum ConnectionState {
 /// Why a connection is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BehindReason {
-    /// Its peer takes no more bytes for now.
+    /// Its peer took less than it was given last, and takes no more for now.
     Blocked,
     /// It replays history from its start position.
     Replaying,

@@ -84,6 +84,7 @@ impl Connection {
                 self.written_ms = now_ms;
                 if let Some(lagging) = &mut self.lagging {
                     lagging.remove_lag(sent);
+                    lagging.is_blocked = false;
                 }
                 self.next()
             }
@@ -105,6 +106,7 @@ impl Connection {
                 });
                 lagging.remove_lag(sent);
                 lagging.rest = rest;
+                lagging.is_blocked = true;
                 Effect::None
             }
             ConnectionMsg::RestTaken(bytes) => {
@@ -113,7 +115,8 @@ impl Connection {
                 }
                 if let Some(lagging) = &mut self.lagging {
                     lagging.rest.advance(bytes);
-                    if !lagging.rest.is_empty() {
+                    lagging.is_blocked = !lagging.rest.is_empty();
+                    if lagging.is_blocked {
                         return Effect::None;
                     }
                     // Release the buffer that the empty rest still shares.
@@ -121,7 +124,12 @@ impl Connection {
                 }
                 self.next()
             }
-            ConnectionMsg::Writable => self.next(),
+            ConnectionMsg::Writable => {
+                if let Some(lagging) = &mut self.lagging {
+                    lagging.is_blocked = false;
+                }
+                self.next()
+            }
             ConnectionMsg::StartFound { cursor, replay_through, preamble } => {
                 self.cursor = self.cursor.max(cursor);
                 if let Some(lagging) = &mut self.lagging {
@@ -208,6 +216,11 @@ impl Connection {
     /// Whether it is behind the head of the log, or has unsent bytes.
     pub fn is_behind(&self) -> bool {
         self.lagging.is_some()
+    }
+
+    /// Whether it waits for its socket to become writable.
+    pub fn is_blocked(&self) -> bool {
+        self.lagging.as_ref().is_some_and(|lagging| lagging.is_blocked)
     }
 
     /// All events of its subscription up to this seq have been sent or are in its rest.

@@ -85,6 +85,31 @@ fn a_connection_whose_history_is_being_searched_does_not_stall() {
 }
 
 #[test]
+fn a_connection_that_reads_the_disk_stalls_though_its_last_event_was_taken_whole() {
+    let limits = ConnectionLimits { write_stall_s: 30, ..limits() };
+    let mut connection = stream(SlowPolicy::Disconnect);
+    block(&mut connection);
+    let taken = connection.handle(ConnectionMsg::RestTaken(9), 0, &limits);
+    assert_eq!((taken, connection.is_blocked()), (Effect::Read(Seq(101)), false));
+    connection.handle(ConnectionMsg::ReadsDisk(Seq(200)), 0, &limits);
+    // It waits for the disk.
+    assert_eq!(connection.handle(ConnectionMsg::Tick, 14_000, &limits), Effect::None);
+    let blocked = ConnectionMsg::Blocked {
+        cursor: Seq(102),
+        rest: Bytes::new(),
+        progressed: true,
+        due: (0, 0),
+        sent: (0, 0),
+    };
+    connection.handle(blocked, 14_500, &limits);
+    assert!(connection.is_blocked());
+    assert_eq!(connection.next_check_ms(&limits), 44_500);
+    assert_eq!(connection.handle(ConnectionMsg::Tick, 44_499, &limits), Effect::None);
+    let stalled = Effect::End(CloseReason::WriteStalled);
+    assert_eq!(connection.handle(ConnectionMsg::Tick, 44_500, &limits), stalled);
+}
+
+#[test]
 fn the_lag_in_events_is_checked_below_at_and_above_its_bound() {
     for (events, effect) in
         [(9, Effect::None), (10, Effect::None), (11, Effect::End(CloseReason::SlowConsumer))]

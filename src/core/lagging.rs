@@ -20,6 +20,9 @@ pub(super) struct Lagging {
     pub(super) large_events: u32,
     pub(super) large_bytes: u64,
     pub(super) skip: bool,
+    /// The socket took less than it was given last, and has not become writable since. The rest may
+    /// be empty all the same: the bytes taken may end with an event.
+    pub(super) is_blocked: bool,
     /// The next events are read from disk, and so is whatever is published meanwhile.
     pub(super) is_on_disk: bool,
     /// When a read of history last found nothing, in milliseconds: until then there were no bytes
@@ -30,7 +33,7 @@ pub(super) struct Lagging {
 impl Lagging {
     /// Whether it waits for the disk, and not for the peer.
     pub(super) fn waits_for_disk(&self) -> bool {
-        self.is_on_disk && self.rest.is_empty()
+        self.is_on_disk && self.rest.is_empty() && !self.is_blocked
     }
 
     /// Counts a round as lag.

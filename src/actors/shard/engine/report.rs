@@ -69,7 +69,7 @@ fn state(slot: &Slot) -> ConnectionState {
     if !connection.is_behind() {
         return ConnectionState::Live;
     }
-    ConnectionState::Behind(if connection.unsent_bytes() > 0 {
+    ConnectionState::Behind(if connection.is_blocked() {
         BehindReason::Blocked
     } else if connection.transport() == Transport::Stream
         && connection.cursor() < connection.replay_through()

@@ -92,6 +92,29 @@ fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
 }
 
 #[test]
+fn a_connection_that_took_its_last_event_whole_and_no_more_is_blocked() {
+    let mut world = World::new(Limits::default(), 1);
+    let pipe = Pipe::open();
+    let (id, _) = world.attach(0, &Ask::stream(&["a"]), &pipe);
+    world.say("a", "x");
+    world.settle();
+    pipe.stop();
+    pipe.grant(world.log[0].text().len());
+    for lag_events in [0, 1, 2] {
+        world.say("a", "x");
+        world.settle();
+        let found = state_of(&mut world, id);
+        assert_eq!((found.position.seq, found.unsent_bytes), (Seq(2), 0));
+        assert_eq!(found.lag_events, lag_events);
+        let blocked = ConnectionState::Behind(BehindReason::Blocked);
+        assert_eq!(found.state, if lag_events == 0 { ConnectionState::Live } else { blocked });
+    }
+    pipe.grant(usize::MAX);
+    world.settle();
+    assert_eq!(state_of(&mut world, id).state, ConnectionState::Live);
+}
+
+#[test]
 fn bytes_are_counted_as_the_peer_takes_them_and_their_rate_is_since_the_look_before() {
     let taken = |pipe: &Pipe| pipe.taken().len() as u64;
     let mut world = World::new(Limits::default(), 1);
