@@ -148,10 +148,14 @@ async fn connections_are_listed_explained_and_ended() {
     assert!(explained.contains("an administrator ended it"), "{explained}");
     let text = printed(&hub, &["connections", "--state", "closed"]).await;
     assert_eq!(rows(&text)[1][1], "closed: ended_by_admin", "{text}");
-    for args in [["disconnect", id], ["connections", "99999"]] {
+    for (args, why) in [
+        (["disconnect", id], "has ended: ended_by_admin, at 20"),
+        (["disconnect", "99999"], "there is no connection `99999`"),
+        (["connections", "99999"], "there is no connection `99999`"),
+    ] {
         let (code, stdout, stderr) = output(command(&hub.url(), &args)).await;
         assert_eq!((code, &*stdout), (1, ""), "{stderr}");
-        assert!(stderr.contains("404 Not Found: there is no connection"), "{stderr}");
+        assert!(stderr.contains("404 Not Found: ") && stderr.contains(why), "{stderr}");
     }
 }
 

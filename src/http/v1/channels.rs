@@ -108,6 +108,8 @@ impl Call for Close {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         context.state.hub.close_channel(&self.0).await?;
+        let by = context.identity.subject().map(AsRef::<str>::as_ref);
+        tracing::info!(channel = self.0.as_str(), by, "an administrator closed a channel");
         Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
     }
 }

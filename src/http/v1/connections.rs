@@ -168,14 +168,26 @@ impl Call for End {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self { text } = self;
-        let ended = match connection_id(&text) {
-            Some(id) => context.state.hub.end_connection(id).await,
-            None => Ok(false),
+        let hub = &context.state.hub;
+        let (found, ended) = match connection_id(&text) {
+            Some(id) => (hub.connection(id).await.ok().flatten(), hub.end_connection(id).await),
+            None => (None, Ok(false)),
         };
         match ended {
-            Ok(true) => Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into()),
+            Ok(true) => {
+                let subject = found.as_ref().and_then(|found| found.subject.as_deref());
+                let by = context.identity.subject().map(AsRef::<str>::as_ref);
+                tracing::info!(connection = text, subject, by, "an administrator ended a connection");
+                Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
+            }
             Ok(false) => {
-                let detail = format!("there is no connection `{text}`");
+                let detail = match found.map(|found| found.state) {
+                    Some(ConnectionState::Closed { reason, ended_ms }) => {
+                        let (reason, at) = (reason.as_str(), rfc3339_millis(ended_ms));
+                        format!("connection `{text}` has ended: {reason}, at {at}")
+                    }
+                    _ => format!("there is no connection `{text}`"),
+                };
                 Err(Problem::new(StatusCode::NOT_FOUND, detail).with("connection", text))
             }
             Err(error) => Err(unanswered(error)),

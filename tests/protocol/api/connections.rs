@@ -270,6 +270,9 @@ async fn an_administrator_ends_a_stream_and_a_waiting_poll() {
         let answer = ask(&hub, end(id)).await;
         assert_eq!(answer.status, 404, "{answer:?}");
         assert_eq!(answer.problem()["connection"], id);
+        let has_ended = format!("connection `{id}` has ended: ended_by_admin, at 20");
+        let says_so = answer.problem()["detail"].as_str().unwrap().starts_with(&has_ended);
+        assert_eq!(says_so, id.parse::<u64>().is_ok_and(|id| id != 77), "{answer:?}");
     }
     for id in [id, waiting] {
         let ended = ask(&hub, get(&format!("/v1/connections/{id}"))).await.json();
