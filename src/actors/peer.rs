@@ -4,7 +4,7 @@
 use std::{
     fmt,
     io::{self, Read, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -61,6 +61,21 @@ pub enum Input {
     Closed,
     /// More than it may send.
     TooMuch,
+    /// The kernel has given the connection up (`TCP_USER_TIMEOUT`, keep-alive probes).
+    TimedOut,
+}
+
+impl Input {
+    /// What an error of the socket means.
+    pub(crate) fn of_error(error: &io::Error) -> Self {
+        match error.kind() {
+            // After a timeout the kernel reports what it was told of the way meanwhile, if it was.
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => Self::TimedOut,
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// A slot's end of its peer. A stream's socket is in the slot itself and watched by the shard's
@@ -136,7 +151,7 @@ impl SlotPeer {
     /// The other side's address, where there is one.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Socket(socket) => socket.io.peer_addr().ok(),
+            Self::Socket(socket) => socket.address(),
             Self::Other(other) => other.peer.address(),
         }
     }
@@ -163,12 +178,24 @@ impl SlotPeer {
 pub(crate) struct StreamSocket {
     io: std::net::TcpStream,
     dropped: u16,
+    /// The peer's address, which the kernel no longer says once the connection was reset or timed
+    /// out. An IPv6 address has no room in a slot.
+    ipv4: Option<SocketAddrV4>,
 }
 
 impl StreamSocket {
     /// Takes a socket out of tokio, if it is there.
     pub(crate) fn new(io: Tcp) -> io::Result<Self> {
-        Ok(Self { io: io.into_std()?, dropped: 0 })
+        let peer = io.addrs().peer;
+        let ipv4 = match peer.ip().to_canonical() {
+            IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, peer.port())),
+            IpAddr::V6(_) => None,
+        };
+        Ok(Self { io: io.into_std()?, dropped: 0, ipv4 })
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.ipv4.map(SocketAddr::V4).or_else(|| self.io.peer_addr().ok())
     }
 
     fn poll_input(&mut self) -> Input {
@@ -184,7 +211,7 @@ impl StreamSocket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Quiet,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Input::Closed,
+                Err(error) => return Input::of_error(&error),
             }
         }
     }
@@ -238,7 +265,7 @@ impl Peer for PollSocket {
         while self.reading {
             match self.io.poll_read_ready(&mut context) {
                 Poll::Pending => return Input::Quiet,
-                Poll::Ready(Err(_)) => return Input::Closed,
+                Poll::Ready(Err(error)) => return Input::of_error(&error),
                 Poll::Ready(Ok(())) => {}
             }
             match self.io.try_read(&mut chunk) {
@@ -250,7 +277,7 @@ impl Peer for PollSocket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Input::Closed,
+                Err(error) => return Input::of_error(&error),
             }
         }
         Input::Quiet
@@ -349,3 +376,45 @@ impl ReadyList {
 pub(super) const EARLY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes a stream's client may send; they are dropped.
 pub(super) const DROPPED_BYTES_MAX: u16 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_peer_that_has_reset_stays_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let local = listener.local_addr().expect("its address");
+        let client = TcpStream::connect(local).expect("a client");
+        let (io, peer) = listener.accept().expect("its connection");
+        io.set_nonblocking(true).expect("a flag");
+        let tcp = Tcp::unregistered(io, SocketAddrs { local, peer });
+        let mut socket = StreamSocket::new(tcp).expect("a socket");
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a flag");
+        drop(client);
+        while socket.poll_input() == Input::Quiet {
+            thread::yield_now();
+        }
+        assert!(socket.io.peer_addr().is_err(), "the kernel has forgotten it");
+        assert_eq!(SlotPeer::Socket(socket).address(), Some(peer));
+    }
+
+    #[test]
+    fn a_connection_that_the_kernel_gave_up_is_no_connection_that_its_client_closed() {
+        for (kind, input) in [
+            (io::ErrorKind::TimedOut, Input::TimedOut),
+            (io::ErrorKind::HostUnreachable, Input::TimedOut),
+            (io::ErrorKind::NetworkUnreachable, Input::TimedOut),
+            (io::ErrorKind::ConnectionReset, Input::Closed),
+            (io::ErrorKind::BrokenPipe, Input::Closed),
+        ] {
+            assert_eq!(Input::of_error(&kind.into()), input, "{kind:?}");
+        }
+    }
+}

@@ -26,6 +26,8 @@ use super::{
 pub(crate) struct TlsPeer {
     /// `None` once it has been given back.
     io: Option<Box<TlsStream<TcpStream>>>,
+    /// Asked for at once: the kernel no longer says it once the connection was reset or timed out.
+    address: Option<SocketAddr>,
     incoming: Incoming,
 }
 
@@ -40,12 +42,17 @@ enum Incoming {
 impl TlsPeer {
     /// The peer of a stream.
     pub(crate) fn stream(io: Box<TlsStream<TcpStream>>) -> Self {
-        Self { io: Some(io), incoming: Incoming::Dropped(0) }
+        Self::new(io, Incoming::Dropped(0))
     }
 
     /// The peer of a waiting poll; `early` was read already.
     pub(crate) fn poll(io: Box<TlsStream<TcpStream>>, early: &[u8]) -> Self {
-        Self { io: Some(io), incoming: Incoming::Kept { early: early.to_vec(), reading: true } }
+        Self::new(io, Incoming::Kept { early: early.to_vec(), reading: true })
+    }
+
+    fn new(io: Box<TlsStream<TcpStream>>, incoming: Incoming) -> Self {
+        let address = io.get_ref().0.peer_addr().ok();
+        Self { io: Some(io), address, incoming }
     }
 
     fn parts(&mut self) -> io::Result<(&mut TcpStream, &mut ServerConnection)> {
@@ -146,7 +153,9 @@ impl Peer for TlsPeer {
     fn poll_input(&mut self, waker: &Arc<SlotWaker>) -> Input {
         loop {
             match self.flush(waker) {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Input::Closed,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Input::of_error(&error);
+                }
                 _ => {}
             }
             match &self.incoming {
@@ -160,7 +169,8 @@ impl Peer for TlsPeer {
             match self.read(waker) {
                 Ok(Received::Pending) => return Input::Quiet,
                 Ok(Received::Progress) => {}
-                Ok(Received::Eof) | Err(_) => return Input::Closed,
+                Ok(Received::Eof) => return Input::Closed,
+                Err(error) => return Input::of_error(&error),
             }
             if let Incoming::Kept { early, reading } = &mut self.incoming {
                 *reading = early.len() < EARLY_BYTES_MAX;
@@ -169,7 +179,7 @@ impl Peer for TlsPeer {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.io.as_ref()?.get_ref().0.peer_addr().ok()
+        self.address
     }
 
     /// A record that is encrypted and not yet out, and the close_notify.

@@ -68,7 +68,16 @@ pub(crate) fn connection(found: &Value) -> String {
                 _ => "If it lags too far it is closed, and can resume by its position.".to_owned(),
             });
         }
-        _ => lines.push(format!("It ended at {}: {}.", word("ended_at"), closed(&word("reason")))),
+        _ => {
+            lines.push(format!("It ended at {}: {}.", word("ended_at"), closed(&word("reason"))));
+            if number("lag_events") > 0 {
+                lines.push(format!(
+                    "{} events, {}, were published since it fell behind and were not sent.",
+                    human::count(number("lag_events")),
+                    human::bytes(number("lag_bytes"))
+                ));
+            }
+        }
     }
     if let Some(ends_at) = text("ends_at") {
         lines.push(format!("The hub ends it at {ends_at}."));
@@ -103,9 +112,14 @@ fn closed(reason: &str) -> &str {
     match reason {
         "peer_closed" => "its client closed it, or is gone",
         "slow_consumer" => {
-            "it lagged further than its bound, limits.connections.lag_events_max and lag_bytes_max"
+            "it lagged further than limits.connections.lag_events_max or lag_bytes_max, or history \
+             dropped its next event"
         }
         "write_stalled" => "its client took no byte for limits.connections.write_stall_s",
+        "timed_out" => {
+            "its system confirmed nothing, or left too little room for bytes, for \
+             limits.connections.write_stall_s and heartbeat_s together"
+        }
         "channel_closed" => "the last channel that it named was closed",
         "aged" => "it reached limits.connections.age_max_s",
         "drained" => "the hub was going down",
@@ -166,7 +180,8 @@ mod tests {
         }
         let text = connection(&found);
         assert!(text.starts_with("Connection 4711 was a waiting poll of"), "{text}");
-        let last = "It ended at 2026-01-02T03:04:05.678Z: an administrator ended it.\n";
+        let last = "It ended at 2026-01-02T03:04:05.678Z: an administrator ended it.\n\
+                    17 events, 3.42 KiB, were published since it fell behind and were not sent.\n";
         assert!(text.ends_with(last), "{text}");
     }
 }

@@ -10,6 +10,9 @@ pub enum CloseReason {
     SlowConsumer,
     /// Its peer accepted no byte for the write stall time.
     WriteStalled,
+    /// The kernel gave its connection up: what was sent was not acknowledged in time, or its peer's
+    /// window stayed closed or nearly so.
+    TimedOut,
     /// Its last named channel was closed.
     ChannelClosed,
     /// It reached the age at which streams are renewed.
@@ -42,10 +45,11 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, for metrics.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::PeerClosed,
         Self::SlowConsumer,
         Self::WriteStalled,
+        Self::TimedOut,
         Self::ChannelClosed,
         Self::Aged,
         Self::Drained,
@@ -68,6 +72,7 @@ impl CloseReason {
             Self::PeerClosed => "peer_closed",
             Self::SlowConsumer => "slow_consumer",
             Self::WriteStalled => "write_stalled",
+            Self::TimedOut => "timed_out",
             Self::ChannelClosed => "channel_closed",
             Self::Aged => "aged",
             Self::Drained => "drained",

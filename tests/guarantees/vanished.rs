@@ -59,6 +59,8 @@ async fn in_a_namespace() {
     let begun = Instant::now();
     hub.wait_for_metric("visnyk_streams", |streams| streams == 0.0).await;
     hub.wait_for_metric("visnyk_pollers", |pollers| pollers == 0.0).await;
+    let timed_out = r#"visnyk_connections_closed_total{reason="timed_out"}"#;
+    hub.wait_for_metric(timed_out, |ended| ended >= 1.0).await;
     // Heartbeat and stall are three seconds. The poll's own end is a minute away, and the kernel by
     // itself takes a quarter of an hour.
     assert!(begun.elapsed() < PATIENCE.min(Duration::from_secs(30)), "{:?}", begun.elapsed());

@@ -1,12 +1,12 @@
 //! Writes to a connection's peer, and passes the results to its state machine.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 
 use super::engine::Engine;
 use crate::{
-    actors::payload::Payload,
+    actors::{payload::Payload, peer::Input},
     core::{CloseReason, ConnectionMsg, Effect},
     model::{Event, EventKind, Position, Seq},
 };
@@ -32,7 +32,7 @@ impl Engine {
             payload.events().len()
         } else {
             match outcome {
-                Err(_) => return self.finish(index, CloseReason::PeerClosed),
+                Err(error) => return self.finish(index, reason_of(&error)),
                 Ok(()) => payload.split(coding, taken).begun,
             }
         };
@@ -94,7 +94,7 @@ impl Engine {
         let outcome = slot.peer.write_all(&rest, &mut taken);
         slot.sent_bytes += taken as u64;
         match outcome {
-            Err(_) => Effect::End(CloseReason::PeerClosed),
+            Err(error) => Effect::End(reason_of(&error)),
             Ok(()) => {
                 if taken < rest.len() {
                     self.extras.end_replay(index);
@@ -148,7 +148,7 @@ impl Engine {
         let outcome = slot.peer.write_all(&block, &mut taken);
         slot.sent_bytes += taken as u64;
         let msg = match outcome {
-            Err(_) => return self.finish(index, CloseReason::PeerClosed),
+            Err(error) => return self.finish(index, reason_of(&error)),
             Ok(()) if taken == block.len() && has_id => {
                 ConnectionMsg::Sent { through, sent: (0, 0) }
             }
@@ -162,6 +162,14 @@ impl Engine {
             },
         };
         self.step(index, msg);
+    }
+}
+
+/// Why a connection ends whose write failed.
+fn reason_of(error: &io::Error) -> CloseReason {
+    match Input::of_error(error) {
+        Input::TimedOut => CloseReason::TimedOut,
+        _ => CloseReason::PeerClosed,
     }
 }
 

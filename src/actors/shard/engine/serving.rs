@@ -81,6 +81,7 @@ impl Engine {
         match slot.peer.poll_input() {
             Input::Quiet => {}
             Input::Closed => self.finish(index, CloseReason::PeerClosed),
+            Input::TimedOut => self.finish(index, CloseReason::TimedOut),
             Input::TooMuch => self.finish(index, CloseReason::UnexpectedInput),
         }
     }
