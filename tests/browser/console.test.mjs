@@ -156,7 +156,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     const top = await row("seen/much").boundingBox();
     assert.ok(top.y < (await row("seen/before").boundingBox()).y);
     await page.getByLabel("Search channels").fill("SEEN");
-    await page.getByText("2 of 4 channels").waitFor();
+    await page.getByText("2 of 3 channels").waitFor();
     assert.deepEqual((await names()).sort(), ["seen/before", "seen/much"]);
     await page.getByLabel("Search channels").fill("nothing like it");
     await page.getByText("Nothing fits the search.").waitFor();
@@ -186,6 +186,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     await dialog.getByRole("button", { name: "Close channel" }).click();
     await drawer.getByText(/^It is closed/).waitFor();
     assert.equal((await hub.channel("seen/before")).closed, true);
+    await view(page, "Events");
     await page.getByText("Channel closed", { exact: true }).first().waitFor();
     assert.deepEqual(errors, []);
   });
@@ -215,7 +216,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     // Its socket took nothing between two looks.
     await retry(async () => (await row.locator(":scope > :nth-child(6)").textContent()) === "0");
     await page.getByLabel("Search connections").fill("slow/");
-    await page.getByText(/^1 of 2 listed/).waitFor();
+    await page.getByText(/^1 listed/).waitFor();
     await row.click();
     const drawer = page.getByRole("complementary", { name: "The chosen connection" });
     await drawer.getByText(/^Its socket takes no more bytes\./).waitFor();
@@ -226,6 +227,10 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     await drawer.getByText("An administrator ended it.").waitFor();
     await page.getByLabel("Show").selectOption("Ended lately");
     await row.filter({ hasText: "ended by admin" }).waitFor();
+    const ended = grid.getByRole("columnheader", { name: "Ended" });
+    assert.equal(await ended.getAttribute("aria-sort"), "descending");
+    assert.match((await cells(row)).at(-1), /^\d\d:\d\d:\d\d$/);
+    assert.equal(await drawer.getByRole("button", { name: /^End connection/ }).count(), 0);
     assert.deepEqual(errors, []);
   });
 
@@ -276,6 +281,31 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     await drawer.getByText("Events a second").waitFor();
     await drawer.getByText("Bytes sent").waitFor();
     assert.deepEqual(errors, []);
+  });
+
+  test("opens no stream before events are shown, and says when a connection has ended meanwhile", async (t) => {
+    const hub = await startHub(t);
+    const { page } = await openConsole(t, hub, LAPTOP, "#view=connections");
+    const asked = new AbortController();
+    t.after(() => asked.abort());
+    const { body } = await fetch(`${hub.url}/v1/events?channel=a`, { signal: asked.signal });
+    body.pipeTo(new WritableStream()).catch(() => {});
+    await page.getByText(/^1 listed · 1 stream/).waitFor();
+    assert.equal(await page.locator("#state").isVisible(), false);
+    await page.getByRole("grid", { name: "Connections" }).locator(".sizer .r").click();
+    const drawer = page.getByRole("complementary", { name: "The chosen connection" });
+    await drawer.getByRole("button", { name: /^End connection/ }).click();
+    asked.abort();
+    await retry(async () => (await (await fetch(`${hub.url}/v1/status`)).json()).connections.streams === 0);
+    const dialog = page.getByRole("dialog", { name: /^End connection/ });
+    const yes = dialog.getByRole("button", { name: "End connection" });
+    await yes.click();
+    await dialog.getByText(/^Not done: .* has ended: peer_closed/).waitFor();
+    assert.equal(await yes.isDisabled(), true);
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    await view(page, "Events");
+    await connected(page);
+    assert.equal((await hub.channel("default")).subscribers, 1);
   });
 
   test("10,000 rows are a few dozen in the page", async (t) => {
@@ -438,17 +468,18 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
 
   test("counts down to the next try while the hub is away", async (t) => {
     const hub = await startHub(t, { env: QUICK_RETRY });
-    const { page } = await openConsole(t, hub, LAPTOP, "#view=channels");
+    const { page } = await openConsole(t, hub, LAPTOP);
     await connected(page);
-    await page.getByText("1 channel", { exact: true }).waitFor();
     await hub.crash();
     await page.getByText(/^Reconnecting/).first().waitFor();
+    await view(page, "Channels");
     await page.getByText("The hub does not answer").waitFor();
     await page.getByText(/^Trying again in \d+ s\.$/).waitFor();
     await page.screenshot({ path: path.join(pictures, "light-laptop-away.png") });
     await startHub(t, { env: QUICK_RETRY, listen: new URL(hub.url).host });
     await page.getByRole("button", { name: "Try now" }).click();
     await page.locator("#banner").waitFor({ state: "hidden" });
+    await view(page, "Events");
     await connected(page);
     await retry(async () => Number(await page.locator("#fact-reconnects").textContent()) >= 1);
   });
@@ -540,7 +571,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     const pages = [page];
     while (pages.length < 10) {
       const other = await page.context().newPage();
-      await other.goto(`${hub.url}/`);
+      await other.goto(`${hub.url}/#view=events`);
       pages.push(other);
     }
     for (const each of pages) await connected(each);

@@ -93,7 +93,7 @@ function titleOf(kind, { message }) {
 }
 
 const TEXTS = {
-  token: "Make one where the hub's secret is set, and paste it into the field above.",
+  token: "Make one where the hub's secret is set, or with --jwt-secret-file FILE, and paste it into the field above.",
   admin: "It shows figures of all clients. Make one where the hub's secret is set, and paste it above.",
 };
 const COMMAND = "visnyk token --admin --subscribe '**' --publish '**' --ttl 1h";

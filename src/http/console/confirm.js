@@ -5,7 +5,8 @@
  */
 import { byId, setText } from "./dom.js";
 
-/** Opens the dialog. If `act` fails, the dialog stays and says why. Resolves to whether it was done. */
+/** Opens the dialog. If `act` fails, the dialog stays and says why;
+ * what is there no more cannot be tried again. Resolves to whether it was done. */
 export function confirm({ title, text, yes, act }) {
   const dialog = byId("confirm");
   const [button, cancel, error] = [byId("confirm-yes"), byId("confirm-no"), byId("confirm-error")];
@@ -25,7 +26,7 @@ export function confirm({ title, text, yes, act }) {
       } catch (failure) {
         error.hidden = false;
         setText(error, `Not done: ${failure.message}`);
-        button.disabled = false;
+        button.disabled = failure.status === 404;
       }
     };
     cancel.onclick = () => dialog.close();

@@ -7,7 +7,7 @@ import { get, getAll, remove } from "./api.js";
 import { confirm } from "./confirm.js";
 import { announce, byId, copy, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
-import { bytes, duration, format, plural, short, words } from "./format.js";
+import { bytes, clock, duration, format, plural, short, words } from "./format.js";
 import { Poller } from "./poller.js";
 import { ConnectionRates } from "./rates.js";
 import { RowTable } from "./row_table.js";
@@ -33,7 +33,7 @@ export class Connections {
       label: "Connections",
       keyOf: ({ id }) => id,
       textOf: (row) => [row.id, row.peer, row.proxy, row.identity, ...selectors(row)].join(" "),
-      sort: { key: "lag", down: true },
+      sort: BY_LAG,
       empty: () => (this.#loaded ? "No connections." : ""),
       open: ({ id }) => this.#open(id),
       columns: COLUMNS,
@@ -42,7 +42,12 @@ export class Connections {
       this.#table.search(value);
       this.#showNote();
     });
-    byId("connections-state").addEventListener("change", () => this.#poller.refresh());
+    byId("connections-state").addEventListener("change", () => {
+      const hasEnded = byId("connections-state").value === "closed";
+      byId("connections").classList.toggle("ended", hasEnded);
+      this.#table.sortBy(hasEnded ? BY_END : BY_LAG);
+      this.#poller.refresh();
+    });
   }
 
   show() {
@@ -110,7 +115,7 @@ export class Connections {
       ["Lag", `${plural(found.lag_events, "event")}, ${bytes(found.lag_bytes)}`],
       ["Events a second", short(this.#rateOf.get(id))],
       ["Bytes sent", `${bytes(found.sent_bytes)}, ${bytes(found.bytes_per_s)} a second`],
-      ["Not taken by its socket", bytes(found.unsent_bytes)],
+      ["Unsent bytes", bytes(found.unsent_bytes)],
       ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
       ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
       ["Subject", found.identity],
@@ -130,7 +135,7 @@ export class Connections {
   async #end(id) {
     const isDone = await confirm({
       title: `End connection ${id}?`,
-      text: "Its client may come back, and browsers do: then it goes on where it was.",
+      text: "Its client may come back, and browsers do: then it goes on where it was, as far as history still reaches back.",
       yes: "End connection",
       act: () => remove(`./v1/connections/${encodeURIComponent(id)}`),
     });
@@ -153,14 +158,15 @@ function selectorsText(row) {
 /** Why a connection is as it is: its state, why it is behind, or why it ended. */
 const EXPLAINED = {
   live: "It has been sent everything: what its client lacks is on the way, or in the client.",
-  blocked: "Its socket takes no more bytes. The client, or the network to it, reads more slowly than events come.",
+  blocked: "Its socket takes no more bytes. The client, or the network to it, reads more slowly than events come, or has stopped.",
   replaying: "It is being sent what was in history when it came.",
-  catching_up: "It reads on from history what could not be sent at once; its socket takes bytes again.",
+  catching_up: "It reads on from history what could not be sent at once: its socket takes bytes.",
   ending: "It ends when its last bytes are out.",
   peer_closed: "Its client closed it, or went away.",
-  slow_consumer: "It lagged further than lag_events_max or lag_bytes_max allow, and its policy is to disconnect.",
+  slow_consumer: "It lagged further than lag_events_max or lag_bytes_max allow, or history dropped its next event; its policy is to disconnect.",
   write_stalled: "Its socket took no byte for write_stall_s: the client stopped reading, or vanished.",
   unsent_ceiling: "All unsent bytes together passed unsent_bytes_max, and this one had read nothing for longest.",
+  timed_out: "Its system confirmed nothing, or left too little room for bytes, for write_stall_s and heartbeat_s together: the network is gone, or the client reads very slowly.",
   channel_closed: "All its channels were closed.",
   aged: "It reached age_max_s.",
   drained: "The hub was shutting down.",
@@ -211,7 +217,7 @@ const COLUMNS = [
     key: "lag",
     title: "Lag",
     hint: "Events not sent yet",
-    className: "number",
+    className: "number lag",
     value: ({ lag_events }) => lag_events,
     show: ({ lag_events, lag_bytes }) => ({ text: short(lag_events), title: bytes(lag_bytes) }),
   },
@@ -233,8 +239,8 @@ const COLUMNS = [
   },
   {
     key: "unsent",
-    title: "Unsent",
-    hint: "Bytes that its socket has not taken",
+    title: "Unsent bytes",
+    hint: "Of the event in flight; what it lags otherwise waits in history",
     className: "number wide extra",
     value: ({ unsent_bytes }) => unsent_bytes,
     show: ({ unsent_bytes }) => bytes(unsent_bytes),
@@ -250,10 +256,21 @@ const COLUMNS = [
   {
     key: "age",
     title: "Age",
-    className: "number",
+    className: "number age",
     value: ({ age_s }) => age_s,
     show: ({ age_s }) => duration(age_s),
   },
+  {
+    key: "ended",
+    title: "Ended",
+    hint: "When it ended",
+    className: "number when-ended",
+    value: ({ ended_at }) => (ended_at ? Date.parse(ended_at) : 0),
+    show: ({ ended_at = "" }) => (ended_at ? { text: clock(ended_at, false), title: ended_at } : ""),
+  },
 ];
+const BY_LAG = { key: "lag", down: true };
+/** Those that ended last come first. */
+const BY_END = { key: "ended", down: true };
 const ROWS_MAX = 20_000;
 const REFRESH_MS = 3_000;

@@ -194,6 +194,9 @@ function main() {
     connections: new Connections(banner),
   }, banner);
 
+  /** Whether the stream is to be opened when the events are shown next. */
+  let isDue = true;
+
   byId("hub-address").textContent = location.host;
   const fold = () => {
     for (const id of ["watch-fold", "publish-fold"]) byId(id).open = !NARROW.matches;
@@ -208,7 +211,9 @@ function main() {
     banner.forgetRefusal();
     banner.clear();
     const plan = watch.active ?? readForm();
-    if (plan.channels.length > 0) watch.goOn(plan);
+    const isSeen = watch.active !== null || document.body.dataset.view === "events";
+    isDue = !isSeen;
+    if (isSeen && plan.channels.length > 0) watch.goOn(plan);
     views.restart();
     if (token()) showTokenField(false);
   });
@@ -245,14 +250,17 @@ function main() {
     const { view, plan } = readAddress();
     views.show(view);
     linkViews(plan);
-    if (plan && JSON.stringify(plan) !== JSON.stringify(readForm())) {
-      showForm(plan);
-      watch.start(readForm());
-    }
+    const isOther = plan !== null && JSON.stringify(plan) !== JSON.stringify(readForm());
+    if (isOther) showForm(plan);
+    isDue ||= isOther;
+    // A page that shows no events opens no stream; one that is open stays.
+    if (!isDue || (watch.active === null && document.body.dataset.view !== "events")) return;
+    isDue = false;
+    if (isOther) watch.start(readForm());
+    else watch.goOn(readForm());
   };
   addEventListener("hashchange", follow);
   showForm(readAddress().plan ?? { channels: ["default"], from: "now", transport: "auto" });
-  watch.start(readForm());
   follow();
 }
 

@@ -48,7 +48,7 @@ export class Drawer {
     const rows = facts.filter(([, value]) => value !== "" && value !== null && value !== undefined);
     this.#facts.replaceChildren(...rows.flatMap(([name, value]) =>
       [element("dt", {}, name), element("dd", {}, String(value))]));
-    for (const button of this.#buttons.querySelectorAll(".danger")) button.disabled = isOver;
+    for (const button of this.#buttons.querySelectorAll(".danger")) button.hidden = isOver;
   }
 
   close() {

@@ -147,7 +147,7 @@ const CHARTS = [
     { name: "p50", value: (s) => s.publish_ms?.p50 },
     { name: "p99", value: (s) => s.publish_ms?.p99 },
   ], milliseconds],
-  ["Lag", "Bytes ready for connections whose sockets have not taken them", one((s) => s.unsent_bytes), bytes, { binary: true, least: 1024 }],
+  ["Unsent bytes", "Bytes in memory for connections whose sockets have not taken them; what they lag otherwise waits in history", one((s) => s.unsent_bytes), bytes, { binary: true, least: 1024 }],
   ["Fell behind", "Times that a connection took less than was to be sent, each five seconds",
     one((s) => s.fell_behind), short, COUNTS],
   ["Rejected and gaps", "Requests, publishes and connections rejected, and gaps sent, each five seconds", [

@@ -210,6 +210,14 @@ export class RowTable {
     return cell;
   }
 
+  /** Sorts by a column: `{ key, down }`. */
+  sortBy(sort) {
+    this.#sort = sort;
+    this.#showSort();
+    this.#scroller.scrollTop = 0;
+    this.#arrange();
+  }
+
   #showSort() {
     for (const cell of this.#head.children) {
       const isKey = cell.dataset.key === this.#sort.key;
