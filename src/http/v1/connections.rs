@@ -177,7 +177,12 @@ impl Call for End {
             Ok(true) => {
                 let subject = found.as_ref().and_then(|found| found.subject.as_deref());
                 let by = context.identity.subject().map(AsRef::<str>::as_ref);
-                tracing::info!(connection = text, subject, by, "an administrator ended a connection");
+                tracing::info!(
+                    connection = text,
+                    subject,
+                    by,
+                    "an administrator ended a connection"
+                );
                 Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
             }
             Ok(false) => {
