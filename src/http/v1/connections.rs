@@ -188,8 +188,8 @@ impl Call for End {
             Ok(false) => {
                 let detail = match found.map(|found| found.state) {
                     Some(ConnectionState::Closed { reason, ended_ms }) => {
-                        let (reason, at) = (reason.as_str(), rfc3339_millis(ended_ms));
-                        format!("connection `{text}` has ended: {reason}, at {at}")
+                        let at = rfc3339_millis(hub.wall_ms_at(ended_ms));
+                        format!("connection `{text}` has ended: {}, at {at}", reason.as_str())
                     }
                     _ => format!("there is no connection `{text}`"),
                 };
