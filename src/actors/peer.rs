@@ -69,7 +69,7 @@ impl Input {
     /// What an error of the socket means.
     pub(crate) fn of_error(error: &io::Error) -> Self {
         match error.kind() {
-            // After a timeout the kernel reports what it was told of the way meanwhile, if it was.
+            // After a timeout the kernel reports the error of the way (ICMP) instead, if one came.
             io::ErrorKind::TimedOut
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable => Self::TimedOut,
@@ -401,7 +401,7 @@ mod tests {
         while socket.poll_input() == Input::Quiet {
             thread::yield_now();
         }
-        assert!(socket.io.peer_addr().is_err(), "the kernel has forgotten it");
+        assert!(socket.io.peer_addr().is_err(), "the kernel no longer says it");
         assert_eq!(SlotPeer::Socket(socket).address(), Some(peer));
     }
 
