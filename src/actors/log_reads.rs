@@ -139,6 +139,8 @@ struct Queue {
     changed: Condvar,
     /// Reads that were cancelled since the queue was last purged: the most that may still be in it.
     cancelled: Arc<AtomicUsize>,
+    /// The same of searches, which hold what they have found.
+    cancelled_searches: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -189,6 +191,7 @@ impl LogReads {
             state: Mutex::default(),
             changed: Condvar::new(),
             cancelled: Arc::default(),
+            cancelled_searches: Arc::default(),
         });
         let reads = Self { queue, threads: Mutex::default() };
         for _ in 0..limits.threads {
@@ -208,23 +211,30 @@ impl LogReads {
 
     /// Queues a read.
     pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead, ReadsBusy> {
-        self.queue(|reply| Read::Piece(read, reply))
+        self.queue(&self.queue.cancelled, |reply| Read::Piece(read, reply))
     }
 
     /// Queues a turn of a search for last events, which gives it back.
     pub(crate) fn search(&self, search: LastSearch) -> Result<PendingSearch, ReadsBusy> {
-        self.queue(|reply| Read::Search(search, reply))
+        if self.queue.cancelled_searches.load(Ordering::Relaxed) > CANCELLED_SEARCHES_MAX {
+            self.queue.purge(&mut self.queue.state.lock());
+        }
+        self.queue(&self.queue.cancelled_searches, |reply| Read::Search(search, reply))
     }
 
-    fn queue<T>(&self, read: impl FnOnce(Reply<T>) -> Read) -> Result<PendingRead<T>, ReadsBusy> {
+    /// Queues a read that counts as one of `cancelled` if it is dropped.
+    fn queue<T>(
+        &self,
+        cancelled: &Arc<AtomicUsize>,
+        read: impl FnOnce(Reply<T>) -> Read,
+    ) -> Result<PendingRead<T>, ReadsBusy> {
         let (reply, pending) = oneshot::channel();
         let queue_max = self.queue.limits.queue_max as usize;
         let mut state = self.queue.state.lock();
         if state.reads.len() >= queue_max {
             // Remove cancelled reads, but only if there are many: this thread serves connections.
             if self.queue.cancelled.load(Ordering::Relaxed) > queue_max / CANCELLED_SHARE {
-                self.queue.cancelled.store(0, Ordering::Relaxed);
-                state.reads.retain(|read| !read.is_cancelled());
+                self.queue.purge(&mut state);
             }
             if state.reads.len() >= queue_max {
                 self.queue.metrics.read_refused();
@@ -236,7 +246,7 @@ impl LogReads {
             self.queue.metrics.reads_wait(state.reads.len());
             self.queue.changed.notify_one();
         }
-        let cancelled = Arc::clone(&self.queue.cancelled);
+        let cancelled = Arc::clone(cancelled);
         Ok(PendingRead { reply: pending, is_over: false, cancelled })
     }
 
@@ -285,6 +295,13 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
+    /// Removes the reads that were cancelled.
+    fn purge(&self, state: &mut State) {
+        self.cancelled.store(0, Ordering::Relaxed);
+        self.cancelled_searches.store(0, Ordering::Relaxed);
+        state.reads.retain(|read| !read.is_cancelled());
+    }
+
     /// Serves one read after the other, until the end.
     fn serve(self: &Arc<Self>) {
         while let Some(read) = self.next() {
@@ -372,5 +389,7 @@ impl State {
     }
 }
 
+/// Searches that may be in the queue although they were cancelled.
+const CANCELLED_SEARCHES_MAX: usize = 16;
 /// The queue is purged of cancelled reads once they are more than this share of it (1/16).
 const CANCELLED_SHARE: usize = 16;

@@ -221,7 +221,9 @@ impl RootState {
         match self.arguments.start_sampler(myself).await {
             Ok(sampler) => self.sampler = sampler,
             Err(error) => {
-                tracing::error!(%error, "the sampler did not start; no samples are taken")
+                tracing::error!(%error, "the sampler did not start; no samples are taken for now");
+                let pause = Duration::from_millis(RESTARTS.window_ms);
+                myself.send_after(pause, || RootMsg::StartSampler);
             }
         }
     }

@@ -1,8 +1,6 @@
 //! Channels whose last events are looked for, and lack some that may be on disk.
 
-use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::channel::ChannelEntry;
 use crate::{
@@ -13,7 +11,8 @@ use crate::{
 /// The channels.
 #[derive(Debug)]
 pub(super) struct LackingChannels {
-    pub(super) channels: FxHashMap<ChannelName, Lacking>,
+    /// With a keyed hash: publishers choose the names.
+    pub(super) channels: HashMap<ChannelName, Lacking>,
     channels_max: usize,
     /// The log was looked at behind this seq.
     pub(super) through: Seq,
@@ -34,7 +33,7 @@ pub(super) struct Lacking {
 impl LackingChannels {
     /// At least `channels_max` channels, at most twice as many: those whose last events are the newest.
     pub(super) fn new(channels_max: usize) -> Self {
-        Self { channels: FxHashMap::default(), channels_max, through: Seq::ZERO }
+        Self { channels: HashMap::new(), channels_max, through: Seq::ZERO }
     }
 
     /// Whether it is empty.

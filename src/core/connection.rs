@@ -281,6 +281,11 @@ impl Connection {
         self.ending.is_some()
     }
 
+    /// Whether a drain has set its end time.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// A stream or a poll.
     pub fn transport(&self) -> Transport {
         self.transport

@@ -108,7 +108,7 @@ impl Hub {
             truncated: starts_with_history,
         };
         let mut resume = backend.resume(patterns, named.iter(), asked, head);
-        let until = Instant::now() + request.wait.max(LOG_READ_TIME_MAX);
+        let until = Instant::now() + LOG_READ_TIME_MAX;
         while resume.reader.is_searching_start() {
             if let Some(search) = resume.reader.take_search() {
                 resume.reader.go_on(self.search_log(search, until).await?);
@@ -123,7 +123,7 @@ impl Hub {
         let limit = request.limit.max(1) as usize;
         let types = subscription.types();
         // Without a type filter whatever is read is answered with.
-        let events_max = if types.is_empty() { limit } else { POLL_PAGE_EVENTS };
+        let events_max = if types.is_empty() { limit } else { usize::MAX };
         let mut through = resume.cursor;
         let mut events: Vec<Arc<Event>> = Vec::new();
         // The next poll would go on with all that is behind its position, and not with the last events of
@@ -146,16 +146,28 @@ impl Hub {
                 // If events were lost during the search for the start, the start may be after the
                 // head that was read before it.
                 through: resume.head.max(through),
-                events_max: (events_max - events.len()).min(POLL_PAGE_EVENTS),
+                events_max: events_max.saturating_sub(events.len()).clamp(1, POLL_PAGE_EVENTS),
                 bytes_max: POLL_BYTES_MAX - bytes,
             };
             let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
                 Err(NotInMemory::OnDisk(to)) => {
                     let (named, reader) = (named.iter(), &mut resume.reader);
                     let read = backend.log_read(patterns, named, reader, &range, to);
-                    match self.read_log(read, request.wait).await? {
+                    let time_max = match (gathers, request.wait.is_zero()) {
+                        (true, _) => until.saturating_duration_since(Instant::now()),
+                        (_, true) => LOG_READ_TIME_MAX,
+                        _ => request.wait.min(LOG_READ_SOON),
+                    };
+                    match self.read_log(read, time_max).await? {
                         LogPage::Read(page) => Some(page),
                         LogPage::FellOff => None,
+                        // There may be events, so 204 would be wrong, and a shard would read all that is behind
+                        // the position instead of the last events.
+                        LogPage::Slow
+                            if events.is_empty() && (gathers || request.wait.is_zero()) =>
+                        {
+                            return Err(self.refused(SubscribeError::HistoryBusy));
+                        }
                         LogPage::Slow => {
                             is_disk_slow = true;
                             None
@@ -229,15 +241,14 @@ impl Hub {
         self.0.poll_times.answered(is_complete, self.0.clock.now_ms());
     }
 
-    /// Reads a piece from disk for a poll that may wait for so long. Cancelling it cancels the read.
-    async fn read_log(&self, read: LogRead, wait: Duration) -> Result<LogPage, SubscribeError> {
+    /// Reads a piece from disk within a time. Cancelling it cancels the read.
+    async fn read_log(&self, read: LogRead, time_max: Duration) -> Result<LogPage, SubscribeError> {
         let reads = self.0.log_reads.as_ref();
         let pending = match reads.map(|reads| reads.read(read)) {
             Some(Ok(pending)) => pending,
             Some(Err(ReadsBusy)) => return Err(self.refused(SubscribeError::HistoryBusy)),
             None => return Ok(LogPage::FellOff),
         };
-        let time_max = if wait.is_zero() { LOG_READ_TIME_MAX } else { wait.min(LOG_READ_SOON) };
         match timeout(time_max, pending).await {
             Ok(Ok(piece)) => Ok(LogPage::Read(piece.into_piece())),
             Ok(Err(ReadFailure::FellOff)) => Ok(LogPage::FellOff),
@@ -245,8 +256,6 @@ impl Hub {
             Ok(Err(ReadFailure::Unreadable)) => {
                 Err(self.refused(SubscribeError::HistoryUnreadable))
             }
-            // There may be events, so 204 would be wrong, and it does not wait on a shard.
-            Err(_) if wait.is_zero() => Err(self.refused(SubscribeError::HistoryBusy)),
             Err(_) => Ok(LogPage::Slow),
         }
     }

@@ -490,7 +490,7 @@ class Connection {
         this.#wasRefreshed = true;
         return true;
       }
-      if (typeof token === "function" && (await token()) !== used) return true;
+      if (typeof token === "function" && (await readToken(this.#settings)) !== used) return true;
     } catch {
       return false;
     }
@@ -952,8 +952,19 @@ function lifetimeMs(token) {
   }
 }
 
-async function readToken({ token }) {
-  return typeof token === "function" ? token() : token;
+/** Rejects if the function takes longer than `TOKEN_WAIT_MS`, or a signal is aborted. */
+async function readToken({ token }, signals = []) {
+  if (typeof token !== "function") return token;
+  const end = anySignal([...signals, AbortSignal.timeout(TOKEN_WAIT_MS)]);
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(end.reason);
+    end.addEventListener("abort", stop, { once: true });
+    if (end.aborted) stop();
+    Promise.resolve()
+      .then(token)
+      .then(resolve, reject)
+      .finally(() => end.removeEventListener("abort", stop));
+  });
 }
 
 /** What is said where a function that was asked for a token failed. */
@@ -980,7 +991,7 @@ async function poll(settings, position, waitS, signals) {
   const url = hubUrl(settings, "v1/poll", { ...query, ...whereFrom(settings, position) });
   let token;
   try {
-    token = await readToken(settings);
+    token = await readToken(settings, signals);
   } catch (error) {
     return { lacksToken: true, detail: withoutToken(error) };
   }
@@ -1011,14 +1022,15 @@ async function poll(settings, position, waitS, signals) {
 }
 
 async function publishOnce(settings, url, headers, body, signal) {
-  const timeout = AbortSignal.timeout(PUBLISH_WAIT_MS);
-  const signals = signal ? [signal, timeout] : [timeout];
   let token;
   try {
-    token = await readToken(settings);
+    token = await readToken(settings, signal ? [signal] : []);
   } catch (cause) {
+    signal?.throwIfAborted();
     return { error: new VisnykError(withoutToken(cause), { cause }), temporary: true };
   }
+  const timeout = AbortSignal.timeout(PUBLISH_WAIT_MS);
+  const signals = signal ? [signal, timeout] : [timeout];
   try {
     const init = { method: "POST", headers, body, signal: anySignal(signals) };
     const response = await send(settings, token, url, init);
@@ -1159,6 +1171,9 @@ const RENEW_MIN_MS = 500;
 const RENEW_WAIT_MS = 10_000;
 /** The longest that a timer can wait, almost 25 days. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
+
+/** How long a function may take to give a token. */
+const TOKEN_WAIT_MS = 30_000;
 
 /** How long a poll may wait for events, and how much longer for its answer. */
 const POLL_WAIT_S = 20;

@@ -34,7 +34,8 @@ impl Engine {
             last
         };
         let position = self.epoch.at(through);
-        self.poll_times.answered(through == last, self.now_ms);
+        // More of the round may be due to it, and further rounds.
+        self.poll_times.answered(through >= self.backend.head(), self.now_ms);
         let encoded = match &send.reply {
             Some(encoded) => Arc::clone(encoded),
             None => {

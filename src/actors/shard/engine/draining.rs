@@ -28,7 +28,10 @@ impl Engine {
         drain.set_to = self.slots.capacity().min(from + SLOTS_AT_ONCE);
         let to = drain.set_to;
         for index in from..to {
-            self.drain_slot(index as u32);
+            // One that has come since the drain began has its end time already.
+            if self.slots.get(index).is_some_and(|slot| !slot.connection.is_draining()) {
+                self.drain_slot(index as u32);
+            }
         }
         to < self.slots.capacity()
     }
