@@ -261,7 +261,7 @@ fn connection_json(found: &ConnectionReport, hub: &Hub, node: &str) -> Value {
         SlowPolicy::Skip => "skip",
     };
     put("policy", policy.into());
-    put("ends_at", found.ends_ms.map(rfc3339_millis).into());
+    put("ends_at", found.ends_ms.map(|ms| rfc3339_millis(hub.wall_ms_at(ms))).into());
     let peer = found.peer.map(|peer| peer.to_string());
     if let Some(client) = found.forwarded_for {
         put("peer", client.to_string().into());
