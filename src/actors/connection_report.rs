@@ -36,6 +36,8 @@ pub struct ConnectionReport {
     pub lag_events: u32,
     /// Their bytes.
     pub lag_bytes: u64,
+    /// How many events and bytes it may lag before its policy acts.
+    pub lag_max: (u32, u64),
     /// Bytes that are ready and that its peer has not taken: the rest of one event, or of a
     /// heartbeat, gap or preamble.
     pub unsent_bytes: u64,
@@ -58,6 +60,36 @@ pub struct ConnectionReport {
     pub subject: Option<Arc<str>>,
     /// When the hub ends it: the deadline of a poll, the age or drain of a stream.
     pub ends_ms: Option<u64>,
+    /// Why it ends then.
+    pub ends_for: Option<EndsFor>,
+    /// When the hub ends it if its peer takes no byte until then; none while nothing waits for its
+    /// peer.
+    pub stalls_ms: Option<u64>,
+}
+
+/// Why the time of a connection's end is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndsFor {
+    /// Its client's token expires.
+    Token,
+    /// A stream reaches its age.
+    Age,
+    /// The hub is going down.
+    Drain,
+    /// A poll reaches its deadline.
+    Deadline,
+}
+
+impl EndsFor {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Age => "age",
+            Self::Drain => "drain",
+            Self::Deadline => "deadline",
+        }
+    }
 }
 
 /// The state of a connection.

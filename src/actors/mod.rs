@@ -55,7 +55,9 @@ pub use batch::{Batch, Run};
 pub use body::EventBody;
 pub use client_info::ClientInfo;
 pub use clock::Clock;
-pub use connection_report::{BehindReason, ConnectionFilter, ConnectionReport, ConnectionState};
+pub use connection_report::{
+    BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, EndsFor,
+};
 pub use lease::{Holder, Lease, Renewal};
 pub use log_reads::ReadLimits;
 pub use messages::Fault;

@@ -52,15 +52,22 @@ pub(crate) fn connection(found: &Value) -> String {
         Some("behind") => {
             let reason = word("reason");
             let why = behind(&reason);
-            let (events, bytes) = (number("lag_events"), number("lag_bytes"));
             lines.push(format!("It is behind: {why}."));
             lines.push(format!(
-                "{} events, {}, were published since and are not sent; {} of the event in flight wait \
+                "It lags {} of at most {} events, and {} of at most {}; {} of the event in flight wait \
                  for its client.",
-                human::count(events),
-                human::bytes(bytes),
+                human::count(number("lag_events")),
+                human::count(number("lag_events_max")),
+                human::bytes(number("lag_bytes")),
+                human::bytes(number("lag_bytes_max")),
                 human::bytes(number("unsent_bytes"))
             ));
+            if let Some(stalls_at) = text("stalls_at") {
+                lines.push(format!(
+                    "If its client takes no byte until {stalls_at} it is ended \
+                     (limits.connections.write_stall_s)."
+                ));
+            }
             lines.push(match found["policy"].as_str() {
                 Some("skip") => {
                     "If it lags too far it skips to the newest event, after a gap.".to_owned()
@@ -72,15 +79,23 @@ pub(crate) fn connection(found: &Value) -> String {
             lines.push(format!("It ended at {}: {}.", word("ended_at"), closed(&word("reason"))));
             if number("lag_events") > 0 {
                 lines.push(format!(
-                    "{} events, {}, were published since it fell behind and were not sent.",
+                    "It lagged {} of at most {} events, and {} of at most {}.",
                     human::count(number("lag_events")),
-                    human::bytes(number("lag_bytes"))
+                    human::count(number("lag_events_max")),
+                    human::bytes(number("lag_bytes")),
+                    human::bytes(number("lag_bytes_max"))
                 ));
             }
         }
     }
     if let Some(ends_at) = text("ends_at") {
-        lines.push(format!("The hub ends it at {ends_at}."));
+        lines.push(match found["ends_for"].as_str() {
+            Some("token") => format!("Its token expires at {ends_at}; a fresh one renews it."),
+            Some("age") => format!("It reaches limits.connections.age_max_s at {ends_at}."),
+            Some("drain") => format!("The hub is going down, and ends it at {ends_at}."),
+            Some("deadline") => format!("It is answered at {ends_at} at the latest."),
+            _ => format!("The hub ends it at {ends_at}."),
+        });
     }
     lines.join("\n") + "\n"
 }
@@ -145,8 +160,9 @@ mod tests {
         json!({
             "id": "4711", "state": "behind", "reason": "blocked", "transport": "sse",
             "channels": ["orders/eu"], "patterns": ["jobs/**"], "subscriptions": 3, "types": [],
-            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "unsent_bytes": 113, "sent_bytes": 2_097_152, "bytes_per_s": 240,
-            "age_s": 3600, "idle_ms": 2150, "policy": "disconnect", "ends_at": null,
+            "position": "w6-1042", "lag_events": 17, "lag_bytes": 3502, "lag_events_max": 1000, "lag_bytes_max": 262_144, "unsent_bytes": 113, "sent_bytes": 2_097_152, "bytes_per_s": 240,
+            "age_s": 3600, "idle_ms": 2150, "policy": "disconnect", "ends_at": "2026-01-02T04:00:00.000Z", "ends_for": "token",
+            "stalls_at": "2026-01-02T03:04:33.528Z",
             "peer": "203.0.113.7:50123", "identity": "ann\u{1b}[2J", "shard": 0
         })
     }
@@ -161,9 +177,12 @@ mod tests {
              It has been sent 2.00 MiB, 240 B a second lately, and has everything of its channels up to \
              w6-1042.\n\
              It is behind: its client takes no more bytes for now.\n\
-             17 events, 3.42 KiB, were published since and are not sent; 113 B of the event in flight \
-             wait for its client.\n\
-             If it lags too far it is closed, and can resume by its position.\n"
+             It lags 17 of at most 1,000 events, and 3.42 KiB of at most 256 KiB; 113 B of the event in \
+             flight wait for its client.\n\
+             If its client takes no byte until 2026-01-02T03:04:33.528Z it is ended \
+             (limits.connections.write_stall_s).\n\
+             If it lags too far it is closed, and can resume by its position.\n\
+             Its token expires at 2026-01-02T04:00:00.000Z; a fresh one renews it.\n"
         );
     }
 
@@ -178,10 +197,11 @@ mod tests {
         ] {
             found[member] = value.into();
         }
+        (found["ends_at"], found["ends_for"]) = (Value::Null, Value::Null);
         let text = connection(&found);
         assert!(text.starts_with("Connection 4711 was a waiting poll of"), "{text}");
         let last = "It ended at 2026-01-02T03:04:05.678Z: an administrator ended it.\n\
-                    17 events, 3.42 KiB, were published since it fell behind and were not sent.\n";
+                    It lagged 17 of at most 1,000 events, and 3.42 KiB of at most 256 KiB.\n";
         assert!(text.ends_with(last), "{text}");
     }
 }

@@ -271,6 +271,23 @@ impl Connection {
         (self.due_ms != u64::MAX).then_some(self.due_ms)
     }
 
+    /// How far it may lag, in events and bytes.
+    pub fn lag_max(&self, limits: &ConnectionLimits) -> (u32, u64) {
+        let large = self.lagging.as_ref().map_or((0, 0), |lagging| lagging.large());
+        (
+            limits.lag_events_max.saturating_add(large.0),
+            limits.lag_bytes_max.saturating_add(large.1),
+        )
+    }
+
+    /// When it ends if its peer takes no byte until then, in milliseconds; `None` while there is
+    /// nothing that its peer has to take.
+    pub fn stalls_ms(&self, limits: &ConnectionLimits) -> Option<u64> {
+        let waits_for_peer = self.lagging.as_ref().is_some_and(|lagging| !lagging.waits_for_disk());
+        let stall_ms = u64::from(limits.write_stall_s) * 1_000;
+        (waits_for_peer || self.is_ending()).then(|| self.stalled_since_ms() + stall_ms)
+    }
+
     /// What happens when it lags too far.
     pub fn policy(&self) -> SlowPolicy {
         self.policy

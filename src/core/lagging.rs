@@ -61,6 +61,11 @@ impl Lagging {
         self.lag_bytes = self.lag_bytes.saturating_sub(bytes);
     }
 
+    /// What is added to its limits for a large round.
+    pub(super) fn large(&self) -> (u32, u64) {
+        (self.large_events, self.large_bytes)
+    }
+
     pub(super) fn lags_too_far(&self, limits: &ConnectionLimits) -> bool {
         self.lag_events > limits.lag_events_max.saturating_add(self.large_events)
             || self.lag_bytes > limits.lag_bytes_max.saturating_add(self.large_bytes)

@@ -54,7 +54,7 @@ pub use connections::{
 // Types of the engine that front doors use.
 pub use crate::{
     actors::{
-        BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState,
+        BackendOptions, BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, EndsFor,
         EventBody, Fault, Holder, PollTicket, ReadLimits, Renewal, Subscriber,
     },
     backend::ChannelInfo,

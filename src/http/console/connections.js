@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { get, getAll, remove } from "./api.js";
+import { get, getAll, remove, skewMs } from "./api.js";
 import { confirm } from "./confirm.js";
 import { announce, byId, copy, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
@@ -110,13 +110,14 @@ export class Connections {
       return;
     }
     if (this.#chosen !== id) return;
-    this.#drawer.show(EXPLAINED[found.reason ?? found.state] ?? words(found.reason ?? found.state), [
+    this.#drawer.show(explain(found), [
       ["State", words(found.reason ? `${found.state}: ${found.reason}` : found.state)],
-      ["Lag", `${plural(found.lag_events, "event")}, ${bytes(found.lag_bytes)}`],
+      ["Lag", lagOf(found)],
       ["Events a second", short(this.#rateOf.get(id))],
       ["Bytes sent", `${bytes(found.sent_bytes)}, ${bytes(found.bytes_per_s)} a second`],
       ["Unsent bytes", bytes(found.unsent_bytes)],
       ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
+      ["If it takes no byte", found.stalls_at && `it is ended ${inTime(found.stalls_at)} (write_stall_s)`],
       ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
       ["Subject", found.identity],
       ["Address", found.peer],
@@ -126,7 +127,7 @@ export class Connections {
       ["Types", found.types.join(" ")],
       ["Position", found.position],
       ["Age", duration(found.age_s)],
-      ["Ends", found.ends_at],
+      [ENDS[found.ends_for] ?? "Ends", found.ends_at && `${clock(found.ends_at, false)}, ${inTime(found.ends_at)}`],
       ["Ended", found.ended_at],
       ["Shard", found.shard],
     ], found.state === "closed");
@@ -155,6 +156,28 @@ function selectorsText(row) {
   return names.join(" ") + (more > 0 ? ` and ${format(more)} more` : "");
 }
 
+function lagOf({ lag_events, lag_events_max, lag_bytes, lag_bytes_max }) {
+  return `${format(lag_events)} of ${plural(lag_events_max, "event")}, ${bytes(lag_bytes)} of ${bytes(lag_bytes_max)}`;
+}
+
+/** A time to come, by the hub's clock. */
+function inTime(time) {
+  return `in ${duration(Math.max(0, Date.parse(time) - Date.now() - skewMs) / 1_000)}`;
+}
+
+function explain(found) {
+  const { reason, state, lag_events, lag_events_max, lag_bytes, lag_bytes_max } = found;
+  if (reason !== "slow_consumer") return EXPLAINED[reason ?? state] ?? words(reason ?? state);
+  const exceeded = [];
+  if (lag_events > lag_events_max) exceeded.push(`${format(lag_events)} events, of at most ${format(lag_events_max)}`);
+  if (lag_bytes > lag_bytes_max) exceeded.push(`${bytes(lag_bytes)}, of at most ${bytes(lag_bytes_max)}`);
+  const why = exceeded.length > 0 ? `It lagged ${exceeded.join(", and ")}` : "History dropped its next event";
+  return `${why}, and its policy is to disconnect.`;
+}
+
+/** What happens at its end, by why that time is set. */
+const ENDS = { token: "Token expires", age: "Reaches its age", drain: "Drain ends it", deadline: "Is answered" };
+
 /** Why a connection is as it is: its state, why it is behind, or why it ended. */
 const EXPLAINED = {
   live: "It has been sent everything: what its client lacks is on the way, or in the client.",
@@ -163,7 +186,6 @@ const EXPLAINED = {
   catching_up: "It reads on from history what could not be sent at once: its socket takes bytes.",
   ending: "It ends when its last bytes are out.",
   peer_closed: "Its client closed it, or went away.",
-  slow_consumer: "It lagged further than lag_events_max or lag_bytes_max allow, or history dropped its next event; its policy is to disconnect.",
   write_stalled: "Its socket took no byte for write_stall_s: the client stopped reading, or vanished.",
   unsent_ceiling: "All unsent bytes together passed unsent_bytes_max, and this one had read nothing for longest.",
   timed_out: "Its system confirmed nothing, or left too little room for bytes, for write_stall_s and heartbeat_s together: the network is gone, or the client reads very slowly.",

@@ -15,8 +15,8 @@ use crate::{
         params::{Query, channel_name, path_parameter},
     },
     hub::{
-        ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState, Hub,
-        Unanswered,
+        ClosedCursor, ConnectionCursor, ConnectionFilter, ConnectionReport, ConnectionState,
+        EndsFor, Hub, Unanswered,
     },
     model::rfc3339_millis,
 };
@@ -251,6 +251,8 @@ fn connection_json(found: &ConnectionReport, hub: &Hub, node: &str) -> Value {
     put("position", found.position.to_string().into());
     put("lag_events", found.lag_events.into());
     put("lag_bytes", found.lag_bytes.into());
+    put("lag_events_max", found.lag_max.0.into());
+    put("lag_bytes_max", found.lag_max.1.into());
     put("unsent_bytes", found.unsent_bytes.into());
     put("sent_bytes", found.sent_bytes.into());
     put("bytes_per_s", found.bytes_per_s.into());
@@ -261,7 +263,10 @@ fn connection_json(found: &ConnectionReport, hub: &Hub, node: &str) -> Value {
         SlowPolicy::Skip => "skip",
     };
     put("policy", policy.into());
-    put("ends_at", found.ends_ms.map(|ms| rfc3339_millis(hub.wall_ms_at(ms))).into());
+    let time = |ms: Option<u64>| ms.map(|ms| rfc3339_millis(hub.wall_ms_at(ms)));
+    put("ends_at", time(found.ends_ms).into());
+    put("ends_for", found.ends_for.map(EndsFor::as_str).into());
+    put("stalls_at", time(found.stalls_ms).into());
     let peer = found.peer.map(|peer| peer.to_string());
     if let Some(client) = found.forwarded_for {
         put("peer", client.to_string().into());

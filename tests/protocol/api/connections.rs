@@ -80,6 +80,7 @@ async fn a_live_stream_is_explained() {
         "peer",
         "shard",
         "ends_at",
+        "ends_for",
         "position",
         "node",
     ] {
@@ -95,7 +96,10 @@ async fn a_live_stream_is_explained() {
         "types": ["t"],
         "lag_events": 0,
         "lag_bytes": 0,
+        "lag_events_max": 1_000,
+        "lag_bytes_max": 262_144,
         "unsent_bytes": 0,
+        "stalls_at": null,
         "policy": "skip",
         "identity": null,
     });
@@ -117,7 +121,7 @@ async fn a_waiting_poll_is_explained() {
     let found = the_one(&hub, "transport=poll").await;
     assert_eq!(found["transport"], "poll");
     assert_eq!((&found["state"], &found["channels"]), (&json!("live"), &json!(["a"])));
-    assert!(is_time(&found["ends_at"]), "a poll has a deadline: {found}");
+    assert!(is_time(&found["ends_at"]) && found["ends_for"] == "deadline", "{found}");
     assert!(listed(&hub, "transport=sse").await.is_empty());
     let totals = page(&hub, "").await["totals"].clone();
     assert_eq!((&totals["polls"], &totals["streams"]), (&json!(1), &json!(0)));
@@ -169,6 +173,7 @@ async fn a_slow_reader_is_behind_by_what_it_has_not_been_sent() {
     assert_eq!(found["lag_bytes"], due, "{found}");
     let unsent = found["unsent_bytes"].as_u64().unwrap();
     assert!((1..frame(position)).contains(&unsent), "{found}");
+    assert!(is_time(&found["stalls_at"]) && found["lag_bytes_max"].as_u64() > Some(99_999_999));
     let lives = listed(&hub, "state=live").await;
     assert_eq!((lives.len(), &lives[0]["id"]), (1, &json!(live)));
 

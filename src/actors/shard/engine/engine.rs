@@ -362,7 +362,8 @@ impl Engine {
             self.metrics.lag_at_close_events.observe(slot.connection.lag().0.into());
             let position = self.epoch.at(slot.connection.cursor());
             let end = (reason, self.now_ms);
-            self.closed.record(&slot, lease.as_deref(), client_info.as_deref(), position, end);
+            let (lease, client_info) = (lease.as_deref(), client_info.as_deref());
+            self.closed.record(&slot, lease, client_info, position, end, &self.limits);
         }
         #[cfg(test)]
         self.ended.push((slot.subscriber.id(), reason));

@@ -37,9 +37,17 @@ impl Engine {
                 let rate = self.sent_rates.look(index, slot.sent_bytes, opened_ms, now_ms);
                 let lease = self.extras.lease(index);
                 let client_info = self.extras.client_info(index);
-                let report =
-                    describe(slot, rate, lease, client_info, position, query.selectors_max);
-                found.push(report);
+                let selectors_max = query.selectors_max;
+                let limits = &self.limits;
+                found.push(describe(
+                    slot,
+                    rate,
+                    lease,
+                    client_info,
+                    position,
+                    selectors_max,
+                    limits,
+                ));
             }
         }
         ConnectionMatches { found, next: (to < end).then_some(to) }

@@ -9,7 +9,7 @@ use crate::{
         connection_report::{ConnectionFilter, ConnectionReport, ConnectionState},
         shard::slot::Slot,
     },
-    core::CloseReason,
+    core::{CloseReason, ConnectionLimits},
     model::Position,
 };
 
@@ -26,15 +26,16 @@ impl RecentlyClosed {
         client_info: Option<&ClientInfo>,
         position: Position,
         (reason, ended_ms): (CloseReason, u64),
+        limits: &ConnectionLimits,
     ) {
         if self.0.len() == CLOSED_MAX {
             self.0.pop_front();
         }
         let age_ms = ended_ms.saturating_sub(u64::from(slot.opened_s) * 1_000);
         let rate = mean_rate(slot.sent_bytes, age_ms);
-        let mut ended = describe(slot, rate, lease, client_info, position, SELECTORS_KEPT);
+        let mut ended = describe(slot, rate, lease, client_info, position, SELECTORS_KEPT, limits);
         ended.state = ConnectionState::Closed { reason, ended_ms };
-        ended.ends_ms = None;
+        (ended.ends_ms, ended.ends_for, ended.stalls_ms) = (None, None, None);
         self.0.push_back(ended);
     }
 

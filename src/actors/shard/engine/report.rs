@@ -3,10 +3,12 @@
 use crate::{
     actors::{
         ClientInfo, Lease,
-        connection_report::{BehindReason, ConnectionFilter, ConnectionReport, ConnectionState},
+        connection_report::{
+            BehindReason, ConnectionFilter, ConnectionReport, ConnectionState, EndsFor,
+        },
         shard::slot::Slot,
     },
-    core::Transport,
+    core::{ConnectionLimits, Transport},
     model::Position,
 };
 
@@ -31,6 +33,7 @@ pub(super) fn describe(
     client_info: Option<&ClientInfo>,
     position: Position,
     selectors_max: usize,
+    limits: &ConnectionLimits,
 ) -> ConnectionReport {
     let (connection, subscriber) = (&slot.connection, &slot.subscriber);
     let (lag_events, lag_bytes) = connection.lag();
@@ -48,6 +51,7 @@ pub(super) fn describe(
         position,
         lag_events,
         lag_bytes,
+        lag_max: connection.lag_max(limits),
         unsent_bytes: connection.unsent_bytes() as u64,
         sent_bytes: slot.sent_bytes,
         bytes_per_s,
@@ -58,7 +62,20 @@ pub(super) fn describe(
         forwarded_for: client_info.and_then(ClientInfo::forwarded_for),
         subject: lease.and_then(|lease| lease.subject().cloned()),
         ends_ms: connection.ends_ms(),
+        ends_for: ends_for(slot, lease),
+        stalls_ms: connection.stalls_ms(limits),
     }
+}
+
+fn ends_for(slot: &Slot, lease: Option<&Lease>) -> Option<EndsFor> {
+    let connection = &slot.connection;
+    let ends_ms = connection.ends_ms()?;
+    Some(match connection.transport() {
+        _ if connection.is_draining() => EndsFor::Drain,
+        _ if lease.is_some_and(|lease| lease.until_ms == ends_ms) => EndsFor::Token,
+        Transport::Poll => EndsFor::Deadline,
+        Transport::Stream => EndsFor::Age,
+    })
 }
 
 fn state(slot: &Slot) -> ConnectionState {

@@ -71,6 +71,7 @@ fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
     let (id, _) = world.attach(0, &Ask::stream(&["a"]), &pipe);
     let live = state_of(&mut world, id);
     assert_eq!((live.state, live.lag_events, live.unsent_bytes), (ConnectionState::Live, 0, 0));
+    assert_eq!(live.stalls_ms, None);
     pipe.stop();
     pipe.grant(7);
     for _ in 0..9 {
@@ -88,7 +89,10 @@ fn a_connection_that_takes_no_more_is_blocked_and_its_lag_is_what_is_due() {
     let due: u64 = world.log.iter().skip(2).step_by(2).map(|e| e.bytes().len() as u64).sum();
     assert_eq!(found.lag_bytes, due);
     assert_eq!((found.opened_ms, found.written_ms), (START_MS, START_MS));
-    assert_eq!(found.ends_ms, None);
+    assert_eq!((found.ends_ms, found.ends_for), (None, None));
+    let limits = Limits::default().connections;
+    assert_eq!(found.lag_max, (limits.lag_events_max, limits.lag_bytes_max));
+    assert_eq!(found.stalls_ms, Some(START_MS + u64::from(limits.write_stall_s) * 1_000));
 }
 
 #[test]
