@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether something has been woken and has not looked for work since. The one that is woken
 /// lowers the flag, and then looks: what comes after the look raises it again.
 ///
-/// `tests/models` tries every order of these steps.
+/// `tests/models` tries every order of these steps with at most three preemptions.
 #[derive(Debug, Default)]
 pub(crate) struct WakeFlag(AtomicBool);
 

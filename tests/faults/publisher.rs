@@ -53,7 +53,7 @@ impl Publishing {
         let begun = Instant::now();
         let hubs = [hub];
         for attempt in 0.. {
-            let mut link = Link::new(&hubs, 0);
+            let mut link = Link { number: Some(number), ..Link::new(&hubs, 0) };
             let event = format!("{} back {hub} {number}.{attempt}", BUSY[0]);
             let publish = self.publish(&mut link, vec![event], false, Duration::ZERO);
             if matches!(publish.await, Outcome::Acked { .. }) {
@@ -179,7 +179,8 @@ impl Publishing {
                 && answer.status() != 201
             {
                 let status = answer.status();
-                self.recorder.note(Record::Refusal { hub: link.hub, status });
+                self.recorder
+                    .note(Record::Refusal { hub: link.number.unwrap_or(link.hub), status });
             }
             let answer = match answer {
                 Err(_) => Outcome::Unknown,
@@ -222,6 +223,8 @@ impl Publishing {
 pub(crate) struct Link<'a> {
     hubs: &'a [SocketAddr],
     hub: usize,
+    /// The hub's number among all, if these are not all.
+    number: Option<usize>,
     exchange: Exchange,
 }
 
@@ -229,7 +232,7 @@ impl<'a> Link<'a> {
     /// Connects with the first publish.
     pub(crate) fn new(hubs: &'a [SocketAddr], first: usize) -> Self {
         let hub = first % hubs.len();
-        Self { hubs, hub, exchange: Exchange::new(hubs[hub]) }
+        Self { hubs, hub, number: None, exchange: Exchange::new(hubs[hub]) }
     }
 
     async fn post(

@@ -61,6 +61,7 @@ impl Counting {
     /// Counts, over one connection after the other.
     async fn count(&mut self) -> Infallible {
         let mut backoff = Backoff::default();
+        let mut has_warned = false;
         loop {
             self.stage.counts.set_connected(false);
             let error = match RedisCounts::connect(&self.stage.options.redis).await {
@@ -69,7 +70,10 @@ impl Counting {
             };
             // The tail logs an unreachable server, and one that refuses for now. What stays until an operator acts
             // is logged here, too.
-            if (error.is_forbidden() || error.is_permanent()) && !backoff.has_failed() {
+            // After a report that was taken it is news again.
+            has_warned &= backoff.has_failed();
+            if (error.is_forbidden() || error.is_permanent()) && !has_warned {
+                has_warned = true;
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "subscribers are not counted over all hubs; docs/scaling.md lists the commands that the \

@@ -254,7 +254,7 @@ const COLUMNS = [
   {
     key: "bytes",
     title: "Bytes/s",
-    hint: "Taken by its socket between the last two looks, by whichever client",
+    hint: "Taken by its socket since any client of the API listed it before",
     className: "number wide extra",
     value: ({ bytes_per_s }) => bytes_per_s,
     show: ({ bytes_per_s, sent_bytes }) => ({ text: bytes(bytes_per_s), title: `${bytes(sent_bytes)} in all` }),

@@ -350,8 +350,12 @@ class Connection {
   /** Ends with the transport changed, or stopped. */
   async #streamUntilItFails(mayPoll) {
     for (let failures = 0, blocked = 0; !this.#stopped; ) {
-      const { opened, silent, expired, token } = await this.#stream();
+      const { opened, silent, expired, token, lacksToken, detail } = await this.#stream();
       if (this.#stopped) return;
+      if (lacksToken) {
+        await this.#wait((failures += 1), { detail });
+        continue;
+      }
       // Within its leeway the hub would take an expired token again and again.
       if (expired && !(await this.#renew(EXPIRED, token))) {
         if (this.#stopped) return;
@@ -375,7 +379,7 @@ class Connection {
   /** One `EventSource`, which reconnects by itself until it gives up or is of no use. */
   async #stream() {
     const stream = await streamToOpen(this.#settings, this.#position);
-    if (this.#stopped || stream === null) return {};
+    if (this.#stopped || stream.lacksToken) return stream;
     const { withCredentials, EventSource } = this.#settings;
     return new Promise((resolve) => {
       const source = new EventSource(stream.url, { withCredentials });
@@ -426,8 +430,13 @@ class Connection {
         // Its own reconnection would show the token of its address again, though it may have expired.
         const leftMs = lifetimeMs(stream.token);
         const isExpired = leftMs !== null && leftMs <= 0;
-        if (source.readyState === CLOSED || misses > STREAM_MISSES_MAX || isExpired) {
+        if (source.readyState === CLOSED || misses > STREAM_MISSES_MAX) {
           finish(false);
+        } else if (isExpired) {
+          // Not at once: the others whose streams broke off with this one come back too.
+          source.close();
+          this.#report({ state: "reconnecting" });
+          expectHello(delay(1), false);
         } else {
           // It comes back by itself after the time that the hub named, at the position it knows.
           this.#report({ state: "reconnecting" });
@@ -593,7 +602,7 @@ class Probes {
     const settings = this.#settings;
     const stream = await streamToOpen({ ...settings, last: undefined }, null);
     if (this.#settings === null) return;
-    if (stream === null) return this.#schedule();
+    if (stream.lacksToken) return this.#schedule();
     const { withCredentials, EventSource } = settings;
     const source = new EventSource(stream.url, { withCredentials });
     this.#source = source;
@@ -912,7 +921,7 @@ function hubUrl({ base }, path, query) {
 }
 
 /**
- * Null if the token could not be had. The format is the envelope without an `event` field: an
+ * `lacksToken` if the token could not be had. The format is the envelope without an `event` field: an
  * `EventSource` dispatches by event name, so each name needs a listener of its own.
  */
 async function streamToOpen(settings, position) {
@@ -922,8 +931,8 @@ async function streamToOpen(settings, position) {
     const token = await readToken(settings);
     const url = hubUrl(settings, "v1/events", { ...query, ...whereFrom(settings, position), token });
     return { url, token };
-  } catch {
-    return null;
+  } catch (error) {
+    return { lacksToken: true, detail: withoutToken(error) };
   }
 }
 

@@ -186,6 +186,11 @@ impl Call for End {
                 Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
             }
             Ok(false) => {
+                // It may have ended in between.
+                let found = match connection_id(&text) {
+                    Some(id) => hub.connection(id).await.ok().flatten(),
+                    None => None,
+                };
                 let detail = match found.map(|found| found.state) {
                     Some(ConnectionState::Closed { reason, ended_ms }) => {
                         let at = rfc3339_millis(hub.wall_ms_at(ended_ms));

@@ -1,4 +1,4 @@
-//! The hub's hand-written atomics, its own files, under loom: every order of their steps that the memory model allows is
+//! The hub's hand-written atomics, its own files, under loom: every order of their steps with at most three preemptions that the memory model allows is
 //! tried. Each model is also run with a mistake in the code, which it has to find (docs/adr/051-models-of-atomics.md).
 
 #![allow(dead_code, reason = "the hub uses more of the files than a model does")]
