@@ -21,12 +21,15 @@ impl PollTimes {
     /// A poll is answered; `is_complete` if its client has all events by that.
     #[inline]
     pub(crate) fn answered(&self, is_complete: bool, now_ms: u64) {
-        let times = [Some(&self.answered_ms), (!is_complete).then_some(&self.incomplete_ms)];
-        for time in times.into_iter().flatten() {
-            // Shards answer thousands of polls at once: most of them need not write.
+        // Shards answer thousands of polls at once: most of them need not write.
+        let note = |time: &AtomicU64| {
             if now_ms >= time.load(Ordering::Relaxed) + RESOLUTION_MS {
                 time.store(now_ms, Ordering::Relaxed);
             }
+        };
+        note(&self.answered_ms);
+        if !is_complete {
+            note(&self.incomplete_ms);
         }
     }
 
