@@ -50,7 +50,7 @@ impl Extras {
     /// Takes the record of a stream that ends.
     #[inline]
     pub(super) fn take_record(&mut self, index: u32) -> Option<Box<AccessRecord>> {
-        if self.records.is_empty() { None } else { self.records.remove(&index) }
+        take(&mut self.records, index)
     }
 
     pub(super) fn add_replay(&mut self, index: u32, permit: ReplayPermit) {
@@ -72,7 +72,7 @@ impl Extras {
     /// Releases the replay permit of a connection, if it has one.
     #[inline]
     pub(super) fn end_replay(&mut self, index: u32) {
-        self.replays.remove(&index);
+        take(&mut self.replays, index);
     }
 
     pub(super) fn add_disk_read(&mut self, index: u32, after: Seq, read: PendingRead) {
@@ -88,14 +88,18 @@ impl Extras {
     }
 
     /// Ends, or cancels, the read of the disk that a connection waits for.
+    #[inline]
     pub(super) fn end_disk_read(&mut self, index: u32) {
-        if !self.disk_reads.is_empty() {
-            self.disk_reads.remove(&index);
-        }
+        take(&mut self.disk_reads, index);
     }
 
     pub(super) fn add_disk_search(&mut self, index: u32, search: PendingSearch) {
         self.disk_searches.insert(index, search);
+    }
+
+    /// Whether a connection waits for a search of the disk.
+    pub(super) fn has_disk_search(&self, index: u32) -> bool {
+        !self.disk_searches.is_empty() && self.disk_searches.contains_key(&index)
     }
 
     /// The search of the disk that a connection waits for.
@@ -103,16 +107,18 @@ impl Extras {
         self.disk_searches.get_mut(&index)
     }
 
+    #[inline]
     pub(super) fn end_disk_search(&mut self, index: u32) {
-        self.disk_searches.remove(&index);
+        take(&mut self.disk_searches, index);
     }
 
     pub(super) fn add_opening(&mut self, index: u32, opening: Box<StreamOpening>) {
         self.openings.insert(index, opening);
     }
 
+    #[inline]
     pub(super) fn take_opening(&mut self, index: u32) -> Option<Box<StreamOpening>> {
-        self.openings.remove(&index)
+        take(&mut self.openings, index)
     }
 
     pub(super) fn begin_resuming(&mut self, index: u32) {
@@ -127,11 +133,17 @@ impl Extras {
     /// Removes the state of a connection that ends.
     #[inline]
     pub(super) fn remove(&mut self, index: u32) -> (Option<Box<Lease>>, Option<Box<ClientInfo>>) {
-        self.replays.remove(&index);
+        self.end_replay(index);
         self.end_disk_read(index);
-        self.disk_searches.remove(&index);
-        self.openings.remove(&index);
+        self.end_disk_search(index);
+        self.take_opening(index);
         self.end_resuming(index);
-        (self.leases.remove(&index), self.client_infos.remove(&index))
+        (take(&mut self.leases, index), take(&mut self.client_infos, index))
     }
+}
+
+/// Most connections have none of it, and a look-up in an empty table costs as much as in a full one.
+#[inline]
+fn take<T>(of: &mut FxHashMap<u32, T>, index: u32) -> Option<T> {
+    if of.is_empty() { None } else { of.remove(&index) }
 }
