@@ -225,12 +225,18 @@ impl Engine {
         self.check_input_unless_reported(index);
     }
 
+    /// Leaves the search for a connection's start until the disk has gone on with it, or ends the connection.
+    fn search_later(&mut self, index: u32, why: NoPiece) {
+        match why {
+            NoPiece::NotYet | NoPiece::FellOff => self.schedule(index),
+            NoPiece::Ends(reason) => self.finish(index, reason),
+        }
+    }
+
     /// Continues the search for a connection's start; starts the connection once it is found.
     pub(super) fn search_start(&mut self, index: u32) {
-        match self.take_disk_search(index) {
-            Ok(()) => {}
-            Err(NoPiece::NotYet | NoPiece::FellOff) => return self.schedule(index),
-            Err(NoPiece::Ends(reason)) => return self.end_search(index, reason),
+        if let Err(why) = self.take_disk_search(index) {
+            return self.search_later(index, why);
         }
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(reader) = &mut slot.reader else { return };
@@ -238,10 +244,8 @@ impl Engine {
         let found = self.backend.search_start(patterns, named, reader);
         let Some(StartFound { cursor, gap, truncated }) = found else {
             if let Some(search) = reader.take_search() {
-                return match self.begin_disk_search(index, search) {
-                    Ok(()) => self.schedule(index),
-                    Err(reason) => self.end_search(index, reason),
-                };
+                let begun = self.begin_disk_search(index, search);
+                return self.search_later(index, begun.err().unwrap_or(NoPiece::NotYet));
             }
             // A connection makes at most one step of its search in a pass.
             slot.reads_left = 0;

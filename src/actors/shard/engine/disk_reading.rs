@@ -11,13 +11,23 @@ use std::{
 use super::engine::Engine;
 use crate::{
     actors::{
-        log_reads::{ReadFailure, ReadsBusy},
+        log_reads::{PendingRead, ReadFailure, ReadsBusy},
         peer::SlotWaker,
     },
     backend::{LastSearch, Piece, SeqRange, StartRequest},
-    core::{CloseReason, ConnectionMsg, Effect, Transport},
+    core::{CloseReason, ConnectionMsg},
     model::{Gap, Seq, Start},
 };
+
+impl From<ReadFailure> for NoPiece {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::FellOff => Self::FellOff,
+            ReadFailure::Unreadable => Self::Ends(CloseReason::HistoryUnreadable),
+            ReadFailure::Closed => Self::Ends(CloseReason::Drained),
+        }
+    }
+}
 
 /// Why a connection has no piece to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,28 +75,24 @@ impl Engine {
         index: u32,
         range: &SeqRange,
     ) -> Result<Piece, NoPiece> {
-        let Some(slot) = self.slots.get(index as usize) else { return Err(NoPiece::NotYet) };
-        let waker = Waker::from(SlotWaker::new(slot.key(index), Arc::clone(self.ready.list())));
-        let Some((after, read)) = self.extras.disk_read(index) else {
-            return Err(NoPiece::NotYet);
-        };
+        let waker = self.slot_waker(index).ok_or(NoPiece::NotYet)?;
+        let (after, read) = self.extras.disk_read(index).ok_or(NoPiece::NotYet)?;
         let is_from_here = *after == range.after;
-        let Poll::Ready(result) = Pin::new(read).poll(&mut Context::from_waker(&waker)) else {
-            return Err(NoPiece::NotYet);
-        };
+        let result = result_of(read, &waker)?;
         self.extras.end_disk_read(index);
-        match result {
-            Ok(read) if is_from_here => {
-                let mut piece = read.into_piece();
-                // Events published since the read began are not in the piece.
-                piece.more = piece.through < range.through;
-                Ok(piece)
-            }
-            Ok(_) => Ok(Piece { events: Vec::new(), through: range.after, more: true }),
-            Err(ReadFailure::FellOff) => Err(NoPiece::FellOff),
-            Err(ReadFailure::Unreadable) => Err(NoPiece::Ends(CloseReason::HistoryUnreadable)),
-            Err(ReadFailure::Closed) => Err(NoPiece::Ends(CloseReason::Drained)),
+        let mut piece = result?.into_piece();
+        if !is_from_here {
+            return Ok(Piece { events: Vec::new(), through: range.after, more: true });
         }
+        // Events published since the read began are not in the piece.
+        piece.more = piece.through < range.through;
+        Ok(piece)
+    }
+
+    /// Wakes a slot.
+    fn slot_waker(&self, index: u32) -> Option<Waker> {
+        let slot = self.slots.get(index as usize)?;
+        Some(Waker::from(SlotWaker::new(slot.key(index), Arc::clone(self.ready.list()))))
     }
 
     /// Has a search for the start of a connection go on in the log on disk.
@@ -94,12 +100,16 @@ impl Engine {
         &mut self,
         index: u32,
         search: LastSearch,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<(), NoPiece> {
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(()) };
-        let Some(reads) = &self.log_reads else { return Err(CloseReason::HistoryUnreadable) };
-        let Ok(pending) = reads.search(search) else { return Err(CloseReason::HistoryBusy) };
+        let Some(reads) = &self.log_reads else {
+            return Err(NoPiece::Ends(CloseReason::HistoryUnreadable));
+        };
+        let Ok(pending) = reads.search(search) else {
+            return Err(NoPiece::Ends(CloseReason::HistoryBusy));
+        };
         self.extras.add_disk_search(index, pending);
-        // A search by patterns may hold some hundred kilobytes: the permits bound their number.
+        // A search by patterns may hold more than a megabyte: the permits bound their number.
         if slot.subscriber.patterns().is_empty() {
             self.extras.end_replay(index);
         }
@@ -114,42 +124,27 @@ impl Engine {
                 }
                 Ok(())
             }
-            Err(NoPiece::Ends(reason)) => Err(reason),
-            Err(_) => Ok(()),
+            Err(NoPiece::NotYet) => Ok(()),
+            ends => ends,
         }
     }
 
     /// Takes a search of the disk back, if it is over.
     pub(super) fn take_disk_search(&mut self, index: u32) -> Result<(), NoPiece> {
-        let Some(pending) = self.extras.disk_search(index) else { return Ok(()) };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(()) };
-        let waker = Waker::from(SlotWaker::new(slot.key(index), Arc::clone(self.ready.list())));
-        let Poll::Ready(result) = Pin::new(pending).poll(&mut Context::from_waker(&waker)) else {
-            return Err(NoPiece::NotYet);
-        };
+        if !self.extras.has_disk_search(index) {
+            return Ok(());
+        }
+        let waker = self.slot_waker(index).ok_or(NoPiece::NotYet)?;
+        let pending = self.extras.disk_search(index).ok_or(NoPiece::NotYet)?;
+        let result = result_of(pending, &waker)?;
         self.extras.end_disk_search(index);
-        match (result, &mut slot.reader) {
-            (Ok(search), Some(reader)) => {
-                reader.go_on(search);
-                Ok(())
-            }
-            (Ok(_), None) => Ok(()),
-            (Err(ReadFailure::Closed), _) => Err(NoPiece::Ends(CloseReason::Drained)),
-            (Err(_), _) => Err(NoPiece::Ends(CloseReason::HistoryUnreadable)),
+        let search = result?;
+        if let Some(reader) =
+            self.slots.get_mut(index as usize).and_then(|slot| slot.reader.as_mut())
+        {
+            reader.go_on(search);
         }
-    }
-
-    /// Ends a connection whose start cannot be found. A waiting poll is answered 204; its next request gets
-    /// the error.
-    pub(super) fn end_search(&mut self, index: u32, reason: CloseReason) {
-        let is_poll = self
-            .slots
-            .get(index as usize)
-            .is_some_and(|slot| slot.connection.transport() == Transport::Poll);
-        match is_poll {
-            true => self.perform(index, Effect::AnswerEmpty),
-            false => self.finish(index, reason),
-        }
+        Ok(())
     }
 
     /// Continues a stream whose next events were evicted: it skips them, with a gap.
@@ -184,6 +179,17 @@ impl Engine {
         slot.coding.wrap(&mut block, |out| framing.gap(&gap, out));
         let msg = ConnectionMsg::Skipped { to: cursor, gap: block.into(), open_names };
         self.step(index, msg);
+    }
+}
+
+/// The result of a read or a search of the disk. If that is not over, its end wakes the slot.
+fn result_of<T>(
+    pending: &mut PendingRead<T>,
+    waker: &Waker,
+) -> Result<Result<T, ReadFailure>, NoPiece> {
+    match Pin::new(pending).poll(&mut Context::from_waker(waker)) {
+        Poll::Ready(result) => Ok(result),
+        Poll::Pending => Err(NoPiece::NotYet),
     }
 }
 
