@@ -1,0 +1,223 @@
+//! What a poll finds without waiting: where it starts, and pages from memory and from the log on disk.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{PollNow, PollRequest, PollWait};
+use crate::{
+    actors::{ReadFailure, ReadsBusy},
+    backend::{ChannelEntry, LastSearch, LogRead, Piece, SeqRange, StartFound, StartRequest},
+    core::{NotInMemory, Subscription},
+    hub::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub},
+    model::{Event, PollAnswer, Position, Start},
+};
+
+impl Hub {
+    pub(super) async fn look(&self, request: &PollRequest) -> Result<PollNow, SubscribeError> {
+        let backend = &self.0.store;
+        let subscription = &request.subscription;
+        let subject = request.holder.as_ref().and_then(|holder| holder.subject.as_ref());
+        let created_by = CreatedBy { subject, client: request.client };
+        // The head is read first, so every event up to it is found below.
+        let head = backend.head();
+        let mut named: Vec<Arc<ChannelEntry>> = Vec::new();
+        let mut open = !subscription.patterns().is_empty();
+        for name in subscription.names() {
+            let now_ms = self.0.clock.now_ms();
+            let entry = self.0.channel_creator.find_or_create(name, created_by, now_ms);
+            let entry = entry.map_err(|why| {
+                let error = SubscribeError::from(why);
+                self.log_if_client_limit(&error, request.client);
+                self.refused(error)
+            })?;
+            open |= !entry.events().is_closed();
+            named.push(entry);
+        }
+        let patterns = subscription.patterns();
+        let starts_with_history = matches!(request.start, Start::Earliest | Start::Last(_));
+        let asked = StartRequest {
+            start: &request.start,
+            types: subscription.types(),
+            truncated: starts_with_history,
+        };
+        let mut resume = backend.resume(patterns, named.iter(), asked, head);
+        let until = Instant::now() + LOG_READ_TIME_MAX;
+        while resume.reader.is_searching_start() {
+            if let Some(search) = resume.reader.take_search() {
+                resume.reader.go_on(self.search_log(search, until).await?);
+            }
+            match backend.search_start(patterns, named.iter(), &mut resume.reader) {
+                Some(StartFound { cursor, gap, truncated }) => {
+                    (resume.cursor, resume.gap, resume.truncated) = (cursor, gap, truncated);
+                }
+                None => yield_now().await,
+            }
+        }
+        let limit = request.limit.max(1) as usize;
+        let types = subscription.types();
+        // Without a type filter whatever is read is answered with.
+        let events_max = if types.is_empty() { limit } else { usize::MAX };
+        let mut through = resume.cursor;
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        // The next poll would go on with all that is behind its position, and not with the last events of
+        // each channel, so they come in one answer if they fit.
+        let gathers = matches!(request.start, Start::Last(_)) && backend.is_on_disk();
+        let pages_max = if gathers { GATHERED_PAGES_MAX } else { POLL_PAGES_MAX };
+        let mut bytes = 0;
+        let mut is_disk_slow = false;
+        // A type filter may skip many events. A few pages are read here; a shard reads the rest in
+        // pieces. What does not move on is a look at some channels: it is made to its end, since the
+        // next poll would begin it anew.
+        let (mut pages, mut is_first) = (0, true);
+        while pages < pages_max {
+            if !mem::take(&mut is_first) {
+                // Reading a page takes long if the patterns match few of its events.
+                yield_now().await;
+            }
+            let range = SeqRange {
+                after: through,
+                // If events were lost during the search for the start, the start may be after the
+                // head that was read before it.
+                through: resume.head.max(through),
+                events_max: events_max.saturating_sub(events.len()).clamp(1, POLL_PAGE_EVENTS),
+                bytes_max: POLL_BYTES_MAX - bytes,
+            };
+            let page = match backend.read(patterns, named.iter(), &mut resume.reader, &range) {
+                Err(NotInMemory::OnDisk(to)) => {
+                    let (named, reader) = (named.iter(), &mut resume.reader);
+                    let read = backend.log_read(patterns, named, reader, &range, to);
+                    let time_max = match (gathers, request.wait.is_zero()) {
+                        (true, _) => until.saturating_duration_since(Instant::now()),
+                        (_, true) => LOG_READ_TIME_MAX,
+                        _ => request.wait.min(LOG_READ_SOON),
+                    };
+                    match self.read_log(read, time_max).await? {
+                        LogPage::Read(page) => Some(page),
+                        LogPage::FellOff => None,
+                        // There may be events, so 204 would be wrong, and a shard would read all that is behind
+                        // the position instead of the last events.
+                        LogPage::Slow
+                            if events.is_empty() && (gathers || request.wait.is_zero()) =>
+                        {
+                            return Err(self.refused(SubscribeError::HistoryBusy));
+                        }
+                        LogPage::Slow => {
+                            is_disk_slow = true;
+                            None
+                        }
+                    }
+                }
+                page => page.ok(),
+            };
+            // Events were evicted after the search for the start: the shard finds that too and
+            // answers with a gap. It reads on from a slow disk as well.
+            let Some(mut page) = page else { break };
+            page.more = page.through < range.through;
+            pages += usize::from(page.through > through);
+            through = page.through;
+            let more = page.more;
+            page.events.retain(|event| Subscription::wants(types, event));
+            bytes += page.events.iter().map(|event| event.bytes().len()).sum::<usize>();
+            events.append(&mut page.events);
+            if events.len() > limit {
+                events.truncate(limit);
+                through = events.last().map_or(through, |event| event.seq);
+            }
+            let is_full = events.len() >= limit || bytes >= POLL_BYTES_MAX;
+            let continues = gathers && !is_full && Instant::now() < until;
+            if !more || !continues && !events.is_empty() {
+                break;
+            }
+        }
+        let position = backend.position(through);
+        // Read last: what was evicted before its first event was read counts too.
+        let truncated = resume.truncated
+            || starts_with_history && named.iter().any(|entry| entry.events().is_truncated());
+        if let Some(gap) = &resume.gap {
+            self.0.metrics.gaps.count(gap.reason.as_str());
+        }
+        if events.is_empty() && resume.gap.is_none() {
+            if !open && !is_disk_slow {
+                return Err(self.refused(SubscribeError::Closed));
+            }
+            if request.wait.is_zero() {
+                self.note_answer(position);
+            }
+            return Ok(PollNow::Wait(PollWait { position, truncated }));
+        }
+        self.note_answer(position);
+        Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
+    }
+
+    /// Makes a turn of a search on disk. Cancelling it cancels the turn.
+    async fn search_log(
+        &self,
+        search: LastSearch,
+        until: Instant,
+    ) -> Result<LastSearch, SubscribeError> {
+        let unreadable = || self.refused(SubscribeError::HistoryUnreadable);
+        let reads = self.0.log_reads.as_ref().ok_or_else(unreadable)?;
+        let busy = || self.refused(SubscribeError::HistoryBusy);
+        let pending = reads.search(search).map_err(|ReadsBusy| busy())?;
+        match timeout_at(until, pending).await {
+            Ok(Ok(search)) => Ok(search),
+            Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
+            Ok(Err(_)) => Err(unreadable()),
+            // Where it starts is not known, so it can neither be answered nor wait on a shard.
+            Err(_) => Err(busy()),
+        }
+    }
+
+    /// Notes that a poll is answered with the events up to a position.
+    fn note_answer(&self, position: Position) {
+        let is_complete = position.seq >= self.0.store.head();
+        self.0.poll_times.answered(is_complete, self.0.clock.now_ms());
+    }
+
+    /// Reads a piece from disk within a time. Cancelling it cancels the read.
+    async fn read_log(&self, read: LogRead, time_max: Duration) -> Result<LogPage, SubscribeError> {
+        let reads = self.0.log_reads.as_ref();
+        let pending = match reads.map(|reads| reads.read(read)) {
+            Some(Ok(pending)) => pending,
+            Some(Err(ReadsBusy)) => return Err(self.refused(SubscribeError::HistoryBusy)),
+            None => return Ok(LogPage::FellOff),
+        };
+        match timeout(time_max, pending).await {
+            Ok(Ok(piece)) => Ok(LogPage::Read(piece.into_piece())),
+            Ok(Err(ReadFailure::FellOff)) => Ok(LogPage::FellOff),
+            Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
+            Ok(Err(ReadFailure::Unreadable)) => {
+                Err(self.refused(SubscribeError::HistoryUnreadable))
+            }
+            Err(_) => Ok(LogPage::Slow),
+        }
+    }
+}
+
+/// A page of a poll's events that are on disk.
+enum LogPage {
+    Read(Piece),
+    /// It has been evicted.
+    FellOff,
+    /// It is not read yet: the disk is slow, or has much to read.
+    Slow,
+}
+
+/// How long a poll that does not wait for events waits for the disk, and every poll for a search there;
+/// then it is refused for a while.
+const LOG_READ_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a poll that waits for events waits for the disk here, where it has a request's permit;
+/// then it is handed to a shard, which reads it until its wait is over.
+const LOG_READ_SOON: Duration = Duration::from_secs(1);
+/// Events read for one page, and pages that `poll_now` reads at most.
+const POLL_PAGE_EVENTS: usize = 1_000;
+const POLL_PAGES_MAX: usize = 4;
+/// Pages that one answer with the last events of channels is gathered from: a page from disk has those
+/// of 32 blocks.
+const GATHERED_PAGES_MAX: usize = 64;
+/// Frame bytes after which a poll's answer holds no more events.
+const POLL_BYTES_MAX: usize = 1024 * 1024;
