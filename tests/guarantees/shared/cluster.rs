@@ -11,6 +11,7 @@ use visnyk_loadtest::{HubCommand, RedisCluster, RedisServer};
 
 use super::access::{COMMANDS, set_user};
 use super::hubs::{epoch, try_publish};
+use super::tls::TlsServer;
 use crate::support::{PATIENCE, TestHub, data_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -75,37 +76,13 @@ async fn hubs_follow_the_master_of_the_slot_through_failovers_and_a_migration() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_asked_over_tls_and_as_the_user() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, text: &str| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, text).expect("it is written");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    let certificate = file("certificate.pem", &made.cert.pem());
-    let key = file("key.pem", &made.signing_key.serialize_pem());
-    let password = file("password", "hunter2");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("an address").port().to_string();
-    drop(free);
-    let server = RedisServer::start(&[
-        "--cluster-enabled",
-        "yes",
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &certificate,
-        "--tls-auth-clients",
-        "no",
-    ]);
+    let tls = TlsServer::start(&["--cluster-enabled", "yes"]);
+    let TlsServer { server, port, certificate, .. } = &tls;
+    let password = tls.file("password", "hunter2");
     assert!(server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).starts_with("+OK"));
-    set_user(&server, &COMMANDS);
+    set_user(server, &COMMANDS);
     let url = format!("rediss+cluster://localhost:{port}");
-    let mut settings = vec![("backend.url", &*url), ("backend.ca_file", &*certificate)];
+    let mut settings = vec![("backend.url", &*url), ("backend.ca_file", &**certificate)];
     settings.extend([("backend.user", "visnyk"), ("backend.password_file", &*password)]);
     let hub = start(&settings).await;
     let mut stream = hub.stream("channel=a", "now").await;

@@ -12,4 +12,5 @@ mod losses;
 mod outages;
 mod roles;
 mod start;
+mod tls;
 mod two_hubs;

@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout};
 use visnyk_loadtest::{HubCommand, RedisServer};
 
 use super::hubs::hub_on;
+use super::tls::TlsServer;
 use crate::support::{PATIENCE, data_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,40 +28,17 @@ async fn a_name_that_no_sentinel_knows_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_reached_over_tls_if_its_certificate_is_known() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, text: String| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, text).expect("it is written");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    let certificate = file("certificate.pem", made.cert.pem());
-    let key = file("key.pem", made.signing_key.serialize_pem());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("an address").port().to_string();
-    drop(free);
-    let server = RedisServer::start(&[
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &certificate,
-        "--tls-auth-clients",
-        "no",
-    ]);
+    let TlsServer { server, port, certificate, .. } = &TlsServer::start(&[]);
     let url = format!("rediss://localhost:{port}");
-    let settings = [("backend.url", url.as_str()), ("backend.ca_file", &certificate)];
-    let hub = hub_on(&server, &settings).await;
+    let settings = [("backend.url", url.as_str()), ("backend.ca_file", certificate)];
+    let hub = hub_on(server, &settings).await;
     let mut stream = hub.stream("channel=a", "now").await;
     hub.publish("a", "1").await;
     assert_eq!(data_of(&mut stream, 1).await, ["1"]);
     // Its address is not in the certificate.
     let url = format!("rediss://127.0.0.1:{port}");
     let hub = HubCommand::new(env!("CARGO_BIN_EXE_visnyk"))
-        .settings(&[("backend.url", &url), ("backend.ca_file", &certificate)]);
+        .settings(&[("backend.url", &url), ("backend.ca_file", certificate)]);
     let starting = timeout(Duration::from_secs(2), hub.start()).await;
     assert!(starting.is_err(), "it waits for another certificate");
 }
