@@ -19,7 +19,7 @@ impl RedisCluster {
     /// Starts one. `key` is in the slot whose master gets the replica.
     ///
     /// # Panics
-    /// There is no redis-server or redis-cli, or the nodes do not come together.
+    /// redis-server or redis-cli is missing, or the nodes do not form a cluster.
     pub fn start(key: &str) -> Self {
         let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
         let nodes: Vec<_> = (0..4).map(|_| RedisServer::start(&arguments)).collect();

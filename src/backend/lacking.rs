@@ -53,8 +53,8 @@ impl LackingChannels {
         }
     }
 
-    /// Drops the channels of which nothing is left on disk that was not looked at; gives the first event
-    /// of the others, or a seq before it.
+    /// Drops the channels whose events on disk have all been looked at; gives the first event of the others, or
+    /// a seq before it.
     pub(super) fn first(&mut self) -> Option<Seq> {
         let mut first = None;
         self.channels.retain(|_, channel| {

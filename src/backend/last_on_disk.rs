@@ -64,8 +64,8 @@ impl EventStore {
         Ok(())
     }
 
-    /// Reads events that a search has found from the log on disk, where all are that are up to the end
-    /// of the range.
+    /// Reads events that a search has found from the log on disk. All of them up to the end of the range have
+    /// left memory.
     pub(super) fn read_found<D: Directory>(
         &self,
         log: &LogReader<D>,

@@ -35,8 +35,8 @@ pub struct LastSearch {
     head: Seq,
     /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
     pub(super) newest: BinaryHeap<Reverse<Next>>,
-    /// Those that lack events which may be on disk. Each has one, so of channels beyond those none would be
-    /// among the newest; only with a type filter that may be wrong.
+    /// Channels that lack events which may be on disk. Each kept channel has an event that is newer than all of a
+    /// dropped channel's, so a dropped one adds nothing, unless types are filtered.
     pub(super) lacking: LackingChannels,
     /// Channels that the walk has come to.
     channels: VecDeque<LookBack>,

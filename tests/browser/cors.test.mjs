@@ -278,7 +278,7 @@ describe("a page of a listed origin", { timeout: 180_000 }, () => {
       );
       await until(page, () => hub.state.state === "open");
       const states = await page.evaluate(() => heard);
-      assert.ok(states.includes("reconnecting: there is no token: the application is away"), states);
+      assert.ok(states.includes("reconnecting: the function that gives the token failed: the application is away"), states);
       assert.ok(!states.some((state) => state.startsWith("closed")), states);
     }
   });

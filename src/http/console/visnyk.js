@@ -68,7 +68,7 @@
  * @property {"closed"|"gone"|"refused"|"expired"|"origin"} [reason]  Why it is closed: `close()`; all
  *   channels were deleted; the hub refused the subscription for good; the token has expired and there
  *   is no other; pages of this origin may not read from the hub.
- * @property {string} [detail]    The hub's own words about it, why there is no token, or what to do.
+ * @property {string} [detail]    The hub's own words about it, why the token function failed, or what to do.
  */
 
 /**
@@ -978,7 +978,7 @@ async function readToken({ token }, signals = []) {
 
 /** What is said where a function that was asked for a token failed. */
 function withoutToken(error) {
-  return `there is no token: ${error?.message ?? error}`;
+  return `the function that gives the token failed: ${error?.message ?? error}`;
 }
 
 function send(settings, token, url, { headers, ...init }) {
