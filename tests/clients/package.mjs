@@ -1,23 +1,17 @@
-// clients/js, packed by npm and installed from what it packed.
+// clients/js as `run` has packed it by npm, installed from what it packed.
+// It packs once: `prepack` copies files into clients/js, and a second `npm pack` would read them half written.
 import { execFileSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 
-const PACKAGE = fileURLToPath(new URL("../../clients/js", import.meta.url));
 const WAIT_MS = 20_000;
 
 /** Installs it into `node_modules` of a directory; returns what npm says of it. */
 export function installPackage(directory) {
-  const args = ["pack", "--json", "--pack-destination", directory];
-  const [packed] = JSON.parse(execFileSync("npm", args, { cwd: PACKAGE, stdio: ["ignore", "pipe", "ignore"] }));
-  const unpack = `mkdir -p node_modules && tar xzf ${packed.filename} && mv package node_modules/visnyk`;
-  execFileSync("sh", ["-c", unpack], { cwd: directory });
-  return packed;
-}
-
-/** What npm would pack, as it says without doing it. */
-export function listPackage() {
-  const args = ["pack", "--json", "--dry-run"];
-  const [packed] = JSON.parse(execFileSync("npm", args, { cwd: PACKAGE, stdio: ["ignore", "pipe", "ignore"] }));
+  const [packed] = JSON.parse(readFileSync(join(process.env.NPM_PACKED, "packed.json"), "utf8"));
+  const archive = join(process.env.NPM_PACKED, packed.filename);
+  const unpack = 'mkdir -p node_modules && tar xzf "$0" && mv package node_modules/visnyk';
+  execFileSync("sh", ["-c", unpack, archive], { cwd: directory });
   return packed;
 }
 

@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { QUICK_RETRY, mint, startGuardedHub, startHub } from "../browser/hub.mjs";
-import { installPackage, listPackage, until } from "./package.mjs";
+import { installPackage, until } from "./package.mjs";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const FILES = [
@@ -25,13 +25,12 @@ const FILES = [
 describe("the npm package", { concurrency: 4, timeout: 120_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), "visnyk-package-"));
   const installed = join(directory, "node_modules", "visnyk");
-  let listed;
+  let packed;
   let Visnyk;
   let VisnykError;
 
   before(async () => {
-    listed = listPackage();
-    installPackage(directory);
+    packed = installPackage(directory);
     ({ Visnyk, VisnykError } = await import(pathToFileURL(join(installed, "node.js"))));
   });
   after(() => rmSync(directory, { recursive: true }));
@@ -48,14 +47,14 @@ describe("the npm package", { concurrency: 4, timeout: 120_000 }, () => {
   }
 
   test("it has these files, the hub's own client, and the hub's version", async (t) => {
-    assert.deepEqual(listed.files.map(({ path }) => path).sort(), FILES);
+    assert.deepEqual(packed.files.map(({ path }) => path).sort(), FILES);
     const hub = await startHub(t);
     for (const file of ["visnyk.js", "visnyk.d.ts"]) {
       const served = await (await fetch(`${hub.url}/${file}`)).text();
       assert.equal(readFileSync(join(installed, file), "utf8"), served, file);
     }
     const [, version] = /^version = "(.*)"$/m.exec(readFileSync(`${ROOT}Cargo.toml`, "utf8"));
-    assert.equal(listed.version, version);
+    assert.equal(packed.version, version);
   });
 
   test("its types take what the README does, and refuse what the client refuses", () => {
