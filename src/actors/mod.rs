@@ -2,6 +2,7 @@
 //!
 //! Outsiders hold typed handles, never an actor's reference; ractor stays inside this module.
 
+mod append_queue;
 mod backend_options;
 mod batch;
 mod body;
@@ -18,6 +19,7 @@ mod delayed_stage;
 mod disk_stage;
 mod durable_stage;
 mod fan_out_trace;
+mod following;
 mod inbox;
 mod lease;
 mod lifecycle;

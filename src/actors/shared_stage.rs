@@ -1,21 +1,21 @@
 //! The *make durable* stage of a log that several hubs share: publishes wait here until the bridge
 //! appends them, and their answers until this hub shows their events (docs/adr/042-redis.md).
-//!
-//! Its queue is bounded by the permits of publishes in flight, in events and in bytes.
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
 };
 
 use super::{
+    append_queue::AppendQueue,
     backend_options::BackendOptions,
     clock::Now,
     committer::Answer,
     fan_out_trace::TracedEvents,
+    following::Following,
     pending_append::PendingAppend,
     seen::Seen,
     shared_answers::{Answers, KnownAnswer},
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     core::{ChannelLimits, PublishLimits},
-    model::{ChannelName, Epoch, Position, Seq},
+    model::{ChannelName, Epoch, Seq},
     redis::{AppendLimits, Fence, Nonce, Run, SubmissionOutcome},
     telemetry::BackendMetrics,
 };
@@ -39,44 +39,15 @@ pub(crate) struct SharedStage {
     /// one finds in use what the one before it has given to the shards.
     show_permits: Arc<Semaphore>,
     show_permits_max: usize,
-    waiting: Mutex<Waiting>,
-    arrived: Notify,
+    pub(super) queue: AppendQueue,
+    pub(crate) following: Following,
     answers: Mutex<Answers>,
     seen: Mutex<Seen>,
-    /// The newest entry that this hub has shown; none while the log is reloaded.
-    fence: watch::Sender<Option<Fence>>,
-    condition: watch::Sender<Condition>,
-    /// Incremented when the connection that follows the log breaks.
-    outages: watch::Sender<u64>,
     wait_max: Duration,
     outcome_wait: Duration,
     /// A test holds back the next load of the log.
     #[cfg(test)]
-    load_held: watch::Sender<bool>,
-}
-
-/// Whether this hub follows the shared log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// It follows the log.
-    Following,
-    /// The server cannot be reached.
-    Away,
-    /// The histories are reloaded.
-    Loading,
-    /// It has stopped: the next entry cannot be read. The process's log says why.
-    Halted,
-}
-
-#[derive(Default)]
-struct Waiting {
-    queue: VecDeque<PendingAppend>,
-    /// Publishes of the append under way.
-    appending: usize,
-    has_stopped: bool,
-    /// A test holds back the next append.
-    #[cfg(test)]
-    is_held: bool,
+    load_held: tokio::sync::watch::Sender<bool>,
 }
 
 impl SharedStage {
@@ -100,22 +71,19 @@ impl SharedStage {
                 closed_ms: u64::from(channels.tombstone_s) * 1_000,
                 closed_max: channels.tombstones_max.into(),
             },
-            options,
+            queue: AppendQueue::new(options.batch_events_max, Arc::clone(&metrics)),
+            following: Following::new(fence, options.catch_up_wait, Arc::clone(&metrics)),
             counts: SharedCounts::new(Arc::clone(&metrics)),
+            options,
             metrics,
             show_permits: Arc::new(Semaphore::new(show_permits_max)),
             show_permits_max,
-            waiting: Mutex::default(),
-            arrived: Notify::new(),
             answers: Mutex::new(Answers::new(fence, run)),
             seen: Mutex::new(Seen { fence, highest: fence.seq }),
-            fence: watch::Sender::new(Some(fence)),
-            condition: watch::Sender::new(Condition::Following),
-            outages: watch::Sender::new(0),
             wait_max: Duration::from_millis(publish.wait_ms.into()),
             outcome_wait: Duration::from_millis(publish.outcome_wait_ms.into()),
             #[cfg(test)]
-            load_held: watch::Sender::new(false),
+            load_held: tokio::sync::watch::Sender::new(false),
         }
     }
 
@@ -126,51 +94,14 @@ impl SharedStage {
             let _ = reply.send(Err(AppendError::LogClosed));
             return;
         }
-        let publish = PendingAppend::new(submission, reply, now);
-        let mut waiting = self.waiting.lock();
-        if waiting.has_stopped {
+        if let Err(publish) = self.queue.push(PendingAppend::new(submission, reply, now)) {
             let _ = publish.reply_to.reply.send(Err(AppendError::LogClosed));
-            return;
         }
-        waiting.queue.push_back(publish);
-        self.metrics.observe_queued(waiting.queue.len());
-        drop(waiting);
-        self.arrived.notify_one();
-    }
-
-    /// Waits for publishes. Cancelling it has no effect.
-    pub(super) async fn filled(&self) {
-        loop {
-            if self.waiting.lock().has_work() {
-                return;
-            }
-            self.arrived.notified().await;
-        }
-    }
-
-    /// Notes that no append is under way: a bridge that had begun one has failed.
-    pub(super) fn forget_append(&self) {
-        self.waiting.lock().appending = 0;
     }
 
     /// The next publishes, as many as one append takes.
     pub(super) fn take_batch(&self) -> Vec<PendingAppend> {
-        let mut waiting = self.waiting.lock();
-        let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
-        let events_max = self.options.batch_events_max as usize;
-        while waiting.has_work()
-            && let Some(next) = waiting.queue.front()
-        {
-            events += next.new.entries.len();
-            bytes += next.bytes;
-            if !batch.is_empty() && (events > events_max || bytes > APPEND_BYTES_MAX) {
-                break;
-            }
-            batch.extend(waiting.queue.pop_front());
-        }
-        waiting.appending = batch.len();
-        self.metrics.observe_queued(waiting.queue.len());
-        drop(waiting);
+        let batch = self.queue.take_batch();
         let mut answers = self.answers.lock();
         answers.begin_append(batch.iter().map(|publish| publish.first_nonce));
         for PendingAppend { trace, new, first_nonce, .. } in &batch {
@@ -185,16 +116,7 @@ impl SharedStage {
     /// Requeues publishes of an append that did not happen, ahead of the others.
     pub(super) fn put_back(&self, batch: Vec<PendingAppend>) {
         self.answers.lock().end_append();
-        let mut waiting = self.waiting.lock();
-        waiting.appending = 0;
-        if waiting.has_stopped {
-            drop(waiting);
-            return self.refuse(batch, &AppendError::LogClosed);
-        }
-        for publish in batch.into_iter().rev() {
-            waiting.queue.push_front(publish);
-        }
-        self.metrics.observe_queued(waiting.queue.len());
+        refuse(self.queue.put_back(batch), &AppendError::LogClosed);
     }
 
     /// Takes the outcomes of an append, by a run of the server. Each publish is answered once this
@@ -213,14 +135,14 @@ impl SharedStage {
         answers.end_append();
         let due = self.take_due(&mut answers);
         drop(answers);
-        self.waiting.lock().appending = 0;
+        self.queue.end_append();
         send(due);
     }
 
     /// Takes the answers that need not wait until more of the log is shown. A halted hub shows no
     /// more: all known outcomes are due then, and unknown ones stay unknown.
     fn take_due(&self, answers: &mut Answers) -> Vec<KnownAnswer> {
-        if !self.has_halted() {
+        if !self.following.has_halted() {
             return answers.take_shown();
         }
         let due = answers.take_through(Seq(u64::MAX));
@@ -231,10 +153,8 @@ impl SharedStage {
     /// Answers all publishes of the batch with this error.
     pub(super) fn refuse(&self, batch: Vec<PendingAppend>, error: &AppendError) {
         self.answers.lock().end_append();
-        self.waiting.lock().appending = 0;
-        for publish in batch {
-            let _ = publish.reply_to.reply.send(Err(error.clone()));
-        }
+        self.queue.end_append();
+        refuse(batch, error);
     }
 
     /// Notes that it is unknown whether publishes were appended. Those that are found in the log
@@ -249,7 +169,7 @@ impl SharedStage {
         answers.end_append();
         let due = self.take_due(&mut answers);
         drop(answers);
-        self.waiting.lock().appending = 0;
+        self.queue.end_append();
         send(due);
     }
 
@@ -287,7 +207,7 @@ impl SharedStage {
         self.seen.lock().add(fence);
         let due = self.answers.lock().show(fence);
         send(due);
-        self.fence.send_replace(Some(fence));
+        self.following.show(fence);
     }
 
     /// Notes that an entry was loaded: a client that came during the load may have received it.
@@ -317,8 +237,7 @@ impl SharedStage {
     /// Begins to reload the histories; nothing is appended meanwhile. Known outcomes are answered
     /// now. If the log lost events they become [`Unknown`](AppendError::Unknown).
     pub(super) fn begin_loading(&self, is_lost: bool) {
-        self.set_condition(Condition::Loading);
-        self.fence.send_replace(None);
+        self.following.begin_loading();
         let mut answers = self.answers.lock();
         if is_lost {
             answers.lose();
@@ -331,57 +250,10 @@ impl SharedStage {
     /// Stops: nothing more is appended or shown, and subscriptions are refused. Publishes of the
     /// append under way are answered when it ends.
     pub(super) fn halt(&self) {
-        self.set_condition(Condition::Halted);
-        self.fence.send_replace(None);
-        self.refuse_all();
+        self.following.halt();
+        refuse(self.queue.stop(), &AppendError::LogClosed);
         let due = self.take_due(&mut self.answers.lock());
         send(due);
-    }
-
-    /// Whether it has halted.
-    pub(crate) fn has_halted(&self) -> bool {
-        self.condition() == Condition::Halted
-    }
-
-    /// Waits until it has halted. Cancelling it has no effect.
-    pub(super) async fn halted(&self) {
-        // The sender is here.
-        let _ = self.condition.subscribe().wait_for(|now| *now == Condition::Halted).await;
-    }
-
-    /// The newest entry that this hub has shown; none while the log is reloaded.
-    pub(super) fn fence(&self) -> Option<Fence> {
-        *self.fence.borrow()
-    }
-
-    /// Waits until this hub has loaded the log. Cancelling it has no effect.
-    pub(super) async fn wait_for_fence(&self) {
-        // Cannot fail: `self` owns the sender.
-        let _ = self.fence.subscribe().wait_for(Option::is_some).await;
-    }
-
-    /// The number of times that the connection that follows the log has broken.
-    pub(super) fn outages(&self) -> watch::Receiver<u64> {
-        self.outages.subscribe()
-    }
-
-    /// Notes that the connection that follows the log has broken.
-    pub(super) fn go_away(&self) {
-        if self.fence().is_some() {
-            self.set_condition(Condition::Away);
-        }
-        self.outages.send_modify(|outages| *outages += 1);
-    }
-
-    pub(super) fn set_condition(&self, condition: Condition) {
-        self.condition.send_if_modified(|now| {
-            let is_new = *now != condition && *now != Condition::Halted;
-            if is_new {
-                *now = condition;
-            }
-            is_new
-        });
-        self.metrics.observe_connected(*self.condition.borrow() == Condition::Following);
     }
 
     /// The most events of one append.
@@ -394,66 +266,10 @@ impl SharedStage {
         self.counts.elsewhere(channel).await
     }
 
-    /// Whether this hub follows the shared log.
-    pub(crate) fn condition(&self) -> Condition {
-        *self.condition.borrow()
-    }
-
-    /// Whether the histories are being reloaded.
-    pub(crate) fn is_loading(&self) -> bool {
-        self.condition() == Condition::Loading
-    }
-
-    /// Whether the server cannot be reached.
-    pub(crate) fn is_away(&self) -> bool {
-        self.condition() == Condition::Away
-    }
-
-    /// Waits until a subscription may start at `at`: the histories are loaded, and this hub has
-    /// shown the log up to that position, which another hub may have sent. False after
-    /// `catch_up_wait`, or if the hub has halted.
-    pub(crate) async fn catch_up(&self, at: Option<Position>) -> bool {
-        let mut condition = self.condition.subscribe();
-        let follows = async {
-            let _ = condition.wait_for(|condition| *condition != Condition::Loading).await;
-            let Some(at) = at.filter(|_| self.condition() != Condition::Halted) else { return };
-            let mut fence = self.fence.subscribe();
-            let has = |fence: &Option<Fence>| {
-                fence.is_some_and(|fence| match at.epoch == fence.epoch {
-                    true => at.seq <= fence.seq,
-                    // Another hub may follow a later epoch already.
-                    false => at.epoch < fence.epoch,
-                })
-            };
-            let _ = fence.wait_for(has).await;
-        };
-        let follows = timeout(self.options.catch_up_wait, follows).await.is_ok();
-        // The client of another epoch's position gets a gap, which this hub can send at once.
-        let is_foreign = |at: Position| self.fence().is_some_and(|fence| fence.epoch != at.epoch);
-        match self.condition() {
-            Condition::Halted => false,
-            Condition::Loading => follows,
-            Condition::Following | Condition::Away => follows || at.is_none_or(is_foreign),
-        }
-    }
-
     /// Answers publishes that have waited too long.
     pub(super) fn expire(&self) {
-        let now = Instant::now();
-        let mut expired = Vec::new();
-        let mut waiting = self.waiting.lock();
-        while let Some(first) = waiting.queue.front()
-            && now.duration_since(first.queued_at) >= self.wait_max.max(WAIT_MIN)
-        {
-            expired.extend(waiting.queue.pop_front());
-        }
-        if !expired.is_empty() {
-            self.metrics.observe_queued(waiting.queue.len());
-        }
-        drop(waiting);
-        for publish in expired {
-            let _ = publish.reply_to.reply.send(Err(AppendError::BackendAway));
-        }
+        let expired = self.queue.take_expired(self.wait_max.max(WAIT_MIN));
+        refuse(expired, &AppendError::BackendAway);
         // A known outcome is answered after `SHOWN_WAIT_MAX` even if this hub has not shown it yet.
         let due = self.answers.lock().take_late(SHOWN_WAIT_MAX, self.outcome_wait);
         send(due);
@@ -462,30 +278,13 @@ impl SharedStage {
     /// Refuses publishes from now on, and those that wait. Publishes of the append under way have
     /// an unknown outcome.
     pub(super) fn stop(&self) {
-        self.refuse_all();
+        refuse(self.queue.stop(), &AppendError::LogClosed);
         self.answers.lock().clear();
-    }
-
-    /// Refuses publishes that wait, and all later ones.
-    fn refuse_all(&self) {
-        let mut waiting = self.waiting.lock();
-        waiting.has_stopped = true;
-        let queue = mem::take(&mut waiting.queue);
-        self.metrics.observe_queued(0);
-        drop(waiting);
-        for publish in queue {
-            let _ = publish.reply_to.reply.send(Err(AppendError::LogClosed));
-        }
     }
 
     /// Waits until all publishes are answered, for the longest time that an answer may take.
     pub(super) async fn drained(&self) {
-        let is_drained = || {
-            let waiting = self.waiting.lock();
-            let is_empty = waiting.queue.is_empty() && waiting.appending == 0;
-            drop(waiting);
-            is_empty && self.answers.lock().is_empty()
-        };
+        let is_drained = || self.queue.is_idle() && self.answers.lock().is_empty();
         let drained = async {
             while !is_drained() {
                 sleep(LOOK_AGAIN).await;
@@ -495,18 +294,14 @@ impl SharedStage {
     }
 }
 
-impl Waiting {
-    fn has_work(&self) -> bool {
-        #[cfg(test)]
-        if self.is_held {
-            return false;
-        }
-        !self.queue.is_empty()
-    }
-}
-
 fn send(due: Vec<KnownAnswer>) {
     due.into_iter().for_each(KnownAnswer::send);
+}
+
+fn refuse(publishes: impl IntoIterator<Item = PendingAppend>, error: &AppendError) {
+    for publish in publishes {
+        let _ = publish.reply_to.reply.send(Err(error.clone()));
+    }
 }
 
 impl std::fmt::Debug for SharedStage {
@@ -519,8 +314,7 @@ impl std::fmt::Debug for SharedStage {
 #[cfg(test)]
 impl SharedStage {
     pub(crate) fn hold(&self, is_held: bool) {
-        self.waiting.lock().is_held = is_held;
-        self.arrived.notify_one();
+        self.queue.hold(is_held);
     }
 
     pub(crate) fn hold_load(&self, is_held: bool) {
@@ -537,12 +331,10 @@ impl SharedStage {
 
     /// How many publishes wait to be appended.
     pub(crate) fn queued(&self) -> usize {
-        self.waiting.lock().queue.len()
+        self.queue.len()
     }
 }
 
-/// Bytes of one append; a larger publish is an append by itself.
-const APPEND_BYTES_MAX: usize = 256 << 10;
 /// Minimum of `publish.wait_ms` here: a publish may have to wait for one append before its own.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 /// How long a known outcome waits until this hub shows the events that it refers to.

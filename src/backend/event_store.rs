@@ -4,22 +4,15 @@
 //! as the log promises (docs/adr/030-a-seam-for-storage.md). With a log on disk the bodies beyond the
 //! ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    channel::{ChannelEntry, ChannelId},
-    journal::Journal,
-    losses::Losses,
-    registry::Registry,
+    channel::ChannelEntry, journal::Journal, losses::Losses, ranking::Ranking, registry::Registry,
 };
 use crate::{
     core::{Evicted, History},
@@ -46,19 +39,10 @@ pub struct EventStore {
     unloaded_through: AtomicU64,
     /// The channel that had the oldest event when that was last looked for.
     oldest: Mutex<Weak<ChannelEntry>>,
-    /// Channels by their oldest event, for the ceiling. One entry a channel, corrected when it
-    /// comes to the top; only the thread that shows a commit takes this lock.
-    ranking: Mutex<BinaryHeap<Reverse<Ranked>>>,
+    /// For the ceiling. Only the thread that shows a commit takes this lock.
+    ranking: Mutex<Ranking>,
     /// Its lock is taken under that of a history, never the other way round.
     journal: RwLock<Journal>,
-}
-
-#[derive(Debug)]
-struct Ranked {
-    oldest: Seq,
-    id: ChannelId,
-    /// Weak, so that an entry in the queue does not keep a channel from being evicted.
-    entry: Weak<ChannelEntry>,
 }
 
 impl EventStore {
@@ -76,7 +60,7 @@ impl EventStore {
             has_transient: AtomicBool::new(false),
             unloaded_through: AtomicU64::new(0),
             oldest: Mutex::default(),
-            ranking: Mutex::new(BinaryHeap::new()),
+            ranking: Mutex::default(),
             journal: RwLock::default(),
         }
     }
@@ -138,13 +122,7 @@ impl EventStore {
             self.close(entry, event.seq, event.accepted_ms);
         }
         if entry.events().rank() {
-            let ranked = Ranked { oldest: event.seq, id: entry.id(), entry: Arc::downgrade(entry) };
-            let mut ranking = self.ranking.lock();
-            // Below the ceiling nothing else removes the entries of evicted channels.
-            if ranking.len() > 2 * self.registry.directory().len() + RANKING_SLACK {
-                ranking.retain(|Reverse(ranked)| ranked.entry.strong_count() > 0);
-            }
-            ranking.push(Reverse(ranked));
+            self.ranking.lock().add(event.seq, entry, self.registry.directory().len());
         }
     }
 
@@ -342,9 +320,7 @@ impl EventStore {
         let is_on_disk = self.is_on_disk();
         let mut ranking = self.ranking.lock();
         while self.bytes() > self.total_bytes_max {
-            let Some(Reverse(top)) = ranking.pop() else { break };
-            let Some(entry) = top.entry.upgrade() else { continue };
-            let next = ranking.peek().map_or(Seq(u64::MAX), |Reverse(next)| next.oldest);
+            let Some((entry, next)) = ranking.take_oldest() else { break };
             let oldest = entry.events().with_history(|history| {
                 // Up to the next channel's oldest event, a bounded number at a time.
                 let mut through = Seq::ZERO;
@@ -376,35 +352,13 @@ impl EventStore {
                 history.in_memory().next().map(|event| event.seq)
             });
             match oldest {
-                Some(oldest) => ranking.push(Reverse(Ranked { oldest, ..top })),
+                Some(oldest) => ranking.put_back(oldest, &entry),
                 None => entry.events().unrank(),
             }
         }
     }
 }
 
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        (self.oldest, self.id) == (other.oldest, other.id)
-    }
-}
-
-impl Eq for Ranked {}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.oldest, self.id).cmp(&(other.oldest, other.id))
-    }
-}
-
-/// Entries of the ceiling's queue beyond two a channel.
-const RANKING_SLACK: usize = 1_024;
 /// Events evicted by age under one hold of a channel's lock.
 const AGED_EVENTS_PER_STEP: usize = 256;
 
@@ -422,7 +376,7 @@ fn note_beside_disk(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evict
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ranking::SLACK, *};
     use crate::{
         core::Limits,
         model::{Draft, NewEvent},
@@ -493,7 +447,7 @@ mod tests {
     fn evicted_channels_leave_the_queue_of_the_ceiling_below_it_too() {
         let registry = Arc::new(Registry::new(&Limits::default()));
         let store = EventStore::new(Epoch::new(0, 1), u64::MAX, Arc::clone(&registry));
-        for seq in 1..=3 * RANKING_SLACK as u64 {
+        for seq in 1..=3 * SLACK as u64 {
             let name = ChannelName::parse(&format!("once/{seq}")).expect("a name");
             let entry = registry.directory().find_or_create(&name, 0).expect("room for it");
             let position = store.position(Seq(seq));
@@ -511,7 +465,7 @@ mod tests {
             store.evict_all(&entry);
             assert!(registry.directory().evict(entry));
             // Two entries for the one channel, the slack, and the new entry.
-            assert!(store.ranking.lock().len() <= 2 + RANKING_SLACK + 1);
+            assert!(store.ranking.lock().len() <= 2 + SLACK + 1);
         }
     }
 }

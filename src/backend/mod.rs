@@ -15,6 +15,7 @@ mod log_read;
 mod losses;
 mod pattern_counts;
 mod piece;
+mod ranking;
 mod reader;
 mod registry;
 mod replay;

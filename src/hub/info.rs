@@ -133,13 +133,13 @@ impl Hub {
 
     /// Whether the server of a log that it shares with other hubs cannot be reached.
     pub fn is_backend_away(&self) -> bool {
-        self.0.log.shared().is_some_and(|shared| shared.is_away())
+        self.0.log.shared().is_some_and(|shared| shared.following.is_away())
     }
 
     /// Whether it loads the histories of a shared log anew, since it missed events or some were lost;
     /// subscriptions wait meanwhile.
     pub fn is_loading(&self) -> bool {
-        self.0.log.shared().is_some_and(|shared| shared.is_loading())
+        self.0.log.shared().is_some_and(|shared| shared.following.is_loading())
     }
 
     /// Whether it drains, or is shut down.

@@ -32,9 +32,9 @@ impl Hub {
             }
             return Ok(());
         };
-        match shared.catch_up(at).await {
+        match shared.following.catch_up(at).await {
             true => Ok(()),
-            false if shared.has_halted() => Err(self.refused(SubscribeError::GoingDown)),
+            false if shared.following.has_halted() => Err(self.refused(SubscribeError::GoingDown)),
             false => Err(self.refused(SubscribeError::NotCaughtUp)),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 /// Appends, over one connection after the other.
 pub(super) async fn append_forever(stage: Arc<SharedStage>) {
     let mut backoff = Backoff::default();
-    stage.forget_append();
+    stage.queue.end_append();
     loop {
         let error = match RedisLog::connect(&stage.options.redis).await {
             Ok(mut log) => append_on(&stage, &mut log, &mut backoff).await,
@@ -32,11 +32,11 @@ pub(super) async fn append_forever(stage: Arc<SharedStage>) {
 async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backoff) -> RedisError {
     // A server that lost power, or whose network is cut, does not close the connection. So watch
     // for outages of the connection that follows the log.
-    let mut outages = stage.outages();
+    let mut outages = stage.following.outages();
     loop {
         let has_work = async {
-            stage.wait_for_fence().await;
-            stage.filled().await;
+            stage.following.wait_for_fence().await;
+            stage.queue.filled().await;
         };
         tokio::select! {
             biased;
@@ -49,7 +49,7 @@ async fn append_on(stage: &SharedStage, log: &mut RedisLog, backoff: &mut Backof
         if !stage.is_followed(log.run()) {
             return RedisError::Unexpected("a server other than the one that is followed");
         }
-        let Some(fence) = stage.fence() else { continue };
+        let Some(fence) = stage.following.fence() else { continue };
         let mut batch = stage.take_batch();
         if batch.is_empty() {
             continue;

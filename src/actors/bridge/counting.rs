@@ -45,7 +45,7 @@ impl Counting {
         let stage = Arc::clone(&self.stage);
         tokio::select! {
             biased;
-            () = stage.halted() => {}
+            () = stage.following.halted() => {}
             never = self.count() => match never {},
         }
         stage.counts.set_connected(false);

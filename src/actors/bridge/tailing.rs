@@ -12,12 +12,7 @@ use super::{
     times::{FOLLOW_ANSWER_MAX, FOLLOW_WAIT},
 };
 use crate::{
-    actors::{
-        committer::Prepared,
-        seen::Seen,
-        shared_stage::{Condition, SharedStage},
-        submission::cost,
-    },
+    actors::{committer::Prepared, seen::Seen, shared_stage::SharedStage, submission::cost},
     model::{EventKind, Seq},
     redis::{Entry, Fence, LogState, RedisError, RedisLog},
 };
@@ -66,7 +61,7 @@ impl Tail {
 
     /// Follows, over one connection after the other.
     pub(super) async fn follow_forever(self) {
-        if self.stage.has_halted() {
+        if self.stage.following.has_halted() {
             // An earlier bridge has halted, which is final: subscriptions and publishes are
             // refused.
             return self.end_connections().await;
@@ -81,7 +76,7 @@ impl Tail {
                 return self.halt(&error).await;
             }
             self.stage.metrics.count_disconnect();
-            self.stage.go_away();
+            self.stage.following.go_away();
             // Log the first error of an outage, and each permanent one that is new.
             let text = error.to_string();
             if !backoff.has_failed() || error.is_permanent() && text != logged {
@@ -136,10 +131,10 @@ impl Tail {
                     tracing::info!("following the shared log again");
                     backoff.reset();
                 }
-                self.stage.set_condition(Condition::Following);
+                self.stage.following.resume();
             }
             // There is one once the log was checked.
-            let Some(fence) = self.stage.fence() else {
+            let Some(fence) = self.stage.following.fence() else {
                 return RedisError::Unexpected("the state of the log");
             };
             next = match log.follow(fence.seq, count, FOLLOW_WAIT, FOLLOW_ANSWER_MAX).await {
@@ -160,7 +155,7 @@ impl Tail {
     /// page was not continuous (`is_discontinuous`).
     async fn check(&self, log: &mut RedisLog, is_discontinuous: bool) -> Result<(), RedisError> {
         // If the previous load failed, load again; clients may have received what it loaded.
-        let is_loaded = self.stage.fence().is_some();
+        let is_loaded = self.stage.following.fence().is_some();
         let seen = self.stage.seen();
         let state = log.state(seen.fence.seq).await?;
         let continuity = continuity(&state, &seen);
