@@ -33,8 +33,6 @@ pub struct Connection {
     lagging: Option<Box<Lagging>>,
     /// Set once it is to end; it ends when the rest has been sent.
     ending: Option<CloseReason>,
-    /// Named channels not closed yet.
-    open_names: u16,
     /// A pattern may match a channel created later, so it never ends by closed channels.
     has_patterns: bool,
     transport: Transport,
@@ -62,7 +60,6 @@ impl Connection {
                 Box::new(Lagging { rest, replay_through, ..Lagging::default() })
             }),
             ending: None,
-            open_names: start.open_names,
             has_patterns: start.has_patterns,
             transport,
             policy,
@@ -179,8 +176,8 @@ impl Connection {
                 self.set_open_names(open_names);
                 self.next()
             }
-            ConnectionMsg::NamedChannelClosed => {
-                self.set_open_names(self.open_names.saturating_sub(1));
+            ConnectionMsg::NamedChannelClosed { open_names } => {
+                self.set_open_names(open_names);
                 Effect::None
             }
             ConnectionMsg::EndAfterAnswer => {
@@ -308,19 +305,22 @@ impl Connection {
         self.transport
     }
 
-    /// When it next has to be checked, in milliseconds.
-    pub fn next_check_ms(&self, limits: &ConnectionLimits) -> u64 {
-        let stall_ms = self.stalled_since_ms() + u64::from(limits.write_stall_s) * 1_000;
+    /// When it next has to be checked, in milliseconds: after `now_ms`, if a check then has no
+    /// effect.
+    pub fn next_check_ms(&self, now_ms: u64, limits: &ConnectionLimits) -> u64 {
+        let write_stall_ms = u64::from(limits.write_stall_s) * 1_000;
+        let stall_ms = self.stalled_since_ms() + write_stall_ms;
         let waits_for_peer = self.lagging.as_ref().is_some_and(|lagging| !lagging.waits_for_disk());
         match self.transport {
             _ if self.ending.is_some() => stall_ms,
-            Transport::Poll => self.due_ms.min(if waits_for_peer { stall_ms } else { u64::MAX }),
+            Transport::Poll if waits_for_peer => stall_ms,
+            Transport::Poll => self.due_ms,
             Transport::Stream => {
-                // The stall deadline is always included, since the connection may fall behind
-                // before its next check.
+                // One that is LIVE may fall behind right after this check: then this is in time for
+                // its stall.
                 let heartbeat_ms = self.written_ms() + u64::from(limits.heartbeat_s) * 1_000;
-                let quiet_ms = if waits_for_peer { stall_ms } else { heartbeat_ms.min(stall_ms) };
-                quiet_ms.min(self.due_ms)
+                let quiet_ms = heartbeat_ms.min(now_ms + write_stall_ms);
+                self.due_ms.min(if waits_for_peer { stall_ms } else { quiet_ms })
             }
         }
     }
@@ -417,7 +417,6 @@ impl Connection {
 
     /// A stream ends with its last named channel; a pattern may match one created later.
     fn set_open_names(&mut self, open_names: u16) {
-        self.open_names = open_names;
         if open_names == 0 && !self.has_patterns && self.transport == Transport::Stream {
             self.ending.get_or_insert(CloseReason::ChannelClosed);
         }

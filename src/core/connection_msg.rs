@@ -82,8 +82,11 @@ pub enum ConnectionMsg {
         /// Named channels that are still open.
         open_names: u16,
     },
-    /// A channel it named is closed, and the client has been sent the closing event.
-    NamedChannelClosed,
+    /// The client has been sent the closing event of a channel that it named.
+    NamedChannelClosed {
+        /// Named channels that are still open, or whose closing event comes later.
+        open_names: u16,
+    },
     /// A poll is about to be answered because an administrator ends it.
     EndAfterAnswer,
     /// The answer of a poll was sent.

@@ -1,6 +1,7 @@
 //! Each transition of a connection, at, below and above its limits.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::{
     CloseReason, Connection, ConnectionLimits, ConnectionMsg, ConnectionStart, Effect, SlowPolicy,
@@ -80,7 +81,7 @@ fn a_connection_whose_history_is_being_searched_does_not_stall() {
     assert_eq!((connection.cursor(), connection.replay_through()), (Seq(9), Seq(400)));
     let stalled = Effect::End(CloseReason::WriteStalled);
     assert_eq!(connection.handle(ConnectionMsg::Tick, 69_999, &limits), Effect::None);
-    assert_eq!(connection.next_check_ms(&limits), 70_000);
+    assert_eq!(connection.next_check_ms(69_999, &limits), 70_000);
     assert_eq!(connection.handle(ConnectionMsg::Tick, 70_000, &limits), stalled);
 }
 
@@ -103,7 +104,7 @@ fn a_connection_that_reads_the_disk_stalls_though_its_last_event_was_taken_whole
     };
     connection.handle(blocked, 14_500, &limits);
     assert!(connection.is_blocked());
-    assert_eq!(connection.next_check_ms(&limits), 44_500);
+    assert_eq!(connection.next_check_ms(14_500, &limits), 44_500);
     assert_eq!(connection.handle(ConnectionMsg::Tick, 44_499, &limits), Effect::None);
     let stalled = Effect::End(CloseReason::WriteStalled);
     assert_eq!(connection.handle(ConnectionMsg::Tick, 44_500, &limits), stalled);
@@ -239,7 +240,7 @@ fn a_write_stalls_at_its_time_and_not_before() {
     ] {
         let mut connection = stream(SlowPolicy::Disconnect);
         block(&mut connection);
-        assert_eq!(connection.next_check_ms(&limits()), stall_ms);
+        assert_eq!(connection.next_check_ms(0, &limits()), stall_ms);
         assert_eq!(connection.handle(ConnectionMsg::Tick, at_ms, &limits()), effect);
     }
     let mut connection = stream(SlowPolicy::Disconnect);
@@ -249,11 +250,71 @@ fn a_write_stalls_at_its_time_and_not_before() {
     assert_eq!(tick, Effect::None, "a byte was taken since");
 }
 
+proptest! {
+    /// Otherwise each pass of a shard would check it again.
+    #[test]
+    fn a_check_without_effect_is_followed_by_a_later_one(
+        heartbeat_s in 1u32..60,
+        write_stall_s in 1u32..60,
+        due_ms in 0u64..200_000,
+        is_poll: bool,
+        is_blocked: bool,
+        is_on_disk: bool,
+    ) {
+        let limits = ConnectionLimits { heartbeat_s, write_stall_s, ..limits() };
+        let transport = if is_poll { Transport::Poll } else { Transport::Stream };
+        let mut connection = connection(transport, SlowPolicy::Disconnect, due_ms);
+        if is_blocked && !is_poll {
+            block(&mut connection);
+        }
+        if is_on_disk {
+            connection.handle(ConnectionMsg::ReadsDisk(Seq(200)), 0, &limits);
+        }
+        let mut now_ms = 0;
+        for _ in 0..100 {
+            now_ms = connection.next_check_ms(now_ms, &limits).max(now_ms);
+            match connection.handle(ConnectionMsg::Tick, now_ms, &limits) {
+                Effect::None => {
+                    prop_assert!(connection.next_check_ms(now_ms, &limits) > now_ms);
+                }
+                Effect::Heartbeat => {
+                    connection.handle(ConnectionMsg::HeartbeatSent, now_ms, &limits);
+                }
+                _ => return Ok(()),
+            }
+        }
+        // Only the heartbeats of a stream go on for so long.
+        prop_assert!(!is_poll);
+    }
+}
+
+/// It may fall behind between two checks, and ends `write_stall_s` after that.
+#[test]
+fn a_stream_with_rare_heartbeats_stalls_in_time() {
+    let limits = ConnectionLimits { heartbeat_s: 55, write_stall_s: 30, ..limits() };
+    let mut connection = stream(SlowPolicy::Disconnect);
+    assert_eq!(connection.next_check_ms(0, &limits), 30_000);
+    assert_eq!(connection.handle(ConnectionMsg::Tick, 30_000, &limits), Effect::None);
+    assert_eq!(connection.next_check_ms(30_000, &limits), 55_000);
+    let blocked = ConnectionMsg::Blocked {
+        cursor: Seq(101),
+        rest: Bytes::from_static(b"event"),
+        progressed: false,
+        due: (1, 5),
+        sent: (0, 0),
+    };
+    connection.handle(blocked, 40_000, &limits);
+    assert_eq!(connection.handle(ConnectionMsg::Tick, 55_000, &limits), Effect::None);
+    assert_eq!(connection.next_check_ms(55_000, &limits), 70_000);
+    let stalled = Effect::End(CloseReason::WriteStalled);
+    assert_eq!(connection.handle(ConnectionMsg::Tick, 70_000, &limits), stalled);
+}
+
 #[test]
 fn a_heartbeat_comes_at_its_time_and_only_to_an_idle_stream() {
     let heartbeat_ms = u64::from(limits().heartbeat_s) * 1_000;
     let mut idle = stream(SlowPolicy::Disconnect);
-    assert_eq!(idle.next_check_ms(&limits()), heartbeat_ms);
+    assert_eq!(idle.next_check_ms(0, &limits()), heartbeat_ms);
     for (at_ms, effect) in [
         (heartbeat_ms - 1, Effect::None),
         (heartbeat_ms, Effect::Heartbeat),
@@ -274,7 +335,7 @@ fn a_poll_is_answered_at_its_deadline_and_not_before() {
         [(19_999, Effect::None), (20_000, Effect::AnswerEmpty), (20_001, Effect::AnswerEmpty)]
     {
         let mut poll = connection(Transport::Poll, SlowPolicy::Disconnect, 20_000);
-        assert_eq!(poll.next_check_ms(&limits()), 20_000);
+        assert_eq!(poll.next_check_ms(0, &limits()), 20_000);
         assert_eq!(poll.handle(ConnectionMsg::Tick, at_ms, &limits()), effect);
     }
 }
@@ -288,7 +349,7 @@ fn a_stream_ends_at_its_age_or_its_time_of_the_drain() {
 
     let mut drained = connection(Transport::Stream, SlowPolicy::Disconnect, 5_000);
     drained.handle(ConnectionMsg::Drain { at_ms: 300 }, 0, &limits());
-    assert_eq!(drained.next_check_ms(&limits()), 300);
+    assert_eq!(drained.next_check_ms(0, &limits()), 300);
     assert_eq!(drained.handle(ConnectionMsg::Tick, 299, &limits()), Effect::None);
     let effect = drained.handle(ConnectionMsg::Tick, 300, &limits());
     assert_eq!(effect, Effect::End(CloseReason::Drained));
@@ -297,7 +358,7 @@ fn a_stream_ends_at_its_age_or_its_time_of_the_drain() {
 #[test]
 fn a_stream_ends_with_its_last_named_channel_once_its_rest_is_out() {
     let mut connection = stream(SlowPolicy::Disconnect);
-    connection.handle(ConnectionMsg::NamedChannelClosed, 0, &limits());
+    connection.handle(ConnectionMsg::NamedChannelClosed { open_names: 0 }, 0, &limits());
     assert!(connection.is_ending());
     let blocked = ConnectionMsg::Blocked {
         cursor: Seq(101),

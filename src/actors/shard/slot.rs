@@ -138,6 +138,11 @@ impl Subscribed {
         counted.iter().map(CountedEntry::entry)
     }
 
+    /// The number of named channels that are open, or whose closing event it gets after `cursor`.
+    pub(super) fn open_names(&self, cursor: Seq) -> u16 {
+        self.named().filter(|entry| entry.events().closing_event_due(cursor)).count() as u16
+    }
+
     /// Its patterns.
     pub(super) fn patterns(&self) -> &[ChannelPattern] {
         match self {

@@ -182,10 +182,7 @@ impl Engine {
         if let Some(gap) = &resume.gap {
             self.metrics.gaps.count(gap.reason.as_str());
         }
-        // A channel that is closed counts as open until the connection has its closing event.
-        let open =
-            subscriber.named().filter(|entry| entry.events().closing_event_due(resume.cursor));
-        let open_names = open.count() as u16;
+        let open_names = subscriber.open_names(resume.cursor);
         let (id, has_patterns) = (subscriber.id(), !patterns.is_empty());
         let (framing, coding) = (subscriber.framing(), slot.coding);
 

@@ -173,8 +173,7 @@ impl Engine {
             return self.step(index, ConnectionMsg::NothingUpTo(cursor));
         };
         self.metrics.gaps.count(gap.reason.as_str());
-        let open = slot.subscriber.named().filter(|entry| entry.events().closing_event_due(cursor));
-        let open_names = open.count() as u16;
+        let open_names = slot.subscriber.open_names(cursor);
         let mut block = Vec::new();
         slot.coding.wrap(&mut block, |out| framing.gap(&gap, out));
         let msg = ConnectionMsg::Skipped { to: cursor, gap: block.into(), open_names };

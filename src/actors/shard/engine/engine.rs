@@ -273,7 +273,7 @@ impl Engine {
     /// Schedules the next check of a slot.
     pub(super) fn schedule(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        self.schedule.enter(index, slot, &self.limits);
+        self.schedule.enter(index, slot, self.now_ms, &self.limits);
     }
 
     /// Runs one step of a connection; a panic in it ends that connection.

@@ -20,8 +20,14 @@ impl Schedule {
 
     /// Schedules the next check of a slot, unless an earlier one is scheduled.
     #[inline]
-    pub(super) fn enter(&mut self, index: u32, slot: &mut Slot, limits: &ConnectionLimits) {
-        let check_ms = slot.connection.next_check_ms(limits);
+    pub(super) fn enter(
+        &mut self,
+        index: u32,
+        slot: &mut Slot,
+        now_ms: u64,
+        limits: &ConnectionLimits,
+    ) {
+        let check_ms = slot.connection.next_check_ms(now_ms, limits);
         if check_ms < slot.check_ms {
             slot.check_ms = check_ms;
             self.wheel.schedule(check_ms, index);

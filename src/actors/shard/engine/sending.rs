@@ -76,14 +76,18 @@ impl Engine {
         self.perform(index, effect);
     }
 
-    /// Notes which of a connection's named channels were closed by the events just sent.
+    /// Notes whether named channels of a connection were closed by the events just sent.
     fn note_closed(&mut self, index: u32, events: &[Arc<Event>]) {
         let slot = &mut self.slots[index as usize];
-        for event in events.iter().filter(|event| event.kind == EventKind::Closed) {
-            if slot.subscriber.named().any(|entry| *entry.name() == event.channel) {
-                let msg = ConnectionMsg::NamedChannelClosed;
-                slot.connection.handle(msg, self.now_ms, &self.limits);
-            }
+        let named = |event: &Event| {
+            event.kind == EventKind::Closed
+                && slot.subscriber.named().any(|entry| *entry.name() == event.channel)
+        };
+        // They are counted anew: a channel can be closed, opened again and closed.
+        if let Some(last) = events.last().filter(|_| events.iter().any(|event| named(event))) {
+            let open_names = slot.subscriber.open_names(last.seq);
+            let msg = ConnectionMsg::NamedChannelClosed { open_names };
+            slot.connection.handle(msg, self.now_ms, &self.limits);
         }
     }
 

@@ -106,6 +106,43 @@ fn a_stream_ends_with_its_last_named_channel_and_never_with_a_pattern() {
     assert!(!pattern.is_ended());
 }
 
+/// Its stream keeps the entry of a closed channel alive, so it is the same one that is opened again.
+#[test]
+fn a_channel_that_is_closed_twice_counts_once() {
+    let mut world = world();
+    let (mut both, mut late) = (Vec::new(), Vec::new());
+    let reopen = |world: &mut World| {
+        let entry = world.entry("a");
+        world.backend.reopen(&entry);
+    };
+    both.push(join(&mut world, &Ask::stream(&["a", "b"])));
+    world.close("a");
+    world.settle();
+    late.push(join(&mut world, &Ask::stream(&["a", "b"])));
+    reopen(&mut world);
+    world.say("a", "1");
+    world.close("a");
+    world.settle();
+    world.say("b", "2");
+    world.settle();
+    assert_eq!(both[0].events(), ["closed:a", "1", "closed:a", "2"]);
+    assert_eq!(late[0].events(), ["1", "closed:a", "2"]);
+    // The other way round: it is open when the last other one is closed.
+    reopen(&mut world);
+    world.close("b");
+    world.settle();
+    world.say("a", "3");
+    world.settle();
+    for pipe in both.iter().chain(&late) {
+        assert!(!pipe.is_ended());
+        assert_eq!(pipe.events().last().map(String::as_str), Some("3"));
+    }
+    world.close("a");
+    world.settle();
+    assert!(both.iter().chain(&late).all(|pipe| pipe.is_ended()));
+    assert_eq!(reasons(&mut world), [CloseReason::ChannelClosed; 2]);
+}
+
 #[test]
 fn a_closing_event_passes_every_filter_and_form() {
     let mut world = world();
