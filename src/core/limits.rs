@@ -150,6 +150,25 @@ pub struct ConnectionLimits {
     pub send_buffer_bytes: u32,
 }
 
+impl ConnectionLimits {
+    /// Checks what the settings of a hub cannot hold, and limits of an embedded one may.
+    ///
+    /// # Errors
+    /// A time is 0, or the times of reconnection have no range; the text names it.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.heartbeat_s == 0 {
+            return Err("`connections.heartbeat_s` must be at least 1");
+        }
+        if self.write_stall_s == 0 {
+            return Err("`connections.write_stall_s` must be at least 1");
+        }
+        if self.retry_min_ms > self.retry_max_ms {
+            return Err("`connections.retry_min_ms` must be at most `connections.retry_max_ms`");
+        }
+        Ok(())
+    }
+}
+
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {

@@ -84,6 +84,8 @@ impl Subscribe {
     pub(super) fn of(context: &Context<'_>) -> Result<Self, Problem> {
         let hub = &context.state.hub;
         let query = Query::of(&context.parts.uri)?;
+        // Checked even if `after` beats them: a page's author wrote them.
+        let other = query.start(&context.parts.headers, true)?;
         let start = match query.one("after")? {
             Some(after) => match after.parse::<u64>() {
                 // The `id` of an event in a tutorial answer.
@@ -91,7 +93,7 @@ impl Subscribe {
                 Err(_) => Start::parse(after)
                     .map_err(|error| Problem::field("after", error.to_string()))?,
             },
-            None => query.start(&context.parts.headers, true)?,
+            None => other,
         };
         let poll = PollRequest {
             subscription: default_subscription(),
@@ -125,14 +127,20 @@ impl Call for Subscribe {
     }
 }
 
-/// Where a client goes on that has the event of this id. One of another log is answered from the oldest
-/// event: better twice than not at all.
+/// Where a client goes on that has the event of this id. If the id is of another log it starts at the oldest
+/// event: better twice than not at all. An id little above the head was given by another hub of a shared log,
+/// whose events this hub is about to show: they are waited for.
 fn start_after(id: u64, epoch: Epoch, head: Seq) -> Start {
     match id.checked_sub(epoch.opened_unix_us()).map(Seq) {
-        Some(seq) if seq <= head => Start::At(Position { epoch, seq }),
+        Some(seq) if seq.0 <= head.0.saturating_add(AHEAD_MAX) => {
+            Start::At(Position { epoch, seq })
+        }
         _ => Start::Earliest,
     }
 }
+
+/// Events that a hub may be behind others with the same log, for its clients' ids to be known.
+const AHEAD_MAX: u64 = 100_000;
 
 /// `GET /events`: the stream.
 pub(super) fn events(context: &Context<'_>) -> Result<OpenStream, Problem> {

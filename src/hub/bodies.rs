@@ -45,7 +45,9 @@ impl BodyBudget {
                 metrics: Arc::clone(metrics),
             })
         };
-        Self { large: room(bytes), small: room(bytes / SMALL_BODIES_PART) }
+        // So small a budget that one small body may be all of it.
+        let small = (bytes / SMALL_BODIES_PART).max(bytes.min(SMALL_BYTES_MAX as usize));
+        Self { large: room(bytes), small: room(small) }
     }
 
     /// An empty permit for a body. `bytes` is its announced length, if there is one.
@@ -131,6 +133,17 @@ mod tests {
         drop(other);
         assert_eq!(waiting.await.expect("it ends"), Ok(()));
         assert_eq!(hub.counters().body_bytes.get(), 0, "all is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_may_be_published_fits_into_the_smallest_budget() {
+        let mut limits = Limits::default();
+        limits.publish.bodies_bytes_max = 4_096;
+        let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+        for bytes in [2_000, 4_096] {
+            let mut body = hub.reserve_body(Some(bytes));
+            assert_eq!(body.grow(bytes as usize).await, Ok(()));
+        }
     }
 
     #[tokio::test(start_paused = true)]

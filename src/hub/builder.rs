@@ -106,6 +106,7 @@ impl HubBuilder {
         if let Some(backend) = &self.backend {
             bound_batches(&mut limits, backend.batch_events_max);
         }
+        limits.connections.check().map_err(|error| StartError(error.to_owned()))?;
         let limits = Arc::new(limits);
         rules::check(&self.rules, &limits).map_err(|error| StartError(error.to_string()))?;
         let clock = Clock::start();

@@ -148,3 +148,17 @@ async fn the_actor_commits_what_is_over_the_inline_budget_or_comes_during_anothe
     publishing.await.expect("it ends").expect("published");
     other.join().expect("it ends");
 }
+
+#[tokio::test]
+async fn a_hub_does_not_start_with_limits_that_cannot_hold() {
+    let change: [fn(&mut Limits); 3] = [
+        |limits| limits.connections.heartbeat_s = 0,
+        |limits| limits.connections.write_stall_s = 0,
+        |limits| limits.connections.retry_min_ms = limits.connections.retry_max_ms + 1,
+    ];
+    for change in change {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        assert!(Hub::builder().limits(limits).shards(1).start().await.is_err());
+    }
+}

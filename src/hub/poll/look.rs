@@ -68,7 +68,8 @@ impl Hub {
         let gathers = matches!(request.start, Start::Last(_)) && backend.is_on_disk();
         let pages_max = if gathers { GATHERED_PAGES_MAX } else { POLL_PAGES_MAX };
         let mut bytes = 0;
-        let mut is_disk_slow = false;
+        // Whether everything up to the head was read.
+        let mut is_read = false;
         // A type filter may skip many events. A few pages are read here; a shard reads the rest in
         // pieces. What does not move on is a look at some channels: it is made to its end, since the
         // next poll would begin it anew.
@@ -105,10 +106,7 @@ impl Hub {
                         {
                             return Err(self.refused(SubscribeError::HistoryBusy));
                         }
-                        LogPage::Slow => {
-                            is_disk_slow = true;
-                            None
-                        }
+                        LogPage::Slow => None,
                     }
                 }
                 page => page.ok(),
@@ -120,6 +118,7 @@ impl Hub {
             pages += usize::from(page.through > through);
             through = page.through;
             let more = page.more;
+            is_read = !more;
             page.events.retain(|event| Subscription::wants(types, event));
             bytes += page.events.iter().map(|event| event.bytes().len()).sum::<usize>();
             events.append(&mut page.events);
@@ -141,7 +140,7 @@ impl Hub {
             self.0.metrics.gaps.count(gap.reason.as_str());
         }
         if events.is_empty() && resume.gap.is_none() {
-            if !open && !is_disk_slow {
+            if !open && is_read {
                 return Err(self.refused(SubscribeError::Closed));
             }
             if request.wait.is_zero() {
@@ -150,6 +149,7 @@ impl Hub {
             return Ok(PollNow::Wait(PollWait { position, truncated }));
         }
         self.note_answer(position);
+        self.0.metrics.deliveries.inc_by(events.len() as u64);
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     core::Limits,
     hub::{Fault, Publication},
-    model::{ChannelName, ChannelSelector, EnvelopeAnswers, NewEvent, Seq},
+    model::{ChannelName, ChannelSelector, EnvelopeAnswers, EventKind, EventType, NewEvent, Seq},
 };
 
 #[tokio::test]
@@ -128,6 +128,49 @@ async fn a_poll_with_a_gap_goes_on_behind_it() {
 }
 
 /// A poll of one channel from now on.
+/// A type filter may pass over more events than one look reads.
+#[tokio::test]
+async fn a_poll_of_a_closed_channel_gets_all_of_it_before_it_is_refused() {
+    let mut limits = Limits::default();
+    limits.history.events_max = 10_000;
+    let hub = Hub::builder().limits(limits).shards(1).start().await.expect("a hub");
+    let name = ChannelName::parse("a").expect("a name");
+    let event = |event_type: &str| NewEvent {
+        event_type: Some(EventType::parse(event_type).expect("a type")),
+        ..NewEvent::message("x")
+    };
+    for _ in 0..9 {
+        let mut batch = Publication::one(name.clone(), event("step"));
+        batch.events.extend((1..500).map(|_| (name.clone(), event("step"))));
+        hub.publish(batch).await.expect("published");
+    }
+    hub.publish(Publication::one(name.clone(), event("final"))).await.expect("published");
+    hub.close_channel(&name).await.expect("closed");
+    let mut request = poll_of("a", Duration::ZERO);
+    request.start = Start::Earliest;
+    let types = [EventType::parse("final").expect("a type")];
+    let selector = ChannelSelector::Name(name);
+    request.subscription = Subscription::new([selector], types, 1).expect("a subscription");
+    let mut kinds = Vec::new();
+    let refused = loop {
+        match hub.poll_now(&request).await {
+            Ok(PollNow::Answer(answer)) => {
+                kinds.extend(answer.events.iter().map(|event| event.kind));
+                request.start = Start::At(answer.position);
+            }
+            Ok(PollNow::Wait(wait)) => request.start = Start::At(wait.position),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(kinds, [EventKind::Published, EventKind::Closed]);
+    assert_eq!(refused, SubscribeError::Closed);
+    // Nor is one that waits.
+    request.start = Start::Earliest;
+    request.wait = Duration::from_secs(20);
+    let reply = hub.wait_for_reply(request).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&reply.body).contains("final"));
+}
+
 fn poll_of(channel: &str, wait: Duration) -> PollRequest {
     let name = ChannelName::parse(channel).expect("a name");
     let selector = ChannelSelector::Name(name);

@@ -122,6 +122,29 @@ async fn a_position_that_a_hub_has_not_come_to_is_waited_for_and_is_neither_gap_
     assert_eq!(waited.status(), 204, "{}", waited.body);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quickstart_waits_for_the_id_that_another_hub_has_given() {
+    let server = RedisServer::start(&[]);
+    let hub = hub_on(&server, &[("backend.catch_up_wait_ms", "400")]).await;
+    hub.publish("default", "1").await;
+    let first = hub.get("/subscribe?after=0").await.json();
+    assert_eq!(first["message"], "1");
+    let id = first["id"].as_u64().expect("a number");
+    // It has not come to the next event: the first one would be a repetition.
+    let ahead = format!("/subscribe?after={}", id + 1);
+    let refused = hub.request("GET", &ahead, &[], "").await;
+    assert_eq!(refused.status(), 503, "{}", refused.body);
+    let publishes = async {
+        hub.publish("default", "2").await;
+        hub.publish("default", "3").await
+    };
+    let (waited, _) = tokio::join!(hub.get(&ahead), publishes);
+    assert_eq!(waited.json()["message"], "3");
+    // One of another log is far from it.
+    let foreign = hub.get(&format!("/subscribe?after={}", id + 3_600_000_000)).await.json();
+    assert_eq!(foreign["message"], "1");
+}
+
 const PUBLISHES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -175,6 +175,10 @@ async fn positions() {
         }
     }
     ask(&hub, get("/subscribe?after=a%20b")).await.refuses(400, "after");
+    for (field, value) in [("last", "x"), ("last", "1&last=2"), ("last_event_id", "a%20b")] {
+        let target = format!("/subscribe?after=0&{field}={value}");
+        ask(&hub, get(&target)).await.refuses(400, field);
+    }
     assert_eq!(metric(&hub, "visnyk_channels").await, 0);
 }
 

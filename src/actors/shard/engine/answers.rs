@@ -62,7 +62,7 @@ impl Engine {
         let reply = encoding.encode(&answer);
         let is_complete = reply.position.seq >= self.backend.head();
         self.poll_times.answered(is_complete, self.now_ms);
-        self.tally.count(0);
+        self.tally.count(answer.events.len());
         let Some(ticket) = slot.subscriber.ticket() else { return self.give(index, &reply) };
         let response = (ticket.render)(&reply, ticket);
         let response = self.unsent.count(response);

@@ -52,7 +52,9 @@ impl Engine {
                 _ => effect,
             }
         } else {
-            self.metrics.fell_behind.inc();
+            if !slot.connection.is_behind() {
+                self.metrics.fell_behind.inc();
+            }
             // A socket that would block gives its replay permit to one that does not.
             self.extras.end_replay(index);
             let cursor = match begun {
