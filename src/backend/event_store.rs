@@ -376,8 +376,9 @@ fn note_beside_disk(journal: &mut Journal, entry: &ChannelEntry, evicted: &Evict
 
 #[cfg(test)]
 mod tests {
-    use super::{super::ranking::SLACK, *};
+    use super::*;
     use crate::{
+        backend::ranking::SLACK,
         core::Limits,
         model::{Draft, NewEvent},
     };
