@@ -300,7 +300,7 @@ pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Pro
 
 /// Most parameters of one query: as many channels and as many types as `connections.subscriptions_max` can be,
 /// and others.
-const PARAMETERS_MAX: usize = 8_192;
+const PARAMETERS_MAX: usize = 4_096;
 /// Longest parameter name that is compared with known names.
 const NEAR_BYTES_MAX: usize = 16;
 /// Bytes of a known name that is long.

@@ -245,7 +245,7 @@ fn numbers_are_held_to_their_bounds() {
         ("shards", 0, 1_024),
         ("limits.publish.channel_share_percent", 1, 100),
         ("limits.connections.heartbeat_s", 1, 86_400),
-        ("limits.connections.subscriptions_max", 1, 4_000),
+        ("limits.connections.subscriptions_max", 1, 2_000),
         ("limits.channels.forgotten_max", 0, 4_294_967_295_i64),
     ] {
         for (value, is_good) in [(min - 1, false), (min, true), (max, true), (max + 1, false)] {

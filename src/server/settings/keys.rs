@@ -169,7 +169,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("limits.connections.requests_max", 1, U32_MAX),
     whole("limits.connections.new_per_s", 0, U32_MAX),
     whole("limits.connections.new_burst", 1, U32_MAX),
-    whole("limits.connections.subscriptions_max", 1, 4_000).reloads(),
+    whole("limits.connections.subscriptions_max", 1, 2_000).reloads(),
     whole("limits.connections.lag_events_max", 1, U32_MAX),
     whole("limits.connections.lag_bytes_max", 1, BYTES_MAX),
     whole("limits.connections.unsent_bytes_max", 1, BYTES_MAX),
