@@ -479,6 +479,8 @@ impl Mechanism {
                 bed.front_flow(direction, Flow::Hold);
                 sleep(Duration::from_secs(4)).await;
                 bed.hubs.iter().for_each(|hub| hub.front.cut());
+                // Otherwise a held request may pass before its connection is cut.
+                sleep(SHORT).await;
                 bed.front_flow(direction, Flow::Pass);
             }
         }
