@@ -17,6 +17,7 @@ use rustc_hash::FxHashSet;
 use super::{
     channel::ChannelEntry,
     directory::Directory,
+    found::FoundEvents,
     lacking::LackingChannels,
     replay::{Next, Replay},
     walk::Walk,
@@ -126,15 +127,25 @@ impl LastSearch {
         !self.lacking.is_empty() && self.newest.len() < LAST_EVENTS_MAX
     }
 
-    /// A merge of what it has found. If bodies of it may be, or come to be, on disk alone, it knows the
-    /// events, and otherwise the first ones of the channels.
-    pub(super) fn into_replay(self, is_on_disk: bool) -> Replay {
-        let mut found: Vec<Next> = self.newest.into_iter().map(|Reverse(next)| next).collect();
-        found.sort_unstable();
+    /// What it has found, of a hub whose bodies may be, or come to be, on disk alone.
+    pub(super) fn into_found(self) -> FoundEvents {
+        let through = self.head;
+        FoundEvents::new(self.into_events().into(), through)
+    }
+
+    /// The same of a hub in memory: a merge that knows the first events of the channels.
+    pub(super) fn into_replay(self) -> Replay {
+        let head = self.head;
         let mut seen = FxHashSet::default();
-        let first = found.iter().filter(|next| seen.insert(next.channel_id()));
-        let replay = Replay::new(first.cloned().collect(), Seq::ZERO, self.head);
-        if is_on_disk { replay.of(found.into()) } else { replay }
+        let mut first = self.into_events();
+        first.retain(|next| seen.insert(next.channel_id()));
+        Replay::new(first.into(), Seq::ZERO, head)
+    }
+
+    fn into_events(self) -> Vec<Next> {
+        let mut events: Vec<Next> = self.newest.into_iter().map(|Reverse(next)| next).collect();
+        events.sort_unstable();
+        events
     }
 
     fn add(&mut self, entry: &Arc<ChannelEntry>) {

@@ -76,7 +76,7 @@ impl EventStore {
         through: Seq,
     ) -> LogRead {
         let found = match &reader.stage {
-            ReadStage::Merging(replay) => replay.found(),
+            ReadStage::Found(found) => Some(found.events()),
             _ => None,
         };
         let wanted = match found {

@@ -6,6 +6,7 @@ mod channel_events;
 mod directory;
 mod event_store;
 mod evicted_channels;
+mod found;
 mod journal;
 mod lacking;
 mod last_on_disk;

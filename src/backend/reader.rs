@@ -7,6 +7,7 @@ use std::{mem, sync::Arc};
 use super::{
     channel::ChannelEntry,
     event_store::EventStore,
+    found::FoundEvents,
     journal::{Journal, filter_of},
     last_search::LastSearch,
     log_filter::LogFilter,
@@ -43,8 +44,10 @@ pub(super) enum ReadStage {
     Searching(Box<StartSearch>),
     /// It visits the channels that may have events for it.
     Collecting(Box<ReplayHeap>, Purpose),
-    /// It merges these channels: all it has, or some of their events.
+    /// It merges these channels.
     Merging(Box<Replay>),
+    /// It reads the events that a search has found.
+    Found(FoundEvents),
 }
 
 /// Why a reader looks at channels.
@@ -107,19 +110,19 @@ impl EventStore {
     ) -> Result<Piece, NotInMemory> {
         debug_assert!(!reader.is_searching_start() && range.after <= range.through);
         let known = reader.known;
-        if let ReadStage::Merging(replay) = &mut reader.stage {
-            match (replay.read(known, range), replay.found()) {
-                // What follows is behind the events that it is to start with.
-                (None, Some(_)) => reader.stage = ReadStage::Direct,
-                (None, None) => {}
-                // Bodies leave memory in the order of the log: up to there all are on disk.
-                (Some(Err(NotInMemory::OnDisk(through))), Some(_)) => {
-                    return Err(NotInMemory::OnDisk(through.min(replay.horizon())));
-                }
+        match &mut reader.stage {
+            ReadStage::Merging(replay) => match replay.read(known, range) {
+                None => {}
                 // The log on disk is read in its order, with the events of all channels.
-                (Some(Err(NotInMemory::OnDisk(_))), None) => reader.stage = ReadStage::Direct,
-                (Some(piece), _) => return piece,
-            }
+                Some(Err(NotInMemory::OnDisk(_))) => reader.stage = ReadStage::Direct,
+                Some(piece) => return piece,
+            },
+            ReadStage::Found(found) => match found.read(known, range) {
+                // What follows is behind the events that it is to start with.
+                None => reader.stage = ReadStage::Direct,
+                Some(piece) => return piece,
+            },
+            _ => {}
         }
         if range.after < reader.disk_through {
             return Err(NotInMemory::OnDisk(reader.disk_through));

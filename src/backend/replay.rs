@@ -30,8 +30,6 @@ pub(super) struct Replay {
     /// part of them, and the rest is then read again.
     from: Seq,
     given: Vec<Next>,
-    /// The events that it is to give, if they are known, in order.
-    found: Option<Arc<[Next]>>,
 }
 
 /// A channel and its next event.
@@ -81,17 +79,7 @@ impl Replay {
     /// A merge of the channels that were found to have events after `after` and up to `horizon`.
     pub(super) fn new(channels: BinaryHeap<Next>, after: Seq, horizon: Seq) -> Self {
         let next = channels.into_iter().map(Reverse).collect();
-        Self { next, at: after, horizon, from: after, given: Vec::new(), found: None }
-    }
-
-    /// The same, of these events and no others. Those that are on disk alone are read there one by one.
-    pub(super) fn of(self, found: Arc<[Next]>) -> Self {
-        Self { found: Some(found), ..self }
-    }
-
-    /// The events that it is to give, if they are known.
-    pub(super) fn found(&self) -> Option<&Arc<[Next]>> {
-        self.found.as_ref()
+        Self { next, at: after, horizon, from: after, given: Vec::new() }
     }
 
     /// The merge has every channel with an event up to this seq.

@@ -9,6 +9,7 @@ use std::{mem, sync::Arc};
 use super::{
     channel::ChannelEntry,
     event_store::EventStore,
+    found::FoundEvents,
     journal::{ChannelFilter, filter_of},
     last_search::LastSearch,
     losses::{KnownLosses, Lost},
@@ -157,20 +158,21 @@ impl EventStore {
             Search::Last(mut last) => {
                 let is_over = last.look(self.registry().directory(), patterns, named);
                 if is_over && !last.needs_disk() {
-                    let replay = last.into_replay(self.is_on_disk());
-                    self.start_merge(replay, true, &target, head)
+                    match self.is_on_disk() {
+                        true => self.start_found(&last.into_found(), &target),
+                        false => self.start_merge(last.into_replay(), true, &target, head),
+                    }
                 } else {
                     Progress::More(Search::Last(last))
                 }
             }
             Search::OnDisk => Progress::More(Search::OnDisk),
-            Search::Truncated { cursor, known, replay, mut walk } => {
+            Search::Truncated { cursor, known, stage, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
-                    let stage = replay.map_or(ReadStage::Direct, ReadStage::Merging);
                     *reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
-                    return Some(StartFound { truncated, ..self.start_found(cursor, target) });
+                    return Some(StartFound { truncated, ..self.start_at(cursor, target) });
                 }
-                Progress::More(Search::Truncated { cursor, known, replay, walk })
+                Progress::More(Search::Truncated { cursor, known, stage, walk })
             }
             Search::Journal(looked) => {
                 self.search_journal(&filter_of(patterns, named), &target, looked, head)
@@ -188,16 +190,12 @@ impl EventStore {
                 if asks_truncated && !patterns.is_empty() && self.has_lost_any() =>
             {
                 let walk = TruncationWalk::new(patterns);
-                let replay = match stage {
-                    ReadStage::Merging(replay) => Some(replay),
-                    _ => None,
-                };
-                let search = Search::Truncated { cursor, known, replay, walk };
+                let search = Search::Truncated { cursor, known, stage, walk };
                 StartSearch { target, asks_truncated, head, search }
             }
             (Progress::Found { cursor, reader: found }, target) => {
                 *reader = found;
-                return Some(self.start_found(cursor, target));
+                return Some(self.start_at(cursor, target));
             }
             (Progress::More(search), target) => {
                 StartSearch { target, asks_truncated, head, search }
@@ -292,6 +290,15 @@ impl EventStore {
         Progress::Found { cursor, reader }
     }
 
+    /// Begins with these events.
+    fn start_found(&self, found: &FoundEvents, target: &Target) -> Progress {
+        // Noted before the losses are looked at, so that the oldest event is not among them.
+        let known = self.journal().known_losses(found.through());
+        let cursor = found.cursor_after(target.after());
+        let stage = ReadStage::Found(found.clone());
+        Progress::Found { cursor, reader: HistoryReader { stage, ..HistoryReader::knowing(known) } }
+    }
+
     /// Where a subscription without patterns starts: its channels are few, and known.
     fn start_by_names<'a>(
         &self,
@@ -317,13 +324,13 @@ impl EventStore {
         let next =
             |entry: &Arc<ChannelEntry>| entry.events().next_after(after, KnownLosses::ALL).ok()?;
         let oldest = named.filter_map(next).filter(|seq| *seq <= head).min();
-        let found = self.start_found(cursor_before_oldest(oldest, after, head), target);
+        let found = self.start_at(cursor_before_oldest(oldest, after, head), target);
         let StartFound { cursor, gap, truncated } = found;
         let reader = HistoryReader::knowing(known);
         Resume { cursor, head, gap, truncated, reader }
     }
 
-    fn start_found(&self, cursor: Seq, target: Target) -> StartFound {
+    fn start_at(&self, cursor: Seq, target: Target) -> StartFound {
         let missed = match target {
             Target::Continue(_) => None,
             Target::Oldest { missed, .. } => missed,

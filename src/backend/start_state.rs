@@ -1,7 +1,7 @@
 //! How far the search for the start of a subscription has come.
 
 use super::{
-    last_search::LastSearch, losses::KnownLosses, replay::Replay, replay_heap::ReplayHeap,
+    last_search::LastSearch, losses::KnownLosses, reader::ReadStage, replay_heap::ReplayHeap,
     truncation::TruncationWalk,
 };
 use crate::model::{ChannelName, GapReason, Position, Seq};
@@ -39,7 +39,7 @@ pub(super) enum Search {
     OnDisk,
     /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
     /// is not silently missing but a loss.
-    Truncated { cursor: Seq, known: KnownLosses, replay: Option<Box<Replay>>, walk: TruncationWalk },
+    Truncated { cursor: Seq, known: KnownLosses, stage: ReadStage, walk: TruncationWalk },
 }
 
 /// Why events before the oldest one are missed.
