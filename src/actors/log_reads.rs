@@ -149,9 +149,9 @@ struct State {
     /// Bytes that are read and not taken.
     ready_bytes: u64,
     has_stopped: bool,
-    /// A test holds back all reads, as a disk that hangs would.
+    /// A test holds back reads, as a disk that hangs would.
     #[cfg(test)]
-    is_held: bool,
+    held: Held,
 }
 
 enum Read {
@@ -271,8 +271,26 @@ impl LogReads {
 
     #[cfg(test)]
     pub(crate) fn hold(&self, is_held: bool) {
-        self.queue.state.lock().is_held = is_held;
+        self.hold_some(if is_held { Held::All } else { Held::Nothing });
+    }
+
+    /// The same for pieces, while searches are made.
+    #[cfg(test)]
+    pub(crate) fn hold_pieces(&self, are_held: bool) {
+        self.hold_some(if are_held { Held::Pieces } else { Held::Nothing });
+    }
+
+    #[cfg(test)]
+    fn hold_some(&self, held: Held) {
+        self.queue.state.lock().held = held;
         self.queue.changed.notify_all();
+    }
+
+    /// Pieces that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting_pieces(&self) -> usize {
+        let state = self.queue.state.lock();
+        state.reads.iter().filter(|read| matches!(read, Read::Piece(..))).count()
     }
 
     /// Reads that wait.
@@ -346,8 +364,8 @@ impl Queue {
             if state.has_stopped {
                 return None;
             }
-            let has_room = state.ready_bytes < self.limits.bytes_max && !state.is_held();
-            if has_room && let Some(read) = state.reads.pop_front() {
+            let has_room = state.ready_bytes < self.limits.bytes_max;
+            if has_room && let Some(read) = state.pop() {
                 self.metrics.reads_wait(state.reads.len());
                 return Some(read);
             }
@@ -381,12 +399,29 @@ impl Queue {
 }
 
 impl State {
-    fn is_held(&self) -> bool {
+    /// The next read.
+    fn pop(&mut self) -> Option<Read> {
         #[cfg(test)]
-        return self.is_held;
-        #[cfg(not(test))]
-        false
+        match self.held {
+            Held::Nothing => {}
+            Held::All => return None,
+            Held::Pieces => {
+                let is_search = |read: &Read| matches!(read, Read::Search(..));
+                return self.reads.remove(self.reads.iter().position(is_search)?);
+            }
+        }
+        self.reads.pop_front()
     }
+}
+
+/// Which reads a test holds back.
+#[cfg(test)]
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Pieces,
+    All,
 }
 
 /// Searches that may be in the queue although they were cancelled.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     core::{FellOff, NotInMemory, Slice},
-    model::{ChannelPattern, Seq},
+    model::{ChannelPattern, Gap, GapReason, Seq},
 };
 
 /// The state of a reader besides its cursor. A new reader has the default.
@@ -171,6 +171,23 @@ impl EventStore {
         }
         reader.stage = ReadStage::Merging(replay);
         piece
+    }
+
+    /// Lets a reader that has come to a loss at `after` go on with those of its last events that are still
+    /// there; nothing if it has read them, or has not begun with any. Gives its cursor, and the gap to be
+    /// reported: what is lost by now it then knows.
+    pub fn skip_lost(&self, reader: &mut HistoryReader, after: Seq) -> Option<(Seq, Gap)> {
+        let ReadStage::Found(found) = &reader.stage else { return None };
+        // Noted before the losses are looked at.
+        reader.known = self.journal().known_losses(self.head());
+        let cursor = found.cursor_after(after);
+        let gap = Gap {
+            reason: GapReason::Evicted,
+            requested: self.position(after).to_string(),
+            oldest: self.position(cursor),
+            channel: None,
+        };
+        Some((cursor, gap))
     }
 
     /// Where a reader of patterns finds events that the journal has dropped, and up to which seq.

@@ -18,6 +18,7 @@ use crate::{
 
 mod edges;
 mod last;
+mod search;
 mod transient;
 
 /// A hub that keeps some events of a hundred bytes in memory.

@@ -7,7 +7,7 @@ use crate::{
     model::{ChannelPattern, EventType, LastEvents},
 };
 
-fn last(each: u32) -> Start {
+pub(super) fn last(each: u32) -> Start {
     Start::Last(LastEvents::new(each).expect("within its bounds"))
 }
 
@@ -21,14 +21,14 @@ async fn start(path: &Path, limits: Limits) -> Hub {
     hub.channel_rules(vec![rule]).start().await.expect("it starts")
 }
 
-fn typed(selectors: &[&str], types: &[&str]) -> Subscription {
+pub(super) fn typed(selectors: &[&str], types: &[&str]) -> Subscription {
     let selectors = selectors.iter().map(|it| ChannelSelector::parse(it).expect("a selector"));
     let types: Vec<_> = types.iter().map(|it| EventType::parse(it).expect("a type")).collect();
     Subscription::new(selectors, types, 10).expect("a subscription")
 }
 
 /// A stream that begins so, and its first numbers.
-async fn begun(
+pub(super) async fn begun(
     hub: &Hub,
     subscription: Subscription,
     start: Start,
@@ -48,7 +48,11 @@ async fn begun(
 }
 
 /// What the answer of a poll that does not wait has.
-async fn answered(hub: &Hub, subscription: Subscription, start: Start) -> Vec<Option<u64>> {
+pub(super) async fn answered(
+    hub: &Hub,
+    subscription: Subscription,
+    start: Start,
+) -> Vec<Option<u64>> {
     let request = PollRequest { subscription, ..poll(&["a"], start) };
     match hub.poll_now(&request).await.expect("an answer") {
         PollNow::Answer(answer) => {
@@ -357,7 +361,7 @@ proptest! {
     }
 }
 
-async fn publish_one(hub: &Hub, channel: &str, n: u64, is_rare: bool) {
+pub(super) async fn publish_one(hub: &Hub, channel: &str, n: u64, is_rare: bool) {
     let event_type = if is_rare { "rare" } else { "often" };
     let event_type = Some(EventType::parse(event_type).expect("a type"));
     let event = NewEvent { event_type, ..NewEvent::message(format!("{n:050}")) };

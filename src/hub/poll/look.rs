@@ -106,14 +106,23 @@ impl Hub {
                         {
                             return Err(self.refused(SubscribeError::HistoryBusy));
                         }
-                        LogPage::Slow => None,
+                        // A shard reads on from a slow disk.
+                        LogPage::Slow => break,
                     }
                 }
                 page => page.ok(),
             };
-            // Events were evicted after the search for the start: the shard finds that too and
-            // answers with a gap. It reads on from a slow disk as well.
-            let Some(mut page) = page else { break };
+            let Some(mut page) = page else {
+                // Of the last events of its channels it gets no others, and the answer tells of the first loss.
+                if let Some((cursor, gap)) = backend.skip_lost(&mut resume.reader, through) {
+                    (through, pages) = (cursor, pages + 1);
+                    resume.gap.get_or_insert(gap);
+                    continue;
+                }
+                // Other events were evicted after the search for the start: the shard finds that too and
+                // answers with a gap.
+                break;
+            };
             page.more = page.through < range.through;
             pages += usize::from(page.through > through);
             through = page.through;

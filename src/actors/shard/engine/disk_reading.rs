@@ -151,6 +151,11 @@ impl Engine {
     pub(super) fn resume_behind_loss(&mut self, index: u32, after: Seq) {
         let head = self.backend.head();
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        // Of the last events of its channels it gets no others.
+        let skipped = slot.reader.as_mut().and_then(|reader| self.backend.skip_lost(reader, after));
+        if let Some((cursor, gap)) = skipped {
+            return self.resume_at(index, cursor, Some(gap));
+        }
         let start = Start::At(self.backend.position(after));
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
         let asked = StartRequest { start: &start, types: &[], truncated: false };
