@@ -42,6 +42,9 @@ pub struct ReadLimits {
     pub bytes_max: u64,
     /// Bytes of the log that are kept in memory for other readers; the same again for its indexes.
     pub cache_bytes_max: u64,
+    /// Bytes of the log that one search for the last events of channels reads; past it a subscription
+    /// starts with what was found, behind a gap.
+    pub search_bytes_max: u64,
 }
 
 impl Default for ReadLimits {
@@ -52,6 +55,7 @@ impl Default for ReadLimits {
             piece_bytes: 64 << 10,
             bytes_max: 16 << 20,
             cache_bytes_max: 16 << 20,
+            search_bytes_max: 1 << 30,
         }
     }
 }
@@ -338,12 +342,15 @@ impl Queue {
                     let _ = reply.send(result);
                 }
                 Read::Search(mut search, reply) => {
+                    let bytes_max = self.limits.search_bytes_max;
                     let result = self.perform(|| {
-                        self.store.search_log(&self.log, &mut search)?;
-                        Ok(search)
+                        Ok(self.store.search_log(&self.log, &mut search, bytes_max)?)
                     });
-                    self.metrics.observe_read(started.elapsed(), 0);
-                    let _ = reply.send(result);
+                    self.metrics.observe_search(started.elapsed(), *result.as_ref().unwrap_or(&0));
+                    if search.is_cut() {
+                        self.metrics.search_limited();
+                    }
+                    let _ = reply.send(result.map(|_| search));
                 }
             }
         }

@@ -11,7 +11,10 @@ use super::{
     piece::{Piece, SeqRange},
     replay::Next,
 };
-use crate::{core::NotInMemory, model::Seq};
+use crate::{
+    core::NotInMemory,
+    model::{LastEvents, Seq},
+};
 
 /// The events, in order.
 #[derive(Debug, Clone)]
@@ -19,11 +22,18 @@ pub(super) struct FoundEvents {
     events: Arc<[Next]>,
     /// Up to here there are no others; what follows is read like any history.
     through: Seq,
+    /// How many of each channel were looked for, if the search was ended before it had looked at all.
+    cut: Option<LastEvents>,
 }
 
 impl FoundEvents {
-    pub(super) fn new(events: Arc<[Next]>, through: Seq) -> Self {
-        Self { events, through }
+    pub(super) fn new(events: Arc<[Next]>, through: Seq, cut: Option<LastEvents>) -> Self {
+        Self { events, through, cut }
+    }
+
+    /// How many of each channel were looked for, if older ones may be there.
+    pub(super) fn cut(&self) -> Option<LastEvents> {
+        self.cut
     }
 
     /// The events.

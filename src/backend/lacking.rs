@@ -41,6 +41,11 @@ impl LackingChannels {
         self.channels.is_empty()
     }
 
+    /// Drops all of them.
+    pub(super) fn clear(&mut self) {
+        self.channels = HashMap::new();
+    }
+
     /// Adds a channel that lacks `left` events up to `through`, the last of which is `last`.
     pub(super) fn add(&mut self, entry: &Arc<ChannelEntry>, through: Seq, last: Seq, left: usize) {
         self.through = self.through.max(last);

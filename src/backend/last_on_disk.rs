@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl EventStore {
-    /// Makes one turn of a search on disk.
+    /// Makes one turn of a search on disk, which ends where it has read `bytes_max` bytes of the log in all.
+    /// Gives the bytes of this turn.
     ///
     /// # Errors
     /// A disk that fails.
@@ -30,13 +31,15 @@ impl EventStore {
         &self,
         log: &LogReader<D>,
         search: &mut LastSearch,
-    ) -> Result<(), ReadError> {
-        let LastSearch { types, newest, lacking, .. } = search;
-        let Some(first) = lacking.first() else { return Ok(()) };
+        bytes_max: u64,
+    ) -> Result<u64, ReadError> {
+        let LastSearch { types, newest, lacking, bytes, .. } = search;
+        let Some(first) = lacking.first() else { return Ok(0) };
         let (hashes, through) = (lacking.hashes(), lacking.through);
         let channels = &mut lacking.channels;
-        let range = SearchBack { through, first, channels: hashes.as_deref() };
-        lacking.through = log.search_back(&range, |event| {
+        let bytes_max = bytes_max.saturating_sub(*bytes);
+        let range = SearchBack { through, first, channels: hashes.as_deref(), bytes_max };
+        let searched = log.search_back(&range, |event| {
             let (seq, go_on) = (event.seq(), Some(ControlFlow::Continue(())));
             let Some(channel) = channels.get_mut(event.channel()) else { return go_on };
             if seq > channel.through {
@@ -61,7 +64,12 @@ impl EventStore {
             let is_over = channels.is_empty() || newest.len() >= LAST_EVENTS_MAX;
             if is_over { Some(ControlFlow::Break(())) } else { go_on }
         })?;
-        Ok(())
+        lacking.through = searched.through;
+        *bytes += searched.bytes;
+        if searched.bytes >= bytes_max {
+            search.cut();
+        }
+        Ok(searched.bytes)
     }
 
     /// Reads events that a search has found from the log on disk. All of them up to the end of the range have

@@ -39,6 +39,10 @@ pub struct LastSearch {
     /// Channels that lack events which may be on disk. Each kept channel has an event that is newer than all of a
     /// dropped channel's, so a dropped one adds nothing, unless types are filtered.
     pub(super) lacking: LackingChannels,
+    /// Bytes of the log on disk that it has read.
+    pub(super) bytes: u64,
+    /// Whether it has read as many as it may, and channels lack events that are there.
+    is_cut: bool,
     /// Channels that the walk has come to.
     channels: VecDeque<LookBack>,
     stage: Stage,
@@ -67,6 +71,8 @@ impl LastSearch {
             head,
             newest: BinaryHeap::new(),
             lacking: LackingChannels::new(LAST_EVENTS_MAX),
+            bytes: 0,
+            is_cut: false,
             channels: VecDeque::new(),
             stage: Stage::Named,
         }
@@ -123,14 +129,25 @@ impl LastSearch {
     }
 
     /// Whether it has to look for older events on disk.
-    pub(super) fn needs_disk(&self) -> bool {
+    pub(crate) fn needs_disk(&self) -> bool {
         !self.lacking.is_empty() && self.newest.len() < LAST_EVENTS_MAX
+    }
+
+    /// Ends it, although channels lack events that may be on disk.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = self.needs_disk() && self.lacking.first().is_some();
+        self.lacking.clear();
+    }
+
+    /// Whether it was ended before it had found all.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// What it has found, of a hub whose bodies may be, or come to be, on disk alone.
     pub(super) fn into_found(self) -> FoundEvents {
-        let through = self.head;
-        FoundEvents::new(self.into_events().into(), through)
+        let (through, cut) = (self.head, self.is_cut.then_some(self.each));
+        FoundEvents::new(self.into_events().into(), through, cut)
     }
 
     /// The same of a hub in memory: a merge that knows the first events of the channels.

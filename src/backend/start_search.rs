@@ -154,12 +154,19 @@ impl EventStore {
             return None;
         };
         let StartSearch { target, asks_truncated, head, search } = *state;
+        let mut target = target;
         let looked = match search {
             Search::Last(mut last) => {
                 let is_over = last.look(self.registry().directory(), patterns, named);
                 if is_over && !last.needs_disk() {
                     match self.is_on_disk() {
-                        true => self.start_found(&last.into_found(), &target),
+                        true => {
+                            let found = last.into_found();
+                            if let Some(each) = found.cut() {
+                                target = Target::behind_cut(target.after(), each);
+                            }
+                            self.start_found(&found, &target)
+                        }
                         false => self.start_merge(last.into_replay(), true, &target, head),
                     }
                 } else {

@@ -4,7 +4,7 @@ use super::{
     last_search::LastSearch, losses::KnownLosses, reader::ReadStage, replay_heap::ReplayHeap,
     truncation::TruncationWalk,
 };
-use crate::model::{ChannelName, GapReason, Position, Seq};
+use crate::model::{ChannelName, GapReason, LastEvents, Position, Seq};
 
 /// A search for the start, under way.
 #[derive(Debug)]
@@ -63,6 +63,12 @@ impl Target {
     pub(super) fn behind_loss(at: Position, channel: Option<ChannelName>) -> Self {
         let (reason, requested) = (GapReason::Evicted, at.to_string());
         Self::Oldest { after: at.seq, missed: Some(Missed { reason, requested, channel }) }
+    }
+
+    /// The oldest event that a search found before it had read as much of the disk as it may.
+    pub(super) fn behind_cut(after: Seq, each: LastEvents) -> Self {
+        let (reason, requested) = (GapReason::SearchLimit, format!("last={}", each.get()));
+        Self::Oldest { after, missed: Some(Missed { reason, requested, channel: None }) }
     }
 }
 

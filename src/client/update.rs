@@ -54,7 +54,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Gap {
-    /// `evicted`, `epoch`, `unknown_position` or `slow`.
+    /// `evicted`, `epoch`, `unknown_position`, `slow` or `search_limit`.
     pub reason: String,
     /// The position that was asked for.
     #[serde(default)]

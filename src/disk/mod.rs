@@ -53,7 +53,7 @@ pub use recovery::{
 };
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;
-pub use search_back::{LogEvent, SearchBack};
+pub use search_back::{LogEvent, SearchBack, SearchedBack};
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use transient::TransientChannels;
 pub use writer::LogWriter;

@@ -25,6 +25,17 @@ pub struct SearchBack<'a> {
     pub first: Seq,
     /// The channels that are wanted, sorted, if they are known.
     pub channels: Option<&'a [ChannelHash]>,
+    /// No block more once so many bytes of the log were read.
+    pub bytes_max: u64,
+}
+
+/// How far one look has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchedBack {
+    /// Nothing up to here was looked at.
+    pub through: Seq,
+    /// Bytes of the log that were read, from memory or from disk.
+    pub bytes: u64,
 }
 
 /// An event of the log that has not been copied.
@@ -57,8 +68,7 @@ impl LogEvent<'_> {
 
 impl<D: Directory> LogReader<D> {
     /// Gives the last events to `visit`, the newest first, as far as one look goes or `visit` goes on;
-    /// also events of other channels. `visit` gives nothing for an event that is damaged. Returns the
-    /// seq up to which nothing was looked at. Blocks.
+    /// also events of other channels. `visit` gives nothing for an event that is damaged. Blocks.
     ///
     /// # Errors
     /// A file system that fails, or bytes that are not as they were written.
@@ -66,15 +76,16 @@ impl<D: Directory> LogReader<D> {
         &self,
         search: &SearchBack<'_>,
         mut visit: impl FnMut(&LogEvent<'_>) -> Option<ControlFlow<()>>,
-    ) -> Result<Seq, ReadError> {
+    ) -> Result<SearchedBack, ReadError> {
         let segments = self.0.upgrade().ok_or(ReadError::Closed)?;
         let before = |seq: Seq| Seq(seq.0.saturating_sub(1));
         let nothing = before(search.first);
         let mut through = search.through;
-        let (mut blocks, mut scanned) = (0, 0);
-        while through >= search.first && blocks < BLOCKS_PER_SEARCH && scanned < SCANNED_BYTES_MAX {
+        let (mut blocks, mut bytes) = (0, 0);
+        let bytes_max = search.bytes_max.min(SCANNED_BYTES_MAX);
+        while through >= search.first && blocks < BLOCKS_PER_SEARCH && bytes < bytes_max {
             let Some(located) = segments.locate_back(through, search.channels) else {
-                return Ok(nothing);
+                return Ok(SearchedBack { through: nothing, bytes });
             };
             let (base, in_index) = match located {
                 Located::Current(base, found) => (base, found),
@@ -96,7 +107,7 @@ impl<D: Directory> LogReader<D> {
                     continue;
                 }
             };
-            scanned += range.end - range.begin;
+            bytes += range.end - range.begin;
             let block = match load_block(&segments, base, range) {
                 Ok(block) => block,
                 Err(error) if is_removed(&segments, &error, base) => continue,
@@ -108,12 +119,12 @@ impl<D: Directory> LogReader<D> {
             for event in events.iter().rev() {
                 through = before(event.seq);
                 if visit(event).ok_or_else(damaged)?.is_break() {
-                    return Ok(through);
+                    return Ok(SearchedBack { through, bytes });
                 }
             }
             through = before(first);
         }
-        Ok(through.max(nothing))
+        Ok(SearchedBack { through: through.max(nothing), bytes })
     }
 }
 

@@ -220,7 +220,8 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
                 let mut through = search.through;
                 while through >= first {
                     let mut left = 3;
-                    let range = SearchBack { through, first, channels };
+                    let bytes_max = u64::MAX;
+                    let range = SearchBack { through, first, channels, bytes_max };
                     let looked = log.reader.search_back(&range, |event| {
                         let name = ChannelName::parse(event.channel()).expect("a name");
                         if is_wanted(event.channel()) {
@@ -234,8 +235,8 @@ fn older_events_are_found_by_indexes_that_are_made_anew_if_they_are_missing_or_w
                         })
                     });
                     let looked = looked.expect("it can be read");
-                    assert!(looked < through);
-                    through = looked;
+                    assert!(looked.through < through);
+                    through = looked.through;
                 }
                 back.reverse();
                 assert_eq!(back, wanted, "{channel:?}");

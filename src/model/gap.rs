@@ -8,7 +8,7 @@ pub struct Gap {
     /// Why they are gone.
     pub reason: GapReason,
     /// The position the client asked for, as it sent it, or the beginning of a text that is not
-    /// a position.
+    /// a position; `last=N` if it asked for last events.
     pub requested: String,
     /// Where the stream goes on.
     pub oldest: Position,
@@ -28,6 +28,9 @@ pub enum GapReason {
     UnknownPosition,
     /// The connection lagged and its policy skipped them.
     Slow,
+    /// The search for the last events of channels has read as much of the disk as it may; older ones may
+    /// be there.
+    SearchLimit,
 }
 
 impl GapReason {
@@ -38,6 +41,7 @@ impl GapReason {
             Self::Epoch => "epoch",
             Self::UnknownPosition => "unknown_position",
             Self::Slow => "slow",
+            Self::SearchLimit => "search_limit",
         }
     }
 }

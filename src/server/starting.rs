@@ -115,6 +115,7 @@ fn disk_options(settings: &Settings) -> DiskOptions {
         piece_bytes: log.read_piece_bytes,
         bytes_max: log.read_bytes_max,
         cache_bytes_max: log.read_cache_bytes_max,
+        search_bytes_max: log.search_bytes_max,
     };
     DiskOptions {
         directory: settings.data_dir.clone().into(),

@@ -33,6 +33,8 @@ pub struct DiskMetrics {
     reads_refused: Counter,
     reads_cancelled: Counter,
     read_errors: Counter,
+    search_bytes: Counter,
+    searches_limited: Counter,
 }
 
 impl Default for DiskMetrics {
@@ -56,6 +58,8 @@ impl Default for DiskMetrics {
             reads_refused: Counter::default(),
             reads_cancelled: Counter::default(),
             read_errors: Counter::default(),
+            search_bytes: Counter::default(),
+            searches_limited: Counter::default(),
         }
     }
 }
@@ -118,6 +122,17 @@ impl DiskMetrics {
         self.read_errors.inc();
     }
 
+    /// Counts a turn of a search, and the bytes of the log that it has read.
+    pub fn observe_search(&self, took: Duration, bytes: u64) {
+        self.read_seconds.observe(took.as_secs_f64());
+        self.search_bytes.inc_by(bytes);
+    }
+
+    /// Counts a search that has read as much as it may.
+    pub fn search_limited(&self) {
+        self.searches_limited.inc();
+    }
+
     pub(super) fn register(&self, r: &mut Registry) {
         let r = r.sub_registry_with_prefix("disk");
         r.register("sync_seconds", "Time of an fsync of the log", self.sync_seconds.clone());
@@ -171,6 +186,16 @@ impl DiskMetrics {
             "read_errors",
             "Such reads that failed: the disk, or what is on it, is damaged",
             self.read_errors.clone(),
+        );
+        r.register(
+            "search_bytes",
+            "Bytes of the log that searches for the last events of channels have read",
+            self.search_bytes.clone(),
+        );
+        r.register(
+            "searches_limited",
+            "Such searches that log.search_bytes_max ended",
+            self.searches_limited.clone(),
         );
     }
 }

@@ -71,7 +71,7 @@ pub(super) const PUBLISHES_REFUSED: [&str; 13] = [
     "address_rate",
     "subject_rate",
 ];
-pub(super) const GAPS: [&str; 4] = ["evicted", "epoch", "unknown_position", "slow"];
+pub(super) const GAPS: [&str; 5] = ["evicted", "epoch", "unknown_position", "slow", "search_limit"];
 pub(super) const SUBSCRIPTIONS_REFUSED: [&str; 11] = [
     "closed",
     "not_caught_up",

@@ -17,7 +17,7 @@ export interface HubEvent {
 /** Events that this client should have had are no longer in history. */
 export interface Gap {
   type: "visnyk.gap";
-  reason: "evicted" | "epoch" | "unknown_position" | "slow";
+  reason: "evicted" | "epoch" | "unknown_position" | "slow" | "search_limit";
   /** The position that was asked for. */
   requested?: string;
   /** Where the stream goes on. */

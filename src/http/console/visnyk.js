@@ -42,7 +42,7 @@
  * follows goes on from the oldest retained event.
  *
  * @typedef {object} Gap
- * @property {"evicted"|"epoch"|"unknown_position"|"slow"} reason
+ * @property {"evicted"|"epoch"|"unknown_position"|"slow"|"search_limit"} reason
  * @property {string} [requested]  The position that was asked for.
  * @property {string} [oldest]     Where the stream goes on.
  * @property {string} [channel]    The channel that lost events, if it is only one.

@@ -141,6 +141,7 @@ const GAPS = {
   epoch: "Events may be missing: the hub began a new history.",
   unknown_position: "Events may be missing: the hub does not know the position it was asked for.",
   slow: "Events were skipped: this page read too slowly.",
+  search_limit: "Older events may be there: the hub ended its search for them.",
 };
 const STATES = {
   idle: "Not watching",

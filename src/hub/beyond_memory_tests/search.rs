@@ -1,6 +1,9 @@
 //! What searches for last events on disk may cost, alone and together.
 
-use super::{last::last, *};
+use super::{
+    last::{answered, begun, last, publish_one, typed},
+    *,
+};
 use crate::actors::LogReads;
 
 fn small_reads(path: &Path, reads: ReadLimits) -> DiskOptions {
@@ -17,6 +20,13 @@ async fn start_on_disk(options: DiskOptions) -> Hub {
 
 fn reads(hub: &Hub) -> Arc<LogReads> {
     Arc::clone(hub.0.log_reads.as_ref().expect("a log on disk"))
+}
+
+/// The value of a metric without labels.
+fn metric(hub: &Hub, name: &str) -> u64 {
+    let metrics = hub.metrics();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.expect("such a metric").parse().expect("a number")
 }
 
 async fn until(is_so: impl Fn() -> bool) {
@@ -77,4 +87,76 @@ async fn a_loss_behind_the_last_events_leaves_those_that_exist_and_no_others() {
         assert_eq!(received.found, [None, Some(108), Some(109), Some(200)], "{selectors:?}");
     }
     hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_ends_at_its_limit_of_bytes_and_says_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let limit = 20_000;
+    let limits = ReadLimits { search_bytes_max: limit, ..ReadLimits::default() };
+    let hub = start_on_disk(small_reads(directory.path(), limits)).await;
+    publish_one(&hub, "a", 1, true).await;
+    for n in 0..600 {
+        publish_one(&hub, "a", 1_000 + n, false).await;
+    }
+    publish_one(&hub, "a", 2, true).await;
+    for n in 0..20 {
+        publish_one(&hub, "a", 2_000 + n, false).await;
+    }
+    let rare = || typed(&["a"], &["rare"]);
+    // It is enough for the newest, so nothing is missing.
+    assert_eq!(answered(&hub, rare(), last(1)).await, numbers([2]));
+    assert_eq!(metric(&hub, "visnyk_disk_searches_limited_total"), 0);
+    let before = metric(&hub, "visnyk_disk_search_bytes_total");
+    let request = PollRequest { subscription: rare(), ..poll(&["a"], last(5)) };
+    let answer = hub.poll_now(&request).await.expect("an answer");
+    let PollNow::Answer(answer) = answer else { panic!("there are events") };
+    let found: Vec<_> = answer.events.iter().map(|event| event.data().parse().ok()).collect();
+    assert_eq!(found, numbers([2]));
+    let gap = answer.gap.expect("it has not looked at all");
+    assert_eq!((gap.reason, &*gap.requested), (GapReason::SearchLimit, "last=5"));
+    let read = metric(&hub, "visnyk_disk_search_bytes_total") - before;
+    assert!((limit..limit + 4_096).contains(&read), "{read}");
+    // A stream: the gap, what was found, and what is live.
+    let (mut stream, mut received) = begun(&hub, rare(), last(5), 2).await;
+    assert_eq!(received.found, [None, Some(2)]);
+    publish_one(&hub, "a", 3, true).await;
+    while received.found.len() < 3 {
+        timeout(PATIENCE, received.take(&mut stream)).await.expect("it goes on");
+    }
+    assert_eq!(received.found, [None, Some(2), Some(3)]);
+    // Nothing is found at all.
+    let none = typed(&["a"], &["no-such-type"]);
+    let (_, received) = begun(&hub, none.clone(), last(1), 1).await;
+    assert_eq!(received.found, [None]);
+    let request = PollRequest { subscription: none, ..poll(&["a"], last(1)) };
+    let answer = hub.poll_now(&request).await.expect("an answer");
+    let PollNow::Answer(answer) = answer else { panic!("it has not looked at all") };
+    assert_eq!(answer.gap.map(|gap| gap.reason), Some(GapReason::SearchLimit));
+    assert!(answer.events.is_empty() && answer.position.seq == hub.0.store.head());
+    assert!(hub.metrics().contains("visnyk_gaps_total{reason=\"search_limit\"} 4"));
+    assert_eq!(metric(&hub, "visnyk_disk_searches_limited_total"), 4);
+    hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_that_may_read_all_there_is_is_not_cut() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let hub = start_on_disk(small_reads(directory.path(), ReadLimits::default())).await;
+    publish_one(&hub, "a", 1, true).await;
+    for n in 0..600 {
+        publish_one(&hub, "a", 1_000 + n, false).await;
+    }
+    let rare = typed(&["a"], &["rare"]);
+    assert_eq!(answered(&hub, rare.clone(), last(5)).await, numbers([1]), "without a gap");
+    let all = metric(&hub, "visnyk_disk_search_bytes_total");
+    hub.shut_down().await;
+    drop(hub);
+    for (search_bytes_max, expected) in [(all, Some(1)), (all / 2, None)] {
+        let limits = ReadLimits { search_bytes_max, ..ReadLimits::default() };
+        let hub = start_on_disk(small_reads(directory.path(), limits)).await;
+        let (_, received) = begun(&hub, rare.clone(), last(5), 1).await;
+        assert_eq!(received.found, [expected], "{search_bytes_max} of {all}");
+        hub.shut_down().await;
+    }
 }

@@ -309,6 +309,8 @@ pub struct LogSettings {
     pub read_bytes_max: u64,
     /// Bytes of the log that are kept in memory for other readers, and as many of its indexes.
     pub read_cache_bytes_max: u64,
+    /// Bytes of the log that one search for the last events of channels reads.
+    pub search_bytes_max: u64,
 }
 
 impl Default for LogSettings {
@@ -328,6 +330,7 @@ impl Default for LogSettings {
             read_piece_bytes: reads.piece_bytes,
             read_bytes_max: reads.bytes_max,
             read_cache_bytes_max: reads.cache_bytes_max,
+            search_bytes_max: reads.search_bytes_max,
         }
     }
 }
