@@ -1,8 +1,8 @@
 //! Reads of the log on disk for readers of history: a few threads, so that no thread that serves
 //! connections waits for a disk.
 //!
-//! A read is a bounded piece, or a turn of a search for last events, and a reader has one at a time, so
-//! they take turns. What is read and not taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
+//! A read is a bounded piece, or a search for last events, which gives way to the others after each turn. A reader
+//! has one at a time, and equal searches are one, so they take turns. What is read and not taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
 
 use std::{
     collections::VecDeque,
@@ -22,8 +22,9 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::shared_search::{SharedSearch, SharedSearches};
 use crate::{
-    backend::{EventStore, LastSearch, LogRead, LogReadError, Piece},
+    backend::{EventStore, FoundEvents, LastSearch, LogRead, LogReadError, Piece},
     disk::{LocalDirectory, LogReader, ReadError},
     telemetry::{DiskMetrics, LogThrottle},
 };
@@ -82,8 +83,8 @@ pub(crate) enum ReadFailure {
     Closed,
 }
 
-/// A search for last events that waits or is under way, or a turn of it.
-pub(crate) type PendingSearch = PendingRead<LastSearch>;
+/// A search for last events that waits or is under way.
+pub(crate) type PendingSearch = PendingRead<FoundEvents>;
 
 /// A read that waits or is under way.
 #[derive(Debug)]
@@ -112,6 +113,14 @@ impl Drop for ReadPiece {
     fn drop(&mut self) {
         self.queue.state.lock().ready_bytes -= self.bytes;
         self.queue.changed.notify_one();
+    }
+}
+
+impl<T> PendingRead<T> {
+    /// One that counts as one of `cancelled` if it is dropped.
+    fn new(cancelled: &Arc<AtomicUsize>) -> (Reply<T>, Self) {
+        let (sender, reply) = oneshot::channel();
+        (sender, Self { reply, is_over: false, cancelled: Arc::clone(cancelled) })
     }
 }
 
@@ -150,6 +159,8 @@ struct Queue {
 #[derive(Default)]
 struct State {
     reads: VecDeque<Read>,
+    /// The searches that are among them or under way.
+    searches: SharedSearches,
     /// Bytes that are read and not taken.
     ready_bytes: u64,
     has_stopped: bool,
@@ -162,7 +173,7 @@ enum Read {
     /// The next piece of a reader.
     Piece(LogRead, Reply<ReadPiece>),
     /// A turn of a search for last events.
-    Search(LastSearch, Reply<LastSearch>),
+    Search(LastSearch, Arc<SharedSearch>),
 }
 
 type Reply<T> = oneshot::Sender<Result<T, ReadFailure>>;
@@ -172,7 +183,7 @@ impl Read {
     fn is_cancelled(&self) -> bool {
         match self {
             Self::Piece(_, reply) => reply.is_closed(),
-            Self::Search(_, reply) => reply.is_closed(),
+            Self::Search(_, shared) => shared.is_cancelled(),
         }
     }
 }
@@ -215,24 +226,40 @@ impl LogReads {
 
     /// Queues a read.
     pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead, ReadsBusy> {
-        self.queue(&self.queue.cancelled, |reply| Read::Piece(read, reply))
+        self.queue(&self.queue.cancelled, |reply, _| Read::Piece(read, reply))
     }
 
-    /// Queues a turn of a search for last events, which gives it back.
+    /// Queues the part of a search for last events that is on disk, or joins an equal one.
     pub(crate) fn search(&self, search: LastSearch) -> Result<PendingSearch, ReadsBusy> {
-        if self.queue.cancelled_searches.load(Ordering::Relaxed) > CANCELLED_SEARCHES_MAX {
-            self.queue.purge(&mut self.queue.state.lock());
+        let cancelled = &self.queue.cancelled_searches;
+        {
+            let mut state = self.queue.state.lock();
+            if cancelled.load(Ordering::Relaxed) > CANCELLED_SEARCHES_MAX {
+                self.queue.purge(&mut state);
+            }
+            let room = (self.queue.limits.queue_max as usize).saturating_sub(state.reads.len());
+            if let Some(shared) = state.searches.find(&search)
+                && shared.waiting() < room
+            {
+                let (reply, pending) = PendingRead::new(cancelled);
+                shared.join(reply);
+                self.queue.metrics.search_shared();
+                return Ok(pending);
+            }
         }
-        self.queue(&self.queue.cancelled_searches, |reply| Read::Search(search, reply))
+        self.queue(cancelled, |reply, searches| {
+            let shared = searches.add(&search, reply);
+            Read::Search(search, shared)
+        })
     }
 
     /// Queues a read that counts as one of `cancelled` if it is dropped.
     fn queue<T>(
         &self,
         cancelled: &Arc<AtomicUsize>,
-        read: impl FnOnce(Reply<T>) -> Read,
+        read: impl FnOnce(Reply<T>, &mut SharedSearches) -> Read,
     ) -> Result<PendingRead<T>, ReadsBusy> {
-        let (reply, pending) = oneshot::channel();
+        let (reply, pending) = PendingRead::new(cancelled);
         let queue_max = self.queue.limits.queue_max as usize;
         let mut state = self.queue.state.lock();
         if state.reads.len() >= queue_max {
@@ -246,18 +273,17 @@ impl LogReads {
             }
         }
         if !state.has_stopped {
-            state.reads.push_back(read(reply));
-            self.queue.metrics.reads_wait(state.reads.len());
-            self.queue.changed.notify_one();
+            let read = read(reply, &mut state.searches);
+            self.queue.push(&mut state, read);
         }
-        let cancelled = Arc::clone(cancelled);
-        Ok(PendingRead { reply: pending, is_over: false, cancelled })
+        Ok(pending)
     }
 
     /// Reads nothing more.
     pub(super) fn stop(&self) {
         let mut state = self.queue.state.lock();
         state.has_stopped = true;
+        state.searches.clear();
         let reads = mem::take(&mut state.reads);
         self.queue.changed.notify_all();
         drop(state);
@@ -322,15 +348,18 @@ impl Queue {
         self.cancelled.store(0, Ordering::Relaxed);
         self.cancelled_searches.store(0, Ordering::Relaxed);
         state.reads.retain(|read| !read.is_cancelled());
+        state.searches.purge();
+    }
+
+    fn push(&self, state: &mut State, read: Read) {
+        state.reads.push_back(read);
+        self.metrics.reads_wait(state.reads.len());
+        self.changed.notify_one();
     }
 
     /// Serves one read after the other, until the end.
     fn serve(self: &Arc<Self>) {
         while let Some(read) = self.next() {
-            if read.is_cancelled() {
-                self.metrics.read_cancelled();
-                continue;
-            }
             let started = Instant::now();
             // A reader that has gone meanwhile drops the result.
             match read {
@@ -341,19 +370,30 @@ impl Queue {
                     self.metrics.observe_read(started.elapsed(), bytes);
                     let _ = reply.send(result);
                 }
-                Read::Search(mut search, reply) => {
-                    let bytes_max = self.limits.search_bytes_max;
-                    let result = self.perform(|| {
-                        Ok(self.store.search_log(&self.log, &mut search, bytes_max)?)
-                    });
-                    self.metrics.observe_search(started.elapsed(), *result.as_ref().unwrap_or(&0));
-                    if search.is_cut() {
-                        self.metrics.search_limited();
-                    }
-                    let _ = reply.send(result.map(|_| search));
-                }
+                Read::Search(search, shared) => self.search(search, &shared, started),
             }
         }
+    }
+
+    /// Makes a turn of a search.
+    fn search(&self, mut search: LastSearch, shared: &Arc<SharedSearch>, started: Instant) {
+        let bytes_max = self.limits.search_bytes_max;
+        let turn = self.perform(|| Ok(self.store.search_log(&self.log, &mut search, bytes_max)?));
+        self.metrics.observe_search(started.elapsed(), *turn.as_ref().unwrap_or(&0));
+        if turn.is_ok() && search.needs_disk() {
+            let mut state = self.state.lock();
+            if !state.has_stopped {
+                self.push(&mut state, Read::Search(search, Arc::clone(shared)));
+            }
+            return;
+        }
+        if search.is_cut() {
+            self.metrics.search_limited();
+        }
+        // In order, so on this thread.
+        let result = turn.map(|_| search.into_found());
+        self.state.lock().searches.remove(shared);
+        shared.answer(&result);
     }
 
     fn perform<T>(&self, read: impl FnOnce() -> Result<T, LogReadError>) -> Result<T, ReadFailure> {
@@ -374,7 +414,15 @@ impl Queue {
             let has_room = state.ready_bytes < self.limits.bytes_max;
             if has_room && let Some(read) = state.pop() {
                 self.metrics.reads_wait(state.reads.len());
-                return Some(read);
+                if !read.is_cancelled() {
+                    return Some(read);
+                }
+                // Under the lock under which others join.
+                if let Read::Search(_, shared) = &read {
+                    state.searches.remove(shared);
+                }
+                self.metrics.read_cancelled();
+                continue;
             }
             self.changed.wait(&mut state);
         }

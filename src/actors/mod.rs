@@ -41,6 +41,7 @@ mod shards;
 mod shards_handle;
 mod shared_answers;
 mod shared_counts;
+mod shared_search;
 mod shared_stage;
 mod show_stage;
 mod slot_key;

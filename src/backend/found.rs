@@ -18,7 +18,7 @@ use crate::{
 
 /// The events, in order.
 #[derive(Debug, Clone)]
-pub(super) struct FoundEvents {
+pub struct FoundEvents {
     events: Arc<[Next]>,
     /// Up to here there are no others; what follows is read like any history.
     through: Seq,

@@ -33,7 +33,8 @@ impl EventStore {
         search: &mut LastSearch,
         bytes_max: u64,
     ) -> Result<u64, ReadError> {
-        let LastSearch { types, newest, lacking, bytes, .. } = search;
+        let LastSearch { key, newest, lacking, bytes, .. } = search;
+        let types = &key.types;
         let Some(first) = lacking.first() else { return Ok(0) };
         let (hashes, through) = (lacking.hashes(), lacking.through);
         let channels = &mut lacking.channels;

@@ -15,7 +15,7 @@ use std::{
 use rustc_hash::FxHashSet;
 
 use super::{
-    channel::ChannelEntry,
+    channel::{ChannelEntry, ChannelId},
     directory::Directory,
     found::FoundEvents,
     lacking::LackingChannels,
@@ -27,11 +27,19 @@ use crate::{
     model::{ChannelPattern, EventKind, EventType, LastEvents, Seq},
 };
 
+/// What a search looks for. Two that are equal find the same, but for what is published in between.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct SearchKey {
+    named: Box<[ChannelId]>,
+    patterns: Box<[ChannelPattern]>,
+    pub(super) types: Box<[EventType]>,
+    each: LastEvents,
+}
+
 /// A search under way.
 #[derive(Debug)]
 pub struct LastSearch {
-    each: LastEvents,
-    pub(super) types: Box<[EventType]>,
+    pub(super) key: Arc<SearchKey>,
     /// The head of the log when it began; later events come after all of these.
     head: Seq,
     /// The newest events that were found, at most [`LAST_EVENTS_MAX`].
@@ -64,10 +72,17 @@ struct LookBack {
 }
 
 impl LastSearch {
-    pub(super) fn new(each: LastEvents, types: &[EventType], head: Seq) -> Self {
+    pub(super) fn new<'a>(
+        each: LastEvents,
+        types: &[EventType],
+        patterns: &[ChannelPattern],
+        named: impl Iterator<Item = &'a Arc<ChannelEntry>>,
+        head: Seq,
+    ) -> Self {
+        let named = named.map(|entry| entry.id()).collect();
+        let key = SearchKey { named, patterns: patterns.into(), types: types.into(), each };
         Self {
-            each,
-            types: types.into(),
+            key: Arc::new(key),
             head,
             newest: BinaryHeap::new(),
             lacking: LackingChannels::new(LAST_EVENTS_MAX),
@@ -76,6 +91,16 @@ impl LastSearch {
             channels: VecDeque::new(),
             stage: Stage::Named,
         }
+    }
+
+    /// What it looks for.
+    pub(crate) fn key(&self) -> &Arc<SearchKey> {
+        &self.key
+    }
+
+    /// The head of the log when it began.
+    pub(crate) fn head(&self) -> Seq {
+        self.head
     }
 
     /// Looks at some more events and channels; true when it has looked at all that is in memory. The subscription is the
@@ -145,8 +170,8 @@ impl LastSearch {
     }
 
     /// What it has found, of a hub whose bodies may be, or come to be, on disk alone.
-    pub(super) fn into_found(self) -> FoundEvents {
-        let (through, cut) = (self.head, self.is_cut.then_some(self.each));
+    pub(crate) fn into_found(self) -> FoundEvents {
+        let (through, cut) = (self.head, self.is_cut.then_some(self.key.each));
         FoundEvents::new(self.into_events().into(), through, cut)
     }
 
@@ -167,7 +192,7 @@ impl LastSearch {
 
     fn add(&mut self, entry: &Arc<ChannelEntry>) {
         if !entry.events().never_published() {
-            let (entry, through, left) = (Arc::clone(entry), self.head, self.each.get());
+            let (entry, through, left) = (Arc::clone(entry), self.head, self.key.each.get());
             self.channels.push_back(LookBack { entry, through, left });
         }
     }
@@ -186,12 +211,12 @@ impl LastSearch {
                     break;
                 }
                 // Without a type filter a channel is searched in one look.
-                if *events_left == 0 && !self.types.is_empty() {
+                if *events_left == 0 && !self.key.types.is_empty() {
                     return false;
                 }
                 *events_left = events_left.saturating_sub(1);
                 *through = Seq(event.seq.0 - 1);
-                if Subscription::wants(&self.types, event) {
+                if Subscription::wants(&self.key.types, event) {
                     // The closing event comes with the others.
                     *left -= usize::from(event.kind == EventKind::Published);
                     self.newest.push(Reverse(Next::new(event.seq, entry)));

@@ -35,9 +35,10 @@ pub use channel::{ChannelEntry, ChannelId, ChannelInfo};
 pub use channel_events::ChannelEvents;
 pub use directory::{Directory, DirectoryFull};
 pub use event_store::EventStore;
+pub use found::FoundEvents;
 #[cfg(test)]
 pub(crate) use last_search::LAST_EVENTS_MAX;
-pub use last_search::LastSearch;
+pub use last_search::{LastSearch, SearchKey};
 pub use log_read::{LogRead, LogReadError};
 pub use pattern_counts::{CountedPattern, PatternCounts};
 pub use piece::{Piece, SeqRange};

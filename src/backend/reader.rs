@@ -83,10 +83,10 @@ impl HistoryReader {
         }
     }
 
-    /// Lets the search for the start go on.
-    pub fn go_on(&mut self, search: LastSearch) {
+    /// Lets the search for the start go on with what was found on disk.
+    pub fn go_on(&mut self, found: FoundEvents) {
         if let ReadStage::Searching(state) = &mut self.stage {
-            state.search = Search::Last(search);
+            state.search = Search::Found(found);
         }
     }
 

@@ -103,9 +103,10 @@ impl EventStore {
             Start::Now => return now(head),
             Start::Earliest => Target::Oldest { after: Seq::ZERO, missed: None },
             Start::Last(each) => {
-                let search = Search::Last(LastSearch::new(*each, request.types, head));
+                let search = LastSearch::new(*each, request.types, patterns, named.clone(), head);
                 let target = Target::Oldest { after: Seq::ZERO, missed: None };
                 let asks_truncated = request.truncated;
+                let search = Search::Last(search);
                 let state = StartSearch { target, asks_truncated, head, search };
                 return self.begin_search(patterns, named, state);
             }
@@ -160,13 +161,7 @@ impl EventStore {
                 let is_over = last.look(self.registry().directory(), patterns, named);
                 if is_over && !last.needs_disk() {
                     match self.is_on_disk() {
-                        true => {
-                            let found = last.into_found();
-                            if let Some(each) = found.cut() {
-                                target = Target::behind_cut(target.after(), each);
-                            }
-                            self.start_found(&found, &target)
-                        }
+                        true => self.start_found(last.into_found(), &mut target),
                         false => self.start_merge(last.into_replay(), true, &target, head),
                     }
                 } else {
@@ -174,6 +169,7 @@ impl EventStore {
                 }
             }
             Search::OnDisk => Progress::More(Search::OnDisk),
+            Search::Found(found) => self.start_found(found, &mut target),
             Search::Truncated { cursor, known, stage, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
                     *reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
@@ -298,11 +294,14 @@ impl EventStore {
     }
 
     /// Begins with these events.
-    fn start_found(&self, found: &FoundEvents, target: &Target) -> Progress {
+    fn start_found(&self, found: FoundEvents, target: &mut Target) -> Progress {
+        if let Some(each) = found.cut() {
+            *target = Target::behind_cut(target.after(), each);
+        }
         // Noted before the losses are looked at, so that the oldest event is not among them.
         let known = self.journal().known_losses(found.through());
         let cursor = found.cursor_after(target.after());
-        let stage = ReadStage::Found(found.clone());
+        let stage = ReadStage::Found(found);
         Progress::Found { cursor, reader: HistoryReader { stage, ..HistoryReader::knowing(known) } }
     }
 

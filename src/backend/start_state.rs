@@ -1,8 +1,8 @@
 //! How far the search for the start of a subscription has come.
 
 use super::{
-    last_search::LastSearch, losses::KnownLosses, reader::ReadStage, replay_heap::ReplayHeap,
-    truncation::TruncationWalk,
+    found::FoundEvents, last_search::LastSearch, losses::KnownLosses, reader::ReadStage,
+    replay_heap::ReplayHeap, truncation::TruncationWalk,
 };
 use crate::model::{ChannelName, GapReason, LastEvents, Position, Seq};
 
@@ -37,6 +37,8 @@ pub(super) enum Search {
     Last(LastSearch),
     /// Back through the log on disk, on a thread that may block.
     OnDisk,
+    /// Nowhere any more: these were found on disk.
+    Found(FoundEvents),
     /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
     /// is not silently missing but a loss.
     Truncated { cursor: Seq, known: KnownLosses, stage: ReadStage, walk: TruncationWalk },

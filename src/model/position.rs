@@ -138,7 +138,7 @@ pub enum Start {
 }
 
 /// How many events of each channel a subscription starts back from now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LastEvents(u16);
 
 impl LastEvents {

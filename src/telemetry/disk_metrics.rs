@@ -35,6 +35,7 @@ pub struct DiskMetrics {
     read_errors: Counter,
     search_bytes: Counter,
     searches_limited: Counter,
+    searches_shared: Counter,
 }
 
 impl Default for DiskMetrics {
@@ -60,6 +61,7 @@ impl Default for DiskMetrics {
             read_errors: Counter::default(),
             search_bytes: Counter::default(),
             searches_limited: Counter::default(),
+            searches_shared: Counter::default(),
         }
     }
 }
@@ -133,6 +135,11 @@ impl DiskMetrics {
         self.searches_limited.inc();
     }
 
+    /// Counts a search for which an equal one was under way.
+    pub fn search_shared(&self) {
+        self.searches_shared.inc();
+    }
+
     pub(super) fn register(&self, r: &mut Registry) {
         let r = r.sub_registry_with_prefix("disk");
         r.register("sync_seconds", "Time of an fsync of the log", self.sync_seconds.clone());
@@ -196,6 +203,11 @@ impl DiskMetrics {
             "searches_limited",
             "Such searches that log.search_bytes_max ended",
             self.searches_limited.clone(),
+        );
+        r.register(
+            "searches_shared",
+            "Such searches that an equal one under way was made for too",
+            self.searches_shared.clone(),
         );
     }
 }

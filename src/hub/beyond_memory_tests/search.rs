@@ -160,3 +160,70 @@ async fn a_search_that_may_read_all_there_is_is_not_cut() {
         hub.shut_down().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_searches_at_a_time_are_one_and_the_client_that_began_it_may_go() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let hub = start_on_disk(small_reads(directory.path(), ReadLimits::default())).await;
+    publish(&hub, (0..5).map(|n| ("a", n))).await;
+    publish(&hub, (0..200).map(|n| ("b", 1_000 + n))).await;
+    let reads = reads(&hub);
+    reads.hold(true);
+    let begins = open(&hub, &["a"], last(2)).await;
+    until(|| reads.waiting() == 1).await;
+    let mut joining = Vec::new();
+    for _ in 0..20 {
+        joining.push(open(&hub, &["a"], last(2)).await);
+    }
+    until(|| metric(&hub, "visnyk_disk_searches_shared_total") == 20).await;
+    let polling = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.poll_now(&poll(&["a"], last(2))).await }
+    });
+    until(|| metric(&hub, "visnyk_disk_searches_shared_total") == 21).await;
+    assert_eq!(reads.waiting(), 1);
+    // These look for something else.
+    let others = [
+        (open(&hub, &["a"], last(3)).await, numbers([2, 3, 4])),
+        (open(&hub, &["a/**"], last(2)).await, numbers([3, 4])),
+        (open(&hub, &["a", "b"], last(1)).await, numbers([4, 1_199])),
+    ];
+    until(|| reads.waiting() == 4).await;
+    drop(begins);
+    // It is shown to those that have joined before and after.
+    publish(&hub, [("a", 5)]).await;
+    joining.push(open(&hub, &["a"], last(2)).await);
+    until(|| metric(&hub, "visnyk_disk_searches_shared_total") == 22).await;
+    reads.hold(false);
+    let answer = polling.await.expect("it does not panic").expect("an answer");
+    let PollNow::Answer(answer) = answer else { panic!("there are events") };
+    let found: Vec<Option<u64>> =
+        answer.events.iter().map(|event| event.data().parse().ok()).collect();
+    assert_eq!(found[..2], numbers([3, 4]));
+    for mut stream in joining {
+        let mut received = Received::default();
+        while received.found.len() < 3 {
+            timeout(PATIENCE, received.take(&mut stream)).await.expect("all of it");
+        }
+        assert_eq!(received.found, numbers([3, 4, 5]));
+    }
+    for (mut stream, expected) in others {
+        let mut received = Received::default();
+        while received.found.len() < expected.len() {
+            timeout(PATIENCE, received.take(&mut stream)).await.expect("all of it");
+        }
+        assert_eq!(received.found[..expected.len()], expected);
+    }
+    // One that nothing waits for any more is not made, and takes no others.
+    reads.hold(true);
+    let shared = metric(&hub, "visnyk_disk_searches_shared_total");
+    let gone = open(&hub, &["a"], last(4)).await;
+    until(|| reads.waiting() == 1).await;
+    drop(gone);
+    reads.hold(false);
+    until(|| reads.waiting() == 0).await;
+    let (_, received) = begun(&hub, subscription(&["a"]), last(4), 4).await;
+    assert_eq!(received.found, numbers([2, 3, 4, 5]));
+    assert_eq!(metric(&hub, "visnyk_disk_searches_shared_total"), shared);
+    hub.shut_down().await;
+}

@@ -138,11 +138,11 @@ impl Engine {
         let pending = self.extras.disk_search(index).ok_or(NoPiece::NotYet)?;
         let result = result_of(pending, &waker)?;
         self.extras.end_disk_search(index);
-        let search = result?;
+        let found = result?;
         if let Some(reader) =
             self.slots.get_mut(index as usize).and_then(|slot| slot.reader.as_mut())
         {
-            reader.go_on(search);
+            reader.go_on(found);
         }
         Ok(())
     }
