@@ -22,7 +22,10 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::shared_search::{SharedSearch, SharedSearches};
+use super::{
+    search_wait::{MemoryWaiters, PendingSearch},
+    shared_search::{SharedSearch, SharedSearches},
+};
 use crate::{
     backend::{EventStore, FoundEvents, LastSearch, LogRead, LogReadError, Piece},
     disk::{LocalDirectory, LogReader, ReadError},
@@ -46,6 +49,9 @@ pub struct ReadLimits {
     /// Bytes of the log that one search for the last events of channels reads; past it a subscription
     /// starts with what was found, behind a gap.
     pub search_bytes_max: u64,
+    /// Bytes of memory that all such searches hold together, and what they have found until it is sent. Past
+    /// it further ones wait, as many as reads wait at most.
+    pub search_memory_bytes_max: u64,
 }
 
 impl Default for ReadLimits {
@@ -57,6 +63,7 @@ impl Default for ReadLimits {
             bytes_max: 16 << 20,
             cache_bytes_max: 16 << 20,
             search_bytes_max: 1 << 30,
+            search_memory_bytes_max: 64 << 20,
         }
     }
 }
@@ -82,9 +89,6 @@ pub(crate) enum ReadFailure {
     /// The log is closed.
     Closed,
 }
-
-/// A search for last events that waits or is under way.
-pub(crate) type PendingSearch = PendingRead<FoundEvents>;
 
 /// A read that waits or is under way.
 #[derive(Debug)]
@@ -148,6 +152,7 @@ struct Queue {
     limits: ReadLimits,
     metrics: Arc<DiskMetrics>,
     failures: LogThrottle,
+    memory_waiters: Arc<MemoryWaiters>,
     state: Mutex<State>,
     changed: Condvar,
     /// Reads that were cancelled since the queue was last purged: the most that may still be in it.
@@ -197,7 +202,9 @@ impl LogReads {
         metrics: Arc<DiskMetrics>,
     ) -> io::Result<Self> {
         log.keep_in_memory(limits.cache_bytes_max);
+        store.limit_searches(limits.search_memory_bytes_max);
         let queue = Arc::new(Queue {
+            memory_waiters: MemoryWaiters::new(&metrics),
             store,
             log,
             limits,
@@ -229,8 +236,22 @@ impl LogReads {
         self.queue(&self.queue.cancelled, |reply, _| Read::Piece(read, reply))
     }
 
-    /// Queues the part of a search for last events that is on disk, or joins an equal one.
+    /// Lets a search for last events wait for memory; or queues the part of it that is on disk, or joins an
+    /// equal one.
     pub(crate) fn search(&self, search: LastSearch) -> Result<PendingSearch, ReadsBusy> {
+        let queue = &self.queue;
+        let waits_for = search.waits_for().zip(queue.store.search_memory());
+        let Some((bytes, memory)) = waits_for else {
+            return self.search_disk(search).map(PendingSearch::from);
+        };
+        if queue.memory_waiters.count() >= queue.limits.queue_max as usize {
+            queue.metrics.read_refused();
+            return Err(ReadsBusy);
+        }
+        Ok(PendingSearch::for_memory(search, memory.take(bytes), &queue.memory_waiters))
+    }
+
+    fn search_disk(&self, search: LastSearch) -> Result<PendingRead<FoundEvents>, ReadsBusy> {
         let cancelled = &self.queue.cancelled_searches;
         {
             let mut state = self.queue.state.lock();

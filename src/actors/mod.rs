@@ -34,6 +34,7 @@ mod poll_times;
 mod reply;
 mod root;
 mod sampler;
+mod search_wait;
 mod seen;
 mod shard;
 mod shard_context;

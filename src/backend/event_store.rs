@@ -5,7 +5,7 @@
 //! ceiling stay readable there (docs/adr/034-history-beyond-memory.md).
 
 use std::sync::{
-    Arc, Weak,
+    Arc, OnceLock, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
     channel::ChannelEntry, journal::Journal, losses::Losses, ranking::Ranking, registry::Registry,
+    search_memory::SearchMemory,
 };
 use crate::{
     core::{Evicted, History},
@@ -43,6 +44,8 @@ pub struct EventStore {
     ranking: Mutex<Ranking>,
     /// Its lock is taken under that of a history, never the other way round.
     journal: RwLock<Journal>,
+    /// With a log on disk, what searches for last events may hold.
+    search_memory: OnceLock<SearchMemory>,
 }
 
 impl EventStore {
@@ -62,6 +65,7 @@ impl EventStore {
             oldest: Mutex::default(),
             ranking: Mutex::default(),
             journal: RwLock::default(),
+            search_memory: OnceLock::new(),
         }
     }
 
@@ -79,6 +83,16 @@ impl EventStore {
     /// Whether the bodies of events may be on disk alone.
     pub fn is_on_disk(&self) -> bool {
         self.first_on_disk().is_some()
+    }
+
+    /// Sets what searches for last events may hold together, once.
+    pub fn limit_searches(&self, bytes_max: u64) {
+        let _ = self.search_memory.set(SearchMemory::new(bytes_max));
+    }
+
+    /// What searches for last events may hold together, if that is limited.
+    pub fn search_memory(&self) -> Option<&SearchMemory> {
+        self.search_memory.get()
     }
 
     /// This incarnation of the log.

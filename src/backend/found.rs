@@ -10,6 +10,7 @@ use super::{
     losses::KnownLosses,
     piece::{Piece, SeqRange},
     replay::Next,
+    search_memory::SearchBytes,
 };
 use crate::{
     core::NotInMemory,
@@ -24,11 +25,18 @@ pub struct FoundEvents {
     through: Seq,
     /// How many of each channel were looked for, if the search was ended before it had looked at all.
     cut: Option<LastEvents>,
+    /// What they take of the memory of all searches.
+    _memory: Option<Arc<SearchBytes>>,
 }
 
 impl FoundEvents {
-    pub(super) fn new(events: Arc<[Next]>, through: Seq, cut: Option<LastEvents>) -> Self {
-        Self { events, through, cut }
+    pub(super) fn new(
+        events: Arc<[Next]>,
+        through: Seq,
+        cut: Option<LastEvents>,
+        memory: Option<SearchBytes>,
+    ) -> Self {
+        Self { events, through, cut, _memory: memory.map(Arc::new) }
     }
 
     /// How many of each channel were looked for, if older ones may be there.

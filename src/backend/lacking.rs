@@ -41,6 +41,12 @@ impl LackingChannels {
         self.channels.is_empty()
     }
 
+    /// What so many take in memory.
+    pub(super) fn bytes(channels: usize) -> usize {
+        // The table of a map is half empty after it has grown.
+        2 * channels * (size_of::<(ChannelName, Lacking)>() + 1)
+    }
+
     /// Drops all of them.
     pub(super) fn clear(&mut self) {
         self.channels = HashMap::new();

@@ -20,6 +20,7 @@ use super::{
     found::FoundEvents,
     lacking::LackingChannels,
     replay::{Next, Replay},
+    search_memory::{SearchBytes, SearchMemory},
     walk::Walk,
 };
 use crate::{
@@ -34,6 +35,15 @@ pub struct SearchKey {
     patterns: Box<[ChannelPattern]>,
     pub(super) types: Box<[EventType]>,
     each: LastEvents,
+}
+
+/// How a search goes on that had to wait.
+#[derive(Debug)]
+pub enum SearchStep {
+    /// It has memory, and begins.
+    Begins(LastSearch),
+    /// It is over.
+    Found(FoundEvents),
 }
 
 /// A search under way.
@@ -51,6 +61,9 @@ pub struct LastSearch {
     pub(super) bytes: u64,
     /// Whether it has read as many as it may, and channels lack events that are there.
     is_cut: bool,
+    /// Its part of the memory of all searches, and how much it waits for if it has none.
+    memory: Option<SearchBytes>,
+    waits_for: Option<u32>,
     /// Channels that the walk has come to.
     channels: VecDeque<LookBack>,
     stage: Stage,
@@ -88,6 +101,8 @@ impl LastSearch {
             lacking: LackingChannels::new(LAST_EVENTS_MAX),
             bytes: 0,
             is_cut: false,
+            memory: None,
+            waits_for: None,
             channels: VecDeque::new(),
             stage: Stage::Named,
         }
@@ -101,6 +116,53 @@ impl LastSearch {
     /// The head of the log when it began.
     pub(crate) fn head(&self) -> Seq {
         self.head
+    }
+
+    /// Takes its part of the memory of all searches, if it has none; false if it has to wait. There are so many
+    /// channels.
+    pub(super) fn take_memory(&mut self, memory: &SearchMemory, channels: usize) -> bool {
+        if self.memory.is_some() {
+            return true;
+        }
+        let bytes = self.bytes_max(channels);
+        self.memory = memory.try_take(bytes);
+        self.waits_for = self.memory.is_none().then_some(bytes);
+        self.memory.is_some()
+    }
+
+    /// How much memory it waits for.
+    pub(crate) fn waits_for(&self) -> Option<u32> {
+        self.waits_for
+    }
+
+    /// Gives it what it has waited for.
+    pub(crate) fn give_memory(&mut self, bytes: SearchBytes) {
+        (self.memory, self.waits_for) = (Some(bytes), None);
+    }
+
+    /// Bytes that it may hold, of so many channels.
+    fn bytes_max(&self, channels: usize) -> u32 {
+        let channels = match self.key.patterns.is_empty() {
+            true => self.key.named.len(),
+            false => channels + self.key.named.len(),
+        };
+        let lacking = LackingChannels::bytes(channels.min(2 * LAST_EVENTS_MAX));
+        (Self::found_bytes(channels * self.key.each.get()) + lacking) as u32
+    }
+
+    fn found_bytes(events: usize) -> usize {
+        // Twice, as a heap grows, and when it is put in order.
+        SEARCH_BYTES + 2 * events.min(LAST_EVENTS_MAX) * size_of::<Next>()
+    }
+
+    /// Frees what it will not need, now that all in memory has been looked at.
+    pub(super) fn shrink(&mut self) {
+        let lacking = self.lacking.channels.len();
+        let events = lacking * self.key.each.get() + self.newest.len();
+        let bytes = Self::found_bytes(events) + LackingChannels::bytes(lacking);
+        if let Some(memory) = &mut self.memory {
+            memory.shrink(bytes);
+        }
     }
 
     /// Looks at some more events and channels; true when it has looked at all that is in memory. The subscription is the
@@ -170,9 +232,14 @@ impl LastSearch {
     }
 
     /// What it has found, of a hub whose bodies may be, or come to be, on disk alone.
-    pub(crate) fn into_found(self) -> FoundEvents {
+    pub(crate) fn into_found(mut self) -> FoundEvents {
         let (through, cut) = (self.head, self.is_cut.then_some(self.key.each));
-        FoundEvents::new(self.into_events().into(), through, cut)
+        let mut memory = self.memory.take();
+        let events = self.into_events();
+        if let Some(memory) = &mut memory {
+            memory.shrink(SEARCH_BYTES + events.len() * size_of::<Next>());
+        }
+        FoundEvents::new(events.into(), through, cut, memory)
     }
 
     /// The same of a hub in memory: a merge that knows the first events of the channels.
@@ -238,5 +305,7 @@ impl LastSearch {
 
 /// Events that a subscription starts with, of all its channels together: the newest. 16 bytes each.
 pub(crate) const LAST_EVENTS_MAX: usize = if cfg!(test) { 12 } else { 10_000 };
+/// What a search takes besides what it has found.
+const SEARCH_BYTES: usize = 512;
 /// Events that one look visits, each a comparison with the types.
 const LOOK_EVENTS_MAX: usize = if cfg!(test) { 5 } else { 2_048 };

@@ -9,7 +9,7 @@ use super::{
     event_store::EventStore,
     found::FoundEvents,
     journal::{Journal, filter_of},
-    last_search::LastSearch,
+    last_search::{LastSearch, SearchStep},
     log_filter::LogFilter,
     losses::{KnownLosses, Lost},
     piece::{Piece, SeqRange},
@@ -70,12 +70,16 @@ impl HistoryReader {
         Self { known, ..Self::default() }
     }
 
-    /// Takes the search for the start out, if it has to go on in the log on disk
-    /// ([`search_log`](EventStore::search_log)); it comes back with [`go_on`](Self::go_on).
+    /// Takes the search for the start out, if it has to wait for memory, or to go on in the log on disk
+    /// ([`search_log`](EventStore::search_log)). The result comes with [`go_on`](Self::go_on).
     pub fn take_search(&mut self) -> Option<LastSearch> {
         let ReadStage::Searching(state) = &mut self.stage else { return None };
         match mem::replace(&mut state.search, Search::OnDisk) {
-            Search::Last(search) if search.is_over_in_memory() => Some(search),
+            Search::Last(mut search) if search.is_over_in_memory() => {
+                search.shrink();
+                Some(search)
+            }
+            Search::Last(search) if search.waits_for().is_some() => Some(search),
             search => {
                 state.search = search;
                 None
@@ -83,10 +87,13 @@ impl HistoryReader {
         }
     }
 
-    /// Lets the search for the start go on with what was found on disk.
-    pub fn go_on(&mut self, found: FoundEvents) {
+    /// Lets the search for the start go on.
+    pub fn go_on(&mut self, step: SearchStep) {
         if let ReadStage::Searching(state) = &mut self.stage {
-            state.search = Search::Found(found);
+            state.search = match step {
+                SearchStep::Begins(search) => Search::Last(search),
+                SearchStep::Found(found) => Search::Found(found),
+            };
         }
     }
 

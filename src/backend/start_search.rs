@@ -154,11 +154,11 @@ impl EventStore {
             debug_assert!(false, "it is known where it starts");
             return None;
         };
-        let StartSearch { target, asks_truncated, head, search } = *state;
-        let mut target = target;
+        let StartSearch { mut target, asks_truncated, head, search } = *state;
         let looked = match search {
             Search::Last(mut last) => {
-                let is_over = last.look(self.registry().directory(), patterns, named);
+                let is_over = self.has_memory(&mut last)
+                    && last.look(self.registry().directory(), patterns, named);
                 if is_over && !last.needs_disk() {
                     match self.is_on_disk() {
                         true => self.start_found(last.into_found(), &mut target),
@@ -213,6 +213,12 @@ impl EventStore {
         };
         reader.stage = ReadStage::Searching(Box::new(state));
         None
+    }
+
+    /// Whether a search has its part of the memory of all searches.
+    fn has_memory(&self, search: &mut LastSearch) -> bool {
+        let channels = self.registry().directory().len();
+        self.search_memory().is_none_or(|memory| search.take_memory(memory, channels))
     }
 
     /// Searches a part of the journal, from `looked` on.

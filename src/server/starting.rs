@@ -116,6 +116,7 @@ fn disk_options(settings: &Settings) -> DiskOptions {
         bytes_max: log.read_bytes_max,
         cache_bytes_max: log.read_cache_bytes_max,
         search_bytes_max: log.search_bytes_max,
+        search_memory_bytes_max: log.search_memory_bytes_max,
     };
     DiskOptions {
         directory: settings.data_dir.clone().into(),

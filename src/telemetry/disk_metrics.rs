@@ -36,6 +36,7 @@ pub struct DiskMetrics {
     search_bytes: Counter,
     searches_limited: Counter,
     searches_shared: Counter,
+    searches_waiting: Gauge,
 }
 
 impl Default for DiskMetrics {
@@ -62,6 +63,7 @@ impl Default for DiskMetrics {
             search_bytes: Counter::default(),
             searches_limited: Counter::default(),
             searches_shared: Counter::default(),
+            searches_waiting: Gauge::default(),
         }
     }
 }
@@ -140,6 +142,11 @@ impl DiskMetrics {
         self.searches_shared.inc();
     }
 
+    /// Notes how many searches wait for memory.
+    pub fn searches_wait(&self, searches: usize) {
+        self.searches_waiting.set(searches as i64);
+    }
+
     pub(super) fn register(&self, r: &mut Registry) {
         let r = r.sub_registry_with_prefix("disk");
         r.register("sync_seconds", "Time of an fsync of the log", self.sync_seconds.clone());
@@ -208,6 +215,11 @@ impl DiskMetrics {
             "searches_shared",
             "Such searches that an equal one under way was made for too",
             self.searches_shared.clone(),
+        );
+        r.register(
+            "searches_waiting",
+            "Such searches that wait for memory",
+            self.searches_waiting.clone(),
         );
     }
 }

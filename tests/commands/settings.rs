@@ -198,7 +198,7 @@ fn every_mistake_is_reported_with_its_source() {
     assert_eq!(
         directory.refusal(sources),
         [
-            "unknown setting log = 3 (visnyk.toml:1): in log there are format, level, access, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s, read_threads, read_queue_max, read_piece_bytes, read_bytes_max, read_cache_bytes_max, search_bytes_max",
+            "unknown setting log = 3 (visnyk.toml:1): in log there are format, level, access, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s, read_threads, read_queue_max, read_piece_bytes, read_bytes_max, read_cache_bytes_max, search_bytes_max, search_memory_bytes_max",
             "unknown setting limits.poll.limt = 4 (visnyk.toml:3): did you mean limits.poll.limit?",
             "limits.poll.limit = 0 (visnyk.toml:4) is refused: \
          allowed is a whole number from 1 to 1000000",

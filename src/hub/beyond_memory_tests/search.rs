@@ -227,3 +227,47 @@ async fn equal_searches_at_a_time_are_one_and_the_client_that_began_it_may_go() 
     assert_eq!(metric(&hub, "visnyk_disk_searches_shared_total"), shared);
     hub.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_wait_in_turn_for_memory_and_a_client_that_goes_gives_up_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // One search at a time.
+    let limits = ReadLimits { search_memory_bytes_max: 1, ..ReadLimits::default() };
+    let hub = start_on_disk(small_reads(directory.path(), limits)).await;
+    for channel in ["a", "b", "c", "d"] {
+        publish(&hub, (0..5).map(|n| (channel, n))).await;
+    }
+    publish(&hub, (0..50).map(|n| ("x", n))).await;
+    let reads = reads(&hub);
+    let memory = hub.0.store.search_memory().expect("it is limited");
+    reads.hold(true);
+    let mut first = open(&hub, &["a"], last(2)).await;
+    until(|| reads.waiting() == 1).await;
+    assert_eq!(memory.used(), 1);
+    let mut second = open(&hub, &["b"], last(2)).await;
+    until(|| metric(&hub, "visnyk_disk_searches_waiting") == 1).await;
+    let gone = open(&hub, &["c"], last(2)).await;
+    until(|| metric(&hub, "visnyk_disk_searches_waiting") == 2).await;
+    let mut fourth = open(&hub, &["d/**", "d"], last(2)).await;
+    until(|| metric(&hub, "visnyk_disk_searches_waiting") == 3).await;
+    // A poll waits as long as it may search.
+    let refused = hub.poll_now(&poll(&["c"], last(2))).await;
+    assert_eq!(refused.map(drop), Err(SubscribeError::HistoryBusy));
+    drop(gone);
+    until(|| metric(&hub, "visnyk_disk_searches_waiting") == 2).await;
+    assert_eq!(reads.waiting(), 1, "they hold nothing");
+    // What is in memory goes on.
+    let (_, received) = begun(&hub, subscription(&["x"]), Start::Earliest, 0).await;
+    assert_eq!(received.found, numbers([]));
+    reads.hold(false);
+    for stream in [&mut first, &mut second, &mut fourth] {
+        let mut received = Received::default();
+        while received.found.len() < 2 {
+            timeout(PATIENCE, received.take(stream)).await.expect("all of it");
+        }
+        assert_eq!(received.found, numbers([3, 4]));
+    }
+    until(|| memory.used() == 0).await;
+    assert_eq!(metric(&hub, "visnyk_disk_searches_waiting"), 0);
+    hub.shut_down().await;
+}

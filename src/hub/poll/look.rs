@@ -11,7 +11,7 @@ use super::{PollNow, PollRequest, PollWait};
 use crate::{
     actors::{ReadFailure, ReadsBusy},
     backend::{
-        ChannelEntry, FoundEvents, LastSearch, LogRead, Piece, SeqRange, StartFound, StartRequest,
+        ChannelEntry, LastSearch, LogRead, Piece, SearchStep, SeqRange, StartFound, StartRequest,
     },
     core::{NotInMemory, Subscription},
     hub::{channel_creation::CreatedBy, error::SubscribeError, handle::Hub},
@@ -164,18 +164,18 @@ impl Hub {
         Ok(PollNow::Answer(PollAnswer { events, position, truncated, gap: resume.gap }))
     }
 
-    /// Makes the part of a search that is on disk. Cancelling it cancels the search.
+    /// Waits until a search has memory, or makes the part of it that is on disk. Cancelling it cancels the search.
     async fn search_log(
         &self,
         search: LastSearch,
         until: Instant,
-    ) -> Result<FoundEvents, SubscribeError> {
+    ) -> Result<SearchStep, SubscribeError> {
         let unreadable = || self.refused(SubscribeError::HistoryUnreadable);
         let reads = self.0.log_reads.as_ref().ok_or_else(unreadable)?;
         let busy = || self.refused(SubscribeError::HistoryBusy);
         let pending = reads.search(search).map_err(|ReadsBusy| busy())?;
         match timeout_at(until, pending).await {
-            Ok(Ok(found)) => Ok(found),
+            Ok(Ok(step)) => Ok(step),
             Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
             Ok(Err(_)) => Err(unreadable()),
             // Where it starts is not known, so it can neither be answered nor wait on a shard.

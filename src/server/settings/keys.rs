@@ -130,6 +130,7 @@ pub(super) const KEYS: &[Key] = &[
     whole("log.read_bytes_max", 1, BYTES_MAX),
     whole("log.read_cache_bytes_max", 0, BYTES_MAX),
     whole("log.search_bytes_max", 65_536, BYTES_MAX),
+    whole("log.search_memory_bytes_max", 65_536, BYTES_MAX),
     key("backend.url", Allowed::Backend),
     key("backend.namespace", Allowed::Name),
     key("backend.user", Allowed::Text),

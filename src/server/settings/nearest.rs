@@ -62,7 +62,7 @@ mod tests {
             hint("log"),
             "in log there are format, level, access, queue_bytes_max, sync, segment_bytes, bytes_max, age_max_s, \
              read_threads, read_queue_max, read_piece_bytes, read_bytes_max, read_cache_bytes_max, \
-             search_bytes_max"
+             search_bytes_max, search_memory_bytes_max"
         );
         assert_eq!(hint("colour"), "`visnyk config` lists the settings");
     }

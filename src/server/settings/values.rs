@@ -311,6 +311,8 @@ pub struct LogSettings {
     pub read_cache_bytes_max: u64,
     /// Bytes of the log that one search for the last events of channels reads.
     pub search_bytes_max: u64,
+    /// Bytes of memory that all such searches hold together.
+    pub search_memory_bytes_max: u64,
 }
 
 impl Default for LogSettings {
@@ -331,6 +333,7 @@ impl Default for LogSettings {
             read_bytes_max: reads.bytes_max,
             read_cache_bytes_max: reads.cache_bytes_max,
             search_bytes_max: reads.search_bytes_max,
+            search_memory_bytes_max: reads.search_memory_bytes_max,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::engine::Engine;
 use crate::{
     actors::{
-        log_reads::{PendingRead, ReadFailure, ReadsBusy},
+        log_reads::{ReadFailure, ReadsBusy},
         peer::SlotWaker,
     },
     backend::{LastSearch, Piece, SeqRange, StartRequest},
@@ -95,7 +95,7 @@ impl Engine {
         Some(Waker::from(SlotWaker::new(slot.key(index), Arc::clone(self.ready.list()))))
     }
 
-    /// Has a search for the start of a connection go on in the log on disk.
+    /// Has a search for the start of a connection wait for memory, or go on in the log on disk.
     pub(super) fn begin_disk_search(
         &mut self,
         index: u32,
@@ -109,10 +109,7 @@ impl Engine {
             return Err(NoPiece::Ends(CloseReason::HistoryBusy));
         };
         self.extras.add_disk_search(index, pending);
-        // A search by patterns may hold more than a megabyte: the permits bound their number.
-        if slot.subscriber.patterns().is_empty() {
-            self.extras.end_replay(index);
-        }
+        self.extras.end_replay(index);
         let msg = ConnectionMsg::ReadsDisk(self.backend.head());
         slot.connection.handle(msg, self.now_ms, &self.limits);
         // So that its end wakes the slot.
@@ -138,11 +135,11 @@ impl Engine {
         let pending = self.extras.disk_search(index).ok_or(NoPiece::NotYet)?;
         let result = result_of(pending, &waker)?;
         self.extras.end_disk_search(index);
-        let found = result?;
+        let step = result?;
         if let Some(reader) =
             self.slots.get_mut(index as usize).and_then(|slot| slot.reader.as_mut())
         {
-            reader.go_on(found);
+            reader.go_on(step);
         }
         Ok(())
     }
@@ -188,7 +185,7 @@ impl Engine {
 
 /// The result of a read or a search of the disk. If that is not over, its end wakes the slot.
 fn result_of<T>(
-    pending: &mut PendingRead<T>,
+    pending: &mut (impl Future<Output = Result<T, ReadFailure>> + Unpin),
     waker: &Waker,
 ) -> Result<Result<T, ReadFailure>, NoPiece> {
     match Pin::new(pending).poll(&mut Context::from_waker(waker)) {

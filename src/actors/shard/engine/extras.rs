@@ -6,7 +6,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     actors::{
         ClientInfo, Lease,
-        log_reads::{PendingRead, PendingSearch},
+        log_reads::PendingRead,
+        search_wait::PendingSearch,
         subscriber::{ReplayPermit, StreamOpening},
     },
     model::Seq,

@@ -1,0 +1,105 @@
+//! A search for last events that waits: for its part of the memory of all searches, or for the threads that
+//! read the log on disk.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use super::log_reads::{PendingRead, ReadFailure};
+use crate::{
+    backend::{FoundEvents, LastSearch, SearchBytes, SearchStep},
+    telemetry::DiskMetrics,
+};
+
+/// A search that waits. Dropping it cancels the search.
+#[derive(Debug)]
+pub(crate) struct PendingSearch(Waits);
+
+#[derive(Debug)]
+enum Waits {
+    /// For memory. There is no search once that has come.
+    ForMemory(Option<LastSearch>, MemoryWait),
+    /// For the threads.
+    ForDisk(PendingRead<FoundEvents>),
+}
+
+/// The wait for memory, counted.
+struct MemoryWait {
+    memory: Pin<Box<dyn Future<Output = SearchBytes> + Send>>,
+    waiters: Arc<MemoryWaiters>,
+}
+
+/// How many searches wait for memory.
+#[derive(Debug)]
+pub(super) struct MemoryWaiters {
+    count: AtomicUsize,
+    metrics: Arc<DiskMetrics>,
+}
+
+impl MemoryWaiters {
+    pub(super) fn new(metrics: &Arc<DiskMetrics>) -> Arc<Self> {
+        Arc::new(Self { count: AtomicUsize::new(0), metrics: Arc::clone(metrics) })
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl PendingSearch {
+    /// A search that waits for `memory`.
+    pub(super) fn for_memory(
+        search: LastSearch,
+        memory: impl Future<Output = SearchBytes> + Send + 'static,
+        waiters: &Arc<MemoryWaiters>,
+    ) -> Self {
+        waiters.metrics.searches_wait(waiters.count.fetch_add(1, Ordering::Relaxed) + 1);
+        let wait = MemoryWait { memory: Box::pin(memory), waiters: Arc::clone(waiters) };
+        Self(Waits::ForMemory(Some(search), wait))
+    }
+}
+
+impl From<PendingRead<FoundEvents>> for PendingSearch {
+    fn from(read: PendingRead<FoundEvents>) -> Self {
+        Self(Waits::ForDisk(read))
+    }
+}
+
+impl Future for PendingSearch {
+    type Output = Result<SearchStep, ReadFailure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Waits::ForDisk(read) => {
+                Pin::new(read).poll(context).map(|found| found.map(SearchStep::Found))
+            }
+            Waits::ForMemory(search, wait) => {
+                let bytes = ready!(wait.memory.as_mut().poll(context));
+                let mut search =
+                    search.take().expect("it is polled until it is ready, and no further");
+                search.give_memory(bytes);
+                Poll::Ready(Ok(SearchStep::Begins(search)))
+            }
+        }
+    }
+}
+
+impl Drop for MemoryWait {
+    fn drop(&mut self) {
+        let waiters = &self.waiters;
+        waiters.metrics.searches_wait(waiters.count.fetch_sub(1, Ordering::Relaxed) - 1);
+    }
+}
+
+impl std::fmt::Debug for MemoryWait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryWait").finish_non_exhaustive()
+    }
+}
