@@ -24,7 +24,8 @@ pub(super) async fn serve_connections(
 ) {
     let wakes = engine.borrow().ready_list();
     let pass_times = engine.borrow().pass_times();
-    let mut ready = Vec::new();
+    // Sockets that the poller has reported, and how many of them are served.
+    let (mut ready, mut served) = (Vec::new(), 0);
     let mut next_tick = Instant::now();
     let mut check_sockets = true;
     let mut budget = FanOutBudget::new(next_tick);
@@ -56,17 +57,20 @@ pub(super) async fn serve_connections(
                 }
             }
             let serving = Instant::now();
-            if check_sockets {
+            // Those for which the last pass had no time go first.
+            if check_sockets && served == ready.len() {
                 ready.clear();
+                served = 0;
                 match local.sockets.borrow_mut().ready(&mut ready) {
                     Ok(full) => check_sockets = full,
                     Err(error) => {
                         return tracing::error!(%error, "a shard cannot watch its sockets");
                     }
                 }
-                engine.serve_sockets(&ready, now_ms);
             }
-            engine.serve_ready(SLOTS_PER_PASS, now_ms);
+            let is_past = |limit: Duration| move || serving.elapsed() >= limit;
+            served += engine.serve_sockets(&ready[served..], now_ms, is_past(SERVING_MAX / 2));
+            engine.serve_ready_within(SLOTS_PER_PASS, now_ms, is_past(SERVING_MAX));
             // Replaying connections send much at a time, so live events get as much time.
             let sending = Instant::now();
             budget.record_serving(sending - serving, sending);
@@ -74,7 +78,7 @@ pub(super) async fn serve_connections(
             // Whether any work is left, checked at the end of the pass. Notifications cannot answer
             // that: they only signal new work, one may stand for many batches, and the engine takes
             // no batch before it has handed out the ones it has.
-            check_sockets || engine.has_more() || !inbox.is_empty()
+            check_sockets || served < ready.len() || engine.has_more() || !inbox.is_empty()
         };
         local.return_sockets(&engine);
         pass_times.observe_time(began.elapsed());
@@ -117,3 +121,6 @@ pub(super) async fn serve_connections(
 const BATCHES_PER_PASS: usize = 64;
 /// Connections from the ready list that are served in one pass.
 const SLOTS_PER_PASS: usize = 256;
+/// How long connections are served in one pass, half of it at most those that the poller has reported. Live
+/// events have as long then, and the rest is served in the next pass.
+const SERVING_MAX: Duration = Duration::from_millis(2);

@@ -238,6 +238,7 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(reader) = &mut slot.reader else { return };
         let (patterns, named) = (slot.subscriber.patterns(), slot.subscriber.named());
+        self.serving_cost.add_search();
         let found = self.backend.search_start(patterns, named, reader);
         let Some(StartFound { cursor, gap, truncated }) = found else {
             if let Some(search) = reader.take_search() {

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use super::{
     answer_cache::AnswerCache, drain::Drain, extras::Extras, fan_out::FanOut,
     planted_fault::PlantedFault, read_cache::ReadCache, ready_slots::ReadySlots,
-    recently_closed::RecentlyClosed, schedule::Schedule, sent_rates::SentRates, tally::Tally,
-    unsent::UnsentBudget,
+    recently_closed::RecentlyClosed, schedule::Schedule, sent_rates::SentRates,
+    serving_cost::ServingCost, tally::Tally, unsent::UnsentBudget,
 };
 use crate::{
     actors::{
@@ -55,6 +55,7 @@ pub struct Engine {
     pub(super) fan_out: FanOut,
     pub(super) schedule: Schedule,
     pub(super) ready: ReadySlots,
+    pub(super) serving_cost: ServingCost,
     pub(super) read_cache: ReadCache,
     pub(super) answers: AnswerCache,
     pub(super) unsent: UnsentBudget,
@@ -123,6 +124,7 @@ impl Engine {
             sent_rates: SentRates::default(),
             schedule: Schedule::new(now_ms),
             ready: ReadySlots::default(),
+            serving_cost: ServingCost::default(),
             read_cache: ReadCache::default(),
             answers: AnswerCache::default(),
             tally: Tally::default(),
@@ -309,6 +311,7 @@ impl Engine {
                         return self.ready.put_off(index, slot);
                     }
                     slot.reads_left -= 1;
+                    self.serving_cost.add_read();
                     return self.read(index, after);
                 }
                 Effect::Skip { from } => self.skip(index, from),

@@ -40,6 +40,7 @@ mod schedule;
 mod sending;
 mod sent_rates;
 mod serving;
+mod serving_cost;
 mod tally;
 mod unsent;
 

@@ -10,10 +10,24 @@ use crate::{
 impl Engine {
     /// Serves slots of the ready list, at most `slots_max`; true while there are more.
     pub fn serve_ready(&mut self, slots_max: usize, now_ms: u64) -> bool {
+        self.serve_ready_within(slots_max, now_ms, || false)
+    }
+
+    /// The same, at least one, until its time is up; the others are served before those that become ready meanwhile.
+    pub(in crate::actors::shard) fn serve_ready_within(
+        &mut self,
+        slots_max: usize,
+        now_ms: u64,
+        time_is_up: impl Fn() -> bool,
+    ) -> bool {
         self.now_ms = now_ms;
         self.ready.begin_pass();
-        for _ in 0..slots_max {
+        for served in 0..slots_max {
+            if served > 0 && self.serving_cost.is_clock_due() && time_is_up() {
+                break;
+            }
             let Some(key) = self.ready.next() else { break };
+            self.serving_cost.add_connection();
             let Some(slot) = self.slots.get_mut(key.index as usize) else { continue };
             if slot.generation != key.generation {
                 continue;
@@ -28,10 +42,19 @@ impl Engine {
         self.ready.has_more()
     }
 
-    /// Serves the sockets that the poller has reported.
-    pub(in crate::actors::shard) fn serve_sockets(&mut self, ready: &[Ready], now_ms: u64) {
+    /// Serves sockets that the poller has reported, at least one, until its time is up; gives how many.
+    pub(in crate::actors::shard) fn serve_sockets(
+        &mut self,
+        ready: &[Ready],
+        now_ms: u64,
+        time_is_up: impl Fn() -> bool,
+    ) -> usize {
         self.now_ms = now_ms;
-        for ready in ready {
+        for (served, ready) in ready.iter().enumerate() {
+            if served > 0 && self.serving_cost.is_clock_due() && time_is_up() {
+                return served;
+            }
+            self.serving_cost.add_connection();
             let index = SlotKey::index_of(ready.token);
             let Some(slot) = self.slots.get(index as usize) else { continue };
             let is_behind = slot.connection.is_behind();
@@ -47,6 +70,7 @@ impl Engine {
                 }
             });
         }
+        ready.len()
     }
 
     /// Handles deadlines and heartbeats, a bounded number at a time; true while more are due.

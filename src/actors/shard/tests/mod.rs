@@ -18,5 +18,6 @@ mod model;
 mod pipe;
 mod retention;
 mod slow_readers;
+mod time;
 mod unsent;
 mod world;
