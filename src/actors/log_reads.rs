@@ -2,27 +2,25 @@
 //! connections waits for a disk.
 //!
 //! A read is a bounded piece, or a search for last events, which gives way to the others after each turn. A reader
-//! has one at a time, and equal searches are one, so they take turns. What is read and not taken yet is bounded in bytes. Dropping a [`PendingRead`] cancels it.
+//! has one at a time, and equal searches are one, so they take turns. What is read and not taken yet is bounded in
+//! bytes. Dropping a [`PendingRead`] cancels it.
 
 use std::{
     collections::VecDeque,
-    future::Future,
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     thread::{self, JoinHandle},
     time::Instant,
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
 
 use super::{
+    pending_read::{PendingRead, ReadFailure, Reply},
     search_wait::{MemoryWaiters, PendingSearch},
     shared_search::{SharedSearch, SharedSearches},
 };
@@ -79,25 +77,6 @@ pub(crate) struct LogReads {
 #[derive(Debug)]
 pub(crate) struct ReadsBusy;
 
-/// Why a reader does not get its next piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReadFailure {
-    /// Events after its cursor have been evicted.
-    FellOff,
-    /// The disk fails, or what is on it is damaged.
-    Unreadable,
-    /// The log is closed.
-    Closed,
-}
-
-/// A read that waits or is under way.
-#[derive(Debug)]
-pub(crate) struct PendingRead<T = ReadPiece> {
-    reply: oneshot::Receiver<Result<T, ReadFailure>>,
-    is_over: bool,
-    cancelled: Arc<AtomicUsize>,
-}
-
 /// A piece. It counts against the bound on what is read and not taken until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ReadPiece {
@@ -117,32 +96,6 @@ impl Drop for ReadPiece {
     fn drop(&mut self) {
         self.queue.state.lock().ready_bytes -= self.bytes;
         self.queue.changed.notify_one();
-    }
-}
-
-impl<T> PendingRead<T> {
-    /// One that counts as one of `cancelled` if it is dropped.
-    fn new(cancelled: &Arc<AtomicUsize>) -> (Reply<T>, Self) {
-        let (sender, reply) = oneshot::channel();
-        (sender, Self { reply, is_over: false, cancelled: Arc::clone(cancelled) })
-    }
-}
-
-impl<T> Future for PendingRead<T> {
-    type Output = Result<T, ReadFailure>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = Pin::new(&mut self.reply).poll(context);
-        self.is_over = result.is_ready();
-        result.map(|result| result.unwrap_or(Err(ReadFailure::Closed)))
-    }
-}
-
-impl<T> Drop for PendingRead<T> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.cancelled.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -180,8 +133,6 @@ enum Read {
     /// A turn of a search for last events.
     Search(LastSearch, Arc<SharedSearch>),
 }
-
-type Reply<T> = oneshot::Sender<Result<T, ReadFailure>>;
 
 impl Read {
     /// Whether its reader has gone.
@@ -232,7 +183,7 @@ impl LogReads {
     }
 
     /// Queues a read.
-    pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead, ReadsBusy> {
+    pub(crate) fn read(&self, read: LogRead) -> Result<PendingRead<ReadPiece>, ReadsBusy> {
         self.queue(&self.queue.cancelled, |reply, _| Read::Piece(read, reply))
     }
 

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::log_reads::{PendingRead, ReadFailure};
+use super::pending_read::{PendingRead, ReadFailure};
 use crate::{
     backend::{FoundEvents, LastSearch, SearchBytes, SearchStep},
     telemetry::DiskMetrics,

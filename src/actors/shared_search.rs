@@ -4,9 +4,8 @@
 use std::{collections::HashMap, mem, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
-use super::log_reads::ReadFailure;
+use super::pending_read::{self, ReadFailure};
 use crate::{
     backend::{FoundEvents, LastSearch, SearchKey},
     model::Seq,
@@ -25,7 +24,7 @@ pub(super) struct SharedSearch {
     replies: Mutex<Vec<Reply>>,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<FoundEvents, ReadFailure>>;
+type Reply = pending_read::Reply<FoundEvents>;
 
 impl SharedSearches {
     /// The search that one may join which begins now: it gets the last events as they were when that began,

@@ -10,10 +10,7 @@ use std::{
 
 use super::engine::Engine;
 use crate::{
-    actors::{
-        log_reads::{ReadFailure, ReadsBusy},
-        peer::SlotWaker,
-    },
+    actors::{log_reads::ReadsBusy, peer::SlotWaker, pending_read::ReadFailure},
     backend::{LastSearch, Piece, SeqRange, StartRequest},
     core::{CloseReason, ConnectionMsg},
     model::{Gap, Seq, Start},

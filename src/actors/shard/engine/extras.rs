@@ -6,7 +6,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     actors::{
         ClientInfo, Lease,
-        log_reads::PendingRead,
+        log_reads::ReadPiece,
+        pending_read::PendingRead,
         search_wait::PendingSearch,
         subscriber::{ReplayPermit, StreamOpening},
     },
@@ -26,7 +27,7 @@ pub(super) struct Extras {
     /// The permits of connections that are being sent history.
     replays: FxHashMap<u32, ReplayPermit>,
     /// Reads of the log on disk, with the cursors of their connections.
-    disk_reads: FxHashMap<u32, (Seq, PendingRead)>,
+    disk_reads: FxHashMap<u32, (Seq, PendingRead<ReadPiece>)>,
     /// Searches of the log on disk for the starts of connections.
     disk_searches: FxHashMap<u32, PendingSearch>,
     /// What streams that are looking for their start send with their preamble.
@@ -76,12 +77,12 @@ impl Extras {
         take(&mut self.replays, index);
     }
 
-    pub(super) fn add_disk_read(&mut self, index: u32, after: Seq, read: PendingRead) {
+    pub(super) fn add_disk_read(&mut self, index: u32, after: Seq, read: PendingRead<ReadPiece>) {
         self.disk_reads.insert(index, (after, read));
     }
 
     /// The read of the disk that a connection waits for.
-    pub(super) fn disk_read(&mut self, index: u32) -> Option<&mut (Seq, PendingRead)> {
+    pub(super) fn disk_read(&mut self, index: u32) -> Option<&mut (Seq, PendingRead<ReadPiece>)> {
         if self.disk_reads.is_empty() {
             return None;
         }
