@@ -17,7 +17,7 @@ use super::{
     reader::{HistoryReader, ReadStage},
     replay::Replay,
     replay_heap::ReplayHeap,
-    start_state::{Missed, Search, StartSearch, Target},
+    start_state::{FirstReads, Missed, Search, StartSearch, Target},
     truncation::TruncationWalk,
 };
 use crate::model::{ChannelName, ChannelPattern, EventType, Gap, GapReason, Seq, Start};
@@ -170,12 +170,17 @@ impl EventStore {
             }
             Search::OnDisk => Progress::More(Search::OnDisk),
             Search::Found(found) => self.start_found(found, &mut target),
-            Search::Truncated { cursor, known, stage, mut walk } => {
+            Search::Truncated { cursor, known, reads, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {
+                    let stage = match reads {
+                        FirstReads::Direct => ReadStage::Direct,
+                        FirstReads::Merge(replay) => ReadStage::Merging(replay),
+                        FirstReads::Found(found) => ReadStage::Found(found),
+                    };
                     *reader = HistoryReader { stage, ..HistoryReader::knowing(known) };
                     return Some(StartFound { truncated, ..self.start_at(cursor, target) });
                 }
-                Progress::More(Search::Truncated { cursor, known, stage, walk })
+                Progress::More(Search::Truncated { cursor, known, reads, walk })
             }
             Search::Journal(looked) => {
                 self.search_journal(&filter_of(patterns, named), &target, looked, head)
@@ -193,7 +198,12 @@ impl EventStore {
                 if asks_truncated && !patterns.is_empty() && self.has_lost_any() =>
             {
                 let walk = TruncationWalk::new(patterns);
-                let search = Search::Truncated { cursor, known, stage, walk };
+                let reads = match stage {
+                    ReadStage::Merging(replay) => FirstReads::Merge(replay),
+                    ReadStage::Found(found) => FirstReads::Found(found),
+                    _ => FirstReads::Direct,
+                };
+                let search = Search::Truncated { cursor, known, reads, walk };
                 StartSearch { target, asks_truncated, head, search }
             }
             (Progress::Found { cursor, reader: found }, target) => {

@@ -1,7 +1,7 @@
 //! How far the search for the start of a subscription has come.
 
 use super::{
-    found::FoundEvents, last_search::LastSearch, losses::KnownLosses, reader::ReadStage,
+    found::FoundEvents, last_search::LastSearch, losses::KnownLosses, replay::Replay,
     replay_heap::ReplayHeap, truncation::TruncationWalk,
 };
 use crate::model::{ChannelName, GapReason, LastEvents, Position, Seq};
@@ -41,7 +41,18 @@ pub(super) enum Search {
     Found(FoundEvents),
     /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
     /// is not silently missing but a loss.
-    Truncated { cursor: Seq, known: KnownLosses, stage: ReadStage, walk: TruncationWalk },
+    Truncated { cursor: Seq, known: KnownLosses, reads: FirstReads, walk: TruncationWalk },
+}
+
+/// What a reader reads first.
+#[derive(Debug)]
+pub(super) enum FirstReads {
+    /// All that is behind its cursor.
+    Direct,
+    /// The channels of a merge.
+    Merge(Box<Replay>),
+    /// The events that a search has found.
+    Found(FoundEvents),
 }
 
 /// Why events before the oldest one are missed.
