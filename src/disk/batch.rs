@@ -205,10 +205,17 @@ pub(super) struct RawEvent<'a> {
 }
 
 impl RawEvent<'_> {
-    /// Its text.
+    /// Its text. `None` if it is not that of an event.
     pub(super) fn draft(&self) -> Option<Draft> {
         let text = std::str::from_utf8(self.text).ok()?;
         Draft::from_parts(text, self.type_len, self.data_start)
+    }
+
+    /// Bytes of its text. `None` if it is not that of an event.
+    pub(super) fn text_bytes(&self) -> Option<usize> {
+        let text = std::str::from_utf8(self.text).ok()?;
+        Draft::check_parts(text, self.type_len, self.data_start)?;
+        Some(text.len())
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
     directory::DirectoryFile,
     meta::Meta,
     removed::{RemovedEvents, RemovedLimits},
-    segment::{Next, SegmentHeader, SegmentReader},
+    segment::SegmentHeader,
+    segment_reader::{Next, SegmentReader},
     writer::CleanEnd,
 };
 use crate::model::{Epoch, Position, Seq};
@@ -76,10 +77,14 @@ fn read(file: &[u8], header: &SegmentHeader) {
     let memory = Memory(file.to_vec());
     let mut reader = SegmentReader::new(&memory, header).expect("memory does not fail");
     let (mut at, mut last) = (reader.offset, reader.last);
-    while let Next::Batch(header, items) = reader.next().expect("memory does not fail") {
-        assert_eq!(reader.offset, at + (BatchHeader::BYTES + items.len()) as u64);
-        assert!(header.first > last && header.last() >= header.first);
-        (at, last) = (reader.offset, header.last());
+    while let Next::Batches(batches) = reader.next().expect("memory does not fail") {
+        for (begin, header, items) in batches.iter() {
+            assert_eq!(begin, at);
+            assert!(header.first > last && header.last() >= header.first);
+            (at, last) = (at + (BatchHeader::BYTES + items.len()) as u64, header.last());
+        }
+        assert_eq!((reader.offset, reader.last), (at, last));
+        reader.reuse(batches.into_buffer());
     }
     let proof = reader.find_proof_of_damage().expect("memory does not fail");
     assert!(proof.is_none_or(|header| header.durable > reader.last));

@@ -8,7 +8,8 @@ use super::{
     index,
     read_cache::Shared,
     removed::{RemovedEvents, RemovedLimits},
-    segment::{self, Next, Sealed, SegmentHeader, SegmentReader},
+    segment::{self, Sealed, SegmentHeader},
+    segment_reader::{Next, SegmentReader},
     segments::Segments,
     small_file,
 };
@@ -129,17 +130,20 @@ impl<D: Directory> LogKeeper<D> {
         let mut last = Seq::ZERO;
         if let Some(header) = SegmentHeader::decode(&header[..read]) {
             let mut reader = SegmentReader::new(&file, &header)?;
-            while let Next::Batch(header, items) = reader.next()? {
-                let mut next = header.first;
-                for item in Items(&items).flatten() {
-                    if let Item::Event { channel, draft, .. } = &item {
-                        histories.evict(channel, next, draft);
+            while let Next::Batches(batches) = reader.next()? {
+                for (_, header, items) in batches.iter() {
+                    let mut next = header.first;
+                    for item in Items(items).flatten() {
+                        if let Item::Event { channel, draft, .. } = &item {
+                            histories.evict(channel, next, draft);
+                        }
+                        next = removed.add(item, next, header.time_ms);
                     }
-                    next = removed.add(item, next, header.time_ms);
+                    last = header.last();
+                    // A segment may hold far more than is kept of it.
+                    removed.limit(&self.retention.removed);
                 }
-                last = header.last();
-                // A segment may hold far more than is kept of it.
-                removed.limit(&self.retention.removed);
+                reader.reuse(batches.into_buffer());
             }
         }
         if last != sealed.last {

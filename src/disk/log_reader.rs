@@ -13,7 +13,8 @@ use super::{
     index::{self, BlockRange, ChannelHash, Found, SegmentIndex},
     read_cache::{OpenSegment, Shared},
     recovered_event::RecoveredEvent,
-    segment::{self, Next, Sealed, SegmentHeader, SegmentReader},
+    segment::{self, Sealed, SegmentHeader},
+    segment_reader::{Next, SegmentReader},
     segments::{Located, Segments},
     small_file,
 };
@@ -267,14 +268,17 @@ fn make_index<D: Directory>(
     let mut index = SegmentIndex::default();
     while reader.last < sealed.last {
         let offset = reader.offset;
-        let Next::Batch(header, items) = reader.next().map_err(io)? else {
+        let Next::Batches(batches) = reader.next().map_err(io)? else {
             return Err(damaged(offset));
         };
-        let channels = RawItems(&items).flatten().filter_map(|item| match item {
-            RawItem::Event(event) => Some(ChannelHash::of(event.channel)),
-            RawItem::Key(..) => None,
-        });
-        index.add(offset, &header, channels);
+        for (offset, header, items) in batches.iter() {
+            let channels = RawItems(items).flatten().filter_map(|item| match item {
+                RawItem::Event(event) => Some(ChannelHash::of(event.channel)),
+                RawItem::Key(..) => None,
+            });
+            index.add(offset, &header, channels);
+        }
+        reader.reuse(batches.into_buffer());
     }
     Ok(index.seal())
 }

@@ -16,6 +16,7 @@ mod error;
 pub(crate) mod fuzzing;
 mod index;
 mod keeper;
+mod log_event;
 mod log_reader;
 mod meta;
 mod read_cache;
@@ -27,6 +28,7 @@ mod repair;
 mod rot;
 mod search_back;
 mod segment;
+mod segment_reader;
 mod segments;
 #[cfg(test)]
 mod simulated;
@@ -46,14 +48,13 @@ pub use directory::{Directory, DirectoryFile};
 pub use error::{OpenError, WriteError};
 pub use index::ChannelHash;
 pub use keeper::{Histories, LogKeeper, LogRetention};
+pub use log_event::{LogEvent, LogItem};
 pub use log_reader::{LogFound, LogReader, LogSearch, ReadError};
-pub use recovered_event::RecoveredEvent;
-pub use recovery::{
-    LogContents, LogStatus, OpenLog, Recovered, Recovery, RecoveryReport, SegmentContents,
-};
+pub use recovered_event::{Recovered, RecoveredEvent};
+pub use recovery::{LogContents, LogStatus, OpenLog, Recovery, RecoveryReport, SegmentContents};
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;
-pub use search_back::{LogEvent, SearchBack, SearchedBack};
+pub use search_back::{SearchBack, SearchedBack};
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use transient::TransientChannels;
 pub use writer::LogWriter;

@@ -1,6 +1,16 @@
-//! An event as it is read from the log.
+//! What the log holds, as it is read from it.
 
+use super::removed::StoredKey;
 use crate::model::{ChannelName, Draft, EventKind, Seq};
+
+/// One thing that the log holds.
+#[derive(Debug)]
+pub enum Recovered {
+    /// An event.
+    Event(RecoveredEvent),
+    /// The key under which the events that follow were published.
+    Key(StoredKey),
+}
 
 /// An event of the log.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ impl<D: Directory> Recovery<D> {
         let mut last_event = None;
         for (index, base) in self.bases().iter().enumerate() {
             let is_last = index + 1 == self.bases().len();
-            if let Err(error) = self.read_segment(*base, is_last, &mut contents, &mut |_| {}) {
+            if let Err(error) = self.read_segment(*base, is_last, &mut contents) {
                 let offset = match &error {
                     OpenError::Damaged { offset, .. } => *offset,
                     _ => 0,

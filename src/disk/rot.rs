@@ -2,7 +2,7 @@
 
 use super::{
     segment::{SegmentHeader, base_of},
-    simulated::{SimulatedDisk, Stop},
+    simulated::{Faults, SimulatedDisk, Stop},
     traps::{append, start, try_start},
     *,
 };
@@ -43,6 +43,42 @@ fn a_changed_byte_after_a_crash_is_found_unless_it_is_of_the_last_write() {
                     assert!(read.starts_with(&[5, 6, 7, 8, 9, 10, 11]), "{read:?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_reads_ahead_finds_the_same_events_and_the_same_damage() {
+    for end in [End::Close, End::Crash] {
+        let disk = log(end);
+        let read = |is_large| {
+            let recovery = Recovery::start(disk.clone(), 7, Epoch::new(3, 3))?;
+            let mut seqs = Vec::new();
+            let contents = recovery.read_items(is_large, |item| {
+                item.recover().map(|item| seqs.push(format!("{item:?}")))
+            });
+            contents.map(|contents| format!("{contents:?} {seqs:?}"))
+        };
+        let both = || [false, true].map(|is_large| read(is_large).map_err(|it| it.to_string()));
+        let [here, ahead] = both();
+        assert!(here.as_ref().is_ok_and(|read| read.contains("Seq(12)")), "{here:?}");
+        assert_eq!(ahead, here);
+        for name in files(&disk) {
+            for offset in (0..len(&disk, &name)).step_by(23) {
+                disk.damage(&name, offset);
+                let [here, ahead] = both();
+                assert_eq!(ahead, here, "{name} at {offset}");
+                disk.damage(&name, offset);
+            }
+        }
+        for call in 0..60 {
+            let failed = [false, true].map(|is_large| {
+                disk.plan(Faults { fail_at: Some((call, 5)), ..Faults::default() });
+                let result = read(is_large).map_err(|error| error.to_string());
+                disk.reboot(Stop::Kill);
+                result
+            });
+            assert_eq!(failed[0], failed[1], "call {call}");
         }
     }
 }

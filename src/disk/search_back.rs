@@ -3,18 +3,18 @@
 use std::ops::ControlFlow;
 
 use super::{
-    batch::{BatchHeader, RawEvent, RawItem, RawItems},
+    batch::{BatchHeader, RawItem, RawItems},
     directory::Directory,
     index::{ChannelHash, FoundBack},
+    log_event::LogEvent,
     log_reader::{
         BLOCKS_PER_SEARCH, LogReader, ReadError, SCANNED_BYTES_MAX, is_removed, load_block,
         load_index,
     },
-    recovered_event::RecoveredEvent,
     segment,
     segments::Located,
 };
-use crate::model::{ChannelName, EventKind, Seq};
+use crate::model::Seq;
 
 /// What to look for, the newest events first.
 #[derive(Debug, Clone, Copy)]
@@ -36,34 +36,6 @@ pub struct SearchedBack {
     pub through: Seq,
     /// Bytes of the log that were read, from memory or from disk.
     pub bytes: u64,
-}
-
-/// An event of the log that has not been copied.
-pub struct LogEvent<'a> {
-    seq: Seq,
-    event: RawEvent<'a>,
-}
-
-impl LogEvent<'_> {
-    /// Its number in the log.
-    pub fn seq(&self) -> Seq {
-        self.seq
-    }
-
-    /// The name of its channel.
-    pub fn channel(&self) -> &str {
-        self.event.channel
-    }
-
-    /// A publisher's, or the hub's.
-    pub fn kind(&self) -> EventKind {
-        self.event.kind
-    }
-
-    /// A copy of it. `None` if it is damaged.
-    pub fn recover(&self, channel: ChannelName) -> Option<RecoveredEvent> {
-        self.event.recover(self.seq, channel)
-    }
 }
 
 impl<D: Directory> LogReader<D> {

@@ -145,9 +145,10 @@ fn old_segments_are_removed_and_what_they_held_is_known() {
     let mut first = None;
     recovery
         .open(4_096, RETENTION, |item| {
-            if let Recovered::Event(event) = item {
-                first.get_or_insert(event.seq.0);
+            if let LogItem::Event(event) = item {
+                first.get_or_insert(event.seq().0);
             }
+            Some(())
         })
         .expect("it opens");
     assert_eq!(first, Some(lost[1].1 + 1));
@@ -280,7 +281,7 @@ fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
     let (directory, identity) = directory(path)?;
     let mut read = Read::default();
     let recovery = Recovery::start(directory, identity, Epoch::new(1, 1))?;
-    let mut log = recovery.open(4_096, RETENTION, |item| match item {
+    let mut take = |item| match item {
         Recovered::Event(recovered) => {
             let position = Position { epoch: Epoch::new(1, 1), seq: recovered.seq };
             let frame = recovered.draft.finish(position);
@@ -293,7 +294,8 @@ fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
             ));
         }
         Recovered::Key(key) => read.keys.push(key),
-    })?;
+    };
+    let mut log = recovery.open(4_096, RETENTION, |item| item.recover().map(&mut take))?;
     log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
     Ok((log, read))
 }

@@ -405,9 +405,10 @@ fn open(
     let mut seqs = Vec::new();
     let recovery = Recovery::start(disk.clone(), 7, Epoch::new(1, 1))?;
     let mut log = recovery.open(SEGMENT_BYTES, retention, |item| {
-        if let Recovered::Event(event) = item {
-            seqs.push(event.seq.0);
+        if let LogItem::Event(event) = item {
+            seqs.push(event.seq().0);
         }
+        Some(())
     })?;
     let io = |error| OpenError::Io { file: "spare".into(), error };
     log.keeper.work(&Seq::ZERO, 0).map_err(io)?;

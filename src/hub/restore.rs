@@ -135,9 +135,11 @@ pub(super) fn restore(
     };
     let mut full = None;
     let log = recovery.open(options.segment_bytes, retention, |item| {
+        let item = item.recover()?;
         if full.is_none() {
             full = loader.load(item).err();
         }
+        Some(())
     })?;
     if let Some(full) = full {
         return Err(full.into());

@@ -9,7 +9,7 @@ use std::{borrow::Cow, io::Write as _};
 use bytes::Bytes;
 
 use super::{
-    EventType, NewEvent, Position,
+    Epoch, EventType, NewEvent, Position, Seq,
     chunk::{CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, end_chunk},
 };
 
@@ -60,6 +60,16 @@ impl Draft {
 
     /// A draft of the parts that [`Frame::draft_parts`] gave; nothing if they do not fit together.
     pub fn from_parts(text: &str, type_len: u16, data_start: u32) -> Option<Self> {
+        let data_end = Self::check_parts(text, type_len, data_start)?;
+        // With room for the id and the end of the chunk.
+        let mut bytes = Vec::with_capacity(text.len() + 80);
+        bytes.extend_from_slice(&[0; CHUNK_HEAD_BYTES]);
+        bytes.extend_from_slice(text.as_bytes());
+        Some(Self { bytes, type_len, data: (data_start, data_end) })
+    }
+
+    /// Whether [`from_parts`](Self::from_parts) makes a draft of these parts: where its data ends.
+    pub fn check_parts(text: &str, type_len: u16, data_start: u32) -> Option<u32> {
         let data = text.get(data_start as usize..text.len().checked_sub(1)?)?;
         let before = text.get(..data_start as usize)?;
         let is_valid = before.ends_with("data: ")
@@ -68,12 +78,7 @@ impl Draft {
             && (type_len == 0
                 || before.starts_with("event: ")
                     && before.as_bytes().get(EVENT.len() + usize::from(type_len)) == Some(&b'\n'));
-        let data = (data_start, u32::try_from(text.len() - 1).ok()?);
-        is_valid.then(|| Self {
-            bytes: [&[0; CHUNK_HEAD_BYTES], text.as_bytes()].concat(),
-            type_len,
-            data,
-        })
+        u32::try_from(text.len() - 1).ok().filter(|_| is_valid)
     }
 
     /// What [`from_parts`](Self::from_parts) takes: the text, the length of its type, and where its data
@@ -89,9 +94,7 @@ impl Draft {
 
     /// Bytes of the frame that [`finish`](Self::finish) makes of it.
     pub fn finished_len(&self, id: Position) -> usize {
-        let mut text = Vec::with_capacity(48);
-        id.write_to(&mut text);
-        self.bytes.len() + ID.len() + text.len() + b"\n\n".len() + CHUNK_TAIL_BYTES
+        FrameLength::of_epoch(id.epoch).of_text(self.bytes.len() - CHUNK_HEAD_BYTES, id.seq)
     }
 
     /// Never: a draft has at least a data line.
@@ -109,6 +112,30 @@ impl Draft {
         // History holds the frame for long: do not hold spare capacity with it.
         bytes.shrink_to_fit();
         Frame { bytes: bytes.into(), type_len, data }
+    }
+}
+
+/// How long the frames of an epoch are, which is known before they are made.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameLength {
+    /// Bytes beside the text of the draft and the digits of the seq.
+    other: usize,
+}
+
+impl FrameLength {
+    /// That of the frames of an epoch.
+    pub fn of_epoch(epoch: Epoch) -> Self {
+        let mut id = Vec::with_capacity(Position::BYTES_MAX);
+        Position { epoch, seq: Seq::ZERO }.write_to(&mut id);
+        let text = ID.len() + id.len() - "0".len() + b"\n\n".len();
+        Self { other: CHUNK_HEAD_BYTES + text + CHUNK_TAIL_BYTES }
+    }
+
+    /// Bytes of the frame of a draft with so many bytes of text.
+    #[inline]
+    pub fn of_text(self, text_bytes: usize, seq: Seq) -> usize {
+        let digits = seq.0.checked_ilog10().map_or(1, |log| log as usize + 1);
+        self.other + text_bytes + digits
     }
 }
 
@@ -197,7 +224,6 @@ const ID: &[u8] = b"id: ";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Seq};
 
     fn frame(event: &NewEvent) -> Frame {
         Draft::new(event).finish(Position { epoch: Epoch::new(0, 10), seq: Seq(7) })
@@ -222,6 +248,19 @@ mod tests {
             frame.bytes()[..],
             [format!("{size:08x}\r\n").as_bytes(), text, b"\r\n"].concat()
         );
+    }
+
+    #[test]
+    fn the_length_of_a_frame_is_known_before_it_is_made() {
+        for epoch in [0, 1, 35, 36, 1_295, 1_296, u64::MAX] {
+            let powers = (0..20).map(|power| 10_u64.pow(power));
+            for seq in powers.flat_map(|power| [power - 1, power]).chain([u64::MAX]) {
+                let position = Position { epoch: Epoch::from_u64(epoch), seq: Seq(seq) };
+                let draft = Draft::new(&NewEvent::message("x\ny"));
+                let len = draft.finished_len(position);
+                assert_eq!(draft.finish(position).bytes().len(), len, "{position}");
+            }
+        }
     }
 
     #[test]

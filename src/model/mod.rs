@@ -22,7 +22,7 @@ pub use channel::{ChannelName, ChannelNameError};
 pub use chunk::{CHUNK_HEAD_BYTES, CHUNK_TAIL_BYTES, LAST_CHUNK, TransferCoding};
 pub use encoding::{EnvelopeEncoding, EventEncoding, MessageEncoding, rfc3339_millis};
 pub use event::{Event, EventKind};
-pub use frame::{Draft, Frame};
+pub use frame::{Draft, Frame, FrameLength};
 pub use framing::{Closing, Framing, Preamble};
 pub use gap::{Gap, GapReason};
 pub use new_event::{EventType, EventTypeError, NewEvent, RETRY_MS_MAX};
