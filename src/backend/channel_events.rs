@@ -60,6 +60,14 @@ impl ChannelEvents {
         }
     }
 
+    /// Takes over a history that was counted.
+    pub(super) fn restore(&self, history: History, last: Seq, eviction: u64, lost_on_disk: Losses) {
+        self.retained.lock().history = history;
+        self.set_last_seq(last);
+        self.set_eviction(eviction);
+        self.lose_on_disk(lost_on_disk);
+    }
+
     /// Runs `read` on the history, under its lock.
     #[inline]
     pub fn with_history<T>(&self, read: impl FnOnce(&mut History) -> T) -> T {

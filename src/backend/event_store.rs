@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     core::{Evicted, History},
+    disk::RecoveredEvent,
     model::{ChannelName, ChannelPattern, Epoch, Event, EventKind, Position, Seq},
 };
 
@@ -135,8 +136,14 @@ impl EventStore {
         if event.kind == EventKind::Closed {
             self.close(entry, event.seq, event.accepted_ms);
         }
+        self.rank(entry, event.seq);
+    }
+
+    /// Has the ceiling know a channel that has had no event in memory before this one.
+    #[inline]
+    fn rank(&self, entry: &Arc<ChannelEntry>, oldest: Seq) {
         if entry.events().rank() {
-            self.ranking.lock().add(event.seq, entry, self.registry.directory().len());
+            self.ranking.lock().add(oldest, entry, self.registry.directory().len());
         }
     }
 
@@ -148,13 +155,40 @@ impl EventStore {
         }
     }
 
-    /// Takes over a closed channel whose closing event a log on disk has removed.
+    /// Goes on from histories that were counted: behind this event the journal is whole.
+    pub(super) fn begin_with(&self, journal_after: Seq, evictions: u64, unloaded_through: Seq) {
+        self.journal.write().begin_with(journal_after, evictions);
+        self.unloaded_through.store(unloaded_through.0, Ordering::Release);
+    }
+
+    /// Adds an event that was counted and stays in memory.
+    pub(super) fn restore_event(
+        &self,
+        entry: &Arc<ChannelEntry>,
+        event: RecoveredEvent,
+        is_in_journal: bool,
+    ) {
+        let event = Arc::new(self.restore(event));
+        self.bytes.fetch_add(History::cost(&event), Ordering::Relaxed);
+        entry.events().with_history(|history| history.restore(Arc::clone(&event)));
+        self.rank(entry, event.seq);
+        if is_in_journal {
+            self.journal.write().append(event);
+        }
+    }
+
+    /// Notes an event that was counted and evicted.
+    pub(super) fn restore_evicted(&self, seq: Seq, channel: ChannelName) {
+        self.journal.write().append_evicted(seq, channel);
+    }
+
+    /// Takes over a closed channel whose closing event is not among those that are appended.
     pub fn restore_closed(&self, entry: &Arc<ChannelEntry>, seq: Seq, closed_ms: u64) {
         entry.events().set_last_seq(seq);
         self.close(entry, seq, closed_ms);
     }
 
-    fn close(&self, entry: &Arc<ChannelEntry>, seq: Seq, closed_ms: u64) {
+    pub(super) fn close(&self, entry: &Arc<ChannelEntry>, seq: Seq, closed_ms: u64) {
         entry.events().close(seq, closed_ms);
         self.registry.tombstones().keep(seq, entry);
     }
@@ -167,7 +201,7 @@ impl EventStore {
         self.remove_tombstone(entry, closing);
     }
 
-    fn remove_tombstone(&self, entry: &ChannelEntry, closing: Seq) {
+    pub(super) fn remove_tombstone(&self, entry: &ChannelEntry, closing: Seq) {
         if entry.events().reopen(closing) {
             self.registry.tombstones().remove(closing);
         }

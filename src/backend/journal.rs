@@ -46,6 +46,25 @@ impl Journal {
         self.entries.push_back(Entry::Kept(event));
     }
 
+    /// Goes on from histories that were counted, behind `after`, with so many evictions.
+    pub(super) fn begin_with(&mut self, after: Seq, evictions: u64) {
+        self.reset(after);
+        self.evictions = evictions;
+    }
+
+    /// Adds the next event of the log, which is gone. Any eviction so far may have removed it: no reader
+    /// has been here yet that knows of some of them only.
+    pub(super) fn append_evicted(&mut self, seq: Seq, channel: ChannelName) {
+        debug_assert_eq!(seq.0, self.after.0 + self.entries.len() as u64 + 1);
+        let eviction = self.evictions;
+        self.entries.push_back(Entry::Gone { channel, eviction });
+    }
+
+    /// Of a log with this last event the journal has those after the one that is returned at most.
+    pub(super) fn reach_back(last: Seq) -> Seq {
+        Seq(last.0.saturating_sub(ENTRIES_MAX as u64))
+    }
+
     /// The log continues after `head`, and has no events between its last one and `head`.
     pub(super) fn skip_to(&mut self, head: Seq) {
         if head.0 > self.after.0 + self.entries.len() as u64 {
@@ -58,6 +77,20 @@ impl Journal {
     pub(super) fn reset(&mut self, head: Seq) {
         self.entries.clear();
         self.after = head;
+    }
+
+    /// Everything of it but which eviction has removed an event.
+    #[cfg(test)]
+    pub(super) fn describe(&self) -> String {
+        let entries = self.entries.iter().map(|entry| match entry {
+            Entry::Kept(event) => format!("{event:?}"),
+            Entry::Gone { channel, eviction } => {
+                assert!((1..=self.evictions).contains(eviction));
+                format!("{channel} is gone")
+            }
+        });
+        let entries: Vec<_> = entries.collect();
+        format!("{:?} {} {:?} {entries:#?}", self.after, self.evictions, self.unwritten)
     }
 
     /// Notes that these events of one channel are gone; gives the number of the eviction.

@@ -4,16 +4,21 @@ use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::{HistoryLimits, unloaded::Unloaded};
+use super::{
+    HistoryLimits,
+    event_outline::{EventOutline, Retained},
+    unloaded::Unloaded,
+};
 use crate::model::{Event, Seq};
 
 /// The retained events of a channel, in log order. With a log on disk the oldest may be there alone.
+/// A start keeps outlines instead of events, by the same rules.
 ///
 /// A read copies a bounded number of `Arc`s. A snapshot would keep evicted events in memory until
 /// its slowest reader has finished, and so break the memory limits.
-#[derive(Debug, Default)]
-pub struct History {
-    events: VecDeque<Arc<Event>>,
+#[derive(Debug)]
+pub struct History<E = Arc<Event>> {
+    events: VecDeque<E>,
     /// Of those in memory.
     bytes: u64,
     evicted_through: Seq,
@@ -69,7 +74,19 @@ impl From<FellOff> for NotInMemory {
     }
 }
 
-impl History {
+impl<E> Default for History<E> {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            evicted_through: Seq::ZERO,
+            appended: 0,
+            unloaded: None,
+        }
+    }
+}
+
+impl<E: Retained> History<E> {
     /// An empty history of a channel whose events up to `evicted_through` have been evicted.
     pub fn starting_after(evicted_through: Seq) -> Self {
         Self { evicted_through, ..Self::default() }
@@ -78,9 +95,9 @@ impl History {
     /// Appends `event`, whose seq is higher than any before it, and evicts what the count and
     /// byte bounds no longer allow. The newest event always stays, whatever its size.
     #[inline]
-    pub fn append(&mut self, event: Arc<Event>, limits: &HistoryLimits) -> Evicted {
-        debug_assert!(self.last().is_none_or(|last| last < event.seq));
-        self.bytes += event.bytes().len() as u64;
+    pub fn append(&mut self, event: E, limits: &HistoryLimits) -> Evicted {
+        debug_assert!(self.last().is_none_or(|last| last < event.seq()));
+        self.bytes += event.frame_bytes();
         self.appended += 1;
         self.events.push_back(event);
         let mut evicted = Evicted::default();
@@ -104,7 +121,7 @@ impl History {
         self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.oldest_ms() < oldest_ms);
         while self.unloaded.is_none()
             && evicted.seqs.len() < events_max
-            && self.events.front().is_some_and(|event| event.accepted_ms < oldest_ms)
+            && self.events.front().is_some_and(|event| event.accepted_ms() < oldest_ms)
         {
             self.evict_oldest(&mut evicted);
         }
@@ -115,7 +132,7 @@ impl History {
     pub fn evict_through(&mut self, through: Seq) -> Evicted {
         let mut evicted = Evicted::default();
         self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.first() <= through);
-        while self.events.front().is_some_and(|event| event.seq <= through) {
+        while self.events.front().is_some_and(|event| event.seq() <= through) {
             self.evict_oldest(&mut evicted);
         }
         evicted
@@ -147,9 +164,9 @@ impl History {
     /// Gives the bytes, bookkeeping included.
     pub fn unload_through(&mut self, through: Seq) -> u64 {
         let mut bytes = 0;
-        while self.events.front().is_some_and(|event| event.seq <= through) {
+        while self.events.front().is_some_and(|event| event.seq() <= through) {
             let Some(event) = self.pop_oldest() else { break };
-            bytes += Self::cost(&event);
+            bytes += cost(&event);
             match &mut self.unloaded {
                 Some(unloaded) => unloaded.push(&event),
                 None => self.unloaded = Some(Box::new(Unloaded::new(&event))),
@@ -158,6 +175,135 @@ impl History {
         bytes
     }
 
+    /// The events that are on disk alone: the first of them or a seq before it, and the last.
+    pub fn unloaded(&self) -> Option<(Seq, Seq)> {
+        self.unloaded.as_ref().map(|unloaded| (unloaded.first(), unloaded.through()))
+    }
+
+    /// The oldest retained event after `after`; of those on disk a seq that may be before it.
+    pub fn next_after(&self, after: Seq) -> Option<Seq> {
+        if let Some(unloaded) = &self.unloaded
+            && unloaded.through() > after
+        {
+            return Some(unloaded.first().max(after.next()));
+        }
+        let start = self.events.partition_point(|event| event.seq() <= after);
+        self.events.get(start).map(Retained::seq)
+    }
+
+    /// The highest seq that has been evicted, or [`Seq::ZERO`].
+    pub fn evicted_through(&self) -> Seq {
+        self.evicted_through
+    }
+
+    /// The events in memory: the newest ones.
+    pub fn in_memory(&self) -> impl Iterator<Item = &E> {
+        self.events.iter()
+    }
+
+    /// The oldest event in memory.
+    pub fn first_in_memory(&self) -> Option<Seq> {
+        self.events.front().map(Retained::seq)
+    }
+
+    /// The oldest retained event; of those on disk a seq that may be before it.
+    pub fn first(&self) -> Option<Seq> {
+        match &self.unloaded {
+            Some(unloaded) => Some(unloaded.first()),
+            None => self.first_in_memory(),
+        }
+    }
+
+    /// The oldest retained event that a log on disk has, which does not have those in memory up to
+    /// `unwritten`; or a seq before it.
+    pub fn first_written(&self, unwritten: Seq) -> Option<Seq> {
+        match self.unloaded {
+            Some(_) => self.first(),
+            None => self.next_after(unwritten),
+        }
+    }
+
+    /// The newest retained event.
+    pub fn last(&self) -> Option<Seq> {
+        match self.events.back() {
+            Some(event) => Some(event.seq()),
+            None => self.unloaded.as_ref().map(|unloaded| unloaded.through()),
+        }
+    }
+
+    /// When what age removes next was accepted, in milliseconds since 1970.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        match &self.unloaded {
+            Some(unloaded) => Some(unloaded.oldest_ms()),
+            None => self.events.front().map(Retained::accepted_ms),
+        }
+    }
+
+    /// Retained events.
+    pub fn len(&self) -> u64 {
+        self.events.len() as u64 + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.events())
+    }
+
+    /// Whether nothing is retained.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.unloaded.is_none()
+    }
+
+    /// Events that were ever appended, those that are evicted included.
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Retained frame bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.bytes())
+    }
+
+    /// Evicts chunks of what is on disk alone, as long as `is_due` says so of what there is, with
+    /// the events and bytes in memory.
+    fn evict_unloaded(
+        &mut self,
+        evicted: &mut Evicted,
+        is_due: impl Fn(&Unloaded, u64, u64) -> bool,
+    ) {
+        let (events, bytes) = (self.events.len() as u64, self.bytes);
+        while let Some(unloaded) = &mut self.unloaded
+            && is_due(unloaded, events, bytes)
+        {
+            if let Some(last) = unloaded.pop() {
+                self.evicted_through = last;
+                evicted.unloaded_through = last;
+            }
+            if unloaded.is_empty() {
+                self.unloaded = None;
+            }
+        }
+    }
+
+    #[inline]
+    fn evict_oldest(&mut self, evicted: &mut Evicted) {
+        if let Some(event) = self.pop_oldest() {
+            self.evicted_through = event.seq();
+            evicted.seqs.push(event.seq());
+            evicted.bytes += cost(&event);
+        }
+    }
+
+    #[inline]
+    fn pop_oldest(&mut self) -> Option<E> {
+        let event = self.events.pop_front();
+        if let Some(event) = &event {
+            self.bytes -= event.frame_bytes();
+        }
+        // A channel that was busy once does not keep its capacity for ever.
+        if self.events.capacity() > 64 && self.events.len() * 4 < self.events.capacity() {
+            self.events.shrink_to(self.events.len() * 2);
+        }
+        event
+    }
+}
+
+impl History {
     /// The events after `after` up to `through`, no more than `events_max`; at least one if there
     /// is one, and no more after `bytes_max` bytes are reached.
     pub fn read(
@@ -198,83 +344,11 @@ impl History {
         self.events.range(..end).rev()
     }
 
-    /// The events that are on disk alone: the first of them or a seq before it, and the last.
-    pub fn unloaded(&self) -> Option<(Seq, Seq)> {
-        self.unloaded.as_ref().map(|unloaded| (unloaded.first(), unloaded.through()))
-    }
-
-    /// The oldest retained event after `after`; of those on disk a seq that may be before it.
-    pub fn next_after(&self, after: Seq) -> Option<Seq> {
-        if let Some(unloaded) = &self.unloaded
-            && unloaded.through() > after
-        {
-            return Some(unloaded.first().max(after.next()));
-        }
-        let start = self.events.partition_point(|event| event.seq <= after);
-        self.events.get(start).map(|event| event.seq)
-    }
-
-    /// The highest seq that has been evicted, or [`Seq::ZERO`].
-    pub fn evicted_through(&self) -> Seq {
-        self.evicted_through
-    }
-
-    /// The events in memory: the newest ones.
-    pub fn in_memory(&self) -> impl Iterator<Item = &Arc<Event>> {
-        self.events.iter()
-    }
-
-    /// The oldest retained event; of those on disk a seq that may be before it.
-    pub fn first(&self) -> Option<Seq> {
-        match &self.unloaded {
-            Some(unloaded) => Some(unloaded.first()),
-            None => self.events.front().map(|event| event.seq),
-        }
-    }
-
-    /// The oldest retained event that a log on disk has, which does not have those in memory up to
-    /// `unwritten`; or a seq before it.
-    pub fn first_written(&self, unwritten: Seq) -> Option<Seq> {
-        match self.unloaded {
-            Some(_) => self.first(),
-            None => self.next_after(unwritten),
-        }
-    }
-
-    /// The newest retained event.
-    pub fn last(&self) -> Option<Seq> {
-        match self.events.back() {
-            Some(event) => Some(event.seq),
-            None => self.unloaded.as_ref().map(|unloaded| unloaded.through()),
-        }
-    }
-
-    /// When what age removes next was accepted, in milliseconds since 1970.
-    pub fn oldest_ms(&self) -> Option<u64> {
-        match &self.unloaded {
-            Some(unloaded) => Some(unloaded.oldest_ms()),
-            None => self.events.front().map(|event| event.accepted_ms),
-        }
-    }
-
-    /// Retained events.
-    pub fn len(&self) -> u64 {
-        self.events.len() as u64 + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.events())
-    }
-
-    /// Whether nothing is retained.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.unloaded.is_none()
-    }
-
-    /// Events that were ever appended, those that are evicted included.
-    pub fn appended(&self) -> u64 {
-        self.appended
-    }
-
-    /// Retained frame bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes + self.unloaded.as_ref().map_or(0, |unloaded| unloaded.bytes())
+    /// Adds an event whose outline was counted here: nothing is evicted for it.
+    pub fn restore(&mut self, event: Arc<Event>) {
+        debug_assert!(self.last().is_none_or(|last| last < event.seq));
+        self.bytes += event.frame_bytes();
+        self.events.push_back(event);
     }
 
     /// What a history accounts for `event` hub-wide, in bytes.
@@ -282,49 +356,22 @@ impl History {
     pub fn cost(event: &Event) -> u64 {
         event.bytes().len() as u64 + Event::OVERHEAD_BYTES
     }
+}
 
-    /// Evicts chunks of what is on disk alone, as long as `is_due` says so of what there is, with
-    /// the events and bytes in memory.
-    fn evict_unloaded(
-        &mut self,
-        evicted: &mut Evicted,
-        is_due: impl Fn(&Unloaded, u64, u64) -> bool,
-    ) {
-        let (events, bytes) = (self.events.len() as u64, self.bytes);
-        while let Some(unloaded) = &mut self.unloaded
-            && is_due(unloaded, events, bytes)
-        {
-            if let Some(last) = unloaded.pop() {
-                self.evicted_through = last;
-                evicted.unloaded_through = last;
-            }
-            if unloaded.is_empty() {
-                self.unloaded = None;
-            }
-        }
+impl History<EventOutline> {
+    /// The history of the events themselves, without those in memory: they are to be
+    /// [restored](History::restore) in their order.
+    pub fn without_bodies(self) -> History {
+        let Self { events, evicted_through, appended, unloaded, .. } = self;
+        let events = VecDeque::with_capacity(events.len());
+        History { events, bytes: 0, evicted_through, appended, unloaded }
     }
+}
 
-    #[inline]
-    fn evict_oldest(&mut self, evicted: &mut Evicted) {
-        if let Some(event) = self.pop_oldest() {
-            self.evicted_through = event.seq;
-            evicted.seqs.push(event.seq);
-            evicted.bytes += Self::cost(&event);
-        }
-    }
-
-    #[inline]
-    fn pop_oldest(&mut self) -> Option<Arc<Event>> {
-        let event = self.events.pop_front();
-        if let Some(event) = &event {
-            self.bytes -= event.bytes().len() as u64;
-        }
-        // A channel that was busy once does not keep its capacity for ever.
-        if self.events.capacity() > 64 && self.events.len() * 4 < self.events.capacity() {
-            self.events.shrink_to(self.events.len() * 2);
-        }
-        event
-    }
+/// What a history accounts for an event hub-wide, in bytes.
+#[inline]
+fn cost(event: &impl Retained) -> u64 {
+    event.frame_bytes() + Event::OVERHEAD_BYTES
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod connection;
 mod connection_msg;
 #[cfg(test)]
 mod connection_tests;
+mod event_outline;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod history;
@@ -24,6 +25,7 @@ pub use channel_rules::{ChannelPolicies, ChannelPolicy, ChannelRule};
 pub use close_reason::CloseReason;
 pub use connection::Connection;
 pub use connection_msg::{ConnectionMsg, ConnectionStart, Effect, Transport};
+pub use event_outline::{EventOutline, Retained};
 pub use history::{Evicted, FellOff, History, NotInMemory, Slice};
 pub use idempotency::{Idempotency, IdempotencyKey, Remembered};
 pub use limits::{

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-use super::HistoryLimits;
-use crate::model::{Event, Seq};
+use super::{HistoryLimits, event_outline::Retained};
+use crate::model::Seq;
 
 /// The oldest retained events of a channel, whose bodies have left memory. There is at least one.
 #[derive(Debug)]
@@ -30,13 +30,13 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn of(event: &Event) -> Self {
+    fn of(event: &impl Retained) -> Self {
         Self {
-            first: event.seq,
-            last: event.seq,
-            last_ms: event.accepted_ms,
+            first: event.seq(),
+            last: event.seq(),
+            last_ms: event.accepted_ms(),
             events: 1,
-            bytes: event.bytes().len() as u64,
+            bytes: event.frame_bytes(),
         }
     }
 
@@ -51,13 +51,13 @@ impl Chunk {
 
 impl Unloaded {
     /// The first event that leaves memory.
-    pub(super) fn new(event: &Event) -> Self {
+    pub(super) fn new(event: &impl Retained) -> Self {
         let chunk = Chunk::of(event);
         Self { chunks: [chunk].into(), events: 1, bytes: chunk.bytes, chunk_events: 1 }
     }
 
     /// Adds the next event that leaves memory.
-    pub(super) fn push(&mut self, event: &Event) {
+    pub(super) fn push(&mut self, event: &impl Retained) {
         let next = Chunk::of(event);
         self.events += 1;
         self.bytes += next.bytes;

@@ -19,10 +19,12 @@ mod delay_tests;
 mod drain;
 mod error;
 mod event_rate;
+mod expired_channels;
 #[cfg(test)]
 mod fan_out_budget_tests;
 mod handle;
 mod info;
+mod log_counter;
 mod poll;
 mod publish;
 mod quotas;
@@ -31,6 +33,8 @@ mod renew;
 #[cfg(test)]
 mod restart_tests;
 mod restore;
+#[cfg(test)]
+mod restore_tests;
 mod rules;
 mod samples;
 mod shared;

@@ -2,6 +2,7 @@
 
 mod costs;
 mod last;
+mod snapshot;
 mod start_search;
 
 use std::{
