@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     backend::{EventStore, FoundEvents, LastSearch, LogRead, LogReadError, Piece},
-    disk::{LocalDirectory, LogReader, ReadError},
+    disk::{LOG_FILES_MAX, LocalDirectory, LogReader, ReadError},
     telemetry::{DiskMetrics, LogThrottle},
 };
 
@@ -50,6 +50,14 @@ pub struct ReadLimits {
     /// Bytes of memory that all such searches hold together, and what they have found until it is sent. Past
     /// it further ones wait, as many as reads wait at most.
     pub search_memory_bytes_max: u64,
+}
+
+impl ReadLimits {
+    /// How many files the log has open at most, its readers included.
+    pub(crate) fn log_files_max(&self) -> usize {
+        // A thread that reads has a segment and an index open for a moment.
+        LOG_FILES_MAX + 2 * self.threads as usize
+    }
 }
 
 impl Default for ReadLimits {
@@ -106,6 +114,7 @@ struct Queue {
     metrics: Arc<DiskMetrics>,
     failures: LogThrottle,
     memory_waiters: Arc<MemoryWaiters>,
+    shortages: LogThrottle,
     state: Mutex<State>,
     changed: Condvar,
     /// Reads that were cancelled since the queue was last purged: the most that may still be in it.
@@ -116,15 +125,23 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    reads: VecDeque<Read>,
+    reads: VecDeque<Queued>,
     /// The searches that are among them or under way.
     searches: SharedSearches,
+    /// Nothing is read before this: there was no file or no memory for a read.
+    paused_until: Option<Instant>,
     /// Bytes that are read and not taken.
     ready_bytes: u64,
     has_stopped: bool,
     /// A test holds back reads, as a disk that hangs would.
     #[cfg(test)]
     held: Held,
+}
+
+struct Queued {
+    read: Read,
+    /// Since when there is no file or no memory for it.
+    short_since: Option<Instant>,
 }
 
 enum Read {
@@ -161,6 +178,7 @@ impl LogReads {
             limits,
             metrics,
             failures: LogThrottle::default(),
+            shortages: LogThrottle::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
             cancelled: Arc::default(),
@@ -246,7 +264,7 @@ impl LogReads {
         }
         if !state.has_stopped {
             let read = read(reply, &mut state.searches);
-            self.queue.push(&mut state, read);
+            self.queue.push(&mut state, Queued { read, short_since: None });
         }
         Ok(pending)
     }
@@ -292,7 +310,7 @@ impl LogReads {
     #[cfg(test)]
     pub(crate) fn waiting_pieces(&self) -> usize {
         let state = self.queue.state.lock();
-        state.reads.iter().filter(|read| matches!(read, Read::Piece(..))).count()
+        state.reads.iter().filter(|queued| matches!(queued.read, Read::Piece(..))).count()
     }
 
     /// Reads that wait.
@@ -319,43 +337,67 @@ impl Queue {
     fn purge(&self, state: &mut State) {
         self.cancelled.store(0, Ordering::Relaxed);
         self.cancelled_searches.store(0, Ordering::Relaxed);
-        state.reads.retain(|read| !read.is_cancelled());
+        state.reads.retain(|queued| !queued.read.is_cancelled());
         state.searches.purge();
     }
 
-    fn push(&self, state: &mut State, read: Read) {
-        state.reads.push_back(read);
+    fn push(&self, state: &mut State, queued: Queued) {
+        state.reads.push_back(queued);
         self.metrics.reads_wait(state.reads.len());
         self.changed.notify_one();
     }
 
     /// Serves one read after the other, until the end.
     fn serve(self: &Arc<Self>) {
-        while let Some(read) = self.next() {
-            let started = Instant::now();
-            // A reader that has gone meanwhile drops the result.
-            match read {
-                Read::Piece(read, reply) => {
-                    let result = self.perform(|| self.store.read_log(&self.log, &read));
-                    let result = result.map(|piece| self.ready(piece));
-                    let bytes = result.as_ref().map_or(0, |piece| piece.bytes);
-                    self.metrics.observe_read(started.elapsed(), bytes);
-                    let _ = reply.send(result);
-                }
-                Read::Search(search, shared) => self.search(search, &shared, started),
+        while let Some(queued) = self.next() {
+            if let Some(queued) = self.serve_one(queued) {
+                self.put_off(queued);
             }
         }
     }
 
-    /// Makes a turn of a search.
-    fn search(&self, mut search: LastSearch, shared: &Arc<SharedSearch>, started: Instant) {
-        let bytes_max = self.limits.search_bytes_max;
-        let turn = self.perform(|| Ok(self.store.search_log(&self.log, &mut search, bytes_max)?));
-        self.metrics.observe_search(started.elapsed(), *turn.as_ref().unwrap_or(&0));
+    /// Serves a read, or gives it back if there is no file or no memory for it now.
+    fn serve_one(self: &Arc<Self>, queued: Queued) -> Option<Queued> {
+        let Queued { read, mut short_since } = queued;
+        let started = Instant::now();
+        // A reader that has gone meanwhile drops the result.
+        match read {
+            Read::Piece(read, reply) => {
+                let result = self.perform(|| self.store.read_log(&self.log, &read));
+                if self.is_put_off(&result, &mut short_since) {
+                    return Some(Queued { read: Read::Piece(read, reply), short_since });
+                }
+                let result = result.map(|piece| self.ready(piece));
+                let bytes = result.as_ref().map_or(0, |piece| piece.bytes);
+                self.metrics.observe_read(started.elapsed(), bytes);
+                let _ = reply.send(result);
+            }
+            Read::Search(mut search, shared) => {
+                let bytes_max = self.limits.search_bytes_max;
+                let turn = self
+                    .perform(|| Ok(self.store.search_log(&self.log, &mut search, bytes_max)?));
+                if self.is_put_off(&turn, &mut short_since) {
+                    return Some(Queued { read: Read::Search(search, shared), short_since });
+                }
+                self.metrics.observe_search(started.elapsed(), *turn.as_ref().unwrap_or(&0));
+                self.end_turn(search, &shared, turn.map(drop));
+            }
+        }
+        None
+    }
+
+    /// Answers those that wait for a search, or queues its next turn.
+    fn end_turn(
+        &self,
+        search: LastSearch,
+        shared: &Arc<SharedSearch>,
+        turn: Result<(), ReadFailure>,
+    ) {
         if turn.is_ok() && search.needs_disk() {
             let mut state = self.state.lock();
             if !state.has_stopped {
-                self.push(&mut state, Read::Search(search, Arc::clone(shared)));
+                let read = Read::Search(search, Arc::clone(shared));
+                self.push(&mut state, Queued { read, short_since: None });
             }
             return;
         }
@@ -363,9 +405,34 @@ impl Queue {
             self.metrics.search_limited();
         }
         // In order, so on this thread.
-        let result = turn.map(|_| search.into_found());
+        let result = turn.map(|()| search.into_found());
         self.state.lock().searches.remove(shared);
         shared.answer(&result);
+    }
+
+    /// Whether a read is to be tried again: not if that has failed for long.
+    fn is_put_off<T>(
+        &self,
+        result: &Result<T, ReadFailure>,
+        short_since: &mut Option<Instant>,
+    ) -> bool {
+        if !matches!(result, Err(ReadFailure::Busy)) {
+            return false;
+        }
+        let is_early = short_since.get_or_insert_with(Instant::now).elapsed() < SHORTAGE_TIME_MAX;
+        if !is_early {
+            self.metrics.read_refused();
+        }
+        is_early
+    }
+
+    /// Puts a read behind the others, and has all of them wait a little.
+    fn put_off(&self, queued: Queued) {
+        let mut state = self.state.lock();
+        if !state.has_stopped {
+            state.paused_until = Some(Instant::now() + SHORTAGE_PAUSE);
+            self.push(&mut state, queued);
+        }
     }
 
     fn perform<T>(&self, read: impl FnOnce() -> Result<T, LogReadError>) -> Result<T, ReadFailure> {
@@ -377,17 +444,24 @@ impl Queue {
     }
 
     /// Waits for the next read, and for room for its piece.
-    fn next(&self) -> Option<Read> {
+    fn next(&self) -> Option<Queued> {
         let mut state = self.state.lock();
         loop {
             if state.has_stopped {
                 return None;
             }
+            if let Some(until) = state.paused_until {
+                if Instant::now() < until {
+                    self.changed.wait_until(&mut state, until);
+                    continue;
+                }
+                state.paused_until = None;
+            }
             let has_room = state.ready_bytes < self.limits.bytes_max;
-            if has_room && let Some(read) = state.pop() {
+            if has_room && let Some(Queued { read, short_since }) = state.pop() {
                 self.metrics.reads_wait(state.reads.len());
                 if !read.is_cancelled() {
-                    return Some(read);
+                    return Some(Queued { read, short_since });
                 }
                 // Under the lock under which others join.
                 if let Read::Search(_, shared) = &read {
@@ -410,6 +484,15 @@ impl Queue {
         match error {
             LogReadError::FellOff => ReadFailure::FellOff,
             LogReadError::Failed(ReadError::Closed) => ReadFailure::Closed,
+            LogReadError::Failed(error) if error.may_pass() => {
+                if let Some(times) = self.shortages.due() {
+                    tracing::warn!(
+                        times,
+                        "history on disk cannot be read for now, and its readers wait: {error}"
+                    );
+                }
+                ReadFailure::Busy
+            }
             LogReadError::Failed(error) => {
                 self.metrics.read_failed();
                 if let Some(times) = self.failures.due() {
@@ -427,13 +510,13 @@ impl Queue {
 
 impl State {
     /// The next read.
-    fn pop(&mut self) -> Option<Read> {
+    fn pop(&mut self) -> Option<Queued> {
         #[cfg(test)]
         match self.held {
             Held::Nothing => {}
             Held::All => return None,
             Held::Pieces => {
-                let is_search = |read: &Read| matches!(read, Read::Search(..));
+                let is_search = |queued: &Queued| matches!(queued.read, Read::Search(..));
                 return self.reads.remove(self.reads.iter().position(is_search)?);
             }
         }
@@ -451,6 +534,11 @@ enum Held {
     All,
 }
 
+/// How long a read is tried again for which there is no file or no memory. Its reader is then asked to
+/// come back.
+const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
+/// After an attempt for which there was none.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 /// Searches that may be in the queue although they were cancelled.
 const CANCELLED_SEARCHES_MAX: usize = 16;
 /// The queue is purged of cancelled reads once they are more than this share of it (1/16).

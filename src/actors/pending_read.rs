@@ -27,6 +27,8 @@ pub(crate) enum ReadFailure {
     FellOff,
     /// The disk fails, or what is on it is damaged.
     Unreadable,
+    /// The process or the machine has had no file or no memory for it for a while.
+    Busy,
     /// The log is closed.
     Closed,
 }

@@ -117,7 +117,7 @@ impl Directory for LocalDirectory {
 
     fn create(&self, name: &str, len: u64) -> io::Result<File> {
         let path = self.path.join(name);
-        match fs::remove_file(&path) {
+        match uninterrupted(|| fs::remove_file(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -135,11 +135,13 @@ impl Directory for LocalDirectory {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        uninterrupted(|| fs::rename(&from, &to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        let path = self.path.join(name);
+        uninterrupted(|| fs::remove_file(&path))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -166,6 +168,16 @@ impl DirectoryFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+/// Makes a call again that a signal has interrupted, as some file systems allow.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -60,6 +60,20 @@ pub trait DirectoryFile: Send + Sync + 'static {
     }
 }
 
+/// Whether an error may pass by itself: the process or the machine has no file or no memory left at this
+/// moment, or a signal came. The call can be made again, unless it was a sync ([`of_sync`]).
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
+}
+
+/// The error of a sync, which never [passes](may_pass): a second sync may succeed although the kernel has
+/// dropped what the first one was for.
+pub(super) fn of_sync(error: io::Error) -> io::Error {
+    if may_pass(&error) { io::Error::other(error) } else { error }
+}
+
 /// Whether an error says that the disk, or the part of it that this user may have, is full.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -1,10 +1,10 @@
 //! Keeps the next segment ready, and removes old ones.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use super::{
     batch::{Item, Items},
-    directory::{Directory, DirectoryFile, is_full},
+    directory::{Directory, DirectoryFile, is_full, may_pass, of_sync},
     index,
     read_cache::Shared,
     removed::{RemovedEvents, RemovedLimits},
@@ -32,6 +32,10 @@ pub struct LogKeeper<D: Directory> {
     segment_bytes: u64,
     retention: LogRetention,
     removed: RemovedEvents,
+    /// Segments that the log does not have any more, and whose files are still to be removed.
+    unlisted: VecDeque<Seq>,
+    /// It waits for a file or for memory.
+    is_put_off: bool,
 }
 
 impl<D: Directory> LogKeeper<D> {
@@ -41,7 +45,8 @@ impl<D: Directory> LogKeeper<D> {
         retention: LogRetention,
         removed: RemovedEvents,
     ) -> Self {
-        Self { segments, segment_bytes, retention, removed }
+        let (unlisted, is_put_off) = (VecDeque::new(), false);
+        Self { segments, segment_bytes, retention, removed, unlisted, is_put_off }
     }
 
     /// Waits until there is something to do, or a while; false when the log has ended.
@@ -49,15 +54,33 @@ impl<D: Directory> LogKeeper<D> {
         self.segments.wait(time)
     }
 
-    /// Does what is due.
+    /// Does what is due. What the file system has no room for, or the process no file or memory, is still
+    /// due at the next call.
     ///
     /// # Errors
-    /// A file system that fails, other than for want of room.
+    /// A file system that fails otherwise.
     pub fn work(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
-        self.remove_old(histories, now_ms)?;
-        self.segments.prepare_spare(self.segment_bytes)?;
+        let removed = put_off(self.remove_old(histories, now_ms))?;
+        let allocated = put_off(self.segments.prepare_spare(self.segment_bytes).map(drop))?;
+        self.report(removed.or(allocated));
         self.save_indexes();
         Ok(())
+    }
+
+    /// Logs when what is due begins to wait, and when it is done.
+    fn report(&mut self, waits_for: Option<io::Error>) {
+        match &waits_for {
+            Some(error) if !self.is_put_off => tracing::warn!(
+                %error,
+                "segments of the log can be neither allocated nor removed for now; the hub tries again. \
+                 Publishers wait once the current segment is full"
+            ),
+            None if self.is_put_off => {
+                tracing::info!("segments of the log can be allocated and removed again");
+            }
+            _ => {}
+        }
+        self.is_put_off = waits_for.is_some();
     }
 
     /// Writes the indexes of segments that take no more. A reader makes one that is missing.
@@ -79,6 +102,7 @@ impl<D: Directory> LogKeeper<D> {
     }
 
     fn remove_old(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
+        self.remove_unlisted()?;
         let Some((oldest, _)) = self.segments.oldest(1, |_, _| true).pop() else { return Ok(()) };
         let oldest_retained = histories.oldest_retained(oldest.last);
         let LogRetention { bytes_max, age_max_ms, .. } = self.retention;
@@ -105,15 +129,26 @@ impl<D: Directory> LogKeeper<D> {
         histories.begin_with(*first_kept);
         // A reader that does not find a file looks at the list anew.
         self.segments.forget_before(*first_kept);
-        for (sealed, _) in &oldest {
-            directory.remove(&segment::file_name(sealed.base))?;
-            remove_index(directory, sealed.base)?;
-        }
-        directory.sync()?;
+        self.unlisted.extend(oldest.iter().map(|(sealed, _)| sealed.base));
+        self.remove_unlisted()?;
         if has_used_reserve {
-            reserve(directory)?;
+            reserve(&self.segments.directory)?;
         }
         Ok(())
+    }
+
+    /// Removes the files of segments that the log does not have any more, the oldest first.
+    fn remove_unlisted(&mut self) -> io::Result<()> {
+        if self.unlisted.is_empty() {
+            return Ok(());
+        }
+        let directory = &self.segments.directory;
+        while let Some(base) = self.unlisted.front() {
+            remove_if_there(directory, &segment::file_name(*base))?;
+            remove_if_there(directory, &index::file_name(*base))?;
+            self.unlisted.pop_front();
+        }
+        directory.sync().map_err(of_sync)
     }
 
     /// Notes what a segment holds that will be lost, and has it evicted.
@@ -170,9 +205,16 @@ pub trait Histories {
     fn begin_with(&self, first: Seq);
 }
 
-/// Removes the index of a segment, if it has one.
-pub(super) fn remove_index<D: Directory>(directory: &D, base: Seq) -> io::Result<()> {
-    match directory.remove(&index::file_name(base)) {
+/// The error of work that waits: its failure may pass.
+fn put_off(result: io::Result<()>) -> io::Result<Option<io::Error>> {
+    match result {
+        Err(error) if may_pass(&error) => Ok(Some(error)),
+        result => result.map(|()| None),
+    }
+}
+
+fn remove_if_there<D: Directory>(directory: &D, name: &str) -> io::Result<()> {
+    match directory.remove(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -188,7 +230,7 @@ pub(super) fn write_small<D: Directory>(
     match small_file::write(directory, name, bytes) {
         Err(error) if is_full(&error) => {
             let _ = directory.remove(RESERVE);
-            directory.sync()?;
+            directory.sync().map_err(of_sync)?;
             small_file::write(directory, name, bytes).map(|()| true)
         }
         result => result.map(|()| false),

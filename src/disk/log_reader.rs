@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     batch::{BatchHeader, RawEvent, RawItem, RawItems},
-    directory::{Directory, DirectoryFile},
+    directory::{Directory, DirectoryFile, may_pass},
     index::{self, BlockRange, ChannelHash, Found, SegmentIndex},
     read_cache::{OpenSegment, Shared},
     recovered_event::RecoveredEvent,
@@ -72,6 +72,14 @@ pub enum ReadError {
     /// The log is closed.
     #[error("the log is closed")]
     Closed,
+}
+
+impl ReadError {
+    /// Whether the read can be made again after a while: the disk is well, but the process or the machine
+    /// has no file or no memory left.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if may_pass(error))
+    }
 }
 
 impl<D: Directory> LogReader<D> {

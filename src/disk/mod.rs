@@ -31,6 +31,8 @@ mod segment;
 mod segment_reader;
 mod segments;
 #[cfg(test)]
+mod shortage;
+#[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod simulation;
@@ -55,6 +57,7 @@ pub use recovery::{LogContents, LogStatus, OpenLog, Recovery, RecoveryReport, Se
 pub use removed::{RemovedEvents, RemovedLimits, StoredKey};
 pub use repair::Damage;
 pub use search_back::{SearchBack, SearchedBack};
+pub use segments::LOG_FILES_MAX;
 pub use sync_policy::{SyncPolicy, SyncPolicyError};
 pub use transient::TransientChannels;
 pub use writer::LogWriter;

@@ -125,7 +125,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
 }
 
 /// Segments that readers have open.
-const OPEN_SEGMENTS_MAX: u64 = 32;
+pub(super) const OPEN_SEGMENTS_MAX: u64 = 32;
 
 #[cfg(test)]
 mod tests {

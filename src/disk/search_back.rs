@@ -43,7 +43,8 @@ impl<D: Directory> LogReader<D> {
     /// also events of other channels. `visit` gives nothing for an event that is damaged. Blocks.
     ///
     /// # Errors
-    /// A file system that fails, or bytes that are not as they were written.
+    /// A file system that fails, or bytes that are not as they were written. A file that cannot be read once
+    /// events were visited ends the look instead, so that a look which is made again visits none twice.
     pub fn search_back(
         &self,
         search: &SearchBack<'_>,
@@ -64,7 +65,8 @@ impl<D: Directory> LogReader<D> {
                 Located::Sealed(sealed) => match load_index(&segments, &sealed) {
                     Ok(index) => (sealed.base, index.find_back(through, search.channels)),
                     Err(error) if is_removed(&segments, &error, sealed.base) => continue,
-                    Err(error) => return Err(error),
+                    Err(error) if through == search.through => return Err(error),
+                    Err(_) => break,
                 },
             };
             blocks += 1;
@@ -83,7 +85,8 @@ impl<D: Directory> LogReader<D> {
             let block = match load_block(&segments, base, range) {
                 Ok(block) => block,
                 Err(error) if is_removed(&segments, &error, base) => continue,
-                Err(error) => return Err(error),
+                Err(error) if through == search.through => return Err(error),
+                Err(_) => break,
             };
             let damaged =
                 || ReadError::Damaged { file: segment::file_name(base), offset: range.begin };

@@ -10,10 +10,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     batch::BatchHeader,
-    directory::{Directory, is_full},
+    directory::{Directory, is_full, may_pass},
     error::WriteError,
     index::{ChannelHash, Found, FoundBack, SegmentIndex},
-    read_cache::ReadCache,
+    read_cache::{OPEN_SEGMENTS_MAX, ReadCache},
     segment::Sealed,
 };
 use crate::model::Seq;
@@ -36,7 +36,9 @@ struct State<F> {
     spare: Spare<F>,
     /// Bytes that the writer waits for, if the usual ones are not enough.
     wanted: u64,
-    /// The writer does not wait for room on a full disk any more.
+    /// The last attempt to allocate a spare segment failed, and the next one is made later.
+    is_put_off: bool,
+    /// The writer does not wait for room on a full disk, or for a file, any more.
     is_closing: bool,
     has_stopped: bool,
 }
@@ -73,6 +75,7 @@ impl<D: Directory> Segments<D> {
             unsaved: Vec::new(),
             spare: Spare::Missing,
             wanted: 0,
+            is_put_off: false,
             is_closing: false,
             has_stopped: false,
         };
@@ -97,14 +100,20 @@ impl<D: Directory> Segments<D> {
             _ => return Ok(self.is_full()),
         };
         match self.directory.create(SPARE, bytes) {
-            Ok(file) => self.state.lock().spare = Spare::Ready(file, bytes),
-            Err(error) if is_full(&error) => {
+            Ok(file) => {
+                let mut state = self.state.lock();
+                (state.spare, state.is_put_off) = (Spare::Ready(file, bytes), false);
+            }
+            Err(error) => {
+                self.state.lock().is_put_off = true;
+                if !is_full(&error) {
+                    return Err(error);
+                }
                 // What was allocated of it is of more use elsewhere.
                 let _ = self.directory.remove(SPARE);
                 self.is_full.store(true, Ordering::Relaxed);
                 return Ok(true);
             }
-            Err(error) => return Err(error),
         }
         self.is_full.store(false, Ordering::Relaxed);
         self.changed.notify_all();
@@ -112,7 +121,7 @@ impl<D: Directory> Segments<D> {
     }
 
     /// Takes the spare segment, which has at least `bytes` bytes, and says how many. Waits for it,
-    /// and so for room on the disk, unless everything has stopped.
+    /// and so for room on the disk and for a file, unless everything has stopped.
     pub(super) fn take_spare(&self, bytes: u64) -> Result<(D::File, u64), WriteError> {
         let mut state = self.state.lock();
         loop {
@@ -125,10 +134,28 @@ impl<D: Directory> Segments<D> {
             }
             state.spare = Spare::Missing;
             state.wanted = bytes;
-            if state.has_stopped || state.is_closing && self.is_full() {
+            if state.has_stopped || state.is_closing && state.is_put_off {
                 return Err(WriteError::Stopped);
             }
             self.changed.notify_all();
+            self.changed.wait_for(&mut state, RETRY);
+        }
+    }
+
+    /// Makes a call of the writer again as long as its failure may pass, unless the log ends.
+    pub(super) fn until_passed(
+        &self,
+        mut call: impl FnMut() -> std::io::Result<()>,
+    ) -> Result<(), WriteError> {
+        loop {
+            match call() {
+                Err(error) if may_pass(&error) => {}
+                result => return Ok(result?),
+            }
+            let mut state = self.state.lock();
+            if state.has_stopped || state.is_closing {
+                return Err(WriteError::Stopped);
+            }
             self.changed.wait_for(&mut state, RETRY);
         }
     }
@@ -240,7 +267,7 @@ impl<D: Directory> Segments<D> {
     /// Waits until the spare segment has been used, or a while. Whether to go on.
     pub(super) fn wait(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
-        let has_nothing_to_do = !matches!(state.spare, Spare::Missing) || self.is_full();
+        let has_nothing_to_do = !matches!(state.spare, Spare::Missing) || state.is_put_off;
         if has_nothing_to_do && !state.has_stopped {
             self.changed.wait_for(&mut state, time);
         }
@@ -260,7 +287,11 @@ impl<D: Directory> Segments<D> {
     }
 }
 
+/// Files that an open log has open at most, beside two of each thread that reads: those of its readers, the
+/// directory, its lock, the segment that is written to, the spare one, and some that the writer, the
+/// keeper and the hand-over open for a moment.
+pub const LOG_FILES_MAX: usize = OPEN_SEGMENTS_MAX as usize + 12;
 /// The file of the spare segment.
 pub(super) const SPARE: &str = "spare";
-/// How often room is looked for on a full disk.
+/// How often the writer looks for room on a full disk, or for a file.
 const RETRY: Duration = Duration::from_secs(1);

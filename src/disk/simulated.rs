@@ -59,6 +59,7 @@ pub(super) enum Swallowed {
 
 pub(super) const EIO: i32 = 5;
 pub(super) const ENOSPC: i32 = 28;
+pub(super) const EMFILE: i32 = 24;
 
 impl SimulatedDisk {
     pub(super) fn new(seed: u64) -> Self {
@@ -72,6 +73,7 @@ impl SimulatedDisk {
             faults: Faults::default(),
             is_stopped: false,
             room: u64::MAX,
+            denies_files: None,
             swallowed: None,
             is_traced: false,
         })))
@@ -96,6 +98,11 @@ impl SimulatedDisk {
     /// Bytes that all files together may have.
     pub(super) fn limit_room(&self, bytes: u64) {
         self.0.lock().room = bytes;
+    }
+
+    /// From now on no file can be opened or created, with this number of an error.
+    pub(super) fn deny_files(&self, error: Option<i32>) {
+        self.0.lock().denies_files = error;
     }
 
     pub(super) fn swallow(&self, calls: Option<Swallowed>) {
@@ -166,6 +173,7 @@ impl Directory for SimulatedDisk {
 
     fn open(&self, name: &str) -> io::Result<SimulatedFile> {
         let call = self.enter(|| format!("open {name}"))?;
+        call.state.give_file()?;
         let Some(&id) = call.state.names.get(name) else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -174,6 +182,7 @@ impl Directory for SimulatedDisk {
 
     fn create(&self, name: &str, len: u64) -> io::Result<SimulatedFile> {
         let mut call = self.enter(|| format!("create {name} {len}"))?;
+        call.state.give_file()?;
         let state = &mut *call.state;
         let id = state.files.len();
         if call.is_done {
@@ -308,6 +317,7 @@ struct State {
     faults: Faults,
     is_stopped: bool,
     room: u64,
+    denies_files: Option<i32>,
     swallowed: Option<Swallowed>,
     is_traced: bool,
 }
@@ -385,6 +395,10 @@ impl Image {
 }
 
 impl State {
+    fn give_file(&self) -> io::Result<()> {
+        self.denies_files.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
+    }
+
     fn used(&self) -> u64 {
         self.names.values().map(|id| self.files[*id].cached.len).sum()
     }

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut};
 
 use super::{
     batch::checksum,
-    directory::{Directory, DirectoryFile},
+    directory::{Directory, DirectoryFile, of_sync},
     error::OpenError,
     segment::FILE_SEED,
 };
@@ -17,9 +17,9 @@ pub(super) fn write(directory: &impl Directory, name: &str, body: &[u8]) -> io::
     let new = format!("{name}{NEW}");
     let file = directory.create(&new, bytes.len() as u64)?;
     file.write_all_at(&bytes, 0)?;
-    file.sync()?;
+    file.sync().map_err(of_sync)?;
     directory.rename(&new, name)?;
-    directory.sync()
+    directory.sync().map_err(of_sync)
 }
 
 /// The same for a file that can be made anew: after a crash it may be missing, or not as it was written.

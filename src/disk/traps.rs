@@ -451,6 +451,10 @@ fn prepare(log: &mut OpenLog<SimulatedDisk>) {
     log.keeper.work(&Seq::ZERO, 0).expect("a spare segment, or none");
 }
 
+pub(super) fn published(channel: &str, seq: u64) -> Event {
+    event(channel, seq, EventKind::Published)
+}
+
 fn event(channel: &str, seq: u64, kind: EventKind) -> Event {
     event_of(channel, seq, kind, "x".repeat(EVENT_BYTES))
 }

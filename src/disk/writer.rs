@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     batch::{BatchEncoder, BatchLink},
-    directory::{Directory, DirectoryFile, is_full},
+    directory::{Directory, DirectoryFile, is_full, may_pass},
     error::WriteError,
     index::ChannelHash,
     keeper,
@@ -109,7 +109,8 @@ impl<D: Directory> LogWriter<D> {
             return Ok(());
         }
         self.unless_failed(|writer| {
-            keeper::note_start(&writer.segments.directory, last)?;
+            let segments = &writer.segments;
+            segments.until_passed(|| keeper::note_start(&segments.directory, last))?;
             writer.noted = last;
             Ok(())
         })
@@ -159,7 +160,7 @@ impl<D: Directory> LogWriter<D> {
             let end = CleanEnd { last, previous: writer.previous };
             match small_file::write(&writer.segments.directory, CLEAN_END, &end.encode()) {
                 // The next start then reads the log as after a crash.
-                Err(error) if is_full(&error) => Ok(()),
+                Err(error) if is_full(&error) || may_pass(&error) => Ok(()),
                 result => Ok(result?),
             }
         })
@@ -227,7 +228,8 @@ impl<D: Directory> LogWriter<D> {
         // It has its header before it has its name, so that a segment is never without.
         file.write_all_at(&header.encode(), 0)?;
         file.sync()?;
-        self.segments.directory.rename(SPARE, &header.file_name())?;
+        let (directory, name) = (&self.segments.directory, header.file_name());
+        self.segments.until_passed(|| directory.rename(SPARE, &name))?;
         self.segments.directory.sync()?;
         self.segments.begin(header.base);
         let offset = SegmentHeader::BYTES as u64;

@@ -31,7 +31,7 @@ pub(super) struct SocketSplit {
 
 impl SocketSplit {
     /// Splits the file limit `files_max` into sockets for requests and for streams. `files_in_use`
-    /// descriptors are open already or needed by shards and rejections. Limits of the settings that
+    /// descriptors are open already or needed by shards, rejections and the log. Limits of the settings that
     /// do not fit are lowered.
     pub(super) fn of(
         files_max: Option<u64>,

@@ -57,11 +57,13 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     let awaits_ports = settings.take_over && predecessor.is_none();
     let bound = bind(settings, shards, &inherited, awaits_ports).await?;
     let mut limits = settings.limits.clone();
-    let split = split_sockets(&mut limits.connections, shards);
+    let disk = (!settings.data_dir.is_empty()).then(|| disk_options(settings));
+    let log_files = disk.as_ref().map_or(0, |disk| disk.reads.log_files_max());
+    let split = split_sockets(&mut limits.connections, shards, log_files);
     let rules = settings.channels.rules.clone();
     let mut builder = Hub::builder().limits(limits).channel_rules(rules).shards(shards);
-    if !settings.data_dir.is_empty() {
-        builder = builder.disk(disk_options(settings));
+    if let Some(disk) = disk {
+        builder = builder.disk(disk);
     }
     if let Some(shared) = shared {
         builder = builder.backend(shared);
@@ -128,9 +130,10 @@ fn disk_options(settings: &Settings) -> DiskOptions {
     }
 }
 
-/// Splits the file limit, and lowers the hub's connection limit to its part.
-fn split_sockets(limits: &mut ConnectionLimits, shards: usize) -> SocketSplit {
-    let files_in_use = files_in_use(shards) + REJECTIONS_MAX;
+/// Splits the file limit, of which the log takes `log_files`, and lowers the hub's connection limit to its
+/// part.
+fn split_sockets(limits: &mut ConnectionLimits, shards: usize, log_files: usize) -> SocketSplit {
+    let files_in_use = files_in_use(shards) + REJECTIONS_MAX + log_files;
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
     let split = SocketSplit::of(files_max(), files_in_use, requests_max, connections_max);
     limits.connections_max = u32::try_from(split.streams_max).unwrap_or(u32::MAX);

@@ -177,6 +177,7 @@ impl Hub {
         match timeout_at(until, pending).await {
             Ok(Ok(step)) => Ok(step),
             Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
+            Ok(Err(ReadFailure::Busy)) => Err(busy()),
             Ok(Err(_)) => Err(unreadable()),
             // Where it starts is not known, so it can neither be answered nor wait on a shard.
             Err(_) => Err(busy()),
@@ -201,6 +202,7 @@ impl Hub {
             Ok(Ok(piece)) => Ok(LogPage::Read(piece.into_piece())),
             Ok(Err(ReadFailure::FellOff)) => Ok(LogPage::FellOff),
             Ok(Err(ReadFailure::Closed)) => Err(self.refused(SubscribeError::GoingDown)),
+            Ok(Err(ReadFailure::Busy)) => Err(self.refused(SubscribeError::HistoryBusy)),
             Ok(Err(ReadFailure::Unreadable)) => {
                 Err(self.refused(SubscribeError::HistoryUnreadable))
             }

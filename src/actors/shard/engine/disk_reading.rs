@@ -21,6 +21,7 @@ impl From<ReadFailure> for NoPiece {
         match failure {
             ReadFailure::FellOff => Self::FellOff,
             ReadFailure::Unreadable => Self::Ends(CloseReason::HistoryUnreadable),
+            ReadFailure::Busy => Self::Ends(CloseReason::HistoryBusy),
             ReadFailure::Closed => Self::Ends(CloseReason::Drained),
         }
     }
