@@ -36,6 +36,8 @@ pub struct LogKeeper<D: Directory> {
     unlisted: VecDeque<Seq>,
     /// It waits for a file or for memory.
     is_put_off: bool,
+    /// The oldest segment, if it cannot be read, and how often that was tried.
+    unreadable: Option<(Seq, u32)>,
 }
 
 impl<D: Directory> LogKeeper<D> {
@@ -45,8 +47,15 @@ impl<D: Directory> LogKeeper<D> {
         retention: LogRetention,
         removed: RemovedEvents,
     ) -> Self {
-        let (unlisted, is_put_off) = (VecDeque::new(), false);
-        Self { segments, segment_bytes, retention, removed, unlisted, is_put_off }
+        Self {
+            segments,
+            segment_bytes,
+            retention,
+            removed,
+            unlisted: VecDeque::new(),
+            is_put_off: false,
+            unreadable: None,
+        }
     }
 
     /// Waits until there is something to do, or a while; false when the log has ended.
@@ -111,11 +120,11 @@ impl<D: Directory> LogKeeper<D> {
                 || bytes_max > 0 && bytes > bytes_max
                 || age_max_ms > 0 && sealed.newest_ms.saturating_add(age_max_ms) <= now_ms
         });
-        let Some((last, first_kept)) = oldest.last() else { return Ok(()) };
-        let mut removed = self.removed.clone();
-        for (sealed, _) in &oldest {
-            self.note_removal(sealed, &mut removed, histories)?;
-        }
+        let (Some((last, first_kept)), Some(mut removed)) =
+            (oldest.last(), self.note_removals(&oldest, histories)?)
+        else {
+            return Ok(());
+        };
         removed.first_base = *first_kept;
         removed.previous = last.previous;
         removed.expire(&self.retention.removed, now_ms);
@@ -151,42 +160,77 @@ impl<D: Directory> LogKeeper<D> {
         directory.sync().map_err(of_sync)
     }
 
-    /// Notes what a segment holds that will be lost, and has it evicted.
-    fn note_removal(
+    /// Notes what segments hold that will be lost, and has it evicted. Nothing if a read of one is to be tried
+    /// again at the next call.
+    ///
+    /// # Errors
+    /// A failure that may pass.
+    fn note_removals(
+        &mut self,
+        segments: &[(Sealed, Seq)],
+        histories: &impl Histories,
+    ) -> io::Result<Option<RemovedEvents>> {
+        let mut removed = self.removed.clone();
+        for (sealed, _) in segments {
+            let why = match self.read_removal(sealed, &mut removed, histories) {
+                Ok(last) if last == sealed.last => continue,
+                Err(error) if may_pass(&error) => return Err(error),
+                Err(error) if !self.has_failed_often(sealed.base) => {
+                    let file = segment::file_name(sealed.base);
+                    tracing::warn!(file, %error, "a segment that is to be removed cannot be read");
+                    return Ok(None);
+                }
+                Err(error) => error.to_string(),
+                Ok(last) => format!("it is damaged behind event {}", last.0),
+            };
+            // All of it counts as lost, whatever the reason is.
+            let file = segment::file_name(sealed.base);
+            tracing::warn!(file, why, "a segment that is removed cannot be read to its end");
+            removed.lose_unread(sealed.last);
+            histories.evict_all_through(sealed.last);
+        }
+        Ok(Some(removed))
+    }
+
+    /// Counts a failed read of a segment. Whether there were as many as there may be.
+    fn has_failed_often(&mut self, base: Seq) -> bool {
+        let tries = match self.unreadable {
+            Some((before, tries)) if before == base => tries + 1,
+            _ => 1,
+        };
+        self.unreadable = Some((base, tries));
+        tries >= READS_MAX
+    }
+
+    /// Notes the events of a segment, as far as it can be read. Gives the last one.
+    fn read_removal(
         &self,
         sealed: &Sealed,
         removed: &mut RemovedEvents,
         histories: &impl Histories,
-    ) -> io::Result<()> {
-        let name = segment::file_name(sealed.base);
-        let file = self.segments.directory.open(&name)?;
+    ) -> io::Result<Seq> {
+        let file = self.segments.directory.open(&segment::file_name(sealed.base))?;
         let mut header = [0; SegmentHeader::BYTES];
         let read = file.read_full_at(&mut header, 0)?;
+        let Some(header) = SegmentHeader::decode(&header[..read]) else { return Ok(Seq::ZERO) };
         let mut last = Seq::ZERO;
-        if let Some(header) = SegmentHeader::decode(&header[..read]) {
-            let mut reader = SegmentReader::new(&file, &header)?;
-            while let Next::Batches(batches) = reader.next()? {
-                for (_, header, items) in batches.iter() {
-                    let mut next = header.first;
-                    for item in Items(items).flatten() {
-                        if let Item::Event { channel, draft, .. } = &item {
-                            histories.evict(channel, next, draft);
-                        }
-                        next = removed.add(item, next, header.time_ms);
+        let mut reader = SegmentReader::new(&file, &header)?;
+        while let Next::Batches(batches) = reader.next()? {
+            for (_, header, items) in batches.iter() {
+                let mut next = header.first;
+                for item in Items(items).flatten() {
+                    if let Item::Event { channel, draft, .. } = &item {
+                        histories.evict(channel, next, draft);
                     }
-                    last = header.last();
-                    // A segment may hold far more than is kept of it.
-                    removed.limit(&self.retention.removed);
+                    next = removed.add(item, next, header.time_ms);
                 }
-                reader.reuse(batches.into_buffer());
+                last = header.last();
+                // A segment may hold far more than is kept of it.
+                removed.limit(&self.retention.removed);
             }
+            reader.reuse(batches.into_buffer());
         }
-        if last != sealed.last {
-            tracing::warn!(file = name, "a segment that is removed cannot be read to its end");
-            removed.lose_unread(sealed.last);
-            histories.evict_all_through(sealed.last);
-        }
-        Ok(())
+        Ok(last)
     }
 }
 
@@ -268,6 +312,9 @@ pub(super) const STARTED_AT: &str = "started-at";
 /// Disk space that is freed for the losses file when the disk is full.
 pub(super) const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 8 << 20;
+/// Attempts to read a segment before it is removed unread. What it holds beyond events, closed channels and
+/// keys, is worth some seconds.
+const READS_MAX: u32 = 5;
 /// Segments removed between two looks at the spare.
 const SEGMENTS_PER_PASS: usize = 8;
 

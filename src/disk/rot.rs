@@ -1,8 +1,8 @@
 //! Bytes that change at rest: they are found, and what is whole can be saved.
 
 use super::{
-    segment::{SegmentHeader, base_of},
-    simulated::{Faults, SimulatedDisk, Stop},
+    segment::{self, SegmentHeader, base_of},
+    simulated::{EIO, Faults, SimulatedDisk, Stop},
     traps::{append, start, try_start},
     *,
 };
@@ -109,6 +109,63 @@ fn a_repair_saves_what_is_before_the_damage_and_begins_a_new_epoch() {
             drop(log);
         }
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_removed_as_one_with_changed_bytes() {
+    let removed = |spoil: &dyn Fn(&SimulatedDisk, &str)| {
+        let disk = log(End::Close);
+        let (mut log, _) = start(&disk);
+        let name = segment::file_name(Seq(7));
+        spoil(&disk, &name);
+        // A failed read is tried again some times.
+        for _ in 0..5 {
+            log.keeper.work(&Seq(9), 0).unwrap_or_else(|error| panic!("it ends the hub: {error}"));
+        }
+        log.writer.close().expect("closed");
+        disk.reboot(Stop::Kill);
+        assert_eq!(start(&disk).1, (9..=12).collect::<Vec<_>>());
+        Recovery::start(disk, 7, Epoch::new(1, 1)).expect("a log").removed().clone()
+    };
+    let unreadable = removed(&|disk, name| {
+        disk.spoil(name);
+        assert!(disk.open(name).expect("it is there").read_at(&mut [0], 0).is_err());
+    });
+    // Any channel may have lost what was in it.
+    assert_eq!(unreadable.unnamed(), Seq(7));
+    let damaged = removed(&|disk, name| disk.damage(name, 100));
+    assert_eq!(damaged.unnamed(), Seq(7));
+    assert!(damaged.lost().eq(unreadable.lost()));
+}
+
+#[test]
+fn a_read_that_fails_once_loses_nothing_when_its_segment_is_removed() {
+    let mut met = 0;
+    for call in 0..60 {
+        let disk = log(End::Close);
+        let (mut log, _) = start(&disk);
+        disk.plan(Faults { fail_at: Some((call, EIO)), ..Faults::default() });
+        // Other calls that fail end the hub.
+        if log.keeper.work(&Seq(9), 0).is_err() || !disk.has_failed() {
+            continue;
+        }
+        met += 1;
+        log.keeper.work(&Seq(9), 0).expect("it can be read now");
+        log.writer.close().expect("closed");
+        disk.reboot(Stop::Kill);
+        assert_eq!(start(&disk).1, (9..=12).collect::<Vec<_>>());
+        let recovery = Recovery::start(disk, 7, Epoch::new(1, 1)).expect("a log");
+        assert_eq!(recovery.removed().unnamed(), Seq::ZERO, "call {call}");
+    }
+    assert!(met > 10, "{met}");
+}
+
+#[test]
+fn a_start_refuses_a_log_whose_segment_cannot_be_read() {
+    let disk = log(End::Close);
+    disk.spoil(&segment::file_name(Seq(7)));
+    let error = try_start(&disk).map(drop).expect_err("it cannot be read");
+    assert!(matches!(&error, OpenError::Io { file, .. } if *file == segment::file_name(Seq(7))));
 }
 
 enum End {

@@ -105,6 +105,13 @@ impl SimulatedDisk {
         self.0.lock().denies_files = error;
     }
 
+    /// From now on a file can be opened and not be read: EIO.
+    pub(super) fn spoil(&self, name: &str) {
+        let mut state = self.0.lock();
+        let id = state.names[name];
+        state.files[id].is_spoilt = true;
+    }
+
     pub(super) fn swallow(&self, calls: Option<Swallowed>) {
         self.0.lock().swallowed = calls;
     }
@@ -247,7 +254,11 @@ impl DirectoryFile for SimulatedFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let call = self.disk.enter(|| format!("read {} {offset}+{}", self.id, buffer.len()))?;
-        let read = call.state.files[self.id].cached.read(buffer, offset);
+        let file = &call.state.files[self.id];
+        if file.is_spoilt {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        let read = file.cached.read(buffer, offset);
         call.end(read)
     }
 
@@ -341,6 +352,7 @@ struct Content {
     durable: Image,
     /// Since it was synced.
     changes: Vec<(u64, Change)>,
+    is_spoilt: bool,
 }
 
 /// The content of a file. Behind `bytes` it is zero.
