@@ -36,6 +36,10 @@ pub struct LogKeeper<D: Directory> {
     unlisted: VecDeque<Seq>,
     /// It waits for a file or for memory.
     is_put_off: bool,
+    /// The size of the losses file.
+    losses_bytes: u64,
+    /// Calls for which a larger reserve waits: there was no room for it.
+    reserve_waits: u32,
     /// The oldest segment, if it cannot be read, and how often that was tried.
     unreadable: Option<(Seq, u32)>,
 }
@@ -48,12 +52,14 @@ impl<D: Directory> LogKeeper<D> {
         removed: RemovedEvents,
     ) -> Self {
         Self {
+            losses_bytes: removed.encode().len() as u64,
             segments,
             segment_bytes,
             retention,
             removed,
             unlisted: VecDeque::new(),
             is_put_off: false,
+            reserve_waits: 0,
             unreadable: None,
         }
     }
@@ -70,8 +76,9 @@ impl<D: Directory> LogKeeper<D> {
     /// A file system that fails otherwise.
     pub fn work(&mut self, histories: &impl Histories, now_ms: u64) -> io::Result<()> {
         let removed = put_off(self.remove_old(histories, now_ms))?;
+        let reserved = put_off(self.renew_reserve())?;
         let allocated = put_off(self.segments.prepare_spare(self.segment_bytes).map(drop))?;
-        self.report(removed.or(allocated));
+        self.report(removed.or(reserved).or(allocated));
         self.save_indexes();
         Ok(())
     }
@@ -129,19 +136,36 @@ impl<D: Directory> LogKeeper<D> {
         removed.previous = last.previous;
         removed.expire(&self.retention.removed, now_ms);
         let directory = &self.segments.directory;
-        let has_used_reserve = match write_small(directory, LOSSES, &removed.encode()) {
+        let losses = removed.encode();
+        match write_small(directory, LOSSES, &losses) {
             // The hub refuses publishes meanwhile, and this is tried again.
             Err(error) if is_full(&error) => return Ok(()),
             result => result?,
         };
+        self.losses_bytes = losses.len() as u64;
         self.removed = removed;
         histories.begin_with(*first_kept);
         // A reader that does not find a file looks at the list anew.
         self.segments.forget_before(*first_kept);
         self.unlisted.extend(oldest.iter().map(|(sealed, _)| sealed.base));
-        self.remove_unlisted()?;
-        if has_used_reserve {
-            reserve(&self.segments.directory)?;
+        self.remove_unlisted()
+    }
+
+    /// Makes the reserve again if it has been used, and a larger one if the losses file has grown.
+    fn renew_reserve(&mut self) -> io::Result<()> {
+        let wanted = RESERVE_BYTES.max((2 * self.losses_bytes).next_power_of_two());
+        let directory = &self.segments.directory;
+        let reserved = reserved_bytes(directory)?;
+        if reserved >= wanted {
+            return Ok(());
+        }
+        if reserved > 0 && self.reserve_waits > 0 {
+            self.reserve_waits -= 1;
+            return Ok(());
+        }
+        if !allocate_reserve(directory, wanted)? {
+            self.reserve_waits = RESERVE_WAITS;
+            allocate_reserve(directory, RESERVE_BYTES)?;
         }
         Ok(())
     }
@@ -265,43 +289,47 @@ fn remove_if_there<D: Directory>(directory: &D, name: &str) -> io::Result<()> {
 }
 
 /// Writes a file that the log cannot do without, at the expense of the reserve if the disk is full.
-/// Whether it was.
-pub(super) fn write_small<D: Directory>(
-    directory: &D,
-    name: &str,
-    bytes: &[u8],
-) -> io::Result<bool> {
+/// The keeper makes the reserve again.
+pub(super) fn write_small<D: Directory>(directory: &D, name: &str, bytes: &[u8]) -> io::Result<()> {
     match small_file::write(directory, name, bytes) {
         Err(error) if is_full(&error) => {
             let _ = directory.remove(RESERVE);
             directory.sync().map_err(of_sync)?;
-            small_file::write(directory, name, bytes).map(|()| true)
+            small_file::write(directory, name, bytes)
         }
-        result => result.map(|()| false),
+        result => result,
     }
 }
 
 /// Notes that seqs up to `last` are not used again.
 pub(super) fn note_start<D: Directory>(directory: &D, last: Seq) -> io::Result<()> {
-    if write_small(directory, STARTED_AT, &last.0.to_le_bytes())? {
-        reserve(directory)?;
-    }
-    Ok(())
+    write_small(directory, STARTED_AT, &last.0.to_le_bytes())
 }
 
 /// Sets room aside for the losses file, if there is any.
 pub(super) fn reserve<D: Directory>(directory: &D) -> io::Result<()> {
-    match directory.open(RESERVE).and_then(|file| file.len()) {
-        Ok(RESERVE_BYTES) => return Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if reserved_bytes(directory)? < RESERVE_BYTES {
+        allocate_reserve(directory, RESERVE_BYTES)?;
     }
-    match directory.create(RESERVE, RESERVE_BYTES) {
+    Ok(())
+}
+
+/// The size of the reserve, zero without one.
+fn reserved_bytes<D: Directory>(directory: &D) -> io::Result<u64> {
+    match directory.open(RESERVE).and_then(|file| file.len()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        result => result,
+    }
+}
+
+/// Replaces the reserve. False if the disk has no room for it; the reserve is then missing.
+fn allocate_reserve<D: Directory>(directory: &D, bytes: u64) -> io::Result<bool> {
+    match directory.create(RESERVE, bytes) {
         Err(error) if is_full(&error) => {
             let _ = directory.remove(RESERVE);
-            Ok(())
+            Ok(false)
         }
-        result => result.map(drop),
+        result => result.map(|_| true),
     }
 }
 
@@ -311,7 +339,11 @@ pub(super) const LOSSES: &str = "losses";
 pub(super) const STARTED_AT: &str = "started-at";
 /// Disk space that is freed for the losses file when the disk is full.
 pub(super) const RESERVE: &str = "reserve";
+/// Of the reserve at least. It is twice the losses file if that is more: the next one may be larger, and is
+/// written beside it.
 const RESERVE_BYTES: u64 = 8 << 20;
+/// Calls between two attempts to allocate a larger reserve.
+const RESERVE_WAITS: u32 = 60;
 /// Attempts to read a segment before it is removed unread. What it holds beyond events, closed channels and
 /// keys, is worth some seconds.
 const READS_MAX: u32 = 5;

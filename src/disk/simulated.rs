@@ -100,6 +100,12 @@ impl SimulatedDisk {
         self.0.lock().room = bytes;
     }
 
+    /// Leaves room for `left` bytes; with less than zero, files have to go before there is any.
+    pub(super) fn fill(&self, left: i64) {
+        let mut state = self.0.lock();
+        state.room = state.used().saturating_add_signed(left);
+    }
+
     /// From now on no file can be opened or created, with this number of an error.
     pub(super) fn deny_files(&self, error: Option<i32>) {
         self.0.lock().denies_files = error;

@@ -15,9 +15,15 @@ use super::{
 pub(super) fn write(directory: &impl Directory, name: &str, body: &[u8]) -> io::Result<()> {
     let bytes = encode(body);
     let new = format!("{name}{NEW}");
-    let file = directory.create(&new, bytes.len() as u64)?;
-    file.write_all_at(&bytes, 0)?;
-    file.sync().map_err(of_sync)?;
+    let written = directory.create(&new, bytes.len() as u64).and_then(|file| {
+        file.write_all_at(&bytes, 0)?;
+        file.sync().map_err(of_sync)
+    });
+    if let Err(error) = written {
+        // What was allocated of it is of more use elsewhere.
+        let _ = directory.remove(&new);
+        return Err(error);
+    }
     directory.rename(&new, name)?;
     directory.sync().map_err(of_sync)
 }

@@ -265,13 +265,82 @@ fn the_losses_file_has_room_on_a_full_disk_again_and_again() {
         append(&mut log, "a");
     }
     for retained_from in [5, 10, 15, 20] {
-        disk.limit_room(0);
+        let before = log.status.sealed().0;
+        disk.fill(0);
         log.keeper.work(&Seq(retained_from), 0).expect("on a full disk nothing fails");
-        assert!(!disk.list().expect("names").contains(&"reserve".to_owned()));
-        assert!(log.status.sealed().0 < 31, "with the reserve's room");
+        let after = log.status.sealed().0;
+        assert!(after < before, "with the reserve's room");
+        // Something else takes the room of the reserve at the moment in which it is needed.
+        disk.fill(-(reserved(&disk) as i64));
+        log.keeper.work(&Seq(retained_from + 1), 0).expect("on a full disk nothing fails");
+        assert_eq!((log.status.sealed().0, reserved(&disk)), (after, 0));
         disk.limit_room(u64::MAX);
-        log.keeper.work(&Seq(retained_from + 1), 0).expect("removed");
+        log.keeper.work(&Seq::ZERO, 0).expect("nothing to remove");
+        assert_eq!(reserved(&disk), 8 << 20, "it is there again");
     }
+}
+
+#[test]
+fn a_note_that_took_the_reserve_has_it_made_again() {
+    let disk = SimulatedDisk::new(1);
+    let mut log = start(&disk).0;
+    append(&mut log, "a");
+    disk.fill(0);
+    log.status.note_transient(&TransientChannels::default()).expect("with the reserve's room");
+    assert_eq!(reserved(&disk), 0);
+    disk.limit_room(u64::MAX);
+    log.keeper.work(&Seq::ZERO, 0).expect("nothing to remove");
+    assert_eq!(reserved(&disk), 8 << 20);
+}
+
+#[test]
+fn the_reserve_grows_with_the_losses_file() {
+    const CHANNELS: u64 = 20_000;
+    let disk = SimulatedDisk::new(1);
+    let retention = LogRetention {
+        removed: RemovedLimits { channels_max: usize::MAX, ..RETENTION.removed },
+        ..RETENTION
+    };
+    let recovery = Recovery::start(disk.clone(), 7, Epoch::new(1, 1)).expect("a log");
+    let mut log = recovery.open(64, retention, |_| ()).expect("it opens");
+    for segment in 0..3 {
+        log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
+        log.writer.begin();
+        for seq in segment * CHANNELS + 1..=(segment + 1) * CHANNELS {
+            let name = format!("{seq:0>210}");
+            log.writer.add(&event_of(&name, seq, EventKind::Published, String::new()));
+        }
+        // It is larger than a spare segment.
+        thread::scope(|scope| {
+            let OpenLog { writer, keeper, .. } = &mut log;
+            let writing = scope.spawn(|| writer.write(0).and_then(|()| writer.sync()));
+            while !writing.is_finished() {
+                keeper.work(&Seq::ZERO, 0).expect("no failure");
+                thread::yield_now();
+            }
+            writing.join().expect("no panic").expect("written");
+        });
+    }
+    for removed in 1..=2 {
+        // The last losses file, and the next one beside it, do not fit in eight mebibytes.
+        if removed == 2 {
+            disk.fill(0);
+        }
+        log.keeper.work(&Seq(removed * CHANNELS + 1), 0).expect("no failure");
+        assert_eq!(log.status.sealed().0 as u64, 2 - removed, "{removed}");
+        let losses = disk.open("losses").and_then(|file| file.len()).expect("losses");
+        assert!(losses > removed * CHANNELS * 210);
+        disk.limit_room(u64::MAX);
+        // A size that was refused is not asked for at each call.
+        for _ in 0..62 {
+            log.keeper.work(&Seq::ZERO, 0).expect("no failure");
+        }
+        assert!(reserved(&disk) >= 2 * losses - 64, "{removed}");
+    }
+}
+
+fn reserved(disk: &SimulatedDisk) -> u64 {
+    disk.open("reserve").and_then(|file| file.len()).unwrap_or(0)
 }
 
 #[test]
