@@ -73,10 +73,19 @@ pub enum Remembered<A> {
 /// is dropped early.
 #[derive(Debug)]
 pub struct Idempotency<A> {
-    answers: HashMap<Fingerprint, (Fingerprint, A)>,
+    answers: HashMap<Fingerprint, Stored<A>>,
+    /// When each was stored. A key that was stored twice, as a log on disk may have it, is here twice; the
+    /// earlier time is passed over.
     order: VecDeque<(u64, Fingerprint)>,
     keys_max: usize,
     keep_ms: u64,
+}
+
+#[derive(Debug)]
+struct Stored<A> {
+    sent: Fingerprint,
+    answer: A,
+    at_ms: u64,
 }
 
 impl<A: Clone> Idempotency<A> {
@@ -96,12 +105,13 @@ impl<A: Clone> Idempotency<A> {
         self.evict_before(now_ms, is_settled);
         match self.answers.get(&key.scope) {
             None => Remembered::No,
-            Some((sent, answer)) if *sent == key.sent => Remembered::Same(answer.clone()),
+            Some(stored) if stored.sent == key.sent => Remembered::Same(stored.answer.clone()),
             Some(_) => Remembered::Other,
         }
     }
 
-    /// Remembers an answer to a key that [`look_up`](Self::look_up) did not know.
+    /// Remembers an answer to a key that [`look_up`](Self::look_up) did not know, or a later answer than the one
+    /// it has.
     pub fn remember(
         &mut self,
         key: IdempotencyKey,
@@ -116,7 +126,7 @@ impl<A: Clone> Idempotency<A> {
             self.evict_oldest();
         }
         self.order.push_back((now_ms, key.scope));
-        self.answers.insert(key.scope, (key.sent, answer));
+        self.answers.insert(key.scope, Stored { sent: key.sent, answer, at_ms: now_ms });
     }
 
     /// Keys remembered.
@@ -138,12 +148,20 @@ impl<A: Clone> Idempotency<A> {
     }
 
     fn is_oldest_settled(&self, is_settled: impl Fn(&A) -> bool) -> bool {
-        let oldest = self.order.front().and_then(|(_, scope)| self.answers.get(scope));
-        oldest.is_none_or(|(_, answer)| is_settled(answer))
+        self.oldest().is_none_or(|stored| is_settled(&stored.answer))
+    }
+
+    /// The answer whose time comes first in the order, unless it was stored again later.
+    fn oldest(&self) -> Option<&Stored<A>> {
+        let (at_ms, scope) = self.order.front()?;
+        self.answers.get(scope).filter(|stored| stored.at_ms == *at_ms)
     }
 
     fn evict_oldest(&mut self) {
-        if let Some((_, scope)) = self.order.pop_front() {
+        let is_current = self.oldest().is_some();
+        if let Some((_, scope)) = self.order.pop_front()
+            && is_current
+        {
             self.answers.remove(&scope);
         }
     }
@@ -165,6 +183,35 @@ mod tests {
         assert_eq!(keys.look_up(&key("a", "2"), 99, |_| true), Remembered::Other);
         assert_eq!(keys.look_up(&key("a", "1"), 100, |_| true), Remembered::No);
         assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_stored_twice_is_remembered_from_the_second_time_on() {
+        for second_ms in [60, 0] {
+            let mut keys = Idempotency::new(3, 100);
+            keys.remember(key("a", "1"), 1, 0, |_| true);
+            keys.remember(key("b", ""), 2, 10, |_| true);
+            keys.remember(key("a", "2"), 3, second_ms, |_| true);
+            let last_ms = second_ms + 99;
+            assert_eq!(keys.look_up(&key("a", "2"), last_ms, |_| true), Remembered::Same(3));
+            assert_eq!(keys.look_up(&key("a", "1"), last_ms, |_| true), Remembered::Other);
+            assert_eq!(keys.look_up(&key("a", "2"), 500, |_| true), Remembered::No);
+            assert!(keys.is_empty() && keys.order.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_cap_drops_a_key_that_is_stored_twice_in_its_later_turn() {
+        let mut keys = Idempotency::new(2, 100);
+        keys.remember(key("a", ""), 1, 0, |_| true);
+        keys.remember(key("b", ""), 2, 1, |_| true);
+        // Makes room as for a new one.
+        keys.remember(key("b", ""), 3, 2, |_| true);
+        keys.remember(key("c", ""), 4, 3, |_| true);
+        assert_eq!(keys.look_up(&key("b", ""), 4, |_| true), Remembered::Same(3));
+        keys.remember(key("d", ""), 5, 4, |_| true);
+        assert_eq!(keys.look_up(&key("b", ""), 5, |_| true), Remembered::No);
+        assert_eq!((keys.len(), keys.order.len()), (2, 2));
     }
 
     #[test]
