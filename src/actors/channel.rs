@@ -78,11 +78,14 @@ impl ChannelState {
         let entry = Arc::clone(self.entry.as_ref()?);
         let now_ms = self.context.clock.now_ms();
         let limits = &self.context.limits;
-        if self.context.store.evict_aged(&entry, now_ms) {
+        if self.context.store.evict_due(&entry, now_ms) {
             return Some(Duration::ZERO);
         }
         let tombstone_ms = u64::from(limits.channels.tombstone_s) * 1_000;
         if entry.events().closed_ms().is_some_and(|closed_ms| closed_ms + tombstone_ms <= now_ms) {
+            if self.context.store.evict_closed(&entry) {
+                return Some(Duration::ZERO);
+            }
             // A stream that names several channels may keep the entry alive, so reopen it instead
             // of relying on eviction.
             self.context.store.reopen(&entry);
@@ -132,48 +135,85 @@ mod tests {
 
     #[test]
     fn a_tombstone_outlives_its_history() {
+        let context = context();
+        let entry = closed(&context, 1);
+        assert_eq!(tick(&context, entry), None, "it needs no actor until its tombstone expires");
+        let directory = context.store.registry().directory();
+        let entry = directory.find(&name()).expect("its tombstone");
+        assert!(entry.events().is_closed() && entry.is_removable());
+        entry.expire();
+        assert_eq!(tick(&context, entry), None);
+        assert!(directory.find(&name()).is_none(), "it may be created anew");
+    }
+
+    #[test]
+    fn the_history_of_a_closed_channel_goes_in_bounded_steps() {
+        let mut limits = limits();
+        limits.history.age_max_s = 3_600;
+        let context = context_of(limits);
+        let entry = closed(&context, 600);
+        entry.expire();
+        let retained = |entry: &ChannelEntry| entry.events().with_history(|history| history.len());
+        for left in [344, 88] {
+            assert_eq!(tick(&context, Arc::clone(&entry)), Some(Duration::ZERO));
+            assert_eq!(retained(&entry), left);
+            assert!(entry.events().is_closed(), "it takes no event between the steps");
+        }
+        assert_eq!(tick(&context, Arc::clone(&entry)), None);
+        assert_eq!(retained(&entry), 0);
+        assert!(!entry.events().is_closed());
+    }
+
+    fn limits() -> Limits {
         let mut limits = Limits::default();
         limits.history.age_max_s = 60;
         limits.channels.idle_s = 1;
-        let registry = Arc::new(Registry::new(&limits));
-        let store = EventStore::new(
-            Epoch::new(1, 1),
-            limits.history.total_bytes_max,
-            Arc::clone(&registry),
-        );
-        let store = Arc::new(store);
-        let context = Arc::new(ChannelContext {
-            store: Arc::clone(&store),
-            limits: Arc::new(limits),
-            clock: Clock::start(),
-        });
-        let name = ChannelName::parse("c").expect("a name");
-        let now_ms = context.clock.now_ms();
-        let closed_ms = now_ms - 120_000;
-        let directory = registry.directory();
-        let entry = directory.find_or_create(&name, closed_ms).expect("room");
-        let position = store.position(Seq(1));
-        let event = Event {
-            seq: position.seq,
-            epoch: position.epoch,
-            time_ms: closed_ms,
-            accepted_ms: closed_ms,
-            channel: name.clone(),
-            kind: EventKind::Closed,
-            frame: Draft::closed("c").finish(position),
-        };
-        store.append(&entry, &Arc::new(event));
-        store.commit(Seq(1));
+        limits
+    }
 
-        let tick = |entry| {
-            let mut state = ChannelState { context: Arc::clone(&context), entry: Some(entry) };
-            state.tick()
-        };
-        assert_eq!(tick(entry), None, "it needs no actor until its tombstone expires");
-        let entry = directory.find(&name).expect("its tombstone");
-        assert!(entry.events().is_closed() && entry.is_removable());
-        entry.expire();
-        assert_eq!(tick(entry), None);
-        assert!(directory.find(&name).is_none(), "it may be created anew");
+    fn context() -> Arc<ChannelContext> {
+        context_of(limits())
+    }
+
+    fn context_of(limits: Limits) -> Arc<ChannelContext> {
+        let registry = Arc::new(Registry::new(&limits));
+        let store = EventStore::new(Epoch::new(1, 1), limits.history.total_bytes_max, registry);
+        let (store, limits) = (Arc::new(store), Arc::new(limits));
+        Arc::new(ChannelContext { store, limits, clock: Clock::start() })
+    }
+
+    /// A channel with so many events, the last of which closed it two minutes ago.
+    fn closed(context: &ChannelContext, events: u64) -> Arc<ChannelEntry> {
+        let closed_ms = context.clock.now_ms() - 120_000;
+        let store = &context.store;
+        let directory = store.registry().directory();
+        let entry = directory.find_or_create(&name(), closed_ms).expect("room");
+        for seq in 1..=events {
+            let position = store.position(Seq(seq));
+            let kind = match seq == events {
+                true => EventKind::Closed,
+                false => EventKind::Published,
+            };
+            let event = Event {
+                seq: position.seq,
+                epoch: position.epoch,
+                time_ms: closed_ms,
+                accepted_ms: closed_ms,
+                channel: name(),
+                kind,
+                frame: Draft::closed("c").finish(position),
+            };
+            store.append(&entry, &Arc::new(event));
+        }
+        store.commit(Seq(events));
+        entry
+    }
+
+    fn tick(context: &Arc<ChannelContext>, entry: Arc<ChannelEntry>) -> Option<Duration> {
+        ChannelState { context: Arc::clone(context), entry: Some(entry) }.tick()
+    }
+
+    fn name() -> ChannelName {
+        ChannelName::parse("c").expect("a name")
     }
 }

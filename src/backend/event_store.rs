@@ -193,7 +193,8 @@ impl EventStore {
         self.registry.tombstones().keep(seq, entry);
     }
 
-    /// Lets a closed channel take events again. Those up to its end are evicted. One that is open stays as it is:
+    /// Lets a closed channel take events again. Those up to its end are evicted, if
+    /// [`evict_closed`](Self::evict_closed) has left any. One that is open stays as it is:
     /// the tail of a shared log may just have reopened it and appended a new event.
     pub fn reopen(&self, entry: &ChannelEntry) {
         let Some(closing) = entry.events().closed_seq() else { return };
@@ -257,12 +258,7 @@ impl EventStore {
 
     /// Evicts all events up to `last`: the log on disk is about to remove them, and cannot read which.
     pub fn evict_all_through(&self, last: Seq) {
-        self.registry.directory().for_each(|entry| {
-            entry.events().with_history(|history| {
-                let evicted = history.evict_through(last);
-                self.note(&mut self.journal.write(), entry, &evicted);
-            });
-        });
+        self.registry.directory().for_each(|entry| self.evict_through(entry, last));
     }
 
     /// The log on disk is about to remove all events before `first`; they are evicted.
@@ -316,15 +312,21 @@ impl EventStore {
         self.commit(head);
     }
 
-    /// Evicts what is older than the age bound from one channel, in bounded steps; true when
+    /// Evicts what the bounds of one channel do not allow, its age above all, in bounded steps; true when
     /// there may be more.
-    pub fn evict_aged(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
+    pub fn evict_due(&self, entry: &ChannelEntry, now_ms: u64) -> bool {
         entry.events().with_limits(|history, limits| {
             let oldest_ms = now_ms.saturating_sub(u64::from(limits.age_max_s) * 1_000);
-            let evicted = history.evict_older_than(oldest_ms, AGED_EVENTS_PER_STEP);
+            let evicted = history.evict_due(oldest_ms, limits, EVENTS_PER_STEP);
             self.note(&mut self.journal.write(), entry, &evicted);
-            evicted.seqs.len() == AGED_EVENTS_PER_STEP
+            evicted.seqs.len() == EVENTS_PER_STEP
         })
+    }
+
+    /// Evicts some events of a closed channel; true when there may be more.
+    pub fn evict_closed(&self, entry: &ChannelEntry) -> bool {
+        let Some(closing) = entry.events().closed_seq() else { return false };
+        self.evict_some_through(entry, closing)
     }
 
     /// Drops the history of a channel that is about to be evicted.
@@ -332,11 +334,17 @@ impl EventStore {
         self.evict_through(entry, Seq(u64::MAX));
     }
 
+    /// Readers and publishers get the locks between the steps.
     fn evict_through(&self, entry: &ChannelEntry, through: Seq) {
+        while self.evict_some_through(entry, through) {}
+    }
+
+    fn evict_some_through(&self, entry: &ChannelEntry, through: Seq) -> bool {
         entry.events().with_history(|history| {
-            let evicted = history.evict_through(through);
+            let evicted = history.evict_some_through(through, EVENTS_PER_STEP);
             self.note(&mut self.journal.write(), entry, &evicted);
-        });
+            evicted.seqs.len() == EVENTS_PER_STEP
+        })
     }
 
     /// How often all events were dropped: reads before and after that must not be combined.
@@ -407,8 +415,8 @@ impl EventStore {
     }
 }
 
-/// Events evicted by age under one hold of a channel's lock.
-const AGED_EVENTS_PER_STEP: usize = 256;
+/// Events evicted under one hold of a channel's lock, and of the journal's, which publishers wait for.
+const EVENTS_PER_STEP: usize = 256;
 
 /// Notes what has gone that was on disk alone, or in memory alone although there is a log on disk.
 #[cold]

@@ -93,7 +93,9 @@ impl<E: Retained> History<E> {
     }
 
     /// Appends `event`, whose seq is higher than any before it, and evicts what the count and
-    /// byte bounds no longer allow. The newest event always stays, whatever its size.
+    /// byte bounds no longer allow, in memory at most [`EVICTED_PER_APPEND`] events: if the bounds are lowered, the
+    /// rest goes with the next events and with [`evict_due`](Self::evict_due). The newest event always
+    /// stays, whatever its size.
     #[inline]
     pub fn append(&mut self, event: E, limits: &HistoryLimits) -> Evicted {
         debug_assert!(self.last().is_none_or(|last| last < event.seq()));
@@ -106,22 +108,33 @@ impl<E: Retained> History<E> {
                 unloaded.exceeds(events, bytes, limits)
             });
         }
-        while self.unloaded.is_none()
-            && self.events.len() > 1
-            && (self.events.len() > limits.events_max as usize || self.bytes > limits.bytes_max)
-        {
-            self.evict_oldest(&mut evicted);
+        if self.unloaded.is_none() {
+            for _ in 0..EVICTED_PER_APPEND {
+                if !self.exceeds(limits) {
+                    break;
+                }
+                self.evict_oldest(&mut evicted);
+            }
         }
         evicted
     }
 
-    /// Evicts what was accepted before `oldest_ms`, at most `events_max` events in memory at a time.
-    pub fn evict_older_than(&mut self, oldest_ms: u64, events_max: usize) -> Evicted {
+    /// Evicts what was accepted before `oldest_ms`, and what the count and byte bounds do not allow, at most
+    /// `events_max` events in memory at a time.
+    pub fn evict_due(
+        &mut self,
+        oldest_ms: u64,
+        limits: &HistoryLimits,
+        events_max: usize,
+    ) -> Evicted {
         let mut evicted = Evicted::default();
-        self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.oldest_ms() < oldest_ms);
+        self.evict_unloaded(&mut evicted, |unloaded, events, bytes| {
+            unloaded.oldest_ms() < oldest_ms || unloaded.exceeds(events, bytes, limits)
+        });
         while self.unloaded.is_none()
             && evicted.seqs.len() < events_max
-            && self.events.front().is_some_and(|event| event.accepted_ms() < oldest_ms)
+            && (self.exceeds(limits)
+                || self.events.front().is_some_and(|event| event.accepted_ms() < oldest_ms))
         {
             self.evict_oldest(&mut evicted);
         }
@@ -130,12 +143,26 @@ impl<E: Retained> History<E> {
 
     /// Evicts everything up to and including `through`, which is in memory or after all that is.
     pub fn evict_through(&mut self, through: Seq) -> Evicted {
+        self.evict_some_through(through, usize::MAX)
+    }
+
+    /// The same, at most `events_max` events in memory at a time, the oldest ones.
+    pub fn evict_some_through(&mut self, through: Seq, events_max: usize) -> Evicted {
         let mut evicted = Evicted::default();
         self.evict_unloaded(&mut evicted, |unloaded, _, _| unloaded.first() <= through);
-        while self.events.front().is_some_and(|event| event.seq() <= through) {
+        while evicted.seqs.len() < events_max
+            && self.events.front().is_some_and(|event| event.seq() <= through)
+        {
             self.evict_oldest(&mut evicted);
         }
         evicted
+    }
+
+    /// Whether there are more events in memory than the bounds allow.
+    #[inline]
+    fn exceeds(&self, limits: &HistoryLimits) -> bool {
+        self.events.len() > 1
+            && (self.events.len() > limits.events_max as usize || self.bytes > limits.bytes_max)
     }
 
     /// Evicts everything up to and including `through`, of which events were lost that it does not have.
@@ -374,6 +401,10 @@ fn cost(event: &impl Retained) -> u64 {
     event.frame_bytes() + Event::OVERHEAD_BYTES
 }
 
+/// Events that one append evicts from memory at most: publishers of all channels wait for it. More than one, so
+/// that a history within lower bounds than before comes down to these.
+const EVICTED_PER_APPEND: usize = if cfg!(test) { 16 } else { 256 };
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -436,13 +467,47 @@ mod tests {
     #[test]
     fn age_evicts_in_bounded_steps() {
         let mut history = History::default();
+        let limits = limits(10, 1 << 20);
         for seq in 1..=5 {
-            history.append(event(seq, seq * 10, "x"), &limits(10, 1 << 20));
+            history.append(event(seq, seq * 10, "x"), &limits);
         }
-        assert_eq!(history.evict_older_than(35, 2).seqs[..], [Seq(1), Seq(2)]);
-        assert_eq!(history.evict_older_than(35, 2).seqs[..], [Seq(3)]);
-        assert_eq!(history.evict_older_than(35, 2).seqs[..], []);
+        assert_eq!(history.evict_due(35, &limits, 2).seqs[..], [Seq(1), Seq(2)]);
+        assert_eq!(history.evict_due(35, &limits, 2).seqs[..], [Seq(3)]);
+        assert_eq!(history.evict_due(35, &limits, 2).seqs[..], []);
         assert_eq!(history.first(), Some(Seq(4)));
+    }
+
+    #[test]
+    fn lower_bounds_evict_in_bounded_steps() {
+        let three: usize = (99..=101).map(|seq| event(seq, 0, "x").bytes().len()).sum();
+        for lower in [limits(3, 1 << 20), limits(100, three as u64)] {
+            let mut history = History::default();
+            for seq in 1..=100 {
+                history.append(event(seq, 0, "x"), &limits(100, 1 << 20));
+            }
+            // An append evicts more than it adds, and no more than it may.
+            let evicted = history.append(event(101, 0, "x"), &lower);
+            assert_eq!(evicted.seqs.len(), EVICTED_PER_APPEND);
+            // The rest goes without another event.
+            assert_eq!(history.evict_due(0, &lower, 50).seqs.len(), 50);
+            assert_eq!(
+                history.evict_due(0, &lower, 50).seqs.len(),
+                101 - 3 - 50 - EVICTED_PER_APPEND
+            );
+            assert_eq!((history.len(), history.first()), (3, Some(Seq(99))));
+            assert!(history.evict_due(0, &lower, 50).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_part_of_what_is_to_go_is_evicted_at_a_time() {
+        let mut history = History::default();
+        for seq in 1..=5 {
+            history.append(event(seq, 0, "x"), &limits(10, 1 << 20));
+        }
+        assert_eq!(history.evict_some_through(Seq(3), 2).seqs[..], [Seq(1), Seq(2)]);
+        assert_eq!(history.evict_some_through(Seq(3), 2).seqs[..], [Seq(3)]);
+        assert!(history.evict_some_through(Seq(3), 2).is_empty());
     }
 
     proptest! {
@@ -462,6 +527,7 @@ mod tests {
                 all.push(Arc::clone(&e));
                 history.append(e, &limits);
             }
+            while !history.evict_due(0, &limits, 3).is_empty() {}
             let kept: u64 = all.iter().rev().take(history.len() as usize).map(|e| e.bytes().len() as u64).sum();
             prop_assert_eq!(kept, history.bytes());
             prop_assert!(history.len() <= 1 || history.bytes() <= bytes_max);
@@ -495,7 +561,7 @@ mod tests {
                 match action {
                     0 => { history.unload_through(Seq(head)); }
                     1 | 2 => { history.unload_through(Seq(head.saturating_sub(size as u64))); }
-                    3 => { history.evict_older_than(head.saturating_sub(3 * size as u64), 5); }
+                    3 => { history.evict_due(head.saturating_sub(3 * size as u64), &limits, 5); }
                     4 if size < 10 => if let Some(first) = history.evicted_through().0.checked_add(1)
                         && let Some(event) = all.get(first as usize - 1)
                     {
@@ -505,6 +571,7 @@ mod tests {
                         let e = event(head + 1, head, &"d".repeat(size));
                         all.push(Arc::clone(&e));
                         history.append(e, &limits);
+                        while !history.evict_due(0, &limits, 5).is_empty() {}
                         let (events, bytes) = (history.len(), history.bytes());
                         let kept = |events: u64, bytes: u64| events >= u64::from(events_max).min(head + 1)
                             || bytes >= bytes_max;

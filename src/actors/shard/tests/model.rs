@@ -313,7 +313,7 @@ impl Run {
         self.kept.age(self.world.now_ms);
         for channel in CHANNELS {
             let Some(entry) = self.world.entry_if_any(channel) else { continue };
-            while self.world.backend.evict_aged(&entry, self.world.now_ms) {}
+            while self.world.backend.evict_due(&entry, self.world.now_ms) {}
             let is_removable = entry.is_removable() && !entry.events().is_closed();
             if is_removable && self.world.backend.registry().directory().evict(entry) {
                 self.kept.evict(channel);
