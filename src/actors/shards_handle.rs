@@ -28,11 +28,20 @@ pub(crate) struct ShardsHandle {
     count: usize,
     /// Which shard is sent the next connection that has none yet.
     next: AtomicU32,
+    /// Pieces of reports that were asked for.
+    #[cfg(test)]
+    pub(crate) explained: AtomicU32,
 }
 
 impl ShardsHandle {
     pub(crate) fn new(count: usize) -> Self {
-        Self { shards: Mutex::new(vec![None; count]), count, next: AtomicU32::new(0) }
+        Self {
+            shards: Mutex::new(vec![None; count]),
+            count,
+            next: AtomicU32::new(0),
+            #[cfg(test)]
+            explained: AtomicU32::new(0),
+        }
     }
 
     /// How many shards there are.
@@ -109,6 +118,8 @@ impl ShardsHandle {
         query: ConnectionQuery,
         deadline: Instant,
     ) -> Option<ConnectionMatches> {
+        #[cfg(test)]
+        self.explained.fetch_add(1, Ordering::Relaxed);
         self.ask(shard, deadline, |reply| ShardMsg::Explain(query, reply)).await
     }
 

@@ -4,13 +4,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     admission::ConnectionAdmission,
     answers::AnswerBudget,
     bodies::BodyBudget,
     channel_creation::ChannelCreator,
+    connections::SUBJECT_LISTS_MAX,
     handle::{Hub, HubParts},
     quotas::Quotas,
     restore::{DiskOptions, restore},
@@ -225,6 +226,7 @@ impl HubBuilder {
             shards,
             root,
             connections: ConnectionAdmission::new(&limits.connections),
+            subject_lists: Semaphore::new(SUBJECT_LISTS_MAX),
             channel_creator: ChannelCreator::new(&limits, Arc::clone(&registry)),
             quotas: Quotas::new(&limits),
             bodies: BodyBudget::new(&limits.publish, &metrics),

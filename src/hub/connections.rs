@@ -1,9 +1,12 @@
 //! Lists and shows connections, from reports that the shards give piece by piece within a time
 //! limit.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, timeout},
+};
 
 use super::handle::Hub;
 use crate::actors::{
@@ -160,9 +163,48 @@ impl Hub {
             unanswered.extend(page.unanswered);
             from = page.next;
         }
-        // It may have been closed while the shards were asked, so closed connections are searched
-        // last.
-        let closed = self.ended_connections(&filter, None, 1).await;
+        self.ended_connection(&filter, unanswered).await
+    }
+
+    /// One connection of a subject by its id, open or recently closed. Any client may ask, so this asks the
+    /// one shard that has the connection, for a slot of it.
+    ///
+    /// # Errors
+    /// That shard did not answer, or others did not that may have closed it.
+    pub async fn connection_of(
+        &self,
+        id: u64,
+        subject: &Arc<str>,
+    ) -> Result<Option<ConnectionReport>, Unanswered> {
+        let subject = Some(Arc::clone(subject));
+        let filter = ConnectionFilter { id: Some(id), subject, ..ConnectionFilter::default() };
+        let deadline = Instant::now() + PAGE_TIME_MAX;
+        let mut unanswered = Vec::new();
+        // It may be handed to another shard meanwhile.
+        for _ in 0..LOOK_UPS_MAX {
+            let Some((shard, key)) = self.0.connections.find_leased(id) else { break };
+            let (filter, from) = (filter.clone(), key.index());
+            let query = ConnectionQuery { filter, from, limit: 1, selectors_max: usize::MAX };
+            match self.0.shards.explain(shard, query, deadline).await {
+                Some(matches) => {
+                    if let Some(found) = matches.found.into_iter().next() {
+                        return Ok(Some(found));
+                    }
+                }
+                None => unanswered.push(shard),
+            }
+        }
+        self.ended_connection(&filter, unanswered).await
+    }
+
+    /// A connection that is not open. It may have been closed while the shards were asked, so closed ones
+    /// are searched last.
+    async fn ended_connection(
+        &self,
+        filter: &ConnectionFilter,
+        mut unanswered: Vec<usize>,
+    ) -> Result<Option<ConnectionReport>, Unanswered> {
+        let closed = self.ended_connections(filter, None, 1).await;
         match closed.connections.into_iter().next() {
             Some(ended) => Ok(Some(ended)),
             None => {
@@ -172,6 +214,12 @@ impl Hub {
                 if unanswered.is_empty() { Ok(None) } else { Err(Unanswered(unanswered)) }
             }
         }
+    }
+
+    /// A permit to list connections, for a client that is not an operator: a page of its connections looks at
+    /// those of all clients. `None` if none becomes free within a second.
+    pub async fn list_permit(&self) -> Option<SemaphorePermit<'_>> {
+        timeout(PAGE_TIME_MAX, self.0.subject_lists.acquire()).await.ok()?.ok()
     }
 }
 
@@ -213,14 +261,78 @@ fn closed_cursor(ended: &ConnectionReport) -> ClosedCursor {
 
 /// How long a page may take.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Pages that are made at a time for clients that are not operators.
+pub(super) const SUBJECT_LISTS_MAX: usize = 2;
+/// Looks for a connection where its lease says that it is.
+const LOOK_UPS_MAX: usize = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        hub::{PollRequest, StreamRequest},
+        hub::{Holder, PollRequest, StreamRequest},
         model::{EnvelopeAnswers, Start},
     };
+
+    #[tokio::test]
+    async fn a_subject_finds_its_connection_without_a_look_at_the_others() {
+        let hub = Hub::builder().shards(2).start().await.expect("a hub");
+        let mut polls = Vec::new();
+        for number in 0..40 {
+            let subscription = StreamRequest::channel("a").expect("a channel").subscription;
+            let subject = if number == 33 { "one" } else { "others" };
+            let request = PollRequest {
+                subscription,
+                start: Start::Now,
+                encoding: &EnvelopeAnswers,
+                wait: Duration::from_secs(60),
+                limit: 1,
+                holder: Some(Holder { subject: Some(subject.into()), until_ms: None }),
+                client: None,
+            };
+            let hub = hub.clone();
+            polls.push(tokio::spawn(async move { hub.poll(request).await }));
+        }
+        let all = ConnectionFilter::default();
+        let found = loop {
+            let page = hub.connections(&all, ConnectionCursor::default(), 100, 1).await;
+            if page.connections.len() == 40 {
+                break page.connections;
+            }
+            tokio::task::yield_now().await;
+        };
+        let is_of_one = |report: &&ConnectionReport| report.subject.as_deref() == Some("one");
+        let id = found.iter().find(is_of_one).expect("it waits").id;
+        let explained = || hub.0.shards.explained.swap(0, std::sync::atomic::Ordering::Relaxed);
+        explained();
+        let (one, others) = (Arc::from("one"), Arc::from("others"));
+        let of_one = hub.connection_of(id, &one).await.expect("all answer").expect("it is there");
+        assert_eq!((of_one.id, explained()), (id, 1));
+        assert!(hub.connection_of(id, &others).await.expect("all answer").is_none());
+        assert!(explained() <= 2);
+        assert!(hub.connection_of(999_999, &one).await.expect("all answer").is_none());
+        assert_eq!(explained(), 0);
+        assert_eq!(hub.end_connection(id).await, Ok(true));
+        assert!(
+            hub.connection_of(id, &one)
+                .await
+                .expect("all answer")
+                .is_none_or(|found| { matches!(found.state, ConnectionState::Closed { .. }) })
+        );
+        assert!(explained() <= 2);
+        polls.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_list_their_connections_take_turns() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let first = hub.list_permit().await.expect("a permit");
+        let second = hub.list_permit().await.expect("a permit");
+        assert!(hub.list_permit().await.is_none(), "it waits for a second");
+        drop(first);
+        assert!(hub.list_permit().await.is_some());
+        drop(second);
+    }
 
     #[tokio::test]
     async fn a_poll_without_a_socket_is_answered_when_it_is_ended() {

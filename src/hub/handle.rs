@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     admission::ConnectionAdmission, answers::AnswerBudget, bodies::BodyBudget,
@@ -46,6 +46,8 @@ pub(super) struct HubParts {
     pub(super) root: RootHandle,
     // Limits of clients.
     pub(super) connections: ConnectionAdmission,
+    /// Lists of connections for subjects, which look at all connections.
+    pub(super) subject_lists: Semaphore,
     pub(super) channel_creator: ChannelCreator,
     pub(super) quotas: Quotas,
     pub(super) bodies: BodyBudget,

@@ -78,6 +78,10 @@ impl Call for List {
                 (page.connections, next, page.unanswered)
             }
             From::Open(from) => {
+                let _permit = match filter.subject {
+                    Some(_) => Some(hub.list_permit().await.ok_or_else(too_many_lists)?),
+                    None => None,
+                };
                 let page = hub.connections(&filter, from, limit, SELECTORS_LISTED).await;
                 let next = page.next.map(|cursor| format!("{}.{}", cursor.shard, cursor.slot));
                 (page.connections, next, page.unanswered)
@@ -129,9 +133,10 @@ impl Call for Show {
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self { text, subject } = self;
         let hub = &context.state.hub;
-        let found = match connection_id(&text) {
-            Some(id) => hub.connection(id).await,
-            None => Ok(None),
+        let found = match (connection_id(&text), &subject) {
+            (Some(id), Some(subject)) => hub.connection_of(id, subject).await,
+            (Some(id), None) => hub.connection(id).await,
+            (None, _) => Ok(None),
         };
         match found {
             // A client with a subject must not learn whether another subject's connection exists.
@@ -203,6 +208,11 @@ impl Call for End {
             Err(error) => Err(unanswered(error)),
         }
     }
+}
+
+fn too_many_lists() -> Problem {
+    let detail = "too many clients list their connections at the moment";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
 }
 
 /// Shards that did not answer may have the connection.
