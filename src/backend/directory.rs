@@ -140,7 +140,7 @@ impl Directory {
     /// Applies the current policies to the next page of channels, after the name `after`. Returns
     /// the last name visited if there may be more.
     pub fn renew_policies(&self, after: Option<&str>) -> Option<ChannelName> {
-        let (entries, last) = self.page(after, usize::MAX, |_| true);
+        let (entries, last) = self.page("", after, usize::MAX, |_| true);
         for entry in entries {
             entry.set_policy(&self.policy_of(entry.name()));
         }
@@ -204,28 +204,44 @@ impl Directory {
         self.evicted.lock()
     }
 
-    /// Up to `limit` wanted channels after the name `after`, in the order of their names, of those
-    /// that one look comes to. With them the name that it has come to, if there may be more.
+    /// Up to `limit` wanted channels whose names begin with `prefix`, after the name `after`, in the order of
+    /// their names, of those that one look comes to. With them the name that it has come to, if there
+    /// may be more. Names without the prefix are not looked at.
     pub fn page(
         &self,
+        prefix: &str,
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
     ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
-        self.page_where(after, limit, |entry| wanted(entry.name()))
+        self.page_of(prefix, after, limit, |entry| wanted(entry.name()))
     }
 
-    /// The same, by more than their names.
+    /// The same of all names, by more than these.
     pub fn page_where(
         &self,
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&ChannelEntry) -> bool,
     ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.page_of("", after, limit, wanted)
+    }
+
+    fn page_of(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&ChannelEntry) -> bool,
+    ) -> (Vec<Arc<ChannelEntry>>, Option<ChannelName>) {
+        let after = after.filter(|after| *after >= prefix);
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let names = self.names.read();
+        let with_prefix = names
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(name, _)| name.as_str().starts_with(prefix));
         let mut found = Vec::new();
-        for (seen, (name, entry)) in names.range::<str, _>((from, Bound::Unbounded)).enumerate() {
+        for (seen, (name, entry)) in with_prefix.enumerate() {
             if wanted(entry) {
                 found.push(Arc::clone(entry));
             }

@@ -58,13 +58,15 @@ impl Hub {
 
     /// Up to `limit` channels after the name `after`, in the order of their names.
     pub async fn channels(&self, after: Option<&str>, limit: usize) -> Vec<ChannelInfo> {
-        self.channels_where(after, limit, |_| true).await
+        self.channels_where("", after, limit, |_| true).await
     }
 
-    /// As [`channels`](Self::channels), but only channels that `wanted` accepts. It examines a
-    /// bounded number of names at a time and yields in between. Cancelling it has no effect.
+    /// As [`channels`](Self::channels), but only channels whose names begin with `prefix`, and that `wanted`
+    /// accepts. It examines a bounded number of names at a time, none of them without the prefix, and yields in
+    /// between. Cancelling it has no effect.
     pub async fn channels_where(
         &self,
+        prefix: &str,
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&ChannelName) -> bool,
@@ -74,7 +76,8 @@ impl Hub {
         let mut last: Option<ChannelName> = None;
         while infos.len() < limit {
             let from = last.as_ref().map(ChannelName::as_str).or(after);
-            let (found, next) = registry.directory().page(from, limit - infos.len(), &wanted);
+            let missing = limit - infos.len();
+            let (found, next) = registry.directory().page(prefix, from, missing, &wanted);
             infos.extend(found.iter().map(|entry| registry.info(entry, epoch)));
             if next.is_none() || infos.len() == limit {
                 break;
@@ -178,12 +181,41 @@ mod tests {
         }
         assert_eq!(listed(hub.channels(Some("c/14"), 2).await), ["c/15", "c/16"]);
         let last = |name: &ChannelName| name.as_str().ends_with('9');
-        assert_eq!(listed(hub.channels_where(None, 9, last).await), ["c/19", "c/29"]);
-        assert_eq!(listed(hub.channels_where(None, 1, last).await), ["c/19"]);
-        assert_eq!(listed(hub.channels_where(Some("c/19"), 1, last).await), ["c/29"]);
-        assert!(hub.channels_where(None, 9, |_| false).await.is_empty());
+        assert_eq!(listed(hub.channels_where("", None, 9, last).await), ["c/19", "c/29"]);
+        assert_eq!(listed(hub.channels_where("", None, 1, last).await), ["c/19"]);
+        assert_eq!(listed(hub.channels_where("", Some("c/19"), 1, last).await), ["c/29"]);
+        assert!(hub.channels_where("", None, 9, |_| false).await.is_empty());
         let stream = StreamRequest::channel("c/10").expect("a channel");
         let _admitted = hub.admit_stream(stream).expect("room");
         assert_eq!(hub.channels(None, 1).await[0].subscribers, 1);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_a_prefix_looks_at_no_other_names() {
+        let hub = Hub::builder().shards(1).start().await.expect("a hub");
+        let directory = hub.0.registry.directory();
+        let others = (0..50).flat_map(|n| [format!("a/{n}"), format!("z/{n}")]);
+        for name in others.chain(["m".into(), "m/1".into(), "m/2".into(), "ma".into()]) {
+            let name = ChannelName::parse(&name).expect("a name");
+            directory.find_or_create(&name, 0).expect("room");
+        }
+        let looked_at = std::cell::RefCell::new(Vec::new());
+        let page = |prefix: &str, after: Option<&str>| {
+            let (found, next) = directory.page(prefix, after, 99, |name| {
+                looked_at.borrow_mut().push(name.to_string());
+                true
+            });
+            let found: Vec<_> = found.iter().map(|entry| entry.name().to_string()).collect();
+            assert_eq!(looked_at.take(), found);
+            (found.join(" "), next.map(|name| name.to_string()))
+        };
+        assert_eq!(page("m/", None), ("m/1 m/2".into(), None));
+        assert_eq!(page("m/", Some("a/7")), ("m/1 m/2".into(), None), "after a name before all");
+        assert_eq!(page("m/", Some("m/1")), ("m/2".into(), None));
+        assert_eq!(page("m/", Some("m/2")), (String::new(), None));
+        assert_eq!(page("m/", Some("z/1")), (String::new(), None));
+        assert_eq!(page("m", None), ("m m/1 m/2".into(), Some("m/2".into())), "a look is bounded");
+        assert_eq!(page("m", Some("m/2")), ("ma".into(), None));
+        assert_eq!(page("n", None), (String::new(), None));
     }
 }

@@ -38,11 +38,9 @@ impl Call for List {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self { limit, after, prefix } = self;
-        let may_see = |name: &ChannelName| {
-            name.as_str().starts_with(&prefix) && may_read(&context.identity, name)
-        };
+        let may_see = |name: &ChannelName| may_read(&context.identity, name);
         // Asks for one more than the limit, to know whether there is a next page.
-        let found = context.state.hub.channels_where(after.as_deref(), limit + 1, may_see);
+        let found = context.state.hub.channels_where(&prefix, after.as_deref(), limit + 1, may_see);
         let mut channels = found.await;
         let has_more = channels.len() > limit;
         channels.truncate(limit);
