@@ -13,6 +13,8 @@ mod kill;
 #[cfg(target_os = "linux")]
 mod lying;
 #[cfg(target_os = "linux")]
+mod no_files;
+#[cfg(target_os = "linux")]
 mod power_cut;
 mod removed;
 mod terminate;
