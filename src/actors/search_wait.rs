@@ -24,7 +24,7 @@ pub(crate) struct PendingSearch(Waits);
 #[derive(Debug)]
 enum Waits {
     /// For memory. There is no search once that has come.
-    ForMemory(Option<LastSearch>, MemoryWait),
+    ForMemory(Option<Box<LastSearch>>, MemoryWait),
     /// For the threads.
     ForDisk(PendingRead<FoundEvents>),
 }
@@ -62,7 +62,7 @@ impl PendingSearch {
     ) -> Self {
         waiters.metrics.searches_wait(waiters.count.fetch_add(1, Ordering::Relaxed) + 1);
         let wait = MemoryWait { memory: Box::pin(memory), waiters: Arc::clone(waiters) };
-        Self(Waits::ForMemory(Some(search), wait))
+        Self(Waits::ForMemory(Some(Box::new(search)), wait))
     }
 }
 
@@ -85,7 +85,7 @@ impl Future for PendingSearch {
                 let mut search =
                     search.take().expect("it is polled until it is ready, and no further");
                 search.give_memory(bytes);
-                Poll::Ready(Ok(SearchStep::Begins(search)))
+                Poll::Ready(Ok(SearchStep::Begins(*search)))
             }
         }
     }
