@@ -214,6 +214,6 @@ fn is_retryable(error: &io::Error) -> bool {
 }
 
 /// Bytes of the first read: about twice the request of a browser.
-const FIRST_BYTES_MAX: usize = 2 * 1024;
+pub(super) const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// How often a new socket is read before it is registered with the runtime.
 const FIRST_READS_MAX: usize = 3;

@@ -6,22 +6,26 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{
+    io::{AsyncRead, ReadBuf},
     task::{coop::unconstrained, spawn_local, yield_now},
     time::{Instant, sleep_until},
 };
 
 use super::{
-    connection::{Connections, HeldPermits},
+    connection::{Connections, FIRST_BYTES_MAX, HeldPermits},
     preface::Protocol,
 };
 use crate::actors::{ReadyList, SlotKey, SlotWaker, Tcp};
@@ -95,8 +99,8 @@ impl IdleSockets {
             }
             self.ready.take(&mut keys);
             for key in keys.drain(..) {
-                if let Some(idle) = self.take_readable(key) {
-                    serve_next(&connections, idle);
+                if let Some((idle, request)) = self.read(key) {
+                    serve_next(&connections, idle, request);
                 }
                 in_a_row += 1;
                 if in_a_row == REQUESTS_IN_A_ROW {
@@ -113,18 +117,18 @@ impl IdleSockets {
         }
     }
 
-    /// Removes a socket if there is something to read, or the end; otherwise it stays, and its waker
-    /// will be woken.
-    fn take_readable(&self, key: SlotKey) -> Option<Idle> {
+    /// Removes a socket with what its client has sent, and closes one whose client has ended; one to which
+    /// nothing has come stays, and its waker will be woken.
+    fn read(&self, key: SlotKey) -> Option<(Idle, Bytes)> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.list.get_mut(key.index() as usize)?;
         entry.waker.rearm();
-        if !is_readable(&mut entry.idle.as_mut()?.io, &entry.waker) {
+        let Poll::Ready(read) = poll_read(&mut entry.idle.as_mut()?.io, &entry.waker) else {
             return None;
-        }
+        };
         let idle = entry.idle.take();
         entries.vacant.push(key.index());
-        idle
+        idle.zip(read.ok().filter(|request| !request.is_empty()))
     }
 
     /// Closes what has been idle for this long, unless its next request has just arrived. Other tasks
@@ -164,16 +168,29 @@ impl IdleSockets {
 fn is_readable(io: &mut Tcp, waker: &Arc<SlotWaker>) -> bool {
     let waker = Waker::from(Arc::clone(waker));
     // Poll without tokio's coop budget: a spurious Pending would lose the socket's readiness.
-    let asked = pin!(unconstrained(std::future::poll_fn(|context| io.poll_readable(context))));
+    let asked = pin!(unconstrained(poll_fn(|context| io.poll_readable(context))));
     asked.poll(&mut Context::from_waker(&waker)).is_ready()
 }
 
-/// Serves the next request of a socket at once, or in a task if it has to wait.
-fn serve_next(connections: &Rc<Connections>, Idle { io, held, .. }: Idle) {
+/// Reads what has come, nothing at the end; if nothing has come, the waker will be woken then.
+fn poll_read(io: &mut Tcp, waker: &Arc<SlotWaker>) -> Poll<io::Result<Bytes>> {
+    let waker = Waker::from(Arc::clone(waker));
+    let mut space = [MaybeUninit::uninit(); FIRST_BYTES_MAX];
+    let mut buffer = ReadBuf::uninit(&mut space);
+    // Poll without tokio's coop budget, as above.
+    let read = pin!(unconstrained(poll_fn(|context| {
+        Pin::new(&mut *io).poll_read(context, &mut buffer)
+    })));
+    ready!(read.poll(&mut Context::from_waker(&waker)))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+}
+
+/// Serves what has been read of a socket's next request at once, or in a task if it has to wait.
+fn serve_next(connections: &Rc<Connections>, Idle { io, held, .. }: Idle, request: Bytes) {
     let wait = connections.keep_alive;
     let connections = Rc::clone(connections);
     let mut serving =
-        Box::pin(connections.serve(io.into(), Bytes::new(), Some(Protocol::Http1), wait, held));
+        Box::pin(connections.serve(io.into(), request, Some(Protocol::Http1), wait, held));
     let mut context = Context::from_waker(Waker::noop());
     // A request that panics ends its own connection alone, as in a task.
     let polled = catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(&mut context)));
