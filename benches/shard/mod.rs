@@ -123,7 +123,7 @@ impl Shard {
 
     /// Attaches a long-poll that waits for the next event.
     pub(crate) fn wait(&mut self, channels: &[&str], taken: &TakenBytes) -> SlotKey {
-        let ticket = Handoff::ticket(&http::HeaderMap::new(), true);
+        let ticket = Handoff::ticket_of(Bytes::new(), true);
         let answers = Arc::clone(&self.answers);
         let subscriber = self.subscriber(channels, answers, Start::Now, Some(POLL_WAIT_MS));
         self.connect(subscriber, Some(ticket), taken)

@@ -14,11 +14,14 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::Problem;
+use super::{
+    Problem,
+    answer_marks::AnswerMarks,
+    event_headers::{poll_headers, stream_headers},
+};
 use crate::{
     hub::{PollTicket, Subscriber},
     model::{PollReply, TransferCoding},
-    telemetry::AccessRecord,
 };
 
 /// The result of a handler.
@@ -48,18 +51,28 @@ pub struct Handoff {
     pub(crate) subscriber: Subscriber,
     /// Whether it waits for one answer rather than a stream.
     pub(crate) is_poll: bool,
-    /// The headers of the stream or of the answer.
-    pub(crate) headers: HeaderMap,
+    /// What the checks of its request add to the headers of the stream or of the answer.
+    pub(super) marks: AnswerMarks,
 }
 
 impl Handoff {
+    /// What a handler hands off. The dispatcher sets the marks.
+    pub(super) fn new(subscriber: Subscriber, is_poll: bool) -> Self {
+        Self { subscriber, is_poll, marks: AnswerMarks::NONE }
+    }
+
+    /// The headers of the stream or of the answer.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        headers(self.is_poll, &self.marks)
+    }
+
     /// The response head of a stream, after which the connection always ends. For an HTTP/1.0
     /// client, which knows no chunks, the end of the connection is the end of the body (RFC 9112,
     /// sections 6.1 and 6.3).
-    pub(crate) fn stream_head(headers: &HeaderMap, coding: TransferCoding) -> Bytes {
+    pub(crate) fn stream_head(&self, coding: TransferCoding) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        write_headers(headers, &mut head);
+        write_headers(&self.headers(), &mut head);
         write_date(&mut head);
         head.extend_from_slice(match coding {
             // No `Connection: close` with chunks: with it undici accepts a missing last chunk as
@@ -70,20 +83,23 @@ impl Handoff {
         head.into()
     }
 
-    /// The ticket of a waiting poll: the parts of its response that are known already.
-    pub fn ticket(headers: &HeaderMap, keep_alive: bool) -> PollTicket {
-        let header_lines = shared_lines(headers);
-        PollTicket { header_lines, keep_alive, render: write_poll_response, record: None }
+    /// The ticket of a waiting poll: the parts of its response that are known already. A poll that has
+    /// a line in the access log gives the record of that.
+    pub(crate) fn ticket(&mut self, keep_alive: bool) -> PollTicket {
+        let header_lines = shared_lines(&self.marks);
+        match self.subscriber.record.take() {
+            None => Self::ticket_of(header_lines, keep_alive),
+            record => PollTicket {
+                render: write_logged_poll_response,
+                record,
+                ..Self::ticket_of(header_lines, keep_alive)
+            },
+        }
     }
 
-    /// The same of a poll that has a line in the access log.
-    pub(crate) fn logged_ticket(
-        headers: &HeaderMap,
-        keep_alive: bool,
-        record: Box<AccessRecord>,
-    ) -> PollTicket {
-        let ticket = Self::ticket(headers, keep_alive);
-        PollTicket { render: write_logged_poll_response, record: Some(record), ..ticket }
+    /// The ticket of a poll whose answer has these lines in its head.
+    pub fn ticket_of(header_lines: Bytes, keep_alive: bool) -> PollTicket {
+        PollTicket { header_lines, keep_alive, render: write_poll_response, record: None }
     }
 }
 
@@ -139,7 +155,7 @@ fn write_logged_poll_response(reply: &PollReply, ticket: &PollTicket) -> Bytes {
 }
 
 /// Writes the `Date` field (RFC 9110, section 6.6.1). The line is formatted once a second.
-fn write_date(out: &mut Vec<u8>) {
+pub(super) fn write_date(out: &mut Vec<u8>) {
     thread_local! {
         static LINE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
@@ -154,23 +170,29 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
+fn headers(is_poll: bool, marks: &AnswerMarks) -> HeaderMap {
+    let mut headers = if is_poll { poll_headers() } else { stream_headers() };
+    marks.add_to(&mut headers);
+    headers
+}
+
 /// The header lines of a waiting poll's answer. Thousands of polls wait with equal lines, so
-/// consecutive polls with equal lines share their memory.
-fn shared_lines(headers: &HeaderMap) -> Bytes {
+/// consecutive polls with equal marks share their memory.
+fn shared_lines(marks: &AnswerMarks) -> Bytes {
     thread_local! {
-        static LAST: RefCell<(Vec<u8>, Bytes)> = const { RefCell::new((Vec::new(), Bytes::new())) };
+        static LAST: RefCell<Option<(AnswerMarks, Bytes)>> = const { RefCell::new(None) };
     }
-    LAST.with_borrow_mut(|(lines, last)| {
-        lines.clear();
-        write_headers(headers, lines);
-        if *last != *lines {
-            *last = Bytes::copy_from_slice(lines);
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, lines)) if of == marks => lines.clone(),
+        last => {
+            let mut lines = Vec::with_capacity(HEAD_BYTES);
+            write_headers(&headers(true, marks), &mut lines);
+            last.insert((marks.clone(), lines.into())).1.clone()
         }
-        last.clone()
     })
 }
 
-fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
+pub(super) fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
         // The code that writes to the socket adds the length and `Connection`.
         if name == header::CONTENT_LENGTH || name == header::CONNECTION {
@@ -185,24 +207,24 @@ fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
 
 /// The field with a client's position (WHATWG HTML, section 9.2).
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Initial capacity for the fields of a stream's or poll's response.
-pub(super) const HEADERS: usize = 8;
 /// Initial capacity for a response head, in bytes.
-const HEAD_BYTES: usize = 384;
+pub(super) const HEAD_BYTES: usize = 384;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::cors::Sharing;
 
     #[test]
     fn polls_in_a_row_share_the_lines_of_their_heads_if_they_are_equal() {
-        let lines = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(header::VARY, HeaderValue::from_static(value))]);
-            Handoff::ticket(&headers, true).header_lines
-        };
-        let (first, second) = (lines("Origin"), lines("Origin"));
-        assert_eq!((&first[..], first.as_ptr()), (&b"vary: Origin\r\n"[..], second.as_ptr()));
-        assert_eq!(&lines("*")[..], b"vary: *\r\n");
-        assert_eq!(&lines("Origin")[..], &first[..]);
+        let lines = |sharing| shared_lines(&AnswerMarks { sharing, ..AnswerMarks::NONE });
+        let (first, second) = (lines(Sharing::Unlisted), lines(Sharing::Unlisted));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        let text = |lines: &Bytes| String::from_utf8(lines.to_vec()).expect("text");
+        let is_for_all = |lines: &Bytes| text(lines).contains("access-control-allow-origin: *\r\n");
+        assert!(text(&first).contains("vary: Origin\r\n") && !is_for_all(&first));
+        assert!(text(&first).starts_with("cache-control: no-cache, no-store, must-revalidate\r\n"));
+        assert!(is_for_all(&lines(Sharing::All)));
+        assert_eq!(&lines(Sharing::Unlisted)[..], &first[..]);
     }
 }

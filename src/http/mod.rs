@@ -5,6 +5,7 @@
 //! are bodies. The hub's own server calls the dispatcher behind it, which hands their sockets off.
 
 mod access;
+mod answer_marks;
 mod answers;
 mod arrival;
 mod authentication;
@@ -17,6 +18,7 @@ mod cors;
 mod credentials;
 mod cut_body;
 mod dispatch;
+mod event_headers;
 mod faults;
 mod foreign_origins;
 #[cfg(any(test, fuzzing))]

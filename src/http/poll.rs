@@ -1,17 +1,14 @@
 //! Long-polls of all front doors: answered at once, or handed off to a shard that waits for events.
 
-use axum::{
-    body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
-    response::Response,
-};
+use axum::{body::Body, response::Response};
 use tokio::time::Instant;
 
 use super::{
     Problem,
     authorization::Action,
     call::{Call, Context, Next},
-    handoff::{HEADERS, Handoff, Outcome, poll_response},
+    event_headers::poll_headers,
+    handoff::{Handoff, Outcome, poll_response},
     params,
 };
 use crate::{
@@ -53,8 +50,7 @@ impl OpenPoll {
         if let Some(answer) = hub.look_before_refusal(&request).await? {
             return Ok(answered(request.encoding.encode(&answer)));
         }
-        let (subscriber, headers) = (hub.admit_poll(request)?, poll_headers());
-        Ok(Outcome::Handoff(Handoff { subscriber, is_poll: true, headers }))
+        Ok(Outcome::Handoff(Handoff::new(hub.admit_poll(request)?, true)))
     }
 }
 
@@ -71,17 +67,3 @@ impl Call for OpenPoll {
 fn answered(reply: PollReply) -> Outcome {
     Outcome::Response(poll_response(poll_headers(), reply))
 }
-
-fn poll_headers() -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(HEADERS);
-    for (name, value) in POLL_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers
-}
-
-const POLL_HEADERS: [(HeaderName, &str); 3] = [
-    (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
-    (header::PRAGMA, "no-cache"),
-    (header::EXPIRES, "0"),
-];

@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use super::{
     HttpSettings, Problem,
     cors::Sharing,
+    event_headers::STREAM_HEADERS,
     route_policy::{Exposure, route_of},
     security_headers::{add_hsts, add_security_headers},
-    stream::STREAM_HEADERS,
 };
 use crate::model::{TransferCoding, comment_block};
 

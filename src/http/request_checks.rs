@@ -13,6 +13,7 @@ use axum::{
 
 use super::{
     LocalAddress, Problem,
+    answer_marks::AnswerMarks,
     answers::with_answer_permit,
     cors::Sharing,
     handoff::Outcome,
@@ -21,7 +22,6 @@ use super::{
     problem::CountedAs,
     request_id::RequestId,
     route_policy::{Exposure, Route},
-    security_headers::{add_hsts, add_security_headers},
     state::HttpState,
 };
 use crate::{
@@ -35,8 +35,8 @@ use crate::{
 pub(super) struct RequestChecks {
     /// The row of the table of routes; `None` for a path without a route.
     route: Option<&'static Route>,
-    sharing: Sharing,
-    hsts_s: Option<u32>,
+    /// Without the request's id, which the answer to a waiting poll leaves out.
+    marks: AnswerMarks,
     exposure: Exposure,
     is_safe: bool,
     pub(super) request_id: RequestId,
@@ -60,8 +60,11 @@ impl RequestChecks {
         let origin = request.headers().get(header::ORIGIN);
         Self {
             route,
-            sharing: Sharing::of(&settings.cors, exposure.cors(), origin),
-            hsts_s: has_hsts.then_some(settings.hsts_max_age_s),
+            marks: AnswerMarks {
+                sharing: Sharing::of(&settings.cors, exposure.cors(), origin),
+                hsts_s: has_hsts.then_some(settings.hsts_max_age_s),
+                request_id: None,
+            },
             exposure,
             is_safe: request.method().is_safe(),
             request_id: RequestId::of(request.headers()),
@@ -81,7 +84,8 @@ impl RequestChecks {
             Err(problem) => Some(self.identify(problem).into_response()),
             Ok(()) => {
                 let methods = self.route.map(|route| route.allow);
-                let preflight = self.sharing.preflight(&state.settings.cors, request, methods);
+                let preflight =
+                    self.marks.sharing.preflight(&state.settings.cors, request, methods);
                 preflight.or_else(|| self.options(request))
             }
         };
@@ -118,14 +122,14 @@ impl RequestChecks {
             let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail);
             return Err(problem.with("field", "Host").page_refused("host"));
         }
-        if (self.exposure, &self.sharing) == (Exposure::Api, &Sharing::Unlisted)
+        if (self.exposure, &self.marks.sharing) == (Exposure::Api, &Sharing::Unlisted)
             && let Some(origin) = request.headers().get(header::ORIGIN)
             && !origin.to_str().is_ok_and(|origin| is_own_origin(request, origin))
         {
             state.hub.count_foreign_origin();
             state.foreign_origins.note(origin);
         }
-        if self.exposure.is_private() && !self.sharing.is_shared() {
+        if self.exposure.is_private() && !self.marks.sharing.is_shared() {
             let waits_for_events = self.route.is_some_and(Route::waits_for_events);
             check_page(&state.settings, request, host, waits_for_events)?;
         }
@@ -160,10 +164,9 @@ impl RequestChecks {
             }
             Outcome::Handoff(mut handoff) => {
                 // Polls with equal heads share the bytes of their answers, and these would differ.
-                if !handoff.is_poll || !self.request_id.is_own() || self.is_logged {
-                    self.request_id.mark(&mut handoff.headers);
-                }
-                self.mark(&mut handoff.headers);
+                let is_named = !handoff.is_poll || !self.request_id.is_own() || self.is_logged;
+                let request_id = is_named.then(|| self.request_id.clone());
+                handoff.marks = AnswerMarks { request_id, ..self.marks.clone() };
                 Outcome::Handoff(handoff)
             }
         }
@@ -183,16 +186,12 @@ impl RequestChecks {
 
     /// Adds the headers that every answer has.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
-        self.sharing.mark(headers);
-        add_security_headers(headers);
+        self.marks.add_to(headers);
         // Caches do not store answers to unsafe methods.
         if (self.is_safe || !self.exposure.is_private())
             && !headers.contains_key(header::CACHE_CONTROL)
         {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        if let Some(max_age_s) = self.hsts_s {
-            add_hsts(headers, max_age_s);
         }
     }
 }

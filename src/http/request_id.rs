@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// An id. The hub's own is written out when it is needed: a header value that is cloned costs two
 /// allocations.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestId {
     /// The client's.
     Given(HeaderValue),

@@ -3,7 +3,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header},
+    http::{HeaderMap, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 
@@ -12,7 +12,8 @@ use super::{
     authorization::Action,
     call::{Call, Context, Next},
     cut_body::{CutBody, EndsByCut},
-    handoff::{HEADERS, Handoff, Outcome},
+    event_headers::stream_headers,
+    handoff::{Handoff, Outcome},
     params,
     state::HttpState,
 };
@@ -52,8 +53,7 @@ impl Call for OpenStream {
             Err(error) => return Ok(refuse(context, &error).into()),
         };
         if context.can_hand_off {
-            let headers = stream_headers();
-            return Ok(Outcome::Handoff(Handoff { subscriber, is_poll: false, headers }).into());
+            return Ok(Outcome::Handoff(Handoff::new(subscriber, false)).into());
         }
         match hub.open(subscriber).await {
             Ok(body) => Ok(Outcome::Response(with_stream_headers(Body::new(body))).into()),
@@ -110,17 +110,3 @@ fn with_stream_headers(body: Body) -> Response {
     *response.headers_mut() = stream_headers();
     response
 }
-
-fn stream_headers() -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(HEADERS);
-    for (name, value) in STREAM_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers
-}
-
-pub(super) const STREAM_HEADERS: [(HeaderName, &str); 3] = [
-    (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-    (header::CACHE_CONTROL, "private, no-cache, no-store, no-transform"),
-    (HeaderName::from_static("x-accel-buffering"), "no"),
-];

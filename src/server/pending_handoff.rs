@@ -28,14 +28,10 @@ pub(super) fn hand_off(
 ) {
     let PendingHandoff { mut handoff, keep_alive, coding } = pending_handoff;
     let (head, ticket) = if handoff.is_poll {
-        let ticket = match handoff.subscriber.record.take() {
-            None => Handoff::ticket(&handoff.headers, keep_alive),
-            Some(record) => Handoff::logged_ticket(&handoff.headers, keep_alive, record),
-        };
-        (Bytes::new(), Some(ticket))
+        (Bytes::new(), Some(handoff.ticket(keep_alive)))
     } else {
         handoff.subscriber.coding = coding;
-        (Handoff::stream_head(&handoff.headers, coding), None)
+        (handoff.stream_head(coding), None)
     };
     shard.attach(handoff.subscriber, io, early, head, ticket);
 }

@@ -20,9 +20,7 @@ use super::{
 use crate::{
     actors::{LocalShard, Socket},
     core::RequestLimits,
-    http::{
-        Dispatcher, Handoff, Outcome, log_answer, poll_cut_short, poll_response, with_answer_permit,
-    },
+    http::{Dispatcher, Outcome, log_answer, poll_cut_short, poll_response, with_answer_permit},
     hub::Hub,
     model::ClientAddress,
     server::{
@@ -209,12 +207,15 @@ async fn respond(
     let client = request.extensions().get::<ClientAddress>().copied();
     let response = match dispatcher.dispatch(request.map(Body::new)).await {
         Outcome::Response(response) => response,
-        Outcome::Handoff(Handoff { subscriber, is_poll: false, headers }) => {
-            let mut response = Response::new(Body::new(shard.attach_body(subscriber)));
+        Outcome::Handoff(handoff) if !handoff.is_poll => {
+            let headers = handoff.headers();
+            let mut response = Response::new(Body::new(shard.attach_body(handoff.subscriber)));
             *response.headers_mut() = headers;
             response
         }
-        Outcome::Handoff(Handoff { mut subscriber, is_poll: true, headers }) => {
+        Outcome::Handoff(handoff) => {
+            let headers = handoff.headers();
+            let mut subscriber = handoff.subscriber;
             let record = subscriber.record.take();
             // The answer of a waiting poll takes its memory permit here, since the dispatcher had
             // returned before it was there.
