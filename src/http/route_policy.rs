@@ -21,6 +21,10 @@ pub struct Route {
     pub access: AccessPolicy,
     /// Which web pages may use it.
     pub exposure: Exposure,
+    /// What its path has before the parameter; all of it without one.
+    before: &'static str,
+    /// What its path has behind the parameter, if it has one.
+    after: Option<&'static str>,
     get: Option<Endpoint>,
     post: Option<Endpoint>,
     delete: Option<Endpoint>,
@@ -158,7 +162,19 @@ impl Exposure {
 impl Route {
     const fn new(path: &'static str, access: AccessPolicy, exposure: Exposure) -> Self {
         let (get, post, delete) = (None, None, None);
-        Self { path, allow: "", quickstart: false, access, exposure, get, post, delete }
+        let (before, after) = around_parameter(path);
+        Self {
+            path,
+            allow: "",
+            quickstart: false,
+            access,
+            exposure,
+            before,
+            after,
+            get,
+            post,
+            delete,
+        }
     }
 
     const fn get(self, endpoint: Endpoint) -> Self {
@@ -213,21 +229,29 @@ impl Route {
     /// an empty parameter does not match; an empty parameter elsewhere matches, and the endpoint
     /// rejects it with a reason.
     fn parameter(&self, path: &str) -> Option<Range<usize>> {
-        let mut parameter = 0..0;
-        let mut parts = parts(path);
-        for own in self::parts(self.path) {
-            let part = parts.next()?;
-            if own.1.first() == Some(&b'{') {
-                parameter = part.0..part.0 + part.1.len();
-                if parameter.start == path.len() {
-                    return None;
-                }
-            } else if own.1 != part.1 {
-                return None;
-            }
-        }
-        parts.next().is_none().then_some(parameter)
+        let rest = path.strip_prefix(self.before)?;
+        let Some(after) = self.after else { return rest.is_empty().then_some(0..0) };
+        let parameter = rest.strip_suffix(after)?;
+        let is_part = !parameter.as_bytes().contains(&b'/') && (parameter, after) != ("", "");
+        is_part.then(|| self.before.len()..self.before.len() + parameter.len())
     }
+}
+
+/// Divides the path of a route at its parameter.
+const fn around_parameter(path: &'static str) -> (&'static str, Option<&'static str>) {
+    let (bytes, mut begin) = (path.as_bytes(), 0);
+    while begin < bytes.len() && bytes[begin] != b'{' {
+        begin += 1;
+    }
+    let (before, rest) = path.split_at(begin);
+    let mut end = begin;
+    while end < bytes.len() {
+        end += 1;
+        if bytes[end - 1] == b'}' {
+            return (before, Some(rest.split_at(end - begin).1));
+        }
+    }
+    (before, None)
 }
 
 /// The route of a path, if the settings have one for it.
@@ -254,17 +278,6 @@ pub(super) fn routes(settings: &HttpSettings) -> impl Iterator<Item = &'static R
     let quickstart = settings.quickstart;
     let faults: &[Route] = if settings.faults { &[FAULTS] } else { &[] };
     ROUTES.iter().filter(move |route| quickstart || !route.quickstart).chain(faults)
-}
-
-/// The segments of a path with their offsets. It works on bytes, since searching a `str` for a char
-/// costs more and every request comes through here.
-fn parts(path: &str) -> impl Iterator<Item = (usize, &[u8])> {
-    let mut begin = 0;
-    path.as_bytes().split(|byte| *byte == b'/').map(move |part| {
-        let at = begin;
-        begin += part.len() + 1;
-        (at, part)
-    })
 }
 
 /// All routes except [`FAULTS`].
