@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{engine::Engine, reading::READ_BYTES_MAX};
+use super::{engine::Engine, reading::READ_BYTES_MAX, sending::reason_of};
 use crate::{
     actors::{payload::Payload, shard::mixed_lane::MixedSend, subscriber::Form},
     backend::{Piece, SeqRange, StartRequest},
@@ -121,16 +121,23 @@ impl Engine {
     }
 
     /// Sends an answer as bytes.
-    fn respond(&mut self, index: u32, rest: Bytes, through: Seq) {
+    fn respond(&mut self, index: u32, response: Bytes, through: Seq) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let blocked = ConnectionMsg::Blocked {
-            cursor: through,
-            rest,
-            progressed: true,
-            due: (0, 0),
-            sent: (0, 0),
+        let mut taken = 0;
+        let outcome = slot.peer.write_all(&response, &mut taken);
+        slot.sent_bytes += taken as u64;
+        let msg = match outcome {
+            Err(error) => return self.finish(index, reason_of(&error)),
+            Ok(()) if taken == response.len() => ConnectionMsg::Sent { through, sent: (0, 0) },
+            Ok(()) => ConnectionMsg::Blocked {
+                cursor: through,
+                rest: response.slice(taken..),
+                progressed: true,
+                due: (0, 0),
+                sent: (0, 0),
+            },
         };
-        slot.connection.handle(blocked, self.now_ms, &self.limits);
+        slot.connection.handle(msg, self.now_ms, &self.limits);
         self.step(index, ConnectionMsg::Answered);
         self.schedule(index);
     }

@@ -172,7 +172,7 @@ impl Engine {
 }
 
 /// Why a connection ends whose write failed.
-fn reason_of(error: &io::Error) -> CloseReason {
+pub(super) fn reason_of(error: &io::Error) -> CloseReason {
     match Input::of_error(error) {
         Input::TimedOut => CloseReason::TimedOut,
         _ => CloseReason::PeerClosed,
