@@ -182,9 +182,9 @@ impl Shard {
             .collect();
         Subscriber {
             id: 1,
-            subscription,
             counted_patterns: Vec::new(),
             named,
+            patterns: subscription.into_patterns(),
             shape,
             coding: TransferCoding::Chunked,
             start,

@@ -14,8 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{client_info::ClientInfo, lease::Lease};
 use crate::{
     backend::{ChannelEntry, CountedPattern},
-    core::{SlowPolicy, Subscription, Transport},
-    model::{EventType, Framing, PollEncoding, PollReply, Sse, Start, TransferCoding},
+    core::{SlowPolicy, Transport},
+    model::{
+        ChannelPattern, EventType, Framing, PollEncoding, PollReply, Sse, Start, TransferCoding,
+    },
     telemetry::AccessRecord,
 };
 
@@ -110,8 +112,8 @@ impl Shape {
 pub struct Subscriber {
     /// The connection's number.
     pub id: u64,
-    /// Channels, patterns, types.
-    pub subscription: Subscription,
+    /// Its patterns.
+    pub patterns: Box<[ChannelPattern]>,
     /// The channels it names, counted.
     pub named: Vec<CountedEntry>,
     /// Its patterns, counted.

@@ -59,6 +59,11 @@ impl Subscription {
         &self.patterns
     }
 
+    /// The patterns alone.
+    pub fn into_patterns(self) -> Box<[ChannelPattern]> {
+        self.patterns.into()
+    }
+
     /// The types to receive; empty means all.
     pub fn types(&self) -> &[EventType] {
         &self.types

@@ -26,7 +26,6 @@ use crate::{
 
 /// The result of a handler.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and a box is an allocation")]
 pub(crate) enum Outcome {
     /// A response.
     Response(Response),

@@ -178,7 +178,7 @@ impl Hub {
             id,
             counted_patterns: subscription.patterns().iter().map(watch).collect(),
             named,
-            subscription,
+            patterns: subscription.into_patterns(),
             shape,
             coding: TransferCoding::None,
             start,

@@ -74,7 +74,7 @@ impl Registry {
         for counted in &subscriber.named {
             self.named(counted.entry()).mixed.insert(slot);
         }
-        for pattern in subscriber.subscription.patterns() {
+        for pattern in &subscriber.patterns {
             let patterns = self.patterns.len();
             self.patterns.entry(pattern, FxHashSet::default).1.insert(slot);
             self.version += u64::from(self.patterns.len() > patterns);
@@ -121,7 +121,7 @@ impl Registry {
                 self.drop_if_empty(channel);
             }
         }
-        for pattern in subscriber.subscription.patterns() {
+        for pattern in &subscriber.patterns {
             let Some(id) = self.patterns.find(pattern) else { continue };
             let Some(slots) = self.patterns.get_mut(id) else { continue };
             slots.remove(&slot);
@@ -276,9 +276,10 @@ mod tests {
 
     fn subscriber(pattern: &str) -> Subscriber {
         let selector = ChannelSelector::parse(pattern).expect("a pattern");
+        let subscription = Subscription::new([selector], [], 1).expect("a subscription");
         Subscriber {
             id: 1,
-            subscription: Subscription::new([selector], [], 1).expect("a subscription"),
+            patterns: subscription.into_patterns(),
             named: Vec::new(),
             counted_patterns: Vec::new(),
             shape: Arc::new(Shape::frames()),

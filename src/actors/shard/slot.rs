@@ -116,9 +116,7 @@ impl Subscribed {
 
     /// Whether it is a plain stream: all events of one channel, in the encoding of history.
     pub(super) fn is_plain(subscriber: &Subscriber) -> bool {
-        subscriber.named.len() == 1
-            && subscriber.subscription.patterns().is_empty()
-            && subscriber.shape.is_plain()
+        subscriber.named.len() == 1 && subscriber.patterns.is_empty() && subscriber.shape.is_plain()
     }
 
     /// The connection's number.
@@ -147,7 +145,7 @@ impl Subscribed {
     pub(super) fn patterns(&self) -> &[ChannelPattern] {
         match self {
             Self::Plain(_) => &[],
-            Self::Full(full) => full.subscriber.subscription.patterns(),
+            Self::Full(full) => &full.subscriber.patterns,
         }
     }
 

@@ -250,7 +250,7 @@ impl World {
             id: self.next_id,
             named: named.collect(),
             counted_patterns: Vec::new(),
-            subscription,
+            patterns: subscription.into_patterns(),
             shape,
             coding: ask.coding,
             start: ask.start.clone(),
