@@ -86,4 +86,4 @@ impl http_body::Body for PermittedBody {
 }
 
 /// Answers up to this length need no permit: the buffers of a connection are as large.
-const SMALL_BYTES_MAX: u64 = 16 * 1024;
+pub(super) const SMALL_BYTES_MAX: u64 = 16 * 1024;

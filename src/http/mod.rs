@@ -49,6 +49,7 @@ mod security_headers;
 mod state;
 mod stream;
 mod v1;
+mod whole_answer;
 
 pub use access::{Access, MetricsAccess};
 pub(crate) use answers::with_answer_permit;
@@ -70,3 +71,4 @@ pub use role::Role;
 pub use route_policy::{AccessPolicy, Exposure, ROUTES, Route};
 pub use router::router;
 pub use state::HttpSettings;
+pub(crate) use whole_answer::whole_answer;

@@ -7,23 +7,23 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::yield_now,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
     arrival::Arrival,
-    connection_limits::AddressCount,
+    idle_sockets::{FIRST_BYTES_MAX, IdleSockets},
     linger::{LINGER, linger},
     pending_handoff::{PendingHandoff, coding_for, hand_off, keeps_alive},
     plain::plain_request,
     preface::Protocol,
-    socket_budget::{SocketBudget, SocketPermit},
+    socket_budget::{HeldPermits, SocketBudget},
     tls::Acceptor,
 };
 use crate::{
     actors::{LocalShard, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
-    http::{Dispatcher, Outcome, TrustedProxies},
+    http::{Dispatcher, Outcome, TrustedProxies, whole_answer},
     hub::Hub,
 };
 
@@ -46,10 +46,9 @@ pub(super) struct Connections {
     pub(super) proxies: TrustedProxies,
     /// The bounds of HTTP/2.
     pub(super) http2: Http2Limits,
+    /// The sockets that wait for their next requests.
+    pub(super) idle: IdleSockets,
 }
-
-/// The permits of a connection while requests are read from it.
-pub(super) type HeldPermits = (SocketPermit, AddressCount);
 
 impl Connections {
     /// Serves a connection that was just accepted.
@@ -81,13 +80,13 @@ impl Connections {
         early: Bytes,
         protocol: Option<Protocol>,
         wait: Duration,
-        _held: HeldPermits,
+        held: HeldPermits,
     ) {
         tokio::select! {
             // Most connections are done at the first poll, so that comes before the end of the
             // shard.
             biased;
-            () = Box::pin(self.serve_requests(io, early, protocol, wait)) => {}
+            () = Box::pin(self.serve_requests(io, early, protocol, wait, held)) => {}
             () = self.shard.gone() => {}
         }
     }
@@ -98,6 +97,7 @@ impl Connections {
         mut early: Bytes,
         mut protocol: Option<Protocol>,
         mut wait: Duration,
+        held: HeldPermits,
     ) {
         let Ok(arrival) = Arrival::of(&io) else { return };
         loop {
@@ -115,11 +115,30 @@ impl Connections {
             if let Some(mut request) = plain_request(&early) {
                 arrival.annotate(&mut request, &self.proxies);
                 let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
-                match self.dispatcher.dispatch(request).await {
-                    Outcome::Response(response) => answer = Some(response),
+                let response = match self.dispatcher.dispatch(request).await {
+                    Outcome::Response(response) => response,
                     Outcome::Handoff(handoff) => {
                         let pending = PendingHandoff { handoff, keep_alive, coding };
                         return hand_off(&self.shard, pending, io, &Bytes::new());
+                    }
+                };
+                // A draining hub ends the connection, which hyper says and does.
+                let whole = match self.hub.is_draining() {
+                    true => Err(response),
+                    false => whole_answer(response).await,
+                };
+                match whole {
+                    Err(response) => answer = Some(response),
+                    Ok(bytes) => {
+                        if !self.write_answer(&mut io, bytes).await {
+                            return;
+                        }
+                        if let Socket::Plain(io) = io {
+                            return self.idle.watch(io, held);
+                        }
+                        (early, protocol) = (Bytes::new(), Some(Protocol::Http1));
+                        wait = self.keep_alive;
+                        continue;
                     }
                 }
             }
@@ -131,6 +150,25 @@ impl Connections {
             (io, early, protocol) = (idle, Bytes::new(), Some(Protocol::Http1));
             wait = self.keep_alive.saturating_sub(self.header_read_timeout);
         }
+    }
+
+    /// Writes an answer; false if the connection is to be closed, since it failed or the client does not
+    /// read.
+    async fn write_answer(&self, io: &mut Socket, mut answer: Bytes) -> bool {
+        let written = loop {
+            if answer.is_empty() {
+                break timeout(self.write_stall, io.flush()).await;
+            }
+            match timeout(self.write_stall, io.write_buf(&mut answer)).await {
+                Ok(Ok(0)) => return false,
+                Ok(Ok(_)) => {}
+                failed => break failed.map(|result| result.map(drop)),
+            }
+        };
+        if written.is_err() {
+            self.budget.metrics().answers_stalled.inc();
+        }
+        matches!(written, Ok(Ok(())))
     }
 
     /// Reads the first bytes of a client. If the protocol is not known, reads until the bytes
@@ -145,7 +183,7 @@ impl Connections {
         arrival: Arrival,
     ) -> Option<Bytes> {
         let mut bytes = BytesMut::from(early);
-        let mut timeout = pin!(sleep(wait));
+        let mut late = pin!(sleep(wait));
         loop {
             let has_begun = !bytes.is_empty();
             let reading = async {
@@ -157,7 +195,7 @@ impl Connections {
             let read = tokio::select! {
                 biased;
                 read = reading => read.ok()?,
-                () = &mut timeout => {
+                () = &mut late => {
                     if has_begun {
                         self.hub.count_refused_request("slow_head", Some(arrival.peer()));
                     }
@@ -179,7 +217,7 @@ impl Connections {
     pub(super) async fn flush_and_close(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
         tokio::select! {
             biased;
-            flushed = tokio::time::timeout(self.write_stall, io.flush()) => {
+            flushed = timeout(self.write_stall, io.flush()) => {
                 if matches!(flushed, Ok(Ok(()))) {
                     linger(io, LINGER).await;
                 }
@@ -213,7 +251,5 @@ fn is_retryable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Bytes of the first read: about twice the request of a browser.
-pub(super) const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// How often a new socket is read before it is registered with the runtime.
 const FIRST_READS_MAX: usize = 3;

@@ -18,7 +18,7 @@ use super::{
     tls::Acceptor,
 };
 use crate::{
-    actors::{Front, LocalShard, ReturnedSocket, Socket},
+    actors::{Front, LocalShard, ReturnedSocket, Socket, Tcp},
     core::{Http2Limits, RequestLimits},
     http::{Dispatcher, TrustedProxies},
     hub::Hub,
@@ -66,9 +66,9 @@ impl Front for HttpFront {
             proxies: self.proxies.clone(),
             http2: self.http2.clone(),
             request_limits: self.request_limits.clone(),
+            idle: IdleSockets::new(),
         });
-        let idle = Rc::new(IdleSockets::new());
-        let (again, watching) = (Rc::clone(&connections), Rc::clone(&idle));
+        let again = Rc::clone(&connections);
         let limiter = self.limiter.clone();
         shard.on_returned(move |ReturnedSocket { io, early, counted, keep_alive }| {
             // `getpeername` fails if the client has closed the connection already.
@@ -77,7 +77,7 @@ impl Front for HttpFront {
             drop(counted);
             match io {
                 io if !keep_alive => drop(spawn_local(Rc::clone(&again).flush_and_close(io, held))),
-                Socket::Plain(io) if early.is_empty() => watching.watch(io, held),
+                Socket::Plain(io) if early.is_empty() => again.idle.watch(io, held),
                 io => {
                     let (protocol, wait) = (Some(Protocol::Http1), again.keep_alive);
                     spawn_local(Rc::clone(&again).serve(io, early, protocol, wait, held));
@@ -96,7 +96,14 @@ impl Front for HttpFront {
             };
             let mut loops = JoinSet::new();
             let serving = Rc::clone(&connections);
-            loops.spawn_local(async move { idle.serve(serving).await });
+            loops.spawn_local(async move {
+                let (keep_alive, closing) = (serving.keep_alive, serving.shutdown_requested());
+                let serve = |io: Tcp, request, held| {
+                    let protocol = Some(Protocol::Http1);
+                    Rc::clone(&serving).serve(io.into(), request, protocol, keep_alive, held)
+                };
+                serving.idle.serve(keep_alive, closing, serve).await;
+            });
             for listener in listeners {
                 loops.spawn_local(accept(
                     listener,

@@ -1,4 +1,5 @@
-//! Kept-alive sockets of answered polls, until their clients send a next request.
+//! Kept-alive sockets, until their clients send a next request: of answered polls, and of plain requests
+//! that were answered without hyper.
 //!
 //! Thousands of polls may be answered at once. A task for each of their sockets would cost a kilobyte,
 //! a timer and two registrations a socket; here a socket costs its entry and its waker, and a request
@@ -11,7 +12,6 @@ use std::{
     mem::MaybeUninit,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -24,10 +24,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    connection::{Connections, FIRST_BYTES_MAX, HeldPermits},
-    preface::Protocol,
-};
+use super::socket_budget::HeldPermits;
 use crate::actors::{ReadyList, SlotKey, SlotWaker, Tcp};
 
 /// The idle sockets of a shard. Their number is limited by the connection permits they hold.
@@ -81,12 +78,17 @@ impl IdleSockets {
         }
     }
 
-    /// Serves the sockets' next requests, and closes sockets that have been idle for the keep-alive
-    /// time, or all once idle connections are to be closed. Runs until it is dropped.
-    pub(super) async fn serve(&self, connections: Rc<Connections>) {
-        let mut closing = pin!(connections.shutdown_requested());
+    /// Has the sockets' next requests served, and closes sockets that have been idle for the keep-alive
+    /// time, or all once `closing` completes. Runs until it is dropped.
+    pub(super) async fn serve<S: Future<Output = ()> + 'static>(
+        &self,
+        keep_alive: Duration,
+        closing: impl Future<Output = ()>,
+        serve: impl Fn(Tcp, Bytes, HeldPermits) -> S,
+    ) {
+        let mut closing = pin!(closing);
         let mut is_closing = false;
-        let pause = sweep_pause(connections.keep_alive);
+        let pause = sweep_pause(keep_alive);
         let mut next_sweep = Instant::now();
         let (mut keys, mut in_a_row) = (Vec::new(), 0);
         loop {
@@ -99,8 +101,8 @@ impl IdleSockets {
             }
             self.ready.take(&mut keys);
             for key in keys.drain(..) {
-                if let Some((idle, request)) = self.read(key) {
-                    serve_next(&connections, idle, request);
+                if let Some((Idle { io, held, .. }, request)) = self.read(key) {
+                    begin(serve(io, request, held));
                 }
                 in_a_row += 1;
                 if in_a_row == REQUESTS_IN_A_ROW {
@@ -111,7 +113,7 @@ impl IdleSockets {
             let now = Instant::now();
             if is_closing || now >= next_sweep {
                 next_sweep = now + pause;
-                let kept = if is_closing { Duration::ZERO } else { connections.keep_alive };
+                let kept = if is_closing { Duration::ZERO } else { keep_alive };
                 self.close_idle_since(now, kept).await;
             }
         }
@@ -185,12 +187,9 @@ fn poll_read(io: &mut Tcp, waker: &Arc<SlotWaker>) -> Poll<io::Result<Bytes>> {
     Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
 }
 
-/// Serves what has been read of a socket's next request at once, or in a task if it has to wait.
-fn serve_next(connections: &Rc<Connections>, Idle { io, held, .. }: Idle, request: Bytes) {
-    let wait = connections.keep_alive;
-    let connections = Rc::clone(connections);
-    let mut serving =
-        Box::pin(connections.serve(io.into(), request, Some(Protocol::Http1), wait, held));
+/// Serves a request that has been read at once, or in a task if it has to wait.
+fn begin(serving: impl Future<Output = ()> + 'static) {
+    let mut serving = Box::pin(serving);
     let mut context = Context::from_waker(Waker::noop());
     // A request that panics ends its own connection alone, as in a task.
     let polled = catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(&mut context)));
@@ -205,6 +204,8 @@ fn sweep_pause(keep_alive: Duration) -> Duration {
     (keep_alive / 16).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
+/// Bytes of the first read: about twice the request of a browser.
+pub(super) const FIRST_BYTES_MAX: usize = 2 * 1024;
 /// Requests that are served before other tasks of the shard run.
 const REQUESTS_IN_A_ROW: usize = 16;
 /// Sockets that are looked at, and perhaps closed, before other tasks of the shard run.

@@ -16,6 +16,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
+use super::connection_limits::AddressCount;
 use crate::{hub::Hub, telemetry::Metrics};
 
 /// How the sockets are split.
@@ -78,6 +79,9 @@ struct BudgetState {
 
 /// A permit for one socket, given back when dropped.
 pub(super) struct SocketPermit(Arc<BudgetState>);
+
+/// The permits of a connection while requests are read from it.
+pub(super) type HeldPermits = (SocketPermit, AddressCount);
 
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

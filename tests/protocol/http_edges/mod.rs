@@ -9,6 +9,7 @@ mod hosts;
 mod old_clients;
 mod pieces;
 mod pipelining;
+mod plain;
 use crate::wire;
 
 /// Where streams are.
