@@ -9,8 +9,11 @@ use tokio::{
 };
 
 use super::handle::Hub;
-use crate::actors::{
-    ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState, EndProgress, EndQuery,
+use crate::{
+    actors::{
+        ConnectionFilter, ConnectionQuery, ConnectionReport, ConnectionState, EndProgress, EndQuery,
+    },
+    telemetry::BehindCounts,
 };
 
 /// Where a page of connections begins: a shard, and a slot of it. A connection never changes its
@@ -61,6 +64,8 @@ pub struct ConnectionTotals {
     pub streams: u64,
     /// Polls waiting.
     pub polls: u64,
+    /// Of both, those that are behind, and how far they lag.
+    pub behind: BehindCounts,
     /// The limit of both together.
     pub connections_max: u32,
 }
@@ -72,6 +77,7 @@ impl Hub {
         ConnectionTotals {
             streams: metrics.streams.get().max(0) as u64,
             polls: metrics.pollers.get().max(0) as u64,
+            behind: metrics.behind.counts(),
             connections_max: self.0.limits.load().connections.connections_max,
         }
     }

@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::{
-    BackendMetrics, DiskMetrics, ReloadMetrics, TraceMetrics,
+    BackendMetrics, BehindMetrics, DiskMetrics, ReloadMetrics, TraceMetrics,
     histogram::Histogram,
     http_responses::HttpResponses,
     process::Process,
@@ -115,6 +115,8 @@ pub struct Metrics {
     pub channels_throttled: Gauge,
     /// Shards on which events to few subscribers gather before they are sent.
     pub shards_gathering: Gauge,
+    /// Of connections that are behind.
+    pub behind: Arc<BehindMetrics>,
     /// Of reloads of the settings.
     pub reloads: ReloadMetrics,
     /// Of the log on disk.
@@ -178,6 +180,7 @@ impl Metrics {
             permits_free: Gauge::default(),
             channels_throttled: Gauge::default(),
             shards_gathering: Gauge::default(),
+            behind: Arc::default(),
             reloads: ReloadMetrics::default(),
             disk: Arc::default(),
             backend: Arc::default(),
@@ -203,6 +206,7 @@ impl Metrics {
         let r = self.registry.sub_registry_with_prefix("visnyk");
         #[cfg(feature = "jemalloc")]
         self.heap.register(r);
+        self.behind.register(r);
         self.reloads.register(r);
         self.disk.register(r);
         self.backend.register(r);

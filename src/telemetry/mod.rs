@@ -2,6 +2,7 @@
 
 mod access_log;
 mod backend_metrics;
+mod behind_metrics;
 mod causes;
 mod disk_metrics;
 #[cfg(feature = "jemalloc")]
@@ -24,6 +25,7 @@ mod traces;
 
 pub use access_log::AccessRecord;
 pub use backend_metrics::BackendMetrics;
+pub use behind_metrics::{BehindCounts, BehindMetrics};
 pub use causes::{causes, with_causes};
 pub use disk_metrics::DiskMetrics;
 pub use histogram::Histogram;

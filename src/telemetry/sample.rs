@@ -1,7 +1,7 @@
 //! One sample of the hub's figures: what they are at its end, and what happened since the one before.
 
 use super::{
-    Metrics,
+    BehindCounts, Metrics,
     histogram::Counts,
     process::cpu_seconds,
     reasons::{self, Reasons},
@@ -34,6 +34,8 @@ pub struct Sample {
     pub http2_connections: u64,
     /// Times that a connection fell behind meanwhile.
     pub fell_behind: u64,
+    /// Connections that are behind, and how far they lag.
+    pub behind: BehindCounts,
     /// Bytes ready for connections whose sockets have not taken them.
     pub unsent_bytes: u64,
     /// Bytes in all histories.
@@ -93,6 +95,7 @@ impl Sample {
             http_connections: gauge(&metrics.http_connections),
             http2_connections: gauge(&metrics.http2_connections),
             fell_behind: after.fell_behind.saturating_sub(before.fell_behind),
+            behind: metrics.behind.counts(),
             unsent_bytes: gauge(&metrics.unsent_bytes),
             history_bytes: gauge(&metrics.history_bytes),
             resident_bytes: resident_bytes(),

@@ -61,6 +61,6 @@ mod tests {
     #[test]
     fn they_take_as_much_memory_as_the_documentation_says() {
         let bytes = Samples::MAX * size_of::<Sample>();
-        assert!(bytes <= 80 << 10, "{bytes} bytes; docs/limits.md says 80 KiB");
+        assert!(bytes <= 81 << 10, "{bytes} bytes; docs/limits.md says 81 KiB");
     }
 }

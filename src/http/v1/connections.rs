@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Json, http::StatusCode, response::IntoResponse};
 use serde_json::{Map, Value, json};
 
+use super::samples::behind_json;
 use crate::{
     core::{SlowPolicy, Transport},
     http::{
@@ -97,6 +98,8 @@ impl Call for List {
             page["totals"] = json!({
                 "streams": totals.streams,
                 "polls": totals.polls,
+                "behind": behind_json(&totals.behind),
+                "lag_events": totals.behind.lag_events,
                 "connections_max": totals.connections_max,
             });
         }

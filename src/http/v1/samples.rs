@@ -13,6 +13,7 @@ use crate::{
     },
     hub::{Percentiles, SAMPLE_INTERVAL, SAMPLES_MAX, Sample},
     model::rfc3339_millis,
+    telemetry::{BehindCounts, BehindMetrics},
 };
 
 /// The newest samples.
@@ -64,6 +65,8 @@ fn sample_json(sample: &Sample) -> Value {
         "http_connections": sample.http_connections,
         "http2_connections": sample.http2_connections,
         "fell_behind": sample.fell_behind,
+        "behind": behind_json(&sample.behind),
+        "lag_events": sample.behind.lag_events,
         "unsent_bytes": sample.unsent_bytes,
         "history_bytes": sample.history_bytes,
         "resident_bytes": sample.resident_bytes,
@@ -71,6 +74,12 @@ fn sample_json(sample: &Sample) -> Value {
         "gaps": gaps,
         "rejections": rejections,
     })
+}
+
+/// How many connections are behind, by why they are.
+pub(super) fn behind_json(counts: &BehindCounts) -> Value {
+    let states = BehindMetrics::STATES.into_iter().zip(counts.connections);
+    states.map(|(state, count)| (state.to_owned(), count.into())).collect::<Map<_, _>>().into()
 }
 
 fn percentiles_json(times: Percentiles) -> Value {

@@ -176,6 +176,11 @@ async fn a_slow_reader_is_behind_by_what_it_has_not_been_sent() {
     assert!(is_time(&found["stalls_at"]) && found["lag_bytes_max"].as_u64() > Some(99_999_999));
     let lives = listed(&hub, "state=live").await;
     assert_eq!((lives.len(), &lives[0]["id"]), (1, &json!(live)));
+    // Shards count those that are behind about once a second.
+    metric_is(&hub, "visnyk_lag_events", found["lag_events"].as_u64().unwrap()).await;
+    let totals = page(&hub, "").await["totals"].clone();
+    let none_else = json!({ "blocked": 1, "replaying": 0, "catching_up": 0, "ending": 0 });
+    assert_eq!((&totals["behind"], &totals["lag_events"]), (&none_else, &found["lag_events"]));
 
     // When it reads at last, it is live again.
     while slow.position().is_none_or(|at| seq(&json!(at)) < head) {
@@ -186,6 +191,8 @@ async fn a_slow_reader_is_behind_by_what_it_has_not_been_sent() {
     let found = ask(&hub, get(&format!("/v1/connections/{id}"))).await.json();
     let figures = ["lag_events", "lag_bytes", "unsent_bytes"].map(|name| found[name].clone());
     assert_eq!((&found["state"], figures), (&json!("live"), [json!(0), json!(0), json!(0)]));
+    metric_is(&hub, r#"visnyk_connections_behind{state="blocked"}"#, 0).await;
+    metric_is(&hub, "visnyk_lag_events", 0).await;
 }
 
 #[tokio::test]

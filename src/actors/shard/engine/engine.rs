@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::{
-    answer_cache::AnswerCache, drain::Drain, extras::Extras, fan_out::FanOut,
+    answer_cache::AnswerCache, census::Census, drain::Drain, extras::Extras, fan_out::FanOut,
     planted_fault::PlantedFault, read_cache::ReadCache, ready_slots::ReadySlots,
     recently_closed::RecentlyClosed, schedule::Schedule, sent_rates::SentRates,
     serving_cost::ServingCost, tally::Tally, unsent::UnsentBudget,
@@ -60,6 +60,7 @@ pub struct Engine {
     pub(super) answers: AnswerCache,
     pub(super) unsent: UnsentBudget,
     pub(super) tally: Tally,
+    pub(super) census: Census,
     /// The counter of answered polls, kept here since looking it up for every answer would cost
     /// time.
     answered: Counter,
@@ -111,6 +112,7 @@ impl Engine {
             ),
             unsent: UnsentBudget::new(&metrics, limits.unsent_bytes_max),
             answered: metrics.connections_closed.counter(CloseReason::Answered.as_str()),
+            census: Census::new(&metrics.behind),
             epoch: backend.epoch(),
             backend,
             log_reads: None,

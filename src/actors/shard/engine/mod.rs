@@ -14,11 +14,13 @@
 //! | `Extras` | leases, client addresses, replay permits, reads of the disk |
 //! | `ReadCache`, `AnswerCache` | bytes made last, for connections that need the same |
 //! | `UnsentBudget` | what connections that do not read keep in memory |
+//! | `Census` | how many connections are behind |
 //! | `RecentlyClosed` | reports of connections that ended |
 
 mod answer_cache;
 mod answers;
 mod attach;
+mod census;
 mod delivery;
 mod disk_reading;
 mod drain;

@@ -78,7 +78,8 @@ fn ends_for(slot: &Slot, lease: Option<&Lease>) -> Option<EndsFor> {
     })
 }
 
-fn state(slot: &Slot) -> ConnectionState {
+/// Whether a connection is behind, and why.
+pub(super) fn state(slot: &Slot) -> ConnectionState {
     let connection = &slot.connection;
     if connection.is_ending() {
         return ConnectionState::Behind(BehindReason::Ending);

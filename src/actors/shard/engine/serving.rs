@@ -90,6 +90,7 @@ impl Engine {
             });
             self.schedule(index);
         }
+        self.census.advance(&self.slots, now_ms);
         self.fan_out.prune(self.backend.registry().directory().len());
         self.schedule.has_overdue()
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod census;
 mod client;
 mod closing;
 mod corner_cases;

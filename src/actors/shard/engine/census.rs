@@ -1,0 +1,100 @@
+//! Counts the connections that are behind, by why they are, and how far they lag.
+//!
+//! It looks at a bounded number of slots in each tick, so that serving a connection costs nothing for it.
+
+use std::sync::Arc;
+
+use super::report::state;
+use crate::{
+    actors::{
+        connection_report::{BehindReason, ConnectionState},
+        shard::{slot::Slot, slots::Slots},
+    },
+    telemetry::{BehindCounts, BehindMetrics},
+};
+
+/// The census of one shard.
+#[derive(Debug)]
+pub(super) struct Census {
+    metrics: Arc<BehindMetrics>,
+    /// The slot at which it goes on; the first if none is under way.
+    next: usize,
+    /// When the next one begins, in milliseconds.
+    begins_ms: u64,
+    counted: BehindCounts,
+    /// The result of the last one, which is in the metrics.
+    shown: BehindCounts,
+}
+
+impl Census {
+    pub(super) fn new(metrics: &Arc<BehindMetrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            next: 0,
+            begins_ms: 0,
+            counted: BehindCounts::default(),
+            shown: BehindCounts::default(),
+        }
+    }
+
+    /// Looks at further slots, and shows the result once it has seen all.
+    pub(super) fn advance(&mut self, slots: &Slots<Slot>, now_ms: u64) {
+        if self.next == 0 {
+            if now_ms < self.begins_ms {
+                return;
+            }
+            self.begins_ms = now_ms + INTERVAL_MS;
+        }
+        let end = slots.capacity();
+        let to = (self.next + SLOTS_PER_TICK).min(end);
+        for slot in (self.next..to).filter_map(|index| slots.get(index)) {
+            if let ConnectionState::Behind(reason) = state(slot) {
+                self.counted.connections[reason as usize] += 1;
+                self.counted.lag_events += u64::from(slot.connection.lag().0);
+            }
+        }
+        self.next = if to < end { to } else { 0 };
+        if self.next == 0 {
+            let counted = std::mem::take(&mut self.counted);
+            self.show(counted);
+        }
+    }
+
+    fn show(&mut self, counted: BehindCounts) {
+        self.metrics.replace(&self.shown, &counted);
+        self.shown = counted;
+    }
+}
+
+impl Drop for Census {
+    fn drop(&mut self) {
+        self.show(BehindCounts::default());
+    }
+}
+
+// Metrics name the states in the order of the enum.
+const _: () = assert!(BehindReason::Ending as usize + 1 == BehindMetrics::STATES.len());
+
+/// From the beginning of one census to that of the next, at least.
+const INTERVAL_MS: u64 = 1_000;
+// Tests of the crate run with a bound so small that it is hit all the time.
+/// Slots that are looked at in one tick.
+const SLOTS_PER_TICK: usize = if cfg!(test) { 3 } else { 512 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_the_words_of_reports() {
+        let reasons = [
+            BehindReason::Blocked,
+            BehindReason::Replaying,
+            BehindReason::CatchingUp,
+            BehindReason::Ending,
+        ];
+        for reason in reasons {
+            assert_eq!(BehindMetrics::STATES[reason as usize], reason.as_str());
+        }
+    }
+}
