@@ -137,6 +137,7 @@ static FILES: &[(&str, Asset)] = &[
     ("event_list.js", Asset::module(include_bytes!("console/event_list.js"))),
     ("event_row.js", Asset::module(include_bytes!("console/event_row.js"))),
     ("format.js", Asset::module(include_bytes!("console/format.js"))),
+    ("listing.js", Asset::module(include_bytes!("console/listing.js"))),
     ("overview.js", Asset::module(include_bytes!("console/overview.js"))),
     ("poller.js", Asset::module(include_bytes!("console/poller.js"))),
     ("rates.js", Asset::module(include_bytes!("console/rates.js"))),

@@ -5,105 +5,55 @@
  */
 import { getAll, remove } from "./api.js";
 import { confirm } from "./confirm.js";
-import { announce, byId, copy, setText } from "./dom.js";
-import { Drawer } from "./drawer.js";
+import { announce, copy } from "./dom.js";
 import { bytes, format, plural, short } from "./format.js";
-import { Poller } from "./poller.js";
+import { Listing, ROWS_MAX } from "./listing.js";
 import { ChannelRates } from "./rates.js";
-import { RowTable } from "./row_table.js";
 
 /** The view. */
 export class Channels {
-  #table;
-  #drawer;
-  #poller;
-  #chosen = null;
+  #listing;
   #rows = new Map();
   #rates = new ChannelRates();
-  #note = "";
-  #loaded = false;
 
   /** `watch(name)` shows the events of a channel. */
   constructor(banner, watch) {
-    this.#poller = new Poller((signal) => this.#ask(signal), banner, REFRESH_MS);
-    this.#drawer = new Drawer(byId("channel-drawer"), () => {
-      this.#chosen = null;
-      this.#table.unchoose();
-    });
-    this.#table = new RowTable(byId("channels"), {
+    this.#listing = new Listing(banner, {
+      name: "channels",
+      drawer: "channel-drawer",
       label: "Channels",
+      ask: (signal) => this.#ask(signal),
+      count: (shown, all) => (shown === all ? plural(all, "channel") : `${format(shown)} of ${plural(all, "channel")}`),
+      open: ({ channel }) => ({
+        title: channel,
+        actions: [
+          { name: "Watch", act: () => watch(channel) },
+          { name: "Copy name", act: (button) => copy(channel, button) },
+          { name: "Close channel …", danger: true, act: () => this.#close(channel) },
+        ],
+      }),
+      explain: (channel) => explain(this.#rows.get(channel)),
+      empty: "No channels yet. A channel appears with its first event or subscriber.",
       keyOf: ({ channel }) => channel,
       textOf: ({ channel }) => channel,
-      sort: { key: "channel", down: false },
-      empty: () => (this.#loaded
-        ? "No channels yet. A channel appears with its first event or subscriber."
-        : ""),
-      open: (row) => this.#open(row, watch),
       columns: COLUMNS,
-    });
-    byId("channels-search").addEventListener("input", ({ currentTarget: { value } }) => {
-      this.#table.search(value);
-      this.#showNote();
+      sort: { key: "channel", down: false },
     });
   }
 
   show() {
-    this.#poller.start();
+    this.#listing.show();
   }
 
   hide() {
-    this.#poller.stop();
-  }
-
-  refresh() {
-    this.#poller.refresh();
+    this.#listing.hide();
   }
 
   async #ask(signal) {
     const { rows, more } = await getAll("./v1/channels", {}, "channels", ROWS_MAX, signal);
     this.#rates.update(rows);
     this.#rows = new Map(rows.map((row) => [row.channel, row]));
-    this.#loaded = true;
-    this.#note = more ? `the first ${format(rows.length)}; more are not shown` : "";
-    this.#table.update(rows);
-    this.#showNote();
-    this.#showChosen();
-  }
-
-  #showNote() {
-    const { shown, all } = this.#table.counts;
-    const count = shown === all ? plural(all, "channel") : `${format(shown)} of ${plural(all, "channel")}`;
-    setText(byId("channels-note"), [count, this.#note].filter(Boolean).join(" · "));
-  }
-
-  #open({ channel }, watch) {
-    this.#chosen = channel;
-    this.#drawer.open(channel, [
-      { name: "Watch", act: () => watch(channel) },
-      { name: "Copy name", act: (button) => copy(channel, button) },
-      { name: "Close channel …", danger: true, act: () => this.#close(channel) },
-    ]);
-    this.#showChosen();
-  }
-
-  #showChosen() {
-    if (this.#chosen === null || !this.#drawer.isOpen) return;
-    const row = this.#rows.get(this.#chosen);
-    if (row === undefined) {
-      this.#drawer.show("The hub has no such channel any more.", [], true);
-      return;
-    }
-    const lead = row.closed
-      ? "It is closed. Its name can be used again once its tombstone expires."
-      : `${plural(row.subscribers, "stream")} and ${plural(row.pollers, "waiting poll")} receive it.`;
-    this.#drawer.show(lead, [
-      ["Events a second", short(row.rate)],
-      ["Events since the start", format(row.events_total)],
-      ["Retained", `${plural(row.events_retained, "event")}, ${bytes(row.bytes_retained)}`],
-      ["Oldest", row.first_id],
-      ["Newest", row.last_id],
-      ["Older events", row.truncated ? "are gone" : "are all there"],
-    ], row.closed);
+    return { rows, note: more ? `the first ${format(rows.length)}; more are not shown` : "" };
   }
 
   async #close(channel) {
@@ -115,8 +65,25 @@ export class Channels {
     });
     if (!isDone) return;
     announce(`${channel} is closed`);
-    this.refresh();
+    this.#listing.refresh();
   }
+}
+
+/** What is known of a channel; `undefined` for one that is not there any more. */
+function explain(row) {
+  if (row === undefined) return { lead: "The hub has no such channel any more.", isOver: true };
+  const lead = row.closed
+    ? "It is closed. Its name can be used again once its tombstone expires."
+    : `${plural(row.subscribers, "stream")} and ${plural(row.pollers, "waiting poll")} receive it.`;
+  const facts = [
+    ["Events a second", short(row.rate)],
+    ["Events since the start", format(row.events_total)],
+    ["Retained", `${plural(row.events_retained, "event")}, ${bytes(row.bytes_retained)}`],
+    ["Oldest", row.first_id],
+    ["Newest", row.last_id],
+    ["Older events", row.truncated ? "are gone" : "are all there"],
+  ];
+  return { lead, facts, isOver: row.closed };
 }
 
 const COLUMNS = [
@@ -167,5 +134,3 @@ const COLUMNS = [
     show: ({ bytes_retained }) => bytes(bytes_retained),
   },
 ];
-const ROWS_MAX = 20_000;
-const REFRESH_MS = 3_000;

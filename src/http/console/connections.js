@@ -5,61 +5,52 @@
  */
 import { get, getAll, remove, skewMs } from "./api.js";
 import { confirm } from "./confirm.js";
-import { announce, byId, copy, setText } from "./dom.js";
-import { Drawer } from "./drawer.js";
+import { announce, byId, copy } from "./dom.js";
 import { bytes, clock, duration, format, plural, short, words } from "./format.js";
-import { Poller } from "./poller.js";
+import { Listing, ROWS_MAX } from "./listing.js";
 import { ConnectionRates } from "./rates.js";
-import { RowTable } from "./row_table.js";
 
 /** The view. */
 export class Connections {
-  #table;
-  #drawer;
-  #poller;
-  #chosen = null;
+  #listing;
   #rates = new ConnectionRates();
   #rateOf = new Map();
-  #note = "";
-  #loaded = false;
 
   constructor(banner) {
-    this.#poller = new Poller((signal) => this.#ask(signal), banner, REFRESH_MS);
-    this.#drawer = new Drawer(byId("connection-drawer"), () => {
-      this.#chosen = null;
-      this.#table.unchoose();
-    });
-    this.#table = new RowTable(byId("connections"), {
+    this.#listing = new Listing(banner, {
+      name: "connections",
+      drawer: "connection-drawer",
       label: "Connections",
+      ask: (signal) => this.#ask(signal),
+      count: (shown, all) => `${shown === all ? format(all) : `${format(shown)} of ${format(all)}`} listed`,
+      open: ({ id }) => ({
+        title: `Connection ${id}`,
+        actions: [
+          { name: "Copy id", act: (button) => copy(id, button) },
+          { name: "End connection …", danger: true, act: () => this.#end(id) },
+        ],
+      }),
+      explain: (id, signal) => this.#explain(id, signal),
+      empty: "No connections.",
       keyOf: ({ id }) => id,
       textOf: (row) => [row.id, row.peer, row.proxy, row.identity, ...selectors(row)].join(" "),
-      sort: BY_LAG,
-      empty: () => (this.#loaded ? "No connections." : ""),
-      open: ({ id }) => this.#open(id),
       columns: COLUMNS,
-    });
-    byId("connections-search").addEventListener("input", ({ currentTarget: { value } }) => {
-      this.#table.search(value);
-      this.#showNote();
+      sort: BY_LAG,
     });
     byId("connections-state").addEventListener("change", () => {
       const hasEnded = byId("connections-state").value === "closed";
       byId("connections").classList.toggle("ended", hasEnded);
-      this.#table.sortBy(hasEnded ? BY_END : BY_LAG);
-      this.#poller.refresh();
+      this.#listing.sortBy(hasEnded ? BY_END : BY_LAG);
+      this.#listing.refresh();
     });
   }
 
   show() {
-    this.#poller.start();
+    this.#listing.show();
   }
 
   hide() {
-    this.#poller.stop();
-  }
-
-  refresh() {
-    this.#poller.refresh();
+    this.#listing.hide();
   }
 
   async #ask(signal) {
@@ -71,66 +62,25 @@ export class Connections {
     ]);
     this.#rates.update(found.rows, channels.rows, !channels.more);
     this.#rateOf = new Map(found.rows.map(({ id, rate }) => [id, rate]));
-    const { totals } = found.first;
-    this.#loaded = true;
     // Only admins see those of others.
-    const whose = totals
+    const { totals } = found.first;
+    const note = [totals
       ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")} in all`
-      : "only your own";
-    this.#note = found.more ? `${whose} · the first ${format(found.rows.length)} are shown` : whose;
-    this.#table.update(found.rows);
-    this.#showNote();
-    if (this.#chosen !== null && this.#drawer.isOpen) await this.#showChosen(signal);
+      : "only your own"];
+    if (found.more) note.push(`the first ${format(found.rows.length)} are shown`);
+    return { rows: found.rows, note: note.join(" · ") };
   }
 
-  #showNote() {
-    const { shown, all } = this.#table.counts;
-    const count = shown === all ? format(all) : `${format(shown)} of ${format(all)}`;
-    setText(byId("connections-note"), `${count} listed · ${this.#note}`);
-  }
-
-  #open(id) {
-    this.#chosen = id;
-    this.#drawer.open(`Connection ${id}`, [
-      { name: "Copy id", act: (button) => copy(id, button) },
-      { name: "End connection …", danger: true, act: () => this.#end(id) },
-    ]);
-    this.#drawer.show("", []);
-    this.#showChosen().catch(() => this.#drawer.show("The hub does not answer.", []));
-  }
-
-  async #showChosen(signal) {
-    const id = this.#chosen;
+  async #explain(id, signal) {
     let found;
     try {
       found = await get(`./v1/connections/${encodeURIComponent(id)}`, signal);
     } catch (error) {
       if (error.status !== 404) throw error;
-      this.#drawer.show("It has ended. The hub keeps only the connections that ended last, and has dropped this one.", [], true);
-      return;
+      const lead = "It has ended. The hub keeps only the connections that ended last, and has dropped this one.";
+      return { lead, isOver: true };
     }
-    if (this.#chosen !== id) return;
-    this.#drawer.show(explain(found), [
-      ["State", words(found.reason ? `${found.state}: ${found.reason}` : found.state)],
-      ["Lag", lagOf(found)],
-      ["Events a second", short(this.#rateOf.get(id))],
-      ["Bytes sent", `${bytes(found.sent_bytes)}, ${bytes(found.bytes_per_s)} a second`],
-      ["Unsent bytes", bytes(found.unsent_bytes)],
-      ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
-      ["If it takes no byte", found.stalls_at && `it is ended ${inTime(found.stalls_at)} (write_stall_s)`],
-      ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
-      ["Subject", found.identity],
-      ["Address", found.peer],
-      ["By the proxy", found.proxy],
-      ["Transport", found.transport === "sse" ? "SSE" : "long-poll"],
-      ["Channels", selectors(found).join(" ")],
-      ["Types", found.types.join(" ")],
-      ["Position", found.position],
-      ["Age", duration(found.age_s)],
-      [ENDS[found.ends_for] ?? "Ends", found.ends_at && `${clock(found.ends_at, false)}, ${inTime(found.ends_at)}`],
-      ["Ended", found.ended_at],
-      ["Shard", found.shard],
-    ], found.state === "closed");
+    return { lead: reasonOf(found), facts: factsOf(found, this.#rateOf.get(id)), isOver: found.state === "closed" };
   }
 
   async #end(id) {
@@ -142,7 +92,7 @@ export class Connections {
     });
     if (!isDone) return;
     announce(`Connection ${id} was ended`);
-    this.refresh();
+    this.#listing.refresh();
   }
 }
 
@@ -165,7 +115,33 @@ function inTime(time) {
   return `in ${duration(Math.max(0, Date.parse(time) - Date.now() - skewMs) / 1_000)}`;
 }
 
-function explain(found) {
+/** All facts of a connection, as pairs. */
+function factsOf(found, rate) {
+  return [
+    ["State", words(found.reason ? `${found.state}: ${found.reason}` : found.state)],
+    ["Lag", lagOf(found)],
+    ["Events a second", short(rate)],
+    ["Bytes sent", `${bytes(found.sent_bytes)}, ${bytes(found.bytes_per_s)} a second`],
+    ["Unsent bytes", bytes(found.unsent_bytes)],
+    ["Last byte taken", `${duration(found.idle_ms / 1_000)} ${found.ended_at ? "before its end" : "ago"}`],
+    ["If it takes no byte", found.stalls_at && `it is ended ${inTime(found.stalls_at)} (write_stall_s)`],
+    ["If it lags too far", found.policy === "skip" ? "it skips to the newest event" : "it is disconnected"],
+    ["Subject", found.identity],
+    ["Address", found.peer],
+    ["By the proxy", found.proxy],
+    ["Transport", found.transport === "sse" ? "SSE" : "long-poll"],
+    ["Channels", selectors(found).join(" ")],
+    ["Types", found.types.join(" ")],
+    ["Position", found.position],
+    ["Age", duration(found.age_s)],
+    [ENDS[found.ends_for] ?? "Ends", found.ends_at && `${clock(found.ends_at, false)}, ${inTime(found.ends_at)}`],
+    ["Ended", found.ended_at],
+    ["Shard", found.shard],
+  ];
+}
+
+/** Why it is as it is, in a sentence. */
+function reasonOf(found) {
   const { reason, state, lag_events, lag_events_max, lag_bytes, lag_bytes_max } = found;
   if (reason !== "slow_consumer") return EXPLAINED[reason ?? state] ?? words(reason ?? state);
   const exceeded = [];
@@ -294,5 +270,3 @@ const COLUMNS = [
 const BY_LAG = { key: "lag", down: true };
 /** Those that ended last come first. */
 const BY_END = { key: "ended", down: true };
-const ROWS_MAX = 20_000;
-const REFRESH_MS = 3_000;
