@@ -97,7 +97,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     // The arrow keys show the values of another moment, in all charts at once.
     await page.getByRole("group", { name: /Charts/ }).focus();
     await page.keyboard.press("ArrowLeft");
-    assert.equal(await page.locator("#charts .cursor").count(), 10);
+    assert.equal(await page.locator("#charts .cursor").count(), 12);
     await page.keyboard.press("Escape");
     assert.equal(await page.locator("#charts .cursor").count(), 0);
     assert.deepEqual(errors, []);
@@ -211,6 +211,7 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     await row.filter({ hasText: "live" }).waitFor();
     for (let n = 0; n < 16; n += 1) await hub.publish("slow/a", "x".repeat(1_000_000));
     await row.filter({ hasText: "blocked" }).waitFor();
+    await page.getByText(/ in all: 1 blocked$/).waitFor();
     // Those that lag most come first.
     assert.equal(await row.getAttribute("aria-rowindex"), "2");
     // Its socket took nothing between two looks.

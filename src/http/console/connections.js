@@ -64,9 +64,7 @@ export class Connections {
     this.#rateOf = new Map(found.rows.map(({ id, rate }) => [id, rate]));
     // Only admins see those of others.
     const { totals } = found.first;
-    const note = [totals
-      ? `${plural(totals.streams, "stream")}, ${plural(totals.polls, "poll")} in all`
-      : "only your own"];
+    const note = [totals ? inAll(totals) : "only your own"];
     if (found.more) note.push(`the first ${format(found.rows.length)} are shown`);
     return { rows: found.rows, note: note.join(" · ") };
   }
@@ -104,6 +102,14 @@ function selectorsText(row) {
   const names = selectors(row);
   const more = row.subscriptions - names.length;
   return names.join(" ") + (more > 0 ? ` and ${format(more)} more` : "");
+}
+
+/** How many connections the hub has, and how many of them are behind. */
+function inAll({ streams, polls, behind }) {
+  const states = Object.entries(behind).filter(([, count]) => count > 0);
+  const counts = states.map(([state, count]) => `${format(count)} ${words(state)}`);
+  const all = `${plural(streams, "stream")}, ${plural(polls, "poll")} in all`;
+  return counts.length > 0 ? `${all}: ${counts.join(", ")}` : all;
 }
 
 function lagOf({ lag_events, lag_events_max, lag_bytes, lag_bytes_max }) {

@@ -147,6 +147,12 @@ const CHARTS = [
     { name: "p50", value: (s) => s.publish_ms?.p50 },
     { name: "p99", value: (s) => s.publish_ms?.p99 },
   ], milliseconds],
+  ["Behind", "Connections that have not been sent everything: blocked ones take no more bytes, others catch up or replay history", [
+    { name: "blocked", value: (s) => s.behind.blocked },
+    { name: "catching up", value: (s) => s.behind.catching_up },
+    { name: "replaying", value: (s) => s.behind.replaying },
+  ], short, COUNTS],
+  ["Lag", "Events that connections have not been sent, all together", one((s) => s.lag_events), short, COUNTS],
   ["Unsent bytes", "Bytes in memory for connections whose sockets have not taken them; what they lag otherwise waits in history", one((s) => s.unsent_bytes), bytes, { binary: true, least: 1024 }],
   ["Fell behind", "Times that a connection took less than was to be sent, each five seconds",
     one((s) => s.fell_behind), short, COUNTS],
