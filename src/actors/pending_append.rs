@@ -38,15 +38,12 @@ impl PendingAppend {
     ) {
         let Some(trace) = &self.trace else { return };
         let (began, ended) = (times.0.into_std(), times.1.into_std());
-        let mut attributes = vec![
+        let attributes = vec![
             ("db.system.name", Value::Word("redis")),
             ("db.operation.name", Value::Word("EVALSHA")),
             ("visnyk.backend", Value::Text(server.to_string())),
             ("visnyk.batch.events", Value::Whole(batch_events as u64)),
         ];
-        if let Some(error) = error {
-            attributes.push(("error.type", Value::Word(error)));
-        }
         trace.step(Step::RedisAppend, (began, ended), attributes, error);
         if error.is_none() {
             trace.stage_ended(Stage::MakeDurable, self.queued_at.into_std(), Vec::new(), None);

@@ -99,7 +99,7 @@ impl Dispatcher {
             checks.request_id.mark(rejection.headers_mut());
             checks.mark(rejection.headers_mut());
             state.hub.counters().http_responses.count(class, rejection.status().as_u16());
-            request_span.end(&checks, rejection.status());
+            request_span.end(rejection.status());
             return logged(record, Outcome::Response(strip_body_if_head(rejection)));
         }
         let outcome = match matched {
@@ -118,7 +118,7 @@ impl Dispatcher {
         };
         let outcome = checks.complete(&state.hub, outcome);
         state.hub.counters().http_responses.count(class, outcome.status().as_u16());
-        request_span.end(&checks, outcome.status());
+        request_span.end(outcome.status());
         logged(record, outcome)
     }
 }

@@ -1,4 +1,7 @@
-//! The span of a request that is traced, from its head until its answer is made.
+//! The span of a request that is traced, from its head until its answer is made, or until it is
+//! cancelled: over HTTP/2 its client may reset it.
+
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::Request,
@@ -6,26 +9,32 @@ use axum::{
 };
 
 use super::{page_origin::is_secure, request_checks::RequestChecks};
-use crate::telemetry::RequestFacts;
+use crate::telemetry::{PublishTrace, RequestFacts};
 
 /// What the span says of a request, which its handler consumes. It has nothing of one that is not
-/// traced.
+/// traced. Dropped before its end, it is recorded as cancelled.
 #[derive(Debug)]
 pub(super) struct RequestSpan(Option<Box<Facts>>);
 
 #[derive(Debug)]
 struct Facts {
+    trace: Arc<PublishTrace>,
+    route: &'static str,
     path: String,
     scheme: &'static str,
     version: &'static str,
+    client: Option<IpAddr>,
+    request_id: String,
 }
 
 impl RequestSpan {
     /// Of a request.
     pub(super) fn of(checks: &RequestChecks, request: &Request) -> Self {
-        let is_traced = checks.trace.as_ref().is_some_and(|trace| trace.publish.is_some());
-        Self(is_traced.then(|| {
+        let trace = checks.trace.as_ref().and_then(|trace| trace.publish.as_ref());
+        Self(trace.map(|trace| {
             Box::new(Facts {
+                trace: Arc::clone(trace),
+                route: checks.path_of_route(),
                 path: request.uri().path().to_owned(),
                 scheme: if is_secure(request) { "https" } else { "http" },
                 version: match request.version() {
@@ -33,24 +42,40 @@ impl RequestSpan {
                     Version::HTTP_2 => "2",
                     _ => "1.1",
                 },
+                client: checks.client.map(|client| client.ip()),
+                request_id: checks.request_id.to_string(),
             })
         }))
     }
 
     /// Records it, with the status of the answer.
-    pub(super) fn end(self, checks: &RequestChecks, status: StatusCode) {
-        let (Some(facts), Some(trace)) = (self.0, &checks.trace) else { return };
-        let Some(publish) = &trace.publish else { return };
-        publish.request_ended(RequestFacts {
+    pub(super) fn end(mut self, status: StatusCode) {
+        if let Some(facts) = self.0.take() {
+            facts.record(Some(status));
+        }
+    }
+}
+
+impl Drop for RequestSpan {
+    fn drop(&mut self) {
+        if let Some(facts) = self.0.take() {
+            facts.record(None);
+        }
+    }
+}
+
+impl Facts {
+    fn record(&self, status: Option<StatusCode>) {
+        self.trace.request_ended(RequestFacts {
             // Only publishes are traced.
             method: "POST",
-            route: checks.path_of_route(),
-            path: &facts.path,
-            scheme: facts.scheme,
-            version: facts.version,
-            client: checks.client.map(|client| client.ip()),
-            request_id: checks.request_id.to_string(),
-            status: status.as_u16(),
+            route: self.route,
+            path: &self.path,
+            scheme: self.scheme,
+            version: self.version,
+            client: self.client,
+            request_id: &self.request_id,
+            status: status.map(|status| status.as_u16()),
         });
     }
 }

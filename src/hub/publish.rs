@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -24,7 +25,7 @@ use crate::{
     backend::ChannelEntry,
     core::IdempotencyKey,
     model::{ChannelName, ChannelNameError, Draft, EventKind, NewEvent, Position},
-    telemetry::{PublishTrace, Stage, Step, Value},
+    telemetry::{OpenSpan, PublishTrace, Stage, Step, Value},
 };
 
 /// Events to publish together: accepted whole or not at all.
@@ -81,15 +82,18 @@ impl Hub {
         publication: Publication,
         trace: Option<&Arc<PublishTrace>>,
     ) -> Result<Published, PublishError> {
-        let facts = trace.map(|_| PublishFacts::of(&publication));
+        let span =
+            trace.map(|trace| OpenSpan::stage(trace, Stage::Publish, attributes_of(&publication)));
         let client = match &publication.source {
             Some(Source::Client(client)) => Some(client.ip()),
             _ => None,
         };
         let began = Instant::now();
+        let mut unanswered = Unanswered(Some(&self.0.metrics.publishes_cancelled));
         let result = self.try_publish(publication, trace).await;
-        if let (Some(trace), Some(facts)) = (trace, facts) {
-            facts.record(trace, began, &result);
+        unanswered.0 = None;
+        if let Some(span) = span {
+            end_publish(span, &result);
         }
         if result.is_ok() {
             self.0.metrics.publish_seconds.observe_time(began.elapsed());
@@ -166,27 +170,28 @@ impl Hub {
         key: Option<IdempotencyKey>,
         trace: Option<&Arc<PublishTrace>>,
     ) -> Result<Published, PublishError> {
-        let asked = trace.map(|_| Instant::now());
+        let span = trace.map(|trace| OpenSpan::step(trace, Step::Admit));
         let wait_ms = self.0.limits.load().publish.wait_ms;
         let admission = async {
             self.wait_for_shards(&events).await;
             self.acquire_permits(&events).await
         };
         let permits = timeout(Duration::from_millis(wait_ms.into()), admission).await;
-        if let (Some(trace), Some(asked)) = (trace, asked) {
-            let error = permits.is_err().then_some("overloaded");
-            trace.step(Step::Admit, (asked, Instant::now()), Vec::new(), error);
+        if let Some(span) = span {
+            span.end([], permits.is_err().then_some("overloaded"));
         }
         let Ok(permits) = permits else {
             return Err(PublishError::Overloaded { wait_ms });
         };
         let submission = Submission { events, kind, key, permits, trace: trace.cloned() };
+        let span = trace.map(|trace| {
+            let storage = vec![("visnyk.storage", Value::Word(self.0.log.storage()))];
+            OpenSpan::stage(trace, Stage::Append, storage)
+        });
         let began = Instant::now();
         let appended = self.0.log.append(submission).await;
-        if let Some(trace) = trace {
-            let storage = vec![("visnyk.storage", Value::Word(self.0.log.storage()))];
-            let error = appended.as_ref().err().map(AppendError::as_str);
-            trace.stage_ended(Stage::Append, began, storage, error);
+        if let Some(span) = span {
+            span.end([], appended.as_ref().err().map(AppendError::as_str));
         }
         match appended {
             Ok(committed) => {
@@ -259,45 +264,41 @@ impl Hub {
     }
 }
 
-/// What the span of a traced publish says of it.
-struct PublishFacts {
-    /// The channel, if all events go to one.
-    channel: Option<ChannelName>,
-    events: usize,
+/// Counts a publish whose future is dropped before it is answered.
+struct Unanswered<'a>(Option<&'a Counter>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(cancelled) = self.0 {
+            cancelled.inc();
+        }
+    }
 }
 
-impl PublishFacts {
-    fn of(publication: &Publication) -> Self {
-        let mut channels = publication.events.iter().map(|(name, _)| name);
-        let channel = channels.next().filter(|first| channels.all(|name| name == *first)).cloned();
-        Self { channel, events: publication.events.len() }
+/// What the span of a traced publish says of it from the beginning.
+fn attributes_of(publication: &Publication) -> Vec<(&'static str, Value)> {
+    let mut attributes = vec![
+        ("messaging.system", Value::Word("visnyk")),
+        ("messaging.operation.name", Value::Word("publish")),
+        ("messaging.operation.type", Value::Word("send")),
+        ("messaging.batch.message_count", Value::Whole(publication.events.len() as u64)),
+    ];
+    let mut channels = publication.events.iter().map(|(name, _)| name);
+    // If all events go to one.
+    if let Some(channel) = channels.next().filter(|first| channels.all(|name| name == *first)) {
+        attributes.push(("messaging.destination.name", Value::Text(channel.to_string())));
     }
+    attributes
+}
 
-    fn record(
-        self,
-        trace: &PublishTrace,
-        began: Instant,
-        result: &Result<Published, PublishError>,
-    ) {
-        let mut attributes = vec![
-            ("messaging.system", Value::Word("visnyk")),
-            ("messaging.operation.name", Value::Word("publish")),
-            ("messaging.operation.type", Value::Word("send")),
-            ("messaging.batch.message_count", Value::Whole(self.events as u64)),
-        ];
-        if let Some(channel) = self.channel {
-            attributes.push(("messaging.destination.name", Value::Text(channel.to_string())));
+fn end_publish(span: OpenSpan<'_>, result: &Result<Published, PublishError>) {
+    match result {
+        Ok(published) => {
+            let id = Value::Text(published.last.to_string());
+            let replayed = Value::Flag(published.replayed);
+            span.end([("messaging.message.id", id), ("visnyk.replayed", replayed)], None);
         }
-        let error = match result {
-            Ok(published) => {
-                let id = published.last.to_string();
-                attributes.push(("messaging.message.id", Value::Text(id)));
-                attributes.push(("visnyk.replayed", Value::Flag(published.replayed)));
-                None
-            }
-            Err(error) => Some(error.as_str()),
-        };
-        trace.stage_ended(Stage::Publish, began, attributes, error);
+        Err(error) => span.end([], Some(error.as_str())),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub publishes_refused: Reasons,
     /// Publishes whose outcome was not known in time.
     pub publishes_unknown: Counter,
+    /// Publishes whose future was dropped before the answer: over HTTP/2 the client has reset the request.
+    pub publishes_cancelled: Counter,
     /// Publishes answered from memory because of their idempotency key.
     pub publishes_replayed: Counter,
     /// Publishes that waited because a shard throttled one of their channels.
@@ -142,6 +144,7 @@ impl Metrics {
             shard_turn_seconds: Histogram::of_times(&TIMES),
             publishes_refused: Reasons::new(reasons::PUBLISHES_REFUSED),
             publishes_unknown: Counter::default(),
+            publishes_cancelled: Counter::default(),
             publishes_replayed: Counter::default(),
             publishes_throttled: Counter::default(),
             deliveries: Counter::default(),
@@ -241,6 +244,11 @@ impl Metrics {
             "publishes_unknown",
             "Publishes that were not durable in time, or whose log failed meanwhile",
             self.publishes_unknown.clone(),
+        );
+        r.register(
+            "publishes_cancelled",
+            "Publishes that were cancelled before their answer; their events may be in the log",
+            self.publishes_cancelled.clone(),
         );
         r.register(
             "publishes_replayed",

@@ -45,6 +45,6 @@ pub use resident::resident_bytes;
 pub use sample::{Percentiles, Reading, Sample};
 pub use samples::Samples;
 pub use traces::{
-    CollectorHeaders, CollectorUrl, ExportOptions, Exporter, PublishTrace, RequestFacts,
+    CollectorHeaders, CollectorUrl, ExportOptions, Exporter, OpenSpan, PublishTrace, RequestFacts,
     RequestTrace, Sampling, Stage, Step, TraceId, TraceMetrics, Tracer, Value,
 };

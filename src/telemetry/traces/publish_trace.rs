@@ -81,9 +81,9 @@ pub struct RequestFacts<'a> {
     /// The address of its client.
     pub client: Option<IpAddr>,
     /// Its id in the access log.
-    pub request_id: String,
-    /// The status of its answer.
-    pub status: u16,
+    pub request_id: &'a str,
+    /// The status of its answer; `None` if it was cancelled before there was one.
+    pub status: Option<u16>,
 }
 
 impl PublishTrace {
@@ -107,7 +107,7 @@ impl PublishTrace {
         })
     }
 
-    /// Records the span of its request, which is answered now.
+    /// Records the span of its request, which is answered or cancelled now.
     pub fn request_ended(&self, facts: RequestFacts<'_>) {
         let mut end = facts.path.len().min(PATH_BYTES_MAX);
         while !facts.path.is_char_boundary(end) {
@@ -120,17 +120,26 @@ impl PublishTrace {
             ("url.path", Value::Text(path.to_owned())),
             ("url.scheme", Value::Word(facts.scheme)),
             ("network.protocol.version", Value::Word(facts.version)),
-            ("http.response.status_code", Value::Whole(facts.status.into())),
-            ("visnyk.request_id", Value::Text(facts.request_id)),
+            ("visnyk.request_id", Value::Text(facts.request_id.to_owned())),
         ];
         if let Some(client) = facts.client {
             attributes.push(("client.address", Value::Text(client.to_string())));
         }
-        // A 4xx is the mistake of the client (HTTP semantic conventions).
-        let error = (facts.status >= 500).then_some("the hub did not serve the request");
-        if error.is_some() {
-            attributes.push(("error.type", Value::Text(facts.status.to_string())));
-        }
+        let error = match facts.status {
+            None => {
+                attributes.push(("error.type", Value::Word(CANCELLED)));
+                Some(CANCELLED)
+            }
+            Some(status) => {
+                attributes.push(("http.response.status_code", Value::Whole(status.into())));
+                // A 4xx is the mistake of the client (HTTP semantic conventions).
+                let is_error = status >= 500;
+                if is_error {
+                    attributes.push(("error.type", Value::Text(status.to_string())));
+                }
+                is_error.then_some("the hub did not serve the request")
+            }
+        };
         self.spans.push(Span {
             name: Name::Route(facts.method, facts.route),
             kind: Kind::Server,
@@ -158,14 +167,17 @@ impl PublishTrace {
         });
     }
 
-    /// Records a step that has ended.
+    /// Records a step that has ended; `error` says why it failed, in a word.
     pub fn step(
         &self,
         step: Step,
         (began, ended): (Instant, Instant),
-        attributes: Vec<(&'static str, Value)>,
+        mut attributes: Vec<(&'static str, Value)>,
         error: Option<&'static str>,
     ) {
+        if let Some(error) = error {
+            attributes.push(("error.type", Value::Word(error)));
+        }
         self.spans.push(Span {
             name: Name::Fixed(step.name()),
             kind: if step == Step::RedisAppend { Kind::Client } else { Kind::Internal },
@@ -252,5 +264,7 @@ impl Step {
     }
 }
 
+/// Why a part failed whose future was dropped.
+pub(super) const CANCELLED: &str = "cancelled";
 /// Bytes of a path in a span.
 const PATH_BYTES_MAX: usize = 512;

@@ -1,6 +1,7 @@
 //! Traces of publishes, as a collector of OTLP/HTTP gets them from the real binary.
 
 mod bounds;
+mod cancelled;
 mod collector;
 mod failures;
 mod sampling;
