@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 use tokio::time::Instant;
 use visnyk::{
-    client::{Batch, Failure, PublishError, Publisher, PublisherOptions},
+    client::{Batch, Endpoint, Failure, PublishError, Publisher, PublisherOptions, TraceContext},
     telemetry,
 };
 
@@ -63,6 +64,37 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u64).range(0..=240)
     )]
     retry_for: u64,
+    #[command(flatten)]
+    trace: TraceArgs,
+}
+
+/// The trace that the events belong to.
+#[derive(Debug, clap::Args)]
+struct TraceArgs {
+    /// Span of yours that the events belong to, as W3C Trace Context writes it. One that is malformed
+    /// is ignored.
+    #[arg(long, env = "TRACEPARENT", hide_env_values = true, help_heading = "Trace")]
+    traceparent: Option<OsString>,
+    /// What other tracing systems pass along with it.
+    #[arg(long, env = "TRACESTATE", hide_env_values = true, help_heading = "Trace")]
+    tracestate: Option<OsString>,
+}
+
+impl TraceArgs {
+    /// The context to send, if there is one that can be.
+    fn context(&self) -> Option<TraceContext> {
+        let parent = self.traceparent.as_ref().filter(|parent| !parent.is_empty())?;
+        match TraceContext::parse(&parent.to_string_lossy()) {
+            Ok(context) => Some(match &self.tracestate {
+                Some(state) => context.with_state(&state.to_string_lossy()),
+                None => context,
+            }),
+            Err(error) => {
+                say(&format!("traceparent is ignored: {error}"));
+                None
+            }
+        }
+    }
 }
 
 /// Publishes, and prints the last position on stdout.
@@ -77,9 +109,16 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         retry_for: Duration::from_secs(args.retry_for),
         ..PublisherOptions::default()
     };
+    let trace = args.trace.context();
+    let publisher_to = |endpoint: Endpoint, bar: &ProgressBar| {
+        let publisher = Publisher::new(endpoint, options).on_retry(reports_to(bar.clone()));
+        match trace {
+            Some(context) => publisher.in_trace(context),
+            None => publisher,
+        }
+    };
     let result = if let Some(data) = args.data {
-        let publisher =
-            Publisher::new(args.hub.endpoint()?, options).on_retry(reports_to(bar.clone()));
+        let publisher = publisher_to(args.hub.endpoint()?, &bar);
         let publish = async {
             let published = publisher.publish(&args.channel, data, args.event_type.as_deref());
             tally.add(1, published.await.map_err(CliError::failed)?.id);
@@ -98,8 +137,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             CliError::Usage(format!("cannot read {}: {error}", file.display()))
         })?;
         let bar = progress_bar(&feed);
-        let publisher =
-            Publisher::new(args.hub.endpoint()?, options).on_retry(reports_to(bar.clone()));
+        let publisher = publisher_to(args.hub.endpoint()?, &bar);
         let replay = Replay {
             publisher,
             channel: args.channel,

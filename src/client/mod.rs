@@ -17,6 +17,7 @@
 //! # Publishing
 //! [`Publisher::publish`] and [`Publisher::publish_batch`] return once the hub has acknowledged the event or the
 //! whole batch. They repeat failed attempts for 30 s under one idempotency key, so an event is published once.
+//! [`Publisher::in_trace`] makes publishes parts of the program's trace.
 //!
 //! # Errors
 //! An error is for good: a hub's refusal ([`Problem`], which names the field), a certificate that is not accepted,
@@ -89,6 +90,7 @@ mod sse;
 mod subscribe_error;
 mod subscribe_options;
 mod subscription;
+mod trace_context;
 mod update;
 
 pub use batch::{Batch, BatchFull, Envelope, EnvelopeError};
@@ -103,4 +105,5 @@ pub use sse::{SseError, SseEvent, SseItem, SseLimits, SseParser};
 pub use subscribe_error::SubscribeError;
 pub use subscribe_options::{SubscribeOptions, Transport};
 pub use subscription::Subscription;
+pub use trace_context::{TraceContext, TraceContextError};
 pub use update::{Event, Gap, Update};

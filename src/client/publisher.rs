@@ -1,5 +1,6 @@
 //! Publishing that rides out short outages without losing or repeating an event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,14 +20,16 @@ use super::endpoint::{Endpoint, percent_encode};
 use super::failure::Failure;
 use super::link::{ExchangeError, Link, read_body};
 use super::problem::Problem;
+use super::trace_context::TraceContext;
 
 /// Publishes to one hub. Each event or batch has an idempotency key, kept through all attempts,
 /// so that it is published once even if the acknowledgement of an earlier attempt was lost on
 /// the way. A hub that restarts with memory history loses the keys together with the events.
 pub struct Publisher {
-    link: Link,
+    link: Arc<Link>,
     options: PublisherOptions,
-    on_retry: Box<OnRetry>,
+    on_retry: Arc<OnRetry>,
+    trace: Option<TraceContext>,
 }
 
 /// How patient a publisher is.
@@ -97,13 +100,25 @@ pub enum PublishError {
 impl Publisher {
     /// A publisher; connections are made when they are needed.
     pub fn new(endpoint: Endpoint, options: PublisherOptions) -> Self {
-        Self { link: Link::new(endpoint), options, on_retry: Box::new(|_, _| {}) }
+        let link = Arc::new(Link::new(endpoint));
+        Self { link, options, on_retry: Arc::new(|_, _| {}), trace: None }
     }
 
     /// Calls `report` with each failed attempt that will be repeated, and the wait before that.
     pub fn on_retry(mut self, report: impl Fn(&Failure, Duration) + Send + Sync + 'static) -> Self {
-        self.on_retry = Box::new(report);
+        self.on_retry = Arc::new(report);
         self
+    }
+
+    /// A publisher over the same connections whose publishes belong to a trace of the program: it sends
+    /// `traceparent` and `tracestate` with each attempt.
+    pub fn in_trace(&self, context: TraceContext) -> Self {
+        Self {
+            link: Arc::clone(&self.link),
+            options: self.options,
+            on_retry: Arc::clone(&self.on_retry),
+            trace: Some(context),
+        }
     }
 
     /// Publishes one event of type `event_type`, or `message` without one, and returns once the hub has
@@ -171,7 +186,11 @@ impl Publisher {
 
     async fn attempt(&self, post: &Post<'_>) -> Result<(Bytes, HeaderMap), ExchangeError> {
         let patience = self.options.answer_timeout;
-        let mut response = self.link.send(post.to_request(&self.link), patience).await?;
+        let mut request = post.to_request(&self.link);
+        if let Some(trace) = &self.trace {
+            trace.mark(request.headers_mut());
+        }
+        let mut response = self.link.send(request, patience).await?;
         let headers = std::mem::take(response.headers_mut());
         let body = read_body(response, ACKNOWLEDGEMENT_BYTES_MAX, patience).await?;
         Ok((body, headers))
@@ -180,8 +199,9 @@ impl Publisher {
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { link, options, on_retry: _ } = self;
-        f.debug_struct("Publisher").field("link", link).field("options", options).finish()
+        let Self { link, options, on_retry: _, trace } = self;
+        let mut fields = f.debug_struct("Publisher");
+        fields.field("link", link).field("options", options).field("trace", trace).finish()
     }
 }
 

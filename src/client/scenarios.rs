@@ -403,3 +403,22 @@ async fn single_event_travels_as_it_is() {
     assert!(request.starts_with("post /v1/channels/a/events?type=t%26u http/1.1\r\n"), "{request}");
     assert!(request.ends_with("\r\n\r\nx y\nz"), "{request}");
 }
+
+#[tokio::test]
+async fn publishes_in_a_trace_carry_it_and_others_do_not() {
+    let acknowledgement = r#"{"id":"p1","channel":"a"}"#;
+    let good = || Reply::Say(answer("201 Created", "", acknowledgement));
+    let away = Reply::Say(answer("503 Service Unavailable", "Retry-After: 0\r\n", "{}"));
+    let mut script = Script::play(vec![good(), away, good()]).await;
+    let publisher = Publisher::new(script.endpoint.clone(), PublisherOptions::default());
+    publisher.publish("a", "x", None).await.expect("acknowledged");
+    assert!(!script.next_request().contains("trace"));
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let context = TraceContext::parse(parent).expect("it is good").with_state("rojo=1");
+    publisher.in_trace(context).publish("a", "x", None).await.expect("acknowledged");
+    for _attempt in 0..2 {
+        let request = script.next_request();
+        assert!(request.contains(&format!("\r\ntraceparent: {parent}\r\n")), "{request}");
+        assert!(request.contains("\r\ntracestate: rojo=1\r\n"), "{request}");
+    }
+}

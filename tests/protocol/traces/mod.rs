@@ -3,6 +3,7 @@
 mod bounds;
 mod cancelled;
 mod collector;
+mod command_line;
 mod failures;
 mod sampling;
 mod settings;
