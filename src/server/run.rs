@@ -284,7 +284,7 @@ fn log_started(settings: &Settings, addresses: &[SocketAddr], shards: usize, hub
         pid = std::process::id(),
         addresses = addresses.join(" "),
         shards,
-        history = if has_disk { "disk" } else { "memory" },
+        history = hub.status().history,
         data_dir = has_disk.then_some(&*settings.data_dir),
         head = %Position { epoch: hub.epoch(), seq: hub.head() },
         tls = settings.has_tls(),

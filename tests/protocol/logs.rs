@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use visnyk_loadtest::{HubCommand, PollClient};
+use visnyk_loadtest::{HubCommand, PollClient, RedisServer};
 
 use crate::{
     auth::{SECRET, mint},
@@ -256,5 +256,19 @@ async fn the_log_says_what_started_and_how_a_drain_went() {
         ("deliveries", 0),
     ] {
         assert_eq!(stopped[member], value, "{stopped}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_where_history_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = RedisServer::start(&[]);
+    let (data_dir, url) = (directory.path().to_str().expect("UTF-8"), server.url());
+    for (setting, history) in [(("data_dir", data_dir), "disk"), (("backend.url", &*url), "redis")]
+    {
+        let hub = logging(&[setting]).await;
+        let lines = lines(&hub);
+        let started = lines.iter().find(|line| line["message"] == "the hub has started");
+        assert_eq!(started.expect("a line")["history"], history);
     }
 }
