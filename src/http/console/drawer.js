@@ -30,7 +30,7 @@ export class Drawer {
     return !this.#box.hidden;
   }
 
-  /** Opens it. `actions` are `{ name, danger, disabled, act(button) }`. */
+  /** Opens it. `actions` are `{ name, danger, act(button) }`. */
   open(title, actions) {
     this.#box.hidden = false;
     setText(this.#title, title);
