@@ -6,6 +6,7 @@ mod api_docs;
 mod book;
 mod circles;
 mod client_feature;
+mod commands;
 mod dist;
 mod guides;
 mod layers;
