@@ -24,7 +24,7 @@ fn channels(criterion: &mut Criterion) {
             .iter(|| backend.registry().directory().select(10_000, |entry| entry.needs_actor(0)));
     });
     group.bench_function("page_of_none_one_look", |bencher| {
-        bencher.iter(|| backend.registry().directory().page(None, 1_000, |_| false));
+        bencher.iter(|| backend.registry().directory().page("", None, 1_000, |_| false));
     });
     let mut names = 0;
     group.bench_function("queue_of_the_ceiling_when_all_are_evicted", |bencher| {

@@ -37,16 +37,16 @@ impl AppendQueue {
     }
 
     /// Queues a publish; returns it if the queue has stopped.
-    pub(super) fn push(&self, publish: PendingAppend) -> Result<(), PendingAppend> {
+    pub(super) fn push(&self, publish: PendingAppend) -> Option<PendingAppend> {
         let mut state = self.state.lock();
         if state.has_stopped {
-            return Err(publish);
+            return Some(publish);
         }
         state.queue.push_back(publish);
         self.metrics.observe_queued(state.queue.len());
         drop(state);
         self.arrived.notify_one();
-        Ok(())
+        None
     }
 
     /// Waits for publishes. Cancelling it has no effect.

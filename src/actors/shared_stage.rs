@@ -94,7 +94,7 @@ impl SharedStage {
             let _ = reply.send(Err(AppendError::LogClosed));
             return;
         }
-        if let Err(publish) = self.queue.push(PendingAppend::new(submission, reply, now)) {
+        if let Some(publish) = self.queue.push(PendingAppend::new(submission, reply, now)) {
             let _ = publish.reply_to.reply.send(Err(AppendError::LogClosed));
         }
     }

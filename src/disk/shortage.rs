@@ -145,13 +145,14 @@ fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
             let mut found = Vec::new();
             disk.plan(Faults { fail_at: Some((call, error)), ..Faults::default() });
             while through > Seq::ZERO {
-                let range = SearchBack { through, first: Seq(1), channels: None };
+                let range =
+                    SearchBack { through, first: Seq(1), channels: None, bytes_max: u64::MAX };
                 let looked = log.reader.search_back(&range, |event| {
                     found.push(event.seq().0);
                     Some(ControlFlow::Continue(()))
                 });
                 match looked {
-                    Ok(looked) => through = looked,
+                    Ok(looked) => through = looked.through,
                     Err(error) => assert!(error.may_pass(), "{error}"),
                 }
             }

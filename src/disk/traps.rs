@@ -302,7 +302,7 @@ fn the_reserve_grows_with_the_losses_file() {
         ..RETENTION
     };
     let recovery = Recovery::start(disk.clone(), 7, Epoch::new(1, 1)).expect("a log");
-    let mut log = recovery.open(64, retention, |_| ()).expect("it opens");
+    let mut log = recovery.open(64, retention, |_| Some(())).expect("it opens");
     for segment in 0..3 {
         log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
         log.writer.begin();

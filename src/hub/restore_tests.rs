@@ -103,7 +103,7 @@ fn check(rng: &mut Rng, path: &Path, seed: u64, seen: &mut Seen) {
             store.append(&entry, &Arc::new(event));
             store.commit(seq);
             if step % 7 == 3 {
-                while store.evict_aged(&entry, now_ms + 20_000) {}
+                while store.evict_due(&entry, now_ms + 20_000) {}
             }
             if step % 11 == 5 {
                 store.evict_removed(&channel, Seq(seq.0 / 2), 100);
@@ -117,13 +117,13 @@ fn check(rng: &mut Rng, path: &Path, seed: u64, seen: &mut Seen) {
 }
 
 fn limits(rng: &mut Rng) -> Limits {
-    let mut limits = Limits::default();
-    limits.history = HistoryLimits {
+    let history = HistoryLimits {
         events_max: rng.u32(1..30),
         age_max_s: rng.u32(1..600),
         bytes_max: rng.u64(200..5_000),
         total_bytes_max: rng.u64(300..30_000),
     };
+    let mut limits = Limits { history, ..Limits::default() };
     if rng.bool() {
         (limits.history.events_max, limits.history.bytes_max) = (u32::MAX, 1 << 40);
     }
