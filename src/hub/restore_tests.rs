@@ -21,14 +21,14 @@ use crate::{
 fn a_log_that_is_counted_leaves_what_one_leaves_whose_events_are_all_shown() {
     let seeds = std::env::var("VISNYK_RESTORE_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     let mut seen = Seen::default();
-    for seed in 0..seeds.unwrap_or(150) {
+    for seed in 0..seeds.unwrap_or(50) {
         let directory = tempfile::tempdir().expect("a directory");
         check(&mut Rng::with_seed(seed), directory.path(), seed, &mut seen);
     }
     // The logs were of all kinds.
     let Seen { full, unloaded, evicted, closed, skipped, too_old, all_in_memory } = seen;
     let counts = [full, unloaded, evicted, closed, skipped, too_old, all_in_memory];
-    assert!(counts.iter().all(|count| *count >= 5), "{counts:?}");
+    assert!(counts.iter().all(|count| *count >= 3), "{counts:?}");
 }
 
 /// How many logs had what.
