@@ -161,14 +161,16 @@ impl EventStore {
         self.unloaded_through.store(unloaded_through.0, Ordering::Release);
     }
 
-    /// Adds an event that was counted and stays in memory.
+    /// Adds an event that was counted and stays in memory. It was accepted before `now_ms`.
     pub(super) fn restore_event(
         &self,
         entry: &Arc<ChannelEntry>,
         event: RecoveredEvent,
         is_in_journal: bool,
+        now_ms: u64,
     ) {
-        let event = Arc::new(self.restore(event));
+        let event = self.restore(event);
+        let event = Arc::new(Event { accepted_ms: event.accepted_ms.min(now_ms), ..event });
         self.bytes.fetch_add(History::cost(&event), Ordering::Relaxed);
         entry.events().with_history(|history| history.restore(Arc::clone(&event)));
         self.rank(entry, event.seq);

@@ -23,11 +23,16 @@ pub enum LoadError {
 
 impl Outlines {
     /// Puts the histories into the store, with the events that stay in memory, and moves its head to
-    /// `head`. Blocks.
+    /// `head`. They were accepted before `now_ms`. Blocks.
     ///
     /// # Errors
     /// A disk that fails, or a log that is not as it was when it was counted.
-    pub fn load<D: Directory>(mut self, log: &LogReader<D>, head: Seq) -> Result<(), LoadError> {
+    pub fn load<D: Directory>(
+        mut self,
+        log: &LogReader<D>,
+        head: Seq,
+        now_ms: u64,
+    ) -> Result<(), LoadError> {
         let mut order = std::mem::take(&mut self.order);
         order.retain(|(seq, index)| self.is_in_memory(*seq, *index));
         let (begin, last) = self.run;
@@ -43,6 +48,7 @@ impl Outlines {
             loaded: 0,
             journal_after,
             last,
+            now_ms,
             outlines: self,
         };
         loading.read(log)?;
@@ -65,6 +71,7 @@ struct Loading {
     /// The journal has the events after this one, up to the last.
     journal_after: Seq,
     last: Seq,
+    now_ms: u64,
 }
 
 impl Loading {
@@ -145,7 +152,7 @@ impl Loading {
             && let Some(entry) = &self.entries[*index as usize]
         {
             self.loaded += 1;
-            store.restore_event(entry, event, is_in_journal);
+            store.restore_event(entry, event, is_in_journal, self.now_ms);
         } else if is_in_journal {
             store.restore_evicted(event.seq, event.channel);
         }

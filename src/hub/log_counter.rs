@@ -61,6 +61,7 @@ impl LogCounter {
     pub(super) fn begin_with(&mut self, removed: &RemovedEvents) -> Result<(), DirectoryFull> {
         self.store.registry().directory().restore_losses(removed.lost(), removed.unnamed());
         for (channel, seq, closed_ms) in removed.closed() {
+            let closed_ms = self.accepted_ms(closed_ms);
             if closed_ms + self.tombstone_ms > self.now_ms {
                 let index = self.find_or_create(channel)?;
                 self.outlines.restore_closed(index, seq, closed_ms);
@@ -116,7 +117,8 @@ impl LogCounter {
     }
 
     fn event(&mut self, index: ChannelIndex, event: &LogEvent<'_>, frame_bytes: u32) {
-        let (seq, accepted_ms, kind) = (event.seq(), event.time_ms(), event.kind());
+        let (seq, kind) = (event.seq(), event.kind());
+        let accepted_ms = self.accepted_ms(event.time_ms());
         if self.outlines.is_closed(index) {
             // An event after the close: the channel had been created again.
             self.outlines.reopen(index);
@@ -136,7 +138,7 @@ impl LogCounter {
         &mut self,
         event: &LogEvent<'_>,
     ) -> Option<Result<Option<ChannelIndex>, DirectoryFull>> {
-        let (seq, time_ms) = (event.seq(), event.time_ms());
+        let (seq, time_ms) = (event.seq(), self.accepted_ms(event.time_ms()));
         let is_tombstone = event.kind() == EventKind::Closed && self.is_tombstone(time_ms);
         if !is_tombstone && self.expired.lose(event.channel(), seq, time_ms) {
             return Some(Ok(None));
@@ -156,6 +158,12 @@ impl LogCounter {
             self.expire_excess_tombstones();
         }
         Some(Ok(None))
+    }
+
+    /// When an event was accepted. A clock that was ahead has since been set back: a time that is still to
+    /// come counts as now, or nothing of then would expire in time.
+    fn accepted_ms(&self, time_ms: u64) -> u64 {
+        time_ms.min(self.now_ms)
     }
 
     fn is_tombstone(&self, closed_ms: u64) -> bool {
@@ -193,6 +201,7 @@ impl LogCounter {
     }
 
     fn key(&mut self, key: StoredKey) {
+        let key = StoredKey { time_ms: self.accepted_ms(key.time_ms), ..key };
         if key.time_ms >= self.keys_from_ms {
             if self.keys.len() >= self.keys_max {
                 self.keys.pop_front();

@@ -117,7 +117,7 @@ pub(super) fn restore(
     };
     let log = recovery.open(options.segment_bytes, retention, |item| counter.count(&item))?;
     let Counted { outlines, keys, events, last_hole } = counter.finish(log.report.last)?;
-    outlines.load(&log.reader, log.report.last)?;
+    outlines.load(&log.reader, log.report.last, now_ms)?;
     let transient = before.clone().start(last_hole, policies.transient_patterns());
     if transient != before {
         log.status.note_transient(&transient)?;

@@ -266,6 +266,7 @@ fn show_all(
     let removed = recovery.removed();
     store.registry().directory().restore_losses(removed.lost(), removed.unnamed());
     for (channel, seq, closed_ms) in removed.closed() {
+        let closed_ms = closed_ms.min(now_ms);
         if closed_ms + loader.tombstone_ms > now_ms {
             let entry = loader.find_or_create(channel)?;
             store.restore_closed(&entry, seq, closed_ms);
@@ -315,7 +316,9 @@ impl Loader {
             }
             Recovered::Event(event) => event,
         };
-        let RecoveredEvent { seq, time_ms, kind, .. } = recovered;
+        let RecoveredEvent { seq, kind, .. } = recovered;
+        // What has a time after now was accepted by a clock that was ahead.
+        let time_ms = recovered.time_ms.min(self.now_ms);
         let directory = self.store.registry().directory();
         let is_tombstone = kind == EventKind::Closed && time_ms + self.tombstone_ms > self.now_ms;
         if directory.find(&recovered.channel).is_none() && self.is_too_old(&recovered) {
@@ -335,7 +338,8 @@ impl Loader {
         }
         // Its events share the channel's name.
         let recovered = RecoveredEvent { channel: entry.name().clone(), ..recovered };
-        self.store.append(&entry, &Arc::new(self.store.restore(recovered)));
+        let event = Event { accepted_ms: time_ms, ..self.store.restore(recovered) };
+        self.store.append(&entry, &Arc::new(event));
         self.store.commit(seq);
         if is_tombstone {
             self.expire_excess_tombstones();
@@ -348,7 +352,7 @@ impl Loader {
     /// Whether the event is older than its channel's retention.
     fn is_too_old(&self, event: &RecoveredEvent) -> bool {
         let policy = self.store.registry().directory().policy_of(&event.channel);
-        event.time_ms + u64::from(policy.history.age_max_s) * 1_000 <= self.now_ms
+        event.time_ms.min(self.now_ms) + u64::from(policy.history.age_max_s) * 1_000 <= self.now_ms
     }
 
     /// Finds or creates the channel. If the directory is full, channels without retained events are
@@ -376,6 +380,7 @@ impl Loader {
     }
 
     fn key(&mut self, key: StoredKey) {
+        let key = StoredKey { time_ms: key.time_ms.min(self.now_ms), ..key };
         if key.time_ms >= self.keys_from_ms {
             if self.keys.len() >= self.keys_max {
                 self.keys.pop_front();
