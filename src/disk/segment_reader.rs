@@ -127,7 +127,7 @@ impl<'a, F: DirectoryFile> SegmentReader<'a, F> {
     }
 
     /// The header of the batch behind the first `at` bytes that were read ahead, if a whole one is there
-    /// that is the next of the chain. If there is none before it, as much as it takes is read.
+    /// that is the next of the chain. If `at` is 0, as much as it takes is read.
     fn batch_ahead(&mut self, at: usize) -> io::Result<Option<BatchHeader>> {
         if !self.read_ahead(at, BatchHeader::BYTES)? {
             return Ok(None);
@@ -244,11 +244,11 @@ const SEARCH_BYTES: usize = 1 << 20;
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::{
-        super::batch::{BatchEncoder, BatchLink},
-        *,
+    use super::*;
+    use crate::{
+        disk::batch::{BatchEncoder, BatchLink},
+        model::{Draft, EventKind, NewEvent, Position},
     };
-    use crate::model::{Draft, EventKind, NewEvent, Position};
 
     /// Reads give as many bytes as chance has it, and fail at a byte.
     struct Moody {
