@@ -230,16 +230,16 @@ pub(crate) struct PollSocket {
     io: TcpStream,
     addrs: SocketAddrs,
     /// Bytes of the next request.
-    early: Vec<u8>,
+    read_ahead: Vec<u8>,
     reading: bool,
 }
 
 impl PollSocket {
-    /// Takes over `io`; `early` was read from it already. What comes in is the next request and
+    /// Takes over `io`; `read_ahead` was read from it already. What comes in is the next request and
     /// is handed back with the socket.
-    pub(crate) fn new(io: Tcp, early: &[u8]) -> io::Result<Self> {
+    pub(crate) fn new(io: Tcp, read_ahead: &[u8]) -> io::Result<Self> {
         let addrs = io.addrs();
-        Ok(Self { io: io.into_tokio()?, addrs, early: early.to_vec(), reading: true })
+        Ok(Self { io: io.into_tokio()?, addrs, read_ahead: read_ahead.to_vec(), reading: true })
     }
 }
 
@@ -271,9 +271,9 @@ impl Peer for PollSocket {
             match self.io.try_read(&mut chunk) {
                 Ok(0) => return Input::Closed,
                 Ok(n) => {
-                    self.early.extend_from_slice(&chunk[..n]);
+                    self.read_ahead.extend_from_slice(&chunk[..n]);
                     // The deadline ends the wait in any case, so stop looking.
-                    self.reading = self.early.len() < EARLY_BYTES_MAX;
+                    self.reading = self.read_ahead.len() < READ_AHEAD_BYTES_MAX;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -288,7 +288,7 @@ impl Peer for PollSocket {
     }
 
     fn into_socket(self: Box<Self>) -> Option<(Socket, Bytes)> {
-        Some((Socket::Plain(Tcp::registered(self.io, self.addrs)), self.early.into()))
+        Some((Socket::Plain(Tcp::registered(self.io, self.addrs)), self.read_ahead.into()))
     }
 }
 
@@ -373,7 +373,7 @@ impl ReadyList {
 }
 
 /// Bytes of a next request kept while a poll waits.
-pub(super) const EARLY_BYTES_MAX: usize = 8 * 1024;
+pub(super) const READ_AHEAD_BYTES_MAX: usize = 8 * 1024;
 /// Bytes a stream's client may send; they are dropped.
 pub(super) const DROPPED_BYTES_MAX: u16 = 16 * 1024;
 

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    peer::{DROPPED_BYTES_MAX, EARLY_BYTES_MAX, Input, Peer, SlotWaker},
+    peer::{DROPPED_BYTES_MAX, Input, Peer, READ_AHEAD_BYTES_MAX, SlotWaker},
     socket::Socket,
 };
 
@@ -36,7 +36,7 @@ enum Incoming {
     /// Dropped, and counted: a stream's client sends nothing.
     Dropped(usize),
     /// Kept as the beginning of a next request; a waiting poll's.
-    Kept { early: Vec<u8>, reading: bool },
+    Kept { read_ahead: Vec<u8>, reading: bool },
 }
 
 impl TlsPeer {
@@ -45,9 +45,9 @@ impl TlsPeer {
         Self::new(io, Incoming::Dropped(0))
     }
 
-    /// The peer of a waiting poll; `early` was read already.
-    pub(crate) fn poll(io: Box<TlsStream<TcpStream>>, early: &[u8]) -> Self {
-        Self::new(io, Incoming::Kept { early: early.to_vec(), reading: true })
+    /// The peer of a waiting poll; `read_ahead` was read already.
+    pub(crate) fn poll(io: Box<TlsStream<TcpStream>>, read_ahead: &[u8]) -> Self {
+        Self::new(io, Incoming::Kept { read_ahead: read_ahead.to_vec(), reading: true })
     }
 
     fn new(io: Box<TlsStream<TcpStream>>, incoming: Incoming) -> Self {
@@ -122,13 +122,13 @@ impl TlsPeer {
                     reader.consume(length);
                 }
             }
-            Incoming::Kept { early, .. } => {
+            Incoming::Kept { read_ahead, .. } => {
                 while let Ok(chunk) = reader.fill_buf() {
                     let length = chunk.len();
                     if length == 0 {
                         break;
                     }
-                    early.extend_from_slice(chunk);
+                    read_ahead.extend_from_slice(chunk);
                     reader.consume(length);
                 }
             }
@@ -172,8 +172,8 @@ impl Peer for TlsPeer {
                 Ok(Received::Eof) => return Input::Closed,
                 Err(error) => return Input::of_error(&error),
             }
-            if let Incoming::Kept { early, reading } = &mut self.incoming {
-                *reading = early.len() < EARLY_BYTES_MAX;
+            if let Incoming::Kept { read_ahead, reading } = &mut self.incoming {
+                *reading = read_ahead.len() < READ_AHEAD_BYTES_MAX;
             }
         }
     }
@@ -190,7 +190,9 @@ impl Peer for TlsPeer {
     fn into_socket(mut self: Box<Self>) -> Option<(Socket, Bytes)> {
         match std::mem::replace(&mut self.incoming, Incoming::Dropped(0)) {
             Incoming::Dropped(_) => None,
-            Incoming::Kept { early, .. } => Some((Socket::Tls(self.io.take()?), early.into())),
+            Incoming::Kept { read_ahead, .. } => {
+                Some((Socket::Tls(self.io.take()?), read_ahead.into()))
+            }
         }
     }
 }

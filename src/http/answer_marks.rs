@@ -26,9 +26,9 @@ impl AnswerMarks {
     /// Adds the headers.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         if let Some(request_id) = &self.request_id {
-            request_id.mark(headers);
+            request_id.add_header(headers);
         }
-        self.sharing.mark(headers);
+        self.sharing.add_headers(headers);
         add_security_headers(headers);
         if let Some(max_age_s) = self.hsts_s {
             add_hsts(headers, max_age_s);

@@ -41,11 +41,11 @@ pub(super) async fn authenticate(
     match identify(state, verifier, route, request).await {
         Ok(identity) => Ok(Arc::new(identity)),
         Err(Refusal::Problem(problem)) => {
-            Err(Box::new(problem.of_request(request_id).into_response()))
+            Err(Box::new(problem.with_request_id(request_id).into_response()))
         }
         Err(Refusal::Temporary(error)) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-            let problem = problem.retry_soon().of_request(request_id);
+            let problem = problem.retry_soon().with_request_id(request_id);
             Err(Box::new(if request.method().is_safe() {
                 let accepts_stream = stream::accepts_stream(request.headers());
                 let version = request.version();

@@ -90,7 +90,7 @@ impl Sharing {
     }
 
     /// Adds the CORS fields (Fetch, section 3.3.2), and `Vary: Origin` for caches.
-    pub(super) fn mark(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
         if *self == Self::Closed {
             return;
         }

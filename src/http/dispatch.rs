@@ -95,9 +95,9 @@ impl Dispatcher {
             record.set_trace(checks.trace_id());
             Box::new(record)
         });
-        if let Some(mut rejection) = checks.rejection(state, &request) {
-            checks.request_id.mark(rejection.headers_mut());
-            checks.mark(rejection.headers_mut());
+        if let Some(mut rejection) = checks.early_answer(state, &request) {
+            checks.request_id.add_header(rejection.headers_mut());
+            checks.add_headers(rejection.headers_mut());
             state.hub.counters().http_responses.count(class, rejection.status().as_u16());
             request_span.end(rejection.status());
             return logged(record, Outcome::Response(strip_body_if_head(rejection)));
@@ -112,7 +112,7 @@ impl Dispatcher {
             Ok(Outcome::Response(response)) => Outcome::Response(strip_body_if_head(response)),
             Ok(outcome) => outcome,
             Err(problem) => {
-                let response = checks.identify(problem).into_response();
+                let response = checks.with_ids(problem).into_response();
                 Outcome::Response(strip_body_if_head(response))
             }
         };

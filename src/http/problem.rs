@@ -78,13 +78,13 @@ impl Problem {
 
     /// Names the request, so that its client can quote what is in the log.
     #[must_use]
-    pub(super) fn of_request(self, id: &RequestId) -> Self {
+    pub(super) fn with_request_id(self, id: &RequestId) -> Self {
         self.with("request_id", id.to_string())
     }
 
     /// Names the trace that the request belongs to, if it is sampled.
     #[must_use]
-    pub(super) fn of_trace(self, trace: Option<TraceId>) -> Self {
+    pub(super) fn with_trace_id(self, trace: Option<TraceId>) -> Self {
         match trace {
             Some(id) => self.with("trace_id", id.to_string()),
             None => self,

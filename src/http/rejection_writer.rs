@@ -122,7 +122,8 @@ impl RejectionWriter {
             };
         let matched = route_of(path, &self.settings);
         let exposure = matched.map_or(Exposure::Api, |matched| matched.route.exposure);
-        Sharing::of(&self.settings.cors, exposure.cors(), origin.as_ref()).mark(&mut fields);
+        Sharing::of(&self.settings.cors, exposure.cors_class(), origin.as_ref())
+            .add_headers(&mut fields);
         add_security_headers(&mut fields);
         // The settings allow HSTS only with TLS.
         if self.settings.hsts_max_age_s > 0 {

@@ -61,7 +61,7 @@ impl RequestChecks {
         Self {
             route,
             marks: AnswerMarks {
-                sharing: Sharing::of(&settings.cors, exposure.cors(), origin),
+                sharing: Sharing::of(&settings.cors, exposure.cors_class(), origin),
                 hsts_s: has_hsts.then_some(settings.hsts_max_age_s),
                 request_id: None,
             },
@@ -79,9 +79,9 @@ impl RequestChecks {
 
     /// The answer to a request that no handler serves: a rejection, or the answer to a preflight or
     /// `OPTIONS`.
-    pub(super) fn rejection(&self, state: &HttpState, request: &Request) -> Option<Response> {
+    pub(super) fn early_answer(&self, state: &HttpState, request: &Request) -> Option<Response> {
         let rejection = match self.validate(state, request) {
-            Err(problem) => Some(self.identify(problem).into_response()),
+            Err(problem) => Some(self.with_ids(problem).into_response()),
             Ok(()) => {
                 let methods = self.route.map(|route| route.allow);
                 let preflight =
@@ -114,7 +114,7 @@ impl RequestChecks {
         let local = request.extensions().get::<LocalAddress>();
         let on_loopback = local.is_some_and(|local| local.0.ip().to_canonical().is_loopback());
         if let Some(host) = host
-            && self.exposure.is_for_one_host()
+            && self.exposure.checks_host()
             && !is_allowed_host(host.host(), on_loopback, &state.settings.allowed_hosts)
         {
             let host = host.as_str();
@@ -129,7 +129,7 @@ impl RequestChecks {
             state.hub.count_foreign_origin();
             state.foreign_origins.note(origin);
         }
-        if self.exposure.is_private() && !self.marks.sharing.is_shared() {
+        if self.exposure.rejects_foreign_pages() && !self.marks.sharing.is_shared() {
             let waits_for_events = self.route.is_some_and(Route::waits_for_events);
             check_page(&state.settings, request, host, waits_for_events)?;
         }
@@ -137,8 +137,8 @@ impl RequestChecks {
     }
 
     /// Names the request and its trace in a problem document.
-    pub(super) fn identify(&self, problem: Problem) -> Problem {
-        problem.of_request(&self.request_id).of_trace(self.trace_id())
+    pub(super) fn with_ids(&self, problem: Problem) -> Problem {
+        problem.with_request_id(&self.request_id).with_trace_id(self.trace_id())
     }
 
     /// The path of its route, with `{channel}` for a name; empty for a path without a route.
@@ -158,8 +158,8 @@ impl RequestChecks {
             Outcome::Response(response) => {
                 self.count(hub, &response);
                 let mut response = with_answer_permit(hub, self.client, response);
-                self.request_id.mark(response.headers_mut());
-                self.mark(response.headers_mut());
+                self.request_id.add_header(response.headers_mut());
+                self.add_headers(response.headers_mut());
                 Outcome::Response(response)
             }
             Outcome::Handoff(mut handoff) => {
@@ -185,10 +185,10 @@ impl RequestChecks {
     }
 
     /// Adds the headers that every answer has.
-    pub(super) fn mark(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
         self.marks.add_to(headers);
         // Caches do not store answers to unsafe methods.
-        if (self.is_safe || !self.exposure.is_private())
+        if (self.is_safe || !self.exposure.rejects_foreign_pages())
             && !headers.contains_key(header::CACHE_CONTROL)
         {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -30,7 +30,7 @@ impl RequestId {
     }
 
     /// Adds it to an answer.
-    pub(super) fn mark(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_header(&self, headers: &mut HeaderMap) {
         let value = match self {
             Self::Given(value) => value.clone(),
             Self::Own(number) => {

@@ -137,7 +137,7 @@ pub(super) struct Matched {
 
 impl Exposure {
     /// Whether requests from pages that are neither the hub's own nor listed are rejected.
-    pub(super) fn is_private(self) -> bool {
+    pub(super) fn rejects_foreign_pages(self) -> bool {
         match self {
             Self::Api | Self::Operations => true,
             Self::Status | Self::Assets | Self::Quickstart => false,
@@ -146,11 +146,11 @@ impl Exposure {
 
     /// Whether `Host` is checked. It is not for routes about the hub as a whole: probes of load
     /// balancers and orchestrators send requests to an IP address.
-    pub(super) fn is_for_one_host(self) -> bool {
+    pub(super) fn checks_host(self) -> bool {
         self != Self::Status
     }
 
-    pub(super) fn cors(self) -> CorsClass {
+    pub(super) fn cors_class(self) -> CorsClass {
         match self {
             Self::Api | Self::Status => CorsClass::Listed,
             Self::Operations | Self::Assets => CorsClass::Closed,

@@ -11,9 +11,9 @@ use super::{
     Problem,
     authorization::Action,
     call::{Call, Context, Next},
-    cut_body::{CutBody, EndsByCut},
     event_headers::stream_headers,
     handoff::{Handoff, Outcome},
+    incomplete_body::{EndsIncomplete, IncompleteBody},
     params,
     state::HttpState,
 };
@@ -70,7 +70,7 @@ fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
     }
     let accepts_stream = accepts_stream(&context.parts.headers);
     let (problem, version) = (Problem::from(error.clone()), context.parts.version);
-    let problem = problem.of_request(context.request_id);
+    let problem = problem.with_request_id(context.request_id);
     Outcome::Response(refuse_temporarily(context.state, accepts_stream, version, problem))
 }
 
@@ -100,8 +100,8 @@ pub(super) fn refuse_temporarily(
     if version != Version::HTTP_11 {
         return with_stream_headers(Body::from(block));
     }
-    let mut response = with_stream_headers(Body::new(CutBody::new(block)));
-    response.extensions_mut().insert(EndsByCut);
+    let mut response = with_stream_headers(Body::new(IncompleteBody::new(block)));
+    response.extensions_mut().insert(EndsIncomplete);
     response
 }
 

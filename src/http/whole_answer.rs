@@ -43,7 +43,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
-    use crate::http::cut_body::CutBody;
+    use crate::http::incomplete_body::IncompleteBody;
 
     async fn written(answer: Response) -> Option<String> {
         let bytes = whole_answer(answer).await.ok()?;
@@ -82,7 +82,7 @@ mod tests {
         assert!(written(of(SMALL_BYTES_MAX)).await.is_some());
         assert!(written(of(SMALL_BYTES_MAX + 1)).await.is_none());
         assert!(written(([(header::CONNECTION, "close")], "x").into_response()).await.is_none());
-        let cut = Body::new(CutBody::new(b"x".to_vec()));
-        assert!(written(Response::new(cut)).await.is_none(), "of no known length");
+        let incomplete = Body::new(IncompleteBody::new(b"x".to_vec()));
+        assert!(written(Response::new(incomplete)).await.is_none(), "of no known length");
     }
 }

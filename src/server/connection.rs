@@ -1,5 +1,8 @@
-//! One connection: detects its protocol from the first bytes, answers a plain request without
-//! hyper, and gives all other requests to hyper or the HTTP/2 server.
+//! One connection: detects its protocol from the first bytes, dispatches a plain request without
+//! hyper, and leaves all other requests to hyper (`http1`, `http2`).
+//!
+//! `serve_accepted` performs the TLS handshake. `serve_until_gone` ends with the shard at the
+//! latest. `serve_requests` loops over the requests, and `serve_http1` or `serve_http2` runs hyper.
 
 use std::{io, pin::pin, rc::Rc, time::Duration};
 
@@ -17,7 +20,7 @@ use super::{
     pending_handoff::{PendingHandoff, coding_for, hand_off, keeps_alive},
     plain::plain_request,
     preface::Protocol,
-    socket_budget::{HeldPermits, SocketBudget},
+    socket_budget::{ConnectionPermits, SocketBudget},
     tls::Acceptor,
 };
 use crate::{
@@ -35,28 +38,27 @@ pub(super) struct Connections {
     pub(super) header_read_timeout: Duration,
     /// How long a connection may stay idle after its last answer.
     pub(super) keep_alive: Duration,
+    /// Becomes true when idle connections are to be closed.
     pub(super) closing: tokio::sync::watch::Receiver<bool>,
-    /// How long a client may accept no byte of an answer.
+    /// How long the client may accept no byte of an answer before its connection is closed.
     pub(super) write_stall: Duration,
     pub(super) budget: SocketBudget,
     pub(super) request_limits: RequestLimits,
-    /// The TLS acceptor, if the listeners speak TLS.
+    /// `None` if the listeners do not speak TLS.
     pub(super) tls: Option<Acceptor>,
-    /// The trusted proxies.
     pub(super) proxies: TrustedProxies,
-    /// The bounds of HTTP/2.
     pub(super) http2: Http2Limits,
     /// The sockets that wait for their next requests.
     pub(super) idle: IdleSockets,
 }
 
 impl Connections {
-    /// Serves a connection that was just accepted.
-    pub(super) async fn accept(self: Rc<Self>, mut io: Tcp, held: HeldPermits) {
+    /// Serves a connection that was just accepted, after its TLS handshake if there is one.
+    pub(super) async fn serve_accepted(self: Rc<Self>, mut io: Tcp, permits: ConnectionPermits) {
         let Some(tls) = &self.tls else {
-            let Ok(early) = read_first_bytes(&mut io).await else { return };
-            let wait = self.header_read_timeout;
-            return self.serve(io.into(), early, None, wait, held).await;
+            let Ok(read_ahead) = read_first_bytes(&mut io).await else { return };
+            let timeout = self.header_read_timeout;
+            return self.serve_until_gone(io.into(), read_ahead, None, timeout, permits).await;
         };
         let Ok(io) = io.into_tokio() else { return };
         let negotiated = tokio::select! {
@@ -66,27 +68,31 @@ impl Connections {
             () = self.shard.gone() => None,
         };
         if let Some((io, protocol)) = negotiated {
-            let wait = self.header_read_timeout;
-            self.serve(io, Bytes::new(), Some(protocol), wait, held).await;
+            let timeout = self.header_read_timeout;
+            self.serve_until_gone(io, Bytes::new(), Some(protocol), timeout, permits).await;
         }
     }
 
-    /// Serves a connection until it ends, its shard stops, or its socket is handed off. `early` are
-    /// the bytes already read; without any, the client must send its first byte within `wait`. If
-    /// `protocol` is not known, the first bytes decide it.
-    pub(super) async fn serve(
+    /// Serves a connection until it ends, its shard stops, or its socket is handed off. `read_ahead`
+    /// are bytes that were read from it already; if there are none, the client must send a byte
+    /// within `first_byte_timeout`. `negotiated` is the protocol that ALPN has chosen, or that
+    /// earlier requests had; without it the first bytes decide. The permits are held until the end,
+    /// or go to the idle sockets with the socket.
+    pub(super) async fn serve_until_gone(
         self: Rc<Self>,
         io: Socket,
-        early: Bytes,
-        protocol: Option<Protocol>,
-        wait: Duration,
-        held: HeldPermits,
+        read_ahead: Bytes,
+        negotiated: Option<Protocol>,
+        first_byte_timeout: Duration,
+        permits: ConnectionPermits,
     ) {
         tokio::select! {
-            // Most connections are done at the first poll, so that comes before the end of the
-            // shard.
+            // The requests are polled first: most connections complete at that poll, and then the
+            // end of the shard is not waited for at all.
             biased;
-            () = Box::pin(self.serve_requests(io, early, protocol, wait, held)) => {}
+            () = Box::pin(
+                self.serve_requests(io, read_ahead, negotiated, first_byte_timeout, permits),
+            ) => {}
             () = self.shard.gone() => {}
         }
     }
@@ -94,25 +100,26 @@ impl Connections {
     async fn serve_requests(
         &self,
         mut io: Socket,
-        mut early: Bytes,
-        mut protocol: Option<Protocol>,
-        mut wait: Duration,
-        held: HeldPermits,
+        mut read_ahead: Bytes,
+        mut negotiated: Option<Protocol>,
+        mut first_byte_timeout: Duration,
+        permits: ConnectionPermits,
     ) {
         let Ok(arrival) = Arrival::of(&io) else { return };
         loop {
-            let mut known = protocol.or_else(|| Protocol::of_first_bytes(&early));
-            if known.is_none() || (early.is_empty() && known == Some(Protocol::Http1)) {
-                let read = self.read_beginning(&mut io, early, protocol, wait, arrival);
+            let mut protocol = negotiated.or_else(|| Protocol::of_first_bytes(&read_ahead));
+            if protocol.is_none() || (read_ahead.is_empty() && protocol == Some(Protocol::Http1)) {
+                let timeout = first_byte_timeout;
+                let read = self.read_beginning(&mut io, read_ahead, negotiated, timeout, arrival);
                 let Some(read) = Box::pin(read).await else { return };
-                early = read;
-                known = protocol.or_else(|| Protocol::of_first_bytes(&early));
+                read_ahead = read;
+                protocol = negotiated.or_else(|| Protocol::of_first_bytes(&read_ahead));
             }
-            if known == Some(Protocol::Http2) {
-                return Box::pin(self.serve_http2(io, early, arrival)).await;
+            if protocol == Some(Protocol::Http2) {
+                return Box::pin(self.serve_http2(io, read_ahead, arrival)).await;
             }
             let mut answer = None;
-            if let Some(mut request) = plain_request(&early) {
+            if let Some(mut request) = plain_request(&read_ahead) {
                 arrival.annotate(&mut request, &self.proxies);
                 let (keep_alive, coding) = (keeps_alive(&request), coding_for(&request));
                 let response = match self.dispatcher.dispatch(request).await {
@@ -134,21 +141,21 @@ impl Connections {
                             return;
                         }
                         if let Socket::Plain(io) = io {
-                            return self.idle.watch(io, held);
+                            return self.idle.watch(io, permits);
                         }
-                        (early, protocol) = (Bytes::new(), Some(Protocol::Http1));
-                        wait = self.keep_alive;
+                        (read_ahead, negotiated) = (Bytes::new(), Some(Protocol::Http1));
+                        first_byte_timeout = self.keep_alive;
                         continue;
                     }
                 }
             }
             // Boxed: hyper's state is large, and most connections never need it.
-            let served = Box::pin(self.serve_with_hyper(io, early, answer, arrival)).await;
+            let served = Box::pin(self.serve_http1(io, read_ahead, answer, arrival)).await;
             let Some(idle) = served else { return };
-            // No next request came in time: hyper and its buffers are dropped, and the socket waits
-            // without them.
-            (io, early, protocol) = (idle, Bytes::new(), Some(Protocol::Http1));
-            wait = self.keep_alive.saturating_sub(self.header_read_timeout);
+            // No next request has come yet. hyper is dropped with its buffers, and the socket waits
+            // without them for the rest of the keep-alive time.
+            (io, read_ahead, negotiated) = (idle, Bytes::new(), Some(Protocol::Http1));
+            first_byte_timeout = self.keep_alive.saturating_sub(self.header_read_timeout);
         }
     }
 
@@ -171,23 +178,23 @@ impl Connections {
         matches!(written, Ok(Ok(())))
     }
 
-    /// Reads the first bytes of a client. If the protocol is not known, reads until the bytes
+    /// Reads the first bytes of a request. Without a negotiated protocol, reads until the bytes
     /// decide it or the client shuts down its sending side. `None` if the connection is to be
     /// closed.
     async fn read_beginning(
         &self,
         io: &mut Socket,
-        early: Bytes,
-        protocol: Option<Protocol>,
-        wait: Duration,
+        read_ahead: Bytes,
+        negotiated: Option<Protocol>,
+        timeout: Duration,
         arrival: Arrival,
     ) -> Option<Bytes> {
-        let mut bytes = BytesMut::from(early);
-        let mut late = pin!(sleep(wait));
+        let mut bytes = BytesMut::from(read_ahead);
+        let mut late = pin!(sleep(timeout));
         loop {
             let has_begun = !bytes.is_empty();
             let reading = async {
-                // No buffer is needed before there is something to read.
+                // No buffer is allocated before there is something to read.
                 io.readable().await?;
                 bytes.reserve(FIRST_BYTES_MAX);
                 io.read_buf(&mut bytes).await
@@ -205,7 +212,7 @@ impl Connections {
             };
             match read {
                 0 => return has_begun.then(|| bytes.freeze()),
-                _ if protocol.or_else(|| Protocol::of_first_bytes(&bytes)).is_some() => {
+                _ if negotiated.or_else(|| Protocol::of_first_bytes(&bytes)).is_some() => {
                     return Some(bytes.freeze());
                 }
                 _ => {}
@@ -213,8 +220,13 @@ impl Connections {
         }
     }
 
-    /// Writes the rest of a connection's last answer, which the kernel did not accept at once.
-    pub(super) async fn flush_and_close(self: Rc<Self>, mut io: Socket, _held: HeldPermits) {
+    /// Writes the rest of a connection's last answer, which the kernel did not accept at once, and
+    /// closes the connection.
+    pub(super) async fn flush_and_close(
+        self: Rc<Self>,
+        mut io: Socket,
+        _permits: ConnectionPermits,
+    ) {
         tokio::select! {
             biased;
             flushed = timeout(self.write_stall, io.flush()) => {
@@ -233,9 +245,9 @@ impl Connections {
     }
 }
 
-/// Reads the first bytes of a new connection without waiting; empty if nothing has arrived. A
-/// request mostly arrives right after its connection, so this yields to other tasks and tries again
-/// a few times, before the socket is registered with the runtime.
+/// Reads the first bytes of a new connection, without registering its socket with the runtime;
+/// empty if nothing has arrived. A request mostly arrives right after its connection, so this tries
+/// a few times, and yields to other tasks in between.
 async fn read_first_bytes(io: &mut Tcp) -> io::Result<Bytes> {
     for _ in 0..FIRST_READS_MAX {
         match io.read_unregistered(FIRST_BYTES_MAX) {
@@ -251,5 +263,5 @@ fn is_retryable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// How often a new socket is read before it is registered with the runtime.
+/// Attempts to read from a new socket before it is registered with the runtime.
 const FIRST_READS_MAX: usize = 3;

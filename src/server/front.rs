@@ -1,4 +1,5 @@
-//! The accept loops: one per shard and address, on the shard's thread.
+//! The accept loops: one for each shard and address, on the shard's thread; and the sockets that
+//! a shard gives back after it has answered a poll.
 
 use std::{future::Future, io, net, pin::Pin, rc::Rc, time::Duration};
 
@@ -24,7 +25,8 @@ use crate::{
     hub::Hub,
 };
 
-/// The HTTP front of a hub: listeners for each shard, and what serves their connections.
+/// The HTTP server as the shards run it: the listeners of each shard, and what serves their
+/// connections.
 pub(super) struct HttpFront {
     /// By shard, then by address. They stay open while a shard is restarted, so that new
     /// connections wait in the kernel's accept queue.
@@ -68,19 +70,25 @@ impl Front for HttpFront {
             request_limits: self.request_limits.clone(),
             idle: IdleSockets::new(),
         });
-        let again = Rc::clone(&connections);
+        let returning = Rc::clone(&connections);
         let limiter = self.limiter.clone();
-        shard.on_returned(move |ReturnedSocket { io, early, counted, keep_alive }| {
+        shard.on_returned(move |ReturnedSocket { io, read_ahead, counted, keep_alive }| {
             // `getpeername` fails if the client has closed the connection already.
             let Ok(addrs) = io.addrs() else { return };
-            let held = (again.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
+            let permits =
+                (returning.budget.acquire_unchecked(), limiter.count_existing(addrs.peer));
             drop(counted);
             match io {
-                io if !keep_alive => drop(spawn_local(Rc::clone(&again).flush_and_close(io, held))),
-                Socket::Plain(io) if early.is_empty() => again.idle.watch(io, held),
+                io if !keep_alive => {
+                    drop(spawn_local(Rc::clone(&returning).flush_and_close(io, permits)))
+                }
+                Socket::Plain(io) if read_ahead.is_empty() => returning.idle.watch(io, permits),
                 io => {
-                    let (protocol, wait) = (Some(Protocol::Http1), again.keep_alive);
-                    spawn_local(Rc::clone(&again).serve(io, early, protocol, wait, held));
+                    let (protocol, timeout) = (Some(Protocol::Http1), returning.keep_alive);
+                    let connections = Rc::clone(&returning);
+                    spawn_local(
+                        connections.serve_until_gone(io, read_ahead, protocol, timeout, permits),
+                    );
                 }
             }
         });
@@ -98,14 +106,20 @@ impl Front for HttpFront {
             let serving = Rc::clone(&connections);
             loops.spawn_local(async move {
                 let (keep_alive, closing) = (serving.keep_alive, serving.shutdown_requested());
-                let serve = |io: Tcp, request, held| {
-                    let protocol = Some(Protocol::Http1);
-                    Rc::clone(&serving).serve(io.into(), request, protocol, keep_alive, held)
+                let serve = |io: Tcp, read_ahead, permits| {
+                    let (connections, protocol) = (Rc::clone(&serving), Some(Protocol::Http1));
+                    connections.serve_until_gone(
+                        io.into(),
+                        read_ahead,
+                        protocol,
+                        keep_alive,
+                        permits,
+                    )
                 };
                 serving.idle.serve(keep_alive, closing, serve).await;
             });
             for listener in listeners {
-                loops.spawn_local(accept(
+                loops.spawn_local(accept_loop(
                     listener,
                     Rc::clone(&connections),
                     rejections.clone(),
@@ -115,8 +129,8 @@ impl Front for HttpFront {
             }
             while let Some(ended) = loops.join_next().await {
                 if ended.is_err() {
-                    // One loop has panicked. Without it connections would stay in its listener's
-                    // queue for ever, so all loops of the shard end with it.
+                    // One loop has panicked. Without it the connections in its listener's queue
+                    // would never be accepted, so the shard ends, and is restarted with all loops.
                     return;
                 }
             }
@@ -125,7 +139,7 @@ impl Front for HttpFront {
 }
 
 /// Accepts connections until `accepts_no_more` is true.
-async fn accept(
+async fn accept_loop(
     listener: AcceptQueue,
     connections: Rc<Connections>,
     rejections: Rejections,
@@ -142,7 +156,7 @@ async fn accept(
         in_a_row += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // The result of `wait_for` holds the watch channel's lock, so it is dropped at once.
+            // The result of `wait_for` holds the lock of the watch channel: drop it at once.
             () = async { drop(accepts_no_more.wait_for(|no_more| *no_more).await) } => {
                 drop(listener);
                 return std::future::pending().await;
@@ -171,8 +185,8 @@ async fn accept(
                 continue;
             }
         };
-        // The budget stays exhausted until a connection ends; until then queued connections are
-        // rejected without waiting for a permit.
+        // Only the first connection that finds the budget exhausted waits for a permit. Those
+        // behind it in the queue are rejected at once, until there is a permit again.
         let budget = &connections.budget;
         let permit = match rejections.has_reserve() {
             false => Err(Exhausted::Files),
@@ -182,7 +196,7 @@ async fn accept(
         is_full = permit.is_err();
         match permit {
             Ok(permit) => {
-                spawn_local(Rc::clone(&connections).accept(io, (permit, counted)));
+                spawn_local(Rc::clone(&connections).serve_accepted(io, (permit, counted)));
             }
             Err(why) => rejections.reject_exhausted(io, why).await,
         }

@@ -1,5 +1,6 @@
-//! The HTTP/1 server of a connection: hyper parses and answers; the socket of a stream or a waiting
-//! poll is handed off to the shard, and hyper's buffers are freed.
+//! Serves HTTP/1 requests with hyper, which parses them and writes the answers. If a request is
+//! for a stream or a waiting poll, its socket is handed off to the shard, and hyper's buffers are
+//! freed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,73 +31,75 @@ use super::{
 use crate::{
     actors::Socket,
     core::RequestLimits,
-    http::{Dispatcher, EndsByCut, Outcome},
+    http::{Dispatcher, EndsIncomplete, Outcome},
 };
 
-/// How the HTTP server's part of a connection ended.
-enum Ended {
+/// Why hyper serves the connection no longer.
+enum HyperEnd {
     /// hyper has finished or failed.
-    Over(hyper::Result<()>),
-    /// The socket goes to a shard, for a stream or a waiting poll.
-    HandedOff,
+    Finished(hyper::Result<()>),
+    /// A request is for a stream or a waiting poll, and all earlier answers are written.
+    HandoffDue,
     /// The client does not read its answer.
     Stalled,
 }
 
-/// What becomes of the socket after hyper.
-enum After {
-    Closed,
-    /// Kept alive, but no byte of a next request came within the header read timeout. The socket is
-    /// watched without hyper, whose buffers are freed.
-    Idle(Socket),
-    /// A shard takes it, for a stream or a poll, with the bytes that hyper has read past the
-    /// request.
-    Handoff(Socket, Bytes),
+/// What is done with the socket once hyper is dropped.
+enum NextStep {
+    /// Nothing: it is closed.
+    Close,
+    /// The client has kept the connection alive, but sent no byte of a next request within the
+    /// header read timeout. The socket waits for one without hyper, whose buffers are freed.
+    WaitIdle(Socket),
+    /// It is handed off to the shard, with the bytes that hyper has read beyond the request.
+    HandOff(Socket, Bytes),
 }
 
 impl Connections {
-    /// Serves the requests of a connection with hyper. `early` are the bytes that were read before
-    /// hyper started. If they hold a plain request, `answer` is the response to it, which hyper
-    /// only writes. Returns the socket of a keep-alive connection on which no next request has
-    /// begun within the header read timeout.
-    pub(super) async fn serve_with_hyper(
+    /// Serves the requests of a connection with hyper. `read_ahead` are the bytes that were read
+    /// before hyper starts. `answer` is the response to the request in these bytes, if the hub has
+    /// parsed it itself (`plain_request`) and answered it already: hyper then only writes it.
+    ///
+    /// Returns the socket if the client keeps the connection alive, but no next request has begun
+    /// within the header read timeout.
+    pub(super) async fn serve_http1(
         &self,
         io: Socket,
-        early: Bytes,
+        read_ahead: Bytes,
         answer: Option<Response<Body>>,
         arrival: Arrival,
     ) -> Option<Socket> {
         let progress = Rc::new(WriteProgress::new());
         let pending_handoff = Rc::default();
-        let io = Rewind::new(io, early, Rc::clone(&progress));
-        match self.parse(io, progress, &pending_handoff, answer, arrival).await {
-            After::Closed => None,
-            After::Idle(io) => Some(io),
-            After::Handoff(io, early) => {
+        let io = Rewind::new(io, read_ahead, Rc::clone(&progress));
+        match self.run_hyper(io, progress, &pending_handoff, answer, arrival).await {
+            NextStep::Close => None,
+            NextStep::WaitIdle(io) => Some(io),
+            NextStep::HandOff(io, read_ahead) => {
                 let pending_handoff = pending_handoff
                     .borrow_mut()
                     .take()
-                    .expect("`After::Handoff` comes with a pending hand-off");
-                hand_off(&self.shard, pending_handoff, io, &early);
+                    .expect("`NextStep::HandOff` comes with a pending hand-off");
+                hand_off(&self.shard, pending_handoff, io, &read_ahead);
                 None
             }
         }
     }
 
-    /// Lets hyper serve the connection.
-    async fn parse(
+    /// Runs hyper on the connection until hyper ends, the client stalls, or a hand-off is due.
+    async fn run_hyper(
         &self,
         io: Rewind,
         progress: Rc<WriteProgress>,
         pending_handoff: &Rc<RefCell<Option<PendingHandoff>>>,
         answer: Option<Response<Body>>,
         arrival: Arrival,
-    ) -> After {
+    ) -> NextStep {
         let mut stall = Stall::new(self.write_stall);
         let service = {
             let (pending_handoff, answer) = (Rc::clone(pending_handoff), Cell::new(answer));
             service_fn(move |mut request: Request<Incoming>| {
-                // A prepared answer belongs to the first request, which was plain.
+                // The answer that was given belongs to the first request.
                 let (answer, pending_handoff) = (answer.take(), Rc::clone(&pending_handoff));
                 Box::pin(async move {
                     let mut response = match answer {
@@ -106,8 +109,8 @@ impl Connections {
                             respond_or_hand_off(&self.dispatcher, request, &pending_handoff).await
                         }
                     };
-                    let ends_by_cut = response.extensions().get::<EndsByCut>().is_some();
-                    if self.hub.is_draining() && !ends_by_cut {
+                    let ends_incomplete = response.extensions().get::<EndsIncomplete>().is_some();
+                    if self.hub.is_draining() && !ends_incomplete {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(header::CONNECTION, close);
                     }
@@ -125,20 +128,20 @@ impl Connections {
             .serve_connection(io, service);
         let mut shutdown_requested = pin!(self.shutdown_requested());
         let mut is_closing = false;
-        let ended = poll_fn(|context| {
+        let end = poll_fn(|context| {
             loop {
                 match connection.poll_without_shutdown(context) {
                     // hyper has finished, but the end of its last answer is still in its buffer.
                     // Each further poll writes more of it.
                     Poll::Ready(Ok(())) if !progress.is_flushed() => {}
-                    Poll::Ready(result) => return Poll::Ready(Ended::Over(result)),
+                    Poll::Ready(result) => return Poll::Ready(HyperEnd::Finished(result)),
                     Poll::Pending => {
                         if let Some(pending_handoff) = pending_handoff.borrow_mut().as_mut() {
                             if progress.is_flushed() {
-                                return Poll::Ready(Ended::HandedOff);
+                                return Poll::Ready(HyperEnd::HandoffDue);
                             }
-                            // The client does not read the answers to its earlier requests, so it
-                            // loses its replay permit to clients that do.
+                            // The client does not read the answers to its earlier requests. Its
+                            // replay permit is released for clients that do read.
                             pending_handoff.handoff.subscriber.replay = None;
                         }
                     }
@@ -149,22 +152,22 @@ impl Connections {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            stall.poll(progress.pending(), context).map(|()| Ended::Stalled)
+            stall.poll(progress.pending(), context).map(|()| HyperEnd::Stalled)
         })
         .await;
-        match ended {
-            Ended::HandedOff => {}
-            Ended::Stalled => {
+        match end {
+            HyperEnd::HandoffDue => {}
+            HyperEnd::Stalled => {
                 self.budget.metrics().answers_stalled.inc();
-                return After::Closed;
+                return NextStep::Close;
             }
-            Ended::Over(result) => {
+            HyperEnd::Finished(result) => {
                 let parts = connection.into_parts();
                 let has_begun = !parts.read_buf.is_empty();
                 let io = parts.io.into_inner().0;
                 if let Err(error) = result {
                     if error.is_timeout() && !has_begun && !is_closing {
-                        return After::Idle(io);
+                        return NextStep::WaitIdle(io);
                     }
                     tracing::debug!(%error, "a connection ended with an error");
                     if let Some(bound) = head_limit_label(&error) {
@@ -172,23 +175,24 @@ impl Connections {
                     }
                 }
                 linger(io, if is_closing { Duration::ZERO } else { LINGER }).await;
-                return After::Closed;
+                return NextStep::Close;
             }
         }
         let parts = connection.into_parts();
         let (io, unread) = parts.io.into_inner();
-        let early = if unread.is_empty() {
+        let read_ahead = if unread.is_empty() {
             parts.read_buf
         } else {
             let mut both = BytesMut::from(&parts.read_buf[..]);
             both.extend_from_slice(&unread);
             both.freeze()
         };
-        After::Handoff(io, early)
+        NextStep::HandOff(io, read_ahead)
     }
 }
 
-/// The response to a request. For a hand-off it fills `pending_handoff` and never completes.
+/// The response to a request. If the request is for a hand-off, fills `pending_handoff` and never
+/// completes.
 async fn respond_or_hand_off(
     dispatcher: &Dispatcher,
     request: Request<Incoming>,
@@ -199,8 +203,8 @@ async fn respond_or_hand_off(
         Outcome::Response(response) => response,
         Outcome::Handoff(handoff) => {
             *pending_handoff.borrow_mut() = Some(PendingHandoff { handoff, keep_alive, coding });
-            // hyper must not answer: the poll above finds the hand-off and drops hyper's
-            // connection.
+            // hyper must not write an answer. `run_hyper` finds the hand-off after this poll, and
+            // takes the socket from hyper.
             pending().await
         }
     }
@@ -214,11 +218,11 @@ fn head_limit_label(error: &hyper::Error) -> Option<&'static str> {
     error.is_parse_too_large().then_some("head_too_large")
 }
 
-/// Bytes that hyper may buffer for a head: the limit, plus the separators between the fields. The
-/// routes check the limit exactly.
+/// Bytes that hyper may buffer for a head: the limit, and the separators in and between fields,
+/// which the limit does not count. `check_head_size` applies the limit exactly.
 fn buffer_bytes_max(limits: &RequestLimits) -> usize {
     limits.head_bytes_max as usize + limits.fields_max as usize * ": \r\n".len() + LINE_BYTES
 }
 
-/// Bytes of the request line beside its target, and of the empty line after the fields.
+/// Bytes of the request line without its target, and of the empty line after the fields.
 const LINE_BYTES: usize = 64;

@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::socket_budget::HeldPermits;
+use super::socket_budget::ConnectionPermits;
 use crate::actors::{ReadyList, SlotKey, SlotWaker, Tcp};
 
 /// The idle sockets of a shard. Their number is limited by the connection permits they hold.
@@ -49,7 +49,7 @@ struct Entry {
 
 struct Idle {
     io: Tcp,
-    held: HeldPermits,
+    permits: ConnectionPermits,
     since: Instant,
 }
 
@@ -59,7 +59,7 @@ impl IdleSockets {
     }
 
     /// Watches a socket until its client sends something.
-    pub(super) fn watch(&self, io: Tcp, held: HeldPermits) {
+    pub(super) fn watch(&self, io: Tcp, permits: ConnectionPermits) {
         let mut entries = self.entries.borrow_mut();
         if entries.list.is_empty() {
             // The first look for what has been idle too long.
@@ -72,7 +72,7 @@ impl IdleSockets {
             key.index()
         });
         let entry = &mut entries.list[index as usize];
-        let idle = entry.idle.insert(Idle { io, held, since: Instant::now() });
+        let idle = entry.idle.insert(Idle { io, permits, since: Instant::now() });
         if is_readable(&mut idle.io, &entry.waker) {
             entry.waker.wake_slot();
         }
@@ -84,7 +84,7 @@ impl IdleSockets {
         &self,
         keep_alive: Duration,
         closing: impl Future<Output = ()>,
-        serve: impl Fn(Tcp, Bytes, HeldPermits) -> S,
+        serve: impl Fn(Tcp, Bytes, ConnectionPermits) -> S,
     ) {
         let mut closing = pin!(closing);
         let mut is_closing = false;
@@ -101,8 +101,8 @@ impl IdleSockets {
             }
             self.ready.take(&mut keys);
             for key in keys.drain(..) {
-                if let Some((Idle { io, held, .. }, request)) = self.read(key) {
-                    begin(serve(io, request, held));
+                if let Some((Idle { io, permits, .. }, request)) = self.read(key) {
+                    begin(serve(io, request, permits));
                 }
                 in_a_row += 1;
                 if in_a_row == REQUESTS_IN_A_ROW {

@@ -24,7 +24,7 @@ pub(super) fn hand_off(
     shard: &LocalShard,
     pending_handoff: PendingHandoff,
     io: Socket,
-    early: &Bytes,
+    read_ahead: &Bytes,
 ) {
     let PendingHandoff { mut handoff, keep_alive, coding } = pending_handoff;
     let (head, ticket) = if handoff.is_poll {
@@ -33,7 +33,7 @@ pub(super) fn hand_off(
         handoff.subscriber.coding = coding;
         (handoff.stream_head(coding), None)
     };
-    shard.attach(handoff.subscriber, io, early, head, ticket);
+    shard.attach(handoff.subscriber, io, read_ahead, head, ticket);
 }
 
 /// Whether the client lets the connection persist after the answer (RFC 9112, section 9.3).

@@ -18,19 +18,19 @@ use crate::actors::Socket;
 /// A socket with bytes that are read before those of the socket.
 pub(super) struct Rewind {
     io: TokioIo<Socket>,
-    early: Bytes,
+    read_ahead: Bytes,
     progress: Rc<WriteProgress>,
 }
 
 impl Rewind {
     /// `progress` records what hyper writes.
-    pub(super) fn new(io: Socket, early: Bytes, progress: Rc<WriteProgress>) -> Self {
-        Self { io: TokioIo::new(io), early, progress }
+    pub(super) fn new(io: Socket, read_ahead: Bytes, progress: Rc<WriteProgress>) -> Self {
+        Self { io: TokioIo::new(io), read_ahead, progress }
     }
 
-    /// The socket, and those of the early bytes that hyper has not read.
+    /// The socket, and those of the bytes read ahead that hyper has not read.
     pub(super) fn into_inner(self) -> (Socket, Bytes) {
-        (self.io.into_inner(), self.early)
+        (self.io.into_inner(), self.read_ahead)
     }
 
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
@@ -46,15 +46,15 @@ impl Read for Rewind {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
+        if self.read_ahead.is_empty() {
             return Pin::new(&mut self.io).poll_read(context, buffer);
         }
-        let length = self.early.len().min(buffer.remaining());
-        buffer.put_slice(&self.early[..length]);
-        self.early.advance(length);
-        if self.early.is_empty() {
+        let length = self.read_ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.read_ahead[..length]);
+        self.read_ahead.advance(length);
+        if self.read_ahead.is_empty() {
             // Frees the buffer: the connection may last long.
-            self.early = Bytes::new();
+            self.read_ahead = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }

@@ -80,8 +80,9 @@ struct BudgetState {
 /// A permit for one socket, given back when dropped.
 pub(super) struct SocketPermit(Arc<BudgetState>);
 
-/// The permits of a connection while requests are read from it.
-pub(super) type HeldPermits = (SocketPermit, AddressCount);
+/// What a connection holds while the HTTP server has it: a permit for its socket, and its count
+/// among the sockets of its address. Dropped when the connection ends or is handed off.
+pub(super) type ConnectionPermits = (SocketPermit, AddressCount);
 
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -83,23 +83,23 @@ impl LocalShard {
         while alive.changed().await.is_ok() {}
     }
 
-    /// Hands a socket off; a stream may be moved to another shard. `early` are bytes already read
+    /// Hands a socket off; a stream may be moved to another shard. `read_ahead` are bytes already read
     /// from the socket, `head` is written before the stream.
     pub fn attach(
         &self,
         subscriber: Subscriber,
         io: impl Into<Socket>,
-        early: &[u8],
+        read_ahead: &[u8],
         head: Bytes,
         ticket: Option<PollTicket>,
     ) {
         match (subscriber.shape.transport(), io.into()) {
-            (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, early) {
+            (Transport::Poll, Socket::Plain(io)) => match PollSocket::new(io, read_ahead) {
                 Ok(peer) => self.attach_peer(subscriber, Box::new(peer), head, ticket),
                 Err(error) => log_register_failure(&error),
             },
             (Transport::Poll, Socket::Tls(io)) => {
-                let peer = Box::new(TlsPeer::poll(io, early));
+                let peer = Box::new(TlsPeer::poll(io, read_ahead));
                 self.attach_peer(subscriber, peer, head, ticket);
             }
             (Transport::Stream, Socket::Tls(io)) => {

@@ -84,7 +84,7 @@ pub struct ReturnedSocket {
     /// The socket.
     pub io: Socket,
     /// Bytes already read from it.
-    pub early: Bytes,
+    pub read_ahead: Bytes,
     /// Whether further requests may follow. If not, the end of the answer is still to be written.
     pub keep_alive: bool,
     /// The connection's permit as a poll. It is released only after the socket has its permit as a
@@ -381,11 +381,11 @@ impl Engine {
             reason == CloseReason::Answered || reason == CloseReason::EndedByAdmin && is_out;
         if is_answered
             && (keep_alive || slot.peer.must_flush_on_close())
-            && let Some((io, early)) = slot.peer.into_socket()
+            && let Some((io, read_ahead)) = slot.peer.into_socket()
             && let Subscribed::Full(full) = slot.subscriber
         {
             let counted = (full.subscriber.admission, client_info);
-            self.returned.push(ReturnedSocket { io, early, counted, keep_alive });
+            self.returned.push(ReturnedSocket { io, read_ahead, counted, keep_alive });
         }
     }
 

@@ -1,5 +1,5 @@
-//! A chunked body that ends without its last chunk, by closing the connection, so that the client
-//! reconnects.
+//! A chunked body whose connection is closed before the last chunk. By that the client knows that
+//! the message is incomplete (RFC 9112, section 8), and an EventSource reconnects.
 
 use std::{
     io,
@@ -11,26 +11,27 @@ use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body::Frame;
 
-/// Marks a response with such a body. Its head must not have `Connection: close`, with which undici
-/// accepts a missing last chunk as the end of the body.
+/// An extension of the response, which marks that its body ends incomplete. The head of such a
+/// response must not have `Connection: close`: with that field undici takes the end of the
+/// connection for the end of the body, although the last chunk is missing.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct EndsByCut;
+pub(crate) struct EndsIncomplete;
 
-/// Yields some bytes, and then an error, on which hyper closes the connection.
+/// Yields its bytes, and then an error, on which hyper closes the connection.
 #[derive(Debug)]
-pub(super) struct CutBody {
+pub(super) struct IncompleteBody {
     bytes: Option<Bytes>,
-    /// Whether hyper has had a poll in which to write the bytes.
+    /// Whether the body was pending once after its bytes: hyper writes them then.
     has_paused: bool,
 }
 
-impl CutBody {
+impl IncompleteBody {
     pub(super) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes: Some(bytes.into()), has_paused: false }
     }
 }
 
-impl HttpBody for CutBody {
+impl HttpBody for IncompleteBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -41,8 +42,8 @@ impl HttpBody for CutBody {
         if let Some(bytes) = self.bytes.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        // hyper writes its buffer when the body is pending, and drops the buffer on an error: so
-        // pending once before the error.
+        // hyper writes its buffer while the body is pending, and drops the buffer on an error. So
+        // the body is pending once before its error.
         if !self.has_paused {
             self.has_paused = true;
             context.waker().wake_by_ref();
