@@ -1,4 +1,4 @@
-//! One HTTP/2 connection, until it ends or exceeds a limit.
+//! Serves one HTTP/2 connection with hyper, and closes it if the client exceeds a limit.
 
 use std::{
     convert::Infallible, error::Error as _, future::poll_fn, rc::Rc, sync::Arc, task::Poll,
@@ -32,34 +32,40 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Why the hub ends a connection.
+/// Why the hub closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Excess {
+enum CloseCause {
     /// The preface or a request head stayed incomplete for too long.
     SlowHead,
-    /// Too many frames without content.
+    /// The client has sent too many frames without content.
     Frames,
-    /// Too many requests that the client reset.
+    /// The client has reset too many requests.
     Resets,
     /// The client reads nothing.
-    Stalled,
+    WriteStalled,
 }
 
-impl Excess {
+impl CloseCause {
     /// The metric label.
     fn as_str(self) -> &'static str {
         match self {
             Self::SlowHead => "slow_head",
             Self::Frames => "frames",
             Self::Resets => "resets",
-            Self::Stalled => "write_stalled",
+            Self::WriteStalled => "write_stalled",
         }
     }
 }
 
 impl Connections {
-    /// Serves an HTTP/2 connection; `early` are the bytes already read from it.
-    pub(in crate::server) async fn serve_http2(&self, io: Socket, early: Bytes, arrival: Arrival) {
+    /// Serves an HTTP/2 connection. `read_ahead` are bytes that were read from it already, such as
+    /// its preface.
+    pub(in crate::server) async fn serve_http2(
+        &self,
+        io: Socket,
+        read_ahead: Bytes,
+        arrival: Arrival,
+    ) {
         let limits = &self.http2;
         let peer = arrival.peer();
         let metrics = self.budget.metrics();
@@ -76,13 +82,13 @@ impl Connections {
                 (self.hub.clone(), self.shard.clone(), self.proxies.clone());
             service_fn(move |mut request| {
                 arrival.annotate(&mut request, &proxies);
-                // hyper spawns the stream's task right after this call.
+                // hyper gives the stream's task to the executor right after this call.
                 let stream = streams.begin();
                 Box::pin(respond(dispatcher.clone(), hub.clone(), shard.clone(), request, stream))
             })
         };
         let io = FramedIo::new(
-            Rewind::new(io, early, Rc::clone(&progress)),
+            Rewind::new(io, read_ahead, Rc::clone(&progress)),
             Rc::clone(&progress),
             Rc::clone(&frames),
             limits.frames_max,
@@ -103,82 +109,85 @@ impl Connections {
                 .serve_connection(io, service),
         );
         let _open = Open::count(metrics);
-        // Open streams go on; the client sends new requests on another connection. On one that is opened during
-        // the drain the GOAWAY comes after the first request, since many clients send none after a GOAWAY.
-        let is_late = self.hub.is_draining();
-        let mut asked_to_close = Box::pin(async {
-            match is_late {
+        // A GOAWAY lets open streams continue, and the client sends new requests on another
+        // connection. A connection that is open when a drain begins gets its GOAWAY then. One that
+        // is opened during the drain gets it after its first request: many clients give up a
+        // connection that says GOAWAY before they have sent a request.
+        let opened_during_drain = self.hub.is_draining();
+        let mut shutdown = Box::pin(async {
+            match opened_during_drain {
                 false => self.hub.draining().await,
                 true => self.shutdown_requested().await,
             }
         });
-        let mut written = Stall::new(self.write_stall);
-        let mut heads = Stall::new(self.header_read_timeout);
-        let mut idle = Stall::new(Duration::from_secs(limits.idle_s.into()));
-        let mut goaway = Stall::new(GOAWAY_TIME);
-        let mut is_closing = false;
+        let mut write_timer = Stall::new(self.write_stall);
+        let mut head_timer = Stall::new(self.header_read_timeout);
+        let mut idle_timer = Stall::new(Duration::from_secs(limits.idle_s.into()));
+        let mut goaway_timer = Stall::new(GOAWAY_TIME);
+        let mut goaway_sent = false;
         let ended = poll_fn(|context| {
             streams.watch(context);
             loop {
-                let is_asked = !is_closing
-                    && (asked_to_close.as_mut().poll(context).is_ready()
-                        || is_late && streams.opened() > 0);
-                let is_idle = !is_closing && idle.poll(streams.idle(), context).is_ready();
-                if is_asked || is_idle {
-                    is_closing = true;
+                let must_close = !goaway_sent
+                    && (shutdown.as_mut().poll(context).is_ready()
+                        || opened_during_drain && streams.opened() > 0);
+                let is_idle = !goaway_sent && idle_timer.poll(streams.idle(), context).is_ready();
+                if must_close || is_idle {
+                    goaway_sent = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 if let Poll::Ready(result) = connection.as_mut().poll(context) {
                     return Poll::Ready(Ok(result));
                 }
-                if is_closing || !is_late || streams.opened() == 0 {
+                // This poll may have read the first request: then the GOAWAY is due at once.
+                if goaway_sent || !opened_during_drain || streams.opened() == 0 {
                     break;
                 }
             }
             if streams.resets() > limits.resets_max {
-                return Poll::Ready(Err(Excess::Resets));
+                return Poll::Ready(Err(CloseCause::Resets));
             }
             if frames.are_too_many() {
-                return Poll::Ready(Err(Excess::Frames));
+                return Poll::Ready(Err(CloseCause::Frames));
             }
-            if heads.poll(frames.partial(), context).is_ready() {
-                return Poll::Ready(Err(Excess::SlowHead));
+            if head_timer.poll(frames.partial(), context).is_ready() {
+                return Poll::Ready(Err(CloseCause::SlowHead));
             }
-            if written.poll(progress.pending(), context).is_ready() {
-                return Poll::Ready(Err(Excess::Stalled));
+            if write_timer.poll(progress.pending(), context).is_ready() {
+                return Poll::Ready(Err(CloseCause::WriteStalled));
             }
-            // No request is under way, so nothing is lost if the client does not react to the
-            // GOAWAY.
-            let is_left = streams.idle().filter(|_| is_closing);
-            goaway.poll(is_left, context).map(|()| Ok(Ok(())))
+            // While no request is under way, nothing is lost if the hub closes a connection whose
+            // client does not react to the GOAWAY.
+            let idle_after_goaway = streams.idle().filter(|_| goaway_sent);
+            goaway_timer.poll(idle_after_goaway, context).map(|()| Ok(Ok(())))
         })
         .await;
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended with an error");
-                if let Some(reason) = broken_rule(&error) {
-                    self.hub.count_closed_http2(reason, peer);
+                if let Some(label) = client_error_label(&error) {
+                    self.hub.count_closed_http2(label, peer);
                 }
             }
-            Err(excess) => self.hub.count_closed_http2(excess.as_str(), peer),
+            Err(cause) => self.hub.count_closed_http2(cause.as_str(), peer),
         }
     }
 }
 
-/// The metric label if h2 itself ended the connection for a mistake of the client. h2 reports all
-/// of its own limits with one error code (RFC 9113, section 7).
-fn broken_rule(error: &hyper::Error) -> Option<&'static str> {
+/// The metric label, if h2 itself ended the connection for an error of the client. h2 reports
+/// every limit of its own as `ENHANCE_YOUR_CALM` (RFC 9113, section 7).
+fn client_error_label(error: &hyper::Error) -> Option<&'static str> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
-    let is_own = error.is_go_away() && error.is_library();
-    let reason = error.reason().filter(|_| is_own)?;
+    let by_h2 = error.is_go_away() && error.is_library();
+    let reason = error.reason().filter(|_| by_h2)?;
     Some(if reason == h2::Reason::ENHANCE_YOUR_CALM { "enhance_your_calm" } else { "protocol" })
 }
 
-/// Bytes of a head as HPACK counts them: 32 more for each field (RFC 7541, section 4.1), method,
-/// scheme, authority and target among them. The routes check it exactly.
+/// The limit of a head as HPACK counts it: 32 bytes more for each field (RFC 7541, section 4.1),
+/// also for the four pseudo-header fields. `check_head_size` applies the limit exactly.
 fn head_bytes_max(limits: &RequestLimits) -> u32 {
-    limits.head_bytes_max + (limits.fields_max + 4) * 32 + LINE_BYTES
+    limits.head_bytes_max + (limits.fields_max + 4) * 32 + PSEUDO_HEADER_BYTES
 }
 
 /// Counts an open connection until it is dropped.
@@ -217,14 +226,14 @@ async fn respond(
             let headers = handoff.headers();
             let mut subscriber = handoff.subscriber;
             let record = subscriber.record.take();
-            // The answer of a waiting poll takes its memory permit here, since the dispatcher had
-            // returned before it was there.
+            // The dispatcher takes the memory permit of an answer, but had returned before this
+            // one existed.
             let answer = match shard.attach_poll(subscriber).await {
                 Ok(reply) => poll_response(headers.clone(), reply),
                 Err(_) => poll_cut_short(),
             };
             let mut response = with_answer_permit(&hub, client, answer);
-            keep_headers(headers, response.headers_mut());
+            add_missing_headers(headers, response.headers_mut());
             match record {
                 None => response,
                 Some(record) => log_answer(record, response),
@@ -234,23 +243,25 @@ async fn respond(
     Ok(response.map(|body| FlowControlledBody::new(body, stream)))
 }
 
-/// Adds the headers of every answer to one that was made after the dispatcher had returned.
-fn keep_headers(mut of_all: HeaderMap, headers: &mut HeaderMap) {
-    of_all.extend(std::mem::take(headers));
-    *headers = of_all;
+/// Adds the headers that the dispatcher prepared (`common`) to those of an answer that was made
+/// later, whose own values win.
+fn add_missing_headers(mut common: HeaderMap, headers: &mut HeaderMap) {
+    common.extend(std::mem::take(headers));
+    *headers = common;
 }
 
-/// HPACK bytes of `:method`, `:scheme` and `:authority`, and of the names of all four
-/// pseudo-fields.
-const LINE_BYTES: u32 = 512;
-/// Requests reset before they are handed out; more end the connection.
+/// Bytes of `:method`, `:scheme` and `:authority`, and of the names of all four pseudo-header
+/// fields: the limit of the head does not count them.
+const PSEUDO_HEADER_BYTES: u32 = 512;
+/// Requests that a client may reset before h2 has handed them to hyper; with more the connection
+/// is closed.
 const PENDING_RESETS_MAX: usize = 20;
-/// Streams that the hub resets for a client's mistakes; more end the connection.
+/// Streams that h2 resets for stream errors of the client; with more the connection is closed.
 const ERROR_RESETS_MAX: usize = 100;
-/// The smallest maximum frame size of the protocol; with larger frames one stream delays the
-/// others.
+/// The smallest `SETTINGS_MAX_FRAME_SIZE` of the protocol (RFC 9113, section 6.5.2). With larger
+/// frames one stream would delay the others of its connection.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// Bytes of an answer that wait in h2 for a client's windows.
+/// Bytes of an answer that may wait in h2 for a client's flow-control windows.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
-/// How long an idle client has to react to a GOAWAY.
+/// How long an idle client may take to close its connection after a GOAWAY.
 const GOAWAY_TIME: Duration = Duration::from_secs(2);

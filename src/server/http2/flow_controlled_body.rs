@@ -1,5 +1,5 @@
-//! The body of an answer, given to h2 in small pieces: by how fast h2 takes them the hub sees
-//! whether the client opens its flow-control windows.
+//! The body of an answer, given to h2 in small pieces. How fast h2 takes them shows the hub whether
+//! the client opens its flow-control windows.
 
 use std::{
     pin::Pin,
@@ -15,12 +15,13 @@ use super::streams::Stream;
 
 /// A body whose flow control is observed.
 ///
-/// h2 buffers data until the client's windows open, and does not report that it does. So it is
-/// given [`PIECE_BYTES_MAX`] at a time, and the last byte of a larger body by itself: hyper passes
-/// that byte on only when windows are open for all bytes before it.
+/// h2 buffers data until the client opens its windows, and does not report that. So the body gives
+/// it at most [`PIECE_BYTES_MAX`] at a time, and the last byte of data that is larger than
+/// [`SMALL_BYTES_MAX`] by itself: hyper passes this byte on only when windows are open for all bytes
+/// before it.
 pub(super) struct FlowControlledBody {
     body: Body,
-    /// The rest of a piece that was larger than [`PIECE_BYTES_MAX`].
+    /// Bytes of the last data frame that were not given to h2 yet.
     rest: Bytes,
     stream: Rc<Stream>,
 }
@@ -28,7 +29,7 @@ pub(super) struct FlowControlledBody {
 impl FlowControlledBody {
     pub(super) fn new(body: Body, stream: Rc<Stream>) -> Self {
         if body.is_end_stream() {
-            stream.is_done.set(true);
+            stream.is_answered.set(true);
         }
         Self { body, rest: Bytes::new(), stream }
     }
@@ -42,7 +43,7 @@ impl FlowControlledBody {
         self.stream.progress.begin();
         self.stream.progress.on_written(piece);
         if piece == length && self.body.is_end_stream() {
-            self.stream.is_done.set(true);
+            self.stream.is_answered.set(true);
         }
         self.rest.split_to(piece)
     }
@@ -57,12 +58,12 @@ impl http_body::Body for FlowControlledBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        // The piece before this one has left hyper.
+        // hyper asks for the next piece only when it has passed on the one before.
         this.stream.progress.flush(true);
         while this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 None => {
-                    this.stream.is_done.set(true);
+                    this.stream.is_answered.set(true);
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
@@ -89,5 +90,6 @@ impl http_body::Body for FlowControlledBody {
 
 /// Bytes given to h2 at a time: the payload of one DATA frame.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
-/// Bytes that may stay in h2's buffer without the hub noticing.
+/// Data up to this size is given to h2 as a whole. The hub does not notice if it stays in h2's
+/// buffer.
 const SMALL_BYTES_MAX: usize = 1024;

@@ -1,8 +1,9 @@
-//! Reads along with h2: counts frames without content (control frames and empty DATA), and detects
-//! an incomplete preface or request head. The bytes reach h2 unchanged.
+//! Parses the frame headers of what the client sends, beside h2: counts frames without content
+//! (control frames and empty DATA frames), and detects an incomplete preface or request head. The
+//! bytes reach h2 unchanged.
 //!
-//! h2 answers every PING and SETTINGS frame, without a limit. Each is cheap; a flood of them is an
-//! attack (CVE-2019-9512, -9515, -9518).
+//! h2 answers every PING and SETTINGS frame, without a limit. One frame is cheap, but a flood of
+//! them is an attack (CVE-2019-9512, -9515, -9518).
 
 use std::{
     cell::Cell,
@@ -18,17 +19,17 @@ use tokio::time::Instant;
 
 use crate::server::{preface::PREFACE, rewind::Rewind, write_progress::WriteProgress};
 
-/// Counts of a client's frames. Shared by the transport, which counts, and the connection, which
-/// acts on them.
+/// Counts of a client's frames. The transport counts, and the task of the connection closes it if
+/// there are too many.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// Frames without a request or content, in the current period.
     idle_frames: Cell<u32>,
     are_too_many: Cell<bool>,
     period_began: Cell<Option<Instant>>,
-    /// Bytes that the socket had accepted when the period began.
+    /// Bytes that the socket had accepted for sending when the period began.
     taken_before: Cell<u64>,
-    /// Whether a preface or head, which has a deadline, is incomplete.
+    /// Whether the preface or a request head is incomplete: it then has a deadline.
     is_partial: Cell<bool>,
     /// How often `is_partial` became true.
     partials: Cell<u64>,
@@ -41,15 +42,15 @@ impl Frames {
         self.are_too_many.get()
     }
 
-    /// The number of the preface or request head that is incomplete now; `None` if none is. Each
-    /// has a number of its own, so that the caller can start a deadline for each.
+    /// The number of the preface or request head that is incomplete now, or `None`. Each has a
+    /// number of its own, so that the caller starts a new deadline for each.
     pub(super) fn partial(&self) -> Option<u64> {
         self.is_partial.get().then(|| self.partials.get())
     }
 
-    /// Counts frames without content. `taken` are the bytes that the socket has accepted so far.
-    /// Each KiB of these within the period allows one more frame, since a client that reads answers
-    /// sends WINDOW_UPDATE frames.
+    /// Counts frames without content. `taken` are the bytes that the socket has accepted for sending
+    /// so far. Each KiB of them within the period allows one more frame, since a client that reads
+    /// answers sends WINDOW_UPDATE frames.
     fn count_idle(&self, frames: u32, frames_max: u32, taken: u64) {
         let now = Instant::now();
         if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
@@ -71,8 +72,7 @@ impl Frames {
     }
 }
 
-/// Finds the frame boundaries in a byte stream, however it is cut into reads (RFC 9113, section
-/// 4.1).
+/// Finds the frame headers in a byte stream (RFC 9113, section 4.1), however the reads divide it.
 #[derive(Debug)]
 struct Scanner {
     /// Bytes of the preface that are still to come.
@@ -80,10 +80,12 @@ struct Scanner {
     header: [u8; HEADER_BYTES],
     header_filled: usize,
     payload_left: usize,
-    /// After a HEADERS frame without END_HEADERS, until the CONTINUATION frame that has it.
-    in_head: bool,
+    /// A HEADERS frame came without END_HEADERS, and the CONTINUATION frame with it has not come
+    /// yet.
+    expects_continuation: bool,
     /// The current payload belongs to a HEADERS or CONTINUATION frame.
-    is_head: bool,
+    payload_is_head: bool,
+    /// The next frame is the client's first, its SETTINGS.
     is_first: bool,
 }
 
@@ -94,8 +96,8 @@ impl Scanner {
             header: [0; HEADER_BYTES],
             header_filled: 0,
             payload_left: 0,
-            in_head: false,
-            is_head: false,
+            expects_continuation: false,
+            payload_is_head: false,
             is_first: true,
         }
     }
@@ -125,15 +127,15 @@ impl Scanner {
         idle
     }
 
-    /// Interprets a complete frame header; true for a frame without content.
+    /// Begins the frame of a complete frame header; true if the frame has no content.
     fn begin_frame(&mut self) -> bool {
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        self.is_head = matches!(kind, HEADERS | CONTINUATION);
-        if self.is_head {
-            self.in_head = flags & END_HEADERS == 0;
+        self.payload_is_head = matches!(kind, HEADERS | CONTINUATION);
+        if self.payload_is_head {
+            self.expects_continuation = flags & END_HEADERS == 0;
         }
-        // The first SETTINGS frame is part of the preface (section 3.4), so it does not count.
+        // The first SETTINGS frame is part of the preface (section 3.4), so it is not counted.
         let is_first = std::mem::take(&mut self.is_first);
         match kind {
             DATA => self.payload_left == 0 && flags & END_STREAM == 0,
@@ -146,8 +148,8 @@ impl Scanner {
     fn is_partial(&self) -> bool {
         self.preface_left > 0
             || self.is_first
-            || self.in_head
-            || (self.is_head && self.payload_left > 0)
+            || self.expects_continuation
+            || (self.payload_is_head && self.payload_left > 0)
     }
 }
 
@@ -184,8 +186,8 @@ impl Read for FramedIo {
             // The connection is about to be closed.
             return Poll::Pending;
         }
-        // hyper's cursor does not let its bytes be read again, so they pass through a buffer of our
-        // own.
+        // What was put into hyper's cursor cannot be read from it, so the bytes are read into a
+        // buffer of our own first.
         let mut bytes = [0; READ_BYTES_MAX];
         let room = bytes.len().min(buffer.remaining());
         let mut read = ReadBuf::new(&mut bytes[..room]);

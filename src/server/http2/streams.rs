@@ -1,9 +1,9 @@
-//! The requests of one HTTP/2 connection. Each has a task, which ends if its client stops reading
-//! the answer; requests that the client resets are counted.
+//! The streams of one HTTP/2 connection. Each has a task, which ends if the client stops reading
+//! the answer. Streams that the client resets are counted.
 //!
-//! A request that is sent and reset costs its client little and the hub most of a request
-//! (CVE-2023-44487, "rapid reset"). h2 limits the resets of requests that it has not handed out
-//! yet; this limits all resets.
+//! A request that is sent and then reset costs its client little, and the hub most of a request
+//! (CVE-2023-44487, "rapid reset"). h2 limits the resets of streams that it has not handed to hyper
+//! yet. The count here includes all resets.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,36 +29,48 @@ use crate::{
 pub(super) struct Streams {
     /// Streams under way.
     live: Cell<u32>,
-    /// Streams ever begun.
+    /// Streams since the connection was opened.
     opened: Cell<u64>,
-    /// Streams that the client reset in the current period.
+    /// Streams that the client has reset in the current period.
     resets: Cell<u32>,
     period_began: Cell<Option<Instant>>,
-    /// The stream whose task is about to start.
+    /// The stream whose task hyper gives to the executor next.
     next: RefCell<Option<Rc<Stream>>>,
-    /// The task to wake when something has changed.
+    /// Wakes the task of the connection.
     watcher: RefCell<Option<Waker>>,
 }
 
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// How much of the answer the client has taken.
+    /// How much of the answer hyper has passed on to h2.
     pub(super) progress: WriteProgress,
-    /// The whole answer has been given to h2.
-    pub(super) is_done: Cell<bool>,
+    /// Whether the whole answer has been given to hyper.
+    pub(super) is_answered: Cell<bool>,
+}
+
+/// How the task of a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    /// The whole answer was given to hyper.
+    Answered,
+    /// The hub reset the stream: the client did not read.
+    Stalled,
+    /// The client reset the stream, or the connection ended.
+    Reset,
 }
 
 impl Streams {
     /// Begins a stream. The next task that hyper gives to the executor is the task of this stream.
     pub(super) fn begin(&self) -> Rc<Stream> {
-        let stream = Rc::new(Stream { progress: WriteProgress::new(), is_done: Cell::new(false) });
+        let (progress, is_answered) = (WriteProgress::new(), Cell::new(false));
+        let stream = Rc::new(Stream { progress, is_answered });
         *self.next.borrow_mut() = Some(Rc::clone(&stream));
         self.opened.set(self.opened.get() + 1);
         stream
     }
 
-    /// How many streams there have been, if none is under way now.
+    /// How many streams there have been, if none of them is under way now.
     pub(super) fn idle(&self) -> Option<u64> {
         (self.live.get() == 0).then(|| self.opened.get())
     }
@@ -68,12 +80,12 @@ impl Streams {
         self.opened.get()
     }
 
-    /// Streams that the client reset in the current period.
+    /// Streams that the client has reset in the current period.
     pub(super) fn resets(&self) -> u32 {
         self.resets.get()
     }
 
-    /// Registers the task to wake when a stream ends.
+    /// Wakes this task when the client resets a stream, and when the last stream ends.
     pub(super) fn watch(&self, context: &Context<'_>) {
         let mut watcher = self.watcher.borrow_mut();
         if !watcher.as_ref().is_some_and(|watcher| watcher.will_wake(context.waker())) {
@@ -81,9 +93,9 @@ impl Streams {
         }
     }
 
-    fn end(&self, was_given_up: bool) {
+    fn end(&self, end: StreamEnd) {
         self.live.set(self.live.get() - 1);
-        if was_given_up {
+        if end == StreamEnd::Reset {
             let now = Instant::now();
             if self.period_began.get().is_none_or(|began| now - began >= PERIOD) {
                 self.period_began.set(Some(now));
@@ -92,18 +104,18 @@ impl Streams {
             self.resets.set(self.resets.get().saturating_add(1));
         }
         if let Some(watcher) = self.watcher.borrow().as_ref()
-            && (was_given_up || self.live.get() == 0)
+            && (end == StreamEnd::Reset || self.live.get() == 0)
         {
             watcher.wake_by_ref();
         }
     }
 }
 
-/// Runs the tasks of a connection on the shard's thread.
+/// hyper's executor: runs the tasks of a connection on the shard's thread.
 #[derive(Clone)]
 pub(super) struct OnShard {
     pub(super) streams: Rc<Streams>,
-    /// How long a client may accept no byte of an answer.
+    /// How long the client may accept no byte of an answer before its stream is reset.
     pub(super) write_stall: Duration,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -115,19 +127,19 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnShard {
             return;
         };
         self.streams.live.set(self.streams.live.get() + 1);
-        let ending = Ending { streams: Rc::clone(&self.streams), stream, by_us: false };
+        let guard = EndGuard { streams: Rc::clone(&self.streams), stream, is_stalled: false };
         let stall = Stall::new(self.write_stall);
-        spawn_local(StreamTask { task, stall, ending, metrics: self.metrics.clone() });
+        spawn_local(StreamTask { task, stall, guard, metrics: self.metrics.clone() });
     }
 }
 
 pin_project! {
-    /// The task of a stream, until it ends or is stalled.
+    /// The task of a stream. It ends early if the client does not read the answer.
     struct StreamTask<F> {
         #[pin]
         task: F,
         stall: Stall,
-        ending: Ending,
+        guard: EndGuard,
         metrics: Arc<Metrics>,
     }
 }
@@ -140,25 +152,30 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         if this.task.poll(context).is_ready() {
             return Poll::Ready(());
         }
-        let stalled = this.stall.poll(this.ending.stream.progress.pending(), context);
+        let stalled = this.stall.poll(this.guard.stream.progress.pending(), context);
         if stalled.is_ready() {
-            this.ending.by_us = true;
+            this.guard.is_stalled = true;
             this.metrics.answers_stalled.inc();
         }
-        // Dropping it resets the stream and frees h2's memory of it.
+        // The runtime drops a task that is ready. That resets the stream, and frees h2's memory of
+        // it.
         stalled
     }
 }
 
 /// Counts a stream as ended when its task is dropped.
-struct Ending {
+struct EndGuard {
     streams: Rc<Streams>,
     stream: Rc<Stream>,
-    by_us: bool,
+    is_stalled: bool,
 }
 
-impl Drop for Ending {
+impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.streams.end(!self.by_us && !self.stream.is_done.get());
+        self.streams.end(match self.is_stalled {
+            true => StreamEnd::Stalled,
+            false if self.stream.is_answered.get() => StreamEnd::Answered,
+            false => StreamEnd::Reset,
+        });
     }
 }
