@@ -439,15 +439,15 @@ fn a_backend_is_an_address_and_a_bad_one_is_never_shown() {
     assert_eq!(
         directory.refusal(both),
         [
-            "backend.url (visnyk.toml:1) and data_dir (flag --data-dir) are both set, and a log is kept in \
-          one of them; remove one"
+            "backend.url (visnyk.toml:1) and data_dir (flag --data-dir) are both set, and the log is kept in \
+          only one of them; remove one"
         ]
     );
     let edge = Directory::new().file("visnyk.toml", "role = \"edge\"\n");
     assert_eq!(
         edge.refusal(edge.sources()),
         [
-            "role = edge (visnyk.toml:1) leaves no hub for the other role while the log is shared with none; \
+            "role = edge (visnyk.toml:1) needs a shared log: without backend.url no other hub can take the other role; \
           set backend.url, or remove it"
         ]
     );
@@ -489,8 +489,10 @@ fn an_address_is_listened_on_once() {
     let listen = |text| directory.sources().flag("--listen", "listen", text);
     assert_eq!(
         directory.refusal(listen("127.0.0.1:1,localhost:1")),
-        ["listen = 127.0.0.1:1 (flag --listen) is there twice, and an address is bound once; \
-         remove one"]
+        [
+            "listen = 127.0.0.1:1 (flag --listen) is given twice, and an address can be bound only once; \
+         remove one"
+        ]
     );
     assert!(Settings::load(&listen("127.0.0.1:0,127.0.0.1:0")).is_ok());
 }
@@ -512,10 +514,10 @@ fn contradictions_name_both_sides_and_a_remedy() {
          reconnection times are spread between the two; lower the first or raise the second",
             "limits.poll.timeout_s = 61 (visnyk.toml:2) is more than \
          limits.poll.timeout_max_s = 60 (default): \
-         a poll that does not say how long would wait longer than any may; \
+         a poll without `timeout` would wait longer than any poll may; \
          lower the first or raise the second",
             "limits.poll.limit = 100 (default) is more than limits.poll.limit_max = 99 (visnyk.toml:3): \
-         a poll that does not say how many would be given more than any may ask for; \
+         a poll without `limit` would be given more events than any poll may ask for; \
          lower the first or raise the second",
             "limits.history.bytes_max = 1048576 (default) is more than \
          limits.history.total_bytes_max = 1000 (visnyk.toml:4): \
@@ -532,7 +534,7 @@ fn each_pair_that_has_an_order_is_held_to_it_and_may_be_equal() {
             "auth.jwks_refresh_min_s",
             "auth.jwks_refresh_s",
             60,
-            "tokens with unknown keys would ask for the keys less often than time does",
+            "tokens with unknown keys would cause a refresh less often than the clock does",
         ),
         (
             "limits.connections.retry_min_ms",
@@ -544,13 +546,13 @@ fn each_pair_that_has_an_order_is_held_to_it_and_may_be_equal() {
             "limits.poll.timeout_s",
             "limits.poll.timeout_max_s",
             60,
-            "a poll that does not say how long would wait longer than any may",
+            "a poll without `timeout` would wait longer than any poll may",
         ),
         (
             "limits.poll.limit",
             "limits.poll.limit_max",
             1_000,
-            "a poll that does not say how many would be given more than any may ask for",
+            "a poll without `limit` would be given more events than any poll may ask for",
         ),
         (
             "limits.publish.body_bytes_max",
@@ -574,7 +576,7 @@ fn each_pair_that_has_an_order_is_held_to_it_and_may_be_equal() {
             "auth.token_bytes_max",
             "limits.requests.target_bytes_max",
             5_000,
-            "the query takes tokens, and would be too short for the longest",
+            "a token in the query would be longer than the whole target may be",
         ),
         (
             "limits.history.bytes_max",

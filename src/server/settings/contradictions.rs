@@ -1,4 +1,4 @@
-//! Finds values that are allowed by themselves and do not go together.
+//! Finds settings that contradict each other, although each value is allowed by itself.
 
 use super::{SECRET_BYTES_MIN, Settings, SettingsError};
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
 pub(super) fn find(settings: &Settings, set_by: impl Fn(&str) -> String) -> Vec<SettingsError> {
     let mut errors = Vec::new();
     listening(settings, &set_by, &mut errors);
-    errors.extend(half_a_pair(settings, &set_by));
+    errors.extend(certificate_and_key(settings, &set_by));
     errors.extend(take_over_without_log(settings, &set_by));
     errors.extend(backend(settings, &set_by));
     errors.extend(hsts_without_tls(settings, &set_by));
     errors.extend(authentication(settings, &set_by));
-    errors.extend(other_origins(settings, &set_by));
+    errors.extend(credentials_of_pages(settings, &set_by));
     errors.extend(channel_rules(settings, &set_by));
     errors.extend(traces(settings, &set_by));
     for (low, high, reason) in ordered_pairs(settings) {
@@ -37,7 +37,7 @@ fn listening(
     for (at, addr) in settings.listen.iter().enumerate() {
         let subject = format!("listen = {addr} ({})", set_by("listen"));
         if settings.listen[..at].contains(addr) && addr.socket_addr().port() != 0 {
-            let reason = "is there twice, and an address is bound once";
+            let reason = "is given twice, and an address can be bound only once";
             errors.push(contradiction(subject, reason, "remove one"));
         } else if !addr.is_loopback() && !settings.insecure && !settings.authenticates() {
             errors.push(contradiction(
@@ -52,7 +52,10 @@ fn listening(
 }
 
 /// A certificate without its key, or a key without its certificate.
-fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<SettingsError> {
+fn certificate_and_key(
+    settings: &Settings,
+    set_by: &impl Fn(&str) -> String,
+) -> Option<SettingsError> {
     let (has, lacks) = match (settings.tls_cert.is_empty(), settings.tls_key.is_empty()) {
         (false, true) => ("tls_cert", "tls_key"),
         (true, false) => ("tls_key", "tls_cert"),
@@ -64,7 +67,7 @@ fn half_a_pair(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<
     Some(contradiction(subject, reason, remedy))
 }
 
-/// `take_over` without a directory of the log.
+/// `take_over` without a log on disk.
 fn take_over_without_log(
     settings: &Settings,
     set_by: &impl Fn(&str) -> String,
@@ -78,14 +81,14 @@ fn take_over_without_log(
     })
 }
 
-/// A shared log beside one on disk, and settings of a shared log without its address.
+/// A shared log together with a log on disk, and settings of a shared log without its address.
 fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let backend = &settings.backend;
     let mut errors = Vec::new();
     if settings.role != Role::All && backend.url.is_empty() {
         errors.push(contradiction(
             format!("role = {} ({})", settings.role.as_str(), set_by("role")),
-            "leaves no hub for the other role while the log is shared with none",
+            "needs a shared log: without backend.url no other hub can take the other role",
             "set backend.url, or remove it",
         ));
     }
@@ -96,7 +99,7 @@ fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<Setting
                 set_by("backend.url"),
                 set_by("data_dir")
             ),
-            "are both set, and a log is kept in one of them",
+            "are both set, and the log is kept in only one of them",
             "remove one",
         ));
     }
@@ -138,7 +141,7 @@ fn backend(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<Setting
     errors
 }
 
-/// Header fields for no collector, or in another form.
+/// Header fields without a collector, or malformed ones.
 fn traces(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Option<SettingsError> {
     let traces = &settings.traces;
     if traces.headers.is_empty() {
@@ -171,7 +174,7 @@ fn hsts_without_tls(
 /// Settings of authentication that protect nothing, or less than they seem to.
 fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let auth = &settings.auth;
-    let said = |key: &str| format!("{key} ({})", set_by(key));
+    let with_origin = |key: &str| format!("{key} ({})", set_by(key));
     let mut errors = Vec::new();
     let mut refuse = |subject: String, reason: &str, remedy: &str| {
         errors.push(contradiction(subject, reason, remedy));
@@ -186,7 +189,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     ] {
         if is_set && !settings.authenticates() {
             refuse(
-                said(key),
+                with_origin(key),
                 "restricts nothing while no key authenticates clients",
                 "set VISNYK_JWT_SECRET or another key, or remove it",
             );
@@ -194,7 +197,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     }
     if !settings.jwt_secret.is_empty() && !settings.jwt_secret_file.is_empty() {
         refuse(
-            format!("{} and {}", said("jwt_secret"), said("jwt_secret_file")),
+            format!("{} and {}", with_origin("jwt_secret"), with_origin("jwt_secret_file")),
             "are both set, and there is only one secret",
             "remove one",
         );
@@ -204,7 +207,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
         refuse(
             format!(
                 "{} has {length} bytes and listen reaches beyond this machine:",
-                said("jwt_secret")
+                with_origin("jwt_secret")
             ),
             "a secret of less than 32 bytes can be found by trying",
             "make a longer one, as with `openssl rand -base64 32`",
@@ -217,7 +220,7 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     let has_cookie_pages = !auth.cookie_origins.is_empty() || settings.cors.credentials;
     if !auth.cookie.is_empty() && !has_cookie_pages {
         refuse(
-            said("auth.cookie"),
+            with_origin("auth.cookie"),
             "is sent by a browser for requests of any page, and auth.cookie_origins names no page that \
              may publish with it",
             "name the origins of your own pages, as in auth.cookie_origins = \
@@ -226,16 +229,19 @@ fn authentication(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<
     }
     if auth.cookie.is_empty() && !auth.cookie_origins.is_empty() {
         refuse(
-            said("auth.cookie_origins"),
-            "is there, and no cookie is taken",
+            with_origin("auth.cookie_origins"),
+            "has no effect without auth.cookie",
             "name the cookie in auth.cookie, or remove it",
         );
     }
     errors
 }
 
-/// Origins that may send cookies and are too many, or none.
-fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
+/// `cors.credentials` with patterns that match too many origins, or without any.
+fn credentials_of_pages(
+    settings: &Settings,
+    set_by: &impl Fn(&str) -> String,
+) -> Vec<SettingsError> {
     if !settings.cors.credentials {
         return Vec::new();
     }
@@ -260,14 +266,14 @@ fn other_origins(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
     if settings.cors_origins.is_empty() {
         errors.push(contradiction(
             subject,
-            "is there, and cors_origins names no origin that it is for",
+            "has no effect without cors_origins",
             "name the origins of your own pages in cors_origins, or remove it",
         ));
     }
     errors
 }
 
-/// Too many rules for channels, and rules that exceed the limits of the hub.
+/// More rules for channels than allowed, and rules that exceed limits of the hub.
 fn channel_rules(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<SettingsError> {
     let (rules, limits) = (&settings.channels.rules, &settings.limits);
     let (rules_max, total) = (limits.channels.rules_max, limits.history.total_bytes_max);
@@ -282,7 +288,7 @@ fn channel_rules(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
             "join rules, or raise the limit",
         ));
     }
-    // With a log on disk the total bounds what is in memory alone.
+    // With a log on disk the total limits only what is in memory.
     let is_in_memory = settings.data_dir.is_empty();
     for (index, rule) in rules.iter().enumerate() {
         let exceeds = |bytes_max: &u64| is_in_memory && *bytes_max > total;
@@ -300,7 +306,7 @@ fn channel_rules(settings: &Settings, set_by: &impl Fn(&str) -> String) -> Vec<S
     errors
 }
 
-/// Pairs of which the first must not be more than the second.
+/// Pairs of settings, of which the first must not be more than the second.
 fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
     let limits = &settings.limits;
     let bound = |key, value| Bound { key, value };
@@ -308,7 +314,7 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
         (
             bound("auth.jwks_refresh_min_s", settings.auth.jwks_refresh_min_s.into()),
             bound("auth.jwks_refresh_s", settings.auth.jwks_refresh_s.into()),
-            "tokens with unknown keys would ask for the keys less often than time does",
+            "tokens with unknown keys would cause a refresh less often than the clock does",
         ),
         (
             bound("limits.connections.retry_min_ms", limits.connections.retry_min_ms.into()),
@@ -318,12 +324,12 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
         (
             bound("limits.poll.timeout_s", limits.poll.timeout_s.into()),
             bound("limits.poll.timeout_max_s", limits.poll.timeout_max_s.into()),
-            "a poll that does not say how long would wait longer than any may",
+            "a poll without `timeout` would wait longer than any poll may",
         ),
         (
             bound("limits.poll.limit", limits.poll.limit.into()),
             bound("limits.poll.limit_max", limits.poll.limit_max.into()),
-            "a poll that does not say how many would be given more than any may ask for",
+            "a poll without `limit` would be given more events than any poll may ask for",
         ),
         (
             bound("limits.publish.body_bytes_max", limits.publish.body_bytes_max),
@@ -346,11 +352,11 @@ fn ordered_pairs(settings: &Settings) -> [(Bound, Bound, &'static str); 9] {
         (
             bound("auth.token_bytes_max", settings.auth.token_bytes_max.into()),
             bound("limits.requests.target_bytes_max", limits.requests.target_bytes_max.into()),
-            "the query takes tokens, and would be too short for the longest",
+            "a token in the query would be longer than the whole target may be",
         ),
         (
             bound("limits.history.bytes_max", limits.history.bytes_max),
-            // With a log on disk this bounds what is in memory alone.
+            // With a log on disk this limits only what is in memory.
             bound(
                 "limits.history.total_bytes_max",
                 match settings.data_dir.is_empty() {

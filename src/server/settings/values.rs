@@ -17,12 +17,13 @@ use crate::telemetry::LogFormat;
 pub struct Settings {
     /// Addresses to accept connections on; port 0 lets the kernel choose one.
     pub listen: Vec<ListenAddr>,
-    /// Allows addresses beyond loopback although nothing authenticates clients.
+    /// Allows the hub to listen on addresses other than loopback ones although clients are not
+    /// authenticated.
     pub insecure: bool,
-    /// Hosts besides loopback ones that requests to a loopback address may name: those that a proxy
-    /// on this machine passes on.
+    /// Hosts that a request may name in `Host`. On a loopback address the names of this machine are
+    /// allowed too; on other addresses an empty list allows any host.
     pub allowed_hosts: Vec<String>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<ProxyBlock>,
     /// Serves the quickstart routes (`/publish`, `/subscribe`, `/events`).
     pub quickstart: bool,
@@ -34,42 +35,43 @@ pub struct Settings {
     pub faults: bool,
     /// Answers a temporary refusal of a stream with 429 or 503 instead of a 200 that ends.
     pub plain_refusals: bool,
-    /// Origins whose pages may use the hub, besides its own.
+    /// Other origins whose pages may use the hub. Pages of its own origin always may.
     pub cors_origins: Vec<OriginPattern>,
-    /// What they may do.
+    /// What pages of these origins may do.
     pub cors: CorsSettings,
     /// Connections that may wait to be accepted, at each listener; the kernel's `somaxconn` caps it.
     pub accept_queue_max: u32,
-    /// Seconds for which the hub is not ready, and serves, before a drain begins.
+    /// Seconds before a drain in which the hub says that it is not ready, but serves all requests.
     pub drain_delay_s: u32,
     /// Seconds over which a drain spreads the closing of streams; 0 closes them at once.
     pub drain_window_s: u32,
-    /// Seconds that a connection may be without a request after its last answer, and no less than
-    /// `header_read_timeout_s`.
+    /// Seconds after its last answer in which a connection must send its next request. Less than
+    /// `header_read_timeout_s` counts as that.
     pub keep_alive_s: u32,
-    /// Seconds within which the head of a request must have come.
+    /// Seconds within which the whole head of a request must arrive.
     pub header_read_timeout_s: u32,
-    /// Seconds within which the body of a request must have come.
+    /// Seconds within which the whole body of a request must arrive.
     pub body_read_timeout_s: u32,
     /// The directory of the log on disk; empty keeps history in memory.
     pub data_dir: String,
-    /// Takes the sockets and the log over from the hub that uses `data_dir` now, if one does.
+    /// Takes over the listening sockets and the log of the hub that runs on `data_dir` now, if there
+    /// is one.
     pub take_over: bool,
-    /// What it serves among hubs that share a log.
+    /// The part of this hub among those that share a log.
     pub role: Role,
-    /// What this hub is called among those that share a log; empty for the name of its machine.
+    /// The name of this hub among those that share a log; empty for the name of its machine.
     pub node: String,
-    /// The log that it shares with other hubs.
+    /// The log that this hub shares with others.
     pub backend: BackendSettings,
-    /// A file with the certificate chain of TLS, in PEM. With it all addresses speak TLS.
+    /// A file with the certificate chain for TLS, in PEM. With it all addresses speak TLS.
     pub tls_cert: String,
-    /// A file with its key, in PEM.
+    /// A file with the key of the certificate, in PEM.
     pub tls_key: String,
-    /// Seconds between two looks at whether these files have changed.
+    /// Seconds between two checks whether these two files have changed.
     pub tls_reload_s: u32,
-    /// Seconds for which browsers use only TLS for this host (HSTS); 0: the field is not sent.
+    /// The `max-age` of `Strict-Transport-Security`, in seconds; 0 leaves the field out.
     pub hsts_max_age_s: u32,
-    /// The secret that tokens are signed with (HMAC). With it, or another key, clients are
+    /// The secret that tokens are signed with (HMAC). With a secret or another key, clients are
     /// authenticated.
     pub jwt_secret: Secret,
     /// A file with that secret.
@@ -78,11 +80,11 @@ pub struct Settings {
     pub allow_anonymous: Vec<PatternTemplate>,
     /// Other keys, and the rules for tokens.
     pub auth: AuthSettings,
-    /// What holds for some channels alone.
+    /// Settings of some channels.
     pub channels: ChannelSettings,
-    /// What goes to the log, and how it looks.
+    /// The log on stderr, and the log on disk.
     pub log: LogSettings,
-    /// What is traced, and where to.
+    /// Which publishes are traced, and where their spans go.
     pub traces: TraceSettings,
     /// The bounds of the hub.
     pub limits: Limits,
@@ -104,12 +106,12 @@ impl Settings {
             || !auth.jwks_url.is_empty()
     }
 
-    /// Whether only programs on this machine can reach it.
+    /// Whether only programs on this machine can reach the hub.
     pub fn is_on_loopback(&self) -> bool {
         self.listen.iter().all(|address| address.is_loopback())
     }
 
-    /// Every key there is, in the order of the documentation.
+    /// All keys, in the order of the documentation.
     pub fn keys() -> &'static [Key] {
         keys::KEYS
     }
@@ -156,7 +158,7 @@ impl Default for Settings {
     }
 }
 
-/// What the pages of `cors_origins` may do.
+/// What pages of the origins in `cors_origins` may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -174,12 +176,12 @@ impl Default for CorsSettings {
     }
 }
 
-/// What holds for some channels instead of the limits.
+/// Settings of some channels, which replace limits of the hub.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ChannelSettings {
-    /// For each channel the first one that matches holds.
+    /// Of the rules that match a channel, the first one applies.
     pub rules: Vec<ChannelRule>,
 }
 
@@ -188,31 +190,32 @@ pub struct ChannelSettings {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BackendSettings {
-    /// The address of the server that keeps it; empty for a log of the hub's own.
+    /// The address of the server that keeps the log; empty for a log of the hub's own.
     pub url: String,
-    /// What its keys begin with: hubs with the same one share a log.
+    /// The prefix of the log's keys on the server. Hubs with the same prefix share a log.
     pub namespace: String,
-    /// The user of the server's access lists; empty for the default one.
+    /// The user of the server's access control lists; empty for the default user.
     pub user: String,
-    /// A file with that user's password.
+    /// A file with the password of that user.
     pub password_file: String,
-    /// A file with the certificates, in PEM, that the server's is to be signed by.
+    /// A file with certificates of authorities, in PEM. One of them must have signed the server's
+    /// certificate.
     pub ca_file: String,
-    /// Events that the log keeps, about.
+    /// About how many events the log keeps.
     pub events_max: u64,
-    /// Bytes of the events that the log keeps, about.
+    /// About how many bytes of events the log keeps.
     pub bytes_max: u64,
-    /// Seconds that the log keeps events, about.
+    /// About how many seconds the log keeps an event.
     pub age_max_s: u32,
-    /// Events of one publish, and of one append.
+    /// Most events of one publish, and of one append to the server.
     pub batch_events_max: u32,
-    /// Milliseconds that a subscription waits for the hub to have what its client has.
+    /// Milliseconds that a subscription waits for the hub to load the events up to its position.
     pub catch_up_wait_ms: u32,
-    /// Milliseconds between two reports of how many subscribers the hub has.
+    /// Milliseconds between two reports of the hub's subscriber counts.
     pub counts_interval_ms: u32,
-    /// Milliseconds that such a report counts if no further one comes.
+    /// Milliseconds after which a report expires if no further one comes.
     pub counts_expiry_ms: u32,
-    /// Channels of such a report.
+    /// Most channels in one report.
     pub counts_channels_max: u32,
 }
 
@@ -243,21 +246,21 @@ impl Default for BackendSettings {
 pub struct TraceSettings {
     /// The URL of a collector that takes OTLP over HTTP; empty for no traces.
     pub endpoint: String,
-    /// Header fields of each request to it, as in `authorization=Bearer abc,x-team=a`.
+    /// Header fields of each request to the collector, as in `authorization=Bearer abc,x-team=a`.
     pub headers: Secret,
-    /// What the hub is called there.
+    /// The name of the hub in its spans (`service.name`).
     pub service_name: String,
-    /// How many of a million publishes are traced that belong to no trace of their client's.
+    /// How many of a million publishes are traced that have no valid `traceparent`.
     pub sampled_per_million: u32,
-    /// Whether the sampled flag of a client's `traceparent` decides for its publishes.
+    /// Whether the sampled flag of a client's `traceparent` decides whether its publish is traced.
     pub follows_parent: bool,
-    /// Spans a second, of all publishes together; past it they are dropped.
+    /// Spans a second, of all publishes together; more are dropped.
     pub spans_per_s_max: u32,
-    /// Spans that wait to be exported; past it they are dropped.
+    /// Spans that may wait to be exported; more are dropped.
     pub queue_spans_max: u32,
     /// Milliseconds that the collector may take to answer.
     pub export_timeout_ms: u32,
-    /// Milliseconds that the end of the hub waits for the spans that are left.
+    /// Milliseconds that the hub waits at its end for the last spans to be exported.
     pub flush_ms: u32,
 }
 
@@ -277,37 +280,38 @@ impl Default for TraceSettings {
     }
 }
 
-/// The log on stderr.
+/// The log on stderr (`format` to `queue_bytes_max`), and the log on disk (all others).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LogSettings {
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
     /// What is logged: a level, or levels by module (`info,visnyk::http=debug`).
     pub level: String,
-    /// Whether each request has a line, whatever the level.
+    /// Whether each request has a line (the access log), at any level.
     pub access: bool,
-    /// Bytes of lines that wait for stderr to take them; past it lines are dropped.
+    /// Bytes of lines that may wait until stderr accepts them; more lines are dropped.
     pub queue_bytes_max: u32,
     /// When the log on disk is fsynced: `always` before an event is acknowledged, or at an interval as
     /// in `200ms`.
     pub sync: SyncPolicy,
-    /// Bytes of one file of the log on disk, allocated at once.
+    /// Bytes of one file (segment) of the log on disk, allocated when it is created.
     pub segment_bytes: u64,
-    /// Bytes of the log on disk; past it the oldest files are removed. 0: unlimited.
+    /// Bytes of the log on disk, above which the oldest files are removed; 0 for no limit.
     pub bytes_max: u64,
-    /// Seconds after which a file of the log on disk is removed. 0: unlimited.
+    /// Seconds after which a file of the log on disk is removed; 0 for no limit.
     pub age_max_s: u32,
     /// Threads that read history from the log on disk.
     pub read_threads: u32,
-    /// Readers that wait for them.
+    /// Reads that may wait for one of these threads.
     pub read_queue_max: u32,
-    /// Frame bytes of one piece that they read.
+    /// Bytes of frames that one read returns.
     pub read_piece_bytes: u32,
-    /// Bytes of pieces that are read and not sent yet.
+    /// Bytes that have been read from the log on disk and not sent yet.
     pub read_bytes_max: u64,
-    /// Bytes of the log that are kept in memory for other readers, and as many of its indexes.
+    /// Bytes of the log that are cached in memory for other readers, and as many bytes of its
+    /// indexes.
     pub read_cache_bytes_max: u64,
     /// Bytes of the log that one search for the last events of channels reads.
     pub search_bytes_max: u64,

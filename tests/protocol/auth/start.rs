@@ -39,9 +39,17 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
         ),
         (&[("auth.jwks_url", "id.example")], "not a URL", "give the issuer's https:// address"),
         (&[key, ("auth.cookie", "s")], "names no page", "name the origins"),
-        (&[key, ("auth.cookie_origins", "https://a.example")], "no cookie", "name the cookie"),
+        (
+            &[key, ("auth.cookie_origins", "https://a.example")],
+            "has no effect without auth.cookie",
+            "name the cookie",
+        ),
         (&[("hsts_max_age_s", "1")], "has no effect without", "let the proxy in front send it"),
-        (&[("cors.credentials", "true")], "names no origin", "name the origins of your own"),
+        (
+            &[("cors.credentials", "true")],
+            "has no effect without cors_origins",
+            "name the origins of your own",
+        ),
         (
             &[("cors.credentials", "true"), ("cors_origins", "*, https://app.example")],
             "any page could read and publish as its visitor",
