@@ -1,9 +1,9 @@
-//! Limits connections: sockets of each address, and new connections a second of each address and of
-//! the whole hub.
+//! Limits connections: the sockets of each address, the new connections a second of each address,
+//! and those of all addresses together.
 //!
-//! Checked when a connection has been accepted, before anything is read from it. Trusted proxies
-//! are not limited by address, since they serve many clients; nor are loopback clients, unless the
-//! settings count them.
+//! The limits are checked when a connection has been accepted, before anything is read from it. The
+//! limits of an address do not apply to trusted proxies, which serve many clients, nor to loopback
+//! addresses, unless `limits.per_address.loopback` is set. Addresses of an IPv6 network count as one.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     model::{ClientAddress, Network},
 };
 
-/// Limits new connections, over all shards together.
+/// Limits new connections of all shards together.
 #[derive(Clone)]
 pub(super) struct ConnectionLimiter(Arc<SocketCounts>);
 
@@ -23,11 +23,13 @@ struct SocketCounts {
     limits: AddressLimits,
     proxies: TrustedProxies,
     sockets: Arc<UsageTable<Network>>,
+    /// Rates of new connections; `None` if they are not limited.
     by_address: Option<RateLimits<Network>>,
     in_all: Option<RateLimits<()>>,
 }
 
-/// The permit of a socket while requests are read from it.
+/// The count of a socket among those of its address, until it is dropped; `None` if the address is
+/// not limited.
 pub(super) type AddressCount = Option<Usage<Network>>;
 
 /// Why a new connection is rejected.
@@ -37,12 +39,12 @@ pub(super) enum RejectReason {
     TooMany,
     /// The address exceeds its rate of new connections.
     TooOften {
-        /// After which time the next connection is within the rate.
+        /// The time after which the next connection is within the rate.
         wait: Duration,
     },
-    /// The hub's rate of new connections is exceeded.
+    /// All addresses together exceed the hub's rate of new connections.
     AllTooOften {
-        /// After which time the next connection is within the rate.
+        /// The time after which the next connection is within the rate.
         wait: Duration,
     },
 }
@@ -59,7 +61,7 @@ impl ConnectionLimiter {
         }))
     }
 
-    /// Admits a new connection, or says why not.
+    /// Admits a new connection, or returns why it is rejected.
     pub(super) fn admit(&self, peer: SocketAddr) -> Result<AddressCount, RejectReason> {
         let counts = &*self.0;
         let network = self.counted_network(peer);
@@ -70,7 +72,7 @@ impl ConnectionLimiter {
             }
             _ => None,
         };
-        // Checked first, so that an address over its own rate uses up nothing of the hub's rate.
+        // The rate of the address comes first: connections over it use up nothing of the hub's rate.
         if let Some((rates, network)) = counts.by_address.as_ref().zip(network) {
             rates.take(&network, 1).map_err(|why| RejectReason::TooOften { wait: wait(why) })?;
         }
@@ -80,7 +82,7 @@ impl ConnectionLimiter {
         Ok(counted)
     }
 
-    /// Counts a socket that the process holds already: an answered poll's.
+    /// Counts a socket that is open already, even above the limit: that of an answered poll.
     pub(super) fn count_existing(&self, peer: SocketAddr) -> AddressCount {
         let network = self.counted_network(peer).filter(|_| self.0.limits.requests_max > 0);
         network.and_then(|network| self.0.sockets.take(&network, u32::MAX))
@@ -121,7 +123,7 @@ impl RejectReason {
     }
 }
 
-/// One connection is never more than a burst.
+/// The time to wait. `TooFast::Never` does not occur: a burst is at least one connection.
 fn wait(why: TooFast) -> Duration {
     match why {
         TooFast::Wait(wait) => wait,

@@ -165,15 +165,15 @@ async fn accept_loop(
         let io = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_no_file(&error) => {
-                if !rejections.reject_by_reserve(&listener).await {
-                    rejections.report(&error);
+                if !rejections.accept_and_reject(&listener).await {
+                    rejections.log_accept_error(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                rejections.report(&error);
+                rejections.log_accept_error(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -181,14 +181,14 @@ async fn accept_loop(
         let counted = match limiter.admit(io.addrs().peer) {
             Ok(counted) => counted,
             Err(why) => {
-                rejections.reject(io, why);
+                rejections.reject_over_limit(io, why);
                 continue;
             }
         };
         // Only the first connection that finds the budget exhausted waits for a permit. Those
         // behind it in the queue are rejected at once, until there is a permit again.
         let budget = &connections.budget;
-        let permit = match rejections.has_reserve() {
+        let permit = match rejections.fill_reserve() {
             false => Err(Exhausted::Files),
             true if is_full => budget.try_acquire(),
             true => budget.acquire_within_grace().await,
@@ -198,7 +198,7 @@ async fn accept_loop(
             Ok(permit) => {
                 spawn_local(Rc::clone(&connections).serve_accepted(io, (permit, counted)));
             }
-            Err(why) => rejections.reject_exhausted(io, why).await,
+            Err(why) => rejections.reject_over_budget(io, why).await,
         }
     }
 }

@@ -1,8 +1,14 @@
-//! Rejects connections over the limits, with an HTTP answer that says when to retry.
+//! Rejects connections over a limit, with an HTTP answer that says when to retry.
 //!
 //! The hub reads the head of one request, answers it with a `Retry-After`, and closes the
-//! connection. It does so for a few connections at a time; the others wait in the kernel's accept
-//! queue, where they cost no file descriptor.
+//! connection. There are three ways to a rejection:
+//! - [`reject_over_limit`](Rejections::reject_over_limit): the client's address or the rate of new
+//!   connections is over its limit.
+//! - [`reject_over_budget`](Rejections::reject_over_budget): the socket budget has no permit. At
+//!   most [`REJECTIONS_MAX`] connections are rejected at a time; others wait in the kernel's accept
+//!   queue, where they cost no file descriptor.
+//! - [`accept_and_reject`](Rejections::accept_and_reject): the process has no file descriptor for
+//!   the connection, so it is accepted with one of the [`Reserve`].
 
 use std::{
     io,
@@ -33,7 +39,7 @@ use crate::{
     telemetry::LogThrottle,
 };
 
-/// Rejects connections, over all shards together.
+/// Rejects connections of all shards.
 #[derive(Clone)]
 pub(super) struct Rejections(Arc<RejectionState>);
 
@@ -42,49 +48,48 @@ struct RejectionState {
     dispatcher: Dispatcher,
     tls: Option<Acceptor>,
     permits: Arc<Semaphore>,
-    /// TLS handshakes for rejections: one rate for clients over a limit of their own, one for
-    /// limits of the hub.
+    /// TLS handshakes for rejections. Those that are the client's fault (`true`) and those that are
+    /// the hub's have a rate each.
     handshakes: Option<RateLimits<bool>>,
     reserve: Reserve,
-    report: LogThrottle,
-    over_limit: LogThrottle,
+    /// Lines that the hub cannot accept connections.
+    hub_fault_log: LogThrottle,
+    /// Lines that clients exceed their limits.
+    over_limit_log: LogThrottle,
 }
 
 impl Rejections {
     pub(super) fn new(budget: SocketBudget, dispatcher: Dispatcher, tls: Option<Acceptor>) -> Self {
         let permits = Arc::new(Semaphore::new(REJECTIONS_MAX));
         let handshakes = RateLimits::new(HANDSHAKES_PER_S, HANDSHAKES_PER_S, 2);
-        let (reserve, report, over_limit) =
-            (Reserve::new(), LogThrottle::default(), LogThrottle::default());
-        let shared = RejectionState {
+        Self(Arc::new(RejectionState {
             budget,
             dispatcher,
             tls,
             permits,
             handshakes,
-            reserve,
-            report,
-            over_limit,
-        };
-        Self(Arc::new(shared))
+            reserve: Reserve::new(),
+            hub_fault_log: LogThrottle::default(),
+            over_limit_log: LogThrottle::default(),
+        }))
     }
 
-    /// Rejects a connection for which the socket budget has no permit; waits until fewer than
-    /// [`REJECTIONS_MAX`] are being rejected.
-    pub(super) async fn reject_exhausted(&self, io: Tcp, why: Exhausted) {
-        self.note(why);
+    /// Rejects a connection for which the socket budget has no permit. Waits first, if
+    /// [`REJECTIONS_MAX`] connections are being rejected.
+    pub(super) async fn reject_over_budget(&self, io: Tcp, why: Exhausted) {
+        self.count_and_log(why);
         let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let permit = permit.expect("it is never closed");
-        spawn_local(answer(self.clone(), io, TemporaryRejection::full(), permit));
+        spawn_local(answer_and_close(self.clone(), io, TemporaryRejection::full(), permit));
     }
 
     /// Rejects a connection over a limit of its address, or over the hub's rate of new connections.
-    /// It is answered if few rejections are under way; otherwise it is closed at once, so that no
-    /// other connection waits for it.
-    pub(super) fn reject(&self, io: Tcp, why: RejectReason) {
+    /// It is answered if few rejections are under way. Otherwise it is closed at once, so that other
+    /// connections do not wait for it.
+    pub(super) fn reject_over_limit(&self, io: Tcp, why: RejectReason) {
         let peer = io.addrs().peer.ip();
         self.0.budget.metrics().sockets_refused.count(why.as_str());
-        if let Some(times) = self.0.over_limit.due() {
+        if let Some(times) = self.0.over_limit_log.due() {
             let reason = why.as_str();
             tracing::warn!(reason, %peer, times, "rejecting connections over a limit");
         }
@@ -93,15 +98,15 @@ impl Rejections {
         if self.0.permits.available_permits() > REJECTIONS_MAX / 2
             && let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned()
         {
-            spawn_local(answer(self.clone(), io, why.to_rejection(), permit));
+            spawn_local(answer_and_close(self.clone(), io, why.to_rejection(), permit));
         }
     }
 
-    /// Rejects the next connection with a file descriptor of the reserve, when the process is at
-    /// its file limit. False if that fails too.
-    pub(super) async fn reject_by_reserve(&self, listener: &AcceptQueue) -> bool {
+    /// Accepts the next connection with a file descriptor of the reserve and rejects it, after an
+    /// `accept` has failed at the file limit of the process. False if there is still no descriptor.
+    pub(super) async fn accept_and_reject(&self, listener: &AcceptQueue) -> bool {
         let reserve = &self.0.reserve;
-        if !reserve.give_up() {
+        if !reserve.close_one() {
             reserve.fill();
             return false;
         }
@@ -109,11 +114,13 @@ impl Rejections {
         // descriptor.
         match listener.accept_now() {
             Ok(io) => {
-                self.note(Exhausted::Files);
-                reserve.put_back(self.send_rejection(io, &TemporaryRejection::full()).await);
+                self.count_and_log(Exhausted::Files);
+                let io = self.send_rejection(io, &TemporaryRejection::full()).await;
+                reserve.close_into_reserve(io);
                 true
             }
-            // `accept` would wait: the client has closed the connection meanwhile.
+            // If the error is not the file limit again, the client has closed the connection
+            // meanwhile, and the queue is empty.
             Err(error) => {
                 reserve.fill();
                 !is_no_file(&error)
@@ -121,33 +128,34 @@ impl Rejections {
         }
     }
 
-    /// Refills the reserve of file descriptors; false if it cannot be filled. Then the next
-    /// connection is rejected and its descriptor goes into the reserve.
-    pub(super) fn has_reserve(&self) -> bool {
+    /// Fills the reserve of file descriptors. False if the kernel gives none for it; the connection
+    /// just accepted must then be rejected, and its descriptor goes into the reserve.
+    pub(super) fn fill_reserve(&self) -> bool {
         self.0.reserve.fill()
     }
 
-    /// Logs, at a bounded rate, that connections cannot be accepted.
-    pub(super) fn report(&self, error: &io::Error) {
-        if let Some(times) = self.0.report.due() {
+    /// Logs, at a bounded rate, that `accept` failed.
+    pub(super) fn log_accept_error(&self, error: &io::Error) {
+        if let Some(times) = self.0.hub_fault_log.due() {
             tracing::warn!(%error, times, "cannot accept connections for now");
         }
     }
 
-    /// Answers when to retry, within [`REJECTION_TIME_MAX`]. Returns the socket for the caller to
-    /// close.
+    /// Answers the first request with the time to retry, within [`REJECTION_TIME_MAX`]. Returns the
+    /// socket, which the caller closes.
     ///
     /// Under TLS the answer needs a handshake, which costs the hub a thousand times what the
-    /// connection costs its client. Past [`HANDSHAKES_PER_S`] a connection is closed without an
+    /// connection costs its client. Above the rate of [`HANDSHAKES_PER_S`] a connection gets no
     /// answer.
     async fn send_rejection(&self, mut io: Tcp, why: &TemporaryRejection) -> Tcp {
         let writer = &self.0.dispatcher.rejection_writer();
         let answered = async {
             match &self.0.tls {
-                None => exchange(writer, &mut io, why).await,
+                None => answer_first_request(writer, &mut io, why).await,
                 Some(_) if !self.may_handshake(why) => Ok(()),
                 Some(tls) => {
-                    exchange(writer, &mut tls.handshake_to_reject(&mut io).await?, why).await
+                    let mut io = tls.handshake_to_reject(&mut io).await?;
+                    answer_first_request(writer, &mut io, why).await
                 }
             }
         };
@@ -160,9 +168,9 @@ impl Rejections {
         rates.is_none_or(|rates| rates.take(&why.is_client_fault(), 1).is_ok())
     }
 
-    fn note(&self, why: Exhausted) {
+    fn count_and_log(&self, why: Exhausted) {
         self.0.budget.metrics().sockets_refused.count(why.as_str());
-        if let Some(times) = self.0.report.due() {
+        if let Some(times) = self.0.hub_fault_log.due() {
             tracing::warn!(
                 reason = why.as_str(),
                 times,
@@ -172,18 +180,20 @@ impl Rejections {
     }
 }
 
-async fn answer(
+/// Sends a rejection and closes the connection, whose descriptor goes into the reserve if one is
+/// missing there.
+async fn answer_and_close(
     rejections: Rejections,
     io: Tcp,
     why: TemporaryRejection,
     _permit: OwnedSemaphorePermit,
 ) {
     let io = rejections.send_rejection(io, &why).await;
-    rejections.0.reserve.put_back(io);
+    rejections.0.reserve.close_into_reserve(io);
 }
 
-/// Reads a request's head, answers, and shuts down the sending side.
-async fn exchange(
+/// Reads the head of a request, writes the answer, and shuts down the sending side.
+async fn answer_first_request(
     writer: &RejectionWriter,
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     why: &TemporaryRejection,
@@ -194,26 +204,28 @@ async fn exchange(
             break;
         }
     }
-    // The HTTP/2 preface contains an empty line; its rest may still be on the way.
-    match head.starts_with(PREFACE.split_at(EMPTY_LINE_END).0) {
+    // The HTTP/2 preface contains an empty line, after which reading stops. The rest of the preface
+    // may still be on the way, so only the part up to this line is compared.
+    match head.starts_with(&PREFACE[..EMPTY_LINE_END]) {
         true => io.write_all(GOAWAY_REJECTION).await?,
         false => io.write_all(&writer.answer(&head, why)).await?,
     }
     io.shutdown().await?;
-    // A socket that is closed with unread bytes is reset, and the reset may overtake the answer.
+    // Read until the client closes: a socket that is closed with unread bytes is reset, and the
+    // reset may overtake the answer.
     let mut bytes = [0; 1_024];
     while io.read(&mut bytes).await? > 0 {}
     Ok(())
 }
 
 /// Spare file descriptors. At the file limit one is closed, so that a connection can be accepted
-/// with it and rejected. All accept loops share them: another thread may take the freed descriptor
-/// for its own socket.
+/// and rejected. There is one reserve for all accept loops, with several descriptors: another
+/// thread may use one that was just closed for a socket of its own.
 #[derive(Debug)]
 struct Reserve {
     spare: Mutex<Vec<OwnedFd>>,
-    /// The file that the spare descriptors are duplicates of: an unbound socket, which needs no
-    /// path. A container may have no `/dev/null`.
+    /// What the spare descriptors are duplicates of: an unbound socket, which needs no path (a
+    /// container may have no `/dev/null`).
     original: Option<OwnedFd>,
 }
 
@@ -225,8 +237,8 @@ impl Reserve {
         reserve
     }
 
-    /// Closes a spare descriptor; false if the reserve is empty.
-    fn give_up(&self) -> bool {
+    /// Closes a spare descriptor, so that its number is free; false if the reserve is empty.
+    fn close_one(&self) -> bool {
         self.spare.lock().pop().is_some()
     }
 
@@ -242,10 +254,10 @@ impl Reserve {
         true
     }
 
-    /// Closes a socket. If a spare descriptor is missing, `dup2` puts it where the socket was in
-    /// the same system call: between a `close` and an `open` another thread could take the
-    /// descriptor.
-    fn put_back(&self, io: Tcp) {
+    /// Closes a socket. If a spare descriptor is missing, `dup2` closes the socket and makes its
+    /// descriptor a spare one in a single system call: between a `close` and an `open` another
+    /// thread could take the descriptor.
+    fn close_into_reserve(&self, io: Tcp) {
         let Ok(io) = io.into_std() else { return };
         let mut spare = self.spare.lock();
         if spare.len() < RESERVE_FILES
@@ -259,16 +271,17 @@ impl Reserve {
     }
 }
 
-/// Where the first empty line of HTTP/2's preface ends.
+/// Bytes of the HTTP/2 preface up to the end of its first empty line.
 const EMPTY_LINE_END: usize = 18;
 /// Rejections under way at a time.
 pub(super) const REJECTIONS_MAX: usize = 32;
-/// Files in reserve.
+/// File descriptors in the reserve.
 pub(super) const RESERVE_FILES: usize = 8;
-/// TLS handshakes a second for rejections of each kind. With RSA, where a handshake takes a
-/// millisecond, that is 1.5 percent of a core.
+/// TLS handshakes a second for rejections that are the client's fault, and as many for those that
+/// are the hub's. With RSA, where a handshake takes a millisecond, that is 1.5 percent of a core
+/// each.
 const HANDSHAKES_PER_S: u32 = 16;
 /// How long one rejection may take.
 const REJECTION_TIME_MAX: Duration = Duration::from_secs(1);
-/// Bytes of a request's head that are read to find its `Accept` field.
+/// Most bytes of a request's head that are read. Its `Accept` field decides the form of the answer.
 const HEAD_BYTES_MAX: usize = 8 * 1024;

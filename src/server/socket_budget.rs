@@ -1,9 +1,9 @@
-//! The budget of sockets: how many the process may hold, and how many it holds.
+//! The budget of sockets: how many the process may have open, and how many it has.
 //!
-//! The hub admits streams and waiting polls; a connection on which requests are read and answered
-//! takes a permit here. Both together stay below the file limit, so that other code of the process
-//! can still open files. A part of the budget is reserved for requests: a hub that is full of
-//! streams still takes publishes and answers health checks.
+//! A connection on which requests are read and answered takes a permit here. Streams and waiting
+//! polls are admitted by the hub. Both together stay below the file limit, so that other code of
+//! the process can still open files. A part of the budget is reserved for requests: a hub that is
+//! full of streams still accepts publishes and answers health checks.
 
 use std::{
     fs, io,
@@ -19,12 +19,12 @@ use tokio::{sync::Notify, time::timeout};
 use super::connection_limits::AddressCount;
 use crate::{hub::Hub, telemetry::Metrics};
 
-/// How the sockets are split.
+/// How many sockets there may be, in all and for each use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SocketSplit {
     /// Sockets in all.
     pub(super) sockets_max: usize,
-    /// Connections of the HTTP server.
+    /// Connections on which requests are read and answered.
     pub(super) requests_max: usize,
     /// Streams and waiting polls.
     pub(super) streams_max: usize,
@@ -32,8 +32,8 @@ pub(super) struct SocketSplit {
 
 impl SocketSplit {
     /// Splits the file limit `files_max` into sockets for requests and for streams. `files_in_use`
-    /// descriptors are open already or needed by shards, rejections and the log. Limits of the settings that
-    /// do not fit are lowered.
+    /// descriptors are open already, or needed by shards, rejections and the log. `requests_max` and
+    /// `connections_max` are the limits of the settings, which are lowered if they do not fit.
     pub(super) fn of(
         files_max: Option<u64>,
         files_in_use: usize,
@@ -51,7 +51,8 @@ impl SocketSplit {
     }
 }
 
-/// The limit of open files of this process (RLIMIT_NOFILE); `None` if it is unlimited or not known.
+/// The limit of open files of this process (`RLIMIT_NOFILE`); `None` if there is none or it is not
+/// known.
 pub(super) fn files_max() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -59,13 +60,13 @@ pub(super) fn files_max() -> Option<u64> {
     None
 }
 
-/// Files that are open now, and those that `shards` will open for themselves.
+/// Files that are open now, and those that this many shards will open for themselves.
 pub(super) fn files_in_use(shards: usize) -> usize {
     let open = fs::read_dir("/proc/self/fd").map_or(FILES_ASSUMED, |files| files.count());
     open + shards * FILES_PER_SHARD
 }
 
-/// The budget of sockets, and how many of them requests hold now.
+/// The budget of sockets, and how many permits are held.
 #[derive(Clone)]
 pub(super) struct SocketBudget(Arc<BudgetState>);
 
@@ -77,21 +78,22 @@ struct BudgetState {
     emptied: Notify,
 }
 
-/// A permit for one socket, given back when dropped.
+/// A permit for one socket, released when dropped.
 pub(super) struct SocketPermit(Arc<BudgetState>);
 
 /// What a connection holds while the HTTP server has it: a permit for its socket, and its count
 /// among the sockets of its address. Dropped when the connection ends or is handed off.
 pub(super) type ConnectionPermits = (SocketPermit, AddressCount);
 
-/// Why there is no permit.
+/// Why the budget has no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exhausted {
-    /// All sockets that the file limit leaves are in use.
+    /// All sockets of the budget are in use.
     Sockets,
     /// `limits.connections.requests_max` is reached.
     Requests,
-    /// The process is at its file limit: other code holds the rest.
+    /// The process is at its file limit, although the budget has permits: other code of the process
+    /// has opened more files than expected.
     Files,
 }
 
@@ -112,8 +114,7 @@ impl SocketBudget {
         Self(Arc::new(BudgetState { hub, split, held, freed, emptied }))
     }
 
-    /// Waits until the HTTP server holds no socket. Only one task may wait at a time; cancelling it
-    /// has no effect.
+    /// Waits until no permit is held. Only one task may wait at a time. The wait may be cancelled.
     pub(super) async fn emptied(&self) {
         while self.0.held.load(Ordering::Acquire) > 0 {
             // A notification that comes before this wait begins is kept for it.
@@ -121,7 +122,7 @@ impl SocketBudget {
         }
     }
 
-    /// Takes a permit if there is one.
+    /// Takes a permit, if there is one.
     pub(super) fn try_acquire(&self) -> Result<SocketPermit, Exhausted> {
         let shared = &self.0;
         let SocketSplit { sockets_max, requests_max, .. } = shared.split;
@@ -135,8 +136,8 @@ impl SocketBudget {
         }
     }
 
-    /// As [`try_acquire`](Self::try_acquire), but waits a moment for a permit: when many
-    /// connections come at once, each is done with its request soon.
+    /// As [`try_acquire`](Self::try_acquire), but waits up to [`GRACE`] for a permit: when many
+    /// connections come at once, most of them release theirs soon.
     pub(super) async fn acquire_within_grace(&self) -> Result<SocketPermit, Exhausted> {
         let first = self.try_acquire();
         if first.is_ok() {
@@ -155,7 +156,7 @@ impl SocketBudget {
         waited.await.or(first)
     }
 
-    /// A permit for a socket that the process holds already: an answered poll's.
+    /// A permit, even above the limit, for a socket that is open already: that of an answered poll.
     pub(super) fn acquire_unchecked(&self) -> SocketPermit {
         self.0.held.fetch_add(1, Ordering::AcqRel);
         self.permit()
@@ -182,7 +183,7 @@ impl Drop for SocketPermit {
     }
 }
 
-/// Whether an error says that there is no file for another socket.
+/// Whether an error says that the process (`EMFILE`) or the system (`ENFILE`) is at its file limit.
 pub(super) fn is_no_file(error: &io::Error) -> bool {
     #[cfg(unix)]
     return matches!(
@@ -195,7 +196,7 @@ pub(super) fn is_no_file(error: &io::Error) -> bool {
 
 /// Descriptors reserved for files that the process opens for a moment.
 const FILES_RESERVED: usize = 16;
-/// A poller, its wake-up and more, of each shard.
+/// Descriptors of each shard: its poller, the poller's wake-up and others.
 const FILES_PER_SHARD: usize = 8;
 /// Open files assumed if the system does not report them.
 const FILES_ASSUMED: usize = 64;
