@@ -1,5 +1,5 @@
-//! Accepts from a listener on a shard's thread. Accepted sockets are not registered with the tokio
-//! runtime yet.
+//! Accepts connections from a listener on a shard's thread. The sockets are not registered with the
+//! tokio runtime yet: most are handed off to the shard after their first request.
 
 use std::{
     io,
@@ -11,16 +11,17 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::actors::{SocketAddrs, Tcp};
 
-/// A listener watched by the shard's runtime.
+/// A listener that is registered with the shard's runtime.
 #[derive(Debug)]
 pub(super) struct AcceptQueue {
     listener: AsyncFd<TcpListener>,
-    /// The local address of all its connections; `None` if it listens on the unspecified address.
+    /// The local address of all connections; `None` if the listener is bound to the unspecified
+    /// address, so that connections differ in it.
     local: Option<SocketAddr>,
 }
 
 impl AcceptQueue {
-    /// Takes a listener that never blocks. Called within the shard's runtime.
+    /// Registers a non-blocking listener. Must be called within the shard's runtime.
     pub(super) fn new(listener: net::TcpListener) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let listener = TcpListener::from_std(listener);
@@ -29,20 +30,21 @@ impl AcceptQueue {
         Ok(Self { listener, local: (!local.ip().is_unspecified()).then_some(local) })
     }
 
-    /// Waits for the next connection. Connections that arrive together cost one wake-up.
+    /// Waits for the next connection. Connections that arrive together cost only one wake-up.
     pub(super) async fn accept(&self) -> io::Result<Tcp> {
         self.listener.async_io(Interest::READABLE, |listener| self.take(listener)).await
     }
 
-    /// Accepts a connection without waiting; `WouldBlock` if none is queued, and then the next
-    /// [`accept`](Self::accept) waits for one. At the file limit the kernel fails `accept` even if
-    /// the queue is empty; only this call, made once a descriptor is free, finds that out.
+    /// Accepts a connection without waiting. `WouldBlock` if the queue is empty; the next
+    /// [`accept`](Self::accept) then waits for a connection. At the file limit the kernel fails
+    /// `accept` even if the queue is empty, so whether it is can only be found out by this call,
+    /// once a descriptor is free.
     pub(super) fn accept_now(&self) -> io::Result<Tcp> {
         self.listener.try_io(Interest::READABLE, |listener| self.take(listener))
     }
 
     fn take(&self, listener: &TcpListener) -> io::Result<Tcp> {
-        // mio's is one call, which makes the socket non-blocking too.
+        // mio accepts and makes the socket non-blocking in one system call (`accept4`).
         let (io, peer) = listener.accept()?;
         let io = net::TcpStream::from(io);
         let local = match self.local {
@@ -50,7 +52,8 @@ impl AcceptQueue {
             None => io.local_addr()?,
         };
         if cfg!(not(target_os = "linux")) {
-            // On Linux it is the listener's; elsewhere a failure costs only latency.
+            // On Linux the socket inherits the option from its listener. Elsewhere a failure costs
+            // only latency.
             let _ = io.set_nodelay(true);
         }
         Ok(Tcp::unregistered(io, SocketAddrs { local, peer }))

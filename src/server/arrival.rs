@@ -18,7 +18,7 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// Reads them from a socket; an error if the client has closed it.
+    /// Reads the facts from a socket; an error if the client has closed the connection.
     pub(super) fn of(io: &Socket) -> io::Result<Self> {
         Ok(Self { addrs: io.addrs()?, is_secure: io.is_secure() })
     }
@@ -28,7 +28,8 @@ impl Arrival {
         self.addrs.peer.ip().to_canonical()
     }
 
-    /// Attaches these facts to a request, with the client's address as trusted proxies report it.
+    /// Attaches these facts to a request as extensions, with the address of the client, which a
+    /// trusted proxy may report.
     pub(super) fn annotate<B>(self, request: &mut Request<B>, proxies: &TrustedProxies) {
         let SocketAddrs { local, peer } = self.addrs;
         let client = proxies.client(peer, request.headers());

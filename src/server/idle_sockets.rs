@@ -1,9 +1,9 @@
-//! Kept-alive sockets, until their clients send a next request: of answered polls, and of plain requests
+//! Keep-alive sockets, until their clients send a next request: of answered polls, and of plain requests
 //! that were answered without hyper.
 //!
-//! Thousands of polls may be answered at once. A task for each of their sockets would cost a kilobyte,
-//! a timer and two registrations a socket; here a socket costs its entry and its waker, and a request
-//! that is answered or handed off without waiting needs no task either.
+//! Thousands of polls may be answered at once. A task for each socket would cost a kilobyte, a timer
+//! and two registrations with the runtime. Here a socket costs an entry with a waker, and its next
+//! request needs a task only if it has to wait.
 
 use std::{
     cell::RefCell,
@@ -41,8 +41,8 @@ struct Entries {
 }
 
 struct Entry {
-    /// Used again by the next socket of this entry. A wake-up that is meant for an earlier one costs a
-    /// look at a socket that is not readable.
+    /// The next socket of this entry uses it again. A late wake-up for an earlier socket costs one
+    /// check of a socket that is not readable.
     waker: Arc<SlotWaker>,
     idle: Option<Idle>,
 }
@@ -62,7 +62,7 @@ impl IdleSockets {
     pub(super) fn watch(&self, io: Tcp, permits: ConnectionPermits) {
         let mut entries = self.entries.borrow_mut();
         if entries.list.is_empty() {
-            // The first look for what has been idle too long.
+            // `serve` waits for its next sweep only while there are entries, so it must look again.
             self.ready.wake();
         }
         let index = entries.vacant.pop().unwrap_or_else(|| {
@@ -133,22 +133,23 @@ impl IdleSockets {
         idle.zip(read.ok().filter(|request| !request.is_empty()))
     }
 
-    /// Closes what has been idle for this long, unless its next request has just arrived. Other tasks
-    /// run in between.
-    async fn close_idle_since(&self, now: Instant, kept: Duration) {
+    /// Closes sockets that have been idle for `idle_max`, unless a next request has just arrived.
+    /// Yields to other tasks in between.
+    async fn close_idle_since(&self, now: Instant, idle_max: Duration) {
         let mut from = 0;
-        while let Some(next) = self.close_some(from, now, kept) {
+        while let Some(next) = self.close_some(from, now, idle_max) {
             from = next;
             yield_now().await;
         }
     }
 
-    /// Does so with some entries from an index on; says where to go on, if there are more.
-    fn close_some(&self, from: usize, now: Instant, kept: Duration) -> Option<usize> {
+    /// Closes such sockets among the [`LOOKS_IN_A_ROW`] entries from an index on. Returns the index to
+    /// continue with, if there are more entries.
+    fn close_some(&self, from: usize, now: Instant, idle_max: Duration) -> Option<usize> {
         let mut entries = self.entries.borrow_mut();
         let Entries { list, vacant } = &mut *entries;
         for (index, entry) in list.iter_mut().enumerate().skip(from).take(LOOKS_IN_A_ROW) {
-            let expired = entry.idle.as_mut().filter(|idle| now - idle.since >= kept);
+            let expired = entry.idle.as_mut().filter(|idle| now - idle.since >= idle_max);
             if expired.is_some_and(|idle| !is_readable(&mut idle.io, &entry.waker)) {
                 entry.idle = None;
                 vacant.push(index as u32);
@@ -159,14 +160,14 @@ impl IdleSockets {
             return Some(next);
         }
         if vacant.len() == list.len() {
-            // The memory of a peak is given back.
+            // Frees the memory of a peak.
             *entries = Entries::default();
         }
         None
     }
 }
 
-/// Whether there is something to read, or the end; if not, the waker will be woken then.
+/// Whether bytes or the end of the connection can be read; if not, the waker will be woken then.
 fn is_readable(io: &mut Tcp, waker: &Arc<SlotWaker>) -> bool {
     let waker = Waker::from(Arc::clone(waker));
     // Poll without tokio's coop budget: a spurious Pending would lose the socket's readiness.
@@ -198,8 +199,8 @@ fn begin(serving: impl Future<Output = ()> + 'static) {
     }
 }
 
-/// How long to wait between two looks for sockets that have been idle for the keep-alive time: so much
-/// later may one be closed.
+/// The time between two sweeps for sockets that have been idle for the keep-alive time. A socket may
+/// be closed that much later.
 fn sweep_pause(keep_alive: Duration) -> Duration {
     (keep_alive / 16).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

@@ -1,5 +1,5 @@
-//! Binding: every shard has a listener of its own for each address (`SO_REUSEPORT`), and the kernel
-//! spreads the connections. Inherited listeners get the same socket options as the hub's own.
+//! Binds the addresses. Every shard has a listener of its own for each address (`SO_REUSEPORT`), and
+//! the kernel spreads the connections over them. Inherited listeners get the same socket options.
 
 use std::{
     io,
@@ -11,22 +11,22 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::core::ConnectionLimits;
 
-/// The listeners of all shards, and the addresses they have.
+/// The listeners of all shards, and the addresses that they are bound to.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) by_shard: Vec<Vec<TcpListener>>,
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-/// Binds `addresses` for each of `shards`. Socket options of `limits` are set on the listeners and inherited by
-/// what they accept. `backlog` connections may wait to be accepted at each listener; the kernel's
-/// `somaxconn` caps it.
+/// Binds `addresses` for each of `shards`. The socket options of `limits` are set on the listeners,
+/// and accepted connections inherit them. At each listener `backlog` connections may wait to be
+/// accepted; the kernel's `somaxconn` caps it.
 ///
-/// Listeners that are `inherited`, from systemd or a predecessor, are used where their addresses
-/// match, so that connections in their queues are accepted.
+/// Where an address matches `inherited` listeners, which systemd or a predecessor has passed, they
+/// are used, so that connections in their queues are accepted.
 ///
-/// A machine without IPv6, as many containers are, has no `[::1]` and no `[::]`: they are left out, if
-/// another address is there.
+/// A machine without IPv6, like many containers, has no `[::1]` and no `[::]`: these addresses are
+/// left out, if there are others.
 pub(super) fn bind(
     addresses: &[SocketAddr],
     shards: usize,
@@ -73,8 +73,8 @@ pub(super) fn bind(
     Ok(Listeners { by_shard, addresses: bound })
 }
 
-/// Sorts the inherited listeners by address. An address with port 0 matches listeners on any one
-/// port that no other address names.
+/// Assigns the inherited listeners to the addresses. An address with port 0 gets the listeners of one
+/// port, if no other address names that port.
 fn share_out<'a>(
     inherited: &'a [TcpListener],
     addresses: &[SocketAddr],
@@ -102,16 +102,17 @@ fn share_out<'a>(
     Ok(shares)
 }
 
-/// Every machine with IPv6 has `[::1]` and `[::]`, so they are missing only where IPv6 is.
+/// Whether an address cannot be bound because the machine has no IPv6: every machine with IPv6 has
+/// `[::1]` and `[::]`.
 fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     (address.ip() == Ipv6Addr::LOCALHOST || address.ip() == Ipv6Addr::UNSPECIFIED)
         && (error.kind() == io::ErrorKind::AddrNotAvailable
             || error.raw_os_error() == Some(EAFNOSUPPORT))
 }
 
-/// Fails if another process listens on the address: with `SO_REUSEPORT` a second hub would silently
-/// share the port of the first, so this binds once without it. With port 0 it only checks that the
-/// address exists.
+/// Fails if another process listens on the address. With `SO_REUSEPORT` a second hub would share the
+/// port of the first unnoticed, so this binds the address once without that option. With port 0 it
+/// only checks that the address exists.
 fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -148,13 +149,13 @@ fn set_options(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     detect_vanished_clients(socket, limits)
 }
 
-/// Detects a client that vanished without a FIN. Otherwise the kernel would buffer heartbeats and
-/// report no error for a quarter of an hour. For streams, TCP_USER_TIMEOUT limits how long written
-/// bytes stay unacknowledged; for connections that are silent, such as waiting polls, the kernel
-/// sends keep-alive probes as often as heartbeats.
+/// Sets the options by which the kernel detects a client that vanished without a FIN. Without them it
+/// would buffer heartbeats and report no error for a quarter of an hour. `TCP_USER_TIMEOUT` limits
+/// how long bytes of a stream stay unacknowledged. On a connection without traffic, such as a waiting
+/// poll, the kernel sends a keep-alive probe each heartbeat interval.
 fn detect_vanished_clients(socket: &Socket, limits: &ConnectionLimits) -> io::Result<()> {
     let heartbeat = Duration::from_secs(limits.heartbeat_s.into());
-    // The kernel's maximum of both options.
+    // The kernel allows no more for either option.
     let probes = heartbeat.min(PROBE_INTERVAL_MAX);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(probes).with_interval(probes))?;
     #[cfg(target_os = "linux")]

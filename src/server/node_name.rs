@@ -1,8 +1,8 @@
-//! What a hub is called among others.
+//! The name of a hub among those that share a log.
 
 use super::Settings;
 
-/// What this hub is called: its name in the settings, or that of its machine.
+/// The name of this hub: that of the settings, or else that of the machine.
 pub(super) fn node_name(settings: &Settings) -> String {
     match settings.node.is_empty() {
         true => host_name(),
@@ -10,7 +10,7 @@ pub(super) fn node_name(settings: &Settings) -> String {
     }
 }
 
-/// The name of this machine, as the kernel has it; empty if that cannot be read.
+/// The host name of this machine; empty if it cannot be read.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim_end().to_owned()

@@ -1,8 +1,8 @@
-//! A socket that is to be handed off to the shard.
+//! The hand-off of a socket to the shard.
 //!
-//! Only the socket of a GET without a body is handed off: late bytes of a body would be read as the
-//! next request when a poll's socket goes back. The hand-off happens only once all earlier bytes
-//! have been written.
+//! Only the socket of a GET without a body is handed off: bytes of a body that come late would be
+//! read as the next request, once the socket of a poll is returned. The hand-off happens only when
+//! all bytes of earlier answers have been written.
 
 use bytes::Bytes;
 use hyper::{Request, Version, header};
@@ -13,7 +13,7 @@ use crate::{
     model::TransferCoding,
 };
 
-/// A hand-off that waits until hyper lets go of the socket.
+/// A hand-off that is due once hyper has written all earlier answers.
 pub(super) struct PendingHandoff {
     pub(super) handoff: Handoff,
     pub(super) keep_alive: bool,

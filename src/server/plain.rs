@@ -1,9 +1,9 @@
-//! Plain requests: a GET without a body and without unusual header fields, received whole by one
-//! read and with nothing after it.
+//! Parses plain requests: a GET without a body and without unusual header fields, of which one read
+//! has received the whole and nothing more.
 //!
-//! Most streams and polls begin with one. The dispatcher answers it without hyper, which would be
-//! dropped again as soon as the socket is handed off (docs/adr/024-plain-requests.md). This file
-//! only decides whether a request is plain; hyper gets all others, malformed ones included.
+//! Most streams and polls begin with a plain request. It is dispatched without hyper, which would be
+//! dropped as soon as the socket is handed off (docs/adr/024-plain-requests.md). hyper parses all
+//! other requests, malformed ones included.
 
 use std::mem::MaybeUninit;
 
@@ -14,10 +14,10 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-/// Parses `bytes` as a plain request, to the same result as hyper; `None` if they are anything
-/// else.
+/// Parses `bytes` as a plain request, with the same result that hyper would have; `None` if they are
+/// anything else.
 pub(super) fn plain_request(bytes: &Bytes) -> Option<Request<Body>> {
-    // A cheap check that most other requests fail.
+    // A cheap check, at which most requests that are not plain fail.
     if !bytes.starts_with(b"GET /") || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -45,7 +45,7 @@ pub(super) fn plain_request(bytes: &Bytes) -> Option<Request<Body>> {
     Some(request)
 }
 
-/// Fields that hyper acts on: they announce a body or change how the connection is used.
+/// Whether hyper acts on a field: it announces a body, or changes how the connection is used.
 fn is_unusual(name: &HeaderName, value: &[u8]) -> bool {
     match *name {
         header::CONNECTION => !value.eq_ignore_ascii_case(b"keep-alive"),
@@ -59,7 +59,7 @@ fn is_unusual(name: &HeaderName, value: &[u8]) -> bool {
     }
 }
 
-/// Most fields of a plain request; a browser sends about 15. A request with more goes to hyper.
+/// Most fields of a plain request; a browser sends about 15. hyper parses a request with more.
 const FIELDS_MAX: usize = 32;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The I/O object given to hyper: first yields bytes that were read before hyper started, and
-//! records how much of what hyper wrote has reached the kernel.
+//! The I/O object that hyper reads and writes: first yields bytes that were read before hyper
+//! started, and records how much of what hyper writes the kernel has accepted.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use super::write_progress::WriteProgress;
 use crate::actors::Socket;
 
-/// A socket with bytes that are read before those of the socket.
+/// A socket, and bytes that are yielded before those of the socket.
 pub(super) struct Rewind {
     io: TokioIo<Socket>,
     read_ahead: Bytes,
@@ -23,12 +23,12 @@ pub(super) struct Rewind {
 }
 
 impl Rewind {
-    /// `progress` records what hyper writes.
+    /// A socket after `read_ahead`. `progress` records what hyper writes.
     pub(super) fn new(io: Socket, read_ahead: Bytes, progress: Rc<WriteProgress>) -> Self {
         Self { io: TokioIo::new(io), read_ahead, progress }
     }
 
-    /// The socket, and those of the bytes read ahead that hyper has not read.
+    /// The socket, and the bytes read ahead that hyper has not read.
     pub(super) fn into_inner(self) -> (Socket, Bytes) {
         (self.io.into_inner(), self.read_ahead)
     }
@@ -53,7 +53,7 @@ impl Read for Rewind {
         buffer.put_slice(&self.read_ahead[..length]);
         self.read_ahead.advance(length);
         if self.read_ahead.is_empty() {
-            // Frees the buffer: the connection may last long.
+            // Frees the buffer, since the connection may last long.
             self.read_ahead = Bytes::new();
         }
         Poll::Ready(Ok(()))

@@ -43,9 +43,8 @@ use crate::{
 };
 
 /// Runs a hub with `settings` until SIGTERM or SIGINT, then drains it and returns. A second SIGTERM
-/// or SIGINT cuts the drain short. SIGHUP has the settings read again from where they came from, and
-/// applied as far as a running hub can; SIGUSR2 switches debug logging on and off; the process
-/// survives SIGUSR1.
+/// or SIGINT cuts the drain short. At SIGHUP the settings are read again, and those that a running
+/// hub can change are applied. SIGUSR2 switches debug logging on and off. SIGUSR1 does nothing.
 ///
 /// # Errors
 /// An address that cannot be bound, or a failure that the actors' supervisors could not contain.
@@ -61,7 +60,7 @@ pub(super) async fn run_until(
     mut next_signal: impl AsyncFnMut(),
 ) -> Result<(), RunError> {
     let settings = effective.settings().clone();
-    // One that comes during the start is obeyed after it.
+    // Handled from now on, so that a SIGHUP during the start causes a reload after it.
     let hangup = signal(SignalKind::hangup())?;
     let started = tokio::select! {
         started = start(&settings) => started?,
@@ -139,7 +138,7 @@ pub(super) async fn run_until(
         successor = successor(&mut handover_tasks) => Ok(Some(successor)),
     };
     drop(front);
-    // A process that wants to take over from now on waits until this process exits.
+    // From now on a process that would take over waits until this process exits.
     handover_tasks.shutdown().await;
     for task in [watching, demo].into_iter().flatten() {
         task.abort();
@@ -173,12 +172,12 @@ pub(super) async fn run_until(
     let settings = current_settings.borrow().clone();
     let mut window = Duration::from_secs(settings.drain_window_s.into());
     if has_successor {
-        // Events published from now on reach only the clients of the successor, so the clients of
-        // this process are sent there soon.
+        // Events that are published from now on reach only clients of the successor, so the streams
+        // of this process end soon, and their clients reconnect to the successor.
         window = window.min(HANDOVER_WINDOW);
     }
     let draining = async {
-        // Logged only once the drain has begun: from then on a hub in memory refuses publishes.
+        // Logged when the drain has begun: from then on a hub without a durable log refuses publishes.
         hub.draining().await;
         tracing::info!(window_s = window.as_secs(), "draining; another signal cuts it short");
     };
@@ -193,7 +192,7 @@ pub(super) async fn run_until(
     if let Some(why) = failure {
         return Err(RunError::Failed(why));
     }
-    // Requests under way are answered; idle connections are closed.
+    // Idle connections are closed, and requests under way have time to be answered.
     let _ = (accept_no_more.send(true), close.send(true));
     let _ = timeout(last_answers_time_max(&settings), budget.emptied()).await;
     wait_for_close(&hub, hub.shut_down(), &mut next_signal).await?;
@@ -205,7 +204,8 @@ pub(super) async fn run_until(
     Ok(())
 }
 
-/// Waits for the delay before a drain. A reload meanwhile may change it, and what the stop takes.
+/// Waits for the delay before a drain. A reload meanwhile may change the delay, and with it the time
+/// that the stop takes.
 async fn drain_delay(settings: &mut watch::Receiver<Settings>) {
     let begun = Instant::now();
     loop {
@@ -219,12 +219,12 @@ async fn drain_delay(settings: &mut watch::Receiver<Settings>) {
     }
 }
 
-/// How long requests under way may take once all streams have ended.
+/// How long requests under way may take after all streams have ended.
 fn last_answers_time_max(settings: &Settings) -> Duration {
     Duration::from_millis(settings.limits.publish.wait_ms.into()) + LAST_ANSWERS
 }
 
-/// The longest time to stop, if the disk closes the log within [`LOG_CLOSING`].
+/// The longest time that the stop takes, if the log is closed within [`LOG_CLOSING`].
 fn stop_time_max(settings: &Settings) -> Duration {
     let drain_s = u64::from(settings.drain_delay_s) + u64::from(settings.drain_window_s);
     Duration::from_secs(drain_s)
@@ -233,7 +233,7 @@ fn stop_time_max(settings: &Settings) -> Duration {
         + flush_time_max(settings)
 }
 
-/// The Unix socket on which a hub with a log on disk listens for its successor.
+/// Listens for a successor, if there is a log on disk. The hub runs without if that fails.
 fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
     if settings.data_dir.is_empty() {
         return None;
@@ -243,7 +243,7 @@ fn handover_socket(settings: &Settings) -> Option<HandoverSocket> {
     socket.inspect_err(warn).ok()
 }
 
-/// Waits for a process that takes the listening sockets over.
+/// Waits for a process that takes over the listening sockets.
 async fn successor(handover_tasks: &mut JoinSet<Successor>) -> Successor {
     loop {
         match handover_tasks.join_next().await {
@@ -254,8 +254,8 @@ async fn successor(handover_tasks: &mut JoinSet<Successor>) -> Successor {
     }
 }
 
-/// Waits for `closing`, which closes the log alone or stops all actors. Another signal cuts it
-/// short.
+/// Waits for `closing`, which closes the log or stops all actors. Another signal cuts it short, which
+/// is a failure.
 async fn wait_for_close(
     hub: &Hub,
     closing: impl Future<Output = ()>,
@@ -275,7 +275,7 @@ async fn wait_for_close(
     }
 }
 
-/// Logs which hub this is, and the settings that say most about it.
+/// Logs the start: version, addresses, where history is, and the settings that matter most.
 fn log_started(settings: &Settings, addresses: &[SocketAddr], shards: usize, hub: &Hub) {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let has_disk = !settings.data_dir.is_empty();
@@ -326,7 +326,7 @@ fn print_startup(settings: &Settings, addresses: &[SocketAddr]) {
             "FAULTS: anyone who reaches this hub can crash parts of it\n"
         };
     }
-    // Printed with one write, so that a script never reads half an address.
+    // Printed with a single write, so that a script never reads part of an address.
     telemetry::print(&words);
 }
 
@@ -360,7 +360,8 @@ fn protection(settings: &Settings, on_loopback: bool) -> String {
 
 /// The longest drain window once another process has taken over.
 const HANDOVER_WINDOW: Duration = Duration::from_secs(1);
-/// Time for the last answers to be written, beyond the time a publisher may wait for permits.
+/// Time for the last answers to be written, in addition to the time that a publisher may wait for
+/// permits.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Time allowed for closing the log.
 const LOG_CLOSING: Duration = Duration::from_secs(30);

@@ -1,10 +1,10 @@
-//! What the log says of a run when it ends: of the drain, and of all of it.
+//! The counts in the last line of the log: those of the drain, and those of the whole run.
 
 use tokio::time::Instant;
 
 use crate::telemetry::Metrics;
 
-/// Counts at some moment.
+/// Values of counters at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
     drained: u64,
@@ -40,7 +40,7 @@ impl RunCounts {
         Self { began: Instant::now(), before_drain: None }
     }
 
-    /// The drain begins.
+    /// Records the counts before the drain.
     pub(super) fn drain_begins(&mut self, metrics: &Metrics) {
         self.before_drain = Some(Counts::of(metrics));
     }

@@ -1,5 +1,6 @@
-//! The signals of a hub process: SIGTERM and SIGINT end it, SIGHUP has its settings read again
-//! ([`Reloader`](super::reload::Reloader)), SIGUSR2 switches debug logging, and SIGUSR1 does nothing.
+//! The signals of a hub process. SIGTERM and SIGINT end it. SIGUSR2 switches debug logging on and off,
+//! and SIGUSR1 does nothing. SIGHUP reloads the settings, which
+//! [`Reloader`](super::reload::Reloader) does.
 
 use std::io;
 
@@ -12,8 +13,8 @@ use crate::telemetry;
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Tools that rotate logs send the first. A process that does not handle these signals is ended
-    /// by them.
+    /// SIGUSR1, which tools that rotate logs send, and SIGUSR2. A process that does not handle them is
+    /// ended by them.
     user: [Signal; 2],
 }
 
@@ -27,7 +28,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next SIGTERM or SIGINT. Cancelling it loses none.
+    /// Waits for the next SIGTERM or SIGINT. Cancelling the wait loses no signal.
     pub(super) async fn next_end(&mut self) {
         let [user1, user2] = &mut self.user;
         loop {
@@ -41,8 +42,8 @@ impl Signals {
     }
 }
 
-/// Switches the hub's log level to `debug`, or back to the level of the settings. The line that
-/// says so is written at any level.
+/// Switches the hub's log level to `debug`, or back to the level of the settings. Prints which of the
+/// two, whatever the level.
 fn toggle_debug() {
     telemetry::print(match telemetry::toggle_debug() {
         Some(true) => "SIGUSR2: debug lines are logged; another one ends it\n",

@@ -1,4 +1,5 @@
-//! What a hub process does before it accepts: keys, sockets, the log.
+//! The start of a hub process, up to where it accepts connections: reads keys, binds sockets, opens
+//! the log.
 
 use std::{
     io,
@@ -35,14 +36,15 @@ pub(super) struct Started {
     pub(super) hub: Hub,
 }
 
-/// Starts the hub of `settings`. Cancelling this leaves a predecessor running, unless the
-/// predecessor has begun to close its log.
+/// Starts a hub with `settings`. If this is cancelled, a predecessor continues to run, unless it has
+/// begun to close its log.
 pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
     let shards = match settings.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,
     };
-    // Every step that can fail and does not need the log comes before the predecessor closes it.
+    // Every step that can fail and does not need the log comes first, while a predecessor still
+    // serves.
     let verifier = authentication::verifier(settings)?.map(Arc::new);
     let certificate = LoadedPair::read(settings)?;
     let shared = backend::options(settings)?;
@@ -85,8 +87,8 @@ fn from_systemd() -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Binds the addresses of the settings. Retries for a moment: a drained hub frees its ports only
-/// when its process ends, shortly after its log.
+/// Binds the addresses of the settings. With `awaits_ports` it retries for a moment: a hub that has
+/// drained closes its log first, and frees its ports when its process ends.
 async fn bind(
     settings: &Settings,
     shards: usize,
@@ -130,8 +132,8 @@ fn disk_options(settings: &Settings) -> DiskOptions {
     }
 }
 
-/// Splits the file limit, of which the log takes `log_files`, and lowers the hub's connection limit to its
-/// part.
+/// Splits the file limit, of which the log takes `log_files`, into sockets for requests and for
+/// streams, and lowers the hub's limit of connections to the part for streams.
 fn split_sockets(limits: &mut ConnectionLimits, shards: usize, log_files: usize) -> SocketSplit {
     let files_in_use = files_in_use(shards) + REJECTIONS_MAX + log_files;
     let (requests_max, connections_max) = (limits.requests_max, limits.connections_max);
@@ -146,6 +148,6 @@ fn split_sockets(limits: &mut ConnectionLimits, shards: usize, log_files: usize)
     split
 }
 
-/// How long to wait for the ports of a hub that is ending.
+/// How long to wait for the ports of a hub whose process is ending.
 const PORTS_TIME_MAX: Duration = Duration::from_secs(3);
 const PORTS_INTERVAL: Duration = Duration::from_millis(20);

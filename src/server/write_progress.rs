@@ -1,4 +1,4 @@
-//! How much the HTTP server has written to a socket, and whether the client reads it.
+//! How many bytes the HTTP server has written, and whether the client reads them.
 
 use std::{
     cell::Cell,
@@ -10,8 +10,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// The write progress of one socket, shared by the I/O object under hyper and the task that checks
-/// for stalls.
+/// The write progress of one socket, or of one HTTP/2 stream. The code that writes records it, and
+/// the task that detects stalls reads it.
 #[derive(Debug)]
 pub(super) struct WriteProgress {
     flushed: Cell<bool>,
@@ -23,12 +23,12 @@ impl WriteProgress {
         Self { flushed: Cell::new(true), taken: Cell::new(0) }
     }
 
-    /// hyper may have unwritten bytes in its buffer from now on.
+    /// A write begins: hyper may have unwritten bytes in its buffer from now on.
     pub(super) fn begin(&self) {
         self.flushed.set(false);
     }
 
-    /// The kernel accepted this many bytes for sending.
+    /// The kernel, or for a stream h2, has accepted this many bytes.
     pub(super) fn on_written(&self, bytes: usize) {
         self.taken.set(self.taken.get() + bytes as u64);
     }
@@ -38,12 +38,12 @@ impl WriteProgress {
         self.flushed.set(done);
     }
 
-    /// Bytes that the kernel has accepted so far.
+    /// Bytes that were accepted so far.
     pub(super) fn taken(&self) -> u64 {
         self.taken.get()
     }
 
-    /// The bytes accepted so far, if bytes wait in hyper's buffer; else `None`.
+    /// The number of bytes accepted so far, if more wait in hyper's buffer; else `None`.
     pub(super) fn pending(&self) -> Option<u64> {
         (!self.flushed.get()).then(|| self.taken.get())
     }
@@ -54,21 +54,23 @@ impl WriteProgress {
     }
 }
 
-/// Detects a stalled write. It costs a timer only while bytes wait.
+/// Detects that something waits without progress, such as a write. The caller says what the progress
+/// is: any number that changes with it. There is a timer only while something waits.
 #[derive(Debug)]
 pub(super) struct Stall {
-    wait: Duration,
+    time_max: Duration,
+    /// The progress when the timer was started.
     so_far: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
-    pub(super) fn new(wait: Duration) -> Self {
-        Self { wait, so_far: 0, timer: None }
+    pub(super) fn new(time_max: Duration) -> Self {
+        Self { time_max, so_far: 0, timer: None }
     }
 
-    /// Ready when bytes have waited for the whole time without progress; `pending` is the byte
-    /// count of [`WriteProgress::pending`].
+    /// Ready when `pending` has had the same value for the whole time. It is the progress of what
+    /// waits, such as [`WriteProgress::pending`], and `None` while nothing waits.
     pub(super) fn poll(&mut self, pending: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
         let Some(so_far) = pending else {
             self.timer = None;
@@ -76,7 +78,7 @@ impl Stall {
         };
         if self.timer.is_none() || so_far != self.so_far {
             self.so_far = so_far;
-            self.timer = Some(Box::pin(tokio::time::sleep_until(Instant::now() + self.wait)));
+            self.timer = Some(Box::pin(tokio::time::sleep_until(Instant::now() + self.time_max)));
         }
         let timer = self.timer.as_mut().expect("it was set");
         timer.as_mut().poll(context)
