@@ -1,4 +1,5 @@
-//! What a setting may be: how its value is read, admitted, and described in a refusal.
+//! The kinds of values: how a value of each is parsed, which ones are allowed, and how a refusal
+//! describes them.
 
 use std::fmt;
 
@@ -10,17 +11,17 @@ use crate::model::ChannelPattern;
 use crate::redis::BackendAddress;
 use crate::telemetry::{CollectorUrl, LogFilter};
 
-/// What a setting may be. `Display` writes it into a refusal.
+/// The values that a setting may have. `Display` describes them in a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allowed {
     /// `true` or `false`.
     Switch,
-    /// A whole number within bounds, both included.
+    /// A whole number between two bounds, both included.
     Whole {
-        /// The least.
+        /// The smallest number allowed.
         min: i64,
-        /// The most.
+        /// The largest number allowed.
         max: i64,
     },
     /// One of these words.
@@ -31,46 +32,47 @@ pub enum Allowed {
     /// Host names or IP addresses, possibly none: in a file a string or an array of strings,
     /// elsewhere separated by commas.
     Hosts,
-    /// What to log.
+    /// A log level, or levels by module.
     LogFilter,
     /// A secret, which is never shown; empty for none.
     Secret,
     /// Any text without control characters; empty for none.
     Text,
-    /// The same, of which a user and a query are never shown.
+    /// A URL, of which user information and query are never shown; empty for none.
     Url,
-    /// The address of a backend; empty, or `memory:`, for none. A bad one is never shown: it may hold a
-    /// password.
+    /// The address of a backend; empty, or `memory:`, for none. An invalid one is never shown, since it
+    /// may contain a password.
     Backend,
-    /// The URL of a collector of traces; empty for none. A bad one is never shown: it may hold a password.
+    /// The URL of a collector of traces; empty for none. An invalid one is never shown, since it may
+    /// contain a password.
     Collector,
     /// A short name of letters, digits, `-`, `_`, `.` and `:`.
     Name,
     /// Texts, possibly none: in a file a string or an array of strings, elsewhere separated by
-    /// commas. The same goes for the lists that follow.
+    /// commas. Patterns, key files, origins and networks are written in the same way.
     Texts,
     /// Channel names and patterns, with `{sub}` for the subject.
     Patterns,
     /// A channel name or pattern.
     Pattern,
-    /// Rules for channels: in a file an array of tables, elsewhere the same as TOML.
+    /// Rules for channels: in a file an array of tables, elsewhere such an array as TOML text.
     Rules,
-    /// Files of public keys, each after its algorithm and a colon.
+    /// Files of public keys, each as an algorithm, a colon and a path.
     KeyFiles,
     /// `always`, or an interval as in `200ms`.
     Sync,
     /// The name of a cookie; empty for none.
     CookieName,
-    /// Origins of pages.
+    /// Web origins.
     Origins,
-    /// Origins of pages, with `*.` for all below a domain, and `*` for any.
+    /// Web origins, also with `*.` for all subdomains, and `*` for any origin.
     OriginPatterns,
-    /// Addresses without a port, and blocks of them.
+    /// IP addresses, and blocks of them.
     Networks,
 }
 
 impl Allowed {
-    /// The value in its one normal form, or `None` if it is not allowed.
+    /// The value in its normal form, or `None` if it is not allowed.
     pub(super) fn admit(&self, value: &toml::Value) -> Option<toml::Value> {
         let admitted = match (self, value) {
             (Self::Switch, toml::Value::Boolean(_)) => true,
@@ -126,9 +128,9 @@ impl Allowed {
         admitted.then(|| value.clone())
     }
 
-    /// Parses the text of a variable or a flag into the type of the key. A text that cannot be parsed stays
-    /// a text, which [`admit`](Self::admit) refuses.
-    pub(super) fn read(&self, text: &str) -> toml::Value {
+    /// Parses the text of a variable or a flag into the type of the key. A text that cannot be parsed is
+    /// returned as text, which [`admit`](Self::admit) refuses.
+    pub(super) fn parse(&self, text: &str) -> toml::Value {
         let as_text = || toml::Value::String(text.to_owned());
         match self {
             Self::Switch => text.parse().map_or_else(|_| as_text(), toml::Value::Boolean),
@@ -233,7 +235,7 @@ fn rules(text: &str) -> Option<toml::Value> {
     table.is_empty().then_some(rules)
 }
 
-/// The addresses, `:PORT` replaced by the addresses that it stands for.
+/// The addresses; each `:PORT` is replaced by the addresses that it stands for.
 fn all_addresses(items: &[toml::Value]) -> Option<toml::Value> {
     let mut addresses = Vec::new();
     for item in items {
@@ -256,16 +258,16 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
-/// RFC 9110, section 5.6.2.
+/// Whether a byte may be in a token (RFC 9110, section 5.6.2), as the name of a cookie is.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// RFC 1035, 2.3.4.
+/// Longest host name (RFC 1035, section 2.3.4).
 const HOST_BYTES_MAX: usize = 255;
-/// A name of a setting's own kind.
+/// Longest [`Allowed::Name`].
 const NAME_BYTES_MAX: usize = 64;
-/// A text of a setting.
+/// Longest text, secret or name of a cookie.
 const TEXT_BYTES_MAX: usize = 4_096;
 
 #[cfg(test)]

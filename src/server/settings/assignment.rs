@@ -1,4 +1,4 @@
-//! An assignment: one value for one key from one source, checked against the table of keys.
+//! An assignment: a value that one source gives to one key, checked against the table of keys.
 
 use std::fmt;
 
@@ -17,7 +17,8 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    /// From a file: the value has a type already. `items` are the lines of its items, if it is an array.
+    /// An assignment of a file, whose value has a type already. If it is an array, `items` are the lines
+    /// of its items.
     pub(super) fn from_value(
         key: &str,
         value: toml::Value,
@@ -37,11 +38,11 @@ impl Assignment {
         }
     }
 
-    /// From a variable or a flag: the text is parsed into the type of its key.
+    /// An assignment of a variable or a flag, whose text is parsed into the type of the key.
     pub(super) fn from_text(key: &str, text: &str, set_by: SetBy) -> Result<Self, SettingsError> {
         let as_text = toml::Value::String(text.to_owned());
         let key = find(key, &as_text, &set_by)?;
-        let value = key.allowed.read(text);
+        let value = key.allowed.parse(text);
         check_rules(key, &value, |_| set_by.clone())?;
         match key.allowed.admit(&value) {
             Some(value) => Ok(Self { key, value, set_by }),
@@ -63,7 +64,7 @@ impl fmt::Debug for Assignment {
 }
 
 fn find(name: &str, value: &toml::Value, set_by: &SetBy) -> Result<&'static Key, SettingsError> {
-    // Short for the one key of its section that is always set.
+    // `backend` is short for the one key of this section that a backend needs.
     let name = if name == "backend" { "backend.url" } else { name };
     if let Some(key) = keys::KEYS.iter().find(|key| key.name == name) {
         return Ok(key);
@@ -96,7 +97,8 @@ fn check_rules(
     }
 }
 
-/// A misspelt name may still hold a secret, and rejections end up in logs.
+/// Whether a name sounds like that of a secret. The value of a misspelt name may be a secret, and
+/// refusals are logged.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "token", "pass", "pwd", "credential", "jwt", "jwk", "hmac", "key", "auth"]
@@ -109,7 +111,7 @@ fn has_credentials(value: &toml::Value) -> bool {
     value.as_str().is_some_and(|text| text.contains("://") && text.contains('@'))
 }
 
-/// The value of a known key, if it may be shown.
+/// The value of a known key as a refusal shows it.
 fn shown_of(key: &Key, value: &toml::Value) -> String {
     match (key.allowed, value) {
         (Allowed::Url, toml::Value::String(url)) => {

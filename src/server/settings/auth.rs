@@ -9,12 +9,12 @@ use crate::{
     http::MetricsAccess,
 };
 
-/// Keys besides the one secret, the rules for tokens, and where requests carry them.
+/// Keys other than `jwt_secret`, the rules for tokens, and where requests carry tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AuthSettings {
-    /// The one algorithm that the secret is for.
+    /// The algorithm of the secret. A token that names another one is refused.
     pub secret_algorithm: Algorithm,
     /// Public keys: the algorithm, a colon, and a file in PEM.
     pub public_key_files: Vec<PublicKeyFile>,
@@ -22,29 +22,29 @@ pub struct AuthSettings {
     pub jwks_file: String,
     /// The URL of an issuer's JSON Web Key Set.
     pub jwks_url: JwksUrlText,
-    /// Seconds between two refreshes of the set.
+    /// Seconds between two refreshes of the set at the URL.
     pub jwks_refresh_s: u32,
-    /// Shortest time in seconds between two refreshes, if tokens with unknown keys cause them.
+    /// The shortest time in seconds between two refreshes that tokens with unknown keys cause.
     pub jwks_refresh_min_s: u32,
-    /// The issuer that a token must be of; empty: not checked.
+    /// The issuer (`iss`) that a token must have; not checked if empty.
     pub issuer: String,
-    /// Audiences of which a token must name one; none: not checked.
+    /// A token must be for one of these audiences (`aud`); not checked if empty.
     pub audience: Vec<String>,
-    /// Whether a token must expire.
+    /// Whether a token must have an expiry (`exp`).
     pub expiry_required: bool,
-    /// Seconds that clocks may differ by when a token is shown.
+    /// Seconds by which the clocks of the hub and the issuer may differ.
     pub leeway_s: u32,
-    /// Bytes of a token.
+    /// Most bytes of a token.
     pub token_bytes_max: u32,
-    /// Whether streams and polls take a token from the query.
+    /// Whether streams and polls accept a token in the query.
     pub query_token: bool,
-    /// The cookie that may hold a token; empty: none.
+    /// The name of the cookie that may hold a token; empty if none may.
     pub cookie: String,
     /// Origins whose pages may publish with the cookie.
     pub cookie_origins: Vec<String>,
     /// Who may read the metrics.
     pub metrics: MetricsAccess,
-    /// A token for the metrics alone; no JWT.
+    /// A token that gives access to the metrics and nothing else. It is not a JWT.
     pub metrics_token: Secret,
 }
 
@@ -88,7 +88,7 @@ impl PublicKeyFile {
         (!path.is_empty() && !is_secret).then(|| Self { algorithm, path: path.to_owned() })
     }
 
-    /// The one algorithm that the key is for.
+    /// The algorithm of the key. A token that names another one is refused.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -113,8 +113,8 @@ impl From<PublicKeyFile> for String {
     }
 }
 
-/// What a secret may be for.
+/// The algorithms that use a secret.
 pub(super) const SECRET_ALGORITHMS: &[&str] = &["HS256", "HS384", "HS512"];
-/// A shorter secret can be found by trying, from one token on (RFC 7518, section 3.2, asks for as
-/// much as the hash has; RFC 2104 for the same).
+/// The shortest secret, in bytes. With a single token a shorter one can be found by trying. RFC 7518,
+/// section 3.2, requires as many bytes as the hash has.
 pub(crate) const SECRET_BYTES_MIN: usize = 32;

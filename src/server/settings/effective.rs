@@ -8,7 +8,7 @@ use super::{
     Key, SetBy, Settings, SettingsError, SettingsErrors, Sources, contradictions, keys, sources,
 };
 
-/// Settings that were checked and go together, with the origin of each.
+/// Settings that were checked, alone and together, with the origin of each.
 #[derive(Debug, Clone)]
 pub struct Effective {
     pub(super) settings: Settings,
@@ -19,7 +19,7 @@ pub struct Effective {
     pub(super) sources: Sources,
 }
 
-/// Settings of a program, with sources that have nothing.
+/// Settings of a program, with empty sources.
 #[cfg(any(test, fuzzing))]
 impl From<Settings> for Effective {
     fn from(settings: Settings) -> Self {
@@ -66,7 +66,7 @@ impl Settings {
         Ok(Effective { settings, set_by, files, service_links, sources: sources.clone() })
     }
 
-    /// All of them as one tree, a table a section.
+    /// All settings as a tree, with a table for each section.
     pub(super) fn to_value(&self) -> toml::Value {
         toml::Value::try_from(self)
             .expect("settings are tables, numbers, strings and booleans, which TOML has")
@@ -95,8 +95,8 @@ impl Effective {
         self.files.iter().map(PathBuf::as_path)
     }
 
-    /// Variables that were passed over, since a container platform has set them for a service whose
-    /// name begins with `visnyk`.
+    /// Variables that were ignored, since a container platform has set them for a service whose name
+    /// begins with `visnyk`.
     pub fn service_links(&self) -> &[String] {
         &self.service_links
     }
@@ -114,13 +114,14 @@ impl Effective {
             .collect()
     }
 
-    /// A settings file that sets everything as it is now. Beside each value is its origin, and whether a
-    /// reload changes it.
+    /// A settings file with all values in force. After each value are its origin, and `reloads` if a
+    /// reload can change it.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut section = "";
         let mut entries = self.entries();
-        // In TOML what stands behind the head of a section is of it.
+        // Keys without a section come first: in TOML all keys after the header of a section belong to
+        // it.
         entries.sort_by_key(|entry| entry.key.name.contains('.'));
         for entry in entries {
             let (within, name) = entry.key.name.rsplit_once('.').unwrap_or(("", entry.key.name));

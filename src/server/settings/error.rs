@@ -11,7 +11,7 @@ use super::{Allowed, SetBy};
 pub struct SettingsErrors(Vec<SettingsError>);
 
 impl SettingsErrors {
-    /// `errors` as a refusal, if there are any.
+    /// An error with all of `errors`, unless there are none.
     pub(super) fn none_or(errors: Vec<SettingsError>) -> Result<(), Self> {
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
@@ -69,7 +69,7 @@ pub enum SettingsError {
         /// The system's error.
         source: io::Error,
     },
-    /// A file is far too long for settings.
+    /// A file is longer than any settings file.
     #[error("{} is longer than {bytes_max} bytes, which no settings file needs", path.display())]
     FileTooLong {
         /// The file.
@@ -104,10 +104,10 @@ pub enum SettingsError {
         value: String,
         /// Its origin.
         set_by: SetBy,
-        /// The nearest key, or what there is.
+        /// The nearest key, or the keys of the section.
         hint: String,
     },
-    /// A name that later versions take.
+    /// The name is reserved for a later version.
     #[error("{key} ({set_by}) is not available in this version: {lacks}; remove it")]
     NotAvailable {
         /// The name. Its value is not shown, since it may be a secret.
@@ -126,13 +126,13 @@ pub enum SettingsError {
         value: String,
         /// Its origin.
         set_by: SetBy,
-        /// What it may be.
+        /// The values that are allowed.
         allowed: Allowed,
     },
     /// A rule for channels has an unknown key or a bad value.
     #[error("rule {number} of channels.rules ({set_by}) is refused: {reason}")]
     BadRule {
-        /// Which, from 1.
+        /// The number of the rule, from 1.
         number: usize,
         /// Its origin.
         set_by: SetBy,

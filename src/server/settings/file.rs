@@ -1,4 +1,4 @@
-//! Reads a TOML file into keys, values and the lines they stand on.
+//! Reads a TOML file into its assignments: key, value and line of each.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,17 +13,17 @@ use super::SettingsError;
 /// One assignment of a file.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// From 1.
+    /// Counted from 1.
     pub(super) number: usize,
-    /// Dotted, from the root.
+    /// The dotted key from the root, as in `limits.poll.limit`.
     pub(super) key: String,
-    /// Anything but a table.
+    /// Never a table: the values in a table are assignments of their own.
     pub(super) value: toml::Value,
-    /// The lines of its items, if it is an array.
+    /// If the value is an array, the line of each of its items.
     pub(super) items: Vec<usize>,
 }
 
-/// Every value of the file, tables taken apart.
+/// All assignments of the file, those in tables too.
 pub(super) fn read(path: &Path) -> Result<Vec<Line>, SettingsError> {
     let unreadable = |source| SettingsError::FileUnreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, SettingsError> {
     Ok(lines)
 }
 
-/// The recursion is as deep as the file nests, which the parser bounds.
+/// Collects the assignments of a table and of the tables in it. The parser limits how deep they nest.
 fn flatten(
     bytes: &[u8],
     prefix: &str,
@@ -94,5 +94,5 @@ fn line_of(before: &[u8]) -> usize {
     before.iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// A settings file is a page or two; a longer one is another file named by mistake.
+/// A settings file has a page or two. One that is longer than this was named by mistake.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The table of keys: every setting by name, and what it may be.
+//! The table of keys: the name of every setting, and the values that it may have.
 
 use super::{allowed::Allowed, auth::SECRET_ALGORITHMS};
 use crate::{http::Role, telemetry::LogFormat};
@@ -7,36 +7,36 @@ use crate::{http::Role, telemetry::LogFormat};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Key {
-    /// Dotted, as in `limits.poll.limit`.
+    /// The dotted name, as in `limits.poll.limit`.
     pub name: &'static str,
-    /// What it may be.
+    /// The values that the setting may have.
     pub allowed: Allowed,
     /// Whether a reload changes it while the hub runs; otherwise a change needs a restart.
     pub reloads: bool,
 }
 
 impl Key {
-    /// The environment variable that sets it, as in `VISNYK_LIMITS__POLL__LIMIT`.
+    /// The environment variable that sets the value, as in `VISNYK_LIMITS__POLL__LIMIT`.
     pub fn variable(&self) -> String {
         format!("VISNYK_{}", self.name.replace('.', "__").to_ascii_uppercase())
     }
 
-    /// The same key, which a reload changes.
+    /// The same key, marked as one that a reload changes.
     const fn reloads(self) -> Self {
         Self { reloads: true, ..self }
     }
 
-    /// Its value in the tree of all settings.
+    /// The value of the key in the tree of all settings.
     pub(super) fn value_in<'a>(&self, root: &'a mut toml::Value) -> &'a mut toml::Value {
         self.name
             .split('.')
             .try_fold(root, |value, part| value.get_mut(part))
-            .expect("a test holds the table against the settings")
+            .expect("a test compares the table with the settings")
     }
 }
 
-/// What this version lacks for `name`, if that is reserved for a later one. Reserved names are refused: an
-/// operator who sets one expects a protection, or a durability, that is not there.
+/// What this version lacks for `name`, if the name is reserved for a later version. Reserved names are
+/// refused: an operator who sets one expects a protection or a durability that the hub does not have.
 pub(super) fn reserved(name: &str) -> Option<&'static str> {
     let section = name.split('.').next().unwrap_or(name);
     RESERVED.iter().find(|(names, _)| names.contains(&section)).map(|(_, lacks)| *lacks)
@@ -50,19 +50,19 @@ const fn whole(name: &'static str, min: i64, max: i64) -> Key {
     key(name, Allowed::Whole { min, max })
 }
 
-/// What fits a `u32`.
+/// The largest `u32`.
 const U32_MAX: i64 = u32::MAX as i64;
 /// A day in seconds: no request or connection waits longer for anything.
 const DAY_S: i64 = 86_400;
-/// 1 TiB: more memory than a machine would give to history.
+/// 1 TiB, which is more memory than any machine gives to history.
 const BYTES_MAX: i64 = 1 << 40;
-/// Every entry of a table of rates is visited regularly.
+/// Limit of a table of rates: all of its entries are visited regularly.
 const RATES_MAX: i64 = 10_000_000;
-/// The log's queue and every shard's reserve an entry for each.
+/// Limit of publishes in flight: the queues of the log and of every shard reserve an entry for each.
 const IN_FLIGHT_MAX: i64 = 1 << 20;
-/// Less would be a new file, and two more fsyncs, every few events.
+/// The smallest segment. With smaller ones every few events would need a new file and two more fsyncs.
 const SEGMENT_BYTES_MIN: i64 = 64 << 10;
-/// A disk does no more at a time.
+/// Limit of threads that read. A disk does not serve more requests at a time.
 const READ_THREADS_MAX: i64 = 256;
 /// The kernel takes buffer sizes as a signed 32-bit number and doubles them.
 const SEND_BUFFER_MAX: i64 = (1 << 30) - 1;

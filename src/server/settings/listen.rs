@@ -6,20 +6,21 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An IP address and a port. `localhost:PORT` is read as `127.0.0.1:PORT`; other names are refused:
-/// the address that they resolve to could change later, and with it who can reach the hub.
+/// An IP address and a port. `localhost:PORT` is read as `127.0.0.1:PORT`. Other names are refused:
+/// they could resolve to another address later, at which other clients can reach the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ListenAddr(SocketAddr);
 
 impl ListenAddr {
-    /// Port 3000 of both loopback addresses: the default.
+    /// The default: port 3000 of both loopback addresses.
     pub const LOOPBACK: [Self; 2] = [
         Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000)),
         Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 3000)),
     ];
 
-    /// Parses a text into one address, or into several: `:PORT` is that port of every address of the machine.
+    /// Parses a text into one or more addresses. `:PORT` stands for this port of every address of the
+    /// machine.
     pub fn parse_all(text: &str) -> Result<Vec<Self>, ListenAddrError> {
         let port =
             text.trim().strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));

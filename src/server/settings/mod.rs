@@ -1,8 +1,9 @@
-//! Settings: what they are, the layers they come from, and why a value is refused.
+//! Settings: their values, the layers that they are read from, and why a value is refused.
 //!
-//! Layers, the later wins: defaults, `visnyk.toml`, `visnyk.PROFILE.toml`, the environment
-//! (`VISNYK_*`, `__` between levels), command-line flags. Every layer is checked against one table
-//! of keys before it is merged, so that a refusal can name where the value came from.
+//! The layers, of which a later one wins, are: defaults, `visnyk.toml`, `visnyk.PROFILE.toml`,
+//! environment variables (`VISNYK_*`, with `__` between levels), and command-line flags. Every layer
+//! is checked against the table of keys before it is merged, so that a refusal can name where the
+//! value came from.
 
 mod allowed;
 mod assignment;

@@ -1,4 +1,4 @@
-//! Finds the setting that an unknown name was probably meant to be.
+//! Finds the setting that is probably meant by an unknown name.
 
 use super::keys::KEYS;
 
@@ -12,7 +12,7 @@ pub(super) fn hint(name: &str) -> String {
         let prefix = format!("{section}.");
         KEYS.iter().filter_map(|key| key.name.strip_prefix(&prefix)).collect()
     };
-    // The name itself may be a section that was given a value.
+    // The name itself may be that of a section.
     for section in [name, section] {
         let names = within(section);
         if !names.is_empty() {
@@ -27,7 +27,7 @@ fn nearest(name: &str) -> Option<&'static str> {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    // The right name in the wrong section is nearer than any spelling.
+    // The right name in a wrong section is a better guess than any similar spelling.
     let mut same_end = KEYS
         .iter()
         .filter(|key| key.name.rsplit('.').next() == name.rsplit('.').next())
@@ -42,7 +42,7 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, key)| key)
 }
 
-/// No key is a quarter as long; past it no distance is computed.
+/// For a longer name no distance is computed. The longest key has less than a quarter of this.
 const NAME_BYTES_MAX: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Reads the settings of a running hub again, and separates what it can take from what needs a restart.
+//! Reads the settings of a running hub again, and separates changes that a running hub can apply from
+//! those that need a restart.
 
 use std::path::PathBuf;
 
@@ -7,11 +8,12 @@ use super::{Effective, Key, Settings, SettingsError, SettingsErrors, contradicti
 /// Settings that were read again.
 #[derive(Debug)]
 pub(crate) struct Reload {
-    /// What the hub is to run with: the new values of `changed`, and the old values of all others.
+    /// The settings for the running hub: the new values of the keys in `changed`, and the old values
+    /// of all others.
     pub(crate) effective: Effective,
-    /// The keys whose values differ and that a running hub takes, in the order of the documentation.
+    /// Keys with a new value that a running hub applies, in the order of the documentation.
     pub(crate) changed: Vec<&'static str>,
-    /// The keys whose values differ and that a running hub does not take.
+    /// Keys with a new value that needs a restart.
     pub(crate) needs_restart: Vec<&'static str>,
 }
 
@@ -19,8 +21,8 @@ impl Effective {
     /// Reads the settings files again. Variables and flags are those of the start.
     ///
     /// # Errors
-    /// The files are wrong in any way that a start would refuse; a file that was read before is
-    /// gone; or the new values contradict old ones that stay until a restart.
+    /// The files have an error at which a start would fail; a file that was read before does not exist
+    /// any more; or new values contradict old ones that stay until a restart.
     pub(crate) fn read_again(&self) -> Result<Reload, SettingsErrors> {
         let new = Settings::load(&self.sources)?;
         if let Some(path) = self.files.iter().find(|path| !new.files.contains(path)) {
@@ -36,7 +38,7 @@ impl Effective {
             if old_value == new_value && !hidden_value_differs(key, old_settings, new_settings) {
                 continue;
             }
-            if !key.reloads || is_switched(key, old_settings, new_settings) {
+            if !key.reloads || turns_protection_on_or_off(key, old_settings, new_settings) {
                 needs_restart.push(key.name);
             } else {
                 *old_value = new_value.clone();
@@ -47,7 +49,7 @@ impl Effective {
         let mut settings: Settings = merged
             .try_into()
             .map_err(|error: toml::de::Error| SettingsError::Merge { reason: error.to_string() })?;
-        // The tree has `***` for these.
+        // In the tree these values are replaced by `***`.
         let is_new = |key: &str| changed.contains(&key);
         let of = |key: &str| if is_new(key) { new_settings } else { old_settings };
         settings.jwt_secret = of("jwt_secret").jwt_secret.clone();
@@ -60,7 +62,7 @@ impl Effective {
     }
 }
 
-/// Whether a value differs that the tree of all settings does not show.
+/// Whether a key has a new value, if it is one whose value the tree of all settings hides.
 fn hidden_value_differs(key: &Key, old: &Settings, new: &Settings) -> bool {
     match key.name {
         "jwt_secret" => old.jwt_secret != new.jwt_secret,
@@ -71,10 +73,11 @@ fn hidden_value_differs(key: &Key, old: &Settings, new: &Settings) -> bool {
     }
 }
 
-/// Whether the change of this key turns TLS or authentication on or off. Listeners speak TLS or do not
-/// from the start. Without authentication open streams have no lease that would end them, and a line
-/// that is missing from a file by mistake must not open a hub to everyone.
-fn is_switched(key: &Key, old: &Settings, new: &Settings) -> bool {
+/// Whether the new value of this key turns TLS or authentication on or off, which needs a restart.
+/// Whether the listeners speak TLS is decided at the start. Streams that were opened without
+/// authentication have no lease that would end them; and if a line is missing from a file by mistake,
+/// a reload must not open the hub to everyone.
+fn turns_protection_on_or_off(key: &Key, old: &Settings, new: &Settings) -> bool {
     match key.name {
         "tls_cert" | "tls_key" => old.has_tls() != new.has_tls(),
         "jwt_secret" | "jwt_secret_file" | "allow_anonymous" => {

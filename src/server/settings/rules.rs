@@ -1,4 +1,5 @@
-//! The setting `channels.rules`: a list of tables, each a rule for the channels of a pattern.
+//! Checks the setting `channels.rules`: a list of tables, each a rule for the channels that match a
+//! pattern.
 
 use super::{Allowed, SetBy, SettingsError};
 
@@ -32,7 +33,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The value as TOML, cut where it would fill the screen.
+/// The value as TOML, cut to [`SHOWN_CHARS_MAX`] characters.
 pub(super) fn shown(value: &toml::Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
@@ -47,7 +48,7 @@ const fn whole(min: i64, max: i64) -> Allowed {
     Allowed::Whole { min, max }
 }
 
-/// What a rule has. The bounds are those of the limits that they replace.
+/// The fields of a rule. Their bounds are those of the limits that they replace.
 const FIELDS: &[(&str, Allowed)] = &[
     ("pattern", Allowed::Pattern),
     ("events_max", whole(1, u32::MAX as i64)),

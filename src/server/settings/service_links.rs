@@ -1,9 +1,9 @@
 //! Variables that a container platform sets by itself for a service whose name begins with `visnyk`.
 //!
-//! Kubernetes tells every container the addresses of the services of its namespace, in the manner of
-//! Docker's links: for a service `visnyk` on port 3000 `VISNYK_SERVICE_HOST`, `VISNYK_SERVICE_PORT`,
-//! `VISNYK_PORT=tcp://10.96.0.7:3000`, `VISNYK_PORT_3000_TCP`; for `visnyk-metrics` the same after
-//! `VISNYK_METRICS_`. No operator wrote them, so they are not
+//! Kubernetes sets variables with the addresses of a namespace's services in every container, in the
+//! style of Docker's links: for a service `visnyk` on port 3000 they are `VISNYK_SERVICE_HOST`,
+//! `VISNYK_SERVICE_PORT`, `VISNYK_PORT=tcp://10.96.0.7:3000` and `VISNYK_PORT_3000_TCP`; for
+//! `visnyk-metrics` they begin with `VISNYK_METRICS_`. No operator wrote them, so they are not
 //! misspelt settings.
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,12 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Whether a platform sets this variable, whose name is given without `VISNYK_`. Name and value both
 /// have to fit: an operator who writes `VISNYK_PORT=3000` expects it to do something.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
-    // The name may have the rest of the service's name in front, with `_` for `-`.
+    // The name may begin with the rest of the service's name, in which `-` is written as `_`.
     let after_service = name.match_indices('_').map(|(at, _)| &name[at + 1..]);
     std::iter::once(name).chain(after_service).any(|name| is_of_service(name, value))
 }
 
-/// The same for a name without that of the service.
+/// Whether a platform sets this variable; its name is without that of the service.
 fn is_of_service(name: &str, value: &str) -> bool {
     match name {
         "SERVICE_HOST" => is_ip(value),
@@ -27,7 +27,8 @@ fn is_of_service(name: &str, value: &str) -> bool {
     }
 }
 
-/// The same for what follows `PORT_`: `3000_TCP`, `3000_TCP_ADDR`.
+/// Whether a platform sets this variable; of its name, `rest` is what follows `PORT_`, such as
+/// `3000_TCP` or `3000_TCP_ADDR`.
 fn is_of_port(rest: &str, value: &str) -> bool {
     let mut parts = rest.splitn(3, '_');
     let (number, protocol) = (parts.next(), parts.next());
@@ -56,7 +57,7 @@ fn is_url(text: &str) -> bool {
     })
 }
 
-/// Of a port of a service.
+/// The protocols that a port of a service may have.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from, in the words of messages and of `visnyk config`.
+/// Where a value came from. `Display` writes it into messages and the output of `visnyk config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetBy {
-    /// Built in.
+    /// The built-in default.
     Default,
     /// A settings file.
     File {

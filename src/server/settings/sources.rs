@@ -1,4 +1,4 @@
-//! The sources that settings are read from, gathered before anything is read.
+//! The sources that settings are read from.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::assignment::Assignment;
 use super::{SetBy, SettingsError, file, service_links::is_service_link};
 
-/// What `Settings::load` reads. It reads no variable and no flag of the process by itself: a test or an
-/// embedding program gives its own directory, variables and flags.
+/// What `Settings::load` reads. It does not look at variables and flags of the process by itself, so a
+/// test or an embedding program can give others.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Sources {
@@ -37,19 +37,19 @@ impl Sources {
         self
     }
 
-    /// Reads the variables that begin with `VISNYK_`; others are ignored, and so are those that a
-    /// container platform sets for a service of such a name.
+    /// Reads the variables that begin with `VISNYK_`, except those that a container platform sets for a
+    /// service of such a name.
     pub fn environment(
         mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Self {
         self.environment.extend(variables);
-        // The order of rejections does not depend on the process that started ours.
+        // Sorted, so that the order of errors does not depend on the process that started this one.
         self.environment.sort();
         self
     }
 
-    /// A flag as it was given, the key that it sets, and the text of its value.
+    /// Adds a flag: its name as it was given, the key that it sets, and the text of its value.
     pub fn flag(
         mut self,
         flag: impl Into<String>,
@@ -89,7 +89,7 @@ impl Sources {
         Ok(files)
     }
 
-    /// Variables that a container platform sets for a service.
+    /// The variables that a container platform has set for a service.
     pub(super) fn service_links(&self) -> impl Iterator<Item = &str> {
         self.environment.iter().filter_map(|(name, value)| {
             let name = name.to_str()?;
@@ -109,7 +109,7 @@ impl Sources {
     }
 }
 
-/// Variables may hold secrets: their values are left out.
+/// Without the values of variables and flags, which may be secrets.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |name: &&(OsString, OsString)| name.0.to_string_lossy().starts_with(PREFIX);
@@ -124,7 +124,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// The assignments of a file, and what is wrong with it.
+/// The assignments of a file, and the errors in it.
 pub(super) fn file_assignments(path: &Path) -> Vec<Result<Assignment, SettingsError>> {
     match file::read(path) {
         Ok(lines) => lines
@@ -152,8 +152,8 @@ fn variable(name: &OsString, value: &OsString) -> Option<Result<Assignment, Sett
     })
 }
 
-/// The key of `LIMITS__POLL__LIMIT` is `limits.poll.limit`. A name with lower-case letters is kept as it is,
-/// so that it is refused as unknown: otherwise two variables could set one key.
+/// The key of a variable: `limits.poll.limit` for `LIMITS__POLL__LIMIT`. A name with lower-case letters
+/// is not changed, and so is refused as unknown: otherwise two variables could set the same key.
 fn key_of(rest: &str) -> String {
     let key = rest.replace("__", ".");
     if key.bytes().any(|byte| byte.is_ascii_lowercase()) { key } else { key.to_ascii_lowercase() }
@@ -164,7 +164,7 @@ fn is_profile_name(profile: &str) -> bool {
         && profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// All variables that set something begin with this.
+/// The prefix of all variables that set something.
 const PREFIX: &str = "VISNYK_";
 
 /// Variables with our prefix that belong to the command line, not to the settings.
