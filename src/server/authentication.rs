@@ -1,4 +1,4 @@
-//! Builds the verifier of tokens from the settings of authentication: reads the key files.
+//! Builds the verifier of tokens from the settings, and reads the key files that they name.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use crate::{
     http::Access,
 };
 
-/// The keys that the settings name cannot be used.
+/// Why keys of the settings cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AuthenticationError {
@@ -33,7 +33,7 @@ pub enum AuthenticationError {
         /// What the system says.
         source: io::Error,
     },
-    /// A file is not such a key.
+    /// A file does not hold a key of the expected kind.
     #[error("{setting}: {} cannot be used: {reason}", path.display())]
     BadKey {
         /// Which setting names it.
@@ -46,7 +46,7 @@ pub enum AuthenticationError {
     /// The secret cannot be used.
     #[error("the secret cannot be used: {0}")]
     BadSecret(KeyError),
-    /// The secret can be found by trying.
+    /// The secret is so short that it can be found by trying.
     #[error(
         "jwt_secret_file: {} has a secret of {bytes} bytes and listen reaches beyond this machine: \
          a secret of less than {SECRET_BYTES_MIN} bytes can be found by trying; make a longer one, as \
@@ -67,17 +67,18 @@ pub enum AuthenticationError {
     Jwks(#[source] FetchError),
 }
 
-/// What verifies the tokens of a hub with these settings; `None` without authentication.
+/// The verifier of tokens for a hub with these settings; `None` without authentication.
 ///
 /// Reads the key files. Keys at a URL are not fetched here: see [`Jwks::keep_fresh`].
 ///
 /// # Errors
-/// A file that cannot be read or holds no such key.
+/// A file that cannot be read, or that does not hold a key of the expected kind.
 pub fn verifier(settings: &Settings) -> Result<Option<Verifier>, AuthenticationError> {
     verifier_with(settings, None)
 }
 
-/// The same for a running hub. `fetched` are the keys of the settings' URL, if it has them already.
+/// As [`verifier`], for a running hub. `fetched` are the keys at the URL of the settings, if the hub
+/// has them already.
 pub(super) fn verifier_with(
     settings: &Settings,
     fetched: Option<Arc<Jwks>>,
@@ -124,7 +125,7 @@ pub(super) fn verifier_with(
     Ok(Some(Verifier::new(rules, keys, jwks, settings.allow_anonymous.clone())))
 }
 
-/// The secret for tokens and the algorithm it is for, if the settings have one.
+/// The secret that tokens are signed with and its algorithm, if the settings have one.
 ///
 /// # Errors
 /// A file that cannot be read, or a secret too short for where the hub listens.
@@ -134,7 +135,7 @@ pub fn signing_secret(
     Ok(secret(settings)?.map(|secret| (secret, settings.auth.secret_algorithm)))
 }
 
-/// The access rules of the HTTP surface.
+/// The settings of authentication for the HTTP interface.
 pub(super) fn access(settings: &Settings, verifier: Option<Arc<Verifier>>) -> Access {
     let auth = &settings.auth;
     Access {
@@ -184,5 +185,5 @@ fn bad_key(
     move |reason| AuthenticationError::BadKey { setting, path, reason }
 }
 
-/// Keys are a few kilobytes.
+/// Limit of a key file. Keys have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;

@@ -1,7 +1,8 @@
-//! `--demo`: events on 20 channels and a slow reader, for a first look.
+//! `--demo`: publishes events to 20 channels and reads slowly, so that the console has something to
+//! show.
 //!
-//! Some ten events a second, and a burst of [`BURST_EVENTS`] every ten seconds. Nothing grows: the
-//! channels are always the same, and their histories have the bounds of the settings.
+//! There are some ten events a second, and a burst of [`BURST_EVENTS`] every ten seconds. The memory
+//! of a demo does not grow: the channels are always the same, and the settings limit their histories.
 
 use std::{
     pin::{Pin, pin},
@@ -33,12 +34,13 @@ async fn publish(hub: &Hub) {
     for step in 0.. {
         every.tick().await;
         for (channel, events) in scene.step(step) {
-            // In pieces: one that is sent as a whole is taken as a whole, by a slow reader too.
+            // A slow reader takes the events of one publish all at once. It falls behind only if a
+            // burst comes in several publishes.
             for piece in events.chunks(PIECE_EVENTS) {
                 let events = piece.iter().map(|event| (channel.clone(), event.clone())).collect();
                 let published = hub.publish(Publication { events, ..Publication::default() }).await;
                 match published {
-                    // A person tries out what closing a channel does.
+                    // A user may close a channel of the demo.
                     Ok(_) | Err(PublishError::Closed(_)) => has_failed = false,
                     Err(error) => {
                         if !has_failed {
@@ -52,7 +54,7 @@ async fn publish(hub: &Hub) {
     }
 }
 
-/// Subscribes to the bursts, and takes a piece of what comes every few seconds.
+/// Subscribes to the bursts, and reads some bytes every few seconds.
 async fn read_slowly(hub: &Hub) {
     loop {
         let mut request = StreamRequest::channel(BURSTS).expect("a channel's name");
@@ -68,7 +70,7 @@ async fn read_slowly(hub: &Hub) {
     }
 }
 
-/// Takes [`SLOW_READ_BYTES`] or a little more, once they are there; false at the end.
+/// Reads [`SLOW_READ_BYTES`] or a little more, and waits for them; false at the end of the stream.
 async fn take(body: &mut Pin<&mut EventBody>) -> bool {
     let mut bytes = 0;
     while bytes < SLOW_READ_BYTES {
@@ -79,10 +81,10 @@ async fn take(body: &mut Pin<&mut EventBody>) -> bool {
     true
 }
 
-/// What the channels tell of.
+/// The figures that the events report.
 struct Scene {
     updates: u64,
-    /// In hundredths.
+    /// In hundredths of a unit.
     prices: [i64; SYMBOLS.len()],
     /// In tenths of a degree.
     temperatures: [i64; ROOMS.len()],
@@ -101,7 +103,7 @@ impl Scene {
         }
     }
 
-    /// What is published at a step, by channel.
+    /// The events of a step, by channel.
     fn step(&mut self, step: u64) -> Vec<(ChannelName, Vec<NewEvent>)> {
         let every = |steps: u64| step.is_multiple_of(steps);
         let nth = |steps: u64, count: usize| (step / steps) as usize % count;
@@ -173,13 +175,13 @@ fn event(event_type: &str, data: &serde_json::Value) -> NewEvent {
 }
 
 const STEP: Duration = Duration::from_millis(250);
-/// Events published one after the other as fast as the hub takes them.
+/// Events of a burst, which are published as fast as the hub accepts them.
 const BURST_EVENTS: u32 = 300;
-/// Of these, in one publish.
+/// Most events of one publish.
 const PIECE_EVENTS: usize = 10;
 const BURSTS: &str = "bursts";
-/// How long the slow reader waits before it takes more, which is less than a burst has: it falls
-/// behind, and often enough takes some not to be closed for a write stall.
+/// Pause of the slow reader, and the bytes that it reads then. A burst has more, so the reader falls
+/// behind; but it reads often enough that its stream is not closed for a write stall.
 const SLOW_READ: Duration = Duration::from_secs(5);
 const SLOW_READ_BYTES: usize = 16 * 1024;
 const SYMBOLS: [&str; 6] = ["UAH", "EUR", "USD", "GBP", "JPY", "CHF"];

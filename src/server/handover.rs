@@ -1,13 +1,13 @@
-//! Passes the listening sockets and the log from one process to the next, so that no connection is
-//! refused during a restart.
+//! Passes the listening sockets and the log from a hub to the process that takes over from it, so
+//! that no connection is refused during a restart.
 //!
 //! A hub with a log on disk listens on a Unix socket in its data directory. A new process
-//! (`--take-over`) connects, receives the listening sockets (`SCM_RIGHTS`, unix(7)), and does every
-//! step of its start that does not need the log. Only if all of these succeed does it confirm the
-//! take-over. Then it waits until the old process has closed the log, opens the log, and accepts
+//! (`--take-over`) connects to it, receives the listening sockets (`SCM_RIGHTS`, unix(7)), and
+//! performs every step of its start that does not need the log. If all of them succeed, it confirms
+//! the take-over. It waits until the old process has closed the log, opens the log, and accepts
 //! connections. Meanwhile new connections wait in the kernel's accept queue, which belongs to the
-//! socket and not to a process. If the new process bound a second socket instead, connections in
-//! the queue of the first would be reset.
+//! socket, not to a process. If the new process bound sockets of its own instead, connections in the
+//! queues of the old ones would be reset.
 //!
 //! The other side is [`Predecessor`](super::predecessor::Predecessor).
 
@@ -42,7 +42,7 @@ use super::front::HttpFront;
 pub(super) struct HandoverSocket(UnixListener);
 
 impl HandoverSocket {
-    /// Listens in the directory of a log, whose lock this process holds.
+    /// Listens in the directory of a log. This process must hold the log's lock.
     pub(super) fn listen(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         match fs::remove_file(&path) {
@@ -57,7 +57,8 @@ impl HandoverSocket {
         Ok(Self(listener))
     }
 
-    /// Passes the listening sockets of a front to the first process that confirms the take-over.
+    /// Passes the listening sockets of `front` to processes that connect, until one of them confirms
+    /// the take-over.
     pub(super) async fn pass_on(self, front: Arc<HttpFront>) -> Successor {
         loop {
             let stream = match self.0.accept().await {
@@ -88,7 +89,7 @@ impl Successor {
         &mut self,
         listeners: impl IntoIterator<Item = &TcpListener>,
     ) -> io::Result<()> {
-        // Before `chmod` another user may have connected, so the peer's user is checked.
+        // Another user may have connected before the `chmod`, so the user of the peer is checked.
         let user = self.0.peer_cred()?.uid();
         if user != geteuid().as_raw() && user != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -102,7 +103,7 @@ impl Successor {
         Ok(())
     }
 
-    /// Tells the successor that the log is closed. Fails if that process has ended.
+    /// Reports to the successor that the log is closed. Fails if that process has ended.
     pub(super) async fn log_is_closed(mut self) -> io::Result<()> {
         self.0.write_all(&[LOG_CLOSED]).await
     }
@@ -119,9 +120,9 @@ fn send(stream: &UnixStream, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// The address of the socket in a directory. A Unix address has room for 108 bytes (unix(7)), so a
-/// long path is replaced by the `/proc` path of the open directory; the address is valid as long as
-/// the returned file is open.
+/// The address of the socket in a directory. A Unix address has at most 108 bytes (unix(7)), so for a
+/// long path the directory is opened, and the address is its path in `/proc`. Such an address is valid
+/// while the returned file is open.
 pub(super) fn socket_address(data_dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let path = data_dir.join(SOCKET);
     if path.as_os_str().len() < ADDRESS_BYTES {
@@ -134,11 +135,15 @@ pub(super) fn socket_address(data_dir: &Path) -> io::Result<(PathBuf, Option<Fil
 
 /// The socket's file name.
 const SOCKET: &str = "handover";
+/// A message that carries one listening socket.
 const LISTENER: u8 = b'L';
+/// From the old process: all listening sockets have been sent. From the new one: the confirmation.
 pub(super) const ALL_SENT: u8 = b'E';
+/// From the old process: the log is closed.
 const LOG_CLOSED: u8 = b'C';
+/// Bytes of a Unix address.
 const ADDRESS_BYTES: usize = 108;
-/// How long a connected process has to confirm; a second process waits meanwhile.
+/// How long a connected process may take to confirm. Others that connect wait meanwhile.
 const PASS_ON_TIME_MAX: Duration = Duration::from_secs(5);
-/// Pause after a failed accept: its causes, such as the file limit, last for a while.
+/// Pause after an `accept` has failed: its causes, such as the file limit, last for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

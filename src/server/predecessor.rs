@@ -1,4 +1,4 @@
-//! The new process's side of a take-over ([`handover`](super::handover)).
+//! The side of the new process in a take-over ([`handover`](super::handover)).
 
 use std::{
     io::{self, IoSliceMut},
@@ -28,17 +28,18 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Receives the listening sockets of the hub that runs on a data directory; that hub goes on
-    /// serving until [`accept`](Self::accept). `None` if no hub runs. A hub that is starting,
-    /// draining or being taken over by another process holds the lock but passes no sockets: this
-    /// waits for its end, for a bounded time.
+    /// Receives the listening sockets of the hub that runs on a data directory; `None` if no hub does.
+    /// The hub continues to serve until [`confirm`](Self::confirm).
+    ///
+    /// A hub that is starting, draining, or being taken over by another process has the log but passes
+    /// no sockets. This waits for the end of such a hub, for a bounded time.
     pub(super) async fn find(data_dir: &Path) -> io::Result<Option<Self>> {
         let deadline = Instant::now() + DRAIN_TIME_MAX;
         let mut is_waiting = false;
         loop {
-            let asked = timeout(STEP_TIME_MAX, Self::ask(data_dir)).await;
-            let asked = asked.unwrap_or_else(|late| Err(late.into()));
-            if let Some(found) = asked.map_err(|error| failed(data_dir, &error))? {
+            let connected = timeout(STEP_TIME_MAX, Self::connect(data_dir)).await;
+            let connected = connected.unwrap_or_else(|late| Err(late.into()));
+            if let Some(found) = connected.map_err(|error| failed(data_dir, &error))? {
                 return Ok(Some(found));
             }
             if !is_locked(data_dir).await || Instant::now() > deadline {
@@ -52,7 +53,8 @@ impl Predecessor {
         }
     }
 
-    async fn ask(data_dir: &Path) -> io::Result<Option<Self>> {
+    /// Connects to a hub; `None` if no hub passes its sockets.
+    async fn connect(data_dir: &Path) -> io::Result<Option<Self>> {
         match Self::receive(data_dir).await {
             Err(error) if is_gone(&error) => Ok(None),
             result => result.map(Some),
@@ -71,11 +73,9 @@ impl Predecessor {
         }
     }
 
-    /// Confirms the take-over: the old hub stops accepting and closes its log.
-    ///
-    /// Waits for that, for a bounded time. If the old process ends instead, its log is free as
-    /// well.
-    pub(super) async fn accept(mut self) -> io::Result<()> {
+    /// Confirms the take-over: the old hub stops accepting and closes its log, for which this waits a
+    /// bounded time. If the old process ends instead, its log is free as well.
+    pub(super) async fn confirm(mut self) -> io::Result<()> {
         let named = |error: io::Error| failed(&self.data_dir, &error);
         self.stream.write_all(&[ALL_SENT]).await.map_err(named)?;
         let closing = timeout(STEP_TIME_MAX, self.stream.read_u8());
@@ -90,7 +90,7 @@ impl Predecessor {
             Err(error) => return Err(failed(&self.data_dir, &error)),
         };
         let deadline = Instant::now() + wait;
-        // If not, opening the log reports what is wrong.
+        // If the log is still locked after that, opening it reports the error.
         while is_locked(&self.data_dir).await && Instant::now() < deadline {
             sleep(POLL_INTERVAL).await;
         }
@@ -116,7 +116,7 @@ fn receive(stream: &UnixStream, listeners: &mut Vec<TcpListener>) -> io::Result<
     Ok(byte[0])
 }
 
-/// Whether the error means that no hub listens, or that it has ended or is ending.
+/// Whether the error means that no hub listens, or that the hub has ended or is ending.
 fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -139,10 +139,10 @@ fn failed(data_dir: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-/// How long one step of the other process may take; its slowest is an fsync.
+/// How long one step of the old process may take. The slowest is an fsync.
 const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long to wait for a hub that drains.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long the lock may stay held after the other process has reported its log as closed.
+/// How long the lock may be held after the old process has reported that its log is closed.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,7 +1,8 @@
-//! Reads the settings of a running hub again, and applies what it can take.
+//! Reloads: reads the settings of a running hub again, and applies those that a running hub can
+//! change.
 //!
-//! Everything that a start would check is checked before anything is applied, so that a reload takes
-//! place as a whole or not at all. Open streams, and requests under way, keep what they have.
+//! Everything that a start would check is checked before anything is applied, so a reload is applied
+//! as a whole or not at all. Open streams and requests under way keep the settings of their start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ use crate::{
     telemetry::{self, Tracer},
 };
 
-/// The task that reloads, one at a time: on SIGHUP, and for each request.
+/// The task that performs reloads one after the other: at SIGHUP, and at each request for one.
 pub(super) struct Reloader {
     pub(super) running: Arc<Effective>,
     pub(super) verifier: Option<Arc<Verifier>>,
@@ -42,7 +43,7 @@ pub(super) struct Reloader {
     pub(super) current: watch::Sender<Settings>,
 }
 
-/// Why nothing was applied.
+/// Why a reload was refused. Nothing was applied then.
 #[derive(Debug, Error)]
 enum ReloadError {
     #[error(transparent)]
@@ -57,7 +58,7 @@ enum ReloadError {
     Panicked(#[from] JoinError),
 }
 
-/// New settings with the files that they name, read and checked.
+/// New settings and what the files that they name hold, all of it checked.
 struct Prepared {
     reload: Reload,
     verifier: Option<Arc<Verifier>>,
@@ -123,13 +124,13 @@ impl Reloader {
     async fn try_reload(&mut self) -> Result<Reloaded, ReloadError> {
         let (running, certificate) = (Arc::clone(&self.running), self.certificate.clone());
         let jwks = self.verifier.as_ref().and_then(|verifier| verifier.jwks().cloned());
-        // On a blocking thread: the files may be on a disk that does not answer.
+        // Files are read on a blocking thread, since their disk may not answer.
         let prepared = spawn_blocking(move || prepare(&running, certificate.as_deref(), jwks));
         let Prepared { reload, verifier, certificate } = prepared.await??;
         let Reload { effective, changed, needs_restart } = reload;
         let settings = effective.settings();
         let has_changed = |key: &str| changed.contains(&key);
-        // The only step that can fail, so it is the first.
+        // This is the only step that can fail, so it comes first.
         if changed.iter().any(|key| *key == "channels.rules" || key.starts_with("limits.")) {
             let rules = settings.channels.rules.clone();
             self.hub.set_limits(&settings.limits, rules).await?;
@@ -143,7 +144,7 @@ impl Reloader {
         if let (Some(reloading), Some(loaded)) = (&self.certificate, certificate) {
             reloading.replace(loaded);
         }
-        // Only if the setting changed: SIGUSR2 may have set another level meanwhile.
+        // Only if the setting has changed: SIGUSR2 may have switched the level meanwhile.
         if has_changed("log.level")
             && let Ok(filter) = settings.log.level.parse()
         {
@@ -157,7 +158,8 @@ impl Reloader {
     }
 }
 
-/// Reads and checks everything; blocks. `jwks` are the keys of the running settings' URL.
+/// Reads and checks settings and files; blocks. `jwks` are the keys that were fetched from the URL of
+/// the running settings.
 fn prepare(
     running: &Effective,
     certificate: Option<&Reloading>,
@@ -202,7 +204,7 @@ pub(super) fn http_settings(
     }
 }
 
-/// Each error, with its causes.
+/// A text for each error, with its causes.
 fn reasons(error: &ReloadError) -> Vec<String> {
     match error {
         ReloadError::Settings(errors) => {
@@ -212,7 +214,7 @@ fn reasons(error: &ReloadError) -> Vec<String> {
     }
 }
 
-/// The task that fetches the keys of the settings' URL again and again, if there is one.
+/// The task that refreshes the keys at the URL of the settings, if they have one.
 #[derive(Debug, Default)]
 pub(super) struct KeyRefresh {
     task: Option<JoinHandle<()>>,
@@ -220,7 +222,7 @@ pub(super) struct KeyRefresh {
 }
 
 impl KeyRefresh {
-    /// Fetches what `verifier` verifies with, as often as the settings say.
+    /// Refreshes the keys of `verifier` from now on, at the interval of the settings.
     pub(super) fn follow(&mut self, verifier: Option<&Verifier>, settings: &Settings) {
         let (every_s, min_s) = (settings.auth.jwks_refresh_s, settings.auth.jwks_refresh_min_s);
         let source = verifier.and_then(|verifier| verifier.jwks()).map(|jwks| (jwks, every_s));

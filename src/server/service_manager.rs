@@ -14,21 +14,22 @@ use std::{
     time::Duration,
 };
 
-/// The hub accepts connections.
+/// Reports that the hub accepts connections.
 pub(super) fn ready(addresses: &[SocketAddr]) {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     report(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
-/// The hub has begun a reload of its settings; [`reloaded`] must follow. A hub that stops reports no
-/// reload, since it would seem to be ready again.
+/// Reports that a reload of the settings has begun; [`reloaded`] must follow. A hub that is stopping
+/// reports no reload, since it would seem to be ready again.
 pub(super) fn reloading() {
     if !IS_STOPPING.load(Ordering::Relaxed) {
         report("RELOADING=1");
     }
 }
 
-/// The reload has ended. The service manager has no other way to say that it was refused.
+/// Reports that a reload has ended. The protocol has no state for a refused reload, so the status
+/// text says that.
 pub(super) fn reloaded(is_applied: bool) {
     let status = match is_applied {
         true => "the settings were read again",
@@ -39,8 +40,8 @@ pub(super) fn reloaded(is_applied: bool) {
     }
 }
 
-/// The hub is stopping, which takes at most `time`: the service manager then waits that long, even
-/// past its own timeout.
+/// Reports that the hub is stopping, which takes at most `time`: the service manager waits that long,
+/// even if its own timeout is shorter.
 pub(super) fn stopping(time: Duration) {
     IS_STOPPING.store(true, Ordering::Relaxed);
     report(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
@@ -72,7 +73,7 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the service manager knows that the process stops.
+/// Whether [`stopping`] was reported.
 static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 /// The variable with the service manager's socket: a path, or an abstract name after `@`.
 const SOCKET: &str = "NOTIFY_SOCKET";

@@ -71,7 +71,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, RunError> {
         builder = builder.backend(shared);
     }
     if let Some(predecessor) = predecessor {
-        predecessor.accept().await?;
+        predecessor.confirm().await?;
     }
     let hub = builder.start().await?;
     Ok(Started { verifier, certificate, bound, split, hub })

@@ -1,4 +1,4 @@
-//! The tracer of a hub process and the task that exports its spans, by the settings.
+//! Starts the tracer of a hub process and the task that exports its spans, as the settings say.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -41,11 +41,11 @@ impl Traces {
         Ok(Some(Self { tracer, exporter }))
     }
 
-    /// Exports what is left, for as long as the settings say, or until `cut` completes.
-    pub(super) async fn finish(self, settings: &Settings, cut: impl Future<Output = ()>) {
+    /// Exports the last spans, within the time of the settings, or until `cancelled` completes.
+    pub(super) async fn finish(self, settings: &Settings, cancelled: impl Future<Output = ()>) {
         tokio::select! {
             () = self.exporter.finish(flush_time_max(settings)) => {}
-            () = cut => {}
+            () = cancelled => {}
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. If a proxy is
-//! missing there, the limits count all of its clients as one address, or not at all if the proxy is
-//! on this machine; this warning is the only sign of that.
+//! Warns of `X-Forwarded-For` from addresses that are not in `trusted_proxies`. If a proxy is missing
+//! there, the limits count all of its clients as one address, or do not count them if the proxy is on
+//! this machine. This warning is the only sign of that.
 
 use std::{
     net::IpAddr,
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{http::TrustedProxies, model::ClientAddress};
 
-/// The addresses that a warning was written for.
+/// The addresses for which a warning was logged.
 #[derive(Debug)]
 struct WarnedAddresses {
     warned: Mutex<Vec<IpAddr>>,
@@ -56,8 +56,8 @@ impl WarnedAddresses {
     }
 }
 
-/// Addresses that warnings are written for in the life of a process. Few hubs have more proxies,
-/// and the first warnings already show what is missing.
+/// Addresses for which a process logs a warning. Few hubs have more proxies, and the first warnings
+/// already show what is missing.
 const WARNINGS_MAX: usize = 16;
 
 #[cfg(test)]

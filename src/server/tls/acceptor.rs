@@ -1,4 +1,4 @@
-//! The TLS handshake of an accepted socket, within a timeout.
+//! Performs the TLS handshake of an accepted socket, within a timeout.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -25,8 +25,7 @@ pub(in crate::server) struct Acceptor(Arc<TlsConfigs>);
 
 struct TlsConfigs {
     for_serving: TlsAcceptor,
-    /// Offers only HTTP/1.1 by ALPN: for connections that are rejected before the HTTP server sees
-    /// them.
+    /// For connections that are rejected before the HTTP server gets them. Its ALPN offers no HTTP/2.
     for_rejecting: TlsAcceptor,
     handshake_timeout: Duration,
     metrics: Arc<Metrics>,
@@ -113,7 +112,8 @@ impl Acceptor {
     }
 }
 
-/// Whether the first byte is a letter: every HTTP request begins with one, and no TLS record does.
+/// Whether the first byte is a letter. Every HTTP request begins with a letter, and no TLS record
+/// does.
 async fn is_plain_http(io: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     match io.peek(&mut first).await? {
@@ -122,7 +122,7 @@ async fn is_plain_http(io: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Answers a client in plain HTTP that this port speaks TLS.
+/// Answers a client that speaks plain HTTP, in plain HTTP, that this port speaks TLS.
 async fn answer_plain_http(io: &mut TcpStream) {
     let answered = async {
         io.write_all(PLAIN_HTTP.as_bytes()).await?;
@@ -144,7 +144,7 @@ const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     content-length: 55\r\n\
     connection: close\r\n\r\n\
     this port speaks TLS: ask again with https:// in front\n";
-/// How long a client that speaks plain HTTP has to read its answer.
+/// How long a client that speaks plain HTTP may take to read its answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The certificate for new handshakes. Open connections keep theirs.
+//! The certificate for new handshakes. Open connections keep the one of their handshake.
 
 use std::{
     sync::Arc,

@@ -1,4 +1,4 @@
-//! A certificate and its key as they are loaded: at the start, and when they are renewed.
+//! Loads a certificate and its key: at the start, and when they are renewed.
 
 use std::{path::PathBuf, sync::Arc};
 

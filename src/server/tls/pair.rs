@@ -33,7 +33,7 @@ pub enum TlsError {
         /// The system's error.
         source: io::Error,
     },
-    /// A file does not hold what it should, in PEM.
+    /// A file does not hold a certificate or a key in PEM.
     #[error("{setting}: {} holds no such thing in PEM: {reason}", path.display())]
     NotPem {
         /// Which setting names it.
@@ -49,7 +49,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is of an unknown kind, or is not the certificate's.
+    /// The key is of an unknown kind, or does not match the certificate.
     #[error("tls_key does not go with tls_cert: {0}")]
     Unfit(rustls::Error),
 }
@@ -69,7 +69,8 @@ pub(super) struct Pair {
     pub(super) expires: SystemTime,
 }
 
-/// Metadata that shows a changed file without reading it.
+/// Metadata of the two files, by which a change is noticed without reading them: modification time,
+/// length and inode. `None` for a missing file.
 pub(super) type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
 impl PairFiles {
@@ -96,7 +97,7 @@ impl PairFiles {
         Ok(Pair { certified: Arc::new(certified), expires })
     }
 
-    /// The metadata of the files now; `None` for a missing file.
+    /// The metadata of the files now.
     pub(super) fn stamp(&self) -> Stamp {
         [&self.cert, &self.key].map(|path| stamp(path))
     }
@@ -130,5 +131,5 @@ fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// A chain of certificates is some KiB.
+/// Limit of such a file. A chain of certificates has a few KiB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;

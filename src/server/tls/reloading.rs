@@ -1,5 +1,5 @@
-//! Loads a new certificate when its files have changed, or with a reload of the settings. If the new
-//! one is unusable, the old one stays in use.
+//! Loads the certificate again when its files have changed, and with each reload of the settings. If
+//! the new certificate is unusable, the old one stays in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ impl Reloading {
     }
 
     /// Reads the files that the settings name, whether they have changed or not; blocks. A failure is
-    /// counted, and the certificate in use stays. [`replace`](Self::replace) takes the result.
+    /// counted. [`replace`](Self::replace) puts the result into use.
     pub(in crate::server) fn read(
         &self,
         settings: &Settings,
@@ -62,7 +62,8 @@ impl Reloading {
     /// Replaces the certificate for new handshakes, and watches its files from now on.
     pub(in crate::server) fn replace(&self, loaded: LoadedPair) {
         let LoadedPair { files, pair, seen, .. } = loaded;
-        // Held until the pair is in use: a check that began before must not put its own behind it.
+        // The lock is held until the pair is in use, so that a check that began earlier does not
+        // replace it with an older one.
         let mut watched = self.seen.lock();
         *watched = (files, seen);
         self.metrics.tls_reloads.inc();
@@ -79,7 +80,7 @@ impl Reloading {
         let read = LoadedPair::read_files(files.clone());
         let mut seen = self.seen.lock();
         if seen.0 != files {
-            // A reload has named others meanwhile.
+            // A reload has named other files meanwhile.
             return;
         }
         seen.1 = stamp;
