@@ -1,8 +1,8 @@
 //! Dispatches requests, in this order: find the route, check the request, authenticate the client,
 //! parse the parameters into a call, authorize the call, perform it.
 //!
-//! Every request passes through here, in the hub's own server and in the router for other servers.
-//! No future is boxed on the way (docs/adr/029-one-dispatcher.md).
+//! Every request is dispatched here, in the hub's own server and in the router for other servers. No
+//! future is boxed (docs/adr/029-one-dispatcher.md).
 
 use std::sync::Arc;
 
@@ -42,19 +42,19 @@ use crate::{
 pub(crate) struct Dispatcher(Arc<ArcSwap<HttpState>>);
 
 impl Dispatcher {
-    /// A dispatcher for this hub. Without `reloads` the route for reloads is not implemented.
+    /// A dispatcher for this hub. Without `reloads` the route for reloads answers 501.
     pub(crate) fn new(hub: Hub, settings: HttpSettings, reloads: Option<ReloadRequests>) -> Self {
         let state = HttpState::new(hub, settings, reloads);
         Self(Arc::new(ArcSwap::from_pointee(state)))
     }
 
-    /// Serves requests by these settings from now on, in all clones. Requests under way keep those of
-    /// their beginning.
+    /// Serves new requests with these settings, in all clones. Requests under way keep the settings of
+    /// their start.
     pub(crate) fn set_settings(&self, settings: HttpSettings) {
         self.0.rcu(|state| state.with_settings(settings.clone()));
     }
 
-    /// What answers connections that are rejected before their requests come here.
+    /// The writer of answers to connections that are rejected before their requests are dispatched.
     pub(crate) fn rejection_writer(&self) -> RejectionWriter {
         let state = self.0.load();
         let limits = state.hub.limits();
@@ -62,13 +62,13 @@ impl Dispatcher {
         RejectionWriter::of_shared(Arc::clone(&state.settings), retry_ms)
     }
 
-    /// Serves a request for a server that can hand its socket off.
+    /// Serves a request for a server that can hand off the socket.
     pub(crate) async fn dispatch(&self, request: Request) -> Outcome {
         self.outcome(request, true).await
     }
 
-    /// Serves a request for a server that cannot hand sockets off: streams and waiting polls are
-    /// response bodies.
+    /// Serves a request for a server that cannot hand off sockets. Streams and waiting polls are
+    /// answered with response bodies.
     pub(super) async fn respond(&self, request: Request) -> Response {
         match self.outcome(request, false).await {
             Outcome::Response(response) => response,
@@ -77,11 +77,12 @@ impl Dispatcher {
     }
 
     async fn outcome(&self, request: Request, can_hand_off: bool) -> Outcome {
-        // Not a guard: a poll that is a body holds it for as long as it waits.
+        // `load_full`, not `load`: a poll that is answered as a body keeps the state while it waits,
+        // and a guard of arc-swap is for short use only.
         let state = &*self.0.load_full();
         let matched = route_of(request.uri().path(), &state.settings);
         let class = class_of(matched.as_ref(), request.method());
-        // hyper sends no body over HTTP/1 in answer to HEAD, and does over HTTP/2.
+        // Over HTTP/1 hyper itself sends no body in answer to HEAD, but over HTTP/2 it would.
         let is_head = *request.method() == Method::HEAD;
         let strip_body_if_head = |response| if is_head { without_body(response) } else { response };
         let checks =
@@ -95,12 +96,12 @@ impl Dispatcher {
             record.set_trace(checks.trace_id());
             Box::new(record)
         });
-        if let Some(mut rejection) = checks.early_answer(state, &request) {
-            checks.request_id.add_header(rejection.headers_mut());
-            checks.add_headers(rejection.headers_mut());
-            state.hub.counters().http_responses.count(class, rejection.status().as_u16());
-            request_span.end(rejection.status());
-            return logged(record, Outcome::Response(strip_body_if_head(rejection)));
+        if let Some(mut answer) = checks.early_answer(state, &request) {
+            checks.request_id.add_header(answer.headers_mut());
+            checks.add_headers(answer.headers_mut());
+            state.hub.counters().http_responses.count(class, answer.status().as_u16());
+            request_span.end(answer.status());
+            return logged(record, Outcome::Response(strip_body_if_head(answer)));
         }
         let outcome = match matched {
             Some(matched) => {
@@ -123,7 +124,8 @@ impl Dispatcher {
     }
 }
 
-/// Has the line of a request written once its answer is over.
+/// Attaches the access log record of a request to its outcome. The line is written when the answer has
+/// ended.
 fn logged(record: Option<Box<AccessRecord>>, outcome: Outcome) -> Outcome {
     let Some(record) = record else { return outcome };
     match outcome {
@@ -135,7 +137,7 @@ fn logged(record: Option<Box<AccessRecord>>, outcome: Outcome) -> Outcome {
     }
 }
 
-/// What metrics and logs call a request.
+/// The label of a request in metrics and logs.
 fn class_of(matched: Option<&Matched>, method: &Method) -> RouteClass {
     match matched {
         _ if *method == Method::OPTIONS => RouteClass::Options,
@@ -153,7 +155,7 @@ async fn serve(
     can_hand_off: bool,
     record: Option<&mut AccessRecord>,
 ) -> Result<Outcome, Problem> {
-    // Authentication comes before the 405, whose `Allow` shows which methods the route has.
+    // Authentication comes before the 405, whose `Allow` reveals the methods of the route.
     let identity = match authenticate(state, route, &checks.request_id, &mut request).await {
         Ok(identity) => identity,
         Err(response) => return Ok(Outcome::Response(*response)),
@@ -215,7 +217,7 @@ async fn serve(
     }
 }
 
-/// Performs a call. Each of its steps is authorized before it is performed.
+/// Performs the steps of a call. Each is authorized before it is performed.
 async fn run<C: Call>(context: &Context<'_>, mut call: C) -> Result<Outcome, Problem> {
     loop {
         authorize(&context.identity, call.action()).await?;
@@ -226,7 +228,7 @@ async fn run<C: Call>(context: &Context<'_>, mut call: C) -> Result<Outcome, Pro
     }
 }
 
-/// A prepared answer that needs no authorization.
+/// A call whose answer is ready, and needs no authorization.
 struct Prepared(Response);
 
 impl Call for Prepared {

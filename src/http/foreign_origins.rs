@@ -1,5 +1,5 @@
-//! Counts requests of web pages whose origin CORS does not allow, and logs each origin once: the
-//! page itself gets no reason from the browser.
+//! Logs each origin whose pages send requests although CORS does not allow it. The browser does not
+//! show the reason to the page, so this line is where its author finds it.
 
 use axum::http::HeaderValue;
 use parking_lot::Mutex;
@@ -11,9 +11,9 @@ pub(super) struct ForeignOrigins {
 }
 
 impl ForeignOrigins {
-    /// Counts a request whose `Origin` CORS does not allow. Any client can send the field, so at
-    /// most [`LOGGED_MAX`] origins are logged.
-    pub(super) fn note(&self, origin: &HeaderValue) {
+    /// Logs an origin that CORS does not allow, once. Any client can send the field, so at most
+    /// [`LOGGED_MAX`] origins are logged.
+    pub(super) fn log_once(&self, origin: &HeaderValue) {
         let text = origin.to_str().unwrap_or_default();
         if self.is_new(origin) {
             tracing::warn!(
@@ -35,9 +35,9 @@ impl ForeignOrigins {
     }
 }
 
-/// Origins that are logged in the life of a process.
+/// Most origins that a process logs.
 const LOGGED_MAX: usize = 64;
-/// Bytes of an origin that is logged: scheme, host and port fit.
+/// Most bytes of an origin that is logged: scheme, host and port are shorter.
 const ORIGIN_BYTES_MAX: usize = 300;
 
 #[cfg(test)]

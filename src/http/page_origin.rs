@@ -1,7 +1,8 @@
-//! The origin of the web page that sends a request, as the browser reports it.
+//! The origin of the web page that sends a request, as the browser reports it in `Origin` and
+//! `Sec-Fetch-Site`.
 //!
-//! A page cannot set or remove these fields: browsers send `Origin` with every request of an unsafe
-//! method, and `Sec-Fetch-Site` with every request to this machine or over TLS.
+//! A page can neither set nor remove these fields. Browsers send `Origin` with every request that has
+//! an unsafe method, and `Sec-Fetch-Site` with every request to this machine or over TLS.
 
 use axum::{
     extract::Request,
@@ -13,9 +14,9 @@ use super::{
     authority::{Authority, default_port},
 };
 
-/// Rejects requests of pages of another origin that is not listed: those with an unsafe method, and
-/// those that the browser marks as cross-site or same-site. Such a page could not read the answer,
-/// but the time of its arrival would tell the page when events come.
+/// Rejects requests of pages whose origin is neither the hub's own nor listed: requests with an unsafe
+/// method, and those that the browser marks as cross-site or same-site. Such a page could not read the
+/// answer to a safe method, but its time of arrival would reveal when events come.
 pub(super) fn check_page(
     settings: &HttpSettings,
     request: &Request,
@@ -25,14 +26,14 @@ pub(super) fn check_page(
     let origin = request.headers().get(header::ORIGIN);
     if is_from_own_page(request)
         || origin.is_some_and(|origin| {
-            is_same_origin(origin, host, is_secure(request)) || is_listed(settings, origin)
+            is_same_origin(origin, host, is_secure(request)) || is_cookie_origin(settings, origin)
         })
     {
         return Ok(());
     }
     let field = match origin {
         Some(_) if !request.method().is_safe() => "Origin",
-        _ if is_from_foreign_page(request, waits_for_events) => SITE,
+        _ if is_from_foreign_page(request, waits_for_events) => FETCH_SITE_SHOWN,
         _ => return Ok(()),
     };
     let detail = "pages of this origin may not do this; `cors_origins` names those that may";
@@ -41,9 +42,8 @@ pub(super) fn check_page(
 
 /// Whether a page of another origin sends a request, as the browser reports it (Fetch Metadata).
 ///
-/// A navigation, such as a followed link, does not count: only the user sees its answer. It counts
-/// on a route that waits for events, since a page that opens a window learns when the answer
-/// arrives.
+/// A navigation, such as to a link, does not count, since only the user sees the answer. On a route
+/// that waits for events it counts: a page that opens a window notices when the answer arrives.
 pub(super) fn is_from_foreign_page(request: &Request, waits_for_events: bool) -> bool {
     let headers = request.headers();
     let is_foreign =
@@ -54,15 +54,16 @@ pub(super) fn is_from_foreign_page(request: &Request, waits_for_events: bool) ->
             && !waits_for_events)
 }
 
-/// Whether the browser reports that a page of the hub's own origin sends the request. Unlike
-/// `Host`, whose port a proxy may remove, this field is reliable; no page can set it.
+/// Whether the browser reports that a page of the hub's own origin sends the request. This is more
+/// reliable than a comparison of `Origin` with `Host`, whose port a proxy may remove.
 fn is_from_own_page(request: &Request) -> bool {
     request.headers().get(FETCH_SITE).is_some_and(|site| site == "same-origin")
 }
 
-/// The authority of a request: that of its target, or of its `Host` field (RFC 9112, section 3.2).
-/// Rejects two `Host` fields and an invalid one; in the hub's own server also an HTTP/1.1 request
-/// without one; over HTTP/2 also one that differs from `:authority` (RFC 9113, section 8.3.1).
+/// The authority of a request: that of its target, or else of its `Host` field (RFC 9112, section
+/// 3.2). Rejects two `Host` fields, and an invalid one. The hub's own server also rejects an HTTP/1.1
+/// request without `Host`. Over HTTP/2 a `Host` that differs from `:authority` is rejected (RFC 9113,
+/// section 8.3.1).
 pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> {
     let refuse = || Problem::field("Host", "a request has exactly one `Host`, a name and a port");
     let mut fields = request.headers().get_all(header::HOST).iter();
@@ -71,8 +72,8 @@ pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> 
         Some(field) => Some(parse(field.to_str().map_err(|_| refuse())?)?),
         None => None,
     };
-    let is_ours = request.extensions().get::<LocalAddress>().is_some();
-    let is_missing = field.is_none() && is_ours && request.version() == Version::HTTP_11;
+    let in_own_server = request.extensions().get::<LocalAddress>().is_some();
+    let is_missing = field.is_none() && in_own_server && request.version() == Version::HTTP_11;
     if fields.next().is_some() || is_missing {
         return Err(refuse());
     }
@@ -87,21 +88,22 @@ pub(super) fn host(request: &Request) -> Result<Option<Authority<'_>>, Problem> 
     Ok(Some(target))
 }
 
-/// Whether an origin is that of the hub, by `Sec-Fetch-Site` or by comparison with `Host`.
+/// Whether an origin is the hub's own, by `Sec-Fetch-Site` or by comparison with `Host`.
 pub(super) fn is_own_origin(request: &Request, origin: &str) -> bool {
     let (origin, host) = (HeaderValue::from_str(origin), host(request));
     is_from_own_page(request)
         || matches!((origin, host), (Ok(origin), Ok(host)) if is_same_origin(&origin, host, is_secure(request)))
 }
 
-/// Whether pages of this origin may use a cookie for unsafe methods, and so any other token too.
-fn is_listed(settings: &HttpSettings, origin: &HeaderValue) -> bool {
+/// Whether the origin is in `cookie_origins`. Its pages may send unsafe requests with a cookie, and so
+/// with any other token too.
+fn is_cookie_origin(settings: &HttpSettings, origin: &HeaderValue) -> bool {
     let listed = &settings.access.cookie_origins;
     origin.to_str().is_ok_and(|origin| listed.iter().any(|listed| listed == origin))
 }
 
-/// Over TLS the scheme must be `https`. Without TLS it may be either, since a proxy in front may
-/// terminate TLS.
+/// Whether an origin is that of a host. Over TLS its scheme must be `https`. Without TLS it may also be
+/// `http`, since a proxy in front may terminate TLS.
 fn is_same_origin(origin: &HeaderValue, host: Option<Authority<'_>>, is_secure: bool) -> bool {
     let parts = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let (Some((scheme, authority)), Some(host)) = (parts, host) else { return false };
@@ -110,13 +112,15 @@ fn is_same_origin(origin: &HeaderValue, host: Option<Authority<'_>>, is_secure: 
     authority.is_same(&host, port) && (!is_secure || scheme == "https")
 }
 
+/// Whether the request came over TLS.
 pub(super) fn is_secure(request: &Request) -> bool {
     request.extensions().get::<Secure>().is_some()
 }
 
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Fetch Metadata: the relation of the page's origin to the hub's.
-const SITE: &str = "Sec-Fetch-Site";
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The name of the field in a problem document.
+const FETCH_SITE_SHOWN: &str = "Sec-Fetch-Site";
 
 #[cfg(test)]
 mod tests {

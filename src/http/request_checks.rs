@@ -1,9 +1,9 @@
-//! Checks every request before a handler sees it, and adds the common headers to every answer.
+//! Checks every request before a handler gets it, and adds the common headers to every answer.
 //!
-//! On loopback, and wherever the settings list hosts, a request with another `Host` is rejected
-//! with 421, against DNS rebinding: a page whose own name resolves to the hub's address cannot use
-//! it. Health probes are exempt, since they send an IP address. Routes whose exposure requires it
-//! reject requests of foreign pages with 403 (`page_origin`).
+//! A request with a `Host` that is not allowed is rejected with 421: on loopback always, elsewhere if
+//! the settings list hosts. This prevents DNS rebinding, where the name of a page's own origin resolves
+//! to the hub's address. Health checks are exempt, since probes name an IP address. Routes whose
+//! exposure requires it reject requests of foreign pages with 403 (`page_origin`).
 
 use axum::{
     extract::Request,
@@ -30,10 +30,10 @@ use crate::{
     telemetry::{RequestTrace, RouteClass, TraceId},
 };
 
-/// What the checks found in a request, and so which headers its answer gets.
+/// What the checks found in a request, which also decides the headers of its answer.
 #[derive(Debug)]
 pub(super) struct RequestChecks {
-    /// The row of the table of routes; `None` for a path without a route.
+    /// The row in the table of routes; `None` for a path without a route.
     route: Option<&'static Route>,
     /// Without the request's id, which the answer to a waiting poll leaves out.
     marks: AnswerMarks,
@@ -78,9 +78,9 @@ impl RequestChecks {
     }
 
     /// The answer to a request that no handler serves: a rejection, or the answer to a preflight or
-    /// `OPTIONS`.
+    /// `OPTIONS`. A rejection is counted.
     pub(super) fn early_answer(&self, state: &HttpState, request: &Request) -> Option<Response> {
-        let rejection = match self.validate(state, request) {
+        let answer = match self.validate(state, request) {
             Err(problem) => Some(self.with_ids(problem).into_response()),
             Ok(()) => {
                 let methods = self.route.map(|route| route.allow);
@@ -89,10 +89,10 @@ impl RequestChecks {
                 preflight.or_else(|| self.options(request))
             }
         };
-        if let Some(rejection) = &rejection {
-            self.count(&state.hub, rejection);
+        if let Some(answer) = &answer {
+            self.count_rejection(&state.hub, answer);
         }
-        rejection
+        answer
     }
 
     /// The answer to `OPTIONS`, for one route or for `*` (RFC 9110, section 9.3.7).
@@ -127,7 +127,7 @@ impl RequestChecks {
             && !origin.to_str().is_ok_and(|origin| is_own_origin(request, origin))
         {
             state.hub.count_foreign_origin();
-            state.foreign_origins.note(origin);
+            state.foreign_origins.log_once(origin);
         }
         if self.exposure.rejects_foreign_pages() && !self.marks.sharing.is_shared() {
             let waits_for_events = self.route.is_some_and(Route::waits_for_events);
@@ -136,27 +136,27 @@ impl RequestChecks {
         Ok(())
     }
 
-    /// Names the request and its trace in a problem document.
+    /// Adds the ids of the request and of its trace to a problem document.
     pub(super) fn with_ids(&self, problem: Problem) -> Problem {
         problem.with_request_id(&self.request_id).with_trace_id(self.trace_id())
     }
 
-    /// The path of its route, with `{channel}` for a name; empty for a path without a route.
+    /// The path of the route, with `{channel}` for a name; empty for a path without a route.
     pub(super) fn path_of_route(&self) -> &'static str {
         self.route.map_or("", |route| route.path)
     }
 
-    /// The id of its trace, if it is sampled.
+    /// The id of the trace, if the request is sampled.
     pub(super) fn trace_id(&self) -> Option<TraceId> {
         self.trace.as_ref().map(|trace| trace.id)
     }
 
-    /// Completes the outcome of a handler: reserves memory for a large answer, counts a limit that
-    /// was exceeded, adds headers.
+    /// Completes the outcome of a handler: counts a rejection, reserves memory for a large answer, and
+    /// adds the common headers.
     pub(super) fn complete(&self, hub: &Hub, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Response(response) => {
-                self.count(hub, &response);
+                self.count_rejection(hub, &response);
                 let mut response = with_answer_permit(hub, self.client, response);
                 self.request_id.add_header(response.headers_mut());
                 self.add_headers(response.headers_mut());
@@ -172,8 +172,8 @@ impl RequestChecks {
         }
     }
 
-    /// Counts why a request was rejected.
-    fn count(&self, hub: &Hub, response: &Response) {
+    /// Counts a rejection by the reason that its [`Problem`] has attached to the response.
+    fn count_rejection(&self, hub: &Hub, response: &Response) {
         match response.extensions().get() {
             Some(CountedAs::LimitExceeded(limit)) => {
                 hub.count_refused_request(limit, self.client.map(|client| client.ip()));
@@ -184,10 +184,10 @@ impl RequestChecks {
         }
     }
 
-    /// Adds the headers that every answer has.
+    /// Adds the headers that every answer has, except the request's id.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
         self.marks.add_to(headers);
-        // Caches do not store answers to unsafe methods.
+        // An answer to an unsafe method needs no `no-store`, since caches do not store it.
         if (self.is_safe || !self.exposure.rejects_foreign_pages())
             && !headers.contains_key(header::CACHE_CONTROL)
         {
@@ -196,13 +196,14 @@ impl RequestChecks {
     }
 }
 
-/// Whether a request may have this `Host`: any listed name; on loopback also the names of this
-/// machine; elsewhere any name if none is listed.
-fn is_allowed_host(name: &str, on_loopback: bool, allowed: &[String]) -> bool {
-    let is_free = if on_loopback { is_loopback_name(name) } else { allowed.is_empty() };
-    is_free || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+/// Whether a request may have this `Host`. Names that the settings list are always allowed. On
+/// loopback the names of this machine are allowed too; elsewhere all names are, if none is listed.
+fn is_allowed_host(name: &str, on_loopback: bool, listed: &[String]) -> bool {
+    let is_unlisted_allowed = if on_loopback { is_loopback_name(name) } else { listed.is_empty() };
+    is_unlisted_allowed || listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
 }
 
+/// Whether a name stands for this machine.
 fn is_loopback_name(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")

@@ -1,5 +1,22 @@
 //! The table of routes: path, methods, access and exposure of each. The dispatcher, the request
 //! checks and CORS all read the row that a request matches; no other code compares paths.
+//!
+//! The classifications:
+//! - [`AccessPolicy`]: the token that a route requires.
+//! - [`Exposure`]: the web pages that may use a route; [`CorsClass`] follows from it. With the `Origin`
+//!   of a request it gives the `Sharing` of the answer (`cors.rs`).
+//! - [`RouteClass`]: the label of an [`Endpoint`] in metrics and logs; it decides nothing.
+//!
+//! | [`Exposure`] | routes | requests of pages of other origins | [`CorsClass`]: who may read answers | `Host` is checked |
+//! |---|---|---|---|---|
+//! | `Api` | `/v1/…`, paths without a route | rejected, unless in `cors_origins` or `cookie_origins` | `Listed` | yes |
+//! | `Operations` | `/v1/reload`, `/metrics`, `/faults/…` | rejected, unless in `cookie_origins` | `Closed` | yes |
+//! | `Status` | `/healthz`, `/readyz`, `/openapi.json` | served | `Listed` | no |
+//! | `Assets` | `/`, `/console/…`, `/favicon.svg`, `/visnyk.js`, `/visnyk.d.ts` | served | `Closed` | yes |
+//! | `Quickstart` | `/publish`, `/subscribe`, `/events` | served | `All` | yes |
+//!
+//! The handlers of `/openapi.json`, `/visnyk.js` and `/visnyk.d.ts` themselves let pages of all origins
+//! read their answers.
 
 use std::ops::Range;
 
@@ -11,11 +28,11 @@ use crate::telemetry::RouteClass;
 /// One resource.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
-    /// Its path, with `{channel}` for one percent-encoded part.
+    /// Its path. A parameter such as `{channel}` stands for one percent-encoded segment.
     pub path: &'static str,
-    /// Its methods, as in an `Allow` header.
+    /// Its methods, as in an `Allow` field.
     pub allow: &'static str,
-    /// Whether it is served only with the quickstart turned on.
+    /// Whether it is served only if the quickstart is turned on.
     pub quickstart: bool,
     /// The access it requires.
     pub access: AccessPolicy,
@@ -42,7 +59,7 @@ pub enum AccessPolicy {
     Clients,
     /// A token with `admin`.
     Admins,
-    /// That of the metrics, which has settings of its own.
+    /// As the settings `auth.metrics` and `auth.metrics_token` say.
     Metrics,
 }
 
@@ -59,14 +76,14 @@ pub enum Exposure {
     /// All pages may send requests, and those of origins in `cors_origins` may read the answers,
     /// which contain no events and nothing about clients.
     Status,
-    /// All pages may send requests, but only those of the hub's own origin may read the answers:
-    /// files of the console.
+    /// Files of the console: all pages may send requests, but only those of the hub's own origin may
+    /// read the answers.
     Assets,
     /// All pages may send requests and read answers, without credentials.
     Quickstart,
 }
 
-/// One method of one route; `dispatch` has a handler for each.
+/// One method of one route. `dispatch` has a handler for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Stream,
@@ -101,7 +118,7 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// What metrics and logs call it.
+    /// Its label in metrics and logs.
     pub(super) fn class(self) -> RouteClass {
         match self {
             Self::Stream | Self::StreamMany | Self::QuickstartEvents => RouteClass::Stream,
@@ -136,7 +153,8 @@ pub(super) struct Matched {
 }
 
 impl Exposure {
-    /// Whether requests from pages that are neither the hub's own nor listed are rejected.
+    /// Whether requests of foreign pages are rejected: pages that are neither of the hub's own origin
+    /// nor of one that the settings list.
     pub(super) fn rejects_foreign_pages(self) -> bool {
         match self {
             Self::Api | Self::Operations => true,
@@ -144,12 +162,13 @@ impl Exposure {
         }
     }
 
-    /// Whether `Host` is checked. It is not for routes about the hub as a whole: probes of load
-    /// balancers and orchestrators send requests to an IP address.
+    /// Whether `Host` is checked. It is not for the health checks, since the probes of load balancers
+    /// and orchestrators name an IP address there.
     pub(super) fn checks_host(self) -> bool {
         self != Self::Status
     }
 
+    /// The origins that CORS lets read the answers.
     pub(super) fn cors_class(self) -> CorsClass {
         match self {
             Self::Api | Self::Status => CorsClass::Listed,
@@ -193,7 +212,7 @@ impl Route {
         Self { quickstart: true, ..self }
     }
 
-    /// `RequestChecks` answers `OPTIONS` on every route.
+    /// With the methods of the endpoints. `RequestChecks` answers `OPTIONS` on every route.
     const fn with_allow(mut self) -> Self {
         self.allow = match (self.get.is_some(), self.post.is_some(), self.delete.is_some()) {
             (true, false, false) => "GET, HEAD, OPTIONS",
@@ -215,12 +234,12 @@ impl Route {
         }
     }
 
-    /// What metrics and logs call requests with a method.
+    /// The label of a request with this method in metrics and logs.
     pub(super) fn class(&self, method: &Method) -> RouteClass {
         self.endpoint(method).map_or(RouteClass::Other, Endpoint::class)
     }
 
-    /// Whether the answer may wait for events, so that the time of its arrival reveals something.
+    /// Whether the answer may wait for events, so that even its time of arrival reveals something.
     pub(super) fn waits_for_events(&self) -> bool {
         self.access == AccessPolicy::Subscribers
     }
@@ -254,7 +273,7 @@ const fn around_parameter(path: &'static str) -> (&'static str, Option<&'static 
     (before, None)
 }
 
-/// The route of a path, if the settings have one for it.
+/// The route of a path, among those that are served with these settings.
 pub(super) fn route_of(path: &str, settings: &HttpSettings) -> Option<Matched> {
     let enabled = routes(settings);
     enabled
