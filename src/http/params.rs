@@ -1,4 +1,4 @@
-//! Parameters of requests, from query and headers, parsed and checked.
+//! Parses and checks the parameters of requests, in query, path and header fields.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    /// Decodes the query; a value that is not UTF-8 is an error, not replaced.
+    /// Decodes the query. A value that is not UTF-8 is an error.
     pub(super) fn of(uri: &'a Uri) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -64,14 +64,14 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// What a stream says of a parameter that is almost one of `known`. It is not refused: a browser gives
-    /// up for good, and the parameter may be a gateway's.
+    /// The comment of a stream about a parameter that looks like a misspelled one of `known`. The request
+    /// is not rejected: after a 4xx a browser does not reconnect, and the parameter may be a gateway's.
     pub(super) fn near_miss_comment(&self, known: &[&str]) -> Option<Arc<str>> {
         let (name, near) = self.near_miss(known)?;
         Some(near_miss_text(&name.escape_debug().to_string(), near).into())
     }
 
-    /// The first parameter that is almost one of `known`, and that one.
+    /// The first parameter that looks like a misspelled one of `known`, and the one that is meant.
     fn near_miss<'k>(&self, known: &[&'k str]) -> Option<(&str, &'k str)> {
         self.0.iter().find_map(|(name, _)| {
             if name.len() > NEAR_BYTES_MAX || known.contains(&&**name) {
@@ -79,7 +79,7 @@ impl<'a> Query<'a> {
             }
             let lower = name.to_ascii_lowercase();
             let is_near = |known: &&str| {
-                // In a long name two characters may be wrong: `last-event-id`.
+                // `last-event-id` differs from `last_event_id` in two characters.
                 let distance_max = if known.len() < LONG_BYTES_MIN { 1 } else { 2 };
                 strsim::osa_distance(&lower, &known.to_ascii_lowercase()) <= distance_max
             };
@@ -149,16 +149,17 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Where a subscription starts: the `Last-Event-ID` field, its synonyms in the query, or a
-    /// poll's `If-None-Match`; without any of these, as many events back as `last` says.
+    /// Where a subscription starts: the first of `Last-Event-ID`, `lastEventId` (or `lastEventID`) and
+    /// `last_event_id` in the query, and a poll's `If-None-Match`. Without any of these it starts as
+    /// many events back as `last` says, or now.
     ///
-    /// A value that a client library sends by itself when it reconnects is never rejected: a
-    /// browser cannot change it, and does not reconnect after a 4xx. Only `last_event_id` is
-    /// written by the page's author, so an invalid one is an error.
+    /// A value that a client library sends by itself when it reconnects is never rejected: a page
+    /// cannot change it, and a browser does not reconnect after a 4xx. `last_event_id` and `last` are
+    /// written by the author of a page, so an invalid one is an error.
     pub(super) fn start(&self, headers: &HeaderMap, is_poll: bool) -> Result<Start, Problem> {
-        // Checked even if a position beats it: a page's author wrote it.
+        // `last` is checked even if there is a position, which replaces it.
         let last = self.number("last", 1, LastEvents::MAX)?.and_then(LastEvents::new);
-        if let Some(start) = last_position(headers.get_all(LAST_EVENT_ID), |text| text) {
+        if let Some(start) = last_valid_position(headers.get_all(LAST_EVENT_ID), |text| text) {
             return Ok(start);
         }
         if let Some(text) = self.last_of(&["lastEventId", "lastEventID"]) {
@@ -168,14 +169,15 @@ impl<'a> Query<'a> {
             return parse_start("last_event_id", text);
         }
         if is_poll
-            && let Some(start) = last_position(headers.get_all(header::IF_NONE_MATCH), opaque_tag)
+            && let Some(start) =
+                last_valid_position(headers.get_all(header::IF_NONE_MATCH), opaque_tag)
         {
             return Ok(start);
         }
         Ok(last.map_or(Start::Now, Start::Last))
     }
 
-    /// How long a poll waits.
+    /// How long a poll waits for events.
     pub(super) fn wait(&self, limits: &Limits) -> Result<Duration, Problem> {
         let poll = &limits.poll;
         let seconds = self.number("timeout", 0, poll.timeout_max_s)?.unwrap_or(poll.timeout_s);
@@ -192,7 +194,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// A switch: absent, `0` or `1`.
+    /// Whether a parameter is `1`; it may also be `0` or absent.
     pub(super) fn switch(&self, name: &str) -> Result<bool, Problem> {
         match self.one(name)? {
             None | Some("0") => Ok(false),
@@ -234,8 +236,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Probl
     }
 }
 
-/// Rejects a body on routes that hand the socket off: its bytes might arrive after the hand-off,
-/// and would be parsed as the next request.
+/// Rejects a body on routes that hand off the socket: its bytes might arrive after the hand-off, and
+/// would be parsed as the next request.
 pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     if has_body {
         let detail = "this request must not have a body";
@@ -244,29 +246,33 @@ pub(super) fn refuse_body(has_body: bool) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The position in the header fields of one name, if there is one. Clients or proxies may send
-/// several, in one field or in several; the last valid one counts. `bare` strips quotes and the
-/// like from an entry.
-fn last_position(fields: GetAll<'_, HeaderValue>, bare: fn(&str) -> &str) -> Option<Start> {
-    let mut unknown = None;
+/// The position in the header fields of one name. Clients and proxies may send several positions, in
+/// one field as a list or in several fields; the last valid one counts. If none is valid, the last
+/// field that is not empty is an unknown position. `unquote` removes what encloses a position in a
+/// list entry: an entity tag has quotes, `Last-Event-ID` has nothing.
+fn last_valid_position(
+    fields: GetAll<'_, HeaderValue>,
+    unquote: fn(&str) -> &str,
+) -> Option<Start> {
+    let mut unknown_start = None;
     for field in fields.iter().rev() {
         let text = String::from_utf8_lossy(field.as_bytes());
-        let parts = text.rsplit(',').take(POSITIONS_MAX).map(|part| bare(part.trim()));
-        for part in parts.filter(|part| !part.is_empty()) {
-            match Start::parse(part) {
+        let entries = text.rsplit(',').take(POSITIONS_MAX).map(|entry| unquote(entry.trim()));
+        for entry in entries.filter(|entry| !entry.is_empty()) {
+            match Start::parse(entry) {
                 Ok(Start::Unknown(_)) | Err(_) => {}
-                // A word within a longer text, not a start.
+                // In a list `now` and `earliest` are ordinary words of some other text.
                 Ok(Start::Now | Start::Earliest) if text.contains(',') => {}
                 Ok(start) => return Some(start),
             }
-            unknown.get_or_insert_with(|| Start::parse_any(text.trim()));
+            unknown_start.get_or_insert_with(|| Start::parse_any(text.trim()));
         }
     }
-    unknown
+    unknown_start
 }
 
-/// The content of an entity tag (RFC 9110, section 8.8.3), without the suffix that a compressing
-/// proxy adds, such as `-gzip` or `;br`: a position ends with digits.
+/// The content of an entity tag (RFC 9110, section 8.8.3), without the suffix that a compressing proxy
+/// adds, such as `-gzip` or `;br`. The suffix begins after the digits with which a position ends.
 fn opaque_tag(text: &str) -> &str {
     let text = text.strip_prefix("W/").unwrap_or(text);
     let tag = text.strip_prefix('"').unwrap_or(text);
@@ -283,6 +289,7 @@ fn parse_start(field: &str, text: &str) -> Result<Start, Problem> {
     Start::parse(text).map_err(|error| Problem::field(field, error.to_string()))
 }
 
+/// Decodes a part of a query: `+` is a space, and all else is percent-encoded UTF-8.
 pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Problem> {
     let spaced: Cow<'a, str> =
         if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
@@ -303,9 +310,9 @@ pub(super) fn decode<'a>(text: &'a str, field: &str) -> Result<Cow<'a, str>, Pro
 const PARAMETERS_MAX: usize = 4_096;
 /// Longest parameter name that is compared with known names.
 const NEAR_BYTES_MAX: usize = 16;
-/// Bytes of a known name that is long.
+/// Bytes from which on two characters of a known name may be misspelled, and not only one.
 const LONG_BYTES_MIN: usize = 9;
-/// What says in the query of a stream where it starts, and who asks.
+/// Parameters of a stream's query that give its start or its token.
 pub(super) const STREAM_PARAMETERS: [&str; 5] =
     ["last", "last_event_id", "lastEventId", "lastEventID", "token"];
 /// Most entries of one field that are parsed.

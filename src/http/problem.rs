@@ -12,8 +12,8 @@ use crate::{
     telemetry::TraceId,
 };
 
-/// An error that is answered as a problem document. Boxed, since almost every function of this
-/// layer returns it.
+/// An error that is answered with a problem document. It is boxed, since almost every function of this
+/// layer returns it in a `Result`, which would be large.
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Parts>);
 
@@ -29,15 +29,15 @@ struct Parts {
     counted_as: Option<CountedAs>,
 }
 
-/// What a rejected request is counted as, by its metric label. It is an extension of the response;
-/// `RequestChecks`, which knows the hub, counts it.
+/// The metric that counts a rejected request, with its label. It is an extension of the response, and
+/// `RequestChecks`, which has the metrics of the hub, counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CountedAs {
-    /// It exceeds this bound.
+    /// Requests that exceed a limit.
     LimitExceeded(&'static str),
-    /// It has no token, or not the permission.
+    /// Requests without a valid token, or without the permission.
     AuthRefused(&'static str),
-    /// It comes from a page that may not ask, or is for another host.
+    /// Requests of pages that may not send them, or for other hosts.
     PageRefused(&'static str),
 }
 
@@ -56,12 +56,12 @@ impl Problem {
         }))
     }
 
-    /// A bad value of `field`: 400.
+    /// 400: `field` has an invalid value.
     pub fn field(field: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail).with("field", field)
     }
 
-    /// 405, with the methods that the resource has.
+    /// 405, with the methods of the resource.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let mut problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource takes {allow}"));
@@ -76,13 +76,13 @@ impl Problem {
         self
     }
 
-    /// Names the request, so that its client can quote what is in the log.
+    /// Adds the id of the request, by which an operator finds its lines in the log.
     #[must_use]
     pub(super) fn with_request_id(self, id: &RequestId) -> Self {
         self.with("request_id", id.to_string())
     }
 
-    /// Names the trace that the request belongs to, if it is sampled.
+    /// Adds the id of the request's trace, if it is sampled.
     #[must_use]
     pub(super) fn with_trace_id(self, trace: Option<TraceId>) -> Self {
         match trace {
@@ -121,29 +121,29 @@ impl Problem {
         self
     }
 
-    /// Attaches the metric label of the limit that the request exceeds.
+    /// Counts the answer under `bound` in the metric of exceeded limits.
     #[must_use]
     pub(super) fn limit_exceeded(mut self, bound: &'static str) -> Self {
         self.0.counted_as = Some(CountedAs::LimitExceeded(bound));
         self
     }
 
-    /// Says why its client may not ask, so that it is counted.
+    /// Counts the answer under `why` in the metric of refused authentications.
     #[must_use]
     pub(super) fn auth_refused(mut self, why: &'static str) -> Self {
         self.0.counted_as = Some(CountedAs::AuthRefused(why));
         self
     }
 
-    /// Says why its page may not ask, so that it is counted.
+    /// Counts the answer under `why` in the metric of refused pages.
     #[must_use]
     pub(super) fn page_refused(mut self, why: &'static str) -> Self {
         self.0.counted_as = Some(CountedAs::PageRefused(why));
         self
     }
 
-    /// Adds `Connection: close`: the rest of the request is not read, so the next one cannot be
-    /// found.
+    /// Adds `Connection: close`: the rest of the request is not read, so the start of a next request
+    /// could not be found.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.0.close = true;
@@ -242,7 +242,7 @@ impl From<PublishError> for Problem {
             PublishError::StorageFull => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).retry_after(STORAGE_RETRY_S)
             }
-            // A `type` of its own (RFC 9457, section 3.1.1), so that clients can distinguish it
+            // It has a `type` of its own (RFC 9457, section 3.1.1), by which clients distinguish it
             // from the 504 of a proxy.
             PublishError::Unknown => Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
                 .with("type", "outcome-unknown")
@@ -269,7 +269,7 @@ impl From<CloseError> for Problem {
     }
 }
 
-/// For polls; `stream` rejects streams in another way.
+/// For polls. Streams are rejected in `stream`, so that an EventSource reconnects.
 impl From<SubscribeError> for Problem {
     fn from(error: SubscribeError) -> Self {
         let detail = error.to_string();
@@ -296,12 +296,12 @@ impl From<SubscribeError> for Problem {
     }
 }
 
-/// A wait in whole seconds, rounded up, and at least one.
+/// Milliseconds in whole seconds, rounded up, and at least one.
 fn whole_s(wait_ms: u64) -> u32 {
     u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
 }
 
-/// `Retry-After` of a full disk, in seconds: removing old segments frees space.
+/// `Retry-After` while the disk is full, in seconds. The removal of old segments frees space.
 const STORAGE_RETRY_S: u32 = 10;
 /// `Retry-After` of temporary rejections, in seconds.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 2..=4;

@@ -1,5 +1,5 @@
-//! The quickstart routes: the channel `default`, in the JSON format that clients of well-known
-//! tutorials expect.
+//! The quickstart routes: they publish to the channel `default` and read it, in the JSON format of
+//! well-known tutorials.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Call for Publish {
     }
 }
 
-/// The message in a body, or an error text, which tutorial clients show.
+/// The message in a body, or an error text, which the tutorials' clients show.
 fn read_message(body: &str) -> Result<String, String> {
     if body.trim().is_empty() {
         return Err("Message is required".into());
@@ -115,8 +115,9 @@ impl Call for Subscribe {
 
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self(mut poll) = self;
-        // Tutorial answers cannot carry a gap. If there is only a gap, the poll waits for an event:
-        // an empty answer has no new position, so the client would ask again at once, for ever.
+        // The tutorials' format cannot express a gap. If there is only a gap, the poll waits for an
+        // event. To an answer without an event, which has no new position, the client would send the
+        // same poll again, for ever.
         if !context.is_head()
             && let PollNow::Answer(answer) = context.state.hub.poll_now(&poll.0).await?
             && answer.events.is_empty()
@@ -127,9 +128,9 @@ impl Call for Subscribe {
     }
 }
 
-/// Where a client goes on that has the event of this id. If the id is of another log it starts at the oldest
-/// event: better twice than not at all. An id little above the head was given by another hub of a shared log,
-/// whose events this hub is about to show: they are waited for.
+/// Where a client continues that has received the event with this `id`. An id of another log starts at
+/// the oldest event: events are better repeated than missed. An id little above the head is from another
+/// hub of a shared log, whose events this hub is about to show: the client waits for them.
 fn start_after(id: u64, epoch: Epoch, head: Seq) -> Start {
     match id.checked_sub(epoch.opened_unix_us()).map(Seq) {
         Some(seq) if seq.0 <= head.0.saturating_add(AHEAD_MAX) => {
@@ -168,8 +169,8 @@ fn default_subscription() -> Subscription {
 fn tutorial_json(event: &Event) -> Value {
     let text = event.data();
     json!({
-        // Grows over restarts, unless a log has more than a million events a second, and is below 2^53: the
-        // clients are JavaScript.
+        // The id also grows from one run of the hub to the next, unless a run has more than a million
+        // events a second. It is below 2^53, the limit of exact integers in JavaScript.
         "id": event.epoch.opened_unix_us() + event.seq.0,
         "text": text,
         "message": text,
