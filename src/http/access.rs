@@ -1,4 +1,4 @@
-//! The settings of authentication: keys, and where requests carry tokens.
+//! The settings of authentication: the verifier, and where requests may carry tokens.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ pub struct Access {
     pub verifier: Option<Arc<Verifier>>,
     /// Whether streams and polls accept a token in the query (`token`).
     pub query_token: bool,
-    /// The cookie that may hold a token.
+    /// The name of the cookie that may hold a token.
     pub cookie: Option<String>,
-    /// Origins besides the hub's own whose pages may use unsafe methods with the cookie.
+    /// Origins other than the hub's own, whose pages may use unsafe methods with the cookie.
     pub cookie_origins: Vec<String>,
     /// Who may read the metrics.
     pub metrics: MetricsAccess,
@@ -29,11 +29,12 @@ pub struct Access {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MetricsAccess {
-    /// Requests from this machine that did not pass a proxy; other requests as with `Token`.
+    /// Clients on this machine, if their requests came through no proxy. Others need a token, as with
+    /// `Token`.
     #[default]
     Loopback,
-    /// Clients with an admin token or the metrics token.
+    /// Clients with an `admin` token or the metrics token.
     Token,
-    /// Everyone.
+    /// All clients.
     Open,
 }

@@ -11,7 +11,7 @@ use super::{
 /// What these headers depend on: answers with equal marks have equal ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AnswerMarks {
-    /// With which pages the answer is shared.
+    /// Which other origins may read the answer.
     pub(super) sharing: Sharing,
     /// The `max-age` of `Strict-Transport-Security`, if the answer has that field.
     pub(super) hsts_s: Option<u32>,

@@ -1,4 +1,4 @@
-//! Counts large answers against a memory budget until the kernel has accepted all of their bytes.
+//! Counts the bytes of large answers against a memory budget, until the kernel has accepted all of them.
 
 use std::{
     pin::Pin,
@@ -20,13 +20,13 @@ use crate::{
     model::ClientAddress,
 };
 
-/// Reserves memory for an answer; if the budget is exhausted, returns a 503 instead.
+/// Reserves memory for an answer. If the budget is exhausted, returns a 503 instead of the answer.
 pub(crate) fn with_answer_permit(
     hub: &Hub,
     client: Option<ClientAddress>,
     response: Response,
 ) -> Response {
-    // The body of a stream has no length; its connection has limits of its own.
+    // The body of a stream has no length. Limits of its connection apply to it instead.
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     if bytes <= SMALL_BYTES_MAX {
         return response;
@@ -47,8 +47,8 @@ struct PermittedBody {
     room: Arc<AnswerPermit>,
 }
 
-/// A part of the body. hyper drops a body once it has the last part, but keeps the part until it is
-/// written: so each part holds the permit.
+/// A part of the body. hyper drops the body when it has the last part, but keeps parts until they are
+/// written, so each part holds the permit.
 struct Piece {
     bytes: Bytes,
     _room: Arc<AnswerPermit>,

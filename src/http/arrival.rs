@@ -1,8 +1,9 @@
-//! Facts about the connection of a request, which the server attaches as extensions of the request.
+//! Facts about the connection of a request. The hub's own server attaches them to the request as
+//! extensions.
 
 use std::net::SocketAddr;
 
-/// The local address at which the request arrived.
+/// The local address of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalAddress(pub SocketAddr);
 

@@ -1,5 +1,4 @@
-//! Authenticates a request: verifies its token, or gives it the identity of requests without a
-//! token.
+//! Authenticates a request: the identity of its token, or that of a request without a token.
 
 use std::{
     sync::Arc,
@@ -27,7 +26,7 @@ use crate::{
     model::ClientAddress,
 };
 
-/// The identity of a request for a route, or the answer to a request without an acceptable one.
+/// The identity of a request for a route, or the answer to a request that is not authenticated.
 pub(super) async fn authenticate(
     state: &HttpState,
     route: &Route,
@@ -59,7 +58,7 @@ pub(super) async fn authenticate(
 
 enum Refusal {
     Problem(Problem),
-    /// A temporary failure, such as keys that are not fetched yet: the same token may be accepted
+    /// A temporary failure, such as keys that have not been fetched yet. The same token may be accepted
     /// later.
     Temporary(TokenError),
 }
@@ -84,9 +83,9 @@ async fn identify(
         return Ok(Identity::unrestricted());
     }
     let Some(credential) = credential else {
-        let is_for_all =
+        let allows_anonymous =
             is_safe && matches!(policy, AccessPolicy::Subscribers | AccessPolicy::Clients);
-        let anonymous = verifier.anonymous().filter(|_| is_for_all);
+        let anonymous = verifier.anonymous().filter(|_| allows_anonymous);
         return anonymous.ok_or_else(|| no_token().into());
     };
     credential.check_origin(request, &state.settings, route.waits_for_events())?;
@@ -106,7 +105,8 @@ async fn verify(state: &HttpState, verifier: &Verifier, token: &str) -> Result<I
     })
 }
 
-/// Whether this request may read the metrics without a JWT.
+/// Whether this request may read the metrics without a JWT: by the settings, by the metrics token, or
+/// since it comes from this machine.
 fn may_read_metrics(state: &HttpState, request: &Request, credential: Option<&Credential>) -> bool {
     let access = &state.settings.access;
     let has_token =
@@ -145,6 +145,6 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-/// Fields that a proxy adds: a request with one does not come from this machine, even if the proxy
-/// does.
+/// Fields that proxies add. A request with one of them came through a proxy, so its client is not on
+/// this machine, even if the proxy is.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];

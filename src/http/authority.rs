@@ -1,8 +1,8 @@
-//! The authority of a URI: a host and a port, as `Host`, `:authority` and an `Origin` name it.
+//! The authority of a URI: a host and a port, as in `Host`, `:authority` and `Origin`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A host, and a port if it is named (RFC 3986, section 3.2).
+/// A host, and a port if there is one (RFC 3986, section 3.2).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Authority<'a> {
     text: &'a str,
@@ -11,8 +11,8 @@ pub(super) struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Parses an authority. `None` without a host, with several, or with user information: the host
-    /// of `localhost:1@evil.example` is not `localhost`.
+    /// Parses an authority. `None` if it is malformed, such as with several hosts, or has user
+    /// information: the host of `localhost:1@evil.example` is not `localhost`.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -46,8 +46,7 @@ impl<'a> Authority<'a> {
         self.host
     }
 
-    /// Whether host and port are the same; `default_port` is the port of an authority that names
-    /// none.
+    /// Whether host and port are the same. An authority without a port has `default_port`.
     pub(super) fn is_same(&self, other: &Authority<'_>, default_port: u16) -> bool {
         let port = |authority: &Authority<'_>| authority.port.unwrap_or(default_port);
         let address = |authority: &Authority<'_>| authority.host.parse::<IpAddr>().ok();
@@ -57,7 +56,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// The port of a URI of `http` or `https` that names none.
+/// The port of an `http` or `https` URI without one.
 pub(super) fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
@@ -66,8 +65,8 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether a byte may be in a host name (RFC 3986, `reg-name`). The comma may not, since proxies
-/// join two fields with it.
+/// Whether a byte may be in a host name (RFC 3986, `reg-name`). A comma may not, although it may in the
+/// RFC: proxies join two fields with a comma.
 fn is_of_a_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! Authorization: decides whether an identity may perform an action. No other file decides that.
+//! Authorizes actions: decides whether an identity may perform one. No other file decides that.
 
 use std::sync::Arc;
 
@@ -14,11 +14,12 @@ use crate::{
 /// An action that a call is authorized for.
 #[derive(Debug)]
 pub(super) enum Action<'a> {
-    /// Neither shows nor changes data of clients; always allowed.
+    /// An action that neither shows nor changes data of clients; always allowed.
     Open,
     Subscribe(&'a Subscription),
     Publish(&'a ChannelName),
-    /// To publish to all channels of a batch. An empty batch is always allowed: its channels are not known yet.
+    /// To publish to all channels of a batch. An empty batch is always allowed: it stands for one whose
+    /// channels are not known yet.
     PublishBatch(&'a [(ChannelName, NewEvent)]),
     /// To read about a channel.
     ReadChannel(&'a ChannelName),
@@ -26,13 +27,13 @@ pub(super) enum Action<'a> {
     ListChannels,
     /// To read about the connections of a subject, or about all.
     ReadConnections(Option<&'a Arc<str>>),
-    /// To renew the lease of a connection of the same subject, which its shard compares.
+    /// To renew the lease of a connection. The connection's shard compares the subjects.
     RenewLease,
     Administer,
 }
 
-/// Allows or rejects an action. Only the dispatcher calls it, once for each step of a call. It is
-/// async so that an external service can decide.
+/// Allows or rejects an action. Only the dispatcher calls this, once for each step of a call. It is
+/// async, so that an external service could decide.
 pub(super) async fn authorize(identity: &Identity, action: Action<'_>) -> Result<(), Problem> {
     match action {
         Action::Open | Action::ListChannels | Action::RenewLease => Ok(()),
@@ -42,7 +43,7 @@ pub(super) async fn authorize(identity: &Identity, action: Action<'_>) -> Result
         },
         Action::Publish(channel) => check_publish(identity, channel),
         Action::PublishBatch(events) => {
-            // Most batches have one channel, which is checked once.
+            // In most batches all events have the same channel, which is checked only once.
             let mut checked = None;
             for (channel, _) in events {
                 if checked != Some(channel) {
@@ -62,7 +63,7 @@ pub(super) async fn authorize(identity: &Identity, action: Action<'_>) -> Result
     }
 }
 
-/// Whether the identity may see a channel; listings leave out other channels.
+/// Whether the identity may read about a channel. Listings leave out other channels.
 pub(super) fn may_read(identity: &Identity, channel: &ChannelName) -> bool {
     identity.is_admin() || identity.may_subscribe(channel)
 }

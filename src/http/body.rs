@@ -1,4 +1,4 @@
-//! Request bodies: read whole, within bounds.
+//! Reads the whole body of a request, within limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ use tokio::{
 use super::{Problem, state::HttpState};
 use crate::hub::BodyPermit;
 
-/// Reads a whole body as text, within the limits on its size, its time, and the memory of all
-/// bodies. Keep the permit until the publish is answered. A body of lines may come in more
-/// pieces, some for each of its first `lines_max` lines.
+/// Reads a whole body as text, within the limits on its size, its time, the number of its pieces, and
+/// the memory of all bodies. The permit must be held until the publish is answered. A body of lines may
+/// come in more pieces: [`PIECES_PER_LINE`] for each of its first `lines_max` lines.
 pub(super) async fn read_body(
     state: &HttpState,
     headers: &HeaderMap,
@@ -34,8 +34,7 @@ pub(super) async fn read_body(
             .limit_exceeded("body_too_large")
             .closing()
     };
-    // The announced length exceeds the limit: the body is not read, and no `100 Continue` asks for
-    // it.
+    // If the announced length exceeds the limit, the body is not read, and no `100 Continue` is sent.
     if body.size_hint().lower() > bytes_max {
         return Err(too_large());
     }
@@ -53,8 +52,8 @@ pub(super) async fn read_body(
         if (bytes.len + data.len()) as u64 > bytes_max {
             return Err(too_large());
         }
-        // Memory is reserved as the bytes arrive, not by the announced length: an announcement
-        // costs the client nothing.
+        // Memory is reserved for bytes that have arrived, not for the announced length: the
+        // announcement costs the client nothing.
         room.grow(data.len()).await.map_err(|error| Problem::from(error).closing())?;
         bytes.add(&data);
         if lines < lines_max {
@@ -69,7 +68,7 @@ pub(super) async fn read_body(
         if !body.is_end_stream() {
             let begun = Instant::now();
             yield_to_others(bytes.len as u64 + body.size_hint().lower()).await;
-            // The time that the hub waits does not count as the client's.
+            // Time that passes here is not the client's, so it does not count.
             until += begun.elapsed();
         }
     }
@@ -78,7 +77,7 @@ pub(super) async fn read_body(
     Ok((text, room))
 }
 
-/// Rejects content and transfer codings: the hub decodes none but `chunked`.
+/// Rejects content and transfer codings other than `chunked`, which the hub does not decode.
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     let is_only = |field, coding: &str| {
         let mut values = headers.get_all(field).iter();
@@ -98,9 +97,9 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Yields to other tasks before more of a body of at least `bytes` is read: a client can send a
-/// megabyte without a pause. At most [`LARGE_BODIES_MAX`] large bodies are read between two yields;
-/// otherwise a small request would wait until hundreds of large ones have each read a piece.
+/// Yields to other tasks before more of a body is read, of which `bytes` are known: a client can send a
+/// megabyte without a pause. On each thread at most [`LARGE_BODIES_MAX`] large bodies continue at a
+/// time. Otherwise a small request would wait until hundreds of large ones have each read a piece.
 async fn yield_to_others(bytes: u64) {
     let permit = match bytes {
         0..=SMALL_BYTES_MAX => None,
@@ -115,9 +114,9 @@ thread_local! {
     static LARGE_BODIES: Arc<Semaphore> = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
 }
 
-/// The bytes of a body received so far, in segments. They are copied once, when the body is whole:
-/// a vector that grows by reallocation would fragment the heap. The unused capacity is at most the
-/// bytes received, and at most 64 KiB.
+/// The bytes of a body received so far, in segments, which are joined when the body is whole. A vector
+/// that grows by reallocation would fragment the heap. The unused capacity is no more than the bytes
+/// received, and at most 64 KiB.
 #[derive(Default)]
 struct Gathered {
     segments: SmallVec<[Vec<u8>; 1]>,
@@ -149,16 +148,16 @@ impl Gathered {
     }
 }
 
-/// Pieces that any body may arrive in, and bytes of body for each further piece. A chunk of one
-/// byte costs its sender six bytes and the hub a microsecond: at ten megabytes a second that is a
-/// whole core.
+/// Pieces in which any body may arrive, and the bytes of body that each further piece needs. A chunk of
+/// one byte costs its sender six bytes and the hub a microsecond: ten megabytes a second of such chunks
+/// would occupy a core.
 const PIECES_ALWAYS: usize = 1_024;
 const PIECE_BYTES_MIN: usize = 64;
-/// Pieces that each line of a batch allows: programs write a line as they make it, and its end by itself.
+/// Further pieces for each line of a batch: programs often write each line, and even its end, by itself.
 const PIECES_PER_LINE: usize = 4;
-/// Large bodies of which a thread reads a piece at a time.
+/// Large bodies that continue to be read at a time, on one thread.
 const LARGE_BODIES_MAX: usize = 2;
-/// The largest small body.
+/// The most bytes of a small body.
 const SMALL_BYTES_MAX: u64 = 8 * 1024;
 /// Size of a segment for a body that arrives in many pieces.
 const SEGMENT_BYTES: usize = 64 * 1024;

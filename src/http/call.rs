@@ -1,7 +1,6 @@
-//! A call: the parsed parameters of a request, the action that it needs to be authorized for, and
-//! how it is performed.
+//! A call: the parsed parameters of a request, the action to be authorized, and how it is performed.
 //!
-//! The dispatcher authorizes the action of a call before it performs the call; handlers never
+//! The dispatcher authorizes the action of a call before it performs the call. Handlers never
 //! authorize.
 
 use std::sync::Arc;
@@ -21,12 +20,12 @@ pub(super) struct Context<'a> {
     /// The parameter of its path, percent-encoded.
     pub(super) parameter: &'a str,
     pub(super) has_body: bool,
-    /// Whether the server can hand its socket off.
+    /// Whether the server can hand off the socket.
     pub(super) can_hand_off: bool,
     pub(super) request_id: &'a RequestId,
     pub(super) identity: Arc<Identity>,
     pub(super) client: Option<ClientAddress>,
-    /// Of a publish that is traced.
+    /// The trace of a publish, if it is traced.
     pub(super) trace: Option<&'a Arc<PublishTrace>>,
 }
 

@@ -1,4 +1,4 @@
-//! The console page and the browser client, embedded in the binary.
+//! Serves the console and the browser client, which are embedded in the binary.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -11,7 +11,7 @@ pub(super) fn page(request: &HeaderMap) -> Response {
     PAGE.answer(request)
 }
 
-/// A file of the page by its name.
+/// A file of the console, by its name.
 pub(super) fn file(name: &str, request: &HeaderMap) -> Option<Response> {
     let (_, file) = FILES.iter().find(|(own, _)| *own == name)?;
     Some(file.answer(request))
@@ -26,7 +26,7 @@ pub(super) fn client(request: &HeaderMap) -> Response {
     for_any_origin(CLIENT.answer(request))
 }
 
-/// The types of the client.
+/// The TypeScript declarations of the client.
 pub(super) fn client_types(request: &HeaderMap) -> Response {
     for_any_origin(CLIENT_TYPES.answer(request))
 }
@@ -38,13 +38,13 @@ fn for_any_origin(mut response: Response) -> Response {
     response
 }
 
-/// A file.
+/// An embedded file.
 struct Asset {
     media_type: &'static str,
     text: &'static [u8],
     /// The text, compressed with gzip.
     gzip: Option<&'static [u8]>,
-    /// The entity tag of the text.
+    /// The hash of the text, which is its entity tag.
     hash: u64,
 }
 
@@ -61,11 +61,11 @@ impl Asset {
         Self { gzip: Some(gzip), ..self }
     }
 
-    /// The file, or 304 if the browser's cached copy is current (RFC 9110, section 13.1.2).
+    /// The file, or 304 if the copy in the browser's cache is current (RFC 9110, section 13.1.2).
     fn answer(&self, request: &HeaderMap) -> Response {
         let tag = format!("{:016x}", self.hash);
         let mut response = match self.gzip.filter(|_| takes_gzip(request)) {
-            _ if has(request, &tag) => StatusCode::NOT_MODIFIED.into_response(),
+            _ if matches_tag(request, &tag) => StatusCode::NOT_MODIFIED.into_response(),
             None => self.text.into_response(),
             Some(gzip) => ([(header::CONTENT_ENCODING, "gzip")], gzip).into_response(),
         };
@@ -90,8 +90,8 @@ impl Asset {
     }
 }
 
-/// Whether `If-None-Match` has this tag. Proxies that compress append a suffix to it.
-fn has(request: &HeaderMap, tag: &str) -> bool {
+/// Whether `If-None-Match` has this tag. A compressing proxy may have appended a suffix to it.
+fn matches_tag(request: &HeaderMap, tag: &str) -> bool {
     let fields = request.get_all(header::IF_NONE_MATCH).iter();
     fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(',')).any(|one| {
         let one = one.trim();
@@ -110,7 +110,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// FNV-1a with 64 bits, for cache validation only.
+/// The FNV-1a hash with 64 bits. It only validates caches, so it need not be cryptographic.
 const fn hash(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;
@@ -122,7 +122,7 @@ const fn hash(bytes: &[u8]) -> u64 {
 }
 
 static PAGE: Asset = Asset::new("text/html; charset=utf-8", include_bytes!("console/index.html"));
-/// The style sheet and the modules of the page.
+/// The style sheet and the modules of the console.
 static FILES: &[(&str, Asset)] = &[
     ("console.css", Asset::new("text/css; charset=utf-8", include_bytes!("console/console.css"))),
     ("api.js", Asset::module(include_bytes!("console/api.js"))),
@@ -152,8 +152,8 @@ static CLIENT: Asset =
 static CLIENT_TYPES: Asset =
     Asset::new("text/plain; charset=utf-8", include_bytes!("console/visnyk.d.ts"));
 
-/// The console loads only the hub's own files and never interprets text as script or markup, since
-/// it shows data of other clients and its token field holds a secret.
+/// The content security policy: the console loads only the hub's own files, and never interprets text
+/// as script or markup. It shows data of other clients, and its token field holds a secret.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \

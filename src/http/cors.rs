@@ -1,8 +1,9 @@
-//! CORS: decides which pages of other origins may read answers, and answers preflights. Source:
-//! WHATWG Fetch, "HTTP CORS protocol".
+//! CORS: decides which pages of other origins may read answers, and answers preflights (WHATWG Fetch,
+//! "HTTP CORS protocol").
 //!
-//! The table of routes gives each route a class: shared with the origins that the settings list,
-//! with all origins without credentials (the quickstart), or with none (the metrics, the console).
+//! Each route has a [`CorsClass`]: its answers may be read by pages of the origins that the settings
+//! list, of all origins without credentials (the quickstart), or of no other origin (the metrics, the
+//! console).
 
 use axum::{
     extract::Request,
@@ -31,7 +32,8 @@ impl Default for Cors {
 }
 
 impl Cors {
-    /// Whether pages of this origin may send cookies: only if it matches a pattern other than `*`.
+    /// Whether pages of this origin may send cookies: credentials are allowed, and a pattern other than
+    /// `*` matches the origin.
     pub(super) fn admits_cookies(&self, origin: &str) -> bool {
         let named =
             |pattern: &OriginPattern| !pattern.is_any() && pattern.matches(origin.as_bytes());
@@ -50,22 +52,22 @@ pub(super) enum CorsClass {
     All,
 }
 
-/// With which origin the answer to a request is shared.
+/// Which other origins may read the answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// Never with another origin.
+    /// None: the route is [`CorsClass::Closed`].
     Closed,
-    /// The route is shared with listed origins, but the request's origin is not listed, or it has
-    /// none.
+    /// None: the route is for listed origins, but the request has no `Origin`, or one that is not
+    /// listed.
     Unlisted,
-    /// With all, without credentials.
+    /// All origins, without credentials.
     All,
-    /// With this listed origin; the flag allows credentials.
+    /// This listed origin, which is that of the request; with credentials if the flag is true.
     One(HeaderValue, bool),
 }
 
 impl Sharing {
-    /// Decides by the settings, the class of the route, and the request's `Origin`.
+    /// The sharing by the settings, the class of the route, and the `Origin` of the request.
     pub(super) fn of(cors: &Cors, class: CorsClass, origin: Option<&HeaderValue>) -> Self {
         let otherwise = match class {
             CorsClass::Closed => return Self::Closed,
@@ -84,7 +86,7 @@ impl Sharing {
         Self::All
     }
 
-    /// Whether pages of the origin may read the answer.
+    /// Whether the page that sends the request may read the answer.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self, Self::All | Self::One(..))
     }
@@ -102,9 +104,9 @@ impl Sharing {
         }
     }
 
-    /// The answer to a preflight, if the request is one and the route is shared with its origin. A
-    /// preflight carries no token, so it is answered before authentication. `methods` are those of
-    /// the route, if the path has one.
+    /// The answer to a preflight, if the request is one: the permission if the route is shared with its
+    /// origin, a rejection if the settings list other origins. A preflight carries no token, so it is
+    /// answered before authentication. `methods` are those of the route; `None` for a path without one.
     pub(super) fn preflight(
         &self,
         cors: &Cors,
@@ -130,8 +132,8 @@ impl Sharing {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age_s.into());
-        // Private Network Access: a page from the internet may reach a hub in a private network or
-        // on this machine only if its origin is listed.
+        // Private Network Access: a page from the internet may send requests to a hub in a private
+        // network or on this machine only if its origin is listed.
         if matches!(self, Self::One(..)) && wanted.contains_key(PRIVATE_NETWORK_ASKED) {
             headers.insert(PRIVATE_NETWORK_ALLOWED, HeaderValue::from_static("true"));
         }

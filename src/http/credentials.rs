@@ -1,4 +1,4 @@
-//! The token of a request: from its header, cookie or query.
+//! The token of a request: from `Authorization`, a cookie or the query.
 
 use axum::{
     extract::Request,
@@ -11,17 +11,17 @@ use super::{
     params::decode,
 };
 
-/// A token as a request carries it.
+/// A token, and how the request carries it.
 #[derive(PartialEq, Eq)]
 pub(super) struct Credential {
     pub(super) token: String,
-    /// The token is only in a cookie, which a browser also adds to requests of foreign pages.
+    /// Whether only a cookie has the token. A browser adds cookies to requests of foreign pages too.
     pub(super) by_cookie_alone: bool,
 }
 
 impl Credential {
     /// The token of a request, if it has one. A token in the query is removed from the URI on every
-    /// route, so that no later code sees or logs it; it is accepted only with `takes_query`.
+    /// route, so that no later code sees or logs it. It is accepted only with `takes_query`.
     ///
     /// # Errors
     /// Different tokens in one request, or an `Authorization` field with a malformed bearer token.
@@ -46,8 +46,8 @@ impl Credential {
         Ok(Some(Self { token, by_cookie_alone }))
     }
 
-    /// CSRF protection: rejects a request whose token is only in a cookie if its method is unsafe
-    /// or a foreign page sends it, unless the page is of the hub's own origin or of a listed one.
+    /// CSRF protection. If only a cookie has the token, and the method is unsafe or a foreign page sends
+    /// the request, the page must be of the hub's own origin or of a listed one.
     pub(super) fn check_origin(
         &self,
         request: &Request,
@@ -63,12 +63,12 @@ impl Credential {
             Some(origin) => origin.to_str().ok().map(str::to_owned),
             None => headers.get(header::REFERER).and_then(origin_of),
         };
-        let is_good = origin.is_some_and(|origin| {
+        let is_trusted = origin.is_some_and(|origin| {
             settings.access.cookie_origins.contains(&origin)
                 || settings.cors.admits_cookies(&origin)
                 || is_own_origin(request, &origin)
         });
-        if is_good {
+        if is_trusted {
             return Ok(());
         }
         let detail = "with a cookie, only pages of this hub and of the listed origins may do this";
@@ -106,15 +106,15 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// Splits credentials into the scheme and the rest.
+/// Splits the value of `Authorization` into the scheme and the rest.
 fn split_scheme(credentials: &[u8]) -> (&[u8], &[u8]) {
     let end = credentials.iter().position(|&byte| byte == b' ').unwrap_or(credentials.len());
     let (scheme, rest) = credentials.split_at(end);
     (scheme, rest.trim_ascii())
 }
 
-/// The token's cookie (RFC 6265, section 4.2). Other cookies may hold any bytes and are skipped:
-/// otherwise a page of the same site could hide the token by setting an invalid one.
+/// The token in a cookie (RFC 6265, section 4.2). Cookies that are not ASCII are skipped, and cause no
+/// error: otherwise a page of the same site could set one that makes every request fail.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     let fields = headers.get_all(header::COOKIE).iter();
     let cookies = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
@@ -161,13 +161,13 @@ fn take_query_token(uri: &mut Uri) -> Result<Option<String>, Problem> {
     Ok((!first.is_empty()).then_some(first))
 }
 
-/// The origin of a page's URL.
+/// The origin in a `Referer` field, which is the URL of a page.
 fn origin_of(referer: &HeaderValue) -> Option<String> {
     let uri: Uri = referer.to_str().ok()?.parse().ok()?;
     Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
 }
 
-/// The query parameter for tokens: an EventSource cannot set header fields.
+/// The query parameter with a token: an EventSource cannot set header fields.
 const PARAMETER: &str = "token";
 
 #[cfg(test)]

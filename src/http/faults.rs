@@ -1,4 +1,4 @@
-//! The fault hook: lets a test crash an actor. Off unless the settings turn it on.
+//! The fault hook, by which a test crashes an actor. It is served only if the settings turn it on.
 
 use axum::{http::StatusCode, response::IntoResponse};
 

@@ -1,4 +1,4 @@
-//! The body of an answer to HEAD: empty, but without `Content-Length: 0`.
+//! Answers to HEAD: their body is empty, but `Content-Length` is not 0.
 
 use std::{
     convert::Infallible,
@@ -13,9 +13,8 @@ use axum::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 
-/// Removes the body of an answer and keeps its length in `Content-Length`, if it is known. For an
-/// ordinary empty body a server would send a length of 0, which is not that of the answer to GET
-/// (RFC 9110, section 9.3.2).
+/// Removes the body of an answer to GET and keeps its length in `Content-Length`, if it is known (RFC
+/// 9110, section 9.3.2). With an ordinary empty body a server would send a length of 0.
 pub(super) fn without_body(mut response: Response) -> Response {
     if let Some(length) = response.body().size_hint().exact()
         && length > 0
@@ -25,7 +24,7 @@ pub(super) fn without_body(mut response: Response) -> Response {
     response.map(|_| unsized_body())
 }
 
-/// A body that has ended, of unknown length.
+/// A body without bytes, whose length a server does not know.
 fn unsized_body() -> Body {
     Body::new(Unsized)
 }

@@ -1,12 +1,12 @@
-//! Limits of a request's head: fields, bytes of the target, bytes in all.
+//! Limits of a request's head: the number of its fields, the bytes of its target, its bytes in all.
 
 use axum::{extract::Request, http::StatusCode};
 
 use super::Problem;
 use crate::core::RequestLimits;
 
-/// Rejects a request head over a limit. hyper has a limit too, but that depends on how its buffer
-/// grows; this one is exact.
+/// Rejects a request head over a limit. hyper limits heads too, but how exactly depends on the growth
+/// of its buffer. The limits here are exact.
 pub(super) fn check_head_size(limits: &RequestLimits, request: &Request) -> Result<(), Problem> {
     // The HTTP/1 parser has this limit too.
     if request.headers().len() > limits.fields_max as usize {

@@ -1,4 +1,4 @@
-//! Liveness, readiness, metrics.
+//! The routes `/healthz` (liveness), `/readyz` (readiness) and `/metrics`.
 
 use axum::{
     http::{HeaderMap, StatusCode, header},
@@ -19,11 +19,12 @@ pub(super) fn healthz() -> Response {
     "ok\n".into_response()
 }
 
-/// Readiness: 503 once a drain is near or under way, while the histories of a shared log are loaded anew, and
-/// of a hub for publishes while it cannot take any.
+/// Readiness: 503 before and during a drain, while the histories of a shared log are loaded again, and
+/// for a hub with the role `ingest` while the server that keeps the log cannot be reached.
 pub(super) fn readyz(state: &HttpState) -> Response {
     let hub = &state.hub;
-    // An edge stays: without it its subscribers would have no hub at all.
+    // A hub that serves subscribers stays ready: if all hubs became unready, the subscribers would have
+    // none.
     if state.settings.role == Role::Ingest && hub.is_backend_away() {
         let detail = "the server that keeps the log cannot be reached";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
@@ -53,8 +54,8 @@ impl Call for Metrics {
                 true => (OPENMETRICS, |text| text),
                 false => (PROMETHEUS, |text| to_prometheus(&text)),
             };
-        // The kernel is asked for some figures, and may have to count a million open files: elsewhere,
-        // since this thread serves connections.
+        // Some figures come from the kernel, which may have to count a million open files. This thread
+        // serves connections, so a blocking thread collects them.
         let text = spawn_blocking(move || convert(hub.metrics())).await.map_err(|error| {
             tracing::error!(%error, "the metrics could not be collected");
             let detail = "the metrics could not be collected";
@@ -67,7 +68,7 @@ impl Call for Metrics {
     }
 }
 
-/// Whether a client accepts OpenMetrics and gives it no lower weight than the older text format.
+/// Whether a client accepts OpenMetrics, with at least the weight of the older text format.
 fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     let (mut openmetrics, mut older) = (0.0, 0.0_f32);
     let fields = headers.get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
@@ -84,8 +85,8 @@ fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     openmetrics > 0.0 && openmetrics >= older
 }
 
-/// Converts OpenMetrics to the text format 0.0.4, in which the metadata of a counter has the name
-/// of its sample (`…_total`).
+/// Converts OpenMetrics to the text format 0.0.4 of Prometheus. There the metadata of a counter has the
+/// name of its sample (`…_total`).
 fn to_prometheus(openmetrics: &str) -> String {
     let mut counters: Vec<&str> = Vec::new();
     for line in openmetrics.lines() {

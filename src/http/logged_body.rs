@@ -1,4 +1,4 @@
-//! Answers of requests that have a line in the access log, which is written once the answer is over.
+//! Writes the line of an answer into the access log, when the answer has ended.
 
 use std::{
     pin::Pin,
@@ -11,7 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use crate::telemetry::AccessRecord;
 
-/// Has an answer write its line: at once if its length is known, else when its body ends.
+/// Logs an answer: at once if its length is known, otherwise when its body ends.
 pub(crate) fn log_answer(record: Box<AccessRecord>, response: Response) -> Response {
     let status = response.status().as_u16();
     if let Some(bytes) = response.body().size_hint().exact() {
@@ -21,7 +21,7 @@ pub(crate) fn log_answer(record: Box<AccessRecord>, response: Response) -> Respo
     response.map(|body| Body::new(LoggedBody { body, record, status, bytes: 0, is_over: false }))
 }
 
-/// A body whose bytes are counted.
+/// A body whose bytes are counted, and which is logged when it is dropped.
 struct LoggedBody {
     body: Body,
     record: Box<AccessRecord>,

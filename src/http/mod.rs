@@ -1,8 +1,9 @@
-//! The HTTP interface: routes, problem responses, and the front doors (wire formats), which all
-//! call the same methods of the hub.
+//! The HTTP interface: routes, problem documents, and the front doors (sets of routes with one wire
+//! format), which all call the same methods of the hub.
 //!
-//! [`router`] is an ordinary axum router: it runs in any server, and its streams and waiting polls
-//! are bodies. The hub's own server calls the dispatcher behind it, which hands their sockets off.
+//! [`router`] is an ordinary axum router. It runs in any server, and answers streams and waiting polls
+//! with response bodies. The hub's own server calls the dispatcher without the router, and hands off
+//! the sockets of streams and waiting polls.
 
 mod access;
 mod answer_marks;

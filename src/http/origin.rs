@@ -1,4 +1,4 @@
-//! Patterns of web origins in settings: one origin, all below a domain, or any.
+//! Patterns of web origins in settings: one origin, all subdomains of a domain, or any origin.
 
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ impl OriginPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// Anything that a browser would not send as an `Origin`, but for the star.
+    /// A text that, except for its star, no browser sends as `Origin`.
     pub fn parse(text: &str) -> Result<Self, OriginPatternError> {
         let star = text.find('*');
         let is_good = match text.split_once("*.") {
@@ -39,22 +39,20 @@ impl OriginPattern {
         if is_good { Ok(Self { text: text.to_owned(), star }) } else { Err(OriginPatternError) }
     }
 
-    /// Whether it is `*`.
+    /// Whether the pattern is `*`.
     pub fn is_any(&self) -> bool {
         self.text == ANY
     }
 
-    /// Whether the star is directly below a top-level domain, as in `https://*.com`, whose
-    /// subdomains have many owners. `localhost` is an exception: all names below it are this
-    /// machine.
+    /// Whether the star stands for all names of a top-level domain, as in `https://*.com`, which have
+    /// many owners. `localhost` does not count: all names below it are this machine.
     pub fn is_of_a_whole_top_level(&self) -> bool {
         let domain = self.text.split_once("*.").map(|(_, domain)| domain);
         let host = domain.map(|domain| domain.split(':').next().unwrap_or_default());
         host.is_some_and(|host| !host.contains('.') && host != "localhost")
     }
 
-    /// Whether an `Origin` matches. Browsers send origins in one normal form, so bytes are
-    /// compared.
+    /// Whether an `Origin` matches. Browsers send origins in a normal form, so bytes are compared.
     pub fn matches(&self, origin: &[u8]) -> bool {
         let Some(star) = self.star else { return origin == self.text.as_bytes() };
         if self.is_any() {
@@ -80,8 +78,8 @@ impl From<OriginPattern> for String {
     }
 }
 
-/// A scheme and an authority as a browser sends them in `Origin`: in lower case, and without the
-/// port that is the scheme's own (RFC 6454, section 6.2).
+/// Whether a text is an origin as a browser sends it: scheme and authority in lower case, without the
+/// default port of the scheme (RFC 6454, section 6.2).
 pub(crate) fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else { return false };
     let default_port = match scheme {
@@ -98,7 +96,7 @@ pub(crate) fn is_origin(text: &str) -> bool {
     })
 }
 
-/// Whether this is an IP address, which has no subdomains.
+/// Whether the host of an authority is an IP address, which has no subdomains.
 fn is_address(authority: &str) -> bool {
     let host = authority.split(':').next().unwrap_or_default();
     let last_label = host.rsplit('.').next().unwrap_or_default();

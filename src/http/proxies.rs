@@ -1,8 +1,8 @@
-//! Trusted proxies, which name the client in `X-Forwarded-For`.
+//! Trusted proxies, which report the address of the client in `X-Forwarded-For`.
 //!
-//! No other field is read: a proxy forwards a field that it does not know (`Forwarded`,
-//! `X-Real-IP`) as its client wrote it. The list is read from the right: each proxy appends its
-//! peer, and a client can forge all entries left of the first untrusted address.
+//! Similar fields (`Forwarded`, `X-Real-IP`) are not read: a proxy forwards a field that it does not
+//! know as its client wrote it. The list is read from the right: each proxy appends the address of its
+//! peer, so a client can forge everything left of the right-most untrusted address.
 
 use std::{
     fmt,
@@ -77,14 +77,14 @@ impl TrustedProxies {
         Self(Arc::new(ArcSwap::from_pointee(blocks.to_vec())))
     }
 
-    /// Trusts these instead, from now on.
+    /// Trusts these blocks instead, from now on.
     pub(crate) fn replace(&self, blocks: &[ProxyBlock]) {
         self.0.store(Arc::new(blocks.to_vec()));
     }
 
     /// Whether an address belongs to a trusted proxy.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        // A linear search: most hubs have no proxy, and others few.
+        // A linear search, since most hubs have no proxy, and others have few.
         let blocks = self.0.load();
         !blocks.is_empty() && {
             let ip = ip.to_canonical();
@@ -97,9 +97,10 @@ impl TrustedProxies {
         headers.contains_key(FORWARDED_FOR)
     }
 
-    /// The client of a request that came from `peer`: the right-most address in `X-Forwarded-For`
-    /// that is not a trusted proxy. If the list ends or is malformed before such an address, the
-    /// left-most trusted proxy that was read counts as the client.
+    /// The client of a request from `peer`. If `peer` is a trusted proxy, it is the right-most address
+    /// in `X-Forwarded-For` that is not a trusted proxy. If the list, read from the right, ends or is
+    /// malformed before such an address, the last proxy that was read, or else `peer`, counts as the
+    /// client.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         if !self.contains(peer.ip()) {
             return ClientAddress::direct(peer);
@@ -139,9 +140,9 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     bare.parse::<std::net::Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical())
 }
 
-/// The only field that is read.
+/// The field in which proxies list the addresses of their peers.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Entries of the list that are read at most.
+/// Most entries of the list that are read.
 const HOPS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Writes the answers to connections that are rejected over a limit, before hyper sees them. An
-//! answer is made from the head of the first request alone.
+//! Writes the answers to connections that are rejected over a limit, without hyper. All that an answer
+//! depends on is the head of the first request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{TransferCoding, comment_block};
 
-/// Writes the answers of rejected connections.
+/// Writes the answers to rejected connections.
 #[derive(Debug, Clone)]
 pub struct RejectionWriter {
     settings: Arc<HttpSettings>,
@@ -50,7 +50,7 @@ impl TemporaryRejection {
         self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// Says when to retry, in whole seconds and at least one.
+    /// Adds when to retry, in whole seconds and at least one.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let wait_s = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
@@ -73,15 +73,17 @@ impl RejectionWriter {
         Self { settings, retry_ms }
     }
 
-    /// The whole response to a request with this head, which may be cut short. The response ends
-    /// the connection. A GET that accepts `text/event-stream` gets 200 with a comment and a
-    /// `retry:`, since an EventSource does not reconnect after any other status. All other requests
-    /// get 503 or 429, also a POST with that `Accept`: 200 would mean that its event is published.
+    /// The whole response to a request with this head, of which the end may be missing. The connection
+    /// ends after the response.
+    ///
+    /// A GET or HEAD that accepts `text/event-stream` gets 200 with a comment and a `retry:`, since an
+    /// EventSource does not reconnect after any other status. All other requests get 503 or 429. A POST
+    /// with such an `Accept` does too: a 200 would mean that its event was published.
     pub fn answer(&self, head: &[u8], why: &TemporaryRejection) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
         let mut words = lines.next().unwrap_or_default().split(' ');
-        let reads = matches!(words.next(), Some("GET" | "HEAD"));
+        let is_safe = matches!(words.next(), Some("GET" | "HEAD"));
         let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();
         let coding = match words.next() {
             Some("HTTP/1.1") => TransferCoding::Chunked,
@@ -97,7 +99,7 @@ impl RejectionWriter {
         }
         let detail = why.detail;
         let (status, mut fields, body, framing) =
-            if reads && accepts_stream && !self.settings.plain_refusals {
+            if is_safe && accepts_stream && !self.settings.plain_refusals {
                 let retry_ms = fastrand::u32(self.retry_ms.clone());
                 let fields =
                     STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));

@@ -1,46 +1,46 @@
-//! Requests to read the settings again, for the task of the process that does it.
+//! Requests to reload the settings, for the task of the process that performs reloads.
 
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
 };
 
-/// The way to the task that reads the settings.
+/// Sends requests to the task that performs reloads.
 #[derive(Debug, Clone)]
 pub(crate) struct ReloadRequests(mpsc::Sender<ReloadAnswer>);
 
-/// Where the task answers one request.
+/// The sender by which the task answers one request.
 pub(crate) type ReloadAnswer = oneshot::Sender<Result<Reloaded, ReloadRefusal>>;
 
-/// The settings were read again.
+/// The result of a reload that was applied.
 #[derive(Debug)]
 pub(crate) struct Reloaded {
-    /// Keys whose new values are in force.
+    /// Keys with a new value that is in force.
     pub(crate) changed: Vec<&'static str>,
-    /// Keys whose new values need a restart.
+    /// Keys with a new value that needs a restart.
     pub(crate) needs_restart: Vec<&'static str>,
 }
 
-/// Nothing has changed.
+/// Why a reload was refused. Nothing has changed then.
 #[derive(Debug)]
 pub(crate) enum ReloadRefusal {
-    /// The settings, or files that they name, cannot be used: everything that is wrong, a text each.
+    /// The settings, or files that they name, have these errors.
     Invalid(Vec<String>),
-    /// The hub is ending.
+    /// The hub is draining.
     Draining,
     /// [`WAITING_MAX`] requests wait already.
     TooMany,
 }
 
 impl ReloadRequests {
-    /// A way to a task, and the task's end of it.
+    /// A sender of requests, and the receiver for the task.
     pub(crate) fn new() -> (Self, mpsc::Receiver<ReloadAnswer>) {
         let (requests, received) = mpsc::channel(WAITING_MAX);
         (Self(requests), received)
     }
 
-    /// Has the settings read again, after reloads that were asked for before. If it is cancelled, the
-    /// reload takes place all the same.
+    /// Requests a reload and waits for its result. Earlier requests come first. Cancelling the wait does
+    /// not cancel the reload.
     pub(super) async fn reload(&self) -> Result<Reloaded, ReloadRefusal> {
         let (answer, answered) = oneshot::channel();
         self.0.try_send(answer).map_err(|error| match error {
@@ -51,5 +51,5 @@ impl ReloadRequests {
     }
 }
 
-/// Reloads that wait for the one under way. A file on a disk that does not answer holds them up.
+/// Requests that may wait for the reload under way, which takes long if a disk does not answer.
 const WAITING_MAX: usize = 8;

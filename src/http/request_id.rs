@@ -1,22 +1,22 @@
-//! The id of a request (`X-Request-Id`): its client's, or one of the hub's own. The answer carries it,
-//! and so do problem documents and the access log.
+//! The id of a request (`X-Request-Id`): the client's, or one that the hub makes. It is in the answer,
+//! in problem documents and in the access log.
 
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// An id. The hub's own is written out when it is needed: a header value that is cloned costs two
-/// allocations.
+/// The id of a request. One that the hub makes is kept as a number until its text is needed, since a
+/// header value costs two allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestId {
-    /// The client's.
+    /// The id that the client has sent.
     Given(HeaderValue),
-    /// The hub's, from a generator that can be predicted: it tells requests from each other.
+    /// A random number of the hub. It only distinguishes requests, so it may be predictable.
     Own(u64),
 }
 
 impl RequestId {
-    /// The id that a request carries, if it can be put into headers and logs as it is; else a new one.
+    /// The id that a request carries, if it can be copied to headers and logs unchanged; else a new one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         match headers.get(&REQUEST_ID) {
             Some(value) if is_sane(value.as_bytes()) => Self::Given(value.clone()),
@@ -24,12 +24,12 @@ impl RequestId {
         }
     }
 
-    /// Whether the hub made it.
+    /// Whether the hub has made the id.
     pub(super) fn is_own(&self) -> bool {
         matches!(self, Self::Own(_))
     }
 
-    /// Adds it to an answer.
+    /// Adds the id to the headers of an answer.
     pub(super) fn add_header(&self, headers: &mut HeaderMap) {
         let value = match self {
             Self::Given(value) => value.clone(),
@@ -55,7 +55,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Up to 64 letters, digits, and those signs that ids of other programs have.
+/// Whether an id has at most 64 letters, digits, and signs that ids of other programs have.
 fn is_sane(id: &[u8]) -> bool {
     (1..=BYTES_MAX).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || SIGNS.contains(byte))

@@ -1,4 +1,4 @@
-//! The span of a request that is traced, from its head until its answer is made, or until it is
+//! The span of a traced request, from its head until its answer is ready, or until the request is
 //! cancelled: over HTTP/2 its client may reset it.
 
 use std::{net::IpAddr, sync::Arc};
@@ -11,8 +11,8 @@ use axum::{
 use super::{page_origin::is_secure, request_checks::RequestChecks};
 use crate::telemetry::{PublishTrace, RequestFacts};
 
-/// What the span says of a request, which its handler consumes. It has nothing of one that is not
-/// traced. Dropped before its end, it is recorded as cancelled.
+/// The span of a request, with facts that are copied from the request before its handler consumes it.
+/// `None` if the request is not traced. Dropped before its end, it is recorded as cancelled.
 #[derive(Debug)]
 pub(super) struct RequestSpan(Option<Box<Facts>>);
 
@@ -28,7 +28,7 @@ struct Facts {
 }
 
 impl RequestSpan {
-    /// Of a request.
+    /// Begins the span of a request.
     pub(super) fn of(checks: &RequestChecks, request: &Request) -> Self {
         let trace = checks.trace.as_ref().and_then(|trace| trace.publish.as_ref());
         Self(trace.map(|trace| {
@@ -48,7 +48,7 @@ impl RequestSpan {
         }))
     }
 
-    /// Records it, with the status of the answer.
+    /// Records the span, with the status of the answer.
     pub(super) fn end(mut self, status: StatusCode) {
         if let Some(facts) = self.0.take() {
             facts.record(Some(status));

@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// It takes publishes and serves subscribers.
+    /// It accepts publishes and serves subscribers.
     #[default]
     All,
-    /// It serves streams, polls and the console.
+    /// It serves streams, polls and the console, but accepts no publishes.
     Edge,
-    /// It takes publishes.
+    /// It accepts publishes, but serves no subscribers.
     Ingest,
 }
 
 impl Role {
-    /// All of them, as settings name them.
+    /// All roles, as settings name them.
     pub const WORDS: &'static [&'static str] = &["all", "edge", "ingest"];
 
     /// The word in settings and answers.

@@ -1,12 +1,13 @@
-//! Refuses requests that are for a hub of another role.
+//! Rejects requests that only hubs of another role serve.
 
 use axum::http::StatusCode;
 
 use super::{Problem, Role, route_policy::Endpoint};
 
-/// Refuses what a hub of another role is for: 421, since the request may be sent to that.
+/// Rejects a request that a hub of this role does not serve with 421: the client may send it to another
+/// hub.
 pub(super) fn check_role(role: Role, endpoint: Endpoint) -> Result<(), Problem> {
-    let other = match (role, side_of(endpoint)) {
+    let other = match (role, role_needed(endpoint)) {
         (Role::Edge, Some(Role::Ingest)) => Role::Ingest,
         (Role::Ingest, Some(Role::Edge)) => Role::Edge,
         _ => return Ok(()),
@@ -17,8 +18,8 @@ pub(super) fn check_role(role: Role, endpoint: Endpoint) -> Result<(), Problem> 
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).with("role", role))
 }
 
-/// The role that an endpoint is of; none if every hub has it.
-fn side_of(endpoint: Endpoint) -> Option<Role> {
+/// The role that a hub needs to serve an endpoint; `None` if all hubs serve it.
+fn role_needed(endpoint: Endpoint) -> Option<Role> {
     match endpoint {
         Endpoint::Publish
         | Endpoint::PublishMany

@@ -10,10 +10,12 @@ use crate::hub::Hub;
 
 /// All routes as a router that any axum or hyper server can run, merged or nested.
 ///
-/// Requests go to the same dispatcher as in the hub's own server; streams and polls are response
-/// bodies. On loopback only the hub's own server checks `Host`, since only there a request has the
-/// connection's [`LocalAddress`](super::LocalAddress). Hosts that the settings list are checked in
-/// any server.
+/// Requests go to the same dispatcher as in the hub's own server. Streams and waiting polls are
+/// answered with response bodies.
+///
+/// If the settings list hosts, `Host` is checked. If they list none, only the hub's own server checks
+/// it, on loopback: in another server a request has no [`LocalAddress`](super::LocalAddress), so that
+/// the dispatcher does not know where it arrived.
 pub fn router(hub: Hub, settings: HttpSettings) -> Router {
     let paths: Vec<_> = routes(&settings).map(|route| route.path).collect();
     let service = Bodies(Dispatcher::new(hub, settings, None));

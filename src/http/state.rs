@@ -11,30 +11,30 @@ use crate::{auth::Identity, hub::Hub, telemetry::Tracer};
 pub struct HttpSettings {
     /// Whether the quickstart routes and the console are served.
     pub quickstart: bool,
-    /// Whether a stream is rejected with 503 or 429, as other requests are, instead of a stream
-    /// that ends at once.
+    /// Whether a stream that may be opened later is rejected with 503 or 429, like other requests.
+    /// Otherwise the answer is a stream that ends at once, so that an EventSource reconnects.
     pub plain_refusals: bool,
-    /// Whether `POST /faults/…` is served, with which tests crash actors.
+    /// Whether `POST /faults/…` is served, by which tests crash actors.
     pub faults: bool,
-    /// How long a request body may take, in seconds.
+    /// Seconds within which the whole body of a request must arrive.
     pub body_read_timeout_s: u32,
     /// Hosts that `Host` may name. On a loopback address the names of this machine are allowed too;
     /// on other addresses an empty list allows any host.
     pub allowed_hosts: Vec<String>,
     /// How clients authenticate.
     pub access: Access,
-    /// CORS: the origins whose pages may use the hub.
+    /// The other origins whose pages may use the hub.
     pub cors: Cors,
-    /// Whether each request has a line in the log.
+    /// Whether each request has a line in the log (the access log).
     pub access_log: bool,
     /// The `max-age` of `Strict-Transport-Security` in answers over TLS, in seconds; 0 leaves the
     /// field out.
     pub hsts_max_age_s: u32,
-    /// What it serves of the routes.
+    /// The part of this hub among those that share a log, which decides which routes it serves.
     pub role: Role,
-    /// What this hub is called among those that share a log.
+    /// The name of this hub among those that share a log.
     pub node: String,
-    /// Traces publishes, if they are traced.
+    /// Traces publishes; `None` if none is traced.
     pub tracer: Option<Arc<Tracer>>,
 }
 
@@ -57,17 +57,17 @@ impl Default for HttpSettings {
     }
 }
 
-/// The state that all requests share. A reload replaces it as a whole: a request uses the state of its
-/// beginning to its end.
+/// The state that all requests share. A reload replaces the whole state; a request uses to its end the
+/// state that it began with.
 #[derive(Debug)]
 pub(super) struct HttpState {
     pub(super) hub: Hub,
     pub(super) settings: Arc<HttpSettings>,
-    /// The identity of a request without a token: it may do everything on a hub without
-    /// authentication, and nothing on one with it.
+    /// The identity of a request without a token. It may do everything on a hub without authentication,
+    /// and nothing on a hub with authentication.
     pub(super) default_identity: Arc<Identity>,
     pub(super) foreign_origins: Arc<ForeignOrigins>,
-    /// Where a reload is asked for; `None` in a server of another program, which has its settings.
+    /// Requests a reload of the settings; `None` in another program, which has its own settings.
     pub(super) reloads: Option<ReloadRequests>,
 }
 

@@ -1,5 +1,5 @@
-//! Streams of all routes: admission, the response head, and rejections after which an EventSource
-//! reconnects.
+//! Streams of all front doors: their admission, their response head, and rejections after which an
+//! EventSource reconnects.
 
 use axum::{
     body::Body,
@@ -62,7 +62,7 @@ impl Call for OpenStream {
     }
 }
 
-/// Rejects a stream: for good with 204, or for now so that an EventSource reconnects.
+/// Rejects a stream: permanently with 204, or temporarily so that an EventSource reconnects.
 fn refuse(context: &Context<'_>, error: &SubscribeError) -> Outcome {
     if !error.is_temporary() {
         // 204 tells an EventSource to stop (WHATWG HTML, 9.2.3).
@@ -82,9 +82,8 @@ pub(super) fn accepts_stream(headers: &HeaderMap) -> bool {
         .any(|accept| accept.contains("text/event-stream"))
 }
 
-/// Rejects a request that may succeed later: with a problem document, or, if the client accepts
-/// `text/event-stream`, with a stream that ends at once without a last chunk, so that the client
-/// reconnects.
+/// Rejects a request that may succeed later: with a problem document; or, if the client accepts
+/// `text/event-stream`, with a stream that ends at once and incomplete, so that the client reconnects.
 pub(super) fn refuse_temporarily(
     state: &HttpState,
     accepts_stream: bool,

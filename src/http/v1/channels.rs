@@ -39,7 +39,7 @@ impl Call for List {
     async fn perform(self, context: &Context<'_>) -> Result<Next<Self>, Problem> {
         let Self { limit, after, prefix } = self;
         let may_see = |name: &ChannelName| may_read(&context.identity, name);
-        // Asks for one more than the limit, to know whether there is a next page.
+        // One more than the limit is requested, to find out whether there is a next page.
         let found = context.state.hub.channels_where(&prefix, after.as_deref(), limit + 1, may_see);
         let mut channels = found.await;
         let has_more = channels.len() > limit;
@@ -127,7 +127,7 @@ fn info_json(info: &ChannelInfo) -> Value {
     })
 }
 
-/// Channels on a page if the request has no `limit`.
+/// Channels on a page, if the request has no `limit`.
 const PAGE_DEFAULT: u32 = 100;
 /// The largest `limit`.
 const PAGE_MAX: u32 = 1_000;

@@ -1,4 +1,4 @@
-//! `/v1/connections`: the state of open connections, and why recently closed ones ended.
+//! `/v1/connections`: lists open and recently closed connections, shows one, ends one.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(in crate::http) struct List {
     from: From,
 }
 
-/// Which connections, and where the page begins.
+/// Whether a page lists open or closed connections, and where it begins.
 enum From {
     Open(ConnectionCursor),
     Closed(Option<ClosedCursor>),
@@ -194,7 +194,7 @@ impl Call for End {
                 Ok(Outcome::Response(StatusCode::NO_CONTENT.into_response()).into())
             }
             Ok(false) => {
-                // It may have ended in between.
+                // The connection may have ended since it was looked up.
                 let found = match connection_id(&text) {
                     Some(id) => hub.connection(id).await.ok().flatten(),
                     None => None,
@@ -218,7 +218,7 @@ fn too_many_lists() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_soon()
 }
 
-/// Shards that did not answer may have the connection.
+/// 503, since the shards that did not answer may have the connection.
 fn unanswered(error: Unanswered) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
         .with("unanswered_shards", error.0)
@@ -231,8 +231,8 @@ pub(super) fn connection_id(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// The subject whose connections the client may read; `None` stands for all connections. An admin
-/// and a client without a subject ask for all.
+/// The subject whose connections the client reads; `None` stands for all connections. An admin, and a
+/// client without a subject, read all.
 fn subject_read(context: &Context<'_>) -> Option<Arc<str>> {
     context.identity.subject().filter(|_| !context.identity.is_admin()).cloned()
 }
@@ -298,7 +298,7 @@ fn connection_json(found: &ConnectionReport, hub: &Hub, node: &str) -> Value {
     Value::Object(json)
 }
 
-/// Parses `after` for open connections; without it the first page.
+/// The cursor in `after` for open connections; without it that of the first page.
 fn open_cursor(after: Option<&str>) -> Result<ConnectionCursor, Problem> {
     let Some(text) = after else { return Ok(ConnectionCursor::default()) };
     let (shard, slot) = two_numbers(text)?;
@@ -323,9 +323,9 @@ fn bad_cursor() -> Problem {
     Problem::field("after", "`after` is the `next` of the page before, with the same `state`")
 }
 
-/// Connections on a page if the request has no `limit`.
+/// Connections on a page, if the request has no `limit`.
 const PAGE_DEFAULT: u32 = 100;
 /// The largest `limit`.
 const PAGE_MAX: u32 = 1_000;
-/// How many channels, patterns and types of each connection a page lists.
+/// Most channels, patterns and types of each connection that a page lists.
 const SELECTORS_LISTED: usize = 16;

@@ -23,9 +23,9 @@ use crate::{
     model::{ChannelName, EventType, NewEvent, RETRY_MS_MAX},
 };
 
-/// A publish, authorized in up to two steps. First for the channel in the path or query, before the
-/// body is read, so that an unauthorized client sends no body. Then, for a batch whose lines name
-/// channels, for all of these.
+/// A publish, which is authorized in up to two steps. Before the body is read it is authorized for the
+/// channel in the path or query, so that an unauthorized client sends no body. A batch whose lines name
+/// channels is then authorized for all of them.
 pub(in crate::http) enum Publish {
     Unread(Unread),
     Read(Read),
@@ -46,7 +46,7 @@ pub(in crate::http) struct Read {
     events: Vec<(ChannelName, NewEvent)>,
     key: Option<IdempotencyKey>,
     is_batch: bool,
-    /// The body's part of the memory budget, held until the publish is answered.
+    /// The permit for the memory of the body, held until the publish is answered.
     _room: BodyPermit,
 }
 

@@ -1,4 +1,4 @@
-//! `POST /v1/reload`: has the settings read again while the hub runs.
+//! `POST /v1/reload`: reloads the settings of the running hub.
 
 use axum::{Json, http::StatusCode, response::IntoResponse};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::http::{
     params::Query,
 };
 
-/// `POST`: a reload, as by SIGHUP.
+/// A reload, as at SIGHUP.
 pub(in crate::http) struct Reload;
 
 impl Reload {

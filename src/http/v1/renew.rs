@@ -1,4 +1,4 @@
-//! `POST /v1/connections/{id}/token`: a fresh token for a living stream.
+//! `POST /v1/connections/{id}/token`: a fresh token for an open stream.
 
 use axum::{http::StatusCode, response::IntoResponse};
 
@@ -15,7 +15,7 @@ use crate::{
     hub::Renewal,
 };
 
-/// `POST` with a fresh token: the token of this request becomes the token of the connection.
+/// The renewal of a lease: the token of this request becomes the token of the connection.
 pub(in crate::http) struct Renew {
     /// The id as written in the path.
     text: String,

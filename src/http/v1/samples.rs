@@ -1,4 +1,4 @@
-//! `GET /v1/samples`: the hub's figures of the last 15 minutes, one sample for each five seconds.
+//! `GET /v1/samples`: the hub's figures of the last 15 minutes, with a sample for every five seconds.
 
 use axum::{Json, response::IntoResponse};
 use serde_json::{Map, Value, json};
@@ -87,7 +87,7 @@ fn percentiles_json(times: Percentiles) -> Value {
     json!({ "p50": ms(times.p50_ns), "p99": ms(times.p99_ns) })
 }
 
-/// With three decimals: the figures are no more exact than that.
+/// The number with three decimals: the figures are not more exact than that.
 fn rounded(number: f64) -> f64 {
     (number * 1_000.0).round() / 1_000.0
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/status`: what the hub does now, and its counts since the start, in one look.
+//! `GET /v1/status`: the present state of the hub, and its counts since the start.
 
 use axum::{Json, response::IntoResponse};
 use serde_json::{Map, Value, json};
