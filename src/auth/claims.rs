@@ -1,5 +1,5 @@
-//! The claims of a token (RFC 7519), and whether they are valid at a time. Its signature is checked
-//! elsewhere.
+//! The claims of a token (RFC 7519), and whether they are valid at a time. `keys` verifies the
+//! signature.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -9,11 +9,11 @@ use super::{
     rules::Rules,
 };
 
-/// The claims that the hub reads; it ignores others. A name that comes twice is refused: two
-/// readers could each take another one.
+/// The claims that the hub reads; it ignores others. A token that has a claim twice is refused:
+/// another reader could use the other value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who issued it.
+    /// The issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
     /// The subject.
@@ -22,16 +22,16 @@ pub struct Claims {
     /// The audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
-    /// When it expires, in seconds since 1970; a fraction is allowed.
+    /// When the token expires, in seconds since 1970; a fraction is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "numeric_date")]
     pub exp: Option<f64>,
-    /// From when on it is valid.
+    /// When the token becomes valid.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "numeric_date")]
     pub nbf: Option<f64>,
-    /// When it was issued. Not checked.
+    /// When the token was issued. Not checked.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "numeric_date")]
     pub iat: Option<f64>,
-    /// What it allows.
+    /// The permissions of the holder.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -40,8 +40,8 @@ pub struct Claims {
     pub visnyk: Option<GrantClaims>,
 }
 
-/// The claim `visnyk`. An unknown member is refused: it may be a restriction that a later version
-/// knows.
+/// The claim `visnyk`. A token with an unknown member in it is refused: the member may be a restriction
+/// of a later version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantClaims {
@@ -67,7 +67,7 @@ pub enum Audience {
 }
 
 impl Claims {
-    /// Reads the JSON of a token's second part.
+    /// Parses the JSON in the second part of a token.
     pub(super) fn parse(json: &[u8]) -> Result<Self, TokenError> {
         let Object(claims): Object<Self> = serde_json::from_slice(json).map_err(|_| {
             TokenError::Malformed("its claims are not JSON of the types that RFC 7519 gives them")
@@ -87,7 +87,7 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Whether they are valid at a time, in milliseconds since 1970.
+    /// Checks that the claims are valid at a time, in milliseconds since 1970.
     pub(super) fn check(&self, rules: &Rules, now_ms: u64) -> Result<(), TokenError> {
         let leeway_ms = u64::from(rules.leeway_s) * 1_000;
         match self.expires_ms() {
@@ -117,12 +117,12 @@ impl Claims {
         Ok(())
     }
 
-    /// When it expires, in milliseconds since 1970.
+    /// When the token expires, in milliseconds since 1970.
     pub fn expires_ms(&self) -> Option<u64> {
         self.exp.map(milliseconds)
     }
 
-    /// From when on it is valid, in milliseconds since 1970.
+    /// When the token becomes valid, in milliseconds since 1970.
     pub fn valid_from_ms(&self) -> Option<u64> {
         self.nbf.map(milliseconds)
     }
@@ -132,13 +132,13 @@ fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1_000.0) as u64
 }
 
-/// Patterns in one list of a token.
+/// Most patterns in one list of a token.
 pub(super) const PATTERNS_MAX: usize = 100;
-/// The year 5138: a later time is a mistake, as milliseconds instead of seconds are.
+/// The latest time, in the year 5138. A later one is a mistake, such as milliseconds for seconds.
 const SECONDS_MAX: f64 = 100_000_000_000.0;
 
-/// Whole seconds are written without a fraction: many libraries take nothing else (RFC 7519, section 2,
-/// allows both).
+/// Writes whole seconds without a fraction. RFC 7519, section 2, allows fractions, but many libraries do
+/// not accept them.
 fn numeric_date<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match seconds {
         Some(seconds) if seconds.fract() == 0.0 => serializer.serialize_i64(*seconds as i64),

@@ -1,24 +1,26 @@
-//! Whether one pattern matches no more channels than another.
+//! Whether all channels that one pattern (the request) matches are also matched by another (the grant).
 //!
-//! The granted pattern is run as an automaton over all names of the requested one at once. Since
-//! names can be any text, a wildcard of the request is as a segment that the grant nowhere
-//! spells out: only its wildcards take it. So `*` of the request is one such segment, `**` any
-//! number of them, and the request is contained if the automaton accepts each of these names.
-//! The sets of states that the numbers lead to are followed side by side; of two sets one of
-//! which holds the other, only the smaller has to be followed.
+//! The grant is an automaton that reads names segment by segment. It is run for all names that match
+//! the request at once. Names can be any text, so a wildcard of the request stands, in the worst case,
+//! for segments that the grant does not name: only wildcards of the grant accept such a segment. `*` of
+//! the request is one of them, and `**` any number. The request is contained in the grant if the
+//! automaton accepts all these names.
+//!
+//! Each number of segments for a `**` leads to another set of states, and all these sets are followed.
+//! If one set contains another, only the smaller one is: what it accepts, the larger accepts too.
 
 use crate::model::ChannelPattern;
 
-/// Whether every channel that `requested` matches is one that `granted` matches. Exact, but for
-/// patterns of more segments than [`SEGMENTS_MAX`] or with more side-by-side states than
-/// [`SETS_MAX`]: then it says no.
+/// Whether `granted` matches every channel that `requested` matches. The answer is exact, with two
+/// exceptions in which it is false: `granted` has more segments than [`SEGMENTS_MAX`], or more than
+/// [`SETS_MAX`] sets of states would have to be followed.
 pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
     let granted: Vec<&str> = granted.as_str().split('/').collect();
     let mut requested: Vec<&str> = requested.as_str().split('/').collect();
     if granted.len() > SEGMENTS_MAX {
         return false;
     }
-    // A name has at least one segment, so `**` alone asks for no more than `*/**`.
+    // A name has at least one segment, so `**` alone matches the same names as `*/**`.
     if requested.iter().all(|&segment| segment == "**") {
         requested.insert(0, "*");
     }
@@ -29,7 +31,7 @@ pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
         for set in sets {
             match segment {
                 "**" => {
-                    // Zero, one, two, … segments until the sets repeat.
+                    // Zero, one, two, … segments, until a set comes again.
                     let mut after = set;
                     let mut seen = Vec::new();
                     while !seen.contains(&after) {
@@ -51,13 +53,12 @@ pub fn contains(granted: &ChannelPattern, requested: &ChannelPattern) -> bool {
     sets.iter().all(|set| set & accepting != 0)
 }
 
-/// A pattern as an automaton: state `n` means that the first `n` segments are matched. Sets of
-/// states are bits.
+/// A pattern as an automaton. In state `n` its first `n` segments have matched. A set of states has a bit
+/// for each.
 struct Automaton<'a>(&'a [&'a str]);
 
 impl Automaton<'_> {
-    /// The states after one more segment of a name: a spelt-out one, or one that only wildcards
-    /// take.
+    /// The states after one more segment of a name. `None` is a segment that only wildcards accept.
     fn step(&self, set: u128, segment: Option<&str>) -> u128 {
         let mut next = 0;
         for (state, &granted) in self.0.iter().enumerate() {
@@ -73,7 +74,7 @@ impl Automaton<'_> {
         self.closed(next)
     }
 
-    /// With the states that are reached if `**` matches zero segments.
+    /// The set with all states that are reached from it if `**` matches zero segments.
     fn closed(&self, mut set: u128) -> u128 {
         for (state, &granted) in self.0.iter().enumerate() {
             if granted == "**" && set & (1 << state) != 0 {
@@ -84,7 +85,7 @@ impl Automaton<'_> {
     }
 }
 
-/// Adds a set, unless a subset of it is there; supersets of it are removed.
+/// Adds a set, unless `sets` has a subset of it, and removes supersets of it.
 fn keep_smallest(sets: &mut Vec<u128>, set: u128) {
     if sets.iter().any(|&there| there & !set == 0) {
         return;
@@ -93,9 +94,9 @@ fn keep_smallest(sets: &mut Vec<u128>, set: u128) {
     sets.push(set);
 }
 
-/// Segments of a granted pattern: as many as there are bits, but for the accepting state.
+/// Most segments of a granted pattern: a set has 128 bits, and one is for the accepting state.
 const SEGMENTS_MAX: usize = 127;
-/// Sets of states followed side by side.
+/// Most sets of states that are followed at a time.
 const SETS_MAX: usize = 64;
 
 #[cfg(test)]

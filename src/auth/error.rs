@@ -4,51 +4,51 @@ use thiserror::Error;
 
 use super::template::TemplateError;
 
-/// A token is refused. None of the texts holds anything of the token, so they may go to the client
-/// and to logs.
+/// Why a token is refused. No text contains any part of the token, so the texts may be logged and sent
+/// to the client.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// It is longer than a token may be.
+    /// The token is too long.
     #[error("the token has more than {bytes_max} bytes")]
     TooLong {
         /// The bound.
         bytes_max: usize,
     },
-    /// It is not three parts of base64url, or its header or claims are not what they should be.
+    /// The token does not consist of three parts in base64url, or its header or claims are malformed.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
-    /// Its header asks for an extension (RFC 7515, section 4.1.11).
+    /// The header requires an extension (RFC 7515, section 4.1.11).
     #[error("the token's header marks an extension as critical, and this hub knows none")]
     Critical,
-    /// No key is for its algorithm, or it has none.
+    /// The hub has no key for the algorithm of the token, or the token has none.
     #[error("the token's algorithm is not one that this hub's keys are for")]
     Algorithm,
-    /// No key has its `kid`.
+    /// No key has the `kid` of the token.
     #[error("no key of this hub has the token's `kid`")]
     UnknownKey,
-    /// The issuer's keys have not been loaded yet. Later the same token may be valid.
+    /// The issuer's keys have not been fetched yet. The same token may be valid later.
     #[error("the keys of the tokens' issuer are not available at the moment")]
     NoKeysYet,
-    /// Signature and content do not go together.
+    /// The signature does not match the content.
     #[error("the token's signature does not match")]
     Signature,
     /// `exp` is missing.
     #[error("the token has no `exp`, and this hub takes none that do not expire")]
     NoExpiry,
-    /// `exp` is past.
+    /// The time in `exp` is over.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` is to come.
+    /// The time in `nbf` has not come yet.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// `iss` is missing or another one.
+    /// `iss` is missing, or names another issuer.
     #[error("the token is of another issuer")]
     Issuer,
-    /// `aud` is missing or names others.
+    /// `aud` is missing, or names only other audiences.
     #[error("the token is for another audience")]
     Audience,
-    /// A pattern of its claims cannot be used.
+    /// A pattern in the claims cannot be used.
     #[error("a pattern of the token cannot be used: {0}")]
     Pattern(#[source] TemplateError),
 }
@@ -59,7 +59,7 @@ impl TokenError {
         matches!(self, Self::NoKeysYet)
     }
 
-    /// The word in metrics.
+    /// The metric label.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "too_long",

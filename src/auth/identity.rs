@@ -1,4 +1,4 @@
-//! The identity of a request, and its permissions.
+//! The identity of a request: its subject and permissions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     model::{ChannelName, ChannelPattern},
 };
 
-/// The identity of a request, as far as its token shows, with its permissions.
+/// The identity of a request: subject, permissions and expiry, as its token says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     kind: Kind,
@@ -27,7 +27,7 @@ enum Kind {
 }
 
 impl Identity {
-    /// The identity of every request to a hub without authentication: may do everything.
+    /// The identity of every request to a hub without authentication. It may do everything.
     pub fn unrestricted() -> Self {
         Self {
             kind: Kind::Unrestricted,
@@ -39,13 +39,13 @@ impl Identity {
         }
     }
 
-    /// The identity of a request without a token: may subscribe to these channels, and nothing
-    /// else.
+    /// The identity of a request without a token. It may subscribe to these channels, and nothing else.
     pub fn anonymous(subscribe: Vec<ChannelPattern>) -> Self {
         Self { kind: Kind::Anonymous, subscribe, admin: false, ..Self::unrestricted() }
     }
 
-    /// The holder of a token with these claims. What anonymous clients may do, the holder may too.
+    /// The identity of the holder of a token with these claims. The holder may also subscribe to what
+    /// anonymous clients may (`for_all`).
     ///
     /// # Errors
     /// A pattern that does not parse, or a subject that cannot be inserted for `{sub}`.
@@ -57,8 +57,8 @@ impl Identity {
         };
         let grants = claims.visnyk.as_ref();
         let mut subscribe = fill(grants.map_or(&[], |grants| &grants.subscribe))?;
-        // A pattern of the settings that this subject cannot have is not a reason to refuse the
-        // subject.
+        // A subject that cannot be inserted into a pattern of the settings is not refused: only the
+        // pattern does not apply.
         subscribe.extend(for_all.iter().filter_map(|template| template.fill(subject).ok()));
         Ok(Self {
             kind: Kind::Holder,
@@ -85,7 +85,7 @@ impl Identity {
         self.kind == Kind::Unrestricted
     }
 
-    /// Whether the hub may be administered: channels closed, all connections and channels seen.
+    /// Whether the hub may be administered: close channels, read about all channels and connections.
     pub fn is_admin(&self) -> bool {
         self.admin
     }
@@ -100,12 +100,12 @@ impl Identity {
         self.is_unrestricted() || self.publish.iter().any(|pattern| pattern.matches(channel))
     }
 
-    /// Whether a channel may be subscribed to, and so be known of.
+    /// Whether a channel may be subscribed to, and so also be read about.
     pub fn may_subscribe(&self, channel: &ChannelName) -> bool {
         self.is_unrestricted() || self.subscribe.iter().any(|pattern| pattern.matches(channel))
     }
 
-    /// Whether all of a pattern may be subscribed to: a single granted pattern has to contain it.
+    /// Whether a whole pattern may be subscribed to. A single granted pattern has to contain it.
     pub fn may_subscribe_all(&self, pattern: &ChannelPattern) -> bool {
         self.is_unrestricted() || self.subscribe.iter().any(|granted| contains(granted, pattern))
     }
@@ -129,8 +129,8 @@ impl Identity {
         &self.subscribe
     }
 
-    /// The prefix that separates this subject's idempotency keys from those of all others.
-    /// Unambiguous: no subject can be chosen such that its text is another's.
+    /// The prefix that separates this subject's idempotency keys from those of all others. It has the
+    /// subject's length, so that no subject can be chosen that gives the prefix of another.
     pub fn scope(&self) -> String {
         match (&self.kind, &self.subject) {
             (Kind::Holder, Some(subject)) => format!("subject {}:{subject}", subject.len()),

@@ -1,7 +1,7 @@
-//! The keys of an issuer by its JWKS URL: cached, refreshed at a bounded rate, and kept while the
-//! issuer cannot be reached.
+//! The keys at an issuer's JWKS URL: cached, refreshed at a bounded rate, and kept while the issuer
+//! cannot be reached.
 //!
-//! Redirects are not followed, no proxy is asked, and the answer is bounded in size and time. The
+//! No redirects are followed, no proxy is used, and the size and time of the answer are limited. The
 //! certificate of an `https` issuer is checked against the system's roots.
 
 use std::{
@@ -24,17 +24,17 @@ use super::{
     https::{HttpsClient, https_client},
 };
 
-/// The keys could not be fetched.
+/// Why the keys could not be fetched.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No connection, or it broke.
+    /// The connection failed or was broken.
     #[error("the issuer cannot be reached")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It took longer than [`FETCH_TIME_MAX`].
+    /// The fetch took longer than [`FETCH_TIME_MAX`].
     #[error("the issuer did not answer within {} s", FETCH_TIME_MAX.as_secs())]
     TimedOut,
-    /// Another status than 200.
+    /// The status was not 200.
     #[error("the issuer answered with status {0}")]
     Status(StatusCode),
     /// The answer is not a set of keys.
@@ -50,15 +50,15 @@ pub struct Jwks {
     url: JwksUrl,
     client: HttpsClient<Empty<Bytes>>,
     keys: RwLock<Option<Arc<KeySet>>>,
-    /// At most one refresh for unknown keys in this time.
+    /// The shortest time between two refreshes for unknown keys.
     refresh_min_ms: AtomicU64,
     last_attempt: Mutex<Option<Instant>>,
-    /// The task that fetches holds it, so that the others wait for the same answer.
+    /// Locked by the task that fetches, so that others wait for the same answer.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Jwks {
-    /// No keys yet: they come with the first refresh.
+    /// A source without keys. The first refresh fetches them.
     ///
     /// # Errors
     /// The system's root certificates cannot be read.
@@ -76,7 +76,7 @@ impl Jwks {
         })
     }
 
-    /// Sets the shortest time between two refreshes for unknown keys. The keys stay.
+    /// Sets the shortest time between two refreshes for unknown keys. Fetched keys are kept.
     pub fn set_refresh_min(&self, refresh_min: Duration) {
         self.refresh_min_ms.store(refresh_min.as_millis() as u64, Ordering::Relaxed);
     }
@@ -85,28 +85,31 @@ impl Jwks {
         Duration::from_millis(self.refresh_min_ms.load(Ordering::Relaxed))
     }
 
-    /// The last keys that were fetched, if any. An issuer that withdraws its last key has none.
+    /// The keys of the last successful fetch. They are empty if the issuer has withdrawn all its keys;
+    /// `None` before the first fetch.
     pub fn keys(&self) -> Option<Arc<KeySet>> {
         self.keys.read().clone()
     }
 
-    /// Fetches the keys because none that is known verifies a token; not if they were fetched, or a
-    /// fetch failed, within the shortest time between two refreshes. A call while a fetch is under
-    /// way waits for that one. Takes at most twice [`FETCH_TIME_MAX`]: one that is under way, and
-    /// one of its own if the shortest time has passed by then. Cancelling the call does not cancel
-    /// the fetch: otherwise a client that disconnects would keep the keys from the others.
+    /// Fetches the keys, because no known key verifies a token. Does nothing if the last fetch,
+    /// successful or not, began within the shortest time between two refreshes. A call while a fetch is
+    /// under way waits for that fetch.
+    ///
+    /// It takes at most twice [`FETCH_TIME_MAX`]: the fetch under way, and one of its own if the shortest
+    /// time has passed by then. Cancelling the call does not cancel the fetch, so that a client that
+    /// disconnects does not keep others from getting the keys.
     pub async fn refresh_for_unknown(self: &Arc<Self>) {
         let asked = Instant::now();
         let fetching = Arc::clone(&self.fetching).lock_owned().await;
         let is_soon = self.last_attempt.lock().is_some_and(|last| {
-            // A fetch that began after the call answers it.
+            // A fetch that began after this call has the keys that it needs.
             last >= asked || last.elapsed() < self.refresh_min()
         });
         if !is_soon {
             let jwks = Arc::clone(self);
             let fetch = tokio::spawn(async move {
                 let _fetching = fetching;
-                jwks.fetch_and_tell().await;
+                jwks.fetch_and_log().await;
             });
             let _ = fetch.await;
         }
@@ -116,16 +119,16 @@ impl Jwks {
     pub async fn keep_fresh(&self, every: Duration) {
         loop {
             {
-                let _turn = self.fetching.lock().await;
-                self.fetch_and_tell().await;
+                let _fetching = self.fetching.lock().await;
+                self.fetch_and_log().await;
             }
-            // Until there are keys, every token waits for them.
+            // Without keys no token is accepted, so the next attempt comes sooner.
             let wait = if self.keys().is_none() { self.refresh_min().min(every) } else { every };
             tokio::time::sleep(wait).await;
         }
     }
 
-    async fn fetch_and_tell(&self) {
+    async fn fetch_and_log(&self) {
         *self.last_attempt.lock() = Some(Instant::now());
         match self.fetch().await {
             Ok(keys) => {
@@ -138,7 +141,7 @@ impl Jwks {
                 }
                 *self.keys.write() = Some(Arc::new(keys));
             }
-            // Rare by itself: attempts are at least `refresh_min` apart.
+            // This needs no throttle, since attempts are at least `refresh_min` apart.
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 let kept = self.keys().map_or(0, |keys| keys.len());
@@ -173,9 +176,9 @@ impl fmt::Debug for Jwks {
     }
 }
 
-/// For a whole fetch; tokens with unknown keys wait as long.
+/// How long a fetch may take. A token with an unknown key waits for it.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
-/// A set of keys is a few kilobytes.
+/// Limit of the answer. A set of keys has a few kilobytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,4 @@
-//! The URL of an issuer's keys: checked, and shown without credentials.
+//! The URL of an issuer's keys. It is checked, and shown without credentials.
 
 use std::fmt;
 
@@ -8,24 +8,25 @@ use thiserror::Error;
 
 use super::REDACTED;
 
-/// A checked URL of an issuer's keys: `https`, or `http` to this machine.
+/// A checked URL of an issuer's keys: `https`, or `http` to a loopback address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwksUrl(Uri);
 
-/// The same as written in the settings, valid or not. It is shown without what may be a credential
-/// in it.
+/// The text of such a URL in the settings, valid or not. Parts of it that may be credentials are not
+/// shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct JwksUrlText(String);
 
-/// A URL cannot be used for keys.
+/// Why a URL cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum JwksUrlError {
-    /// It is not a URL.
+    /// The text is not such a URL.
     #[error("it is not a URL of the form https://host/path")]
     NotAUrl,
-    /// An attacker on the network could replace the keys.
+    /// The scheme is `http`, and the host is not a loopback address: an attacker on the network could
+    /// replace the keys.
     #[error(
         "an attacker on the network could replace keys over plain http; only http to a loopback address \
          is taken"
@@ -38,12 +39,12 @@ impl JwksUrl {
     pub fn parse(text: &str) -> Result<Self, JwksUrlError> {
         let uri: Uri = text.parse().map_err(|_| JwksUrlError::NotAUrl)?;
         let authority = uri.authority().ok_or(JwksUrlError::NotAUrl)?;
-        // A shown URL has `***` instead of its query, so it cannot be fetched.
-        let is_shown = uri.query() == Some(REDACTED);
+        // A URL that was copied from where it is shown has `***` for its query.
+        let is_redacted = uri.query() == Some(REDACTED);
         let host = authority.host();
         // In `https://ann:password?@host`, the text after the colon is not a port.
-        let is_plain = authority.as_str() == host || authority.port_u16().is_some();
-        if authority.as_str().contains('@') || host.is_empty() || !is_plain || is_shown {
+        let is_host_and_port = authority.as_str() == host || authority.port_u16().is_some();
+        if authority.as_str().contains('@') || host.is_empty() || !is_host_and_port || is_redacted {
             return Err(JwksUrlError::NotAUrl);
         }
         match uri.scheme_str() {
@@ -76,7 +77,7 @@ impl fmt::Debug for JwksUrl {
 }
 
 impl JwksUrlText {
-    /// Takes a text as it is.
+    /// The text, unchecked.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -86,10 +87,10 @@ impl JwksUrlText {
         self.0.is_empty()
     }
 
-    /// Checks it.
+    /// Checks the text.
     ///
     /// # Errors
-    /// It is not a URL that keys may be fetched from.
+    /// It is not a URL from which keys may be fetched.
     pub fn parse(&self) -> Result<JwksUrl, JwksUrlError> {
         JwksUrl::parse(&self.0)
     }
@@ -100,8 +101,8 @@ impl fmt::Display for JwksUrlText {
         if let Ok(url) = self.parse() {
             return write!(f, "{url}");
         }
-        // Without a parsed URL, the credentials could be anywhere in it: everything that may be a
-        // user's or a query is not shown.
+        // In a text that is not a URL credentials can be anywhere: nothing is shown that may be user
+        // information or a query.
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
         let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if !scheme.is_empty() && is_scheme {

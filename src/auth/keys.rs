@@ -1,5 +1,5 @@
-//! Keys that tokens are verified with: each is for one algorithm, and a token's header only chooses
-//! among them.
+//! Keys that verify the signatures of tokens. Each key is for one algorithm, and the header of a token
+//! only chooses among the keys.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Secret, TokenError, token::Parts};
 
-/// A key, the one algorithm it is for, and its name if it has one.
+/// A key with its one algorithm, and its `kid` if it has one.
 #[derive(Clone)]
 pub struct VerifyingKey {
     algorithm: Algorithm,
@@ -18,30 +18,30 @@ pub struct VerifyingKey {
     key: DecodingKey,
 }
 
-/// Keys that are tried together.
+/// Keys that are tried one after the other.
 #[derive(Debug, Clone, Default)]
 pub struct KeySet(Vec<VerifyingKey>);
 
-/// A key cannot be used.
+/// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// There is no such algorithm.
     #[error("there is no algorithm of this name for tokens")]
     Algorithm,
-    /// The algorithm takes another kind of key.
+    /// The key is of another kind than the algorithm needs.
     #[error("this algorithm takes another kind of key")]
     Kind,
-    /// It is not a public key in PEM, or of another kind than the algorithm needs.
+    /// The file is not a public key in PEM, or its key is of another kind than the algorithm needs.
     #[error("it is not a public key in PEM of the kind that the algorithm needs")]
     Pem,
     /// The secret has no bytes.
     #[error("the secret is empty")]
     EmptySecret,
-    /// It is not a key set.
+    /// The text is not a key set.
     #[error("it is not a JSON Web Key Set")]
     KeySet,
-    /// A set without a key that could be used.
+    /// No key of a set can be used.
     #[error("none of its keys is a public key for signatures that this hub can use")]
     NoKey,
 }
@@ -67,14 +67,14 @@ impl VerifyingKey {
             AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
             AlgorithmFamily::Ed => DecodingKey::from_ed_pem(pem),
         };
-        // A private key would verify too, but it should not be on a hub.
+        // A private key could verify too, but it should not be on the machine of a hub.
         let is_private = pem.windows(PRIVATE.len()).any(|window| window == PRIVATE);
         let key = key.ok().filter(|_| !is_private).ok_or(KeyError::Pem)?;
         Ok(Self { algorithm, kid: None, key })
     }
 
-    /// A key of a set, if it is a public key for signatures. Without `alg` it is for the most usual
-    /// algorithm of its kind, and for no other.
+    /// A key of a set, if it is a public key for signatures. A key without `alg` is only for the most
+    /// usual algorithm of its kind.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         let signs = common.public_key_use.as_ref().is_none_or(|u| *u == PublicKeyUse::Signature);
@@ -90,7 +90,7 @@ impl VerifyingKey {
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
                 Algorithm::EdDSA
             }
-            // A set that others can read cannot hold a secret.
+            // A secret (`oct`) is not used: a set is public.
             _ => return None,
         };
         let algorithm = match common.key_algorithm {
@@ -107,16 +107,16 @@ impl VerifyingKey {
 }
 
 impl KeySet {
-    /// Keys, of which the first [`KEYS_MAX`] count.
+    /// A set of the first [`KEYS_MAX`] of these keys.
     pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> Self {
         Self(keys.into_iter().take(KEYS_MAX).collect())
     }
 
-    /// A JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are ignored. A set
-    /// that lists no keys at all is valid.
+    /// Parses a JSON Web Key Set (RFC 7517, section 5). Keys of other kinds and uses are ignored. An
+    /// empty set is valid.
     ///
     /// # Errors
-    /// It is not a set, or it lists keys and not one of them can be used.
+    /// It is not a set, or it has keys of which none can be used.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         #[derive(Deserialize)]
         struct Set {
@@ -131,7 +131,7 @@ impl KeySet {
         if keys.is_empty() { Err(KeyError::NoKey) } else { Ok(keys) }
     }
 
-    /// Adds the keys of another set; the first [`KEYS_MAX`] of all count.
+    /// Adds the keys of another set, and keeps the first [`KEYS_MAX`] of all.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
         self.0.truncate(KEYS_MAX);
@@ -147,23 +147,23 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Verifies a token's signature with the keys that are for its algorithm: those of its `kid`,
-    /// if it has one, or that have no name. The time is at most that of [`KEYS_MAX`] verifications.
+    /// Verifies the signature of a token with the keys of its algorithm. If the token has a `kid`, only
+    /// keys with this `kid` or without one are tried. At most [`KEYS_MAX`] keys are tried.
     pub(super) fn verify(&self, parts: &Parts<'_>) -> Result<(), TokenError> {
         let algorithm = parts.header.algorithm()?;
         let kid = parts.header.kid.as_deref();
-        let named = |key: &&VerifyingKey| match (kid, &key.kid) {
-            (Some(asked), Some(kid)) => asked == kid,
-            // A token without `kid` may be signed with any key; a key without a name may match any
-            // `kid`.
+        let may_be_named = |key: &&VerifyingKey| match (kid, &key.kid) {
+            (Some(named), Some(kid)) => named == kid,
+            // A token without `kid` may be signed with any key, and a key without one may be meant by
+            // any `kid`.
             _ => true,
         };
-        let mut of_the_name = self.0.iter().filter(named).peekable();
-        if of_the_name.peek().is_none() {
+        let mut candidates = self.0.iter().filter(may_be_named).peekable();
+        if candidates.peek().is_none() {
             return Err(TokenError::UnknownKey);
         }
         let mut result = Err(TokenError::Algorithm);
-        for key in of_the_name.filter(|key| key.algorithm == algorithm) {
+        for key in candidates.filter(|key| key.algorithm == algorithm) {
             let verified =
                 jsonwebtoken::crypto::verify(parts.signature, parts.message, &key.key, algorithm);
             if verified == Ok(true) {
@@ -182,6 +182,6 @@ impl std::fmt::Debug for VerifyingKey {
     }
 }
 
-/// Keys of one set; each could cost a token a verification.
+/// Most keys of one set: a token may need a verification with each.
 pub const KEYS_MAX: usize = 32;
 const PRIVATE: &[u8] = b"PRIVATE KEY-----";

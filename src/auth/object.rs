@@ -1,5 +1,5 @@
-//! JSON that has to be an object. serde's derived code also takes an array for a struct, its items
-//! in the order of the fields, which no issuer means.
+//! Parses JSON that has to be an object. The code that serde derives for a struct also accepts an array
+//! with the values of the fields, which no issuer means.
 
 use std::{fmt, marker::PhantomData};
 
@@ -17,7 +17,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For a field that may be there, as an object or `null`.
+/// Deserializes an optional field, which is an object or `null`.
 pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,17 +1,18 @@
-//! What every token must fulfil, whatever its key.
+//! The rules that every token must satisfy, whatever its key.
 
 /// The rules of a hub for tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The one issuer (`iss`), if it is checked.
+    /// The issuer (`iss`) that a token must have; not checked if `None`.
     pub issuer: Option<String>,
-    /// Audiences of which a token must name one (`aud`); none: not checked.
+    /// A token must be for one of these audiences (`aud`); not checked if empty.
     pub audience: Vec<String>,
-    /// Whether a token must expire.
+    /// Whether a token must have an expiry (`exp`).
     pub expiry_required: bool,
-    /// How far clocks may differ when a token is shown, in seconds. A stream ends without it.
+    /// Seconds by which clocks may differ when a request is authenticated. Open streams end at the
+    /// expiry, without this leeway.
     pub leeway_s: u32,
-    /// Bytes of a token.
+    /// Most bytes of a token.
     pub token_bytes_max: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A secret: its bytes are never shown, and wiped when it is dropped.
+//! A secret, whose bytes are never shown, and are wiped when it is dropped.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A secret text. `Debug` and serialization show `***`; an empty one means that no secret is set.
+/// A secret. `Debug` and serialization show `***`. An empty secret means that none is set.
 #[derive(Clone, Default)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -14,12 +14,12 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 pub const REDACTED: &str = "***";
 
 impl Secret {
-    /// Takes the bytes over.
+    /// A secret with these bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The content of a file: one line end at its end does not belong to it.
+    /// The secret in a file with this content. One line end at the end does not belong to the secret.
     pub fn from_file(bytes: Vec<u8>) -> Self {
         let mut bytes = bytes;
         if bytes.last() == Some(&b'\n') {
@@ -46,7 +46,8 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `other` is the same. The time taken depends only on whether the lengths are.
+    /// Whether `other` is equal. The time depends only on whether the lengths are equal. An empty secret
+    /// matches nothing.
     pub fn matches(&self, other: &[u8]) -> bool {
         !self.is_empty() && bool::from(self.0.as_slice().ct_eq(other))
     }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::model::{ChannelName, ChannelPattern, SelectorError};
 
-/// A channel pattern in which segments may be `{sub}`: the subject, as one literal segment.
+/// A channel pattern in which whole segments may be `{sub}`, which stands for the subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PatternTemplate(String);
@@ -16,16 +16,16 @@ pub struct PatternTemplate(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// It is not a pattern.
+    /// The text is not a pattern.
     #[error(transparent)]
     Pattern(#[from] SelectorError),
-    /// `{sub}` within a longer segment.
+    /// `{sub}` is only a part of a segment.
     #[error("`{{sub}}` stands for a whole segment")]
-    PartialPlace,
-    /// There is no subject to put in.
+    PartialSegment,
+    /// There is no subject to insert.
     #[error("a pattern with `{{sub}}` needs a token with `sub`")]
     NoSubject,
-    /// The subject would be more, or other, than one literal segment.
+    /// The subject is not exactly one literal segment.
     #[error(
         "`sub` cannot stand in a channel name: it must not be empty, `.` or `..`, or have `/`, \
          `*`, or control characters"
@@ -34,23 +34,23 @@ pub enum TemplateError {
 }
 
 impl PatternTemplate {
-    /// Checks a text.
+    /// Parses a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         if text.split('/').any(|segment| segment != VARIABLE && segment.contains(VARIABLE)) {
-            return Err(TemplateError::PartialPlace);
+            return Err(TemplateError::PartialSegment);
         }
         ChannelPattern::parse(text)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The text it was parsed from.
+    /// The text of the template.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The pattern for a subject.
+    /// The pattern with the subject inserted.
     pub fn fill(&self, subject: Option<&str>) -> Result<ChannelPattern, TemplateError> {
-        if !self.has_place() {
+        if !self.has_variable() {
             return Ok(ChannelPattern::parse(&self.0)?);
         }
         let subject = subject.ok_or(TemplateError::NoSubject)?;
@@ -62,8 +62,8 @@ impl PatternTemplate {
         Ok(ChannelPattern::parse(&filled.collect::<Vec<_>>().join("/"))?)
     }
 
-    /// Whether it differs from subject to subject.
-    pub fn has_place(&self) -> bool {
+    /// Whether the template has `{sub}`, so that the pattern depends on the subject.
+    pub fn has_variable(&self) -> bool {
         self.0.split('/').any(|segment| segment == VARIABLE)
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_place_is_a_whole_segment() {
         for bad in ["user-{sub}", "a/{sub}b", "{sub}{sub}"] {
-            assert_eq!(PatternTemplate::parse(bad), Err(TemplateError::PartialPlace), "{bad}");
+            assert_eq!(PatternTemplate::parse(bad), Err(TemplateError::PartialSegment), "{bad}");
         }
         assert!(PatternTemplate::parse("{sub}").is_ok());
         assert!(matches!(PatternTemplate::parse("a//b"), Err(TemplateError::Pattern(_))));

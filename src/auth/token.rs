@@ -1,4 +1,4 @@
-//! A token in its three parts (RFC 7515, section 7.1), before its signature is verified.
+//! Splits a token into its three parts (RFC 7515, section 7.1), before its signature is verified.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -11,13 +11,13 @@ use super::{TokenError, object::Object};
 pub(super) struct Parts<'a> {
     pub(super) header: Header,
     pub(super) claims: Vec<u8>,
-    /// What is signed: the first two parts as they came.
+    /// The bytes that are signed: the first two parts as they were received.
     pub(super) message: &'a [u8],
     pub(super) signature: &'a str,
 }
 
-/// The members of a header that are read. A key in it (`jwk`, `jku`, `x5c`, `x5u`) is not: an
-/// attacker could name a key of their own.
+/// The members of a header that are read. Those that hold or name a key (`jwk`, `jku`, `x5c`, `x5u`) are
+/// not: an attacker could use their own key.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     alg: String,
@@ -30,7 +30,7 @@ pub(super) struct Header {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a token apart.
+    /// Splits a token.
     pub(super) fn of(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
         if token.len() > bytes_max {
             return Err(TokenError::TooLong { bytes_max });
@@ -64,16 +64,16 @@ impl<'a> Parts<'a> {
 }
 
 impl Header {
-    /// The algorithm; `none` is not one.
+    /// The algorithm. `none` is an error.
     pub(super) fn algorithm(&self) -> Result<Algorithm, TokenError> {
         self.alg.parse().map_err(|_| TokenError::Algorithm)
     }
 }
 
-/// Whether a member is there, whatever it holds.
+/// Deserializes any value of a member as true: the member is present.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// A key's name is only looked up; the bound keeps it small.
+/// Most bytes of a `kid`, which is only compared with those of the keys.
 const KID_BYTES_MAX: usize = 256;

@@ -1,10 +1,10 @@
-//! From the text of a token to the identity of its holder.
+//! Verifies a token and returns the identity of its holder.
 
 use std::sync::Arc;
 
 use super::{Claims, Identity, Jwks, KeySet, PatternTemplate, Rules, TokenError, token::Parts};
 
-/// The authentication of a hub: its keys, its rules, and what needs no token.
+/// The authentication of a hub: keys, rules for tokens, and channels that need no token.
 #[derive(Debug)]
 pub struct Verifier {
     rules: Rules,
@@ -14,8 +14,8 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Verifies with `keys`, and with those of `jwks` if there is such a source. `anonymous` are the
-    /// channels that may be subscribed to without a token.
+    /// A verifier with `keys`, and with those of `jwks` if there is such a source. The channels in
+    /// `anonymous` may be subscribed to without a token.
     pub fn new(
         rules: Rules,
         keys: KeySet,
@@ -25,13 +25,13 @@ impl Verifier {
         Self { rules, keys, jwks, anonymous }
     }
 
-    /// The identity of a token's holder, at a time in milliseconds since 1970. May wait for the
-    /// issuer's keys, as [`Jwks::refresh_for_unknown`] does. Cancelling it has no effect.
+    /// The identity of a token's holder, at a time in milliseconds since 1970. May wait for the issuer's
+    /// keys ([`Jwks::refresh_for_unknown`]). It may be cancelled.
     pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
         let result = self.verify_with_known(token, now_ms);
         let Some(jwks) = &self.jwks else { return result };
         match result {
-            // A key may have been replaced under the same `kid`.
+            // `Signature` too, since the issuer may have replaced a key without changing its `kid`.
             Err(TokenError::UnknownKey | TokenError::NoKeysYet | TokenError::Signature) => {
                 jwks.refresh_for_unknown().await;
                 self.verify_with_known(token, now_ms)
@@ -40,7 +40,7 @@ impl Verifier {
         }
     }
 
-    /// The same with the keys that are there.
+    /// As [`verify`](Self::verify), but with the keys that the hub has now.
     pub fn verify_with_known(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
         Identity::of_claims(&self.claims(token, now_ms)?, &self.anonymous)
     }
@@ -75,7 +75,7 @@ impl Verifier {
         (!patterns.is_empty()).then(|| Identity::anonymous(patterns))
     }
 
-    /// What every token must fulfil.
+    /// The rules that every token must satisfy.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -85,7 +85,7 @@ impl Verifier {
         self.jwks.as_ref()
     }
 
-    /// What a token says, valid or not: for `visnyk token --explain`, and for nothing else.
+    /// The content of a token, valid or not: for `visnyk token --explain`, and for nothing else.
     pub fn read_unverified(&self, token: &str) -> Result<(UnverifiedHeader, Claims), TokenError> {
         let parts = Parts::of(token, self.rules.token_bytes_max)?;
         let header = UnverifiedHeader {
@@ -96,11 +96,11 @@ impl Verifier {
     }
 }
 
-/// How a token says it was signed.
+/// The header of a token whose signature was not verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedHeader {
-    /// The algorithm, if it is one that exists here.
+    /// The algorithm, if the hub knows it.
     pub algorithm: Option<String>,
-    /// The key's name.
+    /// The name of the key.
     pub kid: Option<String>,
 }

@@ -74,8 +74,8 @@ impl Connections {
     }
 
     /// Serves a connection until it ends, its shard stops, or its socket is handed off. `read_ahead`
-    /// are bytes that were read from it already; if there are none, the client must send a byte
-    /// within `first_byte_timeout`. `negotiated` is the protocol that ALPN has chosen, or that
+    /// are bytes that were read from it already; without any, the client must send a byte within
+    /// `first_byte_timeout`. `negotiated` is the protocol that ALPN has chosen, or that
     /// earlier requests had; without it the first bytes decide. The permits are held until the end,
     /// or go to the idle sockets with the socket.
     pub(super) async fn serve_until_gone(

@@ -51,8 +51,7 @@ impl SocketSplit {
     }
 }
 
-/// The limit of open files of this process (`RLIMIT_NOFILE`); `None` if there is none or it is not
-/// known.
+/// The limit of open files of this process (`RLIMIT_NOFILE`); `None` if it is unlimited or unknown.
 pub(super) fn files_max() -> Option<u64> {
     #[cfg(target_os = "linux")]
     return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

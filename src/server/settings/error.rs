@@ -11,7 +11,7 @@ use super::{Allowed, SetBy};
 pub struct SettingsErrors(Vec<SettingsError>);
 
 impl SettingsErrors {
-    /// An error with all of `errors`, unless there are none.
+    /// An error with all of `errors`, if there are any.
     pub(super) fn none_or(errors: Vec<SettingsError>) -> Result<(), Self> {
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
