@@ -140,7 +140,8 @@ fn start_after(id: u64, epoch: Epoch, head: Seq) -> Start {
     }
 }
 
-/// Events that a hub may be behind others with the same log, for its clients' ids to be known.
+/// How many events a hub may be behind another hub of the same log: ids up to so far ahead are waited
+/// for.
 const AHEAD_MAX: u64 = 100_000;
 
 /// `GET /events`: the stream.

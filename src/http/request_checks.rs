@@ -163,7 +163,8 @@ impl RequestChecks {
                 Outcome::Response(response)
             }
             Outcome::Handoff(mut handoff) => {
-                // Polls with equal heads share the bytes of their answers, and these would differ.
+                // Polls with the same response head share one encoded answer. An id of the hub's own
+                // for each request would give each a different head.
                 let is_named = !handoff.is_poll || !self.request_id.is_own() || self.is_logged;
                 let request_id = is_named.then(|| self.request_id.clone());
                 handoff.marks = AnswerMarks { request_id, ..self.marks.clone() };
