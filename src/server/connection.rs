@@ -111,7 +111,10 @@ impl Connections {
             if protocol.is_none() || (read_ahead.is_empty() && protocol == Some(Protocol::Http1)) {
                 let timeout = first_byte_timeout;
                 let read = self.read_beginning(&mut io, read_ahead, negotiated, timeout, arrival);
-                let Some(read) = Box::pin(read).await else { return };
+                let Some(read) = Box::pin(read).await else {
+                    // TLS has an end of its own, without which a client takes it for a cut.
+                    return linger(io, Duration::ZERO).await;
+                };
                 read_ahead = read;
                 protocol = negotiated.or_else(|| Protocol::of_first_bytes(&read_ahead));
             }

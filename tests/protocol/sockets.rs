@@ -6,7 +6,11 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 use crate::wire::{
     Answer, PATIENCE, Wire, ask, get, hub, metric, metric_is, post, publish, request,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpSocket,
+    time::{Instant, sleep},
+};
 use visnyk_loadtest::{Hub, HubCommand};
 
 const ACCEPT: (&str, &str) = ("Accept", "text/event-stream");
@@ -297,6 +301,29 @@ async fn a_client_that_does_not_read_an_answer_is_ended() {
     assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
     let rest = stalled.rest().await;
     assert!(rest.len() < 50 * 900_000, "{}", rest.len());
+}
+
+/// Small answers to plain requests are not written by hyper.
+#[tokio::test]
+async fn a_client_that_does_not_read_small_answers_is_ended() {
+    let settings =
+        [("limits.connections.write_stall_s", "1"), ("limits.connections.send_buffer_bytes", "1")];
+    let hub = hub(&settings).await;
+    assert_eq!(ask(&hub, publish("a", &"x".repeat(15_000))).await.status, 201);
+    let poll = get("/v1/channels/a/poll?last_event_id=earliest");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(1).expect("a buffer");
+    let mut stalled = socket.connect(hub.address()).await.expect("a connection");
+    let begun = Instant::now();
+    for _ in 0..10 {
+        // One at a time: further ones would go to hyper.
+        stalled.write_all(poll.as_bytes()).await.expect("sent");
+        sleep(Duration::from_millis(50)).await;
+    }
+    metric_is(&hub, "visnyk_answers_stalled_total", 1).await;
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    drop(stalled);
+    metric_is(&hub, "visnyk_http_connections", 1).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::wire::{Wire, get, hub, metric_is, published, request};
 
 #[tokio::test]
 async fn an_answer_is_the_same_whether_hyper_writes_it_or_the_hub() {
-    let hub = hub(&[]).await;
+    let hub = hub(&[("cors_origins", "https://app.example")]).await;
     let position = published(&hub, "a", "first").await;
     published(&hub, "a", "second").await;
     let mut wire = Wire::to(&hub).await;
@@ -17,25 +17,35 @@ async fn an_answer_is_the_same_whether_hyper_writes_it_or_the_hub() {
         "/v1/channels",
         "/healthz",
         "/none",
-        "/visnyk.js",
     ] {
-        // hyper gets requests with this field, and does nothing about it.
-        let answers = [&[][..], &[("TE", "trailers")]].map(|unusual| {
-            let fields = [&[("X-Request-Id", "one")], unusual].concat();
-            request("GET", target, &fields, "")
-        });
-        let mut parts = Vec::new();
-        for request in answers {
-            wire.send(request).await;
-            let answer = wire.answer().await;
-            let mut fields = answer.fields.clone();
-            fields.retain(|(name, _)| name != "date");
-            fields.sort_unstable();
-            assert!(answer.field("date").ends_with(" GMT"), "{target}: {answer:?}");
-            parts.push((answer.status, fields, answer.body.clone()));
-        }
-        assert_eq!(parts[0], parts[1], "{target}");
+        check(&mut wire, target, &[]).await;
     }
+    let foreign = [("Origin", "https://app.example")];
+    for fields in [&foreign[..], &[("Accept-Encoding", "gzip")], &[("If-None-Match", "*")]] {
+        for target in ["/visnyk.d.ts", "/v1/channels/a/poll?timeout=0&last_event_id=earliest"] {
+            check(&mut wire, target, fields).await;
+        }
+    }
+}
+
+/// Compares the two answers.
+async fn check(wire: &mut Wire, target: &str, fields: &[(&str, &str)]) {
+    // TE sends the request to hyper, whose answer it does not change.
+    let answers = [&[][..], &[("TE", "trailers")]].map(|unusual| {
+        let fields = [&[("X-Request-Id", "one")], fields, unusual].concat();
+        request("GET", target, &fields, "")
+    });
+    let mut parts = Vec::new();
+    for request in answers {
+        wire.send(request).await;
+        let answer = wire.answer().await;
+        let mut fields = answer.fields.clone();
+        fields.retain(|(name, _)| name != "date");
+        fields.sort_unstable();
+        assert!(answer.field("date").ends_with(" GMT"), "{target}: {answer:?}");
+        parts.push((answer.status, fields, answer.body.clone()));
+    }
+    assert_eq!(parts[0], parts[1], "{target} {fields:?}");
 }
 
 #[tokio::test]

@@ -154,6 +154,29 @@ async fn stream_that_drains_ends_with_its_retry_and_a_close_notify() {
     assert_eq!(text.matches("retry:").count(), 2, "{text}");
 }
 
+/// Pooled connections end without an answer that would say so.
+#[tokio::test]
+async fn connection_that_is_kept_ends_with_a_close_notify() {
+    for ends_by_time in [true, false] {
+        let keep_alive_s = if ends_by_time { "1" } else { "600" };
+        let hub = TlsHub::start(&[("KEEP_ALIVE_S", keep_alive_s)]).await;
+        let config = tls_config(&hub.certificate.der, &[]);
+        let mut io = dial(hub.hub.address(), config).await.expect("a handshake");
+        let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        io.write_all(request.as_bytes()).await.expect("it reads");
+        let mut bytes = vec![0; 4_096];
+        let read = timeout(PATIENCE, io.read(&mut bytes)).await.expect("in time").expect("read");
+        assert!(bytes[..read].starts_with(b"HTTP/1.1 200"));
+        if !ends_by_time {
+            hub.hub.terminate().expect("it runs");
+        }
+        let mut rest = Vec::new();
+        // rustls calls an end without a close_notify an error.
+        let end = timeout(PATIENCE, io.read_to_end(&mut rest)).await.expect("in time");
+        end.expect("a good end");
+    }
+}
+
 #[tokio::test]
 async fn client_that_does_not_read_is_closed_and_delays_no_other() {
     let hub = TlsHub::start(&[("LIMITS__CONNECTIONS__SEND_BUFFER_BYTES", "4096")]).await;
