@@ -79,6 +79,7 @@ impl Engine {
     }
 
     /// Notes whether named channels of a connection were closed by the events just sent.
+    #[cold]
     fn note_closed(&mut self, index: u32, events: &[Arc<Event>]) {
         let slot = &mut self.slots[index as usize];
         let named = |event: &Event| {
