@@ -40,7 +40,7 @@ pub struct LogKeeper<D: Directory> {
     losses_bytes: u64,
     /// Calls for which a larger reserve waits: there was no room for it.
     reserve_waits: u32,
-    /// The oldest segment, if it cannot be read, and how often that was tried.
+    /// The oldest segment that cannot be read, and how often that was tried.
     unreadable: Option<(Seq, u32)>,
 }
 
@@ -122,16 +122,14 @@ impl<D: Directory> LogKeeper<D> {
         let Some((oldest, _)) = self.segments.oldest(1, |_, _| true).pop() else { return Ok(()) };
         let oldest_retained = histories.oldest_retained(oldest.last);
         let LogRetention { bytes_max, age_max_ms, .. } = self.retention;
-        let oldest = self.segments.oldest(SEGMENTS_PER_PASS, |sealed, bytes| {
+        let due = self.segments.oldest(SEGMENTS_PER_PASS, |sealed, bytes| {
             sealed.last < oldest_retained
                 || bytes_max > 0 && bytes > bytes_max
                 || age_max_ms > 0 && sealed.newest_ms.saturating_add(age_max_ms) <= now_ms
         });
-        let (Some((last, first_kept)), Some(mut removed)) =
-            (oldest.last(), self.note_removals(&oldest, histories)?)
-        else {
-            return Ok(());
-        };
+        let (mut removed, noted) = self.note_removals(&due, histories)?;
+        let due = &due[..noted];
+        let Some((last, first_kept)) = due.last() else { return Ok(()) };
         removed.first_base = *first_kept;
         removed.previous = last.previous;
         removed.expire(&self.retention.removed, now_ms);
@@ -147,7 +145,7 @@ impl<D: Directory> LogKeeper<D> {
         histories.begin_with(*first_kept);
         // A reader that does not find a file looks at the list anew.
         self.segments.forget_before(*first_kept);
-        self.unlisted.extend(oldest.iter().map(|(sealed, _)| sealed.base));
+        self.unlisted.extend(due.iter().map(|(sealed, _)| sealed.base));
         self.remove_unlisted()
     }
 
@@ -184,8 +182,8 @@ impl<D: Directory> LogKeeper<D> {
         directory.sync().map_err(of_sync)
     }
 
-    /// Notes what segments hold that will be lost, and has it evicted. Nothing if a read of one is to be tried
-    /// again at the next call.
+    /// Notes what segments hold that will be lost, and has it evicted. Gives how many of them were noted: a
+    /// read that fails is tried again at the next call, so the segments from there on stay till then.
     ///
     /// # Errors
     /// A failure that may pass.
@@ -193,16 +191,20 @@ impl<D: Directory> LogKeeper<D> {
         &mut self,
         segments: &[(Sealed, Seq)],
         histories: &impl Histories,
-    ) -> io::Result<Option<RemovedEvents>> {
+    ) -> io::Result<(RemovedEvents, usize)> {
         let mut removed = self.removed.clone();
-        for (sealed, _) in segments {
-            let why = match self.read_removal(sealed, &mut removed, histories) {
-                Ok(last) if last == sealed.last => continue,
+        for (index, (sealed, _)) in segments.iter().enumerate() {
+            let mut with_this = removed.clone();
+            let why = match self.read_removal(sealed, &mut with_this, histories) {
+                Ok(last) if last == sealed.last => {
+                    removed = with_this;
+                    continue;
+                }
                 Err(error) if may_pass(&error) => return Err(error),
                 Err(error) if !self.has_failed_often(sealed.base) => {
                     let file = segment::file_name(sealed.base);
                     tracing::warn!(file, %error, "a segment that is to be removed cannot be read");
-                    return Ok(None);
+                    return Ok((removed, index));
                 }
                 Err(error) => error.to_string(),
                 Ok(last) => format!("it is damaged behind event {}", last.0),
@@ -210,10 +212,11 @@ impl<D: Directory> LogKeeper<D> {
             // All of it counts as lost, whatever the reason is.
             let file = segment::file_name(sealed.base);
             tracing::warn!(file, why, "a segment that is removed cannot be read to its end");
-            removed.lose_unread(sealed.last);
+            with_this.lose_unread(sealed.last);
+            removed = with_this;
             histories.evict_all_through(sealed.last);
         }
-        Ok(Some(removed))
+        Ok((removed, segments.len()))
     }
 
     /// Counts a failed read of a segment. Whether there were as many as there may be.
@@ -344,8 +347,8 @@ pub(super) const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 8 << 20;
 /// Calls between two attempts to allocate a larger reserve.
 const RESERVE_WAITS: u32 = 60;
-/// Attempts to read a segment before it is removed unread. What it holds beyond events, closed channels and
-/// keys, is worth some seconds.
+/// Attempts to read a segment before it is removed unread. With it goes the note which channels were closed
+/// and which keys were used, so it is worth some seconds.
 const READS_MAX: u32 = 5;
 /// Segments removed between two looks at the spare.
 const SEGMENTS_PER_PASS: usize = 8;

@@ -139,6 +139,27 @@ fn a_segment_that_cannot_be_read_is_removed_as_one_with_changed_bytes() {
 }
 
 #[test]
+fn neighbours_that_cannot_be_read_are_removed_one_after_the_other() {
+    let disk = log(End::Close);
+    let (mut log, _) = start(&disk);
+    for base in [7, 8] {
+        disk.spoil(&segment::file_name(Seq(base)));
+    }
+    let mut kept = Vec::new();
+    for _ in 0..9 {
+        log.keeper.work(&Seq(10), 0).unwrap_or_else(|error| panic!("it ends the hub: {error}"));
+        kept.push(log.status.sealed().0);
+    }
+    // What is before an unreadable one goes at once.
+    assert_eq!(kept, [6, 6, 6, 6, 5, 5, 5, 5, 3]);
+    log.writer.close().expect("closed");
+    disk.reboot(Stop::Kill);
+    assert_eq!(start(&disk).1, (10..=12).collect::<Vec<_>>());
+    let removed = Recovery::start(disk, 7, Epoch::new(1, 1)).expect("a log").removed().clone();
+    assert_eq!(removed.unnamed(), Seq(8));
+}
+
+#[test]
 fn a_read_that_fails_once_loses_nothing_when_its_segment_is_removed() {
     let mut met = 0;
     for call in 0..60 {
