@@ -130,6 +130,8 @@ struct State {
     searches: SharedSearches,
     /// Nothing is read before this: there was no file or no memory for a read.
     paused_until: Option<Instant>,
+    /// Since when there is no file or no memory for any read.
+    short_since: Option<Instant>,
     /// Bytes that are read and not taken.
     ready_bytes: u64,
     has_stopped: bool,
@@ -416,10 +418,12 @@ impl Queue {
         result: &Result<T, ReadFailure>,
         short_since: &mut Option<Instant>,
     ) -> bool {
+        let mut state = self.state.lock();
         if !matches!(result, Err(ReadFailure::Busy)) {
+            state.short_since = None;
             return false;
         }
-        let is_early = short_since.get_or_insert_with(Instant::now).elapsed() < SHORTAGE_TIME_MAX;
+        let is_early = state.is_short_time(short_since, Instant::now());
         if !is_early {
             self.metrics.read_refused();
         }
@@ -522,6 +526,14 @@ impl State {
         }
         self.reads.pop_front()
     }
+
+    /// Whether there is no file or no memory since a short time alone, for all reads and for the one that
+    /// has just failed. Its own time counts too: others may be read from memory all the while.
+    fn is_short_time(&mut self, of_this: &mut Option<Instant>, now: Instant) -> bool {
+        let of_all = *self.short_since.get_or_insert(now);
+        let since = of_all.min(*of_this.get_or_insert(now));
+        now.saturating_duration_since(since) < SHORTAGE_TIME_MAX
+    }
 }
 
 /// Which reads a test holds back.
@@ -534,8 +546,8 @@ enum Held {
     All,
 }
 
-/// How long a read is tried again for which there is no file or no memory. Its reader is then asked to
-/// come back.
+/// How long reads are tried again for which there is no file or no memory. Readers are then asked to come
+/// back, each at once, until a read succeeds.
 const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// After an attempt for which there was none.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
@@ -543,3 +555,38 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 const CANCELLED_SEARCHES_MAX: usize = 16;
 /// The queue is purged of cancelled reads once they are more than this share of it (1/16).
 const CANCELLED_SHARE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_reads_end_in_time_without_files_however_many_wait() {
+        let mut state = State::default();
+        let mut waiting: VecDeque<Option<Instant>> = vec![None; 1_000].into();
+        let begun = Instant::now();
+        let mut now = begun;
+        while let Some(mut short_since) = waiting.pop_front() {
+            if state.is_short_time(&mut short_since, now) {
+                waiting.push_back(short_since);
+                now += SHORTAGE_PAUSE;
+            }
+        }
+        assert_eq!(now - begun, SHORTAGE_TIME_MAX);
+    }
+
+    #[test]
+    fn a_read_without_a_file_ends_in_time_while_others_are_made() {
+        let (mut state, mut of_this) = (State::default(), None);
+        let begun = Instant::now();
+        let mut now = begun;
+        while state.is_short_time(&mut of_this, now) {
+            now += SHORTAGE_PAUSE;
+            // Another one succeeds.
+            state.short_since = None;
+        }
+        assert_eq!(now - begun, SHORTAGE_TIME_MAX);
+        state.short_since = None;
+        assert!(state.is_short_time(&mut None, now), "the next one waits again");
+    }
+}
