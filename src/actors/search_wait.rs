@@ -9,7 +9,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
+
+use tokio::time::timeout;
 
 use super::pending_read::{PendingRead, ReadFailure};
 use crate::{
@@ -31,7 +34,7 @@ enum Waits {
 
 /// The wait for memory, counted.
 struct MemoryWait {
-    memory: Pin<Box<dyn Future<Output = SearchBytes> + Send>>,
+    memory: Pin<Box<dyn Future<Output = Result<SearchBytes, ReadFailure>> + Send>>,
     waiters: Arc<MemoryWaiters>,
 }
 
@@ -54,13 +57,21 @@ impl MemoryWaiters {
 }
 
 impl PendingSearch {
-    /// A search that waits for `memory`.
+    /// A search that waits for `memory`, a while.
     pub(super) fn for_memory(
         search: LastSearch,
         memory: impl Future<Output = SearchBytes> + Send + 'static,
         waiters: &Arc<MemoryWaiters>,
     ) -> Self {
         waiters.metrics.searches_wait(waiters.count.fetch_add(1, Ordering::Relaxed) + 1);
+        let metrics = Arc::clone(&waiters.metrics);
+        let memory = async move {
+            let memory = in_time(memory).await;
+            if memory.is_err() {
+                metrics.read_refused();
+            }
+            memory
+        };
         let wait = MemoryWait { memory: Box::pin(memory), waiters: Arc::clone(waiters) };
         Self(Waits::ForMemory(Some(Box::new(search)), wait))
     }
@@ -81,7 +92,10 @@ impl Future for PendingSearch {
                 Pin::new(read).poll(context).map(|found| found.map(SearchStep::Found))
             }
             Waits::ForMemory(search, wait) => {
-                let bytes = ready!(wait.memory.as_mut().poll(context));
+                let bytes = match ready!(wait.memory.as_mut().poll(context)) {
+                    Ok(bytes) => bytes,
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                };
                 let mut search =
                     search.take().expect("it is polled until it is ready, and no further");
                 search.give_memory(bytes);
@@ -101,5 +115,26 @@ impl Drop for MemoryWait {
 impl std::fmt::Debug for MemoryWait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MemoryWait").finish_non_exhaustive()
+    }
+}
+
+/// Ends a wait for memory that takes too long: clients that read slowly may keep all of it.
+async fn in_time<T>(memory: impl Future<Output = T>) -> Result<T, ReadFailure> {
+    timeout(MEMORY_WAIT_MAX, memory).await.map_err(|_| ReadFailure::Busy)
+}
+
+/// How long a search waits for memory. Its client is then asked to come back.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_search_waits_for_memory_for_a_while_alone() {
+        assert_eq!(in_time(ready(1)).await, Ok(1));
+        assert_eq!(in_time(pending::<u32>()).await, Err(ReadFailure::Busy));
     }
 }

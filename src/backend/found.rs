@@ -26,7 +26,7 @@ pub struct FoundEvents {
     /// How many of each channel were looked for, if the search was ended before it had looked at all.
     cut: Option<LastEvents>,
     /// What they take of the memory of all searches.
-    _memory: Option<Arc<SearchBytes>>,
+    memory: Option<Arc<SearchBytes>>,
 }
 
 impl FoundEvents {
@@ -36,7 +36,7 @@ impl FoundEvents {
         cut: Option<LastEvents>,
         memory: Option<SearchBytes>,
     ) -> Self {
-        Self { events, through, cut, _memory: memory.map(Arc::new) }
+        Self { events, through, cut, memory: memory.map(Arc::new) }
     }
 
     /// How many of each channel were looked for, if older ones may be there.
@@ -61,12 +61,18 @@ impl FoundEvents {
         retained.map_or(self.through.max(after), Next::seq_before)
     }
 
-    /// The next piece after `range.after`; nothing at the end.
+    /// What so many events take of the memory of all searches.
+    pub(super) fn bytes(events: usize) -> usize {
+        FOUND_BYTES + events * size_of::<Next>()
+    }
+
+    /// The next piece after `range.after`; nothing at the end. Later reads do not begin before that.
     pub(super) fn read(
-        &self,
+        &mut self,
         known: KnownLosses,
         range: &SeqRange,
     ) -> Option<Result<Piece, NotInMemory>> {
+        self.free_passed(range.after);
         (range.after < self.through).then(|| self.read_some(known, range))
     }
 
@@ -99,10 +105,60 @@ impl FoundEvents {
         Ok(piece)
     }
 
+    /// Frees what a reader at `after` has passed, if that is most of it and no other reader has it.
+    fn free_passed(&mut self, after: Seq) {
+        let passed = self.events.partition_point(|next| !next.is_after(after));
+        let is_most = 2 * passed > self.events.len();
+        let memory = self.memory.as_mut().filter(|_| is_most).and_then(Arc::get_mut);
+        let Some(memory) = memory else { return };
+        if Arc::get_mut(&mut self.events).is_some() {
+            self.events = self.events[passed..].into();
+            memory.shrink(Self::bytes(self.events.len()));
+        }
+    }
+
     /// Those that a reader at `after` lacks.
     fn due(&self, after: Seq, through: Seq) -> &[Next] {
         let begin = self.events.partition_point(|next| !next.is_after(after));
         let due = &self.events[begin..];
         &due[..due.partition_point(|next| !next.is_after(through))]
+    }
+}
+
+/// What a list of events takes besides them.
+const FOUND_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{registry::Registry, search_memory::SearchMemory},
+        *,
+    };
+    use crate::{core::Limits, model::ChannelName};
+
+    #[test]
+    fn a_list_of_one_reader_frees_what_it_has_passed() {
+        let registry = Registry::new(&Limits::default());
+        let name = ChannelName::parse("a").expect("a name");
+        let entry = registry.directory().find_or_create_always(&name, 0);
+        let events: Vec<Next> = (1..=100).map(|seq| Next::new(Seq(seq), &entry)).collect();
+        let memory = SearchMemory::new(1 << 20);
+        let all = FoundEvents::bytes(100);
+        let part = memory.try_take(all as u32);
+        let mut found = FoundEvents::new(events.into(), Seq(100), None, part);
+        let used_at = |found: &mut FoundEvents, after| {
+            found.free_passed(Seq(after));
+            memory.used() as usize
+        };
+        assert_eq!(used_at(&mut found, 50), all, "half of it is kept");
+        let other = found.clone();
+        assert_eq!(used_at(&mut found, 60), all, "another reader has it");
+        drop(other);
+        assert_eq!(used_at(&mut found, 60), FoundEvents::bytes(40));
+        let seqs: Vec<u64> = found.events().iter().map(|next| next.seq().0).collect();
+        assert_eq!(seqs, (61..=100).collect::<Vec<_>>());
+        assert_eq!(used_at(&mut found, 100), FoundEvents::bytes(0));
+        drop(found);
+        assert_eq!(memory.used(), 0);
     }
 }

@@ -237,7 +237,7 @@ impl LastSearch {
         let mut memory = self.memory.take();
         let events = self.into_events();
         if let Some(memory) = &mut memory {
-            memory.shrink(SEARCH_BYTES + events.len() * size_of::<Next>());
+            memory.shrink(FoundEvents::bytes(events.len()));
         }
         FoundEvents::new(events.into(), through, cut, memory)
     }
