@@ -144,7 +144,7 @@ fn old_segments_are_removed_and_what_they_held_is_known() {
     assert!((20..30).contains(&lost[1].1), "{lost:?}");
     let mut first = None;
     recovery
-        .open(4_096, RETENTION, |item| {
+        .open(4_096, RETENTION, 0, |item| {
             if let LogItem::Event(event) = item {
                 first.get_or_insert(event.seq().0);
             }
@@ -295,7 +295,7 @@ fn try_open(path: &Path) -> Result<(OpenLog<LocalDirectory>, Read), OpenError> {
         }
         Recovered::Key(key) => read.keys.push(key),
     };
-    let mut log = recovery.open(4_096, RETENTION, |item| item.recover().map(&mut take))?;
+    let mut log = recovery.open(4_096, RETENTION, 0, |item| item.recover().map(&mut take))?;
     log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
     Ok((log, read))
 }

@@ -221,6 +221,28 @@ fn a_clock_that_goes_back_removes_nothing_early() {
 }
 
 #[test]
+fn what_a_clock_ahead_has_written_ages_from_the_next_start_on() {
+    let disk = SimulatedDisk::new(1);
+    let retention = LogRetention { age_max_ms: 100, ..RETENTION };
+    let (mut log, _) = open(&disk, retention, 1_000_000).expect("it opens");
+    for _ in 0..4 {
+        prepare(&mut log);
+        let seq = next(&log);
+        add(&mut log, "a", seq);
+        log.writer.write(1_000_000).and_then(|()| log.writer.sync()).expect("written");
+    }
+    log.writer.close().expect("closed");
+    disk.reboot(Stop::Kill);
+    // The clock has been set back.
+    let (mut log, _) = open(&disk, retention, 5_000).expect("it opens");
+    log.keeper.work(&Seq::ZERO, 5_099).expect("nothing to do");
+    assert_eq!(log.status.sealed().0, 4);
+    log.keeper.work(&Seq::ZERO, 5_100).expect("removed");
+    // The newest stays until there is another.
+    assert_eq!(log.status.sealed().0, 1);
+}
+
+#[test]
 fn zeros_are_neither_a_batch_nor_a_segment() {
     assert!(SegmentHeader::decode(&[0; SegmentHeader::BYTES]).is_none());
     // The checksum of zeros is zero with the seed zero, as it is for some other seeds.
@@ -302,7 +324,7 @@ fn the_reserve_grows_with_the_losses_file() {
         ..RETENTION
     };
     let recovery = Recovery::start(disk.clone(), 7, Epoch::new(1, 1)).expect("a log");
-    let mut log = recovery.open(64, retention, |_| Some(())).expect("it opens");
+    let mut log = recovery.open(64, retention, 0, |_| Some(())).expect("it opens");
     for segment in 0..3 {
         log.keeper.work(&Seq::ZERO, 0).expect("a spare segment");
         log.writer.begin();
@@ -458,22 +480,23 @@ pub(super) fn start(disk: &SimulatedDisk) -> (OpenLog<SimulatedDisk>, Vec<u64>) 
 }
 
 fn start_with(disk: &SimulatedDisk, retention: LogRetention) -> (OpenLog<SimulatedDisk>, Vec<u64>) {
-    open(disk, retention).expect("it opens")
+    open(disk, retention, 0).expect("it opens")
 }
 
 pub(super) fn try_start(
     disk: &SimulatedDisk,
 ) -> Result<(OpenLog<SimulatedDisk>, Vec<u64>), OpenError> {
-    open(disk, RETENTION)
+    open(disk, RETENTION, 0)
 }
 
 fn open(
     disk: &SimulatedDisk,
     retention: LogRetention,
+    now_ms: u64,
 ) -> Result<(OpenLog<SimulatedDisk>, Vec<u64>), OpenError> {
     let mut seqs = Vec::new();
     let recovery = Recovery::start(disk.clone(), 7, Epoch::new(1, 1))?;
-    let mut log = recovery.open(SEGMENT_BYTES, retention, |item| {
+    let mut log = recovery.open(SEGMENT_BYTES, retention, now_ms, |item| {
         if let LogItem::Event(event) = item {
             seqs.push(event.seq().0);
         }

@@ -115,7 +115,8 @@ pub(super) fn restore(
             keys_max: limits.publish.idempotency_keys_max as usize,
         },
     };
-    let log = recovery.open(options.segment_bytes, retention, |item| counter.count(&item))?;
+    let log =
+        recovery.open(options.segment_bytes, retention, now_ms, |item| counter.count(&item))?;
     let Counted { outlines, keys, events, last_hole } = counter.finish(log.report.last)?;
     outlines.load(&log.reader, log.report.last, now_ms)?;
     let transient = before.clone().start(last_hole, policies.transient_patterns());

@@ -175,7 +175,7 @@ fn write_log(rng: &mut Rng, path: &Path, limits: &Limits, policies: &ChannelPoli
             },
         };
         let before = recovery.transient().expect("it can be read");
-        let opened = recovery.open(SEGMENT_BYTES, retention, |item| item.recover().map(drop));
+        let opened = recovery.open(SEGMENT_BYTES, retention, 0, |item| item.recover().map(drop));
         let mut log = opened.expect("it opens");
         let hole = log.report.last;
         let transient = before.start(hole, policies.transient_patterns());

@@ -53,9 +53,15 @@ impl LogContents {
 }
 
 impl SegmentContents {
-    /// Nothing if it holds no batch.
-    pub(super) fn sealed(&self) -> Option<Sealed> {
-        let &Self { base, last, bytes, newest_ms, previous, .. } = self;
-        (last >= base).then_some(Sealed { base, last, previous, bytes, newest_ms })
+    /// Whether it holds a batch.
+    pub(super) fn holds_any(&self) -> bool {
+        self.last >= self.base
+    }
+
+    /// Nothing if it holds no batch. A later time than `now_ms` counts as that.
+    pub(super) fn sealed(&self, now_ms: u64) -> Option<Sealed> {
+        let &Self { base, last, bytes, previous, .. } = self;
+        let newest_ms = self.newest_ms.min(now_ms);
+        self.holds_any().then_some(Sealed { base, last, previous, bytes, newest_ms })
     }
 }

@@ -17,7 +17,7 @@ use super::{
         transient::{TRANSIENT, TransientChannels},
         writer::{CLEAN_END, LogWriter, SEQS_SKIPPED},
     },
-    contents::{LogContents, SegmentContents},
+    contents::LogContents,
     open_log::{LogStatus, OpenLog, RecoveryReport},
 };
 use crate::model::{Epoch, Seq};
@@ -110,11 +110,12 @@ impl<D: Directory> Recovery<D> {
     }
 
     /// Reads the log in its order, and opens it for writing. `visit` gives nothing for an event that this
-    /// version does not know, which is damage.
+    /// version does not know, which is damage. A segment that a clock ahead has written ages from now on.
     pub fn open(
         self,
         segment_bytes: u64,
         retention: LogRetention,
+        now_ms: u64,
         visit: impl FnMut(LogItem<'_>) -> Option<()>,
     ) -> Result<OpenLog<D>, OpenError> {
         self.finish_removal().map_err(OpenError::io(LOSSES))?;
@@ -136,7 +137,7 @@ impl<D: Directory> Recovery<D> {
         keeper::reserve(&self.directory).map_err(OpenError::io(RESERVE))?;
         self.directory.sync().map_err(OpenError::io("."))?;
         let sealed: VecDeque<Sealed> =
-            segments.iter().filter_map(SegmentContents::sealed).collect();
+            segments.iter().filter_map(|segment| segment.sealed(now_ms)).collect();
         let report = RecoveryReport {
             last,
             last_event,

@@ -49,7 +49,7 @@ impl<D: Directory> Recovery<D> {
     pub(super) fn cut_off_tail(&self, contents: &LogContents) -> Result<(), OpenError> {
         let Some(segment) = contents.segments.last() else { return Ok(()) };
         let name = segment::file_name(segment.base);
-        if segment.sealed().is_none() {
+        if !segment.holds_any() {
             return self.directory.remove(&name).map_err(OpenError::io(&name));
         }
         let file = self.directory.open(&name).map_err(OpenError::io(&name))?;

@@ -220,7 +220,7 @@ impl Machine {
         self.epoch = recovery.epoch();
         let removed = recovery.removed().clone();
         let mut items = Vec::new();
-        let log = recovery.open(self.segment_bytes, self.retention, |item| {
+        let log = recovery.open(self.segment_bytes, self.retention, self.newest_ms, |item| {
             item.recover().map(|item| items.push(item))
         })?;
         self.counts.torn += u64::from(log.report.torn_bytes > 0);
