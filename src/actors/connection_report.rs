@@ -154,6 +154,8 @@ pub(crate) struct ConnectionQuery {
     pub(crate) filter: ConnectionFilter,
     /// The first slot to look at.
     pub(crate) from: u32,
+    /// Slots to look at, at most.
+    pub(crate) slots: u32,
     /// Connections at most.
     pub(crate) limit: usize,
     /// Channels, patterns, and types of each that are listed.

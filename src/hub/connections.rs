@@ -105,6 +105,7 @@ impl Hub {
             let query = ConnectionQuery {
                 filter: filter.clone(),
                 from: at.slot,
+                slots: u32::MAX,
                 limit: limit - page.connections.len(),
                 selectors_max,
             };
@@ -190,7 +191,8 @@ impl Hub {
         for _ in 0..LOOK_UPS_MAX {
             let Some((shard, key)) = self.0.connections.find_leased(id) else { break };
             let (filter, from) = (filter.clone(), key.index());
-            let query = ConnectionQuery { filter, from, limit: 1, selectors_max: usize::MAX };
+            let query =
+                ConnectionQuery { filter, from, slots: 1, limit: 1, selectors_max: usize::MAX };
             match self.0.shards.explain(shard, query, deadline).await {
                 Some(matches) => {
                     if let Some(found) = matches.found.into_iter().next() {

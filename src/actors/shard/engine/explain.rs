@@ -14,12 +14,13 @@ use crate::actors::connection_report::{
 
 impl Engine {
     /// Reports on connections, beginning at a slot. Stops at the requested limit, after
-    /// [`FOUND_MAX`] connections, or after [`SLOTS_PER_QUERY`] slots.
+    /// [`FOUND_MAX`] connections, or after the requested slots,
+    /// [`SLOTS_PER_QUERY`] at most.
     pub(crate) fn explain(&mut self, query: &ConnectionQuery, now_ms: u64) -> ConnectionMatches {
         self.now_ms = now_ms;
         let limit = query.limit.min(FOUND_MAX);
         let end = self.slots.capacity() as u32;
-        let to = query.from.saturating_add(SLOTS_PER_QUERY).min(end);
+        let to = query.from.saturating_add(query.slots.min(SLOTS_PER_QUERY)).min(end);
         let mut found = Vec::new();
         for index in query.from..to {
             if found.len() >= limit {

@@ -17,7 +17,13 @@ fn reported(world: &mut World) -> BehindCounts {
         let mut from = Some(0);
         while let Some(at) = from {
             let filter = ConnectionFilter::default();
-            let query = ConnectionQuery { filter, from: at, limit: 1_000, selectors_max: 0 };
+            let query = ConnectionQuery {
+                filter,
+                from: at,
+                slots: u32::MAX,
+                limit: 1_000,
+                selectors_max: 0,
+            };
             let piece = world.engines[engine].explain(&query, world.now_ms);
             for found in piece.found {
                 if let ConnectionState::Behind(reason) = found.state {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn query(filter: ConnectionFilter) -> ConnectionQuery {
-    ConnectionQuery { filter, from: 0, limit: 1_000, selectors_max: 1_000 }
+    ConnectionQuery { filter, from: 0, slots: u32::MAX, limit: 1_000, selectors_max: 1_000 }
 }
 
 /// All pieces of a query; in tests a piece has at most two connections of four slots.
@@ -62,6 +62,10 @@ fn every_connection_is_found_once_in_bounded_pieces() {
     let one = ConnectionQuery { limit: 1, ..query(ConnectionFilter::default()) };
     let piece = world.engines[0].explain(&one, world.now_ms);
     assert_eq!((piece.found.len(), piece.next), (1, Some(1)));
+    let none = ConnectionFilter { id: Some(u64::MAX), ..ConnectionFilter::default() };
+    let one_slot = ConnectionQuery { slots: 1, ..query(none) };
+    let piece = world.engines[0].explain(&one_slot, world.now_ms);
+    assert_eq!((piece.found.len(), piece.next), (0, Some(1)), "it looks at one slot");
 }
 
 #[test]
