@@ -226,7 +226,9 @@ impl LogReads {
         let cancelled = &self.queue.cancelled_searches;
         {
             let mut state = self.queue.state.lock();
-            if cancelled.load(Ordering::Relaxed) > CANCELLED_SEARCHES_MAX {
+            // A search of several readers counts for each that has gone, so there may be far fewer.
+            let cancelled_max = CANCELLED_SEARCHES_MAX.max(state.reads.len() / CANCELLED_SHARE);
+            if cancelled.load(Ordering::Relaxed) > cancelled_max {
                 self.queue.purge(&mut state);
             }
             let room = (self.queue.limits.queue_max as usize).saturating_sub(state.reads.len());
@@ -551,7 +553,8 @@ enum Held {
 const SHORTAGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// After an attempt for which there was none.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
-/// Searches that may be in the queue although they were cancelled.
+/// Searches that may be in the queue although they were cancelled, or as many as make a [share](CANCELLED_SHARE)
+/// of it.
 const CANCELLED_SEARCHES_MAX: usize = 16;
 /// The queue is purged of cancelled reads once they are more than this share of it (1/16).
 const CANCELLED_SHARE: usize = 16;
