@@ -63,7 +63,8 @@ impl PendingSearch {
         memory: impl Future<Output = SearchBytes> + Send + 'static,
         waiters: &Arc<MemoryWaiters>,
     ) -> Self {
-        waiters.metrics.searches_wait(waiters.count.fetch_add(1, Ordering::Relaxed) + 1);
+        waiters.count.fetch_add(1, Ordering::Relaxed);
+        waiters.metrics.search_waits();
         let metrics = Arc::clone(&waiters.metrics);
         let memory = async move {
             let memory = in_time(memory).await;
@@ -108,7 +109,8 @@ impl Future for PendingSearch {
 impl Drop for MemoryWait {
     fn drop(&mut self) {
         let waiters = &self.waiters;
-        waiters.metrics.searches_wait(waiters.count.fetch_sub(1, Ordering::Relaxed) - 1);
+        waiters.count.fetch_sub(1, Ordering::Relaxed);
+        waiters.metrics.search_waits_no_more();
     }
 }
 

@@ -142,9 +142,14 @@ impl DiskMetrics {
         self.searches_shared.inc();
     }
 
-    /// Notes how many searches wait for memory.
-    pub fn searches_wait(&self, searches: usize) {
-        self.searches_waiting.set(searches as i64);
+    /// Counts a search that waits for memory.
+    pub fn search_waits(&self) {
+        self.searches_waiting.inc();
+    }
+
+    /// Counts one that waits no longer.
+    pub fn search_waits_no_more(&self) {
+        self.searches_waiting.dec();
     }
 
     pub(super) fn register(&self, r: &mut Registry) {
