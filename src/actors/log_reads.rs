@@ -282,6 +282,10 @@ impl LogReads {
         self.queue.changed.notify_all();
         drop(state);
         drop(reads);
+        // Those that wait for memory.
+        if let Some(memory) = self.queue.store.search_memory() {
+            memory.close();
+        }
     }
 
     /// Reads nothing more, and waits for the reads under way.

@@ -60,7 +60,7 @@ impl PendingSearch {
     /// A search that waits for `memory`, a while.
     pub(super) fn for_memory(
         search: LastSearch,
-        memory: impl Future<Output = SearchBytes> + Send + 'static,
+        memory: impl Future<Output = Option<SearchBytes>> + Send + 'static,
         waiters: &Arc<MemoryWaiters>,
     ) -> Self {
         waiters.count.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl PendingSearch {
         let metrics = Arc::clone(&waiters.metrics);
         let memory = async move {
             let memory = in_time(memory).await;
-            if memory.is_err() {
+            if matches!(memory, Err(ReadFailure::Busy)) {
                 metrics.read_refused();
             }
             memory
@@ -121,8 +121,11 @@ impl std::fmt::Debug for MemoryWait {
 }
 
 /// Ends a wait for memory that takes too long: clients that read slowly may keep all of it.
-async fn in_time<T>(memory: impl Future<Output = T>) -> Result<T, ReadFailure> {
-    timeout(MEMORY_WAIT_MAX, memory).await.map_err(|_| ReadFailure::Busy)
+async fn in_time<T>(memory: impl Future<Output = Option<T>>) -> Result<T, ReadFailure> {
+    match timeout(MEMORY_WAIT_MAX, memory).await {
+        Ok(memory) => memory.ok_or(ReadFailure::Closed),
+        Err(_) => Err(ReadFailure::Busy),
+    }
 }
 
 /// How long a search waits for memory. Its client is then asked to come back.
@@ -136,7 +139,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_search_waits_for_memory_for_a_while_alone() {
-        assert_eq!(in_time(ready(1)).await, Ok(1));
-        assert_eq!(in_time(pending::<u32>()).await, Err(ReadFailure::Busy));
+        assert_eq!(in_time(ready(Some(1))).await, Ok(1));
+        assert_eq!(in_time(ready(None::<u32>)).await, Err(ReadFailure::Closed));
+        assert_eq!(in_time(pending::<Option<u32>>()).await, Err(ReadFailure::Busy));
     }
 }

@@ -33,13 +33,15 @@ impl SearchMemory {
         Arc::clone(&self.free).try_acquire_many_owned(bytes).ok().map(SearchBytes)
     }
 
-    /// A part, when there is room. Dropping the future ends the wait.
-    pub fn take(&self, bytes: u32) -> impl Future<Output = SearchBytes> + Send + use<> {
+    /// A part, when there is room; nothing once it is [closed](Self::close). Dropping the future ends the wait.
+    pub fn take(&self, bytes: u32) -> impl Future<Output = Option<SearchBytes>> + Send + use<> {
         let (free, bytes) = (Arc::clone(&self.free), self.at_most_all(bytes));
-        async move {
-            let permit = free.acquire_many_owned(bytes).await;
-            SearchBytes(permit.expect("the semaphore is never closed"))
-        }
+        async move { free.acquire_many_owned(bytes).await.ok().map(SearchBytes) }
+    }
+
+    /// Gives nothing more, and ends the waits.
+    pub fn close(&self) {
+        self.free.close();
     }
 
     /// A search that needs more than there is has all of it.
@@ -65,9 +67,9 @@ mod tests {
 
     use super::*;
 
-    type Waiting = Pin<Box<dyn Future<Output = SearchBytes> + Send>>;
+    type Waiting = Pin<Box<dyn Future<Output = Option<SearchBytes>> + Send>>;
 
-    fn poll(waiting: &mut Waiting) -> Poll<SearchBytes> {
+    fn poll(waiting: &mut Waiting) -> Poll<Option<SearchBytes>> {
         waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -91,6 +93,13 @@ mod tests {
         let mut next: Waiting = Box::pin(memory.take(20));
         assert!(poll(&mut gone).is_pending() && poll(&mut next).is_pending());
         drop((gone, all));
-        assert!(poll(&mut next).is_ready(), "it waits for nothing that is gone");
+        let next = poll(&mut next);
+        assert!(matches!(next, Poll::Ready(Some(_))), "it waits for nothing that is gone");
+        let mut last: Waiting = Box::pin(memory.take(100));
+        assert!(poll(&mut last).is_pending());
+        memory.close();
+        assert!(matches!(poll(&mut last), Poll::Ready(None)));
+        let mut late: Waiting = Box::pin(memory.take(1));
+        assert!(matches!(poll(&mut late), Poll::Ready(None)));
     }
 }
