@@ -160,6 +160,10 @@ impl LastSearch {
         let lacking = self.lacking.channels.len();
         let events = lacking * self.key.each.get() + self.newest.len();
         let bytes = Self::found_bytes(events) + LackingChannels::bytes(lacking);
+        // They may have grown to more than that.
+        self.newest.shrink_to_fit();
+        self.lacking.channels.shrink_to_fit();
+        self.channels = VecDeque::new();
         if let Some(memory) = &mut self.memory {
             memory.shrink(bytes);
         }
