@@ -119,10 +119,15 @@ impl FoundEvents {
 
     /// Those that a reader at `after` lacks.
     fn due(&self, after: Seq, through: Seq) -> &[Next] {
-        let begin = self.events.partition_point(|next| !next.is_after(after));
-        let due = &self.events[begin..];
-        &due[..due.partition_point(|next| !next.is_after(through))]
+        due(&self.events, after, through)
     }
+}
+
+/// Those of events in order that are after `after`, and not after `through`.
+pub(super) fn due(events: &[Next], after: Seq, through: Seq) -> &[Next] {
+    let begin = events.partition_point(|next| !next.is_after(after));
+    let due = &events[begin..];
+    &due[..due.partition_point(|next| !next.is_after(through))]
 }
 
 /// What a list of events takes besides them.

@@ -9,6 +9,7 @@ use std::{cmp::Reverse, ops::ControlFlow, sync::Arc};
 
 use super::{
     event_store::EventStore,
+    found::due,
     last_search::{LAST_EVENTS_MAX, LastSearch},
     log_read::LogReadError,
     losses::KnownLosses,
@@ -82,9 +83,7 @@ impl EventStore {
         known: KnownLosses,
         range: &SeqRange,
     ) -> Result<Piece, LogReadError> {
-        let begin = found.partition_point(|next| !next.is_after(range.after));
-        let due = &found[begin..];
-        let due = &due[..due.partition_point(|next| !next.is_after(range.through))];
+        let due = due(found, range.after, range.through);
         let seqs: Vec<Seq> = due.iter().map(Next::seq).take(range.events_max).collect();
         let search = LogSearch {
             after: range.after,
