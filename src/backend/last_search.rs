@@ -9,6 +9,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    mem,
     sync::Arc,
 };
 
@@ -61,12 +62,20 @@ pub struct LastSearch {
     pub(super) bytes: u64,
     /// Whether it has read as many as it may, and channels lack events that are there.
     is_cut: bool,
-    /// Its part of the memory of all searches, and how much it waits for if it has none.
-    memory: Option<SearchBytes>,
-    waits_for: Option<u32>,
+    memory: SearchPart,
     /// Channels that the walk has come to.
     channels: VecDeque<LookBack>,
     stage: Stage,
+}
+
+/// The part that a search has of the memory of all searches.
+#[derive(Debug)]
+enum SearchPart {
+    /// It has not asked for any, and does not where that is not limited.
+    None,
+    /// It waits for so many bytes.
+    Awaited(u32),
+    Taken(SearchBytes),
 }
 
 #[derive(Debug)]
@@ -101,8 +110,7 @@ impl LastSearch {
             lacking: LackingChannels::new(LAST_EVENTS_MAX),
             bytes: 0,
             is_cut: false,
-            memory: None,
-            waits_for: None,
+            memory: SearchPart::None,
             channels: VecDeque::new(),
             stage: Stage::Named,
         }
@@ -121,23 +129,27 @@ impl LastSearch {
     /// Takes its part of the memory of all searches, if it has none; false if it has to wait. There are so many
     /// channels.
     pub(super) fn take_memory(&mut self, memory: &SearchMemory, channels: usize) -> bool {
-        if self.memory.is_some() {
+        if let SearchPart::Taken(_) = self.memory {
             return true;
         }
         let bytes = self.bytes_max(channels);
-        self.memory = memory.try_take(bytes);
-        self.waits_for = self.memory.is_none().then_some(bytes);
-        self.memory.is_some()
+        let part = memory.try_take(bytes);
+        let is_taken = part.is_some();
+        self.memory = part.map_or(SearchPart::Awaited(bytes), SearchPart::Taken);
+        is_taken
     }
 
     /// How much memory it waits for.
     pub(crate) fn waits_for(&self) -> Option<u32> {
-        self.waits_for
+        match self.memory {
+            SearchPart::Awaited(bytes) => Some(bytes),
+            _ => None,
+        }
     }
 
     /// Gives it what it has waited for.
     pub(crate) fn give_memory(&mut self, bytes: SearchBytes) {
-        (self.memory, self.waits_for) = (Some(bytes), None);
+        self.memory = SearchPart::Taken(bytes);
     }
 
     /// Bytes that it may hold, of so many channels.
@@ -164,7 +176,7 @@ impl LastSearch {
         self.newest.shrink_to_fit();
         self.lacking.channels.shrink_to_fit();
         self.channels = VecDeque::new();
-        if let Some(memory) = &mut self.memory {
+        if let SearchPart::Taken(memory) = &mut self.memory {
             memory.shrink(bytes);
         }
     }
@@ -238,7 +250,10 @@ impl LastSearch {
     /// What it has found, of a hub whose bodies may be, or come to be, on disk alone.
     pub(crate) fn into_found(mut self) -> FoundEvents {
         let (through, cut) = (self.head, self.is_cut.then_some(self.key.each));
-        let mut memory = self.memory.take();
+        let mut memory = match mem::replace(&mut self.memory, SearchPart::None) {
+            SearchPart::Taken(memory) => Some(memory),
+            _ => None,
+        };
         let events = self.into_events();
         if let Some(memory) = &mut memory {
             memory.shrink(FoundEvents::bytes(events.len()));
