@@ -116,6 +116,7 @@ fn a_sync_is_not_made_again_whatever_it_was_short_of() {
 #[test]
 fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
     for error in MAY_PASS {
+        let mut met = 0;
         // Call by call: some fail in the midst of a look.
         for call in 0..60 {
             let disk = SimulatedDisk::new(1);
@@ -137,6 +138,7 @@ fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
                 log.reader.search(&search, all)
             });
             assert_eq!(found.expect("read").events.len() as u64, through.0, "call {call}");
+            met += usize::from(disk.has_failed());
         }
         for call in 0..60 {
             let disk = SimulatedDisk::new(1);
@@ -158,7 +160,9 @@ fn a_read_without_a_file_can_be_made_again_and_finds_no_event_twice() {
             }
             let expected: Vec<u64> = (1..=log.writer.written.0).rev().collect();
             assert_eq!(found, expected, "{error} of call {call}");
+            met += usize::from(disk.has_failed());
         }
+        assert!(met > 20, "{error}: {met} faults");
     }
 }
 
