@@ -27,7 +27,7 @@ pub(super) struct SharedSearch {
 type Reply = pending_read::Reply<FoundEvents>;
 
 impl SharedSearches {
-    /// The search that one may join which begins now: it gets the last events as they were when that began,
+    /// An equal search that `search` may join. The joiner gets the last events as they were when that began,
     /// and what was published since.
     pub(super) fn find(&self, search: &LastSearch) -> Option<&Arc<SharedSearch>> {
         let found = self.0.get(search.key());

@@ -217,7 +217,7 @@ impl Directory {
         self.page_of(prefix, after, limit, |entry| wanted(entry.name()))
     }
 
-    /// The same of all names, by more than these.
+    /// Filters by the whole entry instead of its name.
     pub fn page_where(
         &self,
         after: Option<&str>,

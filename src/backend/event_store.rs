@@ -161,7 +161,7 @@ impl EventStore {
         self.unloaded_through.store(unloaded_through.0, Ordering::Release);
     }
 
-    /// Adds an event that was counted and stays in memory. It was accepted before `now_ms`.
+    /// Adds an event that was counted and stays in memory. A later time counts as `now_ms`.
     pub(super) fn restore_event(
         &self,
         entry: &Arc<ChannelEntry>,

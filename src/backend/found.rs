@@ -135,11 +135,12 @@ const FOUND_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{registry::Registry, search_memory::SearchMemory},
-        *,
+    use super::*;
+    use crate::{
+        backend::{registry::Registry, search_memory::SearchMemory},
+        core::Limits,
+        model::ChannelName,
     };
-    use crate::{core::Limits, model::ChannelName};
 
     #[test]
     fn a_list_of_one_reader_frees_what_it_has_passed() {

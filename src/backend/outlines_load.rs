@@ -23,7 +23,7 @@ pub enum LoadError {
 
 impl Outlines {
     /// Puts the histories into the store, with the events that stay in memory, and moves its head to
-    /// `head`. They were accepted before `now_ms`. Blocks.
+    /// `head`. A later time counts as `now_ms`. Blocks.
     ///
     /// # Errors
     /// A disk that fails, or a log that is not as it was when it was counted.

@@ -74,7 +74,7 @@ impl HistoryReader {
     /// ([`search_log`](EventStore::search_log)). The result comes with [`go_on`](Self::go_on).
     pub fn take_search(&mut self) -> Option<LastSearch> {
         let ReadStage::Searching(state) = &mut self.stage else { return None };
-        match mem::replace(&mut state.search, Search::OnDisk) {
+        match mem::replace(&mut state.search, Search::Taken) {
             Search::Last(mut search) if search.is_over_in_memory() => {
                 search.shrink();
                 Some(search)

@@ -168,7 +168,7 @@ impl EventStore {
                     Progress::More(Search::Last(last))
                 }
             }
-            Search::OnDisk => Progress::More(Search::OnDisk),
+            Search::Taken => Progress::More(Search::Taken),
             Search::Found(found) => self.start_found(found, &mut target),
             Search::Truncated { cursor, known, reads, mut walk } => {
                 if let Some(truncated) = walk.look(self.registry().directory(), patterns) {

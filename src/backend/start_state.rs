@@ -35,9 +35,9 @@ pub(super) enum Search {
     Channels(ReplayHeap),
     /// Back from the head, channel by channel.
     Last(LastSearch),
-    /// Back through the log on disk, on a thread that may block.
-    OnDisk,
-    /// Nowhere any more: these were found on disk.
+    /// It was [taken](super::reader::HistoryReader::take_search), and waits for memory or goes on in the log on disk.
+    Taken,
+    /// The search is over; these events were found.
     Found(FoundEvents),
     /// It knows where to start, and looks for channels that are truncated. Last: what is evicted from here on
     /// is not silently missing but a loss.
