@@ -12,6 +12,7 @@ import pathlib
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -98,11 +99,38 @@ class Recording(BaseHTTPRequestHandler):
         pass
 
 
-class Collector:
+class Program:
+    """A process with a log, in a directory of its own. It ends with the `with` block; what fails there shows the log."""
+
+    def __init__(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.log = pathlib.Path(self.directory.name, "log")
+
+    def start(self, command, **settings):
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory.name, **settings)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if kind is not None:
+            print(f"-- {type(self).__name__}:\n{self.log.read_text()}", file=sys.stderr)
+        self.directory.cleanup()
+
+
+class Collector(Program):
     """Rotel, as it comes from PyPI."""
 
-    def __init__(self, directory, exports_to):
-        self.log = pathlib.Path(directory, "collector.log").open("w+")
+    def __init__(self, exports_to):
+        super().__init__()
         program = pathlib.Path(rotel.__file__).with_name("rotel-agent")
         program.chmod(0o755)
         self.address = f"127.0.0.1:{free_port()}"
@@ -113,8 +141,7 @@ class Collector:
             "--otlp-exporter-protocol": "http",
             "--otlp-exporter-endpoint": f"http://{exports_to}",
         }
-        command = [program, "start", *(word for pair in arguments.items() for word in pair)]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=directory)
+        self.start([program, "start", *(word for pair in arguments.items() for word in pair)])
 
     def take(self, path, kind, body):
         request = urllib.request.Request(f"http://{self.address}{path}", body, {"Content-Type": kind})
@@ -127,25 +154,26 @@ class Collector:
                 return error.code, "text/plain", error.read()
             except urllib.error.URLError:
                 # It has not begun to listen.
-                self.log.seek(0)
-                has_ended = isinstance(self.process.poll(), int)
-                assert not has_ended and time.monotonic() < deadline, self.log.read()
+                has_ended = self.process.poll() is not None
+                assert not has_ended and time.monotonic() < deadline, "the collector does not listen"
                 time.sleep(0.1)
 
 
-class Hub:
+class Hub(Program):
     def __init__(self, collector, **settings):
-        self.directory = tempfile.TemporaryDirectory()
-        self.log = pathlib.Path(self.directory.name, "log")
+        super().__init__()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VISNYK_")}
         environment |= {"VISNYK_TRACES__ENDPOINT": f"http://{collector}/v1/traces", "VISNYK_NODE": "edge-1"}
         environment |= {f"VISNYK_{name.upper()}": value for name, value in settings.items()}
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [os.environ["VISNYK_BIN"], "--listen", "127.0.0.1:0"],
-                stderr=log, cwd=self.directory.name, env=environment,
-            )
-        self.url = wait_for(lambda: re.search(r"listening on (\S+)", self.log.read_text())).group(1)
+        self.start([os.environ["VISNYK_BIN"], "--listen", "127.0.0.1:0"], env=environment)
+
+    def __enter__(self):
+        try:
+            self.url = wait_for(lambda: re.search(r"listening on (\S+)", self.log.read_text())).group(1)
+        except AssertionError as error:
+            self.__exit__(type(error))
+            raise
+        return self
 
     def publish(self, path, data, status, **headers):
         request = urllib.request.Request(self.url + path, data.encode(), SAMPLED | headers, method="POST")
@@ -162,10 +190,9 @@ class Hub:
     def end(self):
         """With all spans exported."""
         self.process.terminate()
-        assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()
+        assert self.process.wait(PATIENCE_S) == 0, "it ended with another code than 0"
         said = self.log.read_text()
-        assert "did not take all spans" not in said and "cannot be exported" not in said, said
-        self.directory.cleanup()
+        assert "did not take all spans" not in said and "cannot be exported" not in said, "spans were lost"
 
 
 def free_port():
@@ -218,19 +245,19 @@ def export_from_hubs(sent):
     with tempfile.TemporaryDirectory() as data:
         for number, settings in enumerate(({}, {"data_dir": data}), start=1):
             before = len(spans_of(map(parse_json, sent.bodies)))
-            hub = Hub(sent.address, **settings)
-            subscription = f"{hub.url}/v1/events?channel=a&channel=*"
-            with urllib.request.urlopen(subscription, timeout=PATIENCE_S):
-                publish_all_ways(hub)
+            with Hub(sent.address, **settings) as hub:
+                subscription = f"{hub.url}/v1/events?channel=a&channel=*"
+                with urllib.request.urlopen(subscription, timeout=PATIENCE_S):
+                    publish_all_ways(hub)
 
-                def is_whole():
-                    spans = spans_of(map(parse_json, sent.bodies))
-                    names = [span.name for span, *_ in spans.values()]
-                    exported = hub.metric("visnyk_trace_spans_exported_total")
-                    return names.count("fan_out") == 4 * number and exported == len(spans) - before
+                    def is_whole():
+                        spans = spans_of(map(parse_json, sent.bodies))
+                        names = [span.name for span, *_ in spans.values()]
+                        exported = hub.metric("visnyk_trace_spans_exported_total")
+                        return names.count("fan_out") == 4 * number and exported == len(spans) - before
 
-                wait_for(is_whole)
-            hub.end()
+                    wait_for(is_whole)
+                hub.end()
     return spans_of(map(parse_json, sent.bodies))
 
 
@@ -245,26 +272,21 @@ def check_all(spans):
 
 
 def main():
-    with tempfile.TemporaryDirectory() as directory:
-        understood = Recorder()
-        collector = Collector(directory, understood.address)
-        try:
-            sent = Recorder(pass_on=collector.take)
-            ours = export_from_hubs(sent)
-            check_all(ours)
-            # Nothing was lost in parsing: all members are there again, in the same form.
-            for body in sent.bodies:
-                again = json_format.MessageToDict(parse_json(body))
-                assert normal(again) == normal(json.loads(body), hexadecimal=True), body
+    understood = Recorder()
+    with Collector(understood.address) as collector:
+        sent = Recorder(pass_on=collector.take)
+        ours = export_from_hubs(sent)
+        check_all(ours)
+        # Nothing was lost in parsing: all members are there again, in the same form.
+        for body in sent.bodies:
+            again = json_format.MessageToDict(parse_json(body))
+            assert normal(again) == normal(json.loads(body), hexadecimal=True), body
 
-            def theirs():
-                return spans_of(map(ExportTraceServiceRequest.FromString, understood.bodies))
+        def theirs():
+            return spans_of(map(ExportTraceServiceRequest.FromString, understood.bodies))
 
-            wait_for(lambda: len(theirs()) >= len(ours))
-            assert theirs() == ours
-        finally:
-            collector.process.terminate()
-            collector.process.wait(PATIENCE_S)
+        wait_for(lambda: len(theirs()) >= len(ours))
+        assert theirs() == ours
     print(f"otlp: {len(ours)} spans are those of the schema, and a collector understood all of them")
 
 
