@@ -110,11 +110,14 @@ class Program:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory.name, **settings)
 
+    def has_ended(self):
+        return isinstance(self.process.poll(), int)
+
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
-        if self.process.poll() is None:
+        if not self.has_ended():
             self.process.terminate()
             try:
                 self.process.wait(PATIENCE_S)
@@ -154,8 +157,7 @@ class Collector(Program):
                 return error.code, "text/plain", error.read()
             except urllib.error.URLError:
                 # It has not begun to listen.
-                has_ended = self.process.poll() is not None
-                assert not has_ended and time.monotonic() < deadline, "the collector does not listen"
+                assert not self.has_ended() and time.monotonic() < deadline, "the collector does not listen"
                 time.sleep(0.1)
 
 
