@@ -269,7 +269,10 @@ struct Unanswered<'a>(Option<&'a Counter>);
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(cancelled) = self.0 {
+        // A panic is not the client's doing.
+        if let Some(cancelled) = self.0
+            && !std::thread::panicking()
+        {
             cancelled.inc();
         }
     }
@@ -305,4 +308,22 @@ fn end_publish(span: OpenSpan<'_>, result: &Result<Published, PublishError>) {
 async fn acquire(permits: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     Arc::clone(permits).acquire_many_owned(count).await.expect("no permits are ever closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publish_that_panics_is_not_counted_as_cancelled() {
+        let cancelled = Counter::default();
+        drop(Unanswered(Some(&cancelled)));
+        assert_eq!(cancelled.get(), 1);
+        let panicked = std::panic::catch_unwind(|| {
+            let _unanswered = Unanswered(Some(&cancelled));
+            std::panic::resume_unwind(Box::new("as a fault does"));
+        });
+        assert!(panicked.is_err());
+        assert_eq!(cancelled.get(), 1);
+    }
 }
