@@ -19,10 +19,10 @@ pub struct TraceContext {
 pub struct TraceContextError;
 
 impl TraceContext {
-    /// Reads a `traceparent` (section 3.2). One of a later version may be longer.
+    /// Reads a `traceparent` (section 3.2). One of a later version may be longer, up to 512 bytes.
     ///
     /// # Errors
-    /// It is malformed, or an id in it is all zeros. W3C Trace Context has programs ignore such a value, and
+    /// It is malformed or longer, or an id in it is all zeros. W3C Trace Context has programs ignore such a value, and
     /// `tracestate` with it.
     pub fn parse(traceparent: &str) -> Result<Self, TraceContextError> {
         let mut parts = traceparent.splitn(5, '-');
@@ -38,6 +38,9 @@ impl TraceContext {
             return Err(TraceContextError);
         };
         let has_more = parts.next().is_some();
+        if traceparent.len() > FIELD_BYTES_MAX {
+            return Err(TraceContextError);
+        }
         if version == "ff" || (version == "00" && has_more) || is_zero(trace) || is_zero(span) {
             return Err(TraceContextError);
         }
@@ -45,14 +48,16 @@ impl TraceContext {
         Ok(Self { parent, state: None })
     }
 
-    /// Adds a `tracestate` (section 3.3): what other tracing systems pass along. One that is empty, or is not a list
-    /// of `key=value`, is left out, and the `traceparent` counts.
+    /// Adds a `tracestate` (section 3.3): what other tracing systems pass along. One that is empty, has more than
+    /// 512 bytes, or is not a list of `key=value`, is left out, and the `traceparent` counts.
     pub fn with_state(mut self, tracestate: &str) -> Self {
         let mut members =
             tracestate.split(',').map(str::trim).filter(|member| !member.is_empty()).peekable();
         let is_list = members.peek().is_some()
             && members.all(|member| member.split_once('=').is_some_and(|(key, _)| !key.is_empty()));
-        self.state = is_list.then(|| HeaderValue::from_str(tracestate).ok()).flatten();
+        let is_short = tracestate.len() <= FIELD_BYTES_MAX;
+        self.state =
+            (is_list && is_short).then(|| HeaderValue::from_str(tracestate).ok()).flatten();
         self
     }
 
@@ -67,6 +72,9 @@ impl TraceContext {
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// What a hub takes of a `tracestate`, and what vendors pass on at least. A longer field could make the head of a request
+/// too large, and the publish would fail for its trace.
+const FIELD_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -84,7 +92,8 @@ mod tests {
     #[test]
     fn a_traceparent_is_passed_on_as_it_is_or_refused() {
         let later = GOOD.replacen("00", "01", 1) + "-what-comes";
-        for good in [GOOD, &GOOD.replace("-01", "-00"), &later] {
+        let of_bytes = |bytes: usize| format!("{later:-<bytes$}");
+        for good in [GOOD, &GOOD.replace("-01", "-00"), &later, &of_bytes(512)] {
             let context = TraceContext::parse(good).expect("it is good");
             assert_eq!(fields(&context), (Some(good.to_owned()), None));
         }
@@ -96,6 +105,7 @@ mod tests {
             &format!("{GOOD}-more"),
             &format!("{GOOD}\n"),
             &format!("{later}\n"),
+            &of_bytes(513),
             &GOOD.replacen("00", "ff", 1),
             &GOOD.to_uppercase(),
             &GOOD.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
@@ -117,5 +127,8 @@ mod tests {
         for bad in ["", " ", ",", "a", "a=1,b", "=1", "a=1\r\nx: y", "a=ä\n"] {
             assert_eq!(state(bad), None, "{bad}");
         }
+        let of_bytes = |bytes: usize| format!("{:x<bytes$}", "a=1,b=");
+        assert_eq!(state(&of_bytes(512)), Some(of_bytes(512)));
+        assert_eq!(state(&of_bytes(513)), None);
     }
 }
