@@ -158,7 +158,11 @@ impl DiskMetrics {
         r.register("batch_events", "Events in one write to the log", self.batch_events.clone());
         r.register("batch_bytes", "Bytes of one write to the log", self.batch_bytes.clone());
         r.register("segments", "Sealed segments of the log", self.segments.clone());
-        r.register("segment_bytes", "Bytes of these segments", self.segment_bytes.clone());
+        r.register(
+            "segment_bytes",
+            "Bytes of the sealed segments of the log",
+            self.segment_bytes.clone(),
+        );
         r.register(
             "full",
             "1 while the disk has no room for another segment",
@@ -189,21 +193,29 @@ impl DiskMetrics {
             "Time of a read of history that is not in memory",
             self.read_seconds.clone(),
         );
-        r.register("read_bytes", "Frame bytes that such reads gave", self.read_bytes.clone());
-        r.register("reads_waiting", "Such reads that wait", self.reads_waiting.clone());
+        r.register(
+            "read_bytes",
+            "Frame bytes that reads of history from disk gave",
+            self.read_bytes.clone(),
+        );
+        r.register(
+            "reads_waiting",
+            "Reads of history from disk that wait",
+            self.reads_waiting.clone(),
+        );
         r.register(
             "reads_refused",
-            "Such reads for which log.read_queue_max left no room",
+            "Reads of history from disk for which log.read_queue_max left no room",
             self.reads_refused.clone(),
         );
         r.register(
             "reads_cancelled",
-            "Such reads whose reader was gone before they began",
+            "Reads of history from disk whose reader was gone before they began",
             self.reads_cancelled.clone(),
         );
         r.register(
             "read_errors",
-            "Such reads that failed: the disk, or what is on it, is damaged",
+            "Reads of history from disk that failed: the disk, or what is on it, is damaged",
             self.read_errors.clone(),
         );
         r.register(
@@ -213,17 +225,17 @@ impl DiskMetrics {
         );
         r.register(
             "searches_limited",
-            "Such searches that log.search_bytes_max ended",
+            "Searches for the last events of channels that log.search_bytes_max ended",
             self.searches_limited.clone(),
         );
         r.register(
             "searches_shared",
-            "Such searches that an equal one under way was made for too",
+            "Searches for the last events of channels that an equal one under way was made for too",
             self.searches_shared.clone(),
         );
         r.register(
             "searches_waiting",
-            "Such searches that wait for memory",
+            "Searches for the last events of channels that wait for memory",
             self.searches_waiting.clone(),
         );
     }
