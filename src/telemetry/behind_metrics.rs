@@ -60,12 +60,14 @@ impl BehindMetrics {
     pub(super) fn register(&self, r: &mut Registry) {
         r.register(
             "connections_behind",
-            "Streams and polls that have not been sent everything, counted about once a second",
+            "Streams and polls that have not been sent everything, counted about every second, \
+             on a shard with over 8,000 connections up to every ten seconds",
             self.connections.clone(),
         );
         r.register(
             "lag_events",
-            "Events that connections lag, all together, counted about once a second",
+            "Events that connections lag, all together, counted about every second, on a shard \
+             with over 8,000 connections up to every ten seconds",
             self.lag_events.clone(),
         );
     }

@@ -1,6 +1,6 @@
 //! Counts the connections that are behind, by why they are, and how far they lag.
 //!
-//! It looks at a bounded number of slots in each tick, so that serving a connection costs nothing for it.
+//! It looks at a bounded number of slots at a time, so that serving a connection costs nothing for it.
 
 use std::sync::Arc;
 
@@ -19,8 +19,10 @@ pub(super) struct Census {
     metrics: Arc<BehindMetrics>,
     /// The slot at which it goes on; the first if none is under way.
     next: usize,
-    /// When the next one begins, in milliseconds.
-    begins_ms: u64,
+    /// When the one under way began, in milliseconds.
+    began_ms: u64,
+    /// When it looks at further slots, in milliseconds.
+    next_ms: u64,
     counted: BehindCounts,
     /// The result of the last one, which is in the metrics.
     shown: BehindCounts,
@@ -31,22 +33,24 @@ impl Census {
         Self {
             metrics: Arc::clone(metrics),
             next: 0,
-            begins_ms: 0,
+            began_ms: 0,
+            next_ms: 0,
             counted: BehindCounts::default(),
             shown: BehindCounts::default(),
         }
     }
 
-    /// Looks at further slots, and shows the result once it has seen all.
+    /// Looks at further slots if it is time, and shows the result once it has seen all.
     pub(super) fn advance(&mut self, slots: &Slots<Slot>, now_ms: u64) {
+        if now_ms < self.next_ms {
+            return;
+        }
+        self.next_ms = now_ms + LOOK_MS;
         if self.next == 0 {
-            if now_ms < self.begins_ms {
-                return;
-            }
-            self.begins_ms = now_ms + INTERVAL_MS;
+            self.began_ms = now_ms;
         }
         let end = slots.capacity();
-        let to = (self.next + SLOTS_PER_TICK).min(end);
+        let to = (self.next + slots_per_look(end)).min(end);
         for slot in (self.next..to).filter_map(|index| slots.get(index)) {
             if let ConnectionState::Behind(reason) = state(slot) {
                 self.counted.connections[reason as usize] += 1;
@@ -55,6 +59,7 @@ impl Census {
         }
         self.next = if to < end { to } else { 0 };
         if self.next == 0 {
+            self.next_ms = self.next_ms.max(self.began_ms + INTERVAL_MS);
             let counted = std::mem::take(&mut self.counted);
             self.show(counted);
         }
@@ -72,18 +77,37 @@ impl Drop for Census {
     }
 }
 
+/// Slots that are looked at in one look.
+fn slots_per_look(capacity: usize) -> usize {
+    SLOTS_PER_LOOK.max(capacity.div_ceil(LOOKS_MAX))
+}
+
 // Metrics name the states in the order of the enum.
 const _: () = assert!(BehindReason::Ending as usize + 1 == BehindMetrics::STATES.len());
 
 /// From the beginning of one census to that of the next, at least.
 const INTERVAL_MS: u64 = 1_000;
+/// From one look to the next, at least.
+const LOOK_MS: u64 = 64;
+/// A census takes no more looks than these, ten seconds, however many slots there have been.
+const LOOKS_MAX: usize = 160;
 // Tests of the crate run with a bound so small that it is hit all the time.
-/// Slots that are looked at in one tick.
-const SLOTS_PER_TICK: usize = if cfg!(test) { 3 } else { 512 };
+/// Slots of one look, unless there are too many for that.
+const SLOTS_PER_LOOK: usize = if cfg!(test) { 3 } else { 512 };
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_census_has_at_most_160_looks() {
+        for capacity in (0..100_000).step_by(7) {
+            let slots = slots_per_look(capacity);
+            assert!(slots >= SLOTS_PER_LOOK, "{capacity}");
+            assert!(capacity.div_ceil(slots) <= LOOKS_MAX, "{capacity}");
+            assert!(slots == SLOTS_PER_LOOK || slots * LOOKS_MAX < capacity + LOOKS_MAX);
+        }
+    }
 
     #[test]
     fn metrics_have_the_words_of_reports() {

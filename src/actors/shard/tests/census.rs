@@ -37,11 +37,11 @@ fn reported(world: &mut World) -> BehindCounts {
     counts
 }
 
-/// Lets one census end that has begun now. In tests a tick looks at three slots.
+/// Lets one census end that has begun now. In tests a look is at three slots, each 64 ms.
 fn count(world: &mut World, connections: usize) -> BehindCounts {
     world.tick(1_000);
     for _ in 0..connections.div_ceil(3) {
-        world.tick(1);
+        world.tick(64);
     }
     world.metrics.behind.counts()
 }
@@ -85,6 +85,26 @@ fn the_census_agrees_with_reports_on_every_connection() {
     }
     world.settle();
     assert_eq!(count(&mut world, CONNECTIONS), BehindCounts::default());
+}
+
+#[test]
+fn passes_beyond_one_in_64_ms_look_at_no_slots() {
+    let mut world = World::new(Limits::default(), 1);
+    for _ in 0..4 {
+        let pipe = Pipe::open();
+        world.attach(0, &Ask::stream(&["a"]), &pipe);
+        pipe.stop();
+    }
+    world.say("a", "x");
+    world.settle();
+    world.tick(1_000);
+    // Three slots are looked at; the fourth is not, however often the shard comes by.
+    for _ in 0..63 {
+        world.tick(1);
+        assert_eq!(world.metrics.behind.counts(), BehindCounts::default());
+    }
+    world.tick(1);
+    assert_eq!(world.metrics.behind.counts().connections[0], 4);
 }
 
 #[test]
