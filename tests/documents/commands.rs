@@ -16,8 +16,8 @@ use crate::api_docs::path_with_the_binary;
 enum Runs {
     /// They are run here, in a directory with what `prepare` has made. These parts of them stand for others.
     Here(fn(&Path), &'static [(&'static str, &'static str)]),
-    /// This test or script runs them.
-    By(&'static str),
+    /// This test or script runs them, and has this word for it.
+    By(&'static str, &'static str),
     /// Nothing can, for this reason. What of them is a hub's has settings that it takes.
     Nowhere(&'static str),
 }
@@ -35,19 +35,20 @@ const PAGES: [(&str, &str); 7] = [
     ("docs/examples/ticker.md", "tests/ticker"),
 ];
 
-/// All other blocks, by their page and how they begin.
+/// All other blocks, by their page and how they begin; or by their page and its section, `## Title`, with all blocks of it
+/// that no entry before has.
 const BLOCKS: &[(&str, &str, Runs)] = &[
-    ("README.md", "cargo run --release", By("tests/run")),
-    ("README.md", "$ ", By("tests/documents/readme.rs")),
-    ("README.md", "redis-server", By("tests/guarantees/shared/mod.rs")),
-    ("README.md", "tests/run", By("tests/run")),
+    ("README.md", "cargo run --release", By("tests/run", "cargo build")),
+    ("README.md", "$ ", By("tests/documents/readme.rs", "README.md")),
+    ("README.md", "redis-server", By("loadtest/src/redis_server.rs", "redis-server")),
+    ("README.md", "tests/run", Nowhere("it runs this")),
     ("README.md", "openssl req", Here(nothing, &[])),
     ("docs/cli.md", "$ visnyk status", Here(nothing, &[])),
     ("docs/cli.md", "visnyk health", Here(hub_with_tls, &[("/etc/visnyk/", "")])),
     ("docs/configuration.md", "VISNYK_LIMITS", Here(nothing, &[])),
     ("docs/configuration.md", "visnyk config --channel", Here(rules_of_the_page, &[])),
     ("docs/console.md", "visnyk token", Here(nothing, &[])),
-    ("docs/deploying.md", "dist/release", By("tests/packages/run")),
+    ("docs/deploying.md", "dist/release", By("tests/packages/run", "dist/release")),
     ("docs/deploying.md", "docker build", Nowhere("no daemon makes images here")),
     (
         "docs/deploying.md",
@@ -59,8 +60,8 @@ const BLOCKS: &[(&str, &str, Runs)] = &[
         "kubectl",
         Nowhere("no cluster is here; tests/packages/run renders the chart"),
     ),
-    // Of the sections `systemd` and `By hand`.
-    ("docs/deploying.md", "", By("tests/packages/run")),
+    ("docs/deploying.md", "## systemd", By("tests/packages/run", "steps_of systemd")),
+    ("docs/deploying.md", "## By hand", By("tests/packages/run", "steps_of 'By hand'")),
     (
         "docs/durability.md",
         "visnyk serve --data-dir /var",
@@ -69,13 +70,17 @@ const BLOCKS: &[(&str, &str, Runs)] = &[
     (
         "docs/durability.md",
         "visnyk serve --data-dir DIR --take-over",
-        By("tests/guarantees/handover.rs"),
+        By("tests/guarantees/handover.rs", "--take-over"),
     ),
     ("docs/durability.md", "visnyk log", Here(log_with_events, &[("DIR", "log")])),
     ("docs/logs.md", "visnyk --log-format", Here(nothing, &[])),
-    ("docs/performance.md", "loadtest/figures", By("tests/run")),
-    ("docs/performance.md", "target/release/visnyk-loadtest", By("loadtest/figures")),
-    ("docs/reliability.md", "cargo test", By("tests/run")),
+    ("docs/performance.md", "loadtest/figures", By("tests/run", "loadtest/figures")),
+    (
+        "docs/performance.md",
+        "target/release/visnyk-loadtest",
+        By("loadtest/figures", "visnyk-loadtest"),
+    ),
+    ("docs/reliability.md", "cargo test", By("tests/run", "cargo test")),
     ("docs/scaling.md", "export VISNYK_JWT_SECRET", Nowhere("its machines are not here")),
     ("docs/traces.md", "docker run", Nowhere("no daemon runs images here")),
     ("docs/traces.md", "VISNYK_TRACES", Here(nothing, &[])),
@@ -84,6 +89,8 @@ const BLOCKS: &[(&str, &str, Runs)] = &[
 /// One block of a page.
 struct Block {
     page: String,
+    /// The heading that it is below, `## Title`.
+    section: String,
     /// Its commands, each with the lines that are shown below it.
     commands: Vec<(String, Vec<String>)>,
 }
@@ -98,9 +105,9 @@ fn commands_of_the_pages_run_or_say_why_not() {
             continue;
         }
         let first = &block.shown_first();
-        let found = BLOCKS
-            .iter()
-            .position(|(page, begins, _)| *page == block.page && first.starts_with(begins));
+        let found = BLOCKS.iter().position(|(page, begins, _)| {
+            *page == block.page && (first.starts_with(begins) || block.section == *begins)
+        });
         let at = found.unwrap_or_else(|| panic!("{}: nothing runs `{first}`", block.page));
         used[at] = true;
         match &BLOCKS[at].2 {
@@ -110,7 +117,10 @@ fn commands_of_the_pages_run_or_say_why_not() {
                 prepare(directory.path());
                 block.run(directory.path(), replaced);
             }
-            By(path) => assert!(root().join(path).exists(), "{path}"),
+            By(path, word) => {
+                let by = fs::read_to_string(root().join(path)).unwrap();
+                assert!(by.contains(word), "{}: {path} has no `{word}`", block.page);
+            }
             Nowhere(why) => {
                 assert!(!why.is_empty());
                 block.check_settings();
@@ -119,7 +129,7 @@ fn commands_of_the_pages_run_or_say_why_not() {
     }
     assert!(run >= 9, "{run} blocks were run");
     for ((page, begins, _), is_used) in BLOCKS.iter().zip(used) {
-        assert!(is_used, "{page} has no block that begins with `{begins}`");
+        assert!(is_used, "{page} has no block that is `{begins}` or begins so");
     }
 }
 
@@ -133,6 +143,9 @@ impl Block {
     /// its own.
     fn run(&self, directory: &Path, replaced: &[(&str, &str)]) {
         let mut hub: Option<Hub> = hub_of(directory);
+        // curl by itself succeeds with any status: here an error status is an error.
+        let curl_home = tempfile::tempdir().unwrap();
+        fs::write(curl_home.path().join(".curlrc"), "fail-with-body\n").unwrap();
         let roots = hub.is_some().then_some(("VISNYK_CA_CERT", "cert.pem"));
         for (command, output) in &self.commands {
             let mut command = command.clone();
@@ -149,6 +162,7 @@ impl Block {
             let mut bash = Command::new("bash");
             bash.arg("-c").current_dir(directory).env("PATH", path_with_the_binary());
             bash.env("VISNYK_JWT_SECRET", SECRET).env_remove("VISNYK_URL").envs(roots);
+            bash.env("CURL_HOME", curl_home.path());
             if let Some(hub) = &hub {
                 let scheme = if roots.is_some() { "https" } else { "http" };
                 let port = hub.address().port();
@@ -266,8 +280,12 @@ fn pages() -> Vec<(String, String)> {
 /// The blocks of a page that are marked as shell or as a dialogue with one.
 fn blocks(page: &str, text: &str) -> Vec<Block> {
     let mut found = Vec::new();
+    let mut section = String::new();
     let mut lines = text.lines().map(str::trim_start);
     while let Some(line) = lines.next() {
+        if line.starts_with("## ") {
+            section = line.to_owned();
+        }
         let is_dialogue = line == "```console";
         if !is_dialogue && line != "```sh" {
             continue;
@@ -285,7 +303,7 @@ fn blocks(page: &str, text: &str) -> Vec<Block> {
             }
         }
         assert!(!commands.is_empty(), "{page}: an empty block");
-        found.push(Block { page: page.to_owned(), commands });
+        found.push(Block { page: page.to_owned(), section: section.clone(), commands });
     }
     found
 }
