@@ -235,6 +235,37 @@ describe("the console", { timeout: 180_000, concurrency: 2 }, () => {
     assert.deepEqual(errors, []);
   });
 
+  test("says why the facts of a row are not to be had, and not of a row that was chosen before", async (t) => {
+    const hub = await startHub(t);
+    for (const name of ["first", "second"]) {
+      const asked = new AbortController();
+      t.after(() => asked.abort());
+      const { body } = await fetch(`${hub.url}/v1/events?channel=${name}`, { signal: asked.signal });
+      body.pipeTo(new WritableStream()).catch(() => {});
+    }
+    const context = await newContext(t, browser, LAPTOP);
+    const page = await context.newPage();
+    const asked = new Map();
+    await page.route("**/v1/connections/*", (route) => asked.set(route.request().url(), route));
+    await page.goto(`${hub.url}/#view=connections`);
+    const grid = page.getByRole("grid", { name: "Connections" });
+    const choose = async (name) => {
+      const before = [...asked.keys()];
+      await grid.getByRole("row").filter({ hasText: name }).click();
+      await retry(async () => asked.size > before.length);
+      return [...asked].find(([url]) => !before.includes(url))[1];
+    };
+    const drawer = page.getByRole("complementary", { name: "The chosen connection" });
+    const [first, second] = [await choose("first"), await choose("second")];
+    await second.fulfill({ status: 500, json: { detail: "the second cannot be read" } });
+    await drawer.getByText("The hub refuses this: the second cannot be read.").waitFor();
+    const answered = page.waitForResponse(first.request().url());
+    await first.fulfill({ status: 500, json: { detail: "the first cannot be read" } });
+    await answered;
+    await page.waitForTimeout(200);
+    assert.equal(await drawer.getByText("The hub refuses this: the second cannot be read.").count(), 1);
+  });
+
   test("shows how many events and bytes a second each connection is sent", async (t) => {
     const hub = await startHub(t);
     const read = async (query) => {

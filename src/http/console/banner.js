@@ -85,7 +85,8 @@ export function showTokenField(shown) {
   byId("token-toggle").setAttribute("aria-expanded", String(shown));
 }
 
-function titleOf(kind, { message }) {
+/** What is said of a request that failed, by the `kind` of its error. */
+export function titleOf(kind, { message }) {
   if (kind === "away") return "The hub does not answer";
   if (kind === "token") return token() ? `The hub refuses the token: ${message}` : "This hub needs a token";
   if (kind === "admin") return "This view needs a token with admin";

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { titleOf } from "./banner.js";
 import { byId, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { Poller } from "./poller.js";
@@ -91,7 +92,9 @@ export class Listing {
     const { title, actions } = this.#open(row);
     this.#drawer.open(title, actions);
     this.#drawer.show("", []);
-    this.#showChosen().catch(() => this.#drawer.show("The hub does not answer.", []));
+    this.#showChosen().catch((error) => {
+      if (this.#chosen === key) this.#drawer.show(`${titleOf(error.kind, error)}.`, []);
+    });
   }
 
   async #showChosen(signal) {
