@@ -94,6 +94,7 @@ impl Journal {
     }
 
     /// Notes that these events of one channel are gone; gives the number of the eviction.
+    #[inline]
     pub(super) fn evict(&mut self, seqs: &[Seq]) -> u64 {
         self.evictions += 1;
         for seq in seqs {

@@ -60,7 +60,7 @@ fn settings_that_contradict_each_other_are_refused_with_a_remedy() {
             "every owner of a name there could read and publish",
             "name the origins of your own",
         ),
-        (&[key, ("auth.jwks_refresh_s", "5")], "less often than time does", "lower the first"),
+        (&[key, ("auth.jwks_refresh_s", "5")], "less often than the clock does", "lower the first"),
     ] {
         let (code, said) = refusal(settings);
         assert_eq!(code, Some(2), "{settings:?}: {said}");

@@ -301,7 +301,16 @@ impl Engine {
 
     /// Performs an effect and those that follow from it. A connection with much history to read
     /// continues in a later pass.
-    pub(super) fn perform(&mut self, index: u32, mut effect: Effect) {
+    #[inline]
+    pub(super) fn perform(&mut self, index: u32, effect: Effect) {
+        match effect {
+            // That of nearly all deliveries.
+            Effect::None | Effect::Send => self.settle(index),
+            effect => self.perform_all(index, effect),
+        }
+    }
+
+    fn perform_all(&mut self, index: u32, mut effect: Effect) {
         loop {
             effect = match effect {
                 Effect::None | Effect::Send => return self.settle(index),
